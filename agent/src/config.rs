@@ -1,0 +1,290 @@
+//! The checked configuration. Everything in here has been validated; how it is read is in the submodules.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration of one agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `gateway_id`: names this gateway upstream and in answers; default: the machine's host name.
+    pub gateway_id: String,
+    /// `data_dir`: where the log and the snapshots live.
+    pub data_dir: PathBuf,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[snapshots]`.
+    pub snapshots: SnapshotConfig,
+    /// `[[aggregates]]`, shortest window first; each is a multiple of the one before it. May be empty.
+    pub aggregates: Vec<WindowConfig>,
+    /// `[http]`.
+    pub http: HttpConfig,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[[source]]`; at least one for `fieldlog run`.
+    pub sources: Vec<SourceConfig>,
+}
+
+/// `[log]`: when to commit and how much to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// `commit_delay_ms` (1–10,000; default 200): the oldest waiting event is committed when it is this old.
+    pub commit_delay: Duration,
+    /// `commit_bytes_max` (4,096–16,777,216; default 262,144): commit when this many payload bytes wait.
+    pub commit_bytes_max: usize,
+    /// `cache_bytes` (1,048,576–1,073,741,824; default 4,194,304): page cache of the store.
+    pub cache_bytes: usize,
+    /// `quick_repair` (default false): write the allocator state with every commit, so that a boot after a power loss
+    /// does not read the whole file; costs flash writes on every commit.
+    pub quick_repair: bool,
+}
+
+/// `[snapshots]`: when the folded state is written out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotConfig {
+    /// `events` (1,000–1,000,000,000; default 500,000): after this many events.
+    pub events: u64,
+    /// `interval_s` (10–604,800; default 900): after this time, if anything has changed.
+    pub interval: Duration,
+    /// `keep` (1–100; default 3).
+    pub keep: usize,
+}
+
+/// One `[[aggregates]]` window; defaults 60 s × 60, 3,600 s × 48, 86,400 s × 35.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowConfig {
+    /// `window_s` (10–31,536,000): length of one bucket, in seconds.
+    pub window_s: u32,
+    /// `keep` (1–100,000): closed buckets held in memory for each attribute; older ones are read from the log.
+    pub keep: u32,
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConfig {
+    /// `listen` (default `127.0.0.1:8687`; empty: no TCP listener). Other than loopback needs a token.
+    pub listen: Option<SocketAddr>,
+    /// `unix_socket` (default empty: none).
+    pub unix_socket: Option<PathBuf>,
+    /// `token_file` (default empty: none): the bearer token that every request over TCP must carry.
+    pub token_file: Option<PathBuf>,
+    /// `hosts` (default empty): names, besides IP addresses and `localhost`, accepted in the Host header.
+    pub hosts: Vec<String>,
+}
+
+/// `[limits]`: bounds on what devices can make the agent hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// `devices_max` (1–1,000,000; default 10,000).
+    pub devices_max: usize,
+    /// `attributes_per_device_max` (1–10,000; default 256).
+    pub attributes_per_device_max: usize,
+    /// `topics_max` (1–10,000,000; default 50,000): topics remembered by the decoder.
+    pub topics_max: usize,
+    /// `text_bytes_max` (16–1,048,576; default 4,096): longest text or array kept as a value.
+    pub text_bytes_max: usize,
+    /// `quarantine_records_max` (0–1,000,000; default 1,000).
+    pub quarantine_records_max: usize,
+    /// `quarantine_payload_bytes_max` (0–1,048,576; default 4,096): bytes kept of each undecodable payload.
+    pub quarantine_payload_bytes_max: usize,
+}
+
+/// One `[[source]]`: a broker and what to take from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceConfig {
+    /// `name`: unique, `[a-z0-9_-]{1,32}`; in metrics, events and messages.
+    pub name: String,
+    /// `address`: `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+    pub address: Address,
+    /// `protocol`: 5 (default, MQTT 5) or 4 (MQTT 3.1.1).
+    pub protocol: Protocol,
+    /// `client_id` (default `fieldlog-<gateway_id>-<name>`): must be unique at the broker, it names the session.
+    pub client_id: String,
+    /// `username` (default empty: none).
+    pub username: Option<String>,
+    /// `password_file` (default empty): a file, or the name of a systemd credential. Read at each connection attempt.
+    pub password_file: Option<PathBuf>,
+    /// `keep_alive_s` (5–3,600; default 30).
+    pub keep_alive: Duration,
+    /// `connect_timeout_s` (1–300; default 20): TCP, TLS and CONNACK together.
+    pub connect_timeout: Duration,
+    /// `backoff_max_s` (1–3,600; default 60): longest wait between connection attempts.
+    pub backoff_max: Duration,
+    /// `session_expiry_s` (0–4,294,967,295; default 604,800): how long the broker keeps the session (MQTT 5).
+    pub session_expiry: Duration,
+    /// `receive_window` (1–65,535; default 1,000): unacknowledged messages the broker may have outstanding.
+    pub receive_window: u16,
+    /// `packet_bytes_max` (1,024–268,435,455; default 1,048,576): larger packets are quarantined.
+    pub packet_bytes_max: u32,
+    /// `[source.tls]`; only with `mqtts://`.
+    pub tls: TlsConfig,
+    /// `[source.will]` (default none): published by the broker when this agent's connection dies.
+    pub will: Option<WillConfig>,
+    /// `silence_timeout_s` (0–31,536,000; default 0: never): a device of this source that was not heard for so long is
+    /// recorded as offline.
+    pub silence_timeout: Option<Duration>,
+    /// `exclude`: MQTT filters whose topics are ignored.
+    pub exclude: Vec<String>,
+    /// `[[source.subscription]]`, presets expanded, in order: the first rule that matches a topic takes it.
+    pub rules: Vec<Rule>,
+    /// `[[source.policy]]`, in order: the first that matches an attribute rules it.
+    pub policies: Vec<Policy>,
+}
+
+/// Where a broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Host name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// `mqtts://`.
+    pub tls: bool,
+}
+
+/// Protocol version spoken to a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1, protocol level 4.
+    V4,
+    /// MQTT 5.
+    V5,
+}
+
+/// `[source.tls]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// `ca_file` (default empty: the system's trusted roots): PEM.
+    pub ca_file: Option<PathBuf>,
+    /// `cert_file`: client certificate chain, PEM; with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// `key_file`: private key, PEM.
+    pub key_file: Option<PathBuf>,
+    /// `server_name` (default: the host of `address`).
+    pub server_name: Option<String>,
+}
+
+/// `[source.will]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillConfig {
+    /// `topic`.
+    pub topic: String,
+    /// `offline` (default `offline`): payload of the will; also published at a clean stop.
+    pub offline: String,
+    /// `online` (default `online`): payload published, retained, after each connection.
+    pub online: String,
+}
+
+/// One expanded subscription rule: which topics, and how to read them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// `topic`: a template such as `zigbee2mqtt/+device` (see [`crate::topic`]).
+    pub topic: String,
+    /// `qos`: 0 or 1 (default 1).
+    pub qos: u8,
+    /// `decoder`.
+    pub decoder: Decoder,
+    /// `device` (default `{device}`): the device's id, built from captures.
+    pub device: String,
+    /// `attribute` (scalar; default `{attribute}`), or prefix of the attributes (json; default empty).
+    pub attribute: String,
+    /// `root` (json; default empty: the whole document): JSON pointer (RFC 6901) to the object that holds the state.
+    pub root: String,
+    /// `when` (json): only documents in which `pointer` has this text; others go on to the next rule.
+    pub when: Option<When>,
+    /// `update`: `merge` (default) or `replace`.
+    pub update: Update,
+    /// `time` (json): where the payload's own time is.
+    pub time: Option<PayloadTime>,
+    /// `actions` (json): attributes that are momentary; fired as actions, never state.
+    pub actions: Vec<String>,
+    /// `ignore` (json): attribute patterns (`*` at the end) that are not recorded.
+    pub ignore: Vec<String>,
+    /// `online` (availability; default `online`, `true`, `1`, `on`, `connected`, `ready`): payloads, any case.
+    pub online: Vec<String>,
+    /// `offline` (availability; default `offline`, `false`, `0`, `off`, `disconnected`, `lost`).
+    pub offline: Vec<String>,
+    /// `parent` (default empty): device id whose being offline makes this device offline, e.g. the bridge.
+    pub parent: Option<String>,
+}
+
+/// How a payload is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoder {
+    /// A JSON object, flattened into attributes.
+    Json,
+    /// One value as text: number, `ON`/`OFF`, `true`/`false`, anything else as text.
+    Scalar,
+    /// Online or offline: as text, or `{"state": …}`.
+    Availability,
+    /// The payload is a momentary action's name.
+    Action,
+    /// Taken from the broker, acknowledged, not recorded.
+    Ignore,
+}
+
+/// What a JSON document says about attributes it does not mention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Nothing (RFC 7396 merge).
+    Merge,
+    /// They are gone.
+    Replace,
+}
+
+/// A condition on a JSON document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct When {
+    /// JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// The text (or number or bool as text) that must be there.
+    pub equals: String,
+}
+
+/// Where a payload's own time is and how it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadTime {
+    /// JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// How it is written.
+    pub format: TimeFormat,
+}
+
+/// How a payload writes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeFormat {
+    /// `2026-11-23T10:00:00Z`, with an offset; without one it is ignored.
+    Rfc3339,
+    /// Seconds since 1970, may have a fraction.
+    UnixS,
+    /// Milliseconds since 1970.
+    UnixMs,
+    /// Like `Rfc3339` without offset, in the gateway's time zone.
+    Local,
+}
+
+/// `[[source.policy]]`: when a change of an attribute is worth an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// `attributes`: patterns; `*` at the start or the end.
+    pub attributes: Vec<String>,
+    /// `devices` (default `*`): patterns on the device id.
+    pub devices: Vec<String>,
+    /// `deadband` (0 or more; default 0): numbers that differ by less from the last recorded one are not recorded.
+    pub deadband: f64,
+    /// `min_interval_ms` (0–86,400,000; default 0): at most one event of the attribute in this time.
+    pub min_interval: Duration,
+    /// `record`: `change` (default), `every` (equal values too), or `never`.
+    pub record: RecordMode,
+}
+
+/// See [`Policy::record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordMode {
+    /// Only values that differ.
+    Change,
+    /// Every observation.
+    Every,
+    /// None.
+    Never,
+}

@@ -1,0 +1,4 @@
+//! The shell around the core: ingest, writer, log, projections, HTTP.
+
+pub mod config;
+pub mod message;

@@ -1,0 +1,2 @@
+//! The `fieldlog` binary.
+fn main() {}

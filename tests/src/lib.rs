@@ -1,0 +1,1 @@
+//! Parts shared by the tests and benchmarks of the whole.
