@@ -1,6 +1,23 @@
-//! The pure core of fieldlog.
+//! The pure core of fieldlog: facts, their stored form, and the folds over them.
+//!
+//! Nothing in this crate does IO, reads a clock or draws a random number; time is an argument. The same records give
+//! the same [`View`], byte for byte. The bytes are described in `FORMAT.md`, the flow in `ARCHITECTURE.md`.
 
-/// A point in time: microseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Time(pub i64);
+pub mod aggregate;
+pub mod chunk;
+pub mod devices;
+pub mod fact;
+mod ids;
+pub mod snapshot;
+pub mod stored;
+pub mod value;
+pub mod varint;
+pub mod view;
+
+pub use aggregate::{Aggregates, Bucket, Window};
+pub use chunk::{Chunk, Kind, Record};
+pub use devices::{Device, Devices};
+pub use fact::Fact;
+pub use ids::{AttrId, DeviceId, Epoch, Seq, Time};
+pub use value::{Value, ValueRef};
+pub use view::View;

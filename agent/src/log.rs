@@ -1,0 +1,439 @@
+#![doc = include_str!("../../FORMAT.md")]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Fill};
+use fieldlog_projections::{Epoch, Seq, Time};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
+};
+
+mod disk;
+
+pub use disk::{DiskStats, MeteredDisk};
+
+const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const QUARANTINE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("quarantine");
+
+/// Version of the tables and keys that this program writes.
+pub const FORMAT_VERSION: u64 = 1;
+/// Name of the log in the data directory.
+pub const FILE_NAME: &str = "log.redb";
+
+/// What fills one page, and four, of the store beside its own 16 bytes.
+const FILL: Fill = Fill { large: 4 * 4096 - 16, small: 4096 - 16 };
+/// Chunks read under one read transaction; a longer one would pin freed pages and make the file grow.
+const CHUNKS_PER_READ: usize = 256;
+
+/// How to open a log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogOptions {
+    /// Page cache, in bytes.
+    pub cache_bytes: usize,
+    /// Write the allocator state with every commit: no scan of the file after a crash, more bytes per commit.
+    pub quick_repair: bool,
+    /// Undecodable payloads kept; the oldest give way.
+    pub quarantine_records_max: u64,
+}
+
+/// The log, open for appending. There is one, and one thread has it: positions are assigned in its commits.
+#[derive(Debug)]
+pub struct Log {
+    db: Arc<Database>,
+    options: LogOptions,
+    epoch: Epoch,
+    next: Seq,
+    /// The records of the last chunk while it does not fill a page. Every commit rewrites that page anyway, so keeping
+    /// the chunk open costs no flash and makes the log of a quiet gateway as dense as that of a busy one.
+    open: Body,
+    ratio: u32,
+    disk: Arc<DiskStats>,
+}
+
+/// The log, open for reading; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    db: Arc<Database>,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Position of the first record of the commit.
+    pub first: Seq,
+    /// Position of its last record.
+    pub last: Seq,
+}
+
+impl Log {
+    /// Opens the log in a data directory, or creates it with a new epoch.
+    ///
+    /// # Errors
+    /// [`LogError`]; nothing is created or repaired in place of a log that cannot be read.
+    pub fn open(data_dir: &Path, options: LogOptions, new_epoch: Epoch) -> Result<Log, LogError> {
+        let path = data_dir.join(FILE_NAME);
+        let created = !path.exists();
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|source| LogError::File { path: path.clone(), source })?;
+        let backend = redb::backends::FileBackend::new(file)
+            .map_err(|source| LogError::Open { path: path.clone(), source: Box::new(source.into()) })?;
+        let disk = Arc::new(DiskStats::default());
+        let log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch).map_err(
+            |error| match error {
+                LogError::Store { source, .. } => LogError::Open { path: path.clone(), source },
+                other => other,
+            },
+        )?;
+        if created {
+            // redb syncs the file, not the directory entry that leads to it.
+            std::fs::File::open(data_dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|source| LogError::File { path: data_dir.to_owned(), source })?;
+        }
+        Ok(log)
+    }
+
+    /// Opens the log on any disk; the tests have one that fails.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(
+        backend: impl StorageBackend,
+        disk: Arc<DiskStats>,
+        options: LogOptions,
+        new_epoch: Epoch,
+    ) -> Result<Log, LogError> {
+        let db = redb::Builder::new()
+            .set_cache_size(options.cache_bytes)
+            .create_with_backend(backend)
+            .map_err(|e| LogError::store("open the log", e))?;
+        let mut log = Log {
+            db: Arc::new(db),
+            options,
+            epoch: new_epoch,
+            next: Seq(1),
+            open: Body::default(),
+            ratio: 1024,
+            disk,
+        };
+        if !log.load()? {
+            log.create()?;
+        }
+        Ok(log)
+    }
+
+    /// Reads epoch and head; `false` if there is no log yet.
+    fn load(&mut self) -> Result<bool, LogError> {
+        let op = "read the log's head";
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let meta = match txn.open_table(META) {
+            Ok(meta) => meta,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(false),
+            Err(e) => return Err(LogError::store(op, e)),
+        };
+        let get = |key| meta.get(key).map(|v| v.map(|v| v.value())).map_err(|e| LogError::store(op, e));
+        match get("format")? {
+            Some(FORMAT_VERSION) => {}
+            Some(found) => return Err(LogError::Format { found }),
+            None => return Err(LogError::NoFormat),
+        }
+        self.epoch = Epoch(get("epoch")?.ok_or(LogError::NoFormat)?);
+        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        let Some((key, value)) = chunks.last().map_err(|e| LogError::store(op, e))? else {
+            return Ok(true);
+        };
+        let (key, bytes) = (Seq(key.value()), value.value());
+        let mut scratch = Vec::new();
+        let damaged = |source| LogError::Chunk { at: key, source };
+        let last = Chunk::parse(bytes, &mut scratch).map_err(damaged)?;
+        self.open = Body::after(last.header.base_time);
+        self.open.join(&last).map_err(damaged)?;
+        self.next = last.header.last().next();
+        if bytes.len() > FILL.small * 7 / 8 {
+            self.open.clear();
+        }
+        Ok(true)
+    }
+
+    fn create(&mut self) -> Result<(), LogError> {
+        let op = "create the log";
+        let txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
+        {
+            let mut meta = txn.open_table(META).map_err(|e| LogError::store(op, e))?;
+            meta.insert("format", FORMAT_VERSION).map_err(|e| LogError::store(op, e))?;
+            meta.insert("epoch", self.epoch.0).map_err(|e| LogError::store(op, e))?;
+            txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+        }
+        txn.commit().map_err(|e| LogError::store(op, e))
+    }
+
+    /// The log's incarnation.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Position of the last record; 0 in an empty log.
+    pub fn head(&self) -> Seq {
+        Seq(self.next.0 - 1)
+    }
+
+    /// Log time of the last record; the next record is not earlier.
+    pub fn last_time(&self) -> Time {
+        self.open.last_time()
+    }
+
+    /// A handle for reading.
+    pub fn reader(&self) -> LogReader {
+        LogReader { db: self.db.clone() }
+    }
+
+    /// What has been written to the disk.
+    pub fn disk(&self) -> &Arc<DiskStats> {
+        &self.disk
+    }
+
+    /// Appends records, and payloads for the quarantine by the index of their record in `body`, durably: when this
+    /// returns, they survive a power loss.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]: whether the records are in the log is then not known until it has been opened again, and
+    /// this handle is of no more use.
+    pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
+        let op = "commit to the log";
+        let first = self.next;
+        let last = Seq(first.0 + body.len() as u64 - 1);
+        let open_first = Seq(first.0 - self.open.len() as u64);
+        self.open.append(body);
+        let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
+        txn.set_quick_repair(self.options.quick_repair);
+        let kept = {
+            let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            self.open
+                .chunks(open_first, FILL, &mut self.ratio, |seq, bytes| chunks.insert(seq.0, bytes).map(|_| ()))
+                .map_err(|e| LogError::store(op, e))?
+        };
+        if !quarantine.is_empty() {
+            let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+            for (index, payload) in quarantine {
+                let seq = first.0 + *index as u64;
+                table.insert(seq, payload.as_slice()).map_err(|e| LogError::store(op, e))?;
+            }
+            while table.len().map_err(|e| LogError::store(op, e))? > self.options.quarantine_records_max {
+                table.pop_first().map_err(|e| LogError::store(op, e))?;
+            }
+        }
+        txn.commit().map_err(|e| LogError::store(op, e))?;
+        self.next = last.next();
+        let (open_from, stored) = kept;
+        if stored > FILL.small * 7 / 8 {
+            self.open.clear();
+        } else {
+            self.open.drop_front(open_from);
+        }
+        Ok(Committed { first, last })
+    }
+
+    /// Closes the store, so that the next open finds it clean.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]; what was committed is safe all the same.
+    pub fn close(self) -> Result<(), LogError> {
+        match Arc::try_unwrap(self.db) {
+            Ok(db) => db.close().map_err(|e| LogError::store("close the log", e)),
+            // A reader is still at work; the store closes when it is done.
+            Err(shared) => {
+                drop(shared);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl LogReader {
+    /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends.
+    ///
+    /// # Errors
+    /// [`LogError`] if the store or a chunk cannot be read.
+    pub fn scan<B>(
+        &self,
+        from: Seq,
+        mut visit: impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, LogError> {
+        let mut scratch = Vec::new();
+        let mut at = from;
+        loop {
+            let before = at;
+            if let Some(value) = self.scan_some(&mut at, &mut scratch, &mut visit)? {
+                return Ok(Some(value));
+            }
+            if at == before {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// One read transaction's worth of [`LogReader::scan`]; moves `at` behind what was given.
+    fn scan_some<B>(
+        &self,
+        at: &mut Seq,
+        scratch: &mut Vec<u8>,
+        visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, LogError> {
+        let op = "read the log";
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        let holding = chunks.range(..=at.0).map_err(|e| LogError::store(op, e))?.next_back();
+        let start = match holding.transpose().map_err(|e| LogError::store(op, e))? {
+            Some((key, _)) => key.value(),
+            None => at.0,
+        };
+        for entry in chunks.range(start..).map_err(|e| LogError::store(op, e))?.take(CHUNKS_PER_READ) {
+            let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
+            let chunk = Chunk::parse(value.value(), scratch)
+                .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
+            if chunk.header.last() < *at {
+                continue;
+            }
+            *at = chunk.header.last().next();
+            if let ControlFlow::Break(value) = visit(&chunk) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Positions of the oldest and the newest record; `None` in an empty log.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
+        let op = "read the log's range";
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        let first = chunks.first().map_err(|e| LogError::store(op, e))?;
+        let last = chunks.last().map_err(|e| LogError::store(op, e))?;
+        let (Some((first, _)), Some((at, last))) = (first, last) else { return Ok(None) };
+        let header = chunk::Header::parse(last.value())
+            .map_err(|source| LogError::Chunk { at: Seq(at.value()), source })?;
+        Ok(Some((Seq(first.value()), header.last())))
+    }
+
+    /// The first position of the last chunk that begins before `time` (or of the first chunk): scanning from there finds
+    /// every record from `time` on.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
+        let op = "search the log";
+        let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        let (mut low, mut high) = (first.0, last.0 + 1);
+        // Invariant: the chunk that holds `low` begins before `time`, or is the first.
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let entry = chunks.range(..=middle).map_err(|e| LogError::store(op, e))?.next_back();
+            let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else { break };
+            let header = chunk::Header::parse(value.value())
+                .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
+            if key.value() <= low || header.base_time < time {
+                low = header.last().0.min(high - 1).max(middle);
+            } else {
+                high = key.value();
+            }
+        }
+        let entry = chunks.range(..=low).map_err(|e| LogError::store(op, e))?.next_back();
+        Ok(match entry.transpose().map_err(|e| LogError::store(op, e))? {
+            Some((key, _)) => Seq(key.value()),
+            None => first,
+        })
+    }
+
+    /// The quarantined payload of the `InputQuarantined` record at `seq`, while it is kept.
+    ///
+    /// # Errors
+    /// [`LogError::Store`].
+    pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
+        let op = "read the quarantine";
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+        let payload = table.get(seq.0).map_err(|e| LogError::store(op, e))?;
+        Ok(payload.map(|p| p.value().to_vec()))
+    }
+
+    /// Positions of the payloads in the quarantine, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`LogError::Store`].
+    pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
+        let op = "read the quarantine";
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+        let mut found = Vec::new();
+        for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev().take(limit) {
+            found.push(Seq(entry.map_err(|e| LogError::store(op, e))?.0.value()));
+        }
+        Ok(found)
+    }
+}
+
+/// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file or directory.
+    #[error("cannot use {}: {source}; check that the directory exists and belongs to the user that runs fieldlog", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store refuses the file.
+    #[error("cannot open the log {}: {source}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+    /// An operation on the store failed.
+    #[error("cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again")]
+    Store {
+        /// What was tried.
+        op: &'static str,
+        /// Why it failed.
+        source: Box<redb::Error>,
+    },
+    /// The store holds another format.
+    #[error("the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one")]
+    Format {
+        /// The version found.
+        found: u64,
+    },
+    /// The store holds no log.
+    #[error("the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir")]
+    NoFormat,
+    /// A chunk is damaged.
+    #[error("the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch")]
+    Chunk {
+        /// First position of the chunk.
+        at: Seq,
+        /// What is wrong with it.
+        source: ChunkError,
+    },
+}
+
+impl LogError {
+    fn store(op: &'static str, error: impl Into<redb::Error>) -> LogError {
+        LogError::Store { op, source: Box::new(error.into()) }
+    }
+}

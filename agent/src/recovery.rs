@@ -1,0 +1,211 @@
+//! Where to start from at boot. A table of labelled cases; `ARCHITECTURE.md` has the same labels.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use fieldlog_projections::snapshot::Header;
+use fieldlog_projections::view::FoldError;
+use fieldlog_projections::{Epoch, Seq, View, Window};
+
+use crate::log::{LogError, LogReader};
+use crate::snapshots::SnapshotStore;
+
+/// What the log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// Its incarnation.
+    pub epoch: Epoch,
+    /// Positions of the oldest and newest record; `None` when it is empty.
+    pub range: Option<(Seq, Seq)>,
+}
+
+/// What is to be done about one snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// S1: of this epoch, and the log continues it. Load it; if its payload is bad, go on as S2.
+    Use,
+    /// S2: damaged, cut, or from a newer fieldlog. Try the next older one.
+    SkipDamaged,
+    /// S3: of another epoch. The log was replaced; it says nothing about this one.
+    SkipOtherEpoch,
+    /// S4: ahead of the log's head. The log was restored from a backup or lost its tail.
+    SkipAhead,
+    /// S5: the log's oldest record is later than the one after it. The records between are gone.
+    SkipGap,
+}
+
+/// Judges one snapshot by its header.
+pub fn judge(header: Option<&Header>, log: LogState) -> Verdict {
+    let Some(header) = header else { return Verdict::SkipDamaged };
+    let (first, head) = log.range.unwrap_or((Seq(1), Seq(0)));
+    if header.epoch != log.epoch {
+        Verdict::SkipOtherEpoch
+    } else if header.seq > head {
+        Verdict::SkipAhead
+    } else if header.seq.next() < first {
+        Verdict::SkipGap
+    } else {
+        Verdict::Use
+    }
+}
+
+/// What to fold from when no snapshot could be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// B0: the log is empty. Begin with nothing.
+    Empty,
+    /// B1: the log begins at sequence 1. Fold all of it.
+    FoldAll,
+    /// B2: the log has been trimmed and its base is gone. Refuse to start: a state made up from the middle is worse than
+    /// none.
+    Refuse,
+}
+
+/// Decides what to do without a snapshot.
+pub fn fallback(log: LogState) -> Fallback {
+    match log.range {
+        None => Fallback::Empty,
+        Some((Seq(1), _)) => Fallback::FoldAll,
+        Some(_) => Fallback::Refuse,
+    }
+}
+
+/// A view at the head of the log, and how it was come by.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The view.
+    pub view: View,
+    /// The snapshot it was made from; 0 for none.
+    pub snapshot: Seq,
+    /// Records folded on top.
+    pub replayed: u64,
+    /// The aggregates must be rebuilt: they were folded by another version or with other windows.
+    pub aggregates_stale: bool,
+    /// One line for each snapshot that was passed over.
+    pub notes: Vec<String>,
+}
+
+/// Brings a view to `until`, or to the head of the log.
+///
+/// # Errors
+/// [`RecoveryError`]: the agent does not start with a state that it cannot account for.
+pub fn recover(
+    store: &SnapshotStore,
+    reader: &LogReader,
+    epoch: Epoch,
+    windows: &[Window],
+    until: Option<Seq>,
+) -> Result<Recovered, RecoveryError> {
+    let mut log = LogState { epoch, range: reader.range()? };
+    if let (Some(until), Some((_, head))) = (until, &mut log.range) {
+        *head = until.min(*head);
+    }
+    let mut recovered = base(store, log, windows)?;
+    let from = recovered.view.seq;
+    let until = log.range.map_or(Seq(0), |(_, head)| head);
+    let view = &mut recovered.view;
+    let failed = reader.scan(from.next(), |chunk| {
+        if chunk.header.first > until {
+            return ControlFlow::Break(None);
+        }
+        match view.apply_chunk_until(chunk, until) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Some(error)),
+        }
+    })?;
+    if let Some(source) = failed.flatten() {
+        return Err(RecoveryError::Fold { from, source });
+    }
+    recovered.replayed = view.seq.0 - from.0;
+    Ok(recovered)
+}
+
+/// The newest usable snapshot, or what stands in for it.
+fn base(store: &SnapshotStore, log: LogState, windows: &[Window]) -> Result<Recovered, RecoveryError> {
+    let dir = store.dir().to_owned();
+    let candidates = store.candidates().map_err(|source| RecoveryError::Snapshots { dir: dir.clone(), source })?;
+    let mut notes = Vec::new();
+    for candidate in candidates {
+        let path = candidate.path.display();
+        let header = match &candidate.header {
+            Ok(header) => Some(header),
+            Err(fault) => {
+                notes.push(format!("snapshot {path} passed over: {fault}"));
+                None
+            }
+        };
+        match judge(header, log) {
+            Verdict::Use => match store.load(&candidate.path, windows) {
+                Ok(restored) => {
+                    return Ok(Recovered {
+                        snapshot: restored.view.seq,
+                        view: restored.view,
+                        aggregates_stale: restored.aggregates_stale,
+                        replayed: 0,
+                        notes,
+                    });
+                }
+                Err(fault) => notes.push(format!("snapshot {path} passed over: {fault}")),
+            },
+            Verdict::SkipDamaged => {}
+            Verdict::SkipOtherEpoch => notes.push(format!("snapshot {path} passed over: it is of another epoch")),
+            Verdict::SkipAhead => notes.push(format!(
+                "snapshot {path} passed over: it is ahead of the log; was the log restored from a backup?"
+            )),
+            Verdict::SkipGap => {
+                notes.push(format!("snapshot {path} passed over: the records after it are trimmed"));
+            }
+        }
+    }
+    match fallback(log) {
+        Fallback::Empty | Fallback::FoldAll => Ok(Recovered {
+            view: View::new(windows.to_vec()),
+            snapshot: Seq(0),
+            replayed: 0,
+            aggregates_stale: false,
+            notes,
+        }),
+        Fallback::Refuse => {
+            let first = log.range.map_or(Seq(0), |(first, _)| first);
+            Err(RecoveryError::NoBase { dir, first, notes: notes.join("; ") })
+        }
+    }
+}
+
+/// Why there is no view to start from.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The snapshot directory cannot be read.
+    #[error("cannot read the snapshots in {}: {source}", dir.display())]
+    Snapshots {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A record cannot be folded.
+    #[error("the log cannot be folded from sequence {from} on: {source}")]
+    Fold {
+        /// Where the fold started.
+        from: Seq,
+        /// Why.
+        source: FoldError,
+    },
+    /// B2.
+    #[error(
+        "the log begins at sequence {first} and no snapshot in {} leads up to it ({notes}); restore a snapshot from a \
+         backup, or move the data directory away to begin a new epoch",
+        dir.display()
+    )]
+    NoBase {
+        /// The snapshot directory.
+        dir: PathBuf,
+        /// The log's oldest record.
+        first: Seq,
+        /// Why each snapshot was passed over.
+        notes: String,
+    },
+}

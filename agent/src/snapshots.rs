@@ -1,0 +1,214 @@
+//! Snapshots on disk: files that can be deleted at any time while their records exist.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+use fieldlog_projections::snapshot::{self, Header, Restored, SnapshotError};
+use fieldlog_projections::{Epoch, Seq, Time, Window};
+
+use crate::config::SnapshotConfig;
+use crate::writer::Shared;
+
+/// Directory of the snapshots in the data directory.
+pub const DIR_NAME: &str = "snapshots";
+const EXTENSION: &str = "snap";
+
+/// The snapshot directory.
+#[derive(Clone, Debug)]
+pub struct SnapshotStore {
+    dir: PathBuf,
+}
+
+/// A snapshot file as its header describes it, or why it cannot be used.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The file.
+    pub path: PathBuf,
+    /// What its header says.
+    pub header: Result<Header, SnapshotFault>,
+}
+
+impl SnapshotStore {
+    /// The snapshots of a data directory; the directory is made if need be.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn open(data_dir: &Path) -> io::Result<SnapshotStore> {
+        let dir = data_dir.join(DIR_NAME);
+        fs::create_dir_all(&dir)?;
+        Ok(SnapshotStore { dir })
+    }
+
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All snapshot files, newest position first; those without a readable header last.
+    ///
+    /// # Errors
+    /// Of the file system, for the directory itself.
+    pub fn candidates(&self) -> io::Result<Vec<Candidate>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == EXTENSION) {
+                let header = read_header(&path);
+                found.push(Candidate { path, header });
+            }
+        }
+        found.sort_by_key(|c| std::cmp::Reverse(c.header.as_ref().map(|h| h.seq).unwrap_or_default()));
+        Ok(found)
+    }
+
+    /// Reads a snapshot whole.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`]
+    pub fn load(&self, path: &Path, windows: &[Window]) -> Result<Restored, SnapshotFault> {
+        Ok(snapshot::decode(&fs::read(path)?, windows)?)
+    }
+
+    /// Writes a snapshot so that it is there whole or not at all, then deletes the oldest beyond `keep`, and those of
+    /// other epochs.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn save(&self, bytes: &[u8], epoch: Epoch, seq: Seq, keep: usize) -> io::Result<PathBuf> {
+        let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = seq.0));
+        let tmp = path.with_extension("tmp");
+        let mut file = File::create(&tmp)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&tmp, &path)?;
+        File::open(&self.dir)?.sync_all()?;
+        self.prune(epoch, keep)?;
+        Ok(path)
+    }
+
+    fn prune(&self, epoch: Epoch, keep: usize) -> io::Result<()> {
+        let mut kept = 0;
+        for candidate in self.candidates()? {
+            let current = candidate.header.is_ok_and(|h| h.epoch == epoch);
+            kept += usize::from(current);
+            if !current || kept > keep {
+                fs::remove_file(&candidate.path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_header(path: &Path) -> Result<Header, SnapshotFault> {
+    use std::io::Read;
+    let mut head = Vec::with_capacity(snapshot::HEADER_BYTES);
+    File::open(path)?.take(snapshot::HEADER_BYTES as u64).read_to_end(&mut head)?;
+    Ok(snapshot::header(&head)?)
+}
+
+/// Decides when snapshots are due, and writes them beside the writer.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    shared: Arc<Shared>,
+    keep: usize,
+    last: (Seq, Time),
+    writing: Option<JoinHandle<()>>,
+}
+
+impl SnapshotWriter {
+    /// Counting from where the view is now.
+    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig) -> SnapshotWriter {
+        let last = {
+            let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
+            let at = Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed));
+            (at, view.time)
+        };
+        SnapshotWriter { shared, keep: config.keep, last, writing: None }
+    }
+
+    /// Begins a snapshot if one is due.
+    pub fn after(&mut self, head: Seq, now: Time, config: &SnapshotConfig) {
+        self.keep = config.keep;
+        let events = head.0.saturating_sub(self.last.0.0);
+        let elapsed = now.micros_since(self.last.1) as u128;
+        if events >= config.events || (events > 0 && elapsed >= config.interval.as_micros()) {
+            self.begin(now);
+        }
+    }
+
+    /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
+    pub fn begin(&mut self, now: Time) {
+        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running() {
+            return;
+        }
+        let encoded = {
+            let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
+            self.last = (view.seq, now);
+            snapshot::encode(&view, self.shared.epoch)
+        };
+        let (shared, keep, seq) = (self.shared.clone(), self.keep, self.last.0);
+        let work = move || save(&shared, encoded, seq, now, keep);
+        match std::thread::Builder::new().name("snapshot".into()).spawn(work) {
+            Ok(thread) => self.writing = Some(thread),
+            Err(error) => tracing::error!("cannot start the snapshot thread: {error}"),
+        }
+    }
+
+    /// Writes a last snapshot, if anything has happened since the one before, and waits for it.
+    pub fn finish(&mut self, now: Time) {
+        self.wait();
+        let head = self.shared.position.borrow().applied;
+        if head > self.last.0 {
+            self.begin(now);
+            self.wait();
+        }
+    }
+
+    fn wait(&mut self) {
+        if let Some(thread) = self.writing.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the snapshot thread panicked");
+        }
+    }
+}
+
+fn save(shared: &Shared, encoded: Result<Vec<u8>, SnapshotError>, seq: Seq, now: Time, keep: usize) {
+    let stats = &shared.stats;
+    let saved = encoded.map_err(SnapshotFault::from).and_then(|bytes| {
+        shared.snapshots.save(&bytes, shared.epoch, seq, keep)?;
+        Ok(bytes.len())
+    });
+    match saved {
+        Ok(size) => {
+            stats.snapshots.fetch_add(1, Ordering::Relaxed);
+            stats.snapshot_seq.store(seq.0, Ordering::Relaxed);
+            stats.snapshot_time.store(now.0, Ordering::Relaxed);
+            stats.snapshot_bytes.store(size as u64, Ordering::Relaxed);
+            tracing::debug!("snapshot at sequence {seq}, {size} bytes");
+        }
+        Err(error) => {
+            stats.snapshot_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                "cannot write the snapshot at sequence {seq} into {}: {error}; the log is not affected, the next start \
+                 will replay more of it",
+                shared.snapshots.dir().display()
+            );
+        }
+    }
+}
+
+/// Why a snapshot file cannot be used or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFault {
+    /// The file system.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// The content.
+    #[error(transparent)]
+    Content(#[from] SnapshotError),
+}

@@ -1,0 +1,391 @@
+//! The writer: one thread that turns deliveries into committed records, and only then lets their acknowledgements go.
+//!
+//! It never waits for a connection: acknowledgements are left in [`Acks`], and the connection is woken.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::chunk::Envelope;
+use fieldlog_projections::view::FoldError;
+use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
+use tokio::sync::{oneshot, watch};
+
+use crate::config::Config;
+use crate::log::{Log, LogError, LogReader};
+use crate::message::{Acks, Delivery, SourceId};
+use crate::observe::{Batch, Observer, Outcomes};
+use crate::rebuild;
+use crate::rules::RuleError;
+use crate::snapshots::{SnapshotStore, SnapshotWriter};
+use crate::window::{Budget, Due, InflightWindow, Waiting};
+
+/// The wall clock, as a function so that tests can turn it.
+pub type Clock = fn() -> Time;
+
+/// How often time itself is looked at: silence, held-back values, snapshots, clock steps.
+const TICK: Duration = Duration::from_secs(1);
+/// A wall clock that is further than this from where it should be has been set.
+const CLOCK_STEP_MICROS: i64 = 2_000_000;
+
+/// What the writer can be told.
+#[derive(Debug)]
+pub enum Input {
+    /// Messages.
+    Delivery(Delivery),
+    /// A new configuration, with the counters of its sources and the keys that changed.
+    Configure(Box<Config>, Vec<Arc<Outcomes>>, Vec<String>),
+    /// Commit what waits, write a snapshot, close the log and end.
+    Stop,
+    /// Commit what waits, write a snapshot, and answer with its position.
+    Snapshot(oneshot::Sender<Seq>),
+}
+
+/// How far the log and the view are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The last durable record.
+    pub head: Seq,
+    /// The last record in the view.
+    pub applied: Seq,
+}
+
+/// What the read side shares with the writer.
+#[derive(Debug)]
+pub struct Shared {
+    /// Incarnation of the log.
+    pub epoch: Epoch,
+    /// The folded state. The writer takes the lock for writing only to apply what it has just committed.
+    pub view: RwLock<View>,
+    /// Wakes whoever waits for a position.
+    pub position: watch::Sender<Position>,
+    /// The log.
+    pub reader: LogReader,
+    /// Snapshots on disk.
+    pub snapshots: SnapshotStore,
+    /// What the writer counts.
+    pub stats: WriterStats,
+    /// Aggregates that are being rebuilt.
+    pub rebuild: rebuild::Progress,
+}
+
+/// What the writer counts, since the start.
+#[derive(Debug, Default)]
+pub struct WriterStats {
+    /// Commits because the oldest message had waited long enough.
+    pub commits_delay: AtomicU64,
+    /// Commits because enough bytes waited.
+    pub commits_bytes: AtomicU64,
+    /// Commits because a broker's window was full.
+    pub commits_window: AtomicU64,
+    /// Commits for the agent's own records.
+    pub commits_internal: AtomicU64,
+    /// Time spent in commits, in microseconds.
+    pub commit_micros: AtomicU64,
+    /// Longest commit, in microseconds.
+    pub commit_micros_max: AtomicU64,
+    /// Records committed.
+    pub events: AtomicU64,
+    /// Bytes of records committed, before compression.
+    pub event_bytes: AtomicU64,
+    /// Messages acknowledged or passed without a record.
+    pub settled: AtomicU64,
+    /// Wall clock when the loop last came round, in microseconds; the watchdog's proof of life.
+    pub beat: AtomicI64,
+    /// Snapshots written.
+    pub snapshots: AtomicU64,
+    /// Snapshots that could not be written.
+    pub snapshot_errors: AtomicU64,
+    /// Position of the last snapshot.
+    pub snapshot_seq: AtomicU64,
+    /// Wall clock of the last snapshot, in microseconds.
+    pub snapshot_time: AtomicI64,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: AtomicU64,
+}
+
+/// The writer's own state.
+pub struct Writer {
+    log: Log,
+    shared: Arc<Shared>,
+    observer: Observer,
+    config: Config,
+    clock: Clock,
+    snapshots: SnapshotWriter,
+    batch: Batch,
+    /// Messages of each live connection that wait for the commit.
+    held: Vec<Held>,
+    windows: Vec<InflightWindow>,
+    oldest: Option<Instant>,
+    last_arrival: Instant,
+    last_commit: Instant,
+    last_tick: Instant,
+    expected: (Instant, Time),
+}
+
+struct Held {
+    acks: Arc<Acks>,
+    source: SourceId,
+    messages: usize,
+    pkids: Vec<u16>,
+}
+
+impl Writer {
+    /// A writer that continues `log` where `shared.view` is.
+    pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
+        let now = Instant::now();
+        let batch = Batch {
+            body: fieldlog_projections::chunk::Body::after(log.last_time()),
+            quarantine: Vec::new(),
+        };
+        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots);
+        Writer {
+            log,
+            observer,
+            windows: windows(&config),
+            config,
+            clock,
+            snapshots,
+            batch,
+            held: Vec::new(),
+            oldest: None,
+            last_arrival: now,
+            last_commit: now,
+            last_tick: now,
+            expected: (now, clock()),
+            shared,
+        }
+    }
+
+    /// Appends a fact of the agent's own and commits it at once.
+    ///
+    /// # Errors
+    /// [`WriterError`]
+    pub fn record(&mut self, fact: &Fact) -> Result<(), WriterError> {
+        let wall = (self.clock)();
+        self.batch.body.push_fact(Envelope { wall, ..Envelope::default() }, fact);
+        self.commit(None)
+    }
+
+    /// Works until told to stop, then leaves a snapshot and a closed log.
+    ///
+    /// # Errors
+    /// [`WriterError`]: nothing that was not committed has been acknowledged, and nothing more will be.
+    pub fn run(mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
+        loop {
+            let input = inputs.recv_timeout(self.wait());
+            self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
+            match input {
+                Ok(Input::Delivery(delivery)) => self.take(&delivery),
+                Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
+                Ok(Input::Snapshot(reply)) => {
+                    self.commit_all()?;
+                    self.snapshots.begin((self.clock)());
+                    let _ = reply.send(self.log.head());
+                }
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.last_tick.elapsed() >= TICK || self.deferred_due() {
+                self.tick();
+            }
+            self.settle()?;
+        }
+    }
+
+    /// How long nothing is due.
+    fn wait(&self) -> Duration {
+        let tick = TICK.saturating_sub(self.last_tick.elapsed());
+        let commit = match self.oldest {
+            Some(oldest) => self.config.log.commit_delay.saturating_sub(oldest.elapsed()),
+            None => tick,
+        };
+        let deferred = match self.observer.deferred_until() {
+            Some(due) => Duration::from_micros(due.micros_since((self.clock)()) as u64),
+            None => tick,
+        };
+        tick.min(commit).min(deferred)
+    }
+
+    fn deferred_due(&self) -> bool {
+        self.observer.deferred_until().is_some_and(|due| due <= (self.clock)())
+    }
+
+    fn take(&mut self, delivery: &Delivery) {
+        let now = Instant::now();
+        if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
+            window.arrived(now.duration_since(self.last_commit));
+        }
+        self.last_arrival = now;
+        self.oldest.get_or_insert(now);
+        for message in &delivery.messages {
+            self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
+        }
+        let held = match self.held.iter_mut().find(|h| Arc::ptr_eq(&h.acks, &delivery.acks)) {
+            Some(held) => held,
+            None => {
+                let acks = delivery.acks.clone();
+                self.held.push(Held { acks, source: delivery.source, messages: 0, pkids: Vec::new() });
+                let last = self.held.len() - 1;
+                &mut self.held[last]
+            }
+        };
+        held.messages += delivery.messages.len();
+        held.pkids.extend(delivery.messages.iter().filter_map(|m| m.pkid));
+        let in_flight = held.pkids.len();
+        if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
+            window.in_flight(in_flight);
+        }
+    }
+
+    /// Commits if it is time to.
+    fn settle(&mut self) -> Result<(), WriterError> {
+        if self.batch.body.is_empty() {
+            // Nothing to store, and everything before is stored: the messages may go at once.
+            self.release();
+            return Ok(());
+        }
+        let age = self.oldest.get_or_insert_with(Instant::now).elapsed();
+        let bytes = self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
+        let window_full = self.held.iter().any(|held| {
+            let window = self.windows.get(usize::from(held.source.0));
+            window.is_some_and(|window| held.pkids.len() >= window.size())
+        });
+        let budget = Budget { delay: self.config.log.commit_delay, bytes: self.config.log.commit_bytes_max };
+        match budget.decide(Waiting { age, bytes, window_full }) {
+            Ok(due) => self.commit(Some(due)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn commit_all(&mut self) -> Result<(), WriterError> {
+        if self.batch.body.is_empty() {
+            self.release();
+            return Ok(());
+        }
+        self.commit(None)
+    }
+
+    /// Commits, folds, publishes, acknowledges: in this order.
+    fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
+        let begin = Instant::now();
+        let committed = self.log.append(&self.batch.body, &self.batch.quarantine)?;
+        let took = begin.elapsed();
+        self.shared.position.send_modify(|p| p.head = committed.last);
+        {
+            let mut view = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
+            view.apply_records(self.batch.body.records(committed.first), committed.last)?;
+        }
+        self.shared.position.send_modify(|p| p.applied = committed.last);
+        self.count(due, took);
+        if let Some(due) = due {
+            let idle = begin.saturating_duration_since(self.last_arrival);
+            for held in &self.held {
+                if let Some(window) = self.windows.get_mut(usize::from(held.source.0)) {
+                    window.committed(due, held.pkids.len(), idle, self.config.log.commit_delay);
+                }
+            }
+        }
+        self.batch.body.clear();
+        self.batch.quarantine.clear();
+        self.release();
+        self.last_commit = Instant::now();
+        self.snapshots.after(committed.last, (self.clock)(), &self.config.snapshots);
+        Ok(())
+    }
+
+    fn count(&self, due: Option<Due>, took: Duration) {
+        let stats = &self.shared.stats;
+        let commits = match due {
+            Some(Due::Delay) => &stats.commits_delay,
+            Some(Due::Bytes) => &stats.commits_bytes,
+            Some(Due::Window) => &stats.commits_window,
+            None => &stats.commits_internal,
+        };
+        commits.fetch_add(1, Ordering::Relaxed);
+        let micros = took.as_micros() as u64;
+        stats.commit_micros.fetch_add(micros, Ordering::Relaxed);
+        stats.commit_micros_max.fetch_max(micros, Ordering::Relaxed);
+        stats.events.fetch_add(self.batch.body.len() as u64, Ordering::Relaxed);
+        stats.event_bytes.fetch_add(self.batch.body.bytes() as u64, Ordering::Relaxed);
+    }
+
+    /// Lets the acknowledgements go.
+    fn release(&mut self) {
+        self.oldest = None;
+        for held in self.held.iter_mut().filter(|held| held.messages > 0) {
+            self.shared.stats.settled.fetch_add(held.messages as u64, Ordering::Relaxed);
+            held.acks.release(held.messages, &held.pkids);
+            held.messages = 0;
+            held.pkids.clear();
+        }
+        // A connection that is gone has dropped its side.
+        self.held.retain(|held| Arc::strong_count(&held.acks) > 1);
+    }
+
+    fn tick(&mut self) {
+        self.last_tick = Instant::now();
+        let now = (self.clock)();
+        let expected = Time(self.expected.1.0 + self.expected.0.elapsed().as_micros() as i64);
+        if (now.0 - expected.0).abs() > CLOCK_STEP_MICROS {
+            tracing::warn!(
+                "the clock was set by {} s; log time does not go back, records carry the wall clock beside it",
+                (now.0 - expected.0) / 1_000_000
+            );
+            let envelope = Envelope { wall: now, ..Envelope::default() };
+            self.batch.body.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
+        }
+        self.expected = (self.last_tick, now);
+        self.observer.tick(now, &mut self.batch);
+        self.snapshots.after(self.log.head(), now, &self.config.snapshots);
+    }
+
+    fn configure(
+        &mut self,
+        config: Config,
+        outcomes: &[Arc<Outcomes>],
+        keys: Vec<String>,
+    ) -> Result<(), WriterError> {
+        self.observer.configure(&config, outcomes)?;
+        let mut new = windows(&config);
+        for (index, window) in self.windows.drain(..).enumerate() {
+            let same = config.sources.get(index).map(|s| s.receive_window)
+                == self.config.sources.get(index).map(|s| s.receive_window);
+            if let (true, Some(slot)) = (same, new.get_mut(index)) {
+                *slot = window;
+            }
+        }
+        self.windows = new;
+        let rebuild = config.aggregates != self.config.aggregates;
+        self.config = config;
+        if rebuild {
+            rebuild::start(self.shared.clone(), rebuild::windows(&self.config.aggregates));
+        }
+        if keys.is_empty() { Ok(()) } else { self.record(&Fact::ConfigChanged { keys }) }
+    }
+
+    fn stop(mut self) -> Result<(), WriterError> {
+        self.commit_all()?;
+        self.snapshots.finish((self.clock)());
+        Ok(self.log.close()?)
+    }
+}
+
+fn windows(config: &Config) -> Vec<InflightWindow> {
+    config.sources.iter().map(|source| InflightWindow::new(source.receive_window)).collect()
+}
+
+/// Why the writer had to end. The process ends with it.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The fold of what was just committed.
+    #[error("the log cannot be folded: {0}")]
+    Fold(#[from] FoldError),
+    /// Rules that passed the configuration's checks and still do not compile.
+    #[error("the rules cannot be used: {0}")]
+    Rules(#[from] RuleError),
+}

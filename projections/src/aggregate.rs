@@ -1,0 +1,192 @@
+//! Windowed aggregates of numeric attributes by log time: a fold.
+//!
+//! Only the shortest window is touched by an event. When one of its buckets closes, it is merged into the open bucket of
+//! the next longer window; so each window must be a multiple of the one before it.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AttrId, DeviceId, Time};
+
+/// Version of this fold; see [`crate::devices::VERSION`].
+pub const VERSION: u16 = 1;
+
+/// One window length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Length of a bucket, in seconds; buckets begin at multiples of it since 1970, UTC.
+    pub length_s: u32,
+    /// Closed buckets held per attribute; older ones are forgotten here.
+    pub keep: u32,
+}
+
+/// What an attribute did in one bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Begin, in seconds since 1970.
+    pub start_s: i64,
+    /// Recorded values in it.
+    pub count: u32,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Sum, for the mean.
+    pub sum: f64,
+    /// Last.
+    pub last: f64,
+}
+
+/// All series of all devices.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Aggregates {
+    windows: Vec<Window>,
+    /// By device number, then in the order of the device's attributes; `None` for one that never was a number.
+    series: Vec<Vec<Option<Series>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Series {
+    attr: AttrId,
+    /// One per window, shortest first.
+    levels: Vec<Level>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Level {
+    /// End of the open bucket, in microseconds; `i64::MIN` before the first value.
+    end: i64,
+    open: Option<Bucket>,
+    closed: VecDeque<Bucket>,
+}
+
+impl Bucket {
+    fn new(start_s: i64, value: f64) -> Bucket {
+        Bucket { start_s, count: 1, min: value, max: value, sum: value, last: value }
+    }
+
+    #[inline]
+    fn add(&mut self, value: f64) {
+        self.count = self.count.saturating_add(1);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sum += value;
+        self.last = value;
+    }
+
+    /// Takes in a bucket that follows.
+    fn merge(&mut self, later: &Bucket) {
+        self.count = self.count.saturating_add(later.count);
+        self.min = self.min.min(later.min);
+        self.max = self.max.max(later.max);
+        self.sum += later.sum;
+        self.last = later.last;
+    }
+
+    /// Arithmetic mean of the recorded values; not weighted by time.
+    pub fn mean(&self) -> f64 {
+        self.sum / f64::from(self.count)
+    }
+}
+
+impl Window {
+    fn start_s(self, time_s: i64) -> i64 {
+        time_s - time_s.rem_euclid(i64::from(self.length_s))
+    }
+}
+
+impl Aggregates {
+    /// No values yet. Windows must be sorted, each a multiple of the one before it.
+    pub fn new(windows: Vec<Window>) -> Aggregates {
+        Aggregates { windows, series: Vec::new() }
+    }
+
+    /// The windows, shortest first.
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
+    }
+
+    /// Takes in the value that attribute `at` of a device, numbered `attr`, had from `time` on.
+    #[inline]
+    pub(crate) fn observe(&mut self, device: DeviceId, at: usize, attr: AttrId, time: Time, value: f64) {
+        if self.windows.is_empty() {
+            return;
+        }
+        let device = device.0 as usize;
+        if device >= self.series.len() {
+            self.series.resize_with(device + 1, Vec::new);
+        }
+        let row = &mut self.series[device];
+        if at >= row.len() {
+            row.resize_with(at + 1, || None);
+        }
+        let series = row[at].get_or_insert_with(|| Series::new(attr, self.windows.len()));
+        match &mut series.levels[0] {
+            Level { end, open: Some(open), .. } if time.0 < *end => open.add(value),
+            _ => series.roll(&self.windows, time, value),
+        }
+    }
+
+    /// The buckets of one attribute in one window that begin in `from_s..to_s`, oldest first, the open one included.
+    pub fn buckets(&self, device: DeviceId, attr: AttrId, window: Window, from_s: i64, to_s: i64) -> Vec<Bucket> {
+        let level = self.windows.iter().position(|w| w.length_s == window.length_s);
+        let series = self.series.get(device.0 as usize).and_then(|row| row.iter().flatten().find(|s| s.attr == attr));
+        let (Some(level), Some(series)) = (level, series) else { return Vec::new() };
+        let mut buckets: Vec<Bucket> = series.levels[level].closed.iter().copied().collect();
+        // What is open in the shorter windows has not reached this one yet; it is merged in from the oldest on, which is
+        // from the longest window down.
+        for open in series.levels[..=level].iter().rev().filter_map(|l| l.open) {
+            let start_s = window.start_s(open.start_s);
+            match buckets.last_mut() {
+                Some(last) if last.start_s == start_s => last.merge(&open),
+                _ => buckets.push(Bucket { start_s, ..open }),
+            }
+        }
+        buckets.retain(|b| b.start_s >= from_s && b.start_s < to_s);
+        buckets
+    }
+
+    /// The begin of the oldest closed bucket held for an attribute, if any had to be forgotten before it.
+    pub fn complete_from_s(&self, device: DeviceId, attr: AttrId, window: Window) -> Option<i64> {
+        let level = self.windows.iter().position(|w| w.length_s == window.length_s)?;
+        let series = self.series.get(device.0 as usize)?.iter().flatten().find(|s| s.attr == attr)?;
+        let closed = &series.levels[level].closed;
+        (closed.len() >= self.windows[level].keep as usize).then(|| closed.front().map(|b| b.start_s))?
+    }
+}
+
+impl Series {
+    fn new(attr: AttrId, windows: usize) -> Series {
+        let level = Level { end: i64::MIN, open: None, closed: VecDeque::new() };
+        Series { attr, levels: vec![level; windows] }
+    }
+
+    /// Closes what has ended at `time` and opens the bucket that `value` is the first of.
+    #[cold]
+    fn roll(&mut self, windows: &[Window], time: Time, value: f64) {
+        self.close(windows, 0);
+        let start_s = windows[0].start_s(time.0.div_euclid(1_000_000));
+        self.levels[0].end = (start_s + i64::from(windows[0].length_s)) * 1_000_000;
+        self.levels[0].open = Some(Bucket::new(start_s, value));
+    }
+
+    /// Closes the open bucket of a level and carries it into the next longer window.
+    fn close(&mut self, windows: &[Window], level: usize) {
+        let Some(bucket) = self.levels[level].open.take() else { return };
+        let closed = &mut self.levels[level].closed;
+        closed.push_back(bucket);
+        while closed.len() > windows[level].keep as usize {
+            closed.pop_front();
+        }
+        let Some(longer) = windows.get(level + 1) else { return };
+        let start_s = longer.start_s(bucket.start_s);
+        match &mut self.levels[level + 1].open {
+            Some(open) if open.start_s == start_s => open.merge(&bucket),
+            _ => {
+                self.close(windows, level + 1);
+                self.levels[level + 1].open = Some(Bucket { start_s, ..bucket });
+            }
+        }
+    }
+}

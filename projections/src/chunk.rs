@@ -1,0 +1,479 @@
+//! The chunk: the records of one commit, or of several merged ones, as one value of the store.
+//!
+//! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so a body can be cut
+//! at any record, and adjacent bodies can be joined, without touching a byte of the records.
+
+use crate::stored::{self, StoredError};
+use crate::{Fact, Seq, Time, varint};
+
+/// Bytes before the body.
+pub const HEADER_BYTES: usize = 32;
+const MAGIC: [u8; 2] = *b"FL";
+/// Version of the chunk layout that is written.
+pub const VERSION: u8 = 1;
+/// A body larger than this is refused before anything is allocated for it.
+pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const CODEC_NONE: u8 = 0;
+const CODEC_LZ4: u8 = 1;
+
+const HAS_DEVICE_TIME: u8 = 1;
+const HAS_WALL: u8 = 2;
+const HAS_CAUSE: u8 = 4;
+const FLAGS_KNOWN: u8 = HAS_DEVICE_TIME | HAS_WALL | HAS_CAUSE;
+
+/// Type and version of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kind {
+    /// What it is; see [`stored::type_id`].
+    pub type_id: u16,
+    /// Its layout, 1 to 15.
+    pub version: u8,
+}
+
+/// A fact with its position, as it lies in the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record<'a> {
+    /// Position.
+    pub seq: Seq,
+    /// Log time: never earlier than the record before.
+    pub time: Time,
+    /// The wall clock as it was read; differs from `time` only after the clock went back.
+    pub wall: Time,
+    /// The device's own time, if its payload had one. Data, never order.
+    pub device_time: Option<Time>,
+    /// The record that caused this one.
+    pub cause: Option<Seq>,
+    /// What the payload is.
+    pub kind: Kind,
+    /// The stored bytes.
+    pub payload: &'a [u8],
+}
+
+impl Record<'_> {
+    /// The fact, lifted to its newest version.
+    ///
+    /// # Errors
+    /// See [`stored::decode`].
+    pub fn fact(&self) -> Result<Fact, StoredError> {
+        stored::decode(self.kind, self.payload)
+    }
+}
+
+/// What goes round a payload, apart from its position.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Envelope {
+    /// The wall clock when it was received; the log time is made from it.
+    pub wall: Time,
+    /// The device's own time.
+    pub device_time: Option<Time>,
+    /// The record that caused it.
+    pub cause: Option<Seq>,
+}
+
+/// Records that wait to be committed, in their stored form.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    bytes: Vec<u8>,
+    /// End of each record in `bytes`, and its log time.
+    marks: Vec<(u32, Time)>,
+    payload: Vec<u8>,
+    base_time: Time,
+}
+
+impl Body {
+    /// An empty body that follows a record of log time `last_time`.
+    pub fn after(last_time: Time) -> Body {
+        Body { base_time: last_time, ..Body::default() }
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// Bytes of all records, uncompressed.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Log time of the last record, or of the one before the body.
+    pub fn last_time(&self) -> Time {
+        self.marks.last().map_or(self.base_time, |(_, time)| *time)
+    }
+
+    /// Forgets the records; what follows, follows them.
+    pub fn clear(&mut self) {
+        self.base_time = self.last_time();
+        self.bytes.clear();
+        self.marks.clear();
+    }
+
+    /// Appends a record; `write` appends the payload and says what it is. Log time is the later of the wall clock and
+    /// the record before.
+    #[inline]
+    pub fn push(&mut self, envelope: Envelope, write: impl FnOnce(&mut Vec<u8>) -> Kind) {
+        self.payload.clear();
+        let kind = write(&mut self.payload);
+        let last = self.last_time();
+        let time = last.max(envelope.wall);
+        let flags = (u8::from(envelope.device_time.is_some()) * HAS_DEVICE_TIME)
+            | (u8::from(envelope.wall != time) * HAS_WALL)
+            | (u8::from(envelope.cause.is_some()) * HAS_CAUSE);
+        varint::put(&mut self.bytes, u64::from(kind.type_id) << 4 | u64::from(kind.version));
+        self.bytes.push(flags);
+        varint::put(&mut self.bytes, time.0.wrapping_sub(last.0) as u64);
+        if let Some(device_time) = envelope.device_time {
+            varint::put_signed(&mut self.bytes, device_time.0.wrapping_sub(time.0));
+        }
+        if envelope.wall != time {
+            varint::put_signed(&mut self.bytes, envelope.wall.0.wrapping_sub(time.0));
+        }
+        if let Some(cause) = envelope.cause {
+            varint::put(&mut self.bytes, cause.0);
+        }
+        varint::put(&mut self.bytes, self.payload.len() as u64);
+        self.bytes.extend_from_slice(&self.payload);
+        self.marks.push((self.bytes.len() as u32, time));
+    }
+
+    /// Appends a fact.
+    pub fn push_fact(&mut self, envelope: Envelope, fact: &Fact) {
+        self.push(envelope, |out| stored::encode(fact, out));
+    }
+
+    /// Joins the body of a stored chunk that follows this one.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if its records cannot be walked.
+    pub fn join(&mut self, chunk: &Chunk<'_>) -> Result<(), ChunkError> {
+        let start = self.bytes.len();
+        let mut records = chunk.records();
+        while let Some(record) = records.next_record()? {
+            let end = start + (chunk.body.len() - records.rest.len());
+            self.marks.push((end as u32, record.time));
+        }
+        self.bytes.extend_from_slice(chunk.body);
+        Ok(())
+    }
+
+    /// The end of the record range `from..` that has at most `raw_max` bytes, at least one record.
+    fn cut(&self, from: usize, raw_max: usize) -> usize {
+        let start = if from == 0 { 0 } else { self.marks[from - 1].0 as usize };
+        let fitting = self.marks[from..].partition_point(|(end, _)| *end as usize - start <= raw_max);
+        from + fitting.max(1)
+    }
+
+    /// Encodes records `from..to` as a chunk into `out`; `first_seq` is the position of record 0.
+    fn encode(&self, from: usize, to: usize, first_seq: Seq, out: &mut Vec<u8>) {
+        let (start, base) = match from.checked_sub(1) {
+            Some(before) => (self.marks[before].0 as usize, self.marks[before].1),
+            None => (0, self.base_time),
+        };
+        let raw = &self.bytes[start..self.marks[to - 1].0 as usize];
+        out.clear();
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&[VERSION, CODEC_NONE, 0, 0, 0, 0]);
+        out.extend_from_slice(&((to - from) as u32).to_le_bytes());
+        out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(first_seq.0 + from as u64).to_le_bytes());
+        out.extend_from_slice(&base.0.to_le_bytes());
+        debug_assert_eq!(out.len(), HEADER_BYTES);
+        out.resize(HEADER_BYTES + lz4_flex::block::get_maximum_output_size(raw.len()), 0);
+        match lz4_flex::block::compress_into(raw, &mut out[HEADER_BYTES..]) {
+            Ok(size) if size < raw.len() => {
+                out.truncate(HEADER_BYTES + size);
+                out[3] = CODEC_LZ4;
+            }
+            _ => {
+                out.truncate(HEADER_BYTES);
+                out.extend_from_slice(raw);
+            }
+        }
+        let crc = checksum(out);
+        out[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// The records, the first at position `first_seq`.
+    pub fn records(&self, first_seq: Seq) -> Records<'_> {
+        Records { rest: &self.bytes, next: first_seq, left: self.marks.len() as u32, time: self.base_time }
+    }
+
+    /// Appends the records of a body that follows this one.
+    pub fn append(&mut self, later: &Body) {
+        debug_assert_eq!(self.last_time(), later.base_time);
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&later.bytes);
+        self.marks.extend(later.marks.iter().map(|(end, time)| (start + end, *time)));
+    }
+
+    /// Forgets the first `records` records.
+    pub fn drop_front(&mut self, records: usize) {
+        let Some(last) = records.checked_sub(1) else { return };
+        let (end, time) = self.marks[last];
+        self.base_time = time;
+        self.bytes.drain(..end as usize);
+        self.marks.drain(..records);
+        for mark in &mut self.marks {
+            mark.0 -= end;
+        }
+    }
+
+    /// Cuts the body into chunks and gives each to `sink` with its first position. A chunk's stored size is close below
+    /// `fill.large` bytes while there are records for it, then close below `fill.small` (unless a single record is
+    /// larger); the last takes what is left. `ratio` is how well earlier chunks compressed, in stored bytes per 1,024 raw
+    /// bytes; it is updated. Returns the index of the first record of the last chunk, and that chunk's stored size.
+    ///
+    /// # Errors
+    /// What `sink` returns.
+    pub fn chunks<E>(
+        &self,
+        first_seq: Seq,
+        fill: Fill,
+        ratio: &mut u32,
+        mut sink: impl FnMut(Seq, &[u8]) -> Result<(), E>,
+    ) -> Result<(usize, usize), E> {
+        let mut out = Vec::new();
+        let mut from = 0;
+        loop {
+            let start = if from == 0 { 0 } else { self.marks[from - 1].0 as usize };
+            let raw_max = |stored: usize, ratio: u32| (stored - HEADER_BYTES) * 1024 / ratio.max(64) as usize;
+            let large = self.bytes.len() - start >= raw_max(fill.large, *ratio);
+            let stored_max = if large { fill.large } else { fill.small };
+            let mut cut_at = raw_max(stored_max, *ratio);
+            let mut to = self.cut(from, cut_at);
+            self.encode(from, to, first_seq, &mut out);
+            while out.len() > stored_max && to - from > 1 {
+                cut_at = cut_at * 15 / 16;
+                to = self.cut(from, cut_at);
+                self.encode(from, to, first_seq, &mut out);
+            }
+            sink(Seq(first_seq.0 + from as u64), &out)?;
+            if to == self.len() {
+                return Ok((from, out.len()));
+            }
+            let raw = self.marks[to - 1].0 - start as u32;
+            // 1 % slack: overshooting costs a second compression.
+            *ratio = ((out.len() - HEADER_BYTES) as u32).saturating_mul(1034) / raw.max(1);
+            from = to;
+        }
+    }
+}
+
+/// Stored sizes that chunks are cut to, in bytes; what fills a page of the store, or a run of pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    /// While there is enough.
+    pub large: usize,
+    /// For the rest.
+    pub small: usize,
+}
+
+/// CRC-32 (IEEE) of a chunk without its checksum field.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..4]);
+    hasher.update(&bytes[8..]);
+    hasher.finalize()
+}
+
+/// The header of a stored chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Position of the first record.
+    pub first: Seq,
+    /// Number of records, at least 1.
+    pub count: u32,
+    /// Uncompressed bytes of the records.
+    pub raw_bytes: u32,
+    /// Log time of the record before the first.
+    pub base_time: Time,
+    codec: u8,
+    crc: u32,
+}
+
+impl Header {
+    /// Reads a header; the checksum is not verified.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if it is none, or of a layout that is not known here.
+    pub fn parse(bytes: &[u8]) -> Result<Header, ChunkError> {
+        let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { return Err(ChunkError::Cut) };
+        if head[..2] != MAGIC {
+            return Err(ChunkError::NotAChunk);
+        }
+        if head[2] != VERSION {
+            return Err(ChunkError::Version(head[2]));
+        }
+        let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        Ok(Header {
+            codec: head[3],
+            crc: u32_at(4),
+            count: u32_at(8),
+            raw_bytes: u32_at(12),
+            first: Seq(u64_at(16)),
+            base_time: Time(u64_at(24) as i64),
+        })
+    }
+
+    /// Position of the last record.
+    pub fn last(&self) -> Seq {
+        Seq(self.first.0 + u64::from(self.count) - 1)
+    }
+}
+
+/// A verified chunk, uncompressed.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Its header.
+    pub header: Header,
+    body: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// Verifies and uncompresses a stored chunk; `scratch` is reused between calls.
+    ///
+    /// # Errors
+    /// [`ChunkError`] for anything that is not exactly what was written.
+    pub fn parse(bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Chunk<'a>, ChunkError> {
+        let header = Header::parse(bytes)?;
+        let found = checksum(bytes);
+        if found != header.crc {
+            return Err(ChunkError::Checksum { stored: header.crc, found });
+        }
+        let raw_bytes = header.raw_bytes as usize;
+        if raw_bytes > BODY_BYTES_MAX || header.count == 0 {
+            return Err(ChunkError::Length);
+        }
+        let body = match header.codec {
+            CODEC_NONE => &bytes[HEADER_BYTES..],
+            CODEC_LZ4 => {
+                scratch.resize(raw_bytes, 0);
+                let size = lz4_flex::block::decompress_into(&bytes[HEADER_BYTES..], scratch)
+                    .map_err(|_| ChunkError::Compression)?;
+                &scratch[..size]
+            }
+            other => return Err(ChunkError::Codec(other)),
+        };
+        if body.len() != raw_bytes {
+            return Err(ChunkError::Length);
+        }
+        Ok(Chunk { header, body })
+    }
+
+    /// Its records, in order.
+    pub fn records(&self) -> Records<'a> {
+        Records {
+            rest: self.body,
+            next: self.header.first,
+            left: self.header.count,
+            time: self.header.base_time,
+        }
+    }
+}
+
+/// Walks the records of a [`Chunk`].
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    next: Seq,
+    left: u32,
+    time: Time,
+}
+
+impl<'a> Records<'a> {
+    /// The next record; `None` after the last.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if the body does not hold the records that its header promises.
+    #[inline]
+    pub fn next_record(&mut self) -> Result<Option<Record<'a>>, ChunkError> {
+        if self.left == 0 {
+            return if self.rest.is_empty() { Ok(None) } else { Err(ChunkError::Length) };
+        }
+        let seq = self.next;
+        let record = self.take(seq).ok_or(ChunkError::Record(seq))?;
+        self.left -= 1;
+        self.next = seq.next();
+        Ok(Some(record))
+    }
+
+    #[inline]
+    fn take(&mut self, seq: Seq) -> Option<Record<'a>> {
+        let mut rest = self.rest;
+        let kind = varint::take(&mut rest)?;
+        let (&flags, mut rest) = rest.split_first()?;
+        if flags & !FLAGS_KNOWN != 0 {
+            return None;
+        }
+        let time = Time(self.time.0.wrapping_add(varint::take(&mut rest)? as i64));
+        let offset = |flag: u8, rest: &mut &'a [u8]| {
+            if flags & flag == 0 {
+                return Some(None);
+            }
+            varint::take_signed(rest).map(|by| Some(Time(time.0.wrapping_add(by))))
+        };
+        let device_time = offset(HAS_DEVICE_TIME, &mut rest)?;
+        let wall = offset(HAS_WALL, &mut rest)?.unwrap_or(time);
+        let cause = if flags & HAS_CAUSE == 0 { None } else { Some(Seq(varint::take(&mut rest)?)) };
+        let size = usize::try_from(varint::take(&mut rest)?).ok()?;
+        let (payload, rest) = rest.split_at_checked(size)?;
+        let kind = Kind { type_id: u16::try_from(kind >> 4).ok()?, version: (kind & 15) as u8 };
+        self.rest = rest;
+        self.time = time;
+        Some(Record { seq, time, wall, device_time, cause, kind, payload })
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, ChunkError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.next_record().transpose();
+        if matches!(item, Some(Err(_))) {
+            (self.left, self.rest) = (0, &[]);
+        }
+        item
+    }
+}
+
+/// Why stored bytes are not a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// Shorter than a header.
+    #[error("it is shorter than a chunk header")]
+    Cut,
+    /// No magic.
+    #[error("it does not begin like a chunk")]
+    NotAChunk,
+    /// A layout from the future.
+    #[error("its layout version {0} is not known; it was written by a newer fieldlog")]
+    Version(u8),
+    /// A codec from the future.
+    #[error("its compression {0} is not known; it was written by a newer fieldlog")]
+    Codec(u8),
+    /// Bit rot, or a torn write that the store did not notice.
+    #[error("its checksum is {found:08x} and should be {stored:08x}")]
+    Checksum {
+        /// In the header.
+        stored: u32,
+        /// Computed.
+        found: u32,
+    },
+    /// The compressed body cannot be read.
+    #[error("its body cannot be uncompressed")]
+    Compression,
+    /// Sizes in the header do not fit the body.
+    #[error("its body has another length than its header says")]
+    Length,
+    /// A record cannot be read.
+    #[error("the record at sequence {0} cannot be read")]
+    Record(Seq),
+}

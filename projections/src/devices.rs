@@ -1,0 +1,284 @@
+//! Current state and availability of every device: a fold.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::Record;
+use crate::fact::{Availability, AvailabilityCause, Fact};
+use crate::stored::{Changes, type_id};
+use crate::view::FoldError;
+use crate::{AttrId, DeviceId, Seq, Time, Value, ValueRef};
+
+/// Version of this fold. Raised whenever the same records would give another state; snapshots of another version are
+/// rebuilt from the log.
+pub const VERSION: u16 = 1;
+
+/// All devices, by number, and the names of attributes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Devices {
+    devices: Vec<Device>,
+    attributes: Vec<Box<str>>,
+    #[serde(skip)]
+    by_name: BTreeMap<Box<str>, DeviceId>,
+    #[serde(skip)]
+    attribute_by_name: BTreeMap<Box<str>, AttrId>,
+}
+
+/// One device as its records left it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its id.
+    pub name: Box<str>,
+    /// The source it was last discovered on.
+    pub source: Box<str>,
+    /// The device it is reached through.
+    pub parent: Option<DeviceId>,
+    /// Removed at its source; its last state is kept.
+    pub retired: bool,
+    /// Position and log time of its first discovery.
+    pub discovered: (Seq, Time),
+    /// Position and log time of its newest record.
+    pub changed: (Seq, Time),
+    /// The device's own time in its newest record that had one.
+    pub device_time: Option<Time>,
+    /// Records about it.
+    pub events: u64,
+    /// Whether it can be reached, as it said itself.
+    pub availability: Availability,
+    /// How that is known.
+    pub availability_cause: AvailabilityCause,
+    /// Position and log time of that.
+    pub availability_changed: (Seq, Time),
+    /// Its attributes, in the order they were first seen.
+    pub attributes: Vec<Attribute>,
+}
+
+/// The newest value of an attribute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// Which attribute.
+    pub id: AttrId,
+    /// Its value; [`Value::Null`] after it was removed.
+    pub value: Value,
+    /// Position of the record that set it.
+    pub seq: Seq,
+    /// Log time of that record.
+    pub time: Time,
+}
+
+impl Devices {
+    /// The device with this number.
+    pub fn get(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(id.0 as usize)
+    }
+
+    /// The device with this id.
+    pub fn find(&self, name: &str) -> Option<(DeviceId, &Device)> {
+        let id = *self.by_name.get(name)?;
+        self.get(id).map(|device| (id, device))
+    }
+
+    /// All devices ever seen, retired ones too, by number.
+    pub fn iter(&self) -> impl Iterator<Item = (DeviceId, &Device)> {
+        self.devices.iter().enumerate().map(|(i, device)| (DeviceId(i as u32), device))
+    }
+
+    /// All devices ever seen, by name, after `after`.
+    pub fn by_name_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = (DeviceId, &'a Device)> + 'a {
+        use std::ops::Bound;
+        let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(Box::<str>::from(name)));
+        self.by_name.range((start, Bound::Unbounded)).filter_map(|(_, id)| Some((*id, self.get(*id)?)))
+    }
+
+    /// Number of devices ever seen.
+    pub fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Whether no device was ever seen.
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+
+    /// Name of an attribute.
+    pub fn attribute_name(&self, id: AttrId) -> Option<&str> {
+        self.attributes.get(id.0 as usize).map(|name| &**name)
+    }
+
+    /// Number of an attribute name.
+    pub fn attribute_named(&self, name: &str) -> Option<AttrId> {
+        self.attribute_by_name.get(name).copied()
+    }
+
+    /// Names of all attributes, by number.
+    pub fn attribute_names(&self) -> &[Box<str>] {
+        &self.attributes
+    }
+
+    /// Whether a device can be reached, and the ancestor because of which it cannot: a device behind a bridge that is
+    /// offline is offline, whatever it said last.
+    pub fn effective_availability(&self, device: &Device) -> (Availability, Option<DeviceId>) {
+        let mut parent = device.parent;
+        // Parents come from configuration; a loop in it must not become one here.
+        for _ in 0..8 {
+            let Some(id) = parent else { break };
+            let Some(ancestor) = self.get(id) else { break };
+            if ancestor.availability == Availability::Offline {
+                return (Availability::Offline, Some(id));
+            }
+            parent = ancestor.parent;
+        }
+        (device.availability, None)
+    }
+
+    /// Restores what a snapshot does not hold.
+    pub(crate) fn index(&mut self) {
+        self.by_name =
+            self.devices.iter().zip(0..).map(|(device, id)| (device.name.clone(), DeviceId(id))).collect();
+        self.attribute_by_name =
+            self.attributes.iter().zip(0..).map(|(name, id)| (name.clone(), AttrId(id))).collect();
+    }
+
+    /// Applies a state change; each change is also given to `observe`, with its place in the device's attributes.
+    #[inline]
+    pub(crate) fn apply_changes(
+        &mut self,
+        record: &Record<'_>,
+        mut observe: impl FnMut(DeviceId, usize, AttrId, ValueRef<'_>),
+    ) -> Result<(), FoldError> {
+        let mut changes = Changes::parse(record.kind, record.payload)?;
+        let id = changes.device;
+        let Some(device) = self.devices.get_mut(id.0 as usize) else {
+            return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
+        };
+        device.touch(record);
+        let mut hint = 0;
+        while let Some((attr, value)) = changes.next()? {
+            let at = device.place(attr, hint);
+            hint = at + 1;
+            match device.attributes.get_mut(at) {
+                Some(slot) => {
+                    value.store(&mut slot.value);
+                    (slot.seq, slot.time) = (record.seq, record.time);
+                }
+                None => device.attributes.push(Attribute {
+                    id: attr,
+                    value: value.to_owned(),
+                    seq: record.seq,
+                    time: record.time,
+                }),
+            }
+            observe(id, at, attr, value);
+        }
+        Ok(())
+    }
+
+    /// Applies any other record.
+    pub(crate) fn apply(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
+        if !matches!(
+            record.kind.type_id,
+            type_id::AVAILABILITY_CHANGED
+                | type_id::DEVICE_DISCOVERED
+                | type_id::ATTRIBUTE_NAMED
+                | type_id::DEVICE_RETIRED
+                | type_id::ACTION_FIRED
+        ) {
+            return Ok(());
+        }
+        match record.fact()? {
+            Fact::DeviceDiscovered { device, name, source, parent } => {
+                self.discover(record, device, &name, &source, parent)
+            }
+            Fact::AttributeNamed { attribute, name } => self.name(record, attribute, &name),
+            Fact::AvailabilityChanged { device, availability, cause } => {
+                let at = (record.seq, record.time);
+                let device = self.touched(record, device)?;
+                (device.availability, device.availability_cause) = (availability, cause);
+                device.availability_changed = at;
+                Ok(())
+            }
+            Fact::DeviceRetired { device } => {
+                self.touched(record, device)?.retired = true;
+                Ok(())
+            }
+            Fact::ActionFired { device, .. } => self.touched(record, device).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    fn touched(&mut self, record: &Record<'_>, id: DeviceId) -> Result<&mut Device, FoldError> {
+        let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
+        let device = self.devices.get_mut(id.0 as usize).ok_or(unknown)?;
+        device.touch(record);
+        Ok(device)
+    }
+
+    fn discover(
+        &mut self,
+        record: &Record<'_>,
+        id: DeviceId,
+        name: &str,
+        source: &str,
+        parent: Option<DeviceId>,
+    ) -> Result<(), FoldError> {
+        let at = (record.seq, record.time);
+        if let Some(device) = self.devices.get_mut(id.0 as usize) {
+            device.touch(record);
+            (device.source, device.parent, device.retired) = (source.into(), parent, false);
+            return Ok(());
+        }
+        if id.0 as usize != self.devices.len() {
+            return Err(FoldError::Numbering { seq: record.seq });
+        }
+        self.by_name.insert(name.into(), id);
+        self.devices.push(Device {
+            name: name.into(),
+            source: source.into(),
+            parent,
+            retired: false,
+            discovered: at,
+            changed: at,
+            device_time: record.device_time,
+            events: 1,
+            availability: Availability::Unknown,
+            availability_cause: AvailabilityCause::Topic,
+            availability_changed: at,
+            attributes: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn name(&mut self, record: &Record<'_>, id: AttrId, name: &str) -> Result<(), FoldError> {
+        if id.0 as usize != self.attributes.len() {
+            return Err(FoldError::Numbering { seq: record.seq });
+        }
+        self.attributes.push(name.into());
+        self.attribute_by_name.insert(name.into(), id);
+        Ok(())
+    }
+}
+
+impl Device {
+    fn touch(&mut self, record: &Record<'_>) {
+        self.changed = (record.seq, record.time);
+        self.events += 1;
+        if record.device_time.is_some() {
+            self.device_time = record.device_time;
+        }
+    }
+
+    /// Where `attr` is, or the end. Devices repeat the order of their attributes, so `hint` is nearly always right.
+    #[inline]
+    fn place(&self, attr: AttrId, hint: usize) -> usize {
+        if self.attributes.get(hint).is_some_and(|slot| slot.id == attr) {
+            return hint;
+        }
+        self.attributes.iter().position(|slot| slot.id == attr).unwrap_or(self.attributes.len())
+    }
+
+    /// The newest value of an attribute, if it has one.
+    pub fn value(&self, attr: AttrId) -> Option<&Attribute> {
+        self.attributes.iter().find(|slot| slot.id == attr && slot.value != Value::Null)
+    }
+}

@@ -1,0 +1,141 @@
+//! Facts: what happened, typed, without a position.
+
+use crate::{AttrId, DeviceId, Time, Value};
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// Attributes of a device took new values; [`Value::Null`] means removed.
+    StateChanged {
+        /// The device.
+        device: DeviceId,
+        /// The attributes that changed, each once.
+        changes: Vec<(AttrId, Value)>,
+    },
+    /// A device came or went.
+    AvailabilityChanged {
+        /// The device.
+        device: DeviceId,
+        /// What it is now.
+        availability: Availability,
+        /// How that is known.
+        cause: AvailabilityCause,
+    },
+    /// A device was seen for the first time, or again after it was retired. Interns its name.
+    DeviceDiscovered {
+        /// Its number from now on.
+        device: DeviceId,
+        /// Its id as the operator's templates make it.
+        name: String,
+        /// The source it was seen on.
+        source: String,
+        /// The device it is reached through, such as a bridge.
+        parent: Option<DeviceId>,
+    },
+    /// An attribute name was seen for the first time. Interns it.
+    AttributeNamed {
+        /// Its number from now on.
+        attribute: AttrId,
+        /// The attribute path, levels joined by dots.
+        name: String,
+    },
+    /// A device was removed at its source.
+    DeviceRetired {
+        /// The device.
+        device: DeviceId,
+    },
+    /// Something momentary happened, such as a button push.
+    ActionFired {
+        /// The device.
+        device: DeviceId,
+        /// The attribute that carried the action.
+        attribute: AttrId,
+        /// Which action.
+        value: Value,
+    },
+    /// An input could not be decoded. Its bytes are kept in the quarantine under this record's position.
+    InputQuarantined {
+        /// The source it came from.
+        source: String,
+        /// Its topic, with invalid UTF-8 replaced.
+        topic: String,
+        /// Why.
+        reason: String,
+        /// Size of the payload, in bytes.
+        size: u64,
+    },
+    /// The agent started. The records that follow were made under this boot.
+    Booted {
+        /// The kernel's boot id; zero where there is none.
+        boot_id: [u8; 16],
+        /// Version of the agent.
+        version: String,
+        /// What is known about the wall clock.
+        clock: ClockQuality,
+    },
+    /// The wall clock jumped; log time does not go back.
+    ClockStepped {
+        /// Where the clock was expected to be.
+        expected: Time,
+        /// Where it was.
+        found: Time,
+    },
+    /// The configuration changed while running.
+    ConfigChanged {
+        /// The keys that changed.
+        keys: Vec<String>,
+    },
+    /// A record of a type that this version does not know; kept as it is.
+    Unknown {
+        /// Type and version.
+        kind: crate::Kind,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+}
+
+/// Whether a device can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Availability {
+    /// Nothing has said so far.
+    #[default]
+    Unknown,
+    /// It is there.
+    Online,
+    /// It is not.
+    Offline,
+}
+
+/// How an availability is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum AvailabilityCause {
+    /// A message on its availability topic, which is also where its last will arrives.
+    #[default]
+    Topic,
+    /// Nothing was heard from it for its silence timeout, or something was heard again.
+    Silence,
+}
+
+/// What is known about the wall clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum ClockQuality {
+    /// The kernel does not say that it is synchronised.
+    #[default]
+    Unsynchronised,
+    /// The kernel says that it is synchronised.
+    Synchronised,
+}
+
+impl Fact {
+    /// The device it is about.
+    pub fn device(&self) -> Option<DeviceId> {
+        match self {
+            Fact::StateChanged { device, .. }
+            | Fact::AvailabilityChanged { device, .. }
+            | Fact::DeviceDiscovered { device, .. }
+            | Fact::DeviceRetired { device }
+            | Fact::ActionFired { device, .. } => Some(*device),
+            _ => None,
+        }
+    }
+}
