@@ -131,6 +131,33 @@ pub struct SourceConfig {
     pub policies: Vec<Policy>,
 }
 
+impl SourceConfig {
+    /// Stands in for a source that the configuration no longer has: it takes nothing.
+    pub fn removed(name: &str) -> SourceConfig {
+        let zero = Duration::ZERO;
+        SourceConfig {
+            name: name.into(),
+            address: Address { host: String::new(), port: 0, tls: false },
+            protocol: Protocol::V5,
+            client_id: String::new(),
+            username: None,
+            password_file: None,
+            keep_alive: zero,
+            connect_timeout: zero,
+            backoff_max: zero,
+            session_expiry: zero,
+            receive_window: 1,
+            packet_bytes_max: 0,
+            tls: TlsConfig::default(),
+            will: None,
+            silence_timeout: None,
+            exclude: Vec::new(),
+            rules: Vec::new(),
+            policies: Vec::new(),
+        }
+    }
+}
+
 /// Where a broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -13,7 +13,7 @@ use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
-use crate::log::{Log, LogError, LogReader};
+use crate::log::{DiskStats, Log, LogError, LogReader};
 use crate::message::{Acks, Delivery, SourceId};
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
@@ -62,6 +62,8 @@ pub struct Shared {
     pub position: watch::Sender<Position>,
     /// The log.
     pub reader: LogReader,
+    /// What the log has written to the disk.
+    pub disk: Arc<DiskStats>,
     /// Snapshots on disk.
     pub snapshots: SnapshotStore,
     /// What the writer counts.
@@ -388,4 +390,7 @@ pub enum WriterError {
     /// Rules that passed the configuration's checks and still do not compile.
     #[error("the rules cannot be used: {0}")]
     Rules(#[from] RuleError),
+    /// A bug.
+    #[error("the writer panicked; the message above says where. Please report it")]
+    Panicked,
 }

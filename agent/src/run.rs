@@ -1,0 +1,278 @@
+//! The whole agent: opens the log, brings the view to its head, starts the stages, and stops them in order.
+//!
+//! `fieldlog run`, the demo and the tests all start it here, with everything it needs handed in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::fact::ClockQuality;
+use fieldlog_projections::{Epoch, Fact, Seq, Time};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::http::{self, HttpError, ReadSide};
+use crate::log::{Log, LogError, LogOptions};
+use crate::observe::{Heard, Observer};
+use crate::rebuild;
+use crate::recovery::{self, Recovered, RecoveryError};
+use crate::rules::RuleError;
+use crate::snapshots::SnapshotStore;
+use crate::sources::Sources;
+use crate::writer::{Clock, Input, Position, Shared, Writer, WriterError, WriterStats};
+
+/// A stop that takes longer than this is cut short; what was acknowledged is safe in any case.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// What happens while the agent runs, for whoever started it.
+#[derive(Debug)]
+pub enum Event {
+    /// The log is open and the view is at its head.
+    Recovered {
+        /// Snapshot it was made from; 0: none.
+        snapshot: Seq,
+        /// Records folded on top of it.
+        replayed: u64,
+        /// Head of the log.
+        head: Seq,
+        /// How long it took, in milliseconds.
+        millis: u64,
+    },
+    /// HTTP is being served and the sources are being connected.
+    Ready(Handle),
+}
+
+/// A hold on a running agent.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Where HTTP is served.
+    pub http: Option<SocketAddr>,
+    /// What the read side sees.
+    pub shared: Arc<Shared>,
+    /// The sources and their state.
+    pub sources: Arc<Sources>,
+}
+
+/// What can be asked of a running agent from outside.
+#[derive(Debug)]
+pub struct Controls {
+    /// True: stop.
+    pub shutdown: watch::Receiver<bool>,
+    /// New configurations, already checked.
+    pub reload: tokio::sync::mpsc::Receiver<Config>,
+}
+
+/// The wall clock.
+pub fn wall_clock() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Time(since.map_or(0, |d| d.as_micros() as i64))
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// [`RunError`]. Nothing that was acknowledged is lost by any of them.
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    mut controls: Controls,
+    mut report: impl FnMut(Event),
+) -> Result<(), RunError> {
+    let begin = Instant::now();
+    let (log, recovered) = open(&config)?;
+    report(Event::Recovered {
+        snapshot: recovered.snapshot,
+        replayed: recovered.replayed,
+        head: log.head(),
+        millis: begin.elapsed().as_millis() as u64,
+    });
+    let listeners = http::bind(&config.http).await?;
+    let address = listeners.local_addr();
+    let heard = Arc::new(Heard::default());
+    let sources = Arc::new(Sources::new(&config));
+    let observer =
+        Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
+    let shared = share(&log, recovered, &config)?;
+    let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock);
+    writer.record(&booted())?;
+    let (inputs, inbox) = channel();
+    let (ended, mut writer_ended) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("writer".into())
+        .spawn(move || {
+            let _ = ended.send(writer.run(&inbox));
+        })
+        .map_err(RunError::Thread)?;
+
+    let (stop, stopping) = watch::channel(false);
+    let (config_tx, config_rx) = watch::channel(Arc::new(config.clone()));
+    let read_side = Arc::new(ReadSide {
+        shared: shared.clone(),
+        config: config_rx,
+        heard,
+        sources: sources.clone(),
+        started: clock(),
+        clock,
+    });
+    let mut http = JoinSet::new();
+    http.spawn(http::serve(listeners, read_side, stopping));
+    sources.start(&config, &inputs);
+    report(Event::Ready(Handle { http: address, shared: shared.clone(), sources: sources.clone() }));
+
+    let mut current = config;
+    let outcome = loop {
+        tokio::select! {
+            ended = &mut writer_ended => break ended.unwrap_or(Err(WriterError::Panicked)),
+            () = asked(&mut controls.shutdown) => {
+                break stop_writer(&sources, &inputs, &mut writer_ended).await;
+            }
+            Some(new) = controls.reload.recv() => {
+                let keys: Vec<String> = current.diff(&new).into_iter().map(|c| c.key).collect();
+                let with_ids = sources.configure(&new);
+                let input = Input::Configure(Box::new(with_ids), sources.outcomes(), keys);
+                if inputs.send(input).is_ok() {
+                    sources.restart_changed(&current, &new, &inputs);
+                }
+                config_tx.send_replace(Arc::new(new.clone()));
+                current = new;
+            }
+        }
+    };
+    stop.send_replace(true);
+    sources.abort();
+    if tokio::time::timeout(STOP_MAX, http.join_all()).await.is_err() {
+        tracing::warn!("HTTP requests were still being answered after {} s", STOP_MAX.as_secs());
+    }
+    drop(inputs);
+    // The thread has sent its result; joining only waits for its stack to unwind.
+    let _ = thread.join();
+    Ok(outcome?)
+}
+
+/// Sources first, so that nothing new arrives; then the writer commits, acknowledges, snapshots and closes.
+async fn stop_writer(
+    sources: &Sources,
+    inputs: &Sender<Input>,
+    writer_ended: &mut oneshot::Receiver<Result<(), WriterError>>,
+) -> Result<(), WriterError> {
+    if tokio::time::timeout(STOP_MAX, sources.stop()).await.is_err() {
+        tracing::warn!("a source did not say good-bye to its broker within {} s", STOP_MAX.as_secs());
+    }
+    let _ = inputs.send(Input::Stop);
+    writer_ended.await.unwrap_or(Err(WriterError::Panicked))
+}
+
+async fn asked(shutdown: &mut watch::Receiver<bool>) {
+    // The sender is gone only when the program that started us is.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// Opens the log and brings a view to its head.
+fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    let options = LogOptions {
+        cache_bytes: config.log.cache_bytes,
+        quick_repair: config.log.quick_repair,
+        quarantine_records_max: config.limits.quarantine_records_max as u64,
+    };
+    let log = Log::open(dir, options, new_epoch()?)?;
+    let store =
+        SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    let windows = rebuild::windows(&config.aggregates);
+    let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None)?;
+    for note in &recovered.notes {
+        tracing::warn!("{note}");
+    }
+    Ok((log, recovered))
+}
+
+fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>, RunError> {
+    let dir = &config.data_dir;
+    let snapshots =
+        SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    let stats = WriterStats::default();
+    stats.snapshot_seq.store(recovered.snapshot.0, std::sync::atomic::Ordering::Relaxed);
+    let position = Position { head: log.head(), applied: recovered.view.seq };
+    let shared = Arc::new(Shared {
+        epoch: log.epoch(),
+        view: recovered.view.into(),
+        position: watch::channel(position).0,
+        reader: log.reader(),
+        disk: log.disk().clone(),
+        snapshots,
+        stats,
+        rebuild: rebuild::Progress::default(),
+    });
+    if recovered.aggregates_stale {
+        tracing::info!("aggregates are rebuilt from the log, their windows or their fold have changed");
+        rebuild::start(shared.clone(), rebuild::windows(&config.aggregates));
+    }
+    Ok(shared)
+}
+
+fn new_epoch() -> Result<Epoch, RunError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| RunError::Random(e.to_string()))?;
+    Ok(Epoch(u64::from_le_bytes(bytes)))
+}
+
+/// The kernel's boot id, and whether it takes its clock for synchronised.
+fn booted() -> Fact {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let boot_id = u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes();
+    // systemd-timesyncd touches this file when it has set the clock; other time services do not say so to everyone.
+    let synchronised = std::path::Path::new("/run/systemd/timesync/synchronized").exists();
+    let clock = if synchronised { ClockQuality::Synchronised } else { ClockQuality::Unsynchronised };
+    Fact::Booted { boot_id, version: env!("CARGO_PKG_VERSION").into(), clock }
+}
+
+/// Why the agent did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error("cannot use the data directory {}: {source}; create it and give it to the user that runs fieldlog", dir.display())]
+    DataDir {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No view could be made from it.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The writer had to end.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+    /// HTTP cannot be served.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// Rules that passed the checks do not compile.
+    #[error("the rules cannot be used: {0}")]
+    Rules(#[from] RuleError),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// No random number for a new epoch.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}
+
+impl RunError {
+    /// The exit code, as in sysexits.h.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::DataDir { .. } | RunError::Log(_) | RunError::Recovery(_) | RunError::Writer(_) => 74,
+            RunError::Http(_) => 69,
+            RunError::Rules(_) => 78,
+            RunError::Thread(_) | RunError::Random(_) => 71,
+        }
+    }
+}
