@@ -1,2 +1,56 @@
-//! The `fieldlog` binary.
-fn main() {}
+//! The `fieldlog` binary: command line, signals, exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fieldlog::{config, daemon, telemetry};
+
+/// Durable MQTT event log for gateways: acknowledged means stored.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    /// How much to log: error, warn, info, debug or trace.
+    #[arg(long, global = true, default_value = "info", env = "FIELDLOG_LOG", value_name = "LEVEL")]
+    log: tracing::Level,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent in the foreground, as systemd does.
+    Run {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check the configuration and name every fault in it.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
+        config: PathBuf,
+        /// Print the configuration as it takes effect, presets expanded.
+        #[arg(long)]
+        show: bool,
+    },
+    /// Try it out: an embedded broker, simulated devices, and the agent with its status page.
+    #[cfg(feature = "demo")]
+    Demo(fieldlog::demo::DemoArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Run { config } => {
+            telemetry::start(cli.log);
+            daemon::main(&config)
+        }
+        Command::CheckConfig { config, show } => config::report::check_config(&config, show),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => {
+            telemetry::start(cli.log);
+            fieldlog::demo::main(&args)
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `fieldlog run`: signals, systemd's notifications and watchdog, exit codes.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fieldlog_projections::fact::Availability;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::run::{self, Controls, Event, Handle};
+
+/// How often systemd's status line is refreshed.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// The writer loop comes round at least once a second; when it has not for this long, it is stuck.
+const BEAT_MAX_MICROS: i64 = 10_000_000;
+/// Exit code for a configuration that cannot be used (`EX_CONFIG`); systemd is told not to restart on it.
+const EX_CONFIG: u8 = 78;
+
+/// Runs the agent until SIGTERM or SIGINT.
+pub fn main(path: &Path) -> ExitCode {
+    let loaded = match Config::load(path) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            tracing::error!("the configuration cannot be used:\n{faults}");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    if loaded.sources.is_empty() {
+        tracing::error!("{} has no [[source]]: there is nothing to record; add one", path.display());
+        return ExitCode::from(EX_CONFIG);
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    let code = runtime.block_on(supervise(path, loaded));
+    // Blocking reads of the log that are still going are not waited for: they change nothing.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    code
+}
+
+/// One thread does all the waiting; a few more read the log for HTTP.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()
+}
+
+async fn supervise(path: &Path, config: Config) -> ExitCode {
+    let (shutdown, shutdown_rx) = watch::channel(false);
+    let (reload, reload_rx) = mpsc::channel(1);
+    let (ready_tx, ready_rx) = watch::channel(None);
+    let controls = Controls { shutdown: shutdown_rx, reload: reload_rx };
+    let signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!("cannot listen for signals: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    tokio::spawn(signals.serve(path.to_owned(), config.clone(), shutdown, reload));
+    tokio::spawn(keep_notifying(ready_rx));
+    let result = run::run(config, run::wall_clock, controls, |event| report(event, &ready_tx)).await;
+    match result {
+        Ok(()) => {
+            tracing::info!("stopped; everything that was acknowledged is in the log");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            notify(&[NotifyState::Status(&format!("failed: {error}"))]);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn report(event: Event, ready: &watch::Sender<Option<Handle>>) {
+    match event {
+        Event::Recovered { snapshot, replayed, head, millis } => tracing::info!(
+            "log open at sequence {head}: snapshot {snapshot}, {replayed} records replayed, {millis} ms"
+        ),
+        Event::Ready(handle) => {
+            if let Some(address) = handle.http {
+                tracing::info!("status page at http://{address}/");
+            }
+            notify(&[NotifyState::Ready, NotifyState::Status(&status_line(&handle))]);
+            ready.send_replace(Some(handle));
+        }
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("cannot notify systemd: {error}");
+    }
+}
+
+/// Feeds the watchdog while the writer moves, and refreshes the status line.
+async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
+    let Ok(handle) = ready.wait_for(Option::is_some).await.map(|h| h.clone()) else { return };
+    let Some(handle) = handle else { return };
+    let watchdog = sd_notify::watchdog_enabled();
+    let every = watchdog.map_or(STATUS_EVERY, |limit| (limit / 3).min(STATUS_EVERY));
+    loop {
+        tokio::time::sleep(every).await;
+        notify(&[NotifyState::Status(&status_line(&handle))]);
+        let beat = handle.shared.stats.beat.load(Ordering::Relaxed);
+        let still = run::wall_clock().0 - beat;
+        // A clock that was set back makes this negative for a while, which proves nothing; then the beat is fresh again.
+        if still <= BEAT_MAX_MICROS {
+            notify(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!("the writer has not moved for {} s; the watchdog is not fed", still / 1_000_000);
+        }
+    }
+}
+
+/// One line for `systemctl status`.
+pub fn status_line(handle: &Handle) -> String {
+    let views = handle.sources.views();
+    let connected = views.iter().filter(|v| v.status.is_connected()).count();
+    let position = *handle.shared.position.borrow();
+    let (devices, offline) = {
+        let view = handle.shared.view.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let offline = view
+            .devices
+            .iter()
+            .filter(|(_, d)| !d.retired && view.devices.effective_availability(d).0 == Availability::Offline)
+            .count();
+        (view.devices.iter().filter(|(_, d)| !d.retired).count(), offline)
+    };
+    format!(
+        "{connected}/{} sources connected, {devices} devices ({offline} offline), sequence {}",
+        views.len(),
+        position.head
+    )
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn serve(
+        mut self,
+        path: std::path::PathBuf,
+        mut current: Config,
+        shutdown: watch::Sender<bool>,
+        reload: mpsc::Sender<Config>,
+    ) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    if let Some(new) = reloaded(&path, &current) {
+                        current = new.clone();
+                        let _ = reload.send(new).await;
+                    }
+                }
+            }
+        }
+        tracing::info!("stopping: committing what waits, writing a snapshot");
+        notify(&[NotifyState::Stopping]);
+        shutdown.send_replace(true);
+        // Whoever asks twice does not want to wait.
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::warn!("stopped at once; what was acknowledged is in the log, the next start replays more of it");
+        std::process::exit(130);
+    }
+}
+
+/// The new configuration with what cannot be changed while running kept as it is; `None` if there is nothing to do.
+fn reloaded(path: &Path, current: &Config) -> Option<Config> {
+    let new = match Config::load(path) {
+        Ok(new) => new,
+        Err(faults) => {
+            tracing::error!("reload refused, everything goes on as before:\n{faults}");
+            return None;
+        }
+    };
+    let changes = current.diff(&new);
+    if changes.is_empty() {
+        tracing::info!("reload: nothing has changed");
+        return None;
+    }
+    for change in &changes {
+        match change.reloadable {
+            true => tracing::info!("reload: {} changed", change.key),
+            false => tracing::warn!("reload: {} changed, but takes effect at the next start only", change.key),
+        }
+    }
+    changes.iter().any(|c| c.reloadable).then(|| new.with_fixed_from(current))
+}
