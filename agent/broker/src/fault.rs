@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::v5::SubscribeReasonCode;
+use rumqttc::v5::mqttbytes::v5::{PubAckReason, SubscribeReasonCode};
 
 /// What the broker does on its first, second, … accepted connection.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +50,10 @@ pub struct Behaviour {
     pub refuse_connect: Option<u8>,
     /// Every filter of every SUBSCRIBE is refused with this code (3.1.1: always 0x80).
     pub refuse_subscribe: Option<SubscribeReasonCode>,
+    /// PUBLISHes of the client are taken and never acknowledged.
+    pub withhold_pubacks: bool,
+    /// PUBLISHes of the client are not taken, and acknowledged with this reason (MQTT 5 only).
+    pub refuse_publish: Option<PubAckReason>,
     /// Messages larger than the client's Maximum Packet Size are sent all the same.
     pub ignore_packet_size_max: bool,
 }
@@ -107,6 +111,8 @@ pub enum Point {
     Publishes(u64),
     /// So many PUBACKs have been received on this connection.
     PubAcks(u64),
+    /// So many PUBLISHes have been received on this connection.
+    Received(u64),
 }
 
 /// What to do at a [`Point`]. What had been written before is flushed first.
@@ -192,6 +198,7 @@ pub(crate) struct Progress {
     pub(crate) subacks: u64,
     pub(crate) publishes: u64,
     pub(crate) pubacks: u64,
+    pub(crate) received: u64,
 }
 
 impl Progress {
@@ -202,6 +209,7 @@ impl Progress {
             Point::SubAck => self.subacks > 0,
             Point::Publishes(n) => self.connacked && self.publishes >= n,
             Point::PubAcks(n) => self.connacked && self.pubacks >= n,
+            Point::Received(n) => self.connacked && self.received >= n,
         }
     }
 }

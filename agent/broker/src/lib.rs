@@ -22,6 +22,7 @@ mod message;
 mod outbox;
 mod router;
 mod session;
+mod socket;
 mod topic;
 mod wire;
 
@@ -32,7 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use crate::fault::Script;
@@ -230,14 +231,10 @@ impl Broker {
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);
         let accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(error)) = join(accepting).await {
-            tracing::error!(%error, "the broker's accepting task failed");
+        if let Some(accepting) = accepting {
+            report(accepting.await);
         }
     }
-}
-
-async fn join(task: Option<JoinHandle<()>>) -> Option<Result<(), tokio::task::JoinError>> {
-    Some(task?.await)
 }
 
 impl Drop for Broker {
@@ -269,12 +266,20 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 shared.router().expire(Instant::now());
             }
             () = shared.deadline_changed.notified() => {}
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => report(ended),
             () = stopped(&mut stop) => break,
         }
     }
     drop(listener);
-    while connections.join_next().await.is_some() {}
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a task of the broker failed; this is a defect of the broker");
+    }
 }
 
 /// Waits until the broker shuts down, or is gone.

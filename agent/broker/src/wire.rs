@@ -212,4 +212,26 @@ mod tests {
         assert_eq!(reason(Version::V311, b"\x34\x05\x00\x01a\x00\x01"), Reason::QoSNotSupported);
         assert_eq!(reason(Version::V311, b"\xf0\x00"), Reason::MalformedPacket);
     }
+
+    /// The codecs index and advance on their own judgement; bytes from a client must never panic in them.
+    #[test]
+    fn no_frame_panics() {
+        let mut random = crate::fault::PacketIdCursor::new(crate::fault::PacketIds::Random { seed: 1 });
+        let mut byte = || random.take(|_| false).map_or(0, |id| id.to_be_bytes()[1]);
+        for _ in 0..100_000 {
+            let length = byte() % 24;
+            let mut bytes = vec![byte(), length];
+            // Small numbers make lengths that nearly fit, which is where mistakes are.
+            bytes.extend((0..length).map(|_| if byte() < 192 { byte() % 8 } else { byte() }));
+            for version in [Version::V311, Version::V5] {
+                let _ = decode(version, &mut BytesMut::from(&bytes[..]), 100);
+            }
+            let mut hello = V5_CONNECT[..8].to_vec();
+            hello[1] = 8 + length;
+            hello.push(4 + byte() % 2);
+            hello.push(byte());
+            hello.extend(&bytes[2..]);
+            let _ = connect(&hello);
+        }
+    }
 }

@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rumqttc::mqttbytes::{QoS as QoS311, v4};
 use rumqttc::v5::mqttbytes::QoS as QoS5;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnAckProperties, ConnectReturnCode, PubAck, Publish, SubAck, SubscribeReasonCode, UnsubAck,
-    UnsubAckReason,
+    ConnAck, ConnAckProperties, ConnectReturnCode, PubAck, PubAckReason, Publish, SubAck,
+    SubscribeReasonCode, UnsubAck, UnsubAckReason,
 };
 use tokio::time::Instant;
 
@@ -150,10 +150,10 @@ fn publish_5(delivery: &Delivery<'_>, now: Instant) -> Publish {
     }
 }
 
-pub(crate) fn puback(version: Version, pkid: u16, out: &mut BytesMut) {
+pub(crate) fn puback(version: Version, pkid: u16, reason: PubAckReason, out: &mut BytesMut) {
     match version {
         Version::V311 => whole(out, |out| v4::PubAck::new(pkid).write(out)),
-        Version::V5 => whole(out, |out| PubAck::new(pkid, None).write(out)),
+        Version::V5 => whole(out, |out| PubAck { pkid, reason, properties: None }.write(out)),
     };
 }
 
