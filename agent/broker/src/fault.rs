@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::v5::{PubAckReason, SubscribeReasonCode};
+pub use rumqttc::v5::mqttbytes::v5::{PubAckReason, SubscribeReasonCode};
 
 /// What the broker does on its first, second, … accepted connection.
 #[derive(Clone, Debug, Default)]
