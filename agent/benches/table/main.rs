@@ -1,0 +1,150 @@
+//! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`.
+//!
+//! The agent is the release binary, run as users run it. A stub broker in this process feeds it as fast as its window
+//! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for how fast this machine is today.
+
+mod agent;
+mod stub;
+mod yardstick;
+
+use std::time::Duration;
+
+use agent::{Agent, Boot};
+use stub::{Feed, Stub};
+
+/// Events of the long run; the log for replay and boot has this many.
+const EVENTS: u64 = 1_000_000;
+
+struct Row {
+    what: &'static str,
+    measured: String,
+    target: &'static str,
+    met: Option<bool>,
+}
+
+fn main() {
+    // `cargo test` runs benches with --test; measuring there would only cost time.
+    if std::env::args().any(|a| a == "--test" || a == "--list") {
+        println!("table: measures only under `cargo bench`");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let feed = Feed::new(500, 200_000);
+    println!("feed: {} devices, {:.0} bytes of JSON per message, 4 values, all of them new", 500, feed.payload_bytes());
+    let mut rows = Vec::new();
+    long_run(dir.path(), &feed, &mut rows);
+    small_window(&feed, &mut rows);
+    replay(dir.path(), &mut rows);
+    boots(dir.path(), &mut rows);
+    let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());
+    rows.push(row("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 10 MB", size <= 10_000_000));
+    print(&rows);
+}
+
+fn row(what: &'static str, measured: String, target: &'static str, met: bool) -> Row {
+    Row { what, measured, target, met: Some(met) }
+}
+
+fn info(what: &'static str, measured: String) -> Row {
+    Row { what, measured, target: "", met: None }
+}
+
+/// Window 1,000: CPU per event, throughput, memory, bytes.
+fn long_run(dir: &std::path::Path, feed: &Feed, rows: &mut Vec<Row>) {
+    let mut costs = Vec::new();
+    let mut yard = Vec::new();
+    // Alternating, so that a machine that slows down slows both.
+    for round in 0..3 {
+        let data = if round == 0 { dir.to_path_buf() } else { dir.join(format!("round{round}")) };
+        let stub = Stub::start();
+        let agent = Agent::start(&data, stub.port(), 1000);
+        let run = stub.feed(feed, EVENTS);
+        agent.wait_for_events(EVENTS);
+        let usage = agent.usage();
+        let status = agent.status();
+        costs.push(usage.cpu_s * 1e6 / EVENTS as f64);
+        if round == 0 {
+            let rate = EVENTS as f64 / run.as_secs_f64();
+            rows.push(row("throughput, window 1,000", format!("{:.0} events/s", rate), "≥ 300,000/s", rate >= 300e3));
+            let peak = usage.peak_rss as f64 / 1e6;
+            rows.push(row("peak RSS during that run", format!("{peak:.1} MB"), "≤ 20 MB", peak <= 20.0));
+            let written = status["log"]["bytes_per_event"].as_f64().unwrap_or(f64::NAN);
+            rows.push(info("bytes written to the disk per event", format!("{written:.1}")));
+        }
+        agent.stop();
+        if round == 0 {
+            let bytes = agent::blocks_bytes(&data.join("log.redb")) as f64 / EVENTS as f64;
+            rows.push(row("log on disk per event", format!("{bytes:.1} bytes"), "≤ 25 bytes", bytes <= 25.0));
+        }
+        if let Some(cost) = yardstick::mosquitto_sub(feed, EVENTS / 4) {
+            yard.push(cost);
+        }
+    }
+    let cpu = median(&mut costs);
+    rows.insert(0, row("CPU per durable event, whole agent", format!("{cpu:.2} µs"), "≤ 2.5 µs", cpu <= 2.5));
+    match yard.is_empty() {
+        true => rows.insert(1, info("mosquitto_sub printing the same", "not installed".into())),
+        false => {
+            let sub = median(&mut yard);
+            rows.insert(1, info("mosquitto_sub printing the same", format!("{sub:.2} µs ({:.1} × ours)", sub / cpu)));
+        }
+    }
+    let client = yardstick::rumqttc_manual_acks(feed, EVENTS / 4);
+    rows.insert(2, info("rumqttc's client, one manual ack each, nothing stored", format!("{client:.2} µs")));
+}
+
+fn small_window(feed: &Feed, rows: &mut Vec<Row>) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let stub = Stub::start();
+    let agent = Agent::start(dir.path(), stub.port(), 20);
+    let events = 200_000;
+    let run = stub.feed(feed, events);
+    agent.wait_for_events(events);
+    let rate = events as f64 / run.as_secs_f64();
+    rows.push(row("throughput, window 20", format!("{rate:.0} events/s"), "≥ 30,000/s", rate >= 30e3));
+    agent.stop();
+}
+
+/// How fast the log folds, without a snapshot.
+fn replay(dir: &std::path::Path, rows: &mut Vec<Row>) {
+    let mut rates = Vec::new();
+    let mut cold = 0.0;
+    for _ in 0..3 {
+        let (events, took) = agent::replay(dir);
+        rates.push(events as f64 / took.as_secs_f64());
+        cold = events as f64;
+    }
+    let rate = median(&mut rates);
+    rows.push(row("replay", format!("{:.2} M events/s ({cold:.0} events)", rate / 1e6), "≥ 5 M/s", rate >= 5e6));
+}
+
+fn boots(dir: &std::path::Path, rows: &mut Vec<Row>) {
+    let check = |boot: Boot, max: u64, target, what, rows: &mut Vec<Row>| {
+        let took = boot.took;
+        let text = format!("{} ms ({} replayed)", took.as_millis(), boot.replayed);
+        rows.push(row(what, text, target, took <= Duration::from_millis(max)));
+    };
+    let clean = Agent::boot(dir);
+    check(clean, 200, "≤ 200 ms", "boot after a clean stop, 1 M events", rows);
+    // The boot above was killed; nothing was written after its own record, which is what a power cut on a quiet
+    // gateway leaves. The store is not closed and is checked by the next open.
+    let killed = Agent::boot(dir);
+    check(killed, 500, "≤ 500 ms", "boot after kill -9, 1 M events", rows);
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn print(rows: &[Row]) {
+    println!();
+    for row in rows {
+        let verdict = match row.met {
+            Some(true) => "met",
+            Some(false) => "NOT MET",
+            None => "",
+        };
+        println!("{:<56} {:>34}   {:<14} {verdict}", row.what, row.measured, row.target);
+    }
+}
