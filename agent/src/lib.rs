@@ -1,14 +1,25 @@
-//! The shell around the core: ingest, writer, log, projections, HTTP.
+//! The shell around the core: ingest, writer, log, snapshots, HTTP.
+//!
+//! The modules in the order of the flow: [`ingest`] → [`decode`], [`observe`] → [`writer`] → [`log`] → (the folds of
+//! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
 pub mod config;
+pub mod daemon;
 pub mod decode;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod http;
+pub mod ingest;
 pub mod log;
 pub mod message;
 pub mod observe;
 pub mod rebuild;
 pub mod recovery;
 pub mod rules;
+pub mod run;
 pub mod snapshots;
+pub mod sources;
+pub mod telemetry;
 pub mod topic;
 pub mod window;
 pub mod writer;

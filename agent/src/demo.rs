@@ -1,0 +1,3 @@
+//! `fieldlog demo`: an embedded broker, simulated devices and the agent in one process.
+
+pub mod devices;

@@ -1,0 +1,104 @@
+//! What one device is going to do, in its own time.
+
+/// Seconds of a simulated device's life.
+pub type Life = f64;
+
+/// Where a life begins: seven in the morning of day 0, so that a newcomer sees the rooms warm up.
+pub const MORNING: Life = 7.0 * 3600.0;
+
+/// A handful of pending events. Equal times come out in the order they went in.
+#[derive(Clone, Debug)]
+pub struct Agenda<E> {
+    now: Life,
+    entries: Vec<(Life, E)>,
+}
+
+impl<E> Agenda<E> {
+    /// Empty, in the morning.
+    pub fn new() -> Agenda<E> {
+        Agenda { now: MORNING, entries: Vec::new() }
+    }
+
+    /// Time of the last event taken.
+    pub fn now(&self) -> Life {
+        self.now
+    }
+
+    /// Adds an event `delay` seconds from now.
+    pub fn after(&mut self, delay: f64, event: E) {
+        self.entries.push((self.now + delay.max(0.0), event));
+    }
+
+    /// When the earliest event is due; never, when there is none.
+    pub fn due(&self) -> Life {
+        self.entries.iter().map(|(at, _)| *at).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Takes the earliest event and moves to its time.
+    pub fn take(&mut self) -> Option<E> {
+        let due = self.due();
+        let index = self.entries.iter().position(|(at, _)| *at <= due)?;
+        let (at, event) = self.entries.remove(index);
+        self.now = at;
+        Some(event)
+    }
+
+    /// Time passes in which nothing happens: everything pending waits that much longer.
+    pub fn postpone(&mut self, seconds: f64) {
+        self.now += seconds;
+        for (at, _) in &mut self.entries {
+            *at += seconds;
+        }
+    }
+}
+
+/// The place of one device among those that take turns at something, so that how often it happens in the whole fleet
+/// does not depend on the fleet's size.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Position, from 0.
+    pub index: usize,
+    /// How many take turns.
+    pub of: usize,
+}
+
+impl Turn {
+    /// Delay to the first turn when somebody's turn comes every `period`.
+    pub fn first(self, period: f64) -> f64 {
+        (self.index as f64 + 0.5) * period
+    }
+
+    /// Delay from one turn to the next.
+    pub fn next(self, period: f64) -> f64 {
+        self.of.max(1) as f64 * period
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earliest_first_and_ties_in_order() {
+        let mut agenda = Agenda::new();
+        for (delay, name) in [(5.0, "late"), (1.0, "first"), (1.0, "second")] {
+            agenda.after(delay, name);
+        }
+        assert_eq!(agenda.take(), Some("first"));
+        assert_eq!(agenda.take(), Some("second"));
+        assert_eq!(agenda.now(), MORNING + 1.0);
+        assert_eq!(agenda.due(), MORNING + 5.0);
+        agenda.postpone(10.0);
+        assert_eq!(agenda.take(), Some("late"));
+        assert_eq!(agenda.now(), MORNING + 15.0);
+        assert_eq!(agenda.take(), None);
+        assert_eq!(agenda.due(), f64::INFINITY);
+    }
+
+    #[test]
+    fn turns_come_evenly() {
+        let times: Vec<f64> = (0..3).map(|index| Turn { index, of: 3 }.first(60.0)).collect();
+        assert_eq!(times, [30.0, 90.0, 150.0]);
+        assert_eq!(Turn { index: 0, of: 3 }.first(60.0) + Turn { index: 0, of: 3 }.next(60.0), 210.0);
+    }
+}
