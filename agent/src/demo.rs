@@ -1,3 +1,269 @@
 //! `fieldlog demo`: an embedded broker, simulated devices and the agent in one process.
 
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use fieldlog_broker::{Broker, Options};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::daemon;
+use crate::log::FILE_NAME;
+use crate::run::{self, Controls, Event, Handle, RunError};
+
 pub mod devices;
+
+use devices::{Fleet, FleetOptions};
+
+/// Where the status page is looked for first.
+const PORT: u16 = 8687;
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// Arguments of `fieldlog demo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Begin a new log; without it, the log of the last demo is continued.
+    #[arg(long)]
+    fresh: bool,
+    /// Where the demo keeps its log [default: fieldlog-demo in $XDG_STATE_HOME or ~/.local/state].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Port of the status page on 127.0.0.1; 0 takes any free one [default: 8687, or any free one if it is taken].
+    #[arg(long)]
+    port: Option<u16>,
+    /// How fast the simulated world goes.
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+    /// End by itself after so many seconds.
+    #[arg(long, value_name = "S")]
+    seconds: Option<u64>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    if (0.1..=50.0).contains(&speed) { Ok(speed) } else { Err("must be 0.1 to 50".into()) }
+}
+
+/// Runs the demo until Ctrl-C.
+pub fn main(args: &DemoArgs) -> ExitCode {
+    let runtime = match daemon::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    let result = runtime.block_on(demo(args));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
+    let dir = data_dir(args)?;
+    let broker = Broker::bind("127.0.0.1:0", Options::default()).await.map_err(DemoError::Broker)?;
+    let config = config(args, &dir, broker.local_addr()).await?;
+    let (shutdown, shutdown_rx) = watch::channel(false);
+    let (_reload, reload_rx) = mpsc::channel(1);
+    let controls = Controls { shutdown: shutdown_rx, reload: reload_rx };
+    let (ready_tx, ready_rx) = oneshot::channel();
+    let mut ready_tx = Some(ready_tx);
+    let report = |event| match event {
+        Event::Recovered { snapshot, replayed, head, millis } => {
+            println!("log         {}", dir.join(FILE_NAME).display());
+            println!(
+                "continued   at sequence {head} (snapshot {snapshot}, {replayed} records replayed, {millis} ms)"
+            );
+        }
+        Event::Ready(handle) => {
+            if let Some(ready) = ready_tx.take() {
+                let _ = ready.send(handle);
+            }
+        }
+    };
+    let agent = run::run(config, run::wall_clock, controls, report);
+    let side = beside(args, broker, ready_rx, shutdown);
+    let (agent, side) = tokio::join!(agent, side);
+    agent?;
+    side
+}
+
+/// Everything of the demo that is not the agent: the devices, the terminal, Ctrl-C.
+async fn beside(
+    args: &DemoArgs,
+    broker: Broker,
+    ready: oneshot::Receiver<Handle>,
+    shutdown: watch::Sender<bool>,
+) -> Result<(), DemoError> {
+    // Gone without a word only if the agent did not start; its own error is what counts then.
+    let Ok(handle) = ready.await else { return Ok(()) };
+    if let Some(address) = handle.http {
+        println!("status page http://{address}/");
+    }
+    println!("broker      mqtt://{} (any MQTT client may join)", broker.local_addr());
+    println!("Ctrl-C ends; start again and it goes on where it was (--fresh to begin anew)\n");
+    let fleet = Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended.map_err(DemoError::Signal)?,
+        () = limit(args.seconds) => {}
+        () = lines(&handle, &fleet) => {}
+    }
+    println!("\nstopping");
+    fleet.stop().await;
+    shutdown.send_replace(true);
+    // The agent says good-bye to the broker before the broker goes.
+    let gone = async {
+        while handle.sources.views().iter().any(|v| v.status.is_connected()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(5), gone).await;
+    broker.shutdown().await;
+    Ok(())
+}
+
+async fn limit(seconds: Option<u64>) {
+    match seconds {
+        Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A line of rates, renewed in place on a terminal.
+async fn lines(handle: &Handle, fleet: &Fleet) {
+    let terminal = std::io::stdout().is_terminal();
+    let mut last = (Instant::now(), Counts::read(handle, fleet));
+    loop {
+        tokio::time::sleep(LINE_EVERY).await;
+        let now = (Instant::now(), Counts::read(handle, fleet));
+        let seconds = now.0.duration_since(last.0).as_secs_f64();
+        let rate = |a: u64, b: u64| (b - a) as f64 / seconds;
+        let line = format!(
+            "{:5.1} published/s  {:5.1} recorded/s  {:4.1} commits/s  {:6.1} KB/s to disk  {}",
+            rate(last.1.published, now.1.published),
+            rate(last.1.events, now.1.events),
+            rate(last.1.commits, now.1.commits),
+            rate(last.1.bytes, now.1.bytes) / 1000.0,
+            daemon::status_line(handle)
+        );
+        let mut out = std::io::stdout();
+        let _ = if terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") };
+        let _ = out.flush();
+        last = now;
+    }
+}
+
+struct Counts {
+    published: u64,
+    events: u64,
+    commits: u64,
+    bytes: u64,
+}
+
+impl Counts {
+    fn read(handle: &Handle, fleet: &Fleet) -> Counts {
+        let shared = &handle.shared;
+        Counts {
+            published: fleet.published(),
+            events: shared.stats.events.load(Ordering::Relaxed),
+            commits: shared.stats.commits(),
+            bytes: shared.disk.bytes_written.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn data_dir(args: &DemoArgs) -> Result<PathBuf, DemoError> {
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => state_dir().join("fieldlog-demo"),
+    };
+    if args.fresh {
+        // Only what a demo has made is deleted, whatever directory was named.
+        let log = dir.join(FILE_NAME);
+        let snapshots = dir.join(crate::snapshots::DIR_NAME);
+        let gone = |result: std::io::Result<()>| match result {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        gone(std::fs::remove_file(&log))
+            .and_then(|()| gone(std::fs::remove_dir_all(&snapshots)))
+            .map_err(|source| DemoError::Fresh { dir: dir.clone(), source })?;
+    }
+    Ok(dir)
+}
+
+fn state_dir() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("XDG_STATE_HOME")
+        .or_else(|| Some(set("HOME")?.join(".local/state")))
+        .unwrap_or_else(std::env::temp_dir)
+}
+
+async fn config(args: &DemoArgs, dir: &std::path::Path, broker: SocketAddr) -> Result<Config, DemoError> {
+    let wanted = args.port.unwrap_or(PORT);
+    let listen = SocketAddr::from(([127, 0, 0, 1], wanted));
+    let taken = tokio::net::TcpListener::bind(listen).await.is_err();
+    let port = if taken && args.port.is_none() { 0 } else { wanted };
+    let text = format!(
+        "gateway_id = \"demo\"\n\
+         data_dir = {dir:?}\n\
+         [http]\n\
+         listen = \"127.0.0.1:{port}\"\n\
+         [[source]]\n\
+         name = \"demo\"\n\
+         address = \"mqtt://{broker}\"\n\
+         [[source.subscription]]\n\
+         preset = \"zigbee2mqtt\"\n\
+         [[source.subscription]]\n\
+         preset = \"tasmota\"\n\
+         [[source.subscription]]\n\
+         preset = \"shelly-gen2\"\n"
+    );
+    Config::from_toml(&text, "demo").map_err(|faults| DemoError::Config(faults.to_string()))
+}
+
+/// Why the demo could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// No port for the broker.
+    #[error("cannot start the embedded broker on 127.0.0.1: {0}")]
+    Broker(std::io::Error),
+    /// `--fresh` could not delete.
+    #[error("cannot delete the old demo log in {}: {source}; is another demo running?", dir.display())]
+    Fresh {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The demo's own configuration.
+    #[error("the demo's configuration is wrong, which is a bug:\n{0}")]
+    Config(String),
+    /// Signals.
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Signal(std::io::Error),
+    /// The agent.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl DemoError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            DemoError::Run(error) => error.exit_code(),
+            DemoError::Broker(_) => 69,
+            DemoError::Fresh { .. } => 74,
+            DemoError::Config(_) => 78,
+            DemoError::Signal(_) => 71,
+        }
+    }
+}

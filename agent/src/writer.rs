@@ -107,6 +107,16 @@ pub struct WriterStats {
     pub snapshot_bytes: AtomicU64,
 }
 
+impl WriterStats {
+    /// Commits of any reason.
+    pub fn commits(&self) -> u64 {
+        [&self.commits_delay, &self.commits_bytes, &self.commits_window, &self.commits_internal]
+            .into_iter()
+            .map(|c| c.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
 /// The writer's own state.
 pub struct Writer {
     log: Log,
