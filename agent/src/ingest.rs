@@ -1,0 +1,232 @@
+//! Ingest: one task per source keeps a session at its broker, turns PUBLISH packets into [`Delivery`]s for the writer, and
+//! sends a PUBACK for those that the writer has released through [`Acks`], never earlier.
+//!
+//! The connection loop is our own; the packets around the hot path are read and written by rumqttc's codecs. A connection
+//! is made new for each attempt and thrown away at its first error, because packet identifiers, half-read packets and
+//! unsent acknowledgements must not reach the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use fieldlog_projections::Time;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::config::SourceConfig;
+use crate::message::{Acks, Delivery, SourceId};
+use backoff::{Backoff, Pace};
+use connect::Wire;
+use failure::Failure;
+use handshake::Welcome;
+use session::{End, READ_BYTES, Session, Source};
+use status::State;
+use window::Window;
+
+mod backoff;
+mod connect;
+mod failure;
+mod filters;
+mod frame;
+mod handshake;
+mod liveness;
+mod publish;
+mod secret;
+mod session;
+pub mod status;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "ingest/no_tls.rs"]
+mod tls;
+mod window;
+
+pub use status::SourceStatus;
+pub use window::outstanding_max;
+
+/// A connection that ends so soon after its CONNACK has not worked.
+const SHORT_LIVED: Duration = Duration::from_secs(5);
+
+/// So many of them in a row for the same reason are a pattern that an operator should hear about.
+const SHORT_LIVED_MAX: u32 = 3;
+
+/// Runs `source` until `shutdown` becomes true (or its sender is gone).
+///
+/// `deliver` must not block: a task that waits for the writer cannot bring it the acknowledgements it waits for. At most
+/// [`outstanding_max`] deliveries, and one, are under way at any time.
+pub async fn run<F>(
+    source: SourceId,
+    config: SourceConfig,
+    deliver: F,
+    status: Arc<SourceStatus>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), InboxGone>
+where
+    F: FnMut(Delivery) -> Result<(), InboxGone> + Send + 'static,
+{
+    let mut source = Source {
+        id: source,
+        filters: filters::filters(&config.rules),
+        window: Window::new(config.receive_window),
+        config,
+        deliver,
+        status,
+        shutdown,
+    };
+    // Messages of this source that the writer holds, over all connections: reconnecting must not widen the bound.
+    let outstanding = Arc::default();
+    let mut backoff = Backoff::new(source.config.backoff_max);
+    let mut pattern = Pattern::default();
+    loop {
+        let attempt = attempt(&mut source, &outstanding).await;
+        let failure = match attempt.end {
+            End::Failed(failure) => failure,
+            End::Stopped => return source.finish(Ok(())),
+            End::InboxGone(gone) => return source.finish(Err(gone)),
+        };
+        let wait = backoff.next(failure.pace(), attempt.lived.unwrap_or_default(), random());
+        let repeated = pattern.repeats(failure.label(), attempt.lived);
+        source.report(&failure, repeated, wait);
+        tokio::select! {
+            () = stopped(&mut source.shutdown) => return source.finish(Ok(())),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// One connection attempt and, if it succeeded, the connection.
+struct Attempt {
+    end: End,
+    /// How long the connection lived after its CONNACK; `None` if there was none.
+    lived: Option<Duration>,
+}
+
+async fn attempt<F>(source: &mut Source<F>, outstanding: &Arc<AtomicUsize>) -> Attempt
+where
+    F: FnMut(Delivery) -> Result<(), InboxGone>,
+{
+    source.status.update(|details| details.state = State::Connecting);
+    let opened = tokio::select! {
+        () = stopped(&mut source.shutdown) => return Attempt { end: End::Stopped, lived: None },
+        opened = open(&source.config) => opened,
+    };
+    let (stream, input, welcome) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return Attempt { end: End::Failed(failure), lived: None },
+    };
+    let accepted = Instant::now();
+    source.accepted(&welcome);
+    let session = Session::new(source, stream, input, &welcome, Acks::new(Arc::clone(outstanding)));
+    let end = session.run(&welcome).await;
+    Attempt { end, lived: Some(accepted.elapsed()) }
+}
+
+async fn open(config: &SourceConfig) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
+    let limit = config.connect_timeout;
+    let opening = async {
+        let mut stream = connect::connect(config).await?;
+        let mut input = BytesMut::with_capacity(READ_BYTES);
+        let welcome = handshake::introduce(&mut *stream, config, &mut input).await?;
+        Ok((stream, input, welcome))
+    };
+    let late = |_| Failure::TimedOut { address: connect::address_of(config), limit };
+    timeout(limit, opening).await.map_err(late)?
+}
+
+impl<F> Source<F> {
+    fn accepted(&self, welcome: &Welcome) {
+        let source = &self.config.name;
+        tracing::info!(%source, session_present = welcome.session_present, "connected");
+        let mut warnings = Vec::new();
+        if welcome.qos_max == Some(0) && self.filters.iter().any(|(_, qos)| *qos > 0) {
+            let warning = "the broker offers QoS 0 only: what it sends while this agent is away is lost";
+            tracing::warn!(%source, warning);
+            warnings.push(warning.to_owned());
+        }
+        self.status.connections.add(1);
+        self.status.update(|details| {
+            details.state = State::Connected { since: now() };
+            details.session_present = welcome.session_present;
+            details.client_id =
+                welcome.assigned_client_id.clone().unwrap_or_else(|| self.config.client_id.clone());
+            details.granted.clear();
+            details.refused.clear();
+            details.warnings = warnings;
+        });
+    }
+
+    fn report(&self, failure: &Failure, repeated: bool, wait: Duration) {
+        let (source, label) = (&self.config.name, failure.label());
+        let why = failure.chain(&self.config);
+        let wait_s = wait.as_secs_f32();
+        let advice = match (repeated, failure.pace()) {
+            (true, _) => Some(failure.advice(&self.config)),
+            (false, Pace::Slow) => Some(why.clone()),
+            (false, Pace::Soon) => None,
+        };
+        match &advice {
+            Some(advice) => tracing::error!(%source, label, wait_s, why, "{advice}"),
+            None => tracing::warn!(%source, label, wait_s, "{why}"),
+        }
+        let until = Time(now().0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)));
+        self.status.update(|details| {
+            *details.failures.entry(label).or_default() += 1;
+            details.last_error = Some(why.clone());
+            details.advice = advice;
+            details.session_present = false;
+            details.state = State::BackingOff { until, why };
+        });
+    }
+
+    fn finish(&self, outcome: Result<(), InboxGone>) -> Result<(), InboxGone> {
+        self.status.update(|details| details.state = State::Stopped);
+        outcome
+    }
+}
+
+/// Notices that connections keep ending for the same reason right after they were accepted.
+#[derive(Debug, Default)]
+struct Pattern {
+    label: &'static str,
+    count: u32,
+}
+
+impl Pattern {
+    fn repeats(&mut self, label: &'static str, lived: Option<Duration>) -> bool {
+        match lived {
+            Some(lived) if lived < SHORT_LIVED => {
+                self.count = if self.label == label { self.count + 1 } else { 1 };
+                self.label = label;
+            }
+            Some(_) => self.count = 0,
+            // An attempt in between that did not get as far says nothing about the pattern.
+            None => return false,
+        }
+        self.count >= SHORT_LIVED_MAX
+    }
+}
+
+/// Returns once `shutdown` is true, or nobody is left who could set it.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// The wall clock.
+fn now() -> Time {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Between 0 and 1; somewhere in the middle on a machine without random numbers.
+fn random() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+/// The writer takes no more deliveries: it has stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("the writer has stopped; its own message says why")]
+pub struct InboxGone;
+
+#[cfg(test)]
+mod tests;

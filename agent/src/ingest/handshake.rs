@@ -1,0 +1,308 @@
+//! CONNECT, CONNACK, SUBSCRIBE and the messages around them: everything that is said once per connection.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rumqttc::mqttbytes::{self as mqtt4, v4};
+use rumqttc::v5::mqttbytes::{self as mqtt5, v5};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::connect::Wire;
+use super::failure::{Failure, reason};
+use super::frame::{Frame, VariableInt, one_frame, variable_int};
+use super::secret;
+use crate::config::{Protocol, SourceConfig};
+
+/// Some brokers take no more filters in one SUBSCRIBE.
+const FILTERS_PER_PACKET: usize = 8;
+
+const CONNACK: u8 = 2;
+
+/// What the broker said in its CONNACK; an MQTT 3.1.1 broker says the first only.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Welcome {
+    pub(super) session_present: bool,
+    pub(super) server_keep_alive: Option<u16>,
+    pub(super) assigned_client_id: Option<String>,
+    pub(super) qos_max: Option<u8>,
+    pub(super) no_wildcards: bool,
+}
+
+/// Introduces us to the broker and waits for its answer. Bytes that follow the CONNACK stay in `input`.
+pub(super) async fn introduce(
+    stream: &mut dyn Wire,
+    config: &SourceConfig,
+    input: &mut BytesMut,
+) -> Result<Welcome, Failure> {
+    let mut out = BytesMut::new();
+    connect(config, password(config)?, &mut out)?;
+    stream.write_all(&out).await.map_err(Failure::Io)?;
+    stream.flush().await.map_err(Failure::Io)?;
+    loop {
+        if let Some((packet, frame)) = one_frame(input)? {
+            return connack(&packet, &frame, config.protocol);
+        }
+        if stream.read_buf(input).await.map_err(Failure::Io)? == 0 {
+            return Err(Failure::Closed);
+        }
+    }
+}
+
+fn password(config: &SourceConfig) -> Result<String, Failure> {
+    let Some(file) = &config.password_file else { return Ok(String::new()) };
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
+    Ok(secret::password(file, credentials.as_deref())?)
+}
+
+fn connect(config: &SourceConfig, password: String, out: &mut BytesMut) -> Result<(), Failure> {
+    let keep_alive = u16::try_from(config.keep_alive.as_secs().max(1)).unwrap_or(u16::MAX);
+    let username = config.username.clone().unwrap_or_default();
+    let client_id = config.client_id.clone();
+    match config.protocol {
+        Protocol::V4 => {
+            let login = v4::Login { username, password };
+            let last_will = config.will.as_ref().map(|will| {
+                v4::LastWill::new(&will.topic, will.offline.as_bytes(), mqtt4::QoS::AtLeastOnce, true)
+            });
+            let packet = v4::Connect {
+                protocol: mqtt4::Protocol::V4,
+                keep_alive,
+                client_id,
+                clean_session: false,
+                last_will,
+                login: Some(login),
+            };
+            packet.write(out)?;
+        }
+        Protocol::V5 => {
+            let login = v5::Login { username, password };
+            let will = config.will.as_ref().map(|will| {
+                v5::LastWill::new(&will.topic, will.offline.as_bytes(), mqtt5::QoS::AtLeastOnce, true, None)
+            });
+            let properties = v5::ConnectProperties {
+                session_expiry_interval: Some(seconds(config.session_expiry)),
+                receive_maximum: Some(config.receive_window),
+                max_packet_size: Some(config.packet_bytes_max),
+                ..v5::ConnectProperties::new()
+            };
+            let packet =
+                v5::Connect { keep_alive, client_id, clean_start: false, properties: Some(properties) };
+            packet.write(&will, &Some(login), out)?;
+        }
+    }
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn connack(packet: &Bytes, frame: &Frame, protocol: Protocol) -> Result<Welcome, Failure> {
+    if frame.packet_type() != CONNACK {
+        return Err(Failure::Unexpected(match frame.packet_type() {
+            15 => "a request for extended authentication (AUTH), which fieldlog does not support",
+            _ => "another packet before CONNACK",
+        }));
+    }
+    let &[flags, code, ref properties @ ..] = &packet[frame.body.clone()] else {
+        return Err(Failure::Malformed("CONNACK"));
+    };
+    let session_present = flags & 1 == 1;
+    match (protocol, code) {
+        (Protocol::V4, 0) => Ok(Welcome { session_present, ..Welcome::default() }),
+        (Protocol::V4, code) => Err(Failure::Refused { code: code_of_v4(code), detail: String::new() }),
+        // The CONNACK of a broker that knows only MQTT 3.1.1 has no properties, not even their length.
+        (Protocol::V5, _) if properties.is_empty() => Err(Failure::Mqtt5Unknown),
+        (Protocol::V5, 0) => welcome(packet),
+        (Protocol::V5, code) => Err(Failure::Refused { code, detail: detail_of(packet) }),
+    }
+}
+
+fn code_of_v4(code: u8) -> u8 {
+    match code {
+        1 => 0x84,
+        2 => 0x85,
+        3 => 0x88,
+        4 => 0x86,
+        5 => 0x87,
+        _ => 0x80,
+    }
+}
+
+fn welcome(packet: &Bytes) -> Result<Welcome, Failure> {
+    let Ok(v5::Packet::ConnAck(connack)) = v5::Packet::read(&mut BytesMut::from(&packet[..]), None) else {
+        return Err(Failure::Malformed("CONNACK"));
+    };
+    let mut welcome = Welcome { session_present: connack.session_present, ..Welcome::default() };
+    if let Some(properties) = connack.properties {
+        welcome.server_keep_alive = properties.server_keep_alive;
+        welcome.assigned_client_id = properties.assigned_client_identifier;
+        welcome.qos_max = properties.max_qos;
+        welcome.no_wildcards = properties.wildcard_subscription_available == Some(0);
+    }
+    Ok(welcome)
+}
+
+/// The broker's own words in a CONNACK or DISCONNECT of MQTT 5, if it has added any; shortened, as they come from outside.
+pub(super) fn detail_of(packet: &Bytes) -> String {
+    let (text, server) = match v5::Packet::read(&mut BytesMut::from(&packet[..]), None) {
+        Ok(v5::Packet::ConnAck(v5::ConnAck { properties: Some(said), .. })) => {
+            (said.reason_string, said.server_reference)
+        }
+        Ok(v5::Packet::Disconnect(v5::Disconnect { properties: Some(said), .. })) => {
+            (said.reason_string, said.server_reference)
+        }
+        _ => (None, None),
+    };
+    let text = text.map(|text| format!(", \"{}\"", printable(&text))).unwrap_or_default();
+    let server =
+        server.map(|server| format!(", it names the server {}", printable(&server))).unwrap_or_default();
+    text + &server
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(200).collect()
+}
+
+/// A SUBSCRIBE that waits for its SUBACK.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Subscription {
+    pkid: u16,
+    filters: Vec<(String, u8)>,
+}
+
+/// Writes the SUBSCRIBE packets for `filters`.
+pub(super) fn subscribe(
+    filters: &[(String, u8)],
+    welcome: &Welcome,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Result<Vec<Subscription>, Failure> {
+    let wild: Vec<_> =
+        filters.iter().map(|(filter, _)| filter.as_str()).filter(|filter| is_wild(filter)).collect();
+    if welcome.no_wildcards && !wild.is_empty() {
+        return Err(Failure::NoWildcards { filters: wild.join(", ") });
+    }
+    let mut waiting = Vec::new();
+    for (pkid, filters) in (1..=u16::MAX).zip(filters.chunks(FILTERS_PER_PACKET)) {
+        match protocol {
+            Protocol::V4 => subscribe_v4(pkid, filters, out)?,
+            Protocol::V5 => subscribe_v5(pkid, filters, welcome.session_present, out)?,
+        }
+        waiting.push(Subscription { pkid, filters: filters.to_vec() });
+    }
+    Ok(waiting)
+}
+
+fn is_wild(filter: &str) -> bool {
+    filter.split('/').any(|level| level == "+" || level == "#")
+}
+
+fn subscribe_v4(pkid: u16, filters: &[(String, u8)], out: &mut BytesMut) -> Result<(), Failure> {
+    let qos = |qos: u8| if qos == 0 { mqtt4::QoS::AtMostOnce } else { mqtt4::QoS::AtLeastOnce };
+    let filters =
+        filters.iter().map(|(path, wanted)| v4::SubscribeFilter { path: path.clone(), qos: qos(*wanted) });
+    v4::Subscribe { pkid, filters: filters.collect() }.write(out)?;
+    Ok(())
+}
+
+fn subscribe_v5(
+    pkid: u16,
+    filters: &[(String, u8)],
+    session_present: bool,
+    out: &mut BytesMut,
+) -> Result<(), Failure> {
+    let qos = |qos: u8| if qos == 0 { mqtt5::QoS::AtMostOnce } else { mqtt5::QoS::AtLeastOnce };
+    // A kept session has queued every change, so the retained messages would say nothing new.
+    let retain_forward_rule = if session_present {
+        v5::RetainForwardRule::OnNewSubscribe
+    } else {
+        v5::RetainForwardRule::OnEverySubscribe
+    };
+    let filter = |(path, wanted): &(String, u8)| v5::Filter {
+        path: path.clone(),
+        qos: qos(*wanted),
+        retain_forward_rule: retain_forward_rule.clone(),
+        ..v5::Filter::default()
+    };
+    v5::Subscribe { pkid, filters: filters.iter().map(filter).collect(), properties: None }.write(out)?;
+    Ok(())
+}
+
+/// The broker's answer for one filter.
+pub(super) type Answer = ((String, u8), Result<u8, &'static str>);
+
+/// Reads a SUBACK and takes its SUBSCRIBE off the `waiting` list. Reason codes are read here and not by the codec, which
+/// fails on codes it does not know, and that would end a connection that works for all other filters.
+pub(super) fn suback(
+    body: &[u8],
+    waiting: &mut Vec<Subscription>,
+    protocol: Protocol,
+) -> Result<Vec<Answer>, Failure> {
+    let malformed = Failure::Malformed("SUBACK");
+    let &[high, low, ref rest @ ..] = body else { return Err(malformed) };
+    let codes = match (protocol, variable_int(rest)) {
+        (Protocol::V4, _) => Some(rest),
+        (Protocol::V5, VariableInt::Value { value, len }) => rest.get(len + value..),
+        (Protocol::V5, _) => None,
+    };
+    let pkid = u16::from_be_bytes([high, low]);
+    let Some(index) = waiting.iter().position(|subscription| subscription.pkid == pkid) else {
+        return Err(Failure::Unexpected("a SUBACK that nobody waits for"));
+    };
+    let filters = waiting.swap_remove(index).filters;
+    match codes {
+        Some(codes) if codes.len() == filters.len() => {
+            let granted = |&code: &u8| if code <= 2 { Ok(code) } else { Err(reason(code)) };
+            Ok(filters.into_iter().zip(codes.iter().map(granted)).collect())
+        }
+        _ => Err(malformed),
+    }
+}
+
+/// Writes a retained QoS 0 PUBLISH that says online or offline. QoS 0, because an acknowledgement would have to be tracked for a
+/// message that the next connection sends again anyway.
+pub(super) fn announce(
+    topic: &str,
+    payload: &str,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Result<(), Failure> {
+    match protocol {
+        Protocol::V4 => {
+            let mut packet = v4::Publish::new(topic, mqtt4::QoS::AtMostOnce, payload);
+            packet.retain = true;
+            packet.write(out)?;
+        }
+        Protocol::V5 => {
+            let payload = Bytes::copy_from_slice(payload.as_bytes());
+            let mut packet = v5::Publish::new(topic, mqtt5::QoS::AtMostOnce, payload, None);
+            packet.retain = true;
+            packet.write(out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a DISCONNECT; MQTT 3.1.1 knows only one, and it means a clean end.
+pub(super) fn disconnect(
+    code: v5::DisconnectReasonCode,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Result<(), Failure> {
+    match (protocol, code) {
+        (Protocol::V5, code) => {
+            v5::Packet::Disconnect(v5::Disconnect::new(code)).write(out, None).map(drop)?
+        }
+        (Protocol::V4, v5::DisconnectReasonCode::NormalDisconnection) => {
+            v4::Disconnect.write(out).map(drop)?
+        }
+        // Any other end has to look like a broken connection, or the will would not be published.
+        (Protocol::V4, _) => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

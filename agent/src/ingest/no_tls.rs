@@ -1,0 +1,30 @@
+//! Stands in for TLS in a build without it.
+
+use tokio::net::TcpStream;
+
+use crate::config::SourceConfig;
+
+/// Never made.
+pub(super) enum Tls {}
+
+impl Tls {
+    pub(super) fn new(_: &SourceConfig) -> Result<Tls, TlsError> {
+        Err(TlsError::Unsupported)
+    }
+
+    pub(super) async fn connect(self, _: TcpStream) -> Result<TcpStream, TlsError> {
+        match self {}
+    }
+}
+
+/// Why there is no TLS connection. The other variants are those of the build with TLS.
+#[allow(dead_code)]
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsError {
+    #[error("this build of fieldlog has no TLS: use an mqtt:// address, or a build with the feature `tls`")]
+    Unsupported,
+    #[error("cannot use `{setting}`")]
+    File { setting: &'static str },
+    #[error("TLS: {0}")]
+    Config(String),
+}

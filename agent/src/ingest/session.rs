@@ -1,0 +1,440 @@
+//! One connection from CONNACK to its end: reads, hands over, acknowledges what the log has stored, watches the broker.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, timeout};
+
+use super::connect::Wire;
+use super::failure::Failure;
+use super::frame::{Cut, Cutter, Frame, PUBLISH, frames};
+use super::handshake::{self, Subscription, Welcome};
+use super::liveness::{Liveness, Verdict};
+use super::publish::{self, Publish};
+use super::status::SourceStatus;
+use super::window::Window;
+use super::{InboxGone, SHORT_LIVED, now, stopped};
+use crate::config::SourceConfig;
+use crate::message::{Acks, Delivery, Message, SourceId, WireFault};
+
+/// What is read at once, at most, and the size of the buffer that messages are slices of.
+pub(super) const READ_BYTES: usize = 64 * 1024;
+
+/// With less room than this a fresh buffer is begun.
+const READ_BYTES_MIN: usize = 4 * 1024;
+
+/// Room made at once for a packet that is coming in: its announced length alone must not make us allocate.
+const GROW_BYTES_MAX: usize = 256 * 1024;
+
+/// At a clean stop: how long to wait until the writer has stored what it holds, so that it need not be sent again.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the last words to a broker may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a source keeps over all its connections.
+pub(super) struct Source<F> {
+    pub(super) id: SourceId,
+    pub(super) config: SourceConfig,
+    pub(super) filters: Vec<(String, u8)>,
+    pub(super) deliver: F,
+    pub(super) status: Arc<SourceStatus>,
+    pub(super) window: Window,
+    pub(super) shutdown: watch::Receiver<bool>,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Shut down as told.
+    Stopped,
+    /// The writer is gone; there is nothing left to do for a source.
+    InboxGone(InboxGone),
+    /// Try again.
+    Failed(Failure),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> End {
+        End::Failed(failure)
+    }
+}
+
+/// The state of one connection. Nothing in it outlives the connection.
+pub(super) struct Session<'a, F> {
+    source: &'a mut Source<F>,
+    reader: ReadHalf<Box<dyn Wire>>,
+    writer: WriteHalf<Box<dyn Wire>>,
+    input: BytesMut,
+    cutter: Cutter,
+    out: BytesMut,
+    unflushed: bool,
+    acks: Arc<Acks>,
+    released: Vec<u16>,
+    unacked: usize,
+    liveness: Liveness,
+    accepted: Instant,
+    settled: bool,
+    subscribed: Instant,
+    waiting: Vec<Subscription>,
+}
+
+impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
+    /// Takes over a `stream` whose broker has said `welcome`; `input` is what came after it.
+    pub(super) fn new(
+        source: &'a mut Source<F>,
+        stream: Box<dyn Wire>,
+        input: BytesMut,
+        welcome: &Welcome,
+        acks: Arc<Acks>,
+    ) -> Session<'a, F> {
+        let (reader, writer) = tokio::io::split(stream);
+        let now = Instant::now();
+        Session {
+            liveness: Liveness::new(source.config.keep_alive, welcome.server_keep_alive, now),
+            cutter: Cutter::new(source.config.packet_bytes_max),
+            out: BytesMut::new(),
+            unflushed: false,
+            released: Vec::new(),
+            unacked: 0,
+            accepted: now,
+            settled: false,
+            subscribed: now,
+            waiting: Vec::new(),
+            source,
+            reader,
+            writer,
+            input,
+            acks,
+        }
+    }
+
+    /// Runs the connection to its end.
+    pub(super) async fn run(mut self, welcome: &Welcome) -> End {
+        let end = match self.greet(welcome) {
+            Ok(()) => self.serve().await,
+            Err(failure) => End::Failed(failure),
+        };
+        // From here on releases go nowhere: packet identifiers mean nothing on another connection.
+        self.acks.close();
+        match &end {
+            End::Failed(failure) => {
+                if let Some(code) = failure.farewell() {
+                    self.hang_up(code).await;
+                }
+            }
+            End::Stopped => self.leave().await,
+            End::InboxGone(_) => {}
+        }
+        self.source.status.unacked.set(0);
+        end
+    }
+
+    fn greet(&mut self, welcome: &Welcome) -> Result<(), Failure> {
+        let config = &self.source.config;
+        self.waiting = handshake::subscribe(&self.source.filters, welcome, config.protocol, &mut self.out)?;
+        if let Some(will) = &config.will {
+            handshake::announce(&will.topic, &will.online, config.protocol, &mut self.out)?;
+        }
+        self.queued();
+        Ok(())
+    }
+
+    async fn serve(&mut self) -> End {
+        // The broker may have sent messages together with its CONNACK.
+        if let Err(end) = self.take_input() {
+            return end;
+        }
+        let mut tick = tokio::time::interval(self.liveness.tick());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let open = self.source.window.is_open(self.acks.outstanding());
+            let step = tokio::select! {
+                biased;
+                () = stopped(&mut self.source.shutdown) => return self.drain().await,
+                wrote = write_some(&mut self.writer, &mut self.out), if self.unflushed => self.wrote(wrote),
+                () = self.acks.wake.notified() => { self.acknowledge(); Ok(()) }
+                // Also notices that messages of an earlier connection were released, which wakes nobody here.
+                _ = tick.tick() => self.check(open),
+                read = self.reader.read_buf(&mut self.input), if open => self.read(read),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    fn wrote(&mut self, wrote: std::io::Result<bool>) -> Result<(), End> {
+        self.unflushed = wrote.map_err(Failure::Io)?;
+        self.liveness.wrote(!self.unflushed, Instant::now());
+        Ok(())
+    }
+
+    fn read(&mut self, read: std::io::Result<usize>) -> Result<(), End> {
+        let read = read.map_err(Failure::Io)?;
+        if read == 0 {
+            return Err(Failure::Closed.into());
+        }
+        self.liveness.heard();
+        self.source.status.received_bytes.add(read as u64);
+        self.take_input()
+    }
+
+    /// Turns what the last read has completed into one delivery.
+    fn take_input(&mut self) -> Result<(), End> {
+        let received = now();
+        let mut batch = Batch::default();
+        let outcome = self.take_frames(&mut batch);
+        if !batch.messages.is_empty() {
+            self.count(&batch.messages);
+            self.source.window.push(batch.messages.len(), batch.bytes);
+            self.acks.begin(batch.messages.len());
+            let acks = Arc::clone(&self.acks);
+            let delivery = Delivery { source: self.source.id, received, acks, messages: batch.messages };
+            (self.source.deliver)(delivery).map_err(End::InboxGone)?;
+        }
+        // Only now, because what came before a broken packet is as good as ever.
+        let missing = outcome?;
+        let room = self.input.capacity() - self.input.len();
+        if room < READ_BYTES_MIN.max(missing.min(GROW_BYTES_MAX)) {
+            self.input.reserve(missing.clamp(READ_BYTES, GROW_BYTES_MAX));
+        }
+        Ok(())
+    }
+
+    /// Returns how many bytes are missing for the next frame, at least.
+    fn take_frames(&mut self, batch: &mut Batch) -> Result<usize, Failure> {
+        loop {
+            match self.cutter.cut(&mut self.input)? {
+                Cut::Missing(bytes) => return Ok(bytes),
+                Cut::Frames(chunk) => {
+                    batch.bytes += chunk.len();
+                    for frame in frames(&chunk) {
+                        match frame.packet_type() {
+                            PUBLISH => self.take_publish(&chunk, &frame, None, batch)?,
+                            _ => self.take_control(&chunk, &frame)?,
+                        }
+                    }
+                }
+                Cut::Oversized { head, frame, size } => {
+                    batch.bytes += head.len();
+                    self.take_publish(&head, &frame, Some(size), batch)?;
+                }
+            }
+        }
+    }
+
+    fn take_publish(
+        &mut self,
+        chunk: &Bytes,
+        frame: &Frame,
+        size: Option<u64>,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        match publish::read(chunk, frame, self.source.config.protocol, size) {
+            Publish::Message(message) => batch.messages.push(message),
+            Publish::Violation(violation) => return Err(Failure::Violation(violation)),
+            Publish::Unreadable(reason) => {
+                self.source.status.malformed.add(1);
+                let (source, so_far) = (&self.source.config.name, self.source.status.malformed.get());
+                // A broker that does it once does it often.
+                if so_far.is_power_of_two() {
+                    tracing::warn!(%source, reason, so_far, "a PUBLISH cannot be read and is skipped");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
+        let body = &chunk[frame.body.clone()];
+        match frame.packet_type() {
+            // PINGRESP; that it was heard is all it says. PUBACK and UNSUBACK answer nothing of ours and harm nobody.
+            13 | 4 | 11 => Ok(()),
+            9 => self.take_suback(body),
+            // PUBREL, of a QoS 2 message that an earlier client of this session has received: answered with PUBCOMP, or
+            // it would come again on every connection.
+            6 => match body {
+                &[high, low, ..] => {
+                    self.send(&[0x70, 2, high, low]);
+                    Ok(())
+                }
+                _ => Err(Failure::Malformed("PUBREL")),
+            },
+            14 => {
+                let code = body.first().copied().unwrap_or(0);
+                Err(Failure::Disconnected {
+                    code,
+                    detail: handshake::detail_of(&chunk.slice(frame.whole.clone())),
+                })
+            }
+            15 => {
+                Err(Failure::Unexpected("AUTH, although fieldlog has not asked for extended authentication"))
+            }
+            2 => Err(Failure::Unexpected("a second CONNACK")),
+            5 | 7 => {
+                Err(Failure::Unexpected("an answer to a QoS 2 message, although fieldlog has sent none"))
+            }
+            _ => Err(Failure::Unexpected("a packet that only clients send")),
+        }
+    }
+
+    fn take_suback(&mut self, body: &[u8]) -> Result<(), Failure> {
+        let source = &self.source.config.name;
+        for ((filter, asked), answer) in
+            handshake::suback(body, &mut self.waiting, self.source.config.protocol)?
+        {
+            match answer {
+                Ok(granted) => {
+                    if granted < asked {
+                        tracing::warn!(%source, %filter, asked, granted, "the broker grants a lower QoS than asked for");
+                    }
+                    self.source.status.update(|details| details.granted.push((filter, granted)));
+                }
+                Err(reason) => {
+                    tracing::error!(
+                        %source, %filter, reason,
+                        "the broker refuses a subscription: nothing of it is recorded until its access rules allow it"
+                    );
+                    self.source.status.update(|details| details.refused.push((filter, reason)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, messages: &[Message]) {
+        let status = &self.source.status;
+        let count = |is: fn(&Message) -> bool| messages.iter().filter(|message| is(message)).count() as u64;
+        let qos1 = count(|message| message.pkid.is_some());
+        status.received_qos1.add(qos1);
+        status.received_qos0.add(messages.len() as u64 - qos1);
+        status.retained.add(count(|message| message.retain));
+        status.dup.add(count(|message| message.dup));
+        status.too_large.add(count(|message| matches!(message.fault, Some(WireFault::TooLarge { .. }))));
+        status.malformed.add(count(|message| matches!(message.fault, Some(WireFault::Malformed(_)))));
+        self.unacked += usize::try_from(qos1).unwrap_or(usize::MAX);
+        status.unacked.set(self.unacked as u64);
+    }
+
+    /// Puts a PUBACK into the output for everything the writer has released: one write for all of them.
+    fn acknowledge(&mut self) {
+        self.released.clear();
+        self.acks.take(&mut self.released);
+        if self.released.is_empty() {
+            return;
+        }
+        self.out.reserve(4 * self.released.len());
+        for pkid in &self.released {
+            let [high, low] = pkid.to_be_bytes();
+            self.out.extend_from_slice(&[0x40, 2, high, low]);
+        }
+        self.queued();
+        self.unacked = self.unacked.saturating_sub(self.released.len());
+        self.source.status.pubacks.add(self.released.len() as u64);
+        self.source.status.unacked.set(self.unacked as u64);
+    }
+
+    fn send(&mut self, packet: &[u8]) {
+        self.out.extend_from_slice(packet);
+        self.queued();
+    }
+
+    fn queued(&mut self) {
+        self.unflushed = true;
+        self.liveness.queued(Instant::now());
+    }
+
+    fn check(&mut self, reading: bool) -> Result<(), End> {
+        let now = Instant::now();
+        match self.liveness.check(reading, now) {
+            Verdict::Fine => {}
+            Verdict::Ping => self.send(&[0xc0, 0]),
+            Verdict::NoAnswer(waited) => return Err(Failure::NoAnswer { waited }.into()),
+            Verdict::WriteStalled(waited) => return Err(Failure::WriteStalled { waited }.into()),
+        }
+        if !self.settled && now.saturating_duration_since(self.accepted) >= SHORT_LIVED {
+            self.settled = true;
+            self.source.status.update(|details| details.advice = None);
+        }
+        let waited = now.saturating_duration_since(self.subscribed);
+        if !reading {
+            // A SUBACK cannot be missed while nothing is read.
+            self.subscribed = now;
+        } else if !self.waiting.is_empty() && waited >= self.source.config.connect_timeout {
+            return Err(Failure::NoSuback { waited }.into());
+        }
+        Ok(())
+    }
+
+    /// Reads no more, but acknowledges what is still being stored, for a bounded time.
+    async fn drain(&mut self) -> End {
+        let drained = timeout(DRAIN, async {
+            loop {
+                self.acknowledge();
+                while self.unflushed {
+                    match write_some(&mut self.writer, &mut self.out).await {
+                        Ok(more) => self.unflushed = more,
+                        Err(_) => return,
+                    }
+                }
+                if self.unacked == 0 {
+                    return;
+                }
+                self.acks.wake.notified().await;
+            }
+        });
+        if drained.await.is_err() {
+            let (source, unacked) = (&self.source.config.name, self.unacked);
+            tracing::warn!(%source, unacked, "stopped before everything was acknowledged; the broker sends it again");
+        }
+        End::Stopped
+    }
+
+    async fn leave(&mut self) {
+        let config = &self.source.config;
+        if let Some(will) = &config.will {
+            let announced = handshake::announce(&will.topic, &will.offline, config.protocol, &mut self.out);
+            if let Err(error) = announced {
+                tracing::warn!(source = %config.name, %error, "cannot say that this agent goes offline");
+            }
+        }
+        self.hang_up(DisconnectReasonCode::NormalDisconnection).await;
+    }
+
+    /// Says goodbye as well as it goes: the connection is over in any case.
+    async fn hang_up(&mut self, code: DisconnectReasonCode) {
+        if handshake::disconnect(code, self.source.config.protocol, &mut self.out).is_ok() {
+            let write = async {
+                self.writer.write_all_buf(&mut self.out).await?;
+                self.writer.shutdown().await
+            };
+            // An error or a timeout changes nothing for the broker, which sees the connection close.
+            let _ = timeout(FAREWELL, write).await;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+/// Writes or flushes a part; returns whether something is left to do. Nothing is lost if it is dropped half-way.
+async fn write_some(writer: &mut WriteHalf<Box<dyn Wire>>, out: &mut BytesMut) -> std::io::Result<bool> {
+    if out.has_remaining() {
+        if writer.write_buf(out).await? == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        if out.has_remaining() {
+            return Ok(true);
+        }
+    }
+    writer.flush().await?;
+    Ok(false)
+}

@@ -1,0 +1,109 @@
+//! TLS for `mqtts://`, by rustls with ring. The files are read at each attempt, so that certificates can be renewed
+//! without a restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use crate::config::SourceConfig;
+
+/// The TLS side of one attempt, made before the broker is dialled.
+pub(super) struct Tls {
+    connector: TlsConnector,
+    server_name: ServerName<'static>,
+}
+
+impl Tls {
+    pub(super) fn new(config: &SourceConfig) -> Result<Tls, TlsError> {
+        let name = config.tls.server_name.as_ref().unwrap_or(&config.address.host);
+        // An IPv6 address stands in brackets in an address, never in a certificate.
+        let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let server_name = ServerName::try_from(bare)
+            .map_err(|_| TlsError::Config(format!("`{name}` is not a server name; set `server_name`")))?;
+        Ok(Tls { connector: TlsConnector::from(Arc::new(client_config(config)?)), server_name })
+    }
+
+    pub(super) async fn connect(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+        let server_name = self.server_name.to_str().into_owned();
+        let connecting = self.connector.connect(self.server_name, stream);
+        connecting.await.map_err(|source| TlsError::Handshake { server_name, source })
+    }
+}
+
+fn client_config(config: &SourceConfig) -> Result<ClientConfig, TlsError> {
+    let rejected = |error: tokio_rustls::rustls::Error| TlsError::Config(error.to_string());
+    let tls = &config.tls;
+    let roots = match &tls.ca_file {
+        Some(path) => roots_of(path)?,
+        None => system_roots()?,
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(rejected)?
+        .with_root_certificates(roots);
+    let (Some(cert_file), Some(key_file)) = (&tls.cert_file, &tls.key_file) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| TlsError::file("key_file", key_file, &error))?;
+    builder.with_client_auth_cert(certificates("cert_file", cert_file)?, key).map_err(|error| {
+        let (cert, key) = (cert_file.display(), key_file.display());
+        TlsError::Config(format!("`cert_file` {cert} and `key_file` {key} do not go together: {error}"))
+    })
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("ca_file", path)? {
+        roots.add(certificate).map_err(|error| TlsError::file("ca_file", path, &error))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let hint = "no trusted certificates on this machine: install `ca-certificates`, or set `ca_file`";
+        return Err(TlsError::Config(hint.to_owned()));
+    }
+    Ok(roots)
+}
+
+fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, PemError>>();
+    let certificates = read().map_err(|error| TlsError::file(setting, path, &error))?;
+    if certificates.is_empty() {
+        return Err(TlsError::file(setting, path, &"there is no PEM certificate in it"));
+    }
+    Ok(certificates)
+}
+
+impl TlsError {
+    fn file(setting: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+        TlsError::File { setting, path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// Why there is no TLS connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsError {
+    #[error("cannot use `{setting}` {}: {reason}", path.display())]
+    File { setting: &'static str, path: PathBuf, reason: String },
+    #[error("TLS: {0}")]
+    Config(String),
+    #[error("TLS with `{server_name}` failed; see `ca_file` and `server_name` in [source.tls]")]
+    Handshake { server_name: String, source: io::Error },
+    /// Only without the feature; here so that both builds have the same errors.
+    #[allow(dead_code)]
+    #[error("this build of fieldlog has no TLS: use an mqtt:// address, or a build with the feature `tls`")]
+    Unsupported,
+}
