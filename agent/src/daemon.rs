@@ -23,7 +23,7 @@ const EX_CONFIG: u8 = 78;
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn main(path: &Path) -> ExitCode {
     let loaded = match Config::load(path) {
-        Ok(loaded) => loaded,
+        Ok(loaded) => loaded.config,
         Err(faults) => {
             tracing::error!("the configuration cannot be used:\n{faults}");
             return ExitCode::from(EX_CONFIG);
@@ -191,7 +191,7 @@ impl Signals {
 /// The new configuration with what cannot be changed while running kept as it is; `None` if there is nothing to do.
 fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     let new = match Config::load(path) {
-        Ok(new) => new,
+        Ok(new) => new.config,
         Err(faults) => {
             tracing::error!("reload refused, everything goes on as before:\n{faults}");
             return None;

@@ -58,6 +58,11 @@ impl SourceStatus {
         self.lock().clone()
     }
 
+    /// Whether the broker has accepted the present connection.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.lock().state, State::Connected { .. })
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut Details)) {
         change(&mut self.lock());
     }
