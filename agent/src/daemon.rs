@@ -208,5 +208,14 @@ fn reloaded(path: &Path, current: &Config) -> Option<Config> {
             false => tracing::warn!("reload: {} changed, but takes effect at the next start only", change.key),
         }
     }
-    changes.iter().any(|c| c.reloadable).then(|| new.with_fixed_from(current))
+    changes.iter().any(|c| c.reloadable).then(|| keep_fixed(new, current))
+}
+
+fn keep_fixed(mut new: Config, current: &Config) -> Config {
+    new.gateway_id.clone_from(&current.gateway_id);
+    new.data_dir.clone_from(&current.data_dir);
+    new.http = current.http.clone();
+    new.log.cache_bytes = current.log.cache_bytes;
+    new.log.quick_repair = current.log.quick_repair;
+    new
 }

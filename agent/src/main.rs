@@ -46,7 +46,12 @@ fn main() -> ExitCode {
             telemetry::start(cli.log);
             daemon::main(&config)
         }
-        Command::CheckConfig { config, show } => config::report::check_config(&config, show),
+        Command::CheckConfig { config, show } => {
+            let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+            // Whoever closes our output early has read enough.
+            let code = config::report::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
+            ExitCode::from(code)
+        }
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
             telemetry::start(cli.log);
