@@ -2,3 +2,5 @@
 
 pub mod config;
 pub mod message;
+pub mod rules;
+pub mod topic;
