@@ -34,8 +34,12 @@ impl Rules {
     /// Compiles the rules of a source. A source that passed the configuration's checks compiles.
     pub fn compile(source: &SourceConfig) -> Result<Rules, RuleError> {
         for filter in &source.exclude {
-            check_filter(filter)
-                .map_err(|cause| RuleError { index: 0, field: "exclude", text: filter.clone(), cause })?;
+            check_filter(filter).map_err(|cause| RuleError {
+                index: 0,
+                field: "exclude",
+                text: filter.clone(),
+                cause,
+            })?;
         }
         let rules = source.rules.iter().enumerate().map(|(index, rule)| compile(index, rule));
         Ok(Rules { rules: rules.collect::<Result<_, _>>()?, exclude: source.exclude.clone() })
