@@ -8,6 +8,7 @@ mod checks;
 mod defaults;
 mod diff;
 mod faults;
+mod hints;
 mod keys;
 mod load;
 mod presets;

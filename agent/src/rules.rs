@@ -51,11 +51,11 @@ impl Rules {
         let rules = if self.excluded(topic) { &[] } else { self.rules.as_slice() };
         let mut captures = Captures::default();
         rules.iter().enumerate().filter_map(move |(rule, compiled)| {
-            compiled.template.matches(topic, &mut captures).then(|| Found {
-                rule,
-                device: compiled.device.expand(&captures),
-                attribute: compiled.attribute.expand(&captures),
-            })
+            if !compiled.template.matches(topic, &mut captures) {
+                return None;
+            }
+            let device = compiled.device.expand(&captures);
+            Some(Found { rule, device, attribute: compiled.attribute.expand(&captures) })
         })
     }
 

@@ -88,9 +88,9 @@ fn check_window(entry: &Table<'_>, before: u32, window_s: u32) {
     if window_s <= before {
         let what = format!("{window_s} seconds come after {before} seconds");
         entry.fault("window_s", what, "put the windows in order, the shortest first");
-    } else if window_s % before != 0 {
+    } else if !window_s.is_multiple_of(before) {
         let what = format!("{window_s} seconds are not a multiple of the window before, {before} seconds");
-        let nearest = u64::from(before) * u64::from(window_s / before);
+        let nearest = u64::from(before) * u64::from(window_s / before + 1);
         entry.fault("window_s", what, format!("use {nearest}, for example"));
     }
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use ::config::{ConfigError, Environment, FileFormat, Format, Map, Source, Value, ValueKind};
 
 use super::faults::{Faults, Sink};
-use super::raw::{Table, did_you_mean};
+use super::hints::did_you_mean;
+use super::raw::Table;
 use super::{Config, checks, keys};
 
 const PREFIX: &str = "FIELDLOG__";

@@ -3,7 +3,8 @@
 use ::config::{FileFormat, Format, Map, Value};
 
 use super::faults::Sink;
-use super::raw::{Found, Table, did_you_mean, one_of};
+use super::hints::{did_you_mean, one_of};
+use super::raw::{Found, Table};
 use super::{Rule, rule};
 use crate::topic;
 

@@ -1,13 +1,13 @@
 //! The raw stage: a reader for one table of the merged tree. It takes keys strictly by type, notes every fault and goes
 //! on with the default, so that one run shows all of them.
 
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ::config::{Map, Value, ValueKind};
 
 use super::faults::Sink;
+use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
 
 /// What the `config` crate calls the origin of environment variables.
 pub(super) const ENVIRONMENT: &str = "the environment";
@@ -103,7 +103,11 @@ impl<'s> Table<'s> {
     }
 
     fn wrong_type(&self, key: &str, value: &Value, expected: &str) {
-        let what = format!("it is {}; it must be {expected}", kind_name(&value.kind));
+        // Who writes a number where a secret's file belongs may have written the secret.
+        let number = matches!(value.kind, ValueKind::I64(_) | ValueKind::Float(_));
+        let is =
+            if number && key.ends_with("_file") { "a number".to_owned() } else { kind_name(&value.kind) };
+        let what = format!("it is {is}; it must be {expected}");
         self.fault_at(key, value.origin(), what, "");
     }
 
@@ -280,7 +284,7 @@ impl<'s> Table<'s> {
         match value.kind {
             ValueKind::Table(values) => Some(self.child(self.key(key), values, origin)),
             _ => {
-                self.wrong_type(key, &value, &format!("a table, [{}]", key));
+                self.wrong_type(key, &value, &format!("a table, [{key}]"));
                 None
             }
         }
@@ -290,7 +294,7 @@ impl<'s> Table<'s> {
     pub fn tables(&mut self, key: &'static str) -> Option<Vec<Table<'s>>> {
         let value = self.take(key)?;
         let ValueKind::Array(items) = value.kind else {
-            self.wrong_type(key, &value, &format!("an array of tables, [[{}]]", key));
+            self.wrong_type(key, &value, &format!("an array of tables, [[{key}]]"));
             return None;
         };
         let mut tables = Vec::with_capacity(items.len());
@@ -326,52 +330,6 @@ impl<'s> Table<'s> {
             let hint = unknown_hint(key, &self.known, &self.label);
             self.fault_at(key, value.origin(), "unknown key", hint);
         }
-    }
-}
-
-fn unknown_hint(key: &str, known: &[&'static str], label: &str) -> String {
-    if key == "password" {
-        return "write it to a file and name the file in password_file".to_owned();
-    }
-    if let Some(hint) = did_you_mean(key, known) {
-        return hint;
-    }
-    match super::keys::home(key) {
-        Some(table) if table != label => format!("it belongs to [{table}]"),
-        _ => format!("known here: {}", known.join(", ")),
-    }
-}
-
-/// A known word that the given one may have been meant to be.
-pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
-    let lower = word.to_lowercase().replace('-', "_");
-    let distance = |candidate: &&&str| {
-        // `keep_alive` for `keep_alive_s`: the unit was left out or is another one.
-        let stem = candidate.rsplit_once('_').map_or(**candidate, |(stem, _)| stem);
-        let whole = strsim::damerau_levenshtein(&lower, candidate);
-        if lower == stem || lower.rsplit_once('_').is_some_and(|(s, _)| s == stem && stem.contains('_')) {
-            whole.min(1)
-        } else {
-            whole
-        }
-    };
-    let nearest = known.iter().min_by_key(distance)?;
-    let close = distance(&nearest) <= 1 + nearest.len() / 5 && word.len() > 1;
-    close.then(|| format!("did you mean {nearest}?"))
-}
-
-fn range_words(range: &RangeInclusive<u64>, unit: &str) -> String {
-    let words = format!("{} to {} {unit}", range.start(), range.end());
-    words.trim_end().to_owned()
-}
-
-/// `a`, `a or b`, `a, b or c`.
-pub(super) fn one_of(words: &[impl Display]) -> String {
-    let words: Vec<String> = words.iter().map(ToString::to_string).collect();
-    match words.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
-        None => "nothing".to_owned(),
     }
 }
 

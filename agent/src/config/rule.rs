@@ -1,6 +1,7 @@
 //! The checked stage of one rule, as it stands in `[[source.subscription]]` and in presets.
 
-use super::raw::{Table, one_of};
+use super::hints::one_of;
+use super::raw::Table;
 use super::{Decoder, PayloadTime, Rule, TimeFormat, Update, When};
 use crate::topic::Template;
 

@@ -178,10 +178,10 @@ fn tls(table: &mut Table<'_>, address: Option<&Address>) -> TlsConfig {
     }
     match (&tls.cert_file, &tls.key_file) {
         (Some(_), None) => {
-            inner.fault("cert_file", "it has no key_file", "a certificate needs its private key")
+            inner.fault("cert_file", "it has no key_file", "a certificate needs its private key");
         }
         (None, Some(_)) => {
-            inner.fault("key_file", "it has no cert_file", "a private key needs its certificate")
+            inner.fault("key_file", "it has no cert_file", "a private key needs its certificate");
         }
         _ => {}
     }

@@ -53,7 +53,7 @@ fn every_number_in_the_defaults_is_read() {
         text.lines().filter(|line| line.ends_with(|c: char| c.is_ascii_digit())).collect();
     assert!(numbers.len() > 15);
     for line in numbers {
-        let changed = text.replacen(line, &format!("{}0", line), 1);
+        let changed = text.replacen(line, &format!("{line}0"), 1);
         let same = Config::from_toml(&changed, "test.toml").is_ok_and(|config| config == Config::default());
         assert!(!same, "{line}");
     }
@@ -68,6 +68,7 @@ fn the_first_example_works_with_eight_lines() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
 fn the_second_example_shows_every_key_of_a_source() {
     let (_, second) = examples();
     let source = parse(&second).sources.remove(0);
@@ -93,6 +94,7 @@ fn the_second_example_shows_every_key_of_a_source() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
 fn what_is_shown_reads_back_the_same() {
     let (_, second) = examples();
     let rules =
