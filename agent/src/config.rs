@@ -4,6 +4,28 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod checks;
+mod defaults;
+mod diff;
+mod faults;
+mod hints;
+mod keys;
+mod load;
+mod presets;
+mod raw;
+mod report;
+mod rule;
+mod show;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use diff::Change;
+pub use faults::{Fault, Faults};
+pub use load::Loaded;
+pub use presets::PRESETS;
+pub use report::{EXIT_CONFIG, check_config};
+
 /// The whole configuration of one agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -211,9 +233,10 @@ pub struct Rule {
     pub qos: u8,
     /// `decoder`.
     pub decoder: Decoder,
-    /// `device` (default `{device}`): the device's id, built from captures.
+    /// `device` (default `{device}`; ignore: empty): the device's id, built from captures.
     pub device: String,
-    /// `attribute` (scalar; default `{attribute}`), or prefix of the attributes (json; default empty).
+    /// `attribute` (scalar; default `{attribute}`; action; default `action`), or prefix of the attributes (json;
+    /// default empty).
     pub attribute: String,
     /// `root` (json; default empty: the whole document): JSON pointer (RFC 6901) to the object that holds the state.
     pub root: String,
@@ -223,7 +246,8 @@ pub struct Rule {
     pub update: Update,
     /// `time` (json): where the payload's own time is.
     pub time: Option<PayloadTime>,
-    /// `actions` (json): attributes that are momentary; fired as actions, never state.
+    /// `actions` (json): attributes (`*` at the end) that are momentary; fired as actions, never state. Like `ignore`,
+    /// they name attributes as they are in the document, below `root` and before the prefix.
     pub actions: Vec<String>,
     /// `ignore` (json): attribute patterns (`*` at the end) that are not recorded.
     pub ignore: Vec<String>,

@@ -34,8 +34,12 @@ impl Rules {
     /// Compiles the rules of a source. A source that passed the configuration's checks compiles.
     pub fn compile(source: &SourceConfig) -> Result<Rules, RuleError> {
         for filter in &source.exclude {
-            check_filter(filter)
-                .map_err(|cause| RuleError { index: 0, field: "exclude", text: filter.clone(), cause })?;
+            check_filter(filter).map_err(|cause| RuleError {
+                index: 0,
+                field: "exclude",
+                text: filter.clone(),
+                cause,
+            })?;
         }
         let rules = source.rules.iter().enumerate().map(|(index, rule)| compile(index, rule));
         Ok(Rules { rules: rules.collect::<Result<_, _>>()?, exclude: source.exclude.clone() })
@@ -47,11 +51,11 @@ impl Rules {
         let rules = if self.excluded(topic) { &[] } else { self.rules.as_slice() };
         let mut captures = Captures::default();
         rules.iter().enumerate().filter_map(move |(rule, compiled)| {
-            compiled.template.matches(topic, &mut captures).then(|| Found {
-                rule,
-                device: compiled.device.expand(&captures),
-                attribute: compiled.attribute.expand(&captures),
-            })
+            if !compiled.template.matches(topic, &mut captures) {
+                return None;
+            }
+            let device = compiled.device.expand(&captures);
+            Some(Found { rule, device, attribute: compiled.attribute.expand(&captures) })
         })
     }
 

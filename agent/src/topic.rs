@@ -161,10 +161,10 @@ impl Template {
     }
 
     fn index(&self, name: &str) -> Result<usize, TemplateError> {
-        self.names.iter().position(|known| known == name).ok_or_else(|| TemplateError::Unknown {
-            name: name.to_owned(),
-            known: self.names.clone(),
-        })
+        self.names
+            .iter()
+            .position(|known| known == name)
+            .ok_or_else(|| TemplateError::Unknown { name: name.to_owned(), known: self.names.clone() })
     }
 
     /// Compiles and expands a pattern in one go; callers with many topics keep the [`Pattern`].

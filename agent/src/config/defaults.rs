@@ -1,0 +1,81 @@
+//! What holds when nothing is configured.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig};
+
+impl Default for Config {
+    /// No sources; the gateway is named after the machine.
+    fn default() -> Config {
+        Config {
+            gateway_id: host_name(),
+            data_dir: PathBuf::from("/var/lib/fieldlog"),
+            log: LogConfig::default(),
+            snapshots: SnapshotConfig::default(),
+            aggregates: WindowConfig::defaults(),
+            http: HttpConfig::default(),
+            limits: Limits::default(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            commit_delay: Duration::from_millis(200),
+            commit_bytes_max: 262_144,
+            cache_bytes: 4_194_304,
+            quick_repair: false,
+        }
+    }
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> SnapshotConfig {
+        SnapshotConfig { events: 500_000, interval: Duration::from_secs(900), keep: 3 }
+    }
+}
+
+impl WindowConfig {
+    /// A minute, an hour and a day.
+    pub fn defaults() -> Vec<WindowConfig> {
+        let windows = [(60, 60), (3_600, 48), (86_400, 35)];
+        windows.map(|(window_s, keep)| WindowConfig { window_s, keep }).to_vec()
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8687))),
+            unix_socket: None,
+            token_file: None,
+            hosts: Vec::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            devices_max: 10_000,
+            attributes_per_device_max: 256,
+            topics_max: 50_000,
+            text_bytes_max: 4_096,
+            quarantine_records_max: 1_000,
+            quarantine_payload_bytes_max: 4_096,
+        }
+    }
+}
+
+/// The machine's host name, as far as it can be a gateway id.
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    let id: String = name.trim().chars().take(64).map(|c| if allowed(c) { c } else { '-' }).collect();
+    if id.is_empty() { "gateway".to_owned() } else { id }
+}

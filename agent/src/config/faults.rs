@@ -1,0 +1,78 @@
+//! What is wrong with a configuration: all of it at once, each fault with the key it is about.
+
+use std::cell::RefCell;
+use std::fmt;
+
+/// One fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: `log.commit_delay_ms`, or `source[0] "home" receive_window`.
+    pub key: String,
+    /// What is wrong. Never holds a secret.
+    pub what: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+    /// The file, or `the environment`; `None` when nothing was written there.
+    pub origin: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.what)?;
+        if !self.hint.is_empty() {
+            write!(f, "; {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+/// Every fault that was found; never empty when it is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// In the order of the keys in the documentation.
+    pub faults: Vec<Fault>,
+    /// The main configuration file.
+    pub file: String,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.faults.len() == 1 { "" } else { "s" };
+        write!(f, "{}: {} fault{plural} in the configuration", self.file, self.faults.len())?;
+        for fault in &self.faults {
+            write!(f, "\n  {fault}")?;
+            // The main file goes without saying.
+            if let Some(origin) = fault.origin.as_ref().filter(|origin| **origin != self.file) {
+                write!(f, " (in {origin})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Collects faults from everything that reads the same configuration.
+#[derive(Debug, Default)]
+pub(super) struct Sink(RefCell<Vec<Fault>>);
+
+impl Sink {
+    pub fn add(
+        &self,
+        key: impl Into<String>,
+        origin: Option<&str>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let origin = origin.map(str::to_owned);
+        self.0.borrow_mut().push(Fault { key: key.into(), what: what.into(), hint: hint.into(), origin });
+    }
+
+    pub fn has_faults(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
+    pub fn into_faults(self) -> Vec<Fault> {
+        self.0.into_inner()
+    }
+}

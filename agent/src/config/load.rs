@@ -1,0 +1,240 @@
+//! From files and environment to one tree: the main file, then `conf.d/*.toml` beside it in the order of their names,
+//! then `FIELDLOG__TABLE__KEY` variables.
+//!
+//! Tables are merged key by key and a later file wins, with one exception: `[[source]]` blocks of all files are put
+//! one after the other, so that a source can be added by dropping a file into `conf.d`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ::config::{ConfigError, Environment, FileFormat, Format, Map, Source, Value, ValueKind};
+
+use super::faults::{Faults, Sink};
+use super::hints::did_you_mean;
+use super::raw::Table;
+use super::{Config, checks, keys};
+
+const PREFIX: &str = "FIELDLOG__";
+const SEPARATOR: &str = "__";
+
+/// A configuration and the files that it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The checked configuration.
+    pub config: Config,
+    /// The main file, then those of `conf.d` in order.
+    pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Reads the configuration file, `conf.d` beside it and the process's environment.
+    pub fn load(path: &Path) -> Result<Loaded, Faults> {
+        Config::load_with(path, std::env::vars_os())
+    }
+
+    /// The same with another environment.
+    pub fn load_with(
+        path: &Path,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, Faults> {
+        let sink = Sink::default();
+        let mut files = vec![path.to_path_buf()];
+        files.extend(conf_d(path, &sink));
+        let documents = files.iter().filter_map(|file| read(file, &sink)).collect();
+        let config = merge(documents, environment, &sink);
+        finish(config, sink, &path.display().to_string()).map(|config| Loaded { config, files })
+    }
+
+    /// Reads one text, without environment; `name` stands for the file in faults.
+    pub fn from_toml(text: &str, name: &str) -> Result<Config, Faults> {
+        let sink = Sink::default();
+        let documents = parse(text, name, &sink).into_iter().collect();
+        let config = merge(documents, [], &sink);
+        finish(config, sink, name)
+    }
+}
+
+fn finish(config: Option<Config>, sink: Sink, file: &str) -> Result<Config, Faults> {
+    match (config, sink.into_faults()) {
+        (Some(config), faults) if faults.is_empty() => Ok(config),
+        (_, faults) => Err(Faults { faults, file: file.to_owned() }),
+    }
+}
+
+/// The `*.toml` files in `conf.d`, in the order of their names. That there is no such directory is normal.
+fn conf_d(path: &Path, sink: &Sink) -> Vec<PathBuf> {
+    let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
+    let names = match fs::read_dir(&directory).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(entries) => entries.into_iter().map(|entry| entry.path()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            sink.add(directory.display().to_string(), None, format!("it cannot be read: {error}"), "");
+            return Vec::new();
+        }
+    };
+    let mut files: Vec<PathBuf> =
+        names.filter(|name| name.extension().is_some_and(|ext| ext == "toml")).collect();
+    files.sort();
+    files
+}
+
+/// One parsed file: its sources, and everything else.
+struct Document {
+    sources: Vec<Value>,
+    rest: Map<String, Value>,
+}
+
+fn read(path: &Path, sink: &Sink) -> Option<Document> {
+    let name = path.display().to_string();
+    match fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => parse(&text, &name, sink),
+        Ok(Err(error)) => {
+            let at = error.utf8_error().valid_up_to();
+            sink.add(&name, None, format!("it is not UTF-8 text at byte {at}"), "save it as UTF-8");
+            None
+        }
+        Err(error) => {
+            sink.add(
+                &name,
+                None,
+                format!("it cannot be read: {error}"),
+                "check the path and its permissions",
+            );
+            None
+        }
+    }
+}
+
+fn parse(text: &str, name: &str, sink: &Sink) -> Option<Document> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match Format::parse(&FileFormat::Toml, Some(&name.to_owned()), text) {
+        Ok(mut rest) => Some(Document { sources: take_sources(&mut rest), rest }),
+        Err(error) => {
+            sink.add(name, None, syntax(&error.to_string()), "correct the file at this place");
+            None
+        }
+    }
+}
+
+/// The position and the reason, without the excerpt between them: the faulty line may hold a secret.
+fn syntax(message: &str) -> String {
+    let lines = message.lines().filter(|line| !line.trim().is_empty());
+    let is_excerpt = |line: &&str| {
+        let line = line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit());
+        line.starts_with('|')
+    };
+    let words: Vec<&str> = lines.filter(|line| !is_excerpt(line)).collect();
+    match words.split_first() {
+        Some((place, reason)) if place.starts_with("TOML parse error at ") => {
+            let place = place.trim_start_matches("TOML parse error at ");
+            format!("syntax error at {place}: {}", reason.join(", "))
+        }
+        _ => format!("syntax error: {}", words.join(", ")),
+    }
+}
+
+fn take_sources(map: &mut Map<String, Value>) -> Vec<Value> {
+    let Some(value) = map.remove("source") else { return Vec::new() };
+    match value.kind {
+        ValueKind::Array(sources) => sources,
+        // Not an array: leave it where the checks complain about it.
+        _ => {
+            map.insert("source".to_owned(), value);
+            Vec::new()
+        }
+    }
+}
+
+/// One file as a layer of the `config` crate.
+#[derive(Clone, Debug)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+fn merge(
+    documents: Vec<Document>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    sink: &Sink,
+) -> Option<Config> {
+    // With a file missing from the tree, what is said about the rest would mislead.
+    let readable = !sink.has_faults();
+    let mut builder = ::config::Config::builder();
+    let mut sources = Vec::new();
+    for document in documents {
+        sources.extend(document.sources);
+        builder = builder.add_source(Layer(document.rest));
+    }
+    let variables = variables(environment, sink);
+    // Without `try_parsing`: it would turn the text `0123` into the number 123.
+    let environment = Environment::with_prefix("FIELDLOG").prefix_separator(SEPARATOR).separator(SEPARATOR);
+    let merged = builder.add_source(environment.source(Some(variables))).build();
+    let mut tree = match merged.map(|merged| merged.cache.kind) {
+        Ok(ValueKind::Table(tree)) => tree,
+        Ok(_) => Map::new(),
+        Err(error) => {
+            sink.add("configuration", None, error.to_string(), "");
+            return None;
+        }
+    };
+    if !tree.contains_key("source") && !sources.is_empty() {
+        tree.insert("source".to_owned(), Value::new(None, ValueKind::Array(sources)));
+    }
+    readable.then(|| checks::read(Table::new("", tree, None, sink)))
+}
+
+/// The variables that are ours. Each must name a key, because a misspelt one would have no effect and no message.
+fn variables(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    sink: &Sink,
+) -> Map<String, String> {
+    let ours = environment.into_iter().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let upper = name.to_ascii_uppercase();
+        upper.starts_with(PREFIX).then_some((name, value))
+    });
+    let mut ours: Vec<(String, OsString)> = ours.collect();
+    ours.sort();
+    let mut variables = Map::new();
+    for (name, value) in ours {
+        match (check_variable(&name), value.into_string()) {
+            (Err((what, hint)), _) => sink.add(name, None, what, hint),
+            (Ok(()), Err(_)) => sink.add(name, None, "its value is not UTF-8 text", ""),
+            (Ok(()), Ok(value)) => {
+                variables.insert(name, value);
+            }
+        }
+    }
+    variables
+}
+
+fn check_variable(name: &str) -> Result<(), (&'static str, String)> {
+    let path = name.get(PREFIX.len()..).unwrap_or_default().to_ascii_lowercase();
+    let names = || keys::TABLES.iter().flat_map(|(table, keys)| keys.iter().map(|key| variable(table, key)));
+    let wanted = format!("{PREFIX}{}", path.to_ascii_uppercase());
+    if names().any(|known| known == wanted) {
+        return Ok(());
+    }
+    if ["source", "aggregates"].contains(&path.split(SEPARATOR).next().unwrap_or_default()) {
+        return Err(("arrays cannot be set by environment variables", "use a file in conf.d".to_owned()));
+    }
+    let names: Vec<String> = names().collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let nearest = names.iter().min_by_key(|known| strsim::damerau_levenshtein(known, &wanted));
+    let near = nearest.filter(|known| strsim::damerau_levenshtein(known, &wanted) <= 4);
+    let hint = near.map(|known| format!("did you mean {known}?")).or_else(|| did_you_mean(&wanted, &names));
+    Err(("it names no key", hint.unwrap_or_else(|| format!("it must be {PREFIX}TABLE__KEY"))))
+}
+
+fn variable(table: &str, key: &str) -> String {
+    let path = if table.is_empty() { key.to_owned() } else { format!("{table}{SEPARATOR}{key}") };
+    format!("{PREFIX}{}", path.to_ascii_uppercase())
+}

@@ -1,0 +1,350 @@
+//! The raw stage: a reader for one table of the merged tree. It takes keys strictly by type, notes every fault and goes
+//! on with the default, so that one run shows all of them.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use ::config::{Map, Value, ValueKind};
+
+use super::faults::Sink;
+use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
+
+/// What the `config` crate calls the origin of environment variables.
+pub(super) const ENVIRONMENT: &str = "the environment";
+
+/// Reads one table. Keys that nothing has taken are faults when it is finished.
+pub(super) struct Table<'s> {
+    label: String,
+    origin: Option<String>,
+    values: Map<String, Value>,
+    known: Vec<&'static str>,
+    written: Vec<&'static str>,
+    sink: &'s Sink,
+}
+
+/// A value with where it came from, for faults that are found later.
+#[derive(Clone, Debug)]
+pub(super) struct Found<T> {
+    pub value: T,
+    pub origin: Option<String>,
+}
+
+impl<'s> Table<'s> {
+    pub fn new(label: &str, values: Map<String, Value>, origin: Option<String>, sink: &'s Sink) -> Table<'s> {
+        Table { label: label.to_owned(), origin, values, known: Vec::new(), written: Vec::new(), sink }
+    }
+
+    /// Says what the table is called in faults, once its name is known.
+    pub fn rename(&mut self, label: String) {
+        self.label = label;
+    }
+
+    /// The name of a key in faults.
+    pub fn key(&self, key: &str) -> String {
+        match self.label.as_bytes().last() {
+            None => key.to_owned(),
+            Some(b']' | b'"') => format!("{} {key}", self.label),
+            Some(_) => format!("{}.{key}", self.label),
+        }
+    }
+
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Notes a fault of one of this table's keys.
+    pub fn fault(&self, key: &str, what: impl Into<String>, hint: impl Into<String>) {
+        self.sink.add(self.key(key), self.origin.as_deref(), what, hint);
+    }
+
+    /// The same, when the key may come from another file than the table.
+    pub fn fault_at(
+        &self,
+        key: &str,
+        origin: Option<&str>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.sink.add(self.key(key), origin.or(self.origin.as_deref()), what, hint);
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// Whether a key that has been taken was there.
+    pub fn was_written(&self, key: &str) -> bool {
+        self.written.contains(&key)
+    }
+
+    /// Takes a value out without looking at its type.
+    pub fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        let value = self.values.remove(key).filter(|value| value.kind != ValueKind::Nil)?;
+        self.written.push(key);
+        Some(value)
+    }
+
+    /// Takes a value out that is not known here, and so must not be suggested.
+    pub fn discard(&mut self, key: &str) -> Option<Value> {
+        self.values.remove(key)
+    }
+
+    /// Marks keys as known without taking them, for the suggestions.
+    pub fn expect(&mut self, keys: &[&'static str]) {
+        self.known.extend_from_slice(keys);
+    }
+
+    /// Rewrites a text before it is taken.
+    pub fn edit(&mut self, key: &str, change: impl Fn(&str) -> String) {
+        if let Some(Value { kind: ValueKind::String(text), .. }) = self.values.get_mut(key) {
+            *text = change(text);
+        }
+    }
+
+    fn wrong_type(&self, key: &str, value: &Value, expected: &str) {
+        // Who writes a number where a secret's file belongs may have written the secret.
+        let number = matches!(value.kind, ValueKind::I64(_) | ValueKind::Float(_));
+        let is =
+            if number && key.ends_with("_file") { "a number".to_owned() } else { kind_name(&value.kind) };
+        let what = format!("it is {is}; it must be {expected}");
+        self.fault_at(key, value.origin(), what, "");
+    }
+
+    /// A whole number in a range; `unit` is what it counts, for the fault.
+    pub fn integer(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        unit: &str,
+        default: u64,
+    ) -> u64 {
+        self.take(key).and_then(|value| self.integer_in(key, &value, &range, unit)).unwrap_or(default)
+    }
+
+    /// A whole number that must be there.
+    pub fn integer_required(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Option<u64> {
+        match self.take(key) {
+            Some(value) => self.integer_in(key, &value, &range, unit),
+            None => {
+                self.fault(key, "it is missing", format!("give it {}", range_words(&range, unit)));
+                None
+            }
+        }
+    }
+
+    fn integer_in(&self, key: &str, value: &Value, range: &RangeInclusive<u64>, unit: &str) -> Option<u64> {
+        let number = match &value.kind {
+            ValueKind::I64(number) => Some(i128::from(*number)),
+            ValueKind::U64(number) => Some(i128::from(*number)),
+            ValueKind::I128(number) => Some(*number),
+            ValueKind::U128(number) => Some(i128::try_from(*number).unwrap_or(i128::MAX)),
+            ValueKind::String(text) if value.origin() == Some(ENVIRONMENT) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            self.wrong_type(key, value, &format!("a whole number, {}", range_words(range, unit)));
+            return None;
+        };
+        match u64::try_from(number) {
+            Ok(number) if range.contains(&number) => Some(number),
+            _ => {
+                let what = format!("{number} is out of range; it must be {}", range_words(range, unit));
+                self.fault_at(key, value.origin(), what, "");
+                None
+            }
+        }
+    }
+
+    /// The same as [`Table::integer`], as a `usize`. Ranges stay below 2^32.
+    pub fn size(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        unit: &str,
+        default: usize,
+    ) -> usize {
+        let number = self.integer(key, range, unit, u64::try_from(default).unwrap_or(u64::MAX));
+        usize::try_from(number).unwrap_or(default)
+    }
+
+    /// A number that is not negative; whole numbers are numbers, too.
+    pub fn number(&mut self, key: &'static str, default: f64) -> f64 {
+        let Some(value) = self.take(key) else { return default };
+        let number = match value.kind {
+            ValueKind::Float(number) => number,
+            // No deadband needs more than 53 bits.
+            ValueKind::I64(number) => number as f64,
+            _ => {
+                self.wrong_type(key, &value, "a number, 0 or more");
+                return default;
+            }
+        };
+        if number.is_finite() && number >= 0.0 {
+            return number;
+        }
+        self.fault_at(key, value.origin(), format!("{number} is out of range; it must be 0 or more"), "");
+        default
+    }
+
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.take(key) else { return default };
+        match &value.kind {
+            ValueKind::Boolean(flag) => *flag,
+            ValueKind::String(text) if value.origin() == Some(ENVIRONMENT) && text == "true" => true,
+            ValueKind::String(text) if value.origin() == Some(ENVIRONMENT) && text == "false" => false,
+            _ => {
+                self.wrong_type(key, &value, "true or false");
+                default
+            }
+        }
+    }
+
+    /// Text, which may be empty.
+    pub fn text(&mut self, key: &'static str) -> Option<Found<String>> {
+        let value = self.take(key)?;
+        let origin = value.origin().map(str::to_owned);
+        match value.kind {
+            ValueKind::String(text) => Some(Found { value: text, origin }),
+            _ => {
+                self.wrong_type(key, &value, "text in quotes");
+                None
+            }
+        }
+    }
+
+    /// Text; empty means the same as absent.
+    pub fn filled(&mut self, key: &'static str) -> Option<Found<String>> {
+        self.text(key).filter(|found| !found.value.is_empty())
+    }
+
+    /// Text that must be there and not empty.
+    pub fn required(&mut self, key: &'static str, hint: &str) -> Option<Found<String>> {
+        let absent = !self.has(key);
+        let found = self.text(key);
+        if absent {
+            self.fault(key, "it is missing", hint);
+        } else if found.as_ref().is_some_and(|found| found.value.is_empty()) {
+            self.fault(key, "it is empty", hint);
+        }
+        found.filter(|found| !found.value.is_empty())
+    }
+
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.filled(key).map(|found| PathBuf::from(found.value))
+    }
+
+    /// An array of texts. From the environment: separated by commas.
+    pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let value = self.take(key)?;
+        if let (ValueKind::String(text), Some(ENVIRONMENT)) = (&value.kind, value.origin()) {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            return Some(parts.map(str::to_owned).collect());
+        }
+        let ValueKind::Array(items) = &value.kind else {
+            self.wrong_type(key, &value, "an array of texts, such as [\"a\", \"b\"]");
+            return None;
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match &item.kind {
+                ValueKind::String(text) => texts.push(text.clone()),
+                _ => self.wrong_type(&format!("{key}[{index}]"), item, "text in quotes"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)], default: T) -> T {
+        let Some(found) = self.text(key) else { return default };
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == found.value) {
+            return *value;
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let what = format!("\"{}\" is unknown; it must be {}", found.value, one_of(&names));
+        let hint = did_you_mean(&found.value, &names).unwrap_or_default();
+        self.fault_at(key, found.origin.as_deref(), what, hint);
+        default
+    }
+
+    /// A table; one without keys if it is absent.
+    pub fn table(&mut self, key: &'static str) -> Table<'s> {
+        self.table_if_present(key).unwrap_or_else(|| self.child(self.key(key), Map::new(), None))
+    }
+
+    pub fn table_if_present(&mut self, key: &'static str) -> Option<Table<'s>> {
+        let value = self.take(key)?;
+        let origin = value.origin().map(str::to_owned);
+        match value.kind {
+            ValueKind::Table(values) => Some(self.child(self.key(key), values, origin)),
+            _ => {
+                self.wrong_type(key, &value, &format!("a table, [{key}]"));
+                None
+            }
+        }
+    }
+
+    /// An array of tables.
+    pub fn tables(&mut self, key: &'static str) -> Option<Vec<Table<'s>>> {
+        let value = self.take(key)?;
+        let ValueKind::Array(items) = value.kind else {
+            self.wrong_type(key, &value, &format!("an array of tables, [[{key}]]"));
+            return None;
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let origin = item.origin().map(str::to_owned);
+            match item.kind {
+                ValueKind::Table(values) => {
+                    tables.push(self.child(self.key(&format!("{key}[{index}]")), values, origin));
+                }
+                _ => self.wrong_type(&format!("{key}[{index}]"), &item, "a table"),
+            }
+        }
+        Some(tables)
+    }
+
+    fn child(&self, label: String, values: Map<String, Value>, origin: Option<String>) -> Table<'s> {
+        let origin = origin.or_else(|| values.values().next().and_then(|v| v.origin().map(str::to_owned)));
+        Table {
+            label,
+            origin: origin.or_else(|| self.origin.clone()),
+            values,
+            known: Vec::new(),
+            written: Vec::new(),
+            sink: self.sink,
+        }
+    }
+
+    /// Everything has been taken: what is left is unknown.
+    pub fn finish(self) {
+        let mut rest: Vec<(&String, &Value)> = self.values.iter().collect();
+        rest.sort_by_key(|(key, _)| *key);
+        for (key, value) in rest {
+            let hint = unknown_hint(key, &self.known, &self.label);
+            self.fault_at(key, value.origin(), "unknown key", hint);
+        }
+    }
+}
+
+/// The type, and the value only where it cannot be a secret.
+fn kind_name(kind: &ValueKind) -> String {
+    match kind {
+        ValueKind::Nil => "nothing".to_owned(),
+        ValueKind::Boolean(flag) => format!("{flag}"),
+        ValueKind::I64(number) => format!("the number {number}"),
+        ValueKind::I128(number) => format!("the number {number}"),
+        ValueKind::U64(number) => format!("the number {number}"),
+        ValueKind::U128(number) => format!("the number {number}"),
+        ValueKind::Float(number) => format!("the number {number:?}"),
+        ValueKind::String(_) => "text".to_owned(),
+        ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(_) => "an array".to_owned(),
+    }
+}

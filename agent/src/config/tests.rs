@@ -1,0 +1,25 @@
+mod examples;
+mod layers;
+mod presets;
+mod reload;
+mod words;
+
+use super::Config;
+
+/// A source that lacks nothing, for tests that are about something else.
+const SOURCE: &str = "\
+[[source]]
+name = \"home\"
+address = \"mqtt://127.0.0.1:1883\"
+[[source.subscription]]
+preset = \"zigbee2mqtt\"
+";
+
+fn parse(text: &str) -> Config {
+    Config::from_toml(text, "test.toml").unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn lines(text: &str) -> Vec<String> {
+    let faults = Config::from_toml(text, "test.toml").expect_err(text);
+    faults.faults.iter().map(ToString::to_string).collect()
+}

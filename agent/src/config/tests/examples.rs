@@ -1,0 +1,108 @@
+//! The commented configuration file says what is so.
+
+use super::super::{Config, Protocol, WindowConfig};
+use super::{SOURCE, parse};
+
+const EXAMPLE: &str = include_str!("../../../../config/fieldlog.toml");
+
+/// Lines that become TOML when the default marks are removed. A comment never looks like `# key = value`.
+fn defaults() -> String {
+    let uncommented = EXAMPLE.lines().filter_map(|line| {
+        let rest = line.strip_prefix("# ")?;
+        let key = rest.split(" = ").next().filter(|_| rest.contains(" = ")).unwrap_or_default();
+        let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_header = rest.starts_with('[') && rest.ends_with(']');
+        (is_key || is_header).then_some(rest)
+    });
+    uncommented.collect::<Vec<_>>().join("\n")
+}
+
+/// The lines behind `#:`, up to the next gap of another kind if `first`.
+fn examples() -> (String, String) {
+    let lines: Vec<&str> =
+        EXAMPLE.lines().filter_map(|line| line.strip_prefix("#:")).map(str::trim_start).collect();
+    let second = lines.iter().rposition(|line| *line == "[[source]]").unwrap();
+    let (first, second) = lines.split_at(second);
+    (first.join("\n"), second.join("\n"))
+}
+
+#[test]
+fn as_it_is_it_changes_nothing() {
+    assert_eq!(parse(EXAMPLE), Config::default());
+    assert_eq!(parse(""), Config::default());
+}
+
+#[test]
+fn uncommented_defaults_are_the_defaults() {
+    let text = defaults();
+    let config = parse(&text);
+    assert_eq!(config, Config::default());
+    for (table, keys) in super::super::keys::TABLES {
+        // The host name has no line that could be uncommented everywhere.
+        for key in keys.iter().filter(|key| **key != "gateway_id") {
+            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "[{table}] {key}");
+        }
+    }
+}
+
+#[test]
+fn every_number_in_the_defaults_is_read() {
+    // If a line had no effect, changing it would have none either.
+    let text = defaults();
+    let numbers: Vec<&str> =
+        text.lines().filter(|line| line.ends_with(|c: char| c.is_ascii_digit())).collect();
+    assert!(numbers.len() > 15);
+    for line in numbers {
+        let changed = text.replacen(line, &format!("{line}0"), 1);
+        let same = Config::from_toml(&changed, "test.toml").is_ok_and(|config| config == Config::default());
+        assert!(!same, "{line}");
+    }
+}
+
+#[test]
+fn the_first_example_works_with_eight_lines() {
+    let (first, _) = examples();
+    assert_eq!(first.lines().filter(|line| !line.is_empty()).count(), 6);
+    let config = parse(&first);
+    assert_eq!(config.sources, parse(SOURCE).sources);
+}
+
+#[test]
+#[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
+fn the_second_example_shows_every_key_of_a_source() {
+    let (_, second) = examples();
+    let source = parse(&second).sources.remove(0);
+    assert_eq!(source.protocol, Protocol::V5);
+    assert!(source.tls.key_file.is_some() && source.will.is_some() && source.password_file.is_some());
+    assert_eq!(source.policies.len(), 1);
+    let own = source.rules.iter().find(|rule| rule.topic == "plant/+line/+machine/state").unwrap();
+    assert!(own.when.is_some() && own.time.is_some() && own.parent.is_some());
+    for key in super::super::rule::KEYS {
+        assert!(second.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+    }
+    // What the example says is the default, is.
+    let (plain, example) = (parse(SOURCE).sources.remove(0), source);
+    assert_eq!(plain.keep_alive, example.keep_alive);
+    assert_eq!(plain.connect_timeout, example.connect_timeout);
+    assert_eq!(plain.backoff_max, example.backoff_max);
+    assert_eq!(plain.session_expiry, example.session_expiry);
+    assert_eq!(plain.receive_window, example.receive_window);
+    assert_eq!(plain.packet_bytes_max, example.packet_bytes_max);
+    assert_eq!(plain.silence_timeout, example.silence_timeout);
+    let (a, b) = (plain.rules.first().unwrap(), example.rules.last().unwrap());
+    assert_eq!((&a.online, &a.offline), (&b.online, &b.offline));
+}
+
+#[test]
+#[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
+fn what_is_shown_reads_back_the_same() {
+    let (_, second) = examples();
+    let rules =
+        super::super::PRESETS.map(|(name, _)| format!("[[source.subscription]]\npreset = \"{name}\"\n"));
+    let odd = "[[source]]\nname = \"odd\"\naddress = \"mqtt://[::1]\"\nprotocol = 4\nusername = \"\\\"\\\\\\u0007ü\"\n";
+    let text = format!("aggregates = []\n[http]\nlisten = \"\"\n{second}\n{odd}{}", rules.concat());
+    let config = parse(&text);
+    assert_eq!(parse(&config.to_toml()), config);
+    assert_eq!(parse(&Config::default().to_toml()), Config::default());
+    assert_eq!(Config::default().aggregates, WindowConfig::defaults());
+}

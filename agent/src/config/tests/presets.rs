@@ -1,0 +1,198 @@
+//! Topics as real devices publish them, and what the presets make of them.
+
+use super::super::{Config, Decoder, PRESETS};
+use super::{SOURCE, parse};
+use crate::rules::Rules;
+
+fn with_preset(preset: &str) -> Config {
+    parse(&SOURCE.replace("preset = \"zigbee2mqtt\"", preset))
+}
+
+type Expected<'a> = Option<(&'a str, &'a str, Decoder)>;
+
+/// The first rule that takes the topic; `None` stands for ignored or not subscribed.
+fn check(preset: &str, cases: &[(&str, Expected<'_>)]) {
+    let config = with_preset(preset);
+    let source = config.sources.first().unwrap();
+    let rules = Rules::compile(source).unwrap();
+    for (topic, expected) in cases {
+        let first = rules.find(topic).next();
+        let found = first.as_ref().and_then(|found| {
+            let decoder = source.rules.get(found.rule).unwrap().decoder;
+            (decoder != Decoder::Ignore).then_some((found.device.as_str(), found.attribute.as_str(), decoder))
+        });
+        assert_eq!(found, *expected, "{preset}: {topic}");
+        if found.is_some() {
+            let filters = rules.filters();
+            let brought = filters.iter().any(|(filter, _)| crate::topic::filter_matches(filter, topic));
+            assert!(brought, "{topic} is not in {filters:?}");
+        }
+    }
+}
+
+use Decoder::{Availability, Json, Scalar};
+
+#[test]
+fn zigbee2mqtt() {
+    check(
+        "preset = \"zigbee2mqtt\"",
+        &[
+            ("zigbee2mqtt/bulb", Some(("bulb", "", Json))),
+            ("zigbee2mqtt/weather_sensor", Some(("weather_sensor", "", Json))),
+            ("zigbee2mqtt/remote", Some(("remote", "", Json))),
+            ("zigbee2mqtt/kitchen/floor_light", Some(("kitchen/floor_light", "", Json))),
+            ("zigbee2mqtt/bulb_color/availability", Some(("bulb_color", "", Availability))),
+            ("zigbee2mqtt/kitchen/floor_light/availability", Some(("kitchen/floor_light", "", Availability))),
+            ("zigbee2mqtt/bridge/state", Some(("zigbee2mqtt/bridge", "", Availability))),
+            ("zigbee2mqtt/bridge/devices", None),
+            ("zigbee2mqtt/bridge/request/permit_join", None),
+            ("zigbee2mqtt/bulb/set", None),
+            ("zigbee2mqtt/kitchen/floor_light/set/brightness", None),
+            ("zigbee2mqtt/bulb/get", None),
+            ("zigbee2mqtt/bulb/get/state", None),
+            ("other/bulb", None),
+        ],
+    );
+    check(
+        "preset = \"zigbee2mqtt\"\nbase = \"home/zb\"\ndevice_prefix = \"zb:\"",
+        &[
+            ("home/zb/bulb", Some(("zb:bulb", "", Json))),
+            ("home/zb/bridge/state", Some(("zb:home/zb/bridge", "", Availability))),
+            ("zigbee2mqtt/bulb", None),
+        ],
+    );
+}
+
+#[test]
+fn zigbee2mqtt_rules_know_actions_and_the_bridge() {
+    let config = with_preset("preset = \"zigbee2mqtt\"\ndevice_prefix = \"x/\"\nqos = 0");
+    let rules = &config.sources.first().unwrap().rules;
+    let state = rules.last().unwrap();
+    assert_eq!(state.actions, ["action"]);
+    assert_eq!(state.parent.as_deref(), Some("x/zigbee2mqtt/bridge"));
+    assert!(rules.iter().all(|rule| rule.qos == 0));
+    let compiled = Rules::compile(config.sources.first().unwrap()).unwrap();
+    assert_eq!(compiled.filters(), [("zigbee2mqtt/#".to_owned(), 0)]);
+}
+
+#[test]
+fn tasmota() {
+    check(
+        "preset = \"tasmota\"",
+        &[
+            ("tele/tasmota/SENSOR", Some(("tasmota", "", Json))),
+            ("tele/demo-sensor/STATE", Some(("demo-sensor", "", Json))),
+            ("stat/tasmota/RESULT", Some(("tasmota", "", Json))),
+            ("stat/tasmota/POWER", Some(("tasmota", "POWER", Scalar))),
+            ("stat/tasmota/POWER2", Some(("tasmota", "POWER2", Scalar))),
+            ("tele/tasmota/LWT", Some(("tasmota", "", Availability))),
+            ("stat/tasmota/STATUS8", Some(("tasmota", "", Json))),
+            ("stat/tasmota/STATUS11", Some(("tasmota", "", Json))),
+            ("stat/tasmota/STATUS5", None),
+            ("tele/tasmota/INFO1", None),
+            ("tele/tasmota/UPTIME", None),
+            ("cmnd/tasmota/POWER", None),
+        ],
+    );
+    check(
+        "preset = \"tasmota\"\nbase = \"shed\"",
+        &[("shed/stat/plug/POWER", Some(("plug", "POWER", Scalar))), ("stat/plug/POWER", None)],
+    );
+}
+
+#[test]
+fn shelly_gen1() {
+    check(
+        "preset = \"shelly-gen1\"",
+        &[
+            ("shellies/shellyplug-s-7c87ce/relay/0", Some(("shellyplug-s-7c87ce", "relay/0", Scalar))),
+            (
+                "shellies/shellyplug-s-7c87ce/relay/0/power",
+                Some(("shellyplug-s-7c87ce", "relay/0/power", Scalar)),
+            ),
+            (
+                "shellies/shellyplug-s-7c87ce/temperature",
+                Some(("shellyplug-s-7c87ce", "temperature", Scalar)),
+            ),
+            ("shellies/shellyplug-s-7c87ce/online", Some(("shellyplug-s-7c87ce", "", Availability))),
+            ("shellies/shellyix3-1/input_event/2", Some(("shellyix3-1", "input_event/2", Json))),
+            ("shellies/shellybulb-1/color/0/status", Some(("shellybulb-1", "color/0", Json))),
+            ("shellies/shellybulb-1/color/0/set", None),
+            ("shellies/shellyplug-s-7c87ce/relay/0/command", None),
+            ("shellies/shellyplug-s-7c87ce/command", None),
+            ("shellies/shellyplug-s-7c87ce/info", None),
+            ("shellies/announce", None),
+        ],
+    );
+}
+
+#[test]
+fn shelly_gen2() {
+    let id = "shellypro4pm-f008d1d8b8b8";
+    check(
+        "preset = \"shelly-gen2\"",
+        &[
+            ("shellypro4pm-f008d1d8b8b8/online", Some((id, "", Availability))),
+            ("shellypro4pm-f008d1d8b8b8/status/switch:0", Some((id, "switch:0", Json))),
+            ("shellypro4pm-f008d1d8b8b8/events/rpc", Some((id, "", Json))),
+            ("shellypro4pm-f008d1d8b8b8/rpc", None),
+        ],
+    );
+    check(
+        "preset = \"shelly-gen2\"\nbase = \"home\"",
+        &[("home/plug/online", Some(("plug", "", Availability)))],
+    );
+}
+
+#[test]
+fn shelly_gen2_passes_documents_on_by_method() {
+    let config = with_preset("preset = \"shelly-gen2\"");
+    let source = config.sources.first().unwrap();
+    let rules = Rules::compile(source).unwrap();
+    let methods: Vec<&str> = rules
+        .find("plug/events/rpc")
+        .map(|found| source.rules.get(found.rule).unwrap())
+        .map(|rule| rule.when.as_ref().map_or("any", |when| when.equals.as_str()))
+        .collect();
+    assert_eq!(methods, ["NotifyStatus", "NotifyFullStatus", "NotifyEvent", "any"]);
+}
+
+#[test]
+fn esphome() {
+    check(
+        "preset = \"esphome\"",
+        &[
+            ("kitchen/sensor/temperature/state", Some(("kitchen", "sensor/temperature", Scalar))),
+            ("kitchen/switch/pump/state", Some(("kitchen", "switch/pump", Scalar))),
+            ("kitchen/light/lamp/state", Some(("kitchen", "light/lamp", Json))),
+            ("kitchen/event/doorbell/state", Some(("kitchen", "event/doorbell", Json))),
+            ("kitchen/climate/hall/mode/state", Some(("kitchen", "climate/hall/mode", Scalar))),
+            ("kitchen/status", Some(("kitchen", "", Availability))),
+            ("kitchen/debug", None),
+            ("kitchen/switch/pump/command", None),
+        ],
+    );
+}
+
+#[test]
+fn presets_have_no_faults_and_every_rule_a_comment() {
+    for (name, text) in PRESETS {
+        let config = with_preset(&format!("preset = \"{name}\""));
+        let written = text.lines().filter(|line| *line == "[[rule]]").count();
+        assert_eq!(config.sources.first().unwrap().rules.len(), written, "{name}");
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            if let [before, "[[rule]]"] = pair {
+                assert!(before.starts_with("# "), "{name}: {before:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn excluded_topics_have_no_rule() {
+    let text = SOURCE.replace("[[source.s", "exclude = [\"zigbee2mqtt/test/#\"]\n[[source.s");
+    let rules = Rules::compile(parse(&text).sources.first().unwrap()).unwrap();
+    assert_eq!(rules.find("zigbee2mqtt/test/bulb").count(), 0);
+    assert_eq!(rules.find("zigbee2mqtt/bulb").count(), 1);
+}

@@ -1,0 +1,398 @@
+//! Every kind of fault, with its words.
+
+use super::{Config, SOURCE, lines};
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(lines(text), expected, "{text}");
+}
+
+/// `lines` are put into a source; the fault's key follows `source[0] "home" `.
+#[track_caller]
+fn check_source(extra: &str, expected: &[&str]) {
+    let text = SOURCE.replace("[[source.subscription]]", &format!("{extra}\n[[source.subscription]]"));
+    let expected: Vec<String> = expected.iter().map(|line| format!("source[0] \"home\" {line}")).collect();
+    assert_eq!(lines(&text), expected, "{text}");
+}
+
+/// A source with only this subscription.
+#[track_caller]
+fn check_rule(rule: &str, expected: &[&str]) {
+    let text = SOURCE.replace("preset = \"zigbee2mqtt\"", rule);
+    let expected: Vec<String> =
+        expected.iter().map(|line| format!("source[0] \"home\" subscription[0] {line}")).collect();
+    assert_eq!(lines(&text), expected, "{text}");
+}
+
+#[test]
+fn unknown_keys() {
+    check("data_dri = \"x\"", &["data_dri: unknown key; did you mean data_dir?"]);
+    check("[log]\ncommit_delay = 5", &["log.commit_delay: unknown key; did you mean commit_delay_ms?"]);
+    check("[log]\ncommit_delay_s = 5", &["log.commit_delay_s: unknown key; did you mean commit_delay_ms?"]);
+    check("commit_delay_ms = 5", &["commit_delay_ms: unknown key; it belongs to [log]"]);
+    check("[Log]", &["Log: unknown key; did you mean log?"]);
+    check(
+        "[snapshots]\nwhatever = 5",
+        &["snapshots.whatever: unknown key; known here: events, interval_s, keep"],
+    );
+    check_source("recieve_window = 5", &["recieve_window: unknown key; did you mean receive_window?"]);
+    check_source(
+        "password = \"hunter2\"",
+        &["password: unknown key; write it to a file and name the file in password_file"],
+    );
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"json\"\nwhen = { pointer = \"/a\", equal = \"b\" }",
+        &[
+            "when.equals: it is missing; give the text that must be there",
+            "when.equal: unknown key; did you mean equals?",
+        ],
+    );
+}
+
+#[test]
+fn wrong_types() {
+    let delay = "log.commit_delay_ms: it is";
+    let must = "it must be a whole number, 1 to 10000 milliseconds";
+    for (value, is) in [("true", "true"), ("\"200\"", "text"), ("1.5", "the number 1.5"), ("[1]", "an array")]
+    {
+        check(&format!("[log]\ncommit_delay_ms = {value}"), &[&format!("{delay} {is}; {must}")]);
+    }
+    check("[log]\nquick_repair = 1", &["log.quick_repair: it is the number 1; it must be true or false"]);
+    check("[log]\nquick_repair = \"true\"", &["log.quick_repair: it is text; it must be true or false"]);
+    check("gateway_id = 5", &["gateway_id: it is the number 5; it must be text in quotes"]);
+    check("log = 5", &["log: it is the number 5; it must be a table, [log]"]);
+    check("source = 5", &["source: it is the number 5; it must be an array of tables, [[source]]"]);
+    check("[source]\nname = \"home\"", &["source: it is a table; it must be an array of tables, [[source]]"]);
+    check("source = [5]", &["source[0]: it is the number 5; it must be a table"]);
+    check(
+        "[http]\nhosts = \"a\"",
+        &["http.hosts: it is text; it must be an array of texts, such as [\"a\", \"b\"]"],
+    );
+    check("[http]\nhosts = [1]", &["http.hosts[0]: it is the number 1; it must be text in quotes"]);
+    check_source("password_file = 12345", &["password_file: it is a number; it must be text in quotes"]);
+    check_source("username = true", &["username: it is true; it must be text in quotes"]);
+}
+
+#[test]
+fn ranges() {
+    check(
+        "[log]\ncommit_delay_ms = 0",
+        &["log.commit_delay_ms: 0 is out of range; it must be 1 to 10000 milliseconds"],
+    );
+    check(
+        "[log]\ncache_bytes = -1",
+        &["log.cache_bytes: -1 is out of range; it must be 1048576 to 1073741824 bytes"],
+    );
+    check("[snapshots]\nkeep = 101", &["snapshots.keep: 101 is out of range; it must be 1 to 100 snapshots"]);
+    check_source(
+        "receive_window = 0",
+        &["receive_window: 0 is out of range; it must be 1 to 65535 messages"],
+    );
+    check_source(
+        "receive_window = 65536",
+        &["receive_window: 65536 is out of range; it must be 1 to 65535 messages"],
+    );
+    check_source(
+        "protocol = 3",
+        &["protocol: 3 is out of range; it must be 4 to 5 (4 for MQTT 3.1.1, 5 for MQTT 5)"],
+    );
+    check_source(
+        "[[source.policy]]\nattributes = [\"a\"]\ndeadband = -0.5",
+        &["policy[0] deadband: -0.5 is out of range; it must be 0 or more"],
+    );
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"json\"\nqos = 2",
+        &["qos: 2 is out of range; it must be 0 to 1"],
+    );
+}
+
+#[test]
+fn missing() {
+    check(
+        "[[source]]",
+        &[
+            "source[0] name: it is missing; give the source a short name, such as \"home\"",
+            "source[0] address: it is missing; give the broker's address, such as \"mqtt://127.0.0.1:1883\"",
+            "source[0] subscription: the source subscribes to nothing; \
+         add [[source.subscription]] with a preset or a topic",
+        ],
+    );
+    check(
+        "[[aggregates]]\nkeep = 5",
+        &["aggregates[0] window_s: it is missing; give it 10 to 31536000 seconds"],
+    );
+    check_rule(
+        "qos = 0",
+        &[
+            "topic: it is missing; give a topic such as \"sensors/+device\", or a preset",
+            "decoder: it is missing; choose json, scalar, availability, action or ignore",
+        ],
+    );
+    check_rule(
+        "topic = \"\"\ndecoder = \"ignore\"",
+        &["topic: it is empty; give a topic such as \"sensors/+device\", or a preset"],
+    );
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"json\"\ntime = {}",
+        &[
+            "time.pointer: it is missing; write it as \"/method\"",
+            "time.format: it is missing; choose rfc3339, unix_s, unix_ms or local",
+        ],
+    );
+    check_source(
+        "[source.will]\noffline = \"x\"",
+        &["will.topic: it is missing; name the topic, such as \"fieldlog/gateway/state\""],
+    );
+    check_source(
+        "[[source.policy]]",
+        &[
+            "policy[0] attributes: it is missing or empty; name attributes, such as [\"temperature\", \"power*\"]",
+        ],
+    );
+}
+
+#[test]
+fn duplicates() {
+    check(
+        &SOURCE.repeat(2),
+        &["source[1] \"home\" name: \"home\" is used by another source; give each its own name"],
+    );
+    let named =
+        |name| SOURCE.replace("\"home\"", name).replace("[[source.s", "client_id = \"x\"\n[[source.s");
+    check(
+        &(named("\"a\"") + &named("\"b\"")),
+        &["source[1] \"b\" client_id: source \"a\" has the same client id at the same broker; \
+         they would disconnect each other; give each its own"],
+    );
+    // At another broker it is another session.
+    let elsewhere = named("\"b\"").replace("1883", "1884");
+    super::parse(&(named("\"a\"") + &elsewhere));
+}
+
+#[test]
+#[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
+fn contradictions() {
+    check_source(
+        "[source.tls]\nca_file = \"x\"",
+        &[
+            "tls: the address begins with mqtt://, which is not encrypted; use mqtts://, or remove [source.tls]",
+        ],
+    );
+    let tls = SOURCE.replace("mqtt://", "mqtts://");
+    let with = |extra: &str| tls.replace("[[source.s", &format!("[source.tls]\n{extra}\n[[source.s"));
+    check(
+        &with("cert_file = \"x\""),
+        &["source[0] \"home\" tls.cert_file: it has no key_file; a certificate needs its private key"],
+    );
+    check(
+        &with("key_file = \"x\""),
+        &["source[0] \"home\" tls.key_file: it has no cert_file; a private key needs its certificate"],
+    );
+    check(
+        "[http]\nlisten = \"0.0.0.0:80\"",
+        &["http.listen: 0.0.0.0:80 can be reached from other machines, and there is no token_file; \
+         set token_file, or listen on 127.0.0.1"],
+    );
+    check_source(
+        "protocol = 4\npassword_file = \"x\"",
+        &["password_file: MQTT 3.1.1 has no password without a user name; set username"],
+    );
+    let window = |seconds| format!("[[aggregates]]\nwindow_s = {seconds}\nkeep = 1\n");
+    check(
+        &(window(60) + &window(90)),
+        &["aggregates[1] window_s: 90 seconds are not a multiple of the window before, 60 seconds; \
+         use 120, for example"],
+    );
+    check(
+        &(window(60) + &window(60)),
+        &[
+            "aggregates[1] window_s: 60 seconds come after 60 seconds; put the windows in order, the shortest first",
+        ],
+    );
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"availability\"\nroot = \"/a\"\nonline = [\"OFF\"]",
+        &[
+            "root: only the decoder \"json\" reads it; remove it, or change the decoder",
+            "online: \"OFF\" means online and offline; remove it from one of the two (each has a default)",
+        ],
+    );
+    check_source(
+        "[[source.policy]]\nattributes = [\"a\"]\nrecord = \"never\"\ndeadband = 1",
+        &["policy[0] deadband: it has no effect unless record is \"change\"; remove one of the two"],
+    );
+}
+
+#[test]
+#[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
+fn addresses() {
+    for (address, words) in [
+        ("localhost:1883", "it must begin with mqtt:// or mqtts://; write it as \"mqtt://host:1883\""),
+        (
+            "mqtt://me:hunter2@host",
+            "it must not hold a user name or password; use username and password_file",
+        ),
+        (
+            "mqtt://host:0",
+            "it is not a host with an optional port; \
+            write it as \"mqtt://host:1883\" or \"mqtt://[::1]:1883\"",
+        ),
+        (
+            "mqtt://",
+            "it is not a host with an optional port; \
+            write it as \"mqtt://host:1883\" or \"mqtt://[::1]:1883\"",
+        ),
+    ] {
+        let text = SOURCE.replace("mqtt://127.0.0.1:1883", address);
+        check(&text, &[&format!("source[0] \"home\" address: {words}")]);
+    }
+    for (address, host, port) in [
+        ("mqtt://host", "host", 1883),
+        ("mqtts://host/", "host", 8883),
+        ("mqtt://[::1]", "::1", 1883),
+        ("mqtt://[fd00::1]:99", "fd00::1", 99),
+    ] {
+        let config = super::parse(&SOURCE.replace("mqtt://127.0.0.1:1883", address));
+        let found = &config.sources.first().unwrap().address;
+        assert_eq!((found.host.as_str(), found.port), (host, port), "{address}");
+    }
+}
+
+#[test]
+fn names() {
+    check(
+        "gateway_id = \"a b\"",
+        &[
+            "gateway_id: \"a b\" cannot be a gateway id; use 1 to 64 letters, digits, dots, hyphens and underscores",
+        ],
+    );
+    check(
+        &SOURCE.replace("\"home\"", "\"Home\""),
+        &["source[0] \"Home\" name: the name is too long or has other characters than it may; \
+         use 1 to 32 of the characters a-z, 0-9, _ and -"],
+    );
+    check(
+        "[http]\nlisten = \"localhost\"",
+        &["http.listen: \"localhost\" is not an IP address with a port; \
+         write it as \"127.0.0.1:8687\" or \"[::1]:8687\", or \"\" for none"],
+    );
+    check(
+        "[http]\nhosts = [\"http://a\"]",
+        &["http.hosts: \"http://a\" is not a host name; give names without scheme and port"],
+    );
+}
+
+#[test]
+fn topics() {
+    check_rule(
+        "topic = \"a/b+\"\ndecoder = \"ignore\"",
+        &["topic: \"a/b+\" is not a topic template: level \"b+\" has a wildcard inside it; \
+         `+` and `#` must be a whole level or begin it"],
+    );
+    check_rule(
+        "topic = \"a/+x\"\ndecoder = \"json\"",
+        &["device: it is \"{device}\" by default: the topic has no capture \"device\"; it has x; \
+         write +NAME or #NAME in the topic and {NAME} in device"],
+    );
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"scalar\"\nattribute = \"{what}\"",
+        &["attribute: it is \"{what}\": the topic has no capture \"what\"; it has device; \
+         write +NAME or #NAME in the topic and {NAME} in attribute"],
+    );
+    check_source(
+        "exclude = [\"a/#/b\"]",
+        &["exclude[0]: \"a/#/b\" is not an MQTT filter: `#` must be its last level"],
+    );
+    check_source(
+        "[source.will]\ntopic = \"a/+\"",
+        &["will.topic: it is not the name of a topic: level \"+\" has a wildcard inside it; \
+         `+` and `#` must be a whole level or begin it"],
+    );
+}
+
+#[test]
+fn pointers_patterns_and_choices() {
+    let rule = "topic = \"a/+device\"\ndecoder = \"json\"\n";
+    for pointer in ["a", "/a~2", "/a~"] {
+        check_rule(
+            &format!("{rule}root = \"{pointer}\""),
+            &[&format!(
+                "root: \"{pointer}\" is not a JSON pointer; \
+             write it as \"/params/ts\"; ~1 stands for / and ~0 for ~ in a name"
+            )],
+        );
+    }
+    check_rule(
+        &format!("{rule}ignore = [\"*a\"]"),
+        &["ignore[0]: \"*a\" is not a pattern; `*` may stand only at the end"],
+    );
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"jsn\"",
+        &[
+            "decoder: \"jsn\" is unknown; it must be json, scalar, availability, action or ignore; did you mean json?",
+        ],
+    );
+    check_source(
+        "[[source.policy]]\nattributes = [\"a*b\"]\nrecord = \"always\"",
+        &[
+            "policy[0] record: \"always\" is unknown; it must be change, every or never",
+            "policy[0] attributes[0]: \"a*b\" is not a pattern; `*` may stand only at the start or the end",
+        ],
+    );
+}
+
+#[test]
+fn preset_faults() {
+    check_rule(
+        "preset = \"zigbee\"",
+        &["preset: there is no preset \"zigbee\"; \
+         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2 or esphome"],
+    );
+    check_rule(
+        "preset = \"tasmoto\"",
+        &["preset: there is no preset \"tasmoto\"; \
+         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2 or esphome; did you mean tasmota?"],
+    );
+    check_rule(
+        "preset = \"tasmota\"\nbase = \"a/#\"\ntopic = \"x\"",
+        &[
+            "base: \"a/#\" is not the beginning of a topic: level \"#\" has a wildcard inside it; \
+         `+` and `#` must be a whole level or begin it; use plain text, such as \"zigbee2mqtt\"",
+            "topic: it cannot be combined with a preset; \
+         a preset takes only base, device_prefix and qos; write a subscription of its own before it",
+        ],
+    );
+    check_rule(
+        "preset = \"tasmota\"\nbase = \"a/\"\ndevice_prefix = \"{x}\"",
+        &[
+            "base: \"a/\" begins or ends with a slash; use plain text, such as \"zigbee2mqtt\"",
+            "device_prefix: \"{x}\" has a brace in it; use plain text, such as \"zigbee2mqtt\"",
+        ],
+    );
+}
+
+#[test]
+fn syntax_errors_have_a_place_and_no_excerpt() {
+    check(
+        "[log]\npassword = \"hunter2\nx = 1",
+        &["test.toml: syntax error at line 2, column 20: invalid basic string, expected `\"`; \
+         correct the file at this place"],
+    );
+    check(
+        "a = 1\na = 2",
+        &["test.toml: syntax error at line 2, column 1: duplicate key; correct the file at this place"],
+    );
+}
+
+#[test]
+fn all_faults_are_reported_at_once_and_secrets_never() {
+    let text = "x = 1\n[log]\ncommit_delay_ms = 0\n[http]\nlisten = \"a\"\n[[source]]\nname = \"home\"\n\
+                address = \"mqtt://u:hunter2@h\"\npassword = \"hunter2\"\nusername = 3\n";
+    let faults = Config::from_toml(text, "test.toml").unwrap_err();
+    assert_eq!(faults.faults.len(), 7, "{faults}");
+    assert!(
+        faults
+            .to_string()
+            .starts_with("test.toml: 7 faults in the configuration\n  log.commit_delay_ms: 0 is")
+    );
+    assert!(!format!("{faults}{faults:?}").contains("hunter2"), "{faults}");
+}
