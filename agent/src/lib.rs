@@ -12,7 +12,6 @@ pub mod http;
 pub mod ingest;
 pub mod log;
 pub mod message;
-<<<<<<< HEAD
 pub mod observe;
 pub mod rebuild;
 pub mod recovery;
@@ -24,7 +23,3 @@ pub mod telemetry;
 pub mod topic;
 pub mod window;
 pub mod writer;
-=======
-pub mod rules;
-pub mod topic;
->>>>>>> 621586d47c498b03ac0d7d9de01fa50468c8d086

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Command::CheckConfig { config, show } => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             // Whoever closes our output early has read enough.
-            let code = config::report::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
+            let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }
         #[cfg(feature = "demo")]

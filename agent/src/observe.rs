@@ -690,7 +690,7 @@ impl Observer {
     ) -> Result<Option<u32>, Refusal> {
         let rule = &self.sources[source].config[taker.rule].0;
         let state =
-            !rule.actions.iter().any(|a| a == path) && !rule.ignore.iter().any(|p| pattern_matches(p, path));
+            !rule.actions.iter().any(|p| pattern_matches(p, path)) && !rule.ignore.iter().any(|p| pattern_matches(p, path));
         let slot = match (state, &*taker.attribute) {
             (false, _) => None,
             (true, "") => Some(self.slot(device, path, received, batch)?),
@@ -716,7 +716,8 @@ impl Observer {
         device_time: Option<Time>,
         batch: &mut Batch,
     ) {
-        let is_action = self.sources[source].config[taker.rule].0.actions.iter().any(|a| a == path);
+        let is_action =
+            self.sources[source].config[taker.rule].0.actions.iter().any(|p| pattern_matches(p, path));
         if is_action && !matches!(value, ValueRef::Null | ValueRef::Text("")) {
             let attribute = self.attribute(path, received, batch);
             let fact = Fact::ActionFired { device, attribute, value: value.to_owned() };
