@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Fill};
-use fieldlog_projections::{Epoch, Seq, Time};
+use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Cut, Fill, Place};
+use fieldlog_projections::{Epoch, Link, Seq, Time};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
@@ -16,6 +16,7 @@ pub use disk::{DiskStats, MeteredDisk};
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
 const QUARANTINE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("quarantine");
 
 /// Version of the tables and keys that this program writes.
@@ -27,6 +28,8 @@ pub const FILE_NAME: &str = "log.redb";
 const FILL: Fill = Fill { large: 4 * 4096 - 16, small: 4096 - 16 };
 /// Chunks read under one read transaction; a longer one would pin freed pages and make the file grow.
 const CHUNKS_PER_READ: usize = 256;
+/// Chunks deleted by one commit.
+const CHUNKS_PER_TRIM: usize = 64;
 
 /// How to open a log.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,10 @@ pub struct Log {
     /// The records of the last chunk while it does not fill a page. Every commit rewrites that page anyway, so keeping
     /// the chunk open costs no flash and makes the log of a quiet gateway as dense as that of a busy one.
     open: Body,
+    /// Where the open records stand.
+    place: Place,
+    /// The chain after the last record.
+    link: Link,
     ratio: u32,
     disk: Arc<DiskStats>,
 }
@@ -64,8 +71,30 @@ pub struct LogReader {
 pub struct Committed {
     /// Position of the first record of the commit.
     pub first: Seq,
-    /// Position of its last record.
+    /// Position of its last record; before `first` if it had none.
     pub last: Seq,
+    /// The records that were trimmed, first and last.
+    pub trimmed: Option<(Seq, Seq)>,
+}
+
+/// What one commit does. All of it or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    /// Records to append.
+    pub body: &'a Body,
+    /// Payloads for the quarantine, by the index of their record in `body`.
+    pub quarantine: &'a [(usize, Vec<u8>)],
+    /// Cursors to store, by name.
+    pub cursors: &'a [(String, Vec<u8>)],
+    /// Trim records before this position: a bounded slice of them, so that the commit stays short.
+    pub trim_before: Option<Seq>,
+}
+
+impl<'a> Commit<'a> {
+    /// A commit of records alone.
+    pub fn of(body: &'a Body) -> Commit<'a> {
+        Commit { body, quarantine: &[], cursors: &[], trim_before: None }
+    }
 }
 
 impl Log {
@@ -121,6 +150,8 @@ impl Log {
             epoch: new_epoch,
             next: Seq(1),
             open: Body::default(),
+            place: Place::default(),
+            link: Link::default(),
             ratio: 1024,
             disk,
         };
@@ -146,6 +177,8 @@ impl Log {
             None => return Err(LogError::NoFormat),
         }
         self.epoch = Epoch(get("epoch")?.ok_or(LogError::NoFormat)?);
+        self.link = Link::origin(self.epoch);
+        self.place = Place { stored_before: 0, link: self.link };
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let Some((key, value)) = chunks.last().map_err(|e| LogError::store(op, e))? else {
             return Ok(true);
@@ -157,8 +190,14 @@ impl Log {
         self.open = Body::after(last.header.base_time);
         self.open.join(&last).map_err(damaged)?;
         self.next = last.header.last().next();
+        self.place = last.header.place;
+        self.link = self.place.link;
+        for record in last.records() {
+            self.link = self.link.after(record.map_err(damaged)?.raw);
+        }
         if bytes.len() > FILL.small * 7 / 8 {
             self.open.clear();
+            self.place = Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
         }
         Ok(true)
     }
@@ -173,7 +212,10 @@ impl Log {
             txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
             txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         }
-        txn.commit().map_err(|e| LogError::store(op, e))
+        txn.commit().map_err(|e| LogError::store(op, e))?;
+        self.link = Link::origin(self.epoch);
+        self.place = Place { stored_before: 0, link: self.link };
+        Ok(())
     }
 
     /// The log's incarnation.
@@ -201,45 +243,85 @@ impl Log {
         &self.disk
     }
 
-    /// Appends records, and payloads for the quarantine by the index of their record in `body`, durably: when this
-    /// returns, they survive a power loss.
+    /// The chain after the last record.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// Does all of a commit, durably: when this returns, it survives a power loss.
     ///
     /// # Errors
-    /// [`LogError::Store`]: whether the records are in the log is then not known until it has been opened again, and
-    /// this handle is of no more use.
-    pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
+    /// [`LogError::Store`]: whether the commit is in the log is then not known until it has been opened again, and this
+    /// handle is of no more use.
+    pub fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, LogError> {
         let op = "commit to the log";
         let first = self.next;
-        let last = Seq(first.0 + body.len() as u64 - 1);
-        let open_first = Seq(first.0 - self.open.len() as u64);
-        self.open.append(body);
+        let last = Seq(first.0 + commit.body.len() as u64 - 1);
         let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
         txn.set_quick_repair(self.options.quick_repair);
-        let kept = {
-            let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-            self.open
-                .chunks(open_first, FILL, &mut self.ratio, |seq, bytes| chunks.insert(seq.0, bytes).map(|_| ()))
-                .map_err(|e| LogError::store(op, e))?
-        };
-        if !quarantine.is_empty() {
-            let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
-            for (index, payload) in quarantine {
-                let seq = first.0 + *index as u64;
-                table.insert(seq, payload.as_slice()).map_err(|e| LogError::store(op, e))?;
-            }
-            while table.len().map_err(|e| LogError::store(op, e))? > self.options.quarantine_records_max {
-                table.pop_first().map_err(|e| LogError::store(op, e))?;
+        let cut = if commit.body.is_empty() { None } else { Some(self.append(&txn, commit.body)?) };
+        self.quarantine(&txn, first, commit.quarantine)?;
+        if !commit.cursors.is_empty() {
+            let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
+            for (name, cursor) in commit.cursors {
+                table.insert(name.as_str(), cursor.as_slice()).map_err(|e| LogError::store(op, e))?;
             }
         }
+        let trimmed = match commit.trim_before {
+            Some(before) => trim(&txn, before)?,
+            None => None,
+        };
         txn.commit().map_err(|e| LogError::store(op, e))?;
         self.next = last.next();
-        let (open_from, stored) = kept;
-        if stored > FILL.small * 7 / 8 {
-            self.open.clear();
-        } else {
-            self.open.drop_front(open_from);
+        if let Some(cut) = cut {
+            self.settle(&cut);
         }
-        Ok(Committed { first, last })
+        Ok(Committed { first, last, trimmed })
+    }
+
+    fn append(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, LogError> {
+        let op = "commit to the log";
+        let open_first = Seq(self.next.0 - self.open.len() as u64);
+        self.open.append(body);
+        let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        self.open
+            .chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
+                chunks.insert(seq.0, bytes).map(|_| ())
+            })
+            .map_err(|e| LogError::store(op, e))
+    }
+
+    fn quarantine(
+        &self,
+        txn: &redb::WriteTransaction,
+        first: Seq,
+        payloads: &[(usize, Vec<u8>)],
+    ) -> Result<(), LogError> {
+        if payloads.is_empty() {
+            return Ok(());
+        }
+        let op = "write to the quarantine";
+        let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+        for (index, payload) in payloads {
+            table.insert(first.0 + *index as u64, payload.as_slice()).map_err(|e| LogError::store(op, e))?;
+        }
+        while table.len().map_err(|e| LogError::store(op, e))? > self.options.quarantine_records_max {
+            table.pop_first().map_err(|e| LogError::store(op, e))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the last chunk open while it does not fill a page.
+    fn settle(&mut self, cut: &Cut) {
+        self.link = cut.link;
+        if cut.last_stored > FILL.small * 7 / 8 {
+            self.open.clear();
+            let stored_before = cut.last_place.stored_before + cut.last_stored as u64;
+            self.place = Place { stored_before, link: cut.link };
+        } else {
+            self.open.drop_front(cut.last_from);
+            self.place = cut.last_place;
+        }
     }
 
     /// Closes the store, so that the next open finds it clean.
@@ -258,7 +340,60 @@ impl Log {
     }
 }
 
+/// Deletes chunks that lie wholly before a position, a bounded number of them, never the last one of the log.
+fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<Option<(Seq, Seq)>, LogError> {
+    let op = "trim the log";
+    let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+    let mut keys = Vec::new();
+    for entry in chunks.range(..before.0).map_err(|e| LogError::store(op, e))?.take(CHUNKS_PER_TRIM + 1) {
+        keys.push(entry.map_err(|e| LogError::store(op, e))?.0.value());
+    }
+    // The chunk before the next one's first record ends there; the last key found may reach beyond `before`.
+    let Some((&keep, gone)) = keys.split_last() else { return Ok(None) };
+    let Some(&first) = gone.first() else { return Ok(None) };
+    chunks.retain_in(..keep, |_, _| false).map_err(|e| LogError::store(op, e))?;
+    Ok(Some((Seq(first), Seq(keep - 1))))
+}
+
 impl LogReader {
+    /// The stored cursor of a name, as it was written.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]
+    pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
+        let op = "read a cursor";
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let table = match txn.open_table(CURSORS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(e) => return Err(LogError::store(op, e)),
+        };
+        let cursor = table.get(name).map_err(|e| LogError::store(op, e))?;
+        Ok(cursor.map(|c| c.value().to_vec()))
+    }
+
+    /// Stored bytes of the chunks that are there.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn stored_bytes(&self) -> Result<u64, LogError> {
+        let op = "read the log's size";
+        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        let edge = |entry: Option<(redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>)>| {
+            let Some((at, value)) = entry else { return Ok(None) };
+            let damaged = |source| LogError::Chunk { at: Seq(at.value()), source };
+            let header = chunk::Header::parse(value.value()).map_err(damaged)?;
+            Ok(Some((header.place.stored_before, value.value().len() as u64)))
+        };
+        let first = edge(chunks.first().map_err(|e| LogError::store(op, e))?)?;
+        let last = edge(chunks.last().map_err(|e| LogError::store(op, e))?)?;
+        Ok(match (first, last) {
+            (Some((begin, _)), Some((end, size))) => end + size - begin,
+            _ => 0,
+        })
+    }
+
     /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
-use crate::log::{DiskStats, Log, LogError, LogReader};
+use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
 use crate::message::{Acks, Delivery, SourceId};
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
@@ -282,7 +282,10 @@ impl Writer {
     /// Commits, folds, publishes, acknowledges: in this order.
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
         let begin = Instant::now();
-        let committed = self.log.append(&self.batch.body, &self.batch.quarantine)?;
+        let committed = self.log.commit(&Commit {
+            quarantine: &self.batch.quarantine,
+            ..Commit::of(&self.batch.body)
+        })?;
         let took = begin.elapsed();
         self.shared.position.send_modify(|p| p.head = committed.last);
         {

@@ -4,10 +4,10 @@
 //! at any record, and adjacent bodies can be joined, without touching a byte of the records.
 
 use crate::stored::{self, StoredError};
-use crate::{Fact, Seq, Time, varint};
+use crate::{Fact, Link, Seq, Time, varint};
 
 /// Bytes before the body.
-pub const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = 72;
 const MAGIC: [u8; 2] = *b"FL";
 /// Version of the chunk layout that is written.
 pub const VERSION: u8 = 1;
@@ -48,6 +48,8 @@ pub struct Record<'a> {
     pub kind: Kind,
     /// The stored bytes.
     pub payload: &'a [u8],
+    /// The whole record as it is stored, envelope and payload: what the chain is made of.
+    pub raw: &'a [u8],
 }
 
 impl Record<'_> {
@@ -169,8 +171,18 @@ impl Body {
         from + fitting.max(1)
     }
 
+    /// The chain after records `from..to`, from the link before them.
+    fn chain(&self, from: usize, to: usize, mut link: Link) -> Link {
+        let mut start = if from == 0 { 0 } else { self.marks[from - 1].0 as usize };
+        for (end, _) in &self.marks[from..to] {
+            link = link.after(&self.bytes[start..*end as usize]);
+            start = *end as usize;
+        }
+        link
+    }
+
     /// Encodes records `from..to` as a chunk into `out`; `first_seq` is the position of record 0.
-    fn encode(&self, from: usize, to: usize, first_seq: Seq, out: &mut Vec<u8>) {
+    fn encode(&self, from: usize, to: usize, first_seq: Seq, place: Place, out: &mut Vec<u8>) {
         let (start, base) = match from.checked_sub(1) {
             Some(before) => (self.marks[before].0 as usize, self.marks[before].1),
             None => (0, self.base_time),
@@ -183,6 +195,8 @@ impl Body {
         out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
         out.extend_from_slice(&(first_seq.0 + from as u64).to_le_bytes());
         out.extend_from_slice(&base.0.to_le_bytes());
+        out.extend_from_slice(&place.stored_before.to_le_bytes());
+        out.extend_from_slice(&place.link.0);
         debug_assert_eq!(out.len(), HEADER_BYTES);
         out.resize(HEADER_BYTES + lz4_flex::block::get_maximum_output_size(raw.len()), 0);
         match lz4_flex::block::compress_into(raw, &mut out[HEADER_BYTES..]) {
@@ -227,17 +241,18 @@ impl Body {
     /// Cuts the body into chunks and gives each to `sink` with its first position. A chunk's stored size is close below
     /// `fill.large` bytes while there are records for it, then close below `fill.small` (unless a single record is
     /// larger); the last takes what is left. `ratio` is how well earlier chunks compressed, in stored bytes per 1,024 raw
-    /// bytes; it is updated. Returns the index of the first record of the last chunk, and that chunk's stored size.
+    /// bytes; it is updated. `place` is where the body stands.
     ///
     /// # Errors
     /// What `sink` returns.
     pub fn chunks<E>(
         &self,
         first_seq: Seq,
+        mut place: Place,
         fill: Fill,
         ratio: &mut u32,
         mut sink: impl FnMut(Seq, &[u8]) -> Result<(), E>,
-    ) -> Result<(usize, usize), E> {
+    ) -> Result<Cut, E> {
         let mut out = Vec::new();
         let mut from = 0;
         loop {
@@ -247,22 +262,46 @@ impl Body {
             let stored_max = if large { fill.large } else { fill.small };
             let mut cut_at = raw_max(stored_max, *ratio);
             let mut to = self.cut(from, cut_at);
-            self.encode(from, to, first_seq, &mut out);
+            self.encode(from, to, first_seq, place, &mut out);
             while out.len() > stored_max && to - from > 1 {
                 cut_at = cut_at * 15 / 16;
                 to = self.cut(from, cut_at);
-                self.encode(from, to, first_seq, &mut out);
+                self.encode(from, to, first_seq, place, &mut out);
             }
             sink(Seq(first_seq.0 + from as u64), &out)?;
+            let link = self.chain(from, to, place.link);
             if to == self.len() {
-                return Ok((from, out.len()));
+                return Ok(Cut { last_from: from, last_stored: out.len(), last_place: place, link });
             }
             let raw = self.marks[to - 1].0 - start as u32;
             // 1 % slack: overshooting costs a second compression.
             *ratio = ((out.len() - HEADER_BYTES) as u32).saturating_mul(1034) / raw.max(1);
+            place = Place { stored_before: place.stored_before + out.len() as u64, link };
             from = to;
         }
     }
+}
+
+/// Where a body stands in its epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Stored bytes of all chunks before it, those that have been trimmed too.
+    pub stored_before: u64,
+    /// The chain before its first record.
+    pub link: Link,
+}
+
+/// What [`Body::chunks`] made.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Index of the first record of the last chunk.
+    pub last_from: usize,
+    /// Stored bytes of the last chunk.
+    pub last_stored: usize,
+    /// Where the last chunk stands.
+    pub last_place: Place,
+    /// The chain after the last record.
+    pub link: Link,
 }
 
 /// Stored sizes that chunks are cut to, in bytes; what fills a page of the store, or a run of pages.
@@ -293,6 +332,8 @@ pub struct Header {
     pub raw_bytes: u32,
     /// Log time of the record before the first.
     pub base_time: Time,
+    /// Where the chunk stands in its epoch.
+    pub place: Place,
     codec: u8,
     crc: u32,
 }
@@ -312,6 +353,8 @@ impl Header {
         }
         let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        let mut link = [0; 32];
+        link.copy_from_slice(&head[40..]);
         Ok(Header {
             codec: head[3],
             crc: u32_at(4),
@@ -319,6 +362,7 @@ impl Header {
             raw_bytes: u32_at(12),
             first: Seq(u64_at(16)),
             base_time: Time(u64_at(24) as i64),
+            place: Place { stored_before: u64_at(32), link: Link(link) },
         })
     }
 
@@ -425,9 +469,10 @@ impl<'a> Records<'a> {
         let size = usize::try_from(varint::take(&mut rest)?).ok()?;
         let (payload, rest) = rest.split_at_checked(size)?;
         let kind = Kind { type_id: u16::try_from(kind >> 4).ok()?, version: (kind & 15) as u8 };
+        let raw = &self.rest[..self.rest.len() - rest.len()];
         self.rest = rest;
         self.time = time;
-        Some(Record { seq, time, wall, device_time, cause, kind, payload })
+        Some(Record { seq, time, wall, device_time, cause, kind, payload, raw })
     }
 }
 

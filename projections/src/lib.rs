@@ -4,6 +4,7 @@
 //! the same [`View`], byte for byte. The bytes are described in `FORMAT.md`, the flow in `ARCHITECTURE.md`.
 
 pub mod aggregate;
+pub mod chain;
 pub mod chunk;
 pub mod devices;
 pub mod fact;
@@ -15,6 +16,7 @@ pub mod varint;
 pub mod view;
 
 pub use aggregate::{Aggregates, Bucket, Window};
+pub use chain::Link;
 pub use chunk::{Chunk, Kind, Record};
 pub use devices::{Device, Devices};
 pub use fact::Fact;

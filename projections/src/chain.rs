@@ -1,0 +1,60 @@
+//! The hash chain over all records of an epoch.
+//!
+//! Each record's link is the BLAKE3 hash of the link before it and of the record's stored bytes. Those bytes never change,
+//! however chunks are cut and joined, so the chain can be recomputed from the log at any time. What it proves, and what
+//! not, is in `ARCHITECTURE.md`.
+
+use std::fmt;
+
+use crate::Epoch;
+
+/// The state of the chain after a record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Link(pub [u8; 32]);
+
+impl Link {
+    /// The link before the first record of an epoch: different for each epoch, so that two logs never share a link.
+    pub fn origin(epoch: Epoch) -> Link {
+        let mut hasher = blake3::Hasher::new_derive_key("fieldlog 1 hash chain origin");
+        hasher.update(&epoch.0.to_le_bytes());
+        Link(*hasher.finalize().as_bytes())
+    }
+
+    /// The link after one more record.
+    #[must_use]
+    #[inline]
+    pub fn after(self, record: &[u8]) -> Link {
+        let mut block = [0; 64];
+        // Most records fit one block of the hash together with the link; hashing that at once is the fastest way.
+        match block.get_mut(32..32 + record.len()) {
+            Some(rest) => {
+                rest.copy_from_slice(record);
+                block[..32].copy_from_slice(&self.0);
+                Link(*blake3::hash(&block[..32 + record.len()]).as_bytes())
+            }
+            None => {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(&self.0);
+                hasher.update(record);
+                Link(*hasher.finalize().as_bytes())
+            }
+        }
+    }
+
+    /// From its text form.
+    pub fn parse(text: &str) -> Option<Link> {
+        blake3::Hash::from_hex(text).ok().map(|hash| Link(*hash.as_bytes()))
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({self})")
+    }
+}
