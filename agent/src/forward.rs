@@ -1,0 +1,134 @@
+//! Forwarding: every event upstream, exactly accountable.
+//!
+//! One task per sink reads the log behind a durable cursor, so a backlog costs no memory. What is sent is a [`Parcel`]: a
+//! range of the log without holes, with the chain before and after it, so that the receiver can prove by itself that it has
+//! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
+
+pub mod acked;
+pub mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fieldlog_projections::{Epoch, Link, Seq, Time};
+
+/// Which of the two streams of a sink a parcel belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Fresh events. They never wait behind a backlog.
+    Live,
+    /// What was recorded while the sink could not be reached.
+    Backlog,
+}
+
+impl Lane {
+    /// As it is written in headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lane::Live => "live",
+            Lane::Backlog => "backlog",
+        }
+    }
+}
+
+/// One event of a parcel.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Its position.
+    pub seq: Seq,
+    /// The device it is about.
+    pub device: Option<Arc<str>>,
+    /// Its type name.
+    pub kind: &'static str,
+    /// It as a CloudEvent, JSON; empty in a compact parcel.
+    pub json: Bytes,
+}
+
+/// What the receiver needs to account for a parcel; every format carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The gateway's id.
+    pub gateway: Arc<str>,
+    /// Incarnation of its log.
+    pub epoch: Epoch,
+    /// First position that the parcel covers.
+    pub first: Seq,
+    /// Last position that it covers. Positions in between without an event were filtered out.
+    pub last: Seq,
+    /// Which stream.
+    pub lane: Lane,
+    /// The chain before `first`.
+    pub before: Link,
+    /// The chain after `last`.
+    pub after: Link,
+    /// Newest position of the log when the parcel was made.
+    pub head: Seq,
+    /// Events in it.
+    pub events: u32,
+}
+
+/// A range of the log as it is sent.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// What it covers.
+    pub manifest: Manifest,
+    /// Its events, in order.
+    pub items: Vec<Item>,
+    /// All of it in the compact format; empty unless the sink wants that.
+    pub compact: Bytes,
+    /// Log time of the oldest event in it.
+    pub oldest: Time,
+}
+
+/// What came of sending a parcel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The sink has it, by its own word.
+    Acked,
+    /// Not now: throttled, quota, unavailable. The same parcel again, not before `after`.
+    Busy {
+        /// What the sink asked for; `None`: back off as usual.
+        after: Option<Duration>,
+        /// In words.
+        why: String,
+    },
+    /// Too large; in smaller pieces it may go.
+    TooLarge {
+        /// In words.
+        why: String,
+    },
+    /// The sink will never take this. It is cut down to the culprit, which becomes a dead letter.
+    Refused {
+        /// In words.
+        why: String,
+    },
+    /// The connection is gone; whether the sink has it is not known.
+    Lost {
+        /// In words.
+        why: String,
+    },
+}
+
+/// A connection to a sink. Dropped at the first [`Outcome::Lost`]; a new one is opened for each attempt.
+pub trait Transport: Send + 'static {
+    /// Sends a parcel; the future ends when the sink has answered. Several are under way at once and may end in any order;
+    /// they are started in the order in which they should arrive.
+    fn send(&mut self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static;
+
+    /// Ends when the connection is lost while nothing is under way, with the reason in words.
+    fn lost(&mut self) -> impl Future<Output = String> + Send;
+
+    /// Says good-bye.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Why a sink cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Unreachable {
+    /// In words: what, where, what to do.
+    pub why: String,
+    /// Trying again soon will not help: bad credentials, not authorised, no such stream.
+    pub slow: bool,
+}
