@@ -138,11 +138,9 @@ impl<F> Source<F> {
     fn accepted(&self, welcome: &Welcome) {
         let source = &self.config.name;
         tracing::info!(%source, session_present = welcome.session_present, "connected");
-        let mut warnings = Vec::new();
-        if welcome.qos_max == Some(0) && self.filters.iter().any(|(_, qos)| *qos > 0) {
-            let warning = "the broker offers QoS 0 only: what it sends while this agent is away is lost";
-            tracing::warn!(%source, warning);
-            warnings.push(warning.to_owned());
+        let warnings = self.warnings(welcome);
+        for warning in &warnings {
+            tracing::warn!(%source, "{warning}");
         }
         self.status.connections.add(1);
         self.status.update(|details| {
@@ -154,6 +152,23 @@ impl<F> Source<F> {
             details.refused.clear();
             details.warnings = warnings;
         });
+    }
+
+    /// What the broker does not offer, so that messages may be lost while this agent is away.
+    fn warnings(&self, welcome: &Welcome) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if welcome.qos_max == Some(0) && self.filters.iter().any(|(_, qos)| *qos > 0) {
+            warnings.push(
+                "the broker offers QoS 0 only: what it sends while this agent is away is lost".to_owned(),
+            );
+        }
+        let asked = handshake::seconds(self.config.session_expiry);
+        if let Some(kept) = welcome.session_expiry_s.filter(|kept| *kept < asked) {
+            warnings.push(format!(
+                "the broker keeps the session for {kept} s instead of `session_expiry_s` = {asked}"
+            ));
+        }
+        warnings
     }
 
     fn report(&self, failure: &Failure, repeated: bool, wait: Duration) {

@@ -12,6 +12,7 @@ pub mod http;
 pub mod ingest;
 pub mod log;
 pub mod message;
+pub mod metrics;
 pub mod observe;
 pub mod rebuild;
 pub mod recovery;

@@ -96,6 +96,21 @@ pub fn recover(
     windows: &[Window],
     until: Option<Seq>,
 ) -> Result<Recovered, RecoveryError> {
+    recover_unless(store, reader, epoch, windows, until, &|| false)
+}
+
+/// [`recover`], unless `give_up` says, when asked between chunks, that nobody waits for it any more.
+///
+/// # Errors
+/// As [`recover`], and [`RecoveryError::GivenUp`].
+pub fn recover_unless(
+    store: &SnapshotStore,
+    reader: &LogReader,
+    epoch: Epoch,
+    windows: &[Window],
+    until: Option<Seq>,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Recovered, RecoveryError> {
     let mut log = LogState { epoch, range: reader.range()? };
     if let (Some(until), Some((_, head))) = (until, &mut log.range) {
         *head = until.min(*head);
@@ -108,13 +123,16 @@ pub fn recover(
         if chunk.header.first > until {
             return ControlFlow::Break(None);
         }
+        if give_up() {
+            return ControlFlow::Break(Some(RecoveryError::GivenUp));
+        }
         match view.apply_chunk_until(chunk, until) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(Some(error)),
+            Err(source) => ControlFlow::Break(Some(RecoveryError::Fold { from, source })),
         }
     })?;
-    if let Some(source) = failed.flatten() {
-        return Err(RecoveryError::Fold { from, source });
+    if let Some(error) = failed.flatten() {
+        return Err(error);
     }
     recovered.replayed = view.seq.0 - from.0;
     Ok(recovered)
@@ -194,6 +212,9 @@ pub enum RecoveryError {
         /// Why.
         source: FoldError,
     },
+    /// Nobody waits for it any more.
+    #[error("the replay was given up")]
+    GivenUp,
     /// B2.
     #[error(
         "the log begins at sequence {first} and no snapshot in {} leads up to it ({notes}); restore a snapshot from a \

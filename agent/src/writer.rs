@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::config::Config;
 use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
 use crate::message::{Acks, Delivery, SourceId};
+use crate::metrics::Histogram;
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
 use crate::rules::RuleError;
@@ -87,6 +88,8 @@ pub struct WriterStats {
     pub commit_micros: AtomicU64,
     /// Longest commit, in microseconds.
     pub commit_micros_max: AtomicU64,
+    /// How long commits took.
+    pub commit_duration: Histogram,
     /// Records committed.
     pub events: AtomicU64,
     /// Bytes of records committed, before compression.
@@ -322,6 +325,7 @@ impl Writer {
         let micros = took.as_micros() as u64;
         stats.commit_micros.fetch_add(micros, Ordering::Relaxed);
         stats.commit_micros_max.fetch_max(micros, Ordering::Relaxed);
+        stats.commit_duration.observe(took);
         stats.events.fetch_add(self.batch.body.len() as u64, Ordering::Relaxed);
         stats.event_bytes.fetch_add(self.batch.body.bytes() as u64, Ordering::Relaxed);
     }

@@ -234,8 +234,11 @@ mod tests {
         bytes
     }
 
-    /// Feeds `stream` in pieces and returns every frame: whole ones as bytes, oversized ones as (head, size).
-    fn feed(stream: &[u8], cuts: &[usize], limit: u32) -> (Vec<Vec<u8>>, Vec<(Vec<u8>, u64)>) {
+    /// Whole frames as bytes; oversized ones as (head, size).
+    type Fed = (Vec<Vec<u8>>, Vec<(Vec<u8>, u64)>);
+
+    /// Feeds `stream` in pieces and returns every frame.
+    fn feed(stream: &[u8], cuts: &[usize], limit: u32) -> Fed {
         let (mut whole, mut oversized) = (Vec::new(), Vec::new());
         let mut cutter = Cutter::new(limit);
         let mut buffer = BytesMut::new();
@@ -248,7 +251,7 @@ mod tests {
             loop {
                 match cutter.cut(&mut buffer).unwrap() {
                     Cut::Frames(chunk) => {
-                        whole.extend(frames(&chunk).map(|frame| chunk[frame.whole].to_vec()))
+                        whole.extend(frames(&chunk).map(|frame| chunk[frame.whole].to_vec()));
                     }
                     Cut::Oversized { head, size, .. } => oversized.push((head.to_vec(), size)),
                     Cut::Missing(missing) => {

@@ -25,6 +25,7 @@ pub(super) struct Welcome {
     pub(super) server_keep_alive: Option<u16>,
     pub(super) assigned_client_id: Option<String>,
     pub(super) qos_max: Option<u8>,
+    pub(super) session_expiry_s: Option<u32>,
     pub(super) no_wildcards: bool,
 }
 
@@ -93,7 +94,7 @@ fn connect(config: &SourceConfig, password: String, out: &mut BytesMut) -> Resul
     Ok(())
 }
 
-fn seconds(duration: Duration) -> u32 {
+pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
@@ -138,6 +139,7 @@ fn welcome(packet: &Bytes) -> Result<Welcome, Failure> {
         welcome.server_keep_alive = properties.server_keep_alive;
         welcome.assigned_client_id = properties.assigned_client_identifier;
         welcome.qos_max = properties.max_qos;
+        welcome.session_expiry_s = properties.session_expiry_interval;
         welcome.no_wildcards = properties.wildcard_subscription_available == Some(0);
     }
     Ok(welcome)
@@ -292,10 +294,10 @@ pub(super) fn disconnect(
 ) -> Result<(), Failure> {
     match (protocol, code) {
         (Protocol::V5, code) => {
-            v5::Packet::Disconnect(v5::Disconnect::new(code)).write(out, None).map(drop)?
+            v5::Packet::Disconnect(v5::Disconnect::new(code)).write(out, None)?;
         }
         (Protocol::V4, v5::DisconnectReasonCode::NormalDisconnection) => {
-            v4::Disconnect.write(out).map(drop)?
+            v4::Disconnect.write(out)?;
         }
         // Any other end has to look like a broken connection, or the will would not be published.
         (Protocol::V4, _) => {}
@@ -304,5 +306,4 @@ pub(super) fn disconnect(
 }
 
 #[cfg(test)]
-#[path = "handshake_tests.rs"]
 mod tests;

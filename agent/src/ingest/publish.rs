@@ -293,13 +293,15 @@ mod tests {
         publish.payload = Bytes::from(vec![b'7'; 100]);
         let one = encode_v5(&publish);
         let per_read = 65_536 / one.len();
-        let reads: Vec<BytesMut> =
-            (0..MESSAGES / per_read).map(|_| BytesMut::from(&one.repeat(per_read)[..])).collect();
+        let read_bytes = one.repeat(per_read);
         let mut cutter = Cutter::new(1 << 20);
         let mut messages = Vec::new();
         let mut count = 0;
-        let start = std::time::Instant::now();
-        for mut buffer in reads {
+        let mut spent = std::time::Duration::ZERO;
+        while count < MESSAGES {
+            // The kernel's copy leaves the bytes in the cache just like this one.
+            let mut buffer = BytesMut::from(&read_bytes[..]);
+            let start = std::time::Instant::now();
             while let Cut::Frames(chunk) = cutter.cut(&mut buffer).unwrap() {
                 for frame in frames(&chunk) {
                     if let Publish::Message(message) = read(&chunk, &frame, Protocol::V5, None) {
@@ -309,9 +311,10 @@ mod tests {
             }
             count += messages.len();
             messages.clear();
+            spent += start.elapsed();
         }
-        let nanos = start.elapsed().as_nanos() as f64 / count as f64;
+        let nanos = spent.as_nanos() as f64 / count as f64;
         println!("{count} messages, {nanos:.1} ns each (cut, parse, drop)");
-        assert_eq!(count, MESSAGES / per_read * per_read);
+        assert!(count >= MESSAGES);
     }
 }

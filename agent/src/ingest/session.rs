@@ -21,6 +21,8 @@ use super::{InboxGone, SHORT_LIVED, now, stopped};
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, Message, SourceId, WireFault};
 
+mod control;
+
 /// What is read at once, at most, and the size of the buffer that messages are slices of.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
@@ -29,6 +31,9 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 
 /// Room made at once for a packet that is coming in: its announced length alone must not make us allocate.
 const GROW_BYTES_MAX: usize = 256 * 1024;
+
+/// While so much waits to be written nothing is read: a broker that takes no answers gets no chance to cause more.
+const OUT_BYTES_MAX: usize = 512 * 1024;
 
 /// At a clean stop: how long to wait until the writer has stored what it holds, so that it need not be sent again.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -152,7 +157,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         let mut tick = tokio::time::interval(self.liveness.tick());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let open = self.source.window.is_open(self.acks.outstanding());
+            let open = self.out.len() < OUT_BYTES_MAX && self.source.window.is_open(self.acks.outstanding());
             let step = tokio::select! {
                 biased;
                 () = stopped(&mut self.source.shutdown) => return self.drain().await,
@@ -250,63 +255,6 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         Ok(())
     }
 
-    fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
-        let body = &chunk[frame.body.clone()];
-        match frame.packet_type() {
-            // PINGRESP; that it was heard is all it says. PUBACK and UNSUBACK answer nothing of ours and harm nobody.
-            13 | 4 | 11 => Ok(()),
-            9 => self.take_suback(body),
-            // PUBREL, of a QoS 2 message that an earlier client of this session has received: answered with PUBCOMP, or
-            // it would come again on every connection.
-            6 => match body {
-                &[high, low, ..] => {
-                    self.send(&[0x70, 2, high, low]);
-                    Ok(())
-                }
-                _ => Err(Failure::Malformed("PUBREL")),
-            },
-            14 => {
-                let code = body.first().copied().unwrap_or(0);
-                Err(Failure::Disconnected {
-                    code,
-                    detail: handshake::detail_of(&chunk.slice(frame.whole.clone())),
-                })
-            }
-            15 => {
-                Err(Failure::Unexpected("AUTH, although fieldlog has not asked for extended authentication"))
-            }
-            2 => Err(Failure::Unexpected("a second CONNACK")),
-            5 | 7 => {
-                Err(Failure::Unexpected("an answer to a QoS 2 message, although fieldlog has sent none"))
-            }
-            _ => Err(Failure::Unexpected("a packet that only clients send")),
-        }
-    }
-
-    fn take_suback(&mut self, body: &[u8]) -> Result<(), Failure> {
-        let source = &self.source.config.name;
-        for ((filter, asked), answer) in
-            handshake::suback(body, &mut self.waiting, self.source.config.protocol)?
-        {
-            match answer {
-                Ok(granted) => {
-                    if granted < asked {
-                        tracing::warn!(%source, %filter, asked, granted, "the broker grants a lower QoS than asked for");
-                    }
-                    self.source.status.update(|details| details.granted.push((filter, granted)));
-                }
-                Err(reason) => {
-                    tracing::error!(
-                        %source, %filter, reason,
-                        "the broker refuses a subscription: nothing of it is recorded until its access rules allow it"
-                    );
-                    self.source.status.update(|details| details.refused.push((filter, reason)));
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn count(&mut self, messages: &[Message]) {
         let status = &self.source.status;
         let count = |is: fn(&Message) -> bool| messages.iter().filter(|message| is(message)).count() as u64;
@@ -337,16 +285,6 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         self.unacked = self.unacked.saturating_sub(self.released.len());
         self.source.status.pubacks.add(self.released.len() as u64);
         self.source.status.unacked.set(self.unacked as u64);
-    }
-
-    fn send(&mut self, packet: &[u8]) {
-        self.out.extend_from_slice(packet);
-        self.queued();
-    }
-
-    fn queued(&mut self) {
-        self.unflushed = true;
-        self.liveness.queued(Instant::now());
     }
 
     fn check(&mut self, reading: bool) -> Result<(), End> {
@@ -416,6 +354,18 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             // An error or a timeout changes nothing for the broker, which sees the connection close.
             let _ = timeout(FAREWELL, write).await;
         }
+    }
+}
+
+impl<F> Session<'_, F> {
+    fn send(&mut self, packet: &[u8]) {
+        self.out.extend_from_slice(packet);
+        self.queued();
+    }
+
+    fn queued(&mut self) {
+        self.unflushed = true;
+        self.liveness.queued(Instant::now());
     }
 }
 

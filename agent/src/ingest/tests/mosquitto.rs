@@ -8,17 +8,20 @@ use tempfile::TempDir;
 
 use super::*;
 
-struct Mosquitto {
-    child: Child,
-    dir: TempDir,
-    port: u16,
+/// A process that ends with its test, also when the test fails.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+struct Mosquitto {
+    child: Process,
+    dir: TempDir,
+    port: u16,
 }
 
 /// Whether `program` can be run; says so if not.
@@ -50,21 +53,18 @@ impl Mosquitto {
             dir.path().display()
         );
         std::fs::write(dir.path().join("mosquitto.conf"), lines).unwrap();
+        std::fs::write(dir.path().join("nobody"), "").unwrap();
         let child = Mosquitto::spawn(dir.path());
         let broker = Mosquitto { child, dir, port };
         broker.ready().await;
         Some(broker)
     }
 
-    fn spawn(dir: &Path) -> Child {
+    fn spawn(dir: &Path) -> Process {
         let config = dir.join("mosquitto.conf");
-        Command::new("mosquitto")
-            .arg("-c")
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+        let mut command = Command::new("mosquitto");
+        command.arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
+        Process(command.spawn().unwrap())
     }
 
     async fn ready(&self) {
@@ -85,8 +85,8 @@ impl Mosquitto {
 
     /// Ends the broker with SIGTERM, on which it saves its sessions.
     fn terminate(&mut self) {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        self.child.wait().unwrap();
+        assert!(Command::new("kill").arg(self.child.0.id().to_string()).status().unwrap().success());
+        self.child.0.wait().unwrap();
     }
 }
 
@@ -157,8 +157,8 @@ async fn a_restarted_broker_is_found_again_with_its_session() {
     assert!(source.status.details().session_present);
 
     // Killed, it forgets; the source subscribes anew.
-    broker.child.kill().unwrap();
-    broker.child.wait().unwrap();
+    broker.child.0.kill().unwrap();
+    broker.child.0.wait().unwrap();
     source.until("the loss", |status| status.details().state.label() != "connected").await;
     broker.child = Mosquitto::spawn(broker.dir.path());
     broker.ready().await;
@@ -198,29 +198,31 @@ async fn thousands_of_messages_are_taken_and_acknowledged() {
     let file = broker.dir.path().join("lines");
     std::fs::write(&file, lines).unwrap();
     let port = broker.port.to_string();
-    let mut publisher = Command::new("mosquitto_pub")
+    let publisher = Command::new("mosquitto_pub")
         .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", "t/x", "-l"])
         .stdin(std::fs::File::open(&file).unwrap())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    for number in 0..5000 {
-        let message = source.messages(1).await;
-        if message.len() == 1 {
-            assert_eq!(payloads(&message), [number.to_string()]);
-        }
-        release(&message);
-        if source.status.received_qos1.get() == 5000 && source.inbox.is_empty() {
-            break;
-        }
+    let mut publisher = Process(publisher);
+    let mut received = 0;
+    while received < 5000 {
+        let messages = source.messages(1).await;
+        let expected: Vec<_> =
+            (received..received + messages.len()).map(|number| number.to_string()).collect();
+        assert_eq!(payloads(&messages), expected);
+        received += messages.len();
+        release(&messages);
     }
-    assert!(publisher.wait().unwrap().success());
+    assert!(publisher.0.wait().unwrap().success());
     source.until("all PUBACKs", |status| status.pubacks.get() == 5000).await;
     assert_eq!((source.status.received_qos1.get(), source.status.dup.get()), (5000, 0));
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_said() {
-    let Some(broker) = Mosquitto::start("password_file DIR/none\nallow_anonymous false").await else {
+    let Some(broker) = Mosquitto::start("password_file DIR/nobody\nallow_anonymous false").await else {
         return;
     };
     let mut config = config(broker.port);

@@ -39,7 +39,7 @@ fn connect_asks_for_a_kept_session_within_our_limits() {
 fn what_the_broker_offers_is_heard() {
     let mut out = BytesMut::new();
     let properties = v5::ConnAckProperties {
-        session_expiry_interval: None,
+        session_expiry_interval: Some(60),
         receive_max: Some(10),
         max_qos: Some(0),
         retain_available: None,
@@ -65,6 +65,7 @@ fn what_the_broker_offers_is_heard() {
         server_keep_alive: Some(0),
         assigned_client_id: Some("given".into()),
         qos_max: Some(0),
+        session_expiry_s: Some(60),
         no_wildcards: true,
     };
     assert_eq!(read_connack(&out, Protocol::V5).unwrap(), expected);

@@ -1,0 +1,235 @@
+//! The read side over HTTP: current state, history, events and metrics, each with the position it is of.
+//!
+//! Nothing in here changes the log. What reads it runs on blocking threads, two long and two short reads at a time; the
+//! view is locked only while an answer is made from it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use fieldlog_projections::Time;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::observe::Heard;
+use crate::sources::Sources;
+use crate::writer::{Clock, Shared};
+use reads::Reads;
+use token::Token;
+
+mod aggregates;
+mod devices;
+mod event;
+mod events;
+mod gate;
+mod health;
+mod history;
+mod json;
+mod listen;
+mod nearest;
+mod page;
+mod params;
+mod past;
+mod position;
+mod problem;
+mod quarantine;
+mod reads;
+mod routes;
+mod status;
+mod stream;
+mod token;
+
+pub use listen::{Listeners, bind};
+pub(crate) use status::DeviceCounts;
+
+/// Connections open at a time, for TCP and for the Unix socket each; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+/// Requests being answered at a time; more get 503.
+const REQUESTS_MAX: usize = 64;
+/// Event streams open at a time; more get 503.
+const STREAMS_MAX: usize = 32;
+/// A client has this long to send the head of a request, also of the next one on a connection it keeps.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes a connection may buffer for a request head.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// After this long a stop no longer waits for answers that are under way.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What the read side reads from.
+#[derive(Debug)]
+pub struct ReadSide {
+    /// View, position and log.
+    pub shared: Arc<Shared>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// When devices were last heard.
+    pub heard: Arc<Heard>,
+    /// The sources and their counters.
+    pub sources: Arc<Sources>,
+    /// When the agent started.
+    pub started: Time,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+/// What every request can get at.
+#[derive(Debug)]
+struct App {
+    side: Arc<ReadSide>,
+    reads: Reads,
+    requests: Semaphore,
+    streams: Arc<Semaphore>,
+    token: Option<Token>,
+    stop: watch::Receiver<bool>,
+}
+
+/// How a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    /// Anyone who can reach the port: `Host` is checked, and the token where there is one.
+    Tcp,
+    /// Whoever the socket's mode lets in.
+    Unix,
+}
+
+/// Serves until `shutdown` becomes true. When it returns, nothing of it reads the log any more, unless a read did not
+/// heed its cancellation within the grace time.
+pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::Receiver<bool>) {
+    let Listeners { tcp, unix, token } = listeners;
+    let app = Arc::new(App {
+        side,
+        reads: Reads::new(),
+        requests: Semaphore::new(REQUESTS_MAX),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        token,
+        stop: shutdown.clone(),
+    });
+    let on_tcp = async {
+        if let Some(listener) = tcp {
+            accept(listener, routes::router(app.clone(), Transport::Tcp), shutdown.clone()).await;
+        }
+    };
+    let on_unix = async {
+        if let Some((listener, _file)) = unix {
+            accept(listener, routes::router(app.clone(), Transport::Unix), shutdown.clone()).await;
+        }
+    };
+    tokio::join!(on_tcp, on_unix);
+    if tokio::time::timeout(STOP_GRACE, app.reads.finished()).await.is_err() {
+        tracing::warn!("a read of the log for HTTP is still going on; the log closes when it ends");
+    }
+}
+
+/// Accepts connections until `stop`, then lets those that are open finish what they are doing.
+async fn accept<L: Listener>(mut listener: L, router: axum::Router, mut stop: watch::Receiver<bool>) {
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(_) = open.join_next() => {}
+            (io, _) = listener.accept(), if open.len() < CONNECTIONS_MAX => {
+                open.spawn(connection(io, router.clone(), stop.clone()));
+            }
+        }
+    }
+    drop(listener);
+    let ended = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_GRACE, ended).await.is_err() {
+        open.shutdown().await;
+    }
+}
+
+async fn connection<I>(io: I, router: axum::Router, mut stop: watch::Receiver<bool>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("an HTTP connection ended: {error}");
+    }
+}
+
+/// Returns once `stop` is true, or nobody is left who could set it.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+impl ReadSide {
+    fn now(&self) -> Time {
+        (self.clock)()
+    }
+}
+
+/// Why HTTP cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The TCP port.
+    #[error(
+        "cannot listen on {address}: {source}; is another fieldlog running? Change `http.listen`, or leave it empty to \
+         serve the Unix socket only"
+    )]
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Reachable from elsewhere, and open to everyone.
+    #[error(
+        "`http.listen` {address} can be reached from other machines: set `http.token_file`, or listen on 127.0.0.1"
+    )]
+    TokenRequired {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The Unix socket.
+    #[error(
+        "cannot listen on the Unix socket {}: {source}; check that its directory exists and belongs to the user that \
+         runs fieldlog", path.display()
+    )]
+    Unix {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another program answers on the Unix socket.
+    #[error(
+        "another program listens on the Unix socket {}; stop it, or change `http.unix_socket`", path.display()
+    )]
+    SocketInUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Something else has the socket's name.
+    #[error("{} is not a socket and is left alone; move it away, or change `http.unix_socket`", path.display())]
+    NotASocket {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] token::TokenError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! Records as they look from outside, and which of them a request wants.
+
+use std::collections::BTreeMap;
+
+use fieldlog_projections::stored::{self, Changes, StoredError, type_id};
+use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time, Value};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::json::{self, Rfc3339, Val};
+use super::params::Params;
+use super::problem::Problem;
+
+/// A record that has been taken out of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) seq: Seq,
+    pub(super) time: Time,
+    pub(super) wall: Time,
+    pub(super) device_time: Option<Time>,
+    pub(super) cause: Option<Seq>,
+    pub(super) fact: Fact,
+}
+
+impl Entry {
+    pub(super) fn of(record: &Record<'_>) -> Result<Entry, Problem> {
+        let fact = record.fact().map_err(|e| unreadable(record, e))?;
+        let Record { seq, time, wall, device_time, cause, .. } = *record;
+        Ok(Entry { seq, time, wall, device_time, cause, fact })
+    }
+
+    /// Its type, as filters and answers name it.
+    pub(super) fn kind(&self) -> &'static str {
+        let id = match &self.fact {
+            Fact::StateChanged { .. } => type_id::STATE_CHANGED,
+            Fact::AvailabilityChanged { .. } => type_id::AVAILABILITY_CHANGED,
+            Fact::DeviceDiscovered { .. } => type_id::DEVICE_DISCOVERED,
+            Fact::AttributeNamed { .. } => type_id::ATTRIBUTE_NAMED,
+            Fact::DeviceRetired { .. } => type_id::DEVICE_RETIRED,
+            Fact::ActionFired { .. } => type_id::ACTION_FIRED,
+            Fact::InputQuarantined { .. } => type_id::INPUT_QUARANTINED,
+            Fact::Booted { .. } => type_id::BOOTED,
+            Fact::ClockStepped { .. } => type_id::CLOCK_STEPPED,
+            Fact::ConfigChanged { .. } => type_id::CONFIG_CHANGED,
+            Fact::Unknown { kind, .. } => kind.type_id,
+        };
+        stored::type_name(id).unwrap_or("unknown")
+    }
+}
+
+fn unreadable(record: &Record<'_>, error: StoredError) -> Problem {
+    Problem::internal(format!("the record at sequence {} cannot be read: {error}", record.seq))
+}
+
+/// The device a record is about, without decoding the frequent ones.
+pub(super) fn device_of(record: &Record<'_>) -> Result<Option<DeviceId>, Problem> {
+    match record.kind.type_id {
+        type_id::STATE_CHANGED => {
+            let changes = Changes::parse(record.kind, record.payload);
+            changes.map(|changes| Some(changes.device)).map_err(|e| unreadable(record, e))
+        }
+        type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED.. => Ok(None),
+        _ => record.fact().map(|fact| fact.device()).map_err(|e| unreadable(record, e)),
+    }
+}
+
+/// Calls `visit` with each change of a state change; other records have none.
+pub(super) fn each_change(
+    record: &Record<'_>,
+    mut visit: impl FnMut(DeviceId, AttrId, fieldlog_projections::ValueRef<'_>),
+) -> Result<(), Problem> {
+    if record.kind.type_id != type_id::STATE_CHANGED {
+        return Ok(());
+    }
+    let mut walk = || -> Result<(), StoredError> {
+        let mut changes = Changes::parse(record.kind, record.payload)?;
+        while let Some((attr, value)) = changes.next()? {
+            visit(changes.device, attr, value);
+        }
+        Ok(())
+    };
+    walk().map_err(|e| unreadable(record, e))
+}
+
+/// Which records are wanted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    pub(super) device: Option<DeviceId>,
+    /// Empty: all.
+    types: Vec<u16>,
+}
+
+impl Filter {
+    /// From `device` and `type`; several types are separated by commas.
+    pub(super) fn from(params: &Params, devices: &Devices) -> Result<Filter, Problem> {
+        let device = params.text("device").map(|name| super::devices::find(devices, name)).transpose()?;
+        let types = params.text("type").map(parse_types).transpose()?;
+        Ok(Filter { device: device.map(|(id, _)| id), types: types.unwrap_or_default() })
+    }
+
+    pub(super) fn wants(&self, record: &Record<'_>) -> Result<bool, Problem> {
+        if !self.types.is_empty() && !self.types.contains(&record.kind.type_id) {
+            return Ok(false);
+        }
+        Ok(self.device.is_none() || device_of(record)? == self.device)
+    }
+}
+
+fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {
+    let parse = |name: &str| {
+        stored::type_named(name).ok_or_else(|| {
+            let mut names: Vec<&str> = stored::KINDS.iter().map(|(_, _, name)| *name).collect();
+            names.dedup();
+            Problem::bad_parameter(format!("there is no type `{name}`; there are {}", names.join(", ")))
+        })
+    };
+    text.split(',').map(parse).collect()
+}
+
+/// The names that some records need, so that they can be written without the view.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    devices: BTreeMap<DeviceId, Box<str>>,
+    attributes: BTreeMap<AttrId, Box<str>>,
+}
+
+impl Names {
+    pub(super) fn of<'a>(devices: &Devices, entries: impl Iterator<Item = &'a Entry>) -> Names {
+        let mut names = Names::default();
+        for entry in entries {
+            if let Some(id) = entry.fact.device() {
+                names.learn_device(devices, id);
+            }
+            match &entry.fact {
+                Fact::StateChanged { changes, .. } => {
+                    changes.iter().for_each(|(attr, _)| names.learn_attribute(devices, *attr));
+                }
+                Fact::ActionFired { attribute, .. } => names.learn_attribute(devices, *attribute),
+                Fact::DeviceDiscovered { parent: Some(parent), .. } => names.learn_device(devices, *parent),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    fn learn_device(&mut self, devices: &Devices, id: DeviceId) {
+        let name =
+            || devices.get(id).map_or_else(|| format!("#{}", id.0).into(), |device| device.name.clone());
+        self.devices.entry(id).or_insert_with(name);
+    }
+
+    fn learn_attribute(&mut self, devices: &Devices, id: AttrId) {
+        let name = || devices.attribute_name(id).map_or_else(|| format!("#{}", id.0).into(), Box::from);
+        self.attributes.entry(id).or_insert_with(name);
+    }
+
+    fn device(&self, id: DeviceId) -> &str {
+        self.devices.get(&id).map_or("", |name| name)
+    }
+
+    fn attribute(&self, id: AttrId) -> &str {
+        self.attributes.get(&id).map_or("", |name| name)
+    }
+}
+
+/// Changes as an object; removed attributes are null.
+pub(super) struct ChangesJson<'a>(pub(super) &'a Names, pub(super) &'a [(AttrId, Value)]);
+
+impl Serialize for ChangesJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.1.len()))?;
+        for (attr, value) in self.1 {
+            map.serialize_entry(self.0.attribute(*attr), &Val(value.borrow()))?;
+        }
+        map.end()
+    }
+}
+
+/// A record as an event.
+#[derive(Serialize)]
+pub(super) struct EventJson<'a> {
+    id: String,
+    seq: Seq,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: Rfc3339,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wall_time: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_time: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+    data: Data<'a>,
+}
+
+impl<'a> EventJson<'a> {
+    pub(super) fn new(entry: &'a Entry, names: &'a Names, gateway: &str, epoch: Epoch) -> EventJson<'a> {
+        EventJson {
+            id: format!("{gateway}/{epoch}/{}", entry.seq),
+            seq: entry.seq,
+            kind: entry.kind(),
+            time: Rfc3339(entry.time),
+            wall_time: (entry.wall != entry.time).then_some(Rfc3339(entry.wall)),
+            device_time: entry.device_time.map(Rfc3339),
+            cause: entry.cause,
+            device: entry.fact.device().map(|id| names.device(id)),
+            data: Data::of(&entry.fact, names),
+        }
+    }
+}
+
+/// What a record says, by its type.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Data<'a> {
+    Changes { changes: ChangesJson<'a> },
+    Availability { availability: &'a str, cause: &'a str },
+    Discovered { name: &'a str, source: &'a str, parent: Option<&'a str> },
+    Named { attribute: u32, name: &'a str },
+    Retired {},
+    Action { attribute: &'a str, value: Val<'a> },
+    Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
+    Booted { version: &'a str, boot_id: String, clock: &'a str },
+    Stepped { expected: Rfc3339, found: Rfc3339 },
+    Config { keys: &'a [String] },
+    Unknown { type_id: u16, version: u8, payload_base16: String },
+}
+
+impl<'a> Data<'a> {
+    pub(super) fn of(fact: &'a Fact, names: &'a Names) -> Data<'a> {
+        match fact {
+            Fact::StateChanged { changes, .. } => Data::Changes { changes: ChangesJson(names, changes) },
+            Fact::AvailabilityChanged { availability, cause, .. } => Data::Availability {
+                availability: json::availability(*availability),
+                cause: json::cause(*cause),
+            },
+            Fact::DeviceDiscovered { name, source, parent, .. } => {
+                Data::Discovered { name, source, parent: parent.map(|id| names.device(id)) }
+            }
+            Fact::AttributeNamed { attribute, name } => Data::Named { attribute: attribute.0, name },
+            Fact::DeviceRetired { .. } => Data::Retired {},
+            Fact::ActionFired { attribute, value, .. } => {
+                Data::Action { attribute: names.attribute(*attribute), value: Val(value.borrow()) }
+            }
+            Fact::InputQuarantined { source, topic, reason, size } => {
+                Data::Quarantined { source, topic, reason, size: *size }
+            }
+            Fact::Booted { boot_id, version, clock } => {
+                Data::Booted { version, boot_id: json::base16(boot_id), clock: json::clock(*clock) }
+            }
+            Fact::ClockStepped { expected, found } => {
+                Data::Stepped { expected: Rfc3339(*expected), found: Rfc3339(*found) }
+            }
+            Fact::ConfigChanged { keys } => Data::Config { keys },
+            Fact::Unknown { kind, payload } => Data::Unknown {
+                type_id: kind.type_id,
+                version: kind.version,
+                payload_base16: json::base16(payload),
+            },
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! How values, times and names look in JSON.
+
+use std::borrow::Cow;
+
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::{Time, ValueRef};
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// A time as RFC 3339 with microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rfc3339(pub(super) Time);
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.6}", timestamp(self.0)))
+    }
+}
+
+/// A payload can claim any time; what RFC 3339 cannot write becomes the nearest that it can.
+fn timestamp(time: Time) -> Timestamp {
+    let bound = if time.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_microsecond(time.0).unwrap_or(bound)
+}
+
+/// Reads RFC 3339. A `+` that a query turned into a space is put back.
+pub(super) fn parse_time(text: &str) -> Option<Time> {
+    let text = match text.rsplit_once(' ') {
+        Some((head, offset)) if head.contains(['T', 't']) => Cow::Owned(format!("{head}+{offset}")),
+        _ => Cow::Borrowed(text),
+    };
+    text.parse::<Timestamp>().ok().map(|t| Time(t.as_microsecond()))
+}
+
+/// An attribute value, with the precision it was recorded with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Val<'a>(pub(super) ValueRef<'a>);
+
+impl Serialize for Val<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            ValueRef::Null => serializer.serialize_none(),
+            ValueRef::Bool(v) => serializer.serialize_bool(v),
+            ValueRef::Int(v) => serializer.serialize_i64(v),
+            ValueRef::Uint(v) => serializer.serialize_u64(v),
+            ValueRef::Float(v) => serializer.serialize_f64(v),
+            ValueRef::Text(v) => serializer.serialize_str(v),
+            ValueRef::Json(v) => match serde_json::from_str::<&RawValue>(&one_line(v)) {
+                Ok(raw) => raw.serialize(serializer),
+                Err(_) => serializer.serialize_str(v),
+            },
+        }
+    }
+}
+
+/// JSON text without line breaks, which it can only have between its tokens; event streams end lines at them.
+fn one_line(json: &str) -> Cow<'_, str> {
+    if json.contains(['\n', '\r']) {
+        Cow::Owned(json.replace(['\n', '\r'], " "))
+    } else {
+        Cow::Borrowed(json)
+    }
+}
+
+pub(super) fn availability(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Unknown => "unknown",
+        Availability::Online => "online",
+        Availability::Offline => "offline",
+    }
+}
+
+pub(super) fn cause(cause: AvailabilityCause) -> &'static str {
+    match cause {
+        AvailabilityCause::Topic => "topic",
+        AvailabilityCause::Silence => "silence",
+    }
+}
+
+pub(super) fn clock(clock: ClockQuality) -> &'static str {
+    match clock {
+        ClockQuality::Synchronised => "synchronised",
+        ClockQuality::Unsynchronised => "unsynchronised",
+    }
+}
+
+pub(super) fn base16(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Percent-encodes one path segment or query value.
+pub(super) fn percent(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_precision() {
+        let check =
+            |value: ValueRef<'_>, json: &str| assert_eq!(serde_json::to_string(&Val(value)).unwrap(), json);
+        check(ValueRef::Int(9_007_199_254_740_993), "9007199254740993");
+        check(ValueRef::Uint(u64::MAX), "18446744073709551615");
+        check(ValueRef::Float(21.3), "21.3");
+        check(ValueRef::Float(f64::NAN), "null");
+        check(ValueRef::Text("a\"b"), r#""a\"b""#);
+        check(ValueRef::Json("[1.00,\n{\"a\": null}]"), r#"[1.00, {"a": null}]"#);
+        check(ValueRef::Json("[broken"), r#""[broken""#);
+    }
+
+    #[test]
+    fn times_have_microseconds_and_never_fail() {
+        let check =
+            |time: i64, json: &str| assert_eq!(serde_json::to_string(&Rfc3339(Time(time))).unwrap(), json);
+        check(1_763_892_000_123_456, r#""2025-11-23T10:00:00.123456Z""#);
+        check(0, r#""1970-01-01T00:00:00.000000Z""#);
+        assert!(serde_json::to_string(&Rfc3339(Time(i64::MAX))).is_ok());
+        assert!(serde_json::to_string(&Rfc3339(Time(i64::MIN))).is_ok());
+        assert_eq!(parse_time("2025-11-23T12:00:00.123456 02:00"), Some(Time(1_763_892_000_123_456)));
+        assert_eq!(parse_time("2025-11-23T12:00:00"), None);
+    }
+
+    #[test]
+    fn segments_are_encoded() {
+        assert_eq!(percent("kitchen/floor_light ü"), "kitchen%2Ffloor_light%20%C3%BC");
+    }
+}

@@ -1,0 +1,156 @@
+//! Opening the TCP port and the Unix socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use super::HttpError;
+use super::token::Token;
+use crate::config::HttpConfig;
+
+/// Owner and group may connect.
+const SOCKET_MODE: u32 = 0o660;
+
+/// What is listened on, and the token that is asked for.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(super) tcp: Option<TcpListener>,
+    pub(super) unix: Option<(UnixListener, SocketFile)>,
+    pub(super) token: Option<Token>,
+}
+
+impl Listeners {
+    /// Where TCP is served, with the port that was given for port 0.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}
+
+/// Opens what is configured.
+///
+/// # Errors
+/// [`HttpError`]; nothing is left open then.
+pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let token = match &config.token_file {
+        Some(file) => Some(Token::read(file, credentials.as_deref())?),
+        None => None,
+    };
+    let tcp = match config.listen {
+        Some(address) if !address.ip().is_loopback() && token.is_none() => {
+            return Err(HttpError::TokenRequired { address });
+        }
+        Some(address) => {
+            Some(TcpListener::bind(address).await.map_err(|source| HttpError::Tcp { address, source })?)
+        }
+        None => None,
+    };
+    let unix = match &config.unix_socket {
+        Some(path) => Some(bind_unix(path).await?),
+        None => None,
+    };
+    Ok(Listeners { tcp, unix, token })
+}
+
+/// The socket gets its mode under another name and is then renamed: it replaces a stale one, and is never there with the
+/// wrong mode.
+async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), HttpError> {
+    make_way(path).await?;
+    let failed = |source| HttpError::Unix { path: path.to_owned(), source };
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new).map_err(failed)?;
+    let mode = std::fs::Permissions::from_mode(SOCKET_MODE);
+    std::fs::set_permissions(&new, mode).and_then(|()| std::fs::rename(&new, path)).map_err(failed)?;
+    let inode = std::fs::metadata(path).map_err(failed)?.ino();
+    Ok((listener, SocketFile { path: path.to_owned(), inode }))
+}
+
+/// Refuses if the name is taken by something that is not a socket nobody listens on.
+async fn make_way(path: &Path) -> Result<(), HttpError> {
+    let metadata = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(HttpError::Unix { path: path.to_owned(), source }),
+        Ok(metadata) => metadata,
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(HttpError::NotASocket { path: path.to_owned() });
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err(HttpError::SocketInUse { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(source) => Err(HttpError::Unix { path: path.to_owned(), source }),
+    }
+}
+
+/// The socket's name, removed when it is no longer served.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another agent may have taken the name over meanwhile.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listen: Option<&str>, unix_socket: Option<PathBuf>) -> HttpConfig {
+        let listen = listen.map(|l| l.parse().unwrap());
+        HttpConfig { listen, unix_socket, token_file: None, hosts: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("http.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let first = bind(&config(None, Some(path.clone()))).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, SOCKET_MODE);
+        let second = bind(&config(None, Some(path.clone()))).await;
+        assert!(matches!(second, Err(HttpError::SocketInUse { .. })), "{second:?}");
+        drop(first);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        let refused = bind(&config(None, Some(path.clone()))).await;
+        assert!(matches!(refused, Err(HttpError::NotASocket { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"data");
+    }
+
+    #[tokio::test]
+    async fn other_machines_need_a_token() {
+        let refused = bind(&config(Some("0.0.0.0:0"), None)).await.unwrap_err().to_string();
+        assert!(refused.contains("http.token_file"), "{refused}");
+        assert!(bind(&config(Some("127.0.0.1:0"), None)).await.unwrap().local_addr().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named() {
+        let taken = bind(&config(Some("127.0.0.1:0"), None)).await.unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let refused = bind(&config(Some(&address), None)).await.unwrap_err().to_string();
+        assert!(refused.contains(&address), "{refused}");
+    }
+}

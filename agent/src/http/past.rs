@@ -1,0 +1,128 @@
+//! The state at a past moment: the nearest snapshot before it, and a replay from there.
+
+use std::ops::ControlFlow;
+
+use axum::http::StatusCode;
+use fieldlog_projections::{Seq, Time};
+use serde::Serialize;
+
+use super::ReadSide;
+use super::json::{self, Rfc3339};
+use super::position::At;
+use super::problem::Problem;
+use super::reads::{Cancel, Stretch, scan};
+use crate::recovery::{self, RecoveryError};
+
+/// Records of a moment may be committed this long after it: the longest commit delay.
+const SETTLED_MICROS: i64 = 10_000_000;
+
+/// What `?at=` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    Seq(Seq),
+    Time(Time),
+}
+
+impl Moment {
+    pub(super) fn parse(text: &str) -> Result<Moment, Problem> {
+        if let Ok(seq) = text.parse() {
+            return Ok(Moment::Seq(Seq(seq)));
+        }
+        json::parse_time(text).map(Moment::Time).ok_or_else(|| {
+            Problem::bad_parameter(format!(
+                "`at={text}` must be a time with an offset, such as 2026-11-23T10:00:00Z, or a sequence number"
+            ))
+        })
+    }
+}
+
+/// What a past state is the state of.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct AsOf {
+    seq: Seq,
+    time: Rfc3339,
+    /// Whether no record can still be added before the moment.
+    exact: bool,
+    replayed: u64,
+}
+
+impl AsOf {
+    pub(super) fn time(&self) -> Time {
+        self.time.0
+    }
+}
+
+/// A past state.
+pub(super) struct View {
+    pub(super) view: fieldlog_projections::View,
+    pub(super) as_of: AsOf,
+}
+
+impl View {
+    /// The state at `moment`; `at` is where the current view is.
+    pub(super) fn at(side: &ReadSide, at: At, moment: Moment, cancel: &Cancel) -> Result<View, Problem> {
+        let (seq, exact) = match moment {
+            Moment::Seq(seq) if seq > at.applied => return Err(ahead(seq, at)),
+            Moment::Seq(seq) => (seq, true),
+            Moment::Time(time) => {
+                let seq = last_before(side, at, time, cancel)?;
+                (seq, seq < at.applied || side.now().micros_since(time) > SETTLED_MICROS)
+            }
+        };
+        let shared = &side.shared;
+        // Aggregates are not asked for, so none are folded.
+        let give_up = || cancel.is_set();
+        let recovered = recovery::recover_unless(
+            &shared.snapshots,
+            &shared.reader,
+            shared.epoch,
+            &[],
+            Some(seq),
+            &give_up,
+        )
+        .map_err(refused)?;
+        let time = match moment {
+            Moment::Seq(_) => recovered.view.time,
+            Moment::Time(time) => time,
+        };
+        let as_of =
+            AsOf { seq: recovered.view.seq, time: Rfc3339(time), exact, replayed: recovered.replayed };
+        Ok(View { view: recovered.view, as_of })
+    }
+}
+
+/// The last record at or before `time`.
+fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
+    let reader = &side.shared.reader;
+    let from = reader.seek_time(time)?;
+    let mut last = Seq(from.0.saturating_sub(1));
+    let stretch = Stretch { from, until: at.applied, records_max: u64::MAX };
+    scan(reader, stretch, cancel, |record| {
+        if record.time > time {
+            return Ok(ControlFlow::Break(()));
+        }
+        last = record.seq;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(last)
+}
+
+fn ahead(seq: Seq, at: At) -> Problem {
+    Problem::bad_parameter(format!(
+        "`at={seq}` has not happened yet, the view is at {}; leave `at` out for the current state, or wait with \
+         `min_seq={seq}`",
+        at.applied
+    ))
+}
+
+fn refused(error: RecoveryError) -> Problem {
+    match error {
+        RecoveryError::NoBase { first, .. } => {
+            let detail =
+                format!("the log begins at sequence {first}, and no snapshot before that moment is kept");
+            Problem::new(StatusCode::GONE, "trimmed", "That moment is no longer kept", detail)
+        }
+        RecoveryError::GivenUp => Problem::stopping(),
+        error => Problem::internal(error.to_string()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Errors as answers: RFC 9457 problem details, whose `detail` says what to do.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::position::At;
+use crate::log::LogError;
+
+/// A problem. It becomes a body in [`Problem::render`], where the path is known.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    title: &'static str,
+    detail: String,
+    position: Option<At>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<At>,
+}
+
+impl Problem {
+    pub(super) fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
+        Problem { status, code, title, detail: detail.into(), position: None }
+    }
+
+    pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", "A parameter cannot be used", detail)
+    }
+
+    pub(super) fn not_found(code: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, code, title, detail)
+    }
+
+    pub(super) fn busy(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much at once", detail)
+    }
+
+    pub(super) fn stopping() -> Problem {
+        let detail = "fieldlog is being stopped; try again when it has been started again";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Being stopped", detail)
+    }
+
+    /// A bug, or a disk that fails.
+    pub(super) fn internal(detail: impl Into<String>) -> Problem {
+        let detail = detail.into();
+        tracing::error!("an HTTP request could not be answered: {detail}");
+        let title = "The answer could not be made";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
+    }
+
+    /// Adds where the view is.
+    pub(super) fn at(self, position: At) -> Problem {
+        Problem { position: Some(position), ..self }
+    }
+
+    /// The answer to a request for `path`.
+    pub(super) fn render(&self, path: &str) -> Response {
+        let body = Body {
+            kind: format!("urn:fieldlog:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            instance: path,
+            code: self.code,
+            position: self.position,
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ];
+        let mut response = (self.status, headers, body).into_response();
+        let mut add = |name, value| {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        };
+        match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => add(header::ALLOW, "GET, HEAD"),
+            StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer realm=\"fieldlog\""),
+            StatusCode::SERVICE_UNAVAILABLE => add(header::RETRY_AFTER, "1"),
+            _ => {}
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Problem {
+        Problem::internal(error.to_string())
+    }
+}

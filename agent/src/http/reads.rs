@@ -1,0 +1,235 @@
+//! Reads of the log and of large views, on blocking threads: few at a time, bounded in time, cancelled with their request.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use fieldlog_projections::{Chunk, Record, Seq};
+use tokio::sync::Semaphore;
+
+use super::problem::Problem;
+use crate::log::LogReader;
+
+/// Reads of each kind at a time. One kind must not hold up the other: event streams read a little at every commit.
+const AT_ONCE: usize = 2;
+/// A read that takes longer is given up.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A replay for a past state may take longer: there is no smaller question to ask instead.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The permits.
+#[derive(Debug)]
+pub(super) struct Reads {
+    long: Arc<Semaphore>,
+    short: Arc<Semaphore>,
+}
+
+/// Asked by a read whether anyone still waits for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Cancels when the request is answered, has timed out or is gone.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Reads {
+    pub(super) fn new() -> Reads {
+        let permits = || Arc::new(Semaphore::new(AT_ONCE));
+        Reads { long: permits(), short: permits() }
+    }
+
+    /// A read that may walk the whole log.
+    pub(super) async fn long<T, F>(&self, work: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
+    {
+        run(&self.long, TIMEOUT, work).await
+    }
+
+    /// A replay of a past state.
+    pub(super) async fn replay<T, F>(&self, work: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
+    {
+        run(&self.long, REPLAY_TIMEOUT, work).await
+    }
+
+    /// A read of the view, or of a bounded stretch of the log.
+    pub(super) async fn short<T, F>(&self, work: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
+    {
+        run(&self.short, TIMEOUT, work).await
+    }
+
+    /// Returns when nothing is being read, and lets nothing be read any more.
+    pub(super) async fn finished(&self) {
+        for kind in [&self.long, &self.short] {
+            if let Ok(all) = kind.acquire_many(AT_ONCE as u32).await {
+                all.forget();
+            }
+        }
+    }
+}
+
+async fn run<T, F>(permits: &Arc<Semaphore>, limit: Duration, work: F) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
+{
+    let cancel = CancelOnDrop(Cancel::default());
+    let for_work = cancel.0.clone();
+    let done = async {
+        let permit = permits.clone().acquire_owned().await.map_err(|_| Problem::stopping())?;
+        // The permit goes with the work: a read that was given up still counts until it has noticed.
+        let work = tokio::task::spawn_blocking(move || {
+            let result = work(&for_work);
+            drop(permit);
+            result
+        });
+        work.await.unwrap_or_else(|error| Err(Problem::internal(format!("a read ended: {error}"))))
+    };
+    tokio::time::timeout(limit, done).await.unwrap_or_else(|_| Err(too_slow(limit)))
+}
+
+fn too_slow(limit: Duration) -> Problem {
+    let detail = format!(
+        "the log could not be read in {} s; ask for less of it with `from` and `to`, or try again when fewer others read",
+        limit.as_secs()
+    );
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "too-slow", "The read took too long", detail)
+}
+
+/// How a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    /// Everything up to `until` was visited.
+    All,
+    /// The visitor had enough.
+    Enough,
+    /// So many records were visited as were allowed; the last is given.
+    UpTo(Seq),
+}
+
+/// Which records to visit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    pub(super) from: Seq,
+    /// The last one; the view's position, so that all names are known.
+    pub(super) until: Seq,
+    /// At most so many.
+    pub(super) records_max: u64,
+}
+
+/// Visits records in order until the visitor breaks.
+pub(super) fn scan(
+    reader: &LogReader,
+    stretch: Stretch,
+    cancel: &Cancel,
+    mut visit: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, Problem>,
+) -> Result<Scanned, Problem> {
+    if stretch.from > stretch.until {
+        return Ok(Scanned::All);
+    }
+    let mut left = stretch.records_max;
+    let ended = reader.scan(stretch.from, |chunk| {
+        if cancel.is_set() {
+            return ControlFlow::Break(Err(Problem::stopping()));
+        }
+        match visit_chunk(chunk, stretch, &mut left, &mut visit) {
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(Some(scanned)) => ControlFlow::Break(Ok(scanned)),
+            Err(problem) => ControlFlow::Break(Err(problem)),
+        }
+    })?;
+    ended.unwrap_or(Ok(Scanned::All))
+}
+
+fn visit_chunk(
+    chunk: &Chunk<'_>,
+    stretch: Stretch,
+    left: &mut u64,
+    visit: &mut impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, Problem>,
+) -> Result<Option<Scanned>, Problem> {
+    let mut records = chunk.records();
+    let unreadable =
+        |error: &dyn std::fmt::Display| Problem::internal(format!("the log cannot be read: {error}"));
+    while let Some(record) = records.next_record().map_err(|e| unreadable(&e))? {
+        if record.seq < stretch.from {
+            continue;
+        }
+        if record.seq > stretch.until {
+            return Ok(Some(Scanned::All));
+        }
+        if *left == 0 {
+            return Ok(Some(Scanned::UpTo(Seq(record.seq.0 - 1))));
+        }
+        *left -= 1;
+        if visit(&record)?.is_break() {
+            return Ok(Some(Scanned::Enough));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_third_read_waits_and_a_panic_is_an_answer() {
+        let reads = Arc::new(Reads::new());
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Arc::new(std::sync::Mutex::new(gate));
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let (reads, gate) = (reads.clone(), gate.clone());
+            waiting.spawn(async move {
+                reads.long(move |_| gate.lock().unwrap().recv().map_err(|_| Problem::stopping())).await
+            });
+        }
+        while reads.long.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..3 {
+            release.send(()).unwrap();
+        }
+        while let Some(done) = waiting.join_next().await {
+            assert!(done.unwrap().is_ok());
+        }
+        let panicked = reads.short(|_| -> Result<(), Problem> { panic!("in a test") }).await;
+        assert_eq!(panicked.unwrap_err().code, "internal");
+        reads.finished().await;
+    }
+
+    #[tokio::test]
+    async fn a_read_nobody_waits_for_is_told_so() {
+        let reads = Reads::new();
+        let (seen, noticed) = std::sync::mpsc::channel();
+        let work = reads.long(move |cancel| {
+            while !cancel.is_set() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            seen.send(()).map_err(|_| Problem::stopping())
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(20), work).await.is_err());
+        reads.finished().await;
+        noticed.recv().unwrap();
+    }
+}

@@ -1,0 +1,68 @@
+//! Which path is answered by what.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, Uri, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::gate::{Gate, pass};
+use super::position::{At, Validator};
+use super::problem::Problem;
+use super::{App, Transport};
+use super::{aggregates, devices, events, health, history, page, quarantine, status, stream};
+use crate::metrics;
+
+/// All routes, for requests that come by `transport`.
+pub(super) fn router(app: Arc<App>, transport: Transport) -> Router {
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/version", get(health::version))
+        .route("/status", get(status::status))
+        .route("/metrics", get(scrape))
+        .route("/api/v1/devices", get(devices::list))
+        .route("/api/v1/devices/{id}", get(devices::one))
+        .route("/api/v1/devices/{id}/history", get(history::list))
+        .route("/api/v1/devices/{id}/aggregates", get(aggregates::list))
+        .route("/api/v1/events", get(events::list))
+        .route("/api/v1/events/stream", get(stream::stream))
+        .route("/api/v1/events/{seq}", get(events::one))
+        .route("/api/v1/quarantine", get(quarantine::list))
+        .route("/api/v1/quarantine/{seq}", get(quarantine::payload))
+        .route("/", get(page::index))
+        .route("/assets/{name}", get(page::asset))
+        .fallback(nothing)
+        .layer(from_fn_with_state(Gate { app: app.clone(), transport }, pass))
+        .with_state(app)
+}
+
+async fn nothing(uri: Uri) -> Problem {
+    let detail = format!(
+        "there is nothing at {}; the API begins at /api/v1/devices, /api/v1/events and /status. A `/` in a device id is \
+         written %2F",
+        uri.path()
+    );
+    Problem::not_found("no-such-path", "No such path", detail)
+}
+
+/// `GET /metrics`
+async fn scrape(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Result<Response, Problem> {
+    let side = app.side.clone();
+    let text = app
+        .reads
+        .short(move |_| metrics::encode(&side).map_err(|e| Problem::internal(e.to_string())))
+        .await?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
+}
+
+/// A JSON answer of a position.
+pub(super) fn answer(body: Vec<u8>, at: At, validator: Validator) -> Response {
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    let mut response = (json, body).into_response();
+    at.stamp(&mut response, validator);
+    response
+}

@@ -1,0 +1,245 @@
+//! `/status`: everything an operator asks first, in one answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::http::{HeaderValue, Uri, header};
+use axum::response::Response;
+use fieldlog_projections::fact::Availability;
+use fieldlog_projections::{Devices, Seq, Time};
+use serde::Serialize;
+
+use super::events::encode;
+use super::json::Rfc3339;
+use super::params::Params;
+use super::position::{At, Validator};
+use super::problem::Problem;
+use super::routes::answer;
+use super::{App, ReadSide};
+use crate::ingest::status::State as Connection;
+use crate::log::FILE_NAME;
+use crate::metrics::process;
+use crate::sources::SourceView;
+
+#[derive(Serialize)]
+struct Status {
+    position: At,
+    version: &'static str,
+    gateway_id: String,
+    started_at: Rfc3339,
+    uptime_s: f64,
+    log: LogStatus,
+    devices: DeviceCounts,
+    snapshot: Snapshot,
+    rebuild: Rebuild,
+    sources: Vec<Source>,
+    process: process::Usage,
+}
+
+#[derive(Serialize)]
+struct LogStatus {
+    first_seq: Option<Seq>,
+    file_bytes: Option<u64>,
+    bytes_written: u64,
+    bytes_per_event: Option<f64>,
+    bytes_written_per_day: Option<f64>,
+    syncs: u64,
+    commits: Commits,
+    commit_ms_mean: Option<f64>,
+    commit_ms_max: f64,
+    events: u64,
+}
+
+#[derive(Serialize)]
+struct Commits {
+    delay: u64,
+    bytes: u64,
+    window: u64,
+    internal: u64,
+}
+
+/// Devices by what is known about them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct DeviceCounts {
+    /// Not retired.
+    pub(crate) total: usize,
+    pub(crate) online: usize,
+    pub(crate) offline: usize,
+    pub(crate) unknown: usize,
+    pub(crate) retired: usize,
+}
+
+#[derive(Serialize)]
+struct Snapshot {
+    seq: Seq,
+    at: Option<Rfc3339>,
+    bytes: u64,
+    written: u64,
+    errors: u64,
+}
+
+#[derive(Serialize)]
+struct Rebuild {
+    running: bool,
+    applied: u64,
+}
+
+#[derive(Serialize)]
+struct Source {
+    name: String,
+    address: String,
+    state: &'static str,
+    state_text: String,
+    connected: bool,
+    connected_at: Option<Rfc3339>,
+    session_present: bool,
+    reconnects: u64,
+    last_error: Option<String>,
+    advice: Option<String>,
+    warnings: Vec<String>,
+    messages: u64,
+    qos0: u64,
+    events: u64,
+    unchanged: u64,
+    retained_repeats: u64,
+    suppressed: u64,
+    quarantined: u64,
+    ignored: u64,
+    unacked: u64,
+    refused_filters: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    filter: String,
+    reason: &'static str,
+}
+
+impl DeviceCounts {
+    pub(crate) fn of(devices: &Devices) -> DeviceCounts {
+        let mut counts = DeviceCounts::default();
+        for (_, device) in devices.iter() {
+            if device.retired {
+                counts.retired += 1;
+                continue;
+            }
+            counts.total += 1;
+            match devices.effective_availability(device).0 {
+                Availability::Online => counts.online += 1,
+                Availability::Offline => counts.offline += 1,
+                Availability::Unknown => counts.unknown += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// `GET /status`
+pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    Params::of(&uri, &[])?;
+    let side = app.side.clone();
+    let (body, at) = app.reads.short(move |_| collect(&side)).await?;
+    let mut response = answer(body, at, Validator::Weak);
+    // Its counters move without the position.
+    response.headers_mut().remove(header::ETAG);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
+    let (devices, position) = side.with_view(|view, at| (DeviceCounts::of(&view.devices), at));
+    let uptime_s = side.now().micros_since(side.started) as f64 / 1e6;
+    let progress = &side.shared.rebuild;
+    let status = Status {
+        position,
+        version: env!("CARGO_PKG_VERSION"),
+        gateway_id: side.config.borrow().gateway_id.clone(),
+        started_at: Rfc3339(side.started),
+        uptime_s,
+        log: log(side, uptime_s)?,
+        devices,
+        snapshot: snapshot(side),
+        rebuild: Rebuild { running: progress.running(), applied: get(&progress.applied) },
+        sources: side.sources.views().iter().map(source).collect(),
+        process: process::usage(),
+    };
+    Ok((encode(&status)?, position))
+}
+
+fn get(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+fn log(side: &ReadSide, uptime_s: f64) -> Result<LogStatus, Problem> {
+    let (stats, disk) = (&side.shared.stats, &side.shared.disk);
+    let path = side.config.borrow().data_dir.join(FILE_NAME);
+    let (bytes_written, events) = (get(&disk.bytes_written), get(&stats.events));
+    let commits = Commits {
+        delay: get(&stats.commits_delay),
+        bytes: get(&stats.commits_bytes),
+        window: get(&stats.commits_window),
+        internal: get(&stats.commits_internal),
+    };
+    let all = commits.delay + commits.bytes + commits.window + commits.internal;
+    let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+    Ok(LogStatus {
+        first_seq: side.shared.reader.range()?.map(|(first, _)| first),
+        file_bytes: std::fs::metadata(path).ok().map(|m| m.len()),
+        bytes_written,
+        bytes_per_event: ratio(bytes_written as f64, events as f64),
+        bytes_written_per_day: ratio(bytes_written as f64 * 86_400.0, uptime_s),
+        syncs: get(&disk.syncs),
+        commits,
+        commit_ms_mean: ratio(get(&stats.commit_micros) as f64 / 1e3, all as f64),
+        commit_ms_max: get(&stats.commit_micros_max) as f64 / 1e3,
+        events,
+    })
+}
+
+fn snapshot(side: &ReadSide) -> Snapshot {
+    let stats = &side.shared.stats;
+    let at = Time(stats.snapshot_time.load(Ordering::Relaxed));
+    Snapshot {
+        seq: Seq(get(&stats.snapshot_seq)),
+        at: (at.0 != 0).then_some(Rfc3339(at)),
+        bytes: get(&stats.snapshot_bytes),
+        written: get(&stats.snapshots),
+        errors: get(&stats.snapshot_errors),
+    }
+}
+
+fn source(view: &SourceView) -> Source {
+    let (details, status, outcomes) = (view.status.details(), &view.status, &view.outcomes);
+    let since = match details.state {
+        Connection::Connected { since } => Some(since),
+        _ => None,
+    };
+    Source {
+        name: view.name.clone(),
+        address: view.address.clone(),
+        state: details.state.label(),
+        state_text: details.state.to_string(),
+        connected: since.is_some(),
+        connected_at: since.map(Rfc3339),
+        session_present: details.session_present,
+        reconnects: status.connections.get().saturating_sub(1),
+        last_error: details.last_error,
+        advice: details.advice,
+        warnings: details.warnings,
+        messages: get(&outcomes.messages),
+        qos0: status.received_qos0.get(),
+        events: get(&outcomes.events),
+        unchanged: get(&outcomes.unchanged),
+        retained_repeats: get(&outcomes.retained_repeats),
+        suppressed: get(&outcomes.suppressed),
+        quarantined: get(&outcomes.quarantined),
+        ignored: get(&outcomes.ignored),
+        unacked: status.unacked.get(),
+        refused_filters: details
+            .refused
+            .into_iter()
+            .map(|(filter, reason)| Refused { filter, reason })
+            .collect(),
+    }
+}

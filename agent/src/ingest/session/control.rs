@@ -1,0 +1,67 @@
+//! The packets of a connection that are not messages.
+
+use bytes::Bytes;
+
+use super::Session;
+use crate::ingest::failure::Failure;
+use crate::ingest::frame::Frame;
+use crate::ingest::handshake;
+
+impl<F> Session<'_, F> {
+    pub(super) fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
+        let body = &chunk[frame.body.clone()];
+        match frame.packet_type() {
+            // PINGRESP; that it was heard is all it says. PUBACK and UNSUBACK answer nothing of ours and harm nobody.
+            13 | 4 | 11 => Ok(()),
+            9 => self.take_suback(body),
+            // PUBREL, of a QoS 2 message that an earlier client of this session has received: answered with PUBCOMP, or
+            // it would come again on every connection.
+            6 => match body {
+                &[high, low, ..] => {
+                    self.send(&[0x70, 2, high, low]);
+                    Ok(())
+                }
+                _ => Err(Failure::Malformed("PUBREL")),
+            },
+            14 => {
+                let code = body.first().copied().unwrap_or(0);
+                Err(Failure::Disconnected {
+                    code,
+                    detail: handshake::detail_of(&chunk.slice(frame.whole.clone())),
+                })
+            }
+            15 => {
+                Err(Failure::Unexpected("AUTH, although fieldlog has not asked for extended authentication"))
+            }
+            2 => Err(Failure::Unexpected("a second CONNACK")),
+            5 | 7 => {
+                Err(Failure::Unexpected("an answer to a QoS 2 message, although fieldlog has sent none"))
+            }
+            _ => Err(Failure::Unexpected("a packet that only clients send")),
+        }
+    }
+
+    fn take_suback(&mut self, body: &[u8]) -> Result<(), Failure> {
+        let source = &self.source.config.name;
+        for ((filter, asked), answer) in
+            handshake::suback(body, &mut self.waiting, self.source.config.protocol)?
+        {
+            match answer {
+                Ok(granted) => {
+                    if granted < asked {
+                        tracing::warn!(%source, %filter, asked, granted, "the broker grants a lower QoS than asked for");
+                    }
+                    self.source.status.update(|details| details.granted.push((filter, granted)));
+                }
+                Err(reason) => {
+                    tracing::error!(
+                        %source, %filter, reason,
+                        "the broker refuses a subscription: nothing of it is recorded until its access rules allow it"
+                    );
+                    self.source.status.update(|details| details.refused.push((filter, reason)));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! Metrics in the OpenMetrics text format. Nothing is kept here: a scrape reads what the stages count anyway.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fieldlog_projections::{Seq, Time};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::http::{DeviceCounts, ReadSide};
+use crate::log::FILE_NAME;
+
+mod histogram;
+pub mod process;
+mod sources;
+
+pub use histogram::Histogram;
+
+/// What [`encode`] writes.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PREFIX: &str = "fieldlog";
+
+/// All metrics, as text. Reads the log's range and the file system: not for the thread that waits for sockets.
+///
+/// # Errors
+/// Never while memory lasts; the encoder is made that way.
+pub fn encode(side: &Arc<ReadSide>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(Metrics(side.clone())));
+    registry.register_collector(Box::new(process::Metrics));
+    let mut text = String::with_capacity(16 * 1024);
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// Everything but the process.
+#[derive(Debug)]
+struct Metrics(Arc<ReadSide>);
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (side, out) = (&*self.0, &mut Out(&mut encoder));
+        agent(side, out)?;
+        log(side, out)?;
+        store(side, out)?;
+        views(side, out)?;
+        snapshots(side, out)?;
+        sources::encode(&side.sources.views(), out)
+    }
+}
+
+/// Writes metrics; counters get their `_total` here.
+pub(crate) struct Out<'a, 'b>(&'a mut DescriptorEncoder<'b>);
+
+impl Out<'_, '_> {
+    fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue + Copy) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue + Copy) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        let (sum, count, buckets) = histogram.read();
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+fn get(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+fn seconds(time: Time) -> f64 {
+    time.0 as f64 / 1e6
+}
+
+fn agent(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("target", std::env::consts::ARCH)];
+    let mut info = out.0.encode_descriptor("build", "What runs here.", None, MetricType::Info)?;
+    info.encode_info(&labels)?;
+    out.gauge("start_time_seconds", "When the agent started.", seconds(side.started))?;
+    let beat = Time(side.shared.stats.beat.load(Ordering::Relaxed));
+    out.gauge("writer_beat_timestamp_seconds", "When the writer's loop last came round.", seconds(beat))
+}
+
+fn log(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+    let stats = &side.shared.stats;
+    let range = side.shared.reader.range().ok().flatten();
+    let (first, _) = range.unwrap_or((Seq(0), Seq(0)));
+    let head = side.shared.position.borrow().head;
+    out.gauge("log_first_sequence", "The oldest record in the log.", first.0)?;
+    out.gauge("log_last_sequence", "The newest durable record.", head.0)?;
+    out.counter("log_events", "Records committed.", get(&stats.events))?;
+    out.counter(
+        "log_event_bytes",
+        "Bytes of records committed, before compression.",
+        get(&stats.event_bytes),
+    )?;
+    let commits = [
+        ([("reason", "delay")], get(&stats.commits_delay)),
+        ([("reason", "bytes")], get(&stats.commits_bytes)),
+        ([("reason", "window")], get(&stats.commits_window)),
+        ([("reason", "internal")], get(&stats.commits_internal)),
+    ];
+    out.counters("log_commits", "Durable commits, by what made them due.", commits)?;
+    out.histogram("log_commit_duration_seconds", "How long durable commits took.", &stats.commit_duration)?;
+    out.counter(
+        "messages_settled",
+        "Messages whose records are durable, or that made none.",
+        get(&stats.settled),
+    )
+}
+
+fn store(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+    let (disk, dir) = (&side.shared.disk, side.config.borrow().data_dir.clone());
+    out.counter("store_written_bytes", "Bytes written to the log's file.", get(&disk.bytes_written))?;
+    out.counter("store_syncs", "Calls to fsync.", get(&disk.syncs))?;
+    out.counter("store_sync_seconds", "Time spent in fsync.", get(&disk.sync_micros) as f64 / 1e6)?;
+    if let Ok(metadata) = std::fs::metadata(dir.join(FILE_NAME)) {
+        out.gauge("store_file_bytes", "Size of the log's file.", metadata.len())?;
+    }
+    if let Ok(fs) = rustix::fs::statvfs(&dir) {
+        let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
+        out.gauge("store_free_bytes", "Free space where the log is.", bytes(fs.f_bavail))?;
+        out.gauge("store_size_bytes", "Size of the file system the log is on.", bytes(fs.f_blocks))?;
+    }
+    Ok(())
+}
+
+fn views(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+    let position = *side.shared.position.borrow();
+    let lag = position.head.0.saturating_sub(position.applied.0);
+    out.gauge("projection_applied_sequence", "The last record in the view.", position.applied.0)?;
+    out.gauge("projection_lag_events", "Durable records that are not in the view yet.", lag)?;
+    let rebuild = &side.shared.rebuild;
+    out.gauge("aggregates_rebuilding", "1 while aggregates are rebuilt.", u32::from(rebuild.running()))?;
+    out.gauge("aggregates_rebuilt_sequence", "How far the last rebuild came.", get(&rebuild.applied))?;
+    let counts = {
+        let view = side.shared.view.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        DeviceCounts::of(&view.devices)
+    };
+    let devices = [
+        ([("state", "online")], counts.online as u64),
+        ([("state", "offline")], counts.offline as u64),
+        ([("state", "unknown")], counts.unknown as u64),
+        ([("state", "retired")], counts.retired as u64),
+    ];
+    out.gauges("devices", "Devices, by whether they can be reached.", devices)
+}
+
+fn snapshots(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+    let stats = &side.shared.stats;
+    out.counter("snapshots", "Snapshots written.", get(&stats.snapshots))?;
+    out.counter("snapshot_errors", "Snapshots that could not be written.", get(&stats.snapshot_errors))?;
+    out.gauge("snapshot_last_sequence", "Position of the last snapshot.", get(&stats.snapshot_seq))?;
+    out.gauge("snapshot_bytes", "Size of the last snapshot.", get(&stats.snapshot_bytes))?;
+    let last = Time(stats.snapshot_time.load(Ordering::Relaxed));
+    if last.0 != 0 {
+        let help = "When the last snapshot was written.";
+        out.gauge("snapshot_last_success_timestamp_seconds", help, seconds(last))?;
+    }
+    Ok(())
+}

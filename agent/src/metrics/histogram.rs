@@ -1,0 +1,54 @@
+//! A histogram of durations that any thread may add to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds, in microseconds: from a good SSD to an SD card that collects garbage.
+const BOUNDS_MICROS: [u64; 11] =
+    [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
+
+/// Durations, counted in buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One per bound, and one for what is longer.
+    counts: [AtomicU64; BOUNDS_MICROS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Adds one.
+    pub fn observe(&self, duration: Duration) {
+        let micros = duration.as_micros() as u64;
+        let bucket = BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Sum in seconds, count, and the count of each bucket with its upper bound in seconds.
+    pub(super) fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        (self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6, count, buckets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let histogram = Histogram::default();
+        for micros in [0, 500, 501, 1_000_000, 1_000_001] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let (sum, count, buckets) = histogram.read();
+        assert_eq!((sum, count), (2.001_002, 5));
+        assert_eq!(buckets[0], (0.000_5, 2));
+        assert_eq!(buckets[1], (0.001, 1));
+        assert_eq!(buckets[10], (1.0, 1));
+        assert_eq!(buckets[11], (f64::INFINITY, 1));
+    }
+}

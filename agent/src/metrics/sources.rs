@@ -1,0 +1,85 @@
+//! Metrics of the sources.
+
+use std::fmt;
+
+use super::{Out, get};
+use crate::ingest::status::State;
+use crate::observe::Outcomes;
+use crate::sources::SourceView;
+
+/// What can become of a message, beside events.
+type Outcome = (&'static str, fn(&Outcomes) -> &std::sync::atomic::AtomicU64);
+const OUTCOMES: [Outcome; 5] = [
+    ("unchanged", |o| &o.unchanged),
+    ("retained_repeat", |o| &o.retained_repeats),
+    ("suppressed", |o| &o.suppressed),
+    ("quarantined", |o| &o.quarantined),
+    ("ignored", |o| &o.ignored),
+];
+
+/// One label.
+type Label = [(&'static str, String); 1];
+/// Two.
+type Labels = [(&'static str, String); 2];
+
+fn one(source: &SourceView) -> Label {
+    [("source", source.name.clone())]
+}
+
+fn two(source: &SourceView, name: &'static str, value: &str) -> Labels {
+    [("source", source.name.clone()), (name, value.to_owned())]
+}
+
+pub(super) fn encode(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
+    connections(sources, out)?;
+    traffic(sources, out)?;
+    outcomes(sources, out)
+}
+
+fn connections(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
+    let details: Vec<_> = sources.iter().map(|source| (source, source.status.details())).collect();
+    let connected = |state: &State| u32::from(matches!(state, State::Connected { .. }));
+    let values = details.iter().map(|(source, details)| (one(source), connected(&details.state)));
+    out.gauges("mqtt_connected", "1 while the broker has accepted the connection.", values)?;
+    let refused = details.iter().map(|(source, details)| (one(source), details.refused.len() as u64));
+    out.gauges("mqtt_refused_filters", "Subscriptions the broker refuses.", refused)?;
+    let reasons = details.iter().flat_map(|(source, details)| {
+        details.failures.iter().map(|(reason, count)| (two(source, "reason", reason), *count))
+    });
+    out.counters("mqtt_failures", "Connections and attempts that failed.", reasons)?;
+    let accepted = sources.iter().map(|source| (one(source), source.status.connections.get()));
+    out.counters("mqtt_connections", "Connections the broker accepted.", accepted)
+}
+
+fn traffic(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
+    let received = sources.iter().flat_map(|source| {
+        [
+            (two(source, "qos", "0"), source.status.received_qos0.get()),
+            (two(source, "qos", "1"), source.status.received_qos1.get()),
+        ]
+    });
+    out.counters("mqtt_messages_received", "Messages received.", received)?;
+    let bytes = sources.iter().map(|source| (one(source), source.status.received_bytes.get()));
+    out.counters("mqtt_received_bytes", "Bytes received.", bytes)?;
+    let dup = sources.iter().map(|source| (one(source), source.status.dup.get()));
+    out.counters("mqtt_messages_redelivered", "Messages the broker may have sent before.", dup)?;
+    let pubacks = sources.iter().map(|source| (one(source), source.status.pubacks.get()));
+    out.counters("mqtt_pubacks", "Acknowledgements sent, after their commits.", pubacks)?;
+    let unacked = sources.iter().map(|source| (one(source), source.status.unacked.get()));
+    out.gauges(
+        "mqtt_unacked_messages",
+        "Messages that wait for a commit before they are acknowledged.",
+        unacked,
+    )
+}
+
+fn outcomes(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
+    let messages = sources.iter().map(|source| (one(source), get(&source.outcomes.messages)));
+    out.counters("ingest_messages", "Messages taken by the writer.", messages)?;
+    let events = sources.iter().map(|source| (one(source), get(&source.outcomes.events)));
+    out.counters("ingest_events", "Records made of messages.", events)?;
+    let outcomes = sources.iter().flat_map(|source| {
+        OUTCOMES.map(|(outcome, count)| (two(source, "outcome", outcome), get(count(&source.outcomes))))
+    });
+    out.counters("ingest_outcomes", "Messages and values that made no record of state, by why.", outcomes)
+}
