@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod decode;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod forward;
 pub mod http;
 pub mod ingest;
 pub mod log;
