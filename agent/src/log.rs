@@ -218,7 +218,9 @@ impl Log {
         let kept = {
             let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
             self.open
-                .chunks(open_first, FILL, &mut self.ratio, |seq, bytes| chunks.insert(seq.0, bytes).map(|_| ()))
+                .chunks(open_first, FILL, &mut self.ratio, |seq, bytes| {
+                    chunks.insert(seq.0, bytes).map(|_| ())
+                })
                 .map_err(|e| LogError::store(op, e))?
         };
         if !quarantine.is_empty() {
@@ -406,7 +408,9 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// An operation on the store failed.
-    #[error("cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again")]
+    #[error(
+        "cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again"
+    )]
     Store {
         /// What was tried.
         op: &'static str,
@@ -414,16 +418,22 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// The store holds another format.
-    #[error("the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one")]
+    #[error(
+        "the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one"
+    )]
     Format {
         /// The version found.
         found: u64,
     },
     /// The store holds no log.
-    #[error("the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir")]
+    #[error(
+        "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
+    )]
     NoFormat,
     /// A chunk is damaged.
-    #[error("the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch")]
+    #[error(
+        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch"
+    )]
     Chunk {
         /// First position of the chunk.
         at: Seq,
