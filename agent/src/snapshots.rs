@@ -120,13 +120,9 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Counting from where the view is now.
-    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig) -> SnapshotWriter {
-        let last = {
-            let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
-            let at = Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed));
-            (at, view.time)
-        };
+    /// Counting from the newest snapshot, and from now.
+    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig, now: Time) -> SnapshotWriter {
+        let last = (Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed)), now);
         SnapshotWriter { shared, keep: config.keep, last, writing: None }
     }
 

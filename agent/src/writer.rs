@@ -152,7 +152,7 @@ impl Writer {
         let now = Instant::now();
         let batch =
             Batch { body: fieldlog_projections::chunk::Body::after(log.last_time()), quarantine: Vec::new() };
-        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots);
+        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         Writer {
             log,
             observer,
