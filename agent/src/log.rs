@@ -259,12 +259,31 @@ impl Log {
         let last = Seq(first.0 + commit.body.len() as u64 - 1);
         let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
         txn.set_quick_repair(self.options.quick_repair);
+<<<<<<< HEAD
         let cut = if commit.body.is_empty() { None } else { Some(self.append(&txn, commit.body)?) };
         self.quarantine(&txn, first, commit.quarantine)?;
         if !commit.cursors.is_empty() {
             let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
             for (name, cursor) in commit.cursors {
                 table.insert(name.as_str(), cursor.as_slice()).map_err(|e| LogError::store(op, e))?;
+=======
+        let kept = {
+            let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            self.open
+                .chunks(open_first, FILL, &mut self.ratio, |seq, bytes| {
+                    chunks.insert(seq.0, bytes).map(|_| ())
+                })
+                .map_err(|e| LogError::store(op, e))?
+        };
+        if !quarantine.is_empty() {
+            let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+            for (index, payload) in quarantine {
+                let seq = first.0 + *index as u64;
+                table.insert(seq, payload.as_slice()).map_err(|e| LogError::store(op, e))?;
+            }
+            while table.len().map_err(|e| LogError::store(op, e))? > self.options.quarantine_records_max {
+                table.pop_first().map_err(|e| LogError::store(op, e))?;
+>>>>>>> e435ccf93d8203fd4d53fdbd1417d02d376cdca5
             }
         }
         let trimmed = match commit.trim_before {
@@ -541,7 +560,9 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// An operation on the store failed.
-    #[error("cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again")]
+    #[error(
+        "cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again"
+    )]
     Store {
         /// What was tried.
         op: &'static str,
@@ -549,16 +570,22 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// The store holds another format.
-    #[error("the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one")]
+    #[error(
+        "the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one"
+    )]
     Format {
         /// The version found.
         found: u64,
     },
     /// The store holds no log.
-    #[error("the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir")]
+    #[error(
+        "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
+    )]
     NoFormat,
     /// A chunk is damaged.
-    #[error("the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch")]
+    #[error(
+        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch"
+    )]
     Chunk {
         /// First position of the chunk.
         at: Seq,

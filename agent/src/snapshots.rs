@@ -120,13 +120,9 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Counting from where the view is now.
-    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig) -> SnapshotWriter {
-        let last = {
-            let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
-            let at = Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed));
-            (at, view.time)
-        };
+    /// Counting from the newest snapshot, and from now.
+    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig, now: Time) -> SnapshotWriter {
+        let last = (Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed)), now);
         SnapshotWriter { shared, keep: config.keep, last, writing: None }
     }
 
@@ -142,7 +138,8 @@ impl SnapshotWriter {
 
     /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
     pub fn begin(&mut self, now: Time) {
-        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running() {
+        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
+        {
             return;
         }
         let encoded = {

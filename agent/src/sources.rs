@@ -99,8 +99,7 @@ impl Sources {
         let inputs = inputs.clone();
         // The channel has no bound of its own: ingest delivers at most `outstanding_max` messages of a source before it
         // stops reading from the broker.
-        let deliver =
-            move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
+        let deliver = move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
         let status = entries[number].view.status.clone();
         let run = ingest::run(SourceId(number as u16), config.clone(), deliver, status, stopping);
         entries[number].task = Some(Task { stop, handle: tokio::spawn(run) });
@@ -138,7 +137,7 @@ impl Sources {
         let names: Vec<String> = self.entries().iter().map(|e| e.view.name.clone()).collect();
         for name in names {
             let (before, after) = (find(old, &name), find(new, &name));
-            if before == after {
+            if same_subscriptions(before.as_ref(), after.as_ref()) {
                 continue;
             }
             let task = self.entries().iter_mut().find(|e| e.view.name == name).and_then(|e| e.task.take());
@@ -171,6 +170,14 @@ impl Sources {
         for task in self.entries().iter_mut().filter_map(|e| e.task.take()) {
             task.handle.abort();
         }
+    }
+}
+
+/// Whether the connection can stay: only what is decided behind it differs.
+fn same_subscriptions(before: Option<&SourceConfig>, after: Option<&SourceConfig>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => before.same_connection(after) && before.rules == after.rules,
+        (before, after) => before.is_none() && after.is_none(),
     }
 }
 

@@ -150,11 +150,9 @@ impl Writer {
     /// A writer that continues `log` where `shared.view` is.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let now = Instant::now();
-        let batch = Batch {
-            body: fieldlog_projections::chunk::Body::after(log.last_time()),
-            quarantine: Vec::new(),
-        };
-        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots);
+        let batch =
+            Batch { body: fieldlog_projections::chunk::Body::after(log.last_time()), quarantine: Vec::new() };
+        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         Writer {
             log,
             observer,
@@ -262,7 +260,8 @@ impl Writer {
             return Ok(());
         }
         let age = self.oldest.get_or_insert_with(Instant::now).elapsed();
-        let bytes = self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
+        let bytes =
+            self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
         let window_full = self.held.iter().any(|held| {
             let window = self.windows.get(usize::from(held.source.0));
             window.is_some_and(|window| held.pkids.len() >= window.size())
