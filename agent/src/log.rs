@@ -197,7 +197,8 @@ impl Log {
         }
         if bytes.len() > FILL.small * 7 / 8 {
             self.open.clear();
-            self.place = Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
+            self.place =
+                Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
         }
         Ok(true)
     }
@@ -259,31 +260,12 @@ impl Log {
         let last = Seq(first.0 + commit.body.len() as u64 - 1);
         let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
         txn.set_quick_repair(self.options.quick_repair);
-<<<<<<< HEAD
         let cut = if commit.body.is_empty() { None } else { Some(self.append(&txn, commit.body)?) };
         self.quarantine(&txn, first, commit.quarantine)?;
         if !commit.cursors.is_empty() {
             let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
             for (name, cursor) in commit.cursors {
                 table.insert(name.as_str(), cursor.as_slice()).map_err(|e| LogError::store(op, e))?;
-=======
-        let kept = {
-            let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-            self.open
-                .chunks(open_first, FILL, &mut self.ratio, |seq, bytes| {
-                    chunks.insert(seq.0, bytes).map(|_| ())
-                })
-                .map_err(|e| LogError::store(op, e))?
-        };
-        if !quarantine.is_empty() {
-            let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
-            for (index, payload) in quarantine {
-                let seq = first.0 + *index as u64;
-                table.insert(seq, payload.as_slice()).map_err(|e| LogError::store(op, e))?;
-            }
-            while table.len().map_err(|e| LogError::store(op, e))? > self.options.quarantine_records_max {
-                table.pop_first().map_err(|e| LogError::store(op, e))?;
->>>>>>> e435ccf93d8203fd4d53fdbd1417d02d376cdca5
             }
         }
         let trimmed = match commit.trim_before {
