@@ -5,7 +5,9 @@
 //! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
 
 pub mod acked;
+pub mod driver;
 pub mod plan;
+pub mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +81,13 @@ pub struct Parcel {
     pub compact: Bytes,
     /// Log time of the oldest event in it.
     pub oldest: Time,
+}
+
+impl Parcel {
+    /// Payload bytes, before transport compression.
+    pub fn bytes(&self) -> usize {
+        self.compact.len() + self.items.iter().map(|item| item.json.len()).sum::<usize>()
+    }
 }
 
 /// What came of sending a parcel.

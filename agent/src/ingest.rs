@@ -24,7 +24,7 @@ use session::{End, READ_BYTES, Session, Source};
 use status::State;
 use window::Window;
 
-mod backoff;
+pub(crate) mod backoff;
 mod connect;
 mod failure;
 mod filters;
