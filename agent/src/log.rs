@@ -11,6 +11,7 @@ use redb::{
 };
 
 mod disk;
+mod unborn;
 
 pub use disk::{DiskStats, MeteredDisk};
 
@@ -111,6 +112,7 @@ impl Log {
         options: LogOptions,
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
+        unborn::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
         let db = redb::Builder::new()
             .set_cache_size(options.cache_bytes)
             .create_with_backend(backend)
@@ -136,7 +138,14 @@ impl Log {
         let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
         let meta = match txn.open_table(META) {
             Ok(meta) => meta,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(false),
+            Err(redb::TableError::TableDoesNotExist(_)) => {
+                // Ours are made in one commit. A store with others only is someone else's.
+                let tables = txn.list_tables().map_err(|e| LogError::store(op, e))?.count();
+                return if tables == 0 { Ok(false) } else { Err(LogError::NoFormat) };
+            }
+            Err(redb::TableError::TableTypeMismatch { .. } | redb::TableError::TableIsMultimap(_)) => {
+                return Err(LogError::NoFormat);
+            }
             Err(e) => return Err(LogError::store(op, e)),
         };
         let get = |key| meta.get(key).map(|v| v.map(|v| v.value())).map_err(|e| LogError::store(op, e));
@@ -202,7 +211,7 @@ impl Log {
     }
 
     /// Appends records, and payloads for the quarantine by the index of their record in `body`, durably: when this
-    /// returns, they survive a power loss.
+    /// returns, they survive a power loss. Without records nothing is written.
     ///
     /// # Errors
     /// [`LogError::Store`]: whether the records are in the log is then not known until it has been opened again, and
@@ -210,6 +219,9 @@ impl Log {
     pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
         let op = "commit to the log";
         let first = self.next;
+        if body.is_empty() {
+            return Ok(Committed { first, last: self.head() });
+        }
         let last = Seq(first.0 + body.len() as u64 - 1);
         let open_first = Seq(first.0 - self.open.len() as u64);
         self.open.append(body);
