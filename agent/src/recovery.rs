@@ -86,7 +86,8 @@ pub struct Recovered {
     pub notes: Vec<String>,
 }
 
-/// Brings a view to `until`, or to the head of the log.
+/// Brings a view to `until`, or to the head of the log. The latter is for the boot, while nothing is being appended: it
+/// sets aside the snapshots that are ahead of the log.
 ///
 /// # Errors
 /// [`RecoveryError`]: the agent does not start with a state that it cannot account for.
