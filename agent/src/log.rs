@@ -84,6 +84,9 @@ impl Log {
             .truncate(false)
             .open(&path)
             .map_err(|source| LogError::File { path: path.clone(), source })?;
+        // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
+        // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         let backend = redb::backends::FileBackend::new(file)
             .map_err(|source| LogError::Open { path: path.clone(), source: Box::new(source.into()) })?;
         let disk = Arc::new(DiskStats::default());
