@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Fill};
 use fieldlog_projections::{Epoch, Seq, Time};
@@ -28,6 +29,9 @@ pub const FILE_NAME: &str = "log.redb";
 const FILL: Fill = Fill { large: 4 * 4096 - 16, small: 4096 - 16 };
 /// Chunks read under one read transaction; a longer one would pin freed pages and make the file grow.
 const CHUNKS_PER_READ: usize = 256;
+/// How often, and how long, closing waits for a read that is under way; then the store closes behind the last of them.
+const CLOSE_TRIES: u32 = 100;
+const CLOSE_WAIT: Duration = Duration::from_millis(20);
 
 /// How to open a log.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +61,9 @@ pub struct Log {
 /// The log, open for reading; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    db: Arc<Database>,
+    /// Weak, so that the writer can close the store while readers still hold on to it: only a closed store opens again
+    /// without being read through.
+    db: Weak<Database>,
 }
 
 /// What a commit did.
@@ -205,7 +211,7 @@ impl Log {
 
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
-        LogReader { db: self.db.clone() }
+        LogReader { db: Arc::downgrade(&self.db) }
     }
 
     /// What has been written to the disk.
@@ -263,19 +269,24 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::Store`]; what was committed is safe all the same.
-    pub fn close(self) -> Result<(), LogError> {
-        match Arc::try_unwrap(self.db) {
-            Ok(db) => db.close().map_err(|e| LogError::store("close the log", e)),
-            // A reader is still at work; the store closes when it is done.
-            Err(shared) => {
-                drop(shared);
-                Ok(())
+    pub fn close(mut self) -> Result<(), LogError> {
+        for _ in 0..CLOSE_TRIES {
+            match Arc::try_unwrap(self.db) {
+                Ok(db) => return db.close().map_err(|e| LogError::store("close the log", e)),
+                // A reader is in the middle of a page; it is soon done.
+                Err(shared) => self.db = shared,
             }
+            std::thread::sleep(CLOSE_WAIT);
         }
+        Ok(())
     }
 }
 
 impl LogReader {
+    fn db(&self) -> Result<Arc<Database>, LogError> {
+        self.db.upgrade().ok_or(LogError::Closed)
+    }
+
     /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends.
     ///
     /// # Errors
@@ -306,7 +317,8 @@ impl LogReader {
         visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, LogError> {
         let op = "read the log";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let holding = chunks.range(..=at.0).map_err(|e| LogError::store(op, e))?.next_back();
         let start = match holding.transpose().map_err(|e| LogError::store(op, e))? {
@@ -334,7 +346,8 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
         let op = "read the log's range";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let first = chunks.first().map_err(|e| LogError::store(op, e))?;
         let last = chunks.last().map_err(|e| LogError::store(op, e))?;
@@ -352,7 +365,8 @@ impl LogReader {
     pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
         let op = "search the log";
         let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let (mut low, mut high) = (first.0, last.0 + 1);
         // Invariant: the chunk that holds `low` begins before `time`, or is the first.
@@ -381,7 +395,8 @@ impl LogReader {
     /// [`LogError::Store`].
     pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
         let op = "read the quarantine";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         let payload = table.get(seq.0).map_err(|e| LogError::store(op, e))?;
         Ok(payload.map(|p| p.value().to_vec()))
@@ -393,7 +408,8 @@ impl LogReader {
     /// [`LogError::Store`].
     pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
         let op = "read the quarantine";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         let mut found = Vec::new();
         for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev().take(limit) {
@@ -406,6 +422,9 @@ impl LogReader {
 /// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    /// The agent is stopping.
+    #[error("the log has been closed: fieldlog is stopping")]
+    Closed,
     /// The file or directory.
     #[error("cannot use {}: {source}; check that the directory exists and belongs to the user that runs fieldlog", path.display())]
     File {
