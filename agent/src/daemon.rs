@@ -46,9 +46,9 @@ pub fn main(path: &Path) -> ExitCode {
     code
 }
 
-/// One thread does all the waiting; a few more read the log for HTTP.
+/// One thread does all the waiting; a few more read the log for HTTP, and look up names.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
 }
 
 async fn supervise(path: &Path, config: Config) -> ExitCode {

@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Cut, Fill, Place};
 use fieldlog_projections::{Epoch, Link, Seq, Time};
@@ -11,6 +12,7 @@ use redb::{
 };
 
 mod disk;
+mod unborn;
 
 pub use disk::{DiskStats, MeteredDisk};
 
@@ -30,6 +32,9 @@ const FILL: Fill = Fill { large: 4 * 4096 - 16, small: 4096 - 16 };
 const CHUNKS_PER_READ: usize = 256;
 /// Chunks deleted by one commit.
 const CHUNKS_PER_TRIM: usize = 64;
+/// How often, and how long, closing waits for a read that is under way; then the store closes behind the last of them.
+const CLOSE_TRIES: u32 = 100;
+const CLOSE_WAIT: Duration = Duration::from_millis(20);
 
 /// How to open a log.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +68,9 @@ pub struct Log {
 /// The log, open for reading; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    db: Arc<Database>,
+    /// Weak, so that the writer can close the store while readers still hold on to it: only a closed store opens again
+    /// without being read through.
+    db: Weak<Database>,
 }
 
 /// What a commit did.
@@ -112,6 +119,9 @@ impl Log {
             .truncate(false)
             .open(&path)
             .map_err(|source| LogError::File { path: path.clone(), source })?;
+        // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
+        // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         let backend = redb::backends::FileBackend::new(file)
             .map_err(|source| LogError::Open { path: path.clone(), source: Box::new(source.into()) })?;
         let disk = Arc::new(DiskStats::default());
@@ -140,6 +150,7 @@ impl Log {
         options: LogOptions,
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
+        unborn::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
         let db = redb::Builder::new()
             .set_cache_size(options.cache_bytes)
             .create_with_backend(backend)
@@ -167,7 +178,14 @@ impl Log {
         let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
         let meta = match txn.open_table(META) {
             Ok(meta) => meta,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(false),
+            Err(redb::TableError::TableDoesNotExist(_)) => {
+                // Ours are made in one commit. A store with others only is someone else's.
+                let tables = txn.list_tables().map_err(|e| LogError::store(op, e))?.count();
+                return if tables == 0 { Ok(false) } else { Err(LogError::NoFormat) };
+            }
+            Err(redb::TableError::TableTypeMismatch { .. } | redb::TableError::TableIsMultimap(_)) => {
+                return Err(LogError::NoFormat);
+            }
             Err(e) => return Err(LogError::store(op, e)),
         };
         let get = |key| meta.get(key).map(|v| v.map(|v| v.value())).map_err(|e| LogError::store(op, e));
@@ -236,7 +254,7 @@ impl Log {
 
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
-        LogReader { db: self.db.clone() }
+        LogReader { db: Arc::downgrade(&self.db) }
     }
 
     /// What has been written to the disk.
@@ -249,6 +267,14 @@ impl Log {
         self.link
     }
 
+    /// Commits records, and payloads for the quarantine by the index of their record in `body`.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
+        self.commit(&Commit { quarantine, ..Commit::of(body) })
+    }
+
     /// Does all of a commit, durably: when this returns, it survives a power loss.
     ///
     /// # Errors
@@ -258,9 +284,12 @@ impl Log {
         let op = "commit to the log";
         let first = self.next;
         let last = Seq(first.0 + commit.body.len() as u64 - 1);
+        if commit.body.is_empty() && commit.cursors.is_empty() && commit.trim_before.is_none() {
+            return Ok(Committed { first, last, trimmed: None });
+        }
         let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
         txn.set_quick_repair(self.options.quick_repair);
-        let cut = if commit.body.is_empty() { None } else { Some(self.append(&txn, commit.body)?) };
+        let cut = if commit.body.is_empty() { None } else { Some(self.put(&txn, commit.body)?) };
         self.quarantine(&txn, first, commit.quarantine)?;
         if !commit.cursors.is_empty() {
             let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
@@ -280,7 +309,7 @@ impl Log {
         Ok(Committed { first, last, trimmed })
     }
 
-    fn append(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, LogError> {
+    fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, LogError> {
         let op = "commit to the log";
         let open_first = Seq(self.next.0 - self.open.len() as u64);
         self.open.append(body);
@@ -329,15 +358,16 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::Store`]; what was committed is safe all the same.
-    pub fn close(self) -> Result<(), LogError> {
-        match Arc::try_unwrap(self.db) {
-            Ok(db) => db.close().map_err(|e| LogError::store("close the log", e)),
-            // A reader is still at work; the store closes when it is done.
-            Err(shared) => {
-                drop(shared);
-                Ok(())
+    pub fn close(mut self) -> Result<(), LogError> {
+        for _ in 0..CLOSE_TRIES {
+            match Arc::try_unwrap(self.db) {
+                Ok(db) => return db.close().map_err(|e| LogError::store("close the log", e)),
+                // A reader is in the middle of a page; it is soon done.
+                Err(shared) => self.db = shared,
             }
+            std::thread::sleep(CLOSE_WAIT);
         }
+        Ok(())
     }
 }
 
@@ -425,7 +455,8 @@ impl LogReader {
         visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, LogError> {
         let op = "read the log";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let holding = chunks.range(..=at.0).map_err(|e| LogError::store(op, e))?.next_back();
         let start = match holding.transpose().map_err(|e| LogError::store(op, e))? {
@@ -453,7 +484,8 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
         let op = "read the log's range";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let first = chunks.first().map_err(|e| LogError::store(op, e))?;
         let last = chunks.last().map_err(|e| LogError::store(op, e))?;
@@ -471,7 +503,8 @@ impl LogReader {
     pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
         let op = "search the log";
         let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let (mut low, mut high) = (first.0, last.0 + 1);
         // Invariant: the chunk that holds `low` begins before `time`, or is the first.
@@ -500,7 +533,8 @@ impl LogReader {
     /// [`LogError::Store`].
     pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
         let op = "read the quarantine";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         let payload = table.get(seq.0).map_err(|e| LogError::store(op, e))?;
         Ok(payload.map(|p| p.value().to_vec()))
@@ -512,7 +546,8 @@ impl LogReader {
     /// [`LogError::Store`].
     pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
         let op = "read the quarantine";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         let mut found = Vec::new();
         for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev().take(limit) {
@@ -525,6 +560,9 @@ impl LogReader {
 /// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    /// The agent is stopping.
+    #[error("the log has been closed: fieldlog is stopping")]
+    Closed,
     /// The file or directory.
     #[error("cannot use {}: {source}; check that the directory exists and belongs to the user that runs fieldlog", path.display())]
     File {

@@ -825,10 +825,10 @@ impl Observer {
         batch.quarantine.push((batch.body.len() - 1, message.payload[..kept].to_vec()));
     }
 
-    /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
-    pub fn tick(&mut self, now: Time, batch: &mut Batch) {
+    /// Records the values held back by an interval that ends before `until`.
+    pub fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut Batch) {
         while let Some((&(due, device, slot_index), ())) = self.deferred.first_key_value() {
-            if due > now {
+            if due > until {
                 break;
             }
             self.deferred.pop_first();
@@ -839,6 +839,11 @@ impl Observer {
             self.changes.push((slot_index, 0));
             self.append(device, now, None, batch);
         }
+    }
+
+    /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
+    pub fn tick(&mut self, now: Time, batch: &mut Batch) {
+        self.flush_deferred(now, now, batch);
         for index in 0..self.devices.len() {
             let device = &self.devices[index];
             let silence = self.sources.get(usize::from(device.source.0)).and_then(|s| s.silence);

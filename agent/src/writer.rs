@@ -384,6 +384,7 @@ impl Writer {
     }
 
     fn stop(mut self) -> Result<(), WriterError> {
+        self.observer.flush_deferred(Time(i64::MAX), (self.clock)(), &mut self.batch);
         self.commit_all()?;
         self.snapshots.finish((self.clock)());
         Ok(self.log.close()?)

@@ -175,7 +175,7 @@ impl Series {
     fn roll(&mut self, windows: &[Window], time: Time, value: f64) {
         self.close(windows, 0);
         let start_s = windows[0].start_s(time.0.div_euclid(1_000_000));
-        self.levels[0].end = (start_s + i64::from(windows[0].length_s)) * 1_000_000;
+        self.levels[0].end = (start_s + i64::from(windows[0].length_s)).saturating_mul(1_000_000);
         self.levels[0].open = Some(Bucket::new(start_s, value));
     }
 

@@ -142,10 +142,12 @@ impl<'a> From<ValueRef<'a>> for ValueV2<'a> {
 /// A float as a scaled integer where dividing gives back the very same float, else as itself.
 #[inline]
 fn scaled(value: f64) -> ValueV2<'static> {
-    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    const EXACT: u64 = 1 << 53;
     let fits = |scale: f64| {
-        let mantissa = (value * scale).round();
-        (mantissa.abs() < EXACT && (mantissa / scale).to_bits() == value.to_bits()).then_some(mantissa as i64)
+        // Compared after the way through the integer, which has no negative zero.
+        let mantissa = (value * scale).round() as i64;
+        let same = (mantissa as f64 / scale).to_bits() == value.to_bits();
+        (same && mantissa.unsigned_abs() < EXACT).then_some(mantissa)
     };
     if let Some(v) = fits(10.0) {
         ValueV2::D1(v)

@@ -13,6 +13,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::problem::Problem;
+
 /// Nothing but the page's own files and its own server; no inline script or style, so that markup which comes in
 /// with a device's name could do nothing even if it were ever parsed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -73,7 +75,10 @@ async fn index(headers: HeaderMap) -> Response {
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match ASSETS.iter().find(|asset| asset.name == name) {
         Some(asset) => serve(asset, &headers),
-        None => StatusCode::NOT_FOUND.into_response(),
+        None => {
+            let detail = format!("the page has no file `{name}`");
+            Problem::not_found("no-such-asset", "No such file", detail).into_response()
+        }
     }
 }
 
