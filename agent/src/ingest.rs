@@ -234,7 +234,7 @@ fn now() -> Time {
 }
 
 /// Between 0 and 1; somewhere in the middle on a machine without random numbers.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 

@@ -387,13 +387,18 @@ fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<Option<(Seq, Seq)>,
 }
 
 impl LogReader {
+    fn db(&self) -> Result<Arc<Database>, LogError> {
+        self.db.upgrade().ok_or(LogError::Closed)
+    }
+
     /// The stored cursor of a name, as it was written.
     ///
     /// # Errors
     /// [`LogError::Store`]
     pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
         let op = "read a cursor";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = match txn.open_table(CURSORS) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -409,7 +414,8 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn stored_bytes(&self) -> Result<u64, LogError> {
         let op = "read the log's size";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let edge = |entry: Option<(redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>)>| {
             let Some((at, value)) = entry else { return Ok(None) };
@@ -501,30 +507,56 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
+        self.seek(|header| header.base_time < time)
+    }
+
+    /// The first position of the last chunk (or of the first) that must stay out of the newest `bytes` stored bytes.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn seek_newest_bytes(&self, bytes: u64) -> Result<Seq, LogError> {
+        let Some((first, _)) = self.range()? else { return Ok(Seq(1)) };
+        let begin = self.stored_begin(first)?;
+        let limit = (begin + self.stored_bytes()?).saturating_sub(bytes);
+        self.seek(|header| header.place.stored_before < limit)
+    }
+
+    fn stored_begin(&self, first: Seq) -> Result<u64, LogError> {
+        let op = "read the log's size";
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        let Some(value) = chunks.get(first.0).map_err(|e| LogError::store(op, e))? else { return Ok(0) };
+        let header = chunk::Header::parse(value.value())
+            .map_err(|source| LogError::Chunk { at: first, source })?;
+        Ok(header.place.stored_before)
+    }
+
+    /// The first position of the last chunk for which `before` holds, or of the first chunk; `before` must hold for a
+    /// prefix of the log.
+    fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
         let op = "search the log";
         let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
         let db = self.db()?;
         let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let (mut low, mut high) = (first.0, last.0 + 1);
-        // Invariant: the chunk that holds `low` begins before `time`, or is the first.
-        while high - low > 1 {
+        let mut found = first;
+        // Chunks that begin before `low` are before; those that begin at `high` or later are not.
+        while low < high {
             let middle = low + (high - low) / 2;
             let entry = chunks.range(..=middle).map_err(|e| LogError::store(op, e))?.next_back();
             let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else { break };
             let header = chunk::Header::parse(value.value())
                 .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
-            if key.value() <= low || header.base_time < time {
-                low = header.last().0.min(high - 1).max(middle);
+            if before(&header) {
+                found = found.max(header.first);
+                low = header.last().0 + 1;
             } else {
                 high = key.value();
             }
         }
-        let entry = chunks.range(..=low).map_err(|e| LogError::store(op, e))?.next_back();
-        Ok(match entry.transpose().map_err(|e| LogError::store(op, e))? {
-            Some((key, _)) => Seq(key.value()),
-            None => first,
-        })
+        Ok(found)
     }
 
     /// The quarantined payload of the `InputQuarantined` record at `seq`, while it is kept.

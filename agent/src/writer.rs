@@ -2,6 +2,7 @@
 //!
 //! It never waits for a connection: acknowledgements are left in [`Acks`], and the connection is woken.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,6 +14,7 @@ use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
+use crate::forward::acked::Acked;
 use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
 use crate::message::{Acks, Delivery, SourceId};
 use crate::metrics::Histogram;
@@ -27,6 +29,8 @@ pub type Clock = fn() -> Time;
 
 /// How often time itself is looked at: silence, held-back values, snapshots, clock steps.
 const TICK: Duration = Duration::from_secs(1);
+/// A moved cursor waits this long for a commit to go with; then it has one of its own.
+const CURSOR_PATIENCE: Duration = Duration::from_secs(10);
 /// A wall clock that is further than this from where it should be has been set.
 const CLOCK_STEP_MICROS: i64 = 2_000_000;
 
@@ -37,6 +41,24 @@ pub enum Input {
     Delivery(Delivery),
     /// A new configuration, with the counters of its sources and the keys that changed.
     Configure(Box<Config>, Vec<Arc<Outcomes>>, Vec<String>),
+    /// A sink has acknowledged more; stored with the next commit.
+    Cursor {
+        /// The sink.
+        name: String,
+        /// What it has.
+        acked: Acked,
+    },
+    /// A sink refuses records for good.
+    DeadLetter {
+        /// The sink.
+        sink: String,
+        /// First position.
+        first: Seq,
+        /// Last position.
+        last: Seq,
+        /// Why.
+        reason: String,
+    },
     /// Commit what waits, write a snapshot, close the log and end.
     Stop,
     /// Commit what waits, write a snapshot, and answer with its position.
@@ -132,6 +154,11 @@ pub struct Writer {
     /// Messages of each live connection that wait for the commit.
     held: Vec<Held>,
     windows: Vec<InflightWindow>,
+    /// What each sink has, as far as it is known.
+    cursors: BTreeMap<String, Acked>,
+    /// Sinks whose cursor has moved since it was last stored, and since when.
+    moved: BTreeSet<String>,
+    moved_since: Option<Instant>,
     oldest: Option<Instant>,
     last_arrival: Instant,
     last_commit: Instant,
@@ -162,6 +189,9 @@ impl Writer {
             snapshots,
             batch,
             held: Vec::new(),
+            cursors: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            moved_since: None,
             oldest: None,
             last_arrival: now,
             last_commit: now,
@@ -192,6 +222,12 @@ impl Writer {
             match input {
                 Ok(Input::Delivery(delivery)) => self.take(&delivery),
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
+                Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
+                Ok(Input::DeadLetter { sink, first, last, reason }) => {
+                    let envelope = Envelope { wall: (self.clock)(), ..Envelope::default() };
+                    let fact = Fact::DeadLettered { sink, first, last, reason };
+                    self.batch.body.push_fact(envelope, &fact);
+                }
                 Ok(Input::Snapshot(reply)) => {
                     self.commit_all()?;
                     self.snapshots.begin((self.clock)());
@@ -204,6 +240,7 @@ impl Writer {
                 self.tick();
             }
             self.settle()?;
+            self.store_cursors(CURSOR_PATIENCE)?;
         }
     }
 
@@ -284,8 +321,10 @@ impl Writer {
     /// Commits, folds, publishes, acknowledges: in this order.
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
         let begin = Instant::now();
+        let cursors = self.take_moved();
         let committed = self.log.commit(&Commit {
             quarantine: &self.batch.quarantine,
+            cursors: &cursors,
             ..Commit::of(&self.batch.body)
         })?;
         let took = begin.elapsed();
@@ -309,6 +348,32 @@ impl Writer {
         self.release();
         self.last_commit = Instant::now();
         self.snapshots.after(committed.last, (self.clock)(), &self.config.snapshots);
+        Ok(())
+    }
+
+    fn move_cursor(&mut self, name: String, acked: Acked) {
+        if self.cursors.get(&name) != Some(&acked) {
+            self.cursors.insert(name.clone(), acked);
+            self.moved.insert(name);
+            self.moved_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The cursors that have moved, as they are stored. A crash before the commit only means that some parcels are sent
+    /// again, with the same identity.
+    fn take_moved(&mut self) -> Vec<(String, Vec<u8>)> {
+        self.moved_since = None;
+        let moved = std::mem::take(&mut self.moved);
+        moved.into_iter().filter_map(|name| Some((name.clone(), self.cursors.get(&name)?.encode()))).collect()
+    }
+
+    /// Stores cursors in a commit of their own when there has been no other for a while.
+    fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
+        if self.moved_since.is_some_and(|since| since.elapsed() >= patience) && self.batch.body.is_empty() {
+            let cursors = self.take_moved();
+            let empty = fieldlog_projections::chunk::Body::after(self.log.last_time());
+            self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) })?;
+        }
         Ok(())
     }
 
@@ -386,6 +451,7 @@ impl Writer {
     fn stop(mut self) -> Result<(), WriterError> {
         self.observer.flush_deferred(Time(i64::MAX), (self.clock)(), &mut self.batch);
         self.commit_all()?;
+        self.store_cursors(Duration::ZERO)?;
         self.snapshots.finish((self.clock)());
         Ok(self.log.close()?)
     }

@@ -112,10 +112,10 @@ pub async fn drive<T, O, F, B>(
             Ok(transport) => match link.serve(transport, &mut shutdown).await {
                 End::Stopped => break,
                 End::Log(error) => (error.to_string(), Pace::Slow, Duration::ZERO),
-                End::Lost(why) => (why, Pace::Normal, begin.elapsed()),
+                End::Lost(why) => (why, Pace::Soon, begin.elapsed()),
             },
             Err(error) => {
-                let pace = if error.slow { Pace::Slow } else { Pace::Normal };
+                let pace = if error.slow { Pace::Slow } else { Pace::Soon };
                 (error.why, pace, Duration::ZERO)
             }
         };
