@@ -2,13 +2,13 @@
 //!
 //! It never waits for a connection: acknowledgements are left in [`Acks`], and the connection is woken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use fieldlog_projections::chunk::Envelope;
+use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use tokio::sync::{oneshot, watch};
@@ -20,6 +20,7 @@ use crate::message::{Acks, Delivery, SourceId};
 use crate::metrics::Histogram;
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
+use crate::retention::keeper::{Keeper, Orders};
 use crate::rules::RuleError;
 use crate::snapshots::{SnapshotStore, SnapshotWriter};
 use crate::window::{Budget, Due, InflightWindow, Waiting};
@@ -130,6 +131,8 @@ pub struct WriterStats {
     pub snapshot_time: AtomicI64,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: AtomicU64,
+    /// Why no messages are taken; `None` while they are.
+    pub blocked: Mutex<Option<String>>,
 }
 
 impl WriterStats {
@@ -159,6 +162,10 @@ pub struct Writer {
     /// Sinks whose cursor has moved since it was last stored, and since when.
     moved: BTreeSet<String>,
     moved_since: Option<Instant>,
+    keeper: Keeper,
+    orders: Orders,
+    /// Deliveries that came while the log takes no more; their sources' windows bound them.
+    parked: VecDeque<Delivery>,
     oldest: Option<Instant>,
     last_arrival: Instant,
     last_commit: Instant,
@@ -178,26 +185,29 @@ impl Writer {
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let now = Instant::now();
         let batch =
-            Batch { body: fieldlog_projections::chunk::Body::after(log.last_time()), quarantine: Vec::new() };
+            Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         Writer {
-            log,
             observer,
             windows: windows(&config),
-            config,
             clock,
             snapshots,
             batch,
             held: Vec::new(),
-            cursors: BTreeMap::new(),
+            cursors: stored_cursors(&log, &config),
             moved: BTreeSet::new(),
             moved_since: None,
+            keeper: Keeper::new(&config),
+            orders: Orders::default(),
+            parked: VecDeque::new(),
             oldest: None,
             last_arrival: now,
             last_commit: now,
             last_tick: now,
             expected: (now, clock()),
             shared,
+            log,
+            config,
         }
     }
 
@@ -220,6 +230,7 @@ impl Writer {
             let input = inputs.recv_timeout(self.wait());
             self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
             match input {
+                Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => self.parked.push_back(delivery),
                 Ok(Input::Delivery(delivery)) => self.take(&delivery),
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
                 Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
@@ -238,6 +249,7 @@ impl Writer {
             }
             if self.last_tick.elapsed() >= TICK || self.deferred_due() {
                 self.tick();
+                self.keep()?;
             }
             self.settle()?;
             self.store_cursors(CURSOR_PATIENCE)?;
@@ -325,8 +337,12 @@ impl Writer {
         let committed = self.log.commit(&Commit {
             quarantine: &self.batch.quarantine,
             cursors: &cursors,
+            trim_before: self.orders.trim_before,
             ..Commit::of(&self.batch.body)
         })?;
+        if committed.trimmed.is_none() {
+            self.orders.trim_before = None;
+        }
         let took = begin.elapsed();
         self.shared.position.send_modify(|p| p.head = committed.last);
         {
@@ -351,6 +367,62 @@ impl Writer {
         Ok(())
     }
 
+    /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
+    fn keep(&mut self) -> Result<(), WriterError> {
+        if self.keeper.is_due() {
+            let shared = &self.shared;
+            let now = (self.clock)();
+            let orders =
+                self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, now)?;
+            self.announce(&orders);
+            self.record_trimming(&orders)?;
+            self.orders = orders;
+            if self.orders.snapshot_due {
+                self.snapshots.begin(now);
+            }
+        }
+        if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
+            let empty = Body::after(self.log.last_time());
+            let trim = Commit { trim_before: self.orders.trim_before, ..Commit::of(&empty) };
+            if self.log.commit(&trim)?.trimmed.is_none() {
+                self.orders.trim_before = None;
+            }
+        }
+        while self.orders.blocked.is_none()
+            && let Some(delivery) = self.parked.pop_front()
+        {
+            self.take(&delivery);
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn announce(&self, orders: &Orders) {
+        if orders.blocked != self.orders.blocked {
+            match &orders.blocked {
+                Some(why) => tracing::error!("no more messages are taken: {why}"),
+                None => tracing::info!("messages are taken again"),
+            }
+            let mut blocked = self.shared.stats.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+            blocked.clone_from(&orders.blocked);
+        }
+    }
+
+    /// What will be deleted is recorded before the first of it goes: a crash in between leaves a record of more than has
+    /// gone, never of less.
+    fn record_trimming(&mut self, orders: &Orders) -> Result<(), WriterError> {
+        let (Some(before), Some((first, _))) = (orders.trim_before, self.shared.reader.range()?) else {
+            return Ok(());
+        };
+        let last = Seq(before.0 - 1);
+        if orders.lost_by.is_empty() {
+            return self.record(&Fact::Trimmed { first, last });
+        }
+        let lost_by = orders.lost_by.clone();
+        tracing::warn!("the log is full: records {first} to {last} are dropped, {} had not got them", lost_by.join(", "));
+        self.record(&Fact::Gap { first, last, lost_by })
+    }
+
     fn move_cursor(&mut self, name: String, acked: Acked) {
         if self.cursors.get(&name) != Some(&acked) {
             self.cursors.insert(name.clone(), acked);
@@ -371,7 +443,7 @@ impl Writer {
     fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
         if self.moved_since.is_some_and(|since| since.elapsed() >= patience) && self.batch.body.is_empty() {
             let cursors = self.take_moved();
-            let empty = fieldlog_projections::chunk::Body::after(self.log.last_time());
+            let empty = Body::after(self.log.last_time());
             self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) })?;
         }
         Ok(())
@@ -440,6 +512,7 @@ impl Writer {
             }
         }
         self.windows = new;
+        self.keeper = Keeper::new(&config);
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
         if rebuild {
@@ -455,6 +528,12 @@ impl Writer {
         self.snapshots.finish((self.clock)());
         Ok(self.log.close()?)
     }
+}
+
+fn stored_cursors(log: &Log, config: &Config) -> BTreeMap<String, Acked> {
+    let reader = log.reader();
+    let stored = |name: &str| Acked::decode(&reader.cursor(name).ok().flatten()?);
+    config.sinks.iter().filter_map(|sink| Some((sink.name.clone(), stored(&sink.name)?))).collect()
 }
 
 fn windows(config: &Config) -> Vec<InflightWindow> {
