@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{HttpConfig, Limits, LogConfig, SnapshotConfig};
-use crate::log::{Log, LogOptions};
+use crate::log::{Commit, Log, LogOptions};
 use crate::rebuild;
 use crate::snapshots::SnapshotStore;
 use crate::writer::{Position, WriterStats};
@@ -134,7 +134,7 @@ impl Agent {
                 &fact,
             );
         }
-        let committed = log.append(&body, quarantine).unwrap();
+        let committed = log.commit(&Commit { quarantine, ..Commit::of(&body) }).unwrap();
         let shared = &self.side.shared;
         shared.view.write().unwrap().apply_records(body.records(committed.first), committed.last).unwrap();
         shared.position.send_replace(Position { head: committed.last, applied: committed.last });
