@@ -31,7 +31,7 @@ pub struct SinkConfig {
     /// `bandwidth_bytes_per_s` (0, or 100–10,000,000,000; default 0: no limit).
     pub bandwidth_bytes_per_s: Option<u64>,
     /// `parcel_events_max` (1–10,000; default 500).
-    pub parcel_events_max: usize,
+    pub parcel_events_max: u32,
     /// `parcel_bytes_max` (1,024–16,777,216; default 262,144).
     pub parcel_bytes_max: usize,
     /// `parcel_delay_ms` (0–60,000; default 200): how long a fresh event may wait for company.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{HttpConfig, Limits, LogConfig, SnapshotConfig};
+use crate::config::{HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig};
 use crate::log::{Commit, Log, LogOptions};
 use crate::rebuild;
 use crate::snapshots::SnapshotStore;
@@ -58,6 +58,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             quick_repair: false,
         },
         snapshots: SnapshotConfig { events: 1_000, interval: Duration::from_secs(900), keep: 3 },
+        retention: RetentionConfig::default(),
         aggregates: Vec::new(),
         http,
         limits: Limits {
@@ -69,6 +70,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             quarantine_payload_bytes_max: 100,
         },
         sources: vec![crate::config::SourceConfig::removed("z2m")],
+        sinks: Vec::new(),
     }
 }
 
