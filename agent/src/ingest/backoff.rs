@@ -13,7 +13,7 @@ pub(super) const STABLE: Duration = Duration::from_secs(30);
 
 /// How urgently to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// It may work in a moment.
     Soon,
     /// Nothing changes until someone does something: wait the longest time.
