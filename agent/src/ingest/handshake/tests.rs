@@ -67,7 +67,7 @@ fn what_the_broker_offers_is_heard() {
         qos_max: Some(0),
         session_expiry_s: Some(60),
         no_wildcards: true,
-        receive_max: Some(7),
+        receive_max: Some(10),
         packet_bytes_max: Some(9),
     };
     assert_eq!(read_connack(&out, Protocol::V5).unwrap(), expected);
