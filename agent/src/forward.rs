@@ -6,7 +6,15 @@
 
 pub mod acked;
 pub mod driver;
+pub(crate) mod envelope;
+pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod mqtt;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod plan;
+mod queue;
 pub mod status;
 
 use std::sync::Arc;
@@ -119,6 +127,9 @@ pub enum Outcome {
     },
 }
 
+/// What [`Outcome::Busy`] asks for when only an operator can help.
+pub(crate) const SLOW: Duration = Duration::from_secs(60);
+
 /// A connection to a sink. Dropped at the first [`Outcome::Lost`]; a new one is opened for each attempt.
 pub trait Transport: Send + 'static {
     /// Sends a parcel; the future ends when the sink has answered. Several are under way at once and may end in any order;
@@ -128,7 +139,22 @@ pub trait Transport: Send + 'static {
     /// Ends when the connection is lost while nothing is under way, with the reason in words.
     fn lost(&mut self) -> impl Future<Output = String> + Send;
 
-    /// Says good-bye.
+    /// How many parcels may be under way at once. The driver keeps to it: nothing else bounds what waits here.
+    fn window(&self) -> usize {
+        1
+    }
+
+    /// The last parcel that the sink has stored of this gateway, if the sink can be asked, as it was at the opening.
+    fn stored(&self) -> Option<&Manifest> {
+        None
+    }
+
+    /// What an operator should know although parcels are acknowledged, in words.
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
+    /// Says good-bye. What is under way is not waited for.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
