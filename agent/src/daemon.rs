@@ -1,5 +1,6 @@
 //! `fieldlog run`: signals, systemd's notifications and watchdog, exit codes.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -134,11 +135,19 @@ pub fn status_line(handle: &Handle) -> String {
             .count();
         (view.devices.iter().filter(|(_, d)| !d.retired).count(), offline)
     };
-    format!(
+    let mut line = format!(
         "{connected}/{} sources connected, {devices} devices ({offline} offline), sequence {}",
         views.len(),
         position.head
-    )
+    );
+    for sink in handle.sinks.views() {
+        let details = sink.status.details();
+        let _ = write!(line, ", sink {} {} ({} behind)", sink.name, details.state, details.backlog_events);
+    }
+    if let Some(why) = handle.shared.stats.blocked() {
+        let _ = write!(line, "; BLOCKED: {why}");
+    }
+    line
 }
 
 struct Signals {

@@ -15,6 +15,7 @@ pub mod mqtt;
 pub mod nats;
 pub mod plan;
 mod queue;
+pub mod sinks;
 pub mod status;
 
 use std::sync::Arc;

@@ -136,6 +136,11 @@ pub struct WriterStats {
 }
 
 impl WriterStats {
+    /// Why no messages are taken; `None` while they are.
+    pub fn blocked(&self) -> Option<String> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Commits of any reason.
     pub fn commits(&self) -> u64 {
         [&self.commits_delay, &self.commits_bytes, &self.commits_window, &self.commits_internal]

@@ -1,5 +1,6 @@
 //! `[[sink]]`: where events are forwarded to, and how.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -177,6 +178,21 @@ impl SinkTarget {
 
 fn with_scheme(plain: &str, tls: &str, address: &Address) -> String {
     format!("{}://{}", if address.tls { tls } else { plain }, host_and_port(address))
+}
+
+impl fmt::Display for SinkTarget {
+    /// The address as it is configured, without the path, which may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SinkTarget::Mqtt(mqtt) => f.write_str(&with_scheme("mqtt", "mqtts", &mqtt.address)),
+            SinkTarget::Http(http) => f.write_str(&with_scheme("http", "https", &http.address)),
+            SinkTarget::Nats(nats) => f.write_str(&with_scheme("nats", "tls", &nats.address)),
+            SinkTarget::Kafka(kafka) => {
+                let brokers: Vec<String> = kafka.brokers.iter().map(host_and_port).collect();
+                write!(f, "kafka://{}", brokers.join(","))
+            }
+        }
+    }
 }
 
 impl HttpSink {

@@ -89,7 +89,7 @@ pub async fn drive<T, O, F, B>(
     T: Transport,
     O: FnMut() -> F,
     F: Future<Output = Result<T, Unreachable>>,
-    B: Fn(Wanted) -> Result<Parcel, LogError> + Clone + Send + 'static,
+    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     let acked = start(&service, &parts);
     let mut link = Link {
@@ -158,7 +158,7 @@ struct Link<B> {
 
 impl<B> Link<B>
 where
-    B: Fn(Wanted) -> Result<Parcel, LogError> + Clone + Send + 'static,
+    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     async fn serve<T: Transport>(&mut self, mut transport: T, shutdown: &mut watch::Receiver<bool>) -> End {
         let mut position = self.parts.shared.position.subscribe();
@@ -220,7 +220,11 @@ where
         let wanted = Wanted { lane, first, last, head, events_max: self.limit };
         let build = self.build.clone();
         let Ok(built) = tokio::task::spawn_blocking(move || build(wanted)).await else { return Ok(false) };
-        let parcel = built?;
+        let Some(parcel) = built? else { return Ok(false) };
+        if parcel.manifest.first > first {
+            // What was before is trimmed; a record in the log says so, and goes upstream like any other.
+            self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
+        }
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         if parcel.manifest.events == 0 {
             // The filter lets nothing of this range through; there is nothing to acknowledge.
