@@ -477,6 +477,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether it is in what the file holds, and so will be there at the next start, too.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, LogError::Format { .. } | LogError::NoFormat | LogError::Chunk { .. })
+    }
+
     fn store(op: &'static str, error: impl Into<redb::Error>) -> LogError {
         LogError::Store { op, source: Box::new(error.into()) }
     }
