@@ -157,6 +157,7 @@ async fn stop_writer(
     inputs: &Sender<Input>,
     writer_ended: &mut oneshot::Receiver<Result<(), WriterError>>,
 ) -> Result<(), WriterError> {
+    let _ = inputs.send(Input::Drain);
     if tokio::time::timeout(STOP_MAX, sources.stop()).await.is_err() {
         tracing::warn!("a source did not say good-bye to its broker within {} s", STOP_MAX.as_secs());
     }
