@@ -381,6 +381,7 @@ impl Writer {
             }
         }
         self.windows = new;
+        self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
         if rebuild {
