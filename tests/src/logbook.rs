@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use fieldlog::log::{Log, LogOptions, LogReader};
+use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 
 /// Every record of a log.
@@ -17,7 +17,7 @@ pub struct Logbook {
     pub records: Vec<(Seq, Time, Fact)>,
     devices: HashMap<DeviceId, String>,
     attributes: HashMap<AttrId, String>,
-    reader: LogReader,
+    log: Log,
 }
 
 impl Logbook {
@@ -29,9 +29,9 @@ impl Logbook {
     pub fn read(data_dir: &Path) -> Logbook {
         let options = LogOptions { cache_bytes: 1 << 22, quick_repair: false, quarantine_records_max: 1000 };
         assert!(data_dir.join(fieldlog::log::FILE_NAME).exists(), "there is no log in {data_dir:?}");
-        let reader = Log::open(data_dir, options, Epoch(0)).unwrap().reader();
+        let log = Log::open(data_dir, options, Epoch(0)).unwrap();
         let mut records = Vec::new();
-        let none = reader.scan(Seq(1), |chunk| {
+        let none = log.reader().scan(Seq(1), |chunk| {
             let mut of_chunk = chunk.records();
             while let Some(record) = of_chunk.next_record().unwrap() {
                 records.push((record.seq, record.time, record.fact().unwrap()));
@@ -39,10 +39,9 @@ impl Logbook {
             ControlFlow::<()>::Continue(())
         });
         assert_eq!(none.unwrap(), None);
-        let mut log =
-            Logbook { records, devices: HashMap::new(), attributes: HashMap::new(), reader };
-        log.check();
-        log
+        let mut book = Logbook { records, devices: HashMap::new(), attributes: HashMap::new(), log };
+        book.check();
+        book
     }
 
     fn check(&mut self) {
@@ -92,7 +91,7 @@ impl Logbook {
         let mut found = Vec::new();
         for (seq, _, fact) in &self.records {
             if let Fact::InputQuarantined { topic, reason, .. } = fact {
-                let payload = self.reader.quarantined(*seq).unwrap().unwrap_or_default();
+                let payload = self.log.reader().quarantined(*seq).unwrap().unwrap_or_default();
                 found.push((topic.as_str(), reason.as_str(), payload));
             }
         }

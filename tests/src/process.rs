@@ -59,7 +59,8 @@ impl Process {
 
     /// Waits until stderr holds `words` after the first `from` bytes; returns its length.
     pub async fn says(&self, words: &str, from: usize) -> usize {
-        let said = || self.words().get(from..).is_some_and(|said| said.contains(words)).then(|| self.words().len());
+        let said =
+            || self.words().get(from..).is_some_and(|said| said.contains(words)).then(|| self.words().len());
         let what = format!("{words:?} on stderr");
         until_some(&what, said).await
     }

@@ -20,7 +20,8 @@ pub struct Site {
 impl Site {
     pub async fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::bind("127.0.0.1:0", Options { record_acks: true, ..Options::default() }).await.unwrap();
+        let broker =
+            Broker::bind("127.0.0.1:0", Options { record_acks: true, ..Options::default() }).await.unwrap();
         let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         socket.set_nonblocking(true).unwrap();
         Site { dir, broker, socket, states: Vec::new() }
@@ -94,13 +95,15 @@ async fn systemd_is_told_everything() {
     site.told("the watchdog", |state| state == "WATCHDOG=1").await;
     site.told("a connection", |state| state.starts_with("STATUS=1/1 sources connected, 0 devices")).await;
     site.publish("t/a/state", r#"{"n":1}"#).await;
-    site.told("a device", |state| state.starts_with("STATUS=1/1 sources connected, 1 devices (0 offline)")).await;
+    site.told("a device", |state| state.starts_with("STATUS=1/1 sources connected, 1 devices (0 offline)"))
+        .await;
     site.told("the watchdog again", |state| state == "WATCHDOG=1").await;
 
     process.signal("TERM");
     site.told("STOPPING=1", |state| state == "STOPPING=1").await;
     let ended = process.ended().await;
     assert_eq!(ended.code, 0, "{}", ended.words);
+    assert!(!ended.words.contains("ERROR"), "{}", ended.words);
     assert!(ended.words.contains("everything that was acknowledged is in the log"), "{}", ended.words);
     let snapshots = std::fs::read_dir(site.data_dir().join("snapshots")).unwrap();
     let names: Vec<_> = snapshots.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -104,7 +104,11 @@ async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
             _ => None,
         })
         .collect();
-    assert!((0..published as i64).all(|n| recorded.contains(&n)), "of {published} {} are there", recorded.len());
+    assert!(
+        (0..published as i64).all(|n| recorded.contains(&n)),
+        "of {published} {} are there",
+        recorded.len()
+    );
     log.assert_no_equal_values(&[]);
     drop(log);
 }

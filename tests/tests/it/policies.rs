@@ -60,7 +60,7 @@ fn config(dir: &TempDir, sources: &[(&Broker, &str)]) -> Config {
     for (number, (broker, more)) in sources.iter().enumerate() {
         text += &format!(
             "[[source]]\nname = \"s{number}\"\naddress = \"mqtt://{}\"\nbackoff_max_s = 1\n\
-             [[source.subscription]]\ntopic = \"t/+device/+attribute\"\ndecoder = \"scalar\"\n{more}\n",
+             {more}\n[[source.subscription]]\ntopic = \"t/+device/+attribute\"\ndecoder = \"scalar\"\n",
             broker.local_addr()
         );
     }
@@ -85,7 +85,8 @@ async fn a_deadband_is_measured_from_the_last_recorded_value() {
     let scene = Scene::start("[[source.policy]]\nattributes = [\"n\"]\ndeadband = 10").await;
     // Creeping along in small steps must not go unnoticed.
     scene.publish("n", &["100", "105", "109", "110", "101", "100", "off", "105"]).await;
-    let expected = [Value::Int(100), Value::Int(110), Value::Int(100), Value::Text("off".into()), Value::Int(105)];
+    let expected =
+        [Value::Int(100), Value::Int(110), Value::Int(100), Value::Text("off".into()), Value::Int(105)];
     assert_eq!(scene.recorded("n").await, expected);
 }
 
@@ -143,7 +144,10 @@ async fn limits_and_policies_change_while_running() {
     let scene = Scene::start("[[source.subscription]]\ntopic = \"j/+device\"\ndecoder = \"json\"").await;
     let mut new = scene.config.clone();
     new.limits.quarantine_records_max = 2;
-    let every = config(&scene._dir, &[(&scene.broker, "[[source.policy]]\nattributes = [\"n\"]\nrecord = \"every\"")]);
+    let every = config(
+        &scene._dir,
+        &[(&scene.broker, "[[source.policy]]\nattributes = [\"n\"]\nrecord = \"every\"")],
+    );
     new.sources[0].policies = every.sources[0].policies.clone();
     scene.publish("n", &["1", "1"]).await;
     scene.agent.reload(new).await;

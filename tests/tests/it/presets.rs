@@ -66,9 +66,8 @@ impl Scene {
             let devices = view.devices.iter().filter(|(_, device)| &*device.name != "test");
             let devices = devices.map(|(_, device)| {
                 let attributes = device.attributes.iter().filter(|a| a.value != Value::Null);
-                let attributes = attributes.map(|a| {
-                    (view.devices.attribute_name(a.id).unwrap().to_owned(), to_json(&a.value))
-                });
+                let attributes = attributes
+                    .map(|a| (view.devices.attribute_name(a.id).unwrap().to_owned(), to_json(&a.value)));
                 let is = match view.devices.effective_availability(device).0 {
                     _ if device.retired => "retired",
                     Availability::Online => "online",
@@ -111,7 +110,10 @@ fn zigbee() -> Vec<Post> {
     let base = |rest: &str| format!("zigbee2mqtt/{rest}");
     vec![
         Post::retained(base("bridge/state"), r#"{"state":"online"}"#),
-        Post::retained(base("bridge/devices"), format!("[{}1]", r#"{"ieee_address":"0x00"},"#.repeat(10_000))),
+        Post::retained(
+            base("bridge/devices"),
+            format!("[{}1]", r#"{"ieee_address":"0x00"},"#.repeat(10_000)),
+        ),
         Post::retained(base("bulb"), r#"{"state":"ON","brightness":50,"color_temp":370,"linkquality":99}"#),
         Post::retained(base("bulb/availability"), r#"{"state":"online"}"#),
         Post::new(base("weather_sensor"), r#"{"temperature":27.34,"humidity":44.72}"#),
@@ -197,7 +199,10 @@ async fn tasmota() {
     scene
         .publish([
             Post::retained("tele/tasmota/LWT", "Online"),
-            Post::new("tele/tasmota/SENSOR", r#"{"Time":"2017-02-16T10:13:52","DS18B20":{"Temperature":20.6}}"#),
+            Post::new(
+                "tele/tasmota/SENSOR",
+                r#"{"Time":"2017-02-16T10:13:52","DS18B20":{"Temperature":20.6}}"#,
+            ),
             Post::new("tele/demo-sensor/STATE", state),
             Post::new("tele/demo-sensor/STATE", again),
             Post::new("stat/tasmota/RESULT", r#"{"POWER":"ON"}"#),
@@ -272,7 +277,10 @@ async fn shelly_of_later_generations() {
             Post::retained(format!("{id}/online"), "true"),
             Post::new(format!("{id}/status/switch:0"), switch),
             rpc("NotifyStatus", r#"{"ts":1631186545.04,"switch:0":{"output":false,"source":"WS_in"}}"#),
-            rpc("NotifyEvent", r#"{"ts":1631266595.44,"events":[{"component":"input:0","id":0,"event":"single_push"}]}"#),
+            rpc(
+                "NotifyEvent",
+                r#"{"ts":1631266595.44,"events":[{"component":"input:0","id":0,"event":"single_push"}]}"#,
+            ),
             rpc("NotifyStatus", r#"{"ts":1631186546.04,"switch:0":{"pf":null}}"#),
         ])
         .await;
@@ -286,7 +294,12 @@ async fn shelly_of_later_generations() {
     }));
     let time = scene.agent.view(|view| view.devices.find(id).and_then(|(_, device)| device.device_time));
     assert_eq!(time.map(|time| time.0), Some(1_631_186_546_040_000));
-    scene.publish([rpc("NotifyFullStatus", r#"{"ts":1631186999.5,"sys":{"uptime":9},"switch:0":{"output":true}}"#)]).await;
+    scene
+        .publish([rpc(
+            "NotifyFullStatus",
+            r#"{"ts":1631186999.5,"sys":{"uptime":9},"switch:0":{"output":true}}"#,
+        )])
+        .await;
     scene.check(&json!({(id): ["online", {"sys.uptime": 9, "switch:0.output": true}]}));
     let log = scene.stop().await;
     let events = json!([{"component": "input:0", "id": 0, "event": "single_push"}]);
@@ -342,8 +355,16 @@ async fn all_presets_on_one_broker() {
     let state = scene.state();
     let names: Vec<&str> = state.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = [
-        "bulb", "bulb_color", "kitchen/floor_light", "livingroom", "plug", "remote", "shelly1-aa", "shellyplus1-bb",
-        "weather_sensor", "zigbee2mqtt/bridge",
+        "bulb",
+        "bulb_color",
+        "kitchen/floor_light",
+        "livingroom",
+        "plug",
+        "remote",
+        "shelly1-aa",
+        "shellyplus1-bb",
+        "weather_sensor",
+        "zigbee2mqtt/bridge",
     ];
     assert_eq!(names, expected);
     assert_eq!(state["plug"], json!(["online", {"POWER": "ON"}]));

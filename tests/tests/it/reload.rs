@@ -33,7 +33,8 @@ async fn a_new_rule_is_in_effect_without_a_restart() {
     assert_eq!(process.ended().await.code, 0);
     let log = Logbook::read(&site.data_dir());
     assert_eq!(log.changes().count(), 4);
-    let changed: Vec<_> = log.records.iter().filter(|(_, _, fact)| matches!(fact, Fact::ConfigChanged { .. })).collect();
+    let changed: Vec<_> =
+        log.records.iter().filter(|(_, _, fact)| matches!(fact, Fact::ConfigChanged { .. })).collect();
     let Fact::ConfigChanged { keys } = &changed[0].2 else { unreachable!() };
     assert_eq!((changed.len(), keys.as_slice()), (1, &["source \"plant\" subscription".to_owned()][..]));
 }

@@ -120,11 +120,13 @@ impl Scene {
         let stats = self.broker.stats();
         assert_eq!((stats.stray_acks, stats.misordered_acks), (stray, 0), "{stats:?}");
         log.assert_no_equal_values(&[]);
-        let recorded: HashSet<(&str, i64)> = log.changes().filter_map(|change| number(change.1, change.3)).collect();
+        let recorded: HashSet<(&str, i64)> =
+            log.changes().filter_map(|change| number(change.1, change.3)).collect();
         let quarantined: HashSet<&str> = log.quarantined().iter().map(|(topic, ..)| *topic).collect();
         for acked in self.broker.acked() {
             let kept = quarantined.contains(acked.topic.as_str())
-                || sent(&acked.topic, &acked.payload).is_some_and(|(device, n)| recorded.contains(&(&*device, n)));
+                || sent(&acked.topic, &acked.payload)
+                    .is_some_and(|(device, n)| recorded.contains(&(&*device, n)));
             assert!(kept, "acknowledged and not in the log: {acked:?}");
         }
         self.broker.shutdown().await;
@@ -175,7 +177,8 @@ async fn the_connection_ends_between_publish_and_puback() {
 
 #[tokio::test]
 async fn the_connection_ends_between_commit_and_puback() {
-    play(vec![Behaviour::close_after_ignored_pubacks(15), Behaviour::close_after_ignored_pubacks(3)], 3).await;
+    play(vec![Behaviour::close_after_ignored_pubacks(15), Behaviour::close_after_ignored_pubacks(3)], 3)
+        .await;
 }
 
 #[tokio::test]

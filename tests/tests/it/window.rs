@@ -43,6 +43,7 @@ async fn fill(window: u16, messages: u64) {
     assert_eq!((delay, bytes), (0, 0), "{by_window} commits for a full window");
     assert_eq!(by_window, messages / u64::from(window));
     // What is left does not fill a window.
+    until("the rest", || status.received_qos1.get() == messages).await;
     let log = Logbook::read(&agent.stop().await);
     assert_eq!(log.changes().count() as u64, messages);
     // A clean stop leaves nothing to be sent again.
@@ -87,41 +88,51 @@ async fn the_largest_window_with_the_default_budget() {
 
 const MESSAGES: u64 = 2000;
 
-/// Lets messages wait at a mosquitto with its default window; returns the commits they took by reason.
-async fn burst(protocol: u8) -> Option<[u64; 3]> {
-    let mosquitto = Mosquitto::start("max_inflight_messages 20")?;
+/// Without learning the broker's window, each hundredth of the messages would take a commit delay. Three fillings teach it,
+/// some more may be needed on a machine that is busy.
+fn assert_learnt(commits: [u64; 3]) {
+    println!("commits by delay, bytes, full window: {commits:?}");
+    assert!(commits[0] < 50, "{commits:?}");
+}
+
+/// Many brokers send 20 messages and then wait, and do not say so.
+#[tokio::test]
+async fn a_smaller_window_than_ours_is_learnt() {
+    let broker =
+        Broker::bind("127.0.0.1:0", Options { inflight_max: 20, ..Options::default() }).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let config = config(&dir, mosquitto.port, "", &format!("protocol = {protocol}"));
+    let config = config(&dir, broker.local_addr().port(), "", "");
     let defaults = (config.sources[0].receive_window, config.log.commit_delay);
     assert_eq!(defaults, (1000, Duration::from_millis(200)));
-    let agent = Agent::start(config.clone()).await;
-    agent.subscribed().await;
-    agent.stop().await;
-    let publisher = Publisher::start(mosquitto.port);
-    publisher.post((0..MESSAGES).map(|n| Post::new(format!("t/d{}/n", n % 100), n.to_string())));
-    publisher.idle().await;
-
     let agent = Agent::start(config).await;
-    let last = Some(Value::Int(MESSAGES as i64 - 1));
-    until("the last message", || agent.value(&format!("d{}", (MESSAGES - 1) % 100), "n") == last).await;
+    agent.subscribed().await;
+    for n in 0..MESSAGES {
+        broker.publish(&format!("t/d{}/n", n % 100), n.to_string(), false, Qos::AtLeastOnce).unwrap();
+    }
+    until("all PUBACKs", || agent.source().status.pubacks.get() == MESSAGES).await;
     let commits = agent.commits();
-    println!("MQTT protocol level {protocol}: commits by delay, bytes, full window: {commits:?}");
+    assert_learnt(commits);
+    assert!(commits[2] >= 50, "{commits:?}");
     let log = Logbook::read(&agent.stop().await);
     assert_eq!(log.changes().count() as u64, MESSAGES);
-    Some(commits)
+    broker.shutdown().await;
 }
 
-/// To a client of MQTT 3.1.1 mosquitto sends 20 and then waits, and does not say so. Without learning that, each of the
-/// hundred fillings would take a commit delay. Three teach it, some more may be needed on a machine that is busy.
+/// mosquitto starts with 20; how it goes on depends on its version: 2.0.11 sends up to 20 more for each acknowledgement.
 #[tokio::test]
-async fn mosquittos_window_is_learnt() {
-    let Some([delay, bytes, window]) = burst(4).await else { return };
-    assert!(delay < 50 && window >= 50 && delay + bytes + window >= MESSAGES / 20, "{delay} {bytes} {window}");
-}
-
-/// A client of MQTT 5 says how many it takes, and gets as many.
-#[tokio::test]
-async fn mosquitto_fills_the_window_of_mqtt_5() {
-    let Some(commits) = burst(5).await else { return };
-    assert!(commits.iter().sum::<u64>() <= 10 + MESSAGES / 1000, "{commits:?}");
+async fn a_burst_through_mosquitto_does_not_wait_out_the_delay() {
+    for protocol in [4, 5] {
+        let Some(mosquitto) = Mosquitto::start("max_inflight_messages 20") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir, mosquitto.port, "", &format!("protocol = {protocol}"));
+        let agent = Agent::start(config).await;
+        agent.subscribed().await;
+        let publisher = Publisher::start(mosquitto.port);
+        publisher.post((0..MESSAGES).map(|n| Post::new(format!("t/d{}/n", n % 100), n.to_string())));
+        let last = Some(Value::Int(MESSAGES as i64 - 1));
+        until("the last message", || agent.value(&format!("d{}", (MESSAGES - 1) % 100), "n") == last).await;
+        assert_learnt(agent.commits());
+        let log = Logbook::read(&agent.stop().await);
+        assert_eq!(log.changes().count() as u64, MESSAGES);
+    }
 }

@@ -113,7 +113,10 @@ async fn payloads_that_are_not_what_the_rule_expects() {
         let quarantined = log.quarantined();
         let payloads: Vec<&[u8]> = quarantined.iter().map(|(_, _, payload)| payload.as_slice()).collect();
         assert_eq!(payloads, bad);
-        assert!(quarantined.iter().all(|(_, reason, _)| reason.contains("not the JSON object")), "{quarantined:?}");
+        assert!(
+            quarantined.iter().all(|(_, reason, _)| reason.contains("not the JSON object")),
+            "{quarantined:?}"
+        );
     }
 }
 
