@@ -122,12 +122,16 @@ impl Log {
         // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
         // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-        let backend = redb::backends::FileBackend::new(file)
-            .map_err(|source| LogError::Open { path: path.clone(), source: Box::new(source.into()) })?;
+        let refused = |source: Box<redb::Error>| match *source {
+            redb::Error::DatabaseAlreadyOpen => LogError::InUse { path: path.clone() },
+            _ => LogError::Open { path: path.clone(), source },
+        };
+        let backend =
+            redb::backends::FileBackend::new(file).map_err(|source| refused(Box::new(source.into())))?;
         let disk = Arc::new(DiskStats::default());
         let log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch).map_err(
             |error| match error {
-                LogError::Store { source, .. } => LogError::Open { path: path.clone(), source },
+                LogError::Store { source, .. } => refused(source),
                 other => other,
             },
         )?;
@@ -255,6 +259,11 @@ impl Log {
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
         LogReader { db: Arc::downgrade(&self.db) }
+    }
+
+    /// Keeps so many undecodable payloads from the next one on.
+    pub fn keep_quarantined(&mut self, records_max: u64) {
+        self.options.quarantine_records_max = records_max;
     }
 
     /// What has been written to the disk.
@@ -603,6 +612,12 @@ pub enum LogError {
         /// Why.
         source: std::io::Error,
     },
+    /// Another process has it open.
+    #[error("the log {} is in use by another process; stop the fieldlog that runs there, or give this one its own data_dir", path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The store refuses the file.
     #[error("cannot open the log {}: {source}", path.display())]
     Open {
@@ -647,6 +662,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether it is in what the file holds, and so will be there at the next start, too.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, LogError::Format { .. } | LogError::NoFormat | LogError::Chunk { .. })
+    }
+
     fn store(op: &'static str, error: impl Into<redb::Error>) -> LogError {
         LogError::Store { op, source: Box::new(error.into()) }
     }

@@ -169,6 +169,7 @@ async fn stop_writer(
     inputs: &Sender<Input>,
     writer_ended: &mut oneshot::Receiver<Result<(), WriterError>>,
 ) -> Result<(), WriterError> {
+    let _ = inputs.send(Input::Drain);
     if tokio::time::timeout(STOP_MAX, sources.stop()).await.is_err() {
         tracing::warn!("a source did not say good-bye to its broker within {} s", STOP_MAX.as_secs());
     }
@@ -282,6 +283,10 @@ impl RunError {
     /// The exit code, as in sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // Starting again does not mend these: the unit is told not to.
+            RunError::Log(log) | RunError::Recovery(RecoveryError::Log(log)) if log.is_lasting() => 65,
+            RunError::Recovery(RecoveryError::Fold { .. } | RecoveryError::NoBase { .. }) => 65,
+            RunError::Writer(WriterError::Fold(_)) => 65,
             RunError::DataDir { .. } | RunError::Log(_) | RunError::Recovery(_) | RunError::Writer(_) => 74,
             RunError::Http(_) => 69,
             RunError::Rules(_) => 78,

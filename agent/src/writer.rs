@@ -60,6 +60,9 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// The sources are about to stop: from now on commit everything at once, because they wait for their acknowledgements
+    /// and nothing more will come to wait for.
+    Drain,
     /// Commit what waits, write a snapshot, close the log and end.
     Stop,
     /// Commit what waits, write a snapshot, and answer with its position.
@@ -176,6 +179,7 @@ pub struct Writer {
     last_commit: Instant,
     last_tick: Instant,
     expected: (Instant, Time),
+    draining: bool,
 }
 
 struct Held {
@@ -192,6 +196,8 @@ impl Writer {
         let batch =
             Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
+        // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
+        shared.stats.beat.store(clock().0, Ordering::Relaxed);
         Writer {
             observer,
             windows: windows(&config),
@@ -210,6 +216,7 @@ impl Writer {
             last_commit: now,
             last_tick: now,
             expected: (now, clock()),
+            draining: false,
             shared,
             log,
             config,
@@ -249,6 +256,7 @@ impl Writer {
                     self.snapshots.begin((self.clock)());
                     let _ = reply.send(self.log.head());
                 }
+                Ok(Input::Drain) => self.draining = true,
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -320,7 +328,8 @@ impl Writer {
             let window = self.windows.get(usize::from(held.source.0));
             window.is_some_and(|window| held.pkids.len() >= window.size())
         });
-        let budget = Budget { delay: self.config.log.commit_delay, bytes: self.config.log.commit_bytes_max };
+        let delay = if self.draining { Duration::ZERO } else { self.config.log.commit_delay };
+        let budget = Budget { delay, bytes: self.config.log.commit_bytes_max };
         match budget.decide(Waiting { age, bytes, window_full }) {
             Ok(due) => self.commit(Some(due)),
             Err(_) => Ok(()),
@@ -518,6 +527,7 @@ impl Writer {
         }
         self.windows = new;
         self.keeper = Keeper::new(&config);
+        self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
         if rebuild {

@@ -4,7 +4,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod daemon;
+mod disk_full;
+mod exit_codes;
+mod kill;
 mod log;
+mod policies;
+mod presets;
 mod recovery;
+mod reload;
 mod rig;
+mod scripted;
+mod window;
+mod wire;
 mod writer;
