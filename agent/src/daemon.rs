@@ -183,7 +183,9 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("stopped at once; what was acknowledged is in the log, the next start replays more of it");
+        tracing::warn!(
+            "stopped at once; what was acknowledged is in the log, the next start replays more of it"
+        );
         std::process::exit(130);
     }
 }
@@ -205,7 +207,9 @@ fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     for change in &changes {
         match change.reloadable {
             true => tracing::info!("reload: {} changed", change.key),
-            false => tracing::warn!("reload: {} changed, but takes effect at the next start only", change.key),
+            false => {
+                tracing::warn!("reload: {} changed, but takes effect at the next start only", change.key)
+            }
         }
     }
     changes.iter().any(|c| c.reloadable).then(|| keep_fixed(new, current))

@@ -197,7 +197,8 @@ impl Log {
         }
         if bytes.len() > FILL.small * 7 / 8 {
             self.open.clear();
-            self.place = Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
+            self.place =
+                Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
         }
         Ok(true)
     }
@@ -541,7 +542,9 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// An operation on the store failed.
-    #[error("cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again")]
+    #[error(
+        "cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again"
+    )]
     Store {
         /// What was tried.
         op: &'static str,
@@ -549,16 +552,22 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// The store holds another format.
-    #[error("the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one")]
+    #[error(
+        "the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one"
+    )]
     Format {
         /// The version found.
         found: u64,
     },
     /// The store holds no log.
-    #[error("the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir")]
+    #[error(
+        "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
+    )]
     NoFormat,
     /// A chunk is damaged.
-    #[error("the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch")]
+    #[error(
+        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch"
+    )]
     Chunk {
         /// First position of the chunk.
         at: Seq,

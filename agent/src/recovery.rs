@@ -141,7 +141,8 @@ pub fn recover_unless(
 /// The newest usable snapshot, or what stands in for it.
 fn base(store: &SnapshotStore, log: LogState, windows: &[Window]) -> Result<Recovered, RecoveryError> {
     let dir = store.dir().to_owned();
-    let candidates = store.candidates().map_err(|source| RecoveryError::Snapshots { dir: dir.clone(), source })?;
+    let candidates =
+        store.candidates().map_err(|source| RecoveryError::Snapshots { dir: dir.clone(), source })?;
     let mut notes = Vec::new();
     for candidate in candidates {
         let path = candidate.path.display();
@@ -166,7 +167,9 @@ fn base(store: &SnapshotStore, log: LogState, windows: &[Window]) -> Result<Reco
                 Err(fault) => notes.push(format!("snapshot {path} passed over: {fault}")),
             },
             Verdict::SkipDamaged => {}
-            Verdict::SkipOtherEpoch => notes.push(format!("snapshot {path} passed over: it is of another epoch")),
+            Verdict::SkipOtherEpoch => {
+                notes.push(format!("snapshot {path} passed over: it is of another epoch"))
+            }
             Verdict::SkipAhead => notes.push(format!(
                 "snapshot {path} passed over: it is ahead of the log; was the log restored from a backup?"
             )),

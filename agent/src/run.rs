@@ -93,8 +93,7 @@ pub async fn run(
     let address = listeners.local_addr();
     let heard = Arc::new(Heard::default());
     let sources = Arc::new(Sources::new(&config));
-    let observer =
-        Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
+    let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
     let shared = share(&log, recovered, &config)?;
     let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock);
     writer.record(&booted())?;
@@ -180,8 +179,7 @@ fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
         quarantine_records_max: config.limits.quarantine_records_max as u64,
     };
     let log = Log::open(dir, options, new_epoch()?)?;
-    let store =
-        SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    let store = SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
     let windows = rebuild::windows(&config.aggregates);
     let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None)?;
     for note in &recovered.notes {

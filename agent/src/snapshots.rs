@@ -142,7 +142,8 @@ impl SnapshotWriter {
 
     /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
     pub fn begin(&mut self, now: Time) {
-        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running() {
+        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
+        {
             return;
         }
         let encoded = {

@@ -99,8 +99,7 @@ impl Sources {
         let inputs = inputs.clone();
         // The channel has no bound of its own: ingest delivers at most `outstanding_max` messages of a source before it
         // stops reading from the broker.
-        let deliver =
-            move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
+        let deliver = move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
         let status = entries[number].view.status.clone();
         let run = ingest::run(SourceId(number as u16), config.clone(), deliver, status, stopping);
         entries[number].task = Some(Task { stop, handle: tokio::spawn(run) });

@@ -150,10 +150,8 @@ impl Writer {
     /// A writer that continues `log` where `shared.view` is.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let now = Instant::now();
-        let batch = Batch {
-            body: fieldlog_projections::chunk::Body::after(log.last_time()),
-            quarantine: Vec::new(),
-        };
+        let batch =
+            Batch { body: fieldlog_projections::chunk::Body::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots);
         Writer {
             log,
@@ -262,7 +260,8 @@ impl Writer {
             return Ok(());
         }
         let age = self.oldest.get_or_insert_with(Instant::now).elapsed();
-        let bytes = self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
+        let bytes =
+            self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
         let window_full = self.held.iter().any(|held| {
             let window = self.windows.get(usize::from(held.source.0));
             window.is_some_and(|window| held.pkids.len() >= window.size())
@@ -285,10 +284,9 @@ impl Writer {
     /// Commits, folds, publishes, acknowledges: in this order.
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
         let begin = Instant::now();
-        let committed = self.log.commit(&Commit {
-            quarantine: &self.batch.quarantine,
-            ..Commit::of(&self.batch.body)
-        })?;
+        let committed = self
+            .log
+            .commit(&Commit { quarantine: &self.batch.quarantine, ..Commit::of(&self.batch.body) })?;
         let took = begin.elapsed();
         self.shared.position.send_modify(|p| p.head = committed.last);
         {

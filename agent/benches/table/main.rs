@@ -30,9 +30,17 @@ fn main() {
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let feed = Feed::new(500, 200_000);
-    println!("feed: {} devices, {:.0} bytes of JSON per message, 4 values, all of them new", 500, feed.payload_bytes());
+    println!(
+        "feed: {} devices, {:.0} bytes of JSON per message, 4 values, all of them new",
+        500,
+        feed.payload_bytes()
+    );
     let mut rows = Vec::new();
-    if std::env::var_os("ONLY20").is_some() { small_window(&feed, &mut rows); print(&rows); return; }
+    if std::env::var_os("ONLY20").is_some() {
+        small_window(&feed, &mut rows);
+        print(&rows);
+        return;
+    }
     long_run(dir.path(), &feed, &mut rows);
     small_window(&feed, &mut rows);
     replay(dir.path(), &mut rows);
@@ -67,7 +75,12 @@ fn long_run(dir: &std::path::Path, feed: &Feed, rows: &mut Vec<Row>) {
         costs.push(usage.cpu_s * 1e6 / EVENTS as f64);
         if round == 0 {
             let rate = EVENTS as f64 / run.as_secs_f64();
-            rows.push(row("throughput, window 1,000", format!("{:.0} events/s", rate), "≥ 300,000/s", rate >= 300e3));
+            rows.push(row(
+                "throughput, window 1,000",
+                format!("{:.0} events/s", rate),
+                "≥ 300,000/s",
+                rate >= 300e3,
+            ));
             let peak = usage.peak_rss as f64 / 1e6;
             rows.push(row("peak RSS during that run", format!("{peak:.1} MB"), "≤ 20 MB", peak <= 20.0));
             let written = status["log"]["bytes_per_event"].as_f64().unwrap_or(f64::NAN);
@@ -88,7 +101,10 @@ fn long_run(dir: &std::path::Path, feed: &Feed, rows: &mut Vec<Row>) {
         true => rows.insert(1, info("mosquitto_sub printing the same", "not installed".into())),
         false => {
             let sub = median(&mut yard);
-            rows.insert(1, info("mosquitto_sub printing the same", format!("{sub:.2} µs ({:.1} × ours)", sub / cpu)));
+            rows.insert(
+                1,
+                info("mosquitto_sub printing the same", format!("{sub:.2} µs ({:.1} × ours)", sub / cpu)),
+            );
         }
     }
     let client = yardstick::rumqttc_manual_acks(feed, EVENTS / 4);
@@ -118,7 +134,12 @@ fn replay(dir: &std::path::Path, rows: &mut Vec<Row>) {
         cold = events as f64;
     }
     let rate = median(&mut rates);
-    rows.push(row("replay", format!("{:.2} M events/s ({cold:.0} events)", rate / 1e6), "≥ 5 M/s", rate >= 5e6));
+    rows.push(row(
+        "replay",
+        format!("{:.2} M events/s ({cold:.0} events)", rate / 1e6),
+        "≥ 5 M/s",
+        rate >= 5e6,
+    ));
 }
 
 fn boots(dir: &std::path::Path, rows: &mut Vec<Row>) {

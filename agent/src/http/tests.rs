@@ -134,7 +134,8 @@ impl Agent {
                 &fact,
             );
         }
-        let committed = log.commit(&crate::log::Commit { quarantine, ..crate::log::Commit::of(&body) }).unwrap();
+        let committed =
+            log.commit(&crate::log::Commit { quarantine, ..crate::log::Commit::of(&body) }).unwrap();
         let shared = &self.side.shared;
         shared.view.write().unwrap().apply_records(body.records(committed.first), committed.last).unwrap();
         shared.position.send_replace(Position { head: committed.last, applied: committed.last });
