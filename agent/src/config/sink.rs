@@ -105,13 +105,22 @@ pub struct HttpSink {
 pub struct NatsSink {
     /// `nats://host[:4222]`, or `tls://host[:4222]`.
     pub address: Address,
-    /// `subject` (default `fieldlog.{gateway}.events`): `{gateway}` and `{epoch}` stand for what they name.
+    /// `subject` (default `fieldlog.{gateway}.events`): `{gateway}` (its dots as underscores), `{lane}` and `{epoch}` stand
+    /// for what they name.
     pub subject: String,
     /// `stream` (default `FIELDLOG`).
     pub stream: String,
     /// `create_stream` (default true): create it if the server has none of this name.
     pub create_stream: bool,
-    /// `[sink.tls]`; only with `tls://`.
+    /// `credentials_file` (default empty: none): a JWT and its seed. At most one of this, `token_file` and `username`.
+    pub credentials_file: Option<PathBuf>,
+    /// `token_file` (default empty: none).
+    pub token_file: Option<PathBuf>,
+    /// `username` (default empty: none), with `password_file`.
+    pub username: Option<String>,
+    /// `password_file`; like the other files, it may be named as a systemd credential.
+    pub password_file: Option<PathBuf>,
+    /// `[sink.tls]`; only with `tls://`, and without `server_name`.
     pub tls: TlsConfig,
 }
 

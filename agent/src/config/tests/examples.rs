@@ -146,7 +146,11 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
             target.path.clone_from(&plain.path);
             target.token_file.clone_from(&plain.token_file);
         }
-        (SinkTarget::Nats(target), SinkTarget::Nats(plain)) => target.address = plain.address.clone(),
+        (SinkTarget::Nats(target), SinkTarget::Nats(plain)) => {
+            assert!(target.credentials_file.is_some());
+            target.address = plain.address.clone();
+            target.credentials_file.clone_from(&plain.credentials_file);
+        }
         (SinkTarget::Kafka(target), SinkTarget::Kafka(plain)) => {
             assert_eq!(target.brokers.len(), 2);
             target.brokers = plain.brokers.clone();
