@@ -162,25 +162,36 @@ impl SinkFormat {
     }
 }
 
-impl SinkTarget {
-    /// Where it is, to be said in messages: without the query of a URL, which may hold a secret.
-    pub fn place(&self) -> String {
+/// Where it is, to be said in messages: without the query of a URL, which may hold a secret.
+impl fmt::Display for SinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SinkTarget::Mqtt(mqtt) => with_scheme("mqtt", "mqtts", &mqtt.address),
-            SinkTarget::Http(http) => http.url().split('?').next().unwrap_or_default().to_owned(),
-            SinkTarget::Nats(nats) => with_scheme("nats", "tls", &nats.address),
+            SinkTarget::Mqtt(mqtt) => f.write_str(&with_scheme("mqtt", "mqtts", &mqtt.address)),
+            SinkTarget::Http(http) => f.write_str(http.url().split('?').next().unwrap_or_default()),
+            SinkTarget::Nats(nats) => f.write_str(&nats.url()),
             SinkTarget::Kafka(kafka) => {
                 let brokers: Vec<String> = kafka.brokers.iter().map(host_and_port).collect();
-                format!("kafka://{}", brokers.join(","))
+                write!(f, "kafka://{}", brokers.join(","))
             }
         }
     }
+}
 
+impl SinkTarget {
     /// `address`, as it is written in the configuration.
     fn address(&self) -> String {
         match self {
             SinkTarget::Http(http) => http.url(),
-            SinkTarget::Mqtt(_) | SinkTarget::Nats(_) | SinkTarget::Kafka(_) => self.place(),
+            SinkTarget::Mqtt(_) | SinkTarget::Nats(_) | SinkTarget::Kafka(_) => self.to_string(),
+        }
+    }
+
+    /// The feature that this build lacks to send there, and what it would bring.
+    pub(super) fn missing_feature(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            SinkTarget::Nats(_) if !cfg!(feature = "nats") => Some(("nats", "NATS")),
+            SinkTarget::Kafka(_) if !cfg!(feature = "kafka") => Some(("kafka", "Kafka")),
+            SinkTarget::Mqtt(_) | SinkTarget::Http(_) | SinkTarget::Nats(_) | SinkTarget::Kafka(_) => None,
         }
     }
 }
@@ -210,5 +221,12 @@ impl HttpSink {
         let address = with_scheme("http", "https", &self.address);
         let default_port = if self.address.tls { ":443" } else { ":80" };
         format!("{}{}", address.strip_suffix(default_port).unwrap_or(&address), self.path)
+    }
+}
+
+impl NatsSink {
+    /// The URL of the server.
+    pub fn url(&self) -> String {
+        with_scheme("nats", "tls", &self.address)
     }
 }

@@ -94,7 +94,7 @@ fn urls() {
         ("https://host:80", "https://host:80/", "https://host:80/"),
     ] {
         let target = one(&at(address)).target;
-        assert_eq!(target.place(), place);
+        assert_eq!(target.to_string(), place);
         let SinkTarget::Http(http) = target else { panic!() };
         assert_eq!(http.url(), url);
         assert_eq!(one(&at(url)).target, SinkTarget::Http(http));
