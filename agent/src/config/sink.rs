@@ -90,7 +90,7 @@ pub struct MqttSink {
 pub struct HttpSink {
     /// `http://host[:80]` or `https://host[:443]`.
     pub address: Address,
-    /// What follows it in the URL: `/` at least, with the query. The query may hold a secret: for [`HttpSink::url`] only.
+    /// What follows it in the URL: `/` at least, with the query. It may hold a secret: for [`HttpSink::url`] only.
     pub path: String,
     /// `token_file` (default empty: none): bearer token; a file, or the name of a systemd credential.
     pub token_file: Option<PathBuf>,
@@ -162,21 +162,6 @@ impl SinkFormat {
     }
 }
 
-/// Where it is, to be said in messages: without the query of a URL, which may hold a secret.
-impl fmt::Display for SinkTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SinkTarget::Mqtt(mqtt) => f.write_str(&with_scheme("mqtt", "mqtts", &mqtt.address)),
-            SinkTarget::Http(http) => f.write_str(http.url().split('?').next().unwrap_or_default()),
-            SinkTarget::Nats(nats) => f.write_str(&nats.url()),
-            SinkTarget::Kafka(kafka) => {
-                let brokers: Vec<String> = kafka.brokers.iter().map(host_and_port).collect();
-                write!(f, "kafka://{}", brokers.join(","))
-            }
-        }
-    }
-}
-
 impl SinkTarget {
     /// `address`, as it is written in the configuration.
     fn address(&self) -> String {
@@ -221,12 +206,5 @@ impl HttpSink {
         let address = with_scheme("http", "https", &self.address);
         let default_port = if self.address.tls { ":443" } else { ":80" };
         format!("{}{}", address.strip_suffix(default_port).unwrap_or(&address), self.path)
-    }
-}
-
-impl NatsSink {
-    /// The URL of the server.
-    pub fn url(&self) -> String {
-        with_scheme("nats", "tls", &self.address)
     }
 }
