@@ -5,7 +5,17 @@
 //! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
 
 pub mod acked;
+pub mod cloudevent;
+pub mod compact;
+pub mod filter;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod manifest;
+mod names;
+pub mod parcel;
 pub mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

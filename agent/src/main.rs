@@ -34,6 +34,8 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
+    Receive(fieldlog::receive::ReceiveArgs),
     /// Try it out: an embedded broker, simulated devices, and the agent with its status page.
     #[cfg(feature = "demo")]
     Demo(fieldlog::demo::DemoArgs),
@@ -51,6 +53,10 @@ fn main() -> ExitCode {
             // Whoever closes our output early has read enough.
             let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
+        }
+        Command::Receive(args) => {
+            telemetry::start(cli.log);
+            fieldlog::receive::main(&args)
         }
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
