@@ -14,8 +14,10 @@ mod load;
 mod presets;
 mod raw;
 mod report;
+mod retention;
 mod rule;
 mod show;
+mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,8 @@ pub use faults::{Fault, Faults};
 pub use load::Loaded;
 pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
+pub use retention::RetentionConfig;
+pub use sink::{HttpSink, KafkaSink, MqttSink, NatsSink, SinkConfig, SinkFilter, SinkFormat, SinkTarget};
 
 /// The whole configuration of one agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +41,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[snapshots]`.
     pub snapshots: SnapshotConfig,
+    /// `[retention]`.
+    pub retention: RetentionConfig,
     /// `[[aggregates]]`, shortest window first; each is a multiple of the one before it. May be empty.
     pub aggregates: Vec<WindowConfig>,
     /// `[http]`.
@@ -45,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[[source]]`; at least one for `fieldlog run`.
     pub sources: Vec<SourceConfig>,
+    /// `[[sink]]`; none: nothing is forwarded.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// `[log]`: when to commit and how much to hold.
@@ -180,14 +188,14 @@ impl SourceConfig {
     }
 }
 
-/// Where a broker is.
+/// Where a broker or a sink is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Host name or IP address.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// `mqtts://`.
+    /// `mqtts://`, or another scheme with TLS.
     pub tls: bool,
 }
 
@@ -200,7 +208,7 @@ pub enum Protocol {
     V5,
 }
 
-/// `[source.tls]`.
+/// `[source.tls]` and `[sink.tls]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
     /// `ca_file` (default empty: the system's trusted roots): PEM.

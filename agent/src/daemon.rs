@@ -1,5 +1,6 @@
 //! `fieldlog run`: signals, systemd's notifications and watchdog, exit codes.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -46,9 +47,9 @@ pub fn main(path: &Path) -> ExitCode {
     code
 }
 
-/// One thread does all the waiting; a few more read the log for HTTP.
+/// One thread does all the waiting; a few more read the log for HTTP, and look up names.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
 }
 
 async fn supervise(path: &Path, config: Config) -> ExitCode {
@@ -134,11 +135,19 @@ pub fn status_line(handle: &Handle) -> String {
             .count();
         (view.devices.iter().filter(|(_, d)| !d.retired).count(), offline)
     };
-    format!(
+    let mut line = format!(
         "{connected}/{} sources connected, {devices} devices ({offline} offline), sequence {}",
         views.len(),
         position.head
-    )
+    );
+    for sink in handle.sinks.views() {
+        let details = sink.status.details();
+        let _ = write!(line, ", sink {} {} ({} behind)", sink.name, details.state, details.backlog_events);
+    }
+    if let Some(why) = handle.shared.stats.blocked() {
+        let _ = write!(line, "; BLOCKED: {why}");
+    }
+    line
 }
 
 struct Signals {
@@ -183,7 +192,9 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("stopped at once; what was acknowledged is in the log, the next start replays more of it");
+        tracing::warn!(
+            "stopped at once; what was acknowledged is in the log, the next start replays more of it"
+        );
         std::process::exit(130);
     }
 }
@@ -205,7 +216,9 @@ fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     for change in &changes {
         match change.reloadable {
             true => tracing::info!("reload: {} changed", change.key),
-            false => tracing::warn!("reload: {} changed, but takes effect at the next start only", change.key),
+            false => {
+                tracing::warn!("reload: {} changed, but takes effect at the next start only", change.key)
+            }
         }
     }
     changes.iter().any(|c| c.reloadable).then(|| keep_fixed(new, current))

@@ -451,7 +451,11 @@ mod tests {
         check(
             &JsonRule::default(),
             r#"{"a":9007199254740993,"b":-9223372036854775808,"c":18446744073709551615}"#,
-            &[("a", Value::Int(9_007_199_254_740_993)), ("b", Value::Int(i64::MIN)), ("c", Value::Uint(u64::MAX))],
+            &[
+                ("a", Value::Int(9_007_199_254_740_993)),
+                ("b", Value::Int(i64::MIN)),
+                ("c", Value::Uint(u64::MAX)),
+            ],
         );
     }
 
@@ -465,7 +469,8 @@ mod tests {
             time_format: Some(TimeFormat::UnixS),
         };
         let mut values = Values::new(100);
-        let payload = br#"{"method":"NotifyStatus","params":{"ts":1631186545.04,"switch:0":{"output":true}}}"#;
+        let payload =
+            br#"{"method":"NotifyStatus","params":{"ts":1631186545.04,"switch:0":{"output":true}}}"#;
         let outcome = json(payload, &rule, &mut values).unwrap();
         assert_eq!(outcome, Json::Values(Some(Time(1_631_186_545_040_000))));
         let found: Vec<_> = values.iter().collect();

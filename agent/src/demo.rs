@@ -111,7 +111,8 @@ async fn beside(
     }
     println!("broker      mqtt://{} (any MQTT client may join)", broker.local_addr());
     println!("Ctrl-C ends; start again and it goes on where it was (--fresh to begin anew)\n");
-    let fleet = Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
+    let fleet =
+        Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
     tokio::select! {
         ended = tokio::signal::ctrl_c() => ended.map_err(DemoError::Signal)?,
         () = limit(args.seconds) => {}

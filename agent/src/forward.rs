@@ -7,13 +7,24 @@
 pub mod acked;
 pub mod cloudevent;
 pub mod compact;
+pub mod driver;
+pub(crate) mod envelope;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod manifest;
+pub mod mqtt;
 mod names;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod parcel;
 pub mod plan;
+mod queue;
+pub mod sinks;
+pub mod status;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +102,13 @@ pub struct Parcel {
     pub oldest: Time,
 }
 
+impl Parcel {
+    /// Payload bytes, before transport compression.
+    pub fn bytes(&self) -> usize {
+        self.compact.len() + self.items.iter().map(|item| item.json.len()).sum::<usize>()
+    }
+}
+
 /// What came of sending a parcel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -120,6 +138,9 @@ pub enum Outcome {
     },
 }
 
+/// What [`Outcome::Busy`] asks for when only an operator can help.
+pub(crate) const SLOW: Duration = Duration::from_secs(60);
+
 /// A connection to a sink. Dropped at the first [`Outcome::Lost`]; a new one is opened for each attempt.
 pub trait Transport: Send + 'static {
     /// Sends a parcel; the future ends when the sink has answered. Several are under way at once and may end in any order;
@@ -129,7 +150,22 @@ pub trait Transport: Send + 'static {
     /// Ends when the connection is lost while nothing is under way, with the reason in words.
     fn lost(&mut self) -> impl Future<Output = String> + Send;
 
-    /// Says good-bye.
+    /// How many parcels may be under way at once. The driver keeps to it: nothing else bounds what waits here.
+    fn window(&self) -> usize {
+        1
+    }
+
+    /// The last parcel that the sink has stored of this gateway, if the sink can be asked, as it was at the opening.
+    fn stored(&self) -> Option<&Manifest> {
+        None
+    }
+
+    /// What an operator should know although parcels are acknowledged, in words.
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
+    /// Says good-bye. What is under way is not waited for.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 

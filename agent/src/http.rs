@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::observe::Heard;
+use crate::forward::sinks::Sinks;
 use crate::sources::Sources;
 use crate::writer::{Clock, Shared};
 use reads::Reads;
@@ -72,6 +73,8 @@ pub struct ReadSide {
     pub heard: Arc<Heard>,
     /// The sources and their counters.
     pub sources: Arc<Sources>,
+    /// The sinks and their counters.
+    pub sinks: Arc<Sinks>,
     /// When the agent started.
     pub started: Time,
     /// The wall clock.

@@ -17,29 +17,29 @@ use tokio::time::timeout;
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, SourceId};
 use backoff::{Backoff, Pace};
-use connect::Wire;
+use connect::{Endpoint, Wire};
 use failure::Failure;
-use handshake::Welcome;
+use handshake::{Hello, Welcome};
 use session::{End, READ_BYTES, Session, Source};
 use status::State;
 use window::Window;
 
-mod backoff;
-mod connect;
-mod failure;
+pub(crate) mod backoff;
+pub(crate) mod connect;
+pub(crate) mod failure;
 mod filters;
-mod frame;
-mod handshake;
-mod liveness;
+pub(crate) mod frame;
+pub(crate) mod handshake;
+pub(crate) mod liveness;
 mod publish;
-mod secret;
+pub(crate) mod secret;
 mod session;
 pub mod status;
 #[cfg(feature = "tls")]
-mod tls;
+pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "ingest/no_tls.rs"]
-mod tls;
+pub(crate) mod tls;
 mod window;
 
 pub use status::SourceStatus;
@@ -125,13 +125,33 @@ where
 async fn open(config: &SourceConfig) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
     let limit = config.connect_timeout;
     let opening = async {
-        let mut stream = connect::connect(config).await?;
+        let mut stream = connect::connect(&config.endpoint()).await?;
         let mut input = BytesMut::with_capacity(READ_BYTES);
-        let welcome = handshake::introduce(&mut *stream, config, &mut input).await?;
+        let welcome = handshake::introduce(&mut *stream, &config.hello(), &mut input).await?;
         Ok((stream, input, welcome))
     };
-    let late = |_| Failure::TimedOut { address: connect::address_of(config), limit };
+    let late = |_| Failure::TimedOut { address: config.address.to_string(), limit };
     timeout(limit, opening).await.map_err(late)?
+}
+
+impl SourceConfig {
+    fn endpoint(&self) -> Endpoint<'_> {
+        Endpoint { address: &self.address, tls: &self.tls, connect_timeout: self.connect_timeout }
+    }
+
+    fn hello(&self) -> Hello<'_> {
+        Hello {
+            protocol: self.protocol,
+            client_id: &self.client_id,
+            username: self.username.as_deref(),
+            password_file: self.password_file.as_deref(),
+            keep_alive: self.keep_alive,
+            session_expiry: Some(self.session_expiry),
+            receive_window: self.receive_window,
+            packet_bytes_max: self.packet_bytes_max,
+            will: self.will.as_ref(),
+        }
+    }
 }
 
 impl<F> Source<F> {
@@ -173,7 +193,7 @@ impl<F> Source<F> {
 
     fn report(&self, failure: &Failure, repeated: bool, wait: Duration) {
         let (source, label) = (&self.config.name, failure.label());
-        let why = failure.chain(&self.config);
+        let why = failure.chain(&self.config.client_id);
         let wait_s = wait.as_secs_f32();
         let advice = match (repeated, failure.pace()) {
             (true, _) => Some(failure.advice(&self.config)),
@@ -234,7 +254,7 @@ fn now() -> Time {
 }
 
 /// Between 0 and 1; somewhere in the middle on a machine without random numbers.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
@@ -244,4 +264,4 @@ fn random() -> f64 {
 pub struct InboxGone;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

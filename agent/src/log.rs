@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Cut, Fill, Place};
 use fieldlog_projections::{Epoch, Link, Seq, Time};
@@ -11,6 +12,7 @@ use redb::{
 };
 
 mod disk;
+mod unborn;
 
 pub use disk::{DiskStats, MeteredDisk};
 
@@ -30,6 +32,9 @@ const FILL: Fill = Fill { large: 4 * 4096 - 16, small: 4096 - 16 };
 const CHUNKS_PER_READ: usize = 256;
 /// Chunks deleted by one commit.
 const CHUNKS_PER_TRIM: usize = 64;
+/// How often, and how long, closing waits for a read that is under way; then the store closes behind the last of them.
+const CLOSE_TRIES: u32 = 100;
+const CLOSE_WAIT: Duration = Duration::from_millis(20);
 
 /// How to open a log.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +68,9 @@ pub struct Log {
 /// The log, open for reading; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    db: Arc<Database>,
+    /// Weak, so that the writer can close the store while readers still hold on to it: only a closed store opens again
+    /// without being read through.
+    db: Weak<Database>,
 }
 
 /// What a commit did.
@@ -112,12 +119,19 @@ impl Log {
             .truncate(false)
             .open(&path)
             .map_err(|source| LogError::File { path: path.clone(), source })?;
-        let backend = redb::backends::FileBackend::new(file)
-            .map_err(|source| LogError::Open { path: path.clone(), source: Box::new(source.into()) })?;
+        // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
+        // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        let refused = |source: Box<redb::Error>| match *source {
+            redb::Error::DatabaseAlreadyOpen => LogError::InUse { path: path.clone() },
+            _ => LogError::Open { path: path.clone(), source },
+        };
+        let backend =
+            redb::backends::FileBackend::new(file).map_err(|source| refused(Box::new(source.into())))?;
         let disk = Arc::new(DiskStats::default());
         let log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch).map_err(
             |error| match error {
-                LogError::Store { source, .. } => LogError::Open { path: path.clone(), source },
+                LogError::Store { source, .. } => refused(source),
                 other => other,
             },
         )?;
@@ -140,6 +154,7 @@ impl Log {
         options: LogOptions,
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
+        unborn::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
         let db = redb::Builder::new()
             .set_cache_size(options.cache_bytes)
             .create_with_backend(backend)
@@ -167,7 +182,14 @@ impl Log {
         let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
         let meta = match txn.open_table(META) {
             Ok(meta) => meta,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(false),
+            Err(redb::TableError::TableDoesNotExist(_)) => {
+                // Ours are made in one commit. A store with others only is someone else's.
+                let tables = txn.list_tables().map_err(|e| LogError::store(op, e))?.count();
+                return if tables == 0 { Ok(false) } else { Err(LogError::NoFormat) };
+            }
+            Err(redb::TableError::TableTypeMismatch { .. } | redb::TableError::TableIsMultimap(_)) => {
+                return Err(LogError::NoFormat);
+            }
             Err(e) => return Err(LogError::store(op, e)),
         };
         let get = |key| meta.get(key).map(|v| v.map(|v| v.value())).map_err(|e| LogError::store(op, e));
@@ -197,7 +219,8 @@ impl Log {
         }
         if bytes.len() > FILL.small * 7 / 8 {
             self.open.clear();
-            self.place = Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
+            self.place =
+                Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
         }
         Ok(true)
     }
@@ -235,7 +258,12 @@ impl Log {
 
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
-        LogReader { db: self.db.clone() }
+        LogReader { db: Arc::downgrade(&self.db) }
+    }
+
+    /// Keeps so many undecodable payloads from the next one on.
+    pub fn keep_quarantined(&mut self, records_max: u64) {
+        self.options.quarantine_records_max = records_max;
     }
 
     /// What has been written to the disk.
@@ -248,6 +276,14 @@ impl Log {
         self.link
     }
 
+    /// Commits records, and payloads for the quarantine by the index of their record in `body`.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
+        self.commit(&Commit { quarantine, ..Commit::of(body) })
+    }
+
     /// Does all of a commit, durably: when this returns, it survives a power loss.
     ///
     /// # Errors
@@ -257,9 +293,12 @@ impl Log {
         let op = "commit to the log";
         let first = self.next;
         let last = Seq(first.0 + commit.body.len() as u64 - 1);
+        if commit.body.is_empty() && commit.cursors.is_empty() && commit.trim_before.is_none() {
+            return Ok(Committed { first, last, trimmed: None });
+        }
         let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
         txn.set_quick_repair(self.options.quick_repair);
-        let cut = if commit.body.is_empty() { None } else { Some(self.append(&txn, commit.body)?) };
+        let cut = if commit.body.is_empty() { None } else { Some(self.put(&txn, commit.body)?) };
         self.quarantine(&txn, first, commit.quarantine)?;
         if !commit.cursors.is_empty() {
             let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
@@ -279,7 +318,7 @@ impl Log {
         Ok(Committed { first, last, trimmed })
     }
 
-    fn append(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, LogError> {
+    fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, LogError> {
         let op = "commit to the log";
         let open_first = Seq(self.next.0 - self.open.len() as u64);
         self.open.append(body);
@@ -328,15 +367,16 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::Store`]; what was committed is safe all the same.
-    pub fn close(self) -> Result<(), LogError> {
-        match Arc::try_unwrap(self.db) {
-            Ok(db) => db.close().map_err(|e| LogError::store("close the log", e)),
-            // A reader is still at work; the store closes when it is done.
-            Err(shared) => {
-                drop(shared);
-                Ok(())
+    pub fn close(mut self) -> Result<(), LogError> {
+        for _ in 0..CLOSE_TRIES {
+            match Arc::try_unwrap(self.db) {
+                Ok(db) => return db.close().map_err(|e| LogError::store("close the log", e)),
+                // A reader is in the middle of a page; it is soon done.
+                Err(shared) => self.db = shared,
             }
+            std::thread::sleep(CLOSE_WAIT);
         }
+        Ok(())
     }
 }
 
@@ -356,13 +396,18 @@ fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<Option<(Seq, Seq)>,
 }
 
 impl LogReader {
+    fn db(&self) -> Result<Arc<Database>, LogError> {
+        self.db.upgrade().ok_or(LogError::Closed)
+    }
+
     /// The stored cursor of a name, as it was written.
     ///
     /// # Errors
     /// [`LogError::Store`]
     pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
         let op = "read a cursor";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = match txn.open_table(CURSORS) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -378,7 +423,8 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn stored_bytes(&self) -> Result<u64, LogError> {
         let op = "read the log's size";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let edge = |entry: Option<(redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>)>| {
             let Some((at, value)) = entry else { return Ok(None) };
@@ -424,7 +470,8 @@ impl LogReader {
         visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, LogError> {
         let op = "read the log";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let holding = chunks.range(..=at.0).map_err(|e| LogError::store(op, e))?.next_back();
         let start = match holding.transpose().map_err(|e| LogError::store(op, e))? {
@@ -452,7 +499,8 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
         let op = "read the log's range";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let first = chunks.first().map_err(|e| LogError::store(op, e))?;
         let last = chunks.last().map_err(|e| LogError::store(op, e))?;
@@ -468,29 +516,56 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
+        self.seek(|header| header.base_time < time)
+    }
+
+    /// The first position of the last chunk (or of the first) that must stay out of the newest `bytes` stored bytes.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn seek_newest_bytes(&self, bytes: u64) -> Result<Seq, LogError> {
+        let Some((first, _)) = self.range()? else { return Ok(Seq(1)) };
+        let begin = self.stored_begin(first)?;
+        let limit = (begin + self.stored_bytes()?).saturating_sub(bytes);
+        self.seek(|header| header.place.stored_before < limit)
+    }
+
+    fn stored_begin(&self, first: Seq) -> Result<u64, LogError> {
+        let op = "read the log's size";
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        let Some(value) = chunks.get(first.0).map_err(|e| LogError::store(op, e))? else { return Ok(0) };
+        let header = chunk::Header::parse(value.value())
+            .map_err(|source| LogError::Chunk { at: first, source })?;
+        Ok(header.place.stored_before)
+    }
+
+    /// The first position of the last chunk for which `before` holds, or of the first chunk; `before` must hold for a
+    /// prefix of the log.
+    fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
         let op = "search the log";
         let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let (mut low, mut high) = (first.0, last.0 + 1);
-        // Invariant: the chunk that holds `low` begins before `time`, or is the first.
-        while high - low > 1 {
+        let mut found = first;
+        // Chunks that begin before `low` are before; those that begin at `high` or later are not.
+        while low < high {
             let middle = low + (high - low) / 2;
             let entry = chunks.range(..=middle).map_err(|e| LogError::store(op, e))?.next_back();
             let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else { break };
             let header = chunk::Header::parse(value.value())
                 .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
-            if key.value() <= low || header.base_time < time {
-                low = header.last().0.min(high - 1).max(middle);
+            if before(&header) {
+                found = found.max(header.first);
+                low = header.last().0 + 1;
             } else {
                 high = key.value();
             }
         }
-        let entry = chunks.range(..=low).map_err(|e| LogError::store(op, e))?.next_back();
-        Ok(match entry.transpose().map_err(|e| LogError::store(op, e))? {
-            Some((key, _)) => Seq(key.value()),
-            None => first,
-        })
+        Ok(found)
     }
 
     /// The quarantined payload of the `InputQuarantined` record at `seq`, while it is kept.
@@ -499,7 +574,8 @@ impl LogReader {
     /// [`LogError::Store`].
     pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
         let op = "read the quarantine";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         let payload = table.get(seq.0).map_err(|e| LogError::store(op, e))?;
         Ok(payload.map(|p| p.value().to_vec()))
@@ -511,7 +587,8 @@ impl LogReader {
     /// [`LogError::Store`].
     pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
         let op = "read the quarantine";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         let mut found = Vec::new();
         for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev().take(limit) {
@@ -524,6 +601,9 @@ impl LogReader {
 /// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    /// The agent is stopping.
+    #[error("the log has been closed: fieldlog is stopping")]
+    Closed,
     /// The file or directory.
     #[error("cannot use {}: {source}; check that the directory exists and belongs to the user that runs fieldlog", path.display())]
     File {
@@ -531,6 +611,12 @@ pub enum LogError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("the log {} is in use by another process; stop the fieldlog that runs there, or give this one its own data_dir", path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
     },
     /// The store refuses the file.
     #[error("cannot open the log {}: {source}", path.display())]
@@ -541,7 +627,9 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// An operation on the store failed.
-    #[error("cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again")]
+    #[error(
+        "cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again"
+    )]
     Store {
         /// What was tried.
         op: &'static str,
@@ -549,16 +637,22 @@ pub enum LogError {
         source: Box<redb::Error>,
     },
     /// The store holds another format.
-    #[error("the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one")]
+    #[error(
+        "the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one"
+    )]
     Format {
         /// The version found.
         found: u64,
     },
     /// The store holds no log.
-    #[error("the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir")]
+    #[error(
+        "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
+    )]
     NoFormat,
     /// A chunk is damaged.
-    #[error("the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch")]
+    #[error(
+        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch"
+    )]
     Chunk {
         /// First position of the chunk.
         at: Seq,
@@ -568,6 +662,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether it is in what the file holds, and so will be there at the next start, too.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, LogError::Format { .. } | LogError::NoFormat | LogError::Chunk { .. })
+    }
+
     fn store(op: &'static str, error: impl Into<redb::Error>) -> LogError {
         LogError::Store { op, source: Box::new(error.into()) }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fieldlog::{config, daemon, telemetry};
+use fieldlog::{config, daemon, telemetry, verify};
 
 /// Durable MQTT event log for gateways: acknowledged means stored.
 #[derive(Parser)]
@@ -34,6 +34,12 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Walk the whole log of a stopped agent and say what is intact.
+    Verify {
+        /// The data directory.
+        #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
+        data_dir: PathBuf,
+    },
     /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
     Receive(fieldlog::receive::ReceiveArgs),
     /// Try it out: an embedded broker, simulated devices, and the agent with its status page.
@@ -54,6 +60,13 @@ fn main() -> ExitCode {
             let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }
+        Command::Verify { data_dir } => match verify::verify(&data_dir) {
+            Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(74)
+            }
+        },
         Command::Receive(args) => {
             telemetry::start(cli.log);
             fieldlog::receive::main(&args)

@@ -204,7 +204,8 @@ impl Observer {
     }
 
     fn restore(&mut self, id: DeviceId, device: &fieldlog_projections::Device, now: Time) {
-        let source = self.sources.iter().position(|s| *s.name == *device.source).unwrap_or(usize::from(u16::MAX));
+        let source =
+            self.sources.iter().position(|s| *s.name == *device.source).unwrap_or(usize::from(u16::MAX));
         self.device_ids.insert(device.name.clone(), id);
         let slots = device
             .attributes
@@ -324,7 +325,8 @@ impl Observer {
     }
 
     fn learn_topic(&mut self, source: usize, message: &Message) -> Result<Topic, Refusal> {
-        let name = std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
+        let name =
+            std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
         let takers = self.sources[source].rules.find(name).collect::<Vec<_>>();
         if self.topics >= self.limits.topics {
             // Forgetting all is crude but bounded; the known ones are back after one message each.
@@ -481,14 +483,7 @@ impl Observer {
         Ok(id)
     }
 
-    fn rediscover(
-        &mut self,
-        source: usize,
-        taker: &Taker,
-        id: DeviceId,
-        received: Time,
-        batch: &mut Batch,
-    ) {
+    fn rediscover(&mut self, source: usize, taker: &Taker, id: DeviceId, received: Time, batch: &mut Batch) {
         let parent = self.sources[source].config[taker.rule].0.parent.as_ref();
         let parent = parent.and_then(|name| self.device_ids.get(name.as_str()).copied()).filter(|p| *p != id);
         let device = &mut self.devices[id.0 as usize];
@@ -556,7 +551,13 @@ impl Observer {
     }
 
     /// The slot of an attribute in a device, made now if need be; `None` beyond the limit.
-    fn slot(&mut self, device: DeviceId, name: &str, received: Time, batch: &mut Batch) -> Result<u32, Refusal> {
+    fn slot(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<u32, Refusal> {
         let attr = match self.attribute_ids.get(name) {
             Some(attr) => *attr,
             None => {
@@ -689,8 +690,8 @@ impl Observer {
         batch: &mut Batch,
     ) -> Result<Option<u32>, Refusal> {
         let rule = &self.sources[source].config[taker.rule].0;
-        let state =
-            !rule.actions.iter().any(|p| pattern_matches(p, path)) && !rule.ignore.iter().any(|p| pattern_matches(p, path));
+        let state = !rule.actions.iter().any(|p| pattern_matches(p, path))
+            && !rule.ignore.iter().any(|p| pattern_matches(p, path));
         let slot = match (state, &*taker.attribute) {
             (false, _) => None,
             (true, "") => Some(self.slot(device, path, received, batch)?),
@@ -727,13 +728,7 @@ impl Observer {
 
     /// Whether a value is worth an event; if so it is the slot's value from now on.
     #[inline]
-    fn differs(
-        &mut self,
-        device: DeviceId,
-        slot: u32,
-        value: ValueRef<'_>,
-        received: Time,
-    ) -> bool {
+    fn differs(&mut self, device: DeviceId, slot: u32, value: ValueRef<'_>, received: Time) -> bool {
         let stamp = self.stamp;
         let slot_index = slot;
         let owner = &mut self.devices[device.0 as usize];
@@ -815,14 +810,7 @@ impl Observer {
         Outcome::Recorded
     }
 
-    fn quarantine(
-        &self,
-        source: usize,
-        message: &Message,
-        reason: &str,
-        received: Time,
-        batch: &mut Batch,
-    ) {
+    fn quarantine(&self, source: usize, message: &Message, reason: &str, received: Time, batch: &mut Batch) {
         let fact = Fact::InputQuarantined {
             source: self.sources[source].name.to_string(),
             topic: String::from_utf8_lossy(&message.topic).into_owned(),
@@ -837,10 +825,10 @@ impl Observer {
         batch.quarantine.push((batch.body.len() - 1, message.payload[..kept].to_vec()));
     }
 
-    /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
-    pub fn tick(&mut self, now: Time, batch: &mut Batch) {
+    /// Records the values held back by an interval that ends before `until`.
+    pub fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut Batch) {
         while let Some((&(due, device, slot_index), ())) = self.deferred.first_key_value() {
-            if due > now {
+            if due > until {
                 break;
             }
             self.deferred.pop_first();
@@ -851,6 +839,11 @@ impl Observer {
             self.changes.push((slot_index, 0));
             self.append(device, now, None, batch);
         }
+    }
+
+    /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
+    pub fn tick(&mut self, now: Time, batch: &mut Batch) {
+        self.flush_deferred(now, now, batch);
         for index in 0..self.devices.len() {
             let device = &self.devices[index];
             let silence = self.sources.get(usize::from(device.source.0)).and_then(|s| s.silence);

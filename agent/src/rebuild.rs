@@ -42,7 +42,9 @@ pub fn start(shared: Arc<Shared>, windows: Vec<Window>) {
         .name("rebuild".into())
         .spawn(move || finish(&shared, number, &run(&shared, number, windows)));
     if let Err(error) = spawned {
-        tracing::error!("cannot start the rebuild thread: {error}; restart fieldlog to rebuild the aggregates");
+        tracing::error!(
+            "cannot start the rebuild thread: {error}; restart fieldlog to rebuild the aggregates"
+        );
     }
 }
 

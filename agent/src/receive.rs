@@ -198,7 +198,7 @@ fn log(received: &Received, taken: &Taken) {
     for fault in &taken.faults {
         tracing::error!("{} epoch {}: {fault}", manifest.gateway, manifest.epoch);
     }
-    tracing::debug!("{}: {} events, {} known", manifest.key(), manifest.events, taken.duplicates);
+    tracing::debug!("{}: {} events, {} known", manifest.identity(), manifest.events, taken.duplicates);
 }
 
 /// Why a message was not taken.

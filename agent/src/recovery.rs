@@ -28,7 +28,8 @@ pub enum Verdict {
     SkipDamaged,
     /// S3: of another epoch. The log was replaced; it says nothing about this one.
     SkipOtherEpoch,
-    /// S4: ahead of the log's head. The log was restored from a backup or lost its tail.
+    /// S4: ahead of the log's head. The log was restored from a backup or lost its tail. At boot it is set aside, or the
+    /// log would grow past it with other records and seem to continue it.
     SkipAhead,
     /// S5: the log's oldest record is later than the one after it. The records between are gone.
     SkipGap,
@@ -85,7 +86,8 @@ pub struct Recovered {
     pub notes: Vec<String>,
 }
 
-/// Brings a view to `until`, or to the head of the log.
+/// Brings a view to `until`, or to the head of the log. The latter is for the boot, while nothing is being appended: it
+/// sets aside the snapshots that are ahead of the log.
 ///
 /// # Errors
 /// [`RecoveryError`]: the agent does not start with a state that it cannot account for.
@@ -115,7 +117,7 @@ pub fn recover_unless(
     if let (Some(until), Some((_, head))) = (until, &mut log.range) {
         *head = until.min(*head);
     }
-    let mut recovered = base(store, log, windows)?;
+    let mut recovered = base(store, log, windows, until.is_none())?;
     let from = recovered.view.seq;
     let until = log.range.map_or(Seq(0), |(_, head)| head);
     let view = &mut recovered.view;
@@ -139,9 +141,15 @@ pub fn recover_unless(
 }
 
 /// The newest usable snapshot, or what stands in for it.
-fn base(store: &SnapshotStore, log: LogState, windows: &[Window]) -> Result<Recovered, RecoveryError> {
+fn base(
+    store: &SnapshotStore,
+    log: LogState,
+    windows: &[Window],
+    boot: bool,
+) -> Result<Recovered, RecoveryError> {
     let dir = store.dir().to_owned();
-    let candidates = store.candidates().map_err(|source| RecoveryError::Snapshots { dir: dir.clone(), source })?;
+    let unusable = |source| RecoveryError::Snapshots { dir: dir.clone(), source };
+    let candidates = store.candidates().map_err(unusable)?;
     let mut notes = Vec::new();
     for candidate in candidates {
         let path = candidate.path.display();
@@ -166,10 +174,17 @@ fn base(store: &SnapshotStore, log: LogState, windows: &[Window]) -> Result<Reco
                 Err(fault) => notes.push(format!("snapshot {path} passed over: {fault}")),
             },
             Verdict::SkipDamaged => {}
-            Verdict::SkipOtherEpoch => notes.push(format!("snapshot {path} passed over: it is of another epoch")),
-            Verdict::SkipAhead => notes.push(format!(
-                "snapshot {path} passed over: it is ahead of the log; was the log restored from a backup?"
-            )),
+            Verdict::SkipOtherEpoch => {
+                notes.push(format!("snapshot {path} passed over: it is of another epoch"));
+            }
+            Verdict::SkipAhead if boot => {
+                let aside = store.set_aside(&candidate.path).map_err(unusable)?;
+                notes.push(format!(
+                    "snapshot {path} is ahead of the log; was the log restored from a backup? It is now {}",
+                    aside.display()
+                ));
+            }
+            Verdict::SkipAhead => {}
             Verdict::SkipGap => {
                 notes.push(format!("snapshot {path} passed over: the records after it are trimmed"));
             }
@@ -196,8 +211,8 @@ pub enum RecoveryError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The snapshot directory cannot be read.
-    #[error("cannot read the snapshots in {}: {source}", dir.display())]
+    /// The snapshot directory cannot be used.
+    #[error("cannot use the snapshots in {}: {source}; check who owns the directory", dir.display())]
     Snapshots {
         /// Which.
         dir: PathBuf,

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::forward::sinks::Sinks;
 use crate::http::{self, HttpError, ReadSide};
 use crate::log::{Log, LogError, LogOptions};
 use crate::observe::{Heard, Observer};
@@ -54,6 +55,8 @@ pub struct Handle {
     pub shared: Arc<Shared>,
     /// The sources and their state.
     pub sources: Arc<Sources>,
+    /// The sinks and their state.
+    pub sinks: Arc<Sinks>,
 }
 
 /// What can be asked of a running agent from outside.
@@ -93,8 +96,7 @@ pub async fn run(
     let address = listeners.local_addr();
     let heard = Arc::new(Heard::default());
     let sources = Arc::new(Sources::new(&config));
-    let observer =
-        Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
+    let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
     let shared = share(&log, recovered, &config)?;
     let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock);
     writer.record(&booted())?;
@@ -109,25 +111,30 @@ pub async fn run(
 
     let (stop, stopping) = watch::channel(false);
     let (config_tx, config_rx) = watch::channel(Arc::new(config.clone()));
+    let sinks = Arc::new(Sinks::new(shared.clone(), inputs.clone(), &config.gateway_id, clock));
     let read_side = Arc::new(ReadSide {
         shared: shared.clone(),
         config: config_rx,
         heard,
         sources: sources.clone(),
+        sinks: sinks.clone(),
         started: clock(),
         clock,
     });
     let mut http = JoinSet::new();
     http.spawn(http::serve(listeners, read_side, stopping));
     sources.start(&config, &inputs);
-    report(Event::Ready(Handle { http: address, shared: shared.clone(), sources: sources.clone() }));
+    sinks.configure(&config).await;
+    let handle =
+        Handle { http: address, shared: shared.clone(), sources: sources.clone(), sinks: sinks.clone() };
+    report(Event::Ready(handle));
 
     let mut current = config;
     let outcome = loop {
         tokio::select! {
             ended = &mut writer_ended => break ended.unwrap_or(Err(WriterError::Panicked)),
             () = asked(&mut controls.shutdown) => {
-                break stop_writer(&sources, &inputs, &mut writer_ended).await;
+                break stop_writer(&sources, &sinks, &inputs, &mut writer_ended).await;
             }
             Some(new) = controls.reload.recv() => {
                 let keys: Vec<String> = current.diff(&new).into_iter().map(|c| c.key).collect();
@@ -136,6 +143,7 @@ pub async fn run(
                 if inputs.send(input).is_ok() {
                     sources.restart_changed(&current, &new, &inputs);
                 }
+                sinks.configure(&new).await;
                 config_tx.send_replace(Arc::new(new.clone()));
                 current = new;
             }
@@ -143,6 +151,7 @@ pub async fn run(
     };
     stop.send_replace(true);
     sources.abort();
+    sinks.stop().await;
     if tokio::time::timeout(STOP_MAX, http.join_all()).await.is_err() {
         tracing::warn!("HTTP requests were still being answered after {} s", STOP_MAX.as_secs());
     }
@@ -152,14 +161,20 @@ pub async fn run(
     Ok(outcome?)
 }
 
-/// Sources first, so that nothing new arrives; then the writer commits, acknowledges, snapshots and closes.
+/// Sources first, so that nothing new arrives, then sinks, so that no cursor moves any more; then the writer commits,
+/// acknowledges, snapshots and closes.
 async fn stop_writer(
     sources: &Sources,
+    sinks: &Sinks,
     inputs: &Sender<Input>,
     writer_ended: &mut oneshot::Receiver<Result<(), WriterError>>,
 ) -> Result<(), WriterError> {
+    let _ = inputs.send(Input::Drain);
     if tokio::time::timeout(STOP_MAX, sources.stop()).await.is_err() {
         tracing::warn!("a source did not say good-bye to its broker within {} s", STOP_MAX.as_secs());
+    }
+    if tokio::time::timeout(STOP_MAX, sinks.stop()).await.is_err() {
+        tracing::warn!("a sink did not end within {} s; it goes on from its cursor next time", STOP_MAX.as_secs());
     }
     let _ = inputs.send(Input::Stop);
     writer_ended.await.unwrap_or(Err(WriterError::Panicked))
@@ -180,8 +195,7 @@ fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
         quarantine_records_max: config.limits.quarantine_records_max as u64,
     };
     let log = Log::open(dir, options, new_epoch()?)?;
-    let store =
-        SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    let store = SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
     let windows = rebuild::windows(&config.aggregates);
     let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None)?;
     for note in &recovered.notes {
@@ -269,6 +283,10 @@ impl RunError {
     /// The exit code, as in sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // Starting again does not mend these: the unit is told not to.
+            RunError::Log(log) | RunError::Recovery(RecoveryError::Log(log)) if log.is_lasting() => 65,
+            RunError::Recovery(RecoveryError::Fold { .. } | RecoveryError::NoBase { .. }) => 65,
+            RunError::Writer(WriterError::Fold(_)) => 65,
             RunError::DataDir { .. } | RunError::Log(_) | RunError::Recovery(_) | RunError::Writer(_) => 74,
             RunError::Http(_) => 69,
             RunError::Rules(_) => 78,

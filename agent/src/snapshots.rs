@@ -16,6 +16,8 @@ use crate::writer::Shared;
 /// Directory of the snapshots in the data directory.
 pub const DIR_NAME: &str = "snapshots";
 const EXTENSION: &str = "snap";
+const EXTENSION_UNFINISHED: &str = "tmp";
+const EXTENSION_AHEAD: &str = "ahead";
 
 /// The snapshot directory.
 #[derive(Clone, Debug)]
@@ -73,6 +75,18 @@ impl SnapshotStore {
         Ok(snapshot::decode(&fs::read(path)?, windows)?)
     }
 
+    /// Takes a snapshot that is ahead of the log out of the way, under another name. The log will reach its position
+    /// again with other records, and would then seem to continue it.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn set_aside(&self, path: &Path) -> io::Result<PathBuf> {
+        let aside = path.with_extension(EXTENSION_AHEAD);
+        fs::rename(path, &aside)?;
+        File::open(&self.dir)?.sync_all()?;
+        Ok(aside)
+    }
+
     /// Writes a snapshot so that it is there whole or not at all, then deletes the oldest beyond `keep`, and those of
     /// other epochs.
     ///
@@ -80,14 +94,26 @@ impl SnapshotStore {
     /// Of the file system.
     pub fn save(&self, bytes: &[u8], epoch: Epoch, seq: Seq, keep: usize) -> io::Result<PathBuf> {
         let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = seq.0));
-        let tmp = path.with_extension("tmp");
+        let tmp = path.with_extension(EXTENSION_UNFINISHED);
         let mut file = File::create(&tmp)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&tmp, &path)?;
         File::open(&self.dir)?.sync_all()?;
         self.prune(epoch, keep)?;
+        self.sweep()?;
         Ok(path)
+    }
+
+    /// Deletes what a crash left of unfinished snapshots; one at a time is written.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == EXTENSION_UNFINISHED) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     fn prune(&self, epoch: Epoch, keep: usize) -> io::Result<()> {
@@ -120,13 +146,9 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Counting from where the view is now.
-    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig) -> SnapshotWriter {
-        let last = {
-            let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
-            let at = Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed));
-            (at, view.time)
-        };
+    /// Counting from the newest snapshot, and from now.
+    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig, now: Time) -> SnapshotWriter {
+        let last = (Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed)), now);
         SnapshotWriter { shared, keep: config.keep, last, writing: None }
     }
 
@@ -142,7 +164,8 @@ impl SnapshotWriter {
 
     /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
     pub fn begin(&mut self, now: Time) {
-        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running() {
+        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
+        {
             return;
         }
         let encoded = {

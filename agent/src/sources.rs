@@ -24,6 +24,16 @@ pub struct Sources {
 struct Entry {
     view: SourceView,
     task: Option<Task>,
+    /// Number of the newest change of its configuration; what an older one would start is out of date.
+    change: u64,
+    /// Held while a connection is exchanged for another: never are there two with one client id.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Entry {
+    fn new(config: &SourceConfig) -> Entry {
+        Entry { view: SourceView::new(config), task: None, change: 0, turn: Arc::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +77,7 @@ fn address(config: &SourceConfig) -> String {
 impl Sources {
     /// The sources of a configuration, none connected yet.
     pub fn new(config: &Config) -> Sources {
-        let entries = config.sources.iter().map(|s| Entry { view: SourceView::new(s), task: None });
+        let entries = config.sources.iter().map(Entry::new);
         Sources { entries: Mutex::new(entries.collect()) }
     }
 
@@ -87,20 +97,19 @@ impl Sources {
 
     /// Connects all sources.
     pub fn start(&self, config: &Config, inputs: &Sender<Input>) {
+        let mut entries = self.entries();
         for source in &config.sources {
-            self.start_one(source, inputs);
+            Sources::start_one(&mut entries, source, inputs);
         }
     }
 
-    fn start_one(&self, config: &SourceConfig, inputs: &Sender<Input>) {
-        let mut entries = self.entries();
+    fn start_one(entries: &mut [Entry], config: &SourceConfig, inputs: &Sender<Input>) {
         let Some(number) = entries.iter().position(|e| e.view.name == config.name) else { return };
         let (stop, stopping) = watch::channel(false);
         let inputs = inputs.clone();
         // The channel has no bound of its own: ingest delivers at most `outstanding_max` messages of a source before it
         // stops reading from the broker.
-        let deliver =
-            move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
+        let deliver = move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
         let status = entries[number].view.status.clone();
         let run = ingest::run(SourceId(number as u16), config.clone(), deliver, status, stopping);
         entries[number].task = Some(Task { stop, handle: tokio::spawn(run) });
@@ -126,7 +135,7 @@ impl Sources {
             }
         }
         for source in new.sources.iter().filter(|s| by_name.contains_key(s.name.as_str())) {
-            entries.push(Entry { view: SourceView::new(source), task: None });
+            entries.push(Entry::new(source));
             ordered.push(source.clone());
         }
         Config { sources: ordered, ..new.clone() }
@@ -135,33 +144,37 @@ impl Sources {
     /// Reconnects the sources whose configuration differs, connects new ones, disconnects those that are gone.
     pub fn restart_changed(self: &Arc<Self>, old: &Config, new: &Config, inputs: &Sender<Input>) {
         let find = |config: &Config, name: &str| config.sources.iter().find(|s| s.name == name).cloned();
-        let names: Vec<String> = self.entries().iter().map(|e| e.view.name.clone()).collect();
-        for name in names {
-            let (before, after) = (find(old, &name), find(new, &name));
-            if before == after {
+        let mut entries = self.entries();
+        for (number, entry) in entries.iter_mut().enumerate() {
+            let (before, after) = (find(old, &entry.view.name), find(new, &entry.view.name));
+            if same_subscriptions(before.as_ref(), after.as_ref()) {
                 continue;
             }
-            let task = self.entries().iter_mut().find(|e| e.view.name == name).and_then(|e| e.task.take());
-            let (sources, inputs) = (self.clone(), inputs.clone());
-            // The old connection says good-bye first: two with one client id would throw each other out.
-            tokio::spawn(async move {
-                if let Some(task) = task {
-                    task.end().await;
-                }
-                if let Some(config) = after {
-                    sources.start_one(&config, &inputs);
-                }
-            });
+            entry.change += 1;
+            let exchange = Exchange { number, change: entry.change, after, turn: entry.turn.clone() };
+            tokio::spawn(exchange.run(self.clone(), inputs.clone()));
         }
     }
 
-    /// Disconnects all sources cleanly.
+    /// Disconnects all sources cleanly; none is connected again.
     pub async fn stop(&self) {
-        let tasks: Vec<Task> = self.entries().iter_mut().filter_map(|e| e.task.take()).collect();
-        for task in &tasks {
-            task.stop.send_replace(true);
+        let mut turns = Vec::new();
+        for entry in self.entries().iter_mut() {
+            entry.change += 1;
+            entry.task.as_ref().inspect(|task| {
+                task.stop.send_replace(true);
+            });
+            turns.push(entry.turn.clone());
         }
-        for task in tasks {
+        for (number, turn) in turns.into_iter().enumerate() {
+            let _turn = turn.lock().await;
+            self.end_one(number).await;
+        }
+    }
+
+    async fn end_one(&self, number: usize) {
+        let task = self.entries().get_mut(number).and_then(|e| e.task.take());
+        if let Some(task) = task {
             task.end().await;
         }
     }
@@ -171,6 +184,36 @@ impl Sources {
         for task in self.entries().iter_mut().filter_map(|e| e.task.take()) {
             task.handle.abort();
         }
+    }
+}
+
+/// One connection in place of another.
+struct Exchange {
+    number: usize,
+    change: u64,
+    after: Option<SourceConfig>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Exchange {
+    /// The old connection says good-bye first: two with one client id would throw each other out.
+    async fn run(self, sources: Arc<Sources>, inputs: Sender<Input>) {
+        let _turn = self.turn.lock().await;
+        sources.end_one(self.number).await;
+        let mut entries = sources.entries();
+        if entries.get(self.number).is_some_and(|entry| entry.change == self.change)
+            && let Some(config) = &self.after
+        {
+            Sources::start_one(&mut entries, config, &inputs);
+        }
+    }
+}
+
+/// Whether the connection can stay: only what is decided behind it differs.
+fn same_subscriptions(before: Option<&SourceConfig>, after: Option<&SourceConfig>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => before.same_connection(after) && before.rules == after.rules,
+        (before, after) => before.is_none() && after.is_none(),
     }
 }
 

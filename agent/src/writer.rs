@@ -2,22 +2,25 @@
 //!
 //! It never waits for a connection: acknowledgements are left in [`Acks`], and the connection is woken.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use fieldlog_projections::chunk::Envelope;
+use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
+use crate::forward::acked::Acked;
 use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
 use crate::message::{Acks, Delivery, SourceId};
 use crate::metrics::Histogram;
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
+use crate::retention::keeper::{Keeper, Orders};
 use crate::rules::RuleError;
 use crate::snapshots::{SnapshotStore, SnapshotWriter};
 use crate::window::{Budget, Due, InflightWindow, Waiting};
@@ -27,6 +30,8 @@ pub type Clock = fn() -> Time;
 
 /// How often time itself is looked at: silence, held-back values, snapshots, clock steps.
 const TICK: Duration = Duration::from_secs(1);
+/// A moved cursor waits this long for a commit to go with; then it has one of its own.
+const CURSOR_PATIENCE: Duration = Duration::from_secs(10);
 /// A wall clock that is further than this from where it should be has been set.
 const CLOCK_STEP_MICROS: i64 = 2_000_000;
 
@@ -37,6 +42,27 @@ pub enum Input {
     Delivery(Delivery),
     /// A new configuration, with the counters of its sources and the keys that changed.
     Configure(Box<Config>, Vec<Arc<Outcomes>>, Vec<String>),
+    /// A sink has acknowledged more; stored with the next commit.
+    Cursor {
+        /// The sink.
+        name: String,
+        /// What it has.
+        acked: Acked,
+    },
+    /// A sink refuses records for good.
+    DeadLetter {
+        /// The sink.
+        sink: String,
+        /// First position.
+        first: Seq,
+        /// Last position.
+        last: Seq,
+        /// Why.
+        reason: String,
+    },
+    /// The sources are about to stop: from now on commit everything at once, because they wait for their acknowledgements
+    /// and nothing more will come to wait for.
+    Drain,
     /// Commit what waits, write a snapshot, close the log and end.
     Stop,
     /// Commit what waits, write a snapshot, and answer with its position.
@@ -108,9 +134,16 @@ pub struct WriterStats {
     pub snapshot_time: AtomicI64,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: AtomicU64,
+    /// Why no messages are taken; `None` while they are.
+    pub blocked: Mutex<Option<String>>,
 }
 
 impl WriterStats {
+    /// Why no messages are taken; `None` while they are.
+    pub fn blocked(&self) -> Option<String> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Commits of any reason.
     pub fn commits(&self) -> u64 {
         [&self.commits_delay, &self.commits_bytes, &self.commits_window, &self.commits_internal]
@@ -132,11 +165,21 @@ pub struct Writer {
     /// Messages of each live connection that wait for the commit.
     held: Vec<Held>,
     windows: Vec<InflightWindow>,
+    /// What each sink has, as far as it is known.
+    cursors: BTreeMap<String, Acked>,
+    /// Sinks whose cursor has moved since it was last stored, and since when.
+    moved: BTreeSet<String>,
+    moved_since: Option<Instant>,
+    keeper: Keeper,
+    orders: Orders,
+    /// Deliveries that came while the log takes no more; their sources' windows bound them.
+    parked: VecDeque<Delivery>,
     oldest: Option<Instant>,
     last_arrival: Instant,
     last_commit: Instant,
     last_tick: Instant,
     expected: (Instant, Time),
+    draining: bool,
 }
 
 struct Held {
@@ -150,26 +193,33 @@ impl Writer {
     /// A writer that continues `log` where `shared.view` is.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let now = Instant::now();
-        let batch = Batch {
-            body: fieldlog_projections::chunk::Body::after(log.last_time()),
-            quarantine: Vec::new(),
-        };
-        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots);
+        let batch =
+            Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
+        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
+        // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
+        shared.stats.beat.store(clock().0, Ordering::Relaxed);
         Writer {
-            log,
             observer,
             windows: windows(&config),
-            config,
             clock,
             snapshots,
             batch,
             held: Vec::new(),
+            cursors: stored_cursors(&log, &config),
+            moved: BTreeSet::new(),
+            moved_since: None,
+            keeper: Keeper::new(&config),
+            orders: Orders::default(),
+            parked: VecDeque::new(),
             oldest: None,
             last_arrival: now,
             last_commit: now,
             last_tick: now,
             expected: (now, clock()),
+            draining: false,
             shared,
+            log,
+            config,
         }
     }
 
@@ -192,20 +242,30 @@ impl Writer {
             let input = inputs.recv_timeout(self.wait());
             self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
             match input {
+                Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => self.parked.push_back(delivery),
                 Ok(Input::Delivery(delivery)) => self.take(&delivery),
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
+                Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
+                Ok(Input::DeadLetter { sink, first, last, reason }) => {
+                    let envelope = Envelope { wall: (self.clock)(), ..Envelope::default() };
+                    let fact = Fact::DeadLettered { sink, first, last, reason };
+                    self.batch.body.push_fact(envelope, &fact);
+                }
                 Ok(Input::Snapshot(reply)) => {
                     self.commit_all()?;
                     self.snapshots.begin((self.clock)());
                     let _ = reply.send(self.log.head());
                 }
+                Ok(Input::Drain) => self.draining = true,
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.last_tick.elapsed() >= TICK || self.deferred_due() {
                 self.tick();
+                self.keep()?;
             }
             self.settle()?;
+            self.store_cursors(CURSOR_PATIENCE)?;
         }
     }
 
@@ -262,12 +322,14 @@ impl Writer {
             return Ok(());
         }
         let age = self.oldest.get_or_insert_with(Instant::now).elapsed();
-        let bytes = self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
+        let bytes =
+            self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
         let window_full = self.held.iter().any(|held| {
             let window = self.windows.get(usize::from(held.source.0));
             window.is_some_and(|window| held.pkids.len() >= window.size())
         });
-        let budget = Budget { delay: self.config.log.commit_delay, bytes: self.config.log.commit_bytes_max };
+        let delay = if self.draining { Duration::ZERO } else { self.config.log.commit_delay };
+        let budget = Budget { delay, bytes: self.config.log.commit_bytes_max };
         match budget.decide(Waiting { age, bytes, window_full }) {
             Ok(due) => self.commit(Some(due)),
             Err(_) => Ok(()),
@@ -285,10 +347,16 @@ impl Writer {
     /// Commits, folds, publishes, acknowledges: in this order.
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
         let begin = Instant::now();
+        let cursors = self.take_moved();
         let committed = self.log.commit(&Commit {
             quarantine: &self.batch.quarantine,
+            cursors: &cursors,
+            trim_before: self.orders.trim_before,
             ..Commit::of(&self.batch.body)
         })?;
+        if committed.trimmed.is_none() {
+            self.orders.trim_before = None;
+        }
         let took = begin.elapsed();
         self.shared.position.send_modify(|p| p.head = committed.last);
         {
@@ -310,6 +378,88 @@ impl Writer {
         self.release();
         self.last_commit = Instant::now();
         self.snapshots.after(committed.last, (self.clock)(), &self.config.snapshots);
+        Ok(())
+    }
+
+    /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
+    fn keep(&mut self) -> Result<(), WriterError> {
+        if self.keeper.is_due() {
+            let shared = &self.shared;
+            let now = (self.clock)();
+            let orders =
+                self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, now)?;
+            self.announce(&orders);
+            self.record_trimming(&orders)?;
+            self.orders = orders;
+            if self.orders.snapshot_due {
+                self.snapshots.begin(now);
+            }
+        }
+        if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
+            let empty = Body::after(self.log.last_time());
+            let trim = Commit { trim_before: self.orders.trim_before, ..Commit::of(&empty) };
+            if self.log.commit(&trim)?.trimmed.is_none() {
+                self.orders.trim_before = None;
+            }
+        }
+        while self.orders.blocked.is_none()
+            && let Some(delivery) = self.parked.pop_front()
+        {
+            self.take(&delivery);
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn announce(&self, orders: &Orders) {
+        if orders.blocked != self.orders.blocked {
+            match &orders.blocked {
+                Some(why) => tracing::error!("no more messages are taken: {why}"),
+                None => tracing::info!("messages are taken again"),
+            }
+            let mut blocked = self.shared.stats.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+            blocked.clone_from(&orders.blocked);
+        }
+    }
+
+    /// What will be deleted is recorded before the first of it goes: a crash in between leaves a record of more than has
+    /// gone, never of less.
+    fn record_trimming(&mut self, orders: &Orders) -> Result<(), WriterError> {
+        let (Some(before), Some((first, _))) = (orders.trim_before, self.shared.reader.range()?) else {
+            return Ok(());
+        };
+        let last = Seq(before.0 - 1);
+        if orders.lost_by.is_empty() {
+            return self.record(&Fact::Trimmed { first, last });
+        }
+        let lost_by = orders.lost_by.clone();
+        tracing::warn!("the log is full: records {first} to {last} are dropped, {} had not got them", lost_by.join(", "));
+        self.record(&Fact::Gap { first, last, lost_by })
+    }
+
+    fn move_cursor(&mut self, name: String, acked: Acked) {
+        if self.cursors.get(&name) != Some(&acked) {
+            self.cursors.insert(name.clone(), acked);
+            self.moved.insert(name);
+            self.moved_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The cursors that have moved, as they are stored. A crash before the commit only means that some parcels are sent
+    /// again, with the same identity.
+    fn take_moved(&mut self) -> Vec<(String, Vec<u8>)> {
+        self.moved_since = None;
+        let moved = std::mem::take(&mut self.moved);
+        moved.into_iter().filter_map(|name| Some((name.clone(), self.cursors.get(&name)?.encode()))).collect()
+    }
+
+    /// Stores cursors in a commit of their own when there has been no other for a while.
+    fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
+        if self.moved_since.is_some_and(|since| since.elapsed() >= patience) && self.batch.body.is_empty() {
+            let cursors = self.take_moved();
+            let empty = Body::after(self.log.last_time());
+            self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) })?;
+        }
         Ok(())
     }
 
@@ -376,6 +526,8 @@ impl Writer {
             }
         }
         self.windows = new;
+        self.keeper = Keeper::new(&config);
+        self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
         if rebuild {
@@ -385,10 +537,18 @@ impl Writer {
     }
 
     fn stop(mut self) -> Result<(), WriterError> {
+        self.observer.flush_deferred(Time(i64::MAX), (self.clock)(), &mut self.batch);
         self.commit_all()?;
+        self.store_cursors(Duration::ZERO)?;
         self.snapshots.finish((self.clock)());
         Ok(self.log.close()?)
     }
+}
+
+fn stored_cursors(log: &Log, config: &Config) -> BTreeMap<String, Acked> {
+    let reader = log.reader();
+    let stored = |name: &str| Acked::decode(&reader.cursor(name).ok().flatten()?);
+    config.sinks.iter().filter_map(|sink| Some((sink.name.clone(), stored(&sink.name)?))).collect()
 }
 
 fn windows(config: &Config) -> Vec<InflightWindow> {

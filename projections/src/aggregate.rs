@@ -129,9 +129,17 @@ impl Aggregates {
     }
 
     /// The buckets of one attribute in one window that begin in `from_s..to_s`, oldest first, the open one included.
-    pub fn buckets(&self, device: DeviceId, attr: AttrId, window: Window, from_s: i64, to_s: i64) -> Vec<Bucket> {
+    pub fn buckets(
+        &self,
+        device: DeviceId,
+        attr: AttrId,
+        window: Window,
+        from_s: i64,
+        to_s: i64,
+    ) -> Vec<Bucket> {
         let level = self.windows.iter().position(|w| w.length_s == window.length_s);
-        let series = self.series.get(device.0 as usize).and_then(|row| row.iter().flatten().find(|s| s.attr == attr));
+        let series =
+            self.series.get(device.0 as usize).and_then(|row| row.iter().flatten().find(|s| s.attr == attr));
         let (Some(level), Some(series)) = (level, series) else { return Vec::new() };
         let mut buckets: Vec<Bucket> = series.levels[level].closed.iter().copied().collect();
         // What is open in the shorter windows has not reached this one yet; it is merged in from the oldest on, which is
@@ -167,7 +175,7 @@ impl Series {
     fn roll(&mut self, windows: &[Window], time: Time, value: f64) {
         self.close(windows, 0);
         let start_s = windows[0].start_s(time.0.div_euclid(1_000_000));
-        self.levels[0].end = (start_s + i64::from(windows[0].length_s)) * 1_000_000;
+        self.levels[0].end = (start_s + i64::from(windows[0].length_s)).saturating_mul(1_000_000);
         self.levels[0].open = Some(Bucket::new(start_s, value));
     }
 

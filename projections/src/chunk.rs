@@ -11,8 +11,9 @@ pub const HEADER_BYTES: usize = 72;
 const MAGIC: [u8; 2] = *b"FL";
 /// Version of the chunk layout that is written.
 pub const VERSION: u8 = 1;
-/// A body larger than this is refused before anything is allocated for it.
-pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A body larger than this is refused before anything is allocated for it. A record of all that MQTT can carry in one
+/// packet, 256 MiB, fits: what was acknowledged must be readable.
+pub const BODY_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 const CODEC_NONE: u8 = 0;
 const CODEC_LZ4: u8 = 1;
@@ -292,7 +293,9 @@ impl Body {
         let mut from = 0;
         loop {
             let start = if from == 0 { 0 } else { self.marks[from - 1].0 as usize };
-            let raw_max = |stored: usize, ratio: u32| (stored - HEADER_BYTES) * 1024 / ratio.max(64) as usize;
+            let raw_max = |stored: usize, ratio: u32| {
+                stored.saturating_sub(HEADER_BYTES) * 1024 / ratio.max(64) as usize
+            };
             let large = self.bytes.len() - start >= raw_max(fill.large, *ratio);
             let stored_max = if large { fill.large } else { fill.small };
             let mut cut_at = raw_max(stored_max, *ratio);
@@ -403,7 +406,7 @@ impl Header {
 
     /// Position of the last record.
     pub fn last(&self) -> Seq {
-        Seq(self.first.0 + u64::from(self.count) - 1)
+        Seq(self.first.0.saturating_add(u64::from(self.count)).saturating_sub(1))
     }
 }
 
@@ -427,12 +430,17 @@ impl<'a> Chunk<'a> {
             return Err(ChunkError::Checksum { stored: header.crc, found });
         }
         let raw_bytes = header.raw_bytes as usize;
-        if raw_bytes > BODY_BYTES_MAX || header.count == 0 {
+        let positions_fit = header.first.0.checked_add(u64::from(header.count)).is_some();
+        if raw_bytes > BODY_BYTES_MAX || header.count == 0 || !positions_fit {
             return Err(ChunkError::Length);
         }
         let body = match header.codec {
             CODEC_NONE => &bytes[HEADER_BYTES..],
             CODEC_LZ4 => {
+                // LZ4 does not go beyond 255 to 1; a header that says so asks for memory for nothing.
+                if raw_bytes > bytes.len() * 256 {
+                    return Err(ChunkError::Length);
+                }
                 scratch.resize(raw_bytes, 0);
                 let size = lz4_flex::block::decompress_into(&bytes[HEADER_BYTES..], scratch)
                     .map_err(|_| ChunkError::Compression)?;

@@ -85,7 +85,10 @@ impl Devices {
     }
 
     /// All devices ever seen, by name, after `after`.
-    pub fn by_name_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = (DeviceId, &'a Device)> + 'a {
+    pub fn by_name_after<'a>(
+        &'a self,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (DeviceId, &'a Device)> + 'a {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(Box::<str>::from(name)));
         self.by_name.range((start, Bound::Unbounded)).filter_map(|(_, id)| Some((*id, self.get(*id)?)))

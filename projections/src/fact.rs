@@ -1,6 +1,6 @@
 //! Facts: what happened, typed, without a position.
 
-use crate::{AttrId, DeviceId, Time, Value};
+use crate::{AttrId, DeviceId, Seq, Time, Value};
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +84,33 @@ pub enum Fact {
     ConfigChanged {
         /// The keys that changed.
         keys: Vec<String>,
+    },
+    /// A sink refuses these records for good; they were passed over for it.
+    DeadLettered {
+        /// The sink.
+        sink: String,
+        /// First position.
+        first: Seq,
+        /// Last position.
+        last: Seq,
+        /// Why, in the sink's words.
+        reason: String,
+    },
+    /// Records were deleted from the front of the log as the operator's retention wants it; nobody needed them any more.
+    Trimmed {
+        /// First position.
+        first: Seq,
+        /// Last position.
+        last: Seq,
+    },
+    /// Records were deleted although they were still needed, because the log was full and the operator chose so.
+    Gap {
+        /// First position.
+        first: Seq,
+        /// Last position.
+        last: Seq,
+        /// Who needed them.
+        lost_by: Vec<String>,
     },
     /// A record of a type that this version does not know; kept as it is.
     Unknown {

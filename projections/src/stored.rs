@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::Kind;
 use crate::fact::{Availability, AvailabilityCause, ClockQuality, Fact};
-use crate::{AttrId, DeviceId, Time, Value, ValueRef, varint};
+use crate::{AttrId, DeviceId, Seq, Time, Value, ValueRef, varint};
 
 /// Type ids. Never reused.
 pub mod type_id {
@@ -31,6 +31,12 @@ pub mod type_id {
     pub const CLOCK_STEPPED: u16 = 9;
     /// [`crate::Fact::ConfigChanged`]
     pub const CONFIG_CHANGED: u16 = 10;
+    /// [`crate::Fact::DeadLettered`]
+    pub const DEAD_LETTERED: u16 = 11;
+    /// [`crate::Fact::Trimmed`]
+    pub const TRIMMED: u16 = 12;
+    /// [`crate::Fact::Gap`]
+    pub const GAP: u16 = 13;
 }
 
 /// `(type, version, name)` of everything this version writes or reads, the newest version of a type last.
@@ -46,6 +52,9 @@ pub const KINDS: &[(u16, u8, &str)] = &[
     (type_id::BOOTED, 1, "booted"),
     (type_id::CLOCK_STEPPED, 1, "clock_stepped"),
     (type_id::CONFIG_CHANGED, 1, "config_changed"),
+    (type_id::DEAD_LETTERED, 1, "dead_lettered"),
+    (type_id::TRIMMED, 1, "trimmed"),
+    (type_id::GAP, 1, "gap"),
 ];
 
 /// Name of a type, as answers and filters use it.
@@ -142,10 +151,12 @@ impl<'a> From<ValueRef<'a>> for ValueV2<'a> {
 /// A float as a scaled integer where dividing gives back the very same float, else as itself.
 #[inline]
 fn scaled(value: f64) -> ValueV2<'static> {
-    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    const EXACT: u64 = 1 << 53;
     let fits = |scale: f64| {
-        let mantissa = (value * scale).round();
-        (mantissa.abs() < EXACT && (mantissa / scale).to_bits() == value.to_bits()).then_some(mantissa as i64)
+        // Compared after the way through the integer, which has no negative zero.
+        let mantissa = (value * scale).round() as i64;
+        let same = (mantissa as f64 / scale).to_bits() == value.to_bits();
+        (same && mantissa.unsigned_abs() < EXACT).then_some(mantissa)
     };
     if let Some(v) = fits(10.0) {
         ValueV2::D1(v)
@@ -219,6 +230,28 @@ struct ClockSteppedV1 {
 struct ConfigChangedV1<'a> {
     #[serde(borrow)]
     keys: Vec<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeadLetteredV1<'a> {
+    sink: &'a str,
+    first: u64,
+    last: u64,
+    reason: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TrimmedV1 {
+    first: u64,
+    last: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GapV1<'a> {
+    first: u64,
+    last: u64,
+    #[serde(borrow)]
+    lost_by: Vec<&'a str>,
 }
 
 /// The changes of a `StateChanged` payload of any version, one at a time and without a copy: this is the hot path of
@@ -384,6 +417,19 @@ pub fn encode(fact: &Fact, out: &mut Vec<u8>) -> Kind {
             append(&ConfigChangedV1 { keys: keys.iter().map(String::as_str).collect() }, out);
             v1(type_id::CONFIG_CHANGED)
         }
+        Fact::DeadLettered { sink, first, last, reason } => {
+            append(&DeadLetteredV1 { sink, first: first.0, last: last.0, reason }, out);
+            v1(type_id::DEAD_LETTERED)
+        }
+        Fact::Trimmed { first, last } => {
+            append(&TrimmedV1 { first: first.0, last: last.0 }, out);
+            v1(type_id::TRIMMED)
+        }
+        Fact::Gap { first, last, lost_by } => {
+            let lost_by = lost_by.iter().map(String::as_str).collect();
+            append(&GapV1 { first: first.0, last: last.0, lost_by }, out);
+            v1(type_id::GAP)
+        }
         Fact::Unknown { kind, payload } => {
             out.extend_from_slice(payload);
             *kind
@@ -459,6 +505,20 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Result<Fact, StoredError> {
         type_id::CONFIG_CHANGED => {
             let v: ConfigChangedV1<'_> = whole(kind, payload)?;
             Fact::ConfigChanged { keys: v.keys.into_iter().map(String::from).collect() }
+        }
+        type_id::DEAD_LETTERED => {
+            let v: DeadLetteredV1<'_> = whole(kind, payload)?;
+            let (first, last) = (Seq(v.first), Seq(v.last));
+            Fact::DeadLettered { sink: v.sink.into(), first, last, reason: v.reason.into() }
+        }
+        type_id::TRIMMED => {
+            let v: TrimmedV1 = whole(kind, payload)?;
+            Fact::Trimmed { first: Seq(v.first), last: Seq(v.last) }
+        }
+        type_id::GAP => {
+            let v: GapV1<'_> = whole(kind, payload)?;
+            let lost_by = v.lost_by.into_iter().map(String::from).collect();
+            Fact::Gap { first: Seq(v.first), last: Seq(v.last), lost_by }
         }
         _ => return Err(StoredError::Payload { kind }),
     })

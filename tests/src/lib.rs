@@ -1,1 +1,11 @@
 //! Parts shared by the tests and benchmarks of the whole.
+
+pub mod agent;
+pub mod binary;
+pub mod fault_disk;
+pub mod logbook;
+pub mod mosquitto;
+pub mod process;
+pub mod publisher;
+pub mod rng;
+pub mod wait;

@@ -37,7 +37,10 @@ impl Agent {
 
     fn spawn(data: &Path, port: u16, window: u16) -> (Agent, Duration) {
         std::fs::create_dir_all(data).expect("a data directory");
-        let http = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let http = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
         let config = data.join("bench.toml");
         let text = format!(
             "data_dir = {data:?}\n\
@@ -70,7 +73,9 @@ impl Agent {
 
     pub fn status(&self) -> serde_json::Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).expect("the agent's HTTP");
-        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("a request");
+        stream
+            .write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("a request");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);

@@ -23,8 +23,9 @@ impl Feed {
             seed ^= seed << 17;
             (seed % n as u64) as i64
         };
-        let mut state: Vec<[i64; 4]> =
-            (0..devices).map(|_| [1500 + random(1000), 3000 + random(4000), 9900 + random(300), 40 + random(60)]).collect();
+        let mut state: Vec<[i64; 4]> = (0..devices)
+            .map(|_| [1500 + random(1000), 3000 + random(4000), 9900 + random(300), 40 + random(60)])
+            .collect();
         let mut feed = Feed { bytes: Vec::new(), marks: Vec::new(), payload_bytes: 0 };
         for n in 0..messages {
             let values = &mut state[n % devices];
@@ -118,7 +119,11 @@ fn handshake(stream: &mut TcpStream) -> u64 {
     assert_eq!(connect[0] >> 4, 1, "CONNECT");
     // Fixed variable header of 10 bytes, then the property length (one byte here), then properties.
     let properties = &connect[connect.len().min(2 + 11)..];
-    let window = properties.windows(3).take(24).find(|w| w[0] == 0x21).map_or(65_535, |w| u16::from_be_bytes([w[1], w[2]]));
+    let window = properties
+        .windows(3)
+        .take(24)
+        .find(|w| w[0] == 0x21)
+        .map_or(65_535, |w| u16::from_be_bytes([w[1], w[2]]));
     stream.write_all(&[0x20, 3, 0, 0, 0]).expect("CONNACK");
     loop {
         let packet = packet(stream);

@@ -1,24 +1,27 @@
-//! The checked stage, top level: every table except `[[source]]`.
+//! The checked stage, top level: every table except `[[source]]` and `[[sink]]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::raw::Table;
-use super::{Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, source};
+use super::{Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, retention, sink, source};
 
 pub(super) fn read(mut table: Table<'_>) -> Config {
     let defaults = Config::default();
     let gateway_id = gateway_id(&mut table, defaults.gateway_id);
-    let config = Config {
+    let mut config = Config {
         data_dir: table.path("data_dir").unwrap_or(defaults.data_dir),
         log: log(table.table("log")),
         snapshots: snapshots(table.table("snapshots")),
+        retention: retention::read(table.table("retention")),
         aggregates: aggregates(&mut table).unwrap_or(defaults.aggregates),
         http: http(table.table("http")),
         limits: limits(table.table("limits")),
         sources: source::read_all(&mut table, &gateway_id),
+        sinks: Vec::new(),
         gateway_id,
     };
+    config.sinks = sink::read_all(&mut table, &config.gateway_id, &config.sources);
     table.finish();
     config
 }

@@ -5,20 +5,23 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig};
+use super::{Config, HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig, WindowConfig};
+use crate::retention::WhenFull;
 
 impl Default for Config {
-    /// No sources; the gateway is named after the machine.
+    /// No sources and no sinks; the gateway is named after the machine.
     fn default() -> Config {
         Config {
             gateway_id: host_name(),
             data_dir: PathBuf::from("/var/lib/fieldlog"),
             log: LogConfig::default(),
             snapshots: SnapshotConfig::default(),
+            retention: RetentionConfig::default(),
             aggregates: WindowConfig::defaults(),
             http: HttpConfig::default(),
             limits: Limits::default(),
             sources: Vec::new(),
+            sinks: Vec::new(),
         }
     }
 }
@@ -37,6 +40,18 @@ impl Default for LogConfig {
 impl Default for SnapshotConfig {
     fn default() -> SnapshotConfig {
         SnapshotConfig { events: 500_000, interval: Duration::from_secs(900), keep: 3 }
+    }
+}
+
+impl Default for RetentionConfig {
+    fn default() -> RetentionConfig {
+        RetentionConfig {
+            age: None,
+            bytes_max: Some(268_435_456),
+            history_min: Duration::from_secs(86_400),
+            free_bytes_min: 67_108_864,
+            when_full: WhenFull::Block,
+        }
     }
 }
 

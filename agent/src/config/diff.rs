@@ -31,6 +31,7 @@ impl Config {
         note("snapshots.events", true, snapshots.events != new_snapshots.events);
         note("snapshots.interval_s", true, snapshots.interval != new_snapshots.interval);
         note("snapshots.keep", true, snapshots.keep != new_snapshots.keep);
+        self.retention_differs(new, &mut note);
         note("aggregates", true, self.aggregates != new.aggregates);
         let (http, new_http) = (&self.http, &new.http);
         note("http.listen", false, http.listen != new_http.listen);
@@ -39,7 +40,17 @@ impl Config {
         note("http.hosts", false, http.hosts != new_http.hosts);
         self.limits_differ(new, &mut note);
         self.sources_differ(new, &mut note);
+        self.sinks_differ(new, &mut note);
         changes
+    }
+
+    fn retention_differs(&self, new: &Config, note: &mut impl FnMut(&str, bool, bool)) {
+        let (a, b) = (&self.retention, &new.retention);
+        note("retention.age_days", true, a.age != b.age);
+        note("retention.bytes_max", true, a.bytes_max != b.bytes_max);
+        note("retention.history_min_s", true, a.history_min != b.history_min);
+        note("retention.free_bytes_min", true, a.free_bytes_min != b.free_bytes_min);
+        note("retention.when_full", true, a.when_full != b.when_full);
     }
 
     fn limits_differ(&self, new: &Config, note: &mut impl FnMut(&str, bool, bool)) {
@@ -65,6 +76,22 @@ impl Config {
         }
         for source in &new.sources {
             note(&format!("source {:?}", source.name), true, find(self, &source.name).is_none());
+        }
+    }
+}
+
+impl Config {
+    fn sinks_differ(&self, new: &Config, note: &mut impl FnMut(&str, bool, bool)) {
+        for sink in &self.sinks {
+            let prefix = format!("sink {:?}", sink.name);
+            match new.sinks.iter().find(|other| other.name == sink.name) {
+                Some(other) => sink.differ(other, &mut |key| note(&format!("{prefix} {key}"), true, true)),
+                None => note(&prefix, true, true),
+            }
+        }
+        for sink in &new.sinks {
+            let added = !self.sinks.iter().any(|other| other.name == sink.name);
+            note(&format!("sink {:?}", sink.name), true, added);
         }
     }
 }

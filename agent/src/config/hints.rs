@@ -7,8 +7,11 @@ use super::keys;
 
 /// What to do about an unknown key of the table `label`.
 pub(super) fn unknown_hint(key: &str, known: &[&'static str], label: &str) -> String {
-    if key == "password" {
-        return "write it to a file and name the file in password_file".to_owned();
+    // A secret has no key of its own, and the nearest key would be the wrong place for it.
+    for (secret, file) in [("password", "password_file"), ("token", "token_file")] {
+        if key == secret && known.contains(&file) {
+            return format!("write it to a file and name the file in {file}");
+        }
     }
     if let Some(hint) = did_you_mean(key, known) {
         return hint;

@@ -1,10 +1,11 @@
-//! Names of the keys outside of `[[source]]`, for environment variables and for hints.
+//! Names of the keys outside of `[[source]]` and `[[sink]]`, for environment variables and for hints.
 
 /// Keys of the tables, which an environment variable can set; `""` is the top level.
-pub(super) const TABLES: [(&str, &[&str]); 5] = [
+pub(super) const TABLES: [(&str, &[&str]); 6] = [
     ("", &["gateway_id", "data_dir"]),
     ("log", &["commit_delay_ms", "commit_bytes_max", "cache_bytes", "quick_repair"]),
     ("snapshots", &["events", "interval_s", "keep"]),
+    ("retention", &["age_days", "bytes_max", "history_min_s", "free_bytes_min", "when_full"]),
     ("http", &["listen", "unix_socket", "token_file", "hosts"]),
     (
         "limits",

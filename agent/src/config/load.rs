@@ -2,7 +2,7 @@
 //! then `FIELDLOG__TABLE__KEY` variables.
 //!
 //! Tables are merged key by key and a later file wins, with one exception: `[[source]]` blocks of all files are put
-//! one after the other, so that a source can be added by dropping a file into `conf.d`.
+//! one after the other, and so are `[[sink]]` blocks, so that one can be added by dropping a file into `conf.d`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,6 +17,8 @@ use super::{Config, checks, keys};
 
 const PREFIX: &str = "FIELDLOG__";
 const SEPARATOR: &str = "__";
+/// Arrays of tables to which each file adds.
+const ADDED: [&str; 2] = ["source", "sink"];
 
 /// A configuration and the files that it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,9 +81,9 @@ fn conf_d(path: &Path, sink: &Sink) -> Vec<PathBuf> {
     files
 }
 
-/// One parsed file: its sources, and everything else.
+/// One parsed file: what it adds to each array of [`ADDED`], and everything else.
 struct Document {
-    sources: Vec<Value>,
+    added: [Vec<Value>; ADDED.len()],
     rest: Map<String, Value>,
 }
 
@@ -109,7 +111,7 @@ fn read(path: &Path, sink: &Sink) -> Option<Document> {
 fn parse(text: &str, name: &str, sink: &Sink) -> Option<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match Format::parse(&FileFormat::Toml, Some(&name.to_owned()), text) {
-        Ok(mut rest) => Some(Document { sources: take_sources(&mut rest), rest }),
+        Ok(mut rest) => Some(Document { added: ADDED.map(|key| take_array(&mut rest, key)), rest }),
         Err(error) => {
             sink.add(name, None, syntax(&error.to_string()), "correct the file at this place");
             None
@@ -134,13 +136,13 @@ fn syntax(message: &str) -> String {
     }
 }
 
-fn take_sources(map: &mut Map<String, Value>) -> Vec<Value> {
-    let Some(value) = map.remove("source") else { return Vec::new() };
+fn take_array(map: &mut Map<String, Value>, key: &str) -> Vec<Value> {
+    let Some(value) = map.remove(key) else { return Vec::new() };
     match value.kind {
-        ValueKind::Array(sources) => sources,
+        ValueKind::Array(tables) => tables,
         // Not an array: leave it where the checks complain about it.
         _ => {
-            map.insert("source".to_owned(), value);
+            map.insert(key.to_owned(), value);
             Vec::new()
         }
     }
@@ -168,9 +170,9 @@ fn merge(
     // With a file missing from the tree, what is said about the rest would mislead.
     let readable = !sink.has_faults();
     let mut builder = ::config::Config::builder();
-    let mut sources = Vec::new();
+    let mut added = ADDED.map(|_| Vec::new());
     for document in documents {
-        sources.extend(document.sources);
+        added.iter_mut().zip(document.added).for_each(|(all, more)| all.extend(more));
         builder = builder.add_source(Layer(document.rest));
     }
     let variables = variables(environment, sink);
@@ -185,8 +187,10 @@ fn merge(
             return None;
         }
     };
-    if !tree.contains_key("source") && !sources.is_empty() {
-        tree.insert("source".to_owned(), Value::new(None, ValueKind::Array(sources)));
+    for (key, tables) in ADDED.into_iter().zip(added) {
+        if !tree.contains_key(key) && !tables.is_empty() {
+            tree.insert(key.to_owned(), Value::new(None, ValueKind::Array(tables)));
+        }
     }
     readable.then(|| checks::read(Table::new("", tree, None, sink)))
 }
@@ -223,7 +227,7 @@ fn check_variable(name: &str) -> Result<(), (&'static str, String)> {
     if names().any(|known| known == wanted) {
         return Ok(());
     }
-    if ["source", "aggregates"].contains(&path.split(SEPARATOR).next().unwrap_or_default()) {
+    if ["source", "sink", "aggregates"].contains(&path.split(SEPARATOR).next().unwrap_or_default()) {
         return Err(("arrays cannot be set by environment variables", "use a file in conf.d".to_owned()));
     }
     let names: Vec<String> = names().collect();

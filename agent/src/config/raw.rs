@@ -122,6 +122,23 @@ impl<'s> Table<'s> {
         self.take(key).and_then(|value| self.integer_in(key, &value, &range, unit)).unwrap_or(default)
     }
 
+    /// The same, or 0, which stands for none.
+    pub fn integer_or_none(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        unit: &str,
+        default: Option<u64>,
+    ) -> Option<u64> {
+        let Some(value) = self.take(key) else { return default };
+        let words = format!("0, or {}", range_words(&range, unit));
+        match self.whole(key, &value, &words, |number| number == 0 || range.contains(&number)) {
+            Some(0) => None,
+            Some(number) => Some(number),
+            None => default,
+        }
+    }
+
     /// A whole number that must be there.
     pub fn integer_required(
         &mut self,
@@ -139,6 +156,11 @@ impl<'s> Table<'s> {
     }
 
     fn integer_in(&self, key: &str, value: &Value, range: &RangeInclusive<u64>, unit: &str) -> Option<u64> {
+        self.whole(key, value, &range_words(range, unit), |number| range.contains(&number))
+    }
+
+    /// A whole number that is `good`; `words` say which are.
+    fn whole(&self, key: &str, value: &Value, words: &str, good: impl Fn(u64) -> bool) -> Option<u64> {
         let number = match &value.kind {
             ValueKind::I64(number) => Some(i128::from(*number)),
             ValueKind::U64(number) => Some(i128::from(*number)),
@@ -148,13 +170,13 @@ impl<'s> Table<'s> {
             _ => None,
         };
         let Some(number) = number else {
-            self.wrong_type(key, value, &format!("a whole number, {}", range_words(range, unit)));
+            self.wrong_type(key, value, &format!("a whole number, {words}"));
             return None;
         };
         match u64::try_from(number) {
-            Ok(number) if range.contains(&number) => Some(number),
+            Ok(number) if good(number) => Some(number),
             _ => {
-                let what = format!("{number} is out of range; it must be {}", range_words(range, unit));
+                let what = format!("{number} is out of range; it must be {words}");
                 self.fault_at(key, value.origin(), what, "");
                 None
             }
@@ -175,20 +197,32 @@ impl<'s> Table<'s> {
 
     /// A number that is not negative; whole numbers are numbers, too.
     pub fn number(&mut self, key: &'static str, default: f64) -> f64 {
+        self.number_in(key, 0.0..=f64::MAX, "0 or more", default)
+    }
+
+    /// A number in a range that is described in words.
+    pub fn number_in(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<f64>,
+        words: &str,
+        default: f64,
+    ) -> f64 {
         let Some(value) = self.take(key) else { return default };
         let number = match value.kind {
             ValueKind::Float(number) => number,
             // No deadband needs more than 53 bits.
             ValueKind::I64(number) => number as f64,
             _ => {
-                self.wrong_type(key, &value, "a number, 0 or more");
+                self.wrong_type(key, &value, &format!("a number, {words}"));
                 return default;
             }
         };
-        if number.is_finite() && number >= 0.0 {
+        if range.contains(&number) {
             return number;
         }
-        self.fault_at(key, value.origin(), format!("{number} is out of range; it must be 0 or more"), "");
+        let what = format!("{number} is out of range; it must be {words}");
+        self.fault_at(key, value.origin(), what, "");
         default
     }
 

@@ -33,6 +33,9 @@ fn summary(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
         let (host, port, rules) = (&source.address.host, source.address.port, source.rules.len());
         writeln!(out, "source {:?}: {scheme}://{host}:{port}, {rules} rules", source.name)?;
     }
+    for sink in &config.sinks {
+        writeln!(out, "sink {:?}: {}, {}", sink.name, sink.target.place(), sink.format.name())?;
+    }
     if config.sources.is_empty() {
         writeln!(out, "no sources: `fieldlog run` needs at least one [[source]]")?;
     }

@@ -211,7 +211,7 @@ pub(super) fn check_patterns(table: &Table<'_>, key: &str, patterns: &[String], 
             inner = inner.strip_prefix('*').unwrap_or(inner);
         }
         let place = if both { "the start or the end" } else { "the end" };
-        if pattern.is_empty() || inner.contains('*') {
+        if pattern.is_empty() || pattern == "**" || inner.contains('*') {
             let what = format!("{pattern:?} is not a pattern; `*` may stand only at {place}");
             table.fault(&format!("{key}[{index}]"), what, "");
         }

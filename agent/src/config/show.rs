@@ -11,27 +11,27 @@ use super::{
 
 /// TOML under construction. Writing to a string cannot fail.
 #[derive(Default)]
-struct Doc(String);
+pub(super) struct Doc(String);
 
 impl Doc {
-    fn header(&mut self, header: &str) {
+    pub(super) fn header(&mut self, header: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
         let _ = writeln!(self.0, "{gap}{header}");
     }
 
-    fn raw(&mut self, key: &str, value: impl Display) {
+    pub(super) fn raw(&mut self, key: &str, value: impl Display) {
         let _ = writeln!(self.0, "{key} = {value}");
     }
 
-    fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
         self.raw(key, quoted(value));
     }
 
-    fn path(&mut self, key: &str, value: Option<&Path>) {
+    pub(super) fn path(&mut self, key: &str, value: Option<&Path>) {
         self.text(key, &value.map(|path| path.display().to_string()).unwrap_or_default());
     }
 
-    fn texts(&mut self, key: &str, values: &[String]) {
+    pub(super) fn texts(&mut self, key: &str, values: &[String]) {
         let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
         self.raw(key, format_args!("[{}]", values.join(", ")));
     }
@@ -71,6 +71,9 @@ impl Config {
         for source in &self.sources {
             show_source(&mut doc, source);
         }
+        for sink in &self.sinks {
+            sink.show(&mut doc);
+        }
         doc.0
     }
 
@@ -84,6 +87,7 @@ impl Config {
         doc.raw("events", self.snapshots.events);
         doc.raw("interval_s", self.snapshots.interval.as_secs());
         doc.raw("keep", self.snapshots.keep);
+        self.retention.show(doc);
         doc.header("[http]");
         doc.text("listen", &self.http.listen.map(|address| address.to_string()).unwrap_or_default());
         doc.path("unix_socket", self.http.unix_socket.as_deref());
@@ -103,7 +107,8 @@ impl Config {
 fn show_source(doc: &mut Doc, source: &SourceConfig) {
     doc.header("[[source]]");
     doc.text("name", &source.name);
-    doc.text("address", &address(&source.address));
+    let scheme = if source.address.tls { "mqtts" } else { "mqtt" };
+    doc.text("address", &format!("{scheme}://{}", host_and_port(&source.address)));
     doc.raw("protocol", if source.protocol == Protocol::V4 { 4 } else { 5 });
     doc.text("client_id", &source.client_id);
     doc.text("username", source.username.as_deref().unwrap_or_default());
@@ -116,13 +121,7 @@ fn show_source(doc: &mut Doc, source: &SourceConfig) {
     doc.raw("packet_bytes_max", source.packet_bytes_max);
     doc.raw("silence_timeout_s", source.silence_timeout.map_or(0, |timeout: Duration| timeout.as_secs()));
     doc.texts("exclude", &source.exclude);
-    if source.tls != TlsConfig::default() {
-        doc.header("[source.tls]");
-        doc.path("ca_file", source.tls.ca_file.as_deref());
-        doc.path("cert_file", source.tls.cert_file.as_deref());
-        doc.path("key_file", source.tls.key_file.as_deref());
-        doc.text("server_name", source.tls.server_name.as_deref().unwrap_or_default());
-    }
+    show_tls(doc, "[source.tls]", &source.tls);
     if let Some(will) = &source.will {
         doc.header("[source.will]");
         doc.text("topic", &will.topic);
@@ -133,11 +132,21 @@ fn show_source(doc: &mut Doc, source: &SourceConfig) {
     source.policies.iter().for_each(|policy| show_policy(doc, policy));
 }
 
-fn address(address: &Address) -> String {
-    let scheme = if address.tls { "mqtts" } else { "mqtt" };
+pub(super) fn show_tls(doc: &mut Doc, header: &str, tls: &TlsConfig) {
+    if *tls == TlsConfig::default() {
+        return;
+    }
+    doc.header(header);
+    doc.path("ca_file", tls.ca_file.as_deref());
+    doc.path("cert_file", tls.cert_file.as_deref());
+    doc.path("key_file", tls.key_file.as_deref());
+    doc.text("server_name", tls.server_name.as_deref().unwrap_or_default());
+}
+
+pub(super) fn host_and_port(address: &Address) -> String {
     let host = &address.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    format!("{scheme}://{host}:{}", address.port)
+    format!("{host}:{}", address.port)
 }
 
 fn show_rule(doc: &mut Doc, rule: &Rule) {

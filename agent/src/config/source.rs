@@ -1,6 +1,7 @@
 //! The checked stage of `[[source]]`: a broker, and what is taken from it.
 
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::{Found, Table};
@@ -37,21 +38,24 @@ fn check_unique(table: &Table<'_>, source: &SourceConfig, others: &[SourceConfig
 }
 
 fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
-    let name = name(table);
+    let name = name(table, "give the source a short name, such as \"home\"");
     let address = address(table);
     let protocol = protocol(table);
-    let source = SourceConfig {
+    let (username, password_file) = credentials(table, protocol);
+    Some(SourceConfig {
         protocol,
-        client_id: client_id(table, gateway_id, name.as_deref().unwrap_or_default()),
-        username: table.filled("username").map(|found| found.value),
-        password_file: table.path("password_file"),
+        client_id: client_id(table, || {
+            format!("fieldlog-{gateway_id}-{}", name.as_deref().unwrap_or_default())
+        }),
+        username,
+        password_file,
         keep_alive: seconds(table, "keep_alive_s", 5, 3_600, 30),
         connect_timeout: seconds(table, "connect_timeout_s", 1, 300, 20),
         backoff_max: seconds(table, "backoff_max_s", 1, 3_600, 60),
         session_expiry: seconds(table, "session_expiry_s", 0, 4_294_967_295, 604_800),
         receive_window: narrow(table.integer("receive_window", 1..=65_535, "messages", 1_000)),
         packet_bytes_max: narrow(table.integer("packet_bytes_max", 1_024..=268_435_455, "bytes", 1_048_576)),
-        tls: tls(table, address.as_ref()),
+        tls: tls(table, address.as_ref().filter(|address| !address.tls).map(|_| UNENCRYPTED)),
         will: table.table_if_present("will").and_then(will),
         silence_timeout: Some(seconds(table, "silence_timeout_s", 0, 31_536_000, 0)).filter(|t| !t.is_zero()),
         exclude: exclude(table),
@@ -60,23 +64,29 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         // Without them there is no source, but every other fault of the table has been found.
         name: name?,
         address: address?,
-    };
-    if source.password_file.is_some() && source.username.is_none() && protocol == Protocol::V4 {
-        table.fault("password_file", "MQTT 3.1.1 has no password without a user name", "set username");
-    }
-    Some(source)
+    })
 }
 
-fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
+/// Why a source has no use for `[source.tls]`, and what to do.
+const UNENCRYPTED: (&str, &str) =
+    ("the address begins with mqtt://, which is not encrypted", "use mqtts://, or remove [source.tls]");
+
+pub(super) fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
     T::try_from(number).unwrap_or_default()
 }
 
-fn seconds(table: &mut Table<'_>, key: &'static str, min: u64, max: u64, default: u64) -> Duration {
+pub(super) fn seconds(
+    table: &mut Table<'_>,
+    key: &'static str,
+    min: u64,
+    max: u64,
+    default: u64,
+) -> Duration {
     Duration::from_secs(table.integer(key, min..=max, "seconds", default))
 }
 
-fn name(table: &mut Table<'_>) -> Option<String> {
-    let found = table.required("name", "give the source a short name, such as \"home\"")?;
+pub(super) fn name(table: &mut Table<'_>, hint: &str) -> Option<String> {
+    let found = table.required("name", hint)?;
     table.rename(format!("{} {:?}", table.label(), found.value));
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
     if found.value.len() <= 32 && found.value.bytes().all(allowed) {
@@ -104,7 +114,7 @@ fn address(table: &mut Table<'_>) -> Option<Address> {
         fault("it must not hold a user name or password", "use username and password_file");
         return None;
     }
-    let Some(address) = host_and_port(rest, tls) else {
+    let Some(address) = host_and_port(rest, tls, if tls { 8883 } else { 1883 }) else {
         fault(
             "it is not a host with an optional port",
             "write it as \"mqtt://host:1883\" or \"mqtt://[::1]:1883\"",
@@ -112,12 +122,14 @@ fn address(table: &mut Table<'_>) -> Option<Address> {
         return None;
     };
     if tls && !cfg!(feature = "tls") {
-        fault("this build of fieldlog has no TLS", "use mqtt://, or a build with the feature \"tls\"");
+        fault(NO_TLS, "use mqtt://, or a build with the feature \"tls\"");
     }
     Some(address)
 }
 
-fn host_and_port(text: &str, tls: bool) -> Option<Address> {
+pub(super) const NO_TLS: &str = "this build of fieldlog has no TLS";
+
+pub(super) fn host_and_port(text: &str, tls: bool, default_port: u16) -> Option<Address> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let (host, port) = match text.strip_prefix('[') {
         Some(inner) => {
@@ -133,22 +145,20 @@ fn host_and_port(text: &str, tls: bool) -> Option<Address> {
     let allowed = |c: char| c.is_alphanumeric() || "-._:%".contains(c);
     let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-        None if tls => 8883,
-        None => 1883,
+        None => default_port,
     };
     let good = !host.is_empty() && host.chars().all(allowed);
     good.then(|| Address { host: host.to_owned(), port, tls })
 }
 
-fn protocol(table: &mut Table<'_>) -> Protocol {
+pub(super) fn protocol(table: &mut Table<'_>) -> Protocol {
     match table.integer("protocol", 4..=5, "(4 for MQTT 3.1.1, 5 for MQTT 5)", 5) {
         4 => Protocol::V4,
         _ => Protocol::V5,
     }
 }
 
-fn client_id(table: &mut Table<'_>, gateway_id: &str, name: &str) -> String {
-    let default = || format!("fieldlog-{gateway_id}-{name}");
+pub(super) fn client_id(table: &mut Table<'_>, default: impl Fn() -> String) -> String {
     let Some(found) = table.filled("client_id") else { return default() };
     if found.value.len() > 256 || found.value.contains('\0') {
         table.fault(
@@ -161,7 +171,18 @@ fn client_id(table: &mut Table<'_>, gateway_id: &str, name: &str) -> String {
     found.value
 }
 
-fn tls(table: &mut Table<'_>, address: Option<&Address>) -> TlsConfig {
+/// `username` and `password_file`.
+pub(super) fn credentials(table: &mut Table<'_>, protocol: Protocol) -> (Option<String>, Option<PathBuf>) {
+    let username = table.filled("username").map(|found| found.value);
+    let password_file = table.path("password_file");
+    if password_file.is_some() && username.is_none() && protocol == Protocol::V4 {
+        table.fault("password_file", "MQTT 3.1.1 has no password without a user name", "set username");
+    }
+    (username, password_file)
+}
+
+/// `useless`: what is wrong with having it, and what to do, if the address has no TLS.
+pub(super) fn tls(table: &mut Table<'_>, useless: Option<(&str, &str)>) -> TlsConfig {
     let Some(mut inner) = table.table_if_present("tls") else { return TlsConfig::default() };
     let tls = TlsConfig {
         ca_file: inner.path("ca_file"),
@@ -169,12 +190,8 @@ fn tls(table: &mut Table<'_>, address: Option<&Address>) -> TlsConfig {
         key_file: inner.path("key_file"),
         server_name: inner.filled("server_name").map(|found| found.value),
     };
-    if tls != TlsConfig::default() && address.is_some_and(|address| !address.tls) {
-        table.fault(
-            "tls",
-            "the address begins with mqtt://, which is not encrypted",
-            "use mqtts://, or remove [source.tls]",
-        );
+    if let Some((what, hint)) = useless.filter(|_| tls != TlsConfig::default()) {
+        table.fault("tls", what, hint);
     }
     match (&tls.cert_file, &tls.key_file) {
         (Some(_), None) => {

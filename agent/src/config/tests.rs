@@ -2,6 +2,8 @@ mod examples;
 mod layers;
 mod presets;
 mod reload;
+mod retention;
+mod sinks;
 mod words;
 
 use super::Config;
@@ -13,6 +15,13 @@ name = \"home\"
 address = \"mqtt://127.0.0.1:1883\"
 [[source.subscription]]
 preset = \"zigbee2mqtt\"
+";
+
+/// The same for a sink; keys can follow.
+const SINK: &str = "\
+[[sink]]
+name = \"cloud\"
+address = \"mqtt://broker.example\"
 ";
 
 fn parse(text: &str) -> Config {

@@ -6,42 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Lane, Manifest};
 
-/// The fields of a manifest as headers carry them; HTTP and NATS do not mind the case.
-pub const FIELDS: [&str; 9] = [
-    "fieldlog-gateway",
-    "fieldlog-epoch",
-    "fieldlog-first",
-    "fieldlog-last",
-    "fieldlog-lane",
-    "fieldlog-before",
-    "fieldlog-after",
-    "fieldlog-head",
-    "fieldlog-events",
-];
+/// The fields of a manifest; in headers and user properties each has the prefix `fieldlog-`.
+const FIELDS: [&str; 9] = ["gateway", "epoch", "first", "last", "lane", "before", "after", "head", "events"];
 
 impl Manifest {
-    /// As headers.
-    pub fn fields(&self) -> [(&'static str, String); 9] {
-        let values = [
-            self.gateway.to_string(),
-            self.epoch.to_string(),
-            self.first.to_string(),
-            self.last.to_string(),
-            self.lane.name().to_owned(),
-            self.before.to_string(),
-            self.after.to_string(),
-            self.head.to_string(),
-            self.events.to_string(),
-        ];
-        let mut values = values.into_iter();
-        FIELDS.map(|name| (name, values.next().unwrap_or_default()))
-    }
-
-    /// From headers; `get` finds one by its name in [`FIELDS`].
+    /// From what a stranger sent; `get` finds a field by its name without prefix.
     ///
     /// # Errors
     /// [`ManifestError`] names the field that is missing or makes no sense.
-    pub fn from_fields<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Manifest, ManifestError> {
+    pub fn read<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Manifest, ManifestError> {
         let field = |at: usize| get(FIELDS[at]).ok_or(ManifestError::Missing(FIELDS[at]));
         let number = |at: usize| {
             let text = field(at)?;
@@ -59,11 +32,6 @@ impl Manifest {
             events: number(8)?,
         };
         Manifest::try_from(text)
-    }
-
-    /// What makes a parcel the same parcel when it comes again: `<gateway>/<epoch>/<first>-<last>`.
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}-{}", self.gateway, self.epoch, self.first, self.last)
     }
 
     /// Positions that it covers.
@@ -159,10 +127,10 @@ impl<'de> Deserialize<'de> for Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// A field is not there.
-    #[error("{0} is missing; is the sender a fieldlog?")]
+    #[error("its manifest has no field `{0}`; is the sender a fieldlog?")]
     Missing(&'static str),
     /// A field cannot be read.
-    #[error("{field} is `{found}`, which cannot be")]
+    #[error("its manifest says `{found}` for `{field}`, which cannot be")]
     Invalid {
         /// Which.
         field: &'static str,
@@ -170,7 +138,7 @@ pub enum ManifestError {
         found: String,
     },
     /// No range of positions.
-    #[error("positions {first} to {last} are no range")]
+    #[error("its manifest says that it covers {first} to {last}, which is no range")]
     Range {
         /// First position.
         first: Seq,
@@ -209,7 +177,7 @@ mod tests {
     fn comes_back_from_headers_and_from_json() {
         let fields: HashMap<_, _> = manifest().fields().into_iter().collect();
         let get = |name: &str| fields.get(name).map(String::as_str);
-        assert_eq!(Manifest::from_fields(get), Ok(manifest()));
+        assert_eq!(Manifest::read(get), Ok(manifest()));
         let json = serde_json::to_string(&manifest()).unwrap();
         assert!(json.starts_with(r#"{"gateway":"plant-7","epoch":"0123456789abcdef","first":11,"#), "{json}");
         assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest());
@@ -220,16 +188,16 @@ mod tests {
         let check = |name: &str, value: Option<&str>, part: &str| {
             let fields: HashMap<_, _> = manifest().fields().into_iter().collect();
             let get = |n: &str| if n == name { value } else { fields.get(n).map(String::as_str) };
-            let error = Manifest::from_fields(get).unwrap_err().to_string();
+            let error = Manifest::read(get).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         };
-        check("fieldlog-epoch", None, "fieldlog-epoch");
-        check("fieldlog-epoch", Some("+123456789abcdef"), "fieldlog-epoch");
-        check("fieldlog-lane", Some("slow"), "slow");
-        check("fieldlog-first", Some("21"), "21 to 20");
-        check("fieldlog-first", Some("0"), "0 to 20");
-        check("fieldlog-last", Some("18446744073709551615"), "no range");
-        check("fieldlog-events", Some("11"), "fieldlog-events");
-        check("fieldlog-after", Some("abc"), "fieldlog-after");
+        check("epoch", None, "epoch");
+        check("epoch", Some("+123456789abcdef"), "epoch");
+        check("lane", Some("slow"), "slow");
+        check("first", Some("21"), "21 to 20");
+        check("first", Some("0"), "0 to 20");
+        check("last", Some("18446744073709551615"), "no range");
+        check("events", Some("11"), "events");
+        check("after", Some("abc"), "after");
     }
 }

@@ -42,6 +42,9 @@ impl Entry {
             Fact::Booted { .. } => type_id::BOOTED,
             Fact::ClockStepped { .. } => type_id::CLOCK_STEPPED,
             Fact::ConfigChanged { .. } => type_id::CONFIG_CHANGED,
+            Fact::DeadLettered { .. } => type_id::DEAD_LETTERED,
+            Fact::Trimmed { .. } => type_id::TRIMMED,
+            Fact::Gap { .. } => type_id::GAP,
             Fact::Unknown { kind, .. } => kind.type_id,
         };
         stored::type_name(id).unwrap_or("unknown")
@@ -239,6 +242,9 @@ pub(crate) enum Data<'a> {
     Booted { version: &'a str, boot_id: String, clock: &'a str },
     Stepped { expected: Rfc3339, found: Rfc3339 },
     Config { keys: &'a [String] },
+    DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
+    Trimmed { first: Seq, last: Seq },
+    Gap { first: Seq, last: Seq, lost_by: &'a [String] },
     Unknown { type_id: u16, version: u8, payload_base16: String },
 }
 
@@ -268,6 +274,11 @@ impl<'a> Data<'a> {
                 Data::Stepped { expected: Rfc3339(*expected), found: Rfc3339(*found) }
             }
             Fact::ConfigChanged { keys } => Data::Config { keys },
+            Fact::DeadLettered { sink, first, last, reason } => {
+                Data::DeadLettered { sink, first: *first, last: *last, reason }
+            }
+            Fact::Trimmed { first, last } => Data::Trimmed { first: *first, last: *last },
+            Fact::Gap { first, last, lost_by } => Data::Gap { first: *first, last: *last, lost_by },
             Fact::Unknown { kind, payload } => Data::Unknown {
                 type_id: kind.type_id,
                 version: kind.version,

@@ -35,6 +35,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     };
     let mut response = match response.extensions().get::<Problem>() {
         Some(problem) => problem.render(&path),
+        None if response.status().is_client_error() => malformed(response.status()).render(&path),
         None => response,
     };
     for (name, value) in HEADERS {
@@ -53,7 +54,9 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
         let hosts = &gate.app.side.config.borrow().http.hosts;
         check_host(request.uri(), request.headers(), hosts)?;
         let admitted = gate.app.token.as_ref().is_none_or(|token| token.admits(request.headers()));
-        if !admitted && !probe {
+        // The page itself holds no data; it asks for the token before it reads any.
+        let page = request.uri().path() == "/" || request.uri().path().starts_with("/assets/");
+        if !admitted && !probe && !page {
             return Err(unauthorized());
         }
     }
@@ -74,6 +77,12 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
 fn method_not_allowed() -> Problem {
     let detail = "everything here is read only; use GET or HEAD";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Read only", detail)
+}
+
+/// What the router refuses before a handler sees it.
+fn malformed(status: StatusCode) -> Problem {
+    let detail = "the path cannot be read; it must be percent-encoded UTF-8";
+    Problem::new(status, "bad-request", "The request cannot be read", detail)
 }
 
 fn unauthorized() -> Problem {

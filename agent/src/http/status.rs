@@ -20,6 +20,8 @@ use super::{App, ReadSide};
 use crate::ingest::status::State as Connection;
 use crate::log::FILE_NAME;
 use crate::metrics::process;
+use crate::forward::sinks::SinkView;
+use crate::forward::status::SinkState;
 use crate::sources::SourceView;
 
 #[derive(Serialize)]
@@ -34,7 +36,56 @@ struct Status {
     snapshot: Snapshot,
     rebuild: Rebuild,
     sources: Vec<Source>,
+    sinks: Vec<Sink>,
+    /// Why no messages are taken; null while they are.
+    blocked: Option<String>,
     process: process::Usage,
+}
+
+#[derive(Serialize)]
+struct Sink {
+    name: String,
+    address: String,
+    required: bool,
+    state: String,
+    connected: bool,
+    connected_at: Option<Rfc3339>,
+    acked_upto: Seq,
+    backlog_events: u64,
+    backlog_oldest: Option<Rfc3339>,
+    events_acked: u64,
+    parcels_acked: u64,
+    bytes_acked: u64,
+    parcels_retried: u64,
+    dead_letters: u64,
+    connections: u64,
+    last_error: Option<String>,
+}
+
+fn sink(view: &SinkView) -> Sink {
+    let (status, details) = (&view.status, view.status.details());
+    let connected_at = match &details.state {
+        SinkState::Connected { since } => Some(Rfc3339(*since)),
+        _ => None,
+    };
+    Sink {
+        name: view.name.clone(),
+        address: view.address.clone(),
+        required: view.required,
+        state: details.state.to_string(),
+        connected: connected_at.is_some(),
+        connected_at,
+        acked_upto: details.contiguous,
+        backlog_events: details.backlog_events,
+        backlog_oldest: details.backlog_oldest.map(Rfc3339),
+        events_acked: get(&status.events_acked),
+        parcels_acked: get(&status.parcels_acked),
+        bytes_acked: get(&status.bytes_acked),
+        parcels_retried: get(&status.parcels_retried),
+        dead_letters: get(&status.dead_letters),
+        connections: get(&status.connections),
+        last_error: details.last_error,
+    }
 }
 
 #[derive(Serialize)]
@@ -162,6 +213,8 @@ fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
         snapshot: snapshot(side),
         rebuild: Rebuild { running: progress.running(), applied: get(&progress.applied) },
         sources: side.sources.views().iter().map(source).collect(),
+        sinks: side.sinks.views().iter().map(sink).collect(),
+        blocked: side.shared.stats.blocked(),
         process: process::usage(),
     };
     Ok((encode(&status)?, position))

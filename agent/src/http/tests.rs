@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{HttpConfig, Limits, LogConfig, SnapshotConfig};
-use crate::log::{Log, LogOptions};
+use crate::config::{HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig};
+use crate::log::{Commit, Log, LogOptions};
 use crate::rebuild;
 use crate::snapshots::SnapshotStore;
 use crate::writer::{Position, WriterStats};
@@ -58,6 +58,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             quick_repair: false,
         },
         snapshots: SnapshotConfig { events: 1_000, interval: Duration::from_secs(900), keep: 3 },
+        retention: RetentionConfig::default(),
         aggregates: Vec::new(),
         http,
         limits: Limits {
@@ -69,6 +70,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             quarantine_payload_bytes_max: 100,
         },
         sources: vec![crate::config::SourceConfig::removed("z2m")],
+        sinks: Vec::new(),
     }
 }
 
@@ -134,7 +136,7 @@ impl Agent {
                 &fact,
             );
         }
-        let committed = log.append(&body, quarantine).unwrap();
+        let committed = log.commit(&Commit { quarantine, ..Commit::of(&body) }).unwrap();
         let shared = &self.side.shared;
         shared.view.write().unwrap().apply_records(body.records(committed.first), committed.last).unwrap();
         shared.position.send_replace(Position { head: committed.last, applied: committed.last });

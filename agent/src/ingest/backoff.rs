@@ -9,11 +9,11 @@ const FIRST: Duration = Duration::from_secs(1);
 const FLOOR: Duration = Duration::from_millis(100);
 
 /// A connection that lived so long was good: the next failure starts from the beginning.
-pub(super) const STABLE: Duration = Duration::from_secs(30);
+pub(crate) const STABLE: Duration = Duration::from_secs(30);
 
 /// How urgently to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// It may work in a moment.
     Soon,
     /// Nothing changes until someone does something: wait the longest time.
@@ -22,18 +22,18 @@ pub(super) enum Pace {
 
 /// Exponential back-off with full jitter.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     max: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(max: Duration) -> Backoff {
+    pub(crate) fn new(max: Duration) -> Backoff {
         Backoff { max, failures: 0 }
     }
 
     /// The wait after a failure. `connected` is how long the connection had lived, `random` is in `0.0..=1.0`.
-    pub(super) fn next(&mut self, pace: Pace, connected: Duration, random: f64) -> Duration {
+    pub(crate) fn next(&mut self, pace: Pace, connected: Duration, random: f64) -> Duration {
         if connected >= STABLE {
             self.failures = 0;
         }

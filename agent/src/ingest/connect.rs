@@ -1,26 +1,39 @@
 //! From an address to a stream of bytes.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
 use super::tls::Tls;
-use crate::config::SourceConfig;
+use crate::config::{Address, TlsConfig};
 
 /// A byte stream to a broker, encrypted or not.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
-/// Connects to the broker of `config`; the caller bounds the whole by `connect_timeout`.
-pub(super) async fn connect(config: &SourceConfig) -> Result<Box<dyn Wire>, Failure> {
+/// Where to connect to, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endpoint<'a> {
+    pub(crate) address: &'a Address,
+    /// Counts only if the address asks for TLS.
+    pub(crate) tls: &'a TlsConfig,
+    /// Shared out among the addresses that the host name has.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Connects; the caller bounds the whole by `connect_timeout`.
+pub(crate) async fn connect(endpoint: &Endpoint<'_>) -> Result<Box<dyn Wire>, Failure> {
     // Before dialling: a missing certificate is found without the broker.
-    let tls = if config.address.tls { Some(Tls::new(config)?) } else { None };
-    let stream = dial(config).await?;
+    let tls = if endpoint.address.tls { Some(Tls::new(endpoint.tls, &endpoint.address.host)?) } else { None };
+    let stream = dial(endpoint).await?;
     // Acknowledgements are small packets, and each of them opens the broker's window.
     stream.set_nodelay(true).map_err(Failure::Io)?;
     match tls {
@@ -29,12 +42,12 @@ pub(super) async fn connect(config: &SourceConfig) -> Result<Box<dyn Wire>, Fail
     }
 }
 
-async fn dial(config: &SourceConfig) -> Result<TcpStream, Failure> {
-    let host = config.address.host.trim_start_matches('[').trim_end_matches(']');
+async fn dial(endpoint: &Endpoint<'_>) -> Result<TcpStream, Failure> {
+    let host = endpoint.address.host.trim_start_matches('[').trim_end_matches(']');
     let unknown = |source| Failure::Resolve { host: host.to_owned(), source };
     let addresses: Vec<SocketAddr> =
-        lookup_host((host, config.address.port)).await.map_err(unknown)?.collect();
-    let deadline = Instant::now() + config.connect_timeout;
+        lookup_host((host, endpoint.address.port)).await.map_err(unknown)?.collect();
+    let deadline = Instant::now() + endpoint.connect_timeout;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (index, address) in addresses.iter().enumerate() {
         // A dead first address (often IPv6) must leave time for the others.
@@ -46,10 +59,29 @@ async fn dial(config: &SourceConfig) -> Result<TcpStream, Failure> {
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(Failure::Connect { address: address_of(config), source: last })
+    Err(Failure::Connect { address: endpoint.address.to_string(), source: last })
 }
 
-/// `host:port` as an operator wrote it.
-pub(super) fn address_of(config: &SourceConfig) -> String {
-    format!("{}:{}", config.address.host, config.address.port)
+/// Writes or flushes a part; returns whether something is left to do. Nothing is lost if it is dropped half-way.
+pub(crate) async fn write_some(
+    writer: &mut WriteHalf<Box<dyn Wire>>,
+    out: &mut BytesMut,
+) -> io::Result<bool> {
+    if out.has_remaining() {
+        if writer.write_buf(out).await? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        if out.has_remaining() {
+            return Ok(true);
+        }
+    }
+    writer.flush().await?;
+    Ok(false)
+}
+
+impl fmt::Display for Address {
+    /// `host:port` as an operator wrote it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }

@@ -14,7 +14,7 @@ use crate::config::SourceConfig;
 
 impl Failure {
     /// The reason as one word, for metrics.
-    pub(super) fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Failure::Secret(_) => "secret",
             Failure::Tls(_) => "tls",
@@ -27,7 +27,7 @@ impl Failure {
             Failure::Disconnected { .. } => "disconnected",
             Failure::Closed => "closed",
             Failure::Io(_) => "io",
-            Failure::NoAnswer { .. } | Failure::NoSuback { .. } => "no_answer",
+            Failure::NoAnswer { .. } | Failure::NoSuback { .. } | Failure::NoPuback { .. } => "no_answer",
             Failure::WriteStalled { .. } => "write_stalled",
             Failure::Frame(_) | Failure::Malformed(_) => "malformed",
             Failure::Violation(_) | Failure::Unexpected(_) => "protocol",
@@ -36,7 +36,7 @@ impl Failure {
     }
 
     /// Whether waiting a little is likely to help.
-    pub(super) fn pace(&self) -> Pace {
+    pub(crate) fn pace(&self) -> Pace {
         match self {
             Failure::Secret(_)
             | Failure::Tls(TlsError::File { .. } | TlsError::Config(_) | TlsError::Unsupported)
@@ -53,7 +53,7 @@ impl Failure {
     }
 
     /// The reason to give an MQTT 5 broker before hanging up, when there is one.
-    pub(super) fn farewell(&self) -> Option<DisconnectReasonCode> {
+    pub(crate) fn farewell(&self) -> Option<DisconnectReasonCode> {
         match self {
             Failure::Frame(_) | Failure::Malformed(_) => Some(DisconnectReasonCode::MalformedPacket),
             Failure::Violation(Violation::TopicAlias) => Some(DisconnectReasonCode::TopicAliasInvalid),
@@ -65,7 +65,7 @@ impl Failure {
     }
 
     /// What to do when the same failure follows each CONNACK.
-    pub(super) fn advice(&self, config: &SourceConfig) -> String {
+    pub(crate) fn advice(&self, config: &SourceConfig) -> String {
         let client_id = &config.client_id;
         let hint = match self {
             Failure::Closed | Failure::Io(_) => format!(
@@ -82,7 +82,7 @@ impl Failure {
             Failure::NoSuback { .. } => {
                 "check that the broker's access rules allow the subscriptions".to_owned()
             }
-            other => return other.chain(config),
+            other => return other.chain(client_id),
         };
         format!(
             "source `{}`: the connection fails each time right after it was accepted: {hint}",
@@ -90,10 +90,9 @@ impl Failure {
         )
     }
 
-    /// The failure with its causes, in one line. What needs the configuration to be said is said here.
-    pub(super) fn chain(&self, config: &SourceConfig) -> String {
+    /// The failure with its causes, in one line. What needs the client identifier to be said is said here.
+    pub(crate) fn chain(&self, client_id: &str) -> String {
         if let Failure::Disconnected { code: SESSION_TAKEN_OVER, .. } = self {
-            let client_id = &config.client_id;
             return format!(
                 "another client uses client_id `{client_id}`: set `client_id` of one of them to another name"
             );
@@ -114,7 +113,7 @@ impl Failure {
 const SESSION_TAKEN_OVER: u8 = 0x8e;
 
 /// The reason code of an MQTT 5 packet in words.
-pub(super) fn reason(code: u8) -> &'static str {
+pub(crate) fn reason(code: u8) -> &'static str {
     match code {
         0x00 => "normal disconnection",
         0x81 => "malformed packet",
@@ -141,7 +140,7 @@ pub(super) fn reason(code: u8) -> &'static str {
         0x97 => "quota exceeded",
         0x98 => "administrative action",
         0x99 => "payload format invalid",
-        0x9a => "retained messages not supported (remove `[source.will]`)",
+        0x9a => "retained messages not supported (remove the will)",
         0x9b => "quality of service not supported",
         0x9c => "use another server",
         0x9d => "server moved (see `address`)",
@@ -156,14 +155,14 @@ pub(super) fn reason(code: u8) -> &'static str {
 
 /// Why a connection failed or ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("cannot find the address of `{host}`: check `address` and this machine's name resolution")]
     Resolve { host: String, source: io::Error },
-    #[error("cannot connect to {address}: check that the broker runs and that a firewall lets it through")]
+    #[error("cannot connect to {address}: check that it runs and that the firewall lets us through")]
     Connect { address: String, source: io::Error },
     #[error("{address} did not answer within {} s (TCP, TLS and CONNACK together, see `connect_timeout_s`)", limit.as_secs_f32())]
     TimedOut { address: String, limit: Duration },
@@ -183,6 +182,8 @@ pub(super) enum Failure {
     NoAnswer { waited: Duration },
     #[error("the broker did not answer the subscriptions within {} s", waited.as_secs_f32())]
     NoSuback { waited: Duration },
+    #[error("the broker has acknowledged nothing for {} s", waited.as_secs_f32())]
+    NoPuback { waited: Duration },
     #[error("the broker has taken nothing from us for {} s", waited.as_secs_f32())]
     WriteStalled { waited: Duration },
     #[error(transparent)]

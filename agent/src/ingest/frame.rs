@@ -6,35 +6,35 @@ use std::ops::Range;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes kept of a packet that is not kept whole.
-pub(super) const HEAD_BYTES: usize = 4096;
+pub(crate) const HEAD_BYTES: usize = 4096;
 
 /// Longest fixed header: one byte of type and flags, four of length.
 const FIXED_HEADER_MAX: usize = 5;
 
 /// Control packet type of PUBLISH.
-pub(super) const PUBLISH: u8 = 3;
+pub(crate) const PUBLISH: u8 = 3;
 
 /// One frame inside a chunk that holds it completely.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// Packet type and flags.
-    pub(super) first: u8,
+    pub(crate) first: u8,
     /// The frame with its fixed header, as a range of the chunk.
-    pub(super) whole: Range<usize>,
+    pub(crate) whole: Range<usize>,
     /// The frame without its fixed header, as a range of the chunk.
-    pub(super) body: Range<usize>,
+    pub(crate) body: Range<usize>,
 }
 
 impl Frame {
     /// Control packet type, the upper half of the first byte.
-    pub(super) fn packet_type(&self) -> u8 {
+    pub(crate) fn packet_type(&self) -> u8 {
         self.first >> 4
     }
 }
 
 /// What [`Cutter::cut`] found at the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// One or more complete frames and nothing else; walk them with [`frames`].
     Frames(Bytes),
     /// The beginning of a PUBLISH that is too large to be held; the rest of it is discarded as it comes in.
@@ -52,20 +52,20 @@ pub(super) enum Cut {
 
 /// Cuts a stream into frames. It keeps no bytes itself, only how many are still to be thrown away.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(crate) struct Cutter {
     frame_bytes_max: usize,
     discard: usize,
 }
 
 impl Cutter {
-    pub(super) fn new(packet_bytes_max: u32) -> Cutter {
+    pub(crate) fn new(packet_bytes_max: u32) -> Cutter {
         let frame_bytes_max =
             usize::try_from(packet_bytes_max).unwrap_or(usize::MAX).saturating_add(FIXED_HEADER_MAX);
         Cutter { frame_bytes_max, discard: 0 }
     }
 
     /// Takes what can be taken from the front of `buffer`; call it until it answers [`Cut::Missing`].
-    pub(super) fn cut(&mut self, buffer: &mut BytesMut) -> Result<Cut, FrameError> {
+    pub(crate) fn cut(&mut self, buffer: &mut BytesMut) -> Result<Cut, FrameError> {
         self.throw_away(buffer);
         let mut complete = 0;
         loop {
@@ -131,7 +131,7 @@ impl Cutter {
 const FIRST_FRAME_BYTES_MAX: usize = 65_536;
 
 /// Takes exactly one frame off the front of `buffer`, once it is complete; the handshake reads no further than that.
-pub(super) fn one_frame(buffer: &mut BytesMut) -> Result<Option<(Bytes, Frame)>, FrameError> {
+pub(crate) fn one_frame(buffer: &mut BytesMut) -> Result<Option<(Bytes, Frame)>, FrameError> {
     let Some(header) = Header::read(buffer)? else { return Ok(None) };
     if header.frame_len > FIRST_FRAME_BYTES_MAX {
         return Err(FrameError::ControlPacketTooLarge {
@@ -148,7 +148,7 @@ pub(super) fn one_frame(buffer: &mut BytesMut) -> Result<Option<(Bytes, Frame)>,
 }
 
 /// The frames of a [`Cut::Frames`] chunk, in order.
-pub(super) fn frames(chunk: &Bytes) -> impl Iterator<Item = Frame> {
+pub(crate) fn frames(chunk: &Bytes) -> impl Iterator<Item = Frame> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let header = Header::read(&chunk[at..]).ok().flatten()?;
@@ -182,7 +182,7 @@ impl Header {
 
 /// An MQTT variable byte integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VariableInt {
+pub(crate) enum VariableInt {
     /// The number and how many bytes it takes.
     Value { value: usize, len: usize },
     /// The bytes end before the number does.
@@ -192,7 +192,7 @@ pub(super) enum VariableInt {
 }
 
 /// Reads the variable byte integer at the start of `bytes`.
-pub(super) fn variable_int(bytes: &[u8]) -> VariableInt {
+pub(crate) fn variable_int(bytes: &[u8]) -> VariableInt {
     let mut value = 0;
     for (index, &byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);
@@ -205,7 +205,7 @@ pub(super) fn variable_int(bytes: &[u8]) -> VariableInt {
 
 /// The stream is not MQTT any more: there is no next frame to go on with.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     #[error(
         "a packet's length field has more than four bytes; what answers at this address does not speak MQTT"
     )]

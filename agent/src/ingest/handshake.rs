@@ -1,5 +1,6 @@
 //! CONNECT, CONNACK, SUBSCRIBE and the messages around them: everything that is said once per connection.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,37 +12,56 @@ use super::connect::Wire;
 use super::failure::{Failure, reason};
 use super::frame::{Frame, VariableInt, one_frame, variable_int};
 use super::secret;
-use crate::config::{Protocol, SourceConfig};
+use crate::config::{Protocol, WillConfig};
 
 /// Some brokers take no more filters in one SUBSCRIBE.
 const FILTERS_PER_PACKET: usize = 8;
 
 const CONNACK: u8 = 2;
 
+/// What we say of ourselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hello<'a> {
+    pub(crate) protocol: Protocol,
+    pub(crate) client_id: &'a str,
+    pub(crate) username: Option<&'a str>,
+    pub(crate) password_file: Option<&'a Path>,
+    pub(crate) keep_alive: Duration,
+    /// How long the broker shall keep the session; `None`: a clean one that ends with the connection.
+    pub(crate) session_expiry: Option<Duration>,
+    pub(crate) receive_window: u16,
+    pub(crate) packet_bytes_max: u32,
+    pub(crate) will: Option<&'a WillConfig>,
+}
+
 /// What the broker said in its CONNACK; an MQTT 3.1.1 broker says the first only.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Welcome {
-    pub(super) session_present: bool,
-    pub(super) server_keep_alive: Option<u16>,
-    pub(super) assigned_client_id: Option<String>,
-    pub(super) qos_max: Option<u8>,
-    pub(super) session_expiry_s: Option<u32>,
-    pub(super) no_wildcards: bool,
+pub(crate) struct Welcome {
+    pub(crate) session_present: bool,
+    pub(crate) server_keep_alive: Option<u16>,
+    pub(crate) assigned_client_id: Option<String>,
+    pub(crate) qos_max: Option<u8>,
+    pub(crate) session_expiry_s: Option<u32>,
+    pub(crate) no_wildcards: bool,
+    /// Messages it takes at once without having acknowledged them.
+    pub(crate) receive_max: Option<u16>,
+    /// Largest packet it takes, with its fixed header.
+    pub(crate) packet_bytes_max: Option<u32>,
 }
 
 /// Introduces us to the broker and waits for its answer. Bytes that follow the CONNACK stay in `input`.
-pub(super) async fn introduce(
+pub(crate) async fn introduce(
     stream: &mut dyn Wire,
-    config: &SourceConfig,
+    hello: &Hello<'_>,
     input: &mut BytesMut,
 ) -> Result<Welcome, Failure> {
     let mut out = BytesMut::new();
-    connect(config, password(config)?, &mut out)?;
+    connect(hello, password(hello)?, &mut out)?;
     stream.write_all(&out).await.map_err(Failure::Io)?;
     stream.flush().await.map_err(Failure::Io)?;
     loop {
         if let Some((packet, frame)) = one_frame(input)? {
-            return connack(&packet, &frame, config.protocol);
+            return connack(&packet, &frame, hello.protocol);
         }
         if stream.read_buf(input).await.map_err(Failure::Io)? == 0 {
             return Err(Failure::Closed);
@@ -49,27 +69,26 @@ pub(super) async fn introduce(
     }
 }
 
-fn password(config: &SourceConfig) -> Result<String, Failure> {
-    let Some(file) = &config.password_file else { return Ok(String::new()) };
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
-    Ok(secret::password(file, credentials.as_deref())?)
+fn password(hello: &Hello<'_>) -> Result<String, Failure> {
+    let Some(file) = hello.password_file else { return Ok(String::new()) };
+    Ok(secret::read("password_file", file)?)
 }
 
-fn connect(config: &SourceConfig, password: String, out: &mut BytesMut) -> Result<(), Failure> {
-    let keep_alive = u16::try_from(config.keep_alive.as_secs().max(1)).unwrap_or(u16::MAX);
-    let username = config.username.clone().unwrap_or_default();
-    let client_id = config.client_id.clone();
-    match config.protocol {
+fn connect(hello: &Hello<'_>, password: String, out: &mut BytesMut) -> Result<(), Failure> {
+    let keep_alive = u16::try_from(hello.keep_alive.as_secs().max(1)).unwrap_or(u16::MAX);
+    let username = hello.username.unwrap_or_default().to_owned();
+    let client_id = hello.client_id.to_owned();
+    match hello.protocol {
         Protocol::V4 => {
             let login = v4::Login { username, password };
-            let last_will = config.will.as_ref().map(|will| {
+            let last_will = hello.will.map(|will| {
                 v4::LastWill::new(&will.topic, will.offline.as_bytes(), mqtt4::QoS::AtLeastOnce, true)
             });
             let packet = v4::Connect {
                 protocol: mqtt4::Protocol::V4,
                 keep_alive,
                 client_id,
-                clean_session: false,
+                clean_session: hello.session_expiry.is_none(),
                 last_will,
                 login: Some(login),
             };
@@ -77,24 +96,24 @@ fn connect(config: &SourceConfig, password: String, out: &mut BytesMut) -> Resul
         }
         Protocol::V5 => {
             let login = v5::Login { username, password };
-            let will = config.will.as_ref().map(|will| {
+            let will = hello.will.map(|will| {
                 v5::LastWill::new(&will.topic, will.offline.as_bytes(), mqtt5::QoS::AtLeastOnce, true, None)
             });
             let properties = v5::ConnectProperties {
-                session_expiry_interval: Some(seconds(config.session_expiry)),
-                receive_maximum: Some(config.receive_window),
-                max_packet_size: Some(config.packet_bytes_max),
+                session_expiry_interval: hello.session_expiry.map(seconds),
+                receive_maximum: Some(hello.receive_window),
+                max_packet_size: Some(hello.packet_bytes_max),
                 ..v5::ConnectProperties::new()
             };
             let packet =
-                v5::Connect { keep_alive, client_id, clean_start: false, properties: Some(properties) };
+                v5::Connect { keep_alive, client_id, clean_start: hello.session_expiry.is_none(), properties: Some(properties) };
             packet.write(&will, &Some(login), out)?;
         }
     }
     Ok(())
 }
 
-pub(super) fn seconds(duration: Duration) -> u32 {
+pub(crate) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
@@ -140,13 +159,15 @@ fn welcome(packet: &Bytes) -> Result<Welcome, Failure> {
         welcome.assigned_client_id = properties.assigned_client_identifier;
         welcome.qos_max = properties.max_qos;
         welcome.session_expiry_s = properties.session_expiry_interval;
+        welcome.receive_max = properties.receive_max;
+        welcome.packet_bytes_max = properties.max_packet_size;
         welcome.no_wildcards = properties.wildcard_subscription_available == Some(0);
     }
     Ok(welcome)
 }
 
-/// The broker's own words in a CONNACK or DISCONNECT of MQTT 5, if it has added any; shortened, as they come from outside.
-pub(super) fn detail_of(packet: &Bytes) -> String {
+/// The broker's own words in a CONNACK, PUBACK or DISCONNECT of MQTT 5, if it has added any; shortened, as they come from outside.
+pub(crate) fn detail_of(packet: &Bytes) -> String {
     let (text, server) = match v5::Packet::read(&mut BytesMut::from(&packet[..]), None) {
         Ok(v5::Packet::ConnAck(v5::ConnAck { properties: Some(said), .. })) => {
             (said.reason_string, said.server_reference)
@@ -154,6 +175,7 @@ pub(super) fn detail_of(packet: &Bytes) -> String {
         Ok(v5::Packet::Disconnect(v5::Disconnect { properties: Some(said), .. })) => {
             (said.reason_string, said.server_reference)
         }
+        Ok(v5::Packet::PubAck(v5::PubAck { properties: Some(said), .. })) => (said.reason_string, None),
         _ => (None, None),
     };
     let text = text.map(|text| format!(", \"{}\"", printable(&text))).unwrap_or_default();
@@ -168,13 +190,13 @@ fn printable(text: &str) -> String {
 
 /// A SUBSCRIBE that waits for its SUBACK.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Subscription {
+pub(crate) struct Subscription {
     pkid: u16,
     filters: Vec<(String, u8)>,
 }
 
 /// Writes the SUBSCRIBE packets for `filters`.
-pub(super) fn subscribe(
+pub(crate) fn subscribe(
     filters: &[(String, u8)],
     welcome: &Welcome,
     protocol: Protocol,
@@ -232,11 +254,11 @@ fn subscribe_v5(
 }
 
 /// The broker's answer for one filter.
-pub(super) type Answer = ((String, u8), Result<u8, &'static str>);
+pub(crate) type Answer = ((String, u8), Result<u8, &'static str>);
 
 /// Reads a SUBACK and takes its SUBSCRIBE off the `waiting` list. Reason codes are read here and not by the codec, which
 /// fails on codes it does not know, and that would end a connection that works for all other filters.
-pub(super) fn suback(
+pub(crate) fn suback(
     body: &[u8],
     waiting: &mut Vec<Subscription>,
     protocol: Protocol,
@@ -264,7 +286,7 @@ pub(super) fn suback(
 
 /// Writes a retained QoS 0 PUBLISH that says online or offline. QoS 0, because an acknowledgement would have to be tracked for a
 /// message that the next connection sends again anyway.
-pub(super) fn announce(
+pub(crate) fn announce(
     topic: &str,
     payload: &str,
     protocol: Protocol,
@@ -287,7 +309,7 @@ pub(super) fn announce(
 }
 
 /// Writes a DISCONNECT; MQTT 3.1.1 knows only one, and it means a clean end.
-pub(super) fn disconnect(
+pub(crate) fn disconnect(
     code: v5::DisconnectReasonCode,
     protocol: Protocol,
     out: &mut BytesMut,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Watches one connection.
 #[derive(Debug)]
-pub(super) struct Liveness {
+pub(crate) struct Liveness {
     keep_alive: Duration,
     sent: Instant,
     asked: Option<Instant>,
@@ -13,7 +13,7 @@ pub(super) struct Liveness {
 
 /// What [`Liveness::check`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing to do.
     Fine,
     /// Send a PINGREQ.
@@ -27,7 +27,7 @@ pub(super) enum Verdict {
 impl Liveness {
     /// `configured` is our own interval; `server` what the broker's CONNACK demands instead. Zero means that the broker
     /// does not watch us, and we still watch the broker. Pinging more often than demanded is allowed, less often is not.
-    pub(super) fn new(configured: Duration, server: Option<u16>, now: Instant) -> Liveness {
+    pub(crate) fn new(configured: Duration, server: Option<u16>, now: Instant) -> Liveness {
         let keep_alive = match server.map(|seconds| Duration::from_secs(u64::from(seconds))) {
             Some(demanded) if !demanded.is_zero() => demanded.min(configured),
             _ => configured,
@@ -36,28 +36,28 @@ impl Liveness {
     }
 
     /// How often to call [`Liveness::check`].
-    pub(super) fn tick(&self) -> Duration {
+    pub(crate) fn tick(&self) -> Duration {
         (self.keep_alive / 8).clamp(Duration::from_millis(10), Duration::from_secs(5))
     }
 
     /// Bytes have arrived.
-    pub(super) fn heard(&mut self) {
+    pub(crate) fn heard(&mut self) {
         self.asked = None;
     }
 
     /// There is something to write.
-    pub(super) fn queued(&mut self, now: Instant) {
+    pub(crate) fn queued(&mut self, now: Instant) {
         self.writing.get_or_insert(now);
     }
 
     /// Some bytes could be written; `done` when none are left.
-    pub(super) fn wrote(&mut self, done: bool, now: Instant) {
+    pub(crate) fn wrote(&mut self, done: bool, now: Instant) {
         self.sent = now;
         self.writing = (!done).then_some(now);
     }
 
     /// Decides what is due. While we do not read, for back-pressure, the broker's silence means nothing.
-    pub(super) fn check(&mut self, reading: bool, now: Instant) -> Verdict {
+    pub(crate) fn check(&mut self, reading: bool, now: Instant) -> Verdict {
         if let Some(since) = self.writing {
             let waited = now.saturating_duration_since(since);
             return if waited >= self.keep_alive * 2 { Verdict::WriteStalled(waited) } else { Verdict::Fine };

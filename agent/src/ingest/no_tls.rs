@@ -2,17 +2,17 @@
 
 use tokio::net::TcpStream;
 
-use crate::config::SourceConfig;
+use crate::config::TlsConfig;
 
 /// Never made.
-pub(super) enum Tls {}
+pub(crate) enum Tls {}
 
 impl Tls {
-    pub(super) fn new(_: &SourceConfig) -> Result<Tls, TlsError> {
+    pub(crate) fn new(_: &TlsConfig, _: &str) -> Result<Tls, TlsError> {
         Err(TlsError::Unsupported)
     }
 
-    pub(super) async fn connect(self, _: TcpStream) -> Result<TcpStream, TlsError> {
+    pub(crate) async fn connect(self, _: TcpStream) -> Result<TcpStream, TlsError> {
         match self {}
     }
 }
@@ -20,8 +20,8 @@ impl Tls {
 /// Why there is no TLS connection. The other variants are those of the build with TLS.
 #[allow(dead_code)]
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
-    #[error("this build of fieldlog has no TLS: use an mqtt:// address, or a build with the feature `tls`")]
+pub(crate) enum TlsError {
+    #[error("this build of fieldlog has no TLS: use an address without TLS, or a build with the feature `tls`")]
     Unsupported,
     #[error("cannot use `{setting}`")]
     File { setting: &'static str },

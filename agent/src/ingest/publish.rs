@@ -19,7 +19,7 @@ pub(super) enum Publish {
 
 /// See [`Publish::Violation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Violation {
+pub(crate) enum Violation {
     /// QoS 2, although every subscription asks for 1 at most.
     Qos2,
     /// A topic alias, although CONNECT allows none.

@@ -1,4 +1,4 @@
-//! The password of a source, read from its file at each attempt, so that it can be changed without a restart.
+//! A password or token, read from its file at each attempt, so that it can be changed without a restart.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -7,56 +7,66 @@ use std::path::{Path, PathBuf};
 /// Longest string MQTT can carry.
 const BYTES_MAX: u64 = 65_535;
 
-/// Reads a password. A bare file name is a systemd credential, looked for in `credentials_dir`.
-pub(super) fn password(file: &Path, credentials_dir: Option<&Path>) -> Result<String, SecretError> {
-    let path = locate(file, credentials_dir)?;
-    let unreadable = |source| SecretError::Unreadable { path: path.clone(), source };
+/// Reads the secret that `setting` names a file for. A bare file name is a systemd credential.
+pub(crate) fn read(setting: &'static str, file: &Path) -> Result<String, SecretError> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    read_in(setting, file, credentials.as_deref())
+}
+
+/// The same. A bare file name is a systemd credential, looked for in `credentials_dir`.
+fn read_in(
+    setting: &'static str,
+    file: &Path,
+    credentials_dir: Option<&Path>,
+) -> Result<String, SecretError> {
+    let path = locate(setting, file, credentials_dir)?;
+    let unreadable = |source| SecretError::Unreadable { setting, path: path.clone(), source };
     let metadata = std::fs::metadata(&path).map_err(unreadable)?;
     if metadata.mode() & 0o004 != 0 {
-        return Err(SecretError::WorldReadable { path });
+        return Err(SecretError::WorldReadable { setting, path });
     }
     if metadata.len() > BYTES_MAX {
-        return Err(SecretError::TooLong { path });
+        return Err(SecretError::TooLong { setting, path });
     }
     let bytes = std::fs::read(&path).map_err(unreadable)?;
-    let mut text = String::from_utf8(bytes).map_err(|_| SecretError::NotText { path: path.clone() })?;
+    let mut text = String::from_utf8(bytes).map_err(|_| SecretError::NotText { setting, path: path.clone() })?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
             text.pop();
         }
     }
-    if text.is_empty() { Err(SecretError::Empty { path }) } else { Ok(text) }
+    if text.is_empty() { Err(SecretError::Empty { setting, path }) } else { Ok(text) }
 }
 
-fn locate(file: &Path, credentials_dir: Option<&Path>) -> Result<PathBuf, SecretError> {
+fn locate(setting: &'static str, file: &Path, credentials_dir: Option<&Path>) -> Result<PathBuf, SecretError> {
     if file.is_absolute() {
         return Ok(file.to_owned());
     }
     match credentials_dir {
         Some(dir) => Ok(dir.join(file)),
-        None => Err(SecretError::NoCredentials { name: file.to_owned() }),
+        None => Err(SecretError::NoCredentials { setting, name: file.to_owned() }),
     }
 }
 
-/// Why there is no password.
+/// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SecretError {
-    #[error("cannot read `password_file` {}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("`password_file` {p} can be read by everyone on this machine; run: chmod 600 {p}", p = path.display())]
-    WorldReadable { path: PathBuf },
-    #[error("`password_file` {} is longer than an MQTT password can be (65,535 bytes)", path.display())]
-    TooLong { path: PathBuf },
-    #[error("`password_file` {} is not UTF-8 text", path.display())]
-    NotText { path: PathBuf },
-    #[error("`password_file` {} is empty; write the password into it, or remove the setting", path.display())]
-    Empty { path: PathBuf },
+pub(crate) enum SecretError {
+    #[error("cannot read `{setting}` {}", path.display())]
+    Unreadable { setting: &'static str, path: PathBuf, source: io::Error },
+    #[error("`{setting}` {p} can be read by everyone on this machine; run: chmod 600 {p}", p = path.display())]
+    WorldReadable { setting: &'static str, path: PathBuf },
+    #[error("`{setting}` {} is longer than 65,535 bytes", path.display())]
+    TooLong { setting: &'static str, path: PathBuf },
+    #[error("`{setting}` {} is not UTF-8 text", path.display())]
+    NotText { setting: &'static str, path: PathBuf },
+    #[error("`{setting}` {} is empty; write the secret into it, or remove the setting", path.display())]
+    Empty { setting: &'static str, path: PathBuf },
     #[error(
-        "`password_file` names the systemd credential {n}, but the service has none: add LoadCredential={n}:/path/to/file \
+        "`{setting}` names the systemd credential {n}, but the service has none: add LoadCredential={n}:/path/to/file \
          to its unit, or give an absolute path", n = name.display()
     )]
-    NoCredentials { name: PathBuf },
+    NoCredentials { setting: &'static str, name: PathBuf },
 }
 
 #[cfg(test)]
@@ -76,7 +86,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (content, expected) in [("a b\n", "a b"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")] {
             let path = write(dir.path(), content.as_bytes(), 0o600);
-            assert_eq!(password(&path, None).unwrap(), expected);
+            assert_eq!(read_in("password_file", &path, None).unwrap(), expected);
         }
     }
 
@@ -84,8 +94,8 @@ mod tests {
     fn a_bare_name_is_a_credential() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), b"secret", 0o440);
-        assert_eq!(password(Path::new("password"), Some(dir.path())).unwrap(), "secret");
-        let error = password(Path::new("password"), None).unwrap_err().to_string();
+        assert_eq!(read_in("password_file", Path::new("password"), Some(dir.path())).unwrap(), "secret");
+        let error = read_in("password_file", Path::new("password"), None).unwrap_err().to_string();
         assert!(error.contains("LoadCredential=password:"), "{error}");
     }
 
@@ -93,17 +103,17 @@ mod tests {
     fn a_password_for_everyone_is_refused_with_the_command_that_helps() {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), b"secret", 0o644);
-        let error = password(&path, None).unwrap_err().to_string();
+        let error = read_in("password_file", &path, None).unwrap_err().to_string();
         assert!(error.ends_with(&format!("chmod 600 {}", path.display())), "{error}");
     }
 
     #[test]
     fn what_is_no_password_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let read = |content: &[u8]| password(&write(dir.path(), content, 0o600), None).unwrap_err();
+        let read = |content: &[u8]| read_in("password_file", &write(dir.path(), content, 0o600), None).unwrap_err();
         assert!(matches!(read(b"\n"), SecretError::Empty { .. }));
         assert!(matches!(read(b"\xff"), SecretError::NotText { .. }));
         assert!(matches!(read(&[b'a'; 70_000]), SecretError::TooLong { .. }));
-        assert!(matches!(password(&dir.path().join("none"), None), Err(SecretError::Unreadable { .. })));
+        assert!(matches!(read_in("password_file", &dir.path().join("none"), None), Err(SecretError::Unreadable { .. })));
     }
 }

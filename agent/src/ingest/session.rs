@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::connect::Wire;
+use super::connect::{Wire, write_some};
 use super::failure::Failure;
 use super::frame::{Cut, Cutter, Frame, PUBLISH, frames};
 use super::handshake::{self, Subscription, Welcome};
@@ -373,18 +373,4 @@ impl<F> Session<'_, F> {
 struct Batch {
     messages: Vec<Message>,
     bytes: usize,
-}
-
-/// Writes or flushes a part; returns whether something is left to do. Nothing is lost if it is dropped half-way.
-async fn write_some(writer: &mut WriteHalf<Box<dyn Wire>>, out: &mut BytesMut) -> std::io::Result<bool> {
-    if out.has_remaining() {
-        if writer.write_buf(out).await? == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        if out.has_remaining() {
-            return Ok(true);
-        }
-    }
-    writer.flush().await?;
-    Ok(false)
 }

@@ -11,10 +11,10 @@ use super::*;
 use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, Update, WillConfig};
 use crate::message::{Message, WireFault};
 
-mod mosquitto;
+pub(crate) mod mosquitto;
 
 /// Long enough for a busy machine; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A source at a broker on this port, with one rule for `t/#`; it tries again almost at once.
 pub(super) fn config(port: u16) -> SourceConfig {

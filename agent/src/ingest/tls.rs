@@ -1,4 +1,4 @@
-//! TLS for `mqtts://`, by rustls with ring. The files are read at each attempt, so that certificates can be renewed
+//! TLS for `mqtts://` and the sinks, by rustls with ring. The files are read at each attempt, so that certificates can be renewed
 //! without a restart.
 
 use std::io;
@@ -12,34 +12,33 @@ use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::config::SourceConfig;
+use crate::config::TlsConfig;
 
-/// The TLS side of one attempt, made before the broker is dialled.
-pub(super) struct Tls {
+/// The TLS side of one attempt, made before the server is dialled.
+pub(crate) struct Tls {
     connector: TlsConnector,
     server_name: ServerName<'static>,
 }
 
 impl Tls {
-    pub(super) fn new(config: &SourceConfig) -> Result<Tls, TlsError> {
-        let name = config.tls.server_name.as_ref().unwrap_or(&config.address.host);
+    pub(crate) fn new(tls: &TlsConfig, host: &str) -> Result<Tls, TlsError> {
+        let name = tls.server_name.as_deref().unwrap_or(host);
         // An IPv6 address stands in brackets in an address, never in a certificate.
         let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
         let server_name = ServerName::try_from(bare)
             .map_err(|_| TlsError::Config(format!("`{name}` is not a server name; set `server_name`")))?;
-        Ok(Tls { connector: TlsConnector::from(Arc::new(client_config(config)?)), server_name })
+        Ok(Tls { connector: TlsConnector::from(Arc::new(client_config(tls)?)), server_name })
     }
 
-    pub(super) async fn connect(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+    pub(crate) async fn connect(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
         let server_name = self.server_name.to_str().into_owned();
         let connecting = self.connector.connect(self.server_name, stream);
         connecting.await.map_err(|source| TlsError::Handshake { server_name, source })
     }
 }
 
-fn client_config(config: &SourceConfig) -> Result<ClientConfig, TlsError> {
+pub(crate) fn client_config(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
     let rejected = |error: tokio_rustls::rustls::Error| TlsError::Config(error.to_string());
-    let tls = &config.tls;
     let roots = match &tls.ca_file {
         Some(path) => roots_of(path)?,
         None => system_roots()?,
@@ -95,15 +94,15 @@ impl TlsError {
 
 /// Why there is no TLS connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub(crate) enum TlsError {
     #[error("cannot use `{setting}` {}: {reason}", path.display())]
     File { setting: &'static str, path: PathBuf, reason: String },
     #[error("TLS: {0}")]
     Config(String),
-    #[error("TLS with `{server_name}` failed; see `ca_file` and `server_name` in [source.tls]")]
+    #[error("TLS with `{server_name}` failed; see `ca_file` and `server_name`")]
     Handshake { server_name: String, source: io::Error },
     /// Only without the feature; here so that both builds have the same errors.
     #[allow(dead_code)]
-    #[error("this build of fieldlog has no TLS: use an mqtt:// address, or a build with the feature `tls`")]
+    #[error("this build of fieldlog has no TLS: use an address without TLS, or a build with the feature `tls`")]
     Unsupported,
 }

@@ -104,7 +104,7 @@ impl App {
             }
             Some(_) => return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it plain or as gzip"),
         };
-        let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let field = |name: &str| headers.get(format!("fieldlog-{name}")).and_then(|value| value.to_str().ok());
         match self.receiver.take(body, field) {
             Ok(()) => StatusCode::NO_CONTENT.into_response(),
             Err(error @ TakeError::Malformed(_)) => {

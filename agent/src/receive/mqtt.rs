@@ -167,7 +167,7 @@ fn work(inbox: &Inbox<Letter>, receiver: &Receiver) {
     for Letter { publish, client } in inbox {
         let properties = publish.properties.as_ref().map(|properties| &properties.user_properties[..]);
         let fields: HashMap<&str, &str> =
-            properties.unwrap_or_default().iter().map(|(name, value)| (&name[..], &value[..])).collect();
+            properties.unwrap_or_default().iter().filter_map(field).collect();
         match receiver.take(&publish.payload, |name| fields.get(name).copied()) {
             Ok(()) => {}
             Err(error @ TakeError::Malformed(_)) => {
@@ -181,6 +181,11 @@ fn work(inbox: &Inbox<Letter>, receiver: &Receiver) {
         // Fails if the connection is gone; then the broker sends the message again.
         let _ = client.try_ack(&publish);
     }
+}
+
+/// A field of a manifest, from a user property.
+fn field((name, value): &(String, String)) -> Option<(&str, &str)> {
+    Some((name.strip_prefix("fieldlog-")?, value))
 }
 
 /// Lets the last acknowledgements go and says good-bye. What arrives meanwhile is not acknowledged, and comes again.

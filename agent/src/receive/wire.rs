@@ -29,8 +29,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// Reads a message. Where the manifest is not part of it, `field` finds its fields by their names in
-    /// [`crate::forward::manifest::FIELDS`].
+    /// Reads a message. Where the manifest is not part of it, `field` finds its fields by their names without prefix.
     ///
     /// # Errors
     /// [`Malformed`] for anything that is no parcel, or one whose events do not keep to its manifest.
@@ -41,7 +40,7 @@ impl Received {
         match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => {
                 let events: Vec<&RawValue> = serde_json::from_slice(body)?;
-                Received::json(Manifest::from_fields(field)?, &events)
+                Received::json(Manifest::read(field)?, &events)
             }
             Some(b'{') => {
                 let Wrapped { fieldlog, events } = serde_json::from_slice(body)?;

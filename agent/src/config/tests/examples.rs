@@ -1,7 +1,7 @@
 //! The commented configuration file says what is so.
 
-use super::super::{Config, Protocol, WindowConfig};
-use super::{SOURCE, parse};
+use super::super::{Config, Protocol, SinkConfig, SinkTarget, WindowConfig};
+use super::{SINK, SOURCE, parse};
 
 const EXAMPLE: &str = include_str!("../../../../config/fieldlog.toml");
 
@@ -17,13 +17,15 @@ fn defaults() -> String {
     uncommented.collect::<Vec<_>>().join("\n")
 }
 
-/// The lines behind `#:`, up to the next gap of another kind if `first`.
-fn examples() -> (String, String) {
+/// The lines behind `#:`: what suffices, a whole source, and the sinks.
+fn examples() -> (String, String, String) {
     let lines: Vec<&str> =
         EXAMPLE.lines().filter_map(|line| line.strip_prefix("#:")).map(str::trim_start).collect();
     let second = lines.iter().rposition(|line| *line == "[[source]]").unwrap();
-    let (first, second) = lines.split_at(second);
-    (first.join("\n"), second.join("\n"))
+    let (first, rest) = lines.split_at(second);
+    let third = rest.iter().position(|line| *line == "[[sink]]").unwrap();
+    let (second, third) = rest.split_at(third);
+    (first.join("\n"), second.join("\n"), third.join("\n"))
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn every_number_in_the_defaults_is_read() {
     let text = defaults();
     let numbers: Vec<&str> =
         text.lines().filter(|line| line.ends_with(|c: char| c.is_ascii_digit())).collect();
-    assert!(numbers.len() > 15);
+    assert!(numbers.len() > 19);
     for line in numbers {
         let changed = text.replacen(line, &format!("{line}0"), 1);
         let same = Config::from_toml(&changed, "test.toml").is_ok_and(|config| config == Config::default());
@@ -61,7 +63,7 @@ fn every_number_in_the_defaults_is_read() {
 
 #[test]
 fn the_first_example_works_with_eight_lines() {
-    let (first, _) = examples();
+    let (first, _, _) = examples();
     assert_eq!(first.lines().filter(|line| !line.is_empty()).count(), 6);
     let config = parse(&first);
     assert_eq!(config.sources, parse(SOURCE).sources);
@@ -70,7 +72,7 @@ fn the_first_example_works_with_eight_lines() {
 #[test]
 #[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
 fn the_second_example_shows_every_key_of_a_source() {
-    let (_, second) = examples();
+    let (_, second, _) = examples();
     let source = parse(&second).sources.remove(0);
     assert_eq!(source.protocol, Protocol::V5);
     assert!(source.tls.key_file.is_some() && source.will.is_some() && source.password_file.is_some());
@@ -95,12 +97,84 @@ fn the_second_example_shows_every_key_of_a_source() {
 
 #[test]
 #[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
+fn the_third_example_shows_every_key_of_each_kind_of_sink() {
+    let (_, _, third) = examples();
+    let sinks = parse(&third).sinks;
+    let plain = |scheme: &str| parse(&SINK.replace("mqtt", scheme)).sinks.remove(0);
+    let kinds = ["mqtts", "https", "tls", "kafka"];
+    assert_eq!(sinks.len(), kinds.len());
+    for (sink, scheme) in sinks.iter().zip(kinds) {
+        assert!(sink.target.place().starts_with(&format!("{scheme}://")), "{}", sink.target.place());
+        // What the example does not show is not a key; everything that `--show` prints, it shows.
+        let mut shown = parse(SOURCE);
+        shown.sinks = vec![sink.clone()];
+        let shown = shown.to_toml();
+        let (_, shown) = shown.split_once("[[sink]]").unwrap();
+        for key in shown.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+            assert!(third.lines().any(|line| line.starts_with(&format!("{key} = "))), "{scheme} {key}");
+        }
+        // What the example says is the default, is.
+        let plain = plain(scheme);
+        let as_plain = SinkConfig {
+            name: plain.name.clone(),
+            filter: plain.filter.clone(),
+            target: plain_target(&sink.target, &plain.target),
+            ..sink.clone()
+        };
+        assert_eq!(as_plain, plain);
+    }
+    let first = sinks.first().unwrap();
+    assert_eq!((first.filter.devices.len(), first.filter.types.len()), (2, 2));
+}
+
+/// `target` with everything replaced that has no default, or another one than in the example.
+fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
+    let mut target = target.clone();
+    match (&mut target, plain) {
+        (SinkTarget::Mqtt(target), SinkTarget::Mqtt(plain)) => {
+            assert!(target.tls.ca_file.is_some() && target.tls.key_file.is_some());
+            assert!(target.username.is_some() && target.password_file.is_some());
+            target.address = plain.address.clone();
+            target.tls = plain.tls.clone();
+            target.client_id.clone_from(&plain.client_id);
+            target.username.clone_from(&plain.username);
+            target.password_file.clone_from(&plain.password_file);
+        }
+        (SinkTarget::Http(target), SinkTarget::Http(plain)) => {
+            assert!(target.token_file.is_some());
+            target.address = plain.address.clone();
+            target.path.clone_from(&plain.path);
+            target.token_file.clone_from(&plain.token_file);
+        }
+        (SinkTarget::Nats(target), SinkTarget::Nats(plain)) => target.address = plain.address.clone(),
+        (SinkTarget::Kafka(target), SinkTarget::Kafka(plain)) => {
+            assert_eq!(target.brokers.len(), 2);
+            target.brokers = plain.brokers.clone();
+        }
+        (target, _) => panic!("{target:?}"),
+    }
+    target
+}
+
+#[test]
+fn the_documentation_names_every_event_type() {
+    for (_, _, name) in fieldlog_projections::stored::KINDS {
+        let named = EXAMPLE.split(|c: char| c != '_' && !c.is_ascii_lowercase()).any(|word| word == *name);
+        assert!(named, "{name}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
 fn what_is_shown_reads_back_the_same() {
-    let (_, second) = examples();
+    let (_, second, third) = examples();
     let rules =
         super::super::PRESETS.map(|(name, _)| format!("[[source.subscription]]\npreset = \"{name}\"\n"));
     let odd = "[[source]]\nname = \"odd\"\naddress = \"mqtt://[::1]\"\nprotocol = 4\nusername = \"\\\"\\\\\\u0007ü\"\n";
-    let text = format!("aggregates = []\n[http]\nlisten = \"\"\n{second}\n{odd}{}", rules.concat());
+    let retention = "[retention]\nage_days = 2\nbytes_max = 0\nwhen_full = \"drop-oldest\"";
+    let rules = rules.concat();
+    let text =
+        format!("aggregates = []\n{retention}\n[http]\nlisten = \"\"\n{second}\n{odd}{rules}\n{third}");
     let config = parse(&text);
     assert_eq!(parse(&config.to_toml()), config);
     assert_eq!(parse(&Config::default().to_toml()), Config::default());

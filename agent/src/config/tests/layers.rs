@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::super::{Config, EXIT_CONFIG, Faults, Loaded, check_config};
-use super::SOURCE;
+use super::{SINK, SOURCE};
 
 struct Files {
     directory: TempDir,
@@ -60,6 +60,25 @@ fn conf_d_is_read_in_order_and_adds_sources() {
     let names: Vec<&str> = loaded.config.sources.iter().map(|source| source.name.as_str()).collect();
     assert_eq!(names, ["home", "attic"]);
     assert_eq!(loaded.config.sources.first().unwrap().client_id, "fieldlog-main-home");
+}
+
+#[test]
+fn conf_d_adds_sinks() {
+    let other = SINK.replace("\"cloud\"", "\"backup\"");
+    let files = Files::new(&[("fieldlog.toml", SINK), ("conf.d/10.toml", &other)]);
+    let config = files.load(&[("FIELDLOG__RETENTION__AGE_DAYS", "7")]).unwrap().config;
+    let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(names, ["cloud", "backup"]);
+    assert_eq!(config.retention.age, Some(Duration::from_secs(7 * 86_400)));
+    let faulty = Files::new(&[("fieldlog.toml", SINK), ("conf.d/10.toml", &other.replace("mqtt", "ftp"))]);
+    assert_eq!(
+        faulty.lines(&[("FIELDLOG__SINK__0__NAME", "x")]),
+        [
+            "FIELDLOG__SINK__0__NAME: arrays cannot be set by environment variables; use a file in conf.d",
+            "sink[1] \"backup\" address: it must begin with mqtt://, mqtts://, http://, https://, nats://, tls:// \
+             or kafka:// (in conf.d/10.toml)",
+        ]
+    );
 }
 
 #[test]
@@ -133,11 +152,14 @@ fn check_config_reports() {
         let code = check_config(path, show, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     };
-    let files = Files::new(&[("fieldlog.toml", SOURCE), ("bad.toml", "x = 1")]);
+    let main =
+        format!("{SOURCE}{}", SINK.replace("mqtt", "http").replace("example", "example/in?key=hunter2"));
+    let files = Files::new(&[("fieldlog.toml", &main), ("bad.toml", "x = 1")]);
     let (code, out, err) = run(&files.path("fieldlog.toml"), false);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("fieldlog.toml: good\n"), "{out}");
     assert!(out.contains("source \"home\": mqtt://127.0.0.1:1883, 8 rules\n"), "{out}");
+    assert!(out.contains("sink \"cloud\": http://broker.example/in, json\n"), "{out}");
     let (code, out, _) = run(&files.path("fieldlog.toml"), true);
     assert_eq!(code, 0);
     assert!(out.contains("topic = \"zigbee2mqtt/#device/availability\""), "{out}");

@@ -1,7 +1,7 @@
 //! Which changes need a restart.
 
 use super::super::Config;
-use super::{SOURCE, parse};
+use super::{SINK, SOURCE, parse};
 
 #[track_caller]
 fn check(old: &str, new: &str, expected: &[(&str, bool)]) {
@@ -43,6 +43,59 @@ fn sources_are_compared_by_name() {
     check(SOURCE, &attic, &[("source \"home\"", true), ("source \"attic\"", true)]);
     let window = SOURCE.replace("[[source.s", "receive_window = 5\nexclude = [\"a\"]\n[[source.s");
     check(SOURCE, &window, &[("source \"home\" receive_window", true), ("source \"home\" exclude", true)]);
+}
+
+#[test]
+fn retention_is_compared_key_by_key() {
+    let all = "[retention]\nage_days = 5\nbytes_max = 0\nhistory_min_s = 1\nfree_bytes_min = 0\n\
+               when_full = \"drop-oldest\"";
+    check(
+        "",
+        all,
+        &[
+            ("retention.age_days", true),
+            ("retention.bytes_max", true),
+            ("retention.history_min_s", true),
+            ("retention.free_bytes_min", true),
+            ("retention.when_full", true),
+        ],
+    );
+}
+
+#[test]
+fn sinks_are_compared_by_name() {
+    let backup = SINK.replace("\"cloud\"", "\"backup\"");
+    check(SINK, &format!("{backup}{SINK}"), &[("sink \"backup\"", true)]);
+    check(SINK, &backup, &[("sink \"cloud\"", true), ("sink \"backup\"", true)]);
+    check(
+        SINK,
+        &format!("{SINK}backlog_share = 0.4\ndevices = [\"a\"]\ntopic = \"x\""),
+        &[
+            ("sink \"cloud\" backlog_share", true),
+            ("sink \"cloud\" devices", true),
+            ("sink \"cloud\" topic", true),
+        ],
+    );
+    let http = SINK.replace("mqtt", "http");
+    check(SINK, &http, &[("sink \"cloud\" address", true)]);
+    let path = http.replace("example", "example/in?key=a");
+    check(
+        &http,
+        &format!("{path}gzip = false"),
+        &[("sink \"cloud\" address", true), ("sink \"cloud\" gzip", true)],
+    );
+    let nats = SINK.replace("mqtt", "nats");
+    check(
+        &nats,
+        &format!("{nats}order = \"live-first\"\nstream = \"OTHER\"\ncreate_stream = false"),
+        &[
+            ("sink \"cloud\" order", true),
+            ("sink \"cloud\" stream", true),
+            ("sink \"cloud\" create_stream", true),
+        ],
+    );
+    let kafka = SINK.replace("mqtt", "kafka");
+    check(&kafka, &format!("{kafka}kafka_topic = \"x\""), &[("sink \"cloud\" kafka_topic", true)]);
 }
 
 #[test]

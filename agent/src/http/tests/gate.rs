@@ -13,6 +13,7 @@ async fn everything_is_read_only() {
     let head = client::request(&agent.tcp, "HEAD", "/api/v1/devices", &[]).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     agent.problem("/nothing", 404, "no-such-path").await;
+    agent.problem("/api/v1/devices/%FF", 400, "bad-request").await;
     agent.stop().await;
 }
 

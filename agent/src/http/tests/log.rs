@@ -199,7 +199,7 @@ async fn a_damaged_record_is_an_error_and_not_an_empty_answer() {
         let mut log = agent.log.lock().unwrap();
         let mut body = Body::after(log.last_time());
         body.push_fact(Envelope::default(), &truncated);
-        log.append(&body, &[]).unwrap()
+        log.commit(&crate::log::Commit::of(&body)).unwrap()
     };
     // A view that went past it, as only a bug could make it.
     agent.side.shared.view.write().unwrap().seq = committed.last;

@@ -16,7 +16,7 @@ fn connect_asks_for_a_kept_session_within_our_limits() {
     let mut out = BytesMut::new();
     let mut config = config(1883);
     config.username = Some("u".into());
-    connect(&config, "p".into(), &mut out).unwrap();
+    connect(&config.hello(), "p".into(), &mut out).unwrap();
     let Ok(v5::Packet::Connect(packet, None, Some(login))) = v5::Packet::read(&mut out, None) else {
         panic!()
     };
@@ -30,7 +30,7 @@ fn connect_asks_for_a_kept_session_within_our_limits() {
     assert_eq!((&login.username[..], &login.password[..]), ("u", "p"));
 
     config.protocol = Protocol::V4;
-    connect(&config, String::new(), &mut out).unwrap();
+    connect(&config.hello(), String::new(), &mut out).unwrap();
     let Ok(v4::Packet::Connect(packet)) = v4::Packet::read(&mut out, 1000) else { panic!() };
     assert!(!packet.clean_session);
 }
@@ -43,7 +43,7 @@ fn what_the_broker_offers_is_heard() {
         receive_max: Some(10),
         max_qos: Some(0),
         retain_available: None,
-        max_packet_size: None,
+        max_packet_size: Some(9),
         assigned_client_identifier: Some("given".into()),
         topic_alias_max: None,
         reason_string: None,
@@ -67,6 +67,8 @@ fn what_the_broker_offers_is_heard() {
         qos_max: Some(0),
         session_expiry_s: Some(60),
         no_wildcards: true,
+        receive_max: Some(10),
+        packet_bytes_max: Some(9),
     };
     assert_eq!(read_connack(&out, Protocol::V5).unwrap(), expected);
     assert!(read_connack(&[0x20, 2, 1, 0], Protocol::V4).unwrap().session_present);

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 
 /// A process that ends with its test, also when the test fails.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -18,14 +18,14 @@ impl Drop for Process {
     }
 }
 
-struct Mosquitto {
+pub(crate) struct Mosquitto {
     child: Process,
-    dir: TempDir,
-    port: u16,
+    pub(crate) dir: TempDir,
+    pub(crate) port: u16,
 }
 
 /// Whether `program` can be run; says so if not.
-fn available(program: &str, argument: &str) -> bool {
+pub(crate) fn available(program: &str, argument: &str) -> bool {
     let found =
         Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     let required = std::env::var_os("FIELDLOG_TEST_REQUIRE_SERVERS").is_some_and(|value| value == "1");
@@ -38,7 +38,7 @@ fn available(program: &str, argument: &str) -> bool {
 
 impl Mosquitto {
     /// Starts a broker with these lines after its `listener`; `None` if it is not installed.
-    async fn start(listener: &str) -> Option<Mosquitto> {
+    pub(crate) async fn start(listener: &str) -> Option<Mosquitto> {
         if !available("mosquitto", "-h") || !available("mosquitto_pub", "--help") {
             return None;
         }
@@ -269,7 +269,7 @@ async fn tls_is_checked_against_the_ca_file() {
 }
 
 #[cfg(feature = "tls")]
-fn certificates(dir: &Path) {
+pub(crate) fn certificates(dir: &Path) {
     std::fs::write(dir.join("san"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     for line in [

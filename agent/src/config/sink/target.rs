@@ -1,0 +1,268 @@
+//! The checked stage of `[[sink]]`: the address, and the keys that only its scheme has.
+
+use super::super::hints::one_of;
+use super::super::raw::{Found, Table};
+use super::super::source::{NO_TLS, client_id, credentials, host_and_port, protocol, seconds, tls};
+use super::super::{Address, TlsConfig};
+use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SinkTarget};
+use crate::forward::Lane;
+use crate::topic;
+
+/// A scheme of addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mqtt,
+    Http,
+    Nats,
+    Kafka,
+}
+
+struct Scheme {
+    name: &'static str,
+    kind: Kind,
+    tls: bool,
+    port: u16,
+    example: &'static str,
+}
+
+const fn scheme(name: &'static str, kind: Kind, tls: bool, port: u16, example: &'static str) -> Scheme {
+    Scheme { name, kind, tls, port, example }
+}
+
+const SCHEMES: [Scheme; 7] = [
+    scheme("mqtt", Kind::Mqtt, false, 1883, "mqtt://host:1883"),
+    scheme("mqtts", Kind::Mqtt, true, 8883, "mqtts://host:8883"),
+    scheme("http", Kind::Http, false, 80, "http://host/path"),
+    scheme("https", Kind::Http, true, 443, "https://host/path"),
+    scheme("nats", Kind::Nats, false, 4222, "nats://host:4222"),
+    scheme("tls", Kind::Nats, true, 4222, "tls://host:4222"),
+    scheme("kafka", Kind::Kafka, false, 9092, "kafka://host:9092,host2:9092"),
+];
+
+/// Keys that only one kind of sink has, and how the kind is called.
+const KEYS: [(Kind, &str, &[&str]); 4] = [
+    (
+        Kind::Mqtt,
+        "mqtt:// and mqtts://",
+        &["protocol", "topic", "client_id", "username", "password_file", "keep_alive_s"],
+    ),
+    (Kind::Http, "http:// and https://", &["token_file", "gzip"]),
+    (Kind::Nats, "nats:// and tls://", &["subject", "stream", "create_stream"]),
+    (Kind::Kafka, "kafka://", &["kafka_topic"]),
+];
+
+/// Reads `address` and the keys that belong to it; those of other schemes are faults.
+pub(super) fn read(table: &mut Table<'_>, gateway_id: &str, name: &str) -> Option<SinkTarget> {
+    let hint = "say where events are sent, such as \"mqtts://broker.example\" or \"https://host/path\"";
+    let found = table.required("address", hint);
+    let parsed = found.and_then(|found| split(table, found));
+    let Some((scheme, rest)) = parsed else {
+        // Which of them fit is not known.
+        KEYS.iter().for_each(|(_, _, keys)| table.expect(keys));
+        KEYS.iter().flat_map(|(_, _, keys)| *keys).chain(&["tls"]).for_each(|key| {
+            table.discard(key);
+        });
+        return None;
+    };
+    refuse_keys_of_others(table, scheme.kind);
+    match scheme.kind {
+        Kind::Mqtt => mqtt(table, scheme, &rest, gateway_id, name).map(SinkTarget::Mqtt),
+        Kind::Http => http(table, scheme, &rest).map(SinkTarget::Http),
+        Kind::Nats => nats(table, scheme, &rest, gateway_id).map(SinkTarget::Nats),
+        Kind::Kafka => kafka(table, scheme, &rest).map(SinkTarget::Kafka),
+    }
+}
+
+/// The scheme, and what follows it. The text is not repeated in faults: it may hold a password.
+fn split(table: &Table<'_>, found: Found<String>) -> Option<(&'static Scheme, Found<String>)> {
+    let Found { value, origin } = found;
+    let fault = |what: &str, hint: &str| table.fault_at("address", origin.as_deref(), what, hint);
+    let parts = value.split_once("://");
+    let parts = parts.and_then(|(name, rest)| {
+        SCHEMES.iter().find(|scheme| scheme.name == name).map(|scheme| (scheme, rest))
+    });
+    let Some((scheme, rest)) = parts else {
+        let names = SCHEMES.map(|scheme| format!("{}://", scheme.name));
+        fault(&format!("it must begin with {}", one_of(&names)), "");
+        return None;
+    };
+    if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+        let hint = match scheme.kind {
+            Kind::Mqtt => "use username and password_file",
+            Kind::Http => "use token_file",
+            Kind::Nats | Kind::Kafka => "remove it",
+        };
+        fault("it must not hold a user name or password", hint);
+        return None;
+    }
+    if scheme.tls && !cfg!(feature = "tls") {
+        fault(NO_TLS, "use an address without TLS, or a build with the feature \"tls\"");
+    }
+    Some((scheme, Found { value: rest.to_owned(), origin }))
+}
+
+fn refuse_keys_of_others(table: &mut Table<'_>, kind: Kind) {
+    for (_, owners, keys) in KEYS.iter().filter(|(other, ..)| *other != kind) {
+        for key in *keys {
+            let Some(value) = table.discard(key) else { continue };
+            let hint = match (kind, *key) {
+                (Kind::Kafka, "topic") => "here it is kafka_topic",
+                (Kind::Nats, "topic") => "here it is subject",
+                _ => "remove it, or change the address",
+            };
+            table.fault_at(key, value.origin(), format!("only {owners} sinks have it"), hint);
+        }
+    }
+}
+
+/// A fault in the address; nothing comes of it.
+fn bad_address(table: &Table<'_>, scheme: &Scheme, rest: &Found<String>, what: &str) {
+    let hint = format!("write it as \"{}\"", scheme.example);
+    table.fault_at("address", rest.origin.as_deref(), what, hint);
+}
+
+fn host(table: &Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<Address> {
+    let address = host_and_port(&rest.value, scheme.tls, scheme.port);
+    if address.is_none() {
+        bad_address(table, scheme, rest, "it is not a host with an optional port");
+    }
+    address
+}
+
+fn tls_of(table: &mut Table<'_>, scheme: &Scheme) -> TlsConfig {
+    let what = format!("the address begins with {}://, which is not encrypted", scheme.name);
+    let with_tls = SCHEMES.iter().find(|other| other.kind == scheme.kind && other.tls);
+    let hint = match with_tls {
+        Some(other) => format!("use {}://, or remove [sink.tls]", other.name),
+        None => "remove [sink.tls]".to_owned(),
+    };
+    tls(table, (!scheme.tls).then_some((what.as_str(), hint.as_str())))
+}
+
+fn mqtt(
+    table: &mut Table<'_>,
+    scheme: &Scheme,
+    rest: &Found<String>,
+    gateway_id: &str,
+    name: &str,
+) -> Option<MqttSink> {
+    let address = host(table, scheme, rest);
+    let protocol = protocol(table);
+    let topic = template(table, "topic", "fieldlog/{gateway}/events", &["{gateway}", "{lane}", "{epoch}"]);
+    if let Err(error) = topic::check_name(&expand(&topic, gateway_id, Lane::Backlog)) {
+        table.fault("topic", format!("{topic:?} is not the name of a topic: {error}"), "");
+    }
+    let client_id = client_id(table, || format!("fieldlog-{gateway_id}-sink-{name}"));
+    let (username, password_file) = credentials(table, protocol);
+    let keep_alive = seconds(table, "keep_alive_s", 5, 3_600, 30);
+    let tls = tls_of(table, scheme);
+    let address = address?;
+    Some(MqttSink { address, protocol, topic, client_id, username, password_file, keep_alive, tls })
+}
+
+fn http(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<HttpSink> {
+    let end = rest.value.find(['/', '?', '#']).unwrap_or(rest.value.len());
+    let (authority, path) = rest.value.split_at(end);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let authority = Found { value: authority.to_owned(), origin: rest.origin.clone() };
+    let sink = HttpSink {
+        token_file: table.path("token_file"),
+        gzip: table.flag("gzip", true),
+        tls: tls_of(table, scheme),
+        address: host(table, scheme, &authority)?,
+        path,
+    };
+    if sink.path.contains('#') {
+        bad_address(table, scheme, rest, "it has a fragment, which no server gets to see");
+        return None;
+    }
+    if sink.url().parse::<hyper::Uri>().is_err() {
+        bad_address(table, scheme, rest, "it has characters that a URL cannot have");
+        return None;
+    }
+    Some(sink)
+}
+
+fn nats(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>, gateway_id: &str) -> Option<NatsSink> {
+    let address = host(table, scheme, rest);
+    // No lane: what the server already has is found by its last message, which needs one subject for all.
+    let subject = template(table, "subject", "fieldlog.{gateway}.events", &["{gateway}", "{epoch}"]);
+    if !is_subject(&expand(&subject, gateway_id, Lane::Live)) {
+        let what = format!("{subject:?} is not a subject of NATS, for the gateway {gateway_id:?}");
+        table.fault(
+            "subject",
+            what,
+            "use words with dots between them, such as \"fieldlog.{gateway}.events\"",
+        );
+    }
+    let stream = word(table, "stream", "FIELDLOG", is_stream, "a stream", "use letters, digits, _ and -");
+    let create_stream = table.flag("create_stream", true);
+    let tls = tls_of(table, scheme);
+    Some(NatsSink { address: address?, subject, stream, create_stream, tls })
+}
+
+fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<KafkaSink> {
+    let brokers: Option<Vec<Address>> =
+        rest.value.split(',').map(|host| host_and_port(host.trim(), scheme.tls, scheme.port)).collect();
+    if brokers.is_none() {
+        bad_address(table, scheme, rest, "it is not a list of hosts with optional ports");
+    }
+    let hint = "use 1 to 249 letters, digits, dots, hyphens and underscores";
+    let topic = word(table, "kafka_topic", "fieldlog", is_kafka_topic, "a topic of Kafka", hint);
+    tls_of(table, scheme);
+    Some(KafkaSink { brokers: brokers?, topic })
+}
+
+/// Text with placeholders in it.
+fn template(table: &mut Table<'_>, key: &'static str, default: &str, placeholders: &[&str]) -> String {
+    let Some(found) = table.filled(key) else { return default.to_owned() };
+    let rest =
+        placeholders.iter().fold(found.value.clone(), |rest, placeholder| rest.replace(placeholder, ""));
+    if rest.contains(['{', '}']) {
+        let what = format!("{:?} has a brace that belongs to no placeholder", found.value);
+        let hint = format!("use {}", one_of(placeholders));
+        table.fault_at(key, found.origin.as_deref(), what, hint);
+        return default.to_owned();
+    }
+    found.value
+}
+
+/// A topic or subject as it will be, but for the epoch, of which only the length is known.
+pub(super) fn expand(template: &str, gateway_id: &str, lane: Lane) -> String {
+    template
+        .replace("{gateway}", gateway_id)
+        .replace("{lane}", lane.name())
+        .replace("{epoch}", "0000000000000000")
+}
+
+fn word(
+    table: &mut Table<'_>,
+    key: &'static str,
+    default: &str,
+    good: fn(&str) -> bool,
+    what: &str,
+    hint: &str,
+) -> String {
+    let Some(found) = table.filled(key) else { return default.to_owned() };
+    if good(&found.value) {
+        return found.value;
+    }
+    let what = format!("{:?} cannot be the name of {what}", found.value);
+    table.fault_at(key, found.origin.as_deref(), what, hint);
+    default.to_owned()
+}
+
+/// One that can be published to. Those that begin with `$` belong to the server.
+fn is_subject(text: &str) -> bool {
+    let good = |c: char| !c.is_whitespace() && !c.is_control() && !"*>".contains(c);
+    !text.starts_with('$') && text.split('.').all(|token| !token.is_empty() && token.chars().all(good))
+}
+
+fn is_stream(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}
+
+fn is_kafka_topic(text: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=249).contains(&text.len()) && text.bytes().all(good) && !matches!(text, "." | "..")
+}

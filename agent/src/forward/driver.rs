@@ -1,0 +1,372 @@
+//! Carries out the plan: one task per sink.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::{Seq, Time};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::acked::Acked;
+use super::plan::{Order, Plan};
+use super::status::{SinkState, SinkStatus};
+use super::{Lane, Outcome, Parcel, Transport, Unreachable};
+use crate::ingest::backoff::{Backoff, Pace};
+use crate::log::LogError;
+use crate::writer::{Clock, Input, Shared};
+
+/// An acknowledged cursor reaches the log with the next commit; a quiet log is made to commit this long after.
+const CURSOR_EVERY: Duration = Duration::from_secs(2);
+/// First wait after a sink said "not now" without saying for how long.
+const BUSY_FIRST: Duration = Duration::from_millis(500);
+
+/// How a sink wants to be served.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The sink's name; also names its cursor.
+    pub name: String,
+    /// In which order.
+    pub order: Order,
+    /// Share of the bytes for the backlog while there are fresh events, too; 0 to 1.
+    pub backlog_share: f64,
+    /// Bytes per second, 0 for no limit.
+    pub bandwidth: u64,
+    /// Most events in a parcel.
+    pub events_max: u32,
+    /// How long a fresh event may wait for company.
+    pub delay: Duration,
+    /// Most parcels under way.
+    pub in_flight_max: usize,
+    /// Longest wait between attempts.
+    pub backoff_max: Duration,
+}
+
+/// What a driver works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The log, the view and the position.
+    pub shared: Arc<Shared>,
+    /// The writer, for cursors and dead letters.
+    pub writer: Sender<Input>,
+    /// What others see.
+    pub status: Arc<SinkStatus>,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+/// What there is to send: a range of the log, at most so many events of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Which stream it goes into.
+    pub lane: Lane,
+    /// First position.
+    pub first: Seq,
+    /// Last position at the most.
+    pub last: Seq,
+    /// Newest position of the log.
+    pub head: Seq,
+    /// Most events.
+    pub events_max: u32,
+}
+
+/// Why a connection ended.
+enum End {
+    Stopped,
+    Lost(String),
+    /// The log cannot be read; the writer will find out, too.
+    Log(LogError),
+}
+
+/// Serves one sink until told to stop. `open` makes a connection, `build` makes a parcel from the log (blocking).
+pub async fn drive<T, O, F, B>(
+    service: Service,
+    parts: Parts,
+    mut open: O,
+    build: B,
+    mut shutdown: watch::Receiver<bool>,
+) where
+    T: Transport,
+    O: FnMut() -> F,
+    F: Future<Output = Result<T, Unreachable>>,
+    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+{
+    let acked = start(&service, &parts);
+    let mut link = Link {
+        plan: Plan::new(acked, service.order, service.backlog_share),
+        limit: service.events_max,
+        service,
+        parts,
+        build,
+        cursor_sent: Instant::now(),
+    };
+    let mut backoff = Backoff::new(link.service.backoff_max);
+    loop {
+        link.parts.status.update(|d| d.state = SinkState::Connecting);
+        let opened = tokio::select! {
+            opened = open() => opened,
+            () = stopped(&mut shutdown) => break,
+        };
+        let begin = Instant::now();
+        let (why, pace, lived) = match opened {
+            Ok(transport) => match link.serve(transport, &mut shutdown).await {
+                End::Stopped => break,
+                End::Log(error) => (error.to_string(), Pace::Slow, Duration::ZERO),
+                End::Lost(why) => (why, Pace::Soon, begin.elapsed()),
+            },
+            Err(error) => {
+                let pace = if error.slow { Pace::Slow } else { Pace::Soon };
+                (error.why, pace, Duration::ZERO)
+            }
+        };
+        let wait = backoff.next(pace, lived, crate::ingest::random());
+        link.report(why, wait);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stopped(&mut shutdown) => break,
+        }
+    }
+    link.store_cursor();
+    link.parts.status.update(|d| d.state = SinkState::Stopped);
+}
+
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// From the stored cursor, or for a new sink from the beginning of the log.
+fn start(service: &Service, parts: &Parts) -> Acked {
+    let stored = parts.shared.reader.cursor(&service.name).ok().flatten();
+    let stored = stored.as_deref().and_then(Acked::decode);
+    let first = parts.shared.reader.range().ok().flatten().map_or(Seq(1), |(first, _)| first);
+    let mut acked = stored.unwrap_or_default();
+    // What was trimmed before this sink existed was never meant for it.
+    acked.add(Seq(1), Seq(first.0 - 1));
+    acked
+}
+
+/// A sink and where it is.
+struct Link<B> {
+    service: Service,
+    parts: Parts,
+    plan: Plan,
+    build: B,
+    /// Events per parcel at present; less than wanted while a sink finds parcels too large.
+    limit: u32,
+    cursor_sent: Instant,
+}
+
+impl<B> Link<B>
+where
+    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+{
+    async fn serve<T: Transport>(&mut self, mut transport: T, shutdown: &mut watch::Receiver<bool>) -> End {
+        let mut position = self.parts.shared.position.subscribe();
+        let head = position.borrow_and_update().applied;
+        self.plan.connected(head, u64::from(self.service.events_max));
+        SinkStatus::add(&self.parts.status.connections, 1);
+        let since = (self.parts.clock)();
+        self.parts.status.update(|d| d.state = SinkState::Connected { since });
+        tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
+        let mut under_way: JoinSet<(Arc<Parcel>, Outcome)> = JoinSet::new();
+        let mut pause = Pause::default();
+        let mut bucket = Bucket::new(self.service.bandwidth);
+        let end = loop {
+            let head = position.borrow_and_update().applied;
+            self.show(head);
+            let wait = pause.left().max(bucket.left());
+            if wait.is_zero() && under_way.len() < self.service.in_flight_max {
+                match self.dispatch(head, &mut transport, &mut under_way, &mut bucket).await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => break End::Log(error),
+                }
+            }
+            let more = self.plan.clone().next(head).is_some() && under_way.len() < self.service.in_flight_max;
+            tokio::select! {
+                Some(done) = under_way.join_next() => {
+                    let Ok((parcel, outcome)) = done else { continue };
+                    if let Some(why) = self.settle(&parcel, outcome, &mut pause) {
+                        break End::Lost(why);
+                    }
+                }
+                why = transport.lost() => break End::Lost(why),
+                () = stopped(shutdown) => break End::Stopped,
+                () = tokio::time::sleep(wait), if more && !wait.is_zero() => {}
+                changed = position.changed() => {
+                    if changed.is_err() {
+                        break End::Stopped;
+                    }
+                    // Company for the first fresh event: one parcel instead of many.
+                    tokio::time::sleep(self.service.delay).await;
+                }
+            }
+            self.store_cursor_now_and_then();
+        };
+        under_way.abort_all();
+        transport.close().await;
+        end
+    }
+
+    /// Sends the next parcel; `false` if there is nothing to send.
+    async fn dispatch<T: Transport>(
+        &mut self,
+        head: Seq,
+        transport: &mut T,
+        under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
+        bucket: &mut Bucket,
+    ) -> Result<bool, LogError> {
+        let Some((lane, first, last)) = self.plan.next(head) else { return Ok(false) };
+        let wanted = Wanted { lane, first, last, head, events_max: self.limit };
+        let build = self.build.clone();
+        let Ok(built) = tokio::task::spawn_blocking(move || build(wanted)).await else { return Ok(false) };
+        let Some(parcel) = built? else { return Ok(false) };
+        if parcel.manifest.first > first {
+            // What was before is trimmed; a record in the log says so, and goes upstream like any other.
+            self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
+        }
+        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        if parcel.manifest.events == 0 {
+            // The filter lets nothing of this range through; there is nothing to acknowledge.
+            self.plan.acknowledged(first, last);
+            return Ok(true);
+        }
+        let bytes = parcel.bytes() as u64;
+        self.plan.sent(lane, first, last, bytes, head);
+        if first == self.plan.acked().contiguous().next() {
+            let oldest = parcel.oldest;
+            self.parts.status.update(|d| d.backlog_oldest = Some(oldest));
+        }
+        bucket.take(bytes);
+        let parcel = Arc::new(parcel);
+        let sending = transport.send(parcel.clone());
+        under_way.spawn(async move { (parcel, sending.await) });
+        Ok(true)
+    }
+
+    /// Takes in an answer; the reason if the connection is gone.
+    fn settle(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
+        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        let status = self.parts.status.clone();
+        match outcome {
+            Outcome::Acked => {
+                self.plan.acknowledged(first, last);
+                SinkStatus::add(&status.events_acked, u64::from(parcel.manifest.events));
+                SinkStatus::add(&status.parcels_acked, 1);
+                SinkStatus::add(&status.bytes_acked, parcel.bytes() as u64);
+                self.limit = (self.limit + self.limit / 8 + 1).min(self.service.events_max);
+                *pause = Pause::default();
+                return None;
+            }
+            Outcome::Lost { why } => return Some(why),
+            Outcome::Busy { after, why } => {
+                self.plan.failed(first, last);
+                pause.busy(after, self.service.backoff_max);
+                status.update(|d| d.last_error = Some(why));
+            }
+            Outcome::TooLarge { why } | Outcome::Refused { why } if parcel.manifest.events > 1 => {
+                self.plan.failed(first, last);
+                self.limit = (parcel.manifest.events / 2).max(1);
+                status.update(|d| d.last_error = Some(why));
+            }
+            Outcome::TooLarge { why } | Outcome::Refused { why } => {
+                self.dead_letter(first, last, why);
+            }
+        }
+        SinkStatus::add(&status.parcels_retried, 1);
+        None
+    }
+
+    /// The sink will never take this event: recorded as such, and passed.
+    fn dead_letter(&mut self, first: Seq, last: Seq, why: String) {
+        tracing::error!(
+            sink = %self.service.name,
+            "sequence {first} to {last} is refused for good and becomes a dead letter: {why}"
+        );
+        self.plan.acknowledged(first, last);
+        SinkStatus::add(&self.parts.status.dead_letters, 1);
+        self.parts.status.update(|d| d.last_error = Some(why.clone()));
+        let _ = self.parts.writer.send(Input::DeadLetter { sink: self.service.name.clone(), first, last, reason: why });
+    }
+
+    fn show(&self, head: Seq) {
+        let acked = self.plan.acked();
+        let backlog = acked.missing_count(head);
+        self.parts.status.update(|d| {
+            d.contiguous = acked.contiguous();
+            d.backlog_events = backlog;
+            if backlog == 0 {
+                d.backlog_oldest = None;
+            }
+        });
+    }
+
+    fn store_cursor_now_and_then(&mut self) {
+        if self.cursor_sent.elapsed() >= CURSOR_EVERY {
+            self.store_cursor();
+        }
+    }
+
+    fn store_cursor(&mut self) {
+        self.cursor_sent = Instant::now();
+        let (name, acked) = (self.service.name.clone(), self.plan.acked().clone());
+        let _ = self.parts.writer.send(Input::Cursor { name, acked });
+    }
+
+    fn report(&self, why: String, wait: Duration) {
+        tracing::warn!(sink = %self.service.name, "{why}; next attempt in {:.1} s", wait.as_secs_f64());
+        let until = Time((self.parts.clock)().0 + wait.as_micros() as i64);
+        self.parts.status.update(|d| {
+            d.last_error = Some(why.clone());
+            d.state = SinkState::BackingOff { until, why };
+        });
+    }
+}
+
+/// A sink that said "not now".
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    last: Duration,
+}
+
+impl Pause {
+    fn busy(&mut self, after: Option<Duration>, max: Duration) {
+        self.last = match after {
+            Some(after) => after.min(Duration::from_secs(3600)),
+            None => (self.last * 2).clamp(BUSY_FIRST, max),
+        };
+        self.until = Some(Instant::now() + self.last);
+    }
+
+    fn left(&self) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A token bucket of one second's worth of bytes.
+#[derive(Debug)]
+struct Bucket {
+    rate: u64,
+    /// When what was taken is paid for.
+    paid: Instant,
+}
+
+impl Bucket {
+    fn new(rate: u64) -> Bucket {
+        Bucket { rate, paid: Instant::now() }
+    }
+
+    fn take(&mut self, bytes: u64) {
+        if self.rate > 0 {
+            let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+            self.paid = self.paid.max(Instant::now()) + cost;
+        }
+    }
+
+    /// How long until the next byte may go; a second's worth may be owed.
+    fn left(&self) -> Duration {
+        let owed = self.paid.saturating_duration_since(Instant::now());
+        if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
+    }
+}

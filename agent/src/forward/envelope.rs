@@ -1,0 +1,244 @@
+//! What all transports write alike: the manifest as header fields and as JSON, the events as one body, topics.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use fieldlog_projections::{Epoch, Link, Seq};
+
+use super::{Lane, Manifest, Parcel};
+
+/// Content type of a JSON parcel.
+pub(crate) const JSON: &str = super::cloudevent::BATCH_CONTENT_TYPE;
+
+/// Content type of a compact parcel.
+pub(crate) const COMPACT: &str = super::compact::CONTENT_TYPE;
+
+/// Content type of `parcel`'s body.
+pub(crate) fn content_type(parcel: &Parcel) -> &'static str {
+    if parcel.compact.is_empty() { JSON } else { COMPACT }
+}
+
+impl Manifest {
+    /// The same parcel has the same identity however often it is sent.
+    pub(crate) fn identity(&self) -> String {
+        format!("{}/{}/{}-{}", self.gateway, self.epoch, self.first, self.last)
+    }
+
+    /// As header fields; each transport puts its prefix before the names.
+    pub(crate) fn fields(&self) -> [(&'static str, String); 9] {
+        [
+            ("gateway", self.gateway.to_string()),
+            ("epoch", self.epoch.to_string()),
+            ("first", self.first.to_string()),
+            ("last", self.last.to_string()),
+            ("lane", self.lane.name().to_owned()),
+            ("before", self.before.to_string()),
+            ("after", self.after.to_string()),
+            ("head", self.head.to_string()),
+            ("events", self.events.to_string()),
+        ]
+    }
+
+    /// From header fields; `None` if one is missing or is not what it should be.
+    pub(crate) fn from_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Option<Manifest> {
+        let seq = |name| field(name)?.parse().ok().map(Seq);
+        Some(Manifest {
+            gateway: Arc::from(field("gateway")?),
+            epoch: Epoch(u64::from_str_radix(field("epoch")?, 16).ok()?),
+            first: seq("first")?,
+            last: seq("last")?,
+            lane: match field("lane")? {
+                "live" => Lane::Live,
+                "backlog" => Lane::Backlog,
+                _ => return None,
+            },
+            before: Link::parse(field("before")?)?,
+            after: Link::parse(field("after")?)?,
+            head: seq("head")?,
+            events: field("events")?.parse().ok()?,
+        })
+    }
+
+    /// As a JSON object, for carriers without header fields. Gateway ids are made of letters, digits, `.`, `-` and `_`,
+    /// so nothing has to be escaped.
+    fn json(&self) -> String {
+        let mut out = String::with_capacity(320);
+        for (name, value) in self.fields() {
+            let quote = if matches!(name, "first" | "last" | "head" | "events") { "" } else { "\"" };
+            let before = if out.is_empty() { '{' } else { ',' };
+            // Writing to a String does not fail.
+            let _ = write!(out, "{before}\"{name}\":{quote}{value}{quote}");
+        }
+        out.push('}');
+        out
+    }
+}
+
+/// A body whose length is known before it is written, so that large parcels are written only once.
+pub(crate) struct Body<'a> {
+    parcel: &'a Parcel,
+    before: String,
+    after: &'static str,
+}
+
+impl<'a> Body<'a> {
+    /// For carriers that have header fields for the manifest.
+    pub(crate) fn plain(parcel: &'a Parcel) -> Body<'a> {
+        Body { parcel, before: String::new(), after: "" }
+    }
+
+    /// For carriers that have none. The compact format contains the manifest anyway.
+    pub(crate) fn with_manifest(parcel: &'a Parcel) -> Body<'a> {
+        if !parcel.compact.is_empty() {
+            return Body::plain(parcel);
+        }
+        let before = format!("{{\"fieldlog\":{},\"events\":", parcel.manifest.json());
+        Body { parcel, before, after: "}" }
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        if !self.parcel.compact.is_empty() {
+            return self.parcel.compact.len();
+        }
+        let items = &self.parcel.items;
+        let events: usize = items.iter().map(|item| item.json.len() + 1).sum();
+        self.before.len() + events.max(1) + 1 + self.after.len()
+    }
+
+    /// Writes it.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        if !self.parcel.compact.is_empty() {
+            return out.extend_from_slice(&self.parcel.compact);
+        }
+        out.extend_from_slice(self.before.as_bytes());
+        let mut before = b'[';
+        for item in &self.parcel.items {
+            out.put_u8(before);
+            out.extend_from_slice(&item.json);
+            before = b',';
+        }
+        if self.parcel.items.is_empty() {
+            out.put_u8(b'[');
+        }
+        out.put_u8(b']');
+        out.extend_from_slice(self.after.as_bytes());
+    }
+
+    /// All of it in one piece.
+    pub(crate) fn to_bytes(&self) -> bytes::Bytes {
+        if !self.parcel.compact.is_empty() {
+            return self.parcel.compact.clone();
+        }
+        let mut out = BytesMut::with_capacity(self.len());
+        self.put(&mut out);
+        out.freeze()
+    }
+}
+
+/// A topic or subject, with `{gateway}`, `{lane}` and `{epoch}` filled in.
+pub(crate) fn expand(template: &str, manifest: &Manifest) -> String {
+    template
+        .replace("{gateway}", &manifest.gateway)
+        .replace("{lane}", manifest.lane.name())
+        .replace("{epoch}", &manifest.epoch.to_string())
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use bytes::Bytes;
+    use fieldlog_projections::Time;
+
+    use super::super::Item;
+    use super::*;
+
+    /// A JSON parcel of these positions, each event about 100 bytes long.
+    pub(crate) fn parcel(first: u64, last: u64) -> Parcel {
+        let epoch = Epoch(0x1f);
+        let event = |seq: u64| Item {
+            seq: Seq(seq),
+            device: Some(format!("room/{}", seq % 3).into()),
+            kind: "state_changed",
+            json: Bytes::from(format!(
+                "{{\"specversion\":\"1.0\",\"id\":\"gw-1/{epoch}/{seq}\",\"data\":{{\"n\":{seq}}}}}"
+            )),
+        };
+        Parcel {
+            manifest: Manifest {
+                gateway: "gw-1".into(),
+                epoch,
+                first: Seq(first),
+                last: Seq(last),
+                lane: Lane::Live,
+                before: Link::origin(epoch),
+                after: Link::origin(epoch).after(&last.to_le_bytes()),
+                head: Seq(last + 1),
+                events: u32::try_from(last + 1 - first).unwrap(),
+            },
+            items: (first..=last).map(event).collect(),
+            compact: Bytes::new(),
+            oldest: Time(0),
+        }
+    }
+
+    fn written(body: &Body<'_>) -> String {
+        let mut out = BytesMut::new();
+        body.put(&mut out);
+        assert_eq!(out.len(), body.len());
+        assert_eq!(out, body.to_bytes());
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn bodies_are_json_and_as_long_as_announced() {
+        for count in [0, 1, 3] {
+            let mut parcel = parcel(7, 9);
+            parcel.items.truncate(count);
+            let array: Vec<serde_json::Value> = serde_json::from_str(&written(&Body::plain(&parcel))).unwrap();
+            assert_eq!(array.len(), count);
+            let object: serde_json::Value =
+                serde_json::from_str(&written(&Body::with_manifest(&parcel))).unwrap();
+            assert_eq!(object["events"], serde_json::Value::Array(array));
+            let said = &object["fieldlog"];
+            assert_eq!((&said["gateway"], &said["epoch"]), (&"gw-1".into(), &"000000000000001f".into()));
+            assert_eq!((&said["first"], &said["last"], &said["lane"]), (&7.into(), &9.into(), &"live".into()));
+        }
+        let mut parcel = parcel(1, 1);
+        parcel.compact = Bytes::from_static(b"FLC1");
+        assert_eq!(written(&Body::plain(&parcel)), "FLC1");
+        assert_eq!(written(&Body::with_manifest(&parcel)), "FLC1");
+        assert_eq!(content_type(&parcel), COMPACT);
+    }
+
+    #[test]
+    fn a_manifest_survives_its_fields() {
+        let manifest = parcel(5, 12).manifest;
+        let fields = manifest.fields();
+        let find = |name: &str| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| &value[..]);
+        assert_eq!(Manifest::from_fields(find), Some(manifest.clone()));
+        assert_eq!(Manifest::from_fields(|name| find(name).filter(|_| name != "after")), None);
+        assert_eq!(manifest.identity(), "gw-1/000000000000001f/5-12");
+    }
+
+    #[test]
+    fn topics_are_filled_in() {
+        let manifest = parcel(1, 1).manifest;
+        assert_eq!(expand("a/{gateway}/{lane}/{epoch}/{x}", &manifest), "a/gw-1/live/000000000000001f/{x}");
+    }
+}

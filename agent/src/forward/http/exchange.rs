@@ -1,0 +1,264 @@
+//! One request and its answer, on a connection that is kept for the next.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::{Instant, timeout};
+
+use fieldlog_projections::Time;
+
+use super::HttpTarget;
+use super::answer::{Answer, retry_after};
+use super::site::Site;
+use crate::forward::envelope::{self, Body, causes};
+use crate::forward::{Outcome, Parcel, SLOW, Unreachable};
+use crate::ingest::backoff::Pace;
+use crate::ingest::connect::{self, Endpoint};
+use crate::ingest::failure::Failure;
+use crate::ingest::secret;
+
+/// Larger bodies than this are compressed where they hold up nobody else.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Compressing less than this saves nothing.
+const GZIP_BYTES_MIN: usize = 512;
+
+/// Servers and middleboxes forget connections that are idle for so long, not all of them aloud.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// A longer answer is not worth reading to its end.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// So much of an answer's body goes into messages.
+const WORDS_MAX: usize = 200;
+
+/// Posts parcels to one server.
+pub(super) struct Client {
+    target: HttpTarget,
+    site: Site,
+    /// `None`: to be read again.
+    authorization: Option<HeaderValue>,
+    kept: Option<Connection>,
+}
+
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    used: Instant,
+    driver: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// A body as it goes out.
+#[derive(Clone)]
+struct Content {
+    bytes: Bytes,
+    gzip: bool,
+}
+
+impl Client {
+    pub(super) async fn open(target: HttpTarget, site: Site) -> Result<Client, Unreachable> {
+        let mut client = Client { target, site, authorization: None, kept: None };
+        client.authorize().map_err(|why| Unreachable { why, slow: true })?;
+        client.kept = Some(client.connect().await?);
+        Ok(client)
+    }
+
+    fn authorize(&mut self) -> Result<(), String> {
+        let Some(file) = &self.target.token_file else { return Ok(()) };
+        let name = &self.site.name;
+        let token = secret::read("token_file", file).map_err(|error| format!("{name}: {error}"))?;
+        let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| format!("{name}: `token_file` {} holds no token", file.display()))?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(())
+    }
+
+    /// Sends a parcel and waits for what the server makes of it.
+    pub(super) async fn send(&mut self, parcel: Arc<Parcel>) -> Outcome {
+        if self.authorization.is_none()
+            && let Err(why) = self.authorize()
+        {
+            return Outcome::Busy { after: Some(SLOW), why };
+        }
+        let content = content(Arc::clone(&parcel), self.target.gzip).await;
+        let request = match self.request(&parcel, &content) {
+            Ok(request) => request,
+            Err(why) => return Outcome::Busy { after: Some(SLOW), why },
+        };
+        match self.exchange(request).await {
+            Ok(answer) => {
+                if matches!(answer.status, 401 | 403) {
+                    // By the next attempt an operator may have put another token there.
+                    self.authorization = None;
+                }
+                answer.outcome(&self.site.name, content.bytes.len())
+            }
+            Err(why) => Outcome::Lost { why },
+        }
+    }
+
+    fn request(&self, parcel: &Parcel, content: &Content) -> Result<Request<Full<Bytes>>, String> {
+        let manifest = &parcel.manifest;
+        let mut request = Request::post(&self.site.path)
+            .header(HOST, &self.site.authority)
+            .header(USER_AGENT, concat!("fieldlog/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, envelope::content_type(parcel))
+            .header("idempotency-key", manifest.identity());
+        if content.gzip {
+            request = request.header(CONTENT_ENCODING, "gzip");
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        for (name, value) in manifest.fields() {
+            request = request.header(format!("fieldlog-{name}"), value);
+        }
+        let body = Full::new(content.bytes.clone());
+        request.body(body).map_err(|error| format!("{}: no request can be made: {error}", self.site.name))
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        if let Some(kept) = self.kept.take()
+            && kept.used.elapsed() < IDLE_MAX
+            && !kept.sender.is_closed()
+            && let Ok(answer) = self.attempt(kept, request.clone()).await?
+        {
+            return Ok(answer);
+        }
+        // The server may have closed the kept connection just when it was used; the identity makes a repetition safe.
+        let fresh = self.connect().await.map_err(|unreachable| unreachable.why)?;
+        self.attempt(fresh, request).await?.map_err(|error| {
+            format!("{}: the connection broke before it had answered: {}", self.site.name, causes(&error))
+        })
+    }
+
+    /// The outer error is final, the inner one is that of the connection.
+    async fn attempt(
+        &mut self,
+        mut connection: Connection,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Result<Answer, hyper::Error>, String> {
+        let limit = self.target.answer_timeout;
+        let exchange = async {
+            connection.sender.ready().await?;
+            let response = connection.sender.send_request(request).await?;
+            Ok(read(response).await)
+        };
+        let answered = timeout(limit, exchange).await;
+        let answered = answered.map_err(|_| {
+            format!(
+                "{} has not answered within {} s (see `answer_timeout_s`)",
+                self.site.name,
+                limit.as_secs_f32()
+            )
+        })?;
+        Ok(answered.map(|(answer, complete)| {
+            if complete {
+                connection.used = Instant::now();
+                self.kept = Some(connection);
+            }
+            answer
+        }))
+    }
+
+    async fn connect(&self) -> Result<Connection, Unreachable> {
+        let name = &self.site.name;
+        let limit = self.target.connect_timeout;
+        let endpoint =
+            Endpoint { address: &self.site.address, tls: &self.target.tls, connect_timeout: limit };
+        let failed = |failure: &Failure| Unreachable {
+            // The client identifier of MQTT plays no part here.
+            why: format!("{name}: {}", failure.chain("")),
+            slow: matches!(failure.pace(), Pace::Slow),
+        };
+        let late = |_| {
+            let seconds = limit.as_secs_f32();
+            let why = format!("{name}: no connection within {seconds} s (see `connect_timeout_s`)");
+            Unreachable { why, slow: false }
+        };
+        let stream = timeout(limit, connect::connect(&endpoint)).await.map_err(late)?;
+        let stream = stream.map_err(|failure| failed(&failure))?;
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Unreachable { why: format!("{name}: {}", causes(&error)), slow: false })?;
+        // Its error, if any, reaches the request that is under way.
+        let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
+        Ok(Connection { sender, used: Instant::now(), driver })
+    }
+}
+
+/// Reads an answer, and whether it was read to its end, so that the connection can be used again.
+async fn read(response: Response<hyper::body::Incoming>) -> (Answer, bool) {
+    let headers = response.headers();
+    let mut answer = Answer {
+        status: response.status().as_u16(),
+        retry_after: field(headers, &RETRY_AFTER).and_then(|text| retry_after(text, now())),
+        location: field(headers, &LOCATION).map(printable),
+        words: String::new(),
+    };
+    let Ok(body) = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await else {
+        // The status has been said all the same.
+        return (answer, false);
+    };
+    if answer.status >= 300 {
+        answer.words = printable(String::from_utf8_lossy(&body.to_bytes()).trim());
+    }
+    (answer, true)
+}
+
+fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(WORDS_MAX).collect()
+}
+
+fn now() -> Time {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
+}
+
+async fn content(parcel: Arc<Parcel>, gzip: bool) -> Content {
+    let plain = Body::plain(&parcel);
+    let size = plain.len();
+    // The compact format is compressed by itself.
+    if !gzip || !parcel.compact.is_empty() || size < GZIP_BYTES_MIN {
+        return Content { bytes: plain.to_bytes(), gzip: false };
+    }
+    let bytes = plain.to_bytes();
+    let uncompressed = Content { bytes: bytes.clone(), gzip: false };
+    let compressed = match size {
+        0..=INLINE_BYTES_MAX => compress(&bytes),
+        // An error means that the runtime is shutting down.
+        _ => spawn_blocking(move || compress(&bytes)).await.ok().flatten(),
+    };
+    compressed.map_or(uncompressed, |bytes| Content { bytes, gzip: true })
+}
+
+fn compress(bytes: &[u8]) -> Option<Bytes> {
+    let out = BytesMut::with_capacity(bytes.len() / 4).writer();
+    let mut encoder = GzEncoder::new(out, Compression::fast());
+    // Memory takes all that is written to it.
+    encoder.write_all(bytes).ok()?;
+    Some(encoder.finish().ok()?.into_inner().freeze())
+}

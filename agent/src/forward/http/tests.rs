@@ -1,0 +1,298 @@
+//! The sink against a server of our own.
+
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::forward::envelope::tests::parcel;
+use crate::forward::envelope::{Body, COMPACT, JSON};
+use crate::forward::{Manifest, SLOW};
+use crate::ingest::tests::PATIENCE;
+
+fn target(port: u16) -> HttpTarget {
+    HttpTarget {
+        url: format!("http://127.0.0.1:{port}/in?key=1"),
+        token_file: None,
+        gzip: true,
+        connect_timeout: Duration::from_secs(20),
+        answer_timeout: Duration::from_secs(20),
+        tls: TlsConfig::default(),
+    }
+}
+
+/// What the server has been sent.
+type Seen = Arc<Mutex<Vec<(HeaderMap, Uri, Bytes)>>>;
+
+fn router(seen: &Seen, answer: impl Fn(&HeaderMap) -> Response + Clone + Send + Sync + 'static) -> Router {
+    let seen = Arc::clone(seen);
+    Router::new()
+        .fallback(move |headers: HeaderMap, uri: Uri, body: Bytes| {
+            let response = answer(&headers);
+            seen.lock().unwrap().push((headers, uri, body));
+            std::future::ready(response)
+        })
+        .layer(axum::extract::DefaultBodyLimit::disable())
+}
+
+/// A server with one answer; its port.
+async fn server(seen: &Seen, answer: impl Fn(&HeaderMap) -> Response + Clone + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = router(seen, answer);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    port
+}
+
+async fn send(sink: &mut Http, parcel: Parcel) -> Outcome {
+    timeout(PATIENCE, sink.send(Arc::new(parcel))).await.expect("no outcome")
+}
+
+async fn one(target: &HttpTarget) -> Outcome {
+    send(&mut target.open().await.unwrap(), parcel(1, 1)).await
+}
+
+fn unzipped(headers: &HeaderMap, body: &Bytes) -> Bytes {
+    match headers.get("content-encoding") {
+        Some(encoding) => {
+            assert_eq!(encoding, "gzip");
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap();
+            plain.into()
+        }
+        None => body.clone(),
+    }
+}
+
+#[tokio::test]
+async fn a_parcel_arrives_as_it_was_sent() {
+    let seen = Seen::default();
+    let port = server(&seen, |_| StatusCode::ACCEPTED.into_response()).await;
+    let mut sink = target(port).open().await.unwrap();
+    // Not worth compressing, compressed on the way, compressed on the side.
+    let parcels = [parcel(1, 1), parcel(2, 101), parcel(102, 3000)];
+    for parcel in &parcels {
+        assert_eq!(send(&mut sink, parcel.clone()).await, Outcome::Acked);
+    }
+    let mut compact = parcel(3001, 3001);
+    compact.compact = Bytes::from(vec![7; 1000]);
+    assert_eq!(send(&mut sink, compact).await, Outcome::Acked);
+    sink.close().await;
+
+    let seen = seen.lock().unwrap();
+    let gzip: Vec<_> = seen.iter().map(|(headers, ..)| headers.contains_key("content-encoding")).collect();
+    assert_eq!(gzip, [false, true, true, false]);
+    for (sent, (headers, uri, body)) in parcels.iter().zip(&*seen) {
+        assert_eq!(uri, "/in?key=1");
+        assert_eq!(headers["content-type"], JSON);
+        assert_eq!(headers["idempotency-key"].to_str().unwrap(), sent.manifest.identity());
+        assert_eq!(unzipped(headers, body), Body::plain(sent).to_bytes());
+        let field = |name: &str| headers.get(format!("fieldlog-{name}"))?.to_str().ok();
+        assert_eq!(Manifest::from_fields(field), Some(sent.manifest.clone()));
+    }
+    assert_eq!(seen[3].0["content-type"], COMPACT);
+}
+
+#[tokio::test]
+async fn answers_decide_what_becomes_of_a_parcel() {
+    let seen = Seen::default();
+    let port = server(&seen, |_| {
+        (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "slow\ndown").into_response()
+    })
+    .await;
+    let Outcome::Busy { after, why } = one(&target(port)).await else { panic!() };
+    assert_eq!(after, Some(Duration::from_secs(7)));
+    assert_eq!(why, format!("http://127.0.0.1:{port}/in answers 429 Too Many Requests, \"slowdown\""));
+
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
+    let at = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
+    let port = server(&seen, move |_| {
+        (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", at.clone())]).into_response()
+    })
+    .await;
+    let Outcome::Busy { after: Some(after), .. } = one(&target(port)).await else { panic!() };
+    assert!(after > Duration::from_secs(3000) && after <= Duration::from_secs(3600), "{after:?}");
+
+    let port = server(&seen, |_| StatusCode::PAYLOAD_TOO_LARGE.into_response()).await;
+    assert!(matches!(one(&target(port)).await, Outcome::TooLarge { .. }));
+    let port = server(&seen, |_| StatusCode::INTERNAL_SERVER_ERROR.into_response()).await;
+    assert!(matches!(one(&target(port)).await, Outcome::Busy { after: None, .. }));
+    let port = server(&seen, |_| StatusCode::UNPROCESSABLE_ENTITY.into_response()).await;
+    assert!(matches!(one(&target(port)).await, Outcome::Refused { .. }));
+}
+
+#[tokio::test]
+async fn a_token_is_sent_and_read_again_when_refused() {
+    let seen = Seen::default();
+    let port = server(&seen, |headers| match headers.get("authorization").map(|value| value.as_bytes()) {
+        Some(b"Bearer second") => StatusCode::OK.into_response(),
+        _ => StatusCode::UNAUTHORIZED.into_response(),
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let write = |token: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(&file, token).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write("first\n");
+    let mut sink = HttpTarget { token_file: Some(file.clone()), ..target(port) }.open().await.unwrap();
+    let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
+    assert!(why.contains("401 Unauthorized") && why.contains("`token_file`"), "{why}");
+    write("second\n");
+    assert_eq!(send(&mut sink, parcel(1, 1)).await, Outcome::Acked);
+
+    std::fs::remove_file(&file).unwrap();
+    let target = HttpTarget { token_file: Some(file), ..target(port) };
+    let unreachable = target.open().await.err().unwrap();
+    assert!(unreachable.slow && unreachable.why.contains("cannot read `token_file`"), "{unreachable}");
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_parcels_in_order() {
+    let seen = Seen::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let router = router(&seen, |_| StatusCode::OK.into_response());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+            let service = hyper_util::service::TowerToHyperService::new(router.clone());
+            let io = hyper_util::rt::TokioIo::new(stream);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+        }
+    });
+    let mut sink = target(port).open().await.unwrap();
+    let under_way: Vec<_> =
+        (1..=50).map(|n| tokio::spawn(sink.send(Arc::new(parcel(n, n))))).collect();
+    for one in under_way {
+        assert_eq!(timeout(PATIENCE, one).await.unwrap().unwrap(), Outcome::Acked);
+    }
+    let order: Vec<_> =
+        seen.lock().unwrap().iter().map(|(headers, ..)| headers["fieldlog-first"].to_str().unwrap().to_owned()).collect();
+    assert_eq!(order, (1..=50).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+/// Reads the head of a request.
+async fn request_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+        let mut some = [0; 1024];
+        let read = stream.read(&mut some).await.unwrap();
+        assert_ne!(read, 0);
+        head.extend_from_slice(&some[..read]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closes_when_idle_is_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        // The first one is closed without a word once the second request is there.
+        let (mut first, _) = listener.accept().await.unwrap();
+        request_head(&mut first).await;
+        first.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        request_head(&mut first).await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        let head = request_head(&mut second).await;
+        second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        head
+    });
+    let mut sink = target(port).open().await.unwrap();
+    assert_eq!(send(&mut sink, parcel(1, 1)).await, Outcome::Acked);
+    assert_eq!(send(&mut sink, parcel(2, 2)).await, Outcome::Acked);
+    let head = server.await.unwrap();
+    assert!(head.contains("fieldlog-first: 2\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_reset_in_the_middle_loses_the_parcel() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            request_head(&mut stream).await;
+            // Closed with unread bytes in it, the connection is reset.
+        }
+    });
+    let mut target = target(port);
+    target.gzip = false;
+    let mut sink = target.open().await.unwrap();
+    let Outcome::Lost { why } = send(&mut sink, parcel(1, 50_000)).await else { panic!() };
+    assert!(why.starts_with(&format!("http://127.0.0.1:{port}/in: ")), "{why}");
+    assert_eq!(timeout(PATIENCE, sink.lost()).await.unwrap(), why);
+    assert!(matches!(send(&mut sink, parcel(1, 1)).await, Outcome::Lost { .. }));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut target = target(listener.local_addr().unwrap().port());
+    target.answer_timeout = Duration::from_millis(200);
+    let Outcome::Lost { why } = one(&target).await else { panic!() };
+    assert!(why.contains("has not answered within 0.2 s"), "{why}");
+    drop(listener);
+    let unreachable = target.open().await.err().unwrap();
+    assert!(!unreachable.slow && unreachable.why.contains("cannot connect to 127.0.0.1:"), "{unreachable}");
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn tls_is_checked_against_the_ca_file() {
+    use crate::ingest::tests::mosquitto::{available, certificates};
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio_rustls::rustls::{ServerConfig, crypto};
+
+    if !available("openssl", "version") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let chain = CertificateDer::pem_file_iter(dir.path().join("server.pem")).unwrap().map(Result::unwrap);
+    let key = PrivateKeyDer::from_pem_file(dir.path().join("server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.collect(), key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = router(&Seen::default(), |_| StatusCode::OK.into_response());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let service = hyper_util::service::TowerToHyperService::new(router.clone());
+            let io = hyper_util::rt::TokioIo::new(stream);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+        }
+    });
+    let mut target = target(port);
+    target.url = format!("https://localhost:{port}/in");
+    target.tls.ca_file = Some(dir.path().join("ca.pem"));
+    let mut sink = target.open().await.unwrap();
+    assert_eq!(send(&mut sink, parcel(1, 20_000)).await, Outcome::Acked);
+    target.tls.server_name = Some("elsewhere".into());
+    let unreachable = target.open().await.err().unwrap();
+    assert!(unreachable.why.contains("`elsewhere`"), "{unreachable}");
+}

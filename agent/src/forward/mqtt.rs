@@ -1,0 +1,162 @@
+//! MQTT 5 and 3.1.1 sinks: one QoS 1 message per parcel, and the broker's PUBACK is the acknowledgement.
+//!
+//! The connection loop is our own, over the same handshake, TLS and framing as ingest: many PUBLISHes go out in one write,
+//! and the PUBACKs of one read are taken together. Sessions are clean, because what is not acknowledged is in the log.
+//!
+//! What a PUBACK is worth is up to the broker. An MQTT 3.1.1 broker has no way to refuse a message: one that its access
+//! rules forbid, or that is too large for it, is usually acknowledged and dropped. Use MQTT 5 where there is a choice.
+
+mod packet;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use super::queue::Queue;
+use super::{Outcome, Parcel, Transport, Unreachable};
+use crate::config::{Address, Protocol, TlsConfig, WillConfig};
+use crate::ingest::backoff::Pace;
+use crate::ingest::connect::{self, Endpoint, Wire};
+use crate::ingest::failure::Failure;
+use crate::ingest::handshake::{self, Hello, Welcome};
+use session::Session;
+
+/// Room for the CONNACK.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Largest packet that a broker may send us; we subscribe to nothing.
+const RECEIVED_BYTES_MAX: u32 = 65_536;
+
+/// Where and how to publish. The values are checked by the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttTarget {
+    /// Where the broker is.
+    pub address: Address,
+    /// Counts only if the address asks for TLS.
+    pub tls: TlsConfig,
+    /// Protocol version.
+    pub protocol: Protocol,
+    /// Client identifier: one of its own for each sink, as a broker lets each in only once.
+    pub client_id: String,
+    /// User name.
+    pub username: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// Topic, in which `{gateway}`, `{lane}` and `{epoch}` are filled in.
+    pub topic: String,
+    /// Keep-alive interval.
+    pub keep_alive: Duration,
+    /// TCP, TLS and CONNACK together.
+    pub connect_timeout: Duration,
+    /// A broker that acknowledges nothing for so long counts as lost.
+    pub answer_timeout: Duration,
+    /// Parcels under way at once, if the broker's Receive Maximum allows as many.
+    pub in_flight_max: u16,
+    /// Largest packet to send, if the broker does not ask for smaller ones; mosquitto and most services have limits of
+    /// their own that MQTT 3.1.1 does not tell.
+    pub packet_bytes_max: u32,
+    /// Published when the connection breaks.
+    pub will: Option<WillConfig>,
+}
+
+/// A connection to a broker.
+pub struct Mqtt {
+    queue: Queue,
+    window: usize,
+    unheard: Arc<AtomicU64>,
+    unheard_words: String,
+}
+
+impl MqttTarget {
+    /// Connects.
+    pub async fn open(&self) -> Result<Mqtt, Unreachable> {
+        let opened = timeout(self.connect_timeout, self.connect()).await;
+        let late = |_| Failure::TimedOut { address: self.address.to_string(), limit: self.connect_timeout };
+        let (stream, input, welcome) =
+            opened.map_err(late).flatten().map_err(|failure| self.unreachable(&failure))?;
+        if welcome.qos_max == Some(0) {
+            let why = format!(
+                "{}: the broker offers QoS 0 only, so it never says what it has; use another broker",
+                self.address
+            );
+            return Err(Unreachable { why, slow: true });
+        }
+        let receive_max = welcome.receive_max.unwrap_or(u16::MAX);
+        let window = usize::from(self.in_flight_max.min(receive_max).max(1));
+        let unheard = Arc::new(AtomicU64::new(0));
+        let session = Session::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard));
+        Ok(Mqtt {
+            queue: Queue::start(|jobs| session.run(jobs)),
+            window,
+            unheard,
+            unheard_words: format!("subscribed to `{}` at {}", self.topic, self.address),
+        })
+    }
+
+    async fn connect(&self) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
+        let endpoint =
+            Endpoint { address: &self.address, tls: &self.tls, connect_timeout: self.connect_timeout };
+        let mut stream = connect::connect(&endpoint).await?;
+        let mut input = BytesMut::with_capacity(READ_BYTES);
+        let hello = Hello {
+            protocol: self.protocol,
+            client_id: &self.client_id,
+            username: self.username.as_deref(),
+            password_file: self.password_file.as_deref(),
+            keep_alive: self.keep_alive,
+            session_expiry: None,
+            receive_window: u16::MAX,
+            packet_bytes_max: RECEIVED_BYTES_MAX,
+            will: self.will.as_ref(),
+        };
+        let welcome = handshake::introduce(&mut *stream, &hello, &mut input).await?;
+        Ok((stream, input, welcome))
+    }
+
+    fn unreachable(&self, failure: &Failure) -> Unreachable {
+        Unreachable { why: self.words(failure), slow: matches!(failure.pace(), Pace::Slow) }
+    }
+
+    /// The failure in words that name this sink.
+    fn words(&self, failure: &Failure) -> String {
+        let words = failure.chain(&self.client_id);
+        let address = self.address.to_string();
+        if words.contains(&address) { words } else { format!("{address}: {words}") }
+    }
+}
+
+impl Transport for Mqtt {
+    fn send(&mut self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static {
+        self.queue.send(parcel)
+    }
+
+    fn lost(&mut self) -> impl Future<Output = String> + Send {
+        self.queue.lost()
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn warning(&self) -> Option<String> {
+        let unheard = self.unheard.load(Ordering::Relaxed);
+        (unheard > 0).then(|| {
+            format!(
+                "nobody is {}: the broker has thrown away {unheard} acknowledged parcels since it was connected",
+                self.unheard_words
+            )
+        })
+    }
+
+    fn close(self) -> impl Future<Output = ()> + Send {
+        self.queue.close()
+    }
+}
+
+#[cfg(test)]
+mod tests;

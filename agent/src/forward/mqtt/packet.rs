@@ -1,0 +1,170 @@
+//! PUBLISH out, PUBACK in.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::config::Protocol;
+use crate::forward::envelope::{self, Body};
+use crate::forward::{Outcome, Parcel, SLOW};
+use crate::ingest::failure::reason;
+use crate::ingest::handshake::detail_of;
+
+/// QoS 1, no DUP: a parcel goes out once per connection, and a clean session knows nothing of earlier ones.
+const PUBLISH_QOS1: u8 = 0x32;
+
+/// Largest remaining length that MQTT can express.
+const REMAINING_MAX: usize = 268_435_455;
+
+const CONTENT_TYPE: u8 = 0x03;
+const USER_PROPERTY: u8 = 0x26;
+
+/// Appends `parcel` as a PUBLISH; if that would be larger than `bytes_max`, appends nothing and returns its size.
+pub(super) fn publish(
+    out: &mut BytesMut,
+    protocol: Protocol,
+    topic: &str,
+    pkid: u16,
+    parcel: &Parcel,
+    bytes_max: usize,
+) -> Result<(), usize> {
+    let properties = match protocol {
+        Protocol::V4 => BytesMut::new(),
+        Protocol::V5 => properties(parcel),
+    };
+    let body = match protocol {
+        Protocol::V4 => Body::with_manifest(parcel),
+        Protocol::V5 => Body::plain(parcel),
+    };
+    let remaining = 2 + topic.len() + 2 + properties.len() + body.len();
+    let size = 1 + variable_int_len(remaining) + remaining;
+    if size > bytes_max || remaining > REMAINING_MAX {
+        return Err(size);
+    }
+    out.reserve(size);
+    out.put_u8(PUBLISH_QOS1);
+    put_variable_int(out, remaining);
+    put_text(out, topic);
+    out.put_u16(pkid);
+    out.extend_from_slice(&properties);
+    body.put(out);
+    Ok(())
+}
+
+/// The properties of a parcel, with their length.
+fn properties(parcel: &Parcel) -> BytesMut {
+    let mut inner = BytesMut::with_capacity(512);
+    inner.put_u8(CONTENT_TYPE);
+    put_text(&mut inner, envelope::content_type(parcel));
+    for (name, value) in parcel.manifest.fields() {
+        inner.put_u8(USER_PROPERTY);
+        put_text(&mut inner, &format!("fieldlog-{name}"));
+        put_text(&mut inner, &value);
+    }
+    let mut out = BytesMut::with_capacity(inner.len() + 2);
+    put_variable_int(&mut out, inner.len());
+    out.extend_from_slice(&inner);
+    out
+}
+
+/// The configuration and the form of a manifest keep texts far below what their length field can express.
+fn put_text(out: &mut BytesMut, text: &str) {
+    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    out.put_u16(len);
+    out.extend_from_slice(&text.as_bytes()[..usize::from(len)]);
+}
+
+fn variable_int_len(value: usize) -> usize {
+    match value {
+        0..128 => 1,
+        128..16_384 => 2,
+        16_384..2_097_152 => 3,
+        _ => 4,
+    }
+}
+
+fn put_variable_int(out: &mut BytesMut, mut value: usize) {
+    loop {
+        let low = (value & 0x7f) as u8;
+        value >>= 7;
+        out.put_u8(if value > 0 { low | 0x80 } else { low });
+        if value == 0 {
+            return;
+        }
+    }
+}
+
+/// What the reason code of a PUBACK means for the parcel; `frame` is the whole packet, in which the broker may say more.
+pub(super) fn outcome(code: u8, frame: &Bytes, topic: &str, address: &str) -> Outcome {
+    if code < 0x80 {
+        return Outcome::Acked;
+    }
+    let detail = detail_of(frame);
+    let why = format!("{address} refuses a message on `{topic}`: {}{detail}", reason(code));
+    match code {
+        // Payload format invalid: the only one that speaks of what is in the parcel.
+        0x99 => Outcome::Refused { why },
+        0x95 => Outcome::TooLarge { why },
+        // Not authorized, topic name invalid: the next parcel would fare no better.
+        0x87 | 0x90 => Outcome::Busy { after: Some(SLOW), why },
+        _ => Outcome::Busy { after: None, why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rumqttc::mqttbytes::v4;
+    use rumqttc::v5::mqttbytes::v5;
+
+    use super::*;
+    use crate::forward::envelope::tests::parcel;
+
+    #[test]
+    fn mqtt_5_has_the_manifest_in_its_properties() {
+        // Lengths around each boundary of the length field.
+        for events in [1, 2, 200, 30_000] {
+            let parcel = parcel(1, events);
+            let mut out = BytesMut::new();
+            publish(&mut out, Protocol::V5, "a/b", 7, &parcel, usize::MAX).unwrap();
+            let size = out.len();
+            assert_eq!(publish(&mut BytesMut::new(), Protocol::V5, "a/b", 7, &parcel, size), Ok(()));
+            let mut none = BytesMut::new();
+            assert_eq!(publish(&mut none, Protocol::V5, "a/b", 7, &parcel, size - 1), Err(size));
+            assert!(none.is_empty());
+
+            let Ok(v5::Packet::Publish(read)) = v5::Packet::read(&mut out, None) else { panic!() };
+            assert_eq!((&read.topic[..], read.pkid, read.dup), (&b"a/b"[..], 7, false));
+            assert_eq!(read.payload, Body::plain(&parcel).to_bytes());
+            let said = read.properties.unwrap();
+            assert_eq!(said.content_type.as_deref(), Some("application/cloudevents-batch+json"));
+            assert_eq!(said.user_properties.len(), 9);
+            let find = |name: &str| {
+                let name = format!("fieldlog-{name}");
+                said.user_properties.iter().find(|(key, _)| *key == name).map(|(_, value)| &value[..])
+            };
+            assert_eq!(crate::forward::Manifest::from_fields(find), Some(parcel.manifest.clone()));
+        }
+    }
+
+    #[test]
+    fn mqtt_3_1_1_has_it_in_the_payload() {
+        let parcel = parcel(1, 3);
+        let mut out = BytesMut::new();
+        publish(&mut out, Protocol::V4, "a/b", 7, &parcel, usize::MAX).unwrap();
+        let Ok(v4::Packet::Publish(read)) = v4::Packet::read(&mut out, 100_000) else { panic!() };
+        assert_eq!(read.payload, Body::with_manifest(&parcel).to_bytes());
+    }
+
+    #[test]
+    fn reason_codes_say_what_becomes_of_the_parcel() {
+        let said = |code: u8| outcome(code, &Bytes::from(vec![0x40, 3, 0, 1, code]), "t", "host:1883");
+        assert_eq!((said(0), said(0x10)), (Outcome::Acked, Outcome::Acked));
+        assert!(matches!(said(0x97), Outcome::Busy { after: None, .. }));
+        assert!(matches!(said(0x83), Outcome::Busy { after: None, .. }));
+        assert!(matches!(said(0x90), Outcome::Busy { after: Some(SLOW), .. }));
+        assert!(matches!(said(0x99), Outcome::Refused { .. }));
+        let Outcome::Busy { after: Some(SLOW), why } = said(0x87) else { panic!() };
+        assert_eq!(
+            why,
+            "host:1883 refuses a message on `t`: not authorized (see the broker's access rules)"
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! One connection from its CONNACK to its end.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, timeout};
+
+use super::{MqttTarget, RECEIVED_BYTES_MAX, packet};
+use crate::forward::envelope::expand;
+use crate::forward::queue::{FAREWELL, Job, Jobs};
+use crate::forward::{Outcome, Parcel};
+use crate::ingest::connect::{Wire, write_some};
+use crate::ingest::failure::{Failure, reason};
+use crate::ingest::frame::{Cut, Cutter, Frame, frames};
+use crate::ingest::handshake::{Welcome, announce, detail_of, disconnect};
+use crate::ingest::liveness::{Liveness, Verdict};
+
+/// While so much waits to be written no further parcel is put behind it: memory is for one parcel, not for a window.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+
+/// An output buffer that has grown larger than this is given back once it is empty.
+const OUT_BYTES_KEPT: usize = 1024 * 1024;
+
+/// How often to look at the clock, at most.
+const TICK_MIN: Duration = Duration::from_millis(10);
+
+const PACKET_TOO_LARGE: u8 = 0x95;
+
+/// The state of one connection.
+pub(super) struct Session {
+    target: MqttTarget,
+    address: String,
+    reader: ReadHalf<Box<dyn Wire>>,
+    writer: WriteHalf<Box<dyn Wire>>,
+    input: BytesMut,
+    cutter: Cutter,
+    out: BytesMut,
+    unflushed: bool,
+    window: usize,
+    bytes_max: usize,
+    in_flight: VecDeque<InFlight>,
+    pkid: u16,
+    /// Since when the broker has had a reason to answer.
+    waiting: Instant,
+    liveness: Liveness,
+    unheard: Arc<AtomicU64>,
+}
+
+/// A parcel that waits for its PUBACK.
+struct InFlight {
+    pkid: u16,
+    bytes: usize,
+    reply: oneshot::Sender<Outcome>,
+}
+
+impl Session {
+    pub(super) fn new(
+        target: MqttTarget,
+        stream: Box<dyn Wire>,
+        input: BytesMut,
+        welcome: &Welcome,
+        window: usize,
+        unheard: Arc<AtomicU64>,
+    ) -> Session {
+        let (reader, writer) = tokio::io::split(stream);
+        let now = Instant::now();
+        let bytes_max = welcome.packet_bytes_max.unwrap_or(u32::MAX).min(target.packet_bytes_max);
+        Session {
+            address: target.address.to_string(),
+            reader,
+            writer,
+            input,
+            cutter: Cutter::new(RECEIVED_BYTES_MAX),
+            out: BytesMut::new(),
+            unflushed: false,
+            window,
+            bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+            in_flight: VecDeque::with_capacity(window.min(1024)),
+            pkid: 0,
+            waiting: now,
+            liveness: Liveness::new(target.keep_alive, welcome.server_keep_alive, now),
+            unheard,
+            target,
+        }
+    }
+
+    /// Runs the connection to its end.
+    pub(super) async fn run(mut self, mut jobs: Jobs) {
+        let Err(failure) = self.serve(&mut jobs).await else { return self.leave().await };
+        if let Failure::Disconnected { code: PACKET_TOO_LARGE, .. } = failure {
+            self.blame_the_largest();
+        }
+        jobs.lose(self.target.words(&failure));
+        if let Some(code) = failure.farewell() {
+            self.hang_up(code).await;
+        }
+    }
+
+    /// Ends without an error when the queue is closed.
+    async fn serve(&mut self, jobs: &mut Jobs) -> Result<(), Failure> {
+        if let Some(will) = &self.target.will {
+            announce(&will.topic, &will.online, self.target.protocol, &mut self.out)?;
+            self.queued();
+        }
+        self.take_input()?;
+        let mut tick = tokio::time::interval(self.liveness.tick().min(self.target.answer_timeout / 4).max(TICK_MIN));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let room = self.in_flight.len() < self.window && self.out.len() < OUT_BYTES_MAX;
+            tokio::select! {
+                biased;
+                // First, as acknowledgements make room.
+                read = self.reader.read_buf(&mut self.input) => self.read(read)?,
+                job = jobs.incoming.recv(), if room => match job {
+                    Some(job) => self.publish(job),
+                    None => return Ok(()),
+                },
+                wrote = write_some(&mut self.writer, &mut self.out), if self.unflushed => self.wrote(wrote)?,
+                _ = tick.tick() => self.check()?,
+            }
+        }
+    }
+
+    fn publish(&mut self, job: Job) {
+        let topic = expand(&self.target.topic, &job.parcel.manifest);
+        let before = self.out.len();
+        let pkid = self.next_pkid();
+        let protocol = self.target.protocol;
+        match packet::publish(&mut self.out, protocol, &topic, pkid, &job.parcel, self.bytes_max) {
+            Ok(()) => {
+                if self.in_flight.is_empty() {
+                    self.waiting = Instant::now();
+                }
+                let bytes = self.out.len() - before;
+                self.in_flight.push_back(InFlight { pkid, bytes, reply: job.reply });
+                self.queued();
+            }
+            Err(size) => {
+                // Nobody waits for it any more if that fails.
+                let _ = job.reply.send(Outcome::TooLarge { why: self.too_large(size, &job.parcel) });
+            }
+        }
+    }
+
+    fn too_large(&self, size: usize, parcel: &Parcel) -> String {
+        format!(
+            "{}: {} events make a packet of {size} bytes, and the limit of the broker or of `packet_bytes_max` is {}",
+            self.address, parcel.manifest.events, self.bytes_max
+        )
+    }
+
+    fn next_pkid(&mut self) -> u16 {
+        loop {
+            self.pkid = self.pkid.checked_add(1).unwrap_or(1);
+            if !self.in_flight.iter().any(|waiting| waiting.pkid == self.pkid) {
+                return self.pkid;
+            }
+        }
+    }
+
+    fn wrote(&mut self, wrote: io::Result<bool>) -> Result<(), Failure> {
+        self.unflushed = wrote.map_err(Failure::Io)?;
+        let now = Instant::now();
+        self.liveness.wrote(!self.unflushed, now);
+        self.waiting = now;
+        if !self.unflushed && self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, read: io::Result<usize>) -> Result<(), Failure> {
+        if read.map_err(Failure::Io)? == 0 {
+            return Err(Failure::Closed);
+        }
+        self.liveness.heard();
+        self.take_input()
+    }
+
+    fn take_input(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.cutter.cut(&mut self.input)? {
+                Cut::Frames(chunk) => {
+                    for frame in frames(&chunk) {
+                        self.take(&chunk, &frame)?;
+                    }
+                }
+                Cut::Oversized { .. } => {}
+                Cut::Missing(bytes) => {
+                    self.input.reserve(bytes);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
+        let body = &chunk[frame.body.clone()];
+        match (frame.packet_type(), body) {
+            (4, &[high, low, ref rest @ ..]) => {
+                let code = rest.first().copied().unwrap_or(0);
+                self.acknowledged(u16::from_be_bytes([high, low]), code, &chunk.slice(frame.whole.clone()))
+            }
+            (4, _) => Err(Failure::Malformed("PUBACK")),
+            // PINGRESP: that it was heard is all it says. A PUBLISH at QoS 0 would be a broker's own notice.
+            (13 | 3, _) => Ok(()),
+            (14, _) => {
+                let detail = detail_of(&chunk.slice(frame.whole.clone()));
+                Err(Failure::Disconnected { code: body.first().copied().unwrap_or(0), detail })
+            }
+            _ => Err(Failure::Unexpected("a packet that answers nothing of ours")),
+        }
+    }
+
+    fn acknowledged(&mut self, pkid: u16, code: u8, frame: &Bytes) -> Result<(), Failure> {
+        // Brokers answer in order, so it is nearly always the first.
+        let Some(index) = self.in_flight.iter().position(|waiting| waiting.pkid == pkid) else {
+            return Err(Failure::Unexpected("a PUBACK that nobody waits for"));
+        };
+        let Some(waiting) = self.in_flight.remove(index) else { return Ok(()) };
+        self.waiting = Instant::now();
+        if code == 0x10 {
+            self.nobody_listens();
+        }
+        let outcome = packet::outcome(code, frame, &self.target.topic, &self.address);
+        // The driver may have given up on it.
+        let _ = waiting.reply.send(outcome);
+        Ok(())
+    }
+
+    /// Acknowledged all the same: whether anybody listens is not the gateway's to decide, but somebody should be told.
+    fn nobody_listens(&self) {
+        let so_far = self.unheard.fetch_add(1, Ordering::Relaxed) + 1;
+        if so_far.is_power_of_two() {
+            let (sink, topic) = (&self.address, &self.target.topic);
+            tracing::warn!(
+                %sink, %topic, so_far,
+                "the broker has acknowledged a parcel that nobody is subscribed to: it is not kept anywhere upstream"
+            );
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        match self.liveness.check(true, now) {
+            Verdict::Fine => {}
+            Verdict::Ping => {
+                self.out.extend_from_slice(&[0xc0, 0]);
+                self.queued();
+            }
+            Verdict::NoAnswer(waited) => return Err(Failure::NoAnswer { waited }),
+            Verdict::WriteStalled(waited) => return Err(Failure::WriteStalled { waited }),
+        }
+        let waited = now.saturating_duration_since(self.waiting);
+        if !self.in_flight.is_empty() && !self.unflushed && waited >= self.target.answer_timeout {
+            return Err(Failure::NoPuback { waited });
+        }
+        Ok(())
+    }
+
+    /// Which of the messages was too large for the broker it does not say.
+    fn blame_the_largest(&mut self) {
+        let largest = (0..self.in_flight.len()).max_by_key(|&index| self.in_flight[index].bytes);
+        if let Some(waiting) = largest.and_then(|index| self.in_flight.remove(index)) {
+            let why = format!(
+                "{} disconnects because of a message of {} bytes: {}; set `packet_bytes_max` below its limit",
+                self.address,
+                waiting.bytes,
+                reason(PACKET_TOO_LARGE)
+            );
+            let _ = waiting.reply.send(Outcome::TooLarge { why });
+        }
+    }
+
+    async fn leave(&mut self) {
+        if let Some(will) = &self.target.will {
+            // The will is not published after a DISCONNECT. If this fails nobody misses more than a notice.
+            let _ = announce(&will.topic, &will.offline, self.target.protocol, &mut self.out);
+        }
+        self.hang_up(DisconnectReasonCode::NormalDisconnection).await;
+    }
+
+    async fn hang_up(&mut self, code: DisconnectReasonCode) {
+        if disconnect(code, self.target.protocol, &mut self.out).is_ok() {
+            let write = async {
+                self.writer.write_all_buf(&mut self.out).await?;
+                self.writer.shutdown().await
+            };
+            // The broker sees the connection close in any case.
+            let _ = timeout(FAREWELL, write).await;
+        }
+    }
+
+    fn queued(&mut self) {
+        self.unflushed = true;
+        self.liveness.queued(Instant::now());
+    }
+}

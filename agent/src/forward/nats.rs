@@ -1,0 +1,254 @@
+//! NATS JetStream sinks: one message per parcel, strictly one after the other.
+//!
+//! Each message says after which one of its subject it belongs. The server refuses it otherwise, however long ago that
+//! was, so duplicates stay out of the stream also when its duplicate window is long over. At each connection the last
+//! message of the subject is read: what it says it holds is acknowledged and not sent again.
+
+mod failure;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use fieldlog_projections::Epoch;
+use tokio::time::timeout;
+
+use super::envelope::{self, Body, causes};
+use super::queue::{FAREWELL, Jobs, Queue};
+use super::{Manifest, Outcome, Parcel, Transport, Unreachable};
+use crate::config::TlsConfig;
+use crate::ingest::secret;
+use crate::ingest::tls::client_config;
+use stream::Subject;
+
+/// Where and how to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsTarget {
+    /// `nats://host:port`, or `tls://host:port`.
+    pub url: String,
+    /// Subject, in which `{gateway}` (its dots as underscores), `{lane}` and `{epoch}` are filled in.
+    pub subject: String,
+    /// The stream that holds the subject.
+    pub stream: String,
+    /// Create the stream if there is none.
+    pub create_stream: bool,
+    /// NATS credentials file (a JWT and its seed).
+    pub credentials_file: Option<PathBuf>,
+    /// File that holds a token.
+    pub token_file: Option<PathBuf>,
+    /// User name, with `password_file`.
+    pub username: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// TCP, TLS and the questions to JetStream, each.
+    pub connect_timeout: Duration,
+    /// From a message to its acknowledgement.
+    pub answer_timeout: Duration,
+    /// Counts only with `tls://`.
+    pub tls: TlsConfig,
+}
+
+/// A connection to a server.
+pub struct Nats {
+    queue: Queue,
+    stored: Option<Manifest>,
+}
+
+impl NatsTarget {
+    /// Connects, finds or creates the stream, and reads what it holds of `gateway`'s log `epoch`.
+    pub async fn open(&self, gateway: &str, epoch: Epoch) -> Result<Nats, Unreachable> {
+        let news = Arc::new(News::default());
+        let client = self.connect(&news).await?;
+        let jetstream = ContextBuilder::new()
+            .timeout(self.connect_timeout)
+            .ack_timeout(self.answer_timeout)
+            .build(client.clone());
+        let stream = stream::find(self, &jetstream).await?;
+        let mut subjects = Vec::new();
+        for name in stream::subjects(&self.subject, gateway, epoch) {
+            subjects.push(Subject::read(self, &stream, name, gateway, epoch).await?);
+        }
+        let stored = subjects.iter().filter(|subject| subject.stored.is_some()).max_by_key(|subject| subject.last);
+        let stored = stored.and_then(|subject| subject.stored.clone());
+        let sink = Sink { target: self.clone(), client, jetstream, subjects, news };
+        Ok(Nats { queue: Queue::start(|jobs| sink.serve(jobs)), stored })
+    }
+
+    async fn connect(&self, news: &Arc<News>) -> Result<Client, Unreachable> {
+        let bad = |why: String| Unreachable { why: format!("{}: {why}", self.url), slow: true };
+        let told = Arc::clone(news);
+        let mut options = ConnectOptions::new()
+            .name("fieldlog")
+            .connection_timeout(self.connect_timeout)
+            .ping_interval(Duration::from_secs(20))
+            .ignore_discovered_servers()
+            // Reconnecting is the driver's: each attempt asks anew what is stored.
+            .max_reconnects(1)
+            .event_callback(move |event| {
+                told.hear(event);
+                std::future::ready(())
+            });
+        if self.url.starts_with("tls://") {
+            let tls = client_config(&self.tls).map_err(|error| bad(error.to_string()))?;
+            options = options.require_tls(true).tls_client_config(tls);
+        }
+        if let Some(file) = &self.credentials_file {
+            let text = secret::read("credentials_file", file).map_err(|error| bad(error.to_string()))?;
+            options = options.credentials(&text).map_err(|error| {
+                bad(format!("`credentials_file` {} is not one of NATS: {error}", file.display()))
+            })?;
+        }
+        if let Some(file) = &self.token_file {
+            options = options.token(secret::read("token_file", file).map_err(|error| bad(error.to_string()))?);
+        }
+        if let (Some(user), Some(file)) = (&self.username, &self.password_file) {
+            let password = secret::read("password_file", file).map_err(|error| bad(error.to_string()))?;
+            options = options.user_and_password(user.clone(), password);
+        }
+        // A host name may have several addresses, each of which takes its time.
+        let connecting = timeout(self.connect_timeout * 3, options.connect(&self.url)).await;
+        let late = |_| Unreachable {
+            why: format!("{}: no connection within {} s", self.url, self.connect_timeout.as_secs_f32() * 3.0),
+            slow: false,
+        };
+        connecting.map_err(late)?.map_err(|error| failure::connect(&self.url, &error))
+    }
+}
+
+/// What the client reports beside the answers to our questions.
+#[derive(Default)]
+struct News {
+    /// The server's last complaint: it refuses a publication in this way, and does not answer it.
+    complaint: Mutex<Option<String>>,
+    gone: tokio::sync::Notify,
+}
+
+impl News {
+    fn hear(&self, event: Event) {
+        match event {
+            Event::Disconnected | Event::Closed => self.gone.notify_one(),
+            Event::ServerError(error) => {
+                *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            }
+            _ => {}
+        }
+    }
+
+    fn complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The connection's task.
+struct Sink {
+    target: NatsTarget,
+    client: Client,
+    jetstream: Context,
+    subjects: Vec<Subject>,
+    news: Arc<News>,
+}
+
+impl Sink {
+    async fn serve(mut self, mut jobs: Jobs) {
+        loop {
+            let news = Arc::clone(&self.news);
+            let job = tokio::select! {
+                biased;
+                () = news.gone.notified() => return jobs.lose(self.gone()),
+                job = jobs.incoming.recv() => job,
+            };
+            let Some(job) = job else { break };
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.send(&job.parcel) => outcome,
+                () = news.gone.notified() => Outcome::Lost { why: self.gone() },
+            };
+            if let Outcome::Lost { why } = outcome {
+                return jobs.lose(why);
+            }
+            // The driver may have given up on it.
+            let _ = job.reply.send(outcome);
+        }
+        // Everything acknowledged has been stored; draining is a courtesy to the server.
+        let _ = timeout(FAREWELL, self.client.drain()).await;
+    }
+
+    fn gone(&self) -> String {
+        let why = self.news.complaint().map(|text| format!(": {text}")).unwrap_or_default();
+        format!("{}: the connection broke{why}", self.target.url)
+    }
+
+    async fn send(&mut self, parcel: &Parcel) -> Outcome {
+        let manifest = &parcel.manifest;
+        let name = stream::subject(&self.target.subject, manifest);
+        let Some(subject) = self.subjects.iter_mut().find(|subject| subject.name == name) else {
+            // Another epoch or gateway than the one that was asked for at the opening.
+            return Outcome::Lost { why: format!("{}: `{name}` was not opened", self.target.url) };
+        };
+        if subject.holds(manifest) {
+            return Outcome::Acked;
+        }
+        let message = PublishMessage::build()
+            .headers(headers(parcel))
+            .message_id(manifest.identity())
+            .expected_stream(&self.target.stream)
+            .expected_last_subject_sequence(subject.last)
+            .payload(Body::plain(parcel).to_bytes());
+        self.news.complaint();
+        let published = match self.jetstream.send_publish(name, message).await {
+            Ok(acknowledged) => acknowledged.await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(acknowledged) => {
+                subject.last = acknowledged.sequence;
+                subject.stored = Some(manifest.clone());
+                Outcome::Acked
+            }
+            Err(error) => {
+                failure::publish(&self.target, &subject.name, &error, self.news.complaint(), self.client.max_payload())
+            }
+        }
+    }
+}
+
+fn headers(parcel: &Parcel) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Content-Type", envelope::content_type(parcel));
+    for (name, value) in parcel.manifest.fields() {
+        headers.insert(header(name), value);
+    }
+    headers
+}
+
+/// Header names of NATS are case-sensitive.
+fn header(field: &str) -> String {
+    let (first, rest) = field.split_at(1);
+    format!("Fieldlog-{}{rest}", first.to_ascii_uppercase())
+}
+
+impl Transport for Nats {
+    fn send(&mut self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static {
+        self.queue.send(parcel)
+    }
+
+    fn lost(&mut self) -> impl Future<Output = String> + Send {
+        self.queue.lost()
+    }
+
+    fn stored(&self) -> Option<&Manifest> {
+        self.stored.as_ref()
+    }
+
+    fn close(self) -> impl Future<Output = ()> + Send {
+        self.queue.close()
+    }
+}
+
+#[cfg(test)]
+mod tests;

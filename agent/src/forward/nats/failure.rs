@@ -1,0 +1,77 @@
+//! Errors of NATS in words that an operator can act on.
+
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::{ConnectError, ConnectErrorKind};
+
+use super::NatsTarget;
+use crate::forward::envelope::causes;
+use crate::forward::{Outcome, SLOW, Unreachable};
+
+/// Why there is no connection.
+pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
+    let (hint, slow) = match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            ("the server refuses the credentials: check `credentials_file`, `token_file` or `password_file`", true)
+        }
+        ConnectErrorKind::Tls => ("no TLS connection: check `ca_file`, and that the server offers TLS", true),
+        ConnectErrorKind::Dns => ("the name has no address: check `url` and this machine's name resolution", false),
+        ConnectErrorKind::ServerParse => ("not a NATS address: give one like nats://host:4222", true),
+        _ => ("cannot connect: check that it runs and that the firewall lets us through", false),
+    };
+    Unreachable { why: format!("{url}: {hint} ({})", causes(error)), slow }
+}
+
+/// What became of a message that was not acknowledged; `complaint` is what the server said in between.
+pub(super) fn publish(
+    target: &NatsTarget,
+    subject: &str,
+    error: &PublishError,
+    complaint: Option<String>,
+    payload_bytes_max: usize,
+) -> Outcome {
+    let (url, stream) = (&target.url, &target.stream);
+    let said = causes(error);
+    let slow = |what: String| Outcome::Busy { after: Some(SLOW), why: format!("{url}: {what}") };
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => {
+            let why = format!("{url}: larger than the server's `max_payload` of {payload_bytes_max} bytes");
+            Outcome::TooLarge { why }
+        }
+        PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => Outcome::Lost {
+            why: format!(
+                "{url}: the last message of `{subject}` is not the one this gateway has written. Asking again what is \
+                 stored; if this repeats, somebody else writes to the subject, perhaps a copy of this gateway ({said})"
+            ),
+        },
+        PublishErrorKind::StreamNotFound => {
+            slow(format!("no stream takes messages on `{subject}`: add it to the subjects of `{stream}`"))
+        }
+        PublishErrorKind::TimedOut => match complaint {
+            Some(complaint) => slow(format!("the server refuses `{subject}`: {complaint}")),
+            // Whether it is stored is not known; the next connection asks.
+            None => Outcome::Lost {
+                why: format!(
+                    "{url}: no acknowledgement within {} s (see `answer_timeout_s`)",
+                    target.answer_timeout.as_secs_f32()
+                ),
+            },
+        },
+        PublishErrorKind::BrokenPipe => Outcome::Lost { why: format!("{url}: the connection broke ({said})") },
+        _ => refused(url, stream, &said),
+    }
+}
+
+/// JetStream's own refusals come without a kind of their own.
+fn refused(url: &str, stream: &str, said: &str) -> Outcome {
+    let lower = said.to_ascii_lowercase();
+    let why = format!("{url}: stream `{stream}`: {said}");
+    if lower.contains("message size exceeds") {
+        Outcome::TooLarge { why }
+    } else if lower.contains("expected stream does not match") {
+        let why = format!("{url}: another stream than `{stream}` takes the subject; set `stream` to its name ({said})");
+        Outcome::Busy { after: Some(SLOW), why }
+    } else {
+        // Full, without a leader, out of resources.
+        Outcome::Busy { after: None, why }
+    }
+}

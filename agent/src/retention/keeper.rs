@@ -1,0 +1,130 @@
+//! Looks at log, snapshots, cursors and disk, and asks [`super::decide`] what is to go.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::{Epoch, Seq, Time};
+
+use super::{Decision, Need, Wanted, decide};
+use crate::config::{Config, RetentionConfig};
+use crate::forward::acked::Acked;
+use crate::log::{LogError, LogReader};
+use crate::snapshots::SnapshotStore;
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(5);
+/// Less than this part of the log is not worth a trim, which leaves a record each time.
+const WORTH_A_TRIM: u64 = 64;
+
+/// What the writer is to do about the front of the log, and about new messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Trim before this position, a slice with each commit.
+    pub trim_before: Option<Seq>,
+    /// Who loses records by that; empty: nobody needs them.
+    pub lost_by: Vec<String>,
+    /// Take no more messages, and why.
+    pub blocked: Option<String>,
+    /// The front is held by the oldest snapshot: a newer one would set it free.
+    pub snapshot_due: bool,
+}
+
+/// Keeps the log within its bounds.
+#[derive(Debug)]
+pub struct Keeper {
+    config: RetentionConfig,
+    data_dir: PathBuf,
+    required: Vec<String>,
+    looked: Option<Instant>,
+}
+
+impl Keeper {
+    /// With the bounds of a configuration.
+    pub fn new(config: &Config) -> Keeper {
+        Keeper {
+            config: config.retention.clone(),
+            data_dir: config.data_dir.clone(),
+            required: config.sinks.iter().filter(|s| s.required).map(|s| s.name.clone()).collect(),
+            looked: None,
+        }
+    }
+
+    /// Whether it is time to look again.
+    pub fn is_due(&self) -> bool {
+        self.looked.is_none_or(|at| at.elapsed() >= EVERY)
+    }
+
+    /// Looks, and decides.
+    ///
+    /// # Errors
+    /// [`LogError`] if the log cannot be read.
+    pub fn look(
+        &mut self,
+        reader: &LogReader,
+        epoch: Epoch,
+        snapshots: &SnapshotStore,
+        cursors: &BTreeMap<String, Acked>,
+        now: Time,
+    ) -> Result<Orders, LogError> {
+        self.looked = Some(Instant::now());
+        if let Some(why) = self.short_of_space() {
+            return Ok(Orders { blocked: Some(why), ..Orders::default() });
+        }
+        let Some((first, head)) = reader.range()? else { return Ok(Orders::default()) };
+        let before = |age: Duration| reader.seek_time(Time(now.0.saturating_sub(age.as_micros() as i64)));
+        let wanted = Wanted {
+            by_age: self.config.age.map_or(Ok(Seq(0)), before)?,
+            by_bytes: self.config.bytes_max.map_or(Ok(Seq(0)), |bytes| reader.seek_newest_bytes(bytes))?,
+            history_min: before(self.config.history_min)?,
+        };
+        let needs = self.needs(epoch, snapshots, cursors);
+        Ok(match decide(first, wanted, &needs, self.config.when_full) {
+            Decision::Keep => Orders::default(),
+            Decision::Trim(before) if before.0 - first.0 < (head.0 - first.0) / WORTH_A_TRIM => Orders::default(),
+            Decision::Trim(before) => Orders { trim_before: Some(before), ..Orders::default() },
+            Decision::Drop { before, lost_by } => {
+                Orders { trim_before: Some(before), lost_by, ..Orders::default() }
+            }
+            Decision::Full { by } if by == SNAPSHOT => {
+                // Nothing but our own snapshot is in the way: not a reason to stop, but to make a newer one.
+                Orders { snapshot_due: needs.iter().any(|n| n.who == SNAPSHOT && n.from < head), ..Orders::default() }
+            }
+            Decision::Full { by } => Orders {
+                blocked: Some(format!(
+                    "the log has reached retention.bytes_max and {by} still needs its oldest records; messages stay at \
+                     the broker until that changes"
+                )),
+                ..Orders::default()
+            },
+        })
+    }
+
+    fn needs(&self, epoch: Epoch, snapshots: &SnapshotStore, cursors: &BTreeMap<String, Acked>) -> Vec<Need> {
+        let headers = snapshots.candidates().unwrap_or_default().into_iter().filter_map(|c| c.header.ok());
+        let oldest = headers.filter(|h| h.epoch == epoch).map(|h| h.seq).min();
+        let from = oldest.map_or(Seq(1), Seq::next);
+        let mut needs = vec![Need { who: SNAPSHOT.into(), from, yields: false }];
+        needs.extend(self.required.iter().map(|name| Need {
+            who: format!("sink \"{name}\""),
+            from: cursors.get(name).map_or(Seq(1), |acked| acked.contiguous().next()),
+            yields: true,
+        }));
+        needs
+    }
+
+    fn short_of_space(&self) -> Option<String> {
+        let min = self.config.free_bytes_min;
+        let stat = rustix::fs::statvfs(&self.data_dir).ok()?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        (free < min).then(|| {
+            format!(
+                "only {free} bytes are free in {}, retention.free_bytes_min is {min}; messages stay at the broker. Make \
+                 room, or lower it",
+                self.data_dir.display()
+            )
+        })
+    }
+}
+
+const SNAPSHOT: &str = "the oldest snapshot";

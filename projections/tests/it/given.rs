@@ -1,0 +1,137 @@
+//! Facts and records to test with.
+
+use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::{AttrId, DeviceId, Fact, Kind, Seq, Time, Value, Window};
+use proptest::prelude::*;
+
+pub const WINDOWS: [Window; 3] = [
+    Window { length_s: 60, keep: 4 },
+    Window { length_s: 3_600, keep: 3 },
+    Window { length_s: 86_400, keep: 2 },
+];
+
+/// A value of any kind.
+pub fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        (1u64 << 63..).prop_map(Value::Uint),
+        any::<f64>().prop_filter("NaN is not equal to itself", |v| !v.is_nan()).prop_map(Value::Float),
+        (any::<i32>(), 0..6u32)
+            .prop_map(|(n, digits)| Value::Float(f64::from(n) / 10f64.powi(digits as i32))),
+        ".{0,20}".prop_map(|text| Value::Text(text.into())),
+        "\\[[0-9]{0,30}\\]".prop_map(|text| Value::Json(text.into())),
+    ]
+}
+
+/// What a fact is about, with the numbers of devices and attributes still to be made valid.
+pub fn fact() -> impl Strategy<Value = Fact> {
+    let id = any::<u32>();
+    prop_oneof![
+        6 => (id, prop::collection::vec((id.prop_map(AttrId), value()), 0..5))
+            .prop_map(|(device, changes)| Fact::StateChanged { device: DeviceId(device), changes }),
+        1 => (id, any::<bool>(), any::<bool>()).prop_map(|(device, on, topic)| Fact::AvailabilityChanged {
+            device: DeviceId(device),
+            availability: if on { Availability::Online } else { Availability::Offline },
+            cause: if topic { AvailabilityCause::Topic } else { AvailabilityCause::Silence },
+        }),
+        1 => (id, ".{0,9}", ".{0,9}", prop::option::of(id)).prop_map(|(device, name, source, parent)| {
+            Fact::DeviceDiscovered { device: DeviceId(device), name, source, parent: parent.map(DeviceId) }
+        }),
+        1 => (id, ".{0,9}").prop_map(|(attribute, name)| Fact::AttributeNamed { attribute: AttrId(attribute), name }),
+        1 => id.prop_map(|device| Fact::DeviceRetired { device: DeviceId(device) }),
+        1 => (id, id, value()).prop_map(|(device, attribute, value)| Fact::ActionFired {
+            device: DeviceId(device),
+            attribute: AttrId(attribute),
+            value,
+        }),
+        1 => (".{0,9}", ".{0,9}", ".{0,9}", any::<u64>())
+            .prop_map(|(source, topic, reason, size)| Fact::InputQuarantined { source, topic, reason, size }),
+        1 => (any::<[u8; 16]>(), "[0-9.]{0,9}", any::<bool>()).prop_map(|(boot_id, version, clock)| Fact::Booted {
+            boot_id,
+            version,
+            clock: if clock { ClockQuality::Synchronised } else { ClockQuality::Unsynchronised },
+        }),
+        1 => (any::<i64>(), any::<i64>())
+            .prop_map(|(a, b)| Fact::ClockStepped { expected: Time(a), found: Time(b) }),
+        1 => prop::collection::vec(".{0,9}", 0..3).prop_map(|keys| Fact::ConfigChanged { keys }),
+        1 => (11..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
+            .prop_map(|(type_id, version, payload)| Fact::Unknown { kind: Kind { type_id, version }, payload }),
+    ]
+}
+
+/// What goes round a fact; the wall clock goes on from `from`, mostly.
+pub fn envelope(from: i64, step: i64) -> impl Strategy<Value = Envelope> {
+    let near = from..from + step;
+    (near, prop::option::of(any::<i64>()), prop::option::of(any::<u64>())).prop_map(
+        |(wall, device_time, cause)| Envelope {
+            wall: Time(wall),
+            device_time: device_time.map(Time),
+            cause: cause.map(Seq),
+        },
+    )
+}
+
+/// Facts made valid for the folds: devices and attributes are introduced in order, and only known ones are spoken of.
+pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
+    let (mut devices, mut attributes) = (0u32, 0u32);
+    let valid = |fact| {
+        let known = |id: DeviceId| DeviceId(id.0 % devices.max(1));
+        let attr = |id: AttrId| AttrId(id.0 % 12);
+        match fact {
+            Fact::DeviceDiscovered { name, source, parent, device } => {
+                let again = device.0 % 3 == 0 && devices > 0;
+                let device = if again { known(device) } else { DeviceId(devices) };
+                devices += u32::from(!again);
+                Fact::DeviceDiscovered {
+                    device,
+                    name,
+                    source,
+                    parent: parent.map(|p| DeviceId(p.0 % devices)),
+                }
+            }
+            Fact::AttributeNamed { name, .. } => {
+                attributes += 1;
+                Fact::AttributeNamed { attribute: AttrId(attributes - 1), name }
+            }
+            fact if fact.device().is_some() && devices == 0 => {
+                devices = 1;
+                Fact::DeviceDiscovered {
+                    device: DeviceId(0),
+                    name: "first".into(),
+                    source: "s".into(),
+                    parent: None,
+                }
+            }
+            Fact::StateChanged { device, changes } => {
+                let changes = changes.into_iter().map(|(a, v)| (attr(a), v)).collect();
+                Fact::StateChanged { device: known(device), changes }
+            }
+            Fact::AvailabilityChanged { device, availability, cause } => {
+                Fact::AvailabilityChanged { device: known(device), availability, cause }
+            }
+            Fact::DeviceRetired { device } => Fact::DeviceRetired { device: known(device) },
+            Fact::ActionFired { device, attribute, value } => {
+                Fact::ActionFired { device: known(device), attribute: attr(attribute), value }
+            }
+            other => other,
+        }
+    };
+    facts.into_iter().map(valid).collect()
+}
+
+/// A body of facts that a fold takes.
+pub fn history(count: std::ops::Range<usize>) -> impl Strategy<Value = Body> {
+    // Steps of half an hour on average, so that buckets of all windows close.
+    prop::collection::vec((fact(), envelope(0, 3_600_000_000)), count).prop_map(|pairs| {
+        let (facts, envelopes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let mut body = Body::after(Time(1_700_000_000_000_000));
+        for (fact, envelope) in valid(facts).iter().zip(envelopes) {
+            let wall = Time(body.last_time().0 + envelope.wall.0 - 600_000_000);
+            body.push_fact(Envelope { wall, ..envelope }, fact);
+        }
+        body
+    })
+}

@@ -1,0 +1,11 @@
+//! The pure core, from outside.
+
+// Helpers of tests fail by panicking, like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod aggregate;
+mod chunk;
+mod given;
+mod snapshot;
+mod stored;
+mod view;

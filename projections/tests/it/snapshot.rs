@@ -1,0 +1,105 @@
+//! The snapshot: a cache that never lies.
+
+use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};
+use fieldlog_projections::{Epoch, Seq, View, Window};
+use proptest::prelude::*;
+
+use crate::given::{WINDOWS, history};
+
+fn some_view(body: &fieldlog_projections::chunk::Body) -> View {
+    let mut view = View::new(WINDOWS.to_vec());
+    view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+    view
+}
+
+/// Writes the checksums that make a forged snapshot credible.
+fn seal(bytes: &mut [u8]) {
+    let crc = crc32fast::hash(&bytes[HEADER_BYTES..]);
+    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..44]);
+    bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn golden_header() {
+    let mut view = View::new(Vec::new());
+    view.seq = Seq(0x0102);
+    view.time.0 = 0x0304;
+    let bytes = snapshot::encode(&view, Epoch(0xfe)).unwrap();
+    let payload = bytes.len() - HEADER_BYTES;
+    assert_eq!(bytes[..8], *b"FLSN\x01\0\0\0");
+    assert_eq!(bytes[8..16], [0xfe, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[16..24], [2, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[24..32], [4, 3, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[32..40], [payload as u8, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[40..44], crc32fast::hash(&bytes[HEADER_BYTES..]).to_le_bytes());
+    // Boot id, clock, device fold 1 of 2 bytes, aggregate fold 1 of 2 bytes.
+    assert_eq!(bytes[HEADER_BYTES..], [&[0; 17][..], &[1, 2, 0, 0, 1, 2, 0, 0]].concat());
+}
+
+#[test]
+fn another_version_is_named() {
+    let view = View::new(WINDOWS.to_vec());
+    let bytes = snapshot::encode(&view, Epoch(1)).unwrap();
+    let check = |at: usize, expected: Option<SnapshotError>| {
+        let mut other = bytes.clone();
+        other[at] = 77;
+        seal(&mut other);
+        match (snapshot::decode(&other, &WINDOWS), expected) {
+            (Ok(restored), None) => assert!(restored.aggregates_stale),
+            (result, expected) => assert_eq!(result.err(), expected),
+        }
+    };
+    check(4, Some(SnapshotError::Version(77)));
+    check(HEADER_BYTES + 17, Some(SnapshotError::Fold { found: 77 }));
+    // The version of the aggregates; the devices are good all the same.
+    check(HEADER_BYTES + 21, None);
+}
+
+#[test]
+fn other_windows_make_only_the_aggregates_stale() {
+    let view = View::new(WINDOWS.to_vec());
+    let bytes = snapshot::encode(&view, Epoch(1)).unwrap();
+    let longer = Window { keep: WINDOWS[0].keep + 1, ..WINDOWS[0] };
+    for windows in [&[][..], &WINDOWS[..2], &[longer, WINDOWS[1], WINDOWS[2]]] {
+        let restored = snapshot::decode(&bytes, windows).unwrap();
+        assert!(restored.aggregates_stale);
+        assert_eq!(restored.view.aggregates.windows(), windows);
+    }
+    assert!(!snapshot::decode(&bytes, &WINDOWS).unwrap().aggregates_stale);
+}
+
+proptest! {
+    #[test]
+    fn damage_is_never_believed(body in history(1..40), bit: prop::sample::Index, cut: prop::sample::Index) {
+        let view = some_view(&body);
+        let bytes = snapshot::encode(&view, Epoch(9)).unwrap();
+        let restored = snapshot::decode(&bytes, &WINDOWS).unwrap();
+        prop_assert!(restored.view == view);
+        prop_assert_eq!(snapshot::encode(&restored.view, Epoch(9)).unwrap(), bytes.clone());
+        // The index by name is not stored, but made again.
+        for (id, device) in view.devices.iter() {
+            prop_assert_eq!(
+                restored.view.devices.find(&device.name).map(|(id, _)| id),
+                view.devices.find(&device.name).map(|(id, _)| id),
+                "{:?}", id
+            );
+        }
+        let mut flipped = bytes.clone();
+        let bit = bit.index(bytes.len() * 8);
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(snapshot::decode(&flipped, &WINDOWS).is_err(), "bit {} flipped unnoticed", bit);
+        prop_assert!(snapshot::decode(&bytes[..cut.index(bytes.len())], &WINDOWS).is_err());
+        prop_assert!(snapshot::decode(&[&bytes[..], &[0]].concat(), &WINDOWS).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = snapshot::decode(&bytes, &WINDOWS);
+        let mut forged = snapshot::encode(&View::new(WINDOWS.to_vec()), Epoch(1)).unwrap()[..HEADER_BYTES].to_vec();
+        forged.extend_from_slice(&bytes);
+        forged[32..40].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        seal(&mut forged);
+        let _ = snapshot::decode(&forged, &WINDOWS);
+    }
+}

@@ -1,0 +1,166 @@
+//! Folds: the same records give the same state, wherever one begins.
+
+use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::stored::encode_state_changed_v1;
+use fieldlog_projections::view::FoldError;
+use fieldlog_projections::{
+    AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, View, aggregate, devices, snapshot,
+};
+use proptest::prelude::*;
+
+use crate::given::{WINDOWS, history};
+
+fn folded(body: &Body) -> View {
+    let mut view = View::new(WINDOWS.to_vec());
+    view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+    view
+}
+
+fn bytes(view: &View) -> Vec<u8> {
+    snapshot::encode(view, Epoch(1)).unwrap()
+}
+
+/// Records of every type, with what the folds have branches for. Never change it: add another one beside it.
+fn fixed() -> Body {
+    let mut body = Body::after(Time(1_700_000_000_000_000));
+    let mut wall = 1_700_000_000_000_000;
+    let mut push = |step_s: i64, device_time: Option<i64>, fact: Fact| {
+        wall += step_s * 1_000_000;
+        body.push_fact(Envelope { wall: Time(wall), device_time: device_time.map(Time), cause: None }, &fact);
+    };
+    let discovered = |device: u32, name: &str, parent: Option<u32>| Fact::DeviceDiscovered {
+        device: DeviceId(device),
+        name: name.into(),
+        source: "home".into(),
+        parent: parent.map(DeviceId),
+    };
+    let state = |device: u32, changes: &[(u32, Value)]| Fact::StateChanged {
+        device: DeviceId(device),
+        changes: changes.iter().map(|(attr, value)| (AttrId(*attr), value.clone())).collect(),
+    };
+    let available = |device: u32, availability, cause| Fact::AvailabilityChanged {
+        device: DeviceId(device),
+        availability,
+        cause,
+    };
+    let named =
+        |attribute: u32, name: &str| Fact::AttributeNamed { attribute: AttrId(attribute), name: name.into() };
+    push(0, None, Fact::Booted { boot_id: [7; 16], version: "1".into(), clock: ClockQuality::Synchronised });
+    push(1, None, discovered(0, "bridge", None));
+    push(0, None, discovered(1, "kitchen/sensor", Some(0)));
+    push(0, None, named(0, "temperature"));
+    push(0, None, named(1, "state"));
+    push(0, None, named(2, "text"));
+    for n in 0..200 {
+        let temperature = Value::Float(f64::from(n % 17) + 0.25);
+        push(599, Some(i64::from(n)), state(1, &[(0, temperature), (1, Value::Bool(n % 2 == 0))]));
+    }
+    push(1, None, state(1, &[(2, Value::Text("a".into())), (0, Value::Int(3)), (1, Value::Null)]));
+    push(1, None, state(0, &[(2, Value::Json("[1]".into())), (0, Value::Uint(u64::MAX))]));
+    push(-7_200, None, available(0, Availability::Offline, AvailabilityCause::Silence));
+    push(7_300, None, available(1, Availability::Online, AvailabilityCause::Topic));
+    push(5, None, Fact::DeviceRetired { device: DeviceId(1) });
+    push(5, None, discovered(1, "kitchen/sensor", None));
+    push(
+        5,
+        None,
+        Fact::ActionFired { device: DeviceId(1), attribute: AttrId(1), value: Value::Text("hold".into()) },
+    );
+    push(
+        5,
+        None,
+        Fact::InputQuarantined { source: "s".into(), topic: "t".into(), reason: "r".into(), size: 1 },
+    );
+    push(5, None, Fact::ClockStepped { expected: Time(1), found: Time(2) });
+    push(5, None, Fact::ConfigChanged { keys: vec!["a".into()] });
+    push(5, None, Fact::Unknown { kind: Kind { type_id: 999, version: 1 }, payload: vec![1] });
+    body.push(Envelope { wall: Time(wall + 90_000_000_000), ..Envelope::default() }, |out| {
+        encode_state_changed_v1(DeviceId(1), &[(AttrId(0), Value::Float(1.5))], out)
+    });
+    body
+}
+
+/// `(version of the fold, CRC-32 of what it makes of [`fixed`])`.
+const DEVICES_GOLDEN: (u16, u32) = (1, 0x759d_5428);
+const AGGREGATES_GOLDEN: (u16, u32) = (1, 0xf2c5_652a);
+
+#[test]
+fn changing_a_fold_means_raising_its_version() {
+    let view = folded(&fixed());
+    let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
+        let found = (version, crc32fast::hash(&bytes));
+        assert_eq!(
+            found, golden,
+            "the fold `{name}` makes another state of the same records, or is stored in another way. Snapshots of \
+             earlier versions must not be taken for its state: raise `{name}::VERSION`, and then write {found:#x?} into \
+             this test"
+        );
+    };
+    check("devices", devices::VERSION, DEVICES_GOLDEN, postcard::to_stdvec(&view.devices).unwrap());
+    check("aggregate", aggregate::VERSION, AGGREGATES_GOLDEN, postcard::to_stdvec(&view.aggregates).unwrap());
+}
+
+#[test]
+fn the_fixed_records_come_to_what_one_would_expect() {
+    let view = folded(&fixed());
+    let (id, sensor) = view.devices.find("kitchen/sensor").unwrap();
+    assert_eq!((id, sensor.retired, sensor.parent, sensor.events), (DeviceId(1), false, None, 207));
+    assert_eq!(sensor.device_time, Some(Time(199)));
+    assert_eq!(sensor.value(AttrId(0)).unwrap().value, Value::Float(1.5));
+    assert!(sensor.value(AttrId(1)).is_none(), "removed");
+    assert_eq!(sensor.availability, Availability::Online);
+    let (_, bridge) = view.devices.find("bridge").unwrap();
+    assert_eq!(bridge.availability, Availability::Offline);
+    assert_eq!(view.devices.attribute_named("state"), Some(AttrId(1)));
+    assert_eq!((view.seq, view.boot_id), (Seq(218), [7; 16]));
+    assert_eq!(view.clock, ClockQuality::Synchronised);
+}
+
+#[test]
+fn what_no_record_introduces_is_refused() {
+    let check = |fact: Fact, expected: FoldError| {
+        let mut body = Body::after(Time(0));
+        body.push_fact(Envelope::default(), &fact);
+        let result = View::new(Vec::new()).apply_records(body.records(Seq(1)), Seq(9));
+        assert_eq!(result, Err(expected));
+        assert!(expected.to_string().contains("sequence 1"));
+    };
+    let (seq, device) = (Seq(1), DeviceId(3));
+    check(Fact::StateChanged { device, changes: Vec::new() }, FoldError::UnknownDevice { seq, device });
+    check(Fact::DeviceRetired { device }, FoldError::UnknownDevice { seq, device });
+    check(Fact::AttributeNamed { attribute: AttrId(1), name: "x".into() }, FoldError::Numbering { seq });
+    let far = Fact::DeviceDiscovered { device, name: "x".into(), source: "s".into(), parent: None };
+    check(far, FoldError::Numbering { seq });
+}
+
+#[test]
+fn a_gap_is_refused_and_an_overlap_passed_over() {
+    let body = fixed();
+    let mut view = View::new(WINDOWS.to_vec());
+    view.apply_records(body.records(Seq(1)), Seq(100)).unwrap();
+    view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+    assert!(view == folded(&body));
+    let gap = view.apply_records(body.records(Seq(220)), Seq(u64::MAX));
+    assert_eq!(gap, Err(FoldError::Missing { have: Seq(218), found: Seq(220) }));
+}
+
+proptest! {
+    #[test]
+    fn a_snapshot_and_the_tail_fold_to_the_same_as_everything(body in history(1..50)) {
+        let all = folded(&body);
+        let golden = bytes(&all);
+        let mut partly = View::new(WINDOWS.to_vec());
+        for cut in 0..=body.len() as u64 {
+            partly.apply_records(body.records(Seq(1)), Seq(cut)).unwrap();
+            prop_assert_eq!(partly.seq, Seq(cut));
+            let restored = snapshot::decode(&bytes(&partly), &WINDOWS).unwrap();
+            prop_assert!(!restored.aggregates_stale);
+            let mut view = restored.view;
+            prop_assert!(view == partly, "a snapshot at {} is not the view", cut);
+            view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+            prop_assert!(view == all, "cut at {}", cut);
+            prop_assert_eq!(bytes(&view), golden.clone(), "cut at {}", cut);
+        }
+    }
+}

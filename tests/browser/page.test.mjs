@@ -1,0 +1,220 @@
+// The status page in a real browser, against a running agent with devices that change (`fieldlog demo`).
+//
+//   FIELDLOG_URL    where the agent listens, default http://127.0.0.1:8687
+//   FIELDLOG_TOKEN  its token, if it asks for one
+//   FIELDLOG_PID    process to stop and let continue, to see the page lose the agent and find it again
+//   CHROMIUM        the browser, default /usr/bin/chromium
+//
+// A device whose name is markup is looked for, and skipped over when there is none.
+
+import { chromium } from 'playwright-core';
+
+const url = (process.env.FIELDLOG_URL ?? 'http://127.0.0.1:8687').replace(/\/$/, '');
+const token = process.env.FIELDLOG_TOKEN;
+const pid = Number(process.env.FIELDLOG_PID ?? 0);
+const LIVE_MS = 10_000;
+
+let passed = 0;
+let failed = 0;
+
+async function check(name, test) {
+  try {
+    await test();
+    passed += 1;
+    console.log(`ok      ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED  ${name}: ${String(error.message).split('\n').slice(0, 4).join(' ')}`);
+  }
+}
+
+function assert(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking'],
+});
+
+/** A page that collects what it complains about; `quiet` is cleared where complaints are expected. */
+async function openPage(options = {}, path = '/') {
+  const context = await browser.newContext({ viewport: { width: 1400, height: 1000 }, ...options });
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') page.complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => page.complaints.push(String(error)));
+  await page.addInitScript(() => {
+    window.violations = [];
+    document.addEventListener('securitypolicyviolation', (event) => {
+      window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`);
+    });
+  });
+  await page.goto(url + path, { waitUntil: 'load' });
+  if (token) {
+    await page.locator('#token-text').fill(token);
+    await page.locator('#token button').click();
+    page.complaints.length = 0; // the browser itself reports the 401 that brought the form up
+  }
+  return page;
+}
+
+const rows = (page) => page.locator('#rows tr');
+const ids = (page) => page.locator('#rows th a').allTextContents();
+const clean = async (page) => {
+  const violations = await page.evaluate(() => window.violations);
+  assert(violations.length === 0, `policy violations: ${violations.join('; ')}`);
+  assert(page.complaints.length === 0, `complaints: ${page.complaints.join('; ')}`);
+};
+
+const page = await openPage();
+
+await check('devices appear, and no banner', async () => {
+  await rows(page).first().waitFor({ timeout: LIVE_MS });
+  assert((await page.locator('#banner').textContent()) === '', 'there is a banner');
+});
+
+await check('the health strip and the sources are filled', async () => {
+  await page.locator('#sources li').first().waitFor({ timeout: LIVE_MS });
+  const strip = await page.locator('#tiles').innerText();
+  for (const name of ['Uptime', 'Position applied', 'Lag', 'Events per second', 'Flash per event', 'Memory']) {
+    assert(strip.includes(name), `no ${name} in the strip`);
+  }
+  assert(!/undefined|NaN|null|\[object/.test(await page.locator('body').innerText()), 'a value is not put into words');
+});
+
+await check('a value changes live', async () => {
+  await page.locator('#rows .flash-a, #rows .flash-b').first().waitFor({ timeout: LIVE_MS });
+});
+
+await check('the tail moves, and Pause holds it', async () => {
+  const newest = () => page.locator('#tail li').first().textContent();
+  const first = await newest();
+  await page.waitForFunction((old) => document.querySelector('#tail li')?.textContent !== old, first, { timeout: LIVE_MS });
+  await page.locator('#pause').click();
+  const held = await newest();
+  await page.waitForFunction(() => /\d+ new/.test(document.getElementById('pause').textContent), null, { timeout: LIVE_MS });
+  assert((await newest()) === held, 'the tail moved while paused');
+  await page.locator('#pause').click();
+  assert((await page.locator('#tail li').count()) <= 50, 'the tail is longer than 50');
+});
+
+await check('ages tick', async () => {
+  // Not the first seconds of something just heard: an age that only time moves.
+  const older = () => page.locator('#rows .age').evaluateAll((all) => all.map((it) => it.textContent).filter((text) => /^(\d\d s|\d+ min)/.test(text)));
+  const deadline = Date.now() + 3 * LIVE_MS;
+  let before = await older();
+  for (;;) {
+    await page.waitForTimeout(1_500);
+    const now = await older();
+    if (before.length > 0 && now.some((text, i) => before[i] !== text)) return;
+    assert(Date.now() < deadline, 'no age has moved');
+    before = now;
+  }
+});
+
+await check('search narrows the table', async () => {
+  const all = await ids(page);
+  const wanted = all.find((id) => /^[\w/-]+$/.test(id));
+  await page.locator('#search').fill(wanted.toUpperCase());
+  const found = await ids(page);
+  assert(found.includes(wanted), `${wanted} was not found`);
+  assert(found.length < all.length || all.length === 1, 'nothing was left out');
+  await page.locator('#search').fill('no device has this name');
+  assert((await rows(page).count()) === 0, 'rows are left');
+  await page.locator('#search').fill('');
+});
+
+await check('the availability filter shows only what it says', async () => {
+  await page.locator('#filter input[value=online]').check({ force: true });
+  const words = await page.locator('#rows td:nth-child(2)').allTextContents();
+  assert(words.every((text) => text.trim() === 'online'), `not all are online: ${words.join(', ')}`);
+  await page.locator('#filter input[value=all]').check({ force: true });
+});
+
+await check('sorting by last change orders by age', async () => {
+  await page.locator('#sort').selectOption('changed');
+  assert((await page.locator('#col-age').getAttribute('aria-sort')) === 'ascending', 'aria-sort is not set');
+  await page.locator('#sort').selectOption('name');
+  const found = await ids(page);
+  assert(found.every((id, i) => i === 0 || found[i - 1] < id), 'names are not in order');
+});
+
+await check('a device opens by keyboard, shows attributes, chart and history, and closes by Escape', async () => {
+  const row = rows(page).filter({ has: page.locator('.chip', { hasText: /^[\w.:]+=-?\d+(\.\d+)?$/ }) }).first();
+  const link = row.locator('th a');
+  const id = await link.textContent();
+  await link.focus();
+  await page.keyboard.press('Enter');
+  await page.locator('#panel-attributes tr').first().waitFor({ timeout: LIVE_MS });
+  assert((await page.locator('#panel-title').textContent()) === id, 'the panel has another name');
+  await page.locator('#chart text').first().waitFor({ timeout: LIVE_MS });
+  await page.locator('#history li').first().waitFor({ timeout: LIVE_MS });
+  assert(!/undefined|NaN/.test(await page.locator('#panel').innerHTML()), 'a value is not put into words');
+  await page.keyboard.press('Escape');
+  await page.locator('#panel').waitFor({ state: 'hidden' });
+  assert(await link.evaluate((it) => it === document.activeElement), 'the focus did not come back');
+});
+
+await check('markup in names and values stays text', async () => {
+  await page.locator('#search').fill('<');
+  const found = await ids(page);
+  if (found.length === 0) console.log('        (no device has markup in its name)');
+  for (const id of found) {
+    await page.locator('#rows th a', { hasText: id }).first().click();
+    await page.locator('#panel-attributes tr').first().waitFor({ timeout: LIVE_MS });
+    await page.keyboard.press('Escape');
+  }
+  const foreign = await page.locator('#rows :is(img, script, svg, iframe, b), #panel :is(img, script, iframe), #tail :is(img, script, svg)').count();
+  assert(foreign === 0, `${foreign} elements came out of names or values`);
+  assert(await page.evaluate(() => window.xss === undefined), 'a script in a name ran');
+  await page.locator('#search').fill('');
+});
+
+await check('no console errors, no policy violations', () => clean(page));
+
+await check('a device can be linked to', async () => {
+  const id = (await ids(page)).find((it) => /^[\w/-]+$/.test(it));
+  const linked = await openPage({}, `/#device=${encodeURIComponent(id)}`);
+  await linked.locator('#panel').waitFor({ timeout: LIVE_MS });
+  assert((await linked.locator('#panel-title').textContent()) === id, 'another device was opened');
+  await linked.context().close();
+});
+
+for (const colorScheme of ['light', 'dark']) {
+  await check(`390 px wide and ${colorScheme}: nothing sticks out`, async () => {
+    const narrow = await openPage({ viewport: { width: 390, height: 844 }, colorScheme });
+    await rows(narrow).first().waitFor({ timeout: LIVE_MS });
+    await narrow.locator('#sources li').first().waitFor({ timeout: LIVE_MS });
+    const width = await narrow.evaluate(() => document.documentElement.scrollWidth);
+    assert(width <= 390, `the page is ${width} px wide`);
+    await clean(narrow);
+    await narrow.context().close();
+  });
+}
+
+await check('the banner comes when the network goes, and goes when it comes back', async () => {
+  await page.context().setOffline(true);
+  await page.locator('#banner', { hasText: 'offline: cannot reach fieldlog' }).waitFor({ timeout: 3 * LIVE_MS });
+  await page.context().setOffline(false);
+  await page.waitForFunction(() => document.getElementById('banner').textContent === '', null, { timeout: 3 * LIVE_MS });
+  await page.locator('#rows .flash-a, #rows .flash-b').first().waitFor({ timeout: LIVE_MS });
+});
+
+if (pid > 0) {
+  await check('the banner comes when the agent stops answering, and goes when it goes on', async () => {
+    process.kill(pid, 'SIGSTOP');
+    try {
+      await page.locator('#banner', { hasText: 'offline: cannot reach fieldlog' }).waitFor({ timeout: 60_000 });
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+    await page.waitForFunction(() => document.getElementById('banner').textContent === '', null, { timeout: 3 * LIVE_MS });
+  });
+}
+
+await browser.close();
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed > 0 ? 1 : 0);

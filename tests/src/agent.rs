@@ -1,0 +1,124 @@
+//! The agent in this process, on a thread and a runtime of its own, as `fieldlog run` starts it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use fieldlog::config::Config;
+use fieldlog::ingest::status::Details;
+use fieldlog::run::{self, Controls, Event, Handle, RunError};
+use fieldlog::sources::SourceView;
+use fieldlog_projections::{Value, View};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::wait::{PATIENCE, until};
+
+/// A running agent.
+pub struct Agent {
+    /// What it shows of itself.
+    pub handle: Handle,
+    data_dir: PathBuf,
+    shutdown: watch::Sender<bool>,
+    reload: mpsc::Sender<Config>,
+    thread: JoinHandle<Result<(), RunError>>,
+}
+
+impl Agent {
+    /// Starts an agent and waits until it is ready; it may not be connected yet.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start(config: Config) -> Agent {
+        let (shutdown, shutdown_rx) = watch::channel(false);
+        let (reload, reload_rx) = mpsc::channel(1);
+        let (ready, is_ready) = oneshot::channel();
+        let data_dir = config.data_dir.clone();
+        let thread = std::thread::spawn(move || {
+            let controls = Controls { shutdown: shutdown_rx, reload: reload_rx };
+            let mut ready = Some(ready);
+            let report = |event: Event| {
+                if let Event::Ready(handle) = event
+                    && let Some(ready) = ready.take()
+                {
+                    let _ = ready.send(handle);
+                }
+            };
+            let runtime = fieldlog::daemon::runtime().unwrap();
+            runtime.block_on(run::run(config, run::wall_clock, controls, report))
+        });
+        match tokio::time::timeout(PATIENCE, is_ready).await {
+            Ok(Ok(handle)) => Agent { handle, data_dir, shutdown, reload, thread },
+            Ok(Err(_)) => panic!("the agent does not start: {:?}", thread.join()),
+            Err(_) => panic!("the agent is not ready after {PATIENCE:?}"),
+        }
+    }
+
+    /// Gives it another configuration.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub async fn reload(&self, config: Config) {
+        self.reload.send(config).await.unwrap();
+    }
+
+    /// Stops it cleanly and returns its data directory.
+    ///
+    /// # Panics
+    /// If it had failed.
+    pub async fn stop(self) -> PathBuf {
+        self.shutdown.send_replace(true);
+        // Not joined here at once: the runtime of the test may have a broker to run.
+        until("the agent's end", || self.thread.is_finished()).await;
+        self.thread.join().expect("the agent does not panic").expect("the agent stops without an error");
+        self.data_dir
+    }
+
+    /// Its only source.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn source(&self) -> SourceView {
+        self.handle.sources.views().into_iter().next().unwrap()
+    }
+
+    /// What the connection of its only source does.
+    pub fn details(&self) -> Details {
+        self.source().status.details()
+    }
+
+    /// Waits until the broker has accepted its only source and answered every subscription.
+    pub async fn subscribed(&self) {
+        let answered = |d: Details| d.granted.len() + d.refused.len() > 0;
+        until("the subscriptions", || self.source().status.is_connected() && answered(self.details())).await;
+    }
+
+    /// Looks at the view.
+    pub fn view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.handle.shared.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The present value of an attribute; `None` if there is none.
+    pub fn value(&self, device: &str, attribute: &str) -> Option<Value> {
+        self.view(|view| {
+            let attr = view.devices.attribute_named(attribute)?;
+            let (_, device) = view.devices.find(device)?;
+            let found = device.attributes.iter().find(|a| a.id == attr)?;
+            Some(found.value.clone()).filter(|value| *value != Value::Null)
+        })
+    }
+
+    /// Position of the last record.
+    pub fn head(&self) -> u64 {
+        self.handle.shared.position.borrow().applied.0
+    }
+
+    /// Commits by reason: delay, bytes, window.
+    pub fn commits(&self) -> [u64; 3] {
+        let stats = &self.handle.shared.stats;
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [get(&stats.commits_delay), get(&stats.commits_bytes), get(&stats.commits_window)]
+    }
+}

@@ -1,0 +1,36 @@
+//! The real `fieldlog` binary. It belongs to another package, so Cargo does not build it for these tests by itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Path of the binary, built on first use in the profile and target directory of the running test; `FIELDLOG_BIN` names
+/// another one.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn fieldlog() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var_os("FIELDLOG_BIN").map_or_else(build, PathBuf::from))
+}
+
+fn build() -> PathBuf {
+    // …/<target>/<profile>/deps/it-0123456789abcdef
+    let test = std::env::current_exe().expect("a running test has a path");
+    let profile_dir = test.ancestors().nth(2).expect("tests are built into <target>/<profile>/deps");
+    let target_dir = profile_dir.parent().expect("a profile's directory is in a target directory");
+    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "fieldlog", "--bin", "fieldlog", "--profile", profile])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo can be run");
+    assert!(status.success(), "fieldlog cannot be built");
+    profile_dir.join("fieldlog")
+}

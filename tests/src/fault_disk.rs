@@ -1,0 +1,403 @@
+//! A disk under the log that loses power and makes errors on demand.
+//!
+//! What was synced is kept. What was written since is remembered for each sector, and at a power cut every sector is
+//! kept, lost, torn or left at an intermediate state on its own, so that later writes may survive where earlier ones are
+//! lost. A changed length may be lost too. While the power is off every operation fails, so dropping a database then is
+//! the same as killing its process: nothing that it does on the way out reaches the disk.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::StorageBackend;
+
+use crate::rng::Rng;
+
+/// What a disk writes as a whole, unless it is torn.
+const SECTOR: usize = 512;
+
+/// Operations a fault waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// Reads.
+    Read,
+    /// Writes.
+    Write,
+    /// Changes of length.
+    SetLen,
+    /// Syncs.
+    Sync,
+    /// Everything that changes something: writes, changes of length, syncs.
+    Change,
+    /// Every operation.
+    Any,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The power is cut in the middle of the operation.
+    PowerCut,
+    /// The operation fails, and goes half-way at most.
+    Error(ErrorKind),
+    /// The operation fails, and so do all of its kind until the disk is restarted.
+    ErrorsFromNow(ErrorKind),
+    /// A sync fails, and what it should have made durable is gone.
+    SyncLoses,
+    /// A sync fails, and what it should have made durable is durable all the same.
+    SyncKeeps,
+}
+
+/// One fault: at the `nth` operation (from 1) of a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Which operations count.
+    pub on: On,
+    /// Which of them.
+    pub nth: usize,
+    /// What happens then.
+    pub fault: Fault,
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct FaultDisk(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    durable: Vec<u8>,
+    /// What reads see.
+    cache: Vec<u8>,
+    /// Contents of sectors since the last sync, oldest first.
+    unsynced: BTreeMap<usize, Vec<[u8; SECTOR]>>,
+    unsynced_lens: Vec<usize>,
+    plan: Option<Plan>,
+    fired: bool,
+    lasting: Option<(On, ErrorKind)>,
+    power: bool,
+    operations: usize,
+    rng: Rng,
+}
+
+impl FaultDisk {
+    /// An empty disk; `rng` decides what becomes of unsynced writes.
+    pub fn new(rng: Rng) -> FaultDisk {
+        FaultDisk::with_content(Vec::new(), rng)
+    }
+
+    /// A disk that holds `content`, synced.
+    pub fn with_content(content: Vec<u8>, rng: Rng) -> FaultDisk {
+        FaultDisk(Arc::new(Mutex::new(State {
+            cache: content.clone(),
+            durable: content,
+            unsynced: BTreeMap::new(),
+            unsynced_lens: Vec::new(),
+            plan: None,
+            fired: false,
+            lasting: None,
+            power: true,
+            operations: 0,
+            rng,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plans a fault; it replaces one that has not happened.
+    pub fn plan(&self, plan: Plan) {
+        let mut state = self.state();
+        (state.plan, state.fired) = (Some(plan), false);
+    }
+
+    /// Runs something with the planned fault put off.
+    pub fn unharmed<T>(&self, run: impl FnOnce() -> T) -> T {
+        let plan = self.state().plan.take();
+        let result = run();
+        self.state().plan = plan;
+        result
+    }
+
+    /// Whether the planned fault has happened since the disk came back last.
+    pub fn fired(&self) -> bool {
+        self.state().fired
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> usize {
+        self.state().operations
+    }
+
+    /// Cuts the power now. Nothing works until [`FaultDisk::crash`] or [`FaultDisk::restart`].
+    pub fn cut(&self) {
+        self.state().power = false;
+    }
+
+    /// Comes back after a power cut with `kept` per cent of the unsynced sectors; 0 is none, 100 is all.
+    pub fn crash(&self, kept: usize) {
+        let mut state = self.state();
+        state.settle(kept);
+        state.heal();
+    }
+
+    /// Comes back after the process alone has died: the operating system still has everything that was written.
+    pub fn restart(&self) {
+        self.state().heal();
+    }
+
+    /// What a read of the whole disk gives.
+    pub fn content(&self) -> Vec<u8> {
+        self.state().cache.clone()
+    }
+}
+
+impl State {
+    fn heal(&mut self) {
+        (self.plan, self.fired, self.lasting, self.power) = (None, false, None, true);
+    }
+
+    /// Decides what becomes of everything unsynced.
+    fn settle(&mut self, kept: usize) {
+        let lens = std::mem::take(&mut self.unsynced_lens);
+        if let Some(last) = lens.last().copied() {
+            let len = if self.rng.chance(kept) {
+                last
+            } else if kept == 0 || self.rng.chance(50) {
+                self.durable.len()
+            } else {
+                *self.rng.pick(&lens)
+            };
+            self.durable.resize(len, 0);
+        }
+        for (sector, versions) in std::mem::take(&mut self.unsynced) {
+            let start = sector * SECTOR;
+            let end = self.durable.len().min(start + SECTOR);
+            let Some(slot) = self.durable.get_mut(start..end) else { continue };
+            let (version, bytes) = match self.rng.below(4) {
+                _ if self.rng.chance(kept) => (versions.len() - 1, SECTOR),
+                0 if kept > 0 => (self.rng.below(versions.len()), SECTOR),
+                1 if kept > 0 => (self.rng.below(versions.len()), self.rng.below(SECTOR)),
+                _ => continue,
+            };
+            let bytes = bytes.min(slot.len());
+            slot[..bytes].copy_from_slice(&versions[version][..bytes]);
+        }
+        self.cache = self.durable.clone();
+    }
+
+    fn sync(&mut self) {
+        self.durable.resize(self.cache.len(), 0);
+        for sector in std::mem::take(&mut self.unsynced).into_keys() {
+            let start = sector * SECTOR;
+            let end = self.cache.len().min(start + SECTOR);
+            if start < end {
+                self.durable[start..end].copy_from_slice(&self.cache[start..end]);
+            }
+        }
+        self.unsynced_lens.clear();
+    }
+
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        self.cache[offset..offset + data.len()].copy_from_slice(data);
+        self.remember(offset, data.len());
+    }
+
+    fn remember(&mut self, offset: usize, len: usize) {
+        if len == 0 {
+            return;
+        }
+        for sector in offset / SECTOR..=(offset + len - 1) / SECTOR {
+            let start = sector * SECTOR;
+            let end = self.cache.len().min(start + SECTOR);
+            let mut content = [0; SECTOR];
+            content[..end - start].copy_from_slice(&self.cache[start..end]);
+            self.unsynced.entry(sector).or_default().push(content);
+        }
+    }
+
+    fn set_len(&mut self, len: usize) {
+        let old = self.cache.len();
+        self.cache.resize(len, 0);
+        self.unsynced.retain(|sector, _| sector * SECTOR < len);
+        // Where it was longer once, the disk still has what was there; the zeros of a file that grows again are new.
+        let stale = self.durable.len().min(len);
+        self.remember(old, stale.saturating_sub(old));
+        self.unsynced_lens.push(len);
+    }
+
+    /// Counts an operation, and says what goes wrong with it.
+    fn begin(&mut self, on: On) -> io::Result<Option<Fault>> {
+        if !self.power {
+            return Err(io::Error::other("the power is off"));
+        }
+        self.operations += 1;
+        if let Some((lasting, kind)) = self.lasting
+            && lasting == on
+        {
+            return Err(kind.into());
+        }
+        let Some(plan) = &mut self.plan else { return Ok(None) };
+        let counts = match plan.on {
+            On::Any => true,
+            On::Change => on != On::Read,
+            exactly => exactly == on,
+        };
+        if !counts {
+            return Ok(None);
+        }
+        plan.nth = plan.nth.saturating_sub(1);
+        if plan.nth > 0 {
+            return Ok(None);
+        }
+        let fault = plan.fault;
+        (self.plan, self.fired) = (None, true);
+        match fault {
+            Fault::PowerCut => self.power = false,
+            Fault::ErrorsFromNow(kind) => self.lasting = Some((on, kind)),
+            _ => {}
+        }
+        Ok(Some(fault))
+    }
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        match self {
+            Fault::PowerCut => io::Error::other("the power was cut"),
+            Fault::Error(kind) | Fault::ErrorsFromNow(kind) => kind.into(),
+            Fault::SyncLoses | Fault::SyncKeeps => io::Error::other("sync failed"),
+        }
+    }
+}
+
+impl StorageBackend for FaultDisk {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.state();
+        if !state.power {
+            return Err(io::Error::other("the power is off"));
+        }
+        Ok(state.cache.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(fault) = state.begin(On::Read)? {
+            return Err(fault.error());
+        }
+        let offset = offset as usize;
+        let found = state.cache.get(offset..offset + out.len());
+        out.copy_from_slice(found.ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.state();
+        match state.begin(On::SetLen)? {
+            Some(fault @ Fault::PowerCut) => {
+                state.set_len(len as usize);
+                Err(fault.error())
+            }
+            Some(fault) => Err(fault.error()),
+            None => {
+                state.set_len(len as usize);
+                Ok(())
+            }
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let Some(fault) = state.begin(On::Sync)? else {
+            state.sync();
+            return Ok(());
+        };
+        match fault {
+            Fault::SyncLoses => state.settle(0),
+            Fault::SyncKeeps => state.sync(),
+            // What is left unsynced may still survive, wholly or in part.
+            _ => {}
+        }
+        Err(fault.error())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(On::Write)?;
+        let offset = offset as usize;
+        if offset + data.len() > state.cache.len() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let Some(fault) = fault else {
+            state.write(offset, data);
+            return Ok(());
+        };
+        let part = state.rng.below(data.len() + 1);
+        state.write(offset, &data[..part]);
+        Err(fault.error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(len: u64) -> FaultDisk {
+        let disk = FaultDisk::new(Rng::new(1));
+        disk.set_len(len).unwrap();
+        disk.sync_data().unwrap();
+        disk
+    }
+
+    #[test]
+    fn what_was_synced_survives_and_the_rest_is_kept_as_asked() {
+        let check = |kept, expected: u8| {
+            let disk = disk(2048);
+            disk.write(0, &[1; 1024]).unwrap();
+            disk.sync_data().unwrap();
+            disk.write(512, &[2; 1536]).unwrap();
+            disk.cut();
+            assert!(disk.write(0, &[9]).is_err());
+            disk.crash(kept);
+            let content = disk.content();
+            assert_eq!(content[..512], [1; 512]);
+            let after = if expected == 0 { (1, 0) } else { (expected, expected) };
+            assert_eq!((content[512], content[2047]), after);
+        };
+        check(0, 0);
+        check(100, 2);
+    }
+
+    #[test]
+    fn sectors_survive_out_of_order_and_torn() {
+        let (mut later_only, mut torn) = (0, 0);
+        for seed in 0..200 {
+            let disk = FaultDisk::with_content(vec![0; 1024], Rng::new(seed));
+            disk.write(0, &[1; 512]).unwrap();
+            disk.write(512, &[2; 512]).unwrap();
+            disk.crash(50);
+            let content = disk.content();
+            later_only += usize::from(content[0] == 0 && content[512] == 2);
+            torn += usize::from(content[0] != content[511]);
+        }
+        assert!(later_only > 10 && torn > 5, "{later_only} {torn}");
+    }
+
+    #[test]
+    fn faults_come_when_planned() {
+        let disk = disk(512);
+        disk.plan(Plan { on: On::Write, nth: 2, fault: Fault::Error(ErrorKind::StorageFull) });
+        disk.write(0, &[1]).unwrap();
+        assert_eq!(disk.write(0, &[2]).unwrap_err().kind(), ErrorKind::StorageFull);
+        assert!(disk.fired());
+        disk.write(0, &[3]).unwrap();
+        disk.plan(Plan { on: On::Sync, nth: 1, fault: Fault::SyncLoses });
+        assert!(disk.sync_data().is_err());
+        assert_eq!(disk.content()[0], 0);
+        disk.write(0, &[4]).unwrap();
+        disk.plan(Plan { on: On::Any, nth: 1, fault: Fault::SyncKeeps });
+        assert!(disk.sync_data().is_err());
+        disk.crash(0);
+        assert_eq!(disk.content()[0], 4);
+    }
+}

@@ -1,0 +1,148 @@
+//! The agent as a process of its own, for what only a process has: signals, exit codes, its words on stderr.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::binary;
+use crate::wait::{block_until, until_some};
+
+/// A running `fieldlog`; killed when dropped.
+pub struct Process {
+    child: Child,
+    words: Arc<Mutex<String>>,
+    reading: Option<JoinHandle<()>>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code, or the signal as a negative number.
+    pub code: i32,
+    /// What it wrote to stderr.
+    pub words: String,
+}
+
+impl Process {
+    /// `fieldlog run --config <config>`, with these variables more.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run(config: &Path, environment: &[(&str, &str)]) -> Process {
+        let mut command = command();
+        command.arg("run").arg("--config").arg(config).envs(environment.iter().copied());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let words = Arc::new(Mutex::new(String::new()));
+        let heard = words.clone();
+        let reading = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = stderr.read(&mut buffer) {
+                heard.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+        });
+        Process { child, words, reading: Some(reading) }
+    }
+
+    /// What it has written to stderr so far.
+    ///
+    /// # Panics
+    /// Never, unless a test already has.
+    pub fn words(&self) -> String {
+        self.words.lock().unwrap().clone()
+    }
+
+    /// Waits until stderr holds `words` after the first `from` bytes; returns its length.
+    pub async fn says(&self, words: &str, from: usize) -> usize {
+        let said =
+            || self.words().get(from..).is_some_and(|said| said.contains(words)).then(|| self.words().len());
+        let what = format!("{words:?} on stderr");
+        until_some(&what, said).await
+    }
+
+    /// Sends a signal by its name.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// SIGKILL, and waits for the end.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().unwrap();
+        self.end()
+    }
+
+    /// Whether it is still running.
+    ///
+    /// # Panics
+    /// If it cannot be asked.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end while a broker in this thread goes on.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub async fn ended(mut self) -> Ended {
+        until_some("the end of the process", || self.child.try_wait().unwrap()).await;
+        self.end()
+    }
+
+    fn end(&mut self) -> Ended {
+        let status = block_until("the end of the process", || self.child.try_wait().unwrap());
+        if let Some(reading) = self.reading.take() {
+            reading.join().unwrap();
+        }
+        Ended { code: code(status), words: self.words() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+}
+
+fn command() -> Command {
+    let mut command = Command::new(binary::fieldlog());
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "FIELDLOG_LOG"] {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1");
+    command
+}
+
+/// Runs `fieldlog` with some arguments to its end; returns exit code, stdout and stderr.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn call(arguments: &[&str]) -> (i32, String, String) {
+    let output = command().args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (code(output.status), text(&output.stdout), text(&output.stderr))
+}
+
+/// Sends a signal to a process that the test has started.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}

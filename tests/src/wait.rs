@@ -1,0 +1,46 @@
+//! Waiting for something to become true, instead of for a time that was long enough elsewhere.
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what should take a moment: long enough for a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const STEP: Duration = Duration::from_millis(10);
+
+/// Waits until `done`.
+///
+/// # Panics
+/// With `what` after [`PATIENCE`].
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    until_some(what, || done().then_some(())).await;
+}
+
+/// Waits for a value.
+///
+/// # Panics
+/// As [`until`].
+pub async fn until_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// The same, where nothing else has to run meanwhile.
+///
+/// # Panics
+/// As [`until`].
+pub fn block_until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        std::thread::sleep(STEP);
+    }
+}

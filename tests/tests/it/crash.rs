@@ -1,0 +1,148 @@
+//! The crash matrix: seeded points, each a few lives of one log that end in a power cut, a full disk or an I/O error at a
+//! random operation. After every one the log is opened again and held against what was promised.
+//!
+//! `FIELDLOG_SEED=n` replays the point of one seed; `FIELDLOG_CRASH_POINTS=n` sets how many there are.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use fieldlog::log::{Log, LogError, LogOptions};
+use fieldlog_projections::{Epoch, Window};
+use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
+use fieldlog_tests::rng::Rng;
+
+mod direct;
+mod files;
+pub mod records;
+mod through_writer;
+
+/// Seed of the first point. Another one may be set to look elsewhere.
+const SEED: u64 = 1;
+const POINTS: usize = 2_000;
+
+/// What happened in all points together: a matrix in which nothing goes wrong proves nothing.
+#[derive(Debug, Default)]
+struct Tally {
+    points: AtomicUsize,
+    through_writer: AtomicUsize,
+    faults: AtomicUsize,
+    failed_opens: AtomicUsize,
+    failed_commits: AtomicUsize,
+    /// Failed commits whose records were there after all.
+    ambiguous_kept: AtomicUsize,
+    records: AtomicUsize,
+    acks: AtomicUsize,
+    snapshots_used: AtomicUsize,
+    snapshots_passed_over: AtomicUsize,
+}
+
+fn add(counter: &AtomicUsize, by: usize) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+fn environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[test]
+fn what_was_acknowledged_survives() {
+    let tally = Tally::default();
+    if let Some(seed) = environment("FIELDLOG_SEED") {
+        point(seed, &tally);
+        println!("{tally:?}");
+        return;
+    }
+    let points = environment("FIELDLOG_CRASH_POINTS").unwrap_or(POINTS as u64);
+    let next = AtomicU64::new(SEED);
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= SEED + points {
+                        break;
+                    }
+                    let replay = Replay(seed);
+                    point(seed, &tally);
+                    drop(replay);
+                }
+            });
+        }
+    });
+    println!("{tally:?}");
+    if points >= POINTS as u64 {
+        let happened = |counter: &AtomicUsize, least: usize| counter.load(Ordering::Relaxed) >= least;
+        assert!(happened(&tally.faults, POINTS), "{tally:?}");
+        assert!(happened(&tally.failed_opens, POINTS / 10), "{tally:?}");
+        assert!(happened(&tally.failed_commits, POINTS / 10), "{tally:?}");
+        assert!(happened(&tally.ambiguous_kept, POINTS / 100), "{tally:?}");
+        assert!(happened(&tally.through_writer, POINTS / 4), "{tally:?}");
+        assert!(happened(&tally.snapshots_used, POINTS / 10), "{tally:?}");
+        assert!(happened(&tally.snapshots_passed_over, POINTS / 20), "{tally:?}");
+    }
+}
+
+/// Says how to replay the point that panicked.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay this point with FIELDLOG_SEED={} cargo test -p fieldlog-tests crash", self.0);
+        }
+    }
+}
+
+fn point(seed: u64, tally: &Tally) {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    add(&tally.points, 1);
+    if rng.chance(35) {
+        add(&tally.through_writer, 1);
+        through_writer::point(&mut rng, tally);
+    } else {
+        direct::point(&mut rng, tally);
+    }
+}
+
+/// Plans how a life ends.
+fn plan_fault(disk: &FaultDisk, rng: &mut Rng, operations: usize) {
+    use std::io::ErrorKind::{Other, StorageFull};
+    let (on, fault) = match rng.below(12) {
+        0..5 => (*rng.pick(&[On::Any, On::Change, On::Sync, On::Write]), Fault::PowerCut),
+        5 => (*rng.pick(&[On::Any, On::Read, On::Write, On::Sync]), Fault::Error(Other)),
+        6 => (*rng.pick(&[On::Write, On::SetLen]), Fault::Error(StorageFull)),
+        7 => (*rng.pick(&[On::Write, On::SetLen]), Fault::ErrorsFromNow(StorageFull)),
+        8 => (*rng.pick(&[On::Write, On::Sync, On::Read]), Fault::ErrorsFromNow(Other)),
+        9 => (On::Sync, Fault::SyncLoses),
+        10 => (On::Sync, Fault::SyncKeeps),
+        _ => (On::SetLen, Fault::PowerCut),
+    };
+    let operations = match on {
+        On::Sync => operations / 8,
+        On::SetLen => 3,
+        _ => operations,
+    };
+    disk.plan(Plan { on, nth: 1 + rng.below(operations), fault });
+}
+
+/// Comes back after a life.
+fn come_back(disk: &FaultDisk, rng: &mut Rng) {
+    if rng.chance(75) {
+        disk.crash(*rng.pick(&[0, 5, 50, 95, 100]));
+    } else {
+        disk.restart();
+    }
+}
+
+const QUARANTINE_RECORDS_MAX: u64 = 20;
+
+fn windows() -> Vec<Window> {
+    vec![Window { length_s: 60, keep: 5 }, Window { length_s: 3_600, keep: 5 }]
+}
+
+fn open(disk: &FaultDisk, quick_repair: bool, rng: &mut Rng) -> Result<Log, LogError> {
+    let options =
+        LogOptions { cache_bytes: 1 << 20, quick_repair, quarantine_records_max: QUARANTINE_RECORDS_MAX };
+    Log::open_on(disk.clone(), Default::default(), options, Epoch(rng.next_u64()))
+}

@@ -1,0 +1,152 @@
+//! A writer with everything it needs, without a broker.
+
+use std::cell::Cell;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use fieldlog::config::{
+    Address, Config, Decoder, HttpConfig, Limits, LogConfig, Protocol, Rule, SnapshotConfig, SourceConfig,
+    Update, WindowConfig,
+};
+use fieldlog::log::Log;
+use fieldlog::message::{Acks, Message};
+use fieldlog::observe::{Heard, Observer, Outcomes};
+use fieldlog::rebuild;
+use fieldlog::snapshots::SnapshotStore;
+use fieldlog::writer::{Position, Shared, Writer, WriterError, WriterStats};
+use fieldlog_projections::fact::ClockQuality;
+use fieldlog_projections::{Fact, Time, View};
+
+thread_local! {
+    static CLOCK: Cell<i64> = const { Cell::new(1_700_000_000_000_000) };
+}
+
+/// A directory for one test; in memory where there is such a place, because the syncs of snapshots would otherwise be
+/// most of the time a crash matrix takes.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// A wall clock that goes on by a millisecond whenever somebody looks at it: the same in every run.
+pub fn clock() -> Time {
+    CLOCK.with(|clock| {
+        clock.set(clock.get() + 1_000);
+        Time(clock.get())
+    })
+}
+
+/// `sources` brokers whose topics `d/…` carry JSON. A commit is due only when a window or the bytes say so.
+pub fn config(sources: usize) -> Config {
+    let source = |n: usize| SourceConfig {
+        client_id: "test".into(),
+        address: Address { host: "broker.example".into(), port: 1883, tls: false },
+        protocol: Protocol::V5,
+        receive_window: 1_000,
+        packet_bytes_max: 1 << 20,
+        rules: vec![rule()],
+        ..SourceConfig::removed(&format!("source{n}"))
+    };
+    Config {
+        gateway_id: "test".into(),
+        data_dir: "unused".into(),
+        log: LogConfig {
+            commit_delay: Duration::from_secs(3_600),
+            commit_bytes_max: 1 << 20,
+            cache_bytes: 1 << 20,
+            quick_repair: false,
+        },
+        snapshots: SnapshotConfig { events: u64::MAX, interval: Duration::from_secs(1 << 40), keep: 2 },
+        aggregates: vec![WindowConfig { window_s: 60, keep: 5 }, WindowConfig { window_s: 3_600, keep: 5 }],
+        http: HttpConfig { listen: None, unix_socket: None, token_file: None, hosts: Vec::new() },
+        limits: Limits {
+            devices_max: 1_000,
+            attributes_per_device_max: 100,
+            topics_max: 50,
+            text_bytes_max: 4_096,
+            quarantine_records_max: 20,
+            quarantine_payload_bytes_max: 4_096,
+        },
+        sources: (0..sources).map(source).collect(),
+    }
+}
+
+fn rule() -> Rule {
+    Rule {
+        topic: "d/+device".into(),
+        qos: 1,
+        decoder: Decoder::Json,
+        device: "{device}".into(),
+        attribute: String::new(),
+        root: String::new(),
+        when: None,
+        update: Update::Merge,
+        time: None,
+        actions: Vec::new(),
+        ignore: Vec::new(),
+        online: Vec::new(),
+        offline: Vec::new(),
+        parent: None,
+    }
+}
+
+/// A PUBLISH of QoS 1.
+pub fn message(topic: &str, payload: String, pkid: u16) -> Message {
+    Message {
+        topic: topic.as_bytes().to_vec().into(),
+        payload: payload.into_bytes().into(),
+        retain: false,
+        dup: false,
+        pkid: Some(pkid),
+        fault: None,
+    }
+}
+
+/// One writer with a connection for each source.
+pub struct Rig {
+    writer: Option<Writer>,
+    pub shared: Arc<Shared>,
+    pub connections: Vec<Arc<Acks>>,
+    pub outstanding: Vec<Arc<AtomicUsize>>,
+}
+
+impl Rig {
+    /// Continues `log` from `view`.
+    pub fn new(log: Log, view: View, config: &Config, store: &SnapshotStore) -> Rig {
+        CLOCK.set(view.time.0.max(1_700_000_000_000_000));
+        let outcomes: Vec<_> = config.sources.iter().map(|_| Arc::new(Outcomes::default())).collect();
+        let observer = Observer::new(config, &view, Arc::new(Heard::default()), &outcomes, clock()).unwrap();
+        let position = Position { head: log.head(), applied: view.seq };
+        let shared = Arc::new(Shared {
+            epoch: log.epoch(),
+            view: view.into(),
+            position: tokio::sync::watch::channel(position).0,
+            reader: log.reader(),
+            disk: log.disk().clone(),
+            snapshots: store.clone(),
+            stats: WriterStats::default(),
+            rebuild: rebuild::Progress::default(),
+        });
+        let outstanding: Vec<Arc<AtomicUsize>> = config.sources.iter().map(|_| Arc::default()).collect();
+        let connections = outstanding.iter().map(|count| Acks::new(count.clone())).collect();
+        let writer = Writer::new(log, shared.clone(), observer, config.clone(), clock);
+        Rig { writer: Some(writer), shared, connections, outstanding }
+    }
+
+    /// Records the start, as the agent does before anything else, and gives the writer out to be run.
+    pub fn boot(&mut self) -> Result<Writer, WriterError> {
+        let booted =
+            Fact::Booted { boot_id: [1; 16], version: "test".into(), clock: ClockQuality::Unsynchronised };
+        let mut writer = self.writer.take().unwrap();
+        writer.record(&booted)?;
+        Ok(writer)
+    }
+
+    /// Waits for what the writer started, and takes the view as it was at the end.
+    pub fn end(self) -> View {
+        while Arc::strong_count(&self.shared) > 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.shared.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
