@@ -5,18 +5,28 @@
 //! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
 
 pub mod acked;
+pub mod cloudevent;
+pub mod compact;
 pub mod driver;
 pub(crate) mod envelope;
+pub mod filter;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod manifest;
 pub mod mqtt;
+mod names;
 #[cfg(feature = "nats")]
 pub mod nats;
+pub mod parcel;
 pub mod plan;
 mod queue;
 pub mod sinks;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

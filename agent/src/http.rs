@@ -26,12 +26,12 @@ use token::Token;
 
 mod aggregates;
 mod devices;
-mod event;
+pub(crate) mod event;
 mod events;
 mod gate;
 mod health;
 mod history;
-mod json;
+pub(crate) mod json;
 mod listen;
 mod nearest;
 mod page;

@@ -16,6 +16,7 @@ pub mod message;
 pub mod metrics;
 pub mod observe;
 pub mod rebuild;
+pub mod receive;
 pub mod recovery;
 pub mod retention;
 pub mod rules;

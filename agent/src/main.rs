@@ -40,6 +40,8 @@ enum Command {
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
         data_dir: PathBuf,
     },
+    /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
+    Receive(fieldlog::receive::ReceiveArgs),
     /// Try it out: an embedded broker, simulated devices, and the agent with its status page.
     #[cfg(feature = "demo")]
     Demo(fieldlog::demo::DemoArgs),
@@ -65,6 +67,10 @@ fn main() -> ExitCode {
                 ExitCode::from(74)
             }
         },
+        Command::Receive(args) => {
+            telemetry::start(cli.log);
+            fieldlog::receive::main(&args)
+        }
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
             telemetry::start(cli.log);

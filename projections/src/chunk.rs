@@ -53,7 +53,42 @@ pub struct Record<'a> {
     pub raw: &'a [u8],
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// Takes a record off the front of `bytes` whose position and log time are known from elsewhere; `None` if there is
+    /// none. Records that were picked out of a log are read so: what their own bytes say about log time is relative to a
+    /// record that may not be there.
+    #[inline]
+    pub fn take_at(bytes: &mut &'a [u8], seq: Seq, time: Time) -> Option<Record<'a>> {
+        Record::take(bytes, seq, |_| time)
+    }
+
+    /// Takes a record off the front of `bytes`; `time` makes its log time from how much later it is than the one before.
+    #[inline]
+    fn take(bytes: &mut &'a [u8], seq: Seq, time: impl FnOnce(i64) -> Time) -> Option<Record<'a>> {
+        let mut rest = *bytes;
+        let kind = varint::take(&mut rest)?;
+        let (&flags, mut rest) = rest.split_first()?;
+        if flags & !FLAGS_KNOWN != 0 {
+            return None;
+        }
+        let time = time(varint::take(&mut rest)? as i64);
+        let offset = |flag: u8, rest: &mut &'a [u8]| {
+            if flags & flag == 0 {
+                return Some(None);
+            }
+            varint::take_signed(rest).map(|by| Some(Time(time.0.wrapping_add(by))))
+        };
+        let device_time = offset(HAS_DEVICE_TIME, &mut rest)?;
+        let wall = offset(HAS_WALL, &mut rest)?.unwrap_or(time);
+        let cause = if flags & HAS_CAUSE == 0 { None } else { Some(Seq(varint::take(&mut rest)?)) };
+        let size = usize::try_from(varint::take(&mut rest)?).ok()?;
+        let (payload, rest) = rest.split_at_checked(size)?;
+        let kind = Kind { type_id: u16::try_from(kind >> 4).ok()?, version: (kind & 15) as u8 };
+        let raw = &bytes[..bytes.len() - rest.len()];
+        *bytes = rest;
+        Some(Record { seq, time, wall, device_time, cause, kind, payload, raw })
+    }
+
     /// The fact, lifted to its newest version.
     ///
     /// # Errors
@@ -458,29 +493,10 @@ impl<'a> Records<'a> {
 
     #[inline]
     fn take(&mut self, seq: Seq) -> Option<Record<'a>> {
-        let mut rest = self.rest;
-        let kind = varint::take(&mut rest)?;
-        let (&flags, mut rest) = rest.split_first()?;
-        if flags & !FLAGS_KNOWN != 0 {
-            return None;
-        }
-        let time = Time(self.time.0.wrapping_add(varint::take(&mut rest)? as i64));
-        let offset = |flag: u8, rest: &mut &'a [u8]| {
-            if flags & flag == 0 {
-                return Some(None);
-            }
-            varint::take_signed(rest).map(|by| Some(Time(time.0.wrapping_add(by))))
-        };
-        let device_time = offset(HAS_DEVICE_TIME, &mut rest)?;
-        let wall = offset(HAS_WALL, &mut rest)?.unwrap_or(time);
-        let cause = if flags & HAS_CAUSE == 0 { None } else { Some(Seq(varint::take(&mut rest)?)) };
-        let size = usize::try_from(varint::take(&mut rest)?).ok()?;
-        let (payload, rest) = rest.split_at_checked(size)?;
-        let kind = Kind { type_id: u16::try_from(kind >> 4).ok()?, version: (kind & 15) as u8 };
-        let raw = &self.rest[..self.rest.len() - rest.len()];
-        self.rest = rest;
-        self.time = time;
-        Some(Record { seq, time, wall, device_time, cause, kind, payload, raw })
+        let before = self.time;
+        let record = Record::take(&mut self.rest, seq, |by| Time(before.0.wrapping_add(by)))?;
+        self.time = record.time;
+        Some(record)
     }
 }
 

@@ -10,10 +10,10 @@ use fieldlog_projections::{Epoch, Link, Seq};
 use super::{Lane, Manifest, Parcel};
 
 /// Content type of a JSON parcel.
-pub(crate) const JSON: &str = "application/cloudevents-batch+json";
+pub(crate) const JSON: &str = super::cloudevent::BATCH_CONTENT_TYPE;
 
 /// Content type of a compact parcel.
-pub(crate) const COMPACT: &str = "application/vnd.fieldlog.compact";
+pub(crate) const COMPACT: &str = super::compact::CONTENT_TYPE;
 
 /// Content type of `parcel`'s body.
 pub(crate) fn content_type(parcel: &Parcel) -> &'static str {

@@ -56,15 +56,18 @@ fn unreadable(record: &Record<'_>, error: StoredError) -> Problem {
 }
 
 /// The device a record is about, without decoding the frequent ones.
-pub(super) fn device_of(record: &Record<'_>) -> Result<Option<DeviceId>, Problem> {
+pub(crate) fn subject(record: &Record<'_>) -> Result<Option<DeviceId>, StoredError> {
     match record.kind.type_id {
         type_id::STATE_CHANGED => {
-            let changes = Changes::parse(record.kind, record.payload);
-            changes.map(|changes| Some(changes.device)).map_err(|e| unreadable(record, e))
+            Changes::parse(record.kind, record.payload).map(|changes| Some(changes.device))
         }
         type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED.. => Ok(None),
-        _ => record.fact().map(|fact| fact.device()).map_err(|e| unreadable(record, e)),
+        _ => record.fact().map(|fact| fact.device()),
     }
+}
+
+pub(super) fn device_of(record: &Record<'_>) -> Result<Option<DeviceId>, Problem> {
+    subject(record).map_err(|e| unreadable(record, e))
 }
 
 /// Calls `visit` with each change of a state change; other records have none.
@@ -157,6 +160,9 @@ impl Names {
         self.attributes.entry(id).or_insert_with(name);
     }
 
+}
+
+impl Naming for Names {
     fn device(&self, id: DeviceId) -> &str {
         self.devices.get(&id).map_or("", |name| name)
     }
@@ -166,8 +172,16 @@ impl Names {
     }
 }
 
+/// What numbers stand for.
+pub(crate) trait Naming {
+    /// A device's name.
+    fn device(&self, id: DeviceId) -> &str;
+    /// An attribute's name.
+    fn attribute(&self, id: AttrId) -> &str;
+}
+
 /// Changes as an object; removed attributes are null.
-pub(super) struct ChangesJson<'a>(pub(super) &'a Names, pub(super) &'a [(AttrId, Value)]);
+pub(crate) struct ChangesJson<'a>(pub(super) &'a dyn Naming, pub(super) &'a [(AttrId, Value)]);
 
 impl Serialize for ChangesJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -217,7 +231,7 @@ impl<'a> EventJson<'a> {
 /// What a record says, by its type.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Data<'a> {
+pub(crate) enum Data<'a> {
     Changes { changes: ChangesJson<'a> },
     Availability { availability: &'a str, cause: &'a str },
     Discovered { name: &'a str, source: &'a str, parent: Option<&'a str> },
@@ -235,7 +249,7 @@ pub(super) enum Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    pub(super) fn of(fact: &'a Fact, names: &'a Names) -> Data<'a> {
+    pub(crate) fn of(fact: &'a Fact, names: &'a dyn Naming) -> Data<'a> {
         match fact {
             Fact::StateChanged { changes, .. } => Data::Changes { changes: ChangesJson(names, changes) },
             Fact::AvailabilityChanged { availability, cause, .. } => Data::Availability {

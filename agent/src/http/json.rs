@@ -1,6 +1,7 @@
 //! How values, times and names look in JSON.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::{Time, ValueRef};
@@ -10,18 +11,21 @@ use serde_json::value::RawValue;
 
 /// A time as RFC 3339 with microseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rfc3339(pub(super) Time);
+pub(crate) struct Rfc3339(pub(crate) Time);
 
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.6}", timestamp(self.0)))
+        serializer.collect_str(self)
     }
 }
 
-/// A payload can claim any time; what RFC 3339 cannot write becomes the nearest that it can.
-fn timestamp(time: Time) -> Timestamp {
-    let bound = if time.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
-    Timestamp::from_microsecond(time.0).unwrap_or(bound)
+impl fmt::Display for Rfc3339 {
+    /// A payload can claim any time; what RFC 3339 cannot write becomes the nearest that it can.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = if self.0.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
+        let timestamp = Timestamp::from_microsecond(self.0.0).unwrap_or(bound);
+        write!(f, "{timestamp:.6}")
+    }
 }
 
 /// Reads RFC 3339. A `+` that a query turned into a space is put back.
@@ -35,7 +39,7 @@ pub(super) fn parse_time(text: &str) -> Option<Time> {
 
 /// An attribute value, with the precision it was recorded with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Val<'a>(pub(super) ValueRef<'a>);
+pub(crate) struct Val<'a>(pub(crate) ValueRef<'a>);
 
 impl Serialize for Val<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,203 @@
+//! The manifest as text: headers, user properties, JSON.
+
+
+use fieldlog_projections::{Epoch, Link, Seq};
+use serde::{Deserialize, Serialize};
+
+use super::{Lane, Manifest};
+
+/// The fields of a manifest; in headers and user properties each has the prefix `fieldlog-`.
+const FIELDS: [&str; 9] = ["gateway", "epoch", "first", "last", "lane", "before", "after", "head", "events"];
+
+impl Manifest {
+    /// From what a stranger sent; `get` finds a field by its name without prefix.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the field that is missing or makes no sense.
+    pub fn read<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Manifest, ManifestError> {
+        let field = |at: usize| get(FIELDS[at]).ok_or(ManifestError::Missing(FIELDS[at]));
+        let number = |at: usize| {
+            let text = field(at)?;
+            text.parse::<u64>().map_err(|_| ManifestError::invalid(FIELDS[at], text))
+        };
+        let text = Text {
+            gateway: field(0)?.into(),
+            epoch: field(1)?.into(),
+            first: number(2)?,
+            last: number(3)?,
+            lane: field(4)?.into(),
+            before: field(5)?.into(),
+            after: field(6)?.into(),
+            head: number(7)?,
+            events: number(8)?,
+        };
+        Manifest::try_from(text)
+    }
+
+    /// Positions that it covers.
+    pub fn positions(&self) -> u64 {
+        (self.last.0 - self.first.0).saturating_add(1)
+    }
+
+    /// Whether every position that it covers is in it.
+    pub fn unfiltered(&self) -> bool {
+        u64::from(self.events) == self.positions()
+    }
+
+    /// The bounds that every manifest keeps.
+    pub(super) fn checked(self) -> Result<Manifest, ManifestError> {
+        if self.gateway.is_empty() {
+            return Err(ManifestError::Missing(FIELDS[0]));
+        }
+        if self.first.0 == 0 || self.last < self.first || self.last.0 == u64::MAX {
+            return Err(ManifestError::Range { first: self.first, last: self.last });
+        }
+        if u64::from(self.events) > self.positions() {
+            return Err(ManifestError::invalid(FIELDS[8], &self.events.to_string()));
+        }
+        Ok(self)
+    }
+}
+
+/// The JSON form.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    gateway: String,
+    epoch: String,
+    first: u64,
+    last: u64,
+    lane: String,
+    before: String,
+    after: String,
+    head: u64,
+    events: u64,
+}
+
+impl TryFrom<Text> for Manifest {
+    type Error = ManifestError;
+
+    fn try_from(text: Text) -> Result<Manifest, ManifestError> {
+        let hex = text.epoch.len() == 16 && text.epoch.bytes().all(|b| b.is_ascii_hexdigit());
+        let epoch = u64::from_str_radix(&text.epoch, 16).ok().filter(|_| hex);
+        let link = |name, text: &str| Link::parse(text).ok_or_else(|| ManifestError::invalid(name, text));
+        Manifest {
+            epoch: Epoch(epoch.ok_or_else(|| ManifestError::invalid(FIELDS[1], &text.epoch))?),
+            first: Seq(text.first),
+            last: Seq(text.last),
+            lane: match text.lane.as_str() {
+                "live" => Lane::Live,
+                "backlog" => Lane::Backlog,
+                other => return Err(ManifestError::invalid(FIELDS[4], other)),
+            },
+            before: link(FIELDS[5], &text.before)?,
+            after: link(FIELDS[6], &text.after)?,
+            head: Seq(text.head),
+            events: u32::try_from(text.events)
+                .map_err(|_| ManifestError::invalid(FIELDS[8], &text.events.to_string()))?,
+            gateway: text.gateway.into(),
+        }
+        .checked()
+    }
+}
+
+impl Serialize for Manifest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = Text {
+            gateway: self.gateway.to_string(),
+            epoch: self.epoch.to_string(),
+            first: self.first.0,
+            last: self.last.0,
+            lane: self.lane.name().to_owned(),
+            before: self.before.to_string(),
+            after: self.after.to_string(),
+            head: self.head.0,
+            events: u64::from(self.events),
+        };
+        text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Manifest, D::Error> {
+        Manifest::try_from(Text::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why something is no manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// A field is not there.
+    #[error("its manifest has no field `{0}`; is the sender a fieldlog?")]
+    Missing(&'static str),
+    /// A field cannot be read.
+    #[error("its manifest says `{found}` for `{field}`, which cannot be")]
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// What it says, cut to a sensible length.
+        found: String,
+    },
+    /// No range of positions.
+    #[error("its manifest says that it covers {first} to {last}, which is no range")]
+    Range {
+        /// First position.
+        first: Seq,
+        /// Last position.
+        last: Seq,
+    },
+}
+
+impl ManifestError {
+    fn invalid(field: &'static str, found: &str) -> ManifestError {
+        ManifestError::Invalid { field, found: found.chars().take(80).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            gateway: "plant-7".into(),
+            epoch: Epoch(0x0123_4567_89ab_cdef),
+            first: Seq(11),
+            last: Seq(20),
+            lane: Lane::Backlog,
+            before: Link([1; 32]),
+            after: Link([2; 32]),
+            head: Seq(99),
+            events: 4,
+        }
+    }
+
+    #[test]
+    fn comes_back_from_headers_and_from_json() {
+        let fields: HashMap<_, _> = manifest().fields().into_iter().collect();
+        let get = |name: &str| fields.get(name).map(String::as_str);
+        assert_eq!(Manifest::read(get), Ok(manifest()));
+        let json = serde_json::to_string(&manifest()).unwrap();
+        assert!(json.starts_with(r#"{"gateway":"plant-7","epoch":"0123456789abcdef","first":11,"#), "{json}");
+        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest());
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_is_named() {
+        let check = |name: &str, value: Option<&str>, part: &str| {
+            let fields: HashMap<_, _> = manifest().fields().into_iter().collect();
+            let get = |n: &str| if n == name { value } else { fields.get(n).map(String::as_str) };
+            let error = Manifest::read(get).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        };
+        check("epoch", None, "epoch");
+        check("epoch", Some("+123456789abcdef"), "epoch");
+        check("lane", Some("slow"), "slow");
+        check("first", Some("21"), "21 to 20");
+        check("first", Some("0"), "0 to 20");
+        check("last", Some("18446744073709551615"), "no range");
+        check("events", Some("11"), "events");
+        check("after", Some("abc"), "after");
+    }
+}

@@ -1,0 +1,284 @@
+//! From the log to a parcel: a range of positions, what is in it, and the chain before and after.
+//!
+//! Blocking: it reads the disk. The view is locked only while names that are new are copied.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use fieldlog_projections::chunk::ChunkError;
+use fieldlog_projections::stored::StoredError;
+use fieldlog_projections::{Chunk, DeviceId, Epoch, Link, Record, Seq, Time, View};
+
+use super::cloudevent::{self, CloudEvents};
+use super::compact::Encoder;
+use super::filter::Filter;
+use super::names::Names;
+use super::{Item, Lane, Manifest, Parcel};
+use crate::http::event::subject;
+use crate::log::{LogError, LogReader};
+
+/// Positions that one parcel covers at most, so that a filter that lets little through does not keep a thread for long.
+const POSITIONS_MAX: u64 = 1 << 20;
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Each as a CloudEvent.
+    Json,
+    /// All of them in one compact parcel.
+    Compact,
+}
+
+/// How much goes into a parcel. One event always does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Events.
+    pub events_max: usize,
+    /// Bytes of its events: of JSON, or of records before they are compressed.
+    pub bytes_max: usize,
+}
+
+/// Which parcel is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Which stream it is for.
+    pub lane: Lane,
+    /// Where it begins.
+    pub first: Seq,
+    /// Where it ends at the latest.
+    pub last_max: Seq,
+    /// Newest position of the log.
+    pub head: Seq,
+    /// How large it may get.
+    pub limits: Limits,
+}
+
+/// Builds the parcels of one sink. It keeps the names it has learned and the place where the last parcel ended.
+#[derive(Debug)]
+pub struct Builder {
+    gateway: Arc<str>,
+    epoch: Epoch,
+    filter: Filter,
+    format: Format,
+    names: Names,
+    /// Whether events about a device pass, once that has been asked.
+    passes: Vec<Option<bool>>,
+    json: CloudEvents,
+    compact: Encoder,
+    /// The end of the last parcel, and the chain there.
+    known: Option<(Seq, Link)>,
+    bytes_hint: usize,
+}
+
+impl Builder {
+    /// For one sink.
+    pub fn new(gateway: Arc<str>, epoch: Epoch, filter: Filter, format: Format) -> Builder {
+        Builder {
+            json: CloudEvents::new(&gateway, epoch),
+            gateway,
+            epoch,
+            filter,
+            format,
+            names: Names::default(),
+            passes: Vec::new(),
+            compact: Encoder::default(),
+            known: None,
+            bytes_hint: 0,
+        }
+    }
+
+    /// Builds a parcel. It covers at least one position, and begins after `first` only if the log does. `None` if there is
+    /// no such position: trimmed, not yet recorded, or not yet in the view.
+    ///
+    /// # Errors
+    /// [`LogError`] if the log cannot be read.
+    pub fn build(
+        &mut self,
+        reader: &LogReader,
+        view: &RwLock<View>,
+        span: &Span,
+    ) -> Result<Option<Parcel>, LogError> {
+        let applied = self.names.refresh(view);
+        let last_max = span.last_max.min(applied).min(Seq(span.first.0.saturating_add(POSITIONS_MAX - 1)));
+        if span.first > last_max {
+            return Ok(None);
+        }
+        self.compact.begin();
+        let mut work = Work {
+            builder: self,
+            limits: span.limits,
+            first: span.first,
+            last_max,
+            before: None,
+            items: Vec::new(),
+            ends: Vec::new(),
+            bytes: Vec::new(),
+            oldest: None,
+        };
+        work.bytes.reserve(work.builder.bytes_hint);
+        let covered = reader.scan(span.first, |chunk| work.chunk(chunk))?.transpose()?.flatten();
+        let Some((last, after)) = covered else { return Ok(None) };
+        Ok(work.finish(span, last, after))
+    }
+
+    /// Whether a record passes the filter, and the device it is about.
+    fn wants(&mut self, record: &Record<'_>) -> Result<Option<Option<DeviceId>>, StoredError> {
+        if !self.filter.wants_type(record.kind.type_id) {
+            return Ok(None);
+        }
+        let device = match subject(record) {
+            Err(StoredError::Newer { .. }) => None,
+            other => other?,
+        };
+        if self.filter.devices.is_empty() {
+            return Ok(Some(device));
+        }
+        let Some(id) = device else { return Ok(None) };
+        let at = id.0 as usize;
+        if at >= self.passes.len() {
+            self.passes.resize(at + 1, None);
+        }
+        let (names, filter) = (&self.names, &self.filter);
+        let passes = *self.passes[at].get_or_insert_with(|| filter.wants_device(names.device_arc(id).as_deref()));
+        Ok(passes.then_some(device))
+    }
+}
+
+/// How far the scan got: the last position and the chain there; `None` if there was nothing to cover.
+type Covered = Result<Option<(Seq, Link)>, LogError>;
+
+/// A parcel being built.
+struct Work<'b> {
+    builder: &'b mut Builder,
+    limits: Limits,
+    first: Seq,
+    last_max: Seq,
+    /// The chain before `first`, once the chunk that holds `first` has been met.
+    before: Option<Link>,
+    items: Vec<Item>,
+    /// End of each item in `bytes`.
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
+    oldest: Option<Time>,
+}
+
+impl Work<'_> {
+    /// Takes what is wanted of a chunk; breaks at the end of the parcel.
+    fn chunk(&mut self, chunk: &Chunk<'_>) -> ControlFlow<Covered> {
+        match self.take(chunk) {
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(Some(last)) => ControlFlow::Break(Ok(Some((last, chain_at(chunk, last))))),
+            Err(error) => ControlFlow::Break(Err(error)),
+        }
+    }
+
+    /// The last position, if it is reached in this chunk or at the end of the one before.
+    fn take(&mut self, chunk: &Chunk<'_>) -> Result<Option<Seq>, LogError> {
+        let unreadable = |seq| LogError::Chunk { at: chunk.header.first, source: ChunkError::Record(seq) };
+        if self.before.is_none() {
+            // What was before is trimmed.
+            self.first = self.first.max(chunk.header.first);
+            if self.first > self.last_max {
+                return Ok(Some(self.last_max));
+            }
+            self.before = Some(match self.builder.known {
+                Some((last, link)) if last.next() == self.first => link,
+                _ => chain_at(chunk, Seq(self.first.0 - 1)),
+            });
+        }
+        let mut records = chunk.records();
+        while let Some(record) =
+            records.next_record().map_err(|source| LogError::Chunk { at: chunk.header.first, source })?
+        {
+            if record.seq < self.first {
+                continue;
+            }
+            let full = !self.record(&record).map_err(|_| unreadable(record.seq))?;
+            if full {
+                return Ok(Some(Seq(record.seq.0 - 1)));
+            }
+            if record.seq == self.last_max {
+                return Ok(Some(record.seq));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a record, or passes it over; `false` if there is no room for it.
+    fn record(&mut self, record: &Record<'_>) -> Result<bool, StoredError> {
+        let Some(device) = self.builder.wants(record)? else { return Ok(true) };
+        if !self.items.is_empty() && self.items.len() >= self.limits.events_max {
+            return Ok(false);
+        }
+        let name = device.and_then(|id| self.builder.names.device_arc(id));
+        let fits = match self.builder.format {
+            Format::Json => self.json(record, name.as_deref())?,
+            Format::Compact => self.compact(record)?,
+        };
+        if fits {
+            let kind = cloudevent::kind_name(record);
+            self.items.push(Item { seq: record.seq, device: name, kind, json: Bytes::new() });
+            self.oldest.get_or_insert(record.time);
+        }
+        Ok(fits)
+    }
+
+    fn json(&mut self, record: &Record<'_>, subject: Option<&str>) -> Result<bool, StoredError> {
+        let start = self.bytes.len();
+        let Builder { json, names, .. } = &mut *self.builder;
+        json.write(record, subject, names, &mut self.bytes)?;
+        let fits = start == 0 || self.bytes.len() <= self.limits.bytes_max;
+        if fits {
+            self.ends.push(self.bytes.len());
+        } else {
+            self.bytes.truncate(start);
+        }
+        Ok(fits)
+    }
+
+    fn compact(&mut self, record: &Record<'_>) -> Result<bool, StoredError> {
+        let bytes = self.builder.compact.bytes();
+        if bytes > 0 && bytes + record.raw.len() > self.limits.bytes_max {
+            return Ok(false);
+        }
+        self.builder.compact.push(record, self.first)?;
+        Ok(true)
+    }
+
+    fn finish(mut self, span: &Span, last: Seq, after: Link) -> Option<Parcel> {
+        let before = self.before?;
+        let builder = self.builder;
+        builder.known = Some((last, after));
+        builder.bytes_hint = self.bytes.len();
+        let manifest = Manifest {
+            gateway: builder.gateway.clone(),
+            epoch: builder.epoch,
+            first: self.first,
+            last,
+            lane: span.lane,
+            before,
+            after,
+            head: span.head.max(last),
+            events: self.items.len() as u32,
+        };
+        let bytes = Bytes::from(self.bytes);
+        let mut start = 0;
+        for (item, &end) in self.items.iter_mut().zip(&self.ends) {
+            item.json = bytes.slice(start..end);
+            start = end;
+        }
+        let compact = match builder.format {
+            Format::Compact => builder.compact.finish(&manifest, &builder.names),
+            Format::Json => Bytes::new(),
+        };
+        Some(Parcel { manifest, items: self.items, compact, oldest: self.oldest.unwrap_or_default() })
+    }
+}
+
+/// The chain after the record at `seq`, which is in the chunk, or right before it. The log has checked the chunk's records
+/// as it read them; those that would not be read are not counted.
+fn chain_at(chunk: &Chunk<'_>, seq: Seq) -> Link {
+    let records = chunk.records().map_while(Result::ok).take_while(|record| record.seq <= seq);
+    records.fold(chunk.header.place.link, |link, record| link.after(record.raw))
+}

@@ -1,0 +1,235 @@
+//! `fieldlog receive`: a reference receiver. It takes parcels over MQTT, HTTP or NATS, writes each event once as a line of
+//! JSON, acknowledges only after that, and proves what has arrived: every gap, duplicate and contradiction.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+mod account;
+mod cli;
+mod http;
+pub mod ledger;
+mod mqtt;
+#[cfg(feature = "nats")]
+mod nats;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+pub use cli::{ReceiveArgs, main};
+use ledger::{Ledger, Report, Taken};
+pub use mqtt::MqttOptions;
+#[cfg(feature = "nats")]
+pub use nats::NatsOptions;
+use store::Store;
+pub use store::{Out, StoreError};
+use wire::{Malformed, Received};
+
+/// How to receive.
+#[derive(Clone, Debug)]
+pub struct ReceiveOptions {
+    /// The broker to subscribe at.
+    pub mqtt: Option<MqttOptions>,
+    /// Where to serve HTTP.
+    pub http: Option<SocketAddr>,
+    /// The JetStream to consume.
+    #[cfg(feature = "nats")]
+    pub nats: Option<NatsOptions>,
+    /// Where the lines go.
+    pub out: Out,
+    /// Where what is known is kept over restarts.
+    pub state: Option<PathBuf>,
+    /// Sync the files before acknowledging.
+    pub fsync: bool,
+    /// What is before the first position that arrives is not missing.
+    pub joined_late: bool,
+    /// A parcel larger than this is refused; as it comes, and uncompressed.
+    pub parcel_bytes_max: usize,
+    /// Report so often.
+    pub report_every: Option<Duration>,
+}
+
+impl Default for ReceiveOptions {
+    /// Receives nothing and writes nowhere.
+    fn default() -> ReceiveOptions {
+        ReceiveOptions {
+            mqtt: None,
+            http: None,
+            #[cfg(feature = "nats")]
+            nats: None,
+            out: Out::Nowhere,
+            state: None,
+            fsync: false,
+            joined_late: false,
+            parcel_bytes_max: 32 * 1024 * 1024,
+            report_every: None,
+        }
+    }
+}
+
+/// A receiver at work.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Where HTTP is served.
+    pub http: Option<SocketAddr>,
+    receiver: Arc<Receiver>,
+}
+
+impl Handle {
+    /// What has arrived.
+    pub fn report(&self) -> Report {
+        self.receiver.report()
+    }
+
+    /// Events that have arrived, each once; cheaper than a report.
+    pub fn events(&self) -> u64 {
+        self.receiver.books().ledger.events()
+    }
+}
+
+/// Receives until `shutdown` becomes true; `ready` gets a handle once everything is open.
+///
+/// # Errors
+/// [`ReceiveError`] if something cannot be opened, or what arrives can no longer be written.
+pub async fn run(
+    options: ReceiveOptions,
+    mut shutdown: watch::Receiver<bool>,
+    ready: impl FnOnce(Handle),
+) -> Result<Report, ReceiveError> {
+    let mut ledger = Ledger::new(options.joined_late);
+    let store = Store::open(&options.out, options.state.as_deref(), options.fsync, &mut ledger)?;
+    let receiver = Arc::new(Receiver {
+        books: Mutex::new(Books { ledger, store, malformed: 0 }),
+        failed: watch::Sender::new(None),
+    });
+    let listener = match options.http {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let http = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    ready(Handle { http, receiver: receiver.clone() });
+
+    // What serves ends when told to, or when nothing can be written any more.
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(listener) = listener {
+        tasks.spawn(http::serve(listener, receiver.clone(), options.parcel_bytes_max, stopped.clone()));
+    }
+    if let Some(mqtt) = options.mqtt {
+        tasks.spawn(mqtt::serve(mqtt, receiver.clone(), options.parcel_bytes_max, stopped.clone()));
+    }
+    #[cfg(feature = "nats")]
+    if let Some(nats) = options.nats {
+        tasks.spawn(nats::serve(nats, receiver.clone(), stopped.clone()));
+    }
+    let mut failed = receiver.failed.subscribe();
+    tokio::select! {
+        _ = shutdown.wait_for(|down| *down) => {}
+        _ = failed.wait_for(Option::is_some) => {}
+        () = report_every(options.report_every, &receiver) => {}
+    }
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    let failure = receiver.failed.borrow().clone();
+    match failure {
+        Some(why) => Err(ReceiveError::Stopped { why }),
+        None => Ok(receiver.report()),
+    }
+}
+
+async fn report_every(every: Option<Duration>, receiver: &Receiver) {
+    let Some(every) = every else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(every).await;
+        tracing::info!("so far:\n{}", receiver.report());
+    }
+}
+
+/// What all transports hand their messages to.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    books: Mutex<Books>,
+    /// Why nothing can be written any more.
+    failed: watch::Sender<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Books {
+    ledger: Ledger,
+    store: Store,
+    malformed: u64,
+}
+
+impl Receiver {
+    /// Takes a message; when this returns well, what is new in it is written. Blocking.
+    fn take<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<(), TakeError> {
+        if self.failed.borrow().is_some() {
+            return Err(TakeError::Store);
+        }
+        let received = Received::read(body, field).inspect_err(|_| self.books().malformed += 1)?;
+        let mut books = self.books();
+        let taken = books.ledger.take(&received.arrival());
+        let written = books.store.write(&received, &taken);
+        drop(books);
+        log(&received, &taken);
+        written.map_err(|error| {
+            tracing::error!("{error}");
+            self.failed.send_replace(Some(error.to_string()));
+            TakeError::Store
+        })
+    }
+
+    fn report(&self) -> Report {
+        let books = self.books();
+        Report { malformed: books.malformed, ..books.ledger.report() }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log(received: &Received, taken: &Taken) {
+    let manifest = &received.manifest;
+    for fault in &taken.faults {
+        tracing::error!("{} epoch {}: {fault}", manifest.gateway, manifest.epoch);
+    }
+    tracing::debug!("{}: {} events, {} known", manifest.identity(), manifest.events, taken.duplicates);
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+enum TakeError {
+    /// It is no parcel, and will not be one when it comes again.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Nothing can be written.
+    #[error("what arrives cannot be written; the receiver stops")]
+    Store,
+}
+
+/// Why the receiver could not start, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The files.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The port.
+    #[error("cannot listen on {address}: {source}; choose another port with --http, 0 for any free one")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something could not be written while receiving.
+    #[error("{why}")]
+    Stopped {
+        /// The store's words.
+        why: String,
+    },
+}

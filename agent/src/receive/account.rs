@@ -1,0 +1,317 @@
+//! What has arrived of one log: ranges of positions, and the chain at their ends. Pure.
+
+use std::collections::BTreeMap;
+
+use fieldlog_projections::{Epoch, Link, Seq};
+use serde::{Deserialize, Serialize};
+
+use crate::forward::{Lane, Manifest};
+
+/// Ends of parcels at which the chain is remembered beside the ends of ranges; the lowest give way.
+const LINKS_MAX: usize = 65_536;
+/// Events whose digest is remembered: the newest at each position modulo this.
+const DIGESTS: usize = 16_384;
+/// Faults that are kept in full; further ones are counted.
+const FAULTS_MAX: usize = 100;
+
+/// What a parcel brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// What it covers.
+    pub manifest: &'a Manifest,
+    /// Position and digest of each event in it, in order.
+    pub events: &'a [(Seq, u64)],
+    /// The chain after each position that it covers, where it holds the records of all of them.
+    pub chain: Option<&'a [Link]>,
+}
+
+/// What is new in a parcel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Positions that had not arrived, in ranges, inclusive.
+    pub fresh: Vec<(Seq, Seq)>,
+    /// Events at positions that had.
+    pub duplicates: u64,
+    /// What contradicts what had arrived.
+    pub faults: Vec<Fault>,
+}
+
+impl Taken {
+    /// Whether a position is among the new ones.
+    pub fn is_fresh(&self, seq: Seq) -> bool {
+        self.fresh.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+    }
+}
+
+/// A contradiction: two logs claim to be the same, or one has been changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum Fault {
+    /// The chain after a position is not the one that is known: a restored backup, or two gateways with one identity.
+    Fork {
+        /// The position.
+        seq: Seq,
+    },
+    /// An event came again with other content.
+    Content {
+        /// Its position.
+        seq: Seq,
+    },
+    /// The records of a parcel do not give the chain that it states: they were changed after they were recorded.
+    Altered {
+        /// First position of the parcel.
+        first: Seq,
+        /// Its last position.
+        last: Seq,
+    },
+}
+
+/// Positions that have arrived without a hole and whose parcels' chains fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    last: u64,
+    before: Link,
+    after: Link,
+    /// The chain has been computed again from the records up to here.
+    recomputed: u64,
+}
+
+/// What has arrived of one log.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    epoch: Epoch,
+    /// By first position.
+    segments: BTreeMap<u64, Segment>,
+    links: BTreeMap<u64, Link>,
+    digests: Vec<(Seq, u64)>,
+    pub(super) counts: Counts,
+    pub(super) faults: Vec<Fault>,
+    newest: [Seq; 2],
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Parcels.
+    pub parcels: u64,
+    /// Events, each once.
+    pub events: u64,
+    /// Parcels with nothing new in them.
+    pub duplicate_parcels: u64,
+    /// Events that came again.
+    pub duplicate_events: u64,
+    /// Parcels that came after a later one of their lane, other than duplicates.
+    pub out_of_order: u64,
+    /// Contradictions.
+    pub faults: u64,
+    /// Newest position that the gateway has spoken of.
+    pub head: Seq,
+}
+
+impl Account {
+    pub(super) fn new(epoch: Epoch) -> Account {
+        Account {
+            epoch,
+            segments: BTreeMap::new(),
+            links: BTreeMap::new(),
+            digests: Vec::new(),
+            counts: Counts::default(),
+            faults: Vec::new(),
+            newest: [Seq(0); 2],
+        }
+    }
+
+    pub(super) fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
+        let manifest = arrival.manifest;
+        let mut taken = Taken { faults: self.contradictions(arrival), ..Taken::default() };
+        taken.fresh = self.holes(manifest.first, manifest.last);
+        let mut fresh_events = 0;
+        for &(seq, digest) in arrival.events {
+            if taken.is_fresh(seq) {
+                fresh_events += 1;
+                self.remember(seq, digest);
+            } else {
+                taken.duplicates += 1;
+            }
+        }
+        self.admit(manifest, arrival.chain, &taken, fresh_events);
+        taken
+    }
+
+    /// Enters a parcel without looking for contradictions: they are in `taken`.
+    pub(super) fn admit(
+        &mut self,
+        manifest: &Manifest,
+        chain: Option<&[Link]>,
+        taken: &Taken,
+        fresh_events: u64,
+    ) {
+        let sound = taken.faults.is_empty();
+        for &(first, last) in &taken.fresh {
+            self.insert(manifest, chain.filter(|_| sound), sound, first, last);
+        }
+        if sound {
+            self.links.insert(manifest.first.0 - 1, manifest.before);
+            self.links.insert(manifest.last.0, manifest.after);
+            while self.links.len() > LINKS_MAX {
+                self.links.pop_first();
+            }
+        }
+        self.count(manifest, taken, fresh_events);
+    }
+
+    fn count(&mut self, manifest: &Manifest, taken: &Taken, fresh_events: u64) {
+        let newest = &mut self.newest[usize::from(manifest.lane == Lane::Backlog)];
+        let duplicate = taken.fresh.is_empty();
+        let counts = &mut self.counts;
+        counts.parcels += 1;
+        counts.events += fresh_events;
+        counts.duplicate_events += taken.duplicates;
+        counts.duplicate_parcels += u64::from(duplicate);
+        counts.out_of_order += u64::from(!duplicate && manifest.last < *newest);
+        counts.faults += taken.faults.len() as u64;
+        counts.head = counts.head.max(manifest.head);
+        *newest = (*newest).max(manifest.last);
+        let room = FAULTS_MAX.saturating_sub(self.faults.len());
+        self.faults.extend(taken.faults.iter().take(room));
+    }
+
+    fn contradictions(&self, arrival: &Arrival<'_>) -> Vec<Fault> {
+        let manifest = arrival.manifest;
+        let (first, last) = (manifest.first.0, manifest.last.0);
+        let mut faults = Vec::new();
+        if arrival.chain.is_some_and(|chain| chain.last() != Some(&manifest.after)) {
+            faults.push(Fault::Altered { first: manifest.first, last: manifest.last });
+        }
+        let fits = |seq: u64, link: Link| self.link_at(seq).is_none_or(|known| known == link);
+        let mut fork = None;
+        if !fits(first - 1, manifest.before) {
+            fork = Some(first - 1);
+        } else if let Some(chain) = arrival.chain {
+            fork = self.ends_within(first, last).find(|seq| !fits(*seq, chain[(seq - first) as usize]));
+        }
+        if fork.is_none() && !fits(last, manifest.after) {
+            fork = Some(last);
+        }
+        faults.extend(fork.map(|seq| Fault::Fork { seq: Seq(seq) }));
+        let other = arrival.events.iter().find(|(seq, digest)| {
+            self.digests.get(seq.0 as usize % DIGESTS).is_some_and(|known| known.0 == *seq && known.1 != *digest)
+        });
+        faults.extend(other.map(|(seq, _)| Fault::Content { seq: *seq }));
+        faults
+    }
+
+    /// The chain after a position, if it is known.
+    fn link_at(&self, seq: u64) -> Option<Link> {
+        if seq == 0 {
+            return Some(Link::origin(self.epoch));
+        }
+        let below = self.segments.range(..=seq).next_back();
+        let end = below.filter(|(_, segment)| segment.last == seq).map(|(_, segment)| segment.after);
+        let start = || self.segments.get(&(seq + 1)).map(|segment| segment.before);
+        end.or_else(start).or_else(|| self.links.get(&seq).copied())
+    }
+
+    /// Positions in a range after which the chain is known.
+    fn ends_within(&self, first: u64, last: u64) -> impl Iterator<Item = u64> {
+        let edges = self.segments.range(..=last).rev().take_while(move |(_, segment)| segment.last >= first);
+        let edges = edges.flat_map(|(start, segment)| [start - 1, segment.last]);
+        let mut ends: Vec<u64> =
+            self.links.range(first..=last).map(|(seq, _)| *seq).chain(edges).collect();
+        ends.retain(|seq| (first..=last).contains(seq));
+        ends.sort_unstable();
+        ends.into_iter()
+    }
+
+    /// The ranges within a range that have not arrived.
+    fn holes(&self, first: Seq, last: Seq) -> Vec<(Seq, Seq)> {
+        let mut holes = Vec::new();
+        let mut from = first.0;
+        let start = self.segments.range(..=first.0).next_back().map_or(first.0, |(start, _)| *start);
+        for (&start, segment) in self.segments.range(start..=last.0) {
+            if from < start {
+                holes.push((Seq(from), Seq(start - 1)));
+            }
+            from = from.max(segment.last + 1);
+        }
+        if from <= last.0 {
+            holes.push((Seq(from), last));
+        }
+        holes
+    }
+
+    /// Enters the part of a parcel that is new, and joins it with its neighbours where the chain fits.
+    fn insert(&mut self, manifest: &Manifest, chain: Option<&[Link]>, sound: bool, first: Seq, last: Seq) {
+        let inside = |seq: u64| match chain {
+            Some(chain) => chain.get((seq - manifest.first.0) as usize).copied(),
+            // What had arrived ends here. After a contradiction that says nothing about this parcel; no chain is zero,
+            // so that nothing is joined.
+            None if sound => self.link_at(seq),
+            None => None,
+        };
+        let before = if first == manifest.first { Some(manifest.before) } else { inside(first.0 - 1) };
+        let after = if last == manifest.last { Some(manifest.after) } else { inside(last.0) };
+        let mut segment = Segment {
+            last: last.0,
+            before: before.unwrap_or_default(),
+            after: after.unwrap_or_default(),
+            recomputed: if chain.is_some() { last.0 } else { first.0 - 1 },
+        };
+        let mut start = first.0;
+        if let Some((&at, below)) = self.segments.range(..start).next_back()
+            && below.last + 1 == start
+            && below.after == segment.before
+        {
+            let reaches = below.recomputed == below.last;
+            segment.recomputed = if reaches { segment.recomputed } else { below.recomputed };
+            segment.before = below.before;
+            start = at;
+        }
+        if let Some(&above) = self.segments.get(&(segment.last + 1))
+            && above.before == segment.after
+        {
+            self.segments.remove(&(segment.last + 1));
+            if segment.recomputed == segment.last {
+                segment.recomputed = above.recomputed;
+            }
+            (segment.last, segment.after) = (above.last, above.after);
+        }
+        self.segments.insert(start, segment);
+    }
+
+    /// Notes that the chain was computed again over what was new in a parcel.
+    pub(super) fn recomputed(&mut self, taken: &Taken) {
+        for &(first, last) in &taken.fresh {
+            if let Some((_, segment)) = self.segments.range_mut(..=first.0).next_back()
+                && segment.recomputed + 1 >= first.0
+            {
+                segment.recomputed = segment.recomputed.max(last.0);
+            }
+        }
+    }
+
+    fn remember(&mut self, seq: Seq, digest: u64) {
+        if self.digests.is_empty() {
+            self.digests = vec![(Seq(0), 0); DIGESTS];
+        }
+        self.digests[seq.0 as usize % DIGESTS] = (seq, digest);
+    }
+
+    /// First and last position that have arrived.
+    pub(super) fn range(&self) -> Option<(Seq, Seq)> {
+        let (first, _) = self.segments.first_key_value()?;
+        let (_, last) = self.segments.last_key_value()?;
+        Some((Seq(*first), Seq(last.last)))
+    }
+
+    /// What is missing from `from` on, below the newest that has arrived.
+    pub(super) fn missing(&self, from: Seq) -> Vec<(Seq, Seq)> {
+        self.range().map_or_else(Vec::new, |(_, last)| self.holes(from, last))
+    }
+
+    /// How far the chain fits without a break from `from` on, and how far it was computed again.
+    pub(super) fn chained(&self, from: Seq) -> (Seq, Seq) {
+        let segment = self.segments.get(&from.0);
+        segment.map_or((Seq(from.0 - 1), Seq(from.0 - 1)), |s| (Seq(s.last), Seq(s.recomputed)))
+    }
+}

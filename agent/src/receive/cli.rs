@@ -1,0 +1,156 @@
+//! The command line of `fieldlog receive`, its signals and its exit code.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{MqttOptions, Out, ReceiveError, ReceiveOptions, run};
+use crate::daemon;
+
+/// Exit code where something is missing or contradicts.
+const EXIT_INCOMPLETE: u8 = 1;
+
+/// Arguments of `fieldlog receive`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReceiveArgs {
+    /// Subscribe at this broker (MQTT 5).
+    #[arg(long, value_name = "mqtt://HOST:PORT")]
+    mqtt: Option<String>,
+    /// Topic filter; may be given several times.
+    #[arg(long, value_name = "FILTER", default_value = "fieldlog/+/events")]
+    topic: Vec<String>,
+    /// Name of the session that the broker keeps for this receiver.
+    #[arg(long, value_name = "ID", default_value = "fieldlog-receive")]
+    client_id: String,
+    /// Take parcels by HTTP POST on this address; port 0 takes any free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
+    /// Consume a JetStream of this server.
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "nats://HOST:PORT")]
+    nats: Option<String>,
+    /// The stream.
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "NAME", default_value = "fieldlog")]
+    stream: String,
+    /// Only this subject of the stream.
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "FILTER", default_value = "fieldlog.*.events")]
+    subject: String,
+    /// Append the events to this file, one CloudEvent per line; `-` is standard output.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    out: PathBuf,
+    /// Keep what is known in this file: after a restart the receiver goes on, and no line is written twice.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Sync the files before a parcel is acknowledged: what was acknowledged survives a power loss.
+    #[arg(long)]
+    fsync: bool,
+    /// Do not call missing what is before the first event that arrives.
+    #[arg(long)]
+    joined_late: bool,
+    /// Refuse larger parcels.
+    #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024)]
+    parcel_bytes_max: usize,
+    /// Log a report so often.
+    #[arg(long, value_name = "S")]
+    report_every: Option<u64>,
+}
+
+impl ReceiveArgs {
+    fn options(&self) -> Result<ReceiveOptions, String> {
+        let mqtt = self.mqtt.as_deref();
+        let mqtt = mqtt.map(|address| MqttOptions::parse(address, self.topic.clone(), &self.client_id)).transpose()?;
+        let options = ReceiveOptions {
+            mqtt,
+            http: self.http,
+            #[cfg(feature = "nats")]
+            nats: self.nats.as_ref().map(|server| super::NatsOptions {
+                server: server.clone(),
+                stream: self.stream.clone(),
+                subject: self.subject.clone(),
+                consumer: self.client_id.clone(),
+            }),
+            out: if self.out.as_os_str() == "-" { Out::Stdout } else { Out::File(self.out.clone()) },
+            state: self.state.clone(),
+            fsync: self.fsync,
+            joined_late: self.joined_late,
+            parcel_bytes_max: self.parcel_bytes_max,
+            report_every: self.report_every.filter(|s| *s > 0).map(Duration::from_secs),
+        };
+        #[cfg(feature = "nats")]
+        let nats = options.nats.is_some();
+        #[cfg(not(feature = "nats"))]
+        let nats = false;
+        if options.mqtt.is_none() && options.http.is_none() && !nats {
+            return Err("nothing to receive from: give --mqtt mqtt://HOST:PORT or --http 127.0.0.1:PORT".into());
+        }
+        Ok(options)
+    }
+}
+
+/// Receives until SIGINT or SIGTERM, then reports. Exit code 0 if nothing is missing and nothing contradicts.
+pub fn main(args: &ReceiveArgs) -> ExitCode {
+    let options = match args.options() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(64);
+        }
+    };
+    let lines_on_stdout = options.out == Out::Stdout;
+    let runtime = match daemon::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    let result = runtime.block_on(receive(options));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match result {
+        Ok(report) if lines_on_stdout => {
+            eprint!("{report}");
+            verdict(report.is_clean())
+        }
+        Ok(report) => {
+            print!("{report}");
+            verdict(report.is_clean())
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(if matches!(error, ReceiveError::Listen { .. }) { 69 } else { 74 })
+        }
+    }
+}
+
+fn verdict(clean: bool) -> ExitCode {
+    if clean { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) }
+}
+
+async fn receive(options: ReceiveOptions) -> Result<super::ledger::Report, ReceiveError> {
+    let (shutdown, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::error!("cannot listen for signals; only SIGKILL ends the receiver now");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.send_replace(true);
+    });
+    run(options, stopped, |handle| {
+        if let Some(address) = handle.http {
+            tracing::info!("parcels by POST to http://{address}/, report at http://{address}/report");
+        }
+    })
+    .await
+}

@@ -1,0 +1,194 @@
+//! The accounts of all logs that arrive, and the report. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use fieldlog_projections::{Epoch, Seq};
+use serde::Serialize;
+
+use super::account::Account;
+pub use super::account::{Arrival, Counts, Fault, Taken};
+use crate::forward::Manifest;
+
+/// Missing ranges that a report lists.
+const MISSING_LISTED: usize = 20;
+
+/// What has arrived, by gateway and epoch.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    accounts: BTreeMap<(Arc<str>, Epoch), Account>,
+    joined_late: bool,
+}
+
+impl Ledger {
+    /// An empty one. If `joined_late`, what is before the first position that arrives is not missing.
+    pub fn new(joined_late: bool) -> Ledger {
+        Ledger { accounts: BTreeMap::new(), joined_late }
+    }
+
+    /// Enters a parcel; says what is new in it, and what contradicts what had arrived.
+    pub fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
+        self.account(arrival.manifest).take(arrival)
+    }
+
+    /// Enters a parcel that was taken before, in an earlier run.
+    pub(super) fn again(&mut self, manifest: &Manifest, recomputed: bool, taken: &Taken, events: u64) {
+        // Where the chain was computed again is all that is left of it; at the ends it is the manifest's.
+        let account = self.account(manifest);
+        account.admit(manifest, None, taken, events);
+        if recomputed {
+            account.recomputed(taken);
+        }
+    }
+
+    fn account(&mut self, manifest: &Manifest) -> &mut Account {
+        let key = (manifest.gateway.clone(), manifest.epoch);
+        self.accounts.entry(key).or_insert_with(|| Account::new(manifest.epoch))
+    }
+
+    /// Events of all logs, each once.
+    pub fn events(&self) -> u64 {
+        self.accounts.values().map(|account| account.counts.events).sum()
+    }
+
+    /// Everything that is known about every log.
+    pub fn report(&self) -> Report {
+        let report = |((gateway, epoch), account): (&(Arc<str>, Epoch), &Account)| {
+            let (first, newest) = account.range().unwrap_or((Seq(1), Seq(0)));
+            let from = if self.joined_late { first } else { Seq(1) };
+            let missing = account.missing(from);
+            let contiguous = missing.first().map_or(newest, |(first, _)| Seq(first.0 - 1));
+            let (chained, recomputed) = account.chained(from);
+            LogReport {
+                gateway: gateway.to_string(),
+                epoch: epoch.to_string(),
+                first,
+                newest,
+                contiguous,
+                missing,
+                chained,
+                recomputed,
+                counts: account.counts,
+                faults: account.faults.clone(),
+            }
+        };
+        Report { logs: self.accounts.iter().map(report).collect(), malformed: 0 }
+    }
+}
+
+/// What has arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Each log.
+    pub logs: Vec<LogReport>,
+    /// Messages that were no parcels.
+    pub malformed: u64,
+}
+
+/// What has arrived of one log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogReport {
+    /// The gateway's id.
+    pub gateway: String,
+    /// Incarnation of its log.
+    pub epoch: String,
+    /// First position that has arrived.
+    pub first: Seq,
+    /// Newest position that has arrived.
+    pub newest: Seq,
+    /// Nothing is missing up to here.
+    pub contiguous: Seq,
+    /// Ranges that are missing below the newest position, inclusive.
+    pub missing: Vec<(Seq, Seq)>,
+    /// The chain that the parcels state fits without a break up to here.
+    pub chained: Seq,
+    /// It has been computed again from the records up to here.
+    pub recomputed: Seq,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Contradictions, the first hundred.
+    pub faults: Vec<Fault>,
+}
+
+impl Report {
+    /// Whether nothing is missing and nothing contradicts anything.
+    pub fn is_clean(&self) -> bool {
+        self.malformed == 0 && self.logs.iter().all(LogReport::is_clean)
+    }
+
+    /// One log's report.
+    pub fn log(&self, gateway: &str, epoch: Epoch) -> Option<&LogReport> {
+        let epoch = epoch.to_string();
+        self.logs.iter().find(|log| log.gateway == gateway && log.epoch == epoch)
+    }
+}
+
+impl LogReport {
+    /// Whether nothing is missing and nothing contradicts anything.
+    pub fn is_clean(&self) -> bool {
+        self.missing.is_empty() && self.counts.faults == 0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.logs.is_empty() {
+            writeln!(f, "nothing has arrived")?;
+        }
+        self.logs.iter().try_for_each(|log| write!(f, "{log}"))?;
+        if self.malformed > 0 {
+            writeln!(f, "{} messages were no parcels; the log lines say why", self.malformed)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LogReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        writeln!(f, "{} epoch {}", self.gateway, self.epoch)?;
+        writeln!(
+            f,
+            "  {} events in {} parcels; duplicates: {} events, {} whole parcels; {} parcels out of order",
+            counts.events,
+            counts.parcels,
+            counts.duplicate_events,
+            counts.duplicate_parcels,
+            counts.out_of_order
+        )?;
+        writeln!(
+            f,
+            "  complete up to {} (newest here {}, at the gateway {})",
+            self.contiguous, self.newest, counts.head
+        )?;
+        writeln!(f, "  chain fits up to {}, computed again up to {}", self.chained, self.recomputed)?;
+        for (first, last) in self.missing.iter().take(MISSING_LISTED) {
+            writeln!(f, "  MISSING {first} to {last}")?;
+        }
+        if let Some(more) = self.missing.len().checked_sub(MISSING_LISTED).filter(|more| *more > 0) {
+            writeln!(f, "  MISSING {more} more ranges")?;
+        }
+        self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))?;
+        match counts.faults - self.faults.len() as u64 {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more contradictions"),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Fork { seq } => write!(
+                f,
+                "FORK at {seq}: another history with the same identity; a backup was restored, or two gateways share an id"
+            ),
+            Fault::Content { seq } => write!(f, "FORK at {seq}: the event came again with other content"),
+            Fault::Altered { first, last } => {
+                write!(f, "ALTERED between {first} and {last}: the records are not those that the chain was made of")
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The lines, and the journal of what has been taken.
+//!
+//! Lines are written first, then the journal's line, and only then is the gateway answered. So after any end, what the
+//! journal does not know was not acknowledged: those lines are cut off at the next start, and will come again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use fieldlog_projections::Seq;
+use serde::{Deserialize, Serialize};
+
+use super::account::Taken;
+use super::ledger::{Fault, Ledger};
+use super::wire::Received;
+use crate::forward::Manifest;
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+    /// Nowhere: only the accounts are kept.
+    Nowhere,
+}
+
+/// What is written to, in order.
+#[derive(Debug)]
+pub(super) struct Store {
+    out: Sink,
+    journal: Option<(File, PathBuf)>,
+    fsync: bool,
+    written: u64,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout(io::Stdout),
+    File(File, PathBuf),
+    Nowhere,
+}
+
+/// A line of the journal: a parcel that brought something new, or a contradiction.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    manifest: Manifest,
+    recomputed: bool,
+    fresh: Vec<(u64, u64)>,
+    events: u64,
+    duplicates: u64,
+    faults: Vec<Fault>,
+    /// Bytes of the lines' file after it.
+    written: u64,
+}
+
+impl Store {
+    /// Opens both; what the journal knows is entered into the ledger.
+    pub(super) fn open(
+        out: &Out,
+        state: Option<&Path>,
+        fsync: bool,
+        ledger: &mut Ledger,
+    ) -> Result<Store, StoreError> {
+        let mut known = None;
+        let journal = match state {
+            Some(path) => {
+                let fault = |source| StoreError::Io { path: path.to_owned(), source };
+                let mut file = open(path).map_err(fault)?;
+                known = replay(&mut file, path, ledger)?;
+                Some((file, path.to_owned()))
+            }
+            None => None,
+        };
+        let mut store = Store { out: Sink::Nowhere, journal, fsync, written: 0 };
+        store.out = match out {
+            Out::Stdout => Sink::Stdout(io::stdout()),
+            Out::Nowhere => Sink::Nowhere,
+            Out::File(path) => {
+                let fault = |source| StoreError::Io { path: path.clone(), source };
+                let mut file = open(path).map_err(fault)?;
+                store.written = match (known, state) {
+                    (Some(known), Some(state)) => cut(&file, path, state, known)?,
+                    _ => file.metadata().map_err(fault)?.len(),
+                };
+                file.seek(SeekFrom::Start(store.written)).map_err(fault)?;
+                Sink::File(file, path.clone())
+            }
+        };
+        Ok(store)
+    }
+
+    /// Writes what is new of a parcel. When it returns, the gateway may be told.
+    pub(super) fn write(&mut self, received: &Received, taken: &Taken) -> Result<(), StoreError> {
+        if taken.fresh.is_empty() && taken.faults.is_empty() {
+            return Ok(());
+        }
+        for run in received.runs(|seq| taken.is_fresh(seq)) {
+            self.out.write(run)?;
+            self.written += run.len() as u64;
+        }
+        self.out.flush(self.fsync)?;
+        let Some((journal, path)) = &mut self.journal else { return Ok(()) };
+        let entry = Entry {
+            manifest: received.manifest.clone(),
+            recomputed: received.has_chain() && taken.faults.is_empty(),
+            fresh: taken.fresh.iter().map(|(first, last)| (first.0, last.0)).collect(),
+            events: received.events.len() as u64 - taken.duplicates,
+            duplicates: taken.duplicates,
+            faults: taken.faults.clone(),
+            written: self.written,
+        };
+        let fault = |source| StoreError::Io { path: path.clone(), source };
+        let mut line = serde_json::to_vec(&entry).map_err(|e| fault(e.into()))?;
+        line.push(b'\n');
+        journal.write_all(&line).map_err(fault)?;
+        if self.fsync { journal.sync_data().map_err(fault) } else { Ok(()) }
+    }
+}
+
+impl Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        match self {
+            Sink::Stdout(out) => out.write_all(bytes).map_err(StoreError::Stdout),
+            Sink::File(file, path) => {
+                file.write_all(bytes).map_err(|source| StoreError::Io { path: path.clone(), source })
+            }
+            Sink::Nowhere => Ok(()),
+        }
+    }
+
+    fn flush(&mut self, fsync: bool) -> Result<(), StoreError> {
+        match self {
+            Sink::Stdout(out) => out.flush().map_err(StoreError::Stdout),
+            Sink::File(file, path) if fsync => {
+                file.sync_data().map_err(|source| StoreError::Io { path: path.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Cuts off lines that the journal does not know; says how long the file is then.
+fn cut(file: &File, path: &Path, state: &Path, known: u64) -> Result<u64, StoreError> {
+    let fault = |source| StoreError::Io { path: path.to_owned(), source };
+    let found = file.metadata().map_err(fault)?.len();
+    if found < known {
+        return Err(StoreError::Shorter { path: path.to_owned(), state: state.to_owned(), found, known });
+    }
+    file.set_len(known).map_err(fault)?;
+    Ok(known)
+}
+
+/// Enters every line of the journal, and leaves the file where the next one goes. A last line that was cut short is
+/// overwritten.
+fn replay(file: &mut File, path: &Path, ledger: &mut Ledger) -> Result<Option<u64>, StoreError> {
+    let fault = |source| StoreError::Io { path: path.to_owned(), source };
+    let mut reader = BufReader::new(&mut *file);
+    let (mut line, mut number, mut end, mut written) = (Vec::new(), 0, 0, None);
+    loop {
+        line.clear();
+        let size = reader.by_ref().read_until(b'\n', &mut line).map_err(fault)?;
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        number += 1;
+        let entry: Entry = serde_json::from_slice(&line)
+            .map_err(|source| StoreError::Journal { path: path.to_owned(), line: number, source })?;
+        end += size as u64;
+        written = Some(entry.written);
+        let fresh = entry.fresh.iter().map(|(first, last)| (Seq(*first), Seq(*last))).collect();
+        let taken = Taken { fresh, duplicates: entry.duplicates, faults: entry.faults };
+        ledger.again(&entry.manifest, entry.recomputed, &taken, entry.events);
+    }
+    file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(fault)?;
+    Ok(written.or(Some(0)))
+}
+
+/// Why what has arrived cannot be kept. The receiver stops; the gateways keep what was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file.
+    #[error("cannot use {}: {source}; what was not acknowledged comes again when the receiver is started again", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard output.
+    #[error("cannot write to standard output: {0}; what was not acknowledged comes again when the receiver is started again")]
+    Stdout(io::Error),
+    /// The state file.
+    #[error("{} line {line} is no receiver state: {source}; name another file with --state, or move this one away to begin anew", path.display())]
+    Journal {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        line: u64,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Lines that were acknowledged are gone.
+    #[error(
+        "{} has {found} bytes, and {} says that {known} were written; put the file back, or move both away to begin anew",
+        path.display(), state.display()
+    )]
+    Shorter {
+        /// The lines.
+        path: PathBuf,
+        /// The journal.
+        state: PathBuf,
+        /// Bytes found.
+        found: u64,
+        /// Bytes that were written.
+        known: u64,
+    },
+}
