@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::observe::Heard;
 use crate::forward::sinks::Sinks;
+use crate::observe::Heard;
 use crate::sources::Sources;
 use crate::writer::{Clock, Shared};
 use reads::Reads;

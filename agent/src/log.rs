@@ -536,8 +536,8 @@ impl LogReader {
         let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let Some(value) = chunks.get(first.0).map_err(|e| LogError::store(op, e))? else { return Ok(0) };
-        let header = chunk::Header::parse(value.value())
-            .map_err(|source| LogError::Chunk { at: first, source })?;
+        let header =
+            chunk::Header::parse(value.value()).map_err(|source| LogError::Chunk { at: first, source })?;
         Ok(header.place.stored_before)
     }
 

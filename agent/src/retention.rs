@@ -133,7 +133,12 @@ mod tests {
     fn dropping_stops_before_what_does_not_yield() {
         let needs = [need("snapshot", 300, false), need("cloud", 100, true)];
         let lost_by = vec!["cloud".into()];
-        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, Decision::Drop { before: Seq(300), lost_by });
+        check(
+            wanted(0, 400, 900),
+            &needs,
+            WhenFull::DropOldest,
+            Decision::Drop { before: Seq(300), lost_by },
+        );
         let needs = [need("snapshot", 100, false)];
         check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, Decision::Full { by: "snapshot".into() });
     }

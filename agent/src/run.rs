@@ -174,7 +174,10 @@ async fn stop_writer(
         tracing::warn!("a source did not say good-bye to its broker within {} s", STOP_MAX.as_secs());
     }
     if tokio::time::timeout(STOP_MAX, sinks.stop()).await.is_err() {
-        tracing::warn!("a sink did not end within {} s; it goes on from its cursor next time", STOP_MAX.as_secs());
+        tracing::warn!(
+            "a sink did not end within {} s; it goes on from its cursor next time",
+            STOP_MAX.as_secs()
+        );
     }
     let _ = inputs.send(Input::Stop);
     writer_ended.await.unwrap_or(Err(WriterError::Panicked))

@@ -58,7 +58,9 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
     });
     match walked {
         Ok(fault) => report.fault = fault,
-        Err(LogError::Chunk { at, source }) => report.fault = Some(format!("the chunk at sequence {at}: {source}")),
+        Err(LogError::Chunk { at, source }) => {
+            report.fault = Some(format!("the chunk at sequence {at}: {source}"))
+        }
         Err(error) => return Err(error),
     }
     drop(reader);
@@ -109,7 +111,10 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
     }
     match &report.fault {
         None => {
-            writeln!(out, "result  intact: every checksum, every record and the chain are as they were written")?;
+            writeln!(
+                out,
+                "result  intact: every checksum, every record and the chain are as they were written"
+            )?;
             Ok(0)
         }
         Some(fault) => {

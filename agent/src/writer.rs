@@ -193,8 +193,7 @@ impl Writer {
     /// A writer that continues `log` where `shared.view` is.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let now = Instant::now();
-        let batch =
-            Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
+        let batch = Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
         shared.stats.beat.store(clock().0, Ordering::Relaxed);
@@ -242,7 +241,9 @@ impl Writer {
             let input = inputs.recv_timeout(self.wait());
             self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
             match input {
-                Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => self.parked.push_back(delivery),
+                Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => {
+                    self.parked.push_back(delivery)
+                }
                 Ok(Input::Delivery(delivery)) => self.take(&delivery),
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
                 Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
@@ -433,7 +434,10 @@ impl Writer {
             return self.record(&Fact::Trimmed { first, last });
         }
         let lost_by = orders.lost_by.clone();
-        tracing::warn!("the log is full: records {first} to {last} are dropped, {} had not got them", lost_by.join(", "));
+        tracing::warn!(
+            "the log is full: records {first} to {last} are dropped, {} had not got them",
+            lost_by.join(", ")
+        );
         self.record(&Fact::Gap { first, last, lost_by })
     }
 

@@ -45,10 +45,12 @@ impl Config {
         files.extend(conf_d(path, &sink));
         let documents = files.iter().filter_map(|file| read(file, &sink)).collect();
         let config = merge(documents, environment, &sink);
+        config.iter().for_each(|config| check_features(config, &sink));
         finish(config, sink, &path.display().to_string()).map(|config| Loaded { config, files })
     }
 
-    /// Reads one text, without environment; `name` stands for the file in faults.
+    /// Reads one text, without environment; `name` stands for the file in faults. Whether this build has all that it asks
+    /// for is not checked.
     pub fn from_toml(text: &str, name: &str) -> Result<Config, Faults> {
         let sink = Sink::default();
         let documents = parse(text, name, &sink).into_iter().collect();
@@ -61,6 +63,17 @@ fn finish(config: Option<Config>, sink: Sink, file: &str) -> Result<Config, Faul
     match (config, sink.into_faults()) {
         (Some(config), faults) if faults.is_empty() => Ok(config),
         (_, faults) => Err(Faults { faults, file: file.to_owned() }),
+    }
+}
+
+/// A sink that this build has no protocol for would send nothing, and hold back retention.
+fn check_features(config: &Config, sink: &Sink) {
+    for (index, target) in config.sinks.iter().enumerate() {
+        if let Some((feature, what)) = target.target.missing_feature() {
+            let key = format!("sink[{index}] {:?} address", target.name);
+            let hint = format!("use another address, or a build with the feature \"{feature}\"");
+            sink.add(key, None, format!("this build of fieldlog has no {what}"), hint);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ fn summary(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "source {:?}: {scheme}://{host}:{port}, {rules} rules", source.name)?;
     }
     for sink in &config.sinks {
-        writeln!(out, "sink {:?}: {}, {}", sink.name, sink.target.place(), sink.format.name())?;
+        writeln!(out, "sink {:?}: {}, {}", sink.name, sink.target, sink.format.name())?;
     }
     if config.sources.is_empty() {
         writeln!(out, "no sources: `fieldlog run` needs at least one [[source]]")?;

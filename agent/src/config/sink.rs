@@ -90,7 +90,7 @@ pub struct MqttSink {
 pub struct HttpSink {
     /// `http://host[:80]` or `https://host[:443]`.
     pub address: Address,
-    /// What follows it in the URL: `/` at least, with the query. The query may hold a secret: for [`HttpSink::url`] only.
+    /// What follows it in the URL: `/` at least, with the query. It may hold a secret: for [`HttpSink::url`] only.
     pub path: String,
     /// `token_file` (default empty: none): bearer token; a file, or the name of a systemd credential.
     pub token_file: Option<PathBuf>,
@@ -105,13 +105,22 @@ pub struct HttpSink {
 pub struct NatsSink {
     /// `nats://host[:4222]`, or `tls://host[:4222]`.
     pub address: Address,
-    /// `subject` (default `fieldlog.{gateway}.events`): `{gateway}` and `{epoch}` stand for what they name.
+    /// `subject` (default `fieldlog.{gateway}.events`): `{gateway}` (its dots as underscores), `{lane}` and `{epoch}` stand
+    /// for what they name.
     pub subject: String,
     /// `stream` (default `FIELDLOG`).
     pub stream: String,
     /// `create_stream` (default true): create it if the server has none of this name.
     pub create_stream: bool,
-    /// `[sink.tls]`; only with `tls://`.
+    /// `credentials_file` (default empty: none): a JWT and its seed. At most one of this, `token_file` and `username`.
+    pub credentials_file: Option<PathBuf>,
+    /// `token_file` (default empty: none).
+    pub token_file: Option<PathBuf>,
+    /// `username` (default empty: none), with `password_file`.
+    pub username: Option<String>,
+    /// `password_file`; like the other files, it may be named as a systemd credential.
+    pub password_file: Option<PathBuf>,
+    /// `[sink.tls]`; only with `tls://`, and without `server_name`.
     pub tls: TlsConfig,
 }
 
@@ -154,24 +163,20 @@ impl SinkFormat {
 }
 
 impl SinkTarget {
-    /// Where it is, to be said in messages: without the query of a URL, which may hold a secret.
-    pub fn place(&self) -> String {
-        match self {
-            SinkTarget::Mqtt(mqtt) => with_scheme("mqtt", "mqtts", &mqtt.address),
-            SinkTarget::Http(http) => http.url().split('?').next().unwrap_or_default().to_owned(),
-            SinkTarget::Nats(nats) => with_scheme("nats", "tls", &nats.address),
-            SinkTarget::Kafka(kafka) => {
-                let brokers: Vec<String> = kafka.brokers.iter().map(host_and_port).collect();
-                format!("kafka://{}", brokers.join(","))
-            }
-        }
-    }
-
     /// `address`, as it is written in the configuration.
     fn address(&self) -> String {
         match self {
             SinkTarget::Http(http) => http.url(),
-            SinkTarget::Mqtt(_) | SinkTarget::Nats(_) | SinkTarget::Kafka(_) => self.place(),
+            SinkTarget::Mqtt(_) | SinkTarget::Nats(_) | SinkTarget::Kafka(_) => self.to_string(),
+        }
+    }
+
+    /// The feature that this build lacks to send there, and what it would bring.
+    pub(super) fn missing_feature(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            SinkTarget::Nats(_) if !cfg!(feature = "nats") => Some(("nats", "NATS")),
+            SinkTarget::Kafka(_) if !cfg!(feature = "kafka") => Some(("kafka", "Kafka")),
+            SinkTarget::Mqtt(_) | SinkTarget::Http(_) | SinkTarget::Nats(_) | SinkTarget::Kafka(_) => None,
         }
     }
 }

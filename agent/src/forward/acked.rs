@@ -54,7 +54,8 @@ impl Acked {
         let at = self.beyond.partition_point(|&(a, _)| a < first);
         self.beyond.insert(at, (first, last));
         if self.beyond.len() > RANGES_MAX
-            && let Some(shortest) = (0..self.beyond.len()).min_by_key(|&i| self.beyond[i].1 - self.beyond[i].0)
+            && let Some(shortest) =
+                (0..self.beyond.len()).min_by_key(|&i| self.beyond[i].1 - self.beyond[i].0)
         {
             self.beyond.remove(shortest);
         }
@@ -75,7 +76,8 @@ impl Acked {
 
     /// How many positions up to `head` are missing.
     pub fn missing_count(&self, head: Seq) -> u64 {
-        let beyond: u64 = self.beyond.iter().map(|&(a, b)| b.min(head.0).saturating_sub(a) + u64::from(a <= head.0)).sum();
+        let beyond: u64 =
+            self.beyond.iter().map(|&(a, b)| b.min(head.0).saturating_sub(a) + u64::from(a <= head.0)).sum();
         head.0.saturating_sub(self.upto).saturating_sub(beyond)
     }
 

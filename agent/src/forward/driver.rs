@@ -286,7 +286,12 @@ where
         self.plan.acknowledged(first, last);
         SinkStatus::add(&self.parts.status.dead_letters, 1);
         self.parts.status.update(|d| d.last_error = Some(why.clone()));
-        let _ = self.parts.writer.send(Input::DeadLetter { sink: self.service.name.clone(), first, last, reason: why });
+        let _ = self.parts.writer.send(Input::DeadLetter {
+            sink: self.service.name.clone(),
+            first,
+            last,
+            reason: why,
+        });
     }
 
     fn show(&self, head: Seq) {

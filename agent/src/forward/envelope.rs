@@ -193,14 +193,18 @@ pub(crate) mod tests {
         for count in [0, 1, 3] {
             let mut parcel = parcel(7, 9);
             parcel.items.truncate(count);
-            let array: Vec<serde_json::Value> = serde_json::from_str(&written(&Body::plain(&parcel))).unwrap();
+            let array: Vec<serde_json::Value> =
+                serde_json::from_str(&written(&Body::plain(&parcel))).unwrap();
             assert_eq!(array.len(), count);
             let object: serde_json::Value =
                 serde_json::from_str(&written(&Body::with_manifest(&parcel))).unwrap();
             assert_eq!(object["events"], serde_json::Value::Array(array));
             let said = &object["fieldlog"];
             assert_eq!((&said["gateway"], &said["epoch"]), (&"gw-1".into(), &"000000000000001f".into()));
-            assert_eq!((&said["first"], &said["last"], &said["lane"]), (&7.into(), &9.into(), &"live".into()));
+            assert_eq!(
+                (&said["first"], &said["last"], &said["lane"]),
+                (&7.into(), &9.into(), &"live".into())
+            );
         }
         let mut parcel = parcel(1, 1);
         parcel.compact = Bytes::from_static(b"FLC1");

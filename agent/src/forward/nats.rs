@@ -49,7 +49,7 @@ pub struct NatsTarget {
     pub connect_timeout: Duration,
     /// From a message to its acknowledgement.
     pub answer_timeout: Duration,
-    /// Counts only with `tls://`.
+    /// Counts only with `tls://`, `server_name` not at all: the certificate must be one for the host in `url`.
     pub tls: TlsConfig,
 }
 
@@ -73,7 +73,8 @@ impl NatsTarget {
         for name in stream::subjects(&self.subject, gateway, epoch) {
             subjects.push(Subject::read(self, &stream, name, gateway, epoch).await?);
         }
-        let stored = subjects.iter().filter(|subject| subject.stored.is_some()).max_by_key(|subject| subject.last);
+        let stored =
+            subjects.iter().filter(|subject| subject.stored.is_some()).max_by_key(|subject| subject.last);
         let stored = stored.and_then(|subject| subject.stored.clone());
         let sink = Sink { target: self.clone(), client, jetstream, subjects, news };
         Ok(Nats { queue: Queue::start(|jobs| sink.serve(jobs)), stored })
@@ -104,7 +105,8 @@ impl NatsTarget {
             })?;
         }
         if let Some(file) = &self.token_file {
-            options = options.token(secret::read("token_file", file).map_err(|error| bad(error.to_string()))?);
+            options =
+                options.token(secret::read("token_file", file).map_err(|error| bad(error.to_string()))?);
         }
         if let (Some(user), Some(file)) = (&self.username, &self.password_file) {
             let password = secret::read("password_file", file).map_err(|error| bad(error.to_string()))?;
@@ -210,9 +212,13 @@ impl Sink {
                 subject.stored = Some(manifest.clone());
                 Outcome::Acked
             }
-            Err(error) => {
-                failure::publish(&self.target, &subject.name, &error, self.news.complaint(), self.client.max_payload())
-            }
+            Err(error) => failure::publish(
+                &self.target,
+                &subject.name,
+                &error,
+                self.news.complaint(),
+                self.client.max_payload(),
+            ),
         }
     }
 }

@@ -55,7 +55,8 @@ impl Plan {
     /// The next range to send: lane and positions, inclusive. It is under way from now on; `sent` says how far it got.
     pub fn next(&mut self, head: Seq) -> Option<(Lane, Seq, Seq)> {
         let live = self.unsent(self.live_from, head);
-        let backlog = if self.live_from.0 > 1 { self.unsent(Seq(1), Seq(self.live_from.0 - 1)) } else { None };
+        let backlog =
+            if self.live_from.0 > 1 { self.unsent(Seq(1), Seq(self.live_from.0 - 1)) } else { None };
         let lane = match (live, backlog) {
             (Some(_), Some(_)) => {
                 let (live, backlog) = (self.contended.0 as f64, self.contended.1 as f64);
@@ -72,7 +73,8 @@ impl Plan {
     /// A range is under way; `contended` if the other lane had something to send, too.
     pub fn sent(&mut self, lane: Lane, first: Seq, last: Seq, bytes: u64, head: Seq) {
         self.under_way.push((first, last));
-        let both = self.unsent(self.live_from, head).is_some() && self.unsent(Seq(1), Seq(self.live_from.0 - 1)).is_some();
+        let both = self.unsent(self.live_from, head).is_some()
+            && self.unsent(Seq(1), Seq(self.live_from.0 - 1)).is_some();
         if !both {
             self.contended = (0, 0);
         } else if lane == Lane::Live {

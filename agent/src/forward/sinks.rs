@@ -8,13 +8,13 @@ use fieldlog_projections::Epoch;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Parcel;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
 use super::http::HttpTarget;
 use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
 use super::status::SinkStatus;
-use super::Parcel;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::LogError;
 use crate::writer::{Clock, Input, Shared};
@@ -205,7 +205,6 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
         ),
     }
 }
-
 
 /// Makes parcels for one sink from the log. Blocking.
 fn builder(

@@ -17,11 +17,11 @@ use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
 use super::{App, ReadSide};
+use crate::forward::sinks::SinkView;
+use crate::forward::status::SinkState;
 use crate::ingest::status::State as Connection;
 use crate::log::FILE_NAME;
 use crate::metrics::process;
-use crate::forward::sinks::SinkView;
-use crate::forward::status::SinkState;
 use crate::sources::SourceView;
 
 #[derive(Serialize)]

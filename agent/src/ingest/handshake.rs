@@ -105,8 +105,12 @@ fn connect(hello: &Hello<'_>, password: String, out: &mut BytesMut) -> Result<()
                 max_packet_size: Some(hello.packet_bytes_max),
                 ..v5::ConnectProperties::new()
             };
-            let packet =
-                v5::Connect { keep_alive, client_id, clean_start: hello.session_expiry.is_none(), properties: Some(properties) };
+            let packet = v5::Connect {
+                keep_alive,
+                client_id,
+                clean_start: hello.session_expiry.is_none(),
+                properties: Some(properties),
+            };
             packet.write(&will, &Some(login), out)?;
         }
     }

@@ -21,7 +21,9 @@ impl Tls {
 #[allow(dead_code)]
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("this build of fieldlog has no TLS: use an address without TLS, or a build with the feature `tls`")]
+    #[error(
+        "this build of fieldlog has no TLS: use an address without TLS, or a build with the feature `tls`"
+    )]
     Unsupported,
     #[error("cannot use `{setting}`")]
     File { setting: &'static str },

@@ -29,7 +29,8 @@ fn read_in(
         return Err(SecretError::TooLong { setting, path });
     }
     let bytes = std::fs::read(&path).map_err(unreadable)?;
-    let mut text = String::from_utf8(bytes).map_err(|_| SecretError::NotText { setting, path: path.clone() })?;
+    let mut text =
+        String::from_utf8(bytes).map_err(|_| SecretError::NotText { setting, path: path.clone() })?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -39,7 +40,11 @@ fn read_in(
     if text.is_empty() { Err(SecretError::Empty { setting, path }) } else { Ok(text) }
 }
 
-fn locate(setting: &'static str, file: &Path, credentials_dir: Option<&Path>) -> Result<PathBuf, SecretError> {
+fn locate(
+    setting: &'static str,
+    file: &Path,
+    credentials_dir: Option<&Path>,
+) -> Result<PathBuf, SecretError> {
     if file.is_absolute() {
         return Ok(file.to_owned());
     }
@@ -110,10 +115,14 @@ mod tests {
     #[test]
     fn what_is_no_password_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let read = |content: &[u8]| read_in("password_file", &write(dir.path(), content, 0o600), None).unwrap_err();
+        let read =
+            |content: &[u8]| read_in("password_file", &write(dir.path(), content, 0o600), None).unwrap_err();
         assert!(matches!(read(b"\n"), SecretError::Empty { .. }));
         assert!(matches!(read(b"\xff"), SecretError::NotText { .. }));
         assert!(matches!(read(&[b'a'; 70_000]), SecretError::TooLong { .. }));
-        assert!(matches!(read_in("password_file", &dir.path().join("none"), None), Err(SecretError::Unreadable { .. })));
+        assert!(matches!(
+            read_in("password_file", &dir.path().join("none"), None),
+            Err(SecretError::Unreadable { .. })
+        ));
     }
 }

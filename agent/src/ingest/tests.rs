@@ -16,6 +16,14 @@ pub(crate) mod mosquitto;
 /// Long enough for a busy machine; reached only when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A port that nobody listens on, as long as the socket lives.
+pub(crate) fn refusing_port() -> (tokio::net::TcpSocket, u16) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
 /// A source at a broker on this port, with one rule for `t/#`; it tries again almost at once.
 pub(super) fn config(port: u16) -> SourceConfig {
     SourceConfig {

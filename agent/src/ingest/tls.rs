@@ -103,6 +103,8 @@ pub(crate) enum TlsError {
     Handshake { server_name: String, source: io::Error },
     /// Only without the feature; here so that both builds have the same errors.
     #[allow(dead_code)]
-    #[error("this build of fieldlog has no TLS: use an address without TLS, or a build with the feature `tls`")]
+    #[error(
+        "this build of fieldlog has no TLS: use an address without TLS, or a build with the feature `tls`"
+    )]
     Unsupported,
 }

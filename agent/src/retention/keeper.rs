@@ -81,14 +81,19 @@ impl Keeper {
         let needs = self.needs(epoch, snapshots, cursors);
         Ok(match decide(first, wanted, &needs, self.config.when_full) {
             Decision::Keep => Orders::default(),
-            Decision::Trim(before) if before.0 - first.0 < (head.0 - first.0) / WORTH_A_TRIM => Orders::default(),
+            Decision::Trim(before) if before.0 - first.0 < (head.0 - first.0) / WORTH_A_TRIM => {
+                Orders::default()
+            }
             Decision::Trim(before) => Orders { trim_before: Some(before), ..Orders::default() },
             Decision::Drop { before, lost_by } => {
                 Orders { trim_before: Some(before), lost_by, ..Orders::default() }
             }
             Decision::Full { by } if by == SNAPSHOT => {
                 // Nothing but our own snapshot is in the way: not a reason to stop, but to make a newer one.
-                Orders { snapshot_due: needs.iter().any(|n| n.who == SNAPSHOT && n.from < head), ..Orders::default() }
+                Orders {
+                    snapshot_due: needs.iter().any(|n| n.who == SNAPSHOT && n.from < head),
+                    ..Orders::default()
+                }
             }
             Decision::Full { by } => Orders {
                 blocked: Some(format!(

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fieldlog::config::{
-    Address, Config, Decoder, HttpConfig, Limits, LogConfig, Protocol, Rule, SnapshotConfig, SourceConfig,
-    Update, WindowConfig,
+    Address, Config, Decoder, HttpConfig, Limits, LogConfig, Protocol, RetentionConfig, Rule, SnapshotConfig,
+    SourceConfig, Update, WindowConfig,
 };
 use fieldlog::log::Log;
 use fieldlog::message::{Acks, Message};
@@ -57,6 +57,7 @@ pub fn config(sources: usize) -> Config {
             quick_repair: false,
         },
         snapshots: SnapshotConfig { events: u64::MAX, interval: Duration::from_secs(1 << 40), keep: 2 },
+        retention: RetentionConfig::default(),
         aggregates: vec![WindowConfig { window_s: 60, keep: 5 }, WindowConfig { window_s: 3_600, keep: 5 }],
         http: HttpConfig { listen: None, unix_socket: None, token_file: None, hosts: Vec::new() },
         limits: Limits {
@@ -68,6 +69,7 @@ pub fn config(sources: usize) -> Config {
             quarantine_payload_bytes_max: 4_096,
         },
         sources: (0..sources).map(source).collect(),
+        sinks: Vec::new(),
     }
 }
 

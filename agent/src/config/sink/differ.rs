@@ -70,6 +70,10 @@ impl NatsSink {
             ("subject", self.subject != new.subject),
             ("stream", self.stream != new.stream),
             ("create_stream", self.create_stream != new.create_stream),
+            ("credentials_file", self.credentials_file != new.credentials_file),
+            ("token_file", self.token_file != new.token_file),
+            ("username", self.username != new.username),
+            ("password_file", self.password_file != new.password_file),
         ];
         fields.iter().filter(|(_, differs)| *differs).for_each(|(key, _)| note(key));
     }

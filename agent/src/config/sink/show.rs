@@ -80,5 +80,9 @@ impl NatsSink {
         doc.text("subject", &self.subject);
         doc.text("stream", &self.stream);
         doc.raw("create_stream", self.create_stream);
+        doc.path("credentials_file", self.credentials_file.as_deref());
+        doc.path("token_file", self.token_file.as_deref());
+        doc.text("username", self.username.as_deref().unwrap_or_default());
+        doc.path("password_file", self.password_file.as_deref());
     }
 }

@@ -39,16 +39,21 @@ const SCHEMES: [Scheme; 7] = [
     scheme("kafka", Kind::Kafka, false, 9092, "kafka://host:9092,host2:9092"),
 ];
 
-/// Keys that only one kind of sink has, and how the kind is called.
-const KEYS: [(Kind, &str, &[&str]); 4] = [
-    (
-        Kind::Mqtt,
-        "mqtt:// and mqtts://",
-        &["protocol", "topic", "client_id", "username", "password_file", "keep_alive_s"],
-    ),
-    (Kind::Http, "http:// and https://", &["token_file", "gzip"]),
-    (Kind::Nats, "nats:// and tls://", &["subject", "stream", "create_stream"]),
-    (Kind::Kafka, "kafka://", &["kafka_topic"]),
+/// Keys that not every kind of sink has.
+const KEYS: [(&str, &[Kind]); 13] = [
+    ("protocol", &[Kind::Mqtt]),
+    ("topic", &[Kind::Mqtt]),
+    ("client_id", &[Kind::Mqtt]),
+    ("username", &[Kind::Mqtt, Kind::Nats]),
+    ("password_file", &[Kind::Mqtt, Kind::Nats]),
+    ("keep_alive_s", &[Kind::Mqtt]),
+    ("token_file", &[Kind::Http, Kind::Nats]),
+    ("gzip", &[Kind::Http]),
+    ("credentials_file", &[Kind::Nats]),
+    ("subject", &[Kind::Nats]),
+    ("stream", &[Kind::Nats]),
+    ("create_stream", &[Kind::Nats]),
+    ("kafka_topic", &[Kind::Kafka]),
 ];
 
 /// Reads `address` and the keys that belong to it; those of other schemes are faults.
@@ -58,10 +63,10 @@ pub(super) fn read(table: &mut Table<'_>, gateway_id: &str, name: &str) -> Optio
     let parsed = found.and_then(|found| split(table, found));
     let Some((scheme, rest)) = parsed else {
         // Which of them fit is not known.
-        KEYS.iter().for_each(|(_, _, keys)| table.expect(keys));
-        KEYS.iter().flat_map(|(_, _, keys)| *keys).chain(&["tls"]).for_each(|key| {
+        for key in KEYS.map(|(key, _)| key).into_iter().chain(["tls"]) {
+            table.expect(&[key]);
             table.discard(key);
-        });
+        }
         return None;
     };
     refuse_keys_of_others(table, scheme.kind);
@@ -90,7 +95,8 @@ fn split(table: &Table<'_>, found: Found<String>) -> Option<(&'static Scheme, Fo
         let hint = match scheme.kind {
             Kind::Mqtt => "use username and password_file",
             Kind::Http => "use token_file",
-            Kind::Nats | Kind::Kafka => "remove it",
+            Kind::Nats => "use token_file, or username and password_file",
+            Kind::Kafka => "remove it",
         };
         fault("it must not hold a user name or password", hint);
         return None;
@@ -102,16 +108,16 @@ fn split(table: &Table<'_>, found: Found<String>) -> Option<(&'static Scheme, Fo
 }
 
 fn refuse_keys_of_others(table: &mut Table<'_>, kind: Kind) {
-    for (_, owners, keys) in KEYS.iter().filter(|(other, ..)| *other != kind) {
-        for key in *keys {
-            let Some(value) = table.discard(key) else { continue };
-            let hint = match (kind, *key) {
-                (Kind::Kafka, "topic") => "here it is kafka_topic",
-                (Kind::Nats, "topic") => "here it is subject",
-                _ => "remove it, or change the address",
-            };
-            table.fault_at(key, value.origin(), format!("only {owners} sinks have it"), hint);
-        }
+    for (key, owners) in KEYS.iter().filter(|(_, owners)| !owners.contains(&kind)) {
+        let Some(value) = table.discard(key) else { continue };
+        let schemes = SCHEMES.iter().filter(|scheme| owners.contains(&scheme.kind));
+        let schemes: Vec<String> = schemes.map(|scheme| format!("{}://", scheme.name)).collect();
+        let hint = match (kind, *key) {
+            (Kind::Kafka, "topic") => "here it is kafka_topic",
+            (Kind::Nats, "topic") => "here it is subject",
+            _ => "remove it, or change the address",
+        };
+        table.fault_at(key, value.origin(), format!("only {} sinks have it", one_of(&schemes)), hint);
     }
 }
 
@@ -148,7 +154,7 @@ fn mqtt(
 ) -> Option<MqttSink> {
     let address = host(table, scheme, rest);
     let protocol = protocol(table);
-    let topic = template(table, "topic", "fieldlog/{gateway}/events", &["{gateway}", "{lane}", "{epoch}"]);
+    let topic = template(table, "topic", "fieldlog/{gateway}/events");
     if let Err(error) = topic::check_name(&expand(&topic, gateway_id, Lane::Backlog)) {
         table.fault("topic", format!("{topic:?} is not the name of a topic: {error}"), "");
     }
@@ -185,10 +191,10 @@ fn http(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<
 
 fn nats(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>, gateway_id: &str) -> Option<NatsSink> {
     let address = host(table, scheme, rest);
-    // No lane: what the server already has is found by its last message, which needs one subject for all.
-    let subject = template(table, "subject", "fieldlog.{gateway}.events", &["{gateway}", "{epoch}"]);
-    if !is_subject(&expand(&subject, gateway_id, Lane::Live)) {
-        let what = format!("{subject:?} is not a subject of NATS, for the gateway {gateway_id:?}");
+    let subject = template(table, "subject", "fieldlog.{gateway}.events");
+    // One gateway is one word of the subject, whatever is in its id.
+    if !is_subject(&expand(&subject, &gateway_id.replace('.', "_"), Lane::Live)) {
+        let what = format!("{subject:?} is not a subject of NATS");
         table.fault(
             "subject",
             what,
@@ -197,8 +203,45 @@ fn nats(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>, gateway_id
     }
     let stream = word(table, "stream", "FIELDLOG", is_stream, "a stream", "use letters, digits, _ and -");
     let create_stream = table.flag("create_stream", true);
-    let tls = tls_of(table, scheme);
-    Some(NatsSink { address: address?, subject, stream, create_stream, tls })
+    let sink = NatsSink {
+        credentials_file: table.path("credentials_file"),
+        token_file: table.path("token_file"),
+        username: table.filled("username").map(|found| found.value),
+        password_file: table.path("password_file"),
+        tls: tls_of(table, scheme),
+        address: address?,
+        subject,
+        stream,
+        create_stream,
+    };
+    check_nats(table, &sink);
+    Some(sink)
+}
+
+fn check_nats(table: &Table<'_>, sink: &NatsSink) {
+    match (&sink.username, &sink.password_file) {
+        (Some(_), None) => {
+            table.fault("username", "it has no password_file", "name the file with the password")
+        }
+        (None, Some(_)) => {
+            table.fault("password_file", "it has no username", "a password needs its user name")
+        }
+        _ => {}
+    }
+    let given = [
+        ("credentials_file", sink.credentials_file.is_some()),
+        ("token_file", sink.token_file.is_some()),
+        ("username", sink.username.is_some()),
+    ];
+    let mut given = given.iter().filter(|(_, given)| *given).map(|(key, _)| key);
+    if let (Some(first), Some(second)) = (given.next(), given.next()) {
+        let what = format!("there is {first}, too; a server takes only one of them");
+        table.fault(second, what, "remove one of the two");
+    }
+    if sink.tls.server_name.is_some() {
+        let what = "the certificate of a NATS server must be for the host of the address";
+        table.fault("tls.server_name", what, "remove it, and use that host");
+    }
 }
 
 fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<KafkaSink> {
@@ -214,13 +257,14 @@ fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option
 }
 
 /// Text with placeholders in it.
-fn template(table: &mut Table<'_>, key: &'static str, default: &str, placeholders: &[&str]) -> String {
+fn template(table: &mut Table<'_>, key: &'static str, default: &str) -> String {
+    const PLACEHOLDERS: [&str; 3] = ["{gateway}", "{lane}", "{epoch}"];
     let Some(found) = table.filled(key) else { return default.to_owned() };
     let rest =
-        placeholders.iter().fold(found.value.clone(), |rest, placeholder| rest.replace(placeholder, ""));
+        PLACEHOLDERS.iter().fold(found.value.clone(), |rest, placeholder| rest.replace(placeholder, ""));
     if rest.contains(['{', '}']) {
         let what = format!("{:?} has a brace that belongs to no placeholder", found.value);
-        let hint = format!("use {}", one_of(placeholders));
+        let hint = format!("use {}", one_of(&PLACEHOLDERS));
         table.fault_at(key, found.origin.as_deref(), what, hint);
         return default.to_owned();
     }

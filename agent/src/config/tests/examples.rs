@@ -104,7 +104,7 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
     let kinds = ["mqtts", "https", "tls", "kafka"];
     assert_eq!(sinks.len(), kinds.len());
     for (sink, scheme) in sinks.iter().zip(kinds) {
-        assert!(sink.target.place().starts_with(&format!("{scheme}://")), "{}", sink.target.place());
+        assert!(sink.target.to_string().starts_with(&format!("{scheme}://")), "{}", sink.target.to_string());
         // What the example does not show is not a key; everything that `--show` prints, it shows.
         let mut shown = parse(SOURCE);
         shown.sinks = vec![sink.clone()];
@@ -146,7 +146,11 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
             target.path.clone_from(&plain.path);
             target.token_file.clone_from(&plain.token_file);
         }
-        (SinkTarget::Nats(target), SinkTarget::Nats(plain)) => target.address = plain.address.clone(),
+        (SinkTarget::Nats(target), SinkTarget::Nats(plain)) => {
+            assert!(target.credentials_file.is_some());
+            target.address = plain.address.clone();
+            target.credentials_file.clone_from(&plain.credentials_file);
+        }
         (SinkTarget::Kafka(target), SinkTarget::Kafka(plain)) => {
             assert_eq!(target.brokers.len(), 2);
             target.brokers = plain.brokers.clone();

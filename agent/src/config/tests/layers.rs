@@ -82,6 +82,26 @@ fn conf_d_adds_sinks() {
 }
 
 #[test]
+fn sinks_that_this_build_cannot_serve() {
+    for (scheme, built, words) in [
+        ("nats", cfg!(feature = "nats"), "NATS; use another address, or a build with the feature \"nats\""),
+        (
+            "kafka",
+            cfg!(feature = "kafka"),
+            "Kafka; use another address, or a build with the feature \"kafka\"",
+        ),
+    ] {
+        let files = Files::new(&[("fieldlog.toml", &SINK.replace("mqtt", scheme))]);
+        if built {
+            files.load(&[]).unwrap();
+        } else {
+            let fault = format!("sink[0] \"cloud\" address: this build of fieldlog has no {words}");
+            assert_eq!(files.lines(&[]), [fault]);
+        }
+    }
+}
+
+#[test]
 fn the_environment_wins_and_its_numbers_are_text() {
     let files = Files::new(&[("fieldlog.toml", "gateway_id = \"main\"\n[log]\ncommit_delay_ms = 1\n")]);
     let config = files
@@ -159,7 +179,7 @@ fn check_config_reports() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("fieldlog.toml: good\n"), "{out}");
     assert!(out.contains("source \"home\": mqtt://127.0.0.1:1883, 8 rules\n"), "{out}");
-    assert!(out.contains("sink \"cloud\": http://broker.example/in, json\n"), "{out}");
+    assert!(out.contains("sink \"cloud\": http://broker.example:80, json\n"), "{out}");
     let (code, out, _) = run(&files.path("fieldlog.toml"), true);
     assert_eq!(code, 0);
     assert!(out.contains("topic = \"zigbee2mqtt/#device/availability\""), "{out}");

@@ -86,15 +86,15 @@ fn addresses() {
 #[test]
 #[cfg_attr(not(feature = "tls"), ignore = "https:// needs the feature tls")]
 fn urls() {
-    for (address, url, place) in [
-        ("http://host", "http://host/", "http://host/"),
-        ("https://host:443/in/", "https://host/in/", "https://host/in/"),
-        ("http://host:8080?key=a@b", "http://host:8080/?key=a@b", "http://host:8080/"),
-        ("http://[::1]/x?y=z", "http://[::1]/x?y=z", "http://[::1]/x"),
-        ("https://host:80", "https://host:80/", "https://host:80/"),
+    for (address, url, words) in [
+        ("http://host", "http://host/", "http://host:80"),
+        ("https://host:443/in/", "https://host/in/", "https://host:443"),
+        ("http://host:8080?key=a@b", "http://host:8080/?key=a@b", "http://host:8080"),
+        ("http://[::1]/x?y=z", "http://[::1]/x?y=z", "http://[::1]:80"),
+        ("https://host:80", "https://host:80/", "https://host:80"),
     ] {
         let target = one(&at(address)).target;
-        assert_eq!(target.place(), place);
+        assert_eq!(target.to_string(), words);
         let SinkTarget::Http(http) = target else { panic!() };
         assert_eq!(http.url(), url);
         assert_eq!(one(&at(url)).target, SinkTarget::Http(http));
@@ -111,7 +111,7 @@ fn bad_addresses() {
     for (address, hint) in [
         ("mqtt://me:hunter2@host", "use username and password_file"),
         ("http://me:hunter2@host/x", "use token_file"),
-        ("nats://hunter2@host", "remove it"),
+        ("nats://hunter2@host", "use token_file, or username and password_file"),
         ("kafka://host,me@host2", "remove it"),
     ] {
         check(address, "", &[&format!("address: it must not hold a user name or password; {hint}")]);
@@ -229,8 +229,8 @@ fn keys_of_other_schemes() {
         "http://host",
         "topic = \"a\"\nkeep_alive_s = 5\nkafka_topic = \"a\"",
         &[
-            &format!("topic: only mqtt:// and mqtts:// sinks have it; {other}"),
-            &format!("keep_alive_s: only mqtt:// and mqtts:// sinks have it; {other}"),
+            &format!("topic: only mqtt:// or mqtts:// sinks have it; {other}"),
+            &format!("keep_alive_s: only mqtt:// or mqtts:// sinks have it; {other}"),
             &format!("kafka_topic: only kafka:// sinks have it; {other}"),
         ],
     );
@@ -238,23 +238,23 @@ fn keys_of_other_schemes() {
         "mqtt://host",
         "token_file = \"a\"\ngzip = true\nsubject = \"a\"",
         &[
-            &format!("token_file: only http:// and https:// sinks have it; {other}"),
-            &format!("gzip: only http:// and https:// sinks have it; {other}"),
-            &format!("subject: only nats:// and tls:// sinks have it; {other}"),
+            &format!("token_file: only http://, https://, nats:// or tls:// sinks have it; {other}"),
+            &format!("gzip: only http:// or https:// sinks have it; {other}"),
+            &format!("subject: only nats:// or tls:// sinks have it; {other}"),
         ],
     );
     check(
         "kafka://host",
         "topic = \"a\"\nstream = \"a\"",
         &[
-            "topic: only mqtt:// and mqtts:// sinks have it; here it is kafka_topic",
-            &format!("stream: only nats:// and tls:// sinks have it; {other}"),
+            "topic: only mqtt:// or mqtts:// sinks have it; here it is kafka_topic",
+            &format!("stream: only nats:// or tls:// sinks have it; {other}"),
         ],
     );
     check(
         "nats://host",
         "topic = \"a\"",
-        &["topic: only mqtt:// and mqtts:// sinks have it; here it is subject"],
+        &["topic: only mqtt:// or mqtts:// sinks have it; here it is subject"],
     );
     // Without a scheme it is not known which keys fit it.
     let [fault] = &lines(&format!("{}topic = \"a\"\ngzip = true\n[sink.tls]", at("host")))[..] else {
@@ -307,6 +307,49 @@ fn contradictions() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "tls:// needs the feature tls")]
+fn what_a_nats_server_takes() {
+    for keys in [
+        "credentials_file = \"a\"",
+        "token_file = \"a\"",
+        "username = \"a\"\npassword_file = \"b\"",
+        "[sink.tls]\ncert_file = \"a\"\nkey_file = \"b\"",
+    ] {
+        let text = format!("{}{keys}", at("tls://host"));
+        let config = parse(&text);
+        assert_eq!(parse(&config.to_toml()), config, "{text}");
+    }
+    check(
+        "nats://host",
+        "username = \"a\"",
+        &["username: it has no password_file; name the file with the password"],
+    );
+    check(
+        "nats://host",
+        "password_file = \"a\"",
+        &["password_file: it has no username; a password needs its user name"],
+    );
+    check(
+        "nats://host",
+        "credentials_file = \"a\"\ntoken_file = \"b\"",
+        &[
+            "token_file: there is credentials_file, too; a server takes only one of them; remove one of the two",
+        ],
+    );
+    check(
+        "nats://host",
+        "token_file = \"b\"\nusername = \"a\"\npassword_file = \"c\"",
+        &["username: there is token_file, too; a server takes only one of them; remove one of the two"],
+    );
+    check(
+        "tls://host",
+        "[sink.tls]\nserver_name = \"a\"",
+        &["tls.server_name: the certificate of a NATS server must be for the host of the address; \
+           remove it, and use that host"],
+    );
+}
+
+#[test]
 fn filters() {
     check(
         "mqtt://host",
@@ -344,21 +387,22 @@ fn topics_subjects_and_names() {
     );
     check(
         "nats://host",
-        "subject = \"a.{lane}\"",
-        &["subject: \"a.{lane}\" has a brace that belongs to no placeholder; use {gateway} or {epoch}"],
+        "subject = \"a.{lane\"",
+        &[
+            "subject: \"a.{lane\" has a brace that belongs to no placeholder; use {gateway}, {lane} or {epoch}",
+        ],
     );
     for subject in ["a..b", "a.*", "a b", "$SYS.x"] {
-        let text = format!("gateway_id = \"gw\"\n{}subject = \"{subject}\"", at("nats://host"));
+        let text = format!("{}subject = \"{subject}\"", at("nats://host"));
         assert_eq!(
             lines(&text),
             [format!(
-                "sink[0] \"cloud\" subject: \"{subject}\" is not a subject of NATS, for the gateway \"gw\"; \
+                "sink[0] \"cloud\" subject: \"{subject}\" is not a subject of NATS; \
              use words with dots between them, such as \"fieldlog.{{gateway}}.events\""
             )]
         );
     }
-    // The id is good by itself, but not in a subject.
-    assert_eq!(lines(&format!("gateway_id = \"gw.\"\n{}", at("nats://host"))).len(), 1);
+    parse(&format!("gateway_id = \"gw.\"\n{}", at("nats://host")));
     check(
         "nats://host",
         "stream = \"a.b\"",
@@ -422,7 +466,7 @@ fn faults_hold_no_secrets() {
         "{}{}{}",
         at("http://u:hunter2@host/x"),
         at("http://host/a b?hunter2"),
-        at("https://host").replace("https://host", "https://host:x/?hunter2#")
+        at("http://host:x/?hunter2#")
     );
     let faults = Config::from_toml(&text, "test.toml").unwrap_err();
     assert_eq!(faults.faults.len(), 3, "{faults}");

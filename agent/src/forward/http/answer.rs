@@ -41,7 +41,8 @@ impl Answer {
 
     fn said(&self, name: &str) -> String {
         let words = if self.words.is_empty() { String::new() } else { format!(", \"{}\"", self.words) };
-        let reason = hyper::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        let reason =
+            hyper::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
         let reason = reason.map(|reason| format!(" {reason}")).unwrap_or_default();
         format!("{name} answers {}{reason}{words}", self.status)
     }

@@ -16,7 +16,7 @@ use super::*;
 use crate::forward::envelope::tests::parcel;
 use crate::forward::envelope::{Body, COMPACT, JSON};
 use crate::forward::{Manifest, SLOW};
-use crate::ingest::tests::PATIENCE;
+use crate::ingest::tests::{PATIENCE, refusing_port};
 
 fn target(port: u16) -> HttpTarget {
     HttpTarget {
@@ -175,13 +175,16 @@ async fn one_connection_serves_many_parcels_in_order() {
         }
     });
     let mut sink = target(port).open().await.unwrap();
-    let under_way: Vec<_> =
-        (1..=50).map(|n| tokio::spawn(sink.send(Arc::new(parcel(n, n))))).collect();
+    let under_way: Vec<_> = (1..=50).map(|n| tokio::spawn(sink.send(Arc::new(parcel(n, n))))).collect();
     for one in under_way {
         assert_eq!(timeout(PATIENCE, one).await.unwrap().unwrap(), Outcome::Acked);
     }
-    let order: Vec<_> =
-        seen.lock().unwrap().iter().map(|(headers, ..)| headers["fieldlog-first"].to_str().unwrap().to_owned()).collect();
+    let order: Vec<_> = seen
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(headers, ..)| headers["fieldlog-first"].to_str().unwrap().to_owned())
+        .collect();
     assert_eq!(order, (1..=50).map(|n| n.to_string()).collect::<Vec<_>>());
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
@@ -248,8 +251,8 @@ async fn a_server_that_never_answers_is_lost() {
     target.answer_timeout = Duration::from_millis(200);
     let Outcome::Lost { why } = one(&target).await else { panic!() };
     assert!(why.contains("has not answered within 0.2 s"), "{why}");
-    drop(listener);
-    let unreachable = target.open().await.err().unwrap();
+    let (_taken, port) = refusing_port();
+    let unreachable = self::target(port).open().await.err().unwrap();
     assert!(!unreachable.slow && unreachable.why.contains("cannot connect to 127.0.0.1:"), "{unreachable}");
 }
 

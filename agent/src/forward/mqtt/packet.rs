@@ -162,9 +162,6 @@ mod tests {
         assert!(matches!(said(0x90), Outcome::Busy { after: Some(SLOW), .. }));
         assert!(matches!(said(0x99), Outcome::Refused { .. }));
         let Outcome::Busy { after: Some(SLOW), why } = said(0x87) else { panic!() };
-        assert_eq!(
-            why,
-            "host:1883 refuses a message on `t`: not authorized (see the broker's access rules)"
-        );
+        assert_eq!(why, "host:1883 refuses a message on `t`: not authorized (see the broker's access rules)");
     }
 }

@@ -110,7 +110,8 @@ impl Session {
             self.queued();
         }
         self.take_input()?;
-        let mut tick = tokio::time::interval(self.liveness.tick().min(self.target.answer_timeout / 4).max(TICK_MIN));
+        let mut tick =
+            tokio::time::interval(self.liveness.tick().min(self.target.answer_timeout / 4).max(TICK_MIN));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let room = self.in_flight.len() < self.window && self.out.len() < OUT_BYTES_MAX;

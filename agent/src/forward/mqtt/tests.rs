@@ -10,10 +10,10 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::forward::envelope::tests::parcel;
 use crate::forward::{Manifest, SLOW};
-use crate::ingest::tests::PATIENCE;
 use crate::ingest::tests::mosquitto::Mosquitto;
 #[cfg(feature = "tls")]
 use crate::ingest::tests::mosquitto::{available, certificates};
+use crate::ingest::tests::{PATIENCE, refusing_port};
 
 fn target(port: u16) -> MqttTarget {
     MqttTarget {
@@ -168,7 +168,9 @@ async fn access_rules_and_passwords_are_for_an_operator() {
     assert!(matches!(outcomes[0], Outcome::Busy { after: Some(SLOW), .. }), "{outcomes:?}");
     assert!(words(&outcomes[0]).contains("not authorized"), "{outcomes:?}");
 
-    let Some(broker) = Mosquitto::start("password_file DIR/nobody\nallow_anonymous false").await else { return };
+    let Some(broker) = Mosquitto::start("password_file DIR/nobody\nallow_anonymous false").await else {
+        return;
+    };
     for protocol in [Protocol::V4, Protocol::V5] {
         let target = MqttTarget { protocol, ..target(broker.port) };
         let unreachable = target.open().await.err().unwrap();
@@ -179,9 +181,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
 
 #[tokio::test]
 async fn nobody_at_the_address_is_no_reason_to_be_slow() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let (_taken, port) = refusing_port();
     let unreachable = target(port).open().await.err().unwrap();
     assert!(!unreachable.slow);
     assert!(unreachable.why.starts_with(&format!("cannot connect to 127.0.0.1:{port}")), "{unreachable}");
@@ -203,15 +203,17 @@ async fn tls_is_checked_against_the_ca_file() {
     target.tls.ca_file = Some(dir.path().join("ca.pem"));
     let mut sink = opened(&target).await;
     // Larger than any TLS record and socket buffer.
-    assert_eq!(send(&mut sink, vec![parcel(1, 7000), parcel(7001, 7001)]).await, [Outcome::Acked, Outcome::Acked]);
+    assert_eq!(
+        send(&mut sink, vec![parcel(1, 7000), parcel(7001, 7001)]).await,
+        [Outcome::Acked, Outcome::Acked]
+    );
     target.tls.server_name = Some("elsewhere".into());
     let unreachable = target.open().await.err().unwrap();
     assert!(unreachable.why.contains("`elsewhere`"), "{unreachable}");
 }
 
 async fn scripted(behaviour: Behaviour) -> (Broker, MqttTarget) {
-    let broker =
-        Broker::bind("127.0.0.1:0", Options::scripted(Script::new([behaviour]))).await.unwrap();
+    let broker = Broker::bind("127.0.0.1:0", Options::scripted(Script::new([behaviour]))).await.unwrap();
     let target = target(broker.local_addr().port());
     (broker, target)
 }
@@ -223,7 +225,10 @@ async fn a_broker_that_acknowledges_nothing_is_lost() {
     let mut sink = opened(&target).await;
     let outcomes = send(&mut sink, vec![parcel(1, 1), parcel(2, 2)]).await;
     for outcome in &outcomes {
-        assert!(matches!(outcome, Outcome::Lost { .. }) && words(outcome).contains("acknowledged nothing"), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Lost { .. }) && words(outcome).contains("acknowledged nothing"),
+            "{outcome:?}"
+        );
     }
     // And so is everything after it.
     assert!(matches!(send(&mut sink, vec![parcel(3, 3)]).await[0], Outcome::Lost { .. }));
@@ -233,7 +238,8 @@ async fn a_broker_that_acknowledges_nothing_is_lost() {
 #[tokio::test]
 async fn reasons_decide_what_becomes_of_a_parcel() {
     for (reason, slow) in [(PubAckReason::QuotaExceeded, None), (PubAckReason::NotAuthorized, Some(SLOW))] {
-        let (_broker, target) = scripted(Behaviour { refuse_publish: Some(reason), ..Behaviour::default() }).await;
+        let (_broker, target) =
+            scripted(Behaviour { refuse_publish: Some(reason), ..Behaviour::default() }).await;
         let mut sink = opened(&target).await;
         let outcomes = send(&mut sink, vec![parcel(1, 1)]).await;
         assert!(matches!(&outcomes[0], Outcome::Busy { after, .. } if *after == slow), "{outcomes:?}");

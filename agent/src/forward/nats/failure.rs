@@ -1,24 +1,40 @@
 //! Errors of NATS in words that an operator can act on.
 
+use std::error::Error;
+use std::io;
+
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::{ConnectError, ConnectErrorKind};
+use tokio_rustls::rustls;
 
 use super::NatsTarget;
 use crate::forward::envelope::causes;
 use crate::forward::{Outcome, SLOW, Unreachable};
 
+const NO_TLS: &str = "no TLS connection: check `ca_file`, and that the server offers TLS";
+
 /// Why there is no connection.
 pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
     let (hint, slow) = match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            ("the server refuses the credentials: check `credentials_file`, `token_file` or `password_file`", true)
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => (
+            "the server refuses the credentials: check `credentials_file`, `token_file` or `password_file`",
+            true,
+        ),
+        ConnectErrorKind::Tls => (NO_TLS, true),
+        ConnectErrorKind::Dns => {
+            ("the name has no address: check `url` and this machine's name resolution", false)
         }
-        ConnectErrorKind::Tls => ("no TLS connection: check `ca_file`, and that the server offers TLS", true),
-        ConnectErrorKind::Dns => ("the name has no address: check `url` and this machine's name resolution", false),
         ConnectErrorKind::ServerParse => ("not a NATS address: give one like nats://host:4222", true),
+        _ if is_tls(error) => (NO_TLS, true),
         _ => ("cannot connect: check that it runs and that the firewall lets us through", false),
     };
     Unreachable { why: format!("{url}: {hint} ({})", causes(error)), slow }
+}
+
+/// A certificate that is not trusted comes as an IO error.
+fn is_tls(error: &ConnectError) -> bool {
+    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>())
 }
 
 /// What became of a message that was not acknowledged; `complaint` is what the server said in between.
@@ -56,7 +72,9 @@ pub(super) fn publish(
                 ),
             },
         },
-        PublishErrorKind::BrokenPipe => Outcome::Lost { why: format!("{url}: the connection broke ({said})") },
+        PublishErrorKind::BrokenPipe => {
+            Outcome::Lost { why: format!("{url}: the connection broke ({said})") }
+        }
         _ => refused(url, stream, &said),
     }
 }
@@ -68,7 +86,9 @@ fn refused(url: &str, stream: &str, said: &str) -> Outcome {
     if lower.contains("message size exceeds") {
         Outcome::TooLarge { why }
     } else if lower.contains("expected stream does not match") {
-        let why = format!("{url}: another stream than `{stream}` takes the subject; set `stream` to its name ({said})");
+        let why = format!(
+            "{url}: another stream than `{stream}` takes the subject; set `stream` to its name ({said})"
+        );
         Outcome::Busy { after: Some(SLOW), why }
     } else {
         // Full, without a leader, out of resources.

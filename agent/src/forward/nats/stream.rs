@@ -146,7 +146,10 @@ mod tests {
         let all = subjects("f.{gateway}.{lane}", "gw.1", Epoch(1));
         assert_eq!(all, ["f.gw_1.live", "f.gw_1.backlog"]);
         assert_eq!(subjects("f.{gateway}", "gw.1", Epoch(1)), ["f.gw_1"]);
-        assert_eq!(subject("f.{gateway}.{lane}.{epoch}", &parcel(1, 1).manifest), "f.gw-1.live.000000000000001f");
+        assert_eq!(
+            subject("f.{gateway}.{lane}.{epoch}", &parcel(1, 1).manifest),
+            "f.gw-1.live.000000000000001f"
+        );
         assert_eq!(pattern("f.{gateway}.{lane}"), "f.*.*");
     }
 

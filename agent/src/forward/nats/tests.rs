@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::forward::SLOW;
 use crate::forward::envelope::tests::parcel;
-use crate::ingest::tests::PATIENCE;
 use crate::ingest::tests::mosquitto::{Process, available, certificates};
+use crate::ingest::tests::{PATIENCE, refusing_port};
 
 const EPOCH: Epoch = Epoch(0x1f);
 
@@ -32,7 +32,8 @@ impl Server {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let lines = lines.replace("DIR", &dir.path().display().to_string());
-        std::fs::write(dir.path().join("nats.conf"), format!("host: 127.0.0.1\nport: {port}\n{lines}\n")).unwrap();
+        std::fs::write(dir.path().join("nats.conf"), format!("host: 127.0.0.1\nport: {port}\n{lines}\n"))
+            .unwrap();
         let mut command = Command::new("nats-server");
         command.arg("-c").arg(dir.path().join("nats.conf")).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Server { process: Process(command.spawn().unwrap()), dir, port };
@@ -167,13 +168,10 @@ async fn what_is_missing_is_said() {
     assert!(unreachable.slow && unreachable.why.contains("JetStream does not answer"), "{unreachable}");
 
     let mut target = server.target();
-    target.url = format!("nats://127.0.0.1:{}", free_port().await);
+    let (_taken, port) = refusing_port();
+    target.url = format!("nats://127.0.0.1:{port}");
     let unreachable = open(&target).await.err().unwrap();
     assert!(!unreachable.slow && unreachable.why.contains("cannot connect"), "{unreachable}");
-}
-
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]
@@ -190,7 +188,9 @@ async fn credentials_and_permissions_are_for_an_operator() {
     let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
     assert!(why.to_lowercase().contains("permissions violation"), "{why}");
 
-    let Some(server) = Server::start(&format!("{JETSTREAM}\nauthorization {{ token: sesame }}")).await else { return };
+    let Some(server) = Server::start(&format!("{JETSTREAM}\nauthorization {{ token: sesame }}")).await else {
+        return;
+    };
     let mut target = server.target();
     target.token_file = Some(server.secret("token", "sesame"));
     assert_eq!(send(&mut opened(&target).await, parcel(1, 1)).await, Outcome::Acked);

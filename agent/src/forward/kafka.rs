@@ -1,0 +1,232 @@
+//! Kafka sinks: one record per event, keyed by device, with the partitioner of the Java client, so that the events of a
+//! device stay in order and share a partition with what others write under the same key.
+//!
+//! A parcel is acknowledged when all in-sync replicas of all its partitions have its records (`acks=all`). The client has
+//! no idempotent producer: after a lost answer, or when only some partitions have taken their part, the parcel goes out
+//! again. That is at-least-once; the header `ce_id` is what tells a repetition.
+
+mod failure;
+mod partition;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldlog_projections::Time;
+use rskafka::BackoffConfig;
+use rskafka::chrono::{DateTime, Utc};
+use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
+use rskafka::record::Record;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::queue::{Jobs, Queue};
+use super::{Outcome, Parcel, SLOW, Transport, Unreachable};
+use crate::config::TlsConfig;
+use crate::ingest::secret;
+use crate::ingest::tls::client_config;
+
+/// Where and how to produce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaTarget {
+    /// `host:port` of some brokers; they name the others.
+    pub brokers: Vec<String>,
+    /// Topic. It must exist.
+    pub topic: String,
+    /// Compress with gzip.
+    pub gzip: bool,
+    /// User name for SASL, with `password_file`.
+    pub username: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// How the password is used.
+    pub mechanism: Mechanism,
+    /// Connecting and asking for the topic together.
+    pub connect_timeout: Duration,
+    /// From a parcel to its acknowledgement by all partitions.
+    pub answer_timeout: Duration,
+    /// TLS; `None`: plain TCP. `server_name` does not count: certificates must be for the brokers' own names.
+    pub tls: Option<TlsConfig>,
+}
+
+/// A SASL mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// The password itself; with TLS only.
+    Plain,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+/// A connection to a cluster.
+pub struct Kafka {
+    queue: Queue,
+}
+
+impl KafkaTarget {
+    /// Connects and finds the partitions.
+    pub async fn open(&self) -> Result<Kafka, Unreachable> {
+        let late = |_| Unreachable {
+            why: format!(
+                "{}: no answer within {} s (see `connect_timeout_s`)",
+                self.name(),
+                self.connect_timeout.as_secs_f32()
+            ),
+            slow: false,
+        };
+        let partitions = timeout(self.connect_timeout, self.connect()).await.map_err(late)??;
+        let sink = Sink { target: self.clone(), partitions };
+        Ok(Kafka { queue: Queue::start(|jobs| sink.serve(jobs)) })
+    }
+
+    async fn connect(&self) -> Result<Vec<Arc<PartitionClient>>, Unreachable> {
+        let client = self.client().await?;
+        let failed = |error: rskafka::client::error::Error| failure::connect(&self.name(), &error);
+        let topics = client.list_topics().await.map_err(failed)?;
+        let Some(topic) = topics.into_iter().find(|topic| topic.name == self.topic) else {
+            let why = format!(
+                "{}: there is no topic `{}`, or this user may not see it: create it, or check `topic`",
+                self.name(),
+                self.topic
+            );
+            return Err(Unreachable { why, slow: true });
+        };
+        let mut partitions = Vec::new();
+        for partition in topic.partitions {
+            let opening = client.partition_client(&self.topic, partition, UnknownTopicHandling::Error);
+            partitions.push(Arc::new(opening.await.map_err(failed)?));
+        }
+        Ok(partitions)
+    }
+
+    async fn client(&self) -> Result<Client, Unreachable> {
+        let bad = |why: String| Unreachable { why: format!("{}: {why}", self.name()), slow: true };
+        let backoff = BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+            // Longer waits are the driver's.
+            deadline: Some(self.connect_timeout.min(self.answer_timeout) / 2),
+        };
+        let mut builder =
+            ClientBuilder::new(self.brokers.clone()).client_id("fieldlog").backoff_config(backoff);
+        if let Some(tls) = &self.tls {
+            let config = client_config(tls).map_err(|error| bad(error.to_string()))?;
+            builder = builder.tls_config(Arc::new(config));
+        }
+        if let (Some(username), Some(file)) = (&self.username, &self.password_file) {
+            let password = secret::read("password_file", file).map_err(|error| bad(error.to_string()))?;
+            let credentials = Credentials::new(username.clone(), password);
+            builder = builder.sasl_config(match self.mechanism {
+                Mechanism::Plain => SaslConfig::Plain(credentials),
+                Mechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+                Mechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+            });
+        }
+        builder.build().await.map_err(|error| failure::connect(&self.name(), &error))
+    }
+
+    fn name(&self) -> String {
+        format!("kafka {}", self.brokers.join(","))
+    }
+}
+
+/// The connection's task.
+struct Sink {
+    target: KafkaTarget,
+    partitions: Vec<Arc<PartitionClient>>,
+}
+
+impl Sink {
+    async fn serve(self, mut jobs: Jobs) {
+        while let Some(job) = jobs.incoming.recv().await {
+            let limit = self.target.answer_timeout;
+            let late = |_| Outcome::Lost {
+                why: format!(
+                    "{}: not acknowledged within {} s (see `answer_timeout_s`)",
+                    self.target.name(),
+                    limit.as_secs_f32()
+                ),
+            };
+            let outcome = timeout(limit, self.send(&job.parcel)).await.unwrap_or_else(late);
+            if let Outcome::Lost { why } = outcome {
+                return jobs.lose(why);
+            }
+            // The driver may have given up on it.
+            let _ = job.reply.send(outcome);
+        }
+    }
+
+    async fn send(&self, parcel: &Parcel) -> Outcome {
+        if !parcel.compact.is_empty() {
+            let why =
+                format!("{}: Kafka takes events one by one; set `format = \"json\"`", self.target.name());
+            return Outcome::Busy { after: Some(SLOW), why };
+        }
+        let compression = if self.target.gzip { Compression::Gzip } else { Compression::NoCompression };
+        let mut producing = JoinSet::new();
+        for (partition, records) in self.distribute(parcel) {
+            let partition = Arc::clone(&self.partitions[partition]);
+            producing.spawn(async move { partition.produce(records, compression).await });
+        }
+        let mut worst = Outcome::Acked;
+        while let Some(produced) = producing.join_next().await {
+            let outcome = match produced {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => failure::produce(&self.target.name(), &self.target.topic, &error),
+                Err(error) => Outcome::Lost { why: format!("{}: {error}", self.target.name()) },
+            };
+            worst = failure::worse(worst, outcome);
+        }
+        worst
+    }
+
+    /// The records of each partition, in order.
+    fn distribute(&self, parcel: &Parcel) -> BTreeMap<usize, Vec<Record>> {
+        let manifest = &parcel.manifest;
+        let mut headers: BTreeMap<String, Vec<u8>> = manifest
+            .fields()
+            .into_iter()
+            .map(|(name, value)| (format!("fieldlog-{name}"), value.into_bytes()))
+            .collect();
+        headers.insert("content-type".to_owned(), b"application/cloudevents+json".to_vec());
+        let timestamp = timestamp(parcel.oldest);
+        let mut records: BTreeMap<usize, Vec<Record>> = BTreeMap::new();
+        for item in &parcel.items {
+            let mut headers = headers.clone();
+            let id = format!("{}/{}/{}", manifest.gateway, manifest.epoch, item.seq);
+            headers.insert("ce_id".to_owned(), id.into_bytes());
+            let key = item.device.as_ref().map(|device| device.as_bytes().to_vec());
+            let partition = partition::of(key.as_deref(), self.partitions.len());
+            let value = Some(item.json.to_vec());
+            records.entry(partition).or_default().push(Record { key, value, headers, timestamp });
+        }
+        records
+    }
+}
+
+fn timestamp(time: Time) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(time.0).unwrap_or_default()
+}
+
+impl Transport for Kafka {
+    fn send(&mut self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static {
+        self.queue.send(parcel)
+    }
+
+    /// The client opens connections when it needs them; nothing is lost while nothing is under way.
+    fn lost(&mut self) -> impl Future<Output = String> + Send {
+        self.queue.lost()
+    }
+
+    fn close(self) -> impl Future<Output = ()> + Send {
+        self.queue.close()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Errors of Kafka in words that an operator can act on.
+
+use rskafka::client::error::{Error, ProtocolError};
+
+use crate::forward::envelope::causes;
+use crate::forward::{Outcome, SLOW, Unreachable};
+
+/// Why there is no connection.
+pub(super) fn connect(name: &str, error: &Error) -> Unreachable {
+    let said = causes(error);
+    let slow = said.contains("Sasl") || said.contains("SASL") || said.contains("certificate");
+    let hint = if slow {
+        "check `username`, `password_file`, `mechanism` and `ca_file`"
+    } else {
+        "check `brokers`, that they run and that the firewall lets us through"
+    };
+    Unreachable { why: format!("{name}: cannot connect: {hint} ({said})"), slow }
+}
+
+/// What became of the records of one partition.
+pub(super) fn produce(name: &str, topic: &str, error: &Error) -> Outcome {
+    let Error::ServerError { protocol_error, .. } = error else {
+        return Outcome::Lost { why: format!("{name}: {}", causes(error)) };
+    };
+    // The whole error repeats the request.
+    let why = format!("{name}: topic `{topic}`: {protocol_error}");
+    match protocol_error {
+        ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge => Outcome::TooLarge { why },
+        ProtocolError::InvalidRecord | ProtocolError::InvalidTimestamp => Outcome::Refused { why },
+        ProtocolError::TopicAuthorizationFailed | ProtocolError::ClusterAuthorizationFailed => {
+            Outcome::Busy { after: Some(SLOW), why: format!("{why}; allow this user to write to it") }
+        }
+        ProtocolError::UnknownTopicOrPartition | ProtocolError::NotLeaderOrFollower => {
+            // A new connection learns where everything is now.
+            Outcome::Lost { why }
+        }
+        _ => Outcome::Busy { after: None, why },
+    }
+}
+
+/// The outcome of a parcel of which parts fared differently: what is lost must be found out first, and a parcel that is
+/// put off is not cut.
+pub(super) fn worse(one: Outcome, other: Outcome) -> Outcome {
+    let rank = |outcome: &Outcome| match outcome {
+        Outcome::Acked => 0,
+        Outcome::Refused { .. } => 1,
+        Outcome::TooLarge { .. } => 2,
+        Outcome::Busy { .. } => 3,
+        Outcome::Lost { .. } => 4,
+    };
+    if rank(&other) > rank(&one) { other } else { one }
+}
