@@ -26,7 +26,7 @@ mod queue;
 pub mod sinks;
 pub mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -167,7 +167,7 @@ fn compact_parcels_come_back_record_by_record() {
 }
 
 /// Everything after the magic, compressed anew: what somebody would send who knows the format.
-fn recompressed(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(crate) fn recompressed(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut plain = Vec::new();
     let mut stream = ruzstd::decoding::StreamingDecoder::new(&bytes[4..]).unwrap();
     std::io::Read::read_to_end(&mut stream, &mut plain).unwrap();

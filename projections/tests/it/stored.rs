@@ -4,7 +4,7 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
 };
-use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Time, Value};
+use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Seq, Time, Value};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
