@@ -96,7 +96,7 @@ async fn a_parcel_arrives_as_it_was_sent() {
         assert_eq!(headers["idempotency-key"].to_str().unwrap(), sent.manifest.identity());
         assert_eq!(unzipped(headers, body), Body::plain(sent).to_bytes());
         let field = |name: &str| headers.get(format!("fieldlog-{name}"))?.to_str().ok();
-        assert_eq!(Manifest::from_fields(field), Some(sent.manifest.clone()));
+        assert_eq!(Manifest::read(field).unwrap(), sent.manifest.clone());
     }
     assert_eq!(seen[3].0["content-type"], COMPACT);
 }
@@ -132,11 +132,12 @@ async fn answers_decide_what_becomes_of_a_parcel() {
 #[tokio::test]
 async fn a_token_is_sent_and_read_again_when_refused() {
     let seen = Seen::default();
-    let port = server(&seen, |headers| match headers.get("authorization").map(|value| value.as_bytes()) {
-        Some(b"Bearer second") => StatusCode::OK.into_response(),
-        _ => StatusCode::UNAUTHORIZED.into_response(),
-    })
-    .await;
+    let port =
+        server(&seen, |headers| match headers.get("authorization").map(axum::http::HeaderValue::as_bytes) {
+            Some(b"Bearer second") => StatusCode::OK.into_response(),
+            _ => StatusCode::UNAUTHORIZED.into_response(),
+        })
+        .await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let write = |token: &str| {
