@@ -107,7 +107,12 @@ impl Encoder {
             events: manifest.events,
             base_time: self.base_time.0,
             devices: self.devices.sorted().iter().map(|id| (*id, names.device(DeviceId(*id)))).collect(),
-            attributes: self.attributes.sorted().iter().map(|id| (*id, names.attribute(AttrId(*id)))).collect(),
+            attributes: self
+                .attributes
+                .sorted()
+                .iter()
+                .map(|id| (*id, names.attribute(AttrId(*id))))
+                .collect(),
         };
         self.plain.clear();
         // Writing to memory cannot fail, and a head that was not written would be refused by every receiver.

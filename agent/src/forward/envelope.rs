@@ -2,12 +2,10 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use fieldlog_projections::{Epoch, Link, Seq};
 
-use super::{Lane, Manifest, Parcel};
+use super::{Manifest, Parcel};
 
 /// Content type of a JSON parcel.
 pub(crate) const JSON: &str = super::cloudevent::BATCH_CONTENT_TYPE;
@@ -39,26 +37,6 @@ impl Manifest {
             ("head", self.head.to_string()),
             ("events", self.events.to_string()),
         ]
-    }
-
-    /// From header fields; `None` if one is missing or is not what it should be.
-    pub(crate) fn from_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Option<Manifest> {
-        let seq = |name| field(name)?.parse().ok().map(Seq);
-        Some(Manifest {
-            gateway: Arc::from(field("gateway")?),
-            epoch: Epoch(u64::from_str_radix(field("epoch")?, 16).ok()?),
-            first: seq("first")?,
-            last: seq("last")?,
-            lane: match field("lane")? {
-                "live" => Lane::Live,
-                "backlog" => Lane::Backlog,
-                _ => return None,
-            },
-            before: Link::parse(field("before")?)?,
-            after: Link::parse(field("after")?)?,
-            head: seq("head")?,
-            events: field("events")?.parse().ok()?,
-        })
     }
 
     /// As a JSON object, for carriers without header fields. Gateway ids are made of letters, digits, `.`, `-` and `_`,
@@ -162,10 +140,11 @@ pub(crate) fn causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use bytes::Bytes;
-    use fieldlog_projections::Time;
 
-    use super::super::Item;
+    use bytes::Bytes;
+    use fieldlog_projections::{Epoch, Link, Seq, Time};
+
+    use super::super::{Item, Lane};
     use super::*;
 
     /// A JSON parcel of these positions, each event about 100 bytes long.
@@ -235,8 +214,8 @@ pub(crate) mod tests {
         let manifest = parcel(5, 12).manifest;
         let fields = manifest.fields();
         let find = |name: &str| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| &value[..]);
-        assert_eq!(Manifest::from_fields(find), Some(manifest.clone()));
-        assert_eq!(Manifest::from_fields(|name| find(name).filter(|_| name != "after")), None);
+        assert_eq!(Manifest::read(find).ok(), Some(manifest.clone()));
+        assert_eq!(Manifest::read(|name| find(name).filter(|_| name != "after")).ok(), None);
         assert_eq!(manifest.identity(), "gw-1/000000000000001f/5-12");
     }
 

@@ -87,7 +87,9 @@ impl Pattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// Not a device pattern.
-    #[error("`{pattern}` is no device pattern; write a device's name, with `*` at its start or end for anything")]
+    #[error(
+        "`{pattern}` is no device pattern; write a device's name, with `*` at its start or end for anything"
+    )]
     Pattern {
         /// What was written.
         pattern: String,

@@ -47,11 +47,8 @@ impl Fixture {
     }
 
     fn introduce(&mut self) {
-        let mut facts = vec![Fact::Booted {
-            boot_id: [7; 16],
-            version: "0.1".into(),
-            clock: ClockQuality::Synchronised,
-        }];
+        let mut facts =
+            vec![Fact::Booted { boot_id: [7; 16], version: "0.1".into(), clock: ClockQuality::Synchronised }];
         for (id, name) in (0..).zip(ATTRIBUTES) {
             facts.push(Fact::AttributeNamed { attribute: AttrId(id), name: name.into() });
         }
@@ -101,7 +98,9 @@ impl Fixture {
         ];
         let device = DeviceId((n as u32 * 7) % DEVICES);
         let changes = values.iter().enumerate().map(|(at, value)| (AttrId(at as u32), value.borrow()));
-        body.push(Envelope { wall, device_time, cause: None }, |out| stored::encode_changes(device, changes, out));
+        body.push(Envelope { wall, device_time, cause: None }, |out| {
+            stored::encode_changes(device, changes, out)
+        });
     }
 
     fn fold(&mut self) {

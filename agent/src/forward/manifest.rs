@@ -1,6 +1,5 @@
 //! The manifest as text: headers, user properties, JSON.
 
-
 use fieldlog_projections::{Epoch, Link, Seq};
 use serde::{Deserialize, Serialize};
 

@@ -140,7 +140,8 @@ impl Builder {
             self.passes.resize(at + 1, None);
         }
         let (names, filter) = (&self.names, &self.filter);
-        let passes = *self.passes[at].get_or_insert_with(|| filter.wants_device(names.device_arc(id).as_deref()));
+        let passes =
+            *self.passes[at].get_or_insert_with(|| filter.wants_device(names.device_arc(id).as_deref()));
         Ok(passes.then_some(device))
     }
 }

@@ -127,7 +127,10 @@ fn events_are_cloud_events() {
     assert_eq!(parcel.items[30].kind, "state_changed");
     assert_eq!(json(0).get("subject"), None);
     assert_eq!(json(0)["type"], "io.fieldlog.booted.v1");
-    assert_eq!(json(6)["data"], serde_json::json!({"name": "plant/sensor 1", "source": "z2m", "parent": "plant/sensor 0"}));
+    assert_eq!(
+        json(6)["data"],
+        serde_json::json!({"name": "plant/sensor 1", "source": "z2m", "parent": "plant/sensor 0"})
+    );
     assert_eq!(json(26)["data"], serde_json::json!({"attribute": "state", "value": "push \"1\""}));
     // The device's own time where it has one.
     assert_eq!(json(29)["time"], "2025-11-23T09:59:59.051000Z");

@@ -159,7 +159,6 @@ impl Names {
         let name = || devices.attribute_name(id).map_or_else(|| format!("#{}", id.0).into(), Box::from);
         self.attributes.entry(id).or_insert_with(name);
     }
-
 }
 
 impl Naming for Names {

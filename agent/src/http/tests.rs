@@ -103,8 +103,10 @@ impl Agent {
             rebuild: rebuild::Progress::default(),
         });
         shared.stats.beat.store(clock().0, std::sync::atomic::Ordering::Relaxed);
+        let sinks = Sinks::new(shared.clone(), std::sync::mpsc::channel().0, "gw", clock);
         let side = Arc::new(ReadSide {
             shared,
+            sinks: Arc::new(sinks),
             sources: Arc::new(Sources::new(&config)),
             config: watch::channel(Arc::new(config.clone())).1,
             heard: Arc::default(),

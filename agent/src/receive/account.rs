@@ -195,7 +195,9 @@ impl Account {
         }
         faults.extend(fork.map(|seq| Fault::Fork { seq: Seq(seq) }));
         let other = arrival.events.iter().find(|(seq, digest)| {
-            self.digests.get(seq.0 as usize % DIGESTS).is_some_and(|known| known.0 == *seq && known.1 != *digest)
+            self.digests
+                .get(seq.0 as usize % DIGESTS)
+                .is_some_and(|known| known.0 == *seq && known.1 != *digest)
         });
         faults.extend(other.map(|(seq, _)| Fault::Content { seq: *seq }));
         faults
@@ -216,8 +218,7 @@ impl Account {
     fn ends_within(&self, first: u64, last: u64) -> impl Iterator<Item = u64> {
         let edges = self.segments.range(..=last).rev().take_while(move |(_, segment)| segment.last >= first);
         let edges = edges.flat_map(|(start, segment)| [start - 1, segment.last]);
-        let mut ends: Vec<u64> =
-            self.links.range(first..=last).map(|(seq, _)| *seq).chain(edges).collect();
+        let mut ends: Vec<u64> = self.links.range(first..=last).map(|(seq, _)| *seq).chain(edges).collect();
         ends.retain(|seq| (first..=last).contains(seq));
         ends.sort_unstable();
         ends.into_iter()

@@ -64,7 +64,9 @@ pub struct ReceiveArgs {
 impl ReceiveArgs {
     fn options(&self) -> Result<ReceiveOptions, String> {
         let mqtt = self.mqtt.as_deref();
-        let mqtt = mqtt.map(|address| MqttOptions::parse(address, self.topic.clone(), &self.client_id)).transpose()?;
+        let mqtt = mqtt
+            .map(|address| MqttOptions::parse(address, self.topic.clone(), &self.client_id))
+            .transpose()?;
         let options = ReceiveOptions {
             mqtt,
             http: self.http,
@@ -87,7 +89,9 @@ impl ReceiveArgs {
         #[cfg(not(feature = "nats"))]
         let nats = false;
         if options.mqtt.is_none() && options.http.is_none() && !nats {
-            return Err("nothing to receive from: give --mqtt mqtt://HOST:PORT or --http 127.0.0.1:PORT".into());
+            return Err(
+                "nothing to receive from: give --mqtt mqtt://HOST:PORT or --http 127.0.0.1:PORT".into()
+            );
         }
         Ok(options)
     }

@@ -64,7 +64,10 @@ async fn report(State(app): State<App>) -> Response {
 async fn parcel(State(app): State<App>, request: axum::extract::Request) -> Response {
     let (head, body) = request.into_parts();
     if head.method != axum::http::Method::POST {
-        return answer(StatusCode::METHOD_NOT_ALLOWED, "parcels come by POST; GET /report tells what has arrived");
+        return answer(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "parcels come by POST; GET /report tells what has arrived",
+        );
     }
     let bytes = match read(&head.headers, body, app.bytes_max).await {
         Ok(bytes) => bytes,
@@ -75,7 +78,8 @@ async fn parcel(State(app): State<App>, request: axum::extract::Request) -> Resp
 }
 
 async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Response> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if length.is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max));
     }
@@ -89,7 +93,7 @@ async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes
 impl App {
     fn take(&self, headers: &HeaderMap, bytes: &[u8]) -> Response {
         let mut plain = Vec::new();
-        let body = match headers.get(CONTENT_ENCODING).map(|v| v.as_bytes()) {
+        let body = match headers.get(CONTENT_ENCODING).map(hyper::http::HeaderValue::as_bytes) {
             None | Some(b"identity") => bytes,
             Some(b"gzip") => {
                 let limit = self.bytes_max as u64 + 1;
@@ -104,7 +108,8 @@ impl App {
             }
             Some(_) => return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it plain or as gzip"),
         };
-        let field = |name: &str| headers.get(format!("fieldlog-{name}")).and_then(|value| value.to_str().ok());
+        let field =
+            |name: &str| headers.get(format!("fieldlog-{name}")).and_then(|value| value.to_str().ok());
         match self.receiver.take(body, field) {
             Ok(()) => StatusCode::NO_CONTENT.into_response(),
             Err(error @ TakeError::Malformed(_)) => {

@@ -187,7 +187,10 @@ impl fmt::Display for Fault {
             ),
             Fault::Content { seq } => write!(f, "FORK at {seq}: the event came again with other content"),
             Fault::Altered { first, last } => {
-                write!(f, "ALTERED between {first} and {last}: the records are not those that the chain was made of")
+                write!(
+                    f,
+                    "ALTERED between {first} and {last}: the records are not those that the chain was made of"
+                )
             }
         }
     }

@@ -109,7 +109,12 @@ pub(super) async fn serve(
             why = converse(&options, &client, &mut events, &letters, &mut retry) => why,
             _ = stopped.wait_for(|stop| *stop) => break Some((client, events)),
         };
-        tracing::warn!("MQTT {}:{}: {why}; trying again in {} ms", options.host, options.port, retry.as_millis());
+        tracing::warn!(
+            "MQTT {}:{}: {why}; trying again in {} ms",
+            options.host,
+            options.port,
+            retry.as_millis()
+        );
         tokio::select! {
             () = tokio::time::sleep(retry) => {}
             _ = stopped.wait_for(|stop| *stop) => break None,
@@ -152,7 +157,9 @@ async fn converse(
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 match letters.try_send(Letter { publish, client: client.clone() }) {
                     Ok(()) => {}
-                    Err(TrySendError::Full(_)) => return "the broker sends more than it may at a time".into(),
+                    Err(TrySendError::Full(_)) => {
+                        return "the broker sends more than it may at a time".into();
+                    }
                     Err(TrySendError::Disconnected(_)) => return std::future::pending().await,
                 }
             }
@@ -166,8 +173,7 @@ async fn converse(
 fn work(inbox: &Inbox<Letter>, receiver: &Receiver) {
     for Letter { publish, client } in inbox {
         let properties = publish.properties.as_ref().map(|properties| &properties.user_properties[..]);
-        let fields: HashMap<&str, &str> =
-            properties.unwrap_or_default().iter().filter_map(field).collect();
+        let fields: HashMap<&str, &str> = properties.unwrap_or_default().iter().filter_map(field).collect();
         match receiver.take(&publish.payload, |name| fields.get(name).copied()) {
             Ok(()) => {}
             Err(error @ TakeError::Malformed(_)) => {

@@ -169,8 +169,11 @@ fn replay(file: &mut File, path: &Path, ledger: &mut Ledger) -> Result<Option<u6
             break;
         }
         number += 1;
-        let entry: Entry = serde_json::from_slice(&line)
-            .map_err(|source| StoreError::Journal { path: path.to_owned(), line: number, source })?;
+        let entry: Entry = serde_json::from_slice(&line).map_err(|source| StoreError::Journal {
+            path: path.to_owned(),
+            line: number,
+            source,
+        })?;
         end += size as u64;
         written = Some(entry.written);
         let fresh = entry.fresh.iter().map(|(first, last)| (Seq(*first), Seq(*last))).collect();
@@ -193,7 +196,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Standard output.
-    #[error("cannot write to standard output: {0}; what was not acknowledged comes again when the receiver is started again")]
+    #[error(
+        "cannot write to standard output: {0}; what was not acknowledged comes again when the receiver is started again"
+    )]
     Stdout(io::Error),
     /// The state file.
     #[error("{} line {line} is no receiver state: {source}; name another file with --state, or move this one away to begin anew", path.display())]

@@ -137,7 +137,9 @@ impl Received {
             };
             let start = received.lines.len();
             // Line breaks can only be between tokens.
-            received.lines.extend(raw.get().bytes().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { b }));
+            received
+                .lines
+                .extend(raw.get().bytes().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { b }));
             received.push(seq, start);
         }
         Ok(received)

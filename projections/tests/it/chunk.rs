@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use fieldlog_projections::chunk::{Body, ChunkError, Envelope, Fill, HEADER_BYTES, Header};
+use fieldlog_projections::chunk::{Body, ChunkError, Envelope, Fill, HEADER_BYTES, Header, Place};
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Seq, Time, Value};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn pack(body: &Body, first: Seq, fill: Fill) -> Vec<(Seq, Vec<u8>)> {
         packed.push((seq, bytes.to_vec()));
         Ok::<_, Infallible>(())
     };
-    body.chunks(first, fill, &mut ratio, sink).unwrap();
+    body.chunks(first, Place::default(), fill, &mut ratio, sink).unwrap();
     packed
 }
 
@@ -97,6 +97,9 @@ fn golden_bytes_of_a_chunk() {
         6, 0, 0, 0, // bytes of the records; filled in below
         0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, // first position
         0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01, // log time of the record before
+        0, 0, 0, 0, 0, 0, 0, 0, // stored bytes before
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // the chain before
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, //
         0x51, 0, 1, 1, 7, // type 5 version 1, no flags, 1 µs later, 1 byte: device 7
     ];
     let found = one();

@@ -120,7 +120,8 @@ impl Subject {
             }
         };
         let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());
-        let stored = Manifest::from_fields(field)
+        let stored = Manifest::read(field)
+            .ok()
             .filter(|manifest| *manifest.gateway == *gateway && manifest.epoch == epoch);
         Ok(Subject { name, last: message.sequence, stored })
     }

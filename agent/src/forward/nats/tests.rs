@@ -92,7 +92,7 @@ async fn in_stream(target: &NatsTarget) -> Vec<(u64, u64)> {
     for sequence in 1..=stream.cached_info().state.last_sequence {
         let message = stream.get_raw_message(sequence).await.unwrap();
         let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());
-        let manifest = Manifest::from_fields(field).unwrap();
+        let manifest = Manifest::read(field).unwrap();
         assert_eq!(message.payload, Body::plain(&parcel(manifest.first.0, manifest.last.0)).to_bytes());
         found.push((manifest.first.0, manifest.last.0));
     }

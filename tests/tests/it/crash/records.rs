@@ -20,7 +20,7 @@ pub struct Kept {
 
 impl From<Record<'_>> for Kept {
     fn from(record: Record<'_>) -> Kept {
-        let Record { seq, time, wall, device_time, cause, kind, payload } = record;
+        let Record { seq, time, wall, device_time, cause, kind, payload, .. } = record;
         Kept { seq, time, wall, device_time, cause, kind, payload: payload.to_vec() }
     }
 }
