@@ -32,7 +32,8 @@ async fn parcels_are_acknowledged_after_they_are_written() {
         &fixture.parcels(Filter::default(), Format::Compact, Seq(1_001), 50),
     ]
     .concat();
-    let broker = Broker::bind("127.0.0.1:0", Options { record_acks: true, ..Options::default() }).await.unwrap();
+    let broker =
+        Broker::bind("127.0.0.1:0", Options { record_acks: true, ..Options::default() }).await.unwrap();
     let address = format!("mqtt://{}", broker.local_addr());
     let options = || ReceiveOptions {
         mqtt: Some(MqttOptions::parse(&address, vec!["fieldlog/+/events".into()], "receiver").unwrap()),

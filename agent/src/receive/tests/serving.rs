@@ -75,7 +75,9 @@ async fn post(address: SocketAddr, parcel: &Parcel, gzip: bool) -> (u16, String)
 }
 
 pub(super) fn ids(path: &Path) -> Vec<String> {
-    let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_str().unwrap().to_owned();
+    let id = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_str().unwrap().to_owned()
+    };
     std::fs::read_to_string(path).unwrap().lines().map(id).collect()
 }
 
@@ -144,7 +146,12 @@ async fn after_a_kill_nothing_is_lost_and_nothing_written_twice() {
     let before = running.stop().await;
     // What a kill leaves: lines that the journal does not know, and half a line of the journal.
     let append = |name: &str, bytes: &[u8]| {
-        std::fs::OpenOptions::new().append(true).open(dir.path().join(name)).unwrap().write_all(bytes).unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join(name))
+            .unwrap()
+            .write_all(bytes)
+            .unwrap();
     };
     append("events.ndjson", b"{\"id\":\"half a li");
     append("state", b"{\"manifest\":{\"gate");
