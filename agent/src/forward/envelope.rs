@@ -140,8 +140,6 @@ pub(crate) fn causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use fieldlog_projections::{Epoch, Link, Seq, Time};
 
