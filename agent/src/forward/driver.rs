@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::{Seq, Time};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::acked::Acked;
 use super::plan::{Order, Plan};
 use super::status::{SinkState, SinkStatus};
 use super::{Lane, Outcome, Parcel, Transport, Unreachable};
-use crate::ingest::backoff::{Backoff, Pace};
+use crate::ingest::backoff::{self, Backoff};
 use crate::log::LogError;
 use crate::writer::{Clock, Input, Shared};
 
@@ -20,6 +20,12 @@ use crate::writer::{Clock, Input, Shared};
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
 /// First wait after a sink said "not now" without saying for how long.
 const BUSY_FIRST: Duration = Duration::from_millis(500);
+
+/// Parcels lost in a row before they are taken for too large.
+const FRUITLESS_MAX: u32 = 3;
+/// How long a range that the filter leaves nothing of is held back, and how often it is looked at meanwhile.
+const HELD_MAX: Duration = Duration::from_secs(10);
+const HELD_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a sink wants to be served.
 #[derive(Clone, Debug)]
@@ -95,6 +101,7 @@ pub async fn drive<T, O, F, B>(
     let mut link = Link {
         plan: Plan::new(acked, service.order, service.backlog_share),
         limit: service.events_max,
+        fruitless: 0,
         service,
         parts,
         build,
@@ -111,11 +118,11 @@ pub async fn drive<T, O, F, B>(
         let (why, pace, lived) = match opened {
             Ok(transport) => match link.serve(transport, &mut shutdown).await {
                 End::Stopped => break,
-                End::Log(error) => (error.to_string(), Pace::Slow, Duration::ZERO),
-                End::Lost(why) => (why, Pace::Soon, begin.elapsed()),
+                End::Log(error) => (error.to_string(), backoff::Pace::Slow, Duration::ZERO),
+                End::Lost(why) => (why, backoff::Pace::Soon, begin.elapsed()),
             },
             Err(error) => {
-                let pace = if error.slow { Pace::Slow } else { Pace::Soon };
+                let pace = if error.slow { backoff::Pace::Slow } else { backoff::Pace::Soon };
                 (error.why, pace, Duration::ZERO)
             }
         };
@@ -153,6 +160,8 @@ struct Link<B> {
     build: B,
     /// Events per parcel at present; less than wanted while a sink finds parcels too large.
     limit: u32,
+    /// Parcels lost in a row without one that got through.
+    fruitless: u32,
     cursor_sent: Instant,
 }
 
@@ -162,43 +171,41 @@ where
 {
     async fn serve<T: Transport>(&mut self, mut transport: T, shutdown: &mut watch::Receiver<bool>) -> End {
         let mut position = self.parts.shared.position.subscribe();
-        let head = position.borrow_and_update().applied;
-        self.plan.connected(head, u64::from(self.service.events_max));
-        SinkStatus::add(&self.parts.status.connections, 1);
-        let since = (self.parts.clock)();
-        self.parts.status.update(|d| d.state = SinkState::Connected { since });
-        tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
+        self.connected(&transport, position.borrow_and_update().applied);
+        let window = self.service.in_flight_max.min(transport.window()).max(1);
         let mut under_way: JoinSet<(Arc<Parcel>, Outcome)> = JoinSet::new();
-        let mut pause = Pause::default();
-        let mut bucket = Bucket::new(self.service.bandwidth);
+        let mut pace = Pace::new(self.service.bandwidth);
         let end = loop {
             let head = position.borrow_and_update().applied;
-            self.show(head);
-            let wait = pause.left().max(bucket.left());
-            if wait.is_zero() && under_way.len() < self.service.in_flight_max {
-                match self.dispatch(head, &mut transport, &mut under_way, &mut bucket).await {
-                    Ok(true) => continue,
-                    Ok(false) => {}
+            self.show(head, transport.warning());
+            let next = if under_way.len() < window { self.next_due(head, &mut pace) } else { None };
+            if let Some((due, range)) = next
+                && due.is_zero()
+            {
+                match self.dispatch(range, head, &mut transport, &mut under_way, &mut pace).await {
+                    Ok(()) => continue,
                     Err(error) => break End::Log(error),
                 }
             }
-            let more = self.plan.clone().next(head).is_some() && under_way.len() < self.service.in_flight_max;
+            let wait = next.map_or(Duration::MAX, |(due, _)| due);
             tokio::select! {
                 Some(done) = under_way.join_next() => {
-                    let Ok((parcel, outcome)) = done else { continue };
-                    if let Some(why) = self.settle(&parcel, outcome, &mut pause) {
+                    let mut lost = self.take(done, &mut pace);
+                    // What has been answered before the connection broke counts, and may say why it broke.
+                    while let Some(done) = under_way.try_join_next() {
+                        lost = self.take(done, &mut pace).or(lost);
+                    }
+                    if let Some(why) = lost {
                         break End::Lost(why);
                     }
                 }
-                why = transport.lost() => break End::Lost(why),
+                why = transport.lost(), if under_way.is_empty() => break End::Lost(why),
                 () = stopped(shutdown) => break End::Stopped,
-                () = tokio::time::sleep(wait), if more && !wait.is_zero() => {}
+                () = tokio::time::sleep(wait), if wait < Duration::MAX => {}
                 changed = position.changed() => {
                     if changed.is_err() {
                         break End::Stopped;
                     }
-                    // Company for the first fresh event: one parcel instead of many.
-                    tokio::time::sleep(self.service.delay).await;
                 }
             }
             self.store_cursor_now_and_then();
@@ -208,40 +215,90 @@ where
         end
     }
 
-    /// Sends the next parcel; `false` if there is nothing to send.
+    fn connected<T: Transport>(&mut self, transport: &T, head: Seq) {
+        if let Some(stored) = transport.stored().filter(|m| m.epoch == self.parts.shared.epoch) {
+            // In strict order, what is stored last has everything before it.
+            let first = if self.service.order == Order::Strict { Seq(1) } else { stored.first };
+            self.plan.acknowledged(first, stored.last);
+        }
+        self.plan.connected(head, u64::from(self.service.events_max));
+        SinkStatus::add(&self.parts.status.connections, 1);
+        let since = (self.parts.clock)();
+        self.parts.status.update(|d| d.state = SinkState::Connected { since });
+        tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
+    }
+
+    /// The next range, and how long it has to wait: for the sink, for the bandwidth, and fresh events for company.
+    fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<(Duration, (Lane, Seq, Seq))> {
+        let Some(range) = self.plan.next(head) else {
+            pace.fresh_since = None;
+            return None;
+        };
+        let (lane, first, last) = range;
+        let waiting = last.0 - first.0 + 1;
+        let company = if lane == Lane::Live && waiting < u64::from(self.limit) {
+            let since = *pace.fresh_since.get_or_insert_with(Instant::now);
+            self.service.delay.saturating_sub(since.elapsed())
+        } else {
+            Duration::ZERO
+        };
+        let held = pace.held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(Instant::now()));
+        Some((pace.pause.left().max(pace.bucket.left()).max(company).max(held), range))
+    }
+
+    /// Sends the next parcel.
     async fn dispatch<T: Transport>(
         &mut self,
+        (lane, first, last): (Lane, Seq, Seq),
         head: Seq,
         transport: &mut T,
         under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
-        bucket: &mut Bucket,
-    ) -> Result<bool, LogError> {
-        let Some((lane, first, last)) = self.plan.next(head) else { return Ok(false) };
+        pace: &mut Pace,
+    ) -> Result<(), LogError> {
+        pace.fresh_since = None;
         let wanted = Wanted { lane, first, last, head, events_max: self.limit };
         let build = self.build.clone();
-        let Ok(built) = tokio::task::spawn_blocking(move || build(wanted)).await else { return Ok(false) };
-        let Some(parcel) = built? else { return Ok(false) };
+        let built = match tokio::task::spawn_blocking(move || build(wanted)).await {
+            Ok(built) => built?,
+            Err(error) => {
+                tracing::error!(sink = %self.service.name, "making a parcel from sequence {first} on: {error}");
+                None
+            }
+        };
+        let Some(parcel) = built else {
+            // Not in the view yet.
+            pace.held = Some((Instant::now(), Instant::now() + self.service.delay.max(HELD_AGAIN / 10)));
+            return Ok(());
+        };
         if parcel.manifest.first > first {
             // What was before is trimmed; a record in the log says so, and goes upstream like any other.
             self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
         }
-        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
-        if parcel.manifest.events == 0 {
-            // The filter lets nothing of this range through; there is nothing to acknowledge.
-            self.plan.acknowledged(first, last);
-            return Ok(true);
+        if parcel.manifest.events == 0 && parcel.manifest.last >= last && pace.hold() {
+            return Ok(());
         }
+        pace.held = None;
+        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         let bytes = parcel.bytes() as u64;
         self.plan.sent(lane, first, last, bytes, head);
         if first == self.plan.acked().contiguous().next() {
             let oldest = parcel.oldest;
             self.parts.status.update(|d| d.backlog_oldest = Some(oldest));
         }
-        bucket.take(bytes);
+        pace.bucket.take(bytes);
         let parcel = Arc::new(parcel);
         let sending = transport.send(parcel.clone());
         under_way.spawn(async move { (parcel, sending.await) });
-        Ok(true)
+        Ok(())
+    }
+
+    /// Takes in one finished task.
+    fn take(&mut self, done: Result<(Arc<Parcel>, Outcome), JoinError>, pace: &mut Pace) -> Option<String> {
+        match done {
+            Ok((parcel, outcome)) => self.settle(&parcel, outcome, &mut pace.pause),
+            // Its range would stay under way for ever; a new connection forgets what was.
+            Err(error) => Some(format!("sending ended badly: {error}")),
+        }
     }
 
     /// Takes in an answer; the reason if the connection is gone.
@@ -256,9 +313,18 @@ where
                 SinkStatus::add(&status.bytes_acked, parcel.bytes() as u64);
                 self.limit = (self.limit + self.limit / 8 + 1).min(self.service.events_max);
                 *pause = Pause::default();
+                self.fruitless = 0;
                 return None;
             }
-            Outcome::Lost { why } => return Some(why),
+            Outcome::Lost { why } => {
+                self.fruitless += 1;
+                if self.fruitless >= FRUITLESS_MAX {
+                    // MQTT 3.1.1 has no other way to say "too large" than to hang up.
+                    self.fruitless = 0;
+                    self.limit = (self.limit / 2).max(1);
+                }
+                return Some(why);
+            }
             Outcome::Busy { after, why } => {
                 self.plan.failed(first, last);
                 pause.busy(after, self.service.backoff_max);
@@ -294,11 +360,12 @@ where
         });
     }
 
-    fn show(&self, head: Seq) {
+    fn show(&self, head: Seq, warning: Option<String>) {
         let acked = self.plan.acked();
         let backlog = acked.missing_count(head);
         self.parts.status.update(|d| {
             d.contiguous = acked.contiguous();
+            d.warning = warning;
             d.backlog_events = backlog;
             if backlog == 0 {
                 d.backlog_oldest = None;
@@ -325,6 +392,32 @@ where
             d.last_error = Some(why.clone());
             d.state = SinkState::BackingOff { until, why };
         });
+    }
+}
+
+/// What holds the next parcel back.
+#[derive(Debug)]
+struct Pace {
+    pause: Pause,
+    bucket: Bucket,
+    /// Since when fresh events wait for company.
+    fresh_since: Option<Instant>,
+    /// Since when a range without any event that passes the filter has been held back, and when to look again.
+    held: Option<(Instant, Instant)>,
+}
+
+impl Pace {
+    fn new(bandwidth: u64) -> Pace {
+        Pace { pause: Pause::default(), bucket: Bucket::new(bandwidth), fresh_since: None, held: None }
+    }
+
+    /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
+    /// each time.
+    fn hold(&mut self) -> bool {
+        let now = Instant::now();
+        let since = self.held.map_or(now, |(since, _)| since);
+        self.held = Some((since, now + HELD_AGAIN));
+        now.duration_since(since) < HELD_MAX
     }
 }
 

@@ -53,7 +53,7 @@ impl Plan {
     }
 
     /// The next range to send: lane and positions, inclusive. It is under way from now on; `sent` says how far it got.
-    pub fn next(&mut self, head: Seq) -> Option<(Lane, Seq, Seq)> {
+    pub fn next(&self, head: Seq) -> Option<(Lane, Seq, Seq)> {
         let live = self.unsent(self.live_from, head);
         let backlog =
             if self.live_from.0 > 1 { self.unsent(Seq(1), Seq(self.live_from.0 - 1)) } else { None };

@@ -197,6 +197,11 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
             };
             drive(service, parts, || target.open(&gateway, epoch), build, stopping).await;
         }
+        #[cfg(feature = "kafka")]
+        SinkTarget::Kafka(kafka) => {
+            let target = kafka_target(kafka, &sink);
+            drive(service, parts, || target.open(), build, stopping).await;
+        }
         #[allow(unreachable_patterns)] // With all features there is none left.
         _ => tracing::error!(
             sink = %sink.name,
@@ -227,4 +232,19 @@ fn builder(
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
         builder.build(&shared.reader, &shared.view, &span)
     })
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_target(kafka: &crate::config::KafkaSink, sink: &SinkConfig) -> super::kafka::KafkaTarget {
+    super::kafka::KafkaTarget {
+        brokers: kafka.brokers.iter().map(|b| format!("{}:{}", b.host, b.port)).collect(),
+        topic: kafka.topic.clone(),
+        gzip: true,
+        username: None,
+        password_file: None,
+        mechanism: super::kafka::Mechanism::ScramSha256,
+        connect_timeout: sink.connect_timeout,
+        answer_timeout: sink.answer_timeout,
+        tls: None,
+    }
 }

@@ -35,6 +35,8 @@ pub struct SinkDetails {
     pub backlog_events: u64,
     /// Log time of the oldest missing record, once it has been read.
     pub backlog_oldest: Option<Time>,
+    /// What an operator should know although the sink acknowledges, in words.
+    pub warning: Option<String>,
     /// The last failure in words; it stays after the sink has recovered.
     pub last_error: Option<String>,
 }

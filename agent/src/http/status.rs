@@ -59,6 +59,7 @@ struct Sink {
     parcels_retried: u64,
     dead_letters: u64,
     connections: u64,
+    warning: Option<String>,
     last_error: Option<String>,
 }
 
@@ -84,6 +85,7 @@ fn sink(view: &SinkView) -> Sink {
         parcels_retried: get(&status.parcels_retried),
         dead_letters: get(&status.dead_letters),
         connections: get(&status.connections),
+        warning: details.warning,
         last_error: details.last_error,
     }
 }
