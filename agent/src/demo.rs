@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fieldlog_broker::{Broker, Options};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
@@ -114,7 +115,7 @@ async fn beside(
     let fleet =
         Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
     tokio::select! {
-        ended = tokio::signal::ctrl_c() => ended.map_err(DemoError::Signal)?,
+        ended = asked_to_stop() => ended.map_err(DemoError::Signal)?,
         () = limit(args.seconds) => {}
         () = lines(&handle, &fleet) => {}
     }
@@ -130,6 +131,15 @@ async fn beside(
     let _ = tokio::time::timeout(Duration::from_secs(5), gone).await;
     broker.shutdown().await;
     Ok(())
+}
+
+/// Ctrl-C in the terminal, or `kill`.
+async fn asked_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        ended = tokio::signal::ctrl_c() => ended,
+    }
 }
 
 async fn limit(seconds: Option<u64>) {

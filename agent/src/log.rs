@@ -619,7 +619,10 @@ pub enum LogError {
         path: PathBuf,
     },
     /// The store refuses the file.
-    #[error("cannot open the log {}: {source}", path.display())]
+    #[error(
+        "cannot open the log {}: {source}; if it is damaged, restore it from a backup, or move it away to begin a new epoch",
+        path.display()
+    )]
     Open {
         /// Which file.
         path: PathBuf,
@@ -664,7 +667,16 @@ pub enum LogError {
 impl LogError {
     /// Whether it is in what the file holds, and so will be there at the next start, too.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, LogError::Format { .. } | LogError::NoFormat | LogError::Chunk { .. })
+        match self {
+            LogError::Format { .. } | LogError::NoFormat | LogError::Chunk { .. } => true,
+            // The store cannot make anything of the file: damaged, of another version, or no store at all.
+            LogError::Open { source, .. } | LogError::Store { source, .. } => match &**source {
+                redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+                redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     fn store(op: &'static str, error: impl Into<redb::Error>) -> LogError {

@@ -97,36 +97,36 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(wanted: Wanted, needs: &[Need], when_full: WhenFull, expected: Decision) {
-        assert_eq!(decide(Seq(100), wanted, needs, when_full), expected);
+    fn check(wanted: Wanted, needs: &[Need], when_full: WhenFull, expected: &Decision) {
+        assert_eq!(&decide(Seq(100), wanted, needs, when_full), expected);
     }
 
     #[test]
     fn nothing_wanted_keeps_all() {
-        check(wanted(0, 0, 500), &[need("a", 1000, true)], WhenFull::Block, Decision::Keep);
-        check(wanted(100, 100, 500), &[], WhenFull::DropOldest, Decision::Keep);
+        check(wanted(0, 0, 500), &[need("a", 1000, true)], WhenFull::Block, &Decision::Keep);
+        check(wanted(100, 100, 500), &[], WhenFull::DropOldest, &Decision::Keep);
     }
 
     #[test]
     fn age_and_bytes_stop_before_what_is_needed() {
         let needs = [need("snapshot", 300, false), need("sink", 250, true)];
-        check(wanted(200, 0, 900), &needs, WhenFull::Block, Decision::Trim(Seq(200)));
-        check(wanted(280, 0, 900), &needs, WhenFull::Block, Decision::Trim(Seq(250)));
-        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, Decision::Trim(Seq(250)));
+        check(wanted(200, 0, 900), &needs, WhenFull::Block, &Decision::Trim(Seq(200)));
+        check(wanted(280, 0, 900), &needs, WhenFull::Block, &Decision::Trim(Seq(250)));
+        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, &Decision::Trim(Seq(250)));
     }
 
     #[test]
     fn the_minimum_history_limits_bytes_not_age() {
-        check(wanted(0, 400, 150), &[], WhenFull::Block, Decision::Trim(Seq(150)));
-        check(wanted(400, 0, 150), &[], WhenFull::Block, Decision::Trim(Seq(400)));
+        check(wanted(0, 400, 150), &[], WhenFull::Block, &Decision::Trim(Seq(150)));
+        check(wanted(400, 0, 150), &[], WhenFull::Block, &Decision::Trim(Seq(400)));
         let full = Decision::Full { by: "retention.history_min_s".into() };
-        check(wanted(0, 400, 100), &[], WhenFull::Block, full);
+        check(wanted(0, 400, 100), &[], WhenFull::Block, &full);
     }
 
     #[test]
     fn a_full_log_blocks_and_says_for_whom() {
         let needs = [need("the oldest snapshot", 300, false), need("sink \"cloud\"", 100, true)];
-        check(wanted(0, 400, 900), &needs, WhenFull::Block, Decision::Full { by: "sink \"cloud\"".into() });
+        check(wanted(0, 400, 900), &needs, WhenFull::Block, &Decision::Full { by: "sink \"cloud\"".into() });
     }
 
     #[test]
@@ -137,9 +137,9 @@ mod tests {
             wanted(0, 400, 900),
             &needs,
             WhenFull::DropOldest,
-            Decision::Drop { before: Seq(300), lost_by },
+            &Decision::Drop { before: Seq(300), lost_by },
         );
         let needs = [need("snapshot", 100, false)];
-        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, Decision::Full { by: "snapshot".into() });
+        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, &Decision::Full { by: "snapshot".into() });
     }
 }

@@ -140,7 +140,6 @@ pub(crate) fn causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-
     use bytes::Bytes;
     use fieldlog_projections::{Epoch, Link, Seq, Time};
 

@@ -4,7 +4,7 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
 };
-use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Time, Value};
+use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Seq, Time, Value};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,19 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             type_id::CONFIG_CHANGED,
             1,
             &[2, 1, b'a', 2, b'b', b'c'],
+        ),
+        (
+            Fact::DeadLettered { sink: "s".into(), first: Seq(1), last: Seq(300), reason: "no".into() },
+            type_id::DEAD_LETTERED,
+            1,
+            &[1, b's', 1, 0xac, 2, 2, b'n', b'o'],
+        ),
+        (Fact::Trimmed { first: Seq(1), last: Seq(128) }, type_id::TRIMMED, 1, &[1, 0x80, 1]),
+        (
+            Fact::Gap { first: Seq(2), last: Seq(3), lost_by: vec!["a".into()] },
+            type_id::GAP,
+            1,
+            &[2, 3, 1, 1, b'a'],
         ),
     ]
 }

@@ -318,7 +318,7 @@ fn a_log_in_use_is_refused() {
     let dir = scratch();
     let _log = open(dir.path()).unwrap();
     let words = refusal(dir.path());
-    assert!(words.contains(FILE_NAME) && words.contains("already open"), "{words}");
+    assert!(words.contains(FILE_NAME) && words.contains("in use by another process"), "{words}");
 }
 
 #[test]

@@ -186,6 +186,26 @@ async fn the_connection_is_reset_with_messages_under_way() {
     play(vec![Behaviour::default().then(Point::Publishes(12), Action::Reset)], 2).await;
 }
 
+/// Several values of one attribute under way: what comes again is older than what is recorded, and the agent cannot know
+/// that it is not new. It ends with the newest, as the broker sends in order.
+#[tokio::test]
+async fn values_of_one_device_that_come_again_end_with_the_newest() {
+    for protocol in BOTH {
+        let script = [Behaviour::close_after_ignored_pubacks(15)];
+        let scene = Scene::start(protocol, script, |_| {}).await;
+        scene.agent.subscribed().await;
+        for n in 1..=15 {
+            scene.broker.publish("t/one/state", format!("{{\"n\":{n}}}"), false, Qos::AtLeastOnce).unwrap();
+        }
+        scene.connections(2).await;
+        scene.acknowledged().await;
+        until("the newest value", || scene.agent.value("one", "n") == Some(Value::Int(15))).await;
+        let log = scene.finish(0).await;
+        assert_eq!(log.state()["one"]["n"], &Value::Int(15));
+        assert!((15..=30).contains(&log.changes().count()));
+    }
+}
+
 #[tokio::test]
 async fn every_publish_comes_twice() {
     let twice = Behaviour { duplicate_publishes: true, ..Behaviour::default() };

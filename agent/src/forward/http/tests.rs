@@ -132,11 +132,12 @@ async fn answers_decide_what_becomes_of_a_parcel() {
 #[tokio::test]
 async fn a_token_is_sent_and_read_again_when_refused() {
     let seen = Seen::default();
-    let port = server(&seen, |headers| match headers.get("authorization").map(|value| value.as_bytes()) {
-        Some(b"Bearer second") => StatusCode::OK.into_response(),
-        _ => StatusCode::UNAUTHORIZED.into_response(),
-    })
-    .await;
+    let port =
+        server(&seen, |headers| match headers.get("authorization").map(hyper::http::HeaderValue::as_bytes) {
+            Some(b"Bearer second") => StatusCode::OK.into_response(),
+            _ => StatusCode::UNAUTHORIZED.into_response(),
+        })
+        .await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let write = |token: &str| {

@@ -34,7 +34,7 @@ pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
 /// A certificate that is not trusted comes as an IO error.
 fn is_tls(error: &ConnectError) -> bool {
     let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>())
+    io.and_then(io::Error::get_ref).is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
 }
 
 /// What became of a message that was not acknowledged; `complaint` is what the server said in between.
