@@ -37,13 +37,7 @@ type Ended = Box<dyn std::error::Error + Send + Sync>;
 pub(super) async fn serve(options: NatsOptions, receiver: Arc<Receiver>, mut stopped: watch::Receiver<bool>) {
     let mut retry = RETRY_MIN;
     loop {
-        let why = tokio::select! {
-            ended = consume(&options, &receiver, &mut retry) => match ended {
-                Ok(()) => return,
-                Err(why) => why,
-            },
-            _ = stopped.wait_for(|stop| *stop) => return,
-        };
+        let Err(why) = consume(&options, &receiver, &mut retry, &mut stopped).await else { return };
         tracing::warn!("NATS {}: {why}; trying again in {} ms", options.server, retry.as_millis());
         tokio::select! {
             () = tokio::time::sleep(retry) => {}
@@ -53,24 +47,24 @@ pub(super) async fn serve(options: NatsOptions, receiver: Arc<Receiver>, mut sto
     }
 }
 
-/// Consumes over one connection; `Ok` when nothing can be written any more.
-async fn consume(options: &NatsOptions, receiver: &Arc<Receiver>, retry: &mut Duration) -> Result<(), Ended> {
-    let connect = ConnectOptions::new().connection_timeout(CONNECT_TIMEOUT).name("fieldlog-receive");
-    let jetstream = jetstream::new(connect.connect(&options.server).await?);
-    let stream = jetstream.get_stream(&options.stream).await?;
-    let config = pull::Config {
-        durable_name: Some(options.consumer.clone()),
-        filter_subject: options.subject.clone(),
-        ack_policy: AckPolicy::Explicit,
-        max_ack_pending: WINDOW,
-        ..pull::Config::default()
+/// Consumes over one connection; `Ok` when told to stop, or when nothing can be written any more.
+async fn consume(
+    options: &NatsOptions,
+    receiver: &Arc<Receiver>,
+    retry: &mut Duration,
+    stopped: &mut watch::Receiver<bool>,
+) -> Result<(), Ended> {
+    let mut messages = tokio::select! {
+        messages = subscribe(options) => messages?,
+        _ = stopped.wait_for(|stop| *stop) => return Ok(()),
     };
-    let consumer = stream.get_or_create_consumer(&options.consumer, config).await?;
-    let mut messages = consumer.messages().await?;
-    tracing::info!("NATS {}: consuming {} of stream {}", options.server, options.subject, options.stream);
     *retry = RETRY_MIN;
-    while let Some(message) = messages.next().await {
-        let message = message?;
+    loop {
+        // A message that is being written is written to the end, and acknowledged.
+        let message = tokio::select! {
+            message = messages.next() => message.ok_or("the server ended the consumer")??,
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+        };
         let (Message { message: parcel, .. }, taker) = (message.clone(), receiver.clone());
         let taken = tokio::task::spawn_blocking(move || {
             let headers = parcel.headers.unwrap_or_default();
@@ -84,9 +78,26 @@ async fn consume(options: &NatsOptions, receiver: &Arc<Receiver>, retry: &mut Du
             }
             Err(TakeError::Store) => return Ok(()),
         }
-        message.ack().await?;
+        // With the server's word for it: an acknowledgement that is lost at a stop would bring the parcel again.
+        message.double_ack().await?;
     }
-    Err("the server ended the consumer".into())
+}
+
+async fn subscribe(options: &NatsOptions) -> Result<pull::Stream, Ended> {
+    let connect = ConnectOptions::new().connection_timeout(CONNECT_TIMEOUT).name("fieldlog-receive");
+    let jetstream = jetstream::new(connect.connect(&options.server).await?);
+    let stream = jetstream.get_stream(&options.stream).await?;
+    let config = pull::Config {
+        durable_name: Some(options.consumer.clone()),
+        filter_subject: options.subject.clone(),
+        ack_policy: AckPolicy::Explicit,
+        max_ack_pending: WINDOW,
+        ..pull::Config::default()
+    };
+    let consumer = stream.get_or_create_consumer(&options.consumer, config).await?;
+    let messages = consumer.messages().await?;
+    tracing::info!("NATS {}: consuming {} of stream {}", options.server, options.subject, options.stream);
+    Ok(messages)
 }
 
 /// A field of a manifest, whichever way its header is capitalised.
