@@ -257,4 +257,4 @@ impl Transport for Nats {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -35,7 +35,7 @@ pub struct ReceiveArgs {
     nats: Option<String>,
     /// The stream.
     #[cfg(feature = "nats")]
-    #[arg(long, value_name = "NAME", default_value = "fieldlog")]
+    #[arg(long, value_name = "NAME", default_value = "FIELDLOG")]
     stream: String,
     /// Only this subject of the stream.
     #[cfg(feature = "nats")]

@@ -16,6 +16,8 @@ use crate::forward::{Manifest, Parcel};
 mod figures;
 #[cfg(feature = "demo")]
 mod mqtt;
+#[cfg(feature = "nats")]
+mod nats;
 mod serving;
 
 const EVENTS: u64 = 3_000;

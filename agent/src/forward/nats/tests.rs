@@ -15,7 +15,7 @@ use crate::ingest::tests::{PATIENCE, refusing_port};
 
 const EPOCH: Epoch = Epoch(0x1f);
 
-struct Server {
+pub(crate) struct Server {
     process: Process,
     dir: TempDir,
     port: u16,
@@ -23,7 +23,7 @@ struct Server {
 
 impl Server {
     /// Starts a server with these lines in its configuration; `None` if it is not installed.
-    async fn start(lines: &str) -> Option<Server> {
+    pub(crate) async fn start(lines: &str) -> Option<Server> {
         if !available("nats-server", "--version") {
             return None;
         }
@@ -46,7 +46,7 @@ impl Server {
         Some(server)
     }
 
-    fn target(&self) -> NatsTarget {
+    pub(crate) fn target(&self) -> NatsTarget {
         NatsTarget {
             url: format!("nats://127.0.0.1:{}", self.port),
             subject: "fieldlog.{gateway}.events".into(),
@@ -70,7 +70,7 @@ impl Server {
     }
 }
 
-const JETSTREAM: &str = "jetstream { store_dir: \"DIR/js\" }";
+pub(crate) const JETSTREAM: &str = "jetstream { store_dir: \"DIR/js\" }";
 
 async fn open(target: &NatsTarget) -> Result<Nats, Unreachable> {
     timeout(PATIENCE, target.open("gw-1", EPOCH)).await.expect("does not open")
