@@ -66,6 +66,7 @@ async fn supervise(path: &Path, config: Config) -> ExitCode {
     };
     tokio::spawn(signals.serve(path.to_owned(), config.clone(), shutdown, reload));
     tokio::spawn(keep_notifying(ready_rx));
+    let data_dir = config.data_dir.clone();
     let result = run::run(config, run::wall_clock, controls, |event| report(event, &ready_tx)).await;
     match result {
         Ok(()) => {
@@ -73,7 +74,7 @@ async fn supervise(path: &Path, config: Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{error} (data directory {})", data_dir.display());
             notify(&[NotifyState::Status(&format!("failed: {error}"))]);
             ExitCode::from(error.exit_code())
         }

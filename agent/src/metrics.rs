@@ -17,6 +17,7 @@ use crate::log::FILE_NAME;
 
 mod histogram;
 pub mod process;
+mod sinks;
 mod sources;
 
 pub use histogram::Histogram;
@@ -50,6 +51,9 @@ impl Collector for Metrics {
         store(side, out)?;
         views(side, out)?;
         snapshots(side, out)?;
+        sinks::encode(&side.sinks.views(), out)?;
+        let blocked = u32::from(side.shared.stats.blocked().is_some());
+        out.gauge("ingest_blocked", "1 while no messages are taken, because log or disk are full.", blocked)?;
         sources::encode(&side.sources.views(), out)
     }
 }

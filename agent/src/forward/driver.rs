@@ -242,7 +242,8 @@ where
         } else {
             Duration::ZERO
         };
-        let held = pace.held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(Instant::now()));
+        let held =
+            pace.held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(Instant::now()));
         Some((pace.pause.left().max(pace.bucket.left()).max(company).max(held), range))
     }
 
