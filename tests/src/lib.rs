@@ -6,6 +6,8 @@ pub mod fault_disk;
 pub mod logbook;
 pub mod mosquitto;
 pub mod process;
+pub mod proxy;
 pub mod publisher;
+pub mod receiver;
 pub mod rng;
 pub mod wait;

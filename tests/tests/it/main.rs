@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod disk_full;
 mod exit_codes;
+mod forward;
 mod kill;
 mod log;
 mod policies;

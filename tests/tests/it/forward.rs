@@ -1,0 +1,9 @@
+//! Forwarding as a whole: a source broker, the agent, a network that fails, and somebody who keeps the accounts.
+//!
+//! `FIELDLOG_SEED=n` replays the faults of a run.
+
+mod answers;
+mod flapping;
+mod restart;
+mod retention;
+mod site;

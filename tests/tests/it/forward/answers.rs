@@ -1,0 +1,155 @@
+//! What an HTTP server may answer other than yes.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::Fact;
+use fieldlog_tests::logbook::Logbook;
+use fieldlog_tests::wait::until;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::site::{Site, http};
+
+/// A request: when it came, its body as text, and what it was answered.
+struct Asked {
+    at: Instant,
+    bytes: usize,
+    status: u16,
+}
+
+/// What the server has seen, and the positions it has accepted.
+#[derive(Default)]
+struct Seen {
+    asked: Vec<Asked>,
+    accepted: BTreeSet<u64>,
+    again: usize,
+}
+
+/// Answers by number of the request and body: a status, and further lines of the head.
+type Answers = fn(usize, &str) -> (u16, &'static str);
+
+async fn serve(answers: Answers) -> (SocketAddr, Arc<Mutex<Seen>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let shared = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(converse(stream, answers, shared.clone()));
+        }
+    });
+    (address, seen)
+}
+
+async fn converse(stream: TcpStream, answers: Answers, seen: Arc<Mutex<Seen>>) {
+    let mut stream = BufReader::new(stream);
+    while let Some(body) = request(&mut stream).await {
+        let (status, head) = {
+            let mut seen = seen.lock().unwrap();
+            let (status, head) = answers(seen.asked.len(), &body);
+            seen.asked.push(Asked { at: Instant::now(), bytes: body.len(), status });
+            if status == 200 {
+                for seq in positions(&body) {
+                    let fresh = seen.accepted.insert(seq);
+                    seen.again += usize::from(!fresh);
+                }
+            }
+            (status, head)
+        };
+        let answer = format!("HTTP/1.1 {status} So\r\ncontent-length: 0\r\n{head}\r\n");
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn request(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(String::from_utf8(body).unwrap())
+}
+
+fn positions(body: &str) -> Vec<u64> {
+    let events: Vec<Value> = serde_json::from_str(body).unwrap();
+    events.iter().map(|event| event["sequence"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+/// Forwards some messages to a server that answers so; returns what it has seen once all but `lost` events are there.
+async fn check(answers: Answers, poison: bool, lost: u64) -> (Seen, Logbook) {
+    let (address, seen) = serve(answers).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&http(address, "gzip = false\nin_flight_max = 1"))).await;
+    site.post(200);
+    if poison {
+        site.publish("t/d7/state", r#"{"text":"poison"}"#.into());
+    }
+    site.post(200);
+    site.recorded().await;
+    let all = || seen.lock().unwrap().accepted.len() as u64 + lost == agent.head();
+    until("all events", || all()).await;
+    let data_dir = agent.stop().await;
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert_eq!(seen.again, 0, "what was accepted came again");
+    (seen, Logbook::read(&data_dir))
+}
+
+#[tokio::test]
+async fn too_large_is_split() {
+    const LIMIT: usize = 6_000;
+    let answers: Answers = |_, body| (if body.len() > LIMIT { 413 } else { 200 }, "");
+    let (seen, log) = check(answers, false, 0).await;
+    assert!(seen.asked.iter().any(|asked| asked.status == 413));
+    assert!(seen.asked.iter().all(|asked| (asked.status == 413) == (asked.bytes > LIMIT)));
+    assert_eq!(log.count(|fact| matches!(fact, Fact::DeadLettered { .. })), 0);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let answers: Answers = |number, _| match number {
+        1 => (429, "retry-after: 2\r\n"),
+        3 => (503, "retry-after: 1\r\n"),
+        _ => (200, ""),
+    };
+    let (seen, _) = check(answers, false, 0).await;
+    let wait = |number: usize| seen.asked[number + 1].at.duration_since(seen.asked[number].at);
+    assert!(wait(1) >= Duration::from_millis(1_950), "{:?}", wait(1));
+    // There may have been nothing more to say.
+    if seen.asked.len() > 4 {
+        assert!(wait(3) >= Duration::from_millis(950), "{:?}", wait(3));
+    }
+}
+
+#[tokio::test]
+async fn a_poisoned_event_becomes_a_dead_letter() {
+    let answers: Answers = |_, body| (if body.contains("poison") { 422 } else { 200 }, "");
+    let (seen, log) = check(answers, true, 1).await;
+    let mut dead = log.records.iter().filter_map(|(_, _, fact)| match fact {
+        Fact::DeadLettered { sink, first, last, reason } => Some((sink, first.0, last.0, reason)),
+        _ => None,
+    });
+    let (sink, first, last, reason) = dead.next().unwrap();
+    assert_eq!((sink.as_str(), first), ("cloud", last));
+    assert!(reason.contains("422"), "{reason}");
+    assert_eq!(dead.next(), None);
+    let poisoned = log.changes().find(|change| change.2 == "text").unwrap().0;
+    assert_eq!(poisoned.0, first);
+    assert!(!seen.accepted.contains(&first));
+    let refused = seen.asked.iter().filter(|asked| asked.status == 422).count();
+    assert!(refused < 40, "{refused} attempts to find one event");
+}

@@ -1,0 +1,93 @@
+//! A link that fails every moment, another way each time.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use fieldlog_tests::mosquitto::Mosquitto;
+use fieldlog_tests::proxy::{Fault, Proxy};
+use fieldlog_tests::receiver::Receiver;
+use fieldlog_tests::wait::until;
+
+use super::site::{Site, arrived, assert_complete, assert_lines, http, random, sink};
+
+const FLAPPING: Duration = Duration::from_secs(8);
+
+/// Lets messages arrive while the link flaps; at the end the receiver must have them all.
+async fn check(
+    receiver: Receiver,
+    server: SocketAddr,
+    sink: impl Fn(SocketAddr) -> String,
+    recomputed: bool,
+    in_order: bool,
+) {
+    let mut rng = random();
+    let proxy = Proxy::start(server, Fault::Pass).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&sink(proxy.address))).await;
+    tokio::join!(proxy.flap(&mut rng, FLAPPING), site.post_for(FLAPPING));
+    site.recorded().await;
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    let connections =
+        agent.handle.sinks.views()[0].status.connections.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{connections} connections");
+    assert!(connections > 1, "the faults did nothing");
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_lines(&lines, head);
+    assert!(!recomputed || log.recomputed.0 == head, "{log}");
+    assert!(!in_order || log.counts.out_of_order == 0, "{log}");
+}
+
+#[tokio::test]
+async fn http_with_json() {
+    let receiver = Receiver::http().await;
+    let server = receiver.address();
+    check(receiver, server, |proxy| http(proxy, ""), false, false).await;
+}
+
+#[tokio::test]
+async fn http_in_strict_order() {
+    let receiver = Receiver::http().await;
+    let server = receiver.address();
+    let sink = |proxy| http(proxy, "order = \"strict\"\nformat = \"compact\"\nparcel_events_max = 20");
+    check(receiver, server, sink, true, true).await;
+}
+
+#[tokio::test]
+async fn mqtt_with_compact() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let receiver = Receiver::mqtt(mosquitto.port).await;
+    let server = SocketAddr::from(([127, 0, 0, 1], mosquitto.port));
+    let sink = |proxy: SocketAddr| sink(&format!("mqtt://{proxy}"), "format = \"compact\"\nkeep_alive_s = 5");
+    check(receiver, server, sink, true, false).await;
+}
+
+/// What happens now is not kept waiting by what happened while the link was down.
+#[tokio::test]
+async fn live_events_go_first() {
+    let receiver = Receiver::http().await;
+    let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let more = "parcel_events_max = 50\nbandwidth_bytes_per_s = 200000\nbacklog_share = 0.5";
+    let agent = site.start(&site.config(&http(proxy.address, more))).await;
+    site.post(3_000);
+    site.recorded().await;
+    let backlog = agent.head();
+    proxy.set(Fault::Pass);
+    let begin = Instant::now();
+    until("the link", || receiver.newest() > 0).await;
+    let first = begin.elapsed();
+    site.post(1);
+    until("the live event", || receiver.newest() > backlog).await;
+    let log = receiver.log().unwrap();
+    println!("first parcel after {first:?}, live event after {:?}\n{log}", begin.elapsed());
+    assert!(!log.missing.is_empty(), "the backlog was through before the live event came");
+    // Back-off ends within a second; the rest is for a busy machine.
+    assert!(first < Duration::from_secs(10), "{first:?}");
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    assert_complete(&receiver.stop().await.0, head);
+}

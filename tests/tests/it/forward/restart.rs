@@ -1,0 +1,74 @@
+//! The agent ends in the middle of a backlog, and goes on from its cursor.
+
+use fieldlog_tests::process::Process;
+use fieldlog_tests::proxy::{Fault, Proxy};
+use fieldlog_tests::receiver::Receiver;
+use fieldlog_tests::wait::until;
+
+use super::site::{Site, arrived, assert_complete, assert_lines, http};
+
+const BACKLOG: usize = 3_000;
+const PARCEL: u64 = 50;
+const IN_FLIGHT: u64 = 4;
+const STOPS: u64 = 3;
+
+/// Slow enough that a backlog takes a while.
+fn more() -> String {
+    format!("parcel_events_max = {PARCEL}\nin_flight_max = {IN_FLIGHT}\nbandwidth_bytes_per_s = 300000")
+}
+
+#[tokio::test]
+async fn stopped_and_started() {
+    let receiver = Receiver::http().await;
+    let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let config = site.config(&http(proxy.address, &more()));
+    let agent = site.start(&config).await;
+    site.post(BACKLOG);
+    site.recorded().await;
+    proxy.set(Fault::Pass);
+    let mut running = Some(agent);
+    for part in 1..=STOPS {
+        let agent = match running.take() {
+            Some(agent) => agent,
+            None => site.start(&config).await,
+        };
+        until("a part of the backlog", || receiver.handle.events() > part * BACKLOG as u64 / 5).await;
+        agent.stop().await;
+        assert!((receiver.handle.events() as usize) < BACKLOG, "too fast to be stopped in between");
+    }
+    let agent = site.start(&config).await;
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_lines(&lines, head);
+    // What was under way at each stop, and no more.
+    assert!(log.counts.duplicate_events <= STOPS * PARCEL * IN_FLIGHT, "{log}");
+}
+
+#[tokio::test]
+async fn killed() {
+    let receiver = Receiver::http().await;
+    let mut site = Site::new().await;
+    let text = site.text(&http(receiver.address(), &more()));
+    let path = site.dir.path().join("fieldlog.toml");
+    std::fs::write(&path, &text).unwrap();
+    // The session must be there before the first message, or that one is for nobody.
+    site.start(&site.config("")).await.stop().await;
+    for kill in 1..=4 {
+        let process = Process::run(&path, &[]);
+        site.post(600);
+        until("a part of the messages", || receiver.handle.events() > kill * 400).await;
+        assert_eq!(process.kill().code, -9);
+    }
+    let agent = site.start(&site.config(&http(receiver.address(), &more()))).await;
+    site.recorded().await;
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_lines(&lines, head);
+}

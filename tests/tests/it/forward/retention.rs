@@ -1,0 +1,146 @@
+//! A log that has reached `retention.bytes_max`.
+
+use std::time::{Duration, Instant};
+
+use fieldlog::verify::verify;
+use fieldlog_projections::Fact;
+use fieldlog_tests::agent::Agent;
+use fieldlog_tests::logbook::Logbook;
+use fieldlog_tests::proxy::{Fault, Proxy};
+use fieldlog_tests::receiver::Receiver;
+use fieldlog_tests::wait::until;
+
+use super::site::{Site, arrived, assert_complete, http, random};
+
+const MIB: usize = 1 << 20;
+
+fn retention(when_full: &str) -> String {
+    format!(
+        "[retention]\nbytes_max = {MIB}\nhistory_min_s = 0\nfree_bytes_min = 0\nwhen_full = \"{when_full}\"\n\
+         [snapshots]\nevents = 100\n"
+    )
+}
+
+fn blocked(agent: &Agent) -> Option<String> {
+    agent.handle.shared.stats.blocked()
+}
+
+fn first(agent: &Agent) -> u64 {
+    agent.handle.shared.reader.range().unwrap().unwrap().0.0
+}
+
+#[tokio::test]
+async fn block_leaves_messages_at_the_broker() {
+    let mut rng = random();
+    let receiver = Receiver::http().await;
+    let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let config = site.config(&(retention("block") + &http(proxy.address, "")));
+    let agent = site.start(&config).await;
+    site.post_bytes(&mut rng, 2 * MIB);
+    site.recorded().await;
+    until("the end of acknowledging", || blocked(&agent).is_some()).await;
+    let why = blocked(&agent).unwrap();
+    assert!(why.contains("retention.bytes_max") && why.contains("cloud"), "{why}");
+    site.post(100);
+    until("a full window", || site.session().in_flight == 20).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let session = site.session();
+    assert_eq!(
+        (session.in_flight, session.queued),
+        (20, 80),
+        "messages were acknowledged that nobody stored"
+    );
+    assert_eq!(first(&agent), 1);
+
+    // It can be stopped and started like this, too, and not only when waiting has become too long.
+    let begin = Instant::now();
+    agent.stop().await;
+    println!("stopped while blocked within {:?}", begin.elapsed());
+    let agent = site.start(&config).await;
+    until("the end of acknowledging", || blocked(&agent).is_some()).await;
+
+    proxy.set(Fault::Pass);
+    until("messages taken again", || blocked(&agent).is_none()).await;
+    site.recorded().await;
+    arrived(&agent, &receiver).await;
+    until("a trimmed log", || first(&agent) > 1).await;
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    let data_dir = agent.stop().await;
+    let (log, _) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_eq!(verify(&data_dir).unwrap().fault, None);
+}
+
+#[tokio::test]
+async fn drop_oldest_says_what_is_gone() {
+    let mut rng = random();
+    let receiver = Receiver::http().await;
+    let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let config = site.config(&(retention("drop-oldest") + &http(proxy.address, "")));
+    let agent = site.start(&config).await;
+    site.post_bytes(&mut rng, 3 * MIB);
+    site.recorded().await;
+    until("a trimmed log", || first(&agent) > 1).await;
+    assert_eq!(blocked(&agent), None);
+    proxy.set(Fault::Pass);
+    // Waits until its acknowledgements are beyond all trimming.
+    until("the newest at the receiver", || receiver.newest() == agent.head() && agent.head() > 0).await;
+    let known = || agent.handle.sinks.views()[0].status.details().contiguous.0;
+    until("the cursor at the head", || known() == agent.head() && receiver.newest() == agent.head()).await;
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    println!("{log}");
+    assert_eq!(log.counts.faults, 0, "{log}");
+    assert!(log.missing.is_empty() == false && log.missing[0].0.0 == 1, "{log}");
+    let gaps = lines.lines().filter(|line| line.contains("\"io.fieldlog.gap.v1\"")).collect::<Vec<_>>();
+    assert!(!gaps.is_empty(), "the receiver is not told of the gap");
+    assert!(gaps.iter().all(|gap| gap.contains("cloud")), "{gaps:?}");
+    // What is missing is what a gap record speaks of.
+    let told = gaps.iter().map(|gap| {
+        let event: serde_json::Value = serde_json::from_str(gap).unwrap();
+        event["data"]["last"].as_u64().unwrap()
+    });
+    let told = told.max().unwrap();
+    assert!(
+        log.missing.iter().all(|(_, last)| last.0 <= told),
+        "missing {:?}, told up to {told}",
+        log.missing
+    );
+}
+
+#[tokio::test]
+async fn without_sinks_the_oldest_goes() {
+    let mut rng = random();
+    let mut site = Site::new().await;
+    let config = site.config(&retention("block"));
+    let agent = site.start(&config).await;
+    site.post(20);
+    site.post_bytes(&mut rng, 3 * MIB);
+    site.recorded().await;
+    until("a trimmed log", || first(&agent) > 1).await;
+    let before: Vec<_> = (0..20).map(|n| agent.value(&format!("d{n}"), "value")).collect();
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    let data_dir = agent.stop().await;
+
+    let agent = site.start(&config).await;
+    let after: Vec<_> = (0..20).map(|n| agent.value(&format!("d{n}"), "value")).collect();
+    assert_eq!(before, after, "what is trimmed lives on in the snapshot");
+    site.post(10);
+    site.recorded().await;
+    agent.stop().await;
+    let report = verify(&data_dir).unwrap();
+    assert_eq!(report.fault, None);
+    let (first, last) = report.range.unwrap();
+    assert!(first.0 > 1 && report.intact == last, "{report:?}");
+    assert!(trimmed(&data_dir) + 1 >= first.0, "more is gone than is recorded");
+}
+
+/// The last position that a record says has been trimmed.
+fn trimmed(data_dir: &std::path::Path) -> u64 {
+    let log = Logbook::read(data_dir);
+    let last = |fact: &Fact| if let Fact::Trimmed { last, .. } = fact { Some(last.0) } else { None };
+    log.records.iter().filter_map(|(_, _, fact)| last(fact)).max().unwrap()
+}
