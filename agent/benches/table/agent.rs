@@ -32,10 +32,15 @@ pub struct Boot {
 impl Agent {
     /// Starts the agent on a broker at `port` and waits until it is ready.
     pub fn start(data: &Path, port: u16, window: u16) -> Agent {
-        Agent::spawn(data, port, window).0
+        Agent::start_with(data, port, window, "")
     }
 
-    fn spawn(data: &Path, port: u16, window: u16) -> (Agent, Duration) {
+    /// The same with more configuration.
+    pub fn start_with(data: &Path, port: u16, window: u16, more: &str) -> Agent {
+        Agent::spawn(data, port, window, more).0
+    }
+
+    fn spawn(data: &Path, port: u16, window: u16, more: &str) -> (Agent, Duration) {
         std::fs::create_dir_all(data).expect("a data directory");
         let http = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|l| l.local_addr())
@@ -46,7 +51,7 @@ impl Agent {
             "data_dir = {data:?}\n\
              [http]\nlisten = \"127.0.0.1:{http}\"\n\
              [[source]]\nname = \"bench\"\naddress = \"mqtt://127.0.0.1:{port}\"\nreceive_window = {window}\n\
-             [[source.subscription]]\ntopic = \"bench/+device\"\ndecoder = \"json\"\n"
+             [[source.subscription]]\ntopic = \"bench/+device\"\ndecoder = \"json\"\n{more}"
         );
         std::fs::write(&config, text).expect("a configuration");
         let notify = Notify::new();
@@ -64,7 +69,7 @@ impl Agent {
 
     /// Starts the agent on an existing log, measures the time to READY, and kills it.
     pub fn boot(data: &Path) -> Boot {
-        let (agent, took) = Agent::spawn(data, 1, 1000);
+        let (agent, took) = Agent::spawn(data, 1, 1000, "");
         let status = agent.status();
         let replayed = status["boot"]["replayed"].as_u64().unwrap_or(0);
         agent.kill();
@@ -80,6 +85,13 @@ impl Agent {
         stream.read_to_string(&mut answer).expect("an answer");
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         serde_json::from_str(body.trim()).unwrap_or_else(|e| panic!("/status: {e}: {answer}"))
+    }
+
+    /// What /status says about a sink.
+    pub fn sink(&self, name: &str) -> serde_json::Value {
+        let sinks = self.status()["sinks"].take();
+        let found = sinks.as_array().and_then(|sinks| sinks.iter().find(|sink| sink["name"] == name));
+        found.cloned().unwrap_or_default()
     }
 
     pub fn wait_for_events(&self, events: u64) {

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Pre-encoded MQTT 5 PUBLISH packets.
@@ -110,6 +111,29 @@ impl Stub {
         let took = begin.elapsed();
         std::thread::spawn(move || linger(stream));
         took
+    }
+
+    /// Sends `per_second` messages a second to the client that connects, until told to stop or it has gone.
+    pub fn trickle(&self, feed: &Feed, per_second: u64, stop: &AtomicBool) {
+        let (mut stream, _) = self.listener.accept().expect("a client");
+        stream.set_nodelay(true).expect("nodelay");
+        handshake(&mut stream);
+        let mut acks = Acks::default();
+        let (begin, mut start) = (Instant::now(), 0);
+        for (n, &(end, pkid_at)) in feed.marks.iter().enumerate() {
+            let due = begin + Duration::from_micros(n as u64 * 1_000_000 / per_second);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let mut message = feed.bytes[start..end].to_vec();
+            message[pkid_at - start..pkid_at - start + 2]
+                .copy_from_slice(&((n % 65_535) as u16 + 1).to_be_bytes());
+            start = end;
+            stream.write_all(&message).expect("the client is there");
+            acks.read(&mut stream, false);
+        }
+        std::thread::spawn(move || linger(stream));
     }
 }
 

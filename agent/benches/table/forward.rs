@@ -1,0 +1,209 @@
+//! Forwarding: the log of the long run drained into `fieldlog receive`, and into a server that only counts.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::agent::Agent;
+use crate::counter::Counter;
+use crate::receiver::{Broker, Receiver, free_port};
+use crate::stub::{Feed, Stub};
+use crate::{EVENTS, Row, info, median, row};
+
+/// Nothing listens there: the source stays away.
+const NO_SOURCE: u16 = 1;
+/// The small backlog, in events.
+const FEW: u64 = 10_000;
+/// Messages per second while a backlog drains.
+const LIVE_RATE: u64 = 200;
+/// What a drain may take on a machine that is busy with something else, too.
+const DRAIN_MAX: Duration = Duration::from_secs(120);
+
+pub fn rows(data: &Path, feed: &Feed, rows: &mut Vec<Row>) {
+    let port = free_port();
+    let compact = http_sink("compact", port, "compact", "");
+    let many_rss = drain_http(data, "drained over HTTP, compact", port, ("compact", &compact), rows);
+    link_back(data, feed, port, &compact, rows);
+    let few_rss = drain_few(data, feed, port, &compact);
+    let grown = (many_rss as f64 - few_rss as f64) / 1e6;
+    rows.push(row(
+        "peak RSS while 1 M drain, and more than while 10 k do",
+        format!("{:.1} MB, {grown:+.1} MB", many_rss as f64 / 1e6),
+        "± 3 MB",
+        grown.abs() <= 3.0,
+    ));
+    let port = free_port();
+    let gzip = http_sink("gzip", port, "json", "gzip = true\n");
+    drain_http(data, "drained over HTTP, JSON with gzip", port, ("gzip", &gzip), rows);
+    drain_mqtt(data, rows);
+    wire(data, rows);
+    live(data, feed, rows);
+}
+
+fn http_sink(name: &str, port: u16, format: &str, more: &str) -> String {
+    format!(
+        "[[sink]]\nname = \"{name}\"\naddress = \"http://127.0.0.1:{port}/\"\nformat = \"{format}\"\n\
+         backoff_max_s = 1\n{more}"
+    )
+}
+
+/// The whole log from READY to an empty backlog; returns the agent's peak RSS.
+fn drain_http(data: &Path, what: &'static str, port: u16, sink: (&str, &str), rows: &mut Vec<Row>) -> u64 {
+    let receiver = Receiver::http(port, false);
+    let agent = Agent::start_with(data, NO_SOURCE, 1000, sink.1);
+    let (events, took) = drained(&agent, sink.0);
+    let usage = agent.usage();
+    agent.stop();
+    receiver.stop_complete();
+    let rate = events as f64 / took.as_secs_f64();
+    let cpu = usage.cpu_s * 1e6 / events as f64;
+    let text = format!("{rate:.0} events/s, {cpu:.2} µs CPU each");
+    rows.push(row(what, text, "≥ 200,000/s", rate >= 200e3));
+    usage.peak_rss
+}
+
+/// Waits until the sink has everything; how much that was, and how long it took.
+fn drained(agent: &Agent, sink: &str) -> (u64, Duration) {
+    let begin = Instant::now();
+    loop {
+        let status = agent.sink(sink);
+        // Before the first connection the backlog is not known, and says 0.
+        let acked = status["events_acked"].as_u64().unwrap_or(0);
+        if acked > 0 && status["backlog_events"] == 0 {
+            return (acked, begin.elapsed());
+        }
+        assert!(begin.elapsed() < DRAIN_MAX, "the backlog is not drained: {status}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Records events that the sink cannot have yet, and stays up.
+fn record_unsent(data: &Path, feed: &Feed, events: u64, sinks: &str) -> Agent {
+    let stub = Stub::start();
+    let agent = Agent::start_with(data, stub.port(), 1000, sinks);
+    let before = agent.status()["position"]["applied"].as_u64().unwrap_or(0);
+    stub.feed(feed, events);
+    agent.wait_for_events(before + events);
+    agent
+}
+
+/// A receiver that comes late: from its first accepted connection to the first parcel that it has acknowledged.
+fn link_back(data: &Path, feed: &Feed, port: u16, sinks: &str, rows: &mut Vec<Row>) {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let agent = record_unsent(data, feed, FEW, sinks);
+        // Long enough for the back-off to have reached its bound.
+        std::thread::sleep(Duration::from_millis(2500));
+        let acked_before = agent.sink("compact")["events_acked"].as_u64();
+        assert_eq!(acked_before, Some(0), "nobody was there to acknowledge");
+        let receiver = Receiver::http(port, true);
+        let begin = Instant::now();
+        while agent.sink("compact")["events_acked"] == 0 {
+            assert!(begin.elapsed() < DRAIN_MAX, "nothing arrives");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+        drained(&agent, "compact");
+        agent.stop();
+        receiver.stop_complete();
+    }
+    let worst = times.iter().copied().fold(0.0, f64::max);
+    let text = format!("{:.0} ms, worst {worst:.0} ms", median(&mut times));
+    rows.push(row("first parcel acknowledged once the link is back", text, "≤ 1 s", worst <= 1e3));
+}
+
+/// Peak RSS of an agent that starts on the same log with a small backlog.
+fn drain_few(data: &Path, feed: &Feed, port: u16, sinks: &str) -> u64 {
+    record_unsent(data, feed, FEW, sinks).stop();
+    let receiver = Receiver::http(port, true);
+    let agent = Agent::start_with(data, NO_SOURCE, 1000, sinks);
+    let (events, _) = drained(&agent, "compact");
+    assert!((FEW..2 * FEW).contains(&events), "{events} instead of about {FEW}");
+    let peak = agent.usage().peak_rss;
+    agent.stop();
+    receiver.stop_complete();
+    peak
+}
+
+fn drain_mqtt(data: &Path, rows: &mut Vec<Row>) {
+    let what = "drained over MQTT through mosquitto, compact";
+    let Some(broker) = Broker::start() else {
+        rows.push(info(what, "mosquitto is not installed".into()));
+        return;
+    };
+    let receiver = Receiver::mqtt(broker.port());
+    let sink = format!(
+        "[[sink]]\nname = \"mqtt\"\naddress = \"mqtt://127.0.0.1:{}\"\nformat = \"compact\"\n",
+        broker.port()
+    );
+    let agent = Agent::start_with(data, NO_SOURCE, 1000, &sink);
+    let begin = Instant::now();
+    let (events, took) = drained(&agent, "mqtt");
+    while receiver.events() < events {
+        assert!(begin.elapsed() < DRAIN_MAX, "the receiver has {} of {events}", receiver.events());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let received = events as f64 / begin.elapsed().as_secs_f64();
+    agent.stop();
+    receiver.stop_complete();
+    let rate = events as f64 / took.as_secs_f64();
+    let text = format!("{rate:.0} events/s, received {received:.0}/s");
+    rows.push(row(what, text, "≥ 150,000/s", received >= 150e3));
+}
+
+/// Bytes that leave the agent, headers of HTTP included, with parcels of a backlog.
+fn wire(data: &Path, rows: &mut Vec<Row>) {
+    let mut sizes = Vec::new();
+    for (name, format, more) in
+        [("wire1", "json", "gzip = false\n"), ("wire2", "json", "gzip = true\n"), ("wire3", "compact", "")]
+    {
+        let counter = Counter::start();
+        let agent = Agent::start_with(data, NO_SOURCE, 1000, &http_sink(name, counter.port(), format, more));
+        let begin = Instant::now();
+        while counter.counts().events < EVENTS / 10 {
+            assert!(begin.elapsed() < DRAIN_MAX, "nothing arrives");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        agent.stop();
+        let counts = counter.counts();
+        sizes.push(format!("{:.1}", counts.bytes as f64 / counts.events as f64));
+    }
+    rows.push(info("bytes sent per event: JSON, JSON with gzip, compact", sizes.join(", ")));
+}
+
+/// Fresh events while the backlog drains: their age on arrival.
+fn live(data: &Path, feed: &Feed, rows: &mut Vec<Row>) {
+    let (stub, counter, stop) = (Stub::start(), Counter::start(), AtomicBool::new(false));
+    let sink = http_sink("live", counter.port(), "json", "gzip = false\n");
+    let (took, backlog) = std::thread::scope(|scope| {
+        let source = scope.spawn(|| stub.trickle(feed, LIVE_RATE, &stop));
+        let agent = Agent::start_with(data, stub.port(), 1000, &sink);
+        let begin = Instant::now();
+        // The rest of the backlog is at most what comes fresh in a second.
+        while agent.sink("live")["connected"] != true
+            || agent.sink("live")["backlog_events"].as_u64() > Some(LIVE_RATE)
+        {
+            if begin.elapsed() > DRAIN_MAX {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let took = begin.elapsed();
+        let backlog = agent.sink("live")["events_acked"].as_u64().unwrap_or(0);
+        stop.store(true, Ordering::Relaxed);
+        source.join().expect("the source");
+        agent.stop();
+        (took, backlog)
+    });
+    let mut ages = std::mem::take(&mut counter.counts().live_ms);
+    if ages.is_empty() {
+        rows.push(info("live events while 1 M drain", "too few to tell".into()));
+        return;
+    }
+    ages.sort_by(f64::total_cmp);
+    let p99 = ages[(ages.len() * 99 / 100).min(ages.len() - 1)];
+    let text = format!("p99 {p99:.0} ms, p50 {:.0} ms ({} events)", ages[ages.len() / 2], ages.len());
+    rows.push(row("live events while 1 M drain: age on arrival", text, "≤ 250 ms", p99 <= 250.0));
+    let rate = backlog as f64 / took.as_secs_f64();
+    rows.push(info("that backlog beside 200 live events/s, plain JSON", format!("{rate:.0} events/s")));
+}
