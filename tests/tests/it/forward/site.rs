@@ -81,7 +81,7 @@ impl Site {
 
     /// Publishes so many bytes that do not compress well.
     pub fn post_bytes(&mut self, rng: &mut Rng, bytes: usize) {
-        const EACH: usize = 3_000;
+        const EACH: usize = 1_000;
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         for _ in 0..bytes / EACH {
             self.posted += 1;
