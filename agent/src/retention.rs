@@ -47,6 +47,8 @@ pub enum Decision {
     Drop {
         /// The first position that stays.
         before: Seq,
+        /// The first one that is needed; what is before it nobody loses.
+        lost_from: Seq,
         /// Who loses by it.
         lost_by: Vec<String>,
     },
@@ -54,6 +56,8 @@ pub enum Decision {
     Full {
         /// Who needs it.
         by: String,
+        /// Records before this position may go all the same; the log's first one if none may.
+        trim: Seq,
     },
 }
 
@@ -63,25 +67,24 @@ pub fn decide(first: Seq, wanted: Wanted, needs: &[Need], when_full: WhenFull) -
     let needed_from = floor(&mut needs.iter());
     let by_age = wanted.by_age.min(needed_from);
     let by_bytes = wanted.by_bytes.min(wanted.history_min).min(needed_from);
-    let may_go = by_age.max(by_bytes);
-    let over = wanted.by_bytes > first && by_bytes < wanted.by_bytes;
-    if may_go > first {
-        return Decision::Trim(may_go);
+    let may_go = by_age.max(by_bytes).max(first);
+    if may_go >= wanted.by_bytes {
+        return if may_go > first { Decision::Trim(may_go) } else { Decision::Keep };
     }
-    if !over {
-        return Decision::Keep;
-    }
+    // What may go does not suffice. That a sink gets a little further at each look must not make room for ever.
     let hard_floor = floor(&mut needs.iter().filter(|n| !n.yields));
     let before = wanted.by_bytes.min(hard_floor);
-    if when_full == WhenFull::DropOldest && before > first {
+    if when_full == WhenFull::DropOldest && before > may_go {
         let lost_by = needs.iter().filter(|n| n.from < before).map(|n| n.who.clone()).collect();
-        return Decision::Drop { before, lost_by };
+        return Decision::Drop { before, lost_from: may_go, lost_by };
     }
-    let by = match needs.iter().filter(|n| n.from < wanted.by_bytes).min_by_key(|n| n.from) {
+    // A snapshot can be replaced by a newer one; whoever cannot is the one to name.
+    let in_the_way = needs.iter().filter(|n| n.from < wanted.by_bytes);
+    let by = match in_the_way.min_by_key(|n| (!n.yields, n.from)) {
         Some(need) => need.who.clone(),
         None => "retention.history_min_s".into(),
     };
-    Decision::Full { by }
+    Decision::Full { by, trim: may_go }
 }
 
 #[cfg(test)]
@@ -112,21 +115,34 @@ mod tests {
         let needs = [need("snapshot", 300, false), need("sink", 250, true)];
         check(wanted(200, 0, 900), &needs, WhenFull::Block, &Decision::Trim(Seq(200)));
         check(wanted(280, 0, 900), &needs, WhenFull::Block, &Decision::Trim(Seq(250)));
-        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, &Decision::Trim(Seq(250)));
+        check(wanted(0, 250, 900), &needs, WhenFull::DropOldest, &Decision::Trim(Seq(250)));
     }
 
     #[test]
     fn the_minimum_history_limits_bytes_not_age() {
-        check(wanted(0, 400, 150), &[], WhenFull::Block, &Decision::Trim(Seq(150)));
+        let full = |trim| Decision::Full { by: "retention.history_min_s".into(), trim: Seq(trim) };
+        check(wanted(0, 400, 150), &[], WhenFull::Block, &full(150));
         check(wanted(400, 0, 150), &[], WhenFull::Block, &Decision::Trim(Seq(400)));
-        let full = Decision::Full { by: "retention.history_min_s".into() };
-        check(wanted(0, 400, 100), &[], WhenFull::Block, &full);
+        check(wanted(0, 400, 100), &[], WhenFull::Block, &full(100));
     }
 
     #[test]
     fn a_full_log_blocks_and_says_for_whom() {
-        let needs = [need("the oldest snapshot", 300, false), need("sink \"cloud\"", 100, true)];
-        check(wanted(0, 400, 900), &needs, WhenFull::Block, &Decision::Full { by: "sink \"cloud\"".into() });
+        let full = |trim| Decision::Full { by: "sink \"cloud\"".into(), trim: Seq(trim) };
+        let needs = |cloud| [need("the oldest snapshot", 150, false), need("sink \"cloud\"", cloud, true)];
+        check(wanted(0, 400, 900), &needs(100), WhenFull::Block, &full(100));
+        check(wanted(0, 400, 900), &needs(160), WhenFull::Block, &full(150));
+        let snapshot = Decision::Full { by: "the oldest snapshot".into(), trim: Seq(150) };
+        check(wanted(0, 400, 900), &needs(400), WhenFull::Block, &snapshot);
+    }
+
+    #[test]
+    fn a_sink_that_crawls_makes_no_room() {
+        let needs = [need("snapshot", 390, false), need("cloud", 110, true)];
+        let full = Decision::Full { by: "cloud".into(), trim: Seq(110) };
+        check(wanted(0, 400, 900), &needs, WhenFull::Block, &full);
+        let drop = Decision::Drop { before: Seq(390), lost_from: Seq(110), lost_by: vec!["cloud".into()] };
+        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, &drop);
     }
 
     #[test]
@@ -137,9 +153,14 @@ mod tests {
             wanted(0, 400, 900),
             &needs,
             WhenFull::DropOldest,
-            &Decision::Drop { before: Seq(300), lost_by },
+            &Decision::Drop { before: Seq(300), lost_from: Seq(100), lost_by },
         );
         let needs = [need("snapshot", 100, false)];
-        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, &Decision::Full { by: "snapshot".into() });
+        check(
+            wanted(0, 400, 900),
+            &needs,
+            WhenFull::DropOldest,
+            &Decision::Full { by: "snapshot".into(), trim: Seq(100) },
+        );
     }
 }

@@ -434,6 +434,10 @@ impl Writer {
             return self.record(&Fact::Trimmed { first, last });
         }
         let lost_by = orders.lost_by.clone();
+        if orders.lost_from > first {
+            self.record(&Fact::Trimmed { first, last: Seq(orders.lost_from.0 - 1) })?;
+        }
+        let first = first.max(orders.lost_from);
         tracing::warn!(
             "the log is full: records {first} to {last} are dropped, {} had not got them",
             lost_by.join(", ")

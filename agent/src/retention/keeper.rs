@@ -22,8 +22,10 @@ const WORTH_A_TRIM: u64 = 64;
 pub struct Orders {
     /// Trim before this position, a slice with each commit.
     pub trim_before: Option<Seq>,
-    /// Who loses records by that; empty: nobody needs them.
+    /// Who loses records by that, from `lost_from` on; empty: nobody needs them.
     pub lost_by: Vec<String>,
+    /// The first record that is lost to them.
+    pub lost_from: Seq,
     /// Take no more messages, and why.
     pub blocked: Option<String>,
     /// The front is held by the oldest snapshot: a newer one would set it free.
@@ -79,28 +81,26 @@ impl Keeper {
             history_min: before(self.config.history_min)?,
         };
         let needs = self.needs(epoch, snapshots, cursors);
+        let worth = |before: Seq| before > first && before.0 - first.0 >= (head.0 - first.0) / WORTH_A_TRIM;
+        let trim = |before| Orders { trim_before: Some(before).filter(|b| worth(*b)), ..Orders::default() };
         Ok(match decide(first, wanted, &needs, self.config.when_full) {
             Decision::Keep => Orders::default(),
-            Decision::Trim(before) if before.0 - first.0 < (head.0 - first.0) / WORTH_A_TRIM => {
-                Orders::default()
+            Decision::Trim(before) => trim(before),
+            Decision::Drop { before, lost_from, lost_by } => {
+                Orders { trim_before: Some(before), lost_by, lost_from, ..Orders::default() }
             }
-            Decision::Trim(before) => Orders { trim_before: Some(before), ..Orders::default() },
-            Decision::Drop { before, lost_by } => {
-                Orders { trim_before: Some(before), lost_by, ..Orders::default() }
-            }
-            Decision::Full { by } if by == SNAPSHOT => {
-                // Nothing but our own snapshot is in the way: not a reason to stop, but to make a newer one.
-                Orders {
-                    snapshot_due: needs.iter().any(|n| n.who == SNAPSHOT && n.from < head),
-                    ..Orders::default()
-                }
-            }
-            Decision::Full { by } => Orders {
-                blocked: Some(format!(
-                    "the log has reached retention.bytes_max and {by} still needs its oldest records; messages stay at \
-                     the broker until that changes"
-                )),
-                ..Orders::default()
+            Decision::Full { by, trim: before } => Orders {
+                snapshot_due: needs
+                    .iter()
+                    .any(|n| n.who == SNAPSHOT && n.from < wanted.by_bytes && n.from < head),
+                // A snapshot of our own is not a reason to stop, but to make a newer one.
+                blocked: (by != SNAPSHOT).then(|| {
+                    format!(
+                        "the log has reached retention.bytes_max and {by} still needs its oldest records; messages \
+                         stay at the broker until that changes"
+                    )
+                }),
+                ..trim(before)
             },
         })
     }
