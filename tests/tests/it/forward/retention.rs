@@ -73,6 +73,31 @@ async fn block_leaves_messages_at_the_broker() {
     assert_eq!(verify(&data_dir).unwrap().fault, None);
 }
 
+/// That a slow sink gets a little further at each look must not let the log grow on.
+#[tokio::test]
+async fn a_sink_that_crawls_makes_no_room() {
+    let mut rng = random();
+    let receiver = Receiver::http().await;
+    let mut site = Site::new().await;
+    let slow = http(receiver.address(), "parcel_events_max = 50\nbandwidth_bytes_per_s = 100000");
+    let agent = site.start(&site.config(&(retention("block") + &slow))).await;
+    site.post_bytes(&mut rng, 3 * MIB);
+    site.recorded().await;
+    until("the end of acknowledging", || blocked(&agent).is_some()).await;
+    site.post(100);
+    until("a trimmed log", || first(&agent) > 1).await;
+    assert!(blocked(&agent).is_some(), "trimmed to {}, and taken for enough", first(&agent));
+    assert_eq!(site.session().queued, 80);
+
+    let fast = http(receiver.address(), "");
+    agent.reload(site.config(&(retention("block") + &fast))).await;
+    until("messages taken again", || blocked(&agent).is_none()).await;
+    site.recorded().await;
+    arrived(&agent, &receiver).await;
+    agent.stop().await;
+    assert!(receiver.stop().await.0.is_clean());
+}
+
 #[tokio::test]
 async fn drop_oldest_says_what_is_gone() {
     let mut rng = random();
