@@ -102,7 +102,7 @@ async fn check(answers: Answers, poison: bool, lost: u64) -> (Seen, Logbook) {
     site.post(200);
     site.recorded().await;
     let all = || seen.lock().unwrap().accepted.len() as u64 + lost == agent.head();
-    until("all events", || all()).await;
+    until("all events", all).await;
     let data_dir = agent.stop().await;
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     assert_eq!(seen.again, 0, "what was accepted came again");
