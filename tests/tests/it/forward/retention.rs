@@ -60,6 +60,8 @@ async fn block_leaves_messages_at_the_broker() {
     let agent = site.start(&config).await;
     until("the end of acknowledging", || blocked(&agent).is_some()).await;
 
+    // Down for longer than a cursor waits until it is stored.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     proxy.set(Fault::Pass);
     until("messages taken again", || blocked(&agent).is_none()).await;
     site.recorded().await;
