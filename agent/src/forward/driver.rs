@@ -106,6 +106,7 @@ pub async fn drive<T, O, F, B>(
         parts,
         build,
         cursor_sent: Instant::now(),
+        cursor: None,
     };
     let mut backoff = Backoff::new(link.service.backoff_max);
     loop {
@@ -163,6 +164,8 @@ struct Link<B> {
     /// Parcels lost in a row without one that got through.
     fruitless: u32,
     cursor_sent: Instant,
+    /// As it was sent last.
+    cursor: Option<Acked>,
 }
 
 impl<B> Link<B>
@@ -202,6 +205,9 @@ where
                 why = transport.lost(), if under_way.is_empty() => break End::Lost(why),
                 () = stopped(shutdown) => break End::Stopped,
                 () = tokio::time::sleep(wait), if wait < Duration::MAX => {}
+                // Also when nothing more comes: a log that is full may be waiting for this cursor.
+                () = tokio::time::sleep(CURSOR_EVERY.saturating_sub(self.cursor_sent.elapsed())),
+                    if self.cursor_moved() => {}
                 changed = position.changed() => {
                     if changed.is_err() {
                         break End::Stopped;
@@ -375,14 +381,19 @@ where
     }
 
     fn store_cursor_now_and_then(&mut self) {
-        if self.cursor_sent.elapsed() >= CURSOR_EVERY {
+        if self.cursor_moved() && self.cursor_sent.elapsed() >= CURSOR_EVERY {
             self.store_cursor();
         }
+    }
+
+    fn cursor_moved(&self) -> bool {
+        self.cursor.as_ref() != Some(self.plan.acked())
     }
 
     fn store_cursor(&mut self) {
         self.cursor_sent = Instant::now();
         let (name, acked) = (self.service.name.clone(), self.plan.acked().clone());
+        self.cursor = Some(acked.clone());
         let _ = self.parts.writer.send(Input::Cursor { name, acked });
     }
 
