@@ -1,6 +1,6 @@
 //! An HTTP server that acknowledges every parcel unread: it counts bytes, and notes how old live events are.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
