@@ -1,5 +1,5 @@
 //! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- forward`
-//! only those about forwarding.
+//! those about forwarding.
 //!
 //! The agent is the release binary, run as users run it. A stub broker in this process feeds it as fast as its window
 //! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for how fast this machine is today.
@@ -53,7 +53,6 @@ fn main() {
     small_window(&feed, &mut rows);
     replay(dir.path(), &mut rows);
     boots(dir.path(), &mut rows);
-    forward::rows(dir.path(), &feed, &mut rows);
     let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());
     rows.push(row("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 10 MB", size <= 10_000_000));
     print(&rows);

@@ -48,7 +48,7 @@ impl Default for RetentionConfig {
         RetentionConfig {
             age: None,
             bytes_max: Some(268_435_456),
-            history_min: Duration::from_secs(86_400),
+            history_min: Duration::ZERO,
             free_bytes_min: 67_108_864,
             when_full: WhenFull::Block,
         }

@@ -21,7 +21,7 @@ pub struct RetentionConfig {
     pub age: Option<Duration>,
     /// `bytes_max` (0, or 1,048,576–10^15; default 268,435,456; 0: no bound): stored bytes of the log.
     pub bytes_max: Option<u64>,
-    /// `history_min_s` (0–3,153,600,000; default 86,400): younger records are not deleted for `bytes_max`, unless
+    /// `history_min_s` (0–3,153,600,000; default 0): younger records are not deleted for `bytes_max`, unless
     /// `when_full` is `drop-oldest`.
     pub history_min: Duration,
     /// `free_bytes_min` (0–10^15; default 67,108,864): what is left free of the file system of `data_dir`.
