@@ -56,7 +56,9 @@ fn noise(seed: u64, length: usize) -> String {
 async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
     let mut site = Site::new().await;
     let Some(tmpfs) = Tmpfs::mount(&site.data_dir(), "4M") else { return };
-    let config = site.configure_usual();
+    // Without the watermark, which would stop it before.
+    let config =
+        site.configure(&format!("data_dir = {:?}", site.data_dir()), "[retention]\nfree_bytes_min = 0");
     let mut process = site.run(&config);
     site.ready().await;
     let begin = std::time::Instant::now();
