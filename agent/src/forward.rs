@@ -28,6 +28,7 @@ pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use crate::ingest::backoff::Pace;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,6 +176,6 @@ pub trait Transport: Send + 'static {
 pub struct Unreachable {
     /// In words: what, where, what to do.
     pub why: String,
-    /// Trying again soon will not help: bad credentials, not authorised, no such stream.
-    pub slow: bool,
+    /// When to try again; slowly for what does not pass by itself: bad credentials, not authorised, no such stream.
+    pub pace: Pace,
 }

@@ -12,7 +12,7 @@ use super::acked::Acked;
 use super::plan::{Order, Plan};
 use super::status::{SinkState, SinkStatus};
 use super::{Lane, Outcome, Parcel, Transport, Unreachable};
-use crate::ingest::backoff::{self, Backoff};
+use crate::ingest::backoff::{self, Backoff, Repeats};
 use crate::log::LogError;
 use crate::writer::{Clock, Input, Shared};
 
@@ -107,6 +107,7 @@ pub async fn drive<T, O, F, B>(
         build,
         cursor_sent: Instant::now(),
         cursor: None,
+        repeats: Repeats::default(),
     };
     let mut backoff = Backoff::new(link.service.backoff_max);
     loop {
@@ -122,10 +123,7 @@ pub async fn drive<T, O, F, B>(
                 End::Log(error) => (error.to_string(), backoff::Pace::Slow, Duration::ZERO),
                 End::Lost(why) => (why, backoff::Pace::Soon, begin.elapsed()),
             },
-            Err(error) => {
-                let pace = if error.slow { backoff::Pace::Slow } else { backoff::Pace::Soon };
-                (error.why, pace, Duration::ZERO)
-            }
+            Err(error) => (error.why, error.pace, Duration::ZERO),
         };
         let wait = backoff.next(pace, lived, crate::ingest::random());
         link.report(why, wait);
@@ -166,6 +164,7 @@ struct Link<B> {
     cursor_sent: Instant,
     /// As it was sent last.
     cursor: Option<Acked>,
+    repeats: Repeats,
 }
 
 impl<B> Link<B>
@@ -229,6 +228,7 @@ where
         }
         self.plan.connected(head, u64::from(self.service.events_max));
         SinkStatus::add(&self.parts.status.connections, 1);
+        self.repeats = Repeats::default();
         let since = (self.parts.clock)();
         self.parts.status.update(|d| d.state = SinkState::Connected { since });
         tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
@@ -397,8 +397,10 @@ where
         let _ = self.parts.writer.send(Input::Cursor { name, acked });
     }
 
-    fn report(&self, why: String, wait: Duration) {
-        tracing::warn!(sink = %self.service.name, "{why}; next attempt in {:.1} s", wait.as_secs_f64());
+    fn report(&mut self, why: String, wait: Duration) {
+        if self.repeats.is_news(&why) {
+            tracing::warn!(sink = %self.service.name, "{why}; next attempt in {:.1} s", wait.as_secs_f64());
+        }
         let until = Time((self.parts.clock)().0 + wait.as_micros() as i64);
         self.parts.status.update(|d| {
             d.last_error = Some(why.clone());
