@@ -1,6 +1,7 @@
 //! A source broker and the configuration of an agent with one sink.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fieldlog::config::Config;
@@ -34,6 +35,10 @@ impl Site {
         Site { broker, dir: tempfile::tempdir().unwrap(), posted: 0 }
     }
 
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// A configuration with these lines at its end, as text.
     pub fn text(&self, more: &str) -> String {
         format!(
@@ -54,7 +59,7 @@ impl Site {
             decoder = "json"
             {more}
             "#,
-            self.dir.path().join("data"),
+            self.data_dir(),
             self.broker.local_addr()
         )
     }
