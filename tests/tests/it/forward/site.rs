@@ -68,6 +68,16 @@ impl Site {
         Config::from_toml(&self.text(more), "test").unwrap()
     }
 
+    /// Waits until an agent in another process has subscribed.
+    pub async fn subscribed(&mut self) {
+        let before = self.broker.stats().pubacks_in;
+        until("the subscription", || {
+            self.post(1);
+            self.broker.stats().pubacks_in > before
+        })
+        .await;
+    }
+
     /// An agent that has subscribed.
     pub async fn start(&self, config: &Config) -> Agent {
         let agent = Agent::start(config.clone()).await;
@@ -171,4 +181,10 @@ pub fn assert_lines(lines: &str, head: u64) {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len() as u64, head, "an event has two lines");
+}
+
+/// The position of the event in a line.
+pub fn position(line: &str) -> u64 {
+    let event: serde_json::Value = serde_json::from_str(line).unwrap();
+    event["sequence"].as_str().unwrap().parse().unwrap()
 }

@@ -6,10 +6,12 @@ use fieldlog::verify::verify;
 use fieldlog_projections::Value;
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::logbook::Logbook;
+use fieldlog_tests::proxy::{Fault, Proxy};
+use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::tmpfs::Tmpfs;
 use fieldlog_tests::wait::until;
 
-use super::site::Site;
+use super::site::{Site, arrived, assert_complete, http};
 
 const MIB: usize = 1 << 20;
 /// Of a disk of 40 MiB; more than an empty log has.
@@ -86,4 +88,30 @@ async fn a_stop_does_not_wait_for_acknowledgements_that_cannot_come() {
     assert_values(&agent, 100);
     agent.stop().await;
     assert_eq!(Logbook::read(&site.data_dir()).changes().count(), 100, "each is recorded once");
+}
+
+/// What is stored goes upstream although no more can be stored.
+#[tokio::test]
+async fn forwarding_goes_on_while_messages_wait_for_room() {
+    let receiver = Receiver::http().await;
+    let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let Some(disk) = Tmpfs::mount(&site.data_dir(), "40M") else { return };
+    let agent = site.start(&site.config(&(retention() + &http(proxy.address, "")))).await;
+    site.post(500);
+    site.recorded().await;
+    block(&mut site, &disk, &agent).await;
+    proxy.set(Fault::Pass);
+    arrived(&agent, &receiver).await;
+    assert!(blocked(&agent).is_some());
+    assert_eq!(site.session().in_flight, 20);
+
+    disk.clear();
+    until("messages taken again", || blocked(&agent).is_none()).await;
+    site.recorded().await;
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    assert_eq!(Logbook::read(&site.data_dir()).changes().count(), 600);
+    assert_complete(&receiver.stop().await.0, head);
 }
