@@ -5,6 +5,7 @@
 mod answers;
 mod disk_full;
 mod flapping;
+mod reload;
 mod restart;
 mod retention;
 mod site;
