@@ -49,6 +49,8 @@ pub enum Input {
         /// What it has.
         acked: Acked,
     },
+    /// Store the cursors with what waits, and answer: a sink that is restarted goes on from what is stored.
+    StoreCursors(oneshot::Sender<()>),
     /// A sink refuses records for good.
     DeadLetter {
         /// The sink.
@@ -242,11 +244,17 @@ impl Writer {
             self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
             match input {
                 Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => {
-                    self.parked.push_back(delivery)
+                    delivery.acks.park(delivery.pubacks());
+                    self.parked.push_back(delivery);
                 }
                 Ok(Input::Delivery(delivery)) => self.take(&delivery),
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
                 Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
+                Ok(Input::StoreCursors(reply)) => {
+                    self.commit_all()?;
+                    self.store_cursors(Duration::ZERO)?;
+                    let _ = reply.send(());
+                }
                 Ok(Input::DeadLetter { sink, first, last, reason }) => {
                     let envelope = Envelope { wall: (self.clock)(), ..Envelope::default() };
                     let fact = Fact::DeadLettered { sink, first, last, reason };
@@ -406,6 +414,7 @@ impl Writer {
         while self.orders.blocked.is_none()
             && let Some(delivery) = self.parked.pop_front()
         {
+            delivery.acks.unpark(delivery.pubacks());
             self.take(&delivery);
             self.settle()?;
         }

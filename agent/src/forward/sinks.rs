@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fieldlog_projections::Epoch;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::Parcel;
@@ -85,8 +85,14 @@ impl Sinks {
                 .collect();
             gone.iter().filter_map(|name| entries.remove(name)).collect()
         };
+        let restarted = !stale.is_empty();
         for entry in stale {
             entry.end().await;
+        }
+        let (stored, is_stored) = oneshot::channel();
+        if restarted && self.writer.send(Input::StoreCursors(stored)).is_ok() {
+            // An error says that the writer has ended, which is being dealt with.
+            let _ = is_stored.await;
         }
         for sink in &config.sinks {
             if !self.entries().contains_key(&sink.name) {

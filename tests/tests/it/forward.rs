@@ -3,7 +3,10 @@
 //! `FIELDLOG_SEED=n` replays the faults of a run.
 
 mod answers;
+mod disk_full;
 mod flapping;
+mod reload;
 mod restart;
 mod retention;
 mod site;
+mod watermark;
