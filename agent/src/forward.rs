@@ -24,6 +24,7 @@ pub mod parcel;
 pub mod plan;
 mod queue;
 pub mod sinks;
+pub mod size;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -100,6 +101,8 @@ pub struct Parcel {
     pub compact: Bytes,
     /// Log time of the oldest event in it.
     pub oldest: Time,
+    /// Bytes of its events as [`parcel::Limits`] counts them: before the compact format compresses them.
+    pub size: usize,
 }
 
 impl Parcel {

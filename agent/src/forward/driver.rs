@@ -10,6 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::acked::Acked;
 use super::plan::{Order, Plan};
+use super::size::Size;
 use super::status::{SinkState, SinkStatus};
 use super::{Lane, Outcome, Parcel, Transport, Unreachable};
 use crate::ingest::backoff::{self, Backoff};
@@ -21,8 +22,8 @@ const CURSOR_EVERY: Duration = Duration::from_secs(2);
 /// First wait after a sink said "not now" without saying for how long.
 const BUSY_FIRST: Duration = Duration::from_millis(500);
 
-/// Parcels lost in a row before they are taken for too large.
-const FRUITLESS_MAX: u32 = 3;
+/// How long a stop waits for the answers to what is under way: what is answered later comes twice after the next start.
+const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// How long a range that the filter leaves nothing of is held back, and how often it is looked at meanwhile.
 const HELD_MAX: Duration = Duration::from_secs(10);
 const HELD_AGAIN: Duration = Duration::from_secs(1);
@@ -40,6 +41,8 @@ pub struct Service {
     pub bandwidth: u64,
     /// Most events in a parcel.
     pub events_max: u32,
+    /// Most bytes of its events.
+    pub bytes_max: usize,
     /// How long a fresh event may wait for company.
     pub delay: Duration,
     /// Most parcels under way.
@@ -74,6 +77,8 @@ pub struct Wanted {
     pub head: Seq,
     /// Most events.
     pub events_max: u32,
+    /// Most bytes of these.
+    pub bytes_max: usize,
 }
 
 /// Why a connection ended.
@@ -100,8 +105,7 @@ pub async fn drive<T, O, F, B>(
     let acked = start(&service, &parts);
     let mut link = Link {
         plan: Plan::new(acked, service.order, service.backlog_share),
-        limit: service.events_max,
-        fruitless: 0,
+        size: Size::new(service.events_max, service.bytes_max),
         service,
         parts,
         build,
@@ -159,10 +163,7 @@ struct Link<B> {
     parts: Parts,
     plan: Plan,
     build: B,
-    /// Events per parcel at present; less than wanted while a sink finds parcels too large.
-    limit: u32,
-    /// Parcels lost in a row without one that got through.
-    fruitless: u32,
+    size: Size,
     cursor_sent: Instant,
     /// As it was sent last.
     cursor: Option<Acked>,
@@ -216,9 +217,21 @@ where
             }
             self.store_cursor_now_and_then();
         };
+        if matches!(end, End::Stopped) {
+            let answers = self.last_answers(&mut under_way, &mut pace);
+            // What is not answered by then is dropped, and comes again.
+            let _ = tokio::time::timeout(ANSWERS_MAX, answers).await;
+        }
         under_way.abort_all();
         transport.close().await;
         end
+    }
+
+    /// Takes in the answers to what is under way, until there is nothing left or the connection is lost.
+    async fn last_answers(&mut self, under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>, pace: &mut Pace) {
+        while let Some(done) = under_way.join_next().await {
+            self.take(done, pace);
+        }
     }
 
     fn connected<T: Transport>(&mut self, transport: &T, head: Seq) {
@@ -242,7 +255,7 @@ where
         };
         let (lane, first, last) = range;
         let waiting = last.0 - first.0 + 1;
-        let company = if lane == Lane::Live && waiting < u64::from(self.limit) {
+        let company = if lane == Lane::Live && waiting < u64::from(self.size.events()) {
             let since = *pace.fresh_since.get_or_insert_with(Instant::now);
             self.service.delay.saturating_sub(since.elapsed())
         } else {
@@ -263,7 +276,8 @@ where
         pace: &mut Pace,
     ) -> Result<(), LogError> {
         pace.fresh_since = None;
-        let wanted = Wanted { lane, first, last, head, events_max: self.limit };
+        let (events_max, bytes_max) = (self.size.events(), self.size.bytes());
+        let wanted = Wanted { lane, first, last, head, events_max, bytes_max };
         let build = self.build.clone();
         let built = match tokio::task::spawn_blocking(move || build(wanted)).await {
             Ok(built) => built?,
@@ -318,18 +332,12 @@ where
                 SinkStatus::add(&status.events_acked, u64::from(parcel.manifest.events));
                 SinkStatus::add(&status.parcels_acked, 1);
                 SinkStatus::add(&status.bytes_acked, parcel.bytes() as u64);
-                self.limit = (self.limit + self.limit / 8 + 1).min(self.service.events_max);
+                self.size.accepted(Instant::now());
                 *pause = Pause::default();
-                self.fruitless = 0;
                 return None;
             }
             Outcome::Lost { why } => {
-                self.fruitless += 1;
-                if self.fruitless >= FRUITLESS_MAX {
-                    // MQTT 3.1.1 has no other way to say "too large" than to hang up.
-                    self.fruitless = 0;
-                    self.limit = (self.limit / 2).max(1);
-                }
+                self.size.lost();
                 return Some(why);
             }
             Outcome::Busy { after, why } => {
@@ -337,9 +345,14 @@ where
                 pause.busy(after, self.service.backoff_max);
                 status.update(|d| d.last_error = Some(why));
             }
-            Outcome::TooLarge { why } | Outcome::Refused { why } if parcel.manifest.events > 1 => {
+            Outcome::TooLarge { why } if parcel.manifest.events > 1 => {
                 self.plan.failed(first, last);
-                self.limit = (parcel.manifest.events / 2).max(1);
+                self.size.too_large(parcel.size, Instant::now());
+                status.update(|d| d.last_error = Some(why));
+            }
+            Outcome::Refused { why } if parcel.manifest.events > 1 => {
+                self.plan.failed(first, last);
+                self.size.refused(parcel.manifest.events);
                 status.update(|d| d.last_error = Some(why));
             }
             Outcome::TooLarge { why } | Outcome::Refused { why } => {

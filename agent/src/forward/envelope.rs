@@ -172,6 +172,7 @@ pub(crate) mod tests {
             items: (first..=last).map(event).collect(),
             compact: Bytes::new(),
             oldest: Time(0),
+            size: 100 * (last + 1 - first) as usize,
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Plan {
     backlog_share: f64,
     /// The live lane begins here.
     live_from: Seq,
-    /// Ranges that were sent and not yet answered, and those that were answered badly and wait for their turn again.
+    /// Ranges that were sent and not yet answered, ascending.
     under_way: Vec<(Seq, Seq)>,
     /// Bytes that each lane has sent while the other one had something to send, too.
     contended: (u64, u64),
@@ -72,7 +72,8 @@ impl Plan {
 
     /// A range is under way; `contended` if the other lane had something to send, too.
     pub fn sent(&mut self, lane: Lane, first: Seq, last: Seq, bytes: u64, head: Seq) {
-        self.under_way.push((first, last));
+        let at = self.under_way.partition_point(|range| range.0 < first);
+        self.under_way.insert(at, (first, last));
         let both = self.unsent(self.live_from, head).is_some()
             && self.unsent(Seq(1), Seq(self.live_from.0 - 1)).is_some();
         if !both {
@@ -100,11 +101,97 @@ impl Plan {
         self.under_way.len()
     }
 
+    /// The first range from `from` up to `until` that is neither acknowledged nor under way.
     fn unsent(&self, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
-        let mut taken = self.acked.clone();
+        let mut from = from;
         for &(first, last) in &self.under_way {
-            taken.add(first, last);
+            let (missing, end) = self.acked.missing(from, until)?;
+            if missing < first {
+                return Some((missing, end.min(Seq(first.0 - 1))));
+            }
+            from = from.max(last.next());
         }
-        taken.missing(from, until)
+        self.acked.missing(from, until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn range(at: u64, more: u64) -> (Seq, Seq) {
+        (Seq(at), Seq(at + more))
+    }
+
+    proptest! {
+        #[test]
+        fn unsent_is_what_neither_set_has(
+            acked in prop::collection::vec((1u64..150, 0u64..12), 0..20),
+            sent in prop::collection::vec((1u64..150, 0u64..12), 0..20),
+            (from, until) in (1u64..170, 1u64..170),
+        ) {
+            let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+            let mut taken = BTreeSet::new();
+            for (at, more) in acked {
+                plan.acked.add(Seq(at), Seq(at + more));
+                taken.extend(at..=at + more);
+            }
+            for (at, more) in sent {
+                let (first, last) = range(at, more);
+                plan.sent(Lane::Live, first, last, 1, Seq(170));
+                taken.extend(at..=at + more);
+            }
+            let first = (from..=until).find(|seq| !taken.contains(seq));
+            let last = first.map(|first| (first..=until).take_while(|seq| !taken.contains(seq)).last().unwrap_or(first));
+            let expected = first.zip(last).map(|(first, last)| (Seq(first), Seq(last)));
+            prop_assert_eq!(plan.unsent(Seq(from), Seq(until)), expected);
+        }
+
+        /// Whatever fails and however often, everything goes, and nothing while it is under way.
+        #[test]
+        fn everything_is_sent_at_last(
+            events in prop::collection::vec((0u8..6, 1u64..30), 0..80),
+            strict in any::<bool>(),
+        ) {
+            let order = if strict { Order::Strict } else { Order::LiveFirst };
+            let mut plan = Plan::new(Acked::default(), order, 0.5);
+            let mut head = Seq(40);
+            let mut under_way: Vec<(Seq, Seq)> = Vec::new();
+            plan.connected(head, 10);
+            for (what, size) in events {
+                match what {
+                    0 => head.0 += size,
+                    1 if !under_way.is_empty() => {
+                        let (first, last) = under_way.swap_remove(size as usize % under_way.len());
+                        plan.acknowledged(first, last);
+                    }
+                    2 if !under_way.is_empty() => {
+                        let (first, last) = under_way.swap_remove(size as usize % under_way.len());
+                        plan.failed(first, last);
+                    }
+                    3 => {
+                        under_way.clear();
+                        plan.connected(head, 10);
+                    }
+                    _ => {
+                        let Some((lane, first, last)) = plan.next(head) else { continue };
+                        let last = last.min(Seq(first.0 + size - 1));
+                        prop_assert!(under_way.iter().all(|&(a, b)| last < a || b < first));
+                        plan.sent(lane, first, last, size, head);
+                        under_way.push((first, last));
+                    }
+                }
+            }
+            under_way.iter().for_each(|&(first, last)| plan.failed(first, last));
+            while let Some((lane, first, last)) = plan.next(head) {
+                plan.sent(lane, first, last, 1, head);
+                plan.acknowledged(first, last);
+            }
+            prop_assert_eq!(plan.acked(), &Acked::upto(head));
+        }
     }
 }

@@ -139,6 +139,7 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
         backlog_share: sink.backlog_share,
         bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
         events_max: sink.parcel_events_max,
+        bytes_max: sink.parcel_bytes_max,
         delay: sink.parcel_delay,
         in_flight_max: usize::from(sink.in_flight_max),
         backoff_max: sink.backoff_max,
@@ -224,9 +225,9 @@ fn builder(
         SinkFormat::Compact => Format::Compact,
     };
     let builder = Arc::new(Mutex::new(Builder::new(gateway, epoch, filter, format)));
-    let (shared, bytes_max) = (shared.clone(), sink.parcel_bytes_max);
+    let shared = shared.clone();
     Ok(move |wanted: Wanted| {
-        let limits = Limits { events_max: wanted.events_max as usize, bytes_max };
+        let limits = Limits { events_max: wanted.events_max as usize, bytes_max: wanted.bytes_max };
         let span =
             Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
