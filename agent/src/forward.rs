@@ -35,13 +35,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use fieldlog_projections::{Epoch, Link, Seq, Time};
 
-/// Which of the two streams of a sink a parcel belongs to.
+/// Which of the streams of a sink a parcel belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Fresh events. They never wait behind a backlog.
     Live,
     /// What was recorded while the sink could not be reached.
     Backlog,
+    /// Early copies of events that matter more than what is before them in the queue. Its parcels cover no position: the
+    /// events come again in the parcel that does.
+    Priority,
 }
 
 impl Lane {
@@ -50,6 +53,7 @@ impl Lane {
         match self {
             Lane::Live => "live",
             Lane::Backlog => "backlog",
+            Lane::Priority => "priority",
         }
     }
 }
@@ -74,7 +78,7 @@ pub struct Manifest {
     pub gateway: Arc<str>,
     /// Incarnation of its log.
     pub epoch: Epoch,
-    /// First position that the parcel covers.
+    /// First position that the parcel covers; in [`Lane::Priority`] its events are from here on, and none is covered.
     pub first: Seq,
     /// Last position that it covers. Positions in between without an event were filtered out.
     pub last: Seq,

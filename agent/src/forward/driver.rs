@@ -35,6 +35,8 @@ pub struct Service {
     pub name: String,
     /// In which order.
     pub order: Order,
+    /// Some events go ahead of their turn: `build` makes parcels for [`Lane::Priority`].
+    pub early: bool,
     /// Share of the bytes for the backlog while there are fresh events, too; 0 to 1.
     pub backlog_share: f64,
     /// Bytes per second, 0 for no limit.
@@ -80,6 +82,9 @@ pub struct Wanted {
     /// Most bytes of these.
     pub bytes_max: usize,
 }
+
+/// How long until a parcel may go, its lane, and from where to where.
+type Due = (Duration, (Lane, Seq, Seq));
 
 /// Why a connection ended.
 enum End {
@@ -247,8 +252,21 @@ where
         tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
     }
 
-    /// The next range, and how long it has to wait: for the sink, for the bandwidth, and fresh events for company.
-    fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<(Duration, (Lane, Seq, Seq))> {
+    /// The next range, and how long it has to wait.
+    fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
+        let covering = self.covering_due(head, pace);
+        let held = !pace.bucket.left().is_zero();
+        let Some((first, last)) = self.service.early.then(|| self.plan.next_early(head, held)).flatten()
+        else {
+            return covering;
+        };
+        let early = pace.pause.left().max(pace.early.left());
+        let others_first = |due: &Due| due.0 < early || (due.0.is_zero() && self.plan.turn_of_others());
+        Some(covering.filter(others_first).unwrap_or((early, (Lane::Priority, first, last))))
+    }
+
+    /// The next range that is to be covered: it waits for the sink, for the bandwidth, and fresh events for company.
+    fn covering_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
         let Some(range) = self.plan.next(head) else {
             pace.fresh_since = None;
             return None;
@@ -275,7 +293,10 @@ where
         under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
         pace: &mut Pace,
     ) -> Result<(), LogError> {
-        pace.fresh_since = None;
+        let early = lane == Lane::Priority;
+        if !early {
+            pace.fresh_since = None;
+        }
         let (events_max, bytes_max) = (self.size.events(), self.size.bytes());
         let wanted = Wanted { lane, first, last, head, events_max, bytes_max };
         let build = self.build.clone();
@@ -287,6 +308,10 @@ where
             }
         };
         let Some(parcel) = built else {
+            if early {
+                self.plan.looked_through(first, last);
+                return Ok(());
+            }
             // Not in the view yet.
             pace.held = Some((Instant::now(), Instant::now() + self.service.delay.max(HELD_AGAIN / 10)));
             return Ok(());
@@ -295,22 +320,38 @@ where
             // What was before is trimmed; a record in the log says so, and goes upstream like any other.
             self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
         }
+        if early {
+            self.dispatch_early(parcel, transport, under_way, pace);
+            return Ok(());
+        }
         if parcel.manifest.events == 0 && parcel.manifest.last >= last && pace.hold() {
             return Ok(());
         }
         pace.held = None;
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
-        let bytes = parcel.bytes() as u64;
-        self.plan.sent(lane, first, last, bytes, head);
+        self.plan.sent(lane, first, last, parcel.bytes() as u64, head);
         if first == self.plan.acked().contiguous().next() {
             let oldest = parcel.oldest;
             self.parts.status.update(|d| d.backlog_oldest = Some(oldest));
         }
-        pace.bucket.take(bytes);
-        let parcel = Arc::new(parcel);
-        let sending = transport.send(parcel.clone());
-        under_way.spawn(async move { (parcel, sending.await) });
+        launch(parcel, transport, under_way, pace);
         Ok(())
+    }
+
+    /// Sends the early copies that were found, if any.
+    fn dispatch_early<T: Transport>(
+        &mut self,
+        parcel: Parcel,
+        transport: &mut T,
+        under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
+        pace: &mut Pace,
+    ) {
+        self.plan.looking();
+        if parcel.manifest.events == 0 {
+            return self.plan.looked_through(parcel.manifest.first, parcel.manifest.last);
+        }
+        pace.early.take(parcel.bytes() as u64);
+        launch(parcel, transport, under_way, pace);
     }
 
     /// Takes in one finished task.
@@ -325,11 +366,13 @@ where
     /// Takes in an answer; the reason if the connection is gone.
     fn settle(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        let early = parcel.manifest.lane == Lane::Priority;
         let status = self.parts.status.clone();
         match outcome {
             Outcome::Acked => {
-                self.plan.acknowledged(first, last);
-                SinkStatus::add(&status.events_acked, u64::from(parcel.manifest.events));
+                self.answered(parcel);
+                let events = if early { &status.early_acked } else { &status.events_acked };
+                SinkStatus::add(events, u64::from(parcel.manifest.events));
                 SinkStatus::add(&status.parcels_acked, 1);
                 SinkStatus::add(&status.bytes_acked, parcel.bytes() as u64);
                 self.size.accepted(Instant::now());
@@ -341,26 +384,42 @@ where
                 return Some(why);
             }
             Outcome::Busy { after, why } => {
-                self.plan.failed(first, last);
+                self.failed(parcel);
                 pause.busy(after, self.service.backoff_max);
                 status.update(|d| d.last_error = Some(why));
             }
             Outcome::TooLarge { why } if parcel.manifest.events > 1 => {
-                self.plan.failed(first, last);
+                self.failed(parcel);
                 self.size.too_large(parcel.size, Instant::now());
                 status.update(|d| d.last_error = Some(why));
             }
             Outcome::Refused { why } if parcel.manifest.events > 1 => {
-                self.plan.failed(first, last);
+                self.failed(parcel);
                 self.size.refused(parcel.manifest.events);
                 status.update(|d| d.last_error = Some(why));
             }
+            // What becomes of the event is decided when its turn has come.
+            Outcome::TooLarge { .. } | Outcome::Refused { .. } if early => self.answered(parcel),
             Outcome::TooLarge { why } | Outcome::Refused { why } => {
                 self.dead_letter(first, last, why);
             }
         }
         SinkStatus::add(&status.parcels_retried, 1);
         None
+    }
+
+    fn answered(&mut self, Parcel { manifest, .. }: &Parcel) {
+        match manifest.lane {
+            Lane::Priority => self.plan.looked_through(manifest.first, manifest.last),
+            Lane::Live | Lane::Backlog => self.plan.acknowledged(manifest.first, manifest.last),
+        }
+    }
+
+    fn failed(&mut self, Parcel { manifest, .. }: &Parcel) {
+        match manifest.lane {
+            Lane::Priority => self.plan.failed_early(),
+            Lane::Live | Lane::Backlog => self.plan.failed(manifest.first, manifest.last),
+        }
     }
 
     /// The sink will never take this event: recorded as such, and passed.
@@ -420,11 +479,26 @@ where
     }
 }
 
+/// Hands a parcel to the transport.
+fn launch<T: Transport>(
+    parcel: Parcel,
+    transport: &mut T,
+    under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
+    pace: &mut Pace,
+) {
+    pace.bucket.take(parcel.bytes() as u64);
+    let parcel = Arc::new(parcel);
+    let sending = transport.send(parcel.clone());
+    under_way.spawn(async move { (parcel, sending.await) });
+}
+
 /// What holds the next parcel back.
 #[derive(Debug)]
 struct Pace {
     pause: Pause,
     bucket: Bucket,
+    /// Early copies wait only for early copies, at half the rate: so the other half is for what covers something.
+    early: Bucket,
     /// Since when fresh events wait for company.
     fresh_since: Option<Instant>,
     /// Since when a range without any event that passes the filter has been held back, and when to look again.
@@ -433,7 +507,13 @@ struct Pace {
 
 impl Pace {
     fn new(bandwidth: u64) -> Pace {
-        Pace { pause: Pause::default(), bucket: Bucket::new(bandwidth), fresh_since: None, held: None }
+        Pace {
+            pause: Pause::default(),
+            bucket: Bucket::new(bandwidth),
+            early: Bucket::new(bandwidth.div_ceil(2)),
+            fresh_since: None,
+            held: None,
+        }
     }
 
     /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
@@ -493,3 +573,6 @@ impl Bucket {
         if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,9 +270,7 @@ impl Work<'_> {
             start = end;
         }
         let (size, compact) = match builder.format {
-            Format::Compact => {
-                (builder.compact.bytes(), builder.compact.finish(&manifest, &builder.names))
-            }
+            Format::Compact => (builder.compact.bytes(), builder.compact.finish(&manifest, &builder.names)),
             Format::Json => (bytes.len(), Bytes::new()),
         };
         Some(Parcel { manifest, items: self.items, compact, oldest: self.oldest.unwrap_or_default(), size })

@@ -8,13 +8,13 @@ use fieldlog_projections::Epoch;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Parcel;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
 use super::http::HttpTarget;
 use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
 use super::status::SinkStatus;
+use super::{Lane, Parcel};
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::LogError;
 use crate::writer::{Clock, Input, Shared};
@@ -130,21 +130,29 @@ impl Entry {
     }
 }
 
+impl Service {
+    /// As the configuration says.
+    pub(super) fn of(sink: &SinkConfig) -> Service {
+        Service {
+            name: sink.name.clone(),
+            order: sink.order,
+            early: !sink.priority.is_empty(),
+            backlog_share: sink.backlog_share,
+            bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
+            events_max: sink.parcel_events_max,
+            bytes_max: sink.parcel_bytes_max,
+            delay: sink.parcel_delay,
+            in_flight_max: usize::from(sink.in_flight_max),
+            backoff_max: sink.backoff_max,
+        }
+    }
+}
+
 /// Serves one sink over the transport that its address asks for.
 async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watch::Receiver<bool>) {
     let epoch = parts.shared.epoch;
-    let service = Service {
-        name: sink.name.clone(),
-        order: sink.order,
-        backlog_share: sink.backlog_share,
-        bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
-        events_max: sink.parcel_events_max,
-        bytes_max: sink.parcel_bytes_max,
-        delay: sink.parcel_delay,
-        in_flight_max: usize::from(sink.in_flight_max),
-        backoff_max: sink.backoff_max,
-    };
-    let build = match builder(&sink, &parts.shared, gateway.clone(), epoch) {
+    let service = Service::of(&sink);
+    let build = match builder(&sink, &parts.shared, &gateway, epoch) {
         Ok(build) => build,
         Err(why) => {
             tracing::error!(sink = %sink.name, "{why}");
@@ -213,10 +221,10 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
 }
 
 /// Makes parcels for one sink from the log. Blocking.
-fn builder(
+pub(super) fn builder(
     sink: &SinkConfig,
     shared: &Arc<Shared>,
-    gateway: Arc<str>,
+    gateway: &Arc<str>,
     epoch: Epoch,
 ) -> Result<impl Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
     let filter = Filter::new(&sink.filter.devices, &sink.filter.types).map_err(|e| e.to_string())?;
@@ -224,12 +232,15 @@ fn builder(
         SinkFormat::Json => Format::Json,
         SinkFormat::Compact => Format::Compact,
     };
-    let builder = Arc::new(Mutex::new(Builder::new(gateway, epoch, filter, format)));
+    let priority = Filter::new(&sink.filter.devices, &sink.priority).map_err(|e| e.to_string())?;
+    let of = |filter| Arc::new(Mutex::new(Builder::new(gateway.clone(), epoch, filter, format)));
+    let (covering, early) = (of(filter), of(priority));
     let shared = shared.clone();
     Ok(move |wanted: Wanted| {
         let limits = Limits { events_max: wanted.events_max as usize, bytes_max: wanted.bytes_max };
         let span =
             Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
+        let builder = if wanted.lane == Lane::Priority { &early } else { &covering };
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
         builder.build(&shared.reader, &shared.view, &span)
     })

@@ -4,6 +4,7 @@
 
 mod answers;
 mod flapping;
+mod priority;
 mod restart;
 mod retention;
 mod site;
