@@ -17,7 +17,8 @@ use crate::ingest::backoff::{self, Backoff};
 use crate::log::LogError;
 use crate::writer::{Clock, Input, Shared};
 
-/// An acknowledged cursor reaches the log with the next commit; a quiet log is made to commit this long after.
+/// How often an acknowledged cursor is given to the writer, for its next commit. A commit with a cursor writes 4 KB more than
+/// the 24 KB that it writes anyway; what is sent twice after a crash is these seconds' worth.
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
 /// First wait after a sink said "not now" without saying for how long.
 const BUSY_FIRST: Duration = Duration::from_millis(500);
@@ -64,6 +65,9 @@ pub struct Parts {
     pub status: Arc<SinkStatus>,
     /// The wall clock.
     pub clock: Clock,
+    /// What the sink has, if that is known better than from the log: what a driver before this one has last stored may
+    /// still wait for a commit.
+    pub known: Option<Acked>,
 }
 
 /// What there is to send: a range of the log, at most so many events of it.
@@ -94,14 +98,15 @@ enum End {
     Log(LogError),
 }
 
-/// Serves one sink until told to stop. `open` makes a connection, `build` makes a parcel from the log (blocking).
+/// Serves one sink until told to stop; returns what it has acknowledged. `open` makes a connection, `build` makes a parcel from the log (blocking).
 pub async fn drive<T, O, F, B>(
     service: Service,
     parts: Parts,
     mut open: O,
     build: B,
     mut shutdown: watch::Receiver<bool>,
-) where
+) -> Acked
+where
     T: Transport,
     O: FnMut() -> F,
     F: Future<Output = Result<T, Unreachable>>,
@@ -145,18 +150,18 @@ pub async fn drive<T, O, F, B>(
     }
     link.store_cursor();
     link.parts.status.update(|d| d.state = SinkState::Stopped);
+    link.plan.acked().clone()
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// From the stored cursor, or for a new sink from the beginning of the log.
+/// From what is known or the stored cursor, or for a new sink from the beginning of the log.
 fn start(service: &Service, parts: &Parts) -> Acked {
-    let stored = parts.shared.reader.cursor(&service.name).ok().flatten();
-    let stored = stored.as_deref().and_then(Acked::decode);
+    let stored = || Acked::decode(&parts.shared.reader.cursor(&service.name).ok().flatten()?);
     let first = parts.shared.reader.range().ok().flatten().map_or(Seq(1), |(first, _)| first);
-    let mut acked = stored.unwrap_or_default();
+    let mut acked = parts.known.clone().or_else(stored).unwrap_or_default();
     // What was trimmed before this sink existed was never meant for it.
     acked.add(Seq(1), Seq(first.0 - 1));
     acked

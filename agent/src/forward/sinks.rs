@@ -8,6 +8,7 @@ use fieldlog_projections::Epoch;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::acked::Acked;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
 use super::http::HttpTarget;
@@ -37,7 +38,7 @@ struct Entry {
     config: SinkConfig,
     status: Arc<SinkStatus>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<Acked>>,
 }
 
 /// What the read side sees of a sink.
@@ -85,12 +86,15 @@ impl Sinks {
                 .collect();
             gone.iter().filter_map(|name| entries.remove(name)).collect()
         };
+        let mut known = BTreeMap::new();
+        stale.iter().for_each(Entry::tell_to_stop);
         for entry in stale {
-            entry.end().await;
+            let name = entry.config.name.clone();
+            known.extend(entry.end().await.map(|acked| (name, acked)));
         }
         for sink in &config.sinks {
             if !self.entries().contains_key(&sink.name) {
-                let entry = self.start(sink);
+                let entry = self.start(sink, known.remove(&sink.name));
                 self.entries().insert(sink.name.clone(), entry);
             }
         }
@@ -99,15 +103,13 @@ impl Sinks {
     /// Stops all; what is not acknowledged goes next time.
     pub async fn stop(&self) {
         let entries = std::mem::take(&mut *self.entries());
-        entries.values().for_each(|entry| {
-            entry.stop.send_replace(true);
-        });
+        entries.values().for_each(Entry::tell_to_stop);
         for entry in entries.into_values() {
             entry.end().await;
         }
     }
 
-    fn start(&self, sink: &SinkConfig) -> Entry {
+    fn start(&self, sink: &SinkConfig, known: Option<Acked>) -> Entry {
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(SinkStatus::default());
         let parts = Parts {
@@ -115,6 +117,7 @@ impl Sinks {
             writer: self.writer.clone(),
             status: status.clone(),
             clock: self.clock,
+            known,
         };
         let task = tokio::spawn(serve(sink.clone(), parts, self.gateway.clone(), stopping));
         Entry { config: sink.clone(), status, stop, task }
@@ -122,11 +125,16 @@ impl Sinks {
 }
 
 impl Entry {
-    async fn end(self) {
+    fn tell_to_stop(&self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
+    }
+
+    /// Waits for its end; what the sink has, if it was served.
+    async fn end(self) -> Option<Acked> {
+        self.task.await.unwrap_or_else(|error| {
             tracing::error!(sink = %self.config.name, "its task ended badly: {error}");
-        }
+            None
+        })
     }
 }
 
@@ -149,17 +157,22 @@ impl Service {
 }
 
 /// Serves one sink over the transport that its address asks for.
-async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watch::Receiver<bool>) {
+async fn serve(
+    sink: SinkConfig,
+    parts: Parts,
+    gateway: Arc<str>,
+    stopping: watch::Receiver<bool>,
+) -> Option<Acked> {
     let epoch = parts.shared.epoch;
     let service = Service::of(&sink);
     let build = match builder(&sink, &parts.shared, &gateway, epoch) {
         Ok(build) => build,
         Err(why) => {
             tracing::error!(sink = %sink.name, "{why}");
-            return;
+            return None;
         }
     };
-    match &sink.target {
+    let acked = match &sink.target {
         SinkTarget::Mqtt(mqtt) => {
             let target = MqttTarget {
                 address: mqtt.address.clone(),
@@ -176,7 +189,7 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 packet_bytes_max: MQTT_PACKET_BYTES_MAX,
                 will: None,
             };
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         SinkTarget::Http(http) => {
             let target = HttpTarget {
@@ -187,7 +200,7 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 answer_timeout: sink.answer_timeout,
                 tls: http.tls.clone(),
             };
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
@@ -204,20 +217,24 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 answer_timeout: sink.answer_timeout,
                 tls: nats.tls.clone(),
             };
-            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await;
+            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await
         }
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(kafka) => {
             let target = kafka_target(kafka, &sink);
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         #[allow(unreachable_patterns)] // With all features there is none left.
-        _ => tracing::error!(
-            sink = %sink.name,
-            "this fieldlog was built without support for {}; nothing is sent there",
-            sink.target
-        ),
-    }
+        _ => {
+            tracing::error!(
+                sink = %sink.name,
+                "this fieldlog was built without support for {}; nothing is sent there",
+                sink.target
+            );
+            return None;
+        }
+    };
+    Some(acked)
 }
 
 /// Makes parcels for one sink from the log. Blocking.

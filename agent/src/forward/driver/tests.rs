@@ -96,7 +96,8 @@ impl Rig {
         });
         let (writer, inputs) = channel();
         let status = Arc::new(SinkStatus::default());
-        let parts = Parts { shared: shared.clone(), writer, status: status.clone(), clock: wall_clock };
+        let parts =
+            Parts { shared: shared.clone(), writer, status: status.clone(), clock: wall_clock, known: None };
         let build = builder(&sink, &shared, &"plant-7".into(), shared.epoch).unwrap();
         let arrived = Arc::new(Arrived::default());
         let (stop, stopping) = watch::channel(false);

@@ -50,6 +50,37 @@ async fn stopped_and_started() {
     assert_eq!((log.counts.duplicate_events, log.counts.duplicate_parcels), (0, 0), "{log}");
 }
 
+/// A sink that is configured anew goes on where it was, also while that waits for a commit.
+#[tokio::test]
+async fn reconfigured() {
+    let receiver = Receiver::http().await;
+    let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let config = |events: u64| {
+        site.config(&http(
+            proxy.address,
+            &format!("parcel_events_max = {events}\nbandwidth_bytes_per_s = 300000"),
+        ))
+    };
+    let configs: Vec<_> = (0..=STOPS).map(|n| config(PARCEL + n)).collect();
+    let agent = site.start(&configs[0]).await;
+    site.post(BACKLOG);
+    site.recorded().await;
+    proxy.set(Fault::Delay(DELAY));
+    for (part, config) in (1..).zip(&configs[1..]) {
+        until("a part of the backlog", || receiver.handle.events() > part * BACKLOG as u64 / 5).await;
+        assert!((receiver.handle.events() as usize) < BACKLOG, "too fast to be changed in between");
+        agent.reload(config.clone()).await;
+    }
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_lines(&lines, head);
+    assert_eq!((log.counts.duplicate_events, log.counts.duplicate_parcels), (0, 0), "{log}");
+}
+
 #[tokio::test]
 async fn killed() {
     let receiver = Receiver::http().await;
