@@ -5,6 +5,7 @@
 mod answers;
 mod disk_full;
 mod flapping;
+mod priority;
 mod reload;
 mod restart;
 mod retention;
