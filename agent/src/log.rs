@@ -12,6 +12,7 @@ use redb::{
 };
 
 mod disk;
+mod extent;
 mod unborn;
 
 pub use disk::{DiskStats, MeteredDisk};

@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::acked::Acked;
 use super::plan::{Order, Plan};
-use super::status::{SinkState, SinkStatus};
+use super::status::{Failure, SinkState, SinkStatus};
 use super::{Lane, Outcome, Parcel, Transport, Unreachable};
 use crate::ingest::backoff::{self, Backoff};
 use crate::log::LogError;
@@ -108,6 +108,7 @@ pub async fn drive<T, O, F, B>(
         cursor_sent: Instant::now(),
         cursor: None,
     };
+    link.show(None);
     let mut backoff = Backoff::new(link.service.backoff_max);
     loop {
         link.parts.status.update(|d| d.state = SinkState::Connecting);
@@ -180,7 +181,7 @@ where
         let mut pace = Pace::new(self.service.bandwidth);
         let end = loop {
             let head = position.borrow_and_update().applied;
-            self.show(head, transport.warning());
+            self.show(transport.warning());
             let next = if under_way.len() < window { self.next_due(head, &mut pace) } else { None };
             if let Some((due, range)) = next
                 && due.is_zero()
@@ -288,10 +289,6 @@ where
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         let bytes = parcel.bytes() as u64;
         self.plan.sent(lane, first, last, bytes, head);
-        if first == self.plan.acked().contiguous().next() {
-            let oldest = parcel.oldest;
-            self.parts.status.update(|d| d.backlog_oldest = Some(oldest));
-        }
         pace.bucket.take(bytes);
         let parcel = Arc::new(parcel);
         let sending = transport.send(parcel.clone());
@@ -315,9 +312,7 @@ where
         match outcome {
             Outcome::Acked => {
                 self.plan.acknowledged(first, last);
-                SinkStatus::add(&status.events_acked, u64::from(parcel.manifest.events));
-                SinkStatus::add(&status.parcels_acked, 1);
-                SinkStatus::add(&status.bytes_acked, parcel.bytes() as u64);
+                status.acked(parcel);
                 self.limit = (self.limit + self.limit / 8 + 1).min(self.service.events_max);
                 *pause = Pause::default();
                 self.fruitless = 0;
@@ -335,12 +330,12 @@ where
             Outcome::Busy { after, why } => {
                 self.plan.failed(first, last);
                 pause.busy(after, self.service.backoff_max);
-                status.update(|d| d.last_error = Some(why));
+                status.held((self.parts.clock)(), self.moment_after(pause.left()), why);
             }
             Outcome::TooLarge { why } | Outcome::Refused { why } if parcel.manifest.events > 1 => {
                 self.plan.failed(first, last);
                 self.limit = (parcel.manifest.events / 2).max(1);
-                status.update(|d| d.last_error = Some(why));
+                self.failed(why);
             }
             Outcome::TooLarge { why } | Outcome::Refused { why } => {
                 self.dead_letter(first, last, why);
@@ -358,7 +353,7 @@ where
         );
         self.plan.acknowledged(first, last);
         SinkStatus::add(&self.parts.status.dead_letters, 1);
-        self.parts.status.update(|d| d.last_error = Some(why.clone()));
+        self.failed(why.clone());
         let _ = self.parts.writer.send(Input::DeadLetter {
             sink: self.service.name.clone(),
             first,
@@ -367,17 +362,20 @@ where
         });
     }
 
-    fn show(&self, head: Seq, warning: Option<String>) {
-        let acked = self.plan.acked();
-        let backlog = acked.missing_count(head);
+    fn show(&self, warning: Option<String>) {
         self.parts.status.update(|d| {
-            d.contiguous = acked.contiguous();
+            d.acked.clone_from(self.plan.acked());
             d.warning = warning;
-            d.backlog_events = backlog;
-            if backlog == 0 {
-                d.backlog_oldest = None;
-            }
         });
+    }
+
+    fn failed(&self, why: String) {
+        let at = (self.parts.clock)();
+        self.parts.status.update(|d| d.last_error = Some(Failure { at, why }));
+    }
+
+    fn moment_after(&self, wait: Duration) -> Time {
+        Time((self.parts.clock)().0.saturating_add(wait.as_micros() as i64))
     }
 
     fn store_cursor_now_and_then(&mut self) {
@@ -399,11 +397,9 @@ where
 
     fn report(&self, why: String, wait: Duration) {
         tracing::warn!(sink = %self.service.name, "{why}; next attempt in {:.1} s", wait.as_secs_f64());
-        let until = Time((self.parts.clock)().0 + wait.as_micros() as i64);
-        self.parts.status.update(|d| {
-            d.last_error = Some(why.clone());
-            d.state = SinkState::BackingOff { until, why };
-        });
+        self.failed(why.clone());
+        let until = self.moment_after(wait);
+        self.parts.status.update(|d| d.state = SinkState::BackingOff { until, why });
     }
 }
 
