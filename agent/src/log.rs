@@ -11,6 +11,7 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
+mod cursors;
 mod disk;
 mod extent;
 mod unborn;

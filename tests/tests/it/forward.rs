@@ -7,3 +7,4 @@ mod flapping;
 mod restart;
 mod retention;
 mod site;
+mod status;
