@@ -21,9 +21,6 @@ use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::{LogError, LogReader};
 use crate::writer::{Clock, Input, Shared};
 
-/// Largest packet that is sent to an MQTT broker that does not name its own limit.
-const MQTT_PACKET_BYTES_MAX: u32 = 268_435_455;
-
 /// The sinks by name.
 #[derive(Debug)]
 pub struct Sinks {
@@ -187,8 +184,8 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 connect_timeout: sink.connect_timeout,
                 answer_timeout: sink.answer_timeout,
                 in_flight_max: sink.in_flight_max,
-                packet_bytes_max: MQTT_PACKET_BYTES_MAX,
-                will: None,
+                packet_bytes_max: mqtt.packet_bytes_max,
+                will: mqtt.will.clone(),
             };
             drive(service, parts, || target.open(), build, stopping).await;
         }

@@ -8,3 +8,4 @@ mod restart;
 mod retention;
 mod site;
 mod status;
+mod will;
