@@ -10,4 +10,6 @@ mod reload;
 mod restart;
 mod retention;
 mod site;
+mod status;
 mod watermark;
+mod will;
