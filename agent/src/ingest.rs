@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, SourceId};
+use crate::rules;
 use backoff::{Backoff, Pace, Repeats};
 use connect::{Endpoint, Wire};
 use failure::Failure;
@@ -27,7 +28,6 @@ use window::Window;
 pub(crate) mod backoff;
 pub(crate) mod connect;
 pub(crate) mod failure;
-mod filters;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod liveness;
@@ -67,7 +67,7 @@ where
 {
     let mut source = Source {
         id: source,
-        filters: filters::filters(&config.rules),
+        filters: rules::filters(&config.rules),
         window: Window::new(config.receive_window),
         config,
         deliver,

@@ -15,8 +15,6 @@ struct Compiled {
     template: Template,
     device: Pattern,
     attribute: Pattern,
-    qos: u8,
-    ignore: bool,
 }
 
 /// One rule that takes a topic.
@@ -63,16 +61,19 @@ impl Rules {
     pub fn excluded(&self, topic: &str) -> bool {
         self.exclude.iter().any(|filter| filter_matches(filter, topic))
     }
+}
 
-    /// The filters to subscribe to, with the QoS of each. A broker may send a message once for each overlapping
-    /// subscription, so that a filter whose topics another one brings is left out; rules that only ignore need none.
-    pub fn filters(&self) -> Vec<(String, u8)> {
-        let mut filters: Vec<(String, u8)> = Vec::new();
-        for rule in self.rules.iter().filter(|rule| !rule.ignore) {
-            add_filter(&mut filters, rule.template.filter(), rule.qos);
+/// The filters to subscribe to, with the QoS of each. A broker may send a message once for each overlapping subscription,
+/// so that a filter whose topics another one brings is left out; rules that only ignore need none. Rules that passed the
+/// configuration's checks have a filter each.
+pub fn filters(rules: &[Rule]) -> Vec<(String, u8)> {
+    let mut filters: Vec<(String, u8)> = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.decoder != Decoder::Ignore) {
+        if let Ok(template) = Template::parse(&rule.topic) {
+            add_filter(&mut filters, template.filter(), rule.qos);
         }
-        filters
     }
+    filters
 }
 
 fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
@@ -86,7 +87,7 @@ fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
     if device.is_empty() && rule.decoder != Decoder::Ignore {
         return Err(fault("device", &rule.device)(TemplateError::Empty));
     }
-    Ok(Compiled { template, device, attribute, qos: rule.qos, ignore: rule.decoder == Decoder::Ignore })
+    Ok(Compiled { template, device, attribute })
 }
 
 /// Keeps `filters` free of filters that another one covers. The wider one gets the higher QoS of the two.
@@ -113,4 +114,75 @@ pub struct RuleError {
     pub text: String,
     /// What is wrong with it.
     pub cause: TemplateError,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Update;
+
+    fn rule(topic: &str, qos: u8) -> Rule {
+        Rule {
+            topic: topic.into(),
+            qos,
+            decoder: Decoder::Json,
+            device: "{device}".into(),
+            attribute: String::new(),
+            root: String::new(),
+            when: None,
+            update: Update::Merge,
+            time: None,
+            actions: vec![],
+            ignore: vec![],
+            online: vec![],
+            offline: vec![],
+            parent: None,
+        }
+    }
+
+    fn check(rules: &[(&str, u8)], expected: &[(&str, u8)]) {
+        let rules: Vec<_> = rules.iter().map(|(topic, qos)| rule(topic, *qos)).collect();
+        let expected: Vec<_> = expected.iter().map(|(filter, qos)| ((*filter).to_owned(), *qos)).collect();
+        assert_eq!(filters(&rules), expected);
+    }
+
+    #[test]
+    fn captures_become_wildcards() {
+        check(&[("zigbee2mqtt/+device", 1)], &[("zigbee2mqtt/+", 1)]);
+        check(&[("+/x/#", 0)], &[("+/x/#", 0)]);
+        check(&[("#device/availability", 1)], &[("#", 1)]);
+        check(&[("tele/#device/SENSOR", 1)], &[("tele/#", 1)]);
+        check(&[("/+device//x", 1)], &[("/+//x", 1)]);
+    }
+
+    #[test]
+    fn a_filter_inside_another_is_left_out() {
+        check(&[("a/+d", 1), ("a/b", 1), ("a/+e", 1)], &[("a/+", 1)]);
+        check(&[("a/b/c", 1), ("a/#r", 1), ("a", 0)], &[("a/#", 1)]);
+        check(&[("+a/+b", 1), ("+a/+b/+c", 1)], &[("+/+", 1), ("+/+/+", 1)]);
+        check(&[("a/+x", 0), ("a/#", 0)], &[("a/#", 0)]);
+    }
+
+    #[test]
+    fn the_filter_that_stays_has_the_highest_qos() {
+        check(&[("a/#", 0), ("a/b", 1)], &[("a/#", 1)]);
+        check(&[("a/b", 1), ("a/#", 0)], &[("a/#", 1)]);
+        check(&[("a/b", 0), ("a/b", 1)], &[("a/b", 1)]);
+    }
+
+    #[test]
+    fn what_is_only_ignored_is_not_subscribed_to() {
+        let ignored = Rule { decoder: Decoder::Ignore, ..rule("a/b", 1) };
+        assert_eq!(filters(&[ignored, rule("a/c", 0)]), [("a/c".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn neighbours_stay() {
+        check(
+            &[("a/b", 1), ("a/c", 1), ("ab/#", 1), ("a/+/c", 1)],
+            &[("a/b", 1), ("a/c", 1), ("ab/#", 1), ("a/+/c", 1)],
+        );
+        check(&[("#", 1), ("$SYS/broker/#", 1)], &[("#", 1), ("$SYS/broker/#", 1)]);
+        check(&[("+/#", 1), ("a", 1)], &[("+/#", 1)]);
+    }
 }

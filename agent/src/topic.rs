@@ -290,8 +290,12 @@ pub fn filter_matches(filter: &str, topic: &str) -> bool {
     topic.is_none()
 }
 
-/// Whether every topic that `inner` matches is also matched by `outer`; both are filters.
+/// Whether every topic that `inner` matches is also matched by `outer`; both are filters. A wildcard at the beginning does
+/// not match topics that begin with `$` (MQTT 5, 4.7.2).
 pub fn filter_covers(outer: &str, inner: &str) -> bool {
+    if inner.starts_with('$') && !outer.starts_with('$') {
+        return false;
+    }
     let (mut outer, mut inner) = (outer.split('/'), inner.split('/'));
     loop {
         match (outer.next(), inner.next()) {

@@ -99,6 +99,8 @@ fn filters() {
         ("a/b", "a/+", false),
         ("+/b", "a/b", true),
         ("a", "a/b", false),
+        ("#", "$SYS/#", false),
+        ("$SYS/#", "$SYS/broker", true),
     ] {
         assert_eq!(filter_covers(outer, inner), expected, "{outer} covers {inner}");
     }
@@ -146,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn covering_means_matching(outer in "[ab+]{1}(/[ab+#]){0,2}", inner in "[ab+]{1}(/[ab+#]){0,2}", topic in "[ab/]{1,6}") {
+    fn covering_means_matching(outer in "[$ab+#](/[ab+#]){0,2}", inner in "[$ab+#](/[ab+#]){0,2}", topic in "[$ab/]{1,6}") {
         if check_filter(&outer).is_ok() && check_filter(&inner).is_ok()
             && filter_covers(&outer, &inner) && filter_matches(&inner, &topic) {
             prop_assert!(filter_matches(&outer, &topic));
