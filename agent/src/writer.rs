@@ -50,8 +50,6 @@ pub enum Input {
         /// What it has.
         acked: Acked,
     },
-    /// Store the cursors with what waits, and answer: a sink that is restarted goes on from what is stored.
-    StoreCursors(oneshot::Sender<()>),
     /// A sink refuses records for good.
     DeadLetter {
         /// The sink.
@@ -253,11 +251,6 @@ impl Writer {
                 Ok(Input::Delivery(delivery)) => self.take(&delivery),
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
                 Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
-                Ok(Input::StoreCursors(reply)) => {
-                    self.commit_all()?;
-                    self.store_cursors(Duration::ZERO)?;
-                    let _ = reply.send(());
-                }
                 Ok(Input::DeadLetter { sink, first, last, reason }) => {
                     let envelope = Envelope { wall: (self.clock)(), ..Envelope::default() };
                     let fact = Fact::DeadLettered { sink, first, last, reason };

@@ -11,6 +11,8 @@ use fieldlog_projections::{Seq, Time};
 pub struct SinkStatus {
     /// Events that the sink has acknowledged.
     pub events_acked: AtomicU64,
+    /// Events sent ahead of their turn that the sink has acknowledged; each counts above when its turn has come.
+    pub early_acked: AtomicU64,
     /// Parcels that the sink has acknowledged.
     pub parcels_acked: AtomicU64,
     /// Payload bytes of these, as sent.

@@ -69,6 +69,7 @@ impl Ledger {
                 missing,
                 chained,
                 recomputed,
+                uncovered: account.uncovered() as u64,
                 counts: account.counts,
                 faults: account.faults.clone(),
             }
@@ -105,6 +106,8 @@ pub struct LogReport {
     pub chained: Seq,
     /// It has been computed again from the records up to here.
     pub recomputed: Seq,
+    /// Early copies that no parcel has covered yet.
+    pub uncovered: u64,
     /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
@@ -158,6 +161,13 @@ impl fmt::Display for LogReport {
             counts.duplicate_parcels,
             counts.out_of_order
         )?;
+        if counts.early_events > 0 {
+            writeln!(
+                f,
+                "  {} events came ahead of their turn; the parcels that cover {} of them are still to come",
+                counts.early_events, self.uncovered
+            )?;
+        }
         writeln!(
             f,
             "  complete up to {} (newest here {}, at the gateway {})",

@@ -6,6 +6,7 @@ mod answers;
 mod clock;
 mod disk_full;
 mod flapping;
+mod priority;
 mod reload;
 mod restart;
 mod retention;

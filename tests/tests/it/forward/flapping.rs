@@ -58,6 +58,15 @@ async fn http_in_strict_order() {
     check(receiver, server, sink, true, true).await;
 }
 
+/// Early copies of nearly everything, lost and repeated, too.
+#[tokio::test]
+async fn http_with_priorities() {
+    let receiver = Receiver::http().await;
+    let server = receiver.address();
+    let more = "parcel_events_max = 20\npriority = [\"state_changed\", \"device_discovered\"]";
+    check(receiver, server, |proxy| http(proxy, more), false, false).await;
+}
+
 #[tokio::test]
 async fn mqtt_with_compact() {
     let Some(mosquitto) = Mosquitto::start("") else { return };
