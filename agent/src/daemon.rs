@@ -104,11 +104,13 @@ fn report(event: Event, ready: &watch::Sender<Option<Handle>>) {
 /// stuck must not stop the agent.
 fn notify(states: &[NotifyState<'_>]) -> JoinHandle<()> {
     let lines: Vec<String> = states.iter().map(NotifyState::to_string).collect();
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&lines.join("\n"))]) {
-            tracing::debug!("cannot notify systemd: {error}");
-        }
-    })
+    tokio::task::spawn_blocking(move || tell(&[NotifyState::Custom(&lines.join("\n"))]))
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("cannot notify systemd: {error}");
+    }
 }
 
 /// Feeds the watchdog while the writer moves, and refreshes the status line.
@@ -117,10 +119,9 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
     let Some(handle) = handle else { return };
     let watchdog = sd_notify::watchdog_enabled();
     let every = watchdog.map_or(STATUS_EVERY, |limit| (limit / 3).min(STATUS_EVERY));
+    let mut telling: Option<JoinHandle<()>> = None;
     loop {
         tokio::time::sleep(every).await;
-        // One at a time: what cannot be sent holds up only what would come after it.
-        let _ = notify(&[NotifyState::Status(&status_line(&handle))]).await;
         let beat = handle.shared.stats.beat.load(Ordering::Relaxed);
         let still = run::wall_clock().0 - beat;
         // A clock that was set back makes this negative for a while, which proves nothing; then the beat is fresh again.
@@ -129,10 +130,16 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
         } else {
             tracing::error!("the writer has not moved for {} s; the watchdog is not fed", still / 1_000_000);
         }
+        // Not waited for: a disk that is slow to read is none of the watchdog's business.
+        if telling.as_ref().is_none_or(JoinHandle::is_finished) {
+            let seen = handle.clone();
+            telling =
+                Some(tokio::task::spawn_blocking(move || tell(&[NotifyState::Status(&status_line(&seen))])));
+        }
     }
 }
 
-/// One line for `systemctl status`.
+/// One line for `systemctl status`. Blocking: it reads the log where sinks have a backlog.
 pub fn status_line(handle: &Handle) -> String {
     let views = handle.sources.views();
     let connected = views.iter().filter(|v| v.status.is_connected()).count();
@@ -152,8 +159,7 @@ pub fn status_line(handle: &Handle) -> String {
         position.head
     );
     for sink in handle.sinks.views() {
-        let details = sink.status.details();
-        let _ = write!(line, ", sink {} {} ({} behind)", sink.name, details.state, details.backlog_events);
+        let _ = write!(line, "; {}", sink.summary(&handle.shared.reader, run::wall_clock()));
     }
     if let Some(why) = handle.shared.stats.blocked() {
         let _ = write!(line, "; BLOCKED: {why}");

@@ -5,6 +5,7 @@
 //! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
 
 pub mod acked;
+pub mod backlog;
 pub mod cloudevent;
 pub mod compact;
 pub mod driver;
@@ -16,6 +17,7 @@ pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod manifest;
+mod meter;
 pub mod mqtt;
 mod names;
 #[cfg(feature = "nats")]

@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::acked::Acked;
 use super::plan::{Order, Plan};
 use super::size::Size;
-use super::status::{SinkState, SinkStatus};
+use super::status::{Failure, SinkState, SinkStatus};
 use super::{Lane, Outcome, Parcel, Transport, Unreachable};
 use crate::ingest::backoff::{self, Backoff, Repeats};
 use crate::log::LogError;
@@ -123,6 +123,7 @@ where
         cursor: None,
         repeats: Repeats::default(),
     };
+    link.show(None);
     let mut backoff = Backoff::new(link.service.backoff_max);
     loop {
         link.parts.status.update(|d| d.state = SinkState::Connecting);
@@ -190,7 +191,7 @@ where
         let mut pace = Pace::new(self.service.bandwidth);
         let end = loop {
             let head = position.borrow_and_update().applied;
-            self.show(head, transport.warning());
+            self.show(transport.warning());
             let next = if under_way.len() < window { self.next_due(head, &mut pace) } else { None };
             if let Some((due, range)) = next
                 && due.is_zero()
@@ -335,10 +336,6 @@ where
         pace.held = None;
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         self.plan.sent(lane, first, last, parcel.bytes() as u64, head);
-        if first == self.plan.acked().contiguous().next() {
-            let oldest = parcel.oldest;
-            self.parts.status.update(|d| d.backlog_oldest = Some(oldest));
-        }
         launch(parcel, transport, under_way, pace);
         Ok(())
     }
@@ -376,10 +373,7 @@ where
         match outcome {
             Outcome::Acked => {
                 self.answered(parcel);
-                let events = if early { &status.early_acked } else { &status.events_acked };
-                SinkStatus::add(events, u64::from(parcel.manifest.events));
-                SinkStatus::add(&status.parcels_acked, 1);
-                SinkStatus::add(&status.bytes_acked, parcel.bytes() as u64);
+                status.acked(parcel);
                 self.size.accepted(Instant::now());
                 *pause = Pause::default();
                 return None;
@@ -391,17 +385,17 @@ where
             Outcome::Busy { after, why } => {
                 self.failed(parcel);
                 pause.busy(after, self.service.backoff_max);
-                status.update(|d| d.last_error = Some(why));
+                status.held((self.parts.clock)(), self.moment_after(pause.left()), why);
             }
             Outcome::TooLarge { why } if parcel.manifest.events > 1 => {
                 self.failed(parcel);
                 self.size.too_large(parcel.size, Instant::now());
-                status.update(|d| d.last_error = Some(why));
+                self.note(why);
             }
             Outcome::Refused { why } if parcel.manifest.events > 1 => {
                 self.failed(parcel);
                 self.size.refused(parcel.manifest.events);
-                status.update(|d| d.last_error = Some(why));
+                self.note(why);
             }
             // What becomes of the event is decided when its turn has come.
             Outcome::TooLarge { .. } | Outcome::Refused { .. } if early => self.answered(parcel),
@@ -435,7 +429,7 @@ where
         );
         self.plan.acknowledged(first, last);
         SinkStatus::add(&self.parts.status.dead_letters, 1);
-        self.parts.status.update(|d| d.last_error = Some(why.clone()));
+        self.note(why.clone());
         let _ = self.parts.writer.send(Input::DeadLetter {
             sink: self.service.name.clone(),
             first,
@@ -444,17 +438,20 @@ where
         });
     }
 
-    fn show(&self, head: Seq, warning: Option<String>) {
-        let acked = self.plan.acked();
-        let backlog = acked.missing_count(head);
+    fn show(&self, warning: Option<String>) {
         self.parts.status.update(|d| {
-            d.contiguous = acked.contiguous();
+            d.acked.clone_from(self.plan.acked());
             d.warning = warning;
-            d.backlog_events = backlog;
-            if backlog == 0 {
-                d.backlog_oldest = None;
-            }
         });
+    }
+
+    fn note(&self, why: String) {
+        let at = (self.parts.clock)();
+        self.parts.status.update(|d| d.last_error = Some(Failure { at, why }));
+    }
+
+    fn moment_after(&self, wait: Duration) -> Time {
+        Time((self.parts.clock)().0.saturating_add(wait.as_micros() as i64))
     }
 
     fn store_cursor_now_and_then(&mut self) {
@@ -478,11 +475,9 @@ where
         if self.repeats.is_news(&why) {
             tracing::warn!(sink = %self.service.name, "{why}; next attempt in {:.1} s", wait.as_secs_f64());
         }
-        let until = Time((self.parts.clock)().0 + wait.as_micros() as i64);
-        self.parts.status.update(|d| {
-            d.last_error = Some(why.clone());
-            d.state = SinkState::BackingOff { until, why };
-        });
+        self.note(why.clone());
+        let until = self.moment_after(wait);
+        self.parts.status.update(|d| d.state = SinkState::BackingOff { until, why });
     }
 }
 

@@ -1,27 +1,26 @@
 //! The sinks of a running agent: their drivers, and what others see of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fieldlog_projections::Epoch;
+use fieldlog_projections::{Epoch, Time};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::acked::Acked;
+use super::backlog::Backlog;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
 use super::http::HttpTarget;
 use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
-use super::status::SinkStatus;
+use super::status::{SinkStatus, moment};
 use super::{Lane, Parcel};
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
-use crate::log::LogError;
+use crate::log::{LogError, LogReader};
 use crate::writer::{Clock, Input, Shared};
-
-/// Largest packet that is sent to an MQTT broker that does not name its own limit.
-const MQTT_PACKET_BYTES_MAX: u32 = 268_435_455;
 
 /// The sinks by name.
 #[derive(Debug)]
@@ -52,6 +51,27 @@ pub struct SinkView {
     pub required: bool,
     /// What it does.
     pub status: Arc<SinkStatus>,
+}
+
+impl SinkView {
+    /// What there is to say about it in one line. Blocking: it reads the log if there is a backlog.
+    pub fn summary(&self, reader: &LogReader, now: Time) -> String {
+        let details = self.status.details();
+        let behind = match Backlog::of(&details.acked, reader) {
+            Ok(Backlog { events: 0, .. }) => "nothing behind".to_owned(),
+            Ok(Backlog { events, bytes, oldest }) => {
+                let age = oldest.map_or(0, |oldest| now.micros_since(oldest) / 1_000_000);
+                format!("{events} events, {bytes} bytes, {age} s behind")
+            }
+            Err(error) => error.to_string(),
+        };
+        let mut line =
+            format!("sink {} {} ({behind}, {:.1}/s)", self.name, details.state, self.status.events_per_s());
+        if let (None, Some(failure)) = (details.state.waiting(), details.last_error) {
+            let _ = write!(line, ", last error at {}: {}", moment(failure.at), failure.why);
+        }
+        line
+    }
 }
 
 impl Sinks {
@@ -187,8 +207,8 @@ async fn serve(
                 connect_timeout: sink.connect_timeout,
                 answer_timeout: sink.answer_timeout,
                 in_flight_max: sink.in_flight_max,
-                packet_bytes_max: MQTT_PACKET_BYTES_MAX,
-                will: None,
+                packet_bytes_max: mqtt.packet_bytes_max,
+                will: mqtt.will.clone(),
             };
             drive(service, parts, || target.open(), build, stopping).await
         }

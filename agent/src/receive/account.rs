@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldlog_projections::{Epoch, Link, Seq};
+use fieldlog_projections::{Anchor, Epoch, Link, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::forward::{Lane, Manifest};
@@ -371,5 +371,11 @@ impl Account {
     pub(super) fn chained(&self, from: Seq) -> (Seq, Seq) {
         let segment = self.segments.get(&from.0);
         segment.map_or((Seq(from.0 - 1), Seq(from.0 - 1)), |s| (Seq(s.last), Seq(s.recomputed)))
+    }
+
+    /// Where the chain that fits from `from` on ends, and with which link.
+    pub(super) fn anchor(&self, from: Seq) -> Option<Anchor> {
+        let segment = self.segments.get(&from.0)?;
+        Some(Anchor { seq: Seq(segment.last), link: segment.after }).filter(|a| a.link != Link::default())
     }
 }

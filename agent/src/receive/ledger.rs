@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use fieldlog_projections::{Epoch, Seq};
+use fieldlog_projections::{Anchor, Epoch, Seq};
 use serde::Serialize;
 
 use super::account::Account;
@@ -70,6 +70,7 @@ impl Ledger {
                 chained,
                 recomputed,
                 uncovered: account.uncovered() as u64,
+                anchor: account.anchor(from),
                 counts: account.counts,
                 faults: account.faults.clone(),
             }
@@ -108,6 +109,8 @@ pub struct LogReport {
     pub recomputed: Seq,
     /// Early copies that no parcel has covered yet.
     pub uncovered: u64,
+    /// The chain where it fits up to, for `fieldlog verify --anchor`.
+    pub anchor: Option<Anchor>,
     /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
@@ -174,6 +177,9 @@ impl fmt::Display for LogReport {
             self.contiguous, self.newest, counts.head
         )?;
         writeln!(f, "  chain fits up to {}, computed again up to {}", self.chained, self.recomputed)?;
+        if let Some(anchor) = &self.anchor {
+            writeln!(f, "  anchor {anchor}")?;
+        }
         for (first, last) in self.missing.iter().take(MISSING_LISTED) {
             writeln!(f, "  MISSING {first} to {last}")?;
         }

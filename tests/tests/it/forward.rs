@@ -11,4 +11,6 @@ mod reload;
 mod restart;
 mod retention;
 mod site;
+mod status;
 mod watermark;
+mod will;

@@ -53,6 +53,8 @@ impl MqttSink {
             ("username", self.username != new.username),
             ("password_file", self.password_file != new.password_file),
             ("keep_alive_s", self.keep_alive != new.keep_alive),
+            ("packet_bytes_max", self.packet_bytes_max != new.packet_bytes_max),
+            ("will", self.will != new.will),
         ];
         fields.iter().filter(|(_, differs)| *differs).for_each(|(key, _)| note(key));
     }

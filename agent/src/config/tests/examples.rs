@@ -131,6 +131,7 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
 /// `target` with everything replaced that has no default, or another one than in the example.
 fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
     let mut target = target.clone();
+    let state = format!("fieldlog/{}/state", Config::default().gateway_id);
     match (&mut target, plain) {
         (SinkTarget::Mqtt(target), SinkTarget::Mqtt(plain)) => {
             assert!(target.tls.ca_file.is_some() && target.tls.key_file.is_some());
@@ -140,6 +141,9 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
             target.client_id.clone_from(&plain.client_id);
             target.username.clone_from(&plain.username);
             target.password_file.clone_from(&plain.password_file);
+            let will = target.will.take().unwrap();
+            let shown = (will.topic.as_str(), will.offline.as_str(), will.online.as_str());
+            assert_eq!(shown, (state.as_str(), "offline", "online"));
         }
         (SinkTarget::Http(target), SinkTarget::Http(plain)) => {
             assert!(target.token_file.is_some());

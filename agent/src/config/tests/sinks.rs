@@ -47,6 +47,39 @@ fn what_a_sink_is_without_more() {
 }
 
 #[test]
+fn a_will_is_on_the_gateways_own_topic() {
+    let will = |topic: &str| format!("[sink.will]\ntopic = \"{topic}\"");
+    let SinkTarget::Mqtt(mqtt) =
+        one(&format!("gateway_id = \"gw\"\n{SINK}{}", will("site/{gateway}/state"))).target
+    else {
+        panic!()
+    };
+    let told = mqtt.will.unwrap();
+    assert_eq!(
+        (told.topic.as_str(), told.offline.as_str(), told.online.as_str()),
+        ("site/gw/state", "offline", "online")
+    );
+    check(
+        "mqtt://host",
+        &will("a/{lane}"),
+        &["will.topic: \"a/{lane}\" has a brace that belongs to no placeholder; use {gateway}"],
+    );
+    check(
+        "mqtt://host",
+        &format!("topic = \"a/{{gateway}}\"\n{}", will("a/{gateway}")),
+        &[&format!(
+            "will.topic: \"a/{}\" is the topic of the events; choose another one: receivers would take it for a parcel",
+            Config::default().gateway_id
+        )],
+    );
+    check(
+        "mqtt://host",
+        "[sink.will]\nonline = \"x\"",
+        &["will.topic: it is missing; name the topic, such as \"fieldlog/gateway/state\""],
+    );
+}
+
+#[test]
 fn the_defaults_of_the_other_kinds() {
     let nats = one(&at("nats://host"));
     assert_eq!(nats.order, Order::Strict);
@@ -191,6 +224,10 @@ fn ranges() {
         ("answer_timeout_s = 601", "answer_timeout_s: 601 is out of range; it must be 1 to 600 seconds"),
         ("backoff_max_s = 0", "backoff_max_s: 0 is out of range; it must be 1 to 3600 seconds"),
         ("keep_alive_s = 4", "keep_alive_s: 4 is out of range; it must be 5 to 3600 seconds"),
+        (
+            "packet_bytes_max = 1000",
+            "packet_bytes_max: 1000 is out of range; it must be 1024 to 268435455 bytes",
+        ),
         ("required = 1", "required: it is the number 1; it must be true or false"),
     ] {
         check("mqtt://host", keys, &[expected]);
@@ -227,10 +264,11 @@ fn keys_of_other_schemes() {
     let other = "remove it, or change the address";
     check(
         "http://host",
-        "topic = \"a\"\nkeep_alive_s = 5\nkafka_topic = \"a\"",
+        "topic = \"a\"\nkeep_alive_s = 5\nkafka_topic = \"a\"\n[sink.will]\ntopic = \"a\"",
         &[
             &format!("topic: only mqtt:// or mqtts:// sinks have it; {other}"),
             &format!("keep_alive_s: only mqtt:// or mqtts:// sinks have it; {other}"),
+            &format!("will: only mqtt:// or mqtts:// sinks have it; {other}"),
             &format!("kafka_topic: only kafka:// sinks have it; {other}"),
         ],
     );

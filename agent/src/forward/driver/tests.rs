@@ -75,7 +75,7 @@ struct Rig {
     inputs: Receiver<Input>,
     arrived: Arc<Arrived>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Acked>,
 }
 
 impl Rig {

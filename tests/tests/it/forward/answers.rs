@@ -139,6 +139,27 @@ async fn retry_after_is_honoured() {
     }
 }
 
+/// Such a sink is connected, and yet it takes nothing: an operator must see why, and for how long.
+#[tokio::test]
+async fn a_sink_that_says_not_now_says_it_to_the_operator() {
+    let answers: Answers = |number, _| if number == 0 { (429, "retry-after: 3\r\n") } else { (200, "") };
+    let (address, _) = serve(answers).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&http(address, "gzip = false\nin_flight_max = 1"))).await;
+    site.post(10);
+    let view = agent.handle.sinks.views().remove(0);
+    until("a sink that holds", || view.status.details().state.label() == "held").await;
+    let state = view.status.details().state;
+    let words = state.to_string();
+    assert!(words.starts_with("connected, but told to wait until 20") && words.contains("429"), "{words}");
+    let (until_when, _) = state.waiting().unwrap();
+    let ahead = until_when.micros_since(state.connected_since().unwrap());
+    assert!((2_000_000..60_000_000).contains(&ahead), "{words}");
+    until("a sink that takes", || view.status.details().state.label() == "connected").await;
+    assert!(view.status.details().last_error.unwrap().why.contains("429"));
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_poisoned_event_becomes_a_dead_letter() {
     let answers: Answers = |_, body| (if body.contains("poison") { 422 } else { 200 }, "");

@@ -86,7 +86,7 @@ async fn a_sink_that_crawls_makes_no_room() {
     until("a full window", || site.session().in_flight == 20).await;
     until("a trimmed log", || first(&agent) > 1).await;
     assert!(blocked(&agent).is_some(), "trimmed to {}, and taken for enough", first(&agent));
-    assert_eq!(site.session().queued, 80);
+    until("a full window", || site.session().queued == 80).await;
     let fast = http(receiver.address(), "");
     agent.reload(site.config(&(retention("block") + &fast))).await;
     until("messages taken again", || blocked(&agent).is_none()).await;
@@ -111,7 +111,7 @@ async fn drop_oldest_says_what_is_gone() {
     proxy.set(Fault::Pass);
     // Waits until its acknowledgements are beyond all trimming.
     until("the newest at the receiver", || receiver.newest() == agent.head() && agent.head() > 0).await;
-    let known = || agent.handle.sinks.views()[0].status.details().contiguous.0;
+    let known = || agent.handle.sinks.views()[0].status.details().acked.contiguous().0;
     until("the cursor at the head", || known() == agent.head() && receiver.newest() == agent.head()).await;
     agent.stop().await;
     let (log, lines) = receiver.stop().await;

@@ -156,7 +156,7 @@ pub fn http(address: SocketAddr, more: &str) -> String {
 /// Waits until the receiver has everything that the agent has, and the agent knows it.
 pub async fn arrived(agent: &Agent, receiver: &Receiver) {
     until("everything at the receiver", || receiver.contiguous() == agent.head()).await;
-    let contiguous = || agent.handle.sinks.views()[0].status.details().contiguous.0;
+    let contiguous = || agent.handle.sinks.views()[0].status.details().acked.contiguous().0;
     until("the last acknowledgement", || contiguous() == agent.head()).await;
 }
 
