@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use fieldlog_projections::Time;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, SourceId};
 use crate::rules;
+use crate::writer::Clock;
 use backoff::{Backoff, Pace, Repeats};
 use connect::{Endpoint, Wire};
 use failure::Failure;
@@ -59,6 +60,7 @@ pub async fn run<F>(
     source: SourceId,
     config: SourceConfig,
     deliver: F,
+    clock: Clock,
     status: Arc<SourceStatus>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), InboxGone>
@@ -71,6 +73,7 @@ where
         window: Window::new(config.receive_window),
         config,
         deliver,
+        clock,
         status,
         shutdown,
     };
@@ -169,7 +172,7 @@ impl<F> Source<F> {
         }
         self.status.connections.add(1);
         self.status.update(|details| {
-            details.state = State::Connected { since: now() };
+            details.state = State::Connected { since: (self.clock)() };
             details.session_present = welcome.session_present;
             details.client_id =
                 welcome.assigned_client_id.clone().unwrap_or_else(|| self.config.client_id.clone());
@@ -210,7 +213,8 @@ impl<F> Source<F> {
             Some(advice) => tracing::error!(%source, label, wait_s, why, "{advice}"),
             None => tracing::warn!(%source, label, wait_s, "{why}"),
         }
-        let until = Time(now().0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)));
+        let until =
+            Time((self.clock)().0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)));
         self.status.update(|details| {
             *details.failures.entry(label).or_default() += 1;
             details.last_error = Some(why.clone());
@@ -251,12 +255,6 @@ impl Pattern {
 /// Returns once `shutdown` is true, or nobody is left who could set it.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
-}
-
-/// The wall clock.
-fn now() -> Time {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Between 0 and 1; somewhere in the middle on a machine without random numbers.

@@ -213,7 +213,8 @@ impl Observer {
             .map(|a| Slot {
                 attr: a.id,
                 value: a.value.clone(),
-                recorded: a.time,
+                // Log time may be ahead of a clock that has been set back.
+                recorded: a.time.min(now),
                 stamp: 0,
                 policy: self.policy(source, &device.name, a.id),
                 deferred: None,
@@ -851,6 +852,30 @@ impl Observer {
             if silent && !device.retired && device.availability != Availability::Offline {
                 let id = DeviceId(index as u32);
                 self.set_availability(id, Availability::Offline, AvailabilityCause::Silence, now, batch);
+            }
+        }
+    }
+
+    /// The wall clock was set from `expected` to `now`: intervals and silences that began before go on as if it had not
+    /// been. What is later than the new time, or not later than the old one if that was earlier, was before.
+    pub fn clock_stepped(&mut self, expected: Time, now: Time) {
+        let by = now.0 - expected.0;
+        let shift = |time: &mut Time| {
+            let before = if by > 0 { *time <= expected } else { *time > now };
+            if before {
+                time.0 = time.0.saturating_add(by);
+            }
+            before
+        };
+        self.deferred.clear();
+        for (id, device) in self.devices.iter_mut().enumerate() {
+            shift(&mut device.heard);
+            for (index, slot) in device.slots.iter_mut().enumerate() {
+                let shifted = slot.recorded.0 != i64::MIN && shift(&mut slot.recorded);
+                if let Some((due, _)) = &mut slot.deferred {
+                    due.0 += if shifted { by } else { 0 };
+                    self.deferred.insert((*due, DeviceId(id as u32), index as u32), ());
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What may be deleted from the front of the log, and what is to be done when it does not suffice. Pure decisions; the
 //! writer carries them out, a slice per commit.
 
+pub mod age;
 pub mod keeper;
 
 use fieldlog_projections::Seq;

@@ -95,7 +95,7 @@ pub async fn run(
     let listeners = http::bind(&config.http).await?;
     let address = listeners.local_addr();
     let heard = Arc::new(Heard::default());
-    let sources = Arc::new(Sources::new(&config));
+    let sources = Arc::new(Sources::new(&config, clock));
     let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
     let shared = share(&log, recovered, &config)?;
     let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock);

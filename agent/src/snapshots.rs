@@ -162,6 +162,11 @@ impl SnapshotWriter {
         }
     }
 
+    /// The wall clock was set, by so many microseconds: that much has not passed since the last snapshot.
+    pub fn clock_stepped(&mut self, by: i64) {
+        self.last.1.0 = self.last.1.0.saturating_add(by);
+    }
+
     /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
     pub fn begin(&mut self, now: Time) {
         if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()

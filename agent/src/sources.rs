@@ -11,13 +11,14 @@ use crate::config::{Config, SourceConfig};
 use crate::ingest::{self, InboxGone, SourceStatus};
 use crate::message::SourceId;
 use crate::observe::Outcomes;
-use crate::writer::Input;
+use crate::writer::{Clock, Input};
 
 /// All sources that this process has had, by number. A source keeps its number when the configuration changes; one that
 /// was removed stays, without rules.
 #[derive(Debug)]
 pub struct Sources {
     entries: Mutex<Vec<Entry>>,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -76,9 +77,9 @@ fn address(config: &SourceConfig) -> String {
 
 impl Sources {
     /// The sources of a configuration, none connected yet.
-    pub fn new(config: &Config) -> Sources {
+    pub fn new(config: &Config, clock: Clock) -> Sources {
         let entries = config.sources.iter().map(Entry::new);
-        Sources { entries: Mutex::new(entries.collect()) }
+        Sources { entries: Mutex::new(entries.collect()), clock }
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -99,11 +100,11 @@ impl Sources {
     pub fn start(&self, config: &Config, inputs: &Sender<Input>) {
         let mut entries = self.entries();
         for source in &config.sources {
-            Sources::start_one(&mut entries, source, inputs);
+            self.start_one(&mut entries, source, inputs);
         }
     }
 
-    fn start_one(entries: &mut [Entry], config: &SourceConfig, inputs: &Sender<Input>) {
+    fn start_one(&self, entries: &mut [Entry], config: &SourceConfig, inputs: &Sender<Input>) {
         let Some(number) = entries.iter().position(|e| e.view.name == config.name) else { return };
         let (stop, stopping) = watch::channel(false);
         let inputs = inputs.clone();
@@ -111,7 +112,7 @@ impl Sources {
         // stops reading from the broker.
         let deliver = move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
         let status = entries[number].view.status.clone();
-        let run = ingest::run(SourceId(number as u16), config.clone(), deliver, status, stopping);
+        let run = ingest::run(SourceId(number as u16), config.clone(), deliver, self.clock, status, stopping);
         entries[number].task = Some(Task { stop, handle: tokio::spawn(run) });
     }
 
@@ -204,7 +205,7 @@ impl Exchange {
         if entries.get(self.number).is_some_and(|entry| entry.change == self.change)
             && let Some(config) = &self.after
         {
-            Sources::start_one(&mut entries, config, &inputs);
+            sources.start_one(&mut entries, config, &inputs);
         }
     }
 }

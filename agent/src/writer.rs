@@ -20,6 +20,7 @@ use crate::message::{Acks, Delivery, SourceId};
 use crate::metrics::Histogram;
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
+use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
 use crate::rules::RuleError;
 use crate::snapshots::{SnapshotStore, SnapshotWriter};
@@ -179,6 +180,7 @@ pub struct Writer {
     last_commit: Instant,
     last_tick: Instant,
     expected: (Instant, Time),
+    ages: AgeClock,
     draining: bool,
 }
 
@@ -215,6 +217,7 @@ impl Writer {
             last_commit: now,
             last_tick: now,
             expected: (now, clock()),
+            ages: AgeClock::new(clock(), log.last_time(), now),
             draining: false,
             shared,
             log,
@@ -387,9 +390,11 @@ impl Writer {
     fn keep(&mut self) -> Result<(), WriterError> {
         if self.keeper.is_due() {
             let shared = &self.shared;
-            let now = (self.clock)();
+            // As the last tick has seen it: it tells a step from time that has passed.
+            let (at, now) = self.expected;
+            let aged = self.ages.now(now, at);
             let orders =
-                self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, now)?;
+                self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, aged)?;
             self.announce(&orders);
             self.record_trimming(&orders)?;
             self.orders = orders;
@@ -514,6 +519,9 @@ impl Writer {
             );
             let envelope = Envelope { wall: now, ..Envelope::default() };
             self.batch.body.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
+            self.ages.stepped(now.0 - expected.0, self.last_tick);
+            self.snapshots.clock_stepped(now.0 - expected.0);
+            self.observer.clock_stepped(expected, now);
         }
         self.expected = (self.last_tick, now);
         self.observer.tick(now, &mut self.batch);

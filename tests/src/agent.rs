@@ -11,6 +11,7 @@ use fieldlog::config::Config;
 use fieldlog::ingest::status::Details;
 use fieldlog::run::{self, Controls, Event, Handle, RunError};
 use fieldlog::sources::SourceView;
+use fieldlog::writer::Clock;
 use fieldlog_projections::{Value, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -32,6 +33,14 @@ impl Agent {
     /// # Panics
     /// If it does not start.
     pub async fn start(config: Config) -> Agent {
+        Agent::start_at(config, run::wall_clock).await
+    }
+
+    /// The same, with a wall clock that the test turns.
+    ///
+    /// # Panics
+    /// As [`Agent::start`].
+    pub async fn start_at(config: Config, clock: Clock) -> Agent {
         let (shutdown, shutdown_rx) = watch::channel(false);
         let (reload, reload_rx) = mpsc::channel(1);
         let (ready, is_ready) = oneshot::channel();
@@ -47,7 +56,7 @@ impl Agent {
                 }
             };
             let runtime = fieldlog::daemon::runtime().unwrap();
-            runtime.block_on(run::run(config, run::wall_clock, controls, report))
+            runtime.block_on(run::run(config, clock, controls, report))
         });
         match tokio::time::timeout(PATIENCE, is_ready).await {
             Ok(Ok(handle)) => Agent { handle, data_dir, shutdown, reload, thread },

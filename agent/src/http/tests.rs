@@ -107,7 +107,7 @@ impl Agent {
         let side = Arc::new(ReadSide {
             shared,
             sinks: Arc::new(sinks),
-            sources: Arc::new(Sources::new(&config)),
+            sources: Arc::new(Sources::new(&config, clock)),
             config: watch::channel(Arc::new(config.clone())).1,
             heard: Arc::default(),
             started: Time::from_secs(BEGIN_S),

@@ -17,9 +17,10 @@ use super::liveness::{Liveness, Verdict};
 use super::publish::{self, Publish};
 use super::status::SourceStatus;
 use super::window::Window;
-use super::{InboxGone, SHORT_LIVED, now, stopped};
+use super::{InboxGone, SHORT_LIVED, stopped};
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, Message, SourceId, WireFault};
+use crate::writer::Clock;
 
 mod control;
 
@@ -47,6 +48,7 @@ pub(super) struct Source<F> {
     pub(super) config: SourceConfig,
     pub(super) filters: Vec<(String, u8)>,
     pub(super) deliver: F,
+    pub(super) clock: Clock,
     pub(super) status: Arc<SourceStatus>,
     pub(super) window: Window,
     pub(super) shutdown: watch::Receiver<bool>,
@@ -191,7 +193,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
 
     /// Turns what the last read has completed into one delivery.
     fn take_input(&mut self) -> Result<(), End> {
-        let received = now();
+        let received = (self.source.clock)();
         let mut batch = Batch::default();
         let outcome = self.take_frames(&mut batch);
         if !batch.messages.is_empty() {

@@ -57,7 +57,7 @@ impl Keeper {
         self.looked.is_none_or(|at| at.elapsed() >= EVERY)
     }
 
-    /// Looks, and decides.
+    /// Looks, and decides. `now` is what ages are counted from.
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read.

@@ -3,6 +3,7 @@
 //! `FIELDLOG_SEED=n` replays the faults of a run.
 
 mod answers;
+mod clock;
 mod disk_full;
 mod flapping;
 mod priority;

@@ -1,0 +1,85 @@
+//! How old records are when the wall clock cannot be believed. A clock that is set forward makes everything look old, and
+//! what is deleted for that does not come back when the clock is set right. Pure; the moment is an argument.
+
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::Time;
+
+/// A clock that has jumped forward is believed after this long: by then somebody will have set it right.
+const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
+
+/// A wall clock that jumps forward late.
+#[derive(Debug)]
+pub struct AgeClock {
+    /// How far the wall clock has jumped forward, in microseconds, since `since`.
+    jumped: i64,
+    since: Instant,
+}
+
+impl AgeClock {
+    /// At the start of the agent, with the log time of the last record. That the time since then has really passed is
+    /// believed as late as any other jump.
+    pub fn new(wall: Time, last: Time, at: Instant) -> AgeClock {
+        AgeClock { jumped: wall.micros_since(last), since: at }
+    }
+
+    /// The wall clock has been set, by so many microseconds.
+    pub fn stepped(&mut self, by: i64, at: Instant) {
+        let jumped = self.jumped(at).saturating_add(by).max(0);
+        if by > 0 {
+            self.since = at;
+        }
+        self.jumped = jumped;
+    }
+
+    /// The time that ages are counted from, while the wall clock shows `wall`.
+    pub fn now(&self, wall: Time, at: Instant) -> Time {
+        Time(wall.0.saturating_sub(self.jumped(at)))
+    }
+
+    fn jumped(&self, at: Instant) -> i64 {
+        if at.saturating_duration_since(self.since) < BELIEVED_AFTER { self.jumped } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400_000_000;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_jump_counts_after_an_hour() {
+        let start = Instant::now();
+        let mut clock = AgeClock::new(Time(10 * DAY), Time(10 * DAY), start);
+        assert_eq!(clock.now(Time(10 * DAY), start), Time(10 * DAY));
+        clock.stepped(3 * DAY, start + MINUTE);
+        assert_eq!(clock.now(Time(13 * DAY), start + MINUTE), Time(10 * DAY));
+        assert_eq!(clock.now(Time(13 * DAY), start + 60 * MINUTE), Time(10 * DAY));
+        assert_eq!(clock.now(Time(13 * DAY), start + 61 * MINUTE), Time(13 * DAY));
+    }
+
+    #[test]
+    fn a_jump_that_is_taken_back_has_never_been() {
+        let start = Instant::now();
+        let mut clock = AgeClock::new(Time(10 * DAY), Time(10 * DAY), start);
+        clock.stepped(3 * DAY, start + MINUTE);
+        clock.stepped(-3 * DAY, start + 2 * MINUTE);
+        assert_eq!(clock.now(Time(10 * DAY), start + 2 * MINUTE), Time(10 * DAY));
+        clock.stepped(-3 * DAY, start + 3 * MINUTE);
+        assert_eq!(clock.now(Time(7 * DAY), start + 3 * MINUTE), Time(7 * DAY));
+        clock.stepped(3 * DAY, start + 4 * MINUTE);
+        assert_eq!(clock.now(Time(10 * DAY), start + 4 * MINUTE), Time(7 * DAY));
+    }
+
+    #[test]
+    fn the_time_before_the_start_is_such_a_jump() {
+        let start = Instant::now();
+        let clock = AgeClock::new(Time(13 * DAY), Time(10 * DAY), start);
+        assert_eq!(clock.now(Time(13 * DAY), start), Time(10 * DAY));
+        assert_eq!(clock.now(Time(13 * DAY), start + 60 * MINUTE), Time(13 * DAY));
+        let in_1970 = AgeClock::new(Time(0), Time(10 * DAY), start);
+        assert_eq!(in_1970.now(Time(0), start), Time(0));
+    }
+}
