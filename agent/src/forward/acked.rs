@@ -26,6 +26,11 @@ impl Acked {
         Seq(self.upto)
     }
 
+    /// The last position of all.
+    pub fn newest(&self) -> Seq {
+        Seq(self.beyond.last().map_or(self.upto, |&(_, last)| last))
+    }
+
     /// Adds a range, inclusive.
     pub fn add(&mut self, first: Seq, last: Seq) {
         let (mut first, mut last) = (first.0, last.0);

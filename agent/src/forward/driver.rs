@@ -98,7 +98,8 @@ enum End {
     Log(LogError),
 }
 
-/// Serves one sink until told to stop; returns what it has acknowledged. `open` makes a connection, `build` makes a parcel from the log (blocking).
+/// Serves one sink until told to stop; returns what it has acknowledged. `open` makes a connection, `build` makes a parcel
+/// from the log (blocking).
 pub async fn drive<T, O, F, B>(
     service: Service,
     parts: Parts,

@@ -45,7 +45,7 @@ impl Plan {
     /// Going on from what is acknowledged.
     pub fn new(acked: Acked, order: Order, backlog_share: f64) -> Plan {
         Plan {
-            live_from: acked.contiguous().next(),
+            live_from: acked.newest().next(),
             looked: acked.clone(),
             acked,
             order,
@@ -64,14 +64,20 @@ impl Plan {
     }
 
     /// A connection is there. What was under way is forgotten; what is older than `head` is backlog from now on, unless it
-    /// is so little that it fits one parcel.
+    /// is so little that it fits one parcel. But a backlog that is left stays one: live events may have gone before it.
     pub fn connected(&mut self, head: Seq, parcel_events: u64) {
         self.under_way.clear();
         self.contended = (0, 0);
         self.early_under_way = false;
         self.queue = self.acked.missing_count(head) > parcel_events;
-        let all = self.order == Order::Strict || !self.queue;
-        self.live_from = if all { self.acked.contiguous().next() } else { head.next() };
+        let next = self.acked.contiguous().next();
+        if self.order == Order::Strict {
+            self.live_from = next;
+        } else if self.queue {
+            self.live_from = head.next();
+        } else {
+            self.live_from = self.live_from.max(next);
+        }
     }
 
     /// The next range to send: lane and positions, inclusive. It is under way from now on; `sent` says how far it got.
@@ -268,6 +274,25 @@ mod tests {
             prop_assert_eq!(plan.acked(), &Acked::upto(head));
             prop_assert_eq!(plan.next_early(head, true), None);
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_backlog_does_not_become_live() {
+        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        plan.connected(Seq(1_000), 100);
+        assert_eq!(plan.next(Seq(1_000)), Some((Lane::Backlog, Seq(1), Seq(1_000))));
+        plan.acknowledged(Seq(1), Seq(950));
+        // A live parcel that has arrived, perhaps; its answer is lost.
+        assert_eq!(plan.next(Seq(1_010)).map(|(_, first, _)| first), Some(Seq(1_001)));
+        plan.sent(Lane::Live, Seq(1_001), Seq(1_010), 1, Seq(1_010));
+        plan.connected(Seq(1_010), 100);
+        assert_eq!(plan.unsent(plan.live_from, Seq(1_010)), Some((Seq(1_001), Seq(1_010))));
+        plan.acknowledged(Seq(1_001), Seq(1_010));
+        assert_eq!(plan.next(Seq(1_010)), Some((Lane::Backlog, Seq(951), Seq(1_000))));
+        // The same after a restart of the agent.
+        let mut plan = Plan::new(plan.acked, Order::LiveFirst, 0.5);
+        plan.connected(Seq(1_010), 100);
+        assert_eq!(plan.next(Seq(1_010)), Some((Lane::Backlog, Seq(951), Seq(1_000))));
     }
 
     #[test]

@@ -114,15 +114,16 @@ impl Rig {
         self.shared.position.send_replace(Position { head, applied: head });
     }
 
-    /// Stops the driver; the parcels that have arrived, and the last cursor.
+    /// Stops the driver; the parcels that have arrived, and what it has acknowledged.
     async fn stop(self) -> (Vec<Arc<Parcel>>, Acked) {
         self.stop.send_replace(true);
-        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
+        let acked = tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
         let cursors = self.inputs.try_iter().filter_map(|input| match input {
             Input::Cursor { acked, .. } => Some(acked),
             _ => None,
         });
-        (self.arrived.parcels(), cursors.last().unwrap())
+        assert_eq!(cursors.last().as_ref(), Some(&acked), "what is stored is what it has");
+        (self.arrived.parcels(), acked)
     }
 }
 
