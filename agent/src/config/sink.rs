@@ -26,6 +26,8 @@ pub struct SinkConfig {
     pub format: SinkFormat,
     /// `order`: `live-first` (default; NATS: `strict`) or `strict`.
     pub order: Order,
+    /// `priority` (default empty): names of event types that go ahead of their turn. Not with `strict`, not with NATS.
+    pub priority: Vec<String>,
     /// `backlog_share` (0.05–0.95; default 0.5): share of the bytes for the backlog while there are fresh events, too.
     /// Not with `strict`.
     pub backlog_share: f64,

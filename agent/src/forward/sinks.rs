@@ -9,7 +9,7 @@ use fieldlog_projections::{Epoch, Time};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Parcel;
+use super::acked::Acked;
 use super::backlog::Backlog;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
@@ -17,6 +17,7 @@ use super::http::HttpTarget;
 use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
 use super::status::{SinkStatus, moment};
+use super::{Lane, Parcel};
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::{LogError, LogReader};
 use crate::writer::{Clock, Input, Shared};
@@ -36,7 +37,7 @@ struct Entry {
     config: SinkConfig,
     status: Arc<SinkStatus>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<Acked>>,
 }
 
 /// What the read side sees of a sink.
@@ -105,12 +106,16 @@ impl Sinks {
                 .collect();
             gone.iter().filter_map(|name| entries.remove(name)).collect()
         };
+        // A sink that is restarted goes on from what it has, not from what happens to be stored.
+        let mut known = BTreeMap::new();
+        stale.iter().for_each(Entry::tell_to_stop);
         for entry in stale {
-            entry.end().await;
+            let name = entry.config.name.clone();
+            known.extend(entry.end().await.map(|acked| (name, acked)));
         }
         for sink in &config.sinks {
             if !self.entries().contains_key(&sink.name) {
-                let entry = self.start(sink);
+                let entry = self.start(sink, known.remove(&sink.name));
                 self.entries().insert(sink.name.clone(), entry);
             }
         }
@@ -119,15 +124,13 @@ impl Sinks {
     /// Stops all; what is not acknowledged goes next time.
     pub async fn stop(&self) {
         let entries = std::mem::take(&mut *self.entries());
-        entries.values().for_each(|entry| {
-            entry.stop.send_replace(true);
-        });
+        entries.values().for_each(Entry::tell_to_stop);
         for entry in entries.into_values() {
             entry.end().await;
         }
     }
 
-    fn start(&self, sink: &SinkConfig) -> Entry {
+    fn start(&self, sink: &SinkConfig, known: Option<Acked>) -> Entry {
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(SinkStatus::default());
         let parts = Parts {
@@ -135,6 +138,7 @@ impl Sinks {
             writer: self.writer.clone(),
             status: status.clone(),
             clock: self.clock,
+            known,
         };
         let task = tokio::spawn(serve(sink.clone(), parts, self.gateway.clone(), stopping));
         Entry { config: sink.clone(), status, stop, task }
@@ -142,35 +146,54 @@ impl Sinks {
 }
 
 impl Entry {
-    async fn end(self) {
+    fn tell_to_stop(&self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
+    }
+
+    /// Waits for its end; what the sink has, if it was served.
+    async fn end(self) -> Option<Acked> {
+        self.task.await.unwrap_or_else(|error| {
             tracing::error!(sink = %self.config.name, "its task ended badly: {error}");
+            None
+        })
+    }
+}
+
+impl Service {
+    /// As the configuration says.
+    pub(super) fn of(sink: &SinkConfig) -> Service {
+        Service {
+            name: sink.name.clone(),
+            order: sink.order,
+            early: !sink.priority.is_empty(),
+            backlog_share: sink.backlog_share,
+            bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
+            events_max: sink.parcel_events_max,
+            bytes_max: sink.parcel_bytes_max,
+            delay: sink.parcel_delay,
+            in_flight_max: usize::from(sink.in_flight_max),
+            backoff_max: sink.backoff_max,
         }
     }
 }
 
 /// Serves one sink over the transport that its address asks for.
-async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watch::Receiver<bool>) {
+async fn serve(
+    sink: SinkConfig,
+    parts: Parts,
+    gateway: Arc<str>,
+    stopping: watch::Receiver<bool>,
+) -> Option<Acked> {
     let epoch = parts.shared.epoch;
-    let service = Service {
-        name: sink.name.clone(),
-        order: sink.order,
-        backlog_share: sink.backlog_share,
-        bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
-        events_max: sink.parcel_events_max,
-        delay: sink.parcel_delay,
-        in_flight_max: usize::from(sink.in_flight_max),
-        backoff_max: sink.backoff_max,
-    };
-    let build = match builder(&sink, &parts.shared, gateway.clone(), epoch) {
+    let service = Service::of(&sink);
+    let build = match builder(&sink, &parts.shared, &gateway, epoch) {
         Ok(build) => build,
         Err(why) => {
             tracing::error!(sink = %sink.name, "{why}");
-            return;
+            return None;
         }
     };
-    match &sink.target {
+    let acked = match &sink.target {
         SinkTarget::Mqtt(mqtt) => {
             let target = MqttTarget {
                 address: mqtt.address.clone(),
@@ -187,7 +210,7 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 packet_bytes_max: mqtt.packet_bytes_max,
                 will: mqtt.will.clone(),
             };
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         SinkTarget::Http(http) => {
             let target = HttpTarget {
@@ -198,7 +221,7 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 answer_timeout: sink.answer_timeout,
                 tls: http.tls.clone(),
             };
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
@@ -215,27 +238,31 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 answer_timeout: sink.answer_timeout,
                 tls: nats.tls.clone(),
             };
-            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await;
+            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await
         }
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(kafka) => {
             let target = kafka_target(kafka, &sink);
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         #[allow(unreachable_patterns)] // With all features there is none left.
-        _ => tracing::error!(
-            sink = %sink.name,
-            "this fieldlog was built without support for {}; nothing is sent there",
-            sink.target
-        ),
-    }
+        _ => {
+            tracing::error!(
+                sink = %sink.name,
+                "this fieldlog was built without support for {}; nothing is sent there",
+                sink.target
+            );
+            return None;
+        }
+    };
+    Some(acked)
 }
 
 /// Makes parcels for one sink from the log. Blocking.
-fn builder(
+pub(super) fn builder(
     sink: &SinkConfig,
     shared: &Arc<Shared>,
-    gateway: Arc<str>,
+    gateway: &Arc<str>,
     epoch: Epoch,
 ) -> Result<impl Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
     let filter = Filter::new(&sink.filter.devices, &sink.filter.types).map_err(|e| e.to_string())?;
@@ -243,12 +270,15 @@ fn builder(
         SinkFormat::Json => Format::Json,
         SinkFormat::Compact => Format::Compact,
     };
-    let builder = Arc::new(Mutex::new(Builder::new(gateway, epoch, filter, format)));
-    let (shared, bytes_max) = (shared.clone(), sink.parcel_bytes_max);
+    let priority = Filter::new(&sink.filter.devices, &sink.priority).map_err(|e| e.to_string())?;
+    let of = |filter| Arc::new(Mutex::new(Builder::new(gateway.clone(), epoch, filter, format)));
+    let (covering, early) = (of(filter), of(priority));
+    let shared = shared.clone();
     Ok(move |wanted: Wanted| {
-        let limits = Limits { events_max: wanted.events_max as usize, bytes_max };
+        let limits = Limits { events_max: wanted.events_max as usize, bytes_max: wanted.bytes_max };
         let span =
             Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
+        let builder = if wanted.lane == Lane::Priority { &early } else { &covering };
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
         builder.build(&shared.reader, &shared.view, &span)
     })

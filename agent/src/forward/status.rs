@@ -17,6 +17,8 @@ use super::meter::Meter;
 pub struct SinkStatus {
     /// Events that the sink has acknowledged.
     pub events_acked: AtomicU64,
+    /// Events sent ahead of their turn that the sink has acknowledged; each counts above when its turn has come.
+    pub early_acked: AtomicU64,
     /// Parcels that the sink has acknowledged.
     pub parcels_acked: AtomicU64,
     /// Payload bytes of these, as sent.
@@ -138,6 +140,7 @@ impl Default for SinkStatus {
     fn default() -> SinkStatus {
         SinkStatus {
             events_acked: AtomicU64::default(),
+            early_acked: AtomicU64::default(),
             parcels_acked: AtomicU64::default(),
             bytes_acked: AtomicU64::default(),
             parcels_retried: AtomicU64::default(),
@@ -169,10 +172,10 @@ impl SinkStatus {
         counter.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Counts a parcel that the sink has acknowledged.
-    pub(super) fn acked(&self, parcel: &Parcel) {
+    /// Counts a parcel that the sink has acknowledged; `early`: of copies ahead of the queue.
+    pub(super) fn acked(&self, parcel: &Parcel, early: bool) {
         let events = u64::from(parcel.manifest.events);
-        SinkStatus::add(&self.events_acked, events);
+        SinkStatus::add(if early { &self.early_acked } else { &self.events_acked }, events);
         SinkStatus::add(&self.parcels_acked, 1);
         SinkStatus::add(&self.bytes_acked, parcel.bytes() as u64);
         let second = self.began.elapsed().as_secs();

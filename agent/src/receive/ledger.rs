@@ -70,6 +70,7 @@ impl Ledger {
                 chained,
                 recomputed,
                 anchor: account.anchor(from),
+                uncovered: account.uncovered() as u64,
                 counts: account.counts,
                 faults: account.faults.clone(),
             }
@@ -108,6 +109,8 @@ pub struct LogReport {
     pub recomputed: Seq,
     /// The chain where it fits up to, for `fieldlog verify --anchor`.
     pub anchor: Option<Anchor>,
+    /// Early copies that no parcel has covered yet.
+    pub uncovered: u64,
     /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
@@ -161,6 +164,13 @@ impl fmt::Display for LogReport {
             counts.duplicate_parcels,
             counts.out_of_order
         )?;
+        if counts.early_events > 0 {
+            writeln!(
+                f,
+                "  {} events came ahead of their turn; the parcels that cover {} of them are still to come",
+                counts.early_events, self.uncovered
+            )?;
+        }
         writeln!(
             f,
             "  complete up to {} (newest here {}, at the gateway {})",

@@ -14,6 +14,7 @@ impl SinkConfig {
         doc.text("format", self.format.name());
         let order = ORDERS.iter().find(|(_, order)| *order == self.order);
         doc.text("order", order.map_or("", |(word, _)| word));
+        doc.texts("priority", &self.priority);
         if self.order == Order::LiveFirst {
             doc.raw("backlog_share", format_args!("{:?}", self.backlog_share));
         }

@@ -162,7 +162,7 @@ fn mqtt(
     let address = host(table, scheme, rest);
     let protocol = protocol(table);
     let topic = template(table, "topic", "fieldlog/{gateway}/events");
-    if let Err(error) = topic::check_name(&expand(&topic, gateway_id, Lane::Backlog)) {
+    if let Err(error) = topic::check_name(&expand(&topic, gateway_id, Lane::Priority)) {
         table.fault("topic", format!("{topic:?} is not the name of a topic: {error}"), "");
     }
     let client_id = client_id(table, || format!("fieldlog-{gateway_id}-sink-{name}"));

@@ -118,13 +118,14 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
         let as_plain = SinkConfig {
             name: plain.name.clone(),
             filter: plain.filter.clone(),
+            priority: plain.priority.clone(),
             target: plain_target(&sink.target, &plain.target),
             ..sink.clone()
         };
         assert_eq!(as_plain, plain);
     }
     let first = sinks.first().unwrap();
-    assert_eq!((first.filter.devices.len(), first.filter.types.len()), (2, 2));
+    assert_eq!((first.filter.devices.len(), first.filter.types.len(), first.priority.len()), (2, 2, 1));
 }
 
 /// `target` with everything replaced that has no default, or another one than in the example.

@@ -409,6 +409,39 @@ fn filters() {
 }
 
 #[test]
+fn what_goes_ahead() {
+    let sink = one(&format!("{SINK}priority = [\"availability_changed\", \"booted\"]"));
+    assert_eq!(sink.priority, ["availability_changed", "booted"]);
+    assert!(one(SINK).priority.is_empty());
+    check(
+        "mqtt://host",
+        "priority = [\"state_changed\", \"availability\"]",
+        &["priority[1]: there is no event type \"availability\"; did you mean availability_changed?"],
+    );
+    check(
+        "http://host",
+        "order = \"strict\"\npriority = [\"booted\"]",
+        &["priority: nothing can go ahead of its turn when order is \"strict\"; \
+           remove it, or set order = \"live-first\""],
+    );
+    for order in ["", "order = \"live-first\"\n"] {
+        check(
+            "nats://host",
+            &format!("{order}priority = [\"booted\"]"),
+            &[
+                "priority: a JetStream takes the parcels of a subject in one order, in which nothing can go ahead; \
+               remove it, or use another address",
+            ],
+        );
+    }
+    check(
+        "mqtt://host",
+        "types = [\"booted\"]\npriority = [\"booted\", \"gap\"]",
+        &["priority[1]: gap is not among the types that are sent; add it to types, or remove it here"],
+    );
+}
+
+#[test]
 fn topics_subjects_and_names() {
     check(
         "mqtt://host",
@@ -488,6 +521,11 @@ fn what_is_sent_must_not_come_back() {
         ["sink[0] \"cloud\" topic: source \"home\" takes \"up/gw/live\" from the same broker; \
          events would go round for ever; exclude the topic from the source",]
     );
+    // Early copies have a topic of their own if the template says so, but only if there are any.
+    let lane = source.replace("#device", "up/+device/priority");
+    let sink = format!("{local}topic = \"up/{{gateway}}/{{lane}}\"\n");
+    parse(&format!("gateway_id = \"gw\"\n{lane}{sink}"));
+    assert_eq!(lines(&format!("gateway_id = \"gw\"\n{lane}{sink}priority = [\"booted\"]")).len(), 1);
     let excluded = source.replace("[[source.s", "exclude = [\"fieldlog/#\"]\n[[source.s");
     parse(&format!("{excluded}{local}"));
     let ignored = source.replace(

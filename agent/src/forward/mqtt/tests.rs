@@ -230,7 +230,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
         let target = MqttTarget { protocol, ..target(broker.port) };
         let unreachable = target.open().await.err().unwrap();
         let address = format!("127.0.0.1:{}: ", broker.port);
-        assert!(unreachable.slow && unreachable.why.starts_with(&address), "{unreachable}");
+        assert!(unreachable.pace == Pace::Slow && unreachable.why.starts_with(&address), "{unreachable}");
     }
 }
 
@@ -238,7 +238,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
 async fn nobody_at_the_address_is_no_reason_to_be_slow() {
     let (_taken, port) = refusing_port();
     let unreachable = target(port).open().await.err().unwrap();
-    assert!(!unreachable.slow);
+    assert_eq!(unreachable.pace, Pace::Soon);
     assert!(unreachable.why.starts_with(&format!("cannot connect to 127.0.0.1:{port}")), "{unreachable}");
 }
 
