@@ -134,7 +134,7 @@ fn drain_few(data: &Path, feed: &Feed, port: u16, sinks: &str) -> u64 {
 fn drain_mqtt(data: &Path, format: &str, table: &mut Table) {
     let what = format!("1 M drained over MQTT through mosquitto, {format}");
     let Some(broker) = Broker::start() else {
-        table.info(&what, "mosquitto is not installed".into());
+        table.info(&what, "mosquitto is not installed");
         return;
     };
     let receiver = Receiver::mqtt(broker.port());
@@ -203,7 +203,7 @@ fn live(data: &Path, feed: &Feed, table: &mut Table) {
     });
     let mut ages = std::mem::take(&mut counter.counts().live_ms);
     if ages.is_empty() {
-        table.info("live events while 1 M drain", "too few to tell".into());
+        table.info("live events while 1 M drain", "too few to tell");
         return;
     }
     ages.sort_by(f64::total_cmp);

@@ -27,14 +27,15 @@ struct Table {
 
 impl Table {
     /// A figure that is held to a target.
-    fn row(&mut self, what: &str, measured: String, target: &str, met: bool) {
+    fn row(&mut self, what: &str, measured: impl AsRef<str>, target: &str, met: bool) {
         self.missed += u32::from(!met);
+        let measured = measured.as_ref();
         println!("{what:<56} {measured:>44}   {target:<14} {}", if met { "met" } else { "NOT MET" });
     }
 
     /// A figure to know.
-    fn info(&mut self, what: &str, measured: String) {
-        println!("{what:<56} {measured:>44}");
+    fn info(&mut self, what: &str, measured: impl AsRef<str>) {
+        println!("{what:<56} {:>44}", measured.as_ref());
     }
 }
 
@@ -114,7 +115,7 @@ fn long_run(dir: &std::path::Path, feed: &Feed, table: &mut Table) {
     let cpu = median(&mut costs);
     table.row("CPU per durable event, whole agent", format!("{cpu:.2} µs"), "≤ 2.5 µs", cpu <= 2.5);
     if yard.is_empty() {
-        table.info("mosquitto_sub printing the same", "not installed".into());
+        table.info("mosquitto_sub printing the same", "not installed");
     } else {
         let sub = median(&mut yard);
         table.info("mosquitto_sub printing the same", format!("{sub:.2} µs ({:.1} × ours)", sub / cpu));

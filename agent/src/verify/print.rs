@@ -21,6 +21,10 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
         }
     }
     for (name, seq, link) in &report.sinks {
+        if *seq == Seq(0) {
+            writeln!(out, "sink    {name} has acknowledged nothing from the beginning on")?;
+            continue;
+        }
         let at = link.map(|link| format!("; anchor {}", Anchor { seq: *seq, link })).unwrap_or_default();
         writeln!(out, "sink    {name} has acknowledged up to {seq}{at}")?;
     }
@@ -28,7 +32,7 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
         writeln!(out, "anchor  {}", in_words(report, anchor, *agreement))?;
     }
     if report.range.is_some() {
-        writeln!(out, "anchors {}", reach(report))?;
+        writeln!(out, "proof   {}", reach(report))?;
     }
     verdict(report, out)?;
     Ok(u8::from(!report.is_good()))
@@ -46,27 +50,26 @@ fn in_words(report: &Report, anchor: &Anchor, agreement: Agreement) -> String {
     }
 }
 
-/// How far others have the chain.
+/// How far somebody else could tell.
 fn reach(report: &Report) -> String {
     let agreed = report.anchors.iter().rev().find(|(_, agreement)| *agreement == Agreement::Agrees);
-    let given = agreed.map(|(anchor, _)| (anchor.seq, "the anchor given"));
-    let sink = report.sinks.iter().filter(|(_, seq, link)| link.is_some() && *seq > Seq(0));
-    let sink = sink.max_by_key(|(_, seq, _)| *seq).map(|(name, seq, _)| (*seq, name.as_str()));
-    let by = |(seq, who)| format!("{seq}, by {who}");
-    let words = match (given, sink) {
-        (None, None) => "nobody else has the chain of this log".to_owned(),
+    let sinks = report.sinks.iter().filter(|(_, seq, link)| link.is_some() && *seq > Seq(0));
+    let (words, reached) = match (agreed, sinks.max_by_key(|(_, seq, _)| *seq)) {
+        (Some((anchor, _)), _) => (format!("up to {}, by the anchor given", anchor.seq), anchor.seq),
+        (None, _) if !report.anchors.is_empty() => ("none: no anchor agrees".to_owned(), Seq(0)),
         // A cursor is in the log itself: whoever rewrites the one can rewrite the other.
-        (None, Some(sink)) => {
+        (None, Some((name, seq, _))) => (
             format!(
-                "up to {}, as this log says itself; compare with its receiver's report (--anchor)",
-                by(sink)
-            )
-        }
-        (Some(given), _) => format!("proven up to {}", by(given)),
+                "none without --anchor; as the log says itself, {name} has the chain up to {seq}: compare with its \
+                 receiver's report"
+            ),
+            *seq,
+        ),
+        (None, None) => ("none: nobody else has the chain of this log".to_owned(), Seq(0)),
     };
-    let reached = given.or(sink).map_or(Seq(0), |(seq, _)| seq);
-    if report.intact > reached {
-        format!("{words}; {} to {} are intact only by themselves", reached.next(), report.intact)
+    let alone = report.range.map_or(reached, |(first, _)| first).max(reached.next());
+    if alone <= report.intact {
+        format!("{words}; {alone} to {} are intact only by themselves", report.intact)
     } else {
         words
     }
