@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
 use async_nats::{ConnectError, ConnectErrorKind};
 use tokio_rustls::rustls;
 
@@ -35,6 +35,19 @@ pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
 fn is_tls(error: &ConnectError) -> bool {
     let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     io.and_then(io::Error::get_ref).is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+}
+
+/// Whether a question to JetStream has failed by its answer. Otherwise the link may have broken, which is no reason to wait
+/// long.
+pub(super) fn answered(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(request) = error.downcast_ref::<RequestError>() {
+            return matches!(request.kind(), RequestErrorKind::NoResponders);
+        }
+        cause = error.source();
+    }
+    true
 }
 
 /// What became of a message that was not acknowledged; `complaint` is what the server said in between.
