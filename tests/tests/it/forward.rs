@@ -4,6 +4,12 @@
 
 mod answers;
 mod flapping;
+mod fork;
+mod lying;
+#[cfg(feature = "nats")]
+mod nats;
+mod orders;
+mod parts;
 mod restart;
 mod retention;
 mod site;
