@@ -11,7 +11,9 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
+mod cursors;
 mod disk;
+mod extent;
 mod unborn;
 
 pub use disk::{DiskStats, MeteredDisk};

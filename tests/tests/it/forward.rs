@@ -3,6 +3,7 @@
 //! `FIELDLOG_SEED=n` replays the faults of a run.
 
 mod answers;
+mod disk_full;
 mod flapping;
 mod fork;
 mod lying;
@@ -10,6 +11,11 @@ mod lying;
 mod nats;
 mod orders;
 mod parts;
+mod priority;
+mod reload;
 mod restart;
 mod retention;
 mod site;
+mod status;
+mod watermark;
+mod will;

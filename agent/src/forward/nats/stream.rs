@@ -5,9 +5,9 @@ use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, StorageType, Stream};
 use fieldlog_projections::Epoch;
 
-use super::failure::answered;
+use super::failure::pace;
 use super::{NatsTarget, causes, header};
-use crate::forward::{Manifest, Unreachable};
+use crate::forward::{Manifest, Pace, Unreachable};
 
 const STREAM_NOT_FOUND: u64 = 10_059;
 
@@ -44,14 +44,14 @@ fn fill(template: &str, gateway: &str, epoch: Epoch, lane: &str) -> String {
 /// Finds the stream, or creates it if that is allowed.
 pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Stream, Unreachable> {
     let (url, stream) = (&target.url, &target.stream);
-    let slow = |what: String| Unreachable { why: format!("{url}: {what}"), slow: true };
+    let slow = |what: String| Unreachable { why: format!("{url}: {what}"), pace: Pace::Slow };
     let error = match jetstream.get_stream(stream).await {
         Ok(found) => return Ok(found),
         Err(error) => error,
     };
     match error.kind() {
         GetStreamErrorKind::JetStream(said) if said.error_code().0 == STREAM_NOT_FOUND => {}
-        GetStreamErrorKind::Request if answered(&error) => {
+        GetStreamErrorKind::Request if pace(&error) == Pace::Slow => {
             return Err(slow(format!("the server has no JetStream: enable it there ({})", causes(&error))));
         }
         GetStreamErrorKind::Request => {
@@ -60,7 +60,7 @@ pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Str
                  $JS.API.STREAM.INFO.{stream} ({})",
                 causes(&error)
             );
-            return Err(Unreachable { why, slow: false });
+            return Err(Unreachable { why, pace: Pace::Soon });
         }
         _ => return Err(slow(format!("stream `{stream}` cannot be used: {}", causes(&error)))),
     }
@@ -90,7 +90,7 @@ pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Str
                 _ => String::new(),
             };
             let why = format!("{url}: stream `{stream}` cannot be created: {hint}{}", causes(&error));
-            Err(Unreachable { why, slow: answered(&error) })
+            Err(Unreachable { why, pace: pace(&error) })
         }
     }
 }
@@ -122,7 +122,7 @@ impl Subject {
                     target.stream,
                     causes(&error)
                 );
-                return Err(Unreachable { why, slow: answered(&error) });
+                return Err(Unreachable { why, pace: pace(&error) });
             }
         };
         let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());
