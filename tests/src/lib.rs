@@ -5,6 +5,8 @@ pub mod binary;
 pub mod fault_disk;
 pub mod logbook;
 pub mod mosquitto;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod process;
 pub mod proxy;
 pub mod publisher;

@@ -3,13 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
 
-use crate::process::signal;
+use crate::process::{free_port, signal};
 use crate::wait::block_until;
 
 /// A running mosquitto with persistence; killed when dropped.
@@ -42,7 +42,7 @@ impl Mosquitto {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         // Without `user root` it gives up root's rights, and with them its directory.
         let config = format!(
             "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
@@ -62,19 +62,43 @@ impl Mosquitto {
         });
     }
 
+    /// SIGKILL: what it has not saved is lost.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same port, with what it has saved.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.dir);
+        self.wait_ready();
+    }
+
+    /// Makes it save what it has.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn save(&self) {
+        let before = self.saved();
+        signal(self.child.id(), "USR1");
+        block_until("mosquitto's database", || (self.saved() != before).then_some(()));
+    }
+
     /// SIGKILL right after its state was saved, then a new start on the same port. What it acknowledges between the two
     /// is lost, as with any broker that saves later than it acknowledges; so nobody should publish meanwhile.
     ///
     /// # Panics
-    /// If it does not save, or not start again.
+    /// As [`Mosquitto::save`] and [`Mosquitto::restart`].
     pub fn save_kill_restart(&mut self) {
-        let before = self.saved();
-        signal(self.child.id(), "USR1");
-        block_until("mosquitto's database", || (self.saved() != before).then_some(()));
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = spawn(&self.dir);
-        self.wait_ready();
+        self.save();
+        self.kill();
+        self.restart();
     }
 
     /// Modification time of its database; it is written beside the old one and renamed.

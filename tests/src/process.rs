@@ -1,8 +1,9 @@
-//! The agent as a process of its own, for what only a process has: signals, exit codes, its words on stderr.
+//! The agent, or the receiver, as a process of its own, for what only a process has: signals, exit codes, its words on stderr.
 
 #![allow(clippy::unwrap_used)]
 
 use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,7 +17,8 @@ use crate::wait::{block_until, until_some};
 pub struct Process {
     child: Child,
     words: Arc<Mutex<String>>,
-    reading: Option<JoinHandle<()>>,
+    printed: Arc<Mutex<String>>,
+    reading: Vec<JoinHandle<()>>,
 }
 
 /// How a process ended.
@@ -26,6 +28,8 @@ pub struct Ended {
     pub code: i32,
     /// What it wrote to stderr.
     pub words: String,
+    /// What it wrote to stdout.
+    pub printed: String,
 }
 
 impl Process {
@@ -36,17 +40,24 @@ impl Process {
     pub fn run(config: &Path, environment: &[(&str, &str)]) -> Process {
         let mut command = command();
         command.arg("run").arg("--config").arg(config).envs(environment.iter().copied());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let words = Arc::new(Mutex::new(String::new()));
-        let heard = words.clone();
-        let reading = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = stderr.read(&mut buffer) {
-                heard.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
-            }
-        });
-        Process { child, words, reading: Some(reading) }
+        Process::spawn(command)
+    }
+
+    /// `fieldlog receive`, with these arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn receive(arguments: &[String]) -> Process {
+        let mut command = command();
+        command.arg("receive").args(arguments);
+        Process::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (words, heard) = hear(child.stderr.take().unwrap());
+        let (printed, read) = hear(child.stdout.take().unwrap());
+        Process { child, words, printed, reading: vec![heard, read] }
     }
 
     /// What it has written to stderr so far.
@@ -101,10 +112,11 @@ impl Process {
 
     fn end(&mut self) -> Ended {
         let status = block_until("the end of the process", || self.child.try_wait().unwrap());
-        if let Some(reading) = self.reading.take() {
+        for reading in self.reading.drain(..) {
             reading.join().unwrap();
         }
-        Ended { code: code(status), words: self.words() }
+        let printed = self.printed.lock().unwrap().clone();
+        Ended { code: code(status), words: self.words(), printed }
     }
 }
 
@@ -113,6 +125,19 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Reads all that comes, on a thread.
+fn hear(mut from: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
+    let text = Arc::new(Mutex::new(String::new()));
+    let heard = text.clone();
+    let reading = std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            heard.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    });
+    (text, reading)
 }
 
 fn code(status: ExitStatus) -> i32 {
@@ -136,6 +161,14 @@ pub fn call(arguments: &[&str]) -> (i32, String, String) {
     let output = command().args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (code(output.status), text(&output.stdout), text(&output.stderr))
+}
+
+/// A port of this machine that nobody listens on, for a server that cannot choose one itself.
+///
+/// # Panics
+/// If there is none.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Sends a signal to a process that the test has started.

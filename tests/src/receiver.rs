@@ -46,6 +46,18 @@ impl Receiver {
         receiver
     }
 
+    /// One that consumes the stream `FIELDLOG` of a server on this machine, from its beginning for each new `consumer`.
+    #[cfg(feature = "nats")]
+    pub async fn nats(port: u16, consumer: &str) -> Receiver {
+        let nats = receive::NatsOptions {
+            server: format!("nats://127.0.0.1:{port}"),
+            stream: "FIELDLOG".into(),
+            subject: "fieldlog.*.events".into(),
+            consumer: consumer.into(),
+        };
+        Receiver::start(ReceiveOptions { nats: Some(nats), ..ReceiveOptions::default() }).await
+    }
+
     async fn start(options: ReceiveOptions) -> Receiver {
         let dir = tempfile::tempdir().unwrap();
         let options = ReceiveOptions { out: Out::File(dir.path().join("lines")), ..options };

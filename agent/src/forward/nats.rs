@@ -68,16 +68,32 @@ impl NatsTarget {
             .timeout(self.connect_timeout)
             .ack_timeout(self.answer_timeout)
             .build(client.clone());
-        let stream = stream::find(self, &jetstream).await?;
-        let mut subjects = Vec::new();
-        for name in stream::subjects(&self.subject, gateway, epoch) {
-            subjects.push(Subject::read(self, &stream, name, gateway, epoch).await?);
-        }
+        let asked = self.ask(&jetstream, gateway, epoch).await;
+        // What it does not allow, the server does not answer; it complains.
+        let subjects = asked.map_err(|error| match news.complaint() {
+            Some(complaint) => Unreachable { why: format!("{} ({complaint})", error.why), pace: Pace::Slow },
+            None => error,
+        })?;
         let stored =
             subjects.iter().filter(|subject| subject.stored.is_some()).max_by_key(|subject| subject.last);
         let stored = stored.and_then(|subject| subject.stored.clone());
         let sink = Sink { target: self.clone(), client, jetstream, subjects, news };
         Ok(Nats { queue: Queue::start(|jobs| sink.serve(jobs)), stored })
+    }
+
+    /// Everything that has to be known before the first message.
+    async fn ask(
+        &self,
+        jetstream: &Context,
+        gateway: &str,
+        epoch: Epoch,
+    ) -> Result<Vec<Subject>, Unreachable> {
+        let stream = stream::find(self, jetstream).await?;
+        let mut subjects = Vec::new();
+        for name in stream::subjects(&self.subject, gateway, epoch) {
+            subjects.push(Subject::read(self, &stream, name, gateway, epoch).await?);
+        }
+        Ok(subjects)
     }
 
     async fn connect(&self, news: &Arc<News>) -> Result<Client, Unreachable> {

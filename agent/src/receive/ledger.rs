@@ -187,10 +187,19 @@ impl fmt::Display for LogReport {
             writeln!(f, "  MISSING {more} more ranges")?;
         }
         self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))?;
-        match counts.faults - self.faults.len() as u64 {
-            0 => Ok(()),
-            more => writeln!(f, "  and {more} more contradictions"),
+        if let Some(more) = counts.faults.checked_sub(self.faults.len() as u64).filter(|more| *more > 0) {
+            writeln!(f, "  and {more} more contradictions")?;
         }
+        if self.faults.iter().any(|fault| !matches!(fault, Fault::Altered { .. })) {
+            writeln!(
+                f,
+                "  After a FORK, events of one history are missing here. Look which gateways call themselves {}: give each \
+                 a gateway_id of its own; where a copy or a backup of the log is in use, stop that agent and move its log \
+                 away, so that it begins a new epoch.",
+                self.gateway
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,12 @@ mod answers;
 mod clock;
 mod disk_full;
 mod flapping;
+mod fork;
+mod lying;
+#[cfg(feature = "nats")]
+mod nats;
+mod orders;
+mod parts;
 mod priority;
 mod reload;
 mod restart;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
 use async_nats::{ConnectError, ConnectErrorKind};
 use tokio_rustls::rustls;
 
@@ -40,6 +40,19 @@ fn is_tls(error: &ConnectError) -> bool {
 
 fn cause(error: &ConnectError) -> Option<&io::Error> {
     error.source().and_then(|cause| cause.downcast_ref::<io::Error>())
+}
+
+/// When to ask JetStream again. Without an answer the link may have broken, which is no reason to wait long.
+pub(super) fn pace(error: &(dyn Error + 'static)) -> Pace {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(request) = error.downcast_ref::<RequestError>() {
+            let answered = request.kind() == RequestErrorKind::NoResponders;
+            return if answered { Pace::Slow } else { Pace::Soon };
+        }
+        cause = error.source();
+    }
+    Pace::Slow
 }
 
 /// What became of a message that was not acknowledged; `complaint` is what the server said in between.

@@ -5,6 +5,7 @@ use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, StorageType, Stream};
 use fieldlog_projections::Epoch;
 
+use super::failure::pace;
 use super::{NatsTarget, causes, header};
 use crate::forward::{Manifest, Pace, Unreachable};
 
@@ -50,12 +51,16 @@ pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Str
     };
     match error.kind() {
         GetStreamErrorKind::JetStream(said) if said.error_code().0 == STREAM_NOT_FOUND => {}
+        GetStreamErrorKind::Request if pace(&error) == Pace::Slow => {
+            return Err(slow(format!("the server has no JetStream: enable it there ({})", causes(&error))));
+        }
         GetStreamErrorKind::Request => {
-            return Err(slow(format!(
-                "JetStream does not answer: check that the server has it enabled and that this user may publish to \
+            let why = format!(
+                "{url}: JetStream does not answer: check the link, and that this user may publish to \
                  $JS.API.STREAM.INFO.{stream} ({})",
                 causes(&error)
-            )));
+            );
+            return Err(Unreachable { why, pace: Pace::Soon });
         }
         _ => return Err(slow(format!("stream `{stream}` cannot be used: {}", causes(&error)))),
     }
@@ -84,7 +89,8 @@ pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Str
                 }
                 _ => String::new(),
             };
-            Err(slow(format!("stream `{stream}` cannot be created: {hint}{}", causes(&error))))
+            let why = format!("{url}: stream `{stream}` cannot be created: {hint}{}", causes(&error));
+            Err(Unreachable { why, pace: pace(&error) })
         }
     }
 }
@@ -110,13 +116,13 @@ impl Subject {
             }
             Err(error) => {
                 let why = format!(
-                    "{}: the last message of `{name}` cannot be read: check `subject`, and that this user may publish to \
+                    "{}: the last message of `{name}` cannot be read: check the link, `subject`, and that this user may publish to \
                      $JS.API.STREAM.MSG.GET.{} ({})",
                     target.url,
                     target.stream,
                     causes(&error)
                 );
-                return Err(Unreachable { why, pace: Pace::Slow });
+                return Err(Unreachable { why, pace: pace(&error) });
             }
         };
         let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -168,16 +169,74 @@ async fn what_is_missing_is_said() {
 
     let Some(server) = Server::start("").await else { return };
     let unreachable = open(&server.target()).await.err().unwrap();
-    assert!(
-        unreachable.pace == Pace::Slow && unreachable.why.contains("JetStream does not answer"),
-        "{unreachable}"
-    );
+    assert!(unreachable.pace == Pace::Slow && unreachable.why.contains("has no JetStream"), "{unreachable}");
 
     let mut target = server.target();
     let (_taken, port) = refusing_port();
     target.url = format!("nats://127.0.0.1:{port}");
     let unreachable = open(&target).await.err().unwrap();
     assert!(unreachable.pace != Pace::Slow && unreachable.why.contains("cannot connect"), "{unreachable}");
+}
+
+/// A server that greets and then, asked anything, hangs up or says nothing more.
+async fn broken_link(server: &Server, hangs_up: bool) -> u16 {
+    let mut greeting = String::new();
+    let real = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    BufReader::new(real).read_line(&mut greeting).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let mut client = BufReader::new(client);
+            client.write_all(greeting.as_bytes()).await.unwrap();
+            let mut line = String::new();
+            while let Ok(1..) = client.read_line(&mut line).await {
+                if line.starts_with("PING") {
+                    client.write_all(b"PONG\r\n").await.unwrap();
+                } else if hangs_up && line.contains("$JS.API") {
+                    break;
+                }
+                line.clear();
+            }
+        }
+    });
+    port
+}
+
+/// With the longest wait after each, a link that breaks now and then would hardly ever be used.
+#[tokio::test]
+async fn a_link_that_breaks_while_asking_is_tried_again_soon() {
+    let Some(server) = Server::start(JETSTREAM).await else { return };
+    for hangs_up in [true, false] {
+        let port = broken_link(&server, hangs_up).await;
+        let target = NatsTarget {
+            url: format!("nats://127.0.0.1:{port}"),
+            connect_timeout: Duration::from_millis(500),
+            ..server.target()
+        };
+        let unreachable = open(&target).await.err().unwrap();
+        assert!(
+            unreachable.pace == Pace::Soon && unreachable.why.contains("check the link"),
+            "{unreachable}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_may_not_ask_is_for_an_operator() {
+    let lines =
+        "authorization { users: [ { user: gw, password: secret, permissions: { publish: [\"x\"] } } ] }";
+    let Some(server) = Server::start(&format!("{JETSTREAM}\n{lines}")).await else { return };
+    let mut target = server.target();
+    target.username = Some("gw".into());
+    target.password_file = Some(server.secret("password", "secret"));
+    target.connect_timeout = Duration::from_millis(500);
+    let unreachable = open(&target).await.err().unwrap();
+    assert!(
+        unreachable.pace == Pace::Slow && unreachable.why.contains("$JS.API.STREAM.INFO.FIELDLOG"),
+        "{unreachable}"
+    );
+    assert!(unreachable.why.to_lowercase().contains("permissions violation"), "{unreachable}");
 }
 
 #[tokio::test]

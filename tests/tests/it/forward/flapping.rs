@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use fieldlog::receive::ledger::LogReport;
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::proxy::{Fault, Proxy};
 use fieldlog_tests::receiver::Receiver;
@@ -10,19 +11,19 @@ use fieldlog_tests::wait::until;
 
 use super::site::{Site, arrived, assert_complete, assert_lines, http, position, random, sink};
 
-const FLAPPING: Duration = Duration::from_secs(8);
+pub const FLAPPING: Duration = Duration::from_secs(8);
 
 /// A day with another state of the link every five minutes; `FIELDLOG_FLAPS` makes it longer.
 const FLAPS: usize = 288;
 
 /// Lets messages arrive while the link flaps; at the end the receiver must have them all.
-async fn check(
+pub async fn check(
     receiver: Receiver,
     server: SocketAddr,
     sink: impl Fn(SocketAddr) -> String,
     recomputed: bool,
     in_order: bool,
-) {
+) -> LogReport {
     let mut rng = random();
     let proxy = Proxy::start(server, Fault::Pass).await;
     let mut site = Site::new().await;
@@ -41,6 +42,7 @@ async fn check(
     assert_lines(&lines, head);
     assert!(!recomputed || log.recomputed.0 == head, "{log}");
     assert!(!in_order || log.counts.out_of_order == 0, "{log}");
+    log
 }
 
 #[tokio::test]

@@ -156,6 +156,11 @@ pub fn http(address: SocketAddr, more: &str) -> String {
 /// Waits until the receiver has everything that the agent has, and the agent knows it.
 pub async fn arrived(agent: &Agent, receiver: &Receiver) {
     until("everything at the receiver", || receiver.contiguous() == agent.head()).await;
+    forwarded(agent).await;
+}
+
+/// Waits until the sink has acknowledged everything.
+pub async fn forwarded(agent: &Agent) {
     let contiguous = || agent.handle.sinks.views()[0].status.details().acked.contiguous().0;
     until("the last acknowledgement", || contiguous() == agent.head()).await;
 }

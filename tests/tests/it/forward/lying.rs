@@ -1,0 +1,143 @@
+//! An upstream that acknowledges what it does not keep: the agent cannot know, so the receiver must.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use fieldlog_tests::mosquitto::Mosquitto;
+use fieldlog_tests::process::free_port;
+use fieldlog_tests::rng::Rng;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::parts::Keeper;
+use super::site::{Site, forwarded, http, random, sink};
+
+#[tokio::test]
+async fn a_broker_that_forgets_what_it_acknowledged_is_found_out() {
+    // It saves only when told to.
+    let Some(mut broker) = Mosquitto::start("") else { return };
+    let address = format!("mqtt://127.0.0.1:{}", broker.port);
+    let mut keeper = Keeper::start("--mqtt", &address).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&sink(&address, ""))).await;
+    let mut heads = Vec::new();
+    for part in 0..3 {
+        site.post(100);
+        site.recorded().await;
+        forwarded(&agent).await;
+        heads.push(agent.head());
+        match part {
+            0 => {
+                keeper.has(heads[0]).await;
+                broker.save();
+                keeper.kill();
+            }
+            1 => {
+                broker.kill();
+                broker.restart();
+                keeper.run();
+            }
+            _ => keeper.has(heads[2]).await,
+        }
+    }
+    agent.stop().await;
+    let verdict = keeper.stop().await;
+    assert_eq!(verdict.check(heads[2]), (heads[0] + 1..=heads[1]).collect());
+}
+
+/// A relay to a receiver that answers 200 to some parcels and keeps them to itself.
+struct Liar {
+    address: SocketAddr,
+    /// Positions it has kept; nothing more is added once `honest`.
+    kept: Arc<Mutex<BTreeSet<u64>>>,
+    honest: Arc<Mutex<bool>>,
+}
+
+impl Liar {
+    async fn start(server: SocketAddr, rng: Rng) -> Liar {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (kept, honest) = (Arc::default(), Arc::default());
+        let liar = Liar { address, kept: Arc::clone(&kept), honest: Arc::clone(&honest) };
+        let rng = Arc::new(Mutex::new(rng));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(relay(stream, server, rng.clone(), kept.clone(), honest.clone()));
+            }
+        });
+        liar
+    }
+}
+
+async fn relay(
+    client: TcpStream,
+    server: SocketAddr,
+    rng: Arc<Mutex<Rng>>,
+    kept: Arc<Mutex<BTreeSet<u64>>>,
+    honest: Arc<Mutex<bool>>,
+) {
+    let mut client = BufReader::new(client);
+    let mut server = BufReader::new(TcpStream::connect(server).await.unwrap());
+    while let Some(request) = message(&mut client).await {
+        let keeps = !*honest.lock().unwrap() && rng.lock().unwrap().chance(30);
+        let answer = if keeps {
+            let field = |name| header(&request, name).unwrap().parse::<u64>().unwrap();
+            kept.lock().unwrap().extend(field("fieldlog-first")..=field("fieldlog-last"));
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()
+        } else {
+            server.write_all(&request).await.unwrap();
+            message(&mut server).await.unwrap()
+        };
+        if client.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A request or an answer with a length, head and body; `None` at the end.
+async fn message(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_until(b'\n', &mut bytes).await.ok().filter(|read| *read > 0)?;
+    }
+    let length = header(&bytes, "content-length").map_or(0, |length| length.parse().unwrap());
+    let head = bytes.len();
+    bytes.resize(head + length, 0);
+    stream.read_exact(&mut bytes[head..]).await.ok()?;
+    Some(bytes)
+}
+
+fn header<'a>(message: &'a [u8], name: &str) -> Option<&'a str> {
+    let end = message.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let mut lines = std::str::from_utf8(&message[..end]).unwrap().lines();
+    lines.find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+#[tokio::test]
+async fn a_relay_that_keeps_parcels_to_itself_is_found_out() {
+    let mut rng = random();
+    let port = free_port();
+    let keeper = Keeper::start("--http", &format!("127.0.0.1:{port}")).await;
+    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork()).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&http(liar.address, "parcel_events_max = 10"))).await;
+    for _ in 0..10 {
+        site.post(rng.between(5, 60));
+        site.recorded().await;
+        forwarded(&agent).await;
+    }
+    *liar.honest.lock().unwrap() = true;
+    site.post(1);
+    site.recorded().await;
+    forwarded(&agent).await;
+    let head = agent.head();
+    agent.stop().await;
+    let verdict = keeper.stop().await;
+    let kept = liar.kept.lock().unwrap().clone();
+    assert!(!kept.is_empty());
+    assert_eq!(verdict.check(head), kept);
+}
