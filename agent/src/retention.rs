@@ -2,6 +2,7 @@
 //! writer carries them out, a slice per commit.
 
 pub mod keeper;
+pub mod thin;
 
 use fieldlog_projections::Seq;
 

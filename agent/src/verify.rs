@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use fieldlog_projections::archive::Period;
 use fieldlog_projections::chunk::Chunk;
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Epoch, Link, Seq, View};
 
-use crate::log::{FILE_NAME, Log, LogError, LogOptions};
+use crate::log::{FILE_NAME, Log, LogError, LogOptions, LogReader};
 
 /// What a walk over the log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +24,21 @@ pub struct Report {
     pub link: Link,
     /// The last intact position.
     pub intact: Seq,
-    /// What is wrong after it.
+    /// What the archive has.
+    pub archive: ArchiveReport,
+    /// What is wrong after the last intact record, or with the archive.
     pub fault: Option<String>,
+}
+
+/// What a walk over the archive found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveReport {
+    /// Intact rows.
+    pub rows: u64,
+    /// The first and the last record that they were folded from.
+    pub range: Option<(Seq, Seq)>,
+    /// Stretches of records between them that were deleted without: thinning was off then.
+    pub gaps: u64,
 }
 
 /// Walks a log that no agent has open.
@@ -48,6 +62,7 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
         chunks: 0,
         link: Link::origin(log.epoch()),
         intact: Seq(range.map_or(0, |(first, _)| first.0 - 1)),
+        archive: ArchiveReport::default(),
         fault: None,
     };
     let first = range.map_or(Seq(1), |(first, _)| first);
@@ -63,9 +78,37 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
         }
         Err(error) => return Err(error),
     }
+    match walk_archive(&reader, &mut report.archive) {
+        Ok(fault) => report.fault = report.fault.or(fault),
+        Err(LogError::Archive { at, source }) => {
+            let fault = format!("the archive's row of sequence {at}: {source}");
+            report.fault = report.fault.or(Some(fault));
+        }
+        Err(error) => return Err(error),
+    }
     drop(reader);
     log.close()?;
     Ok(report)
+}
+
+/// Reads all of the archive, or says what is wrong with it.
+fn walk_archive(reader: &LogReader, report: &mut ArchiveReport) -> Result<Option<String>, LogError> {
+    reader.scan_archive(Seq(0), |row| {
+        row.series()?;
+        let Period { first, last, .. } = row.period;
+        let (begin, end) = report.range.unwrap_or((first, Seq(first.0.saturating_sub(1))));
+        if row.part == 0 {
+            if first <= end {
+                return Ok(ControlFlow::Break(format!(
+                    "the archive has the record at sequence {first} twice"
+                )));
+            }
+            report.gaps += u64::from(first > end.next());
+            report.range = Some((begin, last));
+        }
+        report.rows += 1;
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// Takes in a chunk, or says what is wrong with it.
@@ -108,6 +151,10 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
             writeln!(out, "intact  up to {}", report.intact)?;
             writeln!(out, "chain   {} after sequence {}", report.link, report.intact)?;
         }
+    }
+    if let ArchiveReport { rows, range: Some((first, last)), gaps } = report.archive {
+        let without = if gaps == 0 { String::new() } else { format!(", without {gaps} stretches between") };
+        writeln!(out, "archive aggregates of {first} to {last}{without} in {rows} rows")?;
     }
     match &report.fault {
         None => {

@@ -21,6 +21,7 @@ use crate::metrics::Histogram;
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
 use crate::retention::keeper::{Keeper, Orders};
+use crate::retention::thin::{Job, ThinError, Thinner};
 use crate::rules::RuleError;
 use crate::snapshots::{SnapshotStore, SnapshotWriter};
 use crate::window::{Budget, Due, InflightWindow, Waiting};
@@ -172,6 +173,7 @@ pub struct Writer {
     moved_since: Option<Instant>,
     keeper: Keeper,
     orders: Orders,
+    thinner: Thinner,
     /// Deliveries that came while the log takes no more; their sources' windows bound them.
     parked: VecDeque<Delivery>,
     oldest: Option<Instant>,
@@ -187,6 +189,16 @@ struct Held {
     source: SourceId,
     messages: usize,
     pkids: Vec<u16>,
+}
+
+impl From<ThinError> for WriterError {
+    fn from(error: ThinError) -> WriterError {
+        match error {
+            ThinError::Log(error) => WriterError::Log(error),
+            ThinError::Fold(error) => WriterError::Fold(error),
+            ThinError::Panicked => WriterError::Panicked,
+        }
+    }
 }
 
 impl Writer {
@@ -209,6 +221,7 @@ impl Writer {
             moved_since: None,
             keeper: Keeper::new(&config),
             orders: Orders::default(),
+            thinner: Thinner::default(),
             parked: VecDeque::new(),
             oldest: None,
             last_arrival: now,
@@ -384,11 +397,13 @@ impl Writer {
 
     /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
     fn keep(&mut self) -> Result<(), WriterError> {
+        self.archive()?;
         if self.keeper.is_due() {
             let shared = &self.shared;
             let now = (self.clock)();
-            let orders =
+            let mut orders =
                 self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, now)?;
+            self.thin_first(&mut orders)?;
             self.announce(&orders);
             self.record_trimming(&orders)?;
             self.orders = orders;
@@ -408,6 +423,38 @@ impl Writer {
         {
             self.take(&delivery);
             self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Holds a trim back until the archive has what would go.
+    fn thin_first(&mut self, orders: &mut Orders) -> Result<(), WriterError> {
+        let (Some(length_s), Some(before)) = (self.config.retention.thin_to_s, orders.trim_before) else {
+            return Ok(());
+        };
+        let archived = self.shared.reader.archive_end()?.map_or(Seq(0), |end| end.period.last);
+        if archived.next() < before {
+            orders.trim_before = None;
+            let head = (self.log.head(), self.log.last_time());
+            self.thinner.start(self.shared.reader.clone(), Job { length_s, before, head });
+        }
+        Ok(())
+    }
+
+    /// Stores what has been folded for the archive, and deletes from its front what is too old.
+    fn archive(&mut self) -> Result<(), WriterError> {
+        let periods = self.thinner.finished()?.unwrap_or_default();
+        let too_old = match self.config.retention.thin_age {
+            Some(age) if self.keeper.is_due() => {
+                let before = Time((self.clock)().0.saturating_sub(age.as_micros() as i64));
+                self.shared.reader.archive_older(before)?
+            }
+            _ => None,
+        };
+        let empty = Body::after(self.log.last_time());
+        self.log.commit(&Commit { archive: &periods, trim_archive_before: too_old, ..Commit::of(&empty) })?;
+        if !periods.is_empty() {
+            self.keeper.look_again();
         }
         Ok(())
     }
@@ -535,6 +582,8 @@ impl Writer {
         }
         self.windows = new;
         self.keeper = Keeper::new(&config);
+        // What was to go may have to be thinned first now.
+        self.orders.trim_before = None;
         self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
@@ -545,6 +594,7 @@ impl Writer {
     }
 
     fn stop(mut self) -> Result<(), WriterError> {
+        self.thinner.stop();
         self.observer.flush_deferred(Time(i64::MAX), (self.clock)(), &mut self.batch);
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;
