@@ -76,6 +76,12 @@ fn run(shared: &Shared, number: u64, windows: Vec<Window>) -> Result<bool, Strin
             if !fold(shared, number, &mut fresh, until, &view.devices)? || fresh.seq != until {
                 return Ok(false);
             }
+            if fresh.aggregates.missing_until().is_some() {
+                tracing::warn!(
+                    "the front of the log is deleted, so the aggregates in memory begin with its first record; answers \
+                     say from when on they are complete"
+                );
+            }
             view.aggregates = fresh.aggregates;
             return Ok(true);
         }

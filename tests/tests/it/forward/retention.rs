@@ -88,6 +88,7 @@ async fn a_sink_that_crawls_makes_no_room() {
     site.post(100);
     until("a trimmed log", || first(&agent) > 1).await;
     assert!(blocked(&agent).is_some(), "trimmed to {}, and taken for enough", first(&agent));
+    until("a full window", || site.session().in_flight == 20).await;
     assert_eq!(site.session().queued, 80);
     let fast = http(receiver.address(), "");
     agent.reload(site.config(&(retention("block") + &fast))).await;
