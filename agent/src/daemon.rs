@@ -10,12 +10,15 @@ use fieldlog_projections::fact::Availability;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::run::{self, Controls, Event, Handle};
 
 /// How often systemd's status line is refreshed.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// How long the last words to systemd may take.
+const NOTIFY_MAX: Duration = Duration::from_secs(1);
 /// The writer loop comes round at least once a second; when it has not for this long, it is stuck.
 const BEAT_MAX_MICROS: i64 = 10_000_000;
 /// Exit code for a configuration that cannot be used (`EX_CONFIG`); systemd is told not to restart on it.
@@ -75,7 +78,8 @@ async fn supervise(path: &Path, config: Config) -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{error} (data directory {})", data_dir.display());
-            notify(&[NotifyState::Status(&format!("failed: {error}"))]);
+            let told = notify(&[NotifyState::Status(&format!("failed: {error}"))]);
+            let _ = tokio::time::timeout(NOTIFY_MAX, told).await;
             ExitCode::from(error.exit_code())
         }
     }
@@ -96,7 +100,14 @@ fn report(event: Event, ready: &watch::Sender<Option<Handle>>) {
     }
 }
 
-fn notify(states: &[NotifyState<'_>]) {
+/// Tells systemd, from a thread of its own: the socket makes a sender wait while nobody reads it, and a supervisor that is
+/// stuck must not stop the agent.
+fn notify(states: &[NotifyState<'_>]) -> JoinHandle<()> {
+    let lines: Vec<String> = states.iter().map(NotifyState::to_string).collect();
+    tokio::task::spawn_blocking(move || tell(&[NotifyState::Custom(&lines.join("\n"))]))
+}
+
+fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("cannot notify systemd: {error}");
     }
@@ -108,21 +119,27 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
     let Some(handle) = handle else { return };
     let watchdog = sd_notify::watchdog_enabled();
     let every = watchdog.map_or(STATUS_EVERY, |limit| (limit / 3).min(STATUS_EVERY));
+    let mut telling: Option<JoinHandle<()>> = None;
     loop {
         tokio::time::sleep(every).await;
-        notify(&[NotifyState::Status(&status_line(&handle))]);
         let beat = handle.shared.stats.beat.load(Ordering::Relaxed);
         let still = run::wall_clock().0 - beat;
         // A clock that was set back makes this negative for a while, which proves nothing; then the beat is fresh again.
         if still <= BEAT_MAX_MICROS {
-            notify(&[NotifyState::Watchdog]);
+            let _ = notify(&[NotifyState::Watchdog]).await;
         } else {
             tracing::error!("the writer has not moved for {} s; the watchdog is not fed", still / 1_000_000);
+        }
+        // Not waited for: a disk that is slow to read is none of the watchdog's business.
+        if telling.as_ref().is_none_or(JoinHandle::is_finished) {
+            let seen = handle.clone();
+            telling =
+                Some(tokio::task::spawn_blocking(move || tell(&[NotifyState::Status(&status_line(&seen))])));
         }
     }
 }
 
-/// One line for `systemctl status`.
+/// One line for `systemctl status`. Blocking: it reads the log where sinks have a backlog.
 pub fn status_line(handle: &Handle) -> String {
     let views = handle.sources.views();
     let connected = views.iter().filter(|v| v.status.is_connected()).count();
@@ -142,8 +159,7 @@ pub fn status_line(handle: &Handle) -> String {
         position.head
     );
     for sink in handle.sinks.views() {
-        let details = sink.status.details();
-        let _ = write!(line, ", sink {} {} ({} behind)", sink.name, details.state, details.backlog_events);
+        let _ = write!(line, "; {}", sink.summary(&handle.shared.reader, run::wall_clock()));
     }
     if let Some(why) = handle.shared.stats.blocked() {
         let _ = write!(line, "; BLOCKED: {why}");

@@ -1,4 +1,4 @@
-//! `fieldlog demo`: an embedded broker, simulated devices and the agent in one process.
+//! `fieldlog demo`: an embedded broker, simulated devices, the agent and a receiver upstream of it in one process.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fieldlog_broker::{Broker, Options};
+use fieldlog_projections::Seq;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::daemon;
 use crate::log::FILE_NAME;
+use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
 
 pub mod devices;
@@ -72,7 +74,8 @@ pub fn main(args: &DemoArgs) -> ExitCode {
 async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let dir = data_dir(args)?;
     let broker = Broker::bind("127.0.0.1:0", Options::default()).await.map_err(DemoError::Broker)?;
-    let config = config(args, &dir, broker.local_addr()).await?;
+    let upstream = Upstream::start().await?;
+    let config = config(args, &dir, broker.local_addr(), upstream.address).await?;
     let (shutdown, shutdown_rx) = watch::channel(false);
     let (_reload, reload_rx) = mpsc::channel(1);
     let controls = Controls { shutdown: shutdown_rx, reload: reload_rx };
@@ -92,16 +95,58 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
         }
     };
     let agent = run::run(config, run::wall_clock, controls, report);
-    let side = beside(args, broker, ready_rx, shutdown);
+    let side = beside(args, broker, upstream.address, ready_rx, shutdown);
     let (agent, side) = tokio::join!(agent, side);
+    let received = upstream.stop().await;
     agent?;
-    side
+    side?;
+    print!("\nwhat has arrived upstream:\n{}", received?);
+    Ok(())
+}
+
+/// The receiver that the demo's agent forwards to, as `fieldlog receive` is one, and only for as long as the demo runs.
+struct Upstream {
+    address: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<Result<receive::ledger::Report, ReceiveError>>,
+}
+
+impl Upstream {
+    async fn start() -> Result<Upstream, DemoError> {
+        let options = ReceiveOptions {
+            http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            // What earlier demos have forwarded it does not know.
+            joined_late: true,
+            ..ReceiveOptions::default()
+        };
+        let (shutdown, stopped) = watch::channel(false);
+        let (address_tx, address) = oneshot::channel();
+        let task = tokio::spawn(receive::run(options, stopped, |handle| {
+            let _ = address_tx.send(handle.http);
+        }));
+        match address.await {
+            Ok(Some(address)) => Ok(Upstream { address, shutdown, task }),
+            _ => Err(ended(task.await).err().unwrap_or(DemoError::NoReceiver)),
+        }
+    }
+
+    async fn stop(self) -> Result<receive::ledger::Report, DemoError> {
+        self.shutdown.send_replace(true);
+        ended(self.task.await)
+    }
+}
+
+fn ended(
+    result: Result<Result<receive::ledger::Report, ReceiveError>, tokio::task::JoinError>,
+) -> Result<receive::ledger::Report, DemoError> {
+    result.map_err(|_| DemoError::NoReceiver)?.map_err(DemoError::Receiver)
 }
 
 /// Everything of the demo that is not the agent: the devices, the terminal, Ctrl-C.
 async fn beside(
     args: &DemoArgs,
     broker: Broker,
+    upstream: SocketAddr,
     ready: oneshot::Receiver<Handle>,
     shutdown: watch::Sender<bool>,
 ) -> Result<(), DemoError> {
@@ -111,6 +156,7 @@ async fn beside(
         println!("status page http://{address}/");
     }
     println!("broker      mqtt://{} (any MQTT client may join)", broker.local_addr());
+    println!("receiver    http://{upstream}/report (what is forwarded arrives here, in this process)");
     println!("Ctrl-C ends; start again and it goes on where it was (--fresh to begin anew)\n");
     let fleet =
         Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
@@ -164,13 +210,18 @@ async fn lines(handle: &Handle, fleet: &Fleet) {
             rate(last.1.events, now.1.events),
             rate(last.1.commits, now.1.commits),
             rate(last.1.bytes, now.1.bytes) / 1000.0,
-            daemon::status_line(handle)
+            position(handle)
         );
         let mut out = std::io::stdout();
         let _ = if terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") };
         let _ = out.flush();
         last = now;
     }
+}
+
+fn position(handle: &Handle) -> String {
+    let acked = handle.sinks.views().first().map_or(Seq(0), |v| v.status.details().acked.contiguous());
+    format!("sequence {}, upstream has {acked}", handle.shared.position.borrow().head)
 }
 
 struct Counts {
@@ -219,7 +270,12 @@ fn state_dir() -> PathBuf {
         .unwrap_or_else(std::env::temp_dir)
 }
 
-async fn config(args: &DemoArgs, dir: &std::path::Path, broker: SocketAddr) -> Result<Config, DemoError> {
+async fn config(
+    args: &DemoArgs,
+    dir: &std::path::Path,
+    broker: SocketAddr,
+    upstream: SocketAddr,
+) -> Result<Config, DemoError> {
     let wanted = args.port.unwrap_or(PORT);
     let listen = SocketAddr::from(([127, 0, 0, 1], wanted));
     let taken = tokio::net::TcpListener::bind(listen).await.is_err();
@@ -237,7 +293,11 @@ async fn config(args: &DemoArgs, dir: &std::path::Path, broker: SocketAddr) -> R
          [[source.subscription]]\n\
          preset = \"tasmota\"\n\
          [[source.subscription]]\n\
-         preset = \"shelly-gen2\"\n"
+         preset = \"shelly-gen2\"\n\
+         [[sink]]\n\
+         name = \"receiver\"\n\
+         address = \"http://{upstream}/\"\n\
+         format = \"compact\"\n"
     );
     Config::from_toml(&text, "demo").map_err(|faults| DemoError::Config(faults.to_string()))
 }
@@ -259,6 +319,12 @@ pub enum DemoError {
     /// The demo's own configuration.
     #[error("the demo's configuration is wrong, which is a bug:\n{0}")]
     Config(String),
+    /// The receiver upstream.
+    #[error("the demo's receiver: {0}")]
+    Receiver(ReceiveError),
+    /// It ended without saying why.
+    #[error("the demo's receiver ended, which is a bug")]
+    NoReceiver,
     /// Signals.
     #[error("cannot listen for Ctrl-C: {0}")]
     Signal(std::io::Error),
@@ -271,10 +337,10 @@ impl DemoError {
     fn exit_code(&self) -> u8 {
         match self {
             DemoError::Run(error) => error.exit_code(),
-            DemoError::Broker(_) => 69,
+            DemoError::Broker(_) | DemoError::Receiver(_) => 69,
             DemoError::Fresh { .. } => 74,
             DemoError::Config(_) => 78,
-            DemoError::Signal(_) => 71,
+            DemoError::Signal(_) | DemoError::NoReceiver => 71,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
 
 pub mod acked;
+pub mod backlog;
 pub mod cloudevent;
 pub mod compact;
 pub mod driver;
@@ -16,6 +17,7 @@ pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod manifest;
+mod meter;
 pub mod mqtt;
 mod names;
 #[cfg(feature = "nats")]
@@ -24,23 +26,28 @@ pub mod parcel;
 pub mod plan;
 mod queue;
 pub mod sinks;
+pub mod size;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use crate::ingest::backoff::Pace;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fieldlog_projections::{Epoch, Link, Seq, Time};
 
-/// Which of the two streams of a sink a parcel belongs to.
+/// Which of the streams of a sink a parcel belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Fresh events. They never wait behind a backlog.
     Live,
     /// What was recorded while the sink could not be reached.
     Backlog,
+    /// Early copies of events that matter more than what is before them in the queue. Its parcels cover no position: the
+    /// events come again in the parcel that does.
+    Priority,
 }
 
 impl Lane {
@@ -49,6 +56,7 @@ impl Lane {
         match self {
             Lane::Live => "live",
             Lane::Backlog => "backlog",
+            Lane::Priority => "priority",
         }
     }
 }
@@ -73,7 +81,7 @@ pub struct Manifest {
     pub gateway: Arc<str>,
     /// Incarnation of its log.
     pub epoch: Epoch,
-    /// First position that the parcel covers.
+    /// First position that the parcel covers; in [`Lane::Priority`] its events are from here on, and none is covered.
     pub first: Seq,
     /// Last position that it covers. Positions in between without an event were filtered out.
     pub last: Seq,
@@ -100,6 +108,8 @@ pub struct Parcel {
     pub compact: Bytes,
     /// Log time of the oldest event in it.
     pub oldest: Time,
+    /// Bytes of its events as [`parcel::Limits`] counts them: before the compact format compresses them.
+    pub size: usize,
 }
 
 impl Parcel {
@@ -175,6 +185,6 @@ pub trait Transport: Send + 'static {
 pub struct Unreachable {
     /// In words: what, where, what to do.
     pub why: String,
-    /// Trying again soon will not help: bad credentials, not authorised, no such stream.
-    pub slow: bool,
+    /// When to try again; slowly for what does not pass by itself: bad credentials, not authorised, no such stream.
+    pub pace: Pace,
 }

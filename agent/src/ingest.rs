@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, SourceId};
-use backoff::{Backoff, Pace};
+use backoff::{Backoff, Pace, Repeats};
 use connect::{Endpoint, Wire};
 use failure::Failure;
 use handshake::{Hello, Welcome};
@@ -78,6 +78,7 @@ where
     let outstanding = Arc::default();
     let mut backoff = Backoff::new(source.config.backoff_max);
     let mut pattern = Pattern::default();
+    let mut repeats = Repeats::default();
     loop {
         let attempt = attempt(&mut source, &outstanding).await;
         let failure = match attempt.end {
@@ -87,7 +88,11 @@ where
         };
         let wait = backoff.next(failure.pace(), attempt.lived.unwrap_or_default(), random());
         let repeated = pattern.repeats(failure.label(), attempt.lived);
-        source.report(&failure, repeated, wait);
+        if attempt.lived >= Some(backoff::STABLE) {
+            repeats = Repeats::default();
+        }
+        let news = repeats.is_news(&format!("{} {repeated}", failure.label()));
+        source.report(&failure, repeated, news, wait);
         tokio::select! {
             () = stopped(&mut source.shutdown) => return source.finish(Ok(())),
             () = tokio::time::sleep(wait) => {}
@@ -191,16 +196,17 @@ impl<F> Source<F> {
         warnings
     }
 
-    fn report(&self, failure: &Failure, repeated: bool, wait: Duration) {
+    fn report(&self, failure: &Failure, repeated: bool, news: bool, wait: Duration) {
         let (source, label) = (&self.config.name, failure.label());
         let why = failure.chain(&self.config.client_id);
         let wait_s = wait.as_secs_f32();
         let advice = match (repeated, failure.pace()) {
             (true, _) => Some(failure.advice(&self.config)),
             (false, Pace::Slow) => Some(why.clone()),
-            (false, Pace::Soon) => None,
+            (false, Pace::Soon | Pace::Unreached) => None,
         };
         match &advice {
+            _ if !news => {}
             Some(advice) => tracing::error!(%source, label, wait_s, why, "{advice}"),
             None => tracing::warn!(%source, label, wait_s, "{why}"),
         }

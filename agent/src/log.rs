@@ -13,7 +13,9 @@ use redb::{
 };
 
 mod archive;
+mod cursors;
 mod disk;
+mod extent;
 mod unborn;
 
 pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};

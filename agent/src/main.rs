@@ -39,10 +39,14 @@ enum Command {
         /// The data directory.
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
         data_dir: PathBuf,
+        /// Compare with the chain at a position that was kept elsewhere, such as `anchor` of a receiver's report; may be
+        /// given several times.
+        #[arg(long, value_name = "SEQUENCE:HASH")]
+        anchor: Vec<fieldlog_projections::Anchor>,
     },
     /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
     Receive(fieldlog::receive::ReceiveArgs),
-    /// Try it out: an embedded broker, simulated devices, and the agent with its status page.
+    /// Try it out: an embedded broker, simulated devices, a receiver, and the agent with its status page.
     #[cfg(feature = "demo")]
     Demo(fieldlog::demo::DemoArgs),
 }
@@ -60,7 +64,7 @@ fn main() -> ExitCode {
             let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }
-        Command::Verify { data_dir } => match verify::verify(&data_dir) {
+        Command::Verify { data_dir, anchor } => match verify::verify_against(&data_dir, &anchor) {
             Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
             Err(error) => {
                 eprintln!("{error}");

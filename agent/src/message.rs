@@ -54,6 +54,13 @@ pub struct Delivery {
     pub messages: Vec<Message>,
 }
 
+impl Delivery {
+    /// How many of its messages want a PUBACK.
+    pub fn pubacks(&self) -> usize {
+        self.messages.iter().filter(|message| message.pkid.is_some()).count()
+    }
+}
+
 /// The way back to one connection. It dies with the connection: what is released through it afterwards goes nowhere,
 /// because packet identifiers mean nothing on another connection.
 #[derive(Debug, Default)]
@@ -63,6 +70,7 @@ pub struct Acks {
     /// Tells the connection that [`Acks::take`] has something, or that `outstanding` has shrunk.
     pub wake: Notify,
     outstanding: Arc<AtomicUsize>,
+    parked: AtomicUsize,
 }
 
 impl Acks {
@@ -90,6 +98,23 @@ impl Acks {
             self.released.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(pkids);
         }
         self.wake.notify_one();
+    }
+
+    /// Called by the writer while it takes no messages: so many more that want a PUBACK are not going to get it soon. A
+    /// connection that is to end need not wait for them: nothing of them is recorded.
+    pub fn park(&self, pubacks: usize) {
+        self.parked.fetch_add(pubacks, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Called by the writer when it takes them up.
+    pub fn unpark(&self, pubacks: usize) {
+        self.parked.fetch_sub(pubacks, Ordering::Relaxed);
+    }
+
+    /// How many want a PUBACK that is not in sight.
+    pub fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
     }
 
     /// Moves what has been released since the last call into `into`.

@@ -52,7 +52,7 @@ impl Collector for Metrics {
         store(side, out)?;
         views(side, out)?;
         snapshots(side, out)?;
-        sinks::encode(&side.sinks.views(), out)?;
+        sinks::encode(&side.sinks.views(), &side.shared.reader, out)?;
         let blocked = u32::from(side.shared.stats.blocked().is_some());
         out.gauge("ingest_blocked", "1 while no messages are taken, because log or disk are full.", blocked)?;
         sources::encode(&side.sources.views(), out)

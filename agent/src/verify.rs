@@ -1,15 +1,27 @@
-//! `fieldlog verify`: walks the whole log and says what is intact.
+//! `fieldlog verify`: walks the whole log and says what is intact, and up to where somebody else could tell.
+//!
+//! Checksums and the chain show damage. They do not show a log that was written anew, chain and all: only a link that was
+//! kept elsewhere does. Those are the anchors.
 
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use fieldlog_projections::archive::Period;
 use fieldlog_projections::chunk::Chunk;
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Epoch, Link, Seq, View};
+use fieldlog_projections::{Anchor, Epoch, Link, Seq, View};
 
-use crate::log::{FILE_NAME, Log, LogError, LogOptions, LogReader};
+use crate::forward::acked::Acked;
+use crate::log::{FILE_NAME, Log, LogError, LogOptions};
+
+mod archive;
+mod print;
+#[cfg(test)]
+mod tests;
+
+pub use archive::ArchiveReport;
+pub use print::print;
 
 /// What a walk over the log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +40,30 @@ pub struct Report {
     pub archive: ArchiveReport,
     /// What is wrong after the last intact record, or with the archive.
     pub fault: Option<String>,
+    /// The anchors that were given, by position.
+    pub anchors: Vec<(Anchor, Agreement)>,
+    /// What each sink has acknowledged without a gap, by name, with the chain there if it could be read.
+    pub sinks: Vec<(String, Seq, Option<Link>)>,
 }
 
-/// What a walk over the archive found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArchiveReport {
-    /// Intact rows.
-    pub rows: u64,
-    /// The first and the last record that they were folded from.
-    pub range: Option<(Seq, Seq)>,
-    /// Stretches of records between them that were deleted without: thinning was off then.
-    pub gaps: u64,
+/// What a log says to an anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// It has exactly the records that led to the anchor.
+    Agrees,
+    /// It has other ones; this is its own link there.
+    Differs(Link),
+    /// It has no intact record there: it ends before, or is damaged before.
+    Ends,
+    /// Its records begin after the anchor; what was there has been trimmed.
+    Trimmed,
+}
+
+impl Report {
+    /// Whether nothing is damaged, and every anchor agrees.
+    pub fn is_good(&self) -> bool {
+        self.fault.is_none() && self.anchors.iter().all(|(_, agreement)| *agreement == Agreement::Agrees)
+    }
 }
 
 /// Walks a log that no agent has open.
@@ -46,6 +71,14 @@ pub struct ArchiveReport {
 /// # Errors
 /// [`LogError`] if it cannot be opened or read; a damaged chunk is not an error but a finding.
 pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
+    verify_against(data_dir, &[])
+}
+
+/// As [`verify`], and compares the log with links that were kept elsewhere.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, LogError> {
     let path = data_dir.join(FILE_NAME);
     if !path.exists() {
         let source = io::Error::from(io::ErrorKind::NotFound);
@@ -56,118 +89,126 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
     let log = Log::open(data_dir, options, Epoch(0))?;
     let reader = log.reader();
     let range = reader.range()?;
-    let mut report = Report {
-        epoch: log.epoch(),
-        range,
-        chunks: 0,
-        link: Link::origin(log.epoch()),
-        intact: Seq(range.map_or(0, |(first, _)| first.0 - 1)),
-        archive: ArchiveReport::default(),
-        fault: None,
-    };
-    let first = range.map_or(Seq(1), |(first, _)| first);
-    let mut view = (first == Seq(1)).then(|| View::new(Vec::new()));
-    let walked = reader.scan(first, |chunk| match step(&mut report, view.as_mut(), chunk, first) {
+    let sinks: Vec<(String, Seq)> = reader
+        .cursors()?
+        .into_iter()
+        .filter_map(|(name, cursor)| Some((name, Acked::decode(&cursor)?.contiguous())))
+        .collect();
+    let positions = sinks.iter().map(|(_, seq)| *seq).chain(anchors.iter().map(|anchor| anchor.seq));
+    let mut walk = Walk::new(log.epoch(), range, positions);
+    let walked = reader.scan(walk.first, |chunk| match walk.step(chunk) {
         None => ControlFlow::Continue(()),
         Some(fault) => ControlFlow::Break(fault),
     });
-    match walked {
-        Ok(fault) => report.fault = fault,
-        Err(LogError::Chunk { at, source }) => {
-            report.fault = Some(format!("the chunk at sequence {at}: {source}"))
-        }
+    let fault = match walked {
+        Ok(fault) => fault,
+        Err(LogError::Chunk { at, source }) => Some(format!("the chunk at sequence {at}: {source}")),
         Err(error) => return Err(error),
-    }
-    match walk_archive(&reader, &mut report.archive) {
-        Ok(fault) => report.fault = report.fault.or(fault),
-        Err(LogError::Archive { at, source }) => {
-            let fault = format!("the archive's row of sequence {at}: {source}");
-            report.fault = report.fault.or(Some(fault));
-        }
-        Err(error) => return Err(error),
-    }
+    };
+    let (archive, of_archive) = archive::walk(&reader)?;
     drop(reader);
     log.close()?;
-    Ok(report)
+    Ok(Report { archive, ..walk.report(fault.or(of_archive), sinks, anchors) })
 }
 
-/// Reads all of the archive, or says what is wrong with it.
-fn walk_archive(reader: &LogReader, report: &mut ArchiveReport) -> Result<Option<String>, LogError> {
-    reader.scan_archive(Seq(0), |row| {
-        row.series()?;
-        let Period { first, last, .. } = row.period;
-        let (begin, end) = report.range.unwrap_or((first, Seq(first.0.saturating_sub(1))));
-        if row.part == 0 {
-            if first <= end {
-                return Ok(ControlFlow::Break(format!(
-                    "the archive has the record at sequence {first} twice"
-                )));
+/// A walk from the first record on.
+struct Walk {
+    epoch: Epoch,
+    range: Option<(Seq, Seq)>,
+    first: Seq,
+    chunks: u64,
+    link: Link,
+    intact: Seq,
+    /// The links that are asked for, once they are known.
+    links: BTreeMap<Seq, Option<Link>>,
+    /// Folds what it meets, if it can from the beginning.
+    view: Option<View>,
+}
+
+impl Walk {
+    fn new(epoch: Epoch, range: Option<(Seq, Seq)>, positions: impl Iterator<Item = Seq>) -> Walk {
+        let first = range.map_or(Seq(1), |(first, _)| first);
+        let mut walk = Walk {
+            epoch,
+            range,
+            first,
+            chunks: 0,
+            link: Link::origin(epoch),
+            intact: Seq(first.0 - 1),
+            links: positions.map(|seq| (seq, None)).collect(),
+            view: (first == Seq(1)).then(|| View::new(Vec::new())),
+        };
+        if first == Seq(1) {
+            walk.note();
+        }
+        walk
+    }
+
+    /// Takes in a chunk, or says what is wrong with it.
+    fn step(&mut self, chunk: &Chunk<'_>) -> Option<String> {
+        let header = &chunk.header;
+        if header.first != self.intact.next() {
+            return Some(format!(
+                "records are missing: after sequence {} comes {}",
+                self.intact, header.first
+            ));
+        }
+        if header.first == self.first && self.first > Seq(1) {
+            // What was before is trimmed; its last link is all that is left of it.
+            self.link = header.place.link;
+            self.note();
+        }
+        if header.place.link != self.link {
+            return Some(format!("the chain does not continue at sequence {}", header.first));
+        }
+        for record in chunk.records() {
+            match record {
+                Ok(record) => {
+                    self.link = self.link.after(record.raw);
+                    self.intact = record.seq;
+                    self.note();
+                }
+                Err(error) => return Some(error.to_string()),
             }
-            report.gaps += u64::from(first > end.next());
-            report.range = Some((begin, last));
         }
-        report.rows += 1;
-        Ok(ControlFlow::Continue(()))
-    })
-}
+        self.chunks += 1;
+        let folded: Result<(), FoldError> = self.view.as_mut().map_or(Ok(()), |view| view.apply_chunk(chunk));
+        folded.err().map(|error| error.to_string())
+    }
 
-/// Takes in a chunk, or says what is wrong with it.
-fn step(report: &mut Report, view: Option<&mut View>, chunk: &Chunk<'_>, first: Seq) -> Option<String> {
-    let header = &chunk.header;
-    if header.first != report.intact.next() {
-        return Some(format!("records are missing: after sequence {} comes {}", report.intact, header.first));
-    }
-    if header.first == first && first > Seq(1) {
-        // What was before is trimmed; its last link is all that is left of it.
-        report.link = header.place.link;
-    }
-    if header.place.link != report.link {
-        return Some(format!("the chain does not continue at sequence {}", header.first));
-    }
-    for record in chunk.records() {
-        match record {
-            Ok(record) => {
-                report.link = report.link.after(record.raw);
-                report.intact = record.seq;
-            }
-            Err(error) => return Some(error.to_string()),
+    /// Keeps the link here if it is asked for.
+    fn note(&mut self) {
+        if let Some(link) = self.links.get_mut(&self.intact) {
+            *link = Some(self.link);
         }
     }
-    report.chunks += 1;
-    let folded: Result<(), FoldError> = view.map_or(Ok(()), |view| view.apply_chunk(chunk));
-    folded.err().map(|error| error.to_string())
-}
 
-/// Prints a report; the exit code is 0 if everything is intact, else 1.
-///
-/// # Errors
-/// Of the output.
-pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
-    writeln!(out, "epoch   {}", report.epoch)?;
-    match report.range {
-        None => writeln!(out, "records none")?,
-        Some((first, last)) => {
-            writeln!(out, "records {first} to {last} in {} chunks", report.chunks)?;
-            writeln!(out, "intact  up to {}", report.intact)?;
-            writeln!(out, "chain   {} after sequence {}", report.link, report.intact)?;
-        }
-    }
-    if let ArchiveReport { rows, range: Some((first, last)), gaps } = report.archive {
-        let without = if gaps == 0 { String::new() } else { format!(", without {gaps} stretches between") };
-        writeln!(out, "archive aggregates of {first} to {last}{without} in {rows} rows")?;
-    }
-    match &report.fault {
-        None => {
-            writeln!(
-                out,
-                "result  intact: every checksum, every record and the chain are as they were written"
-            )?;
-            Ok(0)
-        }
-        Some(fault) => {
-            writeln!(out, "result  DAMAGED: {fault}")?;
-            writeln!(out, "        Restore the file from a backup, or move it away to begin a new epoch.")?;
-            Ok(1)
+    fn report(self, fault: Option<String>, sinks: Vec<(String, Seq)>, anchors: &[Anchor]) -> Report {
+        let link_at = |seq: Seq| self.links.get(&seq).copied().flatten();
+        let agreement = |anchor: &Anchor| match link_at(anchor.seq) {
+            Some(link) if link == anchor.link => Agreement::Agrees,
+            Some(link) => Agreement::Differs(link),
+            None if anchor.seq < self.first => Agreement::Trimmed,
+            None => Agreement::Ends,
+        };
+        let head = self.range.map_or(Seq(0), |(_, last)| last);
+        let ahead = sinks.iter().find(|(_, seq)| *seq > head).map(|(name, seq)| {
+            format!(
+                "sink \"{name}\" has acknowledged up to {seq}, and the log ends at {head}: its newest records are gone"
+            )
+        });
+        let mut anchors: Vec<_> = anchors.iter().map(|anchor| (*anchor, agreement(anchor))).collect();
+        anchors.sort_by_key(|(anchor, _)| anchor.seq);
+        Report {
+            epoch: self.epoch,
+            range: self.range,
+            chunks: self.chunks,
+            link: self.link,
+            intact: self.intact,
+            archive: ArchiveReport::default(),
+            fault: fault.or(ahead),
+            anchors,
+            sinks: sinks.into_iter().map(|(name, seq)| (name, seq, link_at(seq))).collect(),
         }
     }
 }

@@ -255,7 +255,8 @@ impl Writer {
             self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
             match input {
                 Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => {
-                    self.parked.push_back(delivery)
+                    delivery.acks.park(delivery.pubacks());
+                    self.parked.push_back(delivery);
                 }
                 Ok(Input::Delivery(delivery)) => self.take(&delivery),
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
@@ -421,6 +422,7 @@ impl Writer {
         while self.orders.blocked.is_none()
             && let Some(delivery) = self.parked.pop_front()
         {
+            delivery.acks.unpark(delivery.pubacks());
             self.take(&delivery);
             self.settle()?;
         }

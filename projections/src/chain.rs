@@ -5,8 +5,11 @@
 //! not, is in `ARCHITECTURE.md`.
 
 use std::fmt;
+use std::str::FromStr;
 
-use crate::Epoch;
+use serde::{Serialize, Serializer};
+
+use crate::{Epoch, Seq};
 
 /// The state of the chain after a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -58,3 +61,37 @@ impl fmt::Debug for Link {
         write!(f, "Link({self})")
     }
 }
+
+/// A link and where it is: whoever has one from elsewhere can tell whether a log still has the records that led to it.
+/// As text `<sequence>:<link>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// The last record that led to the link.
+    pub seq: Seq,
+    /// The chain after it.
+    pub link: Link,
+}
+
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.link)
+    }
+}
+
+impl Serialize for Anchor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for Anchor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Anchor, &'static str> {
+        let (seq, link) = text.split_once(':').ok_or(NOT_AN_ANCHOR)?;
+        let seq = seq.parse().map_err(|_| NOT_AN_ANCHOR)?;
+        Ok(Anchor { seq: Seq(seq), link: Link::parse(link).ok_or(NOT_AN_ANCHOR)? })
+    }
+}
+
+const NOT_AN_ANCHOR: &str = "not <sequence>:<64 hexadecimal digits>, as a receiver's report has it";

@@ -17,7 +17,7 @@ pub mod varint;
 pub mod view;
 
 pub use aggregate::{Aggregates, Bucket, Window};
-pub use chain::Link;
+pub use chain::{Anchor, Link};
 pub use chunk::{Chunk, Kind, Record};
 pub use devices::{Device, Devices};
 pub use fact::Fact;

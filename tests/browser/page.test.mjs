@@ -2,6 +2,7 @@
 //
 //   FIELDLOG_URL    where the agent listens, default http://127.0.0.1:8687
 //   FIELDLOG_TOKEN  its token, if it asks for one
+//   FIELDLOG_LONELY_URL  another agent, without a broker, and with sinks that nobody answers
 //   FIELDLOG_PID    process to stop and let continue, to see the page lose the agent and find it again
 //   CHROMIUM        the browser, default /usr/bin/chromium
 //
@@ -182,6 +183,91 @@ await check('a device can be linked to', async () => {
   assert((await linked.locator('#panel-title').textContent()) === id, 'another device was opened');
   await linked.context().close();
 });
+
+await check('the sink is there with its state, its backlog and its rate', async () => {
+  const sink = page.locator('#sinks li[data-name=receiver]');
+  await sink.waitFor({ timeout: LIVE_MS });
+  await page.waitForFunction(
+    () => /connected since \d\d:\d\d:\d\d/.test(document.querySelector('#sinks li').innerText) && !/events\/s\s*0\b/.test(document.querySelector('#sinks li').innerText),
+    null,
+    { timeout: 2 * LIVE_MS },
+  );
+  const words = await sink.innerText();
+  for (const part of ['http://127.0.0.1', 'events behind', 'events/s', 'events acked']) assert(words.includes(part), `no ${part} in: ${words}`);
+  assert(/Upstream\s*1 of 1\s*sinks up/.test(await page.locator('#tiles').innerText()), 'the strip does not say 1 of 1');
+  assert((await page.locator('#blocked').textContent()) === '', 'it claims to be blocked');
+});
+
+/** A page whose /status is the agent's own, changed. */
+async function openWith(change, options = {}) {
+  const shown = await openPage(options);
+  await shown.route('**/status', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: change(await response.json()) });
+  });
+  return shown;
+}
+
+const inMinutes = (n) => new Date(Date.now() + n * 60_000).toISOString();
+const LONG = `cannot connect to broker.example:8883: ${'the certificate is for another host; '.repeat(60)}<b>really</b>`;
+const away = { connected: false, connected_at: null, backlog_events: 12345, backlog_bytes: 678900, backlog_oldest: inMinutes(-3), events_per_s: 0 };
+
+await check('three sinks: one is up, one backs off and says why and until, one waits; a long error stays in its box', async () => {
+  const shown = await openWith(
+    (status) => {
+      const [up] = status.sinks;
+      const until = inMinutes(1);
+      status.sinks = [
+        up,
+        { ...up, ...away, name: 'cloud', state: 'backing_off', state_text: 'x', waiting_until: until, waiting_why: LONG, last_error: LONG, last_error_at: inMinutes(0) },
+        { ...up, name: 'lab', state: 'held', waiting_until: until, waiting_why: 'quota exceeded', warning: 'nobody listens', dead_letters: 3, last_error: 'refused', last_error_at: inMinutes(-9) },
+      ];
+      return status;
+    },
+    { viewport: { width: 375, height: 800 } },
+  );
+  const text = (name) => shown.locator(`#sinks li[data-name=${name}]`).innerText();
+  await shown.locator('#sinks li[data-name=lab]').waitFor({ timeout: LIVE_MS });
+  const cloud = await text('cloud');
+  assert(/backing off until \d\d:\d\d:\d\d: cannot connect to broker/.test(cloud), cloud.slice(0, 200));
+  assert(cloud.includes('12,345') && cloud.includes('679 kB') && /3 min \d+ s/.test(cloud), cloud.slice(-200));
+  const lab = await text('lab');
+  assert(/connected, but told to wait until \d\d:\d\d:\d\d: quota exceeded/.test(lab) && lab.includes('nobody listens'), lab);
+  assert(/Last error, .*: refused/.test(lab) && /dead letters\s*3/.test(lab), lab);
+  assert(/Upstream\s*2 of 3\s*sinks up, 12,345 behind/.test(await shown.locator('#tiles').innerText()), 'the strip does not sum up');
+  const box = await shown.locator('#sinks li[data-name=cloud]').boundingBox();
+  assert(box.height < 400 && box.x + box.width <= 375, `the box of the long error is ${box.width} by ${box.height}`);
+  assert((await shown.locator('#sinks li b').count()) === 3, 'markup in an error became markup');
+  assert((await shown.evaluate(() => document.documentElement.scrollWidth)) <= 375, 'it sticks out');
+  assert(!/undefined|NaN|null/.test(await shown.locator('#sinks').innerText()), 'a value is not put into words');
+  await clean(shown);
+  await shown.context().close();
+});
+
+await check('without sinks there is no box for them; a blocked ingest stands out', async () => {
+  const why = 'the log has reached retention.bytes_max and sink "cloud" still needs its oldest records';
+  const shown = await openWith((status) => ({ ...status, sinks: [], blocked: why }));
+  const alert = shown.locator('#blocked', { hasText: why });
+  await alert.waitFor({ timeout: LIVE_MS });
+  assert((await alert.textContent()).startsWith('No messages are taken: '), 'it does not say what happens');
+  assert(await shown.locator('#sinks-card').isHidden(), 'there is an empty box');
+  assert(/Upstream\s*–\s*no sinks/.test(await shown.locator('#tiles').innerText()), 'the strip does not say so');
+  await shown.context().close();
+});
+
+if (process.env.FIELDLOG_LONELY_URL) {
+  await check('a sink that nobody answers says why it backs off, and until when', async () => {
+    const context = await browser.newContext();
+    const lonely = await context.newPage();
+    await lonely.goto(process.env.FIELDLOG_LONELY_URL);
+    for (const [name, host] of [['cloud', '127.0.0.1:1'], ['web', '127.0.0.1:1']]) {
+      const words = new RegExp(`backing off until \\d\\d:\\d\\d:\\d\\d: .*${host}.*`);
+      await lonely.locator(`#sinks li[data-name=${name}]`, { hasText: words }).waitFor({ timeout: 2 * LIVE_MS });
+    }
+    assert(/Upstream\s*0 of 2/.test(await lonely.locator('#tiles').innerText()), 'the strip does not say 0 of 2');
+    await context.close();
+  });
+}
 
 for (const colorScheme of ['light', 'dark']) {
   await check(`390 px wide and ${colorScheme}: nothing sticks out`, async () => {

@@ -10,4 +10,5 @@ pub mod proxy;
 pub mod publisher;
 pub mod receiver;
 pub mod rng;
+pub mod tmpfs;
 pub mod wait;

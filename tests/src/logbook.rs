@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use fieldlog::forward::acked::Acked;
 use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 
@@ -62,6 +63,14 @@ impl Logbook {
             }
             assert!(fact.device().is_none_or(|device| self.devices.contains_key(&device)), "at {seq}");
         }
+    }
+
+    /// What a sink has, as it is stored.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn cursor(&self, sink: &str) -> Option<Acked> {
+        Acked::decode(&self.log.reader().cursor(sink).unwrap()?)
     }
 
     /// Every value an attribute took, in order: position, device, attribute, value.

@@ -29,19 +29,31 @@ pub enum Fault {
     Reset,
     /// Connections are closed after so many bytes more in one direction: in the middle of something.
     CloseAfter(usize),
+    /// One direction ends as if its sender had nothing more to say; the other goes on.
+    HalfClose(Towards),
     /// Everything comes through this much later.
     Delay(Duration),
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Towards {
+    /// From the client.
+    Server,
+    /// From the server.
+    Client,
 }
 
 impl Fault {
     /// One of them.
     pub fn random(rng: &mut Rng) -> Fault {
-        match rng.below(8) {
+        match rng.below(10) {
             0 => Fault::Refuse,
             1 => Fault::BlackHole,
             2 => Fault::Reset,
             3 | 4 => Fault::CloseAfter(rng.between(1, 60_000)),
-            5 => Fault::Delay(Duration::from_millis(rng.between(1, 60) as u64)),
+            5 => Fault::HalfClose(*rng.pick(&[Towards::Server, Towards::Client])),
+            6 => Fault::Delay(Duration::from_millis(rng.between(1, 60) as u64)),
             _ => Fault::Pass,
         }
     }
@@ -154,8 +166,8 @@ async fn carry(mut client: TcpStream, server: SocketAddr, mut faults: watch::Rec
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let end = tokio::select! {
-        end = pump(&mut from_client, &mut to_server, faults.clone()) => end,
-        end = pump(&mut from_server, &mut to_client, faults.clone()) => end,
+        end = pump(&mut from_client, &mut to_server, Towards::Server, faults.clone()) => end,
+        end = pump(&mut from_server, &mut to_client, Towards::Client, faults.clone()) => end,
     };
     let (Ok(mut client), Ok(server)) = (from_client.reunite(to_client), from_server.reunite(to_server))
     else {
@@ -177,7 +189,12 @@ async fn swallow(client: &mut TcpStream) {
     while let Ok(1..) = client.read(&mut buffer).await {}
 }
 
-async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut faults: watch::Receiver<Fault>) -> End {
+async fn pump(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    towards: Towards,
+    mut faults: watch::Receiver<Fault>,
+) -> End {
     let mut buffer = vec![0; BUFFER];
     faults.mark_changed();
     let (mut delay, mut left) = (Duration::ZERO, usize::MAX);
@@ -189,11 +206,18 @@ async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut faults: wat
                     return End::Closed;
                 }
                 (delay, left) = (Duration::ZERO, usize::MAX);
-                match *faults.borrow_and_update() {
+                let fault = *faults.borrow_and_update();
+                match fault {
                     Fault::Pass => {}
                     Fault::Refuse | Fault::Reset => return End::Reset,
                     Fault::BlackHole => return End::Dead,
                     Fault::CloseAfter(bytes) => left = bytes,
+                    Fault::HalfClose(end) if end == towards => {
+                        let _ = to.shutdown().await;
+                        // Until the other direction ends, too.
+                        std::future::pending::<()>().await;
+                    }
+                    Fault::HalfClose(_) => {}
                     Fault::Delay(by) => delay = by,
                 }
             }

@@ -122,6 +122,14 @@ impl Agent {
     }
 }
 
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Already gone, unless a run was given up.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// User and system time of a process or thread, in seconds; ticks are 10 ms on every Linux that matters here.
 pub fn cpu_seconds(stat: &Path) -> f64 {
     let stat = std::fs::read_to_string(stat).expect("/proc stat");

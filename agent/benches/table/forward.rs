@@ -8,36 +8,42 @@ use crate::agent::Agent;
 use crate::counter::Counter;
 use crate::receiver::{Broker, Receiver, free_port};
 use crate::stub::{Feed, Stub};
-use crate::{EVENTS, Row, info, median, row};
+use crate::{EVENTS, Table, median, record};
 
 /// Nothing listens there: the source stays away.
 const NO_SOURCE: u16 = 1;
-/// The small backlog, in events.
+/// The large backlog, in events.
+const MANY: u64 = 10_000_000;
+/// The small one.
 const FEW: u64 = 10_000;
 /// Messages per second while a backlog drains.
 const LIVE_RATE: u64 = 200;
 /// What a drain may take on a machine that is busy with something else, too.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
-pub fn rows(data: &Path, feed: &Feed, rows: &mut Vec<Row>) {
-    let port = free_port();
-    let compact = http_sink("compact", port, "compact", "");
-    let many_rss = drain_http(data, "drained over HTTP, compact", port, ("compact", &compact), rows);
-    link_back(data, feed, port, &compact, rows);
-    let few_rss = drain_few(data, feed, port, &compact);
-    let grown = (many_rss as f64 - few_rss as f64) / 1e6;
-    rows.push(row(
-        "peak RSS while 1 M drain, and more than while 10 k do",
-        format!("{:.1} MB, {grown:+.1} MB", many_rss as f64 / 1e6),
-        "± 3 MB",
-        grown.abs() <= 3.0,
-    ));
+/// Measures with the log of the long run in `data`.
+pub fn measure(data: &Path, feed: &Feed, table: &mut Table) {
+    rss(&data.join("many"), feed, table);
     let port = free_port();
     let gzip = http_sink("gzip", port, "json", "gzip = true\n");
-    drain_http(data, "drained over HTTP, JSON with gzip", port, ("gzip", &gzip), rows);
-    drain_mqtt(data, rows);
-    wire(data, rows);
-    live(data, feed, rows);
+    drain_http(data, "1 M drained over HTTP, JSON with gzip", port, ("gzip", &gzip), table);
+    drain_mqtt(data, "compact", table);
+    drain_mqtt(data, "json", table);
+    wire(data, table);
+    live(data, feed, table);
+}
+
+/// A large backlog and a small one on the same log, and a link that comes back.
+fn rss(data: &Path, feed: &Feed, table: &mut Table) {
+    record(data, feed, MANY);
+    let port = free_port();
+    let compact = http_sink("compact", port, "compact", "");
+    let many = drain_http(data, "10 M drained over HTTP, compact", port, ("compact", &compact), table);
+    link_back(data, feed, port, &compact, table);
+    let few = drain_few(data, feed, port, &compact);
+    let (many, grown) = (many as f64 / 1e6, (many as f64 - few as f64) / 1e6);
+    let text = format!("{many:.1} MB, {grown:+.1} MB");
+    table.row("peak RSS while 10 M drain, more than for 10 k", text, "± 3 MB", grown.abs() <= 3.0);
 }
 
 fn http_sink(name: &str, port: u16, format: &str, more: &str) -> String {
@@ -48,7 +54,7 @@ fn http_sink(name: &str, port: u16, format: &str, more: &str) -> String {
 }
 
 /// The whole log from READY to an empty backlog; returns the agent's peak RSS.
-fn drain_http(data: &Path, what: &'static str, port: u16, sink: (&str, &str), rows: &mut Vec<Row>) -> u64 {
+fn drain_http(data: &Path, what: &str, port: u16, sink: (&str, &str), table: &mut Table) -> u64 {
     let receiver = Receiver::http(port, false);
     let agent = Agent::start_with(data, NO_SOURCE, 1000, sink.1);
     let (events, took) = drained(&agent, sink.0);
@@ -58,7 +64,7 @@ fn drain_http(data: &Path, what: &'static str, port: u16, sink: (&str, &str), ro
     let rate = events as f64 / took.as_secs_f64();
     let cpu = usage.cpu_s * 1e6 / events as f64;
     let text = format!("{rate:.0} events/s, {cpu:.2} µs CPU each");
-    rows.push(row(what, text, "≥ 200,000/s", rate >= 200e3));
+    table.row(what, text, "≥ 200,000/s", rate >= 200e3);
     usage.peak_rss
 }
 
@@ -88,7 +94,7 @@ fn record_unsent(data: &Path, feed: &Feed, events: u64, sinks: &str) -> Agent {
 }
 
 /// A receiver that comes late: from its first accepted connection to the first parcel that it has acknowledged.
-fn link_back(data: &Path, feed: &Feed, port: u16, sinks: &str, rows: &mut Vec<Row>) {
+fn link_back(data: &Path, feed: &Feed, port: u16, sinks: &str, table: &mut Table) {
     let mut times = Vec::new();
     for _ in 0..3 {
         let agent = record_unsent(data, feed, FEW, sinks);
@@ -109,7 +115,7 @@ fn link_back(data: &Path, feed: &Feed, port: u16, sinks: &str, rows: &mut Vec<Ro
     }
     let worst = times.iter().copied().fold(0.0, f64::max);
     let text = format!("{:.0} ms, worst {worst:.0} ms", median(&mut times));
-    rows.push(row("first parcel acknowledged once the link is back", text, "≤ 1 s", worst <= 1e3));
+    table.row("first parcel acknowledged once the link is back", text, "≤ 1 s", worst <= 1e3);
 }
 
 /// Peak RSS of an agent that starts on the same log with a small backlog.
@@ -125,20 +131,20 @@ fn drain_few(data: &Path, feed: &Feed, port: u16, sinks: &str) -> u64 {
     peak
 }
 
-fn drain_mqtt(data: &Path, rows: &mut Vec<Row>) {
-    let what = "drained over MQTT through mosquitto, compact";
+fn drain_mqtt(data: &Path, format: &str, table: &mut Table) {
+    let what = format!("1 M drained over MQTT through mosquitto, {format}");
     let Some(broker) = Broker::start() else {
-        rows.push(info(what, "mosquitto is not installed".into()));
+        table.info(&what, "mosquitto is not installed".into());
         return;
     };
     let receiver = Receiver::mqtt(broker.port());
     let sink = format!(
-        "[[sink]]\nname = \"mqtt\"\naddress = \"mqtt://127.0.0.1:{}\"\nformat = \"compact\"\n",
+        "[[sink]]\nname = \"{format}\"\naddress = \"mqtt://127.0.0.1:{}\"\nformat = \"{format}\"\n",
         broker.port()
     );
     let agent = Agent::start_with(data, NO_SOURCE, 1000, &sink);
     let begin = Instant::now();
-    let (events, took) = drained(&agent, "mqtt");
+    let (events, took) = drained(&agent, format);
     while receiver.events() < events {
         assert!(begin.elapsed() < DRAIN_MAX, "the receiver has {} of {events}", receiver.events());
         std::thread::sleep(Duration::from_millis(20));
@@ -148,11 +154,11 @@ fn drain_mqtt(data: &Path, rows: &mut Vec<Row>) {
     receiver.stop_complete();
     let rate = events as f64 / took.as_secs_f64();
     let text = format!("{rate:.0} events/s, received {received:.0}/s");
-    rows.push(row(what, text, "≥ 150,000/s", received >= 150e3));
+    table.row(&what, text, "≥ 150,000/s", received >= 150e3);
 }
 
 /// Bytes that leave the agent, headers of HTTP included, with parcels of a backlog.
-fn wire(data: &Path, rows: &mut Vec<Row>) {
+fn wire(data: &Path, table: &mut Table) {
     let mut sizes = Vec::new();
     for (name, format, more) in
         [("wire1", "json", "gzip = false\n"), ("wire2", "json", "gzip = true\n"), ("wire3", "compact", "")]
@@ -168,11 +174,11 @@ fn wire(data: &Path, rows: &mut Vec<Row>) {
         let counts = counter.counts();
         sizes.push(format!("{:.1}", counts.bytes as f64 / counts.events as f64));
     }
-    rows.push(info("bytes sent per event: JSON, JSON with gzip, compact", sizes.join(", ")));
+    table.info("bytes sent per event: JSON, JSON with gzip, compact", sizes.join(", "));
 }
 
 /// Fresh events while the backlog drains: their age on arrival.
-fn live(data: &Path, feed: &Feed, rows: &mut Vec<Row>) {
+fn live(data: &Path, feed: &Feed, table: &mut Table) {
     let (stub, counter, stop) = (Stub::start(), Counter::start(), AtomicBool::new(false));
     let sink = http_sink("live", counter.port(), "json", "gzip = false\n");
     let (took, backlog) = std::thread::scope(|scope| {
@@ -197,13 +203,13 @@ fn live(data: &Path, feed: &Feed, rows: &mut Vec<Row>) {
     });
     let mut ages = std::mem::take(&mut counter.counts().live_ms);
     if ages.is_empty() {
-        rows.push(info("live events while 1 M drain", "too few to tell".into()));
+        table.info("live events while 1 M drain", "too few to tell".into());
         return;
     }
     ages.sort_by(f64::total_cmp);
     let p99 = ages[(ages.len() * 99 / 100).min(ages.len() - 1)];
     let text = format!("p99 {p99:.0} ms, p50 {:.0} ms ({} events)", ages[ages.len() / 2], ages.len());
-    rows.push(row("live events while 1 M drain: age on arrival", text, "≤ 250 ms", p99 <= 250.0));
+    table.row("live events while 1 M drain: age on arrival", text, "≤ 250 ms", p99 <= 250.0);
     let rate = backlog as f64 / took.as_secs_f64();
-    rows.push(info("that backlog beside 200 live events/s, plain JSON", format!("{rate:.0} events/s")));
+    table.info("that backlog beside 200 live events/s, plain JSON", format!("{rate:.0} events/s"));
 }

@@ -1,5 +1,5 @@
-//! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- forward`
-//! those about forwarding.
+//! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core` or
+//! `-- forward` only those about recording or about forwarding.
 //!
 //! The agent is the release binary, run as users run it. A stub broker in this process feeds it as fast as its window
 //! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for how fast this machine is today.
@@ -19,11 +19,23 @@ use stub::{Feed, Stub};
 /// Events of the long run; the log for replay and boot has this many.
 const EVENTS: u64 = 1_000_000;
 
-struct Row {
-    what: &'static str,
-    measured: String,
-    target: &'static str,
-    met: Option<bool>,
+/// The table, printed row by row: whatever stops a run, what was measured before stays.
+#[derive(Default)]
+struct Table {
+    missed: u32,
+}
+
+impl Table {
+    /// A figure that is held to a target.
+    fn row(&mut self, what: &str, measured: String, target: &str, met: bool) {
+        self.missed += u32::from(!met);
+        println!("{what:<56} {measured:>44}   {target:<14} {}", if met { "met" } else { "NOT MET" });
+    }
+
+    /// A figure to know.
+    fn info(&mut self, what: &str, measured: String) {
+        println!("{what:<56} {measured:>44}");
+    }
 }
 
 fn main() {
@@ -43,31 +55,28 @@ fn main() {
         "this disk: {} µs for a synced write of 32 KiB; half of a commit's time or more",
         disk_sync_micros(dir.path())
     );
-    let mut rows = Vec::new();
-    if std::env::args().any(|a| a == "forward") {
-        record(dir.path(), &feed);
-        forward::rows(dir.path(), &feed, &mut rows);
-        return print(&rows);
+    println!();
+    let asked = |part: &str| std::env::args().any(|a| a == part);
+    let (core, forward) = (asked("core"), asked("forward"));
+    let mut table = Table::default();
+    if core || !forward {
+        long_run(dir.path(), &feed, &mut table);
+        small_window(&feed, &mut table);
+        replay(dir.path(), &mut table);
+        boots(dir.path(), &mut table);
+        let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());
+        table.row("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 10 MB", size <= 10_000_000);
+    } else {
+        record(dir.path(), &feed, EVENTS);
     }
-    long_run(dir.path(), &feed, &mut rows);
-    small_window(&feed, &mut rows);
-    replay(dir.path(), &mut rows);
-    boots(dir.path(), &mut rows);
-    let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());
-    rows.push(row("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 10 MB", size <= 10_000_000));
-    print(&rows);
-}
-
-fn row(what: &'static str, measured: String, target: &'static str, met: bool) -> Row {
-    Row { what, measured, target, met: Some(met) }
-}
-
-fn info(what: &'static str, measured: String) -> Row {
-    Row { what, measured, target: "", met: None }
+    if forward || !core {
+        forward::measure(dir.path(), &feed, &mut table);
+    }
+    println!("\n{} not met", table.missed);
 }
 
 /// Window 1,000: CPU per event, throughput, memory, bytes.
-fn long_run(dir: &std::path::Path, feed: &Feed, rows: &mut Vec<Row>) {
+fn long_run(dir: &std::path::Path, feed: &Feed, table: &mut Table) {
     let mut costs = Vec::new();
     let mut yard = Vec::new();
     // Alternating, so that a machine that slows down slows both.
@@ -82,52 +91,48 @@ fn long_run(dir: &std::path::Path, feed: &Feed, rows: &mut Vec<Row>) {
         costs.push(usage.cpu_s * 1e6 / EVENTS as f64);
         if round == 0 {
             let rate = EVENTS as f64 / run.as_secs_f64();
-            rows.push(row(
+            table.row(
                 "throughput, window 1,000",
                 format!("{rate:.0} events/s"),
                 "≥ 300,000/s",
                 rate >= 300e3,
-            ));
+            );
             let peak = usage.peak_rss as f64 / 1e6;
-            rows.push(row("peak RSS during that run", format!("{peak:.1} MB"), "≤ 20 MB", peak <= 20.0));
+            table.row("peak RSS during that run", format!("{peak:.1} MB"), "≤ 20 MB", peak <= 20.0);
             let written = status["log"]["bytes_per_event"].as_f64().unwrap_or(f64::NAN);
-            rows.push(info("bytes written to the disk per event", format!("{written:.1}")));
+            table.info("bytes written to the disk per event", format!("{written:.1}"));
         }
         agent.stop();
         if round == 0 {
             let bytes = agent::blocks_bytes(&data.join("log.redb")) as f64 / EVENTS as f64;
-            rows.push(row("log on disk per event", format!("{bytes:.1} bytes"), "≤ 25 bytes", bytes <= 25.0));
+            table.row("log on disk per event", format!("{bytes:.1} bytes"), "≤ 25 bytes", bytes <= 25.0);
         }
         if let Some(cost) = yardstick::mosquitto_sub(feed, EVENTS / 4) {
             yard.push(cost);
         }
     }
     let cpu = median(&mut costs);
-    rows.insert(0, row("CPU per durable event, whole agent", format!("{cpu:.2} µs"), "≤ 2.5 µs", cpu <= 2.5));
-    match yard.is_empty() {
-        true => rows.insert(1, info("mosquitto_sub printing the same", "not installed".into())),
-        false => {
-            let sub = median(&mut yard);
-            rows.insert(
-                1,
-                info("mosquitto_sub printing the same", format!("{sub:.2} µs ({:.1} × ours)", sub / cpu)),
-            );
-        }
+    table.row("CPU per durable event, whole agent", format!("{cpu:.2} µs"), "≤ 2.5 µs", cpu <= 2.5);
+    if yard.is_empty() {
+        table.info("mosquitto_sub printing the same", "not installed".into());
+    } else {
+        let sub = median(&mut yard);
+        table.info("mosquitto_sub printing the same", format!("{sub:.2} µs ({:.1} × ours)", sub / cpu));
     }
     let client = yardstick::rumqttc_manual_acks(feed, EVENTS / 4);
-    rows.insert(2, info("rumqttc's client, one manual ack each, nothing stored", format!("{client:.2} µs")));
+    table.info("rumqttc's client, one manual ack each, nothing stored", format!("{client:.2} µs"));
 }
 
-/// The log of the long run, and nothing measured.
-fn record(dir: &std::path::Path, feed: &Feed) {
+/// A log of so many events, and nothing measured.
+fn record(dir: &std::path::Path, feed: &Feed, events: u64) {
     let stub = Stub::start();
     let agent = Agent::start(dir, stub.port(), 1000);
-    stub.feed(feed, EVENTS);
-    agent.wait_for_events(EVENTS);
+    stub.feed(feed, events);
+    agent.wait_for_events(events);
     agent.stop();
 }
 
-fn small_window(feed: &Feed, rows: &mut Vec<Row>) {
+fn small_window(feed: &Feed, table: &mut Table) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let stub = Stub::start();
     let agent = Agent::start(dir.path(), stub.port(), 20);
@@ -135,12 +140,12 @@ fn small_window(feed: &Feed, rows: &mut Vec<Row>) {
     let run = stub.feed(feed, events);
     agent.wait_for_events(events);
     let rate = events as f64 / run.as_secs_f64();
-    rows.push(row("throughput, window 20", format!("{rate:.0} events/s"), "≥ 30,000/s", rate >= 30e3));
+    table.row("throughput, window 20", format!("{rate:.0} events/s"), "≥ 30,000/s", rate >= 30e3);
     agent.stop();
 }
 
 /// How fast the log folds, without a snapshot.
-fn replay(dir: &std::path::Path, rows: &mut Vec<Row>) {
+fn replay(dir: &std::path::Path, table: &mut Table) {
     let mut rates = Vec::new();
     let mut cold = 0.0;
     for _ in 0..3 {
@@ -149,26 +154,21 @@ fn replay(dir: &std::path::Path, rows: &mut Vec<Row>) {
         cold = events as f64;
     }
     let rate = median(&mut rates);
-    rows.push(row(
-        "replay",
-        format!("{:.2} M events/s ({cold:.0} events)", rate / 1e6),
-        "≥ 5 M/s",
-        rate >= 5e6,
-    ));
+    table.row("replay", format!("{:.2} M events/s ({cold:.0} events)", rate / 1e6), "≥ 5 M/s", rate >= 5e6);
 }
 
-fn boots(dir: &std::path::Path, rows: &mut Vec<Row>) {
-    let check = |boot: Boot, max: u64, target, what, rows: &mut Vec<Row>| {
+fn boots(dir: &std::path::Path, table: &mut Table) {
+    let check = |boot: Boot, max: u64, target, what, table: &mut Table| {
         let took = boot.took;
         let text = format!("{} ms ({} replayed)", took.as_millis(), boot.replayed);
-        rows.push(row(what, text, target, took <= Duration::from_millis(max)));
+        table.row(what, text, target, took <= Duration::from_millis(max));
     };
     let clean = Agent::boot(dir);
-    check(clean, 200, "≤ 200 ms", "boot after a clean stop, 1 M events", rows);
+    check(clean, 200, "≤ 200 ms", "boot after a clean stop, 1 M events", table);
     // The boot above was killed; nothing was written after its own record, which is what a power cut on a quiet
     // gateway leaves. The store is not closed and is checked by the next open.
     let killed = Agent::boot(dir);
-    check(killed, 500, "≤ 500 ms", "boot after kill -9, 1 M events", rows);
+    check(killed, 500, "≤ 500 ms", "boot after kill -9, 1 M events", table);
 }
 
 /// Median time of a 32 KiB write with fdatasync, which is what a commit cannot be faster than.
@@ -192,16 +192,4 @@ fn disk_sync_micros(dir: &std::path::Path) -> u128 {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn print(rows: &[Row]) {
-    println!();
-    for row in rows {
-        let verdict = match row.met {
-            Some(true) => "met",
-            Some(false) => "NOT MET",
-            None => "",
-        };
-        println!("{:<56} {:>40}   {:<14} {verdict}", row.what, row.measured, row.target);
-    }
 }

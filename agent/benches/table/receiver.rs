@@ -67,6 +67,14 @@ impl Receiver {
     }
 }
 
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Already gone, unless a run was given up.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// mosquitto that holds back nothing and drops nothing.
 pub struct Broker {
     child: Child,
@@ -80,11 +88,11 @@ impl Broker {
         let (dir, port) = (tempfile::tempdir().expect("a temporary directory"), free_port());
         let config = dir.path().join("mosquitto.conf");
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\nlog_type warning\n\
              max_inflight_messages 0\nmax_queued_messages 0\nmax_queued_bytes 0\n"
         );
         std::fs::write(&config, text).expect("a configuration");
-        let child = Command::new("mosquitto").arg("-c").arg(&config).stderr(Stdio::null()).spawn().ok()?;
+        let child = Command::new("mosquitto").arg("-c").arg(&config).spawn().ok()?;
         wait_for_port(port);
         Some(Broker { child, port, _dir: dir })
     }

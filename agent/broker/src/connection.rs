@@ -252,7 +252,8 @@ impl Connection {
 
 fn outbox(shared: &Shared, connect: &Connect, behaviour: &Behaviour) -> Outbox {
     let inflight_max = shared.options.inflight_max;
-    let window = connect.receive_max.min(if inflight_max == 0 { u16::MAX } else { inflight_max });
+    let receive_max = if behaviour.ignore_receive_max { u16::MAX } else { connect.receive_max };
+    let window = receive_max.min(if inflight_max == 0 { u16::MAX } else { inflight_max });
     let mut outbox = Outbox::new(connect.version, window, connect.packet_bytes_max);
     if behaviour.duplicate_publishes {
         outbox.duplicate_publishes();

@@ -56,6 +56,8 @@ pub struct Behaviour {
     pub refuse_publish: Option<PubAckReason>,
     /// Messages larger than the client's Maximum Packet Size are sent all the same.
     pub ignore_packet_size_max: bool,
+    /// More messages are under way to the client than its Receive Maximum allows (mosquitto 2.0.11 does that).
+    pub ignore_receive_max: bool,
 }
 
 impl Behaviour {

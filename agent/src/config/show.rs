@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    Address, Config, Decoder, Policy, Protocol, RecordMode, Rule, SourceConfig, TimeFormat, TlsConfig, Update,
+    Address, Config, Decoder, Policy, Protocol, RecordMode, Rule, SourceConfig, TimeFormat, TlsConfig,
+    Update, WillConfig,
 };
 
 /// TOML under construction. Writing to a string cannot fail.
@@ -122,12 +123,7 @@ fn show_source(doc: &mut Doc, source: &SourceConfig) {
     doc.raw("silence_timeout_s", source.silence_timeout.map_or(0, |timeout: Duration| timeout.as_secs()));
     doc.texts("exclude", &source.exclude);
     show_tls(doc, "[source.tls]", &source.tls);
-    if let Some(will) = &source.will {
-        doc.header("[source.will]");
-        doc.text("topic", &will.topic);
-        doc.text("offline", &will.offline);
-        doc.text("online", &will.online);
-    }
+    show_will(doc, "[source.will]", source.will.as_ref());
     source.rules.iter().for_each(|rule| show_rule(doc, rule));
     source.policies.iter().for_each(|policy| show_policy(doc, policy));
 }
@@ -141,6 +137,14 @@ pub(super) fn show_tls(doc: &mut Doc, header: &str, tls: &TlsConfig) {
     doc.path("cert_file", tls.cert_file.as_deref());
     doc.path("key_file", tls.key_file.as_deref());
     doc.text("server_name", tls.server_name.as_deref().unwrap_or_default());
+}
+
+pub(super) fn show_will(doc: &mut Doc, header: &str, will: Option<&WillConfig>) {
+    let Some(will) = will else { return };
+    doc.header(header);
+    doc.text("topic", &will.topic);
+    doc.text("offline", &will.offline);
+    doc.text("online", &will.online);
 }
 
 pub(super) fn host_and_port(address: &Address) -> String {

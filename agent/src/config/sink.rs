@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::show::host_and_port;
-use super::{Address, Protocol, TlsConfig};
+use super::{Address, Protocol, TlsConfig, WillConfig};
 use crate::forward::plan::Order;
 
 mod differ;
@@ -26,6 +26,8 @@ pub struct SinkConfig {
     pub format: SinkFormat,
     /// `order`: `live-first` (default; NATS: `strict`) or `strict`.
     pub order: Order,
+    /// `priority` (default empty): names of event types that go ahead of their turn. Not with `strict`, not with NATS.
+    pub priority: Vec<String>,
     /// `backlog_share` (0.05–0.95; default 0.5): share of the bytes for the backlog while there are fresh events, too.
     /// Not with `strict`.
     pub backlog_share: f64,
@@ -81,8 +83,13 @@ pub struct MqttSink {
     pub password_file: Option<PathBuf>,
     /// `keep_alive_s` (5–3,600; default 30).
     pub keep_alive: Duration,
+    /// `packet_bytes_max` (1,024–268,435,455; default 268,435,455): largest packet that is sent; a broker that names a
+    /// smaller limit gets smaller ones.
+    pub packet_bytes_max: u32,
     /// `[sink.tls]`; only with `mqtts://`.
     pub tls: TlsConfig,
+    /// `[sink.will]` (default none): whether this sink is connected, on a retained topic; `{gateway}` is filled in.
+    pub will: Option<WillConfig>,
 }
 
 /// An HTTP server.

@@ -206,7 +206,7 @@ pub(super) fn tls(table: &mut Table<'_>, useless: Option<(&str, &str)>) -> TlsCo
     tls
 }
 
-fn will(mut table: Table<'_>) -> Option<WillConfig> {
+pub(super) fn will(mut table: Table<'_>) -> Option<WillConfig> {
     let topic = table.required("topic", "name the topic, such as \"fieldlog/gateway/state\"");
     let mut payload = |key, default: &str| table.text(key).map_or(default.to_owned(), |found| found.value);
     let (offline, online) = (payload("offline", "offline"), payload("online", "online"));

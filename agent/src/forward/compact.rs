@@ -310,6 +310,7 @@ impl Head<'_> {
         let lane = match self.lane {
             0 => Lane::Live,
             1 => Lane::Backlog,
+            2 => Lane::Priority,
             _ => return Err(CompactError::Head),
         };
         let manifest = Manifest {

@@ -10,19 +10,21 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::acked::Acked;
 use super::plan::{Order, Plan};
-use super::status::{SinkState, SinkStatus};
+use super::size::Size;
+use super::status::{Failure, SinkState, SinkStatus};
 use super::{Lane, Outcome, Parcel, Transport, Unreachable};
-use crate::ingest::backoff::{self, Backoff};
+use crate::ingest::backoff::{self, Backoff, Repeats};
 use crate::log::LogError;
 use crate::writer::{Clock, Input, Shared};
 
-/// An acknowledged cursor reaches the log with the next commit; a quiet log is made to commit this long after.
+/// How often an acknowledged cursor is given to the writer, for its next commit. A commit with a cursor writes 4 KB more than
+/// the 24 KB that it writes anyway; what is sent twice after a crash is these seconds' worth.
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
 /// First wait after a sink said "not now" without saying for how long.
 const BUSY_FIRST: Duration = Duration::from_millis(500);
 
-/// Parcels lost in a row before they are taken for too large.
-const FRUITLESS_MAX: u32 = 3;
+/// How long a stop waits for the answers to what is under way: what is answered later comes twice after the next start.
+const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// How long a range that the filter leaves nothing of is held back, and how often it is looked at meanwhile.
 const HELD_MAX: Duration = Duration::from_secs(10);
 const HELD_AGAIN: Duration = Duration::from_secs(1);
@@ -34,12 +36,16 @@ pub struct Service {
     pub name: String,
     /// In which order.
     pub order: Order,
+    /// Some events go ahead of their turn: `build` makes parcels for [`Lane::Priority`].
+    pub early: bool,
     /// Share of the bytes for the backlog while there are fresh events, too; 0 to 1.
     pub backlog_share: f64,
     /// Bytes per second, 0 for no limit.
     pub bandwidth: u64,
     /// Most events in a parcel.
     pub events_max: u32,
+    /// Most bytes of its events.
+    pub bytes_max: usize,
     /// How long a fresh event may wait for company.
     pub delay: Duration,
     /// Most parcels under way.
@@ -59,6 +65,9 @@ pub struct Parts {
     pub status: Arc<SinkStatus>,
     /// The wall clock.
     pub clock: Clock,
+    /// What the sink has, if that is known better than from the log: what a driver before this one has last stored may
+    /// still wait for a commit.
+    pub known: Option<Acked>,
 }
 
 /// What there is to send: a range of the log, at most so many events of it.
@@ -74,7 +83,12 @@ pub struct Wanted {
     pub head: Seq,
     /// Most events.
     pub events_max: u32,
+    /// Most bytes of these.
+    pub bytes_max: usize,
 }
+
+/// How long until a parcel may go, its lane, and from where to where.
+type Due = (Duration, (Lane, Seq, Seq));
 
 /// Why a connection ended.
 enum End {
@@ -84,14 +98,15 @@ enum End {
     Log(LogError),
 }
 
-/// Serves one sink until told to stop. `open` makes a connection, `build` makes a parcel from the log (blocking).
+/// Serves one sink until told to stop; returns what it has acknowledged. `open` makes a connection, `build` makes a parcel from the log (blocking).
 pub async fn drive<T, O, F, B>(
     service: Service,
     parts: Parts,
     mut open: O,
     build: B,
     mut shutdown: watch::Receiver<bool>,
-) where
+) -> Acked
+where
     T: Transport,
     O: FnMut() -> F,
     F: Future<Output = Result<T, Unreachable>>,
@@ -100,14 +115,15 @@ pub async fn drive<T, O, F, B>(
     let acked = start(&service, &parts);
     let mut link = Link {
         plan: Plan::new(acked, service.order, service.backlog_share),
-        limit: service.events_max,
-        fruitless: 0,
+        size: Size::new(service.events_max, service.bytes_max),
         service,
         parts,
         build,
         cursor_sent: Instant::now(),
         cursor: None,
+        repeats: Repeats::default(),
     };
+    link.show(None);
     let mut backoff = Backoff::new(link.service.backoff_max);
     loop {
         link.parts.status.update(|d| d.state = SinkState::Connecting);
@@ -122,10 +138,7 @@ pub async fn drive<T, O, F, B>(
                 End::Log(error) => (error.to_string(), backoff::Pace::Slow, Duration::ZERO),
                 End::Lost(why) => (why, backoff::Pace::Soon, begin.elapsed()),
             },
-            Err(error) => {
-                let pace = if error.slow { backoff::Pace::Slow } else { backoff::Pace::Soon };
-                (error.why, pace, Duration::ZERO)
-            }
+            Err(error) => (error.why, error.pace, Duration::ZERO),
         };
         let wait = backoff.next(pace, lived, crate::ingest::random());
         link.report(why, wait);
@@ -136,18 +149,18 @@ pub async fn drive<T, O, F, B>(
     }
     link.store_cursor();
     link.parts.status.update(|d| d.state = SinkState::Stopped);
+    link.plan.acked().clone()
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// From the stored cursor, or for a new sink from the beginning of the log.
+/// From what is known or the stored cursor, or for a new sink from the beginning of the log.
 fn start(service: &Service, parts: &Parts) -> Acked {
-    let stored = parts.shared.reader.cursor(&service.name).ok().flatten();
-    let stored = stored.as_deref().and_then(Acked::decode);
+    let stored = || Acked::decode(&parts.shared.reader.cursor(&service.name).ok().flatten()?);
     let first = parts.shared.reader.range().ok().flatten().map_or(Seq(1), |(first, _)| first);
-    let mut acked = stored.unwrap_or_default();
+    let mut acked = parts.known.clone().or_else(stored).unwrap_or_default();
     // What was trimmed before this sink existed was never meant for it.
     acked.add(Seq(1), Seq(first.0 - 1));
     acked
@@ -159,13 +172,11 @@ struct Link<B> {
     parts: Parts,
     plan: Plan,
     build: B,
-    /// Events per parcel at present; less than wanted while a sink finds parcels too large.
-    limit: u32,
-    /// Parcels lost in a row without one that got through.
-    fruitless: u32,
+    size: Size,
     cursor_sent: Instant,
     /// As it was sent last.
     cursor: Option<Acked>,
+    repeats: Repeats,
 }
 
 impl<B> Link<B>
@@ -180,7 +191,7 @@ where
         let mut pace = Pace::new(self.service.bandwidth);
         let end = loop {
             let head = position.borrow_and_update().applied;
-            self.show(head, transport.warning());
+            self.show(transport.warning());
             let next = if under_way.len() < window { self.next_due(head, &mut pace) } else { None };
             if let Some((due, range)) = next
                 && due.is_zero()
@@ -216,9 +227,21 @@ where
             }
             self.store_cursor_now_and_then();
         };
+        if matches!(end, End::Stopped) {
+            let answers = self.last_answers(&mut under_way, &mut pace);
+            // What is not answered by then is dropped, and comes again.
+            let _ = tokio::time::timeout(ANSWERS_MAX, answers).await;
+        }
         under_way.abort_all();
         transport.close().await;
         end
+    }
+
+    /// Takes in the answers to what is under way, until there is nothing left or the connection is lost.
+    async fn last_answers(&mut self, under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>, pace: &mut Pace) {
+        while let Some(done) = under_way.join_next().await {
+            self.take(done, pace);
+        }
     }
 
     fn connected<T: Transport>(&mut self, transport: &T, head: Seq) {
@@ -229,20 +252,34 @@ where
         }
         self.plan.connected(head, u64::from(self.service.events_max));
         SinkStatus::add(&self.parts.status.connections, 1);
+        self.repeats = Repeats::default();
         let since = (self.parts.clock)();
         self.parts.status.update(|d| d.state = SinkState::Connected { since });
         tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
     }
 
-    /// The next range, and how long it has to wait: for the sink, for the bandwidth, and fresh events for company.
-    fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<(Duration, (Lane, Seq, Seq))> {
+    /// The next range, and how long it has to wait.
+    fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
+        let covering = self.covering_due(head, pace);
+        let held = !pace.bucket.left().is_zero();
+        let Some((first, last)) = self.service.early.then(|| self.plan.next_early(head, held)).flatten()
+        else {
+            return covering;
+        };
+        let early = pace.pause.left().max(pace.early.left());
+        let others_first = |due: &Due| due.0 < early || (due.0.is_zero() && self.plan.turn_of_others());
+        Some(covering.filter(others_first).unwrap_or((early, (Lane::Priority, first, last))))
+    }
+
+    /// The next range that is to be covered: it waits for the sink, for the bandwidth, and fresh events for company.
+    fn covering_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
         let Some(range) = self.plan.next(head) else {
             pace.fresh_since = None;
             return None;
         };
         let (lane, first, last) = range;
         let waiting = last.0 - first.0 + 1;
-        let company = if lane == Lane::Live && waiting < u64::from(self.limit) {
+        let company = if lane == Lane::Live && waiting < u64::from(self.size.events()) {
             let since = *pace.fresh_since.get_or_insert_with(Instant::now);
             self.service.delay.saturating_sub(since.elapsed())
         } else {
@@ -262,8 +299,12 @@ where
         under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
         pace: &mut Pace,
     ) -> Result<(), LogError> {
-        pace.fresh_since = None;
-        let wanted = Wanted { lane, first, last, head, events_max: self.limit };
+        let early = lane == Lane::Priority;
+        if !early {
+            pace.fresh_since = None;
+        }
+        let (events_max, bytes_max) = (self.size.events(), self.size.bytes());
+        let wanted = Wanted { lane, first, last, head, events_max, bytes_max };
         let build = self.build.clone();
         let built = match tokio::task::spawn_blocking(move || build(wanted)).await {
             Ok(built) => built?,
@@ -273,6 +314,10 @@ where
             }
         };
         let Some(parcel) = built else {
+            if early {
+                self.plan.looked_through(first, last);
+                return Ok(());
+            }
             // Not in the view yet.
             pace.held = Some((Instant::now(), Instant::now() + self.service.delay.max(HELD_AGAIN / 10)));
             return Ok(());
@@ -281,22 +326,34 @@ where
             // What was before is trimmed; a record in the log says so, and goes upstream like any other.
             self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
         }
+        if early {
+            self.dispatch_early(parcel, transport, under_way, pace);
+            return Ok(());
+        }
         if parcel.manifest.events == 0 && parcel.manifest.last >= last && pace.hold() {
             return Ok(());
         }
         pace.held = None;
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
-        let bytes = parcel.bytes() as u64;
-        self.plan.sent(lane, first, last, bytes, head);
-        if first == self.plan.acked().contiguous().next() {
-            let oldest = parcel.oldest;
-            self.parts.status.update(|d| d.backlog_oldest = Some(oldest));
-        }
-        pace.bucket.take(bytes);
-        let parcel = Arc::new(parcel);
-        let sending = transport.send(parcel.clone());
-        under_way.spawn(async move { (parcel, sending.await) });
+        self.plan.sent(lane, first, last, parcel.bytes() as u64, head);
+        launch(parcel, transport, under_way, pace);
         Ok(())
+    }
+
+    /// Sends the early copies that were found, if any.
+    fn dispatch_early<T: Transport>(
+        &mut self,
+        parcel: Parcel,
+        transport: &mut T,
+        under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
+        pace: &mut Pace,
+    ) {
+        self.plan.looking();
+        if parcel.manifest.events == 0 {
+            return self.plan.looked_through(parcel.manifest.first, parcel.manifest.last);
+        }
+        pace.early.take(parcel.bytes() as u64);
+        launch(parcel, transport, under_way, pace);
     }
 
     /// Takes in one finished task.
@@ -311,43 +368,57 @@ where
     /// Takes in an answer; the reason if the connection is gone.
     fn settle(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        let early = parcel.manifest.lane == Lane::Priority;
         let status = self.parts.status.clone();
         match outcome {
             Outcome::Acked => {
-                self.plan.acknowledged(first, last);
-                SinkStatus::add(&status.events_acked, u64::from(parcel.manifest.events));
-                SinkStatus::add(&status.parcels_acked, 1);
-                SinkStatus::add(&status.bytes_acked, parcel.bytes() as u64);
-                self.limit = (self.limit + self.limit / 8 + 1).min(self.service.events_max);
+                self.answered(parcel);
+                status.acked(parcel);
+                self.size.accepted(Instant::now());
                 *pause = Pause::default();
-                self.fruitless = 0;
                 return None;
             }
             Outcome::Lost { why } => {
-                self.fruitless += 1;
-                if self.fruitless >= FRUITLESS_MAX {
-                    // MQTT 3.1.1 has no other way to say "too large" than to hang up.
-                    self.fruitless = 0;
-                    self.limit = (self.limit / 2).max(1);
-                }
+                self.size.lost();
                 return Some(why);
             }
             Outcome::Busy { after, why } => {
-                self.plan.failed(first, last);
+                self.failed(parcel);
                 pause.busy(after, self.service.backoff_max);
-                status.update(|d| d.last_error = Some(why));
+                status.held((self.parts.clock)(), self.moment_after(pause.left()), why);
             }
-            Outcome::TooLarge { why } | Outcome::Refused { why } if parcel.manifest.events > 1 => {
-                self.plan.failed(first, last);
-                self.limit = (parcel.manifest.events / 2).max(1);
-                status.update(|d| d.last_error = Some(why));
+            Outcome::TooLarge { why } if parcel.manifest.events > 1 => {
+                self.failed(parcel);
+                self.size.too_large(parcel.size, Instant::now());
+                self.note(why);
             }
+            Outcome::Refused { why } if parcel.manifest.events > 1 => {
+                self.failed(parcel);
+                self.size.refused(parcel.manifest.events);
+                self.note(why);
+            }
+            // What becomes of the event is decided when its turn has come.
+            Outcome::TooLarge { .. } | Outcome::Refused { .. } if early => self.answered(parcel),
             Outcome::TooLarge { why } | Outcome::Refused { why } => {
                 self.dead_letter(first, last, why);
             }
         }
         SinkStatus::add(&status.parcels_retried, 1);
         None
+    }
+
+    fn answered(&mut self, Parcel { manifest, .. }: &Parcel) {
+        match manifest.lane {
+            Lane::Priority => self.plan.looked_through(manifest.first, manifest.last),
+            Lane::Live | Lane::Backlog => self.plan.acknowledged(manifest.first, manifest.last),
+        }
+    }
+
+    fn failed(&mut self, Parcel { manifest, .. }: &Parcel) {
+        match manifest.lane {
+            Lane::Priority => self.plan.failed_early(),
+            Lane::Live | Lane::Backlog => self.plan.failed(manifest.first, manifest.last),
+        }
     }
 
     /// The sink will never take this event: recorded as such, and passed.
@@ -358,7 +429,7 @@ where
         );
         self.plan.acknowledged(first, last);
         SinkStatus::add(&self.parts.status.dead_letters, 1);
-        self.parts.status.update(|d| d.last_error = Some(why.clone()));
+        self.note(why.clone());
         let _ = self.parts.writer.send(Input::DeadLetter {
             sink: self.service.name.clone(),
             first,
@@ -367,17 +438,20 @@ where
         });
     }
 
-    fn show(&self, head: Seq, warning: Option<String>) {
-        let acked = self.plan.acked();
-        let backlog = acked.missing_count(head);
+    fn show(&self, warning: Option<String>) {
         self.parts.status.update(|d| {
-            d.contiguous = acked.contiguous();
+            d.acked.clone_from(self.plan.acked());
             d.warning = warning;
-            d.backlog_events = backlog;
-            if backlog == 0 {
-                d.backlog_oldest = None;
-            }
         });
+    }
+
+    fn note(&self, why: String) {
+        let at = (self.parts.clock)();
+        self.parts.status.update(|d| d.last_error = Some(Failure { at, why }));
+    }
+
+    fn moment_after(&self, wait: Duration) -> Time {
+        Time((self.parts.clock)().0.saturating_add(wait.as_micros() as i64))
     }
 
     fn store_cursor_now_and_then(&mut self) {
@@ -397,14 +471,27 @@ where
         let _ = self.parts.writer.send(Input::Cursor { name, acked });
     }
 
-    fn report(&self, why: String, wait: Duration) {
-        tracing::warn!(sink = %self.service.name, "{why}; next attempt in {:.1} s", wait.as_secs_f64());
-        let until = Time((self.parts.clock)().0 + wait.as_micros() as i64);
-        self.parts.status.update(|d| {
-            d.last_error = Some(why.clone());
-            d.state = SinkState::BackingOff { until, why };
-        });
+    fn report(&mut self, why: String, wait: Duration) {
+        if self.repeats.is_news(&why) {
+            tracing::warn!(sink = %self.service.name, "{why}; next attempt in {:.1} s", wait.as_secs_f64());
+        }
+        self.note(why.clone());
+        let until = self.moment_after(wait);
+        self.parts.status.update(|d| d.state = SinkState::BackingOff { until, why });
     }
+}
+
+/// Hands a parcel to the transport.
+fn launch<T: Transport>(
+    parcel: Parcel,
+    transport: &mut T,
+    under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
+    pace: &mut Pace,
+) {
+    pace.bucket.take(parcel.bytes() as u64);
+    let parcel = Arc::new(parcel);
+    let sending = transport.send(parcel.clone());
+    under_way.spawn(async move { (parcel, sending.await) });
 }
 
 /// What holds the next parcel back.
@@ -412,6 +499,8 @@ where
 struct Pace {
     pause: Pause,
     bucket: Bucket,
+    /// Early copies wait only for early copies, at half the rate: so the other half is for what covers something.
+    early: Bucket,
     /// Since when fresh events wait for company.
     fresh_since: Option<Instant>,
     /// Since when a range without any event that passes the filter has been held back, and when to look again.
@@ -420,7 +509,13 @@ struct Pace {
 
 impl Pace {
     fn new(bandwidth: u64) -> Pace {
-        Pace { pause: Pause::default(), bucket: Bucket::new(bandwidth), fresh_since: None, held: None }
+        Pace {
+            pause: Pause::default(),
+            bucket: Bucket::new(bandwidth),
+            early: Bucket::new(bandwidth.div_ceil(2)),
+            fresh_since: None,
+            held: None,
+        }
     }
 
     /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
@@ -480,3 +575,6 @@ impl Bucket {
         if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
     }
 }
+
+#[cfg(test)]
+mod tests;

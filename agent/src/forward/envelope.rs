@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Manifest, Parcel};
+use super::{Lane, Manifest, Parcel};
 
 /// Content type of a JSON parcel.
 pub(crate) const JSON: &str = super::cloudevent::BATCH_CONTENT_TYPE;
@@ -19,9 +19,11 @@ pub(crate) fn content_type(parcel: &Parcel) -> &'static str {
 }
 
 impl Manifest {
-    /// The same parcel has the same identity however often it is sent.
+    /// The same parcel has the same identity however often it is sent. Early copies are not taken for the parcel that
+    /// covers them.
     pub(crate) fn identity(&self) -> String {
-        format!("{}/{}/{}-{}", self.gateway, self.epoch, self.first, self.last)
+        let early = if self.lane == Lane::Priority { "/priority" } else { "" };
+        format!("{}/{}/{}-{}{early}", self.gateway, self.epoch, self.first, self.last)
     }
 
     /// As header fields; each transport puts its prefix before the names.
@@ -143,7 +145,7 @@ pub(crate) mod tests {
     use bytes::Bytes;
     use fieldlog_projections::{Epoch, Link, Seq, Time};
 
-    use super::super::{Item, Lane};
+    use super::super::Item;
     use super::*;
 
     /// A JSON parcel of these positions, each event about 100 bytes long.
@@ -172,6 +174,7 @@ pub(crate) mod tests {
             items: (first..=last).map(event).collect(),
             compact: Bytes::new(),
             oldest: Time(0),
+            size: 100 * (last + 1 - first) as usize,
         }
     }
 
@@ -216,6 +219,8 @@ pub(crate) mod tests {
         assert_eq!(Manifest::read(find).ok(), Some(manifest.clone()));
         assert_eq!(Manifest::read(|name| find(name).filter(|_| name != "after")).ok(), None);
         assert_eq!(manifest.identity(), "gw-1/000000000000001f/5-12");
+        let early = Manifest { lane: Lane::Priority, ..manifest };
+        assert_eq!(early.identity(), "gw-1/000000000000001f/5-12/priority");
     }
 
     #[test]

@@ -86,6 +86,17 @@ impl Fixture {
         self.fold();
     }
 
+    /// Records that a device is there, or not.
+    pub(crate) fn availability(&mut self, device: u32, availability: Availability) -> Seq {
+        let (device, cause) = (DeviceId(device), AvailabilityCause::Topic);
+        let mut body = Body::after(self.log.last_time());
+        let fact = Fact::AvailabilityChanged { device, availability, cause };
+        body.push_fact(Envelope { wall: self.log.last_time(), ..Envelope::default() }, &fact);
+        self.log.commit(&Commit::of(&body)).unwrap();
+        self.fold();
+        self.log.head()
+    }
+
     fn push(&self, body: &mut Body) {
         let n = self.made as i64;
         let wall = Time(1_763_892_000_000_000 + n * 1_700);
@@ -143,8 +154,19 @@ impl Fixture {
         last_max: Seq,
         events_max: usize,
     ) -> Option<Parcel> {
+        self.parcel_of(Lane::Live, builder, first, last_max, events_max)
+    }
+
+    pub(crate) fn parcel_of(
+        &self,
+        lane: Lane,
+        builder: &mut Builder,
+        first: Seq,
+        last_max: Seq,
+        events_max: usize,
+    ) -> Option<Parcel> {
         let limits = Limits { events_max, bytes_max: 1 << 20 };
-        let span = Span { lane: Lane::Live, first, last_max, head: self.log.head(), limits };
+        let span = Span { lane, first, last_max, head: self.log.head(), limits };
         builder.build(&self.log.reader(), &self.view, &span).unwrap()
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::queue::{Jobs, Queue};
-use super::{Outcome, Parcel, Transport, Unreachable};
+use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::TlsConfig;
 use exchange::Client;
 use site::Site;
@@ -45,7 +45,7 @@ impl HttpTarget {
 
     /// Connects, so that a server that cannot be reached is known before anything is sent.
     pub async fn open(&self) -> Result<Http, Unreachable> {
-        let site = Site::parse(&self.url).map_err(|why| Unreachable { why, slow: true })?;
+        let site = Site::parse(&self.url).map_err(|why| Unreachable { why, pace: Pace::Slow })?;
         let client = Client::open(self.clone(), site).await?;
         Ok(Http { queue: Queue::start(|jobs| serve(client, jobs)) })
     }

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::queue::{Jobs, Queue};
-use super::{Outcome, Parcel, SLOW, Transport, Unreachable};
+use super::{Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
 use crate::config::TlsConfig;
 use crate::ingest::secret;
 use crate::ingest::tls::client_config;
@@ -76,7 +76,7 @@ impl KafkaTarget {
                 self.name(),
                 self.connect_timeout.as_secs_f32()
             ),
-            slow: false,
+            pace: Pace::Unreached,
         };
         let partitions = timeout(self.connect_timeout, self.connect()).await.map_err(late)??;
         let sink = Sink { target: self.clone(), partitions };
@@ -93,7 +93,7 @@ impl KafkaTarget {
                 self.name(),
                 self.topic
             );
-            return Err(Unreachable { why, slow: true });
+            return Err(Unreachable { why, pace: Pace::Slow });
         };
         let mut partitions = Vec::new();
         for partition in topic.partitions {
@@ -104,7 +104,7 @@ impl KafkaTarget {
     }
 
     async fn client(&self) -> Result<Client, Unreachable> {
-        let bad = |why: String| Unreachable { why: format!("{}: {why}", self.name()), slow: true };
+        let bad = |why: String| Unreachable { why: format!("{}: {why}", self.name()), pace: Pace::Slow };
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(1),

@@ -86,6 +86,7 @@ impl TryFrom<Text> for Manifest {
             lane: match text.lane.as_str() {
                 "live" => Lane::Live,
                 "backlog" => Lane::Backlog,
+                "priority" => Lane::Priority,
                 other => return Err(ManifestError::invalid(FIELDS[4], other)),
             },
             before: link(FIELDS[5], &text.before)?,
@@ -180,6 +181,15 @@ mod tests {
         let json = serde_json::to_string(&manifest()).unwrap();
         assert!(json.starts_with(r#"{"gateway":"plant-7","epoch":"0123456789abcdef","first":11,"#), "{json}");
         assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest());
+    }
+
+    #[test]
+    fn every_lane_has_a_name() {
+        for lane in [Lane::Live, Lane::Backlog, Lane::Priority] {
+            let said = Manifest { lane, ..manifest() };
+            let fields: HashMap<_, _> = said.fields().into_iter().collect();
+            assert_eq!(Manifest::read(|name| fields.get(name).map(String::as_str)), Ok(said));
+        }
     }
 
     #[test]

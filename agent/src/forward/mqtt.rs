@@ -18,9 +18,9 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::queue::Queue;
-use super::{Outcome, Parcel, Transport, Unreachable};
+use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::{Address, Protocol, TlsConfig, WillConfig};
-use crate::ingest::backoff::Pace;
+
 use crate::ingest::connect::{self, Endpoint, Wire};
 use crate::ingest::failure::Failure;
 use crate::ingest::handshake::{self, Hello, Welcome};
@@ -84,7 +84,7 @@ impl MqttTarget {
                 "{}: the broker offers QoS 0 only, so it never says what it has; use another broker",
                 self.address
             );
-            return Err(Unreachable { why, slow: true });
+            return Err(Unreachable { why, pace: Pace::Slow });
         }
         let receive_max = welcome.receive_max.unwrap_or(u16::MAX);
         let window = usize::from(self.in_flight_max.min(receive_max).max(1));
@@ -119,7 +119,7 @@ impl MqttTarget {
     }
 
     fn unreachable(&self, failure: &Failure) -> Unreachable {
-        Unreachable { why: self.words(failure), slow: matches!(failure.pace(), Pace::Slow) }
+        Unreachable { why: self.words(failure), pace: failure.pace() }
     }
 
     /// The failure in words that name this sink.

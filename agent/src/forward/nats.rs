@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::envelope::{self, Body, causes};
 use super::queue::{FAREWELL, Jobs, Queue};
-use super::{Manifest, Outcome, Parcel, Transport, Unreachable};
+use super::{Manifest, Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::TlsConfig;
 use crate::ingest::secret;
 use crate::ingest::tls::client_config;
@@ -81,7 +81,7 @@ impl NatsTarget {
     }
 
     async fn connect(&self, news: &Arc<News>) -> Result<Client, Unreachable> {
-        let bad = |why: String| Unreachable { why: format!("{}: {why}", self.url), slow: true };
+        let bad = |why: String| Unreachable { why: format!("{}: {why}", self.url), pace: Pace::Slow };
         let told = Arc::clone(news);
         let mut options = ConnectOptions::new()
             .name("fieldlog")
@@ -116,7 +116,7 @@ impl NatsTarget {
         let connecting = timeout(self.connect_timeout * 3, options.connect(&self.url)).await;
         let late = |_| Unreachable {
             why: format!("{}: no connection within {} s", self.url, self.connect_timeout.as_secs_f32() * 3.0),
-            slow: false,
+            pace: Pace::Unreached,
         };
         connecting.map_err(late)?.map_err(|error| failure::connect(&self.url, &error))
     }

@@ -269,11 +269,11 @@ impl Work<'_> {
             item.json = bytes.slice(start..end);
             start = end;
         }
-        let compact = match builder.format {
-            Format::Compact => builder.compact.finish(&manifest, &builder.names),
-            Format::Json => Bytes::new(),
+        let (size, compact) = match builder.format {
+            Format::Compact => (builder.compact.bytes(), builder.compact.finish(&manifest, &builder.names)),
+            Format::Json => (bytes.len(), Bytes::new()),
         };
-        Some(Parcel { manifest, items: self.items, compact, oldest: self.oldest.unwrap_or_default() })
+        Some(Parcel { manifest, items: self.items, compact, oldest: self.oldest.unwrap_or_default(), size })
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Live first: fresh events never wait behind a backlog. While both lanes have something, the backlog still gets its share
 //! of the bytes, so that it ends some day.
+//!
+//! Events of some types may matter more than what is before them in the queue. While there is a queue they are looked for in
+//! what is unsent and go ahead as early copies, which cover nothing: what is acknowledged does not change by them.
 
 use fieldlog_projections::Seq;
 
@@ -25,17 +28,34 @@ pub struct Plan {
     backlog_share: f64,
     /// The live lane begins here.
     live_from: Seq,
-    /// Ranges that were sent and not yet answered, and those that were answered badly and wait for their turn again.
+    /// Ranges that were sent and not yet answered, ascending.
     under_way: Vec<(Seq, Seq)>,
     /// Bytes that each lane has sent while the other one had something to send, too.
     contended: (u64, u64),
+    /// After the last parcel there was more to send.
+    queue: bool,
+    /// What is acknowledged, and where events to go ahead have been looked for and those found are at the sink.
+    looked: Acked,
+    early_under_way: bool,
+    /// Events to go ahead were looked for last; the next parcel is one that covers something.
+    turn_of_others: bool,
 }
 
 impl Plan {
     /// Going on from what is acknowledged.
     pub fn new(acked: Acked, order: Order, backlog_share: f64) -> Plan {
-        let live_from = acked.contiguous().next();
-        Plan { acked, order, backlog_share, live_from, under_way: Vec::new(), contended: (0, 0) }
+        Plan {
+            live_from: acked.contiguous().next(),
+            looked: acked.clone(),
+            acked,
+            order,
+            backlog_share,
+            under_way: Vec::new(),
+            contended: (0, 0),
+            queue: false,
+            early_under_way: false,
+            turn_of_others: false,
+        }
     }
 
     /// What has been acknowledged.
@@ -48,7 +68,9 @@ impl Plan {
     pub fn connected(&mut self, head: Seq, parcel_events: u64) {
         self.under_way.clear();
         self.contended = (0, 0);
-        let all = self.order == Order::Strict || self.acked.missing_count(head) <= parcel_events;
+        self.early_under_way = false;
+        self.queue = self.acked.missing_count(head) > parcel_events;
+        let all = self.order == Order::Strict || !self.queue;
         self.live_from = if all { self.acked.contiguous().next() } else { head.next() };
     }
 
@@ -70,9 +92,43 @@ impl Plan {
         Some((lane, first, last))
     }
 
+    /// The next range to look through for early copies; `held` if the next parcel may not go yet. On a link without a queue
+    /// there is none: there an event goes as soon as its copy would.
+    pub fn next_early(&self, head: Seq, held: bool) -> Option<(Seq, Seq)> {
+        if self.early_under_way || !(self.queue || held) {
+            return None;
+        }
+        self.free(&self.looked, Seq(1), head)
+    }
+
+    /// Whether the next parcel is to be one that covers something: else early copies could keep all others back.
+    pub fn turn_of_others(&self) -> bool {
+        self.turn_of_others
+    }
+
+    /// Early copies are looked for, and under way if there are some.
+    pub fn looking(&mut self) {
+        self.early_under_way = true;
+        self.turn_of_others = true;
+    }
+
+    /// What is to go ahead of a range has gone, or there is nothing.
+    pub fn looked_through(&mut self, first: Seq, last: Seq) {
+        self.early_under_way = false;
+        self.looked.add(first, last);
+    }
+
+    /// Early copies are to be sent again.
+    pub fn failed_early(&mut self) {
+        self.early_under_way = false;
+    }
+
     /// A range is under way; `contended` if the other lane had something to send, too.
     pub fn sent(&mut self, lane: Lane, first: Seq, last: Seq, bytes: u64, head: Seq) {
-        self.under_way.push((first, last));
+        let at = self.under_way.partition_point(|range| range.0 < first);
+        self.under_way.insert(at, (first, last));
+        self.queue = self.unsent(Seq(1), head).is_some();
+        self.turn_of_others = false;
         let both = self.unsent(self.live_from, head).is_some()
             && self.unsent(Seq(1), Seq(self.live_from.0 - 1)).is_some();
         if !both {
@@ -88,6 +144,7 @@ impl Plan {
     pub fn acknowledged(&mut self, first: Seq, last: Seq) {
         self.under_way.retain(|&range| range != (first, last));
         self.acked.add(first, last);
+        self.looked.add(first, last);
     }
 
     /// A range is to be sent again.
@@ -100,11 +157,150 @@ impl Plan {
         self.under_way.len()
     }
 
+    /// The first range from `from` up to `until` that is neither acknowledged nor under way.
     fn unsent(&self, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
-        let mut taken = self.acked.clone();
+        self.free(&self.acked, from, until)
+    }
+
+    /// The first range from `from` up to `until` that is neither in a set nor under way.
+    fn free(&self, set: &Acked, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
+        let mut from = from;
         for &(first, last) in &self.under_way {
-            taken.add(first, last);
+            let (missing, end) = set.missing(from, until)?;
+            if missing < first {
+                return Some((missing, end.min(Seq(first.0 - 1))));
+            }
+            from = from.max(last.next());
         }
-        taken.missing(from, until)
+        set.missing(from, until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn range(at: u64, more: u64) -> (Seq, Seq) {
+        (Seq(at), Seq(at + more))
+    }
+
+    proptest! {
+        #[test]
+        fn unsent_is_what_neither_set_has(
+            acked in prop::collection::vec((1u64..150, 0u64..12), 0..20),
+            sent in prop::collection::vec((1u64..150, 0u64..12), 0..20),
+            (from, until) in (1u64..170, 1u64..170),
+        ) {
+            let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+            let mut taken = BTreeSet::new();
+            for (at, more) in acked {
+                plan.acked.add(Seq(at), Seq(at + more));
+                taken.extend(at..=at + more);
+            }
+            for (at, more) in sent {
+                let (first, last) = range(at, more);
+                plan.sent(Lane::Live, first, last, 1, Seq(170));
+                taken.extend(at..=at + more);
+            }
+            let first = (from..=until).find(|seq| !taken.contains(seq));
+            let last = first.map(|first| (first..=until).take_while(|seq| !taken.contains(seq)).last().unwrap_or(first));
+            let expected = first.zip(last).map(|(first, last)| (Seq(first), Seq(last)));
+            prop_assert_eq!(plan.unsent(Seq(from), Seq(until)), expected);
+        }
+
+        /// Whatever fails and however often, everything goes, and nothing while it is under way. Nor is anything looked
+        /// through that is there or under way.
+        #[test]
+        fn everything_is_sent_at_last(
+            events in prop::collection::vec((0u8..8, 1u64..30), 0..80),
+            strict in any::<bool>(),
+        ) {
+            let order = if strict { Order::Strict } else { Order::LiveFirst };
+            let mut plan = Plan::new(Acked::default(), order, 0.5);
+            let mut head = Seq(40);
+            let mut under_way: Vec<(Seq, Seq)> = Vec::new();
+            plan.connected(head, 10);
+            for (what, size) in events {
+                match what {
+                    0 => head.0 += size,
+                    1 if !under_way.is_empty() => {
+                        let (first, last) = under_way.swap_remove(size as usize % under_way.len());
+                        plan.acknowledged(first, last);
+                    }
+                    2 if !under_way.is_empty() => {
+                        let (first, last) = under_way.swap_remove(size as usize % under_way.len());
+                        plan.failed(first, last);
+                    }
+                    3 => {
+                        under_way.clear();
+                        plan.connected(head, 10);
+                    }
+                    4 => {
+                        let Some((first, last)) = plan.next_early(head, size % 2 == 0) else { continue };
+                        prop_assert!(under_way.iter().all(|&(a, b)| last < a || b < first));
+                        prop_assert_eq!(plan.acked.missing(first, last), Some((first, last)));
+                        plan.looking();
+                        prop_assert_eq!(plan.next_early(head, true), None);
+                        match size % 3 {
+                            0 => plan.looked_through(first, last.min(Seq(first.0 + size))),
+                            1 => plan.failed_early(),
+                            _ => {}
+                        }
+                    }
+                    _ => {
+                        let Some((lane, first, last)) = plan.next(head) else { continue };
+                        let last = last.min(Seq(first.0 + size - 1));
+                        prop_assert!(under_way.iter().all(|&(a, b)| last < a || b < first));
+                        plan.sent(lane, first, last, size, head);
+                        under_way.push((first, last));
+                    }
+                }
+            }
+            under_way.iter().for_each(|&(first, last)| plan.failed(first, last));
+            while let Some((lane, first, last)) = plan.next(head) {
+                plan.sent(lane, first, last, 1, head);
+                plan.acknowledged(first, last);
+            }
+            prop_assert_eq!(plan.acked(), &Acked::upto(head));
+            prop_assert_eq!(plan.next_early(head, true), None);
+        }
+    }
+
+    #[test]
+    fn nothing_goes_ahead_where_nothing_waits() {
+        let mut plan = Plan::new(Acked::upto(Seq(10)), Order::LiveFirst, 0.5);
+        plan.connected(Seq(50), 100);
+        assert_eq!(plan.next_early(Seq(50), false), None);
+        // The next parcel has to wait, for the bandwidth.
+        assert_eq!(plan.next_early(Seq(50), true), Some((Seq(11), Seq(50))));
+        plan.sent(Lane::Live, Seq(11), Seq(50), 1, Seq(50));
+        assert_eq!(plan.next_early(Seq(60), false), None);
+        plan.sent(Lane::Live, Seq(51), Seq(55), 1, Seq(60));
+        assert_eq!(plan.next_early(Seq(60), false), Some((Seq(56), Seq(60))));
+        plan.sent(Lane::Live, Seq(56), Seq(60), 1, Seq(60));
+        assert_eq!(plan.next_early(Seq(70), false), None);
+    }
+
+    #[test]
+    fn what_was_looked_through_is_not_again() {
+        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        plan.connected(Seq(1_000), 100);
+        assert_eq!(plan.next_early(Seq(1_000), false), Some((Seq(1), Seq(1_000))));
+        plan.looking();
+        plan.looked_through(Seq(1), Seq(400));
+        assert!(plan.turn_of_others());
+        plan.sent(Lane::Live, Seq(401), Seq(500), 1, Seq(1_000));
+        assert!(!plan.turn_of_others());
+        // That under way arrives as soon as a copy would.
+        assert_eq!(plan.next_early(Seq(1_000), false), Some((Seq(501), Seq(1_000))));
+        plan.looked_through(Seq(501), Seq(1_000));
+        assert_eq!(plan.next_early(Seq(1_001), false), Some((Seq(1_001), Seq(1_001))));
+        // If it was lost, it waits behind the backlog now.
+        plan.connected(Seq(1_001), 100);
+        assert_eq!(plan.next_early(Seq(1_001), false), Some((Seq(401), Seq(500))));
     }
 }

@@ -1,26 +1,26 @@
 //! The sinks of a running agent: their drivers, and what others see of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fieldlog_projections::Epoch;
+use fieldlog_projections::{Epoch, Time};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Parcel;
+use super::acked::Acked;
+use super::backlog::Backlog;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
 use super::http::HttpTarget;
 use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
-use super::status::SinkStatus;
+use super::status::{SinkStatus, moment};
+use super::{Lane, Parcel};
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
-use crate::log::LogError;
+use crate::log::{LogError, LogReader};
 use crate::writer::{Clock, Input, Shared};
-
-/// Largest packet that is sent to an MQTT broker that does not name its own limit.
-const MQTT_PACKET_BYTES_MAX: u32 = 268_435_455;
 
 /// The sinks by name.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ struct Entry {
     config: SinkConfig,
     status: Arc<SinkStatus>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<Acked>>,
 }
 
 /// What the read side sees of a sink.
@@ -51,6 +51,27 @@ pub struct SinkView {
     pub required: bool,
     /// What it does.
     pub status: Arc<SinkStatus>,
+}
+
+impl SinkView {
+    /// What there is to say about it in one line. Blocking: it reads the log if there is a backlog.
+    pub fn summary(&self, reader: &LogReader, now: Time) -> String {
+        let details = self.status.details();
+        let behind = match Backlog::of(&details.acked, reader) {
+            Ok(Backlog { events: 0, .. }) => "nothing behind".to_owned(),
+            Ok(Backlog { events, bytes, oldest }) => {
+                let age = oldest.map_or(0, |oldest| now.micros_since(oldest) / 1_000_000);
+                format!("{events} events, {bytes} bytes, {age} s behind")
+            }
+            Err(error) => error.to_string(),
+        };
+        let mut line =
+            format!("sink {} {} ({behind}, {:.1}/s)", self.name, details.state, self.status.events_per_s());
+        if let (None, Some(failure)) = (details.state.waiting(), details.last_error) {
+            let _ = write!(line, ", last error at {}: {}", moment(failure.at), failure.why);
+        }
+        line
+    }
 }
 
 impl Sinks {
@@ -85,12 +106,16 @@ impl Sinks {
                 .collect();
             gone.iter().filter_map(|name| entries.remove(name)).collect()
         };
+        // A sink that is restarted goes on from what it has, not from what happens to be stored.
+        let mut known = BTreeMap::new();
+        stale.iter().for_each(Entry::tell_to_stop);
         for entry in stale {
-            entry.end().await;
+            let name = entry.config.name.clone();
+            known.extend(entry.end().await.map(|acked| (name, acked)));
         }
         for sink in &config.sinks {
             if !self.entries().contains_key(&sink.name) {
-                let entry = self.start(sink);
+                let entry = self.start(sink, known.remove(&sink.name));
                 self.entries().insert(sink.name.clone(), entry);
             }
         }
@@ -99,15 +124,13 @@ impl Sinks {
     /// Stops all; what is not acknowledged goes next time.
     pub async fn stop(&self) {
         let entries = std::mem::take(&mut *self.entries());
-        entries.values().for_each(|entry| {
-            entry.stop.send_replace(true);
-        });
+        entries.values().for_each(Entry::tell_to_stop);
         for entry in entries.into_values() {
             entry.end().await;
         }
     }
 
-    fn start(&self, sink: &SinkConfig) -> Entry {
+    fn start(&self, sink: &SinkConfig, known: Option<Acked>) -> Entry {
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(SinkStatus::default());
         let parts = Parts {
@@ -115,6 +138,7 @@ impl Sinks {
             writer: self.writer.clone(),
             status: status.clone(),
             clock: self.clock,
+            known,
         };
         let task = tokio::spawn(serve(sink.clone(), parts, self.gateway.clone(), stopping));
         Entry { config: sink.clone(), status, stop, task }
@@ -122,35 +146,54 @@ impl Sinks {
 }
 
 impl Entry {
-    async fn end(self) {
+    fn tell_to_stop(&self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
+    }
+
+    /// Waits for its end; what the sink has, if it was served.
+    async fn end(self) -> Option<Acked> {
+        self.task.await.unwrap_or_else(|error| {
             tracing::error!(sink = %self.config.name, "its task ended badly: {error}");
+            None
+        })
+    }
+}
+
+impl Service {
+    /// As the configuration says.
+    pub(super) fn of(sink: &SinkConfig) -> Service {
+        Service {
+            name: sink.name.clone(),
+            order: sink.order,
+            early: !sink.priority.is_empty(),
+            backlog_share: sink.backlog_share,
+            bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
+            events_max: sink.parcel_events_max,
+            bytes_max: sink.parcel_bytes_max,
+            delay: sink.parcel_delay,
+            in_flight_max: usize::from(sink.in_flight_max),
+            backoff_max: sink.backoff_max,
         }
     }
 }
 
 /// Serves one sink over the transport that its address asks for.
-async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watch::Receiver<bool>) {
+async fn serve(
+    sink: SinkConfig,
+    parts: Parts,
+    gateway: Arc<str>,
+    stopping: watch::Receiver<bool>,
+) -> Option<Acked> {
     let epoch = parts.shared.epoch;
-    let service = Service {
-        name: sink.name.clone(),
-        order: sink.order,
-        backlog_share: sink.backlog_share,
-        bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
-        events_max: sink.parcel_events_max,
-        delay: sink.parcel_delay,
-        in_flight_max: usize::from(sink.in_flight_max),
-        backoff_max: sink.backoff_max,
-    };
-    let build = match builder(&sink, &parts.shared, gateway.clone(), epoch) {
+    let service = Service::of(&sink);
+    let build = match builder(&sink, &parts.shared, &gateway, epoch) {
         Ok(build) => build,
         Err(why) => {
             tracing::error!(sink = %sink.name, "{why}");
-            return;
+            return None;
         }
     };
-    match &sink.target {
+    let acked = match &sink.target {
         SinkTarget::Mqtt(mqtt) => {
             let target = MqttTarget {
                 address: mqtt.address.clone(),
@@ -164,10 +207,10 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 connect_timeout: sink.connect_timeout,
                 answer_timeout: sink.answer_timeout,
                 in_flight_max: sink.in_flight_max,
-                packet_bytes_max: MQTT_PACKET_BYTES_MAX,
-                will: None,
+                packet_bytes_max: mqtt.packet_bytes_max,
+                will: mqtt.will.clone(),
             };
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         SinkTarget::Http(http) => {
             let target = HttpTarget {
@@ -178,7 +221,7 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 answer_timeout: sink.answer_timeout,
                 tls: http.tls.clone(),
             };
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
@@ -195,27 +238,31 @@ async fn serve(sink: SinkConfig, parts: Parts, gateway: Arc<str>, stopping: watc
                 answer_timeout: sink.answer_timeout,
                 tls: nats.tls.clone(),
             };
-            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await;
+            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await
         }
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(kafka) => {
             let target = kafka_target(kafka, &sink);
-            drive(service, parts, || target.open(), build, stopping).await;
+            drive(service, parts, || target.open(), build, stopping).await
         }
         #[allow(unreachable_patterns)] // With all features there is none left.
-        _ => tracing::error!(
-            sink = %sink.name,
-            "this fieldlog was built without support for {}; nothing is sent there",
-            sink.target
-        ),
-    }
+        _ => {
+            tracing::error!(
+                sink = %sink.name,
+                "this fieldlog was built without support for {}; nothing is sent there",
+                sink.target
+            );
+            return None;
+        }
+    };
+    Some(acked)
 }
 
 /// Makes parcels for one sink from the log. Blocking.
-fn builder(
+pub(super) fn builder(
     sink: &SinkConfig,
     shared: &Arc<Shared>,
-    gateway: Arc<str>,
+    gateway: &Arc<str>,
     epoch: Epoch,
 ) -> Result<impl Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
     let filter = Filter::new(&sink.filter.devices, &sink.filter.types).map_err(|e| e.to_string())?;
@@ -223,12 +270,15 @@ fn builder(
         SinkFormat::Json => Format::Json,
         SinkFormat::Compact => Format::Compact,
     };
-    let builder = Arc::new(Mutex::new(Builder::new(gateway, epoch, filter, format)));
-    let (shared, bytes_max) = (shared.clone(), sink.parcel_bytes_max);
+    let priority = Filter::new(&sink.filter.devices, &sink.priority).map_err(|e| e.to_string())?;
+    let of = |filter| Arc::new(Mutex::new(Builder::new(gateway.clone(), epoch, filter, format)));
+    let (covering, early) = (of(filter), of(priority));
+    let shared = shared.clone();
     Ok(move |wanted: Wanted| {
-        let limits = Limits { events_max: wanted.events_max as usize, bytes_max };
+        let limits = Limits { events_max: wanted.events_max as usize, bytes_max: wanted.bytes_max };
         let span =
             Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
+        let builder = if wanted.lane == Lane::Priority { &early } else { &covering };
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
         builder.build(&shared.reader, &shared.view, &span)
     })

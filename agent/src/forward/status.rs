@@ -3,14 +3,22 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use fieldlog_projections::{Seq, Time};
+use fieldlog_projections::Time;
+use jiff::Timestamp;
+
+use super::acked::Acked;
+use super::meter::Meter;
+use super::{Lane, Parcel};
 
 /// Counters and state of one sink. Everything counts since the process started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SinkStatus {
     /// Events that the sink has acknowledged.
     pub events_acked: AtomicU64,
+    /// Events sent ahead of their turn that the sink has acknowledged; each counts above when its turn has come.
+    pub early_acked: AtomicU64,
     /// Parcels that the sink has acknowledged.
     pub parcels_acked: AtomicU64,
     /// Payload bytes of these, as sent.
@@ -22,6 +30,8 @@ pub struct SinkStatus {
     /// Connections made.
     pub connections: AtomicU64,
     details: Mutex<SinkDetails>,
+    began: Instant,
+    meter: Mutex<Meter>,
 }
 
 /// The part of [`SinkStatus`] that is not a counter.
@@ -29,16 +39,21 @@ pub struct SinkStatus {
 pub struct SinkDetails {
     /// What it is doing.
     pub state: SinkState,
-    /// The last position before which nothing is missing at the sink.
-    pub contiguous: Seq,
-    /// Positions that are missing at the sink.
-    pub backlog_events: u64,
-    /// Log time of the oldest missing record, once it has been read.
-    pub backlog_oldest: Option<Time>,
+    /// What the sink has acknowledged.
+    pub acked: Acked,
     /// What an operator should know although the sink acknowledges, in words.
     pub warning: Option<String>,
-    /// The last failure in words; it stays after the sink has recovered.
-    pub last_error: Option<String>,
+    /// The last failure; it stays after the sink has recovered.
+    pub last_error: Option<Failure>,
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When, by the gateway's clock.
+    pub at: Time,
+    /// What, in words.
+    pub why: String,
 }
 
 /// What a sink is doing.
@@ -52,7 +67,16 @@ pub enum SinkState {
         /// Since when.
         since: Time,
     },
-    /// Waiting before the next attempt.
+    /// Connected, but the sink has said "not now".
+    Held {
+        /// Connected since.
+        since: Time,
+        /// When it is asked again.
+        until: Time,
+        /// Its words.
+        why: String,
+    },
+    /// Waiting before the next attempt to connect.
     BackingOff {
         /// When the wait ends.
         until: Time,
@@ -63,13 +87,68 @@ pub enum SinkState {
     Stopped,
 }
 
+impl SinkState {
+    /// Its name, of those in [`SinkState::LABELS`].
+    pub fn label(&self) -> &'static str {
+        match self {
+            SinkState::Connecting => "connecting",
+            SinkState::Connected { .. } => "connected",
+            SinkState::Held { .. } => "held",
+            SinkState::BackingOff { .. } => "backing_off",
+            SinkState::Stopped => "stopped",
+        }
+    }
+
+    /// Every label that there is.
+    pub const LABELS: [&'static str; 5] = ["connecting", "connected", "held", "backing_off", "stopped"];
+
+    /// Since when it is connected, if it is.
+    pub fn connected_since(&self) -> Option<Time> {
+        match self {
+            SinkState::Connected { since } | SinkState::Held { since, .. } => Some(*since),
+            _ => None,
+        }
+    }
+
+    /// Until when it waits, if it does, and why.
+    pub fn waiting(&self) -> Option<(Time, &str)> {
+        match self {
+            SinkState::Held { until, why, .. } | SinkState::BackingOff { until, why } => Some((*until, why)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for SinkState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SinkState::Connecting => f.write_str("connecting"),
-            SinkState::Connected { .. } => f.write_str("connected"),
-            SinkState::BackingOff { why, .. } => write!(f, "waiting to try again: {why}"),
-            SinkState::Stopped => f.write_str("stopped"),
+            SinkState::Held { until, why, .. } => {
+                write!(f, "connected, but told to wait until {}: {why}", moment(*until))
+            }
+            SinkState::BackingOff { until, why } => write!(f, "backing off until {}: {why}", moment(*until)),
+            other => f.write_str(other.label()),
+        }
+    }
+}
+
+/// A time to the second, as RFC 3339.
+pub(crate) fn moment(time: Time) -> String {
+    Timestamp::from_microsecond(time.0).map_or_else(|error| error.to_string(), |at| format!("{at:.0}"))
+}
+
+impl Default for SinkStatus {
+    fn default() -> SinkStatus {
+        SinkStatus {
+            events_acked: AtomicU64::default(),
+            early_acked: AtomicU64::default(),
+            parcels_acked: AtomicU64::default(),
+            bytes_acked: AtomicU64::default(),
+            parcels_retried: AtomicU64::default(),
+            dead_letters: AtomicU64::default(),
+            connections: AtomicU64::default(),
+            details: Mutex::default(),
+            began: Instant::now(),
+            meter: Mutex::default(),
         }
     }
 }
@@ -80,12 +159,43 @@ impl SinkStatus {
         self.lock().clone()
     }
 
+    /// Events acknowledged per second, over the last ten seconds.
+    pub fn events_per_s(&self) -> f64 {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).rate(self.began.elapsed().as_secs())
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut SinkDetails)) {
         change(&mut self.lock());
     }
 
     pub(super) fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Counts a parcel that the sink has acknowledged.
+    pub(super) fn acked(&self, parcel: &Parcel) {
+        let events = u64::from(parcel.manifest.events);
+        let counter =
+            if parcel.manifest.lane == Lane::Priority { &self.early_acked } else { &self.events_acked };
+        SinkStatus::add(counter, events);
+        SinkStatus::add(&self.parcels_acked, 1);
+        SinkStatus::add(&self.bytes_acked, parcel.bytes() as u64);
+        let second = self.began.elapsed().as_secs();
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).add(second, events);
+        self.update(|details| {
+            if let SinkState::Held { since, .. } = details.state {
+                details.state = SinkState::Connected { since };
+            }
+        });
+    }
+
+    /// The sink is connected and has said "not now".
+    pub(super) fn held(&self, at: Time, until: Time, why: String) {
+        self.update(|details| {
+            details.last_error = Some(Failure { at, why: why.clone() });
+            let since = details.state.connected_since().unwrap_or(at);
+            details.state = SinkState::Held { since, until, why };
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, SinkDetails> {

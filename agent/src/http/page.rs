@@ -1,15 +1,16 @@
 //! The status page at `/`: static files in the binary, and the headers that keep a device's name from becoming a script.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::LazyLock;
+use std::io::Write;
+use std::sync::{LazyLock, OnceLock};
 
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -25,6 +26,8 @@ struct Asset {
     name: &'static str,
     media_type: &'static str,
     content: &'static str,
+    /// The same, compressed when somebody first asks for it.
+    packed: OnceLock<Vec<u8>>,
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -34,14 +37,19 @@ const IMAGE: &str = "image/svg+xml";
 
 macro_rules! asset {
     ($name:literal, $media_type:expr) => {
-        Asset { name: $name, media_type: $media_type, content: include_str!(concat!("page/", $name)) }
+        Asset {
+            name: $name,
+            media_type: $media_type,
+            content: include_str!(concat!("page/", $name)),
+            packed: OnceLock::new(),
+        }
     };
 }
 
-const INDEX: Asset = asset!("index.html", HTML);
+static INDEX: Asset = asset!("index.html", HTML);
 
 /// What `/assets/` serves.
-const ASSETS: &[Asset] = &[
+static ASSETS: [Asset; 11] = [
     asset!("api.js", SCRIPT),
     asset!("app.js", SCRIPT),
     asset!("chart.js", SCRIPT),
@@ -50,18 +58,32 @@ const ASSETS: &[Asset] = &[
     asset!("feed.js", SCRIPT),
     asset!("health.js", SCRIPT),
     asset!("panel.js", SCRIPT),
+    asset!("sinks.js", SCRIPT),
     asset!("style.css", STYLE),
     asset!("words.js", SCRIPT),
 ];
 
-/// One tag for all files: they import each other, so one that changes must not meet an old other one.
-static TAG: LazyLock<String> = LazyLock::new(|| {
+/// One tag for all files, as they are and packed: they import each other, so one that changes must not meet an old other
+/// one.
+static TAGS: LazyLock<[String; 2]> = LazyLock::new(|| {
     let mut hash = DefaultHasher::new();
     for asset in ASSETS.iter().chain([&INDEX]) {
         asset.content.hash(&mut hash);
     }
-    format!("\"{:016x}\"", hash.finish())
+    let hash = hash.finish();
+    [format!("\"{hash:016x}\""), format!("\"{hash:016x}-gzip\"")]
 });
+
+impl Asset {
+    fn packed(&self) -> &[u8] {
+        self.packed.get_or_init(|| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            // Writing to memory does not fail.
+            let written = encoder.write_all(self.content.as_bytes()).and_then(|()| encoder.finish());
+            written.unwrap_or_default()
+        })
+    }
+}
 
 /// Routes `/` and `/assets/{name}`. Neither needs a token: the page asks for it, the data behind it does.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
@@ -83,30 +105,49 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
 }
 
 fn serve(asset: &'static Asset, request: &HeaderMap) -> Response {
-    let headers: [(HeaderName, &str); 6] = [
+    let gzip = takes_gzip(request);
+    let tag = &TAGS[usize::from(gzip)];
+    let headers: [(HeaderName, &str); 7] = [
         (CONTENT_TYPE, asset.media_type),
-        (ETAG, &TAG),
+        (ETAG, tag),
+        (VARY, "accept-encoding"),
         // Kept, but asked about each time: after an update of the agent the page is the new one.
         (CACHE_CONTROL, "no-cache"),
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
     ];
-    if holds_current(request) {
+    if holds(request, tag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    (headers, asset.content).into_response()
+    if !gzip {
+        return (headers, asset.content).into_response();
+    }
+    let mut response = (headers, asset.packed()).into_response();
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+}
+
+/// What a header lists, with parameters.
+fn listed(request: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = request.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn takes_gzip(request: &HeaderMap) -> bool {
+    listed(request, ACCEPT_ENCODING).any(|coding| match coding.split_once(';') {
+        None => coding.eq_ignore_ascii_case("gzip"),
+        Some((coding, weight)) => {
+            let weight = weight.trim().trim_start_matches("q=").parse::<f32>();
+            coding.trim().eq_ignore_ascii_case("gzip") && weight.is_ok_and(|weight| weight > 0.0)
+        }
+    })
 }
 
 /// Whether the request says that the browser has what would be sent.
-fn holds_current(request: &HeaderMap) -> bool {
-    request
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|tag| tag.trim().trim_start_matches("W/"))
-        .any(|tag| tag == "*" || tag == TAG.as_str())
+fn holds(request: &HeaderMap, current: &str) -> bool {
+    let mut tags = listed(request, IF_NONE_MATCH).map(|tag| tag.trim_start_matches("W/"));
+    tags.any(|tag| tag == "*" || tag == current)
 }
 
 #[cfg(test)]

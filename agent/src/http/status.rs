@@ -17,8 +17,8 @@ use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
 use super::{App, ReadSide};
+use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;
-use crate::forward::status::SinkState;
 use crate::ingest::status::State as Connection;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
@@ -47,13 +47,19 @@ struct Sink {
     name: String,
     address: String,
     required: bool,
-    state: String,
+    state: &'static str,
+    state_text: String,
     connected: bool,
     connected_at: Option<Rfc3339>,
+    waiting_until: Option<Rfc3339>,
+    waiting_why: Option<String>,
     acked_upto: Seq,
     backlog_events: u64,
+    backlog_bytes: u64,
     backlog_oldest: Option<Rfc3339>,
+    events_per_s: f64,
     events_acked: u64,
+    early_acked: u64,
     parcels_acked: u64,
     bytes_acked: u64,
     parcels_retried: u64,
@@ -61,33 +67,43 @@ struct Sink {
     connections: u64,
     warning: Option<String>,
     last_error: Option<String>,
+    last_error_at: Option<Rfc3339>,
 }
 
-fn sink(view: &SinkView) -> Sink {
+fn sink(view: &SinkView, reader: &LogReader) -> Result<Sink, Problem> {
     let (status, details) = (&view.status, view.status.details());
-    let connected_at = match &details.state {
-        SinkState::Connected { since } => Some(Rfc3339(*since)),
-        _ => None,
-    };
-    Sink {
+    let connected_at = details.state.connected_since().map(Rfc3339);
+    let waiting = details.state.waiting().map(|(until, why)| (Rfc3339(until), why.to_owned()));
+    let (waiting_until, waiting_why) = waiting.unzip();
+    let backlog = Backlog::of(&details.acked, reader)?;
+    let (last_error, last_error_at) =
+        details.last_error.map(|failure| (failure.why, Rfc3339(failure.at))).unzip();
+    Ok(Sink {
         name: view.name.clone(),
         address: view.address.clone(),
         required: view.required,
-        state: details.state.to_string(),
+        state: details.state.label(),
+        state_text: details.state.to_string(),
         connected: connected_at.is_some(),
         connected_at,
-        acked_upto: details.contiguous,
-        backlog_events: details.backlog_events,
-        backlog_oldest: details.backlog_oldest.map(Rfc3339),
+        waiting_until,
+        waiting_why,
+        acked_upto: details.acked.contiguous(),
+        backlog_events: backlog.events,
+        backlog_bytes: backlog.bytes,
+        backlog_oldest: backlog.oldest.map(Rfc3339),
+        events_per_s: status.events_per_s(),
         events_acked: get(&status.events_acked),
+        early_acked: get(&status.early_acked),
         parcels_acked: get(&status.parcels_acked),
         bytes_acked: get(&status.bytes_acked),
         parcels_retried: get(&status.parcels_retried),
         dead_letters: get(&status.dead_letters),
         connections: get(&status.connections),
         warning: details.warning,
-        last_error: details.last_error,
-    }
+        last_error,
+        last_error_at,
+    })
 }
 
 #[derive(Serialize)]
@@ -226,11 +242,15 @@ fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
         snapshot: snapshot(side),
         rebuild: Rebuild { running: progress.running(), applied: get(&progress.applied) },
         sources: side.sources.views().iter().map(source).collect(),
-        sinks: side.sinks.views().iter().map(sink).collect(),
+        sinks: sinks(side)?,
         blocked: side.shared.stats.blocked(),
         process: process::usage(),
     };
     Ok((encode(&status)?, position))
+}
+
+fn sinks(side: &ReadSide) -> Result<Vec<Sink>, Problem> {
+    side.sinks.views().iter().map(|view| sink(view, &side.shared.reader)).collect()
 }
 
 fn get(count: &AtomicU64) -> u64 {

@@ -1,5 +1,6 @@
 //! How long to wait before the next connection attempt.
 
+use std::io;
 use std::time::Duration;
 
 /// First ceiling of the random wait.
@@ -11,9 +12,15 @@ const FLOOR: Duration = Duration::from_millis(100);
 /// A connection that lived so long was good: the next failure starts from the beginning.
 pub(crate) const STABLE: Duration = Duration::from_secs(30);
 
+/// Ceiling of the wait while nothing gets as far as the other side: trying costs the uplink nothing then, and a link that
+/// is back is used within a second.
+const UNREACHED: Duration = Duration::from_millis(500);
+
 /// How urgently to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub enum Pace {
+    /// Nobody was asked: no route, no answer to the first packet, no name resolution. Not a reason to wait longer each time.
+    Unreached,
     /// It may work in a moment.
     Soon,
     /// Nothing changes until someone does something: wait the longest time.
@@ -37,12 +44,42 @@ impl Backoff {
         if connected >= STABLE {
             self.failures = 0;
         }
+        if pace == Pace::Unreached {
+            return UNREACHED.mul_f64(random.clamp(0.0, 1.0)).max(UNREACHED / 2).min(self.max);
+        }
         let ceiling = FIRST.saturating_mul(1 << self.failures.min(20)).min(self.max);
         self.failures = self.failures.saturating_add(1);
         match pace {
             Pace::Soon => ceiling.mul_f64(random.clamp(0.0, 1.0)).max(FLOOR),
-            Pace::Slow => self.max,
+            _ => self.max,
         }
+    }
+}
+
+/// Whether a failure to connect is of the kind that does not get as far as the other side.
+pub(crate) fn unreached(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+    // getaddrinfo's EAI_AGAIN, which has no kind: no name server was reached. By glibc and by musl.
+    let resolver = |words: &str| words.contains("Temporary failure") || words.contains("Try again");
+    matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable | TimedOut)
+        || resolver(&error.to_string())
+}
+
+/// Keeps the same words from filling the operator's journal.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    words: String,
+    count: u64,
+}
+
+impl Repeats {
+    /// Whether to say it: the first time, and when the number of times has doubled.
+    pub(crate) fn is_news(&mut self, words: &str) -> bool {
+        if self.words != words {
+            *self = Repeats { words: words.to_owned(), count: 0 };
+        }
+        self.count += 1;
+        self.count.is_power_of_two()
     }
 }
 
@@ -76,6 +113,35 @@ mod tests {
         assert_eq!(backoff.next(Pace::Soon, Duration::from_secs(29), 1.0), Duration::from_secs(60));
         assert_eq!(backoff.next(Pace::Soon, STABLE, 1.0), Duration::from_secs(1));
         assert_eq!(backoff.next(Pace::Soon, NONE, 1.0), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_link_that_is_down_is_tried_twice_a_second() {
+        let mut backoff = Backoff::new(Duration::from_secs(60));
+        let waits: Vec<_> =
+            (0..1000).map(|n| backoff.next(Pace::Unreached, NONE, f64::from(n) / 1e3)).collect();
+        assert!(waits.iter().all(|wait| (UNREACHED / 2..=UNREACHED).contains(wait)));
+        assert_eq!(backoff.next(Pace::Soon, NONE, 1.0), FIRST, "those were no refusals");
+    }
+
+    #[test]
+    fn a_refusal_is_not_a_link_that_is_down() {
+        let check = |error: &io::Error, expected| assert_eq!(unreached(error), expected, "{error}");
+        check(&io::ErrorKind::ConnectionRefused.into(), false);
+        check(&io::Error::from_raw_os_error(rustix::io::Errno::NETUNREACH.raw_os_error()), true);
+        check(&io::ErrorKind::TimedOut.into(), true);
+        let lookup = |words| io::Error::other(format!("failed to lookup address information: {words}"));
+        check(&lookup("Name or service not known"), false);
+        check(&lookup("Temporary failure in name resolution"), true);
+    }
+
+    #[test]
+    fn the_same_words_are_said_less_and_less_often() {
+        let mut repeats = Repeats::default();
+        let said = |repeats: &mut Repeats, words| (0..100).filter(|_| repeats.is_news(words)).count();
+        assert_eq!(said(&mut repeats, "no route"), 7);
+        assert_eq!(said(&mut repeats, "refused"), 7);
+        assert!(repeats.is_news("no route"));
     }
 
     #[test]

@@ -8,11 +8,15 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
 use super::tls::Tls;
 use crate::config::{Address, TlsConfig};
+
+/// After which another attempt to connect is made beside those that wait.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A byte stream to a broker, encrypted or not.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -53,13 +57,27 @@ async fn dial(endpoint: &Endpoint<'_>) -> Result<TcpStream, Failure> {
         // A dead first address (often IPv6) must leave time for the others.
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        match timeout(share, TcpStream::connect(address)).await {
+        match timeout(share, insist(*address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(Failure::Connect { address: endpoint.address.to_string(), source: last })
+}
+
+/// Connects, with a further attempt beside the first every second: the system repeats its own packets ever more slowly,
+/// and would notice late that a link is back. The first answer counts, also if it is a refusal.
+async fn insist(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    loop {
+        attempts.spawn(TcpStream::connect(address));
+        match timeout(AGAIN, attempts.join_next()).await {
+            Ok(Some(Ok(answer))) => return answer,
+            Ok(ended) => return Err(io::Error::other(format!("connecting ended badly: {ended:?}"))),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Writes or flushes a part; returns whether something is left to do. Nothing is lost if it is dropped half-way.
@@ -83,5 +101,40 @@ impl fmt::Display for Address {
     /// `host:port` as an operator wrote it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// A listener whose queue is full drops what knocks, as a link that is down does.
+    #[tokio::test]
+    async fn a_way_that_opens_is_found_before_the_system_would_try_again() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = timeout(AGAIN / 2, TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        assert!(!queued.is_empty());
+        let knocking = tokio::spawn(insist(address));
+        // Linux repeats its packet after 7 and 15 seconds, or since 6.5 after 7 and 11.
+        tokio::time::sleep(Duration::from_millis(7_300)).await;
+        assert!(!knocking.is_finished());
+        listener.accept().await.unwrap();
+        let connected = timeout(Duration::from_millis(3_000), knocking).await;
+        connected.expect("within 3 s").unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_an_answer() {
+        let (_taken, port) = crate::ingest::tests::refusing_port();
+        let refused = insist(([127, 0, 0, 1], port).into()).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 
-use super::backoff::Pace;
+use super::backoff::{Pace, unreached};
 use super::frame::FrameError;
 use super::publish::Violation;
 use super::secret::SecretError;
@@ -48,6 +48,8 @@ impl Failure {
             // QoS of the will, server moved: nothing of this passes by itself.
             | Failure::Refused { code: 0x84..=0x87 | 0x8a | 0x8c | 0x90 | 0x9a | 0x9b | 0x9d, .. }
             | Failure::Disconnected { code: 0x87 | SESSION_TAKEN_OVER | 0x9d, .. } => Pace::Slow,
+            Failure::TimedOut { .. } => Pace::Unreached,
+            Failure::Resolve { source, .. } | Failure::Connect { source, .. } if unreached(source) => Pace::Unreached,
             _ => Pace::Soon,
         }
     }

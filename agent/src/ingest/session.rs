@@ -309,9 +309,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         Ok(())
     }
 
-    /// Reads no more, but acknowledges what is still being stored, for a bounded time.
+    /// Reads no more, but acknowledges what is still being stored, for a bounded time. What the writer will not take now
+    /// is left to the broker.
     async fn drain(&mut self) -> End {
-        let drained = timeout(DRAIN, async {
+        let drained = async {
             loop {
                 self.acknowledge();
                 while self.unflushed {
@@ -320,13 +321,14 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
                         Err(_) => return,
                     }
                 }
-                if self.unacked == 0 {
+                if self.unacked <= self.acks.parked() {
                     return;
                 }
                 self.acks.wake.notified().await;
             }
-        });
-        if drained.await.is_err() {
+        };
+        let _ = timeout(DRAIN, drained).await;
+        if self.unacked > 0 {
             let (source, unacked) = (&self.source.config.name, self.unacked);
             tracing::warn!(%source, unacked, "stopped before everything was acknowledged; the broker sends it again");
         }

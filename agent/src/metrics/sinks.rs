@@ -4,12 +4,15 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 
 use super::{Out, get, seconds};
+use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;
 use crate::forward::status::{SinkDetails, SinkState, SinkStatus};
+use crate::log::LogReader;
 
 type Counter = (&'static str, &'static str, fn(&SinkStatus) -> &AtomicU64);
-const COUNTERS: [Counter; 6] = [
+const COUNTERS: [Counter; 7] = [
     ("forward_events_acked", "Events the sink has acknowledged.", |s| &s.events_acked),
+    ("forward_early_copies_acked", "Copies sent ahead of their turn and acknowledged.", |s| &s.early_acked),
     ("forward_parcels_acked", "Parcels the sink has acknowledged.", |s| &s.parcels_acked),
     ("forward_acked_bytes", "Payload bytes of these, before transport compression.", |s| &s.bytes_acked),
     ("forward_parcels_retried", "Parcels that had to be sent again.", |s| &s.parcels_retried),
@@ -21,18 +24,44 @@ fn label(sink: &SinkView) -> [(&'static str, String); 1] {
     [("sink", sink.name.clone())]
 }
 
-pub(super) fn encode(sinks: &[SinkView], out: &mut Out<'_, '_>) -> fmt::Result {
+pub(super) fn encode(sinks: &[SinkView], reader: &LogReader, out: &mut Out<'_, '_>) -> fmt::Result {
     let details: Vec<(&SinkView, SinkDetails)> = sinks.iter().map(|s| (s, s.status.details())).collect();
-    let up = |d: &SinkDetails| u32::from(matches!(d.state, SinkState::Connected { .. }));
-    out.gauges("sink_up", "1 while the sink is connected.", details.iter().map(|(s, d)| (label(s), up(d))))?;
-    let backlog = details.iter().map(|(s, d)| (label(s), d.backlog_events));
-    out.gauges("forward_backlog_events", "Positions that the sink has not acknowledged.", backlog)?;
-    let oldest = details.iter().filter_map(|(s, d)| Some((label(s), seconds(d.backlog_oldest?))));
-    out.gauges("forward_backlog_oldest_timestamp_seconds", "Log time of the oldest of them.", oldest)?;
-    let acked = details.iter().map(|(s, d)| (label(s), d.contiguous.0));
+    states(&details, out)?;
+    backlogs(&details, reader, out)?;
+    let acked = details.iter().map(|(s, d)| (label(s), d.acked.contiguous().0));
     out.gauges("forward_acked_sequence", "Position before which the sink has everything.", acked)?;
+    let rates = sinks.iter().map(|s| (label(s), s.status.events_per_s()));
+    out.gauges("forward_events_per_second", "Events acknowledged, over the last ten seconds.", rates)?;
     for (name, help, counter) in COUNTERS {
         out.counters(name, help, sinks.iter().map(|s| (label(s), get(counter(&s.status)))))?;
     }
     Ok(())
+}
+
+fn states(details: &[(&SinkView, SinkDetails)], out: &mut Out<'_, '_>) -> fmt::Result {
+    let up = |d: &SinkDetails| u32::from(d.state.connected_since().is_some());
+    out.gauges("sink_up", "1 while the sink is connected.", details.iter().map(|(s, d)| (label(s), up(d))))?;
+    let states = details.iter().flat_map(|(s, d)| {
+        SinkState::LABELS.map(|state| {
+            ([("sink", s.name.clone()), ("state", state.to_owned())], u32::from(d.state.label() == state))
+        })
+    });
+    out.gauges("sink_state", "1 for what the sink is doing.", states)?;
+    let until = details.iter().filter_map(|(s, d)| Some((label(s), seconds(d.state.waiting()?.0))));
+    out.gauges("sink_waiting_until_timestamp_seconds", "When a sink that waits is tried again.", until)?;
+    let failed = details.iter().filter_map(|(s, d)| Some((label(s), seconds(d.last_error.as_ref()?.at))));
+    let help = "When the sink last failed; /status says how.";
+    out.gauges("sink_last_error_timestamp_seconds", help, failed)
+}
+
+fn backlogs(details: &[(&SinkView, SinkDetails)], reader: &LogReader, out: &mut Out<'_, '_>) -> fmt::Result {
+    // A log that cannot be read stops the agent; that is not for a scrape to report.
+    let backlogs: Vec<_> =
+        details.iter().filter_map(|(s, d)| Some((label(s), Backlog::of(&d.acked, reader).ok()?))).collect();
+    let events = backlogs.iter().map(|(label, backlog)| (label.clone(), backlog.events));
+    out.gauges("forward_backlog_events", "Positions that the sink has not acknowledged.", events)?;
+    let bytes = backlogs.iter().map(|(label, backlog)| (label.clone(), backlog.bytes));
+    out.gauges("forward_backlog_bytes", "What their records take in the log.", bytes)?;
+    let oldest = backlogs.iter().filter_map(|(label, b)| Some((label.clone(), seconds(b.oldest?))));
+    out.gauges("forward_backlog_oldest_timestamp_seconds", "Log time of the oldest of them.", oldest)
 }

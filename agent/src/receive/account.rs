@@ -1,8 +1,8 @@
 //! What has arrived of one log: ranges of positions, and the chain at their ends. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fieldlog_projections::{Epoch, Link, Seq};
+use fieldlog_projections::{Anchor, Epoch, Link, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::forward::{Lane, Manifest};
@@ -11,6 +11,8 @@ use crate::forward::{Lane, Manifest};
 const LINKS_MAX: usize = 65_536;
 /// Events whose digest is remembered: the newest at each position modulo this.
 const DIGESTS: usize = 16_384;
+/// Early copies that wait for the parcel that covers them; further ones are left for that parcel to bring.
+const EARLY_MAX: usize = 65_536;
 /// Faults that are kept in full; further ones are counted.
 const FAULTS_MAX: usize = 100;
 
@@ -30,7 +32,11 @@ pub struct Arrival<'a> {
 pub struct Taken {
     /// Positions that had not arrived, in ranges, inclusive.
     pub fresh: Vec<(Seq, Seq)>,
-    /// Events at positions that had.
+    /// Positions of events in it that are ahead of the parcel that covers them, ascending.
+    pub ahead: Vec<Seq>,
+    /// New positions whose events had come ahead, ascending.
+    pub known: Vec<Seq>,
+    /// Events that had arrived, other than those that had come ahead once.
     pub duplicates: u64,
     /// What contradicts what had arrived.
     pub faults: Vec<Fault>,
@@ -40,6 +46,12 @@ impl Taken {
     /// Whether a position is among the new ones.
     pub fn is_fresh(&self, seq: Seq) -> bool {
         self.fresh.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+    }
+
+    /// Whether the event at a position has arrived for the first time.
+    pub fn is_new(&self, seq: Seq) -> bool {
+        let has = |list: &[Seq]| list.binary_search(&seq).is_ok();
+        has(&self.ahead) || (self.is_fresh(seq) && !has(&self.known))
     }
 }
 
@@ -84,6 +96,8 @@ pub(super) struct Account {
     segments: BTreeMap<u64, Segment>,
     links: BTreeMap<u64, Link>,
     digests: Vec<(Seq, u64)>,
+    /// Positions that no parcel has covered yet, and whose events have come ahead.
+    early: BTreeSet<Seq>,
     pub(super) counts: Counts,
     pub(super) faults: Vec<Fault>,
     newest: [Seq; 2],
@@ -100,6 +114,8 @@ pub struct Counts {
     pub duplicate_parcels: u64,
     /// Events that came again.
     pub duplicate_events: u64,
+    /// Events that came ahead of the parcel that covers them.
+    pub early_events: u64,
     /// Parcels that came after a later one of their lane, other than duplicates.
     pub out_of_order: u64,
     /// Contradictions.
@@ -115,6 +131,7 @@ impl Account {
             segments: BTreeMap::new(),
             links: BTreeMap::new(),
             digests: Vec::new(),
+            early: BTreeSet::new(),
             counts: Counts::default(),
             faults: Vec::new(),
             newest: [Seq(0); 2],
@@ -123,18 +140,40 @@ impl Account {
 
     pub(super) fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
         let manifest = arrival.manifest;
+        if manifest.lane == Lane::Priority {
+            return self.take_ahead(arrival);
+        }
         let mut taken = Taken { faults: self.contradictions(arrival), ..Taken::default() };
         taken.fresh = self.holes(manifest.first, manifest.last);
         let mut fresh_events = 0;
         for &(seq, digest) in arrival.events {
-            if taken.is_fresh(seq) {
+            if !taken.is_fresh(seq) {
+                taken.duplicates += 1;
+            } else if self.early.contains(&seq) {
+                taken.known.push(seq);
+            } else {
                 fresh_events += 1;
                 self.remember(seq, digest);
-            } else {
-                taken.duplicates += 1;
             }
         }
         self.admit(manifest, arrival.chain, &taken, fresh_events);
+        taken
+    }
+
+    /// Enters early copies. Nothing is covered by them, so nothing that is missing, and no link, is known by them.
+    fn take_ahead(&mut self, arrival: &Arrival<'_>) -> Taken {
+        let faults = self.other_content(arrival).into_iter().collect();
+        let mut taken = Taken { faults, ..Taken::default() };
+        let room = EARLY_MAX.saturating_sub(self.early.len());
+        for &(seq, digest) in arrival.events {
+            if self.early.contains(&seq) || self.holes(seq, seq).is_empty() {
+                taken.duplicates += 1;
+            } else if taken.ahead.len() < room {
+                taken.ahead.push(seq);
+                self.remember(seq, digest);
+            }
+        }
+        self.admit(arrival.manifest, None, &taken, taken.ahead.len() as u64);
         taken
     }
 
@@ -147,10 +186,14 @@ impl Account {
         fresh_events: u64,
     ) {
         let sound = taken.faults.is_empty();
+        self.early.extend(&taken.ahead);
         for &(first, last) in &taken.fresh {
             self.insert(manifest, chain.filter(|_| sound), sound, first, last);
+            while let Some(&seq) = self.early.range(first..=last).next() {
+                self.early.remove(&seq);
+            }
         }
-        if sound {
+        if sound && manifest.lane != Lane::Priority {
             self.links.insert(manifest.first.0 - 1, manifest.before);
             self.links.insert(manifest.last.0, manifest.after);
             while self.links.len() > LINKS_MAX {
@@ -161,17 +204,21 @@ impl Account {
     }
 
     fn count(&mut self, manifest: &Manifest, taken: &Taken, fresh_events: u64) {
-        let newest = &mut self.newest[usize::from(manifest.lane == Lane::Backlog)];
-        let duplicate = taken.fresh.is_empty();
+        let early = manifest.lane == Lane::Priority;
+        let duplicate = taken.fresh.is_empty() && !early;
         let counts = &mut self.counts;
         counts.parcels += 1;
         counts.events += fresh_events;
         counts.duplicate_events += taken.duplicates;
         counts.duplicate_parcels += u64::from(duplicate);
-        counts.out_of_order += u64::from(!duplicate && manifest.last < *newest);
+        counts.early_events += taken.ahead.len() as u64;
         counts.faults += taken.faults.len() as u64;
         counts.head = counts.head.max(manifest.head);
-        *newest = (*newest).max(manifest.last);
+        if !early {
+            let newest = &mut self.newest[usize::from(manifest.lane == Lane::Backlog)];
+            counts.out_of_order += u64::from(!duplicate && manifest.last < *newest);
+            *newest = (*newest).max(manifest.last);
+        }
         let room = FAULTS_MAX.saturating_sub(self.faults.len());
         self.faults.extend(taken.faults.iter().take(room));
     }
@@ -194,13 +241,23 @@ impl Account {
             fork = Some(last);
         }
         faults.extend(fork.map(|seq| Fault::Fork { seq: Seq(seq) }));
+        faults.extend(self.other_content(arrival));
+        faults
+    }
+
+    /// The first event that had arrived with other content.
+    fn other_content(&self, arrival: &Arrival<'_>) -> Option<Fault> {
         let other = arrival.events.iter().find(|(seq, digest)| {
             self.digests
                 .get(seq.0 as usize % DIGESTS)
                 .is_some_and(|known| known.0 == *seq && known.1 != *digest)
         });
-        faults.extend(other.map(|(seq, _)| Fault::Content { seq: *seq }));
-        faults
+        other.map(|(seq, _)| Fault::Content { seq: *seq })
+    }
+
+    /// Early copies whose positions no parcel has covered yet.
+    pub(super) fn uncovered(&self) -> usize {
+        self.early.len()
     }
 
     /// The chain after a position, if it is known.
@@ -314,5 +371,11 @@ impl Account {
     pub(super) fn chained(&self, from: Seq) -> (Seq, Seq) {
         let segment = self.segments.get(&from.0);
         segment.map_or((Seq(from.0 - 1), Seq(from.0 - 1)), |s| (Seq(s.last), Seq(s.recomputed)))
+    }
+
+    /// Where the chain that fits from `from` on ends, and with which link.
+    pub(super) fn anchor(&self, from: Seq) -> Option<Anchor> {
+        let segment = self.segments.get(&from.0)?;
+        Some(Anchor { seq: Seq(segment.last), link: segment.after }).filter(|a| a.link != Link::default())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use fieldlog_projections::{Epoch, Seq};
+use fieldlog_projections::{Anchor, Epoch, Seq};
 use serde::Serialize;
 
 use super::account::Account;
@@ -69,6 +69,8 @@ impl Ledger {
                 missing,
                 chained,
                 recomputed,
+                uncovered: account.uncovered() as u64,
+                anchor: account.anchor(from),
                 counts: account.counts,
                 faults: account.faults.clone(),
             }
@@ -105,6 +107,10 @@ pub struct LogReport {
     pub chained: Seq,
     /// It has been computed again from the records up to here.
     pub recomputed: Seq,
+    /// Early copies that no parcel has covered yet.
+    pub uncovered: u64,
+    /// The chain where it fits up to, for `fieldlog verify --anchor`.
+    pub anchor: Option<Anchor>,
     /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
@@ -158,12 +164,22 @@ impl fmt::Display for LogReport {
             counts.duplicate_parcels,
             counts.out_of_order
         )?;
+        if counts.early_events > 0 {
+            writeln!(
+                f,
+                "  {} events came ahead of their turn; the parcels that cover {} of them are still to come",
+                counts.early_events, self.uncovered
+            )?;
+        }
         writeln!(
             f,
             "  complete up to {} (newest here {}, at the gateway {})",
             self.contiguous, self.newest, counts.head
         )?;
         writeln!(f, "  chain fits up to {}, computed again up to {}", self.chained, self.recomputed)?;
+        if let Some(anchor) = &self.anchor {
+            writeln!(f, "  anchor {anchor}")?;
+        }
         for (first, last) in self.missing.iter().take(MISSING_LISTED) {
             writeln!(f, "  MISSING {first} to {last}")?;
         }

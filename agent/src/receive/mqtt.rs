@@ -2,20 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Inbox, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
 use rumqttc::v5::{AsyncClient, Event, EventLoop};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{Receiver, TakeError};
 
-/// Unacknowledged messages that the broker may send; as many wait here at most.
+/// Unacknowledged messages that the broker may send. As many wait here at most: of a broker that sends more (mosquitto
+/// 2.0.11 does) the rest waits in the connection.
 const WINDOW: u16 = 32;
-/// Requests that may wait for the connection: an acknowledgement for each message, and a few more.
-const REQUESTS_MAX: usize = WINDOW as usize * 2 + 16;
+/// Requests that may wait for the connection: an acknowledgement for every packet identifier there is, and a few more. One
+/// that found no place would be lost, and the broker would wait for it as long as the connection lasts.
+const REQUESTS_MAX: usize = u16::MAX as usize + 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long the broker keeps the session of a receiver that is away, in seconds.
 const SESSION_EXPIRY: u32 = 7 * 24 * 60 * 60;
@@ -100,8 +101,8 @@ pub(super) async fn serve(
     bytes_max: usize,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let (letters, inbox) = sync_channel(usize::from(WINDOW));
-    let worker = tokio::task::spawn_blocking(move || work(&inbox, &receiver));
+    let (letters, mut inbox) = mpsc::channel(usize::from(WINDOW));
+    let worker = tokio::task::spawn_blocking(move || work(&mut inbox, &receiver));
     let mut retry = RETRY_MIN;
     let last = loop {
         let (client, mut events) = options.client(bytes_max);
@@ -134,7 +135,7 @@ async fn converse(
     options: &MqttOptions,
     client: &AsyncClient,
     events: &mut EventLoop,
-    letters: &SyncSender<Letter>,
+    letters: &mpsc::Sender<Letter>,
     retry: &mut Duration,
 ) -> String {
     loop {
@@ -155,12 +156,9 @@ async fn converse(
                 tracing::info!("MQTT {}:{}: subscribed", options.host, options.port);
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
-                match letters.try_send(Letter { publish, client: client.clone() }) {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(_)) => {
-                        return "the broker sends more than it may at a time".into();
-                    }
-                    Err(TrySendError::Disconnected(_)) => return std::future::pending().await,
+                if letters.send(Letter { publish, client: client.clone() }).await.is_err() {
+                    // The worker has given up; the receiver is about to stop.
+                    return std::future::pending().await;
                 }
             }
             Ok(_) => {}
@@ -170,8 +168,8 @@ async fn converse(
 }
 
 /// Writes what arrives and acknowledges it, in order.
-fn work(inbox: &Inbox<Letter>, receiver: &Receiver) {
-    for Letter { publish, client } in inbox {
+fn work(inbox: &mut mpsc::Receiver<Letter>, receiver: &Receiver) {
+    while let Some(Letter { publish, client }) = inbox.blocking_recv() {
         let properties = publish.properties.as_ref().map(|properties| &properties.user_properties[..]);
         let fields: HashMap<&str, &str> = properties.unwrap_or_default().iter().filter_map(field).collect();
         match receiver.take(&publish.payload, |name| fields.get(name).copied()) {

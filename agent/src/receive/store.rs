@@ -48,6 +48,8 @@ struct Entry {
     manifest: Manifest,
     recomputed: bool,
     fresh: Vec<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ahead: Vec<u64>,
     events: u64,
     duplicates: u64,
     faults: Vec<Fault>,
@@ -93,10 +95,10 @@ impl Store {
 
     /// Writes what is new of a parcel. When it returns, the gateway may be told.
     pub(super) fn write(&mut self, received: &Received, taken: &Taken) -> Result<(), StoreError> {
-        if taken.fresh.is_empty() && taken.faults.is_empty() {
+        if taken.fresh.is_empty() && taken.ahead.is_empty() && taken.faults.is_empty() {
             return Ok(());
         }
-        for run in received.runs(|seq| taken.is_fresh(seq)) {
+        for run in received.runs(|seq| taken.is_new(seq)) {
             self.out.write(run)?;
             self.written += run.len() as u64;
         }
@@ -106,7 +108,8 @@ impl Store {
             manifest: received.manifest.clone(),
             recomputed: received.has_chain() && taken.faults.is_empty(),
             fresh: taken.fresh.iter().map(|(first, last)| (first.0, last.0)).collect(),
-            events: received.events.len() as u64 - taken.duplicates,
+            ahead: taken.ahead.iter().map(|seq| seq.0).collect(),
+            events: received.events.iter().filter(|(seq, _)| taken.is_new(*seq)).count() as u64,
             duplicates: taken.duplicates,
             faults: taken.faults.clone(),
             written: self.written,
@@ -177,7 +180,9 @@ fn replay(file: &mut File, path: &Path, ledger: &mut Ledger) -> Result<Option<u6
         end += size as u64;
         written = Some(entry.written);
         let fresh = entry.fresh.iter().map(|(first, last)| (Seq(*first), Seq(*last))).collect();
-        let taken = Taken { fresh, duplicates: entry.duplicates, faults: entry.faults };
+        let ahead = entry.ahead.into_iter().map(Seq).collect();
+        let (duplicates, faults) = (entry.duplicates, entry.faults);
+        let taken = Taken { fresh, ahead, known: Vec::new(), duplicates, faults };
         ledger.again(&entry.manifest, entry.recomputed, &taken, entry.events);
     }
     file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(fault)?;

@@ -13,6 +13,7 @@ use crate::forward::fixture::{EPOCH, Fixture, batch};
 use crate::forward::parcel::Format;
 use crate::forward::{Manifest, Parcel};
 
+mod early;
 mod figures;
 #[cfg(feature = "demo")]
 mod mqtt;

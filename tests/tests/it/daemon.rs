@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fieldlog_broker::{Broker, Options, Qos};
 use fieldlog_tests::logbook::Logbook;
@@ -109,6 +110,25 @@ async fn systemd_is_told_everything() {
     let names: Vec<_> = snapshots.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.len() == 1 && names[0].ends_with(".snap"), "{names:?}");
     assert_eq!(Logbook::read(&site.data_dir()).changes().count(), 1);
+}
+
+#[tokio::test]
+async fn a_supervisor_that_reads_nothing_stops_nothing() {
+    let mut site = Site::new().await;
+    let config = site.configure_usual();
+    let process = site.run(&config);
+    site.ready().await;
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"X=1", site.dir.path().join("notify")).is_ok() {}
+    // Longer than it waits before it tells something.
+    for n in 0..30 {
+        site.publish("t/a/state", &format!(r#"{{"n":{n}}}"#)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code, 0);
+    assert_eq!(Logbook::read(&site.data_dir()).changes().count(), 30);
 }
 
 #[tokio::test]

@@ -1,46 +1,15 @@
 //! A disk that is full, for real: the agent ends and says why, and goes on where it was once there is room.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use fieldlog_broker::Qos;
 use fieldlog_projections::Value;
 use fieldlog_tests::logbook::Logbook;
-use fieldlog_tests::mosquitto::skip;
+use fieldlog_tests::tmpfs::Tmpfs;
 use fieldlog_tests::wait::{PATIENCE, until};
 
 use crate::daemon::Site;
-
-/// A small file system in memory, gone when dropped.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &Path, size: &str) -> Option<Tmpfs> {
-        std::fs::create_dir_all(at).unwrap();
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Tmpfs(at.to_owned())),
-            _ => {
-                skip("a tmpfs cannot be mounted here");
-                None
-            }
-        }
-    }
-
-    fn grow(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
 
 /// Text that does not compress.
 fn noise(seed: u64, length: usize) -> String {

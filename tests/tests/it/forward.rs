@@ -3,7 +3,13 @@
 //! `FIELDLOG_SEED=n` replays the faults of a run.
 
 mod answers;
+mod disk_full;
 mod flapping;
+mod priority;
+mod reload;
 mod restart;
 mod retention;
 mod site;
+mod status;
+mod watermark;
+mod will;

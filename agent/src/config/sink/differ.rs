@@ -9,6 +9,7 @@ impl SinkConfig {
             ("address", self.target.address() != new.target.address()),
             ("format", self.format != new.format),
             ("order", self.order != new.order),
+            ("priority", self.priority != new.priority),
             ("backlog_share", self.backlog_share.to_bits() != new.backlog_share.to_bits()),
             ("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s != new.bandwidth_bytes_per_s),
             ("parcel_events_max", self.parcel_events_max != new.parcel_events_max),
@@ -52,6 +53,8 @@ impl MqttSink {
             ("username", self.username != new.username),
             ("password_file", self.password_file != new.password_file),
             ("keep_alive_s", self.keep_alive != new.keep_alive),
+            ("packet_bytes_max", self.packet_bytes_max != new.packet_bytes_max),
+            ("will", self.will != new.will),
         ];
         fields.iter().filter(|(_, differs)| *differs).for_each(|(key, _)| note(key));
     }

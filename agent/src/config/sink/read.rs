@@ -30,7 +30,7 @@ pub(in super::super) fn read_all(
             check_unique(&entry, &sink, &sinks);
             if let SinkTarget::Mqtt(mqtt) = &sink.target {
                 check_session(&entry, mqtt, &sinks, sources);
-                check_loop(&entry, mqtt, gateway_id, sources);
+                check_loop(&entry, &sink, mqtt, gateway_id, sources);
             }
             sinks.push(sink);
         }
@@ -47,9 +47,11 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SinkConfig> {
     if let Some(target) = &target {
         check_format(table, target, format);
     }
+    let filter = filter(table);
     Some(SinkConfig {
         format,
         order,
+        priority: priority(table, target.as_ref(), order, &filter),
         backlog_share: backlog_share(table, order),
         bandwidth_bytes_per_s: table.integer_or_none(
             "bandwidth_bytes_per_s",
@@ -67,7 +69,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SinkConfig> {
         )),
         in_flight_max: narrow(table.integer("in_flight_max", 1..=64, "parcels", 4)),
         required: table.flag("required", true),
-        filter: filter(table),
+        filter,
         connect_timeout: seconds(table, "connect_timeout_s", 1, 300, 20),
         answer_timeout: seconds(table, "answer_timeout_s", 1, 600, 30),
         backoff_max: seconds(table, "backoff_max_s", 1, 3_600, 60),
@@ -120,13 +122,49 @@ fn filter(table: &mut Table<'_>) -> SinkFilter {
         types: table.texts("types").unwrap_or_default(),
     };
     rule::check_patterns(table, "devices", &filter.devices, true);
-    for (index, name) in filter.types.iter().enumerate() {
+    check_types(table, "types", &filter.types);
+    filter
+}
+
+fn check_types(table: &Table<'_>, key: &str, names: &[String]) {
+    for (index, name) in names.iter().enumerate() {
         if stored::type_named(name).is_none() {
             let what = format!("there is no event type {name:?}");
-            table.fault(&format!("types[{index}]"), what, type_hint(name));
+            table.fault(&format!("{key}[{index}]"), what, type_hint(name));
         }
     }
-    filter
+}
+
+fn priority(
+    table: &mut Table<'_>,
+    target: Option<&SinkTarget>,
+    order: Order,
+    filter: &SinkFilter,
+) -> Vec<String> {
+    let names = table.texts("priority").unwrap_or_default();
+    check_types(table, "priority", &names);
+    let nats = matches!(target, Some(SinkTarget::Nats(_)));
+    match order {
+        _ if names.is_empty() => {}
+        _ if nats => table.fault(
+            "priority",
+            "a JetStream takes the parcels of a subject in one order, in which nothing can go ahead",
+            "remove it, or use another address",
+        ),
+        Order::Strict => table.fault(
+            "priority",
+            "nothing can go ahead of its turn when order is \"strict\"",
+            "remove it, or set order = \"live-first\"",
+        ),
+        Order::LiveFirst => {}
+    }
+    for (index, name) in names.iter().enumerate() {
+        if !filter.types.is_empty() && !filter.types.contains(name) && stored::type_named(name).is_some() {
+            let what = format!("{name} is not among the types that are sent");
+            table.fault(&format!("priority[{index}]"), what, "add it to types, or remove it here");
+        }
+    }
+    names
 }
 
 fn type_hint(name: &str) -> String {
@@ -158,9 +196,20 @@ fn check_session(table: &Table<'_>, mqtt: &MqttSink, sinks: &[SinkConfig], sourc
 }
 
 /// What a sink sends must not come back as events: they would be sent, too, and so on for ever.
-fn check_loop(table: &Table<'_>, mqtt: &MqttSink, gateway_id: &str, sources: &[SourceConfig]) {
+fn check_loop(
+    table: &Table<'_>,
+    sink: &SinkConfig,
+    mqtt: &MqttSink,
+    gateway_id: &str,
+    sources: &[SourceConfig],
+) {
+    let lanes: &[Lane] = if sink.priority.is_empty() {
+        &[Lane::Live, Lane::Backlog]
+    } else {
+        &[Lane::Live, Lane::Backlog, Lane::Priority]
+    };
+    let topics: Vec<String> = lanes.iter().map(|lane| expand(&mqtt.topic, gateway_id, *lane)).collect();
     for source in sources.iter().filter(|source| same_broker(&source.address, &mqtt.address)) {
-        let topics = [Lane::Live, Lane::Backlog].map(|lane| expand(&mqtt.topic, gateway_id, lane));
         if let Some(topic) = topics.iter().find(|topic| takes(source, topic)) {
             let what = format!("source {:?} takes {topic:?} from the same broker", source.name);
             table.fault("topic", what, "events would go round for ever; exclude the topic from the source");

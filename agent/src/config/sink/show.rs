@@ -1,6 +1,6 @@
 //! A sink as TOML.
 
-use super::super::show::{Doc, show_tls};
+use super::super::show::{Doc, show_tls, show_will};
 use super::super::{Protocol, TlsConfig};
 use super::read::ORDERS;
 use super::{HttpSink, MqttSink, NatsSink, SinkConfig, SinkFormat, SinkTarget};
@@ -14,6 +14,7 @@ impl SinkConfig {
         doc.text("format", self.format.name());
         let order = ORDERS.iter().find(|(_, order)| *order == self.order);
         doc.text("order", order.map_or("", |(word, _)| word));
+        doc.texts("priority", &self.priority);
         if self.order == Order::LiveFirst {
             doc.raw("backlog_share", format_args!("{:?}", self.backlog_share));
         }
@@ -43,6 +44,9 @@ impl SinkTarget {
         if let Some(tls) = self.tls() {
             show_tls(doc, "[sink.tls]", tls);
         }
+        if let SinkTarget::Mqtt(mqtt) = self {
+            show_will(doc, "[sink.will]", mqtt.will.as_ref());
+        }
     }
 
     pub(super) fn tls(&self) -> Option<&TlsConfig> {
@@ -63,6 +67,7 @@ impl MqttSink {
         doc.text("username", self.username.as_deref().unwrap_or_default());
         doc.path("password_file", self.password_file.as_deref());
         doc.raw("keep_alive_s", self.keep_alive.as_secs());
+        doc.raw("packet_bytes_max", self.packet_bytes_max);
     }
 }
 

@@ -2,8 +2,10 @@
 
 use super::super::hints::one_of;
 use super::super::raw::{Found, Table};
-use super::super::source::{NO_TLS, client_id, credentials, host_and_port, protocol, seconds, tls};
-use super::super::{Address, TlsConfig};
+use super::super::source::{
+    self, NO_TLS, client_id, credentials, host_and_port, narrow, protocol, seconds, tls,
+};
+use super::super::{Address, TlsConfig, WillConfig};
 use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SinkTarget};
 use crate::forward::Lane;
 use crate::topic;
@@ -39,14 +41,19 @@ const SCHEMES: [Scheme; 7] = [
     scheme("kafka", Kind::Kafka, false, 9092, "kafka://host:9092,host2:9092"),
 ];
 
+/// Largest packet that MQTT can express, in bytes of its remaining length.
+const PACKET_BYTES_MAX: u64 = 268_435_455;
+
 /// Keys that not every kind of sink has.
-const KEYS: [(&str, &[Kind]); 13] = [
+const KEYS: [(&str, &[Kind]); 15] = [
     ("protocol", &[Kind::Mqtt]),
     ("topic", &[Kind::Mqtt]),
     ("client_id", &[Kind::Mqtt]),
     ("username", &[Kind::Mqtt, Kind::Nats]),
     ("password_file", &[Kind::Mqtt, Kind::Nats]),
     ("keep_alive_s", &[Kind::Mqtt]),
+    ("packet_bytes_max", &[Kind::Mqtt]),
+    ("will", &[Kind::Mqtt]),
     ("token_file", &[Kind::Http, Kind::Nats]),
     ("gzip", &[Kind::Http]),
     ("credentials_file", &[Kind::Nats]),
@@ -155,15 +162,44 @@ fn mqtt(
     let address = host(table, scheme, rest);
     let protocol = protocol(table);
     let topic = template(table, "topic", "fieldlog/{gateway}/events");
-    if let Err(error) = topic::check_name(&expand(&topic, gateway_id, Lane::Backlog)) {
+    if let Err(error) = topic::check_name(&expand(&topic, gateway_id, Lane::Priority)) {
         table.fault("topic", format!("{topic:?} is not the name of a topic: {error}"), "");
     }
     let client_id = client_id(table, || format!("fieldlog-{gateway_id}-sink-{name}"));
     let (username, password_file) = credentials(table, protocol);
-    let keep_alive = seconds(table, "keep_alive_s", 5, 3_600, 30);
-    let tls = tls_of(table, scheme);
-    let address = address?;
-    Some(MqttSink { address, protocol, topic, client_id, username, password_file, keep_alive, tls })
+    Some(MqttSink {
+        keep_alive: seconds(table, "keep_alive_s", 5, 3_600, 30),
+        packet_bytes_max: narrow(table.integer(
+            "packet_bytes_max",
+            1_024..=PACKET_BYTES_MAX,
+            "bytes",
+            PACKET_BYTES_MAX,
+        )),
+        tls: tls_of(table, scheme),
+        will: will(table, gateway_id, &topic),
+        address: address?,
+        protocol,
+        topic,
+        client_id,
+        username,
+        password_file,
+    })
+}
+
+/// `[sink.will]`, on a topic of its own.
+fn will(table: &mut Table<'_>, gateway_id: &str, events: &str) -> Option<WillConfig> {
+    let mut will = table.table_if_present("will").and_then(source::will)?;
+    let topic = will.topic.replace("{gateway}", gateway_id);
+    if topic.contains(['{', '}']) {
+        let what = format!("{:?} has a brace that belongs to no placeholder", will.topic);
+        table.fault("will.topic", what, "use {gateway}");
+    }
+    if [Lane::Live, Lane::Backlog].iter().any(|lane| expand(events, gateway_id, *lane) == topic) {
+        let what = format!("{topic:?} is the topic of the events");
+        table.fault("will.topic", what, "choose another one: receivers would take it for a parcel");
+    }
+    will.topic = topic;
+    Some(will)
 }
 
 fn http(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<HttpSink> {

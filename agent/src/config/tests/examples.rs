@@ -118,18 +118,20 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
         let as_plain = SinkConfig {
             name: plain.name.clone(),
             filter: plain.filter.clone(),
+            priority: plain.priority.clone(),
             target: plain_target(&sink.target, &plain.target),
             ..sink.clone()
         };
         assert_eq!(as_plain, plain);
     }
     let first = sinks.first().unwrap();
-    assert_eq!((first.filter.devices.len(), first.filter.types.len()), (2, 2));
+    assert_eq!((first.filter.devices.len(), first.filter.types.len(), first.priority.len()), (2, 2, 1));
 }
 
 /// `target` with everything replaced that has no default, or another one than in the example.
 fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
     let mut target = target.clone();
+    let state = format!("fieldlog/{}/state", Config::default().gateway_id);
     match (&mut target, plain) {
         (SinkTarget::Mqtt(target), SinkTarget::Mqtt(plain)) => {
             assert!(target.tls.ca_file.is_some() && target.tls.key_file.is_some());
@@ -139,6 +141,9 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
             target.client_id.clone_from(&plain.client_id);
             target.username.clone_from(&plain.username);
             target.password_file.clone_from(&plain.password_file);
+            let will = target.will.take().unwrap();
+            let shown = (will.topic.as_str(), will.offline.as_str(), will.online.as_str());
+            assert_eq!(shown, (state.as_str(), "offline", "online"));
         }
         (SinkTarget::Http(target), SinkTarget::Http(plain)) => {
             assert!(target.token_file.is_some());

@@ -69,8 +69,9 @@ fn sinks_are_compared_by_name() {
     check(SINK, &backup, &[("sink \"cloud\"", true), ("sink \"backup\"", true)]);
     check(
         SINK,
-        &format!("{SINK}backlog_share = 0.4\ndevices = [\"a\"]\ntopic = \"x\""),
+        &format!("{SINK}backlog_share = 0.4\npriority = [\"gap\"]\ndevices = [\"a\"]\ntopic = \"x\""),
         &[
+            ("sink \"cloud\" priority", true),
             ("sink \"cloud\" backlog_share", true),
             ("sink \"cloud\" devices", true),
             ("sink \"cloud\" topic", true),

@@ -47,6 +47,39 @@ fn what_a_sink_is_without_more() {
 }
 
 #[test]
+fn a_will_is_on_the_gateways_own_topic() {
+    let will = |topic: &str| format!("[sink.will]\ntopic = \"{topic}\"");
+    let SinkTarget::Mqtt(mqtt) =
+        one(&format!("gateway_id = \"gw\"\n{SINK}{}", will("site/{gateway}/state"))).target
+    else {
+        panic!()
+    };
+    let told = mqtt.will.unwrap();
+    assert_eq!(
+        (told.topic.as_str(), told.offline.as_str(), told.online.as_str()),
+        ("site/gw/state", "offline", "online")
+    );
+    check(
+        "mqtt://host",
+        &will("a/{lane}"),
+        &["will.topic: \"a/{lane}\" has a brace that belongs to no placeholder; use {gateway}"],
+    );
+    check(
+        "mqtt://host",
+        &format!("topic = \"a/{{gateway}}\"\n{}", will("a/{gateway}")),
+        &[&format!(
+            "will.topic: \"a/{}\" is the topic of the events; choose another one: receivers would take it for a parcel",
+            Config::default().gateway_id
+        )],
+    );
+    check(
+        "mqtt://host",
+        "[sink.will]\nonline = \"x\"",
+        &["will.topic: it is missing; name the topic, such as \"fieldlog/gateway/state\""],
+    );
+}
+
+#[test]
 fn the_defaults_of_the_other_kinds() {
     let nats = one(&at("nats://host"));
     assert_eq!(nats.order, Order::Strict);
@@ -191,6 +224,10 @@ fn ranges() {
         ("answer_timeout_s = 601", "answer_timeout_s: 601 is out of range; it must be 1 to 600 seconds"),
         ("backoff_max_s = 0", "backoff_max_s: 0 is out of range; it must be 1 to 3600 seconds"),
         ("keep_alive_s = 4", "keep_alive_s: 4 is out of range; it must be 5 to 3600 seconds"),
+        (
+            "packet_bytes_max = 1000",
+            "packet_bytes_max: 1000 is out of range; it must be 1024 to 268435455 bytes",
+        ),
         ("required = 1", "required: it is the number 1; it must be true or false"),
     ] {
         check("mqtt://host", keys, &[expected]);
@@ -227,10 +264,11 @@ fn keys_of_other_schemes() {
     let other = "remove it, or change the address";
     check(
         "http://host",
-        "topic = \"a\"\nkeep_alive_s = 5\nkafka_topic = \"a\"",
+        "topic = \"a\"\nkeep_alive_s = 5\nkafka_topic = \"a\"\n[sink.will]\ntopic = \"a\"",
         &[
             &format!("topic: only mqtt:// or mqtts:// sinks have it; {other}"),
             &format!("keep_alive_s: only mqtt:// or mqtts:// sinks have it; {other}"),
+            &format!("will: only mqtt:// or mqtts:// sinks have it; {other}"),
             &format!("kafka_topic: only kafka:// sinks have it; {other}"),
         ],
     );
@@ -371,6 +409,39 @@ fn filters() {
 }
 
 #[test]
+fn what_goes_ahead() {
+    let sink = one(&format!("{SINK}priority = [\"availability_changed\", \"booted\"]"));
+    assert_eq!(sink.priority, ["availability_changed", "booted"]);
+    assert!(one(SINK).priority.is_empty());
+    check(
+        "mqtt://host",
+        "priority = [\"state_changed\", \"availability\"]",
+        &["priority[1]: there is no event type \"availability\"; did you mean availability_changed?"],
+    );
+    check(
+        "http://host",
+        "order = \"strict\"\npriority = [\"booted\"]",
+        &["priority: nothing can go ahead of its turn when order is \"strict\"; \
+           remove it, or set order = \"live-first\""],
+    );
+    for order in ["", "order = \"live-first\"\n"] {
+        check(
+            "nats://host",
+            &format!("{order}priority = [\"booted\"]"),
+            &[
+                "priority: a JetStream takes the parcels of a subject in one order, in which nothing can go ahead; \
+               remove it, or use another address",
+            ],
+        );
+    }
+    check(
+        "mqtt://host",
+        "types = [\"booted\"]\npriority = [\"booted\", \"gap\"]",
+        &["priority[1]: gap is not among the types that are sent; add it to types, or remove it here"],
+    );
+}
+
+#[test]
 fn topics_subjects_and_names() {
     check(
         "mqtt://host",
@@ -450,6 +521,11 @@ fn what_is_sent_must_not_come_back() {
         ["sink[0] \"cloud\" topic: source \"home\" takes \"up/gw/live\" from the same broker; \
          events would go round for ever; exclude the topic from the source",]
     );
+    // Early copies have a topic of their own if the template says so, but only if there are any.
+    let lane = source.replace("#device", "up/+device/priority");
+    let sink = format!("{local}topic = \"up/{{gateway}}/{{lane}}\"\n");
+    parse(&format!("gateway_id = \"gw\"\n{lane}{sink}"));
+    assert_eq!(lines(&format!("gateway_id = \"gw\"\n{lane}{sink}priority = [\"booted\"]")).len(), 1);
     let excluded = source.replace("[[source.s", "exclude = [\"fieldlog/#\"]\n[[source.s");
     parse(&format!("{excluded}{local}"));
     let ignored = source.replace(

@@ -24,8 +24,7 @@ use super::HttpTarget;
 use super::answer::{Answer, retry_after};
 use super::site::Site;
 use crate::forward::envelope::{self, Body, causes};
-use crate::forward::{Outcome, Parcel, SLOW, Unreachable};
-use crate::ingest::backoff::Pace;
+use crate::forward::{Outcome, Pace, Parcel, SLOW, Unreachable};
 use crate::ingest::connect::{self, Endpoint};
 use crate::ingest::failure::Failure;
 use crate::ingest::secret;
@@ -76,7 +75,7 @@ struct Content {
 impl Client {
     pub(super) async fn open(target: HttpTarget, site: Site) -> Result<Client, Unreachable> {
         let mut client = Client { target, site, authorization: None, kept: None };
-        client.authorize().map_err(|why| Unreachable { why, slow: true })?;
+        client.authorize().map_err(|why| Unreachable { why, pace: Pace::Slow })?;
         client.kept = Some(client.connect().await?);
         Ok(client)
     }
@@ -188,18 +187,18 @@ impl Client {
         let failed = |failure: &Failure| Unreachable {
             // The client identifier of MQTT plays no part here.
             why: format!("{name}: {}", failure.chain("")),
-            slow: matches!(failure.pace(), Pace::Slow),
+            pace: failure.pace(),
         };
         let late = |_| {
             let seconds = limit.as_secs_f32();
             let why = format!("{name}: no connection within {seconds} s (see `connect_timeout_s`)");
-            Unreachable { why, slow: false }
+            Unreachable { why, pace: Pace::Unreached }
         };
         let stream = timeout(limit, connect::connect(&endpoint)).await.map_err(late)?;
         let stream = stream.map_err(|failure| failed(&failure))?;
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| Unreachable { why: format!("{name}: {}", causes(&error)), slow: false })?;
+            .map_err(|error| Unreachable { why: format!("{name}: {}", causes(&error)), pace: Pace::Soon })?;
         // Its error, if any, reaches the request that is under way.
         let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
         Ok(Connection { sender, used: Instant::now(), driver })

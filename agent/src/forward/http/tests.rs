@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::forward::envelope::tests::parcel;
 use crate::forward::envelope::{Body, COMPACT, JSON};
-use crate::forward::{Manifest, SLOW};
+use crate::forward::{Manifest, Pace, SLOW};
 use crate::ingest::tests::{PATIENCE, refusing_port};
 
 fn target(port: u16) -> HttpTarget {
@@ -155,7 +155,10 @@ async fn a_token_is_sent_and_read_again_when_refused() {
     std::fs::remove_file(&file).unwrap();
     let target = HttpTarget { token_file: Some(file), ..target(port) };
     let unreachable = target.open().await.err().unwrap();
-    assert!(unreachable.slow && unreachable.why.contains("cannot read `token_file`"), "{unreachable}");
+    assert!(
+        unreachable.pace == Pace::Slow && unreachable.why.contains("cannot read `token_file`"),
+        "{unreachable}"
+    );
 }
 
 #[tokio::test]
@@ -254,7 +257,10 @@ async fn a_server_that_never_answers_is_lost() {
     assert!(why.contains("has not answered within 0.2 s"), "{why}");
     let (_taken, port) = refusing_port();
     let unreachable = self::target(port).open().await.err().unwrap();
-    assert!(!unreachable.slow && unreachable.why.contains("cannot connect to 127.0.0.1:"), "{unreachable}");
+    assert!(
+        unreachable.pace != Pace::Slow && unreachable.why.contains("cannot connect to 127.0.0.1:"),
+        "{unreachable}"
+    );
 }
 
 #[cfg(feature = "tls")]

@@ -3,7 +3,7 @@
 use rskafka::client::error::{Error, ProtocolError};
 
 use crate::forward::envelope::causes;
-use crate::forward::{Outcome, SLOW, Unreachable};
+use crate::forward::{Outcome, Pace, SLOW, Unreachable};
 
 /// Why there is no connection.
 pub(super) fn connect(name: &str, error: &Error) -> Unreachable {
@@ -14,7 +14,10 @@ pub(super) fn connect(name: &str, error: &Error) -> Unreachable {
     } else {
         "check `brokers`, that they run and that the firewall lets us through"
     };
-    Unreachable { why: format!("{name}: cannot connect: {hint} ({said})"), slow }
+    Unreachable {
+        why: format!("{name}: cannot connect: {hint} ({said})"),
+        pace: if slow { Pace::Slow } else { Pace::Soon },
+    }
 }
 
 /// What became of the records of one partition.

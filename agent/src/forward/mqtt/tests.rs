@@ -141,6 +141,61 @@ async fn many_parcels_go_out_in_order_and_large_ones_whole() {
 }
 
 #[tokio::test]
+async fn a_will_tells_whether_the_gateway_is_there() {
+    let Some(broker) = Mosquitto::start("").await else { return };
+    for protocol in [Protocol::V5, Protocol::V4] {
+        let (topic, offline, online) = ("gw-1/state".into(), "gone".into(), "here".into());
+        let will = Some(WillConfig { topic, offline, online });
+        let target = MqttTarget { protocol, will, ..target(broker.port) };
+        let mut witness = Subscriber::at(broker.port).await;
+        // Of the protocol before, for a newcomer.
+        if protocol == Protocol::V4 {
+            assert_eq!(said(&mut witness).await, ("gone".to_owned(), true));
+        }
+        let sink = opened(&target).await;
+        assert_eq!(said(&mut witness).await, ("here".to_owned(), false));
+        sink.close().await;
+        assert_eq!(said(&mut witness).await, ("gone".to_owned(), false));
+
+        // A process that dies says no good-bye: the broker says it.
+        let (up, is_up) = std::sync::mpsc::channel();
+        let dying = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let mut sink = runtime.block_on(opened(&target));
+            assert_eq!(runtime.block_on(send(&mut sink, vec![parcel(1, 1)])), [Outcome::Acked]);
+            up.send(()).unwrap();
+            drop(runtime);
+        });
+        assert_eq!(said(&mut witness).await, ("here".to_owned(), false));
+        assert_eq!(witness.publish().await.topic, "fieldlog/gw-1/live");
+        assert_eq!(said(&mut witness).await, ("gone".to_owned(), false));
+        is_up.recv().unwrap();
+        dying.join().unwrap();
+    }
+}
+
+/// What is next on the topic of the will, and whether it comes from what is retained.
+async fn said(witness: &mut Subscriber) -> (String, bool) {
+    let publish = witness.publish().await;
+    assert_eq!(publish.topic, "gw-1/state");
+    (String::from_utf8(publish.payload.to_vec()).unwrap(), publish.retain)
+}
+
+/// MQTT 3.1.1 brokers name no limit.
+#[tokio::test]
+async fn the_operators_limit_counts_where_the_broker_names_none() {
+    let Some(broker) = Mosquitto::start("").await else { return };
+    for protocol in [Protocol::V5, Protocol::V4] {
+        let mut sink = opened(&MqttTarget { protocol, packet_bytes_max: 2_000, ..target(broker.port) }).await;
+        let outcomes = send(&mut sink, vec![parcel(1, 100), parcel(1, 2)]).await;
+        let Outcome::TooLarge { why } = &outcomes[0] else { panic!("{outcomes:?}") };
+        assert!(why.contains("`packet_bytes_max` is 2000"), "{why}");
+        assert_eq!(outcomes[1], Outcome::Acked);
+        sink.close().await;
+    }
+}
+
+#[tokio::test]
 async fn nobody_listening_is_acknowledged_and_said() {
     let Some(broker) = Mosquitto::start("").await else { return };
     let mut sink = opened(&target(broker.port)).await;
@@ -175,7 +230,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
         let target = MqttTarget { protocol, ..target(broker.port) };
         let unreachable = target.open().await.err().unwrap();
         let address = format!("127.0.0.1:{}: ", broker.port);
-        assert!(unreachable.slow && unreachable.why.starts_with(&address), "{unreachable}");
+        assert!(unreachable.pace == Pace::Slow && unreachable.why.starts_with(&address), "{unreachable}");
     }
 }
 
@@ -183,7 +238,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
 async fn nobody_at_the_address_is_no_reason_to_be_slow() {
     let (_taken, port) = refusing_port();
     let unreachable = target(port).open().await.err().unwrap();
-    assert!(!unreachable.slow);
+    assert_eq!(unreachable.pace, Pace::Soon);
     assert!(unreachable.why.starts_with(&format!("cannot connect to 127.0.0.1:{port}")), "{unreachable}");
 }
 

@@ -9,32 +9,37 @@ use tokio_rustls::rustls;
 
 use super::NatsTarget;
 use crate::forward::envelope::causes;
-use crate::forward::{Outcome, SLOW, Unreachable};
+use crate::forward::{Outcome, Pace, SLOW, Unreachable};
+use crate::ingest::backoff::unreached;
 
 const NO_TLS: &str = "no TLS connection: check `ca_file`, and that the server offers TLS";
 
 /// Why there is no connection.
 pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
-    let (hint, slow) = match error.kind() {
+    let or_unreached = if cause(error).is_some_and(unreached) { Pace::Unreached } else { Pace::Soon };
+    let (hint, pace) = match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => (
             "the server refuses the credentials: check `credentials_file`, `token_file` or `password_file`",
-            true,
+            Pace::Slow,
         ),
-        ConnectErrorKind::Tls => (NO_TLS, true),
+        ConnectErrorKind::Tls => (NO_TLS, Pace::Slow),
         ConnectErrorKind::Dns => {
-            ("the name has no address: check `url` and this machine's name resolution", false)
+            ("the name has no address: check `url` and this machine's name resolution", or_unreached)
         }
-        ConnectErrorKind::ServerParse => ("not a NATS address: give one like nats://host:4222", true),
-        _ if is_tls(error) => (NO_TLS, true),
-        _ => ("cannot connect: check that it runs and that the firewall lets us through", false),
+        ConnectErrorKind::ServerParse => ("not a NATS address: give one like nats://host:4222", Pace::Slow),
+        _ if is_tls(error) => (NO_TLS, Pace::Slow),
+        _ => ("cannot connect: check that it runs and that the firewall lets us through", or_unreached),
     };
-    Unreachable { why: format!("{url}: {hint} ({})", causes(error)), slow }
+    Unreachable { why: format!("{url}: {hint} ({})", causes(error)), pace }
 }
 
 /// A certificate that is not trusted comes as an IO error.
 fn is_tls(error: &ConnectError) -> bool {
-    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+    cause(error).and_then(io::Error::get_ref).is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+}
+
+fn cause(error: &ConnectError) -> Option<&io::Error> {
+    error.source().and_then(|cause| cause.downcast_ref::<io::Error>())
 }
 
 /// What became of a message that was not acknowledged; `complaint` is what the server said in between.

@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, StorageType
 use fieldlog_projections::Epoch;
 
 use super::{NatsTarget, causes, header};
-use crate::forward::{Manifest, Unreachable};
+use crate::forward::{Manifest, Pace, Unreachable};
 
 const STREAM_NOT_FOUND: u64 = 10_059;
 
@@ -43,7 +43,7 @@ fn fill(template: &str, gateway: &str, epoch: Epoch, lane: &str) -> String {
 /// Finds the stream, or creates it if that is allowed.
 pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Stream, Unreachable> {
     let (url, stream) = (&target.url, &target.stream);
-    let slow = |what: String| Unreachable { why: format!("{url}: {what}"), slow: true };
+    let slow = |what: String| Unreachable { why: format!("{url}: {what}"), pace: Pace::Slow };
     let error = match jetstream.get_stream(stream).await {
         Ok(found) => return Ok(found),
         Err(error) => error,
@@ -116,7 +116,7 @@ impl Subject {
                     target.stream,
                     causes(&error)
                 );
-                return Err(Unreachable { why, slow: true });
+                return Err(Unreachable { why, pace: Pace::Slow });
             }
         };
         let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());

@@ -5,6 +5,7 @@ import { applyEvent, deviceCount, flushDevices, loadDevices, tickDevices } from 
 import { flushTail, loadQuarantine, loadTail, quarantineEvent, showQuarantineCount, tailEvent } from './feed.js';
 import { showHealth } from './health.js';
 import { followAddress, panelEvent, reloadPanel } from './panel.js';
+import { showUpstream } from './sinks.js';
 import { $, clock, setText } from './words.js';
 
 const STATUS_MS = 2_000;
@@ -37,6 +38,7 @@ async function pollStatus() {
     lastAnswer = Date.now();
     statusError = null;
     showHealth(status);
+    showUpstream(status);
     showQuarantineCount(status.sources ?? []);
     document.title = `${status.gateway_id} · fieldlog`;
     const { epoch, applied } = status.position;

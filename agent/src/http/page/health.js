@@ -12,7 +12,7 @@ const samples = [];
 const rates = [];
 const tiles = new Map();
 
-function tile(name, main, detail, warn = false) {
+export function tile(name, main, detail, warn = false) {
   let made = tiles.get(name);
   if (!made) {
     made = { main: el('dd'), detail: el('dd.detail') };
@@ -45,10 +45,10 @@ export function showHealth(status) {
   setText($('gateway'), status.gateway_id);
   setText($('version'), `fieldlog ${status.version}`);
   showTiles(status);
-  showSources(status.sources ?? []);
+  showList($('sources'), status.sources ?? [], fillSource);
 }
 
-function showTiles({ position, uptime_s, devices, log, snapshot, rebuild, process }) {
+function showTiles({ position, uptime_s, devices, log, snapshot, rebuild, process, sources = [], blocked = null }) {
   tile('Uptime', span(uptime_s), `CPU ${span(process?.cpu_s)}, ${count(process?.threads)} threads`);
   tile('Position applied', count(position.applied), rebuild?.running ? `replaying, ${count(rebuild.applied)} done` : `of ${count(position.head)}`, Boolean(rebuild?.running));
   tile('Lag', count(position.lag), position.lag === 1 ? 'event behind the head' : 'events behind the head', position.lag > LAG_WARN);
@@ -71,6 +71,8 @@ function showTiles({ position, uptime_s, devices, log, snapshot, rebuild, proces
   tile('Snapshot age', span(age / 1000), snapshot?.errors > 0 ? `${count(snapshot.errors)} failed, see the journal` : snapshot?.at ? `${bytes(snapshot.bytes)} at ${count(snapshot.seq)}` : 'none yet', snapshot?.errors > 0);
   tile('Memory', bytes(process?.resident_bytes), 'resident');
   tile('Devices online', count(devices?.online), `${count(devices?.offline)} offline, ${count(devices?.unknown)} unknown`);
+  const up = sources.filter((source) => source.connected).length;
+  tile('Sources', `${up} of ${sources.length}`, blocked === null ? 'connected' : 'blocked', up < sources.length || blocked !== null);
 }
 
 /** A source in one word for its colour, and in a sentence. */
@@ -93,14 +95,14 @@ const COUNTERS = [
   ['reconnects', 'reconnects'],
 ];
 
-function showSources(sources) {
-  const list = $('sources');
+/** One item for each thing by its name; `fill` puts it into words. */
+export function showList(list, things, fill) {
   const old = new Map([...list.children].map((item) => [item.dataset.name, item]));
-  sources.forEach((source, index) => {
-    const item = old.get(source.name) ?? el('li', { 'data-name': source.name });
-    old.delete(source.name);
+  things.forEach((thing, index) => {
+    const item = old.get(thing.name) ?? el('li', { 'data-name': thing.name });
+    old.delete(thing.name);
     if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
-    fillSource(item, source);
+    fill(item, thing);
   });
   old.forEach((item) => item.remove());
 }

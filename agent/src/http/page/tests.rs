@@ -1,3 +1,5 @@
+use std::io::Read;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -62,8 +64,9 @@ fn every_id_looked_up_exists() {
 
 #[test]
 fn the_page_stays_small() {
-    let size: usize = ASSETS.iter().chain([&INDEX]).map(|asset| asset.content.len()).sum();
-    assert!(size < 60_000, "{size} bytes");
+    let sizes = ASSETS.iter().chain([&INDEX]).map(|asset| (asset.content.len(), asset.packed().len()));
+    let (plain, sent) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+    assert!(plain < 65_000 && sent < 25_000, "{plain} bytes, {sent} of them sent");
 }
 
 /// One request over a real connection: head and body of the answer.
@@ -74,11 +77,18 @@ async fn fetch(path: &str, header: &str) -> (String, String) {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.unwrap();
     server.abort();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.to_lowercase(), body.to_string())
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let mut body = String::new();
+    if head.contains("content-encoding: gzip") && answer.len() > end + 4 {
+        flate2::read::GzDecoder::new(&answer[end + 4..]).read_to_string(&mut body).unwrap();
+    } else {
+        body = String::from_utf8(answer[end + 4..].to_vec()).unwrap();
+    }
+    (head, body)
 }
 
 #[tokio::test]
@@ -100,7 +110,7 @@ async fn the_page_comes_with_its_policy() {
 
 #[tokio::test]
 async fn every_asset_is_served_with_its_type() {
-    for asset in ASSETS {
+    for asset in &ASSETS {
         let (head, body) = fetch(&format!("/assets/{}", asset.name), "").await;
         assert!(head.starts_with("http/1.1 200"), "{}: {head}", asset.name);
         assert!(head.contains(&format!("content-type: {}", asset.media_type)), "{}: {head}", asset.name);
@@ -110,15 +120,34 @@ async fn every_asset_is_served_with_its_type() {
 
 #[tokio::test]
 async fn a_browser_that_holds_the_page_gets_no_body() {
-    let tag = TAG.as_str();
+    let [tag, packed] = &*TAGS;
     for (header, status) in [
         (format!("If-None-Match: {tag}\r\n"), "304"),
+        (format!("If-None-Match: {packed}\r\n"), "200"),
+        (format!("If-None-Match: {packed}\r\nAccept-Encoding: gzip\r\n"), "304"),
+        (format!("If-None-Match: {tag}\r\nAccept-Encoding: gzip\r\n"), "200"),
         (format!("If-None-Match: \"other\", W/{tag}\r\n"), "304"),
         ("If-None-Match: \"other\"\r\n".to_string(), "200"),
     ] {
         let (head, body) = fetch("/assets/app.js", &header).await;
         assert!(head.starts_with(&format!("http/1.1 {status}")), "{header}{head}");
         assert_eq!(body.is_empty(), status == "304", "{header}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_comes_packed_to_whoever_can_unpack_it() {
+    for (header, packed) in [
+        ("", false),
+        ("Accept-Encoding: br, identity\r\n", false),
+        ("Accept-Encoding: gzip;q=0\r\n", false),
+        ("Accept-Encoding: gzip, deflate, br\r\n", true),
+        ("Accept-Encoding: br;q=1.0, gzip;q=0.8\r\n", true),
+    ] {
+        let (head, body) = fetch("/assets/style.css", header).await;
+        assert_eq!(head.contains("content-encoding: gzip"), packed, "{header}{head}");
+        assert!(head.contains("vary: accept-encoding"), "{head}");
+        assert!(body == ASSETS[9].content && ASSETS[9].name == "style.css", "{header}");
     }
 }
 

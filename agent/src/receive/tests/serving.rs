@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::forward::Lane;
 use crate::receive::ledger::Report;
 use crate::receive::{Handle, Out, ReceiveError, ReceiveOptions, run};
 
@@ -176,6 +177,43 @@ async fn after_a_kill_nothing_is_lost_and_nothing_written_twice() {
     std::fs::write(dir.path().join("events.ndjson"), b"").unwrap();
     let refused = run(options(dir.path()), watch::channel(false).1, |_| {}).await.unwrap_err();
     assert!(refused.to_string().contains("were written"), "{refused}");
+}
+
+#[tokio::test]
+async fn after_a_restart_it_is_known_what_came_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(500);
+    let head = fixture.log.head();
+    let running = Running::start(options(dir.path())).await;
+    let mut copied = Vec::new();
+    for (format, device) in [(Format::Json, "*sensor 4"), (Format::Compact, "*sensor 5")] {
+        let filter = Filter::new(&[device], &["state_changed"]).unwrap();
+        let mut builder = fixture.builder(filter, format);
+        let parcel = fixture.parcel_of(Lane::Priority, &mut builder, Seq(1), head, 1_000).unwrap();
+        copied.extend(parcel.items.iter().map(|item| item.seq.0));
+        for _ in 0..2 {
+            assert_eq!(post(running.handle.http.unwrap(), &parcel, false).await.0, 204);
+        }
+    }
+    copied.sort_unstable();
+    let before = running.stop().await.logs.remove(0);
+    assert_eq!((before.uncovered, before.newest), (copied.len() as u64, Seq(0)));
+    let mut lines = ids(&dir.path().join("events.ndjson"));
+    lines.sort_by_key(|id| id.rsplit('/').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(lines, expected(copied.iter().copied()));
+
+    let running = Running::start(options(dir.path())).await;
+    assert_eq!(running.handle.report().logs[0].uncovered, copied.len() as u64);
+    for parcel in fixture.parcels(Filter::default(), Format::Compact, Seq(1), 100) {
+        assert_eq!(post(running.handle.http.unwrap(), &parcel, false).await.0, 204);
+    }
+    let report = running.stop().await;
+    assert!(report.is_clean(), "{report}");
+    let log = &report.logs[0];
+    assert_eq!((log.recomputed, log.counts.events, log.uncovered), (head, head.0, 0));
+    let mut lines = ids(&dir.path().join("events.ndjson"));
+    lines.sort_by_key(|id| id.rsplit('/').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(lines, expected(1..=head.0));
 }
 
 #[tokio::test]

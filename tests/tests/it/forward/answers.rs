@@ -90,16 +90,19 @@ fn positions(body: &str) -> Vec<u64> {
     events.iter().map(|event| event["sequence"].as_str().unwrap().parse().unwrap()).collect()
 }
 
+/// Messages that are forwarded before and after the one in between.
+const HALF: usize = 1_000;
+
 /// Forwards some messages to a server that answers so; returns what it has seen once all but `lost` events are there.
 async fn check(answers: Answers, poison: bool, lost: u64) -> (Seen, Logbook) {
     let (address, seen) = serve(answers).await;
     let mut site = Site::new().await;
     let agent = site.start(&site.config(&http(address, "gzip = false\nin_flight_max = 1"))).await;
-    site.post(200);
+    site.post(HALF);
     if poison {
         site.publish("t/d7/state", r#"{"text":"poison"}"#.into());
     }
-    site.post(200);
+    site.post(HALF);
     site.recorded().await;
     let all = || seen.lock().unwrap().accepted.len() as u64 + lost == agent.head();
     until("all events", all).await;
@@ -114,7 +117,8 @@ async fn too_large_is_split() {
     const LIMIT: usize = 6_000;
     let answers: Answers = |_, body| (if body.len() > LIMIT { 413 } else { 200 }, "");
     let (seen, log) = check(answers, false, 0).await;
-    assert!(seen.asked.iter().any(|asked| asked.status == 413));
+    let refused = seen.asked.iter().filter(|asked| asked.status == 413).count();
+    assert!((1..=6).contains(&refused), "{refused} of {} parcels were too large", seen.asked.len());
     assert!(seen.asked.iter().all(|asked| (asked.status == 413) == (asked.bytes > LIMIT)));
     assert_eq!(log.count(|fact| matches!(fact, Fact::DeadLettered { .. })), 0);
 }
@@ -133,6 +137,27 @@ async fn retry_after_is_honoured() {
     if seen.asked.len() > 4 {
         assert!(wait(3) >= Duration::from_millis(950), "{:?}", wait(3));
     }
+}
+
+/// Such a sink is connected, and yet it takes nothing: an operator must see why, and for how long.
+#[tokio::test]
+async fn a_sink_that_says_not_now_says_it_to_the_operator() {
+    let answers: Answers = |number, _| if number == 0 { (429, "retry-after: 3\r\n") } else { (200, "") };
+    let (address, _) = serve(answers).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&http(address, "gzip = false\nin_flight_max = 1"))).await;
+    site.post(10);
+    let view = agent.handle.sinks.views().remove(0);
+    until("a sink that holds", || view.status.details().state.label() == "held").await;
+    let state = view.status.details().state;
+    let words = state.to_string();
+    assert!(words.starts_with("connected, but told to wait until 20") && words.contains("429"), "{words}");
+    let (until_when, _) = state.waiting().unwrap();
+    let ahead = until_when.micros_since(state.connected_since().unwrap());
+    assert!((2_000_000..60_000_000).contains(&ahead), "{words}");
+    until("a sink that takes", || view.status.details().state.label() == "connected").await;
+    assert!(view.status.details().last_error.unwrap().why.contains("429"));
+    agent.stop().await;
 }
 
 #[tokio::test]

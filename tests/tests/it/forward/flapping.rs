@@ -8,9 +8,12 @@ use fieldlog_tests::proxy::{Fault, Proxy};
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::wait::until;
 
-use super::site::{Site, arrived, assert_complete, assert_lines, http, random, sink};
+use super::site::{Site, arrived, assert_complete, assert_lines, http, position, random, sink};
 
 const FLAPPING: Duration = Duration::from_secs(8);
+
+/// A day with another state of the link every five minutes; `FIELDLOG_FLAPS` makes it longer.
+const FLAPS: usize = 288;
 
 /// Lets messages arrive while the link flaps; at the end the receiver must have them all.
 async fn check(
@@ -55,6 +58,15 @@ async fn http_in_strict_order() {
     check(receiver, server, sink, true, true).await;
 }
 
+/// Early copies of nearly everything, lost and repeated, too.
+#[tokio::test]
+async fn http_with_priorities() {
+    let receiver = Receiver::http().await;
+    let server = receiver.address();
+    let more = "parcel_events_max = 20\npriority = [\"state_changed\", \"device_discovered\"]";
+    check(receiver, server, |proxy| http(proxy, more), false, false).await;
+}
+
 #[tokio::test]
 async fn mqtt_with_compact() {
     let Some(mosquitto) = Mosquitto::start("") else { return };
@@ -62,6 +74,53 @@ async fn mqtt_with_compact() {
     let server = SocketAddr::from(([127, 0, 0, 1], mosquitto.port));
     let sink = |proxy: SocketAddr| sink(&format!("mqtt://{proxy}"), "format = \"compact\"\nkeep_alive_s = 5");
     check(receiver, server, sink, true, false).await;
+}
+
+/// A day of flapping, compressed: the link changes as often and as badly, only sooner.
+async fn check_day(receiver: Receiver, server: SocketAddr, sink: impl Fn(SocketAddr) -> String) -> String {
+    let flaps = std::env::var("FIELDLOG_FLAPS").map_or(FLAPS, |text| text.parse().unwrap());
+    let mut rng = random();
+    let proxy = Proxy::start(server, Fault::Pass).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&sink(proxy.address))).await;
+    for _ in 0..flaps {
+        proxy.set(Fault::random(&mut rng));
+        site.post(rng.below(30));
+        tokio::time::sleep(Duration::from_millis(rng.between(20, 220) as u64)).await;
+    }
+    proxy.set(Fault::Pass);
+    site.recorded().await;
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    let status = agent.handle.sinks.views()[0].status.clone();
+    let connections = status.connections.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{flaps} changes of the link, {connections} connections, {head} records");
+    assert!(connections > flaps as u64 / 50, "{connections} connections: the faults did nothing");
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_lines(&lines, head);
+    // Within a lane, each parcel is later than the one before; so are the events of a device.
+    assert_eq!(log.counts.out_of_order, 0, "{log}");
+    lines
+}
+
+#[tokio::test]
+async fn a_day_over_mqtt_live_first() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let receiver = Receiver::mqtt(mosquitto.port).await;
+    let server = SocketAddr::from(([127, 0, 0, 1], mosquitto.port));
+    check_day(receiver, server, |proxy| sink(&format!("mqtt://{proxy}"), "keep_alive_s = 5")).await;
+}
+
+#[tokio::test]
+async fn a_day_over_http_in_strict_order() {
+    let receiver = Receiver::http().await;
+    let server = receiver.address();
+    let strict = |proxy| http(proxy, "order = \"strict\"\nparcel_events_max = 20");
+    let lines = check_day(receiver, server, strict).await;
+    let positions: Vec<u64> = lines.lines().map(position).collect();
+    assert!(positions.is_sorted(), "lines are not in the order of the log");
 }
 
 /// What happens now is not kept waiting by what happened while the link was down.

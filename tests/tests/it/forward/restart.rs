@@ -1,5 +1,7 @@
 //! The agent ends in the middle of a backlog, and goes on from its cursor.
 
+use std::time::Duration;
+
 use fieldlog_tests::process::Process;
 use fieldlog_tests::proxy::{Fault, Proxy};
 use fieldlog_tests::receiver::Receiver;
@@ -9,12 +11,13 @@ use super::site::{Site, arrived, assert_complete, assert_lines, http};
 
 const BACKLOG: usize = 3_000;
 const PARCEL: u64 = 50;
-const IN_FLIGHT: u64 = 4;
 const STOPS: u64 = 3;
+/// Each way, so that there is nearly always a parcel under way.
+const DELAY: Duration = Duration::from_millis(40);
 
 /// Slow enough that a backlog takes a while.
 fn more() -> String {
-    format!("parcel_events_max = {PARCEL}\nin_flight_max = {IN_FLIGHT}\nbandwidth_bytes_per_s = 300000")
+    format!("parcel_events_max = {PARCEL}\nbandwidth_bytes_per_s = 300000")
 }
 
 #[tokio::test]
@@ -26,7 +29,7 @@ async fn stopped_and_started() {
     let agent = site.start(&config).await;
     site.post(BACKLOG);
     site.recorded().await;
-    proxy.set(Fault::Pass);
+    proxy.set(Fault::Delay(DELAY));
     let mut running = Some(agent);
     for part in 1..=STOPS {
         let agent = match running.take() {
@@ -44,8 +47,38 @@ async fn stopped_and_started() {
     let (log, lines) = receiver.stop().await;
     assert_complete(&log, head);
     assert_lines(&lines, head);
-    // What was under way at each stop, and no more.
-    assert!(log.counts.duplicate_events <= STOPS * PARCEL * IN_FLIGHT, "{log}");
+    assert_eq!((log.counts.duplicate_events, log.counts.duplicate_parcels), (0, 0), "{log}");
+}
+
+/// A sink that is configured anew goes on where it was, also while that waits for a commit.
+#[tokio::test]
+async fn reconfigured() {
+    let receiver = Receiver::http().await;
+    let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let config = |events: u64| {
+        site.config(&http(
+            proxy.address,
+            &format!("parcel_events_max = {events}\nbandwidth_bytes_per_s = 300000"),
+        ))
+    };
+    let configs: Vec<_> = (0..=STOPS).map(|n| config(PARCEL + n)).collect();
+    let agent = site.start(&configs[0]).await;
+    site.post(BACKLOG);
+    site.recorded().await;
+    proxy.set(Fault::Delay(DELAY));
+    for (part, config) in (1..).zip(&configs[1..]) {
+        until("a part of the backlog", || receiver.handle.events() > part * BACKLOG as u64 / 5).await;
+        assert!((receiver.handle.events() as usize) < BACKLOG, "too fast to be changed in between");
+        agent.reload(config.clone()).await;
+    }
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_lines(&lines, head);
+    assert_eq!((log.counts.duplicate_events, log.counts.duplicate_parcels), (0, 0), "{log}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A source broker and the configuration of an agent with one sink.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fieldlog::config::Config;
@@ -34,6 +35,10 @@ impl Site {
         Site { broker, dir: tempfile::tempdir().unwrap(), posted: 0 }
     }
 
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// A configuration with these lines at its end, as text.
     pub fn text(&self, more: &str) -> String {
         format!(
@@ -54,13 +59,23 @@ impl Site {
             decoder = "json"
             {more}
             "#,
-            self.dir.path().join("data"),
+            self.data_dir(),
             self.broker.local_addr()
         )
     }
 
     pub fn config(&self, more: &str) -> Config {
         Config::from_toml(&self.text(more), "test").unwrap()
+    }
+
+    /// Waits until an agent in another process has subscribed.
+    pub async fn subscribed(&mut self) {
+        let before = self.broker.stats().pubacks_in;
+        until("the subscription", || {
+            self.post(1);
+            self.broker.stats().pubacks_in > before
+        })
+        .await;
     }
 
     /// An agent that has subscribed.
@@ -141,7 +156,7 @@ pub fn http(address: SocketAddr, more: &str) -> String {
 /// Waits until the receiver has everything that the agent has, and the agent knows it.
 pub async fn arrived(agent: &Agent, receiver: &Receiver) {
     until("everything at the receiver", || receiver.contiguous() == agent.head()).await;
-    let contiguous = || agent.handle.sinks.views()[0].status.details().contiguous.0;
+    let contiguous = || agent.handle.sinks.views()[0].status.details().acked.contiguous().0;
     until("the last acknowledgement", || contiguous() == agent.head()).await;
 }
 
@@ -166,4 +181,10 @@ pub fn assert_lines(lines: &str, head: u64) {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len() as u64, head, "an event has two lines");
+}
+
+/// The position of the event in a line.
+pub fn position(line: &str) -> u64 {
+    let event: serde_json::Value = serde_json::from_str(line).unwrap();
+    event["sequence"].as_str().unwrap().parse().unwrap()
 }

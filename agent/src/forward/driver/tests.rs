@@ -1,0 +1,234 @@
+//! The driver against a sink that takes its time.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
+
+use fieldlog_projections::fact::Availability;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::Config;
+use crate::forward::fixture::Fixture;
+use crate::forward::sinks::builder;
+use crate::rebuild;
+use crate::run::wall_clock;
+use crate::snapshots::SnapshotStore;
+use crate::writer::{Position, WriterStats};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A connection to a sink that answers each parcel after a while.
+struct Slow {
+    arrived: Arc<Arrived>,
+    takes: Duration,
+}
+
+#[derive(Default)]
+struct Arrived {
+    parcels: Mutex<Vec<Arc<Parcel>>>,
+    more: Notify,
+}
+
+impl Arrived {
+    fn parcels(&self) -> Vec<Arc<Parcel>> {
+        self.parcels.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn until(&self, what: &str, reached: impl Fn(&[Arc<Parcel>]) -> bool) {
+        let waiting = async {
+            while !reached(&self.parcels()) {
+                self.more.notified().await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what} does not come");
+    }
+}
+
+impl Transport for Slow {
+    fn send(&mut self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static {
+        self.arrived.parcels.lock().unwrap_or_else(PoisonError::into_inner).push(parcel);
+        self.arrived.more.notify_one();
+        let takes = self.takes;
+        async move {
+            tokio::time::sleep(takes).await;
+            Outcome::Acked
+        }
+    }
+
+    async fn lost(&mut self) -> String {
+        std::future::pending().await
+    }
+
+    fn window(&self) -> usize {
+        2
+    }
+
+    async fn close(self) {}
+}
+
+/// A driver at work on a log.
+struct Rig {
+    fixture: Fixture,
+    shared: Arc<Shared>,
+    status: Arc<SinkStatus>,
+    inputs: Receiver<Input>,
+    arrived: Arc<Arrived>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Acked>,
+}
+
+impl Rig {
+    /// With these keys more in the sink's configuration.
+    fn start(fixture: Fixture, takes: Duration, keys: &str) -> Rig {
+        let text = format!("[[sink]]\nname = \"cloud\"\naddress = \"http://cloud.example\"\n{keys}");
+        let sink = Config::from_toml(&text, "test").unwrap().sinks.remove(0);
+        let position = Position { head: fixture.log.head(), applied: fixture.log.head() };
+        let shared = Arc::new(Shared {
+            epoch: fixture.log.epoch(),
+            view: fixture.view.read().unwrap().clone().into(),
+            position: watch::channel(position).0,
+            reader: fixture.log.reader(),
+            disk: fixture.log.disk().clone(),
+            snapshots: SnapshotStore::open(fixture.dir.path()).unwrap(),
+            stats: WriterStats::default(),
+            rebuild: rebuild::Progress::default(),
+        });
+        let (writer, inputs) = channel();
+        let status = Arc::new(SinkStatus::default());
+        let parts =
+            Parts { shared: shared.clone(), writer, status: status.clone(), clock: wall_clock, known: None };
+        let build = builder(&sink, &shared, &"plant-7".into(), shared.epoch).unwrap();
+        let arrived = Arc::new(Arrived::default());
+        let (stop, stopping) = watch::channel(false);
+        let there = arrived.clone();
+        let open = move || std::future::ready(Ok(Slow { arrived: there.clone(), takes }));
+        let task = tokio::spawn(drive(Service::of(&sink), parts, open, build, stopping));
+        Rig { fixture, shared, status, inputs, arrived, stop, task }
+    }
+
+    /// Shows the driver what the fixture has recorded.
+    fn publish(&self) {
+        *self.shared.view.write().unwrap() = self.fixture.view.read().unwrap().clone();
+        let head = self.fixture.log.head();
+        self.shared.position.send_replace(Position { head, applied: head });
+    }
+
+    /// Stops the driver; the parcels that have arrived, and the last cursor.
+    async fn stop(self) -> (Vec<Arc<Parcel>>, Acked) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
+        let cursors = self.inputs.try_iter().filter_map(|input| match input {
+            Input::Cursor { acked, .. } => Some(acked),
+            _ => None,
+        });
+        (self.arrived.parcels(), cursors.last().unwrap())
+    }
+}
+
+fn at(parcel: &Parcel, lane: Lane, seq: Seq) -> bool {
+    parcel.manifest.lane == lane && parcel.items.iter().any(|item| item.seq == seq)
+}
+
+const PRIORITY: &str = "priority = [\"availability_changed\"]\nparcel_events_max = 200\n";
+
+#[tokio::test]
+async fn an_event_that_matters_goes_ahead_of_a_backlog() {
+    for format in ["format = \"json\"", "format = \"compact\""] {
+        let mut fixture = Fixture::new(100_000);
+        let old = fixture.availability(7, Availability::Offline);
+        let mut rig = Rig::start(fixture, Duration::from_millis(5), &format!("{PRIORITY}{format}"));
+        rig.arrived.until("a part of the backlog", |parcels| parcels.len() > 20).await;
+        let fresh = rig.fixture.availability(7, Availability::Online);
+        rig.fixture.record(3_000);
+        rig.publish();
+        let before = rig.arrived.parcels().len();
+        rig.arrived.until("more of it", |parcels| parcels.len() > before + 20).await;
+        let (parcels, acked) = rig.stop().await;
+        let find = |seq| parcels.iter().position(|parcel| at(parcel, Lane::Priority, seq));
+        assert_eq!(find(old), Some(0), "nothing can be before it");
+        let found = find(fresh).unwrap();
+        assert!((before..=before + 3).contains(&found), "published after {before}, sent as {found}");
+        let early: u32 =
+            parcels.iter().filter(|p| p.manifest.lane == Lane::Priority).map(|p| p.manifest.events).sum();
+        assert_eq!(early, 3, "there are three such events, each is copied once");
+        assert!(acked.missing(old, old).is_some(), "a copy covers nothing");
+        // What covers the log goes on beside it, in parcels that meet.
+        let mut backlog = parcels.iter().filter(|parcel| parcel.manifest.lane == Lane::Backlog);
+        let mut next = Seq(1);
+        assert!(backlog.all(|p| std::mem::replace(&mut next, p.manifest.last.next()) == p.manifest.first));
+        assert!(next > Seq(3_000), "the backlog is only at {next}");
+    }
+}
+
+#[tokio::test]
+async fn on_an_idle_link_nothing_is_sent_twice() {
+    let mut rig = Rig::start(Fixture::new(100), Duration::ZERO, &format!("{PRIORITY}parcel_delay_ms = 0"));
+    for device in 0..10 {
+        let seq = rig.fixture.availability(device, Availability::Online);
+        rig.publish();
+        rig.arrived.until("the event", |parcels| parcels.iter().any(|p| at(p, Lane::Live, seq))).await;
+    }
+    let (parcels, _) = rig.stop().await;
+    assert!(parcels.iter().all(|parcel| parcel.manifest.lane == Lane::Live));
+}
+
+#[tokio::test]
+async fn without_priorities_nothing_goes_ahead() {
+    let rig = Rig::start(Fixture::new(5_000), Duration::ZERO, "parcel_events_max = 200");
+    rig.arrived.until("the backlog", |parcels| parcels.len() > 20).await;
+    let (parcels, _) = rig.stop().await;
+    assert!(parcels.iter().all(|parcel| parcel.manifest.lane != Lane::Priority));
+}
+
+#[tokio::test]
+async fn a_copy_does_not_wait_until_telemetry_has_paid_for_its_bandwidth() {
+    // The second parcel of telemetry has to wait for minutes.
+    let keys = "parcel_delay_ms = 0\nbandwidth_bytes_per_s = 400";
+    let mut rig = Rig::start(Fixture::new(300), Duration::ZERO, &format!("{PRIORITY}{keys}"));
+    let sent = |parcels: &[Arc<Parcel>]| parcels.iter().any(|p| p.manifest.lane != Lane::Priority);
+    rig.arrived.until("a parcel of telemetry", sent).await;
+    let seq = rig.fixture.availability(1, Availability::Online);
+    rig.publish();
+    rig.arrived.until("the copy", |parcels| parcels.iter().any(|p| at(p, Lane::Priority, seq))).await;
+    let early = rig.status.clone();
+    let (parcels, _) = rig.stop().await;
+    let covering = parcels.iter().filter(|p| p.manifest.lane != Lane::Priority).count();
+    assert_eq!(covering, 1, "telemetry keeps to the limit");
+    assert_eq!(early.early_acked.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+/// With a sink that takes one parcel at a time, and with one whose bandwidth is less than there are copies.
+#[tokio::test]
+async fn copies_of_everything_do_not_keep_the_cursor_back() {
+    for keys in ["in_flight_max = 1", "bandwidth_bytes_per_s = 100000"] {
+        let keys = format!("priority = [\"state_changed\"]\nparcel_events_max = 20\n{keys}");
+        let rig = Rig::start(Fixture::new(5_000), Duration::from_millis(1), &keys);
+        rig.arrived.until("sixty parcels", |parcels| parcels.len() >= 60).await;
+        let (parcels, acked) = rig.stop().await;
+        let covering = parcels.iter().filter(|p| p.manifest.lane == Lane::Backlog).count();
+        assert!(
+            (20..=45).contains(&covering),
+            "{keys}: {covering} of {} parcels cover something",
+            parcels.len()
+        );
+        assert!(acked.contiguous() >= Seq(300), "{keys}: {acked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_answers_under_way() {
+    let rig = Rig::start(Fixture::new(2_000), Duration::from_millis(300), "parcel_events_max = 100");
+    rig.arrived.until("two parcels", |parcels| parcels.len() == 2).await;
+    let (parcels, acked) = rig.stop().await;
+    assert_eq!(parcels.len(), 2, "nothing more is sent");
+    assert_eq!(acked, Acked::upto(parcels[1].manifest.last));
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_sink_that_never_answers() {
+    let rig = Rig::start(Fixture::new(2_000), Duration::from_secs(3_600), "parcel_events_max = 100");
+    rig.arrived.until("two parcels", |parcels| parcels.len() == 2).await;
+    let (_, acked) = rig.stop().await;
+    assert_eq!(acked, Acked::default());
+}

@@ -1,0 +1,100 @@
+//! The report in words.
+
+use std::io::{self, Write};
+
+use fieldlog_projections::{Anchor, Seq};
+
+use super::{Agreement, ArchiveReport, Report};
+
+/// Prints a report; the exit code is 0 if everything is intact and every anchor agrees, else 1.
+///
+/// # Errors
+/// Of the output.
+pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
+    writeln!(out, "epoch   {}", report.epoch)?;
+    match report.range {
+        None => writeln!(out, "records none")?,
+        Some((first, last)) => {
+            writeln!(out, "records {first} to {last} in {} chunks", report.chunks)?;
+            writeln!(out, "intact  up to {}", report.intact)?;
+            writeln!(out, "chain   {} after sequence {}", report.link, report.intact)?;
+        }
+    }
+    if let ArchiveReport { rows, range: Some((first, last)), gaps } = report.archive {
+        let without = if gaps == 0 { String::new() } else { format!(", without {gaps} stretches between") };
+        writeln!(out, "archive aggregates of {first} to {last}{without} in {rows} rows")?;
+    }
+    for (name, seq, link) in &report.sinks {
+        let at = link.map(|link| format!("; anchor {}", Anchor { seq: *seq, link })).unwrap_or_default();
+        writeln!(out, "sink    {name} has acknowledged up to {seq}{at}")?;
+    }
+    for (anchor, agreement) in &report.anchors {
+        writeln!(out, "anchor  {}", in_words(report, anchor, *agreement))?;
+    }
+    if report.range.is_some() {
+        writeln!(out, "anchors {}", reach(report))?;
+    }
+    verdict(report, out)?;
+    Ok(u8::from(!report.is_good()))
+}
+
+fn in_words(report: &Report, anchor: &Anchor, agreement: Agreement) -> String {
+    let seq = anchor.seq;
+    match agreement {
+        Agreement::Agrees => format!("{seq} agrees: these are the records that led to it"),
+        Agreement::Differs(link) => format!("{seq} DIFFERS: the chain here is {link}"),
+        Agreement::Ends => format!("{seq} IS MISSING: the intact part ends at {}", report.intact),
+        Agreement::Trimmed => {
+            format!("{seq} cannot be compared: the log was trimmed beyond it; give a newer one")
+        }
+    }
+}
+
+/// How far others have the chain.
+fn reach(report: &Report) -> String {
+    let agreed = report.anchors.iter().rev().find(|(_, agreement)| *agreement == Agreement::Agrees);
+    let given = agreed.map(|(anchor, _)| (anchor.seq, "the anchor given"));
+    let sink = report.sinks.iter().filter(|(_, seq, link)| link.is_some() && *seq > Seq(0));
+    let sink = sink.max_by_key(|(_, seq, _)| *seq).map(|(name, seq, _)| (*seq, name.as_str()));
+    let by = |(seq, who)| format!("{seq}, by {who}");
+    let words = match (given, sink) {
+        (None, None) => "nobody else has the chain of this log".to_owned(),
+        // A cursor is in the log itself: whoever rewrites the one can rewrite the other.
+        (None, Some(sink)) => {
+            format!(
+                "up to {}, as this log says itself; compare with its receiver's report (--anchor)",
+                by(sink)
+            )
+        }
+        (Some(given), _) => format!("proven up to {}", by(given)),
+    };
+    let reached = given.or(sink).map_or(Seq(0), |(seq, _)| seq);
+    if report.intact > reached {
+        format!("{words}; {} to {} are intact only by themselves", reached.next(), report.intact)
+    } else {
+        words
+    }
+}
+
+fn verdict(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let against = |wanted: fn(&Agreement) -> bool| report.anchors.iter().any(|(_, a)| wanted(a));
+    if let Some(fault) = &report.fault {
+        writeln!(out, "result  DAMAGED: {fault}")?;
+        return writeln!(
+            out,
+            "        Restore the file from a backup, or move it away to begin a new epoch."
+        );
+    }
+    if against(|a| matches!(a, Agreement::Differs(_) | Agreement::Ends)) {
+        writeln!(out, "result  NOT THE SAME LOG: intact by itself, but not what led to the anchor")?;
+        return writeln!(
+            out,
+            "        It was rewritten, restored from an older backup, or the anchor is of another gateway. The \
+             receiver's events are the evidence."
+        );
+    }
+    if against(|a| *a == Agreement::Trimmed) {
+        return writeln!(out, "result  intact, but not compared with every anchor");
+    }
+    writeln!(out, "result  intact: every checksum, every record and the chain are as they were written")
+}

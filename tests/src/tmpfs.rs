@@ -1,0 +1,68 @@
+//! A disk that gets full, without filling the machine's.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::mosquitto::skip;
+
+const FILLER: &str = "filler";
+
+/// A small file system in memory, gone when dropped.
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// One of `size` (`"4M"`) at a directory that is made; `None`, and the test is skipped, if it may not be mounted.
+    ///
+    /// # Panics
+    /// If the directory cannot be made.
+    pub fn mount(at: &Path, size: &str) -> Option<Tmpfs> {
+        std::fs::create_dir_all(at).unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Tmpfs(at.to_owned())),
+            _ => {
+                skip("a tmpfs cannot be mounted here");
+                None
+            }
+        }
+    }
+
+    /// Gives it another size.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    pub fn grow(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
+
+    /// Takes so many bytes of it, beside what is there.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn fill(&self, bytes: usize) {
+        let mut filler = std::fs::File::create(self.0.join(FILLER)).unwrap();
+        for _ in 0..bytes / 4096 {
+            filler.write_all(&[0; 4096]).unwrap();
+        }
+    }
+
+    /// Gives them back.
+    ///
+    /// # Panics
+    /// If nothing was taken.
+    pub fn clear(&self) {
+        std::fs::remove_file(self.0.join(FILLER)).unwrap();
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // A test that failed may still have files open there.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}

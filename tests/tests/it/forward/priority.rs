@@ -1,0 +1,89 @@
+//! Events that matter more go ahead of what is before them in the queue.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fieldlog::receive::ledger::LogReport;
+use fieldlog_tests::mosquitto::Mosquitto;
+use fieldlog_tests::proxy::{Fault, Proxy};
+use fieldlog_tests::receiver::Receiver;
+use fieldlog_tests::wait::until;
+
+use super::site::{Site, arrived, assert_complete, assert_lines, http, sink};
+
+const BACKLOG: usize = 3_000;
+
+/// While a backlog goes over a slow link, a device appears; the receiver hears of it before the backlog is through, and has
+/// everything once at the end. Stopped in between, the agent goes on like that.
+async fn check(receiver: Receiver, server: SocketAddr, sink: impl Fn(SocketAddr) -> String) {
+    let proxy = Proxy::start(server, Fault::Refuse).await;
+    let mut site = Site::new().await;
+    let config = site.config(&sink(proxy.address));
+    let agent = site.start(&config).await;
+    site.post(BACKLOG);
+    site.recorded().await;
+    proxy.set(Fault::Pass);
+    let early = |log: &LogReport| log.counts.early_events;
+    let log = || receiver.log().filter(|log| log.newest.0 > 0);
+    until("a part of the backlog", || log().is_some_and(|log| log.counts.parcels > 4)).await;
+    let before = early(&log().unwrap());
+    // The devices of the backlog are among the first events in it, and all were copied.
+    assert!(before > 0);
+    site.publish("t/d-new/state", r#"{"value":0.5}"#.into());
+    until("the new device", || early(&log().unwrap()) > before).await;
+    let found = log().unwrap();
+    println!("{found}");
+    assert!((found.contiguous.0 as usize) < BACKLOG, "the backlog was through before it");
+    agent.stop().await;
+    let agent = site.start(&config).await;
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_eq!(log.uncovered, 0);
+    assert_lines(&lines, head);
+}
+
+/// Slow enough that the backlog takes some seconds: 3,000 events are 1 MB of JSON, and a tenth of that compact.
+fn more(bandwidth: u32) -> String {
+    format!(
+        "parcel_events_max = 50\nbandwidth_bytes_per_s = {bandwidth}\npriority = [\"device_discovered\", \"gap\"]"
+    )
+}
+
+#[tokio::test]
+async fn over_http() {
+    let receiver = Receiver::http().await;
+    let server = receiver.address();
+    check(receiver, server, |proxy| http(proxy, &more(200_000))).await;
+}
+
+#[tokio::test]
+async fn over_http_compact() {
+    let receiver = Receiver::http().await;
+    let server = receiver.address();
+    check(receiver, server, |proxy| http(proxy, &(more(15_000) + "\nformat = \"compact\""))).await;
+}
+
+#[tokio::test]
+async fn over_mqtt() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let receiver = Receiver::mqtt(mosquitto.port).await;
+    let server = SocketAddr::from(([127, 0, 0, 1], mosquitto.port));
+    check(receiver, server, |proxy| sink(&format!("mqtt://{proxy}"), &more(200_000))).await;
+}
+
+/// MQTT 3.1.1 has the manifest in the payload.
+#[tokio::test]
+async fn over_mqtt_3_with_a_slow_link() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let receiver = Receiver::mqtt(mosquitto.port).await;
+    let delayed = Proxy::start(
+        SocketAddr::from(([127, 0, 0, 1], mosquitto.port)),
+        Fault::Delay(Duration::from_millis(50)),
+    );
+    let delayed = delayed.await;
+    let more = "protocol = 4\nparcel_events_max = 50\npriority = [\"device_discovered\"]";
+    check(receiver, delayed.address, |proxy| sink(&format!("mqtt://{proxy}"), more)).await;
+}
