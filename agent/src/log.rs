@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use fieldlog_projections::archive::ArchiveError;
 use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Cut, Fill, Place};
 use fieldlog_projections::{Epoch, Link, Seq, Time};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
+mod archive;
 mod cursors;
 mod disk;
 mod extent;
 mod unborn;
 
+pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
 pub use disk::{DiskStats, MeteredDisk};
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
@@ -97,12 +100,31 @@ pub struct Commit<'a> {
     pub cursors: &'a [(String, Vec<u8>)],
     /// Trim records before this position: a bounded slice of them, so that the commit stays short.
     pub trim_before: Option<Seq>,
+    /// Periods for the archive.
+    pub archive: &'a [Archived],
+    /// Delete what the archive has before this position.
+    pub trim_archive_before: Option<Seq>,
 }
 
 impl<'a> Commit<'a> {
     /// A commit of records alone.
     pub fn of(body: &'a Body) -> Commit<'a> {
-        Commit { body, quarantine: &[], cursors: &[], trim_before: None }
+        Commit {
+            body,
+            quarantine: &[],
+            cursors: &[],
+            trim_before: None,
+            archive: &[],
+            trim_archive_before: None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.body.is_empty()
+            && self.cursors.is_empty()
+            && self.trim_before.is_none()
+            && self.archive.is_empty()
+            && self.trim_archive_before.is_none()
     }
 }
 
@@ -295,7 +317,7 @@ impl Log {
         let op = "commit to the log";
         let first = self.next;
         let last = Seq(first.0 + commit.body.len() as u64 - 1);
-        if commit.body.is_empty() && commit.cursors.is_empty() && commit.trim_before.is_none() {
+        if commit.is_empty() {
             return Ok(Committed { first, last, trimmed: None });
         }
         let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
@@ -307,6 +329,12 @@ impl Log {
             for (name, cursor) in commit.cursors {
                 table.insert(name.as_str(), cursor.as_slice()).map_err(|e| LogError::store(op, e))?;
             }
+        }
+        if !commit.archive.is_empty() {
+            archive::put(&txn, commit.archive)?;
+        }
+        if let Some(before) = commit.trim_archive_before {
+            archive::trim(&txn, before)?;
         }
         let trimmed = match commit.trim_before {
             Some(before) => trim(&txn, before)?,
@@ -654,6 +682,17 @@ pub enum LogError {
         "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
     )]
     NoFormat,
+    /// A row of the archive is damaged.
+    #[error(
+        "the archive in the log is damaged at the row of sequence {at}: {source}; restore the file from a backup, or set \
+         retention.thin_to_s = 0 to go on without adding to the archive"
+    )]
+    Archive {
+        /// First record of the row's period.
+        at: Seq,
+        /// What is wrong with it.
+        source: ArchiveError,
+    },
     /// A chunk is damaged.
     #[error(
         "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch"
@@ -670,7 +709,10 @@ impl LogError {
     /// Whether it is in what the file holds, and so will be there at the next start, too.
     pub fn is_lasting(&self) -> bool {
         match self {
-            LogError::Format { .. } | LogError::NoFormat | LogError::Chunk { .. } => true,
+            LogError::Format { .. }
+            | LogError::NoFormat
+            | LogError::Chunk { .. }
+            | LogError::Archive { .. } => true,
             // The store cannot make anything of the file: damaged, of another version, or no store at all.
             LogError::Open { source, .. } | LogError::Store { source, .. } => match &**source {
                 redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,

@@ -48,6 +48,7 @@ impl Collector for Metrics {
         let (side, out) = (&*self.0, &mut Out(&mut encoder));
         agent(side, out)?;
         log(side, out)?;
+        archive(side, out)?;
         store(side, out)?;
         views(side, out)?;
         snapshots(side, out)?;
@@ -147,6 +148,22 @@ fn log(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
         "Messages whose records are durable, or that made none.",
         get(&stats.settled),
     )
+}
+
+fn archive(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+    let reader = &side.shared.reader;
+    // What cannot be read has no value; the log says why when it is next thinned.
+    if let Ok(size) = reader.archive_size() {
+        out.gauge("archive_rows", "Rows of aggregates kept of deleted records.", size.rows)?;
+        out.gauge("archive_bytes", "Bytes of these rows.", size.bytes)?;
+    }
+    if let Ok(Some(end)) = reader.archive_end() {
+        let period = end.period;
+        out.gauge("archive_last_sequence", "The last record that is in the archive.", period.last.0)?;
+        let help = "Log time of the last record that is in the archive.";
+        out.gauge("archive_last_timestamp_seconds", help, seconds(period.last_time))?;
+    }
+    Ok(())
 }
 
 fn store(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use fieldlog_projections::{Seq, View, Window};
+use fieldlog_projections::view::FoldError;
+use fieldlog_projections::{Aggregates, Chunk, Devices, Seq, Window};
 
 use crate::config::WindowConfig;
 use crate::writer::Shared;
@@ -57,48 +58,78 @@ fn finish(shared: &Shared, number: u64, result: &Result<bool, String>) {
     shared.rebuild.done.fetch_max(number, Ordering::AcqRel);
 }
 
+/// Aggregates that are not served yet.
+struct Fresh {
+    /// The last record that is in them.
+    seq: Seq,
+    aggregates: Aggregates,
+}
+
 /// `false` if a newer rebuild was asked for meanwhile.
 fn run(shared: &Shared, number: u64, windows: Vec<Window>) -> Result<bool, String> {
-    match shared.reader.range().map_err(|e| e.to_string())? {
-        Some((first, _)) if first > Seq(1) => {
-            return Err(format!("the log begins at sequence {first}, what was before is trimmed"));
-        }
-        _ => {}
-    }
-    let mut fresh = View::new(windows);
+    let mut fresh = Fresh { seq: Seq(0), aggregates: Aggregates::new(windows) };
     loop {
         let applied = shared.position.borrow().applied;
         if applied.0.saturating_sub(fresh.seq.0) <= LAST_STRETCH {
             let mut view = shared.view.write().unwrap_or_else(PoisonError::into_inner);
             let until = view.seq;
-            fold(shared, number, &mut fresh, until)?;
-            if fresh.seq != view.seq {
+            if !fold(shared, number, &mut fresh, until, &view.devices)? || fresh.seq != until {
                 return Ok(false);
+            }
+            if fresh.aggregates.missing_until().is_some() {
+                tracing::warn!(
+                    "the front of the log is deleted, so the aggregates in memory begin with its first record; answers \
+                     say from when on they are complete"
+                );
             }
             view.aggregates = fresh.aggregates;
             return Ok(true);
         }
-        if !fold(shared, number, &mut fresh, applied)? {
+        // Which devices and attributes there are is known: only what has been deleted of their values is not.
+        let devices = shared.view.read().unwrap_or_else(PoisonError::into_inner).devices.clone();
+        if !fold(shared, number, &mut fresh, applied, &devices)? {
             return Ok(false);
         }
     }
 }
 
-fn fold(shared: &Shared, number: u64, view: &mut View, until: Seq) -> Result<bool, String> {
-    let stop = shared.reader.scan(view.seq.next(), |chunk| {
+fn fold(
+    shared: &Shared,
+    number: u64,
+    fresh: &mut Fresh,
+    until: Seq,
+    devices: &Devices,
+) -> Result<bool, String> {
+    let stop = shared.reader.scan(fresh.seq.next(), |chunk| {
         if shared.rebuild.wanted.load(Ordering::Acquire) != number {
             return ControlFlow::Break(Ok(()));
         }
-        let applied = view.apply_chunk_until(chunk, until);
-        shared.rebuild.applied.store(view.seq.0, Ordering::Relaxed);
+        let applied = fresh.apply(chunk, until, devices);
+        shared.rebuild.applied.store(fresh.seq.0, Ordering::Relaxed);
         match applied {
             Err(error) => ControlFlow::Break(Err(error.to_string())),
-            Ok(()) if view.seq >= until => ControlFlow::Break(Ok(())),
+            Ok(()) if fresh.seq >= until => ControlFlow::Break(Ok(())),
             Ok(()) => ControlFlow::Continue(()),
         }
     });
     match stop.map_err(|e| e.to_string())? {
         Some(Err(error)) => Err(error),
         _ => Ok(shared.rebuild.wanted.load(Ordering::Acquire) == number),
+    }
+}
+
+impl Fresh {
+    fn apply(&mut self, chunk: &Chunk<'_>, until: Seq, devices: &Devices) -> Result<(), FoldError> {
+        if chunk.header.first > self.seq.next() {
+            self.aggregates.miss(chunk.header.base_time);
+        }
+        let mut records = chunk.records();
+        while let Some(record) = records.next_record()? {
+            if record.seq > self.seq && record.seq <= until {
+                self.aggregates.apply(&record, devices)?;
+                self.seq = record.seq;
+            }
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod age;
 pub mod keeper;
+pub mod thin;
 
 use fieldlog_projections::Seq;
 

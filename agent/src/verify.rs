@@ -15,10 +15,12 @@ use fieldlog_projections::{Anchor, Epoch, Link, Seq, View};
 use crate::forward::acked::Acked;
 use crate::log::{FILE_NAME, Log, LogError, LogOptions};
 
+mod archive;
 mod print;
 #[cfg(test)]
 mod tests;
 
+pub use archive::ArchiveReport;
 pub use print::print;
 
 /// What a walk over the log found.
@@ -34,7 +36,9 @@ pub struct Report {
     pub link: Link,
     /// The last intact position.
     pub intact: Seq,
-    /// What is wrong after it.
+    /// What the archive has.
+    pub archive: ArchiveReport,
+    /// What is wrong after the last intact record, or with the archive.
     pub fault: Option<String>,
     /// The anchors that were given, by position.
     pub anchors: Vec<(Anchor, Agreement)>,
@@ -101,9 +105,10 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
         Err(LogError::Chunk { at, source }) => Some(format!("the chunk at sequence {at}: {source}")),
         Err(error) => return Err(error),
     };
+    let (archive, of_archive) = archive::walk(&reader)?;
     drop(reader);
     log.close()?;
-    Ok(walk.report(fault, sinks, anchors))
+    Ok(Report { archive, ..walk.report(fault.or(of_archive), sinks, anchors) })
 }
 
 /// A walk from the first record on.
@@ -200,6 +205,7 @@ impl Walk {
             chunks: self.chunks,
             link: self.link,
             intact: self.intact,
+            archive: ArchiveReport::default(),
             fault: fault.or(ahead),
             anchors,
             sinks: sinks.into_iter().map(|(name, seq)| (name, seq, link_at(seq))).collect(),

@@ -22,6 +22,7 @@ use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
+use crate::retention::thin::{Job, ThinError, Thinner};
 use crate::rules::RuleError;
 use crate::snapshots::{SnapshotStore, SnapshotWriter};
 use crate::window::{Budget, Due, InflightWindow, Waiting};
@@ -173,6 +174,7 @@ pub struct Writer {
     moved_since: Option<Instant>,
     keeper: Keeper,
     orders: Orders,
+    thinner: Thinner,
     /// Deliveries that came while the log takes no more; their sources' windows bound them.
     parked: VecDeque<Delivery>,
     oldest: Option<Instant>,
@@ -189,6 +191,16 @@ struct Held {
     source: SourceId,
     messages: usize,
     pkids: Vec<u16>,
+}
+
+impl From<ThinError> for WriterError {
+    fn from(error: ThinError) -> WriterError {
+        match error {
+            ThinError::Log(error) => WriterError::Log(error),
+            ThinError::Fold(error) => WriterError::Fold(error),
+            ThinError::Panicked => WriterError::Panicked,
+        }
+    }
 }
 
 impl Writer {
@@ -211,6 +223,7 @@ impl Writer {
             moved_since: None,
             keeper: Keeper::new(&config),
             orders: Orders::default(),
+            thinner: Thinner::default(),
             parked: VecDeque::new(),
             oldest: None,
             last_arrival: now,
@@ -388,18 +401,18 @@ impl Writer {
 
     /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
     fn keep(&mut self) -> Result<(), WriterError> {
+        self.archive()?;
         if self.keeper.is_due() {
             let shared = &self.shared;
-            // As the last tick has seen it: it tells a step from time that has passed.
-            let (at, now) = self.expected;
-            let aged = self.ages.now(now, at);
-            let orders =
+            let aged = self.aged();
+            let mut orders =
                 self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, aged)?;
+            self.thin_first(&mut orders)?;
             self.announce(&orders);
             self.record_trimming(&orders)?;
             self.orders = orders;
             if self.orders.snapshot_due {
-                self.snapshots.begin(now);
+                self.snapshots.begin((self.clock)());
             }
         }
         if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
@@ -417,6 +430,44 @@ impl Writer {
             self.settle()?;
         }
         Ok(())
+    }
+
+    /// Holds a trim back until the archive has what would go.
+    fn thin_first(&mut self, orders: &mut Orders) -> Result<(), WriterError> {
+        let (Some(length_s), Some(before)) = (self.config.retention.thin_to_s, orders.trim_before) else {
+            return Ok(());
+        };
+        let archived = self.shared.reader.archive_end()?.map_or(Seq(0), |end| end.period.last);
+        if archived.next() < before {
+            orders.trim_before = None;
+            let head = (self.log.head(), self.log.last_time());
+            self.thinner.start(self.shared.reader.clone(), Job { length_s, before, head });
+        }
+        Ok(())
+    }
+
+    /// Stores what has been folded for the archive, and deletes from its front what is too old.
+    fn archive(&mut self) -> Result<(), WriterError> {
+        let periods = self.thinner.finished()?.unwrap_or_default();
+        let too_old = match self.config.retention.thin_age {
+            Some(age) if self.keeper.is_due() => {
+                let before = Time(self.aged().0.saturating_sub(age.as_micros() as i64));
+                self.shared.reader.archive_older(before)?
+            }
+            _ => None,
+        };
+        let empty = Body::after(self.log.last_time());
+        self.log.commit(&Commit { archive: &periods, trim_archive_before: too_old, ..Commit::of(&empty) })?;
+        if !periods.is_empty() {
+            self.keeper.look_again();
+        }
+        Ok(())
+    }
+
+    /// What ages are counted from: the wall clock as the last tick has seen it, which tells a step from time that has passed.
+    fn aged(&self) -> Time {
+        let (at, now) = self.expected;
+        self.ages.now(now, at)
     }
 
     fn announce(&self, orders: &Orders) {
@@ -545,6 +596,8 @@ impl Writer {
         }
         self.windows = new;
         self.keeper = Keeper::new(&config);
+        // What was to go may have to be thinned first now.
+        self.orders.trim_before = None;
         self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
@@ -555,6 +608,7 @@ impl Writer {
     }
 
     fn stop(mut self) -> Result<(), WriterError> {
+        self.thinner.stop();
         self.observer.flush_deferred(Time(i64::MAX), (self.clock)(), &mut self.batch);
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;

@@ -7,10 +7,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttrId, DeviceId, Time};
+use crate::chunk::Record;
+use crate::snapshot::{self, SnapshotError};
+use crate::stored::{Changes, type_id};
+use crate::view::FoldError;
+use crate::{AttrId, DeviceId, Devices, Time};
 
 /// Version of this fold; see [`crate::devices::VERSION`].
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// One window length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,14 @@ pub struct Aggregates {
     windows: Vec<Window>,
     /// By device number, then in the order of the device's attributes; `None` for one that never was a number.
     series: Vec<Vec<Option<Series>>>,
+    missing_until: Option<Time>,
+}
+
+/// As version 1 was stored: there were no incomplete ones.
+#[derive(Deserialize)]
+struct AggregatesV1 {
+    windows: Vec<Window>,
+    series: Vec<Vec<Option<Series>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,12 +74,14 @@ struct Level {
 }
 
 impl Bucket {
-    fn new(start_s: i64, value: f64) -> Bucket {
+    /// Of one value.
+    pub fn new(start_s: i64, value: f64) -> Bucket {
         Bucket { start_s, count: 1, min: value, max: value, sum: value, last: value }
     }
 
+    /// Takes in the value that follows.
     #[inline]
-    fn add(&mut self, value: f64) {
+    pub fn add(&mut self, value: f64) {
         self.count = self.count.saturating_add(1);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
@@ -76,7 +90,7 @@ impl Bucket {
     }
 
     /// Takes in a bucket that follows.
-    fn merge(&mut self, later: &Bucket) {
+    pub fn merge(&mut self, later: &Bucket) {
         self.count = self.count.saturating_add(later.count);
         self.min = self.min.min(later.min);
         self.max = self.max.max(later.max);
@@ -92,14 +106,68 @@ impl Bucket {
 
 impl Window {
     fn start_s(self, time_s: i64) -> i64 {
-        time_s - time_s.rem_euclid(i64::from(self.length_s))
+        floor_s(time_s, self.length_s)
     }
+}
+
+/// Begin of the window of `length_s` seconds that `time` is in, in seconds since 1970.
+pub fn start_s(time: Time, length_s: u32) -> i64 {
+    floor_s(time.0.div_euclid(1_000_000), length_s)
+}
+
+fn floor_s(time_s: i64, length_s: u32) -> i64 {
+    time_s - time_s.rem_euclid(i64::from(length_s))
 }
 
 impl Aggregates {
     /// No values yet. Windows must be sorted, each a multiple of the one before it.
     pub fn new(windows: Vec<Window>) -> Aggregates {
-        Aggregates { windows, series: Vec::new() }
+        Aggregates { windows, ..Aggregates::default() }
+    }
+
+    /// Reads what a snapshot has; `None` if a version of the fold made it that is not known here.
+    pub(crate) fn restore(version: u16, bytes: &[u8]) -> Result<Option<Aggregates>, SnapshotError> {
+        match version {
+            VERSION => snapshot::whole(bytes).map(Some),
+            1 => {
+                let AggregatesV1 { windows, series } = snapshot::whole(bytes)?;
+                Ok(Some(Aggregates { windows, series, missing_until: None }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Some records up to this log time are not in it: they were deleted before it was folded.
+    pub fn missing_until(&self) -> Option<Time> {
+        self.missing_until
+    }
+
+    /// Notes that records up to this log time are not there to be folded.
+    pub fn miss(&mut self, until: Time) {
+        self.missing_until = self.missing_until.max(Some(until));
+    }
+
+    /// Takes in a record by itself, where `devices` are folded already, up to it or further.
+    ///
+    /// # Errors
+    /// [`FoldError`] if it cannot be read, or is about what `devices` do not have.
+    pub fn apply(&mut self, record: &Record<'_>, devices: &Devices) -> Result<(), FoldError> {
+        if record.kind.type_id != type_id::STATE_CHANGED {
+            return Ok(());
+        }
+        let mut changes = Changes::parse(record.kind, record.payload)?;
+        let id = changes.device;
+        let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
+        let device = devices.get(id).ok_or(unknown)?;
+        let mut hint = 0;
+        while let Some((attr, value)) = changes.next()? {
+            let at = device.place(attr, hint);
+            hint = at + 1;
+            if let Some(number) = value.as_number() {
+                self.observe(id, at, attr, record.time, number);
+            }
+        }
+        Ok(())
     }
 
     /// The windows, shortest first.

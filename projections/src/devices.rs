@@ -273,7 +273,7 @@ impl Device {
 
     /// Where `attr` is, or the end. Devices repeat the order of their attributes, so `hint` is nearly always right.
     #[inline]
-    fn place(&self, attr: AttrId, hint: usize) -> usize {
+    pub(crate) fn place(&self, attr: AttrId, hint: usize) -> usize {
         if self.attributes.get(hint).is_some_and(|slot| slot.id == attr) {
             return hint;
         }

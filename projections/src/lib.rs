@@ -4,6 +4,7 @@
 //! the same [`View`], byte for byte. The bytes are described in `FORMAT.md`, the flow in `ARCHITECTURE.md`.
 
 pub mod aggregate;
+pub mod archive;
 pub mod chain;
 pub mod chunk;
 pub mod devices;

@@ -123,9 +123,7 @@ pub fn decode(bytes: &[u8], windows: &[Window]) -> Result<Restored, SnapshotErro
     }
     let mut devices: Devices = whole(payload.devices)?;
     devices.index();
-    let stored = (payload.aggregates_version == aggregate::VERSION)
-        .then(|| whole::<Aggregates>(payload.aggregates))
-        .transpose()?
+    let stored = Aggregates::restore(payload.aggregates_version, payload.aggregates)?
         .filter(|aggregates| aggregates.windows() == windows);
     let aggregates_stale = stored.is_none();
     let aggregates = stored.unwrap_or_else(|| Aggregates::new(windows.to_vec()));
@@ -140,7 +138,7 @@ pub fn decode(bytes: &[u8], windows: &[Window]) -> Result<Restored, SnapshotErro
     Ok(Restored { view, aggregates_stale })
 }
 
-fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SnapshotError> {
+pub(crate) fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SnapshotError> {
     match postcard::take_from_bytes::<T>(bytes) {
         Ok((value, [])) => Ok(value),
         _ => Err(SnapshotError::Payload),

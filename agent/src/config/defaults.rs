@@ -51,6 +51,8 @@ impl Default for RetentionConfig {
             history_min: Duration::ZERO,
             free_bytes_min: 67_108_864,
             when_full: WhenFull::Block,
+            thin_to_s: None,
+            thin_age: Some(Duration::from_secs(3_650 * 86_400)),
         }
     }
 }

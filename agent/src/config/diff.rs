@@ -51,6 +51,8 @@ impl Config {
         note("retention.history_min_s", true, a.history_min != b.history_min);
         note("retention.free_bytes_min", true, a.free_bytes_min != b.free_bytes_min);
         note("retention.when_full", true, a.when_full != b.when_full);
+        note("retention.thin_to_s", true, a.thin_to_s != b.thin_to_s);
+        note("retention.thin_age_days", true, a.thin_age != b.thin_age);
     }
 
     fn limits_differ(&self, new: &Config, note: &mut impl FnMut(&str, bool, bool)) {

@@ -5,7 +5,18 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
     ("", &["gateway_id", "data_dir"]),
     ("log", &["commit_delay_ms", "commit_bytes_max", "cache_bytes", "quick_repair"]),
     ("snapshots", &["events", "interval_s", "keep"]),
-    ("retention", &["age_days", "bytes_max", "history_min_s", "free_bytes_min", "when_full"]),
+    (
+        "retention",
+        &[
+            "age_days",
+            "bytes_max",
+            "history_min_s",
+            "free_bytes_min",
+            "when_full",
+            "thin_to_s",
+            "thin_age_days",
+        ],
+    ),
     ("http", &["listen", "unix_socket", "token_file", "hosts"]),
     (
         "limits",

@@ -11,6 +11,10 @@ const AGE_DAYS_MAX: u64 = 36_500;
 /// More than any file system of a gateway; keeps sums of sizes far from overflow.
 const BYTES_MAX: u64 = 1_000_000_000_000_000;
 const DAY_S: u64 = 86_400;
+/// Ten years.
+const THIN_AGE_DAYS: u64 = 3_650;
+/// Shorter windows would not be much smaller than the records; a year is the longest that can be asked for.
+const THIN_TO_S: std::ops::RangeInclusive<u64> = 60..=365 * DAY_S;
 
 const WHEN_FULL: [(&str, WhenFull); 2] = [("block", WhenFull::Block), ("drop-oldest", WhenFull::DropOldest)];
 
@@ -28,6 +32,11 @@ pub struct RetentionConfig {
     pub free_bytes_min: u64,
     /// `when_full`: `block` (default) or `drop-oldest`.
     pub when_full: WhenFull,
+    /// `thin_to_s` (0, or 60–31,536,000; default 0: not at all): what is deleted is kept as aggregates of windows of so
+    /// many seconds, which divide a day or are whole days.
+    pub thin_to_s: Option<u32>,
+    /// `thin_age_days` (0–36,500; default 3,650; 0: for ever): aggregates that are older are deleted.
+    pub thin_age: Option<Duration>,
 }
 
 pub(super) fn read(mut table: Table<'_>) -> RetentionConfig {
@@ -44,7 +53,12 @@ pub(super) fn read(mut table: Table<'_>) -> RetentionConfig {
         )),
         free_bytes_min: table.integer("free_bytes_min", 0..=BYTES_MAX, "bytes", d.free_bytes_min),
         when_full: table.choice("when_full", &WHEN_FULL, d.when_full),
+        thin_to_s: table.integer_or_none("thin_to_s", THIN_TO_S, "seconds", None).map(|s| s as u32),
+        thin_age: Some(table.integer("thin_age_days", 0..=AGE_DAYS_MAX, "days", THIN_AGE_DAYS))
+            .filter(|days| *days > 0)
+            .map(|days| Duration::from_secs(days * DAY_S)),
     };
+    retention.check_thinning(&table);
     if let Some(age) = retention.age.filter(|age| *age < retention.history_min) {
         let (history, age) = (retention.history_min.as_secs(), age.as_secs());
         let what = format!("{history} seconds are to be kept, but age_days deletes after {age} seconds");
@@ -55,6 +69,24 @@ pub(super) fn read(mut table: Table<'_>) -> RetentionConfig {
 }
 
 impl RetentionConfig {
+    fn check_thinning(&self, table: &Table<'_>) {
+        let Some(thin_to_s) = self.thin_to_s.map(u64::from) else { return };
+        if !DAY_S.is_multiple_of(thin_to_s) && !thin_to_s.is_multiple_of(DAY_S) {
+            let what = format!("windows of {thin_to_s} seconds do not fit into days");
+            let hint = "take one that divides 86400, such as 3600, or whole days";
+            table.fault("thin_to_s", what, hint);
+        }
+        if let (Some(age), Some(thin_age)) = (self.age, self.thin_age)
+            && thin_age <= age
+        {
+            let (thin_age, age) = (thin_age.as_secs() / DAY_S, age.as_secs() / DAY_S);
+            let what = format!(
+                "aggregates are to be kept for {thin_age} days, but they only begin after {age} days"
+            );
+            table.fault("thin_age_days", what, "raise it above age_days, or set 0 to keep them for ever");
+        }
+    }
+
     pub(super) fn show(&self, doc: &mut Doc) {
         doc.header("[retention]");
         doc.raw("age_days", self.age.map_or(0, |age| age.as_secs() / DAY_S));
@@ -63,5 +95,7 @@ impl RetentionConfig {
         doc.raw("free_bytes_min", self.free_bytes_min);
         let word = WHEN_FULL.iter().find(|(_, when_full)| *when_full == self.when_full);
         doc.text("when_full", word.map_or("", |(word, _)| word));
+        doc.raw("thin_to_s", self.thin_to_s.unwrap_or(0));
+        doc.raw("thin_age_days", self.thin_age.map_or(0, |age| age.as_secs() / DAY_S));
     }
 }

@@ -1,24 +1,24 @@
-//! `/api/v1/devices/{id}/aggregates`: windowed aggregates of one attribute, from memory or folded from the log.
+//! `/api/v1/devices/{id}/aggregates`: windowed aggregates of one attribute, from memory, or folded from what is stored.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use fieldlog_projections::{AttrId, Bucket, DeviceId, Seq, Time, View};
+use fieldlog_projections::aggregate::start_s;
+use fieldlog_projections::{AttrId, Bucket, DeviceId, Time, View};
 use serde::Serialize;
 
 use super::devices::{find, find_attribute};
-use super::event::each_change;
 use super::events::encode;
 use super::json::Rfc3339;
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
-use super::reads::{Cancel, Stretch, scan};
 use super::routes::answer;
 use super::{App, ReadSide};
+
+mod stored;
 
 const WINDOW_S_DEFAULT: u64 = 60;
 const WINDOW_S_MAX: u64 = 31_536_000;
@@ -31,6 +31,9 @@ struct Body<'a> {
     window_s: u32,
     attribute: &'a str,
     source: &'static str,
+    /// Left out if all of what was asked for is there. Buckets before it lack records that have been deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete_from: Option<Rfc3339>,
     buckets: Vec<BucketJson>,
 }
 
@@ -56,13 +59,27 @@ struct Wanted {
     to_s: i64,
 }
 
+/// What is there of it.
+#[derive(Clone, Debug)]
+struct Found {
+    source: &'static str,
+    buckets: Vec<Bucket>,
+    /// Some records up to this log time are not in them.
+    incomplete_until: Option<Time>,
+}
+
 impl Wanted {
-    fn start_s(&self, time: Time) -> i64 {
-        floor(time, self.window_s)
+    fn begins_after_from(&self, start_s: i64) -> bool {
+        self.from_s.is_none_or(|from_s| start_s >= from_s)
+    }
+
+    /// The first bucket that lacks nothing, if records up to a time are missing.
+    fn complete_from_s(&self, missing_until: Time) -> i64 {
+        start_s(missing_until, self.window_s) + i64::from(self.window_s)
     }
 
     /// The buckets, if memory has all of them.
-    fn in_memory(&self, side: &ReadSide, view: &View) -> Option<Vec<Bucket>> {
+    fn in_memory(&self, side: &ReadSide, view: &View) -> Option<Found> {
         let window = *view.aggregates.windows().iter().find(|w| w.length_s == self.window_s)?;
         if side.shared.rebuild.running() {
             return None;
@@ -70,54 +87,16 @@ impl Wanted {
         // Without `from`, what memory has is what is wanted.
         let from_s = self.from_s.unwrap_or(i64::MIN);
         let forgotten = view.aggregates.complete_from_s(self.device, self.attr, window);
-        let reaches = self.from_s.is_none() || forgotten.is_none_or(|oldest_s| oldest_s <= from_s);
-        reaches.then(|| view.aggregates.buckets(self.device, self.attr, window, from_s, self.to_s))
-    }
-
-    /// Folds the buckets from the log.
-    fn in_log(&self, side: &ReadSide, until: Seq, cancel: &Cancel) -> Result<Vec<Bucket>, Problem> {
-        let from = self.from_s.map_or(Ok(Seq(1)), |s| side.shared.reader.seek_time(seconds(s)))?;
-        let mut buckets: Vec<Bucket> = Vec::new();
-        let stretch = Stretch { from, until, records_max: u64::MAX };
-        scan(&side.shared.reader, stretch, cancel, |record| {
-            let start_s = self.start_s(record.time);
-            if start_s >= self.to_s {
-                return Ok(ControlFlow::Break(()));
-            }
-            if self.from_s.is_some_and(|from_s| start_s < from_s) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            each_change(record, |device, attr, value| {
-                if let (true, Some(number)) = ((device, attr) == (self.device, self.attr), value.as_number())
-                {
-                    add(&mut buckets, start_s, number);
-                }
-            })?;
-            // One more, so that the answer knows there are too many.
-            let enough = buckets.len() > BUCKETS_MAX;
-            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        Ok(buckets)
-    }
-}
-
-/// Log time does not go back: a value belongs to the last bucket or to one after it.
-fn add(buckets: &mut Vec<Bucket>, start_s: i64, value: f64) {
-    match buckets.last_mut() {
-        Some(last) if last.start_s == start_s => {
-            last.count = last.count.saturating_add(1);
-            (last.min, last.max) = (last.min.min(value), last.max.max(value));
-            last.sum += value;
-            last.last = value;
+        let missing_until = view.aggregates.missing_until();
+        let complete_s = forgotten.max(missing_until.map(|time| self.complete_from_s(time)));
+        if self.from_s.is_some() && complete_s.is_some_and(|complete_s| complete_s > from_s) {
+            return None;
         }
-        _ => buckets.push(Bucket { start_s, count: 1, min: value, max: value, sum: value, last: value }),
+        let buckets = view.aggregates.buckets(self.device, self.attr, window, from_s, self.to_s);
+        let begins_s = buckets.first().map(|bucket| bucket.start_s);
+        let lacks = |time: &Time| begins_s.is_some_and(|begins_s| begins_s < self.complete_from_s(*time));
+        Some(Found { source: "memory", buckets, incomplete_until: missing_until.filter(lacks) })
     }
-}
-
-/// The begin of the window that `time` is in, in seconds since 1970.
-fn floor(time: Time, window_s: u32) -> i64 {
-    let seconds = time.0.div_euclid(1_000_000);
-    seconds - seconds.rem_euclid(i64::from(window_s))
 }
 
 fn seconds(s: i64) -> Time {
@@ -141,7 +120,7 @@ pub(super) async fn list(
         let (device, state) = find(&view.devices, &name)?;
         let attr = find_attribute(&view.devices, state, &attribute)?;
         // A bucket that begins before `from` and reaches into it is wanted, too.
-        let from_s = from.map(|from| floor(from, window_s));
+        let from_s = from.map(|from| start_s(from, window_s));
         let to_s =
             to.map_or(i64::MAX, |to| to.0.div_euclid(1_000_000) + i64::from(to.0.rem_euclid(1_000_000) > 0));
         let wanted = Wanted { device, attr, window_s, from_s, to_s };
@@ -151,16 +130,21 @@ pub(super) async fn list(
         return Ok(known);
     }
     let side = app.side.clone();
-    let (source, buckets) = match in_memory {
-        Some(buckets) => ("memory", buckets),
-        None => ("log", app.reads.long(move |cancel| wanted.in_log(&side, at.applied, cancel)).await?),
+    let found = match in_memory {
+        Some(found) => found,
+        None => {
+            let read = move |cancel: &_| stored::read(&side.shared.reader, wanted, at.applied, cancel);
+            app.reads.long(read).await?
+        }
     };
-    if buckets.len() > BUCKETS_MAX {
+    if found.buckets.len() > BUCKETS_MAX {
         return Err(too_many());
     }
     let open = |bucket: &Bucket| seconds(bucket.start_s + i64::from(window_s)) > now;
-    let buckets = buckets.iter().map(|bucket| BucketJson::new(bucket, open(bucket))).collect();
-    let body = Body { position: at, window_s, attribute: &attribute, source, buckets };
+    let buckets = found.buckets.iter().map(|bucket| BucketJson::new(bucket, open(bucket))).collect();
+    let complete_from = found.incomplete_until.map(|time| Rfc3339(seconds(wanted.complete_from_s(time))));
+    let body =
+        Body { position: at, window_s, attribute: &attribute, source: found.source, complete_from, buckets };
     Ok(answer(encode(&body)?, at, Validator::Strong))
 }
 
@@ -183,20 +167,4 @@ fn too_many() -> Problem {
         "more than {BUCKETS_MAX} buckets; ask for longer ones with `window_s`, or for a shorter time"
     );
     Problem::new(StatusCode::BAD_REQUEST, "too-many-buckets", "The answer would be too long", detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_of_one_window_share_a_bucket() {
-        let mut buckets = Vec::new();
-        for (second, value) in [(59, 1.0), (60, 5.0), (61, 3.0), (180, 2.0)] {
-            add(&mut buckets, floor(Time::from_secs(second), 60), value);
-        }
-        let starts: Vec<_> = buckets.iter().map(|b| (b.start_s, b.count, b.min, b.max, b.last)).collect();
-        assert_eq!(starts, [(0, 1, 1.0, 1.0, 1.0), (60, 2, 3.0, 5.0, 3.0), (180, 1, 2.0, 2.0, 2.0)]);
-        assert_eq!(floor(Time(-1), 60), -60);
-    }
 }

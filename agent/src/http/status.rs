@@ -20,7 +20,7 @@ use super::{App, ReadSide};
 use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;
 use crate::ingest::status::State as Connection;
-use crate::log::{FILE_NAME, LogReader};
+use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
 use crate::sources::SourceView;
 
@@ -118,6 +118,17 @@ struct LogStatus {
     commit_ms_mean: Option<f64>,
     commit_ms_max: f64,
     events: u64,
+    /// Null if it cannot be read.
+    archive: Option<Archive>,
+}
+
+/// Aggregates of records, kept longer than the records.
+#[derive(Serialize)]
+struct Archive {
+    rows: u64,
+    bytes: u64,
+    upto_seq: Option<Seq>,
+    upto: Option<Rfc3339>,
 }
 
 #[derive(Serialize)]
@@ -269,6 +280,17 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<LogStatus, Problem> {
         commit_ms_mean: ratio(get(&stats.commit_micros) as f64 / 1e3, all as f64),
         commit_ms_max: get(&stats.commit_micros_max) as f64 / 1e3,
         events,
+        archive: archive(&side.shared.reader).ok(),
+    })
+}
+
+fn archive(reader: &LogReader) -> Result<Archive, LogError> {
+    let (size, end) = (reader.archive_size()?, reader.archive_end()?.map(|end| end.period));
+    Ok(Archive {
+        rows: size.rows,
+        bytes: size.bytes,
+        upto_seq: end.map(|period| period.last),
+        upto: end.map(|period| Rfc3339(period.last_time)),
     })
 }
 

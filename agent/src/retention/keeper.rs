@@ -57,6 +57,11 @@ impl Keeper {
         self.looked.is_none_or(|at| at.elapsed() >= EVERY)
     }
 
+    /// Has it look again at the next occasion.
+    pub fn look_again(&mut self) {
+        self.looked = None;
+    }
+
     /// Looks, and decides. `now` is what ages are counted from.
     ///
     /// # Errors

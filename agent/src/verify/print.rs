@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use fieldlog_projections::{Anchor, Seq};
 
-use super::{Agreement, Report};
+use super::{Agreement, ArchiveReport, Report};
 
 /// Prints a report; the exit code is 0 if everything is intact and every anchor agrees, else 1.
 ///
@@ -19,6 +19,10 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
             writeln!(out, "intact  up to {}", report.intact)?;
             writeln!(out, "chain   {} after sequence {}", report.link, report.intact)?;
         }
+    }
+    if let ArchiveReport { rows, range: Some((first, last)), gaps } = report.archive {
+        let without = if gaps == 0 { String::new() } else { format!(", without {gaps} stretches between") };
+        writeln!(out, "archive aggregates of {first} to {last}{without} in {rows} rows")?;
     }
     for (name, seq, link) in &report.sinks {
         if *seq == Seq(0) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod aggregate;
+mod archive;
 mod chunk;
 mod given;
 mod snapshot;

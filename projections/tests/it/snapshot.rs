@@ -1,7 +1,7 @@
 //! The snapshot: a cache that never lies.
 
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};
-use fieldlog_projections::{Epoch, Seq, View, Window};
+use fieldlog_projections::{Epoch, Seq, Time, View, Window};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history};
@@ -33,8 +33,30 @@ fn golden_header() {
     assert_eq!(bytes[24..32], [4, 3, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[32..40], [payload as u8, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[40..44], crc32fast::hash(&bytes[HEADER_BYTES..]).to_le_bytes());
-    // Boot id, clock, device fold 1 of 2 bytes, aggregate fold 1 of 2 bytes.
-    assert_eq!(bytes[HEADER_BYTES..], [&[0; 17][..], &[1, 2, 0, 0, 1, 2, 0, 0]].concat());
+    // Boot id, clock, device fold 1 of 2 bytes, aggregate fold 2 of 3 bytes.
+    assert_eq!(bytes[HEADER_BYTES..], [&[0; 17][..], &[1, 2, 0, 0, 2, 3, 0, 0, 0]].concat());
+}
+
+#[test]
+fn aggregates_of_version_1_are_complete_ones() {
+    let mut bytes = snapshot::encode(&View::new(Vec::new()), Epoch(1)).unwrap();
+    bytes.truncate(HEADER_BYTES + 21);
+    bytes.extend([1, 2, 0, 0]);
+    bytes[32] = 25;
+    seal(&mut bytes);
+    let restored = snapshot::decode(&bytes, &[]).unwrap();
+    assert!(!restored.aggregates_stale);
+    assert_eq!(restored.view.aggregates.missing_until(), None);
+}
+
+#[test]
+fn what_aggregates_miss_is_not_forgotten() {
+    let mut view = View::new(WINDOWS.to_vec());
+    view.aggregates.miss(Time(5));
+    view.aggregates.miss(Time(3));
+    let bytes = snapshot::encode(&view, Epoch(1)).unwrap();
+    let restored = snapshot::decode(&bytes, &WINDOWS).unwrap();
+    assert_eq!(restored.view.aggregates.missing_until(), Some(Time(5)));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use fieldlog_tests::rng::Rng;
 mod direct;
 mod files;
 pub mod records;
+mod thinning;
 mod through_writer;
 
 /// Seed of the first point. Another one may be set to look elsewhere.
@@ -33,6 +34,11 @@ struct Tally {
     acks: AtomicUsize,
     snapshots_used: AtomicUsize,
     snapshots_passed_over: AtomicUsize,
+    thinning: AtomicUsize,
+    /// Periods stored in the archive.
+    archived: AtomicUsize,
+    /// Commits that deleted records behind it.
+    trimmed: AtomicUsize,
 }
 
 fn add(counter: &AtomicUsize, by: usize) {
@@ -78,6 +84,9 @@ fn what_was_acknowledged_survives() {
         assert!(happened(&tally.failed_commits, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.ambiguous_kept, POINTS / 100), "{tally:?}");
         assert!(happened(&tally.through_writer, POINTS / 4), "{tally:?}");
+        assert!(happened(&tally.thinning, POINTS / 7), "{tally:?}");
+        assert!(happened(&tally.archived, POINTS), "{tally:?}");
+        assert!(happened(&tally.trimmed, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.snapshots_used, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.snapshots_passed_over, POINTS / 20), "{tally:?}");
     }
@@ -97,11 +106,16 @@ impl Drop for Replay {
 fn point(seed: u64, tally: &Tally) {
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     add(&tally.points, 1);
-    if rng.chance(35) {
-        add(&tally.through_writer, 1);
-        through_writer::point(&mut rng, tally);
-    } else {
-        direct::point(&mut rng, tally);
+    match rng.below(100) {
+        0..35 => {
+            add(&tally.through_writer, 1);
+            through_writer::point(&mut rng, tally);
+        }
+        35..55 => {
+            add(&tally.thinning, 1);
+            thinning::point(&mut rng, tally);
+        }
+        _ => direct::point(&mut rng, tally),
     }
 }
 

@@ -16,6 +16,7 @@ mod recovery;
 mod reload;
 mod rig;
 mod scripted;
+mod thin;
 mod window;
 mod wire;
 mod writer;

@@ -14,14 +14,16 @@ fn check(keys: &str, expected: &[&str]) {
 
 #[test]
 fn values() {
-    let text = "[retention]\nage_days = 36500\nbytes_max = 1048576\nhistory_min_s = 0\nfree_bytes_min = 0\n\
-                when_full = \"drop-oldest\"";
+    let text = "[retention]\nage_days = 36499\nbytes_max = 1048576\nhistory_min_s = 0\nfree_bytes_min = 0\n\
+                when_full = \"drop-oldest\"\nthin_to_s = 3600\nthin_age_days = 36500";
     let expected = RetentionConfig {
-        age: Some(Duration::from_secs(36_500 * 86_400)),
+        age: Some(Duration::from_secs(36_499 * 86_400)),
         bytes_max: Some(1_048_576),
         history_min: Duration::ZERO,
         free_bytes_min: 0,
         when_full: WhenFull::DropOldest,
+        thin_to_s: Some(3_600),
+        thin_age: Some(Duration::from_secs(36_500 * 86_400)),
     };
     assert_eq!(parse(text).retention, expected);
     let unbounded = parse("[retention]\nage_days = 0\nbytes_max = 0").retention;
@@ -65,4 +67,30 @@ fn an_age_below_the_minimum_history() {
            lower it, or raise age_days"],
     );
     assert_eq!(parse("[retention]\nage_days = 1").retention.history_min, Duration::ZERO);
+}
+
+#[test]
+fn windows_of_the_archive_fit_into_days() {
+    for good in [0, 60, 900, 3_600, 86_400, 7 * 86_400, 31_536_000] {
+        let retention = parse(&format!("[retention]\nthin_to_s = {good}")).retention;
+        assert_eq!(retention.thin_to_s, Some(good).filter(|s| *s > 0));
+    }
+    check("thin_to_s = 59", &["thin_to_s: 59 is out of range; it must be 0, or 60 to 31536000 seconds"]);
+    check(
+        "thin_to_s = 7000",
+        &["thin_to_s: windows of 7000 seconds do not fit into days; \
+           take one that divides 86400, such as 3600, or whole days"],
+    );
+}
+
+#[test]
+fn the_archive_is_kept_longer_than_the_log() {
+    assert_eq!(parse("[retention]\nthin_age_days = 0").retention.thin_age, None);
+    check(
+        "thin_to_s = 3600\nage_days = 30\nthin_age_days = 30",
+        &["thin_age_days: aggregates are to be kept for 30 days, but they only begin after 30 days; \
+           raise it above age_days, or set 0 to keep them for ever"],
+    );
+    // Without thinning there is nothing to contradict.
+    parse("[retention]\nage_days = 5000");
 }

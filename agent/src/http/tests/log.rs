@@ -1,4 +1,5 @@
 use super::*;
+use crate::retention::thin::{Job, thin};
 
 #[tokio::test]
 async fn history_is_read_by_time_attribute_and_page() {
@@ -204,5 +205,78 @@ async fn a_damaged_record_is_an_error_and_not_an_empty_answer() {
     // A view that went past it, as only a bug could make it.
     agent.side.shared.view.write().unwrap().seq = committed.last;
     agent.problem("/api/v1/events", 500, "internal").await;
+    agent.stop().await;
+}
+
+/// The starts and counts of an answer's buckets, in minutes after the begin.
+fn minutes(answer: &Json) -> Vec<(i64, u64)> {
+    let minute = |bucket: &Json| {
+        let start = super::super::json::parse_time(bucket["start"].as_str().unwrap()).unwrap();
+        ((start.0 / 1_000_000 - BEGIN_S) / 60, bucket["count"].as_u64().unwrap())
+    };
+    answer["buckets"].as_array().unwrap().iter().map(minute).collect()
+}
+
+#[tokio::test]
+async fn the_archive_is_used_as_far_as_its_windows_divide() {
+    let agent = Agent::start().await;
+    agent.commit([(0, discovered(0, "meter", None)), (0, named(0, "power"))]);
+    let mut ends = Vec::new();
+    let mut noise = 1u64;
+    for minute in 0..10 {
+        let value = |n: i64| (minute * 60 + n * 10, changed(0, vec![(0, Value::Int(minute * 10 + n))]));
+        // What does not compress fills a chunk of its own, so that the trim can cut between minutes.
+        let mut payload = Vec::new();
+        payload.resize_with(6_000, || {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (noise >> 56) as u8
+        });
+        let kind = fieldlog_projections::Kind { type_id: 900, version: 3 };
+        let filler = (minute * 60 + 59, Fact::Unknown { kind, payload });
+        ends.push(agent.commit((0..6).map(value).chain([filler])));
+    }
+    let ask = async |window_s: u32| {
+        let path = format!("/api/v1/devices/meter/aggregates?attribute=power&window_s={window_s}");
+        agent.json(&format!("{path}&from=2025-11-23T10:00:00Z")).await
+    };
+    let (one, two) = (ask(60).await, ask(120).await);
+    assert_eq!((&one["source"], one.get("complete_from")), (&"log".into(), None));
+    assert_eq!(minutes(&one), (0..10).map(|n| (n, 6)).collect::<Vec<_>>());
+
+    // Three minutes in windows of one, then to the middle of the eighth in windows of two.
+    for (length_s, before) in [(60, ends[2].next()), (120, ends[6])] {
+        let mut log = agent.log.lock().unwrap();
+        let job = Job { length_s, before, head: (log.head(), log.last_time()) };
+        let periods = thin(&log.reader(), job, &Default::default()).unwrap();
+        let nothing = Body::after(log.last_time());
+        log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).unwrap();
+    }
+    let thinned = ask(120).await;
+    assert_eq!((&thinned["source"], &thinned["buckets"]), (&"archive+log".into(), &two["buckets"]));
+    // The log still has what the archive cannot divide.
+    assert_eq!((&ask(60).await["buckets"], ask(60).await.get("complete_from")), (&one["buckets"], None));
+
+    {
+        let mut log = agent.log.lock().unwrap();
+        let nothing = Body::after(log.last_time());
+        log.commit(&Commit { trim_before: Some(ends[5].next()), ..Commit::of(&nothing) }).unwrap();
+        let (first, _) = log.reader().range().unwrap().unwrap();
+        assert!(first > ends[3], "{first}");
+    }
+    let trimmed = ask(120).await;
+    assert_eq!((&trimmed["buckets"], trimmed.get("complete_from")), (&two["buckets"], None));
+    let partly = ask(60).await;
+    let from = super::super::json::parse_time(partly["complete_from"].as_str().unwrap()).unwrap();
+    let from = (from.0 / 1_000_000 - BEGIN_S) / 60;
+    assert!((4..=6).contains(&from), "minute {from}");
+    let found = minutes(&partly);
+    assert_eq!(found[..3], [(0, 6), (1, 6), (2, 6)], "{found:?}");
+    let complete: Vec<_> = found.iter().copied().filter(|(minute, _)| *minute >= from).collect();
+    assert_eq!(complete, (from..10).map(|n| (n, 6)).collect::<Vec<_>>());
+    assert!(found.iter().all(|(minute, _)| *minute < 3 || *minute >= from - 1), "{found:?}");
+    // Whoever asks for no more than there is hears nothing of what is gone.
+    let later = "/api/v1/devices/meter/aggregates?attribute=power&window_s=20&from=2025-11-23T10:07:00Z";
+    let later = agent.json(later).await;
+    assert_eq!((&later["source"], later.get("complete_from")), (&"log".into(), None));
     agent.stop().await;
 }

@@ -1,6 +1,7 @@
 //! A log that has reached `retention.bytes_max`.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fieldlog::verify::verify;
@@ -98,11 +99,27 @@ async fn a_sink_that_crawls_makes_no_room() {
 
 #[tokio::test]
 async fn drop_oldest_says_what_is_gone() {
+    drop_oldest("").await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_in_the_archive_first() {
+    let (_site, data_dir) = drop_oldest("thin_to_s = 60\n").await;
+    let report = verify(&data_dir).unwrap();
+    assert_eq!((report.fault, report.archive.gaps), (None, 0));
+    let (begin, end) = report.archive.range.unwrap();
+    let (first, _) = report.range.unwrap();
+    assert!(begin == Seq(1) && end.next() >= first, "{first} follows an archive of {begin} to {end}");
+}
+
+/// Gives the data directory, and what keeps it.
+async fn drop_oldest(thinning: &str) -> (Site, PathBuf) {
     let mut rng = random();
     let receiver = Receiver::http().await;
     let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
     let mut site = Site::new().await;
-    let config = site.config(&(retention("drop-oldest") + &http(proxy.address, "")));
+    let retention = retention("drop-oldest").replace("[snapshots]", &format!("{thinning}[snapshots]"));
+    let config = site.config(&(retention + &http(proxy.address, "")));
     let agent = site.start(&config).await;
     site.post_bytes(&mut rng, 3 * MIB);
     site.recorded().await;
@@ -113,7 +130,7 @@ async fn drop_oldest_says_what_is_gone() {
     until("the newest at the receiver", || receiver.newest() == agent.head() && agent.head() > 0).await;
     let known = || agent.handle.sinks.views()[0].status.details().acked.contiguous().0;
     until("the cursor at the head", || known() == agent.head() && receiver.newest() == agent.head()).await;
-    agent.stop().await;
+    let data_dir = agent.stop().await;
     let (log, lines) = receiver.stop().await;
     println!("{log}");
     assert_eq!(log.counts.faults, 0, "{log}");
@@ -132,6 +149,7 @@ async fn drop_oldest_says_what_is_gone() {
         "missing {:?}, told up to {told}",
         log.missing
     );
+    (site, data_dir)
 }
 
 #[tokio::test]

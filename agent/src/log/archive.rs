@@ -1,0 +1,237 @@
+//! The table `archive`: aggregates of records, kept longer than the records.
+//!
+//! It is made when the first row is written; a log without it has an empty archive.
+
+use std::ops::ControlFlow;
+
+use fieldlog_projections::archive::{ArchiveError, Period, Row};
+use fieldlog_projections::{Seq, Time};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+
+use super::{LogError, LogReader};
+
+/// By a period's first record, and the part.
+const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
+
+/// What fills one page of the store beside its own 20 bytes.
+pub const ROW_BYTES_MAX: usize = 4096 - 20;
+/// Rows read under one read transaction.
+const ROWS_PER_READ: usize = 256;
+/// Periods deleted by one commit.
+const PERIODS_PER_TRIM: usize = 256;
+
+/// Key and row.
+type Entry<'a> = (redb::AccessGuard<'a, (u64, u32)>, redb::AccessGuard<'a, &'static [u8]>);
+
+/// A period to be stored, in place of what is stored of it already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// What it covers.
+    pub period: Period,
+    /// Its rows, in their order.
+    pub rows: Vec<Vec<u8>>,
+}
+
+/// Where the archive ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveEnd {
+    /// The last period.
+    pub period: Period,
+    /// Stored bytes before it since the archive was begun, deleted ones too.
+    pub stored_before: u64,
+}
+
+/// How large the archive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveSize {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+fn damaged(at: u64) -> impl Fn(ArchiveError) -> LogError {
+    move |source| LogError::Archive { at: Seq(at), source }
+}
+
+/// Stores periods.
+pub(super) fn put(txn: &redb::WriteTransaction, periods: &[Archived]) -> Result<(), LogError> {
+    let op = "write to the archive";
+    let mut table = txn.open_table(ARCHIVE).map_err(|e| LogError::store(op, e))?;
+    for Archived { period, rows } in periods {
+        let first = period.first.0;
+        table.retain_in((first, 0)..=(first, u32::MAX), |_, _| false).map_err(|e| LogError::store(op, e))?;
+        for (row, part) in rows.iter().zip(0..) {
+            table.insert((first, part), row.as_slice()).map_err(|e| LogError::store(op, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the periods that begin before a position.
+pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<(), LogError> {
+    let op = "trim the archive";
+    let mut table = txn.open_table(ARCHIVE).map_err(|e| LogError::store(op, e))?;
+    table.retain_in(..(before.0, 0), |_, _| false).map_err(|e| LogError::store(op, e))
+}
+
+impl LogReader {
+    /// Looks into the archive; `None` if there is none.
+    fn archive<T>(
+        &self,
+        look: impl FnOnce(&redb::ReadOnlyTable<(u64, u32), &'static [u8]>) -> Result<T, LogError>,
+    ) -> Result<Option<T>, LogError> {
+        let op = "read the archive";
+        let db = self.db()?;
+        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
+        match txn.open_table(ARCHIVE) {
+            Ok(table) => look(&table).map(Some),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(e) => Err(LogError::store(op, e)),
+        }
+    }
+
+    /// Its last period; `None` if it is empty.
+    ///
+    /// # Errors
+    /// [`LogError`] if the store or the row cannot be read.
+    pub fn archive_end(&self) -> Result<Option<ArchiveEnd>, LogError> {
+        let op = "read the archive";
+        let end = self.archive(|table| {
+            let Some((key, _)) = table.last().map_err(|e| LogError::store(op, e))? else { return Ok(None) };
+            let first = key.value().0;
+            let row = table.get((first, 0)).map_err(|e| LogError::store(op, e))?;
+            let row = row.ok_or(damaged(first)(ArchiveError::Rows))?;
+            let row = Row::parse(row.value()).map_err(damaged(first))?;
+            Ok(Some(ArchiveEnd { period: row.period, stored_before: row.stored_before }))
+        })?;
+        Ok(end.flatten())
+    }
+
+    /// Rows and their bytes.
+    ///
+    /// # Errors
+    /// As [`LogReader::archive_end`].
+    pub fn archive_size(&self) -> Result<ArchiveSize, LogError> {
+        let op = "read the archive";
+        let size = self.archive(|table| {
+            let edge = |entry: Option<Entry<'_>>| {
+                let Some((key, value)) = entry else { return Ok(None) };
+                let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
+                Ok(Some((row.stored_before, value.value().len() as u64)))
+            };
+            let first = edge(table.first().map_err(|e| LogError::store(op, e))?)?;
+            let last = edge(table.last().map_err(|e| LogError::store(op, e))?)?;
+            let bytes = match (first, last) {
+                (Some((begin, _)), Some((end, size))) => (end + size).saturating_sub(begin),
+                _ => 0,
+            };
+            Ok(ArchiveSize { rows: table.len().map_err(|e| LogError::store(op, e))?, bytes })
+        })?;
+        Ok(size.unwrap_or_default())
+    }
+
+    /// Gives every row of the periods from `from` on to `visit`, until it breaks or they end. A period is read as it is at
+    /// one moment.
+    ///
+    /// # Errors
+    /// [`LogError`] if the store or a row cannot be read, or rows of a period are missing.
+    pub fn scan_archive<B>(
+        &self,
+        from: Seq,
+        mut visit: impl FnMut(&Row<'_>) -> Result<ControlFlow<B>, ArchiveError>,
+    ) -> Result<Option<B>, LogError> {
+        let mut at = from.0;
+        loop {
+            let before = at;
+            let stopped = self.archive(|table| scan_some(table, &mut at, &mut visit))?;
+            if let Some(Some(value)) = stopped {
+                return Ok(Some(value));
+            }
+            if at == before {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The first period with a record at `time` or later; the position after the archive if there is none.
+    ///
+    /// # Errors
+    /// As [`LogReader::archive_end`].
+    pub fn seek_archive(&self, time: Time) -> Result<Seq, LogError> {
+        let op = "search the archive";
+        let found = self.archive(|table| {
+            let edge = |entry: Option<Entry<'_>>| entry.map_or(0, |(key, _)| key.value().0);
+            let (mut low, mut high) = (
+                edge(table.first().map_err(|e| LogError::store(op, e))?),
+                edge(table.last().map_err(|e| LogError::store(op, e))?) + 1,
+            );
+            // Periods that begin before `low` end before `time`; those that begin at `high` or later do not.
+            while low < high {
+                let middle = low + (high - low) / 2;
+                let entry =
+                    table.range(..=(middle, u32::MAX)).map_err(|e| LogError::store(op, e))?.next_back();
+                let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else {
+                    break;
+                };
+                let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
+                if row.period.last_time < time {
+                    low = row.period.last.0 + 1;
+                } else {
+                    high = key.value().0;
+                }
+            }
+            Ok(Seq(low))
+        })?;
+        Ok(found.unwrap_or(Seq(1)))
+    }
+
+    /// Up to where the archive may be deleted because it is older than `time`: a bounded number of periods, and never
+    /// the last one, which says where the archive ends.
+    ///
+    /// # Errors
+    /// As [`LogReader::archive_end`].
+    pub fn archive_older(&self, time: Time) -> Result<Option<Seq>, LogError> {
+        let Some(end) = self.archive_end()? else { return Ok(None) };
+        let (mut seen, mut before) = (0, None);
+        self.scan_archive(Seq(0), |row| {
+            let Period { first, last_time, .. } = row.period;
+            // The first one that is kept.
+            before = (seen > 0).then_some(first);
+            seen += usize::from(row.part == 0);
+            let enough = last_time >= time || first == end.period.first || seen > PERIODS_PER_TRIM;
+            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(before)
+    }
+}
+
+/// One read transaction's worth of [`LogReader::scan_archive`], which ends with a period; moves `at` behind it.
+fn scan_some<B>(
+    table: &redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
+    at: &mut u64,
+    visit: &mut impl FnMut(&Row<'_>) -> Result<ControlFlow<B>, ArchiveError>,
+) -> Result<Option<B>, LogError> {
+    let op = "read the archive";
+    let mut next = None;
+    for (entry, read) in table.range((*at, 0)..).map_err(|e| LogError::store(op, e))?.zip(0..) {
+        if next.is_none() && read >= ROWS_PER_READ {
+            break;
+        }
+        let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
+        let (first, part) = key.value();
+        let row = Row::parse(value.value()).map_err(damaged(first))?;
+        if (row.period.first.0, row.part) != (first, part) || (first, part) != next.unwrap_or((first, 0)) {
+            return Err(damaged(first)(ArchiveError::Rows));
+        }
+        next = (part + 1 < row.parts).then_some((first, part + 1));
+        *at = first + 1;
+        if let ControlFlow::Break(value) = visit(&row).map_err(damaged(first))? {
+            return Ok(Some(value));
+        }
+    }
+    match next {
+        None => Ok(None),
+        Some((first, _)) => Err(damaged(first)(ArchiveError::Rows)),
+    }
+}

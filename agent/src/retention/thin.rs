@@ -1,0 +1,231 @@
+//! Folds what is to be deleted into the periods of the archive.
+//!
+//! The archive runs ahead of the trims: a window that has ended is folded to its end, although its last records may stay
+//! for a while. So each period is written once, and trimming waits for no window to end. Only of a window that has not
+//! ended yet is there a part in the archive, which is written again, longer, when more of it has to go.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use fieldlog_projections::aggregate::start_s;
+use fieldlog_projections::archive::{self, Fold, Period};
+use fieldlog_projections::view::FoldError;
+use fieldlog_projections::{Chunk, Record, Seq, Time};
+
+use crate::log::{Archived, LogError, LogReader, ROW_BYTES_MAX};
+
+/// A job ends after the period with which it has made so many bytes; they are one commit. One period alone may have
+/// more: a dozen bytes for each attribute of each device.
+const JOB_BYTES_MAX: usize = 256 * 1024;
+
+/// What is to be folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Length of the windows, in seconds.
+    pub length_s: u32,
+    /// Records before this position are to be deleted.
+    pub before: Seq,
+    /// The last record of the log, and its log time. No other record will be in an earlier window.
+    pub head: (Seq, Time),
+}
+
+/// Folds the records that follow the archive, at least those before `job.before` unless that becomes too much for one
+/// job. Gives what is to be stored; nothing if the archive has them all.
+///
+/// # Errors
+/// [`ThinError`]
+pub fn thin(reader: &LogReader, job: Job, stop: &AtomicBool) -> Result<Vec<Archived>, ThinError> {
+    let Some((first, _)) = reader.range()? else { return Ok(Vec::new()) };
+    let mut work = Work::new(job, first);
+    work.go_on_with_last(reader)?;
+    if work.from >= job.before {
+        return Ok(Vec::new());
+    }
+    let failed = reader.scan(work.from, |chunk| match work.chunk(chunk) {
+        Err(error) => ControlFlow::Break(Some(error)),
+        Ok(ControlFlow::Break(())) => ControlFlow::Break(None),
+        Ok(ControlFlow::Continue(())) if stop.load(Ordering::Relaxed) => ControlFlow::Break(None),
+        Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
+    })?;
+    if let Some(error) = failed.flatten() {
+        return Err(error.into());
+    }
+    if !work.ended {
+        work.close();
+    }
+    Ok(work.done)
+}
+
+struct Work {
+    job: Job,
+    /// The first record that is not in the archive.
+    from: Seq,
+    /// Of the window that has not ended, records up to this one are folded.
+    partly_until: Seq,
+    fold: Fold,
+    open: Option<Period>,
+    /// The open period has records that are not stored yet.
+    changed: bool,
+    stored_before: u64,
+    bytes: usize,
+    ended: bool,
+    done: Vec<Archived>,
+}
+
+impl Work {
+    fn new(job: Job, first: Seq) -> Work {
+        // Half of what is left: in a log that holds less than a window, the period is not written again at every trim.
+        let half = job.before.0 + (job.head.0.0.saturating_sub(job.before.0)) / 2;
+        Work {
+            job,
+            from: first,
+            partly_until: Seq(half.max(job.before.0.saturating_sub(1))),
+            fold: Fold::default(),
+            open: None,
+            changed: false,
+            stored_before: 0,
+            bytes: 0,
+            ended: false,
+            done: Vec::new(),
+        }
+    }
+
+    /// Begins behind the archive, with what it has of the window in which it ends.
+    fn go_on_with_last(&mut self, reader: &LogReader) -> Result<(), LogError> {
+        let Some(end) = reader.archive_end()? else { return Ok(()) };
+        let follows = end.period.last.next() >= self.from;
+        self.from = self.from.max(end.period.last.next());
+        let resume = follows && end.period.length_s == self.job.length_s;
+        if resume {
+            (self.open, self.stored_before) = (Some(end.period), end.stored_before);
+        }
+        let (fold, size) = (&mut self.fold, &mut 0);
+        reader.scan_archive(end.period.first, |row| {
+            if resume {
+                row.series()?.into_iter().for_each(|series| fold.put(series));
+            }
+            *size = row.stored_before + row.bytes;
+            Ok(ControlFlow::<()>::Continue(()))
+        })?;
+        if !resume {
+            self.stored_before = *size;
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<ControlFlow<()>, FoldError> {
+        let (mut records, mut before) = (chunk.records(), chunk.header.base_time);
+        while let Some(record) = records.next_record()? {
+            if record.seq >= self.from && self.record(&record, before)?.is_break() {
+                self.ended = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            before = record.time;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn record(&mut self, record: &Record<'_>, base_time: Time) -> Result<ControlFlow<()>, FoldError> {
+        let (head, head_time) = self.job.head;
+        let start = start_s(record.time, self.job.length_s);
+        let ended = start < start_s(head_time, self.job.length_s);
+        if record.seq > head || (!ended && record.seq > self.partly_until) {
+            self.close();
+            return Ok(ControlFlow::Break(()));
+        }
+        if self.open.is_none_or(|period| period.start_s != start) {
+            let upto = self.close();
+            let enough = upto.is_some_and(|upto| upto.next() >= self.job.before);
+            if enough || self.bytes >= JOB_BYTES_MAX {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.open = Some(Period {
+                first: record.seq,
+                last: record.seq,
+                base_time,
+                last_time: record.time,
+                length_s: self.job.length_s,
+                start_s: start,
+            });
+        }
+        self.fold.add(record, start)?;
+        if let Some(open) = &mut self.open {
+            (open.last, open.last_time) = (record.seq, record.time);
+        }
+        self.changed = true;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Ends the open period, and says where.
+    fn close(&mut self) -> Option<Seq> {
+        let period = self.open.take()?;
+        let series = self.fold.drain();
+        let rows = archive::encode(&period, series, self.stored_before, ROW_BYTES_MAX);
+        let bytes = rows.iter().map(Vec::len).sum::<usize>();
+        self.stored_before += bytes as u64;
+        if std::mem::take(&mut self.changed) {
+            self.bytes += bytes;
+            self.done.push(Archived { period, rows });
+        }
+        Some(period.last)
+    }
+}
+
+/// Does the folding beside the writer, one job at a time.
+#[derive(Debug, Default)]
+pub struct Thinner {
+    running: Option<JoinHandle<Result<Vec<Archived>, ThinError>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Thinner {
+    /// Begins a job, unless one is under way.
+    pub fn start(&mut self, reader: LogReader, job: Job) {
+        if self.running.is_some() {
+            return;
+        }
+        let stop = self.stop.clone();
+        let work = move || thin(&reader, job, &stop);
+        match std::thread::Builder::new().name("thin".into()).spawn(work) {
+            Ok(thread) => self.running = Some(thread),
+            Err(error) => tracing::error!(
+                "cannot start the thread that thins the log: {error}; nothing is deleted meanwhile, and it is tried again"
+            ),
+        }
+    }
+
+    /// What a job has made, once it has ended.
+    ///
+    /// # Errors
+    /// [`ThinError`]
+    pub fn finished(&mut self) -> Result<Option<Vec<Archived>>, ThinError> {
+        match self.running.take_if(|thread| thread.is_finished()) {
+            Some(thread) => thread.join().unwrap_or(Err(ThinError::Panicked)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends a job that is under way; the log stays as it is.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.running.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why the log could not be thinned.
+#[derive(Debug, thiserror::Error)]
+pub enum ThinError {
+    /// Log or archive cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A record cannot be read.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// A bug.
+    #[error("the thread that thins the log panicked")]
+    Panicked,
+}

@@ -1,0 +1,48 @@
+//! Whether the archive is intact.
+
+use std::ops::ControlFlow;
+
+use fieldlog_projections::Seq;
+use fieldlog_projections::archive::Period;
+
+use crate::log::{LogError, LogReader};
+
+/// What a walk over the archive found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveReport {
+    /// Intact rows.
+    pub rows: u64,
+    /// The first and the last record that they were folded from.
+    pub range: Option<(Seq, Seq)>,
+    /// Stretches of records between them that were deleted without: thinning was off then.
+    pub gaps: u64,
+}
+
+/// Reads all of it, up to what is wrong.
+pub(super) fn walk(reader: &LogReader) -> Result<(ArchiveReport, Option<String>), LogError> {
+    let mut report = ArchiveReport::default();
+    let walked = reader.scan_archive(Seq(0), |row| {
+        row.series()?;
+        let Period { first, last, .. } = row.period;
+        let (begin, end) = report.range.unwrap_or((first, Seq(first.0.saturating_sub(1))));
+        if row.part == 0 {
+            if first <= end {
+                return Ok(ControlFlow::Break(format!(
+                    "the archive has the record at sequence {first} twice"
+                )));
+            }
+            report.gaps += u64::from(first > end.next());
+            report.range = Some((begin, last));
+        }
+        report.rows += 1;
+        Ok(ControlFlow::Continue(()))
+    });
+    let fault = match walked {
+        Ok(fault) => fault,
+        Err(LogError::Archive { at, source }) => {
+            Some(format!("the archive's row of sequence {at}: {source}"))
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((report, fault))
+}
