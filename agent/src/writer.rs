@@ -230,7 +230,7 @@ impl Writer {
             last_commit: now,
             last_tick: now,
             expected: (now, clock()),
-            ages: AgeClock::new(clock(), log.last_time(), now),
+            ages: AgeClock::new(clock(), Some(log.last_time()).filter(|_| log.head() > Seq(0)), now),
             draining: false,
             shared,
             log,

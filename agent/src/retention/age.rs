@@ -17,10 +17,10 @@ pub struct AgeClock {
 }
 
 impl AgeClock {
-    /// At the start of the agent, with the log time of the last record. That the time since then has really passed is
-    /// believed as late as any other jump.
-    pub fn new(wall: Time, last: Time, at: Instant) -> AgeClock {
-        AgeClock { jumped: wall.micros_since(last), since: at }
+    /// At the start of the agent, with the log time of the last record if there is one. That the time since then has really
+    /// passed is believed as late as any other jump.
+    pub fn new(wall: Time, last: Option<Time>, at: Instant) -> AgeClock {
+        AgeClock { jumped: last.map_or(0, |last| wall.micros_since(last)), since: at }
     }
 
     /// The wall clock has been set, by so many microseconds.
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_jump_counts_after_an_hour() {
         let start = Instant::now();
-        let mut clock = AgeClock::new(Time(10 * DAY), Time(10 * DAY), start);
+        let mut clock = AgeClock::new(Time(10 * DAY), Some(Time(10 * DAY)), start);
         assert_eq!(clock.now(Time(10 * DAY), start), Time(10 * DAY));
         clock.stepped(3 * DAY, start + MINUTE);
         assert_eq!(clock.now(Time(13 * DAY), start + MINUTE), Time(10 * DAY));
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_jump_that_is_taken_back_has_never_been() {
         let start = Instant::now();
-        let mut clock = AgeClock::new(Time(10 * DAY), Time(10 * DAY), start);
+        let mut clock = AgeClock::new(Time(10 * DAY), Some(Time(10 * DAY)), start);
         clock.stepped(3 * DAY, start + MINUTE);
         clock.stepped(-3 * DAY, start + 2 * MINUTE);
         assert_eq!(clock.now(Time(10 * DAY), start + 2 * MINUTE), Time(10 * DAY));
@@ -76,10 +76,10 @@ mod tests {
     #[test]
     fn the_time_before_the_start_is_such_a_jump() {
         let start = Instant::now();
-        let clock = AgeClock::new(Time(13 * DAY), Time(10 * DAY), start);
+        let clock = AgeClock::new(Time(13 * DAY), Some(Time(10 * DAY)), start);
         assert_eq!(clock.now(Time(13 * DAY), start), Time(10 * DAY));
         assert_eq!(clock.now(Time(13 * DAY), start + 60 * MINUTE), Time(13 * DAY));
-        let in_1970 = AgeClock::new(Time(0), Time(10 * DAY), start);
+        let in_1970 = AgeClock::new(Time(0), Some(Time(10 * DAY)), start);
         assert_eq!(in_1970.now(Time(0), start), Time(0));
     }
 }

@@ -83,7 +83,11 @@ impl Keeper {
         let wanted = Wanted {
             by_age: self.config.age.map_or(Ok(Seq(0)), before)?,
             by_bytes: self.config.bytes_max.map_or(Ok(Seq(0)), |bytes| reader.seek_newest_bytes(bytes))?,
-            history_min: before(self.config.history_min)?,
+            // None is none: ages that are not believed yet must not keep what nobody has asked for.
+            history_min: match self.config.history_min {
+                Duration::ZERO => head,
+                least => before(least)?,
+            },
         };
         let needs = self.needs(epoch, snapshots, cursors);
         let worth = |before: Seq| before > first && before.0 - first.0 >= (head.0 - first.0) / WORTH_A_TRIM;
