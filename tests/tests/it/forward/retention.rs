@@ -15,6 +15,11 @@ use super::site::{Site, arrived, assert_complete, http, random};
 
 const MIB: usize = 1 << 20;
 
+/// Room for all that a test posts, so that it can be recorded before the log becomes too large by a reload.
+fn room() -> String {
+    retention("block").replace(&format!("bytes_max = {MIB}"), "bytes_max = 100000000")
+}
+
 fn retention(when_full: &str) -> String {
     format!(
         "[retention]\nbytes_max = {MIB}\nhistory_min_s = 0\nfree_bytes_min = 0\nwhen_full = \"{when_full}\"\n\
@@ -37,9 +42,10 @@ async fn block_leaves_messages_at_the_broker() {
     let proxy = Proxy::start(receiver.address(), Fault::Refuse).await;
     let mut site = Site::new().await;
     let config = site.config(&(retention("block") + &http(proxy.address, "")));
-    let agent = site.start(&config).await;
+    let agent = site.start(&site.config(&(room() + &http(proxy.address, "")))).await;
     site.post_bytes(&mut rng, 2 * MIB);
     site.recorded().await;
+    agent.reload(config.clone()).await;
     until("the end of acknowledging", || blocked(&agent).is_some()).await;
     let why = blocked(&agent).unwrap();
     assert!(why.contains("retention.bytes_max") && why.contains("cloud"), "{why}");
@@ -79,9 +85,10 @@ async fn a_sink_that_crawls_makes_no_room() {
     let receiver = Receiver::http().await;
     let mut site = Site::new().await;
     let slow = http(receiver.address(), "parcel_events_max = 50\nbandwidth_bytes_per_s = 100000");
-    let agent = site.start(&site.config(&(retention("block") + &slow))).await;
+    let agent = site.start(&site.config(&(room() + &slow))).await;
     site.post_bytes(&mut rng, 3 * MIB);
     site.recorded().await;
+    agent.reload(site.config(&(retention("block") + &slow))).await;
     until("the end of acknowledging", || blocked(&agent).is_some()).await;
     site.post(100);
     until("a full window", || site.session().in_flight == 20).await;
