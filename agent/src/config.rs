@@ -62,7 +62,7 @@ pub struct LogConfig {
     pub commit_delay: Duration,
     /// `commit_bytes_max` (4,096–16,777,216; default 262,144): commit when this many payload bytes wait.
     pub commit_bytes_max: usize,
-    /// `cache_bytes` (1,048,576–1,073,741,824; default 4,194,304): page cache of the store.
+    /// `cache_bytes` (1,048,576–1,073,741,824; default 1,048,576): page cache of the store.
     pub cache_bytes: usize,
     /// `quick_repair` (default false): write the allocator state with every commit, so that a boot after a power loss
     /// does not read the whole file; costs flash writes on every commit.

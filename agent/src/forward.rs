@@ -22,6 +22,7 @@ pub mod mqtt;
 mod names;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod pace;
 pub mod parcel;
 pub mod plan;
 mod queue;

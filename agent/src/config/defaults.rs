@@ -31,7 +31,7 @@ impl Default for LogConfig {
         LogConfig {
             commit_delay: Duration::from_millis(200),
             commit_bytes_max: 262_144,
-            cache_bytes: 4_194_304,
+            cache_bytes: 1_048_576,
             quick_repair: false,
         }
     }

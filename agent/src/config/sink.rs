@@ -37,7 +37,7 @@ pub struct SinkConfig {
     pub parcel_events_max: u32,
     /// `parcel_bytes_max` (1,024–16,777,216; default 262,144).
     pub parcel_bytes_max: usize,
-    /// `parcel_delay_ms` (0–60,000; default 200): how long a fresh event may wait for company.
+    /// `parcel_delay_ms` (0–60,000; default 10): how long a fresh event may wait for company, after its commit.
     pub parcel_delay: Duration,
     /// `in_flight_max` (1–64; default 4): parcels that may wait for the sink's answer at once.
     pub in_flight_max: u16,

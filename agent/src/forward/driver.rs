@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::acked::Acked;
+use super::pace::{Pace, Pause};
 use super::plan::{Order, Plan};
 use super::size::Size;
 use super::status::{Failure, SinkState, SinkStatus};
@@ -20,14 +21,11 @@ use crate::writer::{Clock, Input, Shared};
 /// How often an acknowledged cursor is given to the writer, for its next commit. A commit with a cursor writes 4 KB more than
 /// the 24 KB that it writes anyway; what is sent twice after a crash is these seconds' worth.
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
-/// First wait after a sink said "not now" without saying for how long.
-const BUSY_FIRST: Duration = Duration::from_millis(500);
 
 /// How long a stop waits for the answers to what is under way: what is answered later comes twice after the next start.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
-/// How long a range that the filter leaves nothing of is held back, and how often it is looked at meanwhile.
-const HELD_MAX: Duration = Duration::from_secs(10);
-const HELD_AGAIN: Duration = Duration::from_secs(1);
+/// How soon a range is looked at again that the view does not have yet.
+const NOT_YET: Duration = Duration::from_millis(100);
 
 /// How a sink wants to be served.
 #[derive(Clone, Debug)]
@@ -279,16 +277,23 @@ where
             return None;
         };
         let (lane, first, last) = range;
-        let waiting = last.0 - first.0 + 1;
-        let company = if lane == Lane::Live && waiting < u64::from(self.size.events()) {
+        let free = pace.pause.left().max(pace.bucket.left());
+        let mut wait = pace.held(lane);
+        if lane == Lane::Live && last.0 - first.0 + 1 < u64::from(self.size.events()) {
             let since = *pace.fresh_since.get_or_insert_with(Instant::now);
-            self.service.delay.saturating_sub(since.elapsed())
-        } else {
-            Duration::ZERO
-        };
-        let held =
-            pace.held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(Instant::now()));
-        Some((pace.pause.left().max(pace.bucket.left()).max(company).max(held), range))
+            wait = wait.max(self.service.delay.saturating_sub(since.elapsed()));
+        }
+        // What fresh events wait for is no reason for a backlog to wait.
+        if lane == Lane::Live
+            && !wait.is_zero()
+            && let Some((first, last)) = self.plan.backlog()
+        {
+            return Some((
+                free.max(pace.held(Lane::Backlog)).min(free.max(wait)),
+                (Lane::Backlog, first, last),
+            ));
+        }
+        Some((free.max(wait), range))
     }
 
     /// Sends the next parcel.
@@ -301,7 +306,7 @@ where
         pace: &mut Pace,
     ) -> Result<(), LogError> {
         let early = lane == Lane::Priority;
-        if !early {
+        if lane == Lane::Live {
             pace.fresh_since = None;
         }
         let (events_max, bytes_max) = (self.size.events(), self.size.bytes());
@@ -320,7 +325,8 @@ where
                 return Ok(());
             }
             // Not in the view yet.
-            pace.held = Some((Instant::now(), Instant::now() + self.service.delay.max(HELD_AGAIN / 10)));
+            let now = Instant::now();
+            pace.hold_until(lane, now + self.service.delay.max(NOT_YET));
             return Ok(());
         };
         if parcel.manifest.first > first {
@@ -331,10 +337,10 @@ where
             self.dispatch_early(parcel, transport, under_way, pace);
             return Ok(());
         }
-        if parcel.manifest.events == 0 && parcel.manifest.last >= last && pace.hold() {
+        if parcel.manifest.events == 0 && parcel.manifest.last >= last && pace.hold(lane) {
             return Ok(());
         }
-        pace.held = None;
+        pace.release(lane);
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         self.plan.sent(lane, first, last, parcel.bytes() as u64, head);
         launch(parcel, transport, under_way, pace);
@@ -493,88 +499,6 @@ fn launch<T: Transport>(
     let parcel = Arc::new(parcel);
     let sending = transport.send(parcel.clone());
     under_way.spawn(async move { (parcel, sending.await) });
-}
-
-/// What holds the next parcel back.
-#[derive(Debug)]
-struct Pace {
-    pause: Pause,
-    bucket: Bucket,
-    /// Early copies wait only for early copies, at half the rate: so the other half is for what covers something.
-    early: Bucket,
-    /// Since when fresh events wait for company.
-    fresh_since: Option<Instant>,
-    /// Since when a range without any event that passes the filter has been held back, and when to look again.
-    held: Option<(Instant, Instant)>,
-}
-
-impl Pace {
-    fn new(bandwidth: u64) -> Pace {
-        Pace {
-            pause: Pause::default(),
-            bucket: Bucket::new(bandwidth),
-            early: Bucket::new(bandwidth.div_ceil(2)),
-            fresh_since: None,
-            held: None,
-        }
-    }
-
-    /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
-    /// each time.
-    fn hold(&mut self) -> bool {
-        let now = Instant::now();
-        let since = self.held.map_or(now, |(since, _)| since);
-        self.held = Some((since, now + HELD_AGAIN));
-        now.duration_since(since) < HELD_MAX
-    }
-}
-
-/// A sink that said "not now".
-#[derive(Debug, Default)]
-struct Pause {
-    until: Option<Instant>,
-    last: Duration,
-}
-
-impl Pause {
-    fn busy(&mut self, after: Option<Duration>, max: Duration) {
-        self.last = match after {
-            Some(after) => after.min(Duration::from_secs(3600)),
-            None => (self.last * 2).clamp(BUSY_FIRST, max),
-        };
-        self.until = Some(Instant::now() + self.last);
-    }
-
-    fn left(&self) -> Duration {
-        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
-    }
-}
-
-/// A token bucket of one second's worth of bytes.
-#[derive(Debug)]
-struct Bucket {
-    rate: u64,
-    /// When what was taken is paid for.
-    paid: Instant,
-}
-
-impl Bucket {
-    fn new(rate: u64) -> Bucket {
-        Bucket { rate, paid: Instant::now() }
-    }
-
-    fn take(&mut self, bytes: u64) {
-        if self.rate > 0 {
-            let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-            self.paid = self.paid.max(Instant::now()) + cost;
-        }
-    }
-
-    /// How long until the next byte may go; a second's worth may be owed.
-    fn left(&self) -> Duration {
-        let owed = self.paid.saturating_duration_since(Instant::now());
-        if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
-    }
 }
 
 #[cfg(test)]

@@ -83,8 +83,7 @@ impl Plan {
     /// The next range to send: lane and positions, inclusive. It is under way from now on; `sent` says how far it got.
     pub fn next(&self, head: Seq) -> Option<(Lane, Seq, Seq)> {
         let live = self.unsent(self.live_from, head);
-        let backlog =
-            if self.live_from.0 > 1 { self.unsent(Seq(1), Seq(self.live_from.0 - 1)) } else { None };
+        let backlog = self.backlog();
         let lane = match (live, backlog) {
             (Some(_), Some(_)) => {
                 let (live, backlog) = (self.contended.0 as f64, self.contended.1 as f64);
@@ -96,6 +95,11 @@ impl Plan {
         };
         let (first, last) = if lane == Lane::Live { live? } else { backlog? };
         Some((lane, first, last))
+    }
+
+    /// The next range of the backlog.
+    pub fn backlog(&self) -> Option<(Seq, Seq)> {
+        self.unsent(Seq(1), Seq(self.live_from.0 - 1))
     }
 
     /// The next range to look through for early copies; `held` if the next parcel may not go yet. On a link without a queue
@@ -135,8 +139,7 @@ impl Plan {
         self.under_way.insert(at, (first, last));
         self.queue = self.unsent(Seq(1), head).is_some();
         self.turn_of_others = false;
-        let both = self.unsent(self.live_from, head).is_some()
-            && self.unsent(Seq(1), Seq(self.live_from.0 - 1)).is_some();
+        let both = self.unsent(self.live_from, head).is_some() && self.backlog().is_some();
         if !both {
             self.contended = (0, 0);
         } else if lane == Lane::Live {

@@ -61,12 +61,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SinkConfig> {
         ),
         parcel_events_max: narrow(table.integer("parcel_events_max", 1..=10_000, "events", 500)),
         parcel_bytes_max: table.size("parcel_bytes_max", 1_024..=16_777_216, "bytes", 262_144),
-        parcel_delay: Duration::from_millis(table.integer(
-            "parcel_delay_ms",
-            0..=60_000,
-            "milliseconds",
-            200,
-        )),
+        parcel_delay: Duration::from_millis(table.integer("parcel_delay_ms", 0..=60_000, "milliseconds", 10)),
         in_flight_max: narrow(table.integer("in_flight_max", 1..=64, "parcels", 4)),
         required: table.flag("required", true),
         filter,

@@ -34,7 +34,7 @@ fn what_a_sink_is_without_more() {
     assert_eq!((sink.format, sink.order, sink.required), (SinkFormat::Json, Order::LiveFirst, true));
     assert_eq!((sink.backlog_share, sink.bandwidth_bytes_per_s), (0.5, None));
     assert_eq!((sink.parcel_events_max, sink.parcel_bytes_max, sink.in_flight_max), (500, 262_144, 4));
-    assert_eq!(sink.parcel_delay, Duration::from_millis(200));
+    assert_eq!(sink.parcel_delay, Duration::from_millis(10));
     let seconds = [sink.connect_timeout, sink.answer_timeout, sink.backoff_max].map(|time| time.as_secs());
     assert_eq!(seconds, [20, 30, 60]);
     assert!(sink.filter.devices.is_empty() && sink.filter.types.is_empty());

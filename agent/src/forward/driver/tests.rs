@@ -163,6 +163,19 @@ async fn an_event_that_matters_goes_ahead_of_a_backlog() {
 }
 
 #[tokio::test]
+async fn a_backlog_goes_on_while_fresh_events_wait_for_company() {
+    let keys = "parcel_events_max = 200\nparcel_delay_ms = 60000";
+    let mut rig = Rig::start(Fixture::new(100_000), Duration::from_millis(5), keys);
+    rig.arrived.until("a part of the backlog", |parcels| parcels.len() > 5).await;
+    rig.fixture.availability(7, Availability::Online);
+    rig.publish();
+    let before = rig.arrived.parcels().len();
+    rig.arrived.until("more of it", |parcels| parcels.len() > before + 20).await;
+    let (parcels, _) = rig.stop().await;
+    assert!(parcels.iter().all(|parcel| parcel.manifest.lane == Lane::Backlog));
+}
+
+#[tokio::test]
 async fn on_an_idle_link_nothing_is_sent_twice() {
     let mut rig = Rig::start(Fixture::new(100), Duration::ZERO, &format!("{PRIORITY}parcel_delay_ms = 0"));
     for device in 0..10 {

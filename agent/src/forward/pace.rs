@@ -1,0 +1,114 @@
+//! What holds a sink's next parcel back.
+
+use std::time::{Duration, Instant};
+
+use super::Lane;
+
+/// First wait after a sink said "not now" without saying for how long.
+const BUSY_FIRST: Duration = Duration::from_millis(500);
+/// How long a range that the filter leaves nothing of is held back, and how often it is looked at meanwhile.
+const HELD_MAX: Duration = Duration::from_secs(10);
+const HELD_AGAIN: Duration = Duration::from_secs(1);
+
+/// Waits of one connection.
+#[derive(Debug)]
+pub(super) struct Pace {
+    pub(super) pause: Pause,
+    pub(super) bucket: Bucket,
+    /// Early copies wait only for early copies, at half the rate: so the other half is for what covers something.
+    pub(super) early: Bucket,
+    /// Since when fresh events wait for company.
+    pub(super) fresh_since: Option<Instant>,
+    /// Since when a range of the live lane, or of the backlog, without any event that passes the filter has been held back,
+    /// and when to look again.
+    held: [Option<(Instant, Instant)>; 2],
+}
+
+impl Pace {
+    pub(super) fn new(bandwidth: u64) -> Pace {
+        Pace {
+            pause: Pause::default(),
+            bucket: Bucket::new(bandwidth),
+            early: Bucket::new(bandwidth.div_ceil(2)),
+            fresh_since: None,
+            held: [None; 2],
+        }
+    }
+
+    /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
+    /// each time.
+    pub(super) fn hold(&mut self, lane: Lane) -> bool {
+        let now = Instant::now();
+        self.hold_until(lane, now + HELD_AGAIN);
+        self.slot(lane).is_none_or(|(since, _)| now.saturating_duration_since(since) < HELD_MAX)
+    }
+
+    /// Holds a lane back until a moment.
+    pub(super) fn hold_until(&mut self, lane: Lane, again: Instant) {
+        let since = self.slot(lane).map_or_else(Instant::now, |(since, _)| since);
+        *self.slot(lane) = Some((since, again));
+    }
+
+    /// A lane has something to send.
+    pub(super) fn release(&mut self, lane: Lane) {
+        *self.slot(lane) = None;
+    }
+
+    /// How long a lane is still held back.
+    pub(super) fn held(&self, lane: Lane) -> Duration {
+        let held = self.held[usize::from(lane == Lane::Backlog)];
+        held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(Instant::now()))
+    }
+
+    fn slot(&mut self, lane: Lane) -> &mut Option<(Instant, Instant)> {
+        &mut self.held[usize::from(lane == Lane::Backlog)]
+    }
+}
+
+/// A sink that said "not now".
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    until: Option<Instant>,
+    last: Duration,
+}
+
+impl Pause {
+    pub(super) fn busy(&mut self, after: Option<Duration>, max: Duration) {
+        self.last = match after {
+            Some(after) => after.min(Duration::from_secs(3600)),
+            None => (self.last * 2).clamp(BUSY_FIRST, max),
+        };
+        self.until = Some(Instant::now() + self.last);
+    }
+
+    pub(super) fn left(&self) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A token bucket of one second's worth of bytes.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    rate: u64,
+    /// When what was taken is paid for.
+    paid: Instant,
+}
+
+impl Bucket {
+    pub(super) fn new(rate: u64) -> Bucket {
+        Bucket { rate, paid: Instant::now() }
+    }
+
+    pub(super) fn take(&mut self, bytes: u64) {
+        if self.rate > 0 {
+            let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+            self.paid = self.paid.max(Instant::now()) + cost;
+        }
+    }
+
+    /// How long until the next byte may go; a second's worth may be owed.
+    pub(super) fn left(&self) -> Duration {
+        let owed = self.paid.saturating_duration_since(Instant::now());
+        if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
+    }
+}
