@@ -60,6 +60,8 @@ impl Agent {
             .args(["--log", "error", "run", "--config"])
             .arg(&config)
             .env("NOTIFY_SOCKET", &notify.path)
+            // As the unit has it.
+            .env("MALLOC_ARENA_MAX", "2")
             .stdout(Stdio::null())
             .spawn()
             .expect("the agent starts");
