@@ -10,10 +10,11 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::acked::Acked;
 use super::pace::{Pace, Pause};
+use super::parcel::link_at;
 use super::plan::{Order, Plan};
 use super::size::Size;
 use super::status::{Failure, SinkState, SinkStatus};
-use super::{Lane, Outcome, Parcel, Transport, Unreachable};
+use super::{Lane, Manifest, Outcome, Parcel, Transport, Unreachable};
 use crate::ingest::backoff::{self, Backoff, Repeats};
 use crate::log::LogError;
 use crate::writer::{Clock, Input, Shared};
@@ -244,10 +245,14 @@ where
     }
 
     fn connected<T: Transport>(&mut self, transport: &T, head: Seq) {
-        if let Some(stored) = transport.stored().filter(|m| m.epoch == self.parts.shared.epoch) {
-            // In strict order, what is stored last has everything before it.
-            let first = if self.service.order == Order::Strict { Seq(1) } else { stored.first };
-            self.plan.acknowledged(first, stored.last);
+        match transport.stored().filter(|m| m.epoch == self.parts.shared.epoch) {
+            Some(stored) if self.is_ours(stored) => {
+                // In strict order, what is stored last has everything before it.
+                let first = if self.service.order == Order::Strict { Seq(1) } else { stored.first };
+                self.plan.acknowledged(first, stored.last);
+            }
+            Some(stored) => self.disown(stored.last),
+            None => {}
         }
         self.plan.connected(head, u64::from(self.service.events_max));
         SinkStatus::add(&self.parts.status.connections, 1);
@@ -255,6 +260,28 @@ where
         let since = (self.parts.clock)();
         self.parts.status.update(|d| d.state = SinkState::Connected { since });
         tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
+    }
+
+    /// Whether what a sink has stored led to the same link here. What is trimmed here cannot be compared.
+    fn is_ours(&self, stored: &Manifest) -> bool {
+        let reader = &self.parts.shared.reader;
+        let trimmed =
+            || reader.range().is_ok_and(|range| range.is_some_and(|(first, _)| stored.last < first));
+        match link_at(reader, stored.last) {
+            Ok(Some(link)) => link == stored.after,
+            Ok(None) => trimmed(),
+            Err(_) => false,
+        }
+    }
+
+    fn disown(&self, last: Seq) {
+        let why = format!(
+            "the sink has parcels up to sequence {last} that are not from this log: either the log was restored from a \
+             backup, or another gateway uses this `gateway_id` and a copy of the log. Everything is sent; look for FORK in \
+             the receiver's report"
+        );
+        tracing::error!(sink = %self.service.name, "{why}");
+        self.note(why);
     }
 
     /// The next range, and how long it has to wait.

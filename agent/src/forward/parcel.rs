@@ -277,6 +277,18 @@ impl Work<'_> {
     }
 }
 
+/// The chain after the record at `seq`; `None` if the log does not have it.
+///
+/// # Errors
+/// [`LogError`] if the log cannot be read.
+pub(super) fn link_at(reader: &LogReader, seq: Seq) -> Result<Option<Link>, LogError> {
+    let found = reader.scan(seq, |chunk| {
+        let has = chunk.header.first <= seq && seq <= chunk.header.last();
+        ControlFlow::Break(has.then(|| chain_at(chunk, seq)))
+    })?;
+    Ok(found.flatten())
+}
+
 /// The chain after the record at `seq`, which is in the chunk, or right before it. The log has checked the chunk's records
 /// as it read them; those that would not be read are not counted.
 fn chain_at(chunk: &Chunk<'_>, seq: Seq) -> Link {

@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::Config;
+use crate::forward::filter::Filter;
 use crate::forward::fixture::Fixture;
+use crate::forward::parcel::Format;
 use crate::forward::sinks::builder;
 use crate::rebuild;
 use crate::run::wall_clock;
@@ -22,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Slow {
     arrived: Arc<Arrived>,
     takes: Duration,
+    stored: Option<Manifest>,
 }
 
 #[derive(Default)]
@@ -64,6 +67,10 @@ impl Transport for Slow {
         2
     }
 
+    fn stored(&self) -> Option<&Manifest> {
+        self.stored.as_ref()
+    }
+
     async fn close(self) {}
 }
 
@@ -81,6 +88,11 @@ struct Rig {
 impl Rig {
     /// With these keys more in the sink's configuration.
     fn start(fixture: Fixture, takes: Duration, keys: &str) -> Rig {
+        Rig::start_with(fixture, takes, keys, None)
+    }
+
+    /// And a sink that has something already.
+    fn start_with(fixture: Fixture, takes: Duration, keys: &str, stored: Option<Manifest>) -> Rig {
         let text = format!("[[sink]]\nname = \"cloud\"\naddress = \"http://cloud.example\"\n{keys}");
         let sink = Config::from_toml(&text, "test").unwrap().sinks.remove(0);
         let position = Position { head: fixture.log.head(), applied: fixture.log.head() };
@@ -102,7 +114,8 @@ impl Rig {
         let arrived = Arc::new(Arrived::default());
         let (stop, stopping) = watch::channel(false);
         let there = arrived.clone();
-        let open = move || std::future::ready(Ok(Slow { arrived: there.clone(), takes }));
+        let open =
+            move || std::future::ready(Ok(Slow { arrived: there.clone(), takes, stored: stored.clone() }));
         let task = tokio::spawn(drive(Service::of(&sink), parts, open, build, stopping));
         Rig { fixture, shared, status, inputs, arrived, stop, task }
     }
@@ -185,6 +198,31 @@ async fn on_an_idle_link_nothing_is_sent_twice() {
     }
     let (parcels, _) = rig.stop().await;
     assert!(parcels.iter().all(|parcel| parcel.manifest.lane == Lane::Live));
+}
+
+#[tokio::test]
+async fn what_a_sink_has_stored_counts_only_if_it_is_from_this_log() {
+    let manifest = || {
+        let fixture = Fixture::new(1_000);
+        let parcels = fixture.parcels(Filter::default(), Format::Compact, Seq(1), 100);
+        (fixture, parcels[4].manifest.clone())
+    };
+    let first = async |fixture, stored: Manifest| {
+        let rig = Rig::start_with(fixture, Duration::ZERO, "order = \"strict\"", Some(stored));
+        rig.arrived.until("a parcel", |parcels| !parcels.is_empty()).await;
+        let error = rig.status.details().last_error.map(|failure| failure.why);
+        (rig.stop().await.0[0].manifest.first, error)
+    };
+    let (fixture, stored) = manifest();
+    assert_eq!(first(fixture, stored.clone()).await, (stored.last.next(), None));
+    let (fixture, mut other) = manifest();
+    other.after = other.before;
+    let (from, error) = first(fixture, other).await;
+    assert!(from == Seq(1) && error.is_some_and(|why| why.contains("restored from a backup")));
+    let (fixture, mut ahead) = manifest();
+    ahead.last = Seq(5_000);
+    let (from, error) = first(fixture, ahead).await;
+    assert!(from == Seq(1) && error.is_some_and(|why| why.contains("sequence 5000")));
 }
 
 #[tokio::test]
