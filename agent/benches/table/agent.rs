@@ -61,7 +61,7 @@ impl Agent {
             .arg(&config)
             .env("NOTIFY_SOCKET", &notify.path)
             // As the unit has it.
-            .env("MALLOC_ARENA_MAX", "2")
+            .env("MALLOC_ARENA_MAX", "1")
             .stdout(Stdio::null())
             .spawn()
             .expect("the agent starts");
