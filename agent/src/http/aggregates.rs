@@ -93,9 +93,9 @@ impl Wanted {
             return None;
         }
         let buckets = view.aggregates.buckets(self.device, self.attr, window, from_s, self.to_s);
-        let begins_s = buckets.first().map(|bucket| bucket.start_s);
-        let lacks = |time: &Time| begins_s.is_some_and(|begins_s| begins_s < self.complete_from_s(*time));
-        Some(Found { source: "memory", buckets, incomplete_until: missing_until.filter(lacks) })
+        // With `from`, nothing is missing from there on.
+        let incomplete_until = missing_until.filter(|_| self.from_s.is_none());
+        Some(Found { source: "memory", buckets, incomplete_until })
     }
 }
 
