@@ -119,25 +119,9 @@ pub struct RuleError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Update;
 
     fn rule(topic: &str, qos: u8) -> Rule {
-        Rule {
-            topic: topic.into(),
-            qos,
-            decoder: Decoder::Json,
-            device: "{device}".into(),
-            attribute: String::new(),
-            root: String::new(),
-            when: None,
-            update: Update::Merge,
-            time: None,
-            actions: vec![],
-            ignore: vec![],
-            online: vec![],
-            offline: vec![],
-            parent: None,
-        }
+        Rule { qos, ..crate::ingest::tests::rule(topic) }
     }
 
     fn check(rules: &[(&str, u8)], expected: &[(&str, u8)]) {

@@ -265,11 +265,9 @@ where
     /// Whether what a sink has stored led to the same link here. What is trimmed here cannot be compared.
     fn is_ours(&self, stored: &Manifest) -> bool {
         let reader = &self.parts.shared.reader;
-        let trimmed =
-            || reader.range().is_ok_and(|range| range.is_some_and(|(first, _)| stored.last < first));
         match link_at(reader, stored.last) {
             Ok(Some(link)) => link == stored.after,
-            Ok(None) => trimmed(),
+            Ok(None) => reader.range().is_ok_and(|range| range.is_some_and(|(first, _)| stored.last < first)),
             Err(_) => false,
         }
     }
@@ -311,14 +309,12 @@ where
             wait = wait.max(self.service.delay.saturating_sub(since.elapsed()));
         }
         // What fresh events wait for is no reason for a backlog to wait.
+        let held = pace.held(Lane::Backlog);
         if lane == Lane::Live
-            && !wait.is_zero()
+            && held < wait
             && let Some((first, last)) = self.plan.backlog()
         {
-            return Some((
-                free.max(pace.held(Lane::Backlog)).min(free.max(wait)),
-                (Lane::Backlog, first, last),
-            ));
+            return Some((free.max(held), (Lane::Backlog, first, last)));
         }
         Some((free.max(wait), range))
     }

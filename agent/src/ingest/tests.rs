@@ -49,7 +49,7 @@ pub(super) fn config(port: u16) -> SourceConfig {
     }
 }
 
-fn rule(topic: &str) -> Rule {
+pub(crate) fn rule(topic: &str) -> Rule {
     Rule {
         topic: topic.into(),
         qos: 1,

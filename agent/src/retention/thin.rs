@@ -52,9 +52,7 @@ pub fn thin(reader: &LogReader, job: Job, stop: &AtomicBool) -> Result<Vec<Archi
     if let Some(error) = failed.flatten() {
         return Err(error.into());
     }
-    if !work.ended {
-        work.close();
-    }
+    work.close();
     Ok(work.done)
 }
 
@@ -70,7 +68,6 @@ struct Work {
     changed: bool,
     stored_before: u64,
     bytes: usize,
-    ended: bool,
     done: Vec<Archived>,
 }
 
@@ -87,7 +84,6 @@ impl Work {
             changed: false,
             stored_before: 0,
             bytes: 0,
-            ended: false,
             done: Vec::new(),
         }
     }
@@ -119,7 +115,6 @@ impl Work {
         let (mut records, mut before) = (chunk.records(), chunk.header.base_time);
         while let Some(record) = records.next_record()? {
             if record.seq >= self.from && self.record(&record, before)?.is_break() {
-                self.ended = true;
                 return Ok(ControlFlow::Break(()));
             }
             before = record.time;
@@ -132,7 +127,6 @@ impl Work {
         let start = start_s(record.time, self.job.length_s);
         let ended = start < start_s(head_time, self.job.length_s);
         if record.seq > head || (!ended && record.seq > self.partly_until) {
-            self.close();
             return Ok(ControlFlow::Break(()));
         }
         if self.open.is_none_or(|period| period.start_s != start) {
@@ -158,7 +152,7 @@ impl Work {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Ends the open period, and says where.
+    /// Ends the open period, and says where; nothing if none is open.
     fn close(&mut self) -> Option<Seq> {
         let period = self.open.take()?;
         let series = self.fold.drain();

@@ -140,6 +140,33 @@ fn plan_fault(disk: &FaultDisk, rng: &mut Rng, operations: usize) {
     disk.plan(Plan { on, nth: 1 + rng.below(operations), fault });
 }
 
+/// Opens the log for a life; `None` if a fault prevents it.
+fn begin(disk: &FaultDisk, rng: &mut Rng, tally: &Tally) -> Option<Log> {
+    let quick_repair = rng.chance(25);
+    match open(disk, quick_repair, rng) {
+        Ok(log) => Some(log),
+        Err(error) => {
+            assert!(disk.fired(), "the log does not open on a disk without faults: {error}");
+            add(&tally.failed_opens, 1);
+            None
+        }
+    }
+}
+
+/// Ends a life, in one way or the other, and comes back after it.
+fn end(log: Option<Log>, disk: &FaultDisk, rng: &mut Rng, tally: &Tally) {
+    if let Some(log) = log {
+        if rng.chance(20) {
+            let _ = log.close();
+        } else {
+            disk.cut();
+            drop(log);
+        }
+    }
+    add(&tally.faults, usize::from(disk.fired()));
+    come_back(disk, rng);
+}
+
 /// Comes back after a life.
 fn come_back(disk: &FaultDisk, rng: &mut Rng) {
     if rng.chance(75) {

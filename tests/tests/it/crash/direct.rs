@@ -12,7 +12,7 @@ use fieldlog_tests::rng::Rng;
 use crate::rig::scratch;
 
 use super::records::{Kept, Made, kept, make};
-use super::{QUARANTINE_RECORDS_MAX, Tally, add, come_back, files, open, plan_fault, windows};
+use super::{QUARANTINE_RECORDS_MAX, Tally, add, begin, end, files, open, plan_fault, windows};
 
 /// What must be in the log.
 struct Model {
@@ -43,16 +43,8 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
             let operations = *rng.pick(&[12, 60, 400]);
             plan_fault(&disk, rng, operations);
         }
-        if let Some(log) = life(&disk, rng, &mut model, tally) {
-            if rng.chance(20) {
-                let _ = log.close();
-            } else {
-                disk.cut();
-                drop(log);
-            }
-        }
-        add(&tally.faults, usize::from(disk.fired()));
-        come_back(&disk, rng);
+        let log = life(&disk, rng, &mut model, tally);
+        end(log, &disk, rng, tally);
         files::spoil(&model.store, model.epoch, &model.view, rng);
     }
     let mut log = open(&disk, false, rng).expect("opens once the disk is well");
@@ -68,15 +60,7 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
 
 /// From opening to the end; `None` if the log could not be opened.
 fn life(disk: &FaultDisk, rng: &mut Rng, model: &mut Model, tally: &Tally) -> Option<Log> {
-    let quick_repair = rng.chance(25);
-    let mut log = match open(disk, quick_repair, rng) {
-        Ok(log) => log,
-        Err(error) => {
-            assert!(disk.fired(), "the log does not open on a disk without faults: {error}");
-            add(&tally.failed_opens, 1);
-            return None;
-        }
-    };
+    let mut log = begin(disk, rng, tally)?;
     if disk.fired() {
         return Some(log);
     }

@@ -15,7 +15,7 @@ use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 
 use super::records::{Kept, Made, kept, make};
-use super::{Tally, add, come_back, open, plan_fault, windows};
+use super::{Tally, add, begin, end, open, plan_fault, windows};
 
 /// The full history, and what was done with it.
 struct Model {
@@ -46,16 +46,8 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
             let operations = *rng.pick(&[12, 60, 400]);
             plan_fault(&disk, rng, operations);
         }
-        if let Some(log) = life(&disk, rng, &mut model, tally) {
-            if rng.chance(20) {
-                let _ = log.close();
-            } else {
-                disk.cut();
-                drop(log);
-            }
-        }
-        add(&tally.faults, usize::from(disk.fired()));
-        come_back(&disk, rng);
+        let log = life(&disk, rng, &mut model, tally);
+        end(log, &disk, rng, tally);
     }
     let mut log = open(&disk, false, rng).expect("opens once the disk is well");
     model.check(&log, tally);
@@ -68,14 +60,7 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
 }
 
 fn life(disk: &FaultDisk, rng: &mut Rng, model: &mut Model, tally: &Tally) -> Option<Log> {
-    let mut log = match open(disk, rng.chance(25), rng) {
-        Ok(log) => log,
-        Err(error) => {
-            assert!(disk.fired(), "the log does not open on a disk without faults: {error}");
-            add(&tally.failed_opens, 1);
-            return None;
-        }
-    };
+    let mut log = begin(disk, rng, tally)?;
     if disk.fired() {
         return Some(log);
     }

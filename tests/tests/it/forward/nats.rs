@@ -12,7 +12,7 @@ use fieldlog_tests::wait::until;
 use super::flapping::{self, FLAPPING};
 use super::orders;
 use super::parts::Between;
-use super::site::{Site, arrived, assert_complete, assert_lines, random, sink};
+use super::site::{Site, complete, random, sink};
 
 /// Stored, and the acknowledgement lost: it is not in the stream twice, though the server forgets message ids after a
 /// moment.
@@ -71,12 +71,7 @@ async fn a_flapping_link_to_the_receiver() {
     let mut rng = random();
     tokio::join!(proxy.flap(&mut rng, FLAPPING), site.post_for(FLAPPING));
     site.recorded().await;
-    arrived(&agent, &receiver).await;
-    let head = agent.head();
-    agent.stop().await;
-    let (log, lines) = receiver.stop().await;
-    assert_complete(&log, head);
-    assert_lines(&lines, head);
+    complete(agent, receiver).await;
 }
 
 #[tokio::test]

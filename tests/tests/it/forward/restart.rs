@@ -7,7 +7,7 @@ use fieldlog_tests::proxy::{Fault, Proxy};
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::wait::until;
 
-use super::site::{Site, arrived, assert_complete, assert_lines, http};
+use super::site::{Site, complete, http};
 
 const BACKLOG: usize = 3_000;
 const PARCEL: u64 = 50;
@@ -41,12 +41,7 @@ async fn stopped_and_started() {
         assert!((receiver.handle.events() as usize) < BACKLOG, "too fast to be stopped in between");
     }
     let agent = site.start(&config).await;
-    arrived(&agent, &receiver).await;
-    let head = agent.head();
-    agent.stop().await;
-    let (log, lines) = receiver.stop().await;
-    assert_complete(&log, head);
-    assert_lines(&lines, head);
+    let (log, _) = complete(agent, receiver).await;
     assert_eq!((log.counts.duplicate_events, log.counts.duplicate_parcels), (0, 0), "{log}");
 }
 
@@ -72,12 +67,7 @@ async fn reconfigured() {
         assert!((receiver.handle.events() as usize) < BACKLOG, "too fast to be changed in between");
         agent.reload(config.clone()).await;
     }
-    arrived(&agent, &receiver).await;
-    let head = agent.head();
-    agent.stop().await;
-    let (log, lines) = receiver.stop().await;
-    assert_complete(&log, head);
-    assert_lines(&lines, head);
+    let (log, _) = complete(agent, receiver).await;
     assert_eq!((log.counts.duplicate_events, log.counts.duplicate_parcels), (0, 0), "{log}");
 }
 
@@ -98,10 +88,5 @@ async fn killed() {
     }
     let agent = site.start(&site.config(&http(receiver.address(), &more()))).await;
     site.recorded().await;
-    arrived(&agent, &receiver).await;
-    let head = agent.head();
-    agent.stop().await;
-    let (log, lines) = receiver.stop().await;
-    assert_complete(&log, head);
-    assert_lines(&lines, head);
+    complete(agent, receiver).await;
 }

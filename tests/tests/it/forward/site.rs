@@ -165,6 +165,18 @@ pub async fn forwarded(agent: &Agent) {
     until("the last acknowledgement", || contiguous() == agent.head()).await;
 }
 
+/// Waits until everything has arrived, ends both, and looks at what the receiver has: everything, each event in one line.
+/// Gives its report and the lines.
+pub async fn complete(agent: Agent, receiver: Receiver) -> (LogReport, String) {
+    arrived(&agent, &receiver).await;
+    let head = agent.head();
+    agent.stop().await;
+    let (log, lines) = receiver.stop().await;
+    assert_complete(&log, head);
+    assert_lines(&lines, head);
+    (log, lines)
+}
+
 /// Nothing is missing, nothing contradicts anything, and the chain that the parcels state fits throughout.
 pub fn assert_complete(log: &LogReport, head: u64) {
     println!("{log}");
