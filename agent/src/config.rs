@@ -1,5 +1,6 @@
 //! The checked configuration. Everything in here has been validated; how it is read is in the submodules.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -197,6 +198,13 @@ pub struct Address {
     pub port: u16,
     /// `mqtts://`, or another scheme with TLS.
     pub tls: bool,
+}
+
+impl fmt::Display for Address {
+    /// `host:port` as an operator wrote it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 /// Protocol version spoken to a broker.

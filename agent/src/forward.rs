@@ -32,7 +32,7 @@ pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use crate::ingest::backoff::Pace;
+pub use crate::net::backoff::Pace;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -16,31 +16,18 @@ use tokio::time::timeout;
 
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, SourceId};
+use crate::mqtt::failure::Failure;
+use crate::mqtt::handshake::{self, Hello, Welcome};
+use crate::net::backoff::{self, Backoff, Pace, Repeats};
+use crate::net::connect::{self, Endpoint, Wire};
 use crate::rules;
 use crate::writer::Clock;
-use backoff::{Backoff, Pace, Repeats};
-use connect::{Endpoint, Wire};
-use failure::Failure;
-use handshake::{Hello, Welcome};
 use session::{End, READ_BYTES, Session, Source};
 use status::State;
 use window::Window;
 
-pub(crate) mod backoff;
-pub(crate) mod connect;
-pub(crate) mod failure;
-pub(crate) mod frame;
-pub(crate) mod handshake;
-pub(crate) mod liveness;
-mod publish;
-pub(crate) mod secret;
 mod session;
 pub mod status;
-#[cfg(feature = "tls")]
-pub(crate) mod tls;
-#[cfg(not(feature = "tls"))]
-#[path = "ingest/no_tls.rs"]
-pub(crate) mod tls;
 mod window;
 
 pub use status::SourceStatus;
@@ -89,7 +76,7 @@ where
             End::Stopped => return source.finish(Ok(())),
             End::InboxGone(gone) => return source.finish(Err(gone)),
         };
-        let wait = backoff.next(failure.pace(), attempt.lived.unwrap_or_default(), random());
+        let wait = backoff.next(failure.pace(), attempt.lived.unwrap_or_default(), backoff::random());
         let repeated = pattern.repeats(failure.label(), attempt.lived);
         if attempt.lived >= Some(backoff::STABLE) {
             repeats = Repeats::default();
@@ -255,11 +242,6 @@ impl Pattern {
 /// Returns once `shutdown` is true, or nobody is left who could set it.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
-}
-
-/// Between 0 and 1; somewhere in the middle on a machine without random numbers.
-pub(crate) fn random() -> f64 {
-    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
 /// The writer takes no more deliveries: it has stopped.

@@ -14,6 +14,8 @@ pub mod ingest;
 pub mod log;
 pub mod message;
 pub mod metrics;
+pub(crate) mod mqtt;
+pub mod net;
 pub mod observe;
 pub mod rebuild;
 pub mod receive;

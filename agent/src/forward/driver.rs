@@ -15,8 +15,8 @@ use super::plan::{Order, Plan};
 use super::size::Size;
 use super::status::{Failure, SinkState, SinkStatus};
 use super::{Lane, Manifest, Outcome, Parcel, Transport, Unreachable};
-use crate::ingest::backoff::{self, Backoff, Repeats};
 use crate::log::LogError;
+use crate::net::backoff::{self, Backoff, Repeats};
 use crate::writer::{Clock, Input, Shared};
 
 /// How often an acknowledged cursor is given to the writer, for its next commit. A commit with a cursor writes 4 KB more than
@@ -140,7 +140,7 @@ where
             },
             Err(error) => (error.why, error.pace, Duration::ZERO),
         };
-        let wait = backoff.next(pace, lived, crate::ingest::random());
+        let wait = backoff.next(pace, lived, backoff::random());
         link.report(why, wait);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -1,6 +1,5 @@
 //! What all transports write alike: the manifest as header fields and as JSON, the events as one body, topics.
 
-use std::error::Error;
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
@@ -124,20 +123,6 @@ pub(crate) fn expand(template: &str, manifest: &Manifest) -> String {
         .replace("{gateway}", &manifest.gateway)
         .replace("{lane}", manifest.lane.name())
         .replace("{epoch}", &manifest.epoch.to_string())
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

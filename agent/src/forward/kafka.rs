@@ -25,8 +25,8 @@ use tokio::time::timeout;
 use super::queue::{Jobs, Queue};
 use super::{Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
 use crate::config::TlsConfig;
-use crate::ingest::secret;
-use crate::ingest::tls::client_config;
+use crate::net::secret;
+use crate::net::tls::client_config;
 
 /// Where and how to produce.
 #[derive(Clone, Debug, PartialEq, Eq)]

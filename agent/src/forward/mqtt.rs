@@ -21,9 +21,9 @@ use super::queue::Queue;
 use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::{Address, Protocol, TlsConfig, WillConfig};
 
-use crate::ingest::connect::{self, Endpoint, Wire};
-use crate::ingest::failure::Failure;
-use crate::ingest::handshake::{self, Hello, Welcome};
+use crate::mqtt::failure::Failure;
+use crate::mqtt::handshake::{self, Hello, Welcome};
+use crate::net::connect::{self, Endpoint, Wire};
 use session::Session;
 
 /// Room for the CONNACK.

@@ -18,12 +18,13 @@ use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use fieldlog_projections::Epoch;
 use tokio::time::timeout;
 
-use super::envelope::{self, Body, causes};
+use super::envelope::{self, Body};
 use super::queue::{FAREWELL, Jobs, Queue};
 use super::{Manifest, Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::TlsConfig;
-use crate::ingest::secret;
-use crate::ingest::tls::client_config;
+use crate::net::failure::causes;
+use crate::net::secret;
+use crate::net::tls::client_config;
 use stream::Subject;
 
 /// Where and how to publish.

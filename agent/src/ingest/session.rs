@@ -5,21 +5,20 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::connect::{Wire, write_some};
-use super::failure::Failure;
-use super::frame::{Cut, Cutter, Frame, PUBLISH, frames};
-use super::handshake::{self, Subscription, Welcome};
-use super::liveness::{Liveness, Verdict};
-use super::publish::{self, Publish};
 use super::status::SourceStatus;
 use super::window::Window;
 use super::{InboxGone, SHORT_LIVED, stopped};
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, Message, SourceId, WireFault};
+use crate::mqtt::connection::{Connection, Step};
+use crate::mqtt::failure::Failure;
+use crate::mqtt::frame::{Cut, Frame, PUBLISH, frames};
+use crate::mqtt::handshake::{self, Subscription, Welcome};
+use crate::mqtt::publish::{self, Publish};
+use crate::net::connect::Wire;
 use crate::writer::Clock;
 
 mod control;
@@ -74,16 +73,10 @@ impl From<Failure> for End {
 /// The state of one connection. Nothing in it outlives the connection.
 pub(super) struct Session<'a, F> {
     source: &'a mut Source<F>,
-    reader: ReadHalf<Box<dyn Wire>>,
-    writer: WriteHalf<Box<dyn Wire>>,
-    input: BytesMut,
-    cutter: Cutter,
-    out: BytesMut,
-    unflushed: bool,
+    connection: Connection,
     acks: Arc<Acks>,
     released: Vec<u16>,
     unacked: usize,
-    liveness: Liveness,
     accepted: Instant,
     settled: bool,
     subscribed: Instant,
@@ -99,13 +92,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         welcome: &Welcome,
         acks: Arc<Acks>,
     ) -> Session<'a, F> {
-        let (reader, writer) = tokio::io::split(stream);
         let now = Instant::now();
+        let (packet_max, keep_alive) = (source.config.packet_bytes_max, source.config.keep_alive);
         Session {
-            liveness: Liveness::new(source.config.keep_alive, welcome.server_keep_alive, now),
-            cutter: Cutter::new(source.config.packet_bytes_max),
-            out: BytesMut::new(),
-            unflushed: false,
+            connection: Connection::new(stream, input, packet_max, keep_alive, welcome.server_keep_alive),
             released: Vec::new(),
             unacked: 0,
             accepted: now,
@@ -113,9 +103,6 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             subscribed: now,
             waiting: Vec::new(),
             source,
-            reader,
-            writer,
-            input,
             acks,
         }
     }
@@ -143,12 +130,14 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
 
     fn greet(&mut self, welcome: &Welcome) -> Result<(), Failure> {
         let config = &self.source.config;
-        self.waiting = handshake::subscribe(&self.source.filters, welcome, config.protocol, &mut self.out)?;
-        if let Some(will) = &config.will {
-            handshake::announce(&will.topic, &will.online, config.protocol, &mut self.out)?;
-        }
-        self.queued();
-        Ok(())
+        let (filters, waiting) = (&self.source.filters, &mut self.waiting);
+        self.connection.send(|out| {
+            *waiting = handshake::subscribe(filters, welcome, config.protocol, out)?;
+            if let Some(will) = &config.will {
+                handshake::announce(&will.topic, &will.online, config.protocol, out)?;
+            }
+            Ok(())
+        })
     }
 
     async fn serve(&mut self) -> End {
@@ -156,18 +145,18 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         if let Err(end) = self.take_input() {
             return end;
         }
-        let mut tick = tokio::time::interval(self.liveness.tick());
+        let mut tick = tokio::time::interval(self.connection.tick());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let open = self.out.len() < OUT_BYTES_MAX && self.source.window.is_open(self.acks.outstanding());
+            let open = self.connection.unwritten() < OUT_BYTES_MAX
+                && self.source.window.is_open(self.acks.outstanding());
             let step = tokio::select! {
                 biased;
                 () = stopped(&mut self.source.shutdown) => return self.drain().await,
-                wrote = write_some(&mut self.writer, &mut self.out), if self.unflushed => self.wrote(wrote),
                 () = self.acks.wake.notified() => { self.acknowledge(); Ok(()) }
                 // Also notices that messages of an earlier connection were released, which wakes nobody here.
                 _ = tick.tick() => self.check(open),
-                read = self.reader.read_buf(&mut self.input), if open => self.read(read),
+                step = self.connection.step(open) => self.stepped(step),
             };
             if let Err(end) = step {
                 return end;
@@ -175,20 +164,14 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         }
     }
 
-    fn wrote(&mut self, wrote: std::io::Result<bool>) -> Result<(), End> {
-        self.unflushed = wrote.map_err(Failure::Io)?;
-        self.liveness.wrote(!self.unflushed, Instant::now());
-        Ok(())
-    }
-
-    fn read(&mut self, read: std::io::Result<usize>) -> Result<(), End> {
-        let read = read.map_err(Failure::Io)?;
-        if read == 0 {
-            return Err(Failure::Closed.into());
+    fn stepped(&mut self, step: Result<Step, Failure>) -> Result<(), End> {
+        match step? {
+            Step::Wrote => Ok(()),
+            Step::Read(bytes) => {
+                self.source.status.received_bytes.add(bytes as u64);
+                self.take_input()
+            }
         }
-        self.liveness.heard();
-        self.source.status.received_bytes.add(read as u64);
-        self.take_input()
     }
 
     /// Turns what the last read has completed into one delivery.
@@ -206,9 +189,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         }
         // Only now, because what came before a broken packet is as good as ever.
         let missing = outcome?;
-        let room = self.input.capacity() - self.input.len();
+        let input = self.connection.input();
+        let room = input.capacity() - input.len();
         if room < READ_BYTES_MIN.max(missing.min(GROW_BYTES_MAX)) {
-            self.input.reserve(missing.clamp(READ_BYTES, GROW_BYTES_MAX));
+            input.reserve(missing.clamp(READ_BYTES, GROW_BYTES_MAX));
         }
         Ok(())
     }
@@ -216,7 +200,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
     /// Returns how many bytes are missing for the next frame, at least.
     fn take_frames(&mut self, batch: &mut Batch) -> Result<usize, Failure> {
         loop {
-            match self.cutter.cut(&mut self.input)? {
+            match self.connection.cut()? {
                 Cut::Missing(bytes) => return Ok(bytes),
                 Cut::Frames(chunk) => {
                     batch.bytes += chunk.len();
@@ -278,12 +262,14 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         if self.released.is_empty() {
             return;
         }
-        self.out.reserve(4 * self.released.len());
-        for pkid in &self.released {
-            let [high, low] = pkid.to_be_bytes();
-            self.out.extend_from_slice(&[0x40, 2, high, low]);
-        }
-        self.queued();
+        let released = &self.released;
+        self.connection.send(|out| {
+            out.reserve(4 * released.len());
+            for pkid in released {
+                let [high, low] = pkid.to_be_bytes();
+                out.extend_from_slice(&[0x40, 2, high, low]);
+            }
+        });
         self.unacked = self.unacked.saturating_sub(self.released.len());
         self.source.status.pubacks.add(self.released.len() as u64);
         self.source.status.unacked.set(self.unacked as u64);
@@ -291,12 +277,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
 
     fn check(&mut self, reading: bool) -> Result<(), End> {
         let now = Instant::now();
-        match self.liveness.check(reading, now) {
-            Verdict::Fine => {}
-            Verdict::Ping => self.send(&[0xc0, 0]),
-            Verdict::NoAnswer(waited) => return Err(Failure::NoAnswer { waited }.into()),
-            Verdict::WriteStalled(waited) => return Err(Failure::WriteStalled { waited }.into()),
-        }
+        self.connection.check(reading, now)?;
         if !self.settled && now.saturating_duration_since(self.accepted) >= SHORT_LIVED {
             self.settled = true;
             self.source.status.update(|details| details.advice = None);
@@ -317,11 +298,8 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         let drained = async {
             loop {
                 self.acknowledge();
-                while self.unflushed {
-                    match write_some(&mut self.writer, &mut self.out).await {
-                        Ok(more) => self.unflushed = more,
-                        Err(_) => return,
-                    }
+                if self.connection.flush().await.is_err() {
+                    return;
                 }
                 if self.unacked <= self.acks.parked() {
                     return;
@@ -340,7 +318,9 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
     async fn leave(&mut self) {
         let config = &self.source.config;
         if let Some(will) = &config.will {
-            let announced = handshake::announce(&will.topic, &will.offline, config.protocol, &mut self.out);
+            let announced = self
+                .connection
+                .send(|out| handshake::announce(&will.topic, &will.offline, config.protocol, out));
             if let Err(error) = announced {
                 tracing::warn!(source = %config.name, %error, "cannot say that this agent goes offline");
             }
@@ -350,26 +330,13 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
 
     /// Says goodbye as well as it goes: the connection is over in any case.
     async fn hang_up(&mut self, code: DisconnectReasonCode) {
-        if handshake::disconnect(code, self.source.config.protocol, &mut self.out).is_ok() {
-            let write = async {
-                self.writer.write_all_buf(&mut self.out).await?;
-                self.writer.shutdown().await
-            };
-            // An error or a timeout changes nothing for the broker, which sees the connection close.
-            let _ = timeout(FAREWELL, write).await;
-        }
+        self.connection.hang_up(code, self.source.config.protocol, FAREWELL).await;
     }
 }
 
 impl<F> Session<'_, F> {
     fn send(&mut self, packet: &[u8]) {
-        self.out.extend_from_slice(packet);
-        self.queued();
-    }
-
-    fn queued(&mut self) {
-        self.unflushed = true;
-        self.liveness.queued(Instant::now());
+        self.connection.send(|out| out.extend_from_slice(packet));
     }
 }
 

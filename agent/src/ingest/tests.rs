@@ -26,7 +26,7 @@ pub(crate) fn refusing_port() -> (tokio::net::TcpSocket, u16) {
 }
 
 /// A source at a broker on this port, with one rule for `t/#`; it tries again almost at once.
-pub(super) fn config(port: u16) -> SourceConfig {
+pub(crate) fn config(port: u16) -> SourceConfig {
     SourceConfig {
         name: "test".into(),
         address: Address { host: "127.0.0.1".into(), port, tls: false },

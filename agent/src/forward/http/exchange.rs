@@ -23,11 +23,11 @@ use fieldlog_projections::Time;
 use super::HttpTarget;
 use super::answer::{Answer, retry_after};
 use super::site::Site;
-use crate::forward::envelope::{self, Body, causes};
+use crate::forward::envelope::{self, Body};
 use crate::forward::{Outcome, Pace, Parcel, SLOW, Unreachable};
-use crate::ingest::connect::{self, Endpoint};
-use crate::ingest::failure::Failure;
-use crate::ingest::secret;
+use crate::net::connect::{self, Endpoint};
+use crate::net::failure::{ConnectError, causes};
+use crate::net::secret;
 
 /// Larger bodies than this are compressed where they hold up nobody else.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
@@ -184,10 +184,9 @@ impl Client {
         let limit = self.target.connect_timeout;
         let endpoint =
             Endpoint { address: &self.site.address, tls: &self.target.tls, connect_timeout: limit };
-        let failed = |failure: &Failure| Unreachable {
-            // The client identifier of MQTT plays no part here.
-            why: format!("{name}: {}", failure.chain("")),
-            pace: failure.pace(),
+        let failed = |error: &ConnectError| Unreachable {
+            why: format!("{name}: {}", causes(error)),
+            pace: error.pace(),
         };
         let late = |_| {
             let seconds = limit.as_secs_f32();
@@ -195,7 +194,7 @@ impl Client {
             Unreachable { why, pace: Pace::Unreached }
         };
         let stream = timeout(limit, connect::connect(&endpoint)).await.map_err(late)?;
-        let stream = stream.map_err(|failure| failed(&failure))?;
+        let stream = stream.map_err(|error| failed(&error))?;
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Unreachable { why: format!("{name}: {}", causes(&error)), pace: Pace::Soon })?;

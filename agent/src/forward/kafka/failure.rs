@@ -2,8 +2,8 @@
 
 use rskafka::client::error::{Error, ProtocolError};
 
-use crate::forward::envelope::causes;
 use crate::forward::{Outcome, Pace, SLOW, Unreachable};
+use crate::net::failure::causes;
 
 /// Why there is no connection.
 pub(super) fn connect(name: &str, error: &Error) -> Unreachable {

@@ -5,8 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::config::Protocol;
 use crate::forward::envelope::{self, Body};
 use crate::forward::{Outcome, Parcel, SLOW};
-use crate::ingest::failure::reason;
-use crate::ingest::handshake::detail_of;
+use crate::mqtt::failure::reason;
+use crate::mqtt::handshake::detail_of;
 
 /// QoS 1, no DUP: a parcel goes out once per connection, and a clean session knows nothing of earlier ones.
 const PUBLISH_QOS1: u8 = 0x32;

@@ -1,26 +1,24 @@
 //! One connection from its CONNACK to its end.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::MissedTickBehavior;
 
 use super::{MqttTarget, RECEIVED_BYTES_MAX, packet};
 use crate::forward::envelope::expand;
 use crate::forward::queue::{FAREWELL, Job, Jobs};
 use crate::forward::{Outcome, Parcel};
-use crate::ingest::connect::{Wire, write_some};
-use crate::ingest::failure::{Failure, reason};
-use crate::ingest::frame::{Cut, Cutter, Frame, frames};
-use crate::ingest::handshake::{Welcome, announce, detail_of, disconnect};
-use crate::ingest::liveness::{Liveness, Verdict};
+use crate::mqtt::connection::{Connection, Step};
+use crate::mqtt::failure::{Failure, reason};
+use crate::mqtt::frame::{Cut, Frame, frames};
+use crate::mqtt::handshake::{Welcome, announce, detail_of};
+use crate::net::connect::Wire;
 
 /// While so much waits to be written no further parcel is put behind it: memory is for one parcel, not for a window.
 const OUT_BYTES_MAX: usize = 64 * 1024;
@@ -37,19 +35,13 @@ const PACKET_TOO_LARGE: u8 = 0x95;
 pub(super) struct Session {
     target: MqttTarget,
     address: String,
-    reader: ReadHalf<Box<dyn Wire>>,
-    writer: WriteHalf<Box<dyn Wire>>,
-    input: BytesMut,
-    cutter: Cutter,
-    out: BytesMut,
-    unflushed: bool,
+    connection: Connection,
     window: usize,
     bytes_max: usize,
     in_flight: VecDeque<InFlight>,
     pkid: u16,
     /// Since when the broker has had a reason to answer.
     waiting: Instant,
-    liveness: Liveness,
     unheard: Arc<AtomicU64>,
 }
 
@@ -69,23 +61,21 @@ impl Session {
         window: usize,
         unheard: Arc<AtomicU64>,
     ) -> Session {
-        let (reader, writer) = tokio::io::split(stream);
-        let now = Instant::now();
         let bytes_max = welcome.packet_bytes_max.unwrap_or(u32::MAX).min(target.packet_bytes_max);
         Session {
             address: target.address.to_string(),
-            reader,
-            writer,
-            input,
-            cutter: Cutter::new(RECEIVED_BYTES_MAX),
-            out: BytesMut::new(),
-            unflushed: false,
+            connection: Connection::new(
+                stream,
+                input,
+                RECEIVED_BYTES_MAX,
+                target.keep_alive,
+                welcome.server_keep_alive,
+            ),
             window,
             bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
             in_flight: VecDeque::with_capacity(window.min(1024)),
             pkid: 0,
-            waiting: now,
-            liveness: Liveness::new(target.keep_alive, welcome.server_keep_alive, now),
+            waiting: Instant::now(),
             unheard,
             target,
         }
@@ -106,24 +96,23 @@ impl Session {
     /// Ends without an error when the queue is closed.
     async fn serve(&mut self, jobs: &mut Jobs) -> Result<(), Failure> {
         if let Some(will) = &self.target.will {
-            announce(&will.topic, &will.online, self.target.protocol, &mut self.out)?;
-            self.queued();
+            let protocol = self.target.protocol;
+            self.connection.send(|out| announce(&will.topic, &will.online, protocol, out))?;
         }
         self.take_input()?;
         let mut tick =
-            tokio::time::interval(self.liveness.tick().min(self.target.answer_timeout / 4).max(TICK_MIN));
+            tokio::time::interval(self.connection.tick().min(self.target.answer_timeout / 4).max(TICK_MIN));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let room = self.in_flight.len() < self.window && self.out.len() < OUT_BYTES_MAX;
+            let room = self.in_flight.len() < self.window && self.connection.unwritten() < OUT_BYTES_MAX;
             tokio::select! {
                 biased;
                 // First, as acknowledgements make room.
-                read = self.reader.read_buf(&mut self.input) => self.read(read)?,
+                step = self.connection.step(true) => self.stepped(step?)?,
                 job = jobs.incoming.recv(), if room => match job {
                     Some(job) => self.publish(job),
                     None => return Ok(()),
                 },
-                wrote = write_some(&mut self.writer, &mut self.out), if self.unflushed => self.wrote(wrote)?,
                 _ = tick.tick() => self.check()?,
             }
         }
@@ -131,17 +120,18 @@ impl Session {
 
     fn publish(&mut self, job: Job) {
         let topic = expand(&self.target.topic, &job.parcel.manifest);
-        let before = self.out.len();
+        let before = self.connection.unwritten();
         let pkid = self.next_pkid();
         let protocol = self.target.protocol;
-        match packet::publish(&mut self.out, protocol, &topic, pkid, &job.parcel, self.bytes_max) {
+        let bytes_max = self.bytes_max;
+        let write = |out: &mut _| packet::publish(out, protocol, &topic, pkid, &job.parcel, bytes_max);
+        match self.connection.send(write) {
             Ok(()) => {
                 if self.in_flight.is_empty() {
                     self.waiting = Instant::now();
                 }
-                let bytes = self.out.len() - before;
+                let bytes = self.connection.unwritten() - before;
                 self.in_flight.push_back(InFlight { pkid, bytes, reply: job.reply });
-                self.queued();
             }
             Err(size) => {
                 // Nobody waits for it any more if that fails.
@@ -166,28 +156,20 @@ impl Session {
         }
     }
 
-    fn wrote(&mut self, wrote: io::Result<bool>) -> Result<(), Failure> {
-        self.unflushed = wrote.map_err(Failure::Io)?;
-        let now = Instant::now();
-        self.liveness.wrote(!self.unflushed, now);
-        self.waiting = now;
-        if !self.unflushed && self.out.capacity() > OUT_BYTES_KEPT {
-            self.out = BytesMut::new();
+    fn stepped(&mut self, step: Step) -> Result<(), Failure> {
+        match step {
+            Step::Wrote => {
+                self.waiting = Instant::now();
+                self.connection.shrink(OUT_BYTES_KEPT);
+                Ok(())
+            }
+            Step::Read(_) => self.take_input(),
         }
-        Ok(())
-    }
-
-    fn read(&mut self, read: io::Result<usize>) -> Result<(), Failure> {
-        if read.map_err(Failure::Io)? == 0 {
-            return Err(Failure::Closed);
-        }
-        self.liveness.heard();
-        self.take_input()
     }
 
     fn take_input(&mut self) -> Result<(), Failure> {
         loop {
-            match self.cutter.cut(&mut self.input)? {
+            match self.connection.cut()? {
                 Cut::Frames(chunk) => {
                     for frame in frames(&chunk) {
                         self.take(&chunk, &frame)?;
@@ -195,7 +177,7 @@ impl Session {
                 }
                 Cut::Oversized { .. } => {}
                 Cut::Missing(bytes) => {
-                    self.input.reserve(bytes);
+                    self.connection.input().reserve(bytes);
                     return Ok(());
                 }
             }
@@ -250,17 +232,10 @@ impl Session {
 
     fn check(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        match self.liveness.check(true, now) {
-            Verdict::Fine => {}
-            Verdict::Ping => {
-                self.out.extend_from_slice(&[0xc0, 0]);
-                self.queued();
-            }
-            Verdict::NoAnswer(waited) => return Err(Failure::NoAnswer { waited }),
-            Verdict::WriteStalled(waited) => return Err(Failure::WriteStalled { waited }),
-        }
+        self.connection.check(true, now)?;
         let waited = now.saturating_duration_since(self.waiting);
-        if !self.in_flight.is_empty() && !self.unflushed && waited >= self.target.answer_timeout {
+        if !self.in_flight.is_empty() && self.connection.is_flushed() && waited >= self.target.answer_timeout
+        {
             return Err(Failure::NoPuback { waited });
         }
         Ok(())
@@ -283,24 +258,13 @@ impl Session {
     async fn leave(&mut self) {
         if let Some(will) = &self.target.will {
             // The will is not published after a DISCONNECT. If this fails nobody misses more than a notice.
-            let _ = announce(&will.topic, &will.offline, self.target.protocol, &mut self.out);
+            let protocol = self.target.protocol;
+            let _ = self.connection.send(|out| announce(&will.topic, &will.offline, protocol, out));
         }
         self.hang_up(DisconnectReasonCode::NormalDisconnection).await;
     }
 
     async fn hang_up(&mut self, code: DisconnectReasonCode) {
-        if disconnect(code, self.target.protocol, &mut self.out).is_ok() {
-            let write = async {
-                self.writer.write_all_buf(&mut self.out).await?;
-                self.writer.shutdown().await
-            };
-            // The broker sees the connection close in any case.
-            let _ = timeout(FAREWELL, write).await;
-        }
-    }
-
-    fn queued(&mut self) {
-        self.unflushed = true;
-        self.liveness.queued(Instant::now());
+        self.connection.hang_up(code, self.target.protocol, FAREWELL).await;
     }
 }

@@ -8,9 +8,9 @@ use async_nats::{ConnectError, ConnectErrorKind};
 use tokio_rustls::rustls;
 
 use super::NatsTarget;
-use crate::forward::envelope::causes;
 use crate::forward::{Outcome, Pace, SLOW, Unreachable};
-use crate::ingest::backoff::unreached;
+use crate::net::backoff::unreached;
+use crate::net::failure::causes;
 
 const NO_TLS: &str = "no TLS connection: check `ca_file`, and that the server offers TLS";
 

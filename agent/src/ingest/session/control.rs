@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::Session;
-use crate::ingest::failure::Failure;
-use crate::ingest::frame::Frame;
-use crate::ingest::handshake;
+use crate::mqtt::failure::Failure;
+use crate::mqtt::frame::Frame;
+use crate::mqtt::handshake;
 
 impl<F> Session<'_, F> {
     pub(super) fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {

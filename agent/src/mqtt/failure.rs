@@ -5,21 +5,19 @@ use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 
-use super::backoff::{Pace, unreached};
-use super::frame::FrameError;
-use super::publish::Violation;
-use super::secret::SecretError;
-use super::tls::TlsError;
 use crate::config::SourceConfig;
+use crate::mqtt::frame::FrameError;
+use crate::mqtt::publish::Violation;
+use crate::net::backoff::Pace;
+use crate::net::failure::{ConnectError, causes};
+use crate::net::secret::SecretError;
 
 impl Failure {
     /// The reason as one word, for metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Failure::Secret(_) => "secret",
-            Failure::Tls(_) => "tls",
-            Failure::Resolve { .. } => "resolve",
-            Failure::Connect { .. } => "connect",
+            Failure::Connect(error) => error.label(),
             Failure::TimedOut { .. } => "timeout",
             Failure::Refused { code: 0x86 | 0x87 | 0x8a | 0x8c, .. } => "not_authorized",
             Failure::Refused { .. } | Failure::Mqtt5Unknown | Failure::NoWildcards { .. } => "refused",
@@ -39,7 +37,6 @@ impl Failure {
     pub(crate) fn pace(&self) -> Pace {
         match self {
             Failure::Secret(_)
-            | Failure::Tls(TlsError::File { .. } | TlsError::Config(_) | TlsError::Unsupported)
             | Failure::Mqtt5Unknown
             | Failure::NoWildcards { .. }
             | Failure::Violation(_)
@@ -49,7 +46,7 @@ impl Failure {
             | Failure::Refused { code: 0x84..=0x87 | 0x8a | 0x8c | 0x90 | 0x9a | 0x9b | 0x9d, .. }
             | Failure::Disconnected { code: 0x87 | SESSION_TAKEN_OVER | 0x9d, .. } => Pace::Slow,
             Failure::TimedOut { .. } => Pace::Unreached,
-            Failure::Resolve { source, .. } | Failure::Connect { source, .. } if unreached(source) => Pace::Unreached,
+            Failure::Connect(error) => error.pace(),
             _ => Pace::Soon,
         }
     }
@@ -99,16 +96,7 @@ impl Failure {
                 "another client uses client_id `{client_id}`: set `client_id` of one of them to another name"
             );
         }
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let words = error.to_string();
-            if !text.ends_with(&words) {
-                text = format!("{text}: {words}");
-            }
-            cause = error.source();
-        }
-        text
+        causes(self)
     }
 }
 
@@ -161,11 +149,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error("cannot find the address of `{host}`: check `address` and this machine's name resolution")]
-    Resolve { host: String, source: io::Error },
-    #[error("cannot connect to {address}: check that it runs and that the firewall lets us through")]
-    Connect { address: String, source: io::Error },
+    Connect(#[from] ConnectError),
     #[error("{address} did not answer within {} s (TCP, TLS and CONNACK together, see `connect_timeout_s`)", limit.as_secs_f32())]
     TimedOut { address: String, limit: Duration },
     #[error("the broker refused the connection: {}{detail}", reason(*code))]

@@ -8,11 +8,11 @@ use rumqttc::mqttbytes::{self as mqtt4, v4};
 use rumqttc::v5::mqttbytes::{self as mqtt5, v5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connect::Wire;
-use super::failure::{Failure, reason};
-use super::frame::{Frame, VariableInt, one_frame, variable_int};
-use super::secret;
 use crate::config::{Protocol, WillConfig};
+use crate::mqtt::failure::{Failure, reason};
+use crate::mqtt::frame::{Frame, VariableInt, one_frame, variable_int};
+use crate::net::connect::Wire;
+use crate::net::secret;
 
 /// Some brokers take no more filters in one SUBSCRIBE.
 const FILTERS_PER_PACKET: usize = 8;

@@ -65,6 +65,11 @@ pub(crate) fn unreached(error: &io::Error) -> bool {
         || resolver(&error.to_string())
 }
 
+/// Between 0 and 1; somewhere in the middle on a machine without random numbers.
+pub(crate) fn random() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
 /// Keeps the same words from filling the operator's journal.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {

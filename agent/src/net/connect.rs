@@ -1,6 +1,5 @@
 //! From an address to a stream of bytes.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,14 +10,14 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::failure::Failure;
+use super::failure::ConnectError;
 use super::tls::Tls;
 use crate::config::{Address, TlsConfig};
 
 /// After which another attempt to connect is made beside those that wait.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A byte stream to a broker, encrypted or not.
+/// A byte stream to a server, encrypted or not.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
@@ -34,21 +33,21 @@ pub(crate) struct Endpoint<'a> {
 }
 
 /// Connects; the caller bounds the whole by `connect_timeout`.
-pub(crate) async fn connect(endpoint: &Endpoint<'_>) -> Result<Box<dyn Wire>, Failure> {
+pub(crate) async fn connect(endpoint: &Endpoint<'_>) -> Result<Box<dyn Wire>, ConnectError> {
     // Before dialling: a missing certificate is found without the broker.
     let tls = if endpoint.address.tls { Some(Tls::new(endpoint.tls, &endpoint.address.host)?) } else { None };
     let stream = dial(endpoint).await?;
     // Acknowledgements are small packets, and each of them opens the broker's window.
-    stream.set_nodelay(true).map_err(Failure::Io)?;
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
     match tls {
         Some(tls) => Ok(Box::new(tls.connect(stream).await?)),
         None => Ok(Box::new(stream)),
     }
 }
 
-async fn dial(endpoint: &Endpoint<'_>) -> Result<TcpStream, Failure> {
+async fn dial(endpoint: &Endpoint<'_>) -> Result<TcpStream, ConnectError> {
     let host = endpoint.address.host.trim_start_matches('[').trim_end_matches(']');
-    let unknown = |source| Failure::Resolve { host: host.to_owned(), source };
+    let unknown = |source| ConnectError::Resolve { host: host.to_owned(), source };
     let addresses: Vec<SocketAddr> =
         lookup_host((host, endpoint.address.port)).await.map_err(unknown)?.collect();
     let deadline = Instant::now() + endpoint.connect_timeout;
@@ -63,7 +62,7 @@ async fn dial(endpoint: &Endpoint<'_>) -> Result<TcpStream, Failure> {
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(Failure::Connect { address: endpoint.address.to_string(), source: last })
+    Err(ConnectError::Connect { address: endpoint.address.to_string(), source: last })
 }
 
 /// Connects, with a further attempt beside the first every second: the system repeats its own packets ever more slowly,
@@ -95,13 +94,6 @@ pub(crate) async fn write_some(
     }
     writer.flush().await?;
     Ok(false)
-}
-
-impl fmt::Display for Address {
-    /// `host:port` as an operator wrote it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::frame::{Frame, HEAD_BYTES, VariableInt, variable_int};
 use crate::config::Protocol;
 use crate::message::{Message, WireFault};
+use crate::mqtt::frame::{Frame, HEAD_BYTES, VariableInt, variable_int};
 
 /// What a PUBLISH frame turned out to be.
 #[derive(Debug)]
-pub(super) enum Publish {
+pub(crate) enum Publish {
     /// A message for the writer; with a [`WireFault`] if it could not be taken as it was sent.
     Message(Message),
     /// Neither a topic nor a packet identifier can be read from it: nothing to acknowledge, nothing to record.
@@ -27,7 +27,7 @@ pub(crate) enum Violation {
 }
 
 /// Reads the PUBLISH `frame` of `chunk`. `size` is given when the frame is only the beginning of a larger packet.
-pub(super) fn read(chunk: &Bytes, frame: &Frame, protocol: Protocol, size: Option<u64>) -> Publish {
+pub(crate) fn read(chunk: &Bytes, frame: &Frame, protocol: Protocol, size: Option<u64>) -> Publish {
     let qos = (frame.first >> 1) & 0b11;
     if qos == 2 {
         return Publish::Violation(Violation::Qos2);
@@ -155,7 +155,7 @@ fn property_len(id: u8, bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::frame::{Cut, Cutter, frames};
+    use crate::mqtt::frame::{Cut, Cutter, frames};
     use bytes::BytesMut;
     use proptest::prelude::*;
     use rumqttc::mqttbytes::v4;

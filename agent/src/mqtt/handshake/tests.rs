@@ -1,6 +1,5 @@
 use super::*;
-use crate::ingest::failure::Failure;
-use crate::ingest::tests::config;
+use crate::mqtt::failure::Failure;
 
 fn read_connack(bytes: &[u8], protocol: Protocol) -> Result<Welcome, Failure> {
     let (packet, frame) = one_frame(&mut BytesMut::from(bytes)).unwrap().unwrap();
@@ -14,9 +13,18 @@ fn refusal(bytes: &[u8], protocol: Protocol) -> String {
 #[test]
 fn connect_asks_for_a_kept_session_within_our_limits() {
     let mut out = BytesMut::new();
-    let mut config = config(1883);
-    config.username = Some("u".into());
-    connect(&config.hello(), "p".into(), &mut out).unwrap();
+    let mut hello = Hello {
+        protocol: Protocol::V5,
+        client_id: "fieldlog-test",
+        username: Some("u"),
+        password_file: None,
+        keep_alive: Duration::from_secs(30),
+        session_expiry: Some(Duration::from_secs(604_800)),
+        receive_window: 1000,
+        packet_bytes_max: 65_536,
+        will: None,
+    };
+    connect(&hello, "p".into(), &mut out).unwrap();
     let Ok(v5::Packet::Connect(packet, None, Some(login))) = v5::Packet::read(&mut out, None) else {
         panic!()
     };
@@ -29,8 +37,8 @@ fn connect_asks_for_a_kept_session_within_our_limits() {
     );
     assert_eq!((&login.username[..], &login.password[..]), ("u", "p"));
 
-    config.protocol = Protocol::V4;
-    connect(&config.hello(), String::new(), &mut out).unwrap();
+    hello.protocol = Protocol::V4;
+    connect(&hello, String::new(), &mut out).unwrap();
     let Ok(v4::Packet::Connect(packet)) = v4::Packet::read(&mut out, 1000) else { panic!() };
     assert!(!packet.clean_session);
 }

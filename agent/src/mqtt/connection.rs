@@ -1,0 +1,171 @@
+//! One open connection to a broker: bytes in and out, pings, and the last words.
+//!
+//! Whoever owns it decides what goes out and what a received frame means. Nothing in it outlives the connection.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::frame::{Cut, Cutter};
+use super::handshake;
+use super::liveness::{Liveness, Verdict};
+use crate::config::Protocol;
+use crate::net::connect::{Wire, write_some};
+
+const PINGREQ: [u8; 2] = [0xc0, 0];
+
+/// A stream on which the broker has answered CONNECT.
+pub(crate) struct Connection {
+    reader: ReadHalf<Box<dyn Wire>>,
+    writer: WriteHalf<Box<dyn Wire>>,
+    input: BytesMut,
+    cutter: Cutter,
+    out: BytesMut,
+    unflushed: bool,
+    liveness: Liveness,
+}
+
+/// What [`Connection::step`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// So many bytes have arrived.
+    Read(usize),
+    /// A part of the output has been written.
+    Wrote,
+}
+
+impl Connection {
+    /// Takes over a stream after its CONNACK; `input` is what came behind that. `packet_bytes_max` bounds what is received
+    /// whole, `keep_alive` is our own interval, `server_keep_alive` what the CONNACK demands, in seconds.
+    pub(crate) fn new(
+        stream: Box<dyn Wire>,
+        input: BytesMut,
+        packet_bytes_max: u32,
+        keep_alive: Duration,
+        server_keep_alive: Option<u16>,
+    ) -> Connection {
+        let (reader, writer) = tokio::io::split(stream);
+        Connection {
+            reader,
+            writer,
+            input,
+            cutter: Cutter::new(packet_bytes_max),
+            out: BytesMut::new(),
+            unflushed: false,
+            liveness: Liveness::new(keep_alive, server_keep_alive, Instant::now()),
+        }
+    }
+
+    /// Writes some of the output, or reads if `read` allows it. Never ends while there is neither to do. Nothing is lost
+    /// if the future is dropped.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] and [`Failure::Io`]
+    pub(crate) async fn step(&mut self, read: bool) -> Result<Step, Failure> {
+        tokio::select! {
+            biased;
+            wrote = write_some(&mut self.writer, &mut self.out), if self.unflushed => {
+                self.unflushed = wrote.map_err(Failure::Io)?;
+                self.liveness.wrote(!self.unflushed, Instant::now());
+                Ok(Step::Wrote)
+            }
+            read = self.reader.read_buf(&mut self.input), if read => match read.map_err(Failure::Io)? {
+                0 => Err(Failure::Closed),
+                bytes => {
+                    self.liveness.heard();
+                    Ok(Step::Read(bytes))
+                }
+            },
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Writes all of the output.
+    ///
+    /// # Errors
+    /// [`Failure::Io`]
+    pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
+        while self.unflushed {
+            self.unflushed = write_some(&mut self.writer, &mut self.out).await.map_err(Failure::Io)?;
+        }
+        Ok(())
+    }
+
+    /// The next frames that have arrived whole.
+    ///
+    /// # Errors
+    /// [`Failure::Frame`]
+    pub(crate) fn cut(&mut self) -> Result<Cut, Failure> {
+        Ok(self.cutter.cut(&mut self.input)?)
+    }
+
+    /// The buffer that is read into.
+    pub(crate) fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Lets `write` append packets to the output, and returns what it returns.
+    pub(crate) fn send<R>(&mut self, write: impl FnOnce(&mut BytesMut) -> R) -> R {
+        let before = self.out.len();
+        let written = write(&mut self.out);
+        if self.out.len() > before {
+            self.unflushed = true;
+            self.liveness.queued(Instant::now());
+        }
+        written
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether everything has been written and flushed.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.unflushed
+    }
+
+    /// Gives an output buffer back that has grown beyond `kept_max` bytes, once it is empty.
+    pub(crate) fn shrink(&mut self, kept_max: usize) {
+        if !self.unflushed && self.out.capacity() > kept_max {
+            self.out = BytesMut::new();
+        }
+    }
+
+    /// How often to call [`Connection::check`].
+    pub(crate) fn tick(&self) -> Duration {
+        self.liveness.tick()
+    }
+
+    /// Sends a ping when one is due. `reading` says whether the broker's answers are being read at all.
+    ///
+    /// # Errors
+    /// [`Failure::NoAnswer`] and [`Failure::WriteStalled`]
+    pub(crate) fn check(&mut self, reading: bool, now: Instant) -> Result<(), Failure> {
+        match self.liveness.check(reading, now) {
+            Verdict::Fine => Ok(()),
+            Verdict::Ping => {
+                self.send(|out| out.extend_from_slice(&PINGREQ));
+                Ok(())
+            }
+            Verdict::NoAnswer(waited) => Err(Failure::NoAnswer { waited }),
+            Verdict::WriteStalled(waited) => Err(Failure::WriteStalled { waited }),
+        }
+    }
+
+    /// Writes what is left and a DISCONNECT, within `limit`. Errors are ignored: the broker sees the connection close in
+    /// any case.
+    pub(crate) async fn hang_up(&mut self, code: DisconnectReasonCode, protocol: Protocol, limit: Duration) {
+        if handshake::disconnect(code, protocol, &mut self.out).is_ok() {
+            let write = async {
+                self.writer.write_all_buf(&mut self.out).await?;
+                self.writer.shutdown().await
+            };
+            let _ = timeout(limit, write).await;
+        }
+    }
+}
