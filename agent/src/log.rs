@@ -13,6 +13,7 @@ use redb::{
 };
 
 mod archive;
+mod clock;
 mod cursors;
 mod disk;
 mod extent;
@@ -68,6 +69,7 @@ pub struct Log {
     link: Link,
     ratio: u32,
     disk: Arc<DiskStats>,
+    corrections: clock::Corrections,
 }
 
 /// The log, open for reading; cheap to clone.
@@ -76,6 +78,8 @@ pub struct LogReader {
     /// Weak, so that the writer can close the store while readers still hold on to it: only a closed store opens again
     /// without being read through.
     db: Weak<Database>,
+    /// Made while no reader is there: the agent must be stopped for it.
+    corrections: clock::Corrections,
 }
 
 /// What a commit did.
@@ -104,6 +108,10 @@ pub struct Commit<'a> {
     pub archive: &'a [Archived],
     /// Delete what the archive has before this position.
     pub trim_archive_before: Option<Seq>,
+    /// The first record sets log time back to this.
+    pub corrected: Option<Time>,
+    /// By how many microseconds the wall clock has jumped forward without being believed, if that has changed.
+    pub doubted: Option<u64>,
 }
 
 impl<'a> Commit<'a> {
@@ -116,6 +124,8 @@ impl<'a> Commit<'a> {
             trim_before: None,
             archive: &[],
             trim_archive_before: None,
+            corrected: None,
+            doubted: None,
         }
     }
 
@@ -193,6 +203,7 @@ impl Log {
             link: Link::default(),
             ratio: 1024,
             disk,
+            corrections: Arc::default(),
         };
         if !log.load()? {
             log.create()?;
@@ -225,6 +236,7 @@ impl Log {
         self.epoch = Epoch(get("epoch")?.ok_or(LogError::NoFormat)?);
         self.link = Link::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
+        self.corrections = clock::corrections(&txn)?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let Some((key, value)) = chunks.last().map_err(|e| LogError::store(op, e))? else {
             return Ok(true);
@@ -282,7 +294,7 @@ impl Log {
 
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
-        LogReader { db: Arc::downgrade(&self.db) }
+        LogReader { db: Arc::downgrade(&self.db), corrections: self.corrections.clone() }
     }
 
     /// Keeps so many undecodable payloads from the next one on.
@@ -335,6 +347,12 @@ impl Log {
         }
         if let Some(before) = commit.trim_archive_before {
             archive::trim(&txn, before)?;
+        }
+        if let Some(after) = commit.corrected {
+            clock::put_correction(&txn, first, after)?;
+        }
+        if let Some(micros) = commit.doubted {
+            clock::put_doubted(&txn, micros)?;
         }
         let trimmed = match commit.trim_before {
             Some(before) => trim(&txn, before)?,
@@ -541,12 +559,12 @@ impl LogReader {
     }
 
     /// The first position of the last chunk that begins before `time` (or of the first chunk): scanning from there finds
-    /// every record from `time` on.
+    /// every record from `time` on, by its [`LogReader::moment`].
     ///
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
-        self.seek(|header| header.base_time < time)
+        self.seek(|header| self.moment_before(header) < time)
     }
 
     /// The first position of the last chunk (or of the first) that must stay out of the newest `bytes` stored bytes.

@@ -183,6 +183,8 @@ pub struct Writer {
     last_tick: Instant,
     expected: (Instant, Time),
     ages: AgeClock,
+    /// What the log has of `ages`.
+    doubted: u64,
     draining: bool,
 }
 
@@ -207,6 +209,10 @@ impl Writer {
     /// A writer that continues `log` where `shared.view` is.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let now = Instant::now();
+        let reader = log.reader();
+        // What cannot be read now has been read a moment ago, when the log was opened.
+        let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
+        let doubted = reader.clock_doubted().unwrap_or(0);
         let batch = Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
@@ -230,7 +236,8 @@ impl Writer {
             last_commit: now,
             last_tick: now,
             expected: (now, clock()),
-            ages: AgeClock::new(clock(), Some(log.last_time()).filter(|_| log.head() > Seq(0)), now),
+            ages: AgeClock::new(clock(), last_wall, doubted, now),
+            doubted,
             draining: false,
             shared,
             log,
@@ -366,12 +373,15 @@ impl Writer {
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
         let begin = Instant::now();
         let cursors = self.take_moved();
+        let doubted = self.ages.doubted(begin);
         let committed = self.log.commit(&Commit {
+            doubted: (doubted != self.doubted).then_some(doubted),
             quarantine: &self.batch.quarantine,
             cursors: &cursors,
             trim_before: self.orders.trim_before,
             ..Commit::of(&self.batch.body)
         })?;
+        self.doubted = doubted;
         if committed.trimmed.is_none() {
             self.orders.trim_before = None;
         }

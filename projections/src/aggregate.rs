@@ -147,11 +147,21 @@ impl Aggregates {
         self.missing_until = self.missing_until.max(Some(until));
     }
 
+    /// Log time goes on from `time`, before records that are in it: what they said would come after what is to come. The
+    /// log still has them.
+    pub(crate) fn begin_anew(&mut self, time: Time) {
+        self.series.clear();
+        self.missing_until = Some(time);
+    }
+
     /// Takes in a record by itself, where `devices` are folded already, up to it or further.
     ///
     /// # Errors
     /// [`FoldError`] if it cannot be read, or is about what `devices` do not have.
     pub fn apply(&mut self, record: &Record<'_>, devices: &Devices) -> Result<(), FoldError> {
+        if record.kind.type_id == type_id::CLOCK_CORRECTED {
+            self.begin_anew(record.time);
+        }
         if record.kind.type_id != type_id::STATE_CHANGED {
             return Ok(());
         }

@@ -80,6 +80,14 @@ pub enum Fact {
         /// Where it was.
         found: Time,
     },
+    /// The operator set log time back to the wall clock, after a clock that was ahead. The only record whose log time may
+    /// be earlier than that of the record before.
+    ClockCorrected {
+        /// Log time of the record before.
+        before: Time,
+        /// Log time of this record.
+        after: Time,
+    },
     /// The configuration changed while running.
     ConfigChanged {
         /// The keys that changed.

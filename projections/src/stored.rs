@@ -29,6 +29,8 @@ pub mod type_id {
     pub const BOOTED: u16 = 8;
     /// [`crate::Fact::ClockStepped`]
     pub const CLOCK_STEPPED: u16 = 9;
+    /// [`crate::Fact::ClockCorrected`]
+    pub const CLOCK_CORRECTED: u16 = 16;
     /// [`crate::Fact::ConfigChanged`]
     pub const CONFIG_CHANGED: u16 = 10;
     /// [`crate::Fact::DeadLettered`]
@@ -55,6 +57,7 @@ pub const KINDS: &[(u16, u8, &str)] = &[
     (type_id::DEAD_LETTERED, 1, "dead_lettered"),
     (type_id::TRIMMED, 1, "trimmed"),
     (type_id::GAP, 1, "gap"),
+    (type_id::CLOCK_CORRECTED, 1, "clock_corrected"),
 ];
 
 /// Name of a type, as answers and filters use it.
@@ -224,6 +227,12 @@ struct BootedV1<'a> {
 struct ClockSteppedV1 {
     expected: i64,
     found: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClockCorrectedV1 {
+    before: i64,
+    after: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -413,6 +422,10 @@ pub fn encode(fact: &Fact, out: &mut Vec<u8>) -> Kind {
             append(&ClockSteppedV1 { expected: expected.0, found: found.0 }, out);
             v1(type_id::CLOCK_STEPPED)
         }
+        Fact::ClockCorrected { before, after } => {
+            append(&ClockCorrectedV1 { before: before.0, after: after.0 }, out);
+            v1(type_id::CLOCK_CORRECTED)
+        }
         Fact::ConfigChanged { keys } => {
             append(&ConfigChangedV1 { keys: keys.iter().map(String::as_str).collect() }, out);
             v1(type_id::CONFIG_CHANGED)
@@ -501,6 +514,10 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Result<Fact, StoredError> {
         type_id::CLOCK_STEPPED => {
             let v: ClockSteppedV1 = whole(kind, payload)?;
             Fact::ClockStepped { expected: Time(v.expected), found: Time(v.found) }
+        }
+        type_id::CLOCK_CORRECTED => {
+            let v: ClockCorrectedV1 = whole(kind, payload)?;
+            Fact::ClockCorrected { before: Time(v.before), after: Time(v.after) }
         }
         type_id::CONFIG_CHANGED => {
             let v: ConfigChangedV1<'_> = whole(kind, payload)?;

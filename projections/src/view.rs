@@ -83,6 +83,7 @@ impl View {
                     (self.boot_id, self.clock) = (boot_id, clock);
                 }
             }
+            type_id::CLOCK_CORRECTED => self.aggregates.begin_anew(record.time),
             _ => self.devices.apply(record)?,
         }
         (self.seq, self.time) = (record.seq, record.time);

@@ -41,6 +41,7 @@ impl Entry {
             Fact::InputQuarantined { .. } => type_id::INPUT_QUARANTINED,
             Fact::Booted { .. } => type_id::BOOTED,
             Fact::ClockStepped { .. } => type_id::CLOCK_STEPPED,
+            Fact::ClockCorrected { .. } => type_id::CLOCK_CORRECTED,
             Fact::ConfigChanged { .. } => type_id::CONFIG_CHANGED,
             Fact::DeadLettered { .. } => type_id::DEAD_LETTERED,
             Fact::Trimmed { .. } => type_id::TRIMMED,
@@ -240,6 +241,7 @@ pub(crate) enum Data<'a> {
     Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
     Booted { version: &'a str, boot_id: String, clock: &'a str },
     Stepped { expected: Rfc3339, found: Rfc3339 },
+    Corrected { before: Rfc3339, after: Rfc3339 },
     Config { keys: &'a [String] },
     DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
     Trimmed { first: Seq, last: Seq },
@@ -271,6 +273,9 @@ impl<'a> Data<'a> {
             }
             Fact::ClockStepped { expected, found } => {
                 Data::Stepped { expected: Rfc3339(*expected), found: Rfc3339(*found) }
+            }
+            Fact::ClockCorrected { before, after } => {
+                Data::Corrected { before: Rfc3339(*before), after: Rfc3339(*after) }
             }
             Fact::ConfigChanged { keys } => Data::Config { keys },
             Fact::DeadLettered { sink, first, last, reason } => {

@@ -57,7 +57,7 @@ pub fn fact() -> impl Strategy<Value = Fact> {
         1 => (any::<i64>(), any::<i64>())
             .prop_map(|(a, b)| Fact::ClockStepped { expected: Time(a), found: Time(b) }),
         1 => prop::collection::vec(".{0,9}", 0..3).prop_map(|keys| Fact::ConfigChanged { keys }),
-        1 => (11..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
+        1 => (17..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
             .prop_map(|(type_id, version, payload)| Fact::Unknown { kind: Kind { type_id, version }, payload }),
     ]
 }

@@ -106,6 +106,12 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
         ),
         (Fact::ClockStepped { expected: Time(1), found: Time(-1) }, type_id::CLOCK_STEPPED, 1, &[2, 1]),
         (
+            Fact::ClockCorrected { before: Time(64), after: Time(-1) },
+            type_id::CLOCK_CORRECTED,
+            1,
+            &[128, 1, 1],
+        ),
+        (
             Fact::ConfigChanged { keys: vec!["a".into(), "bc".into()] },
             type_id::CONFIG_CHANGED,
             1,
