@@ -4,6 +4,7 @@
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
 pub mod config;
+pub mod correct;
 pub mod daemon;
 pub mod decode;
 #[cfg(feature = "demo")]
@@ -27,4 +28,5 @@ pub mod telemetry;
 pub mod topic;
 pub mod verify;
 pub mod window;
+pub mod words;
 pub mod writer;

@@ -17,6 +17,7 @@ mod clock;
 mod cursors;
 mod disk;
 mod extent;
+mod place;
 mod unborn;
 
 pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
@@ -70,6 +71,8 @@ pub struct Log {
     ratio: u32,
     disk: Arc<DiskStats>,
     corrections: clock::Corrections,
+    /// Where the file is; `None` for a disk of a test.
+    file: Option<place::FilePlace>,
 }
 
 /// The log, open for reading; cheap to clone.
@@ -156,6 +159,8 @@ impl Log {
         // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
         // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        let place = place::FilePlace::of(&path, &file)
+            .map_err(|source| LogError::File { path: path.clone(), source })?;
         let refused = |source: Box<redb::Error>| match *source {
             redb::Error::DatabaseAlreadyOpen => LogError::InUse { path: path.clone() },
             _ => LogError::Open { path: path.clone(), source },
@@ -163,12 +168,12 @@ impl Log {
         let backend =
             redb::backends::FileBackend::new(file).map_err(|source| refused(Box::new(source.into())))?;
         let disk = Arc::new(DiskStats::default());
-        let log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch).map_err(
-            |error| match error {
+        let mut log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch)
+            .map_err(|error| match error {
                 LogError::Store { source, .. } => refused(source),
                 other => other,
-            },
-        )?;
+            })?;
+        log.file = Some(place);
         if created {
             // redb syncs the file, not the directory entry that leads to it.
             std::fs::File::open(data_dir)
@@ -204,6 +209,7 @@ impl Log {
             ratio: 1024,
             disk,
             corrections: Arc::default(),
+            file: None,
         };
         if !log.load()? {
             log.create()?;
@@ -564,7 +570,7 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
-        self.seek(|header| self.moment_before(header) < time)
+        self.seek(|header| self.moment_before(header.first, header.base_time) < time)
     }
 
     /// The first position of the last chunk (or of the first) that must stay out of the newest `bytes` stored bytes.
@@ -659,6 +665,16 @@ pub enum LogError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Its name leads elsewhere, or nowhere: what is written is lost when this process ends.
+    #[error(
+        "the log {} was deleted, moved or replaced while fieldlog had it open; nothing more is acknowledged, and the broker \
+         keeps it. Put the file back, or leave it to the next start to begin a new log, then start fieldlog again",
+        path.display()
+    )]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
     },
     /// Another process has it open.
     #[error("the log {} is in use by another process; stop the fieldlog that runs there, or give this one its own data_dir", path.display())]

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::correct;
 use crate::forward::sinks::Sinks;
 use crate::http::{self, HttpError, ReadSide};
 use crate::log::{Log, LogError, LogOptions};
@@ -86,6 +87,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let begin = Instant::now();
     let (log, recovered) = open(&config)?;
+    if let Some(advice) = correct::advice(log.last_time(), clock(), &config.data_dir) {
+        tracing::warn!("{advice}");
+    }
     report(Event::Recovered {
         snapshot: recovered.snapshot,
         replayed: recovered.replayed,

@@ -260,6 +260,8 @@ impl Writer {
     /// # Errors
     /// [`WriterError`]: nothing that was not committed has been acknowledged, and nothing more will be.
     pub fn run(mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
+        // Before the first message: a log that was blocked takes none.
+        self.keep()?;
         loop {
             let input = inputs.recv_timeout(self.wait());
             self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
@@ -287,6 +289,7 @@ impl Writer {
             }
             if self.last_tick.elapsed() >= TICK || self.deferred_due() {
                 self.tick();
+                self.log.still_there()?;
                 self.keep()?;
             }
             self.settle()?;
@@ -381,6 +384,8 @@ impl Writer {
             trim_before: self.orders.trim_before,
             ..Commit::of(&self.batch.body)
         })?;
+        // Before anything is acknowledged for it.
+        self.log.still_there()?;
         self.doubted = doubted;
         if committed.trimmed.is_none() {
             self.orders.trim_before = None;

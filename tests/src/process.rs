@@ -53,6 +53,24 @@ impl Process {
         Process::spawn(command)
     }
 
+    /// `fieldlog demo`, with these arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn demo(arguments: &[&str]) -> Process {
+        let mut command = command();
+        command.arg("demo").args(arguments);
+        Process::spawn(command)
+    }
+
+    /// What it has written to stdout so far.
+    ///
+    /// # Panics
+    /// Never, unless a test already has.
+    pub fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
+    }
+
     fn spawn(mut command: Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (words, heard) = hear(child.stderr.take().unwrap());

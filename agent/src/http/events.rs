@@ -70,11 +70,13 @@ impl Slice {
         let from = self.after.map_or(sought, |after| after.next().max(sought));
         let mut entries: Vec<Entry> = Vec::new();
         let mut more = false;
+        // A clock that was corrected may have given a record any time; what it is sought by never goes back.
+        let moment = |record: &fieldlog_projections::Record<'_>| reader.moment(record.seq, record.time);
         let scanned = scan(reader, Stretch { from, until, records_max: RECORDS_MAX }, cancel, |record| {
-            if self.to.is_some_and(|to| record.time >= to) {
+            if self.to.is_some_and(|to| moment(record) >= to) {
                 return Ok(ControlFlow::Break(()));
             }
-            if self.from.is_some_and(|from| record.time < from) {
+            if self.from.is_some_and(|from| moment(record) < from) {
                 return Ok(ControlFlow::Continue(()));
             }
             let Some(entry) = take(record)? else { return Ok(ControlFlow::Continue(())) };

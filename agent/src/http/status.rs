@@ -17,6 +17,7 @@ use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
 use super::{App, ReadSide};
+use crate::correct;
 use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;
 use crate::ingest::status::State as Connection;
@@ -39,6 +40,8 @@ struct Status {
     sinks: Vec<Sink>,
     /// Why no messages are taken; null while they are.
     blocked: Option<String>,
+    /// What to do about log time that is far ahead of the wall clock; null if it is not.
+    clock_advice: Option<String>,
     process: process::Usage,
 }
 
@@ -228,7 +231,8 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
 }
 
 fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
-    let (devices, position) = side.with_view(|view, at| (DeviceCounts::of(&view.devices), at));
+    let (devices, position, log_time) =
+        side.with_view(|view, at| (DeviceCounts::of(&view.devices), at, view.time));
     let uptime_s = side.now().micros_since(side.started) as f64 / 1e6;
     let progress = &side.shared.rebuild;
     let status = Status {
@@ -244,6 +248,7 @@ fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
         sources: side.sources.views().iter().map(source).collect(),
         sinks: sinks(side)?,
         blocked: side.shared.stats.blocked(),
+        clock_advice: correct::advice(log_time, side.now(), &side.config.borrow().data_dir),
         process: process::usage(),
     };
     Ok((encode(&status)?, position))

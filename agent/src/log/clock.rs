@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fieldlog_projections::chunk::{Body, Header};
+use fieldlog_projections::chunk::Body;
 use fieldlog_projections::{Seq, Time};
 use redb::{ReadableTable, TableDefinition};
 
@@ -80,9 +80,9 @@ impl LogReader {
         moment(&self.corrections, seq, time)
     }
 
-    /// The moment of the record before a chunk.
-    pub(super) fn moment_before(&self, header: &Header) -> Time {
-        self.moment(Seq(header.first.0.saturating_sub(1)), header.base_time)
+    /// The moment of the record before the one at `first`, from its log time.
+    pub fn moment_before(&self, first: Seq, base_time: Time) -> Time {
+        self.moment(Seq(first.0.saturating_sub(1)), base_time)
     }
 
     /// The wall clock as the newest record has it; `None` in an empty log.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{MqttOptions, Out, ReceiveError, ReceiveOptions, run};
 use crate::daemon;
+use crate::words::{complain, say};
 
 /// Exit code where something is missing or contradicts.
 const EXIT_INCOMPLETE: u8 = 1;
@@ -102,7 +103,7 @@ pub fn main(args: &ReceiveArgs) -> ExitCode {
     let options = match args.options() {
         Ok(options) => options,
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error);
             return ExitCode::from(64);
         }
     };
@@ -110,7 +111,7 @@ pub fn main(args: &ReceiveArgs) -> ExitCode {
     let runtime = match daemon::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            complain(&format!("cannot start: {error}"));
             return ExitCode::from(71);
         }
     };
@@ -118,15 +119,15 @@ pub fn main(args: &ReceiveArgs) -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(2));
     match result {
         Ok(report) if lines_on_stdout => {
-            eprint!("{report}");
+            complain(report.to_string().trim_end());
             verdict(report.is_clean())
         }
         Ok(report) => {
-            print!("{report}");
+            say(&report.to_string());
             verdict(report.is_clean())
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error.to_string());
             ExitCode::from(if matches!(error, ReceiveError::Listen { .. }) { 69 } else { 74 })
         }
     }

@@ -6,6 +6,7 @@
 mod clock;
 mod crash;
 mod daemon;
+mod demo;
 mod disk_full;
 mod exit_codes;
 mod forward;
@@ -18,6 +19,7 @@ mod reload;
 mod rig;
 mod scripted;
 mod thin;
+mod unlinked;
 mod window;
 mod wire;
 mod writer;
