@@ -5,6 +5,7 @@
 mod answers;
 mod clock;
 mod disk_full;
+mod drop_oldest;
 mod flapping;
 mod fork;
 mod lying;
