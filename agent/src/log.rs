@@ -14,6 +14,7 @@ use redb::{
 
 mod archive;
 mod cursors;
+mod damage;
 mod disk;
 mod extent;
 mod unborn;

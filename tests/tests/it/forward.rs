@@ -4,6 +4,7 @@
 
 mod answers;
 mod clock;
+mod damaged;
 mod disk_full;
 mod flapping;
 mod fork;
@@ -13,6 +14,7 @@ mod nats;
 mod orders;
 mod parts;
 mod priority;
+mod refusing;
 mod reload;
 mod restart;
 mod retention;
