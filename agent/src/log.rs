@@ -15,6 +15,7 @@ use redb::{
 mod archive;
 mod clock;
 mod cursors;
+mod damage;
 mod disk;
 mod extent;
 mod place;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::chunk::{Body, Envelope};
@@ -138,6 +138,17 @@ pub struct WriterStats {
     pub snapshot_bytes: AtomicU64,
     /// Why no messages are taken; `None` while they are.
     pub blocked: Mutex<Option<String>>,
+    /// Stored cursors that spoke of more than the log had when it was opened, by sink.
+    pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
+}
+
+/// A stored cursor that spoke of more than the log had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorCut {
+    /// The last position that it called acknowledged.
+    pub newest: Seq,
+    /// The last one of the log, up to which it is believed.
+    pub head: Seq,
 }
 
 impl WriterStats {
@@ -217,6 +228,9 @@ impl Writer {
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
         shared.stats.beat.store(clock().0, Ordering::Relaxed);
+        let cursors = stored_cursors(&log, &shared.stats);
+        let moved: BTreeSet<String> =
+            shared.stats.cursors_cut.get().into_iter().flat_map(|cut| cut.keys().cloned()).collect();
         Writer {
             observer,
             windows: windows(&config),
@@ -224,9 +238,9 @@ impl Writer {
             snapshots,
             batch,
             held: Vec::new(),
-            cursors: stored_cursors(&log, &config),
-            moved: BTreeSet::new(),
-            moved_since: None,
+            moved_since: (!moved.is_empty()).then_some(now),
+            cursors,
+            moved,
             keeper: Keeper::new(&config),
             orders: Orders::default(),
             thinner: Thinner::default(),
@@ -632,10 +646,21 @@ impl Writer {
     }
 }
 
-fn stored_cursors(log: &Log, config: &Config) -> BTreeMap<String, Acked> {
-    let reader = log.reader();
-    let stored = |name: &str| Acked::decode(&reader.cursor(name).ok().flatten()?);
-    config.sinks.iter().filter_map(|sink| Some((sink.name.clone(), stored(&sink.name)?))).collect()
+/// The stored cursors; what they say beyond the end of the log is forgotten, and noted. Those must be stored anew before the
+/// log grows past them, or what it then gets would count as acknowledged.
+fn stored_cursors(log: &Log, stats: &WriterStats) -> BTreeMap<String, Acked> {
+    let (mut cursors, mut cut) = (BTreeMap::new(), BTreeMap::new());
+    for (name, stored) in log.reader().cursors().unwrap_or_default() {
+        let Some(mut acked) = Acked::decode(&stored) else { continue };
+        let (newest, head) = (acked.newest(), log.head());
+        if acked.cut(head) {
+            cut.insert(name.clone(), CursorCut { newest, head });
+        }
+        cursors.insert(name, acked);
+    }
+    // It is the first writer of this process that opens the log.
+    let _ = stats.cursors_cut.set(cut);
+    cursors
 }
 
 fn windows(config: &Config) -> Vec<InflightWindow> {

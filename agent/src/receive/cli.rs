@@ -27,7 +27,8 @@ pub struct ReceiveArgs {
     /// Name of the session that the broker keeps for this receiver.
     #[arg(long, value_name = "ID", default_value = "fieldlog-receive")]
     client_id: String,
-    /// Take parcels by HTTP POST on this address; port 0 takes any free one.
+    /// Take parcels by HTTP POST on this address; port 0 takes any free one. Only over HTTP can a parcel of another history be
+    /// refused (409): a broker has acknowledged it before it comes here, so there it is taken and reported as FORK.
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
     /// Consume a JetStream of this server.

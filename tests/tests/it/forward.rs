@@ -4,6 +4,7 @@
 
 mod answers;
 mod clock;
+mod damaged;
 mod disk_full;
 mod drop_oldest;
 mod flapping;
@@ -14,6 +15,7 @@ mod nats;
 mod orders;
 mod parts;
 mod priority;
+mod refusing;
 mod reload;
 mod restart;
 mod retention;

@@ -25,6 +25,8 @@ export function sinkState({ state, state_text, connected_at, waiting_until, wait
       return ['online', `connected since ${moment(Date.parse(connected_at))}`];
     case 'held':
       return ['warn', `connected, but told to wait until ${until()}`];
+    case 'forked':
+      return ['offline', `forked: the receiver has another history, asked again at ${until()}`];
     case 'backing_off':
       return ['offline', `backing off until ${until()}`];
     default:
@@ -45,6 +47,7 @@ function fillSink(item, sink) {
     ['events/s', rate(sink.events_per_s)],
     ['events acked', count(sink.events_acked)],
     ...(sink.parcels_retried > 0 ? [['parcels sent again', count(sink.parcels_retried)]] : []),
+    ...(sink.refused_events > 0 ? [['refused, kept', count(sink.refused_events), '.warn']] : []),
     ...(sink.dead_letters > 0 ? [['dead letters', count(sink.dead_letters), '.warn']] : []),
   ];
   item.replaceChildren(
