@@ -21,6 +21,7 @@ use client::{Answer, Target};
 
 mod client;
 mod gate;
+mod growing;
 mod log;
 mod state;
 mod stream;

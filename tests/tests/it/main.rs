@@ -15,6 +15,7 @@ mod presets;
 mod recovery;
 mod reload;
 mod rig;
+mod scan;
 mod scripted;
 mod thin;
 mod window;
