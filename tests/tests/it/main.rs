@@ -8,6 +8,7 @@ mod daemon;
 mod disk_full;
 mod exit_codes;
 mod forward;
+mod hostile_http;
 mod kill;
 mod log;
 mod policies;
