@@ -13,9 +13,11 @@ use crate::daemon::Site;
 /// `MemoryMax=` of the unit.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Events of 1 MB, as large as they get with the default limits; twice, they would not fit into the memory.
-const LARGE_EVENTS: u32 = 150;
+const LARGE_EVENTS: u32 = 130;
 const ATTRIBUTES: u32 = 250;
 const TEXT_BYTES: usize = 4_000;
+/// After this long without taking a byte a client is cut off.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Victim {
@@ -139,6 +141,9 @@ async fn hostile_clients_get_no_more_than_the_unit_has() {
         }
     });
 
+    // One that takes nothing of its page, for as long as the test goes on.
+    let (mut forgotten, since) = (victim.ask("/api/v1/events?after=20"), Instant::now());
+
     // One that reads everything, with the defaults.
     let events = victim.follow("/api/v1/events", "events", "after");
     assert!(events.len() > LARGE_EVENTS as usize, "{} events", events.len());
@@ -184,6 +189,12 @@ async fn hostile_clients_get_no_more_than_the_unit_has() {
     site.publish("t/large/state", r#"{"after":1}"#).await;
     let cut_off = trickle.await.unwrap();
     println!("a head that does not end was cut off after {cut_off:?}");
+    let cut_off_by = WRITE_TIMEOUT + Duration::from_secs(5);
+    tokio::time::sleep(cut_off_by.saturating_sub(since.elapsed())).await;
+    let mut taken = Vec::new();
+    let read = forgotten.read_to_end(&mut taken);
+    println!("a client that took nothing got {} bytes, then {read:?}", taken.len());
+    assert!(!taken.ends_with(b"}"), "it got its whole answer after {:?}", since.elapsed());
     victim.check_memory("everything");
     victim.process.signal("TERM");
     let ended = victim.process.ended().await;
