@@ -495,7 +495,9 @@ impl LogReader {
         })
     }
 
-    /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends.
+    /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends. The first chunk is
+    /// given whole. The last one may grow while it is visited; what it has gained is then given as a chunk that begins
+    /// behind the records already given, so no record is given twice.
     ///
     /// # Errors
     /// [`LogError`] if the store or a chunk cannot be read.
@@ -508,7 +510,7 @@ impl LogReader {
         let mut at = from;
         loop {
             let before = at;
-            if let Some(value) = self.scan_some(&mut at, &mut scratch, &mut visit)? {
+            if let Some(value) = self.scan_some(&mut at, before != from, &mut scratch, &mut visit)? {
                 return Ok(Some(value));
             }
             if at == before {
@@ -517,10 +519,12 @@ impl LogReader {
         }
     }
 
-    /// One read transaction's worth of [`LogReader::scan`]; moves `at` behind what was given.
+    /// One read transaction's worth of [`LogReader::scan`]; moves `at` behind what was given. If this goes `on` with a scan,
+    /// everything before `at` has been given.
     fn scan_some<B>(
         &self,
         at: &mut Seq,
+        on: bool,
         scratch: &mut Vec<u8>,
         visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, LogError> {
@@ -535,10 +539,13 @@ impl LogReader {
         };
         for entry in chunks.range(start..).map_err(|e| LogError::store(op, e))?.take(CHUNKS_PER_READ) {
             let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
-            let chunk = Chunk::parse(value.value(), scratch)
-                .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
+            let damaged = |source| LogError::Chunk { at: Seq(key.value()), source };
+            let mut chunk = Chunk::parse(value.value(), scratch).map_err(damaged)?;
             if chunk.header.last() < *at {
                 continue;
+            }
+            if on && chunk.header.first < *at {
+                chunk = chunk.from_seq(*at).map_err(damaged)?;
             }
             *at = chunk.header.last().next();
             if let ControlFlow::Break(value) = visit(&chunk) {

@@ -466,6 +466,22 @@ impl<'a> Chunk<'a> {
         Ok(Chunk { header, body })
     }
 
+    /// What it holds from `seq` on, as a chunk of its own: first position, log time and chain of the header are those of
+    /// the record at `seq`. `place.stored_before` stays that of the whole chunk.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if a record before `seq` cannot be read, or there is none from there on.
+    pub fn from_seq(&self, seq: Seq) -> Result<Chunk<'a>, ChunkError> {
+        let (mut records, mut header) = (self.records(), self.header);
+        while records.next < seq {
+            let Some(record) = records.next_record()? else { return Err(ChunkError::Length) };
+            header.place.link = header.place.link.after(record.raw);
+        }
+        (header.first, header.base_time) = (records.next, records.time);
+        (header.count, header.raw_bytes) = (records.left, records.rest.len() as u32);
+        if header.count == 0 { Err(ChunkError::Length) } else { Ok(Chunk { header, body: records.rest }) }
+    }
+
     /// Its records, in order.
     pub fn records(&self) -> Records<'a> {
         Records {

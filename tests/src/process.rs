@@ -94,6 +94,11 @@ impl Process {
         until_some(&what, said).await
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name.
     ///
     /// # Panics

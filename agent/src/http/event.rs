@@ -121,7 +121,11 @@ fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {
             Problem::bad_parameter(format!("there is no type `{name}`; there are {}", names.join(", ")))
         })
     };
-    text.split(',').map(parse).collect()
+    let mut types = text.split(',').map(parse).collect::<Result<Vec<u16>, _>>()?;
+    // Each record is compared with all of them, however often a client repeats one.
+    types.sort_unstable();
+    types.dedup();
+    Ok(types)
 }
 
 /// The names that some records need, so that they can be written without the view.
@@ -132,22 +136,19 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of<'a>(devices: &Devices, entries: impl Iterator<Item = &'a Entry>) -> Names {
-        let mut names = Names::default();
-        for entry in entries {
-            if let Some(id) = entry.fact.device() {
-                names.learn_device(devices, id);
-            }
-            match &entry.fact {
-                Fact::StateChanged { changes, .. } => {
-                    changes.iter().for_each(|(attr, _)| names.learn_attribute(devices, *attr));
-                }
-                Fact::ActionFired { attribute, .. } => names.learn_attribute(devices, *attribute),
-                Fact::DeviceDiscovered { parent: Some(parent), .. } => names.learn_device(devices, *parent),
-                _ => {}
-            }
+    /// Adds the names that an entry needs.
+    pub(super) fn learn(&mut self, devices: &Devices, entry: &Entry) {
+        if let Some(id) = entry.fact.device() {
+            self.learn_device(devices, id);
         }
-        names
+        match &entry.fact {
+            Fact::StateChanged { changes, .. } => {
+                changes.iter().for_each(|(attr, _)| self.learn_attribute(devices, *attr));
+            }
+            Fact::ActionFired { attribute, .. } => self.learn_attribute(devices, *attribute),
+            Fact::DeviceDiscovered { parent: Some(parent), .. } => self.learn_device(devices, *parent),
+            _ => {}
+        }
     }
 
     fn learn_device(&mut self, devices: &Devices, id: DeviceId) {

@@ -10,7 +10,7 @@ use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{Devices, Seq, Time};
 use serde::Serialize;
 
-use super::events::encode;
+use super::body::{Budget, Pieces, encode};
 use super::json::Rfc3339;
 use super::params::Params;
 use super::position::{At, Validator};
@@ -223,8 +223,8 @@ impl DeviceCounts {
 /// `GET /status`
 pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Params::of(&uri, &[])?;
-    let side = app.side.clone();
-    let (body, at) = app.reads.short(move |_| collect(&side)).await?;
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let (body, at) = app.reads.short(move |_| collect(&side, &budget)).await?;
     let mut response = answer(body, at, Validator::Weak);
     // Its counters move without the position.
     response.headers_mut().remove(header::ETAG);
@@ -232,7 +232,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     Ok(response)
 }
 
-fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
+fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
     let (devices, position, log_time) =
         side.with_view(|view, at| (DeviceCounts::of(&view.devices), at, view.time));
     let uptime_s = side.now().micros_since(side.started) as f64 / 1e6;
@@ -253,7 +253,7 @@ fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
         clock_advice: correct::advice(log_time, side.now(), &side.config.borrow().data_dir),
         process: process::usage(),
     };
-    Ok((encode(&status)?, position))
+    Ok((encode(budget, &status)?, position))
 }
 
 fn sinks(side: &ReadSide) -> Result<Vec<Sink>, Problem> {

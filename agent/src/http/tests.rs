@@ -19,9 +19,12 @@ use crate::snapshots::SnapshotStore;
 use crate::writer::{Position, WriterStats};
 use client::{Answer, Target};
 
+mod bounds;
 mod client;
 mod gate;
+mod growing;
 mod log;
+mod odd;
 mod state;
 mod stream;
 
