@@ -146,7 +146,14 @@ fn code(status: ExitStatus) -> i32 {
 
 fn command() -> Command {
     let mut command = Command::new(binary::fieldlog());
-    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "FIELDLOG_LOG"] {
+    for name in [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "JOURNAL_STREAM",
+        "FIELDLOG_LOG",
+        "RUNTIME_DIRECTORY",
+    ] {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1");
