@@ -10,6 +10,7 @@ mod exit_codes;
 mod forward;
 mod kill;
 mod log;
+mod poison;
 mod policies;
 mod presets;
 mod recovery;
