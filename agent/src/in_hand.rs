@@ -107,7 +107,7 @@ impl InHand {
         }
         if !self.suspects.is_empty() {
             tracing::warn!(
-                "the agent died with {} messages in hand; each of them is taken by itself when it comes again, and if one of \
+                "the agent died with messages in hand, {} in number; each is taken by itself when it comes again, and if one of \
                  them ends this run, too, the next start does not read it",
                 self.suspects.len()
             );

@@ -52,8 +52,8 @@ impl Process {
         let mut shell = command_of("sh");
         shell.args(["-c", "ulimit -d \"$0\" && exec \"$@\""]).arg((memory_bytes >> 10).to_string());
         shell.arg(binary::fieldlog()).arg("run").arg("--config").arg(config);
-        // As the unit has it: heaps for threads would take memory that is not used.
-        shell.env("MALLOC_ARENA_MAX", "1");
+        // As the unit has it: heaps for threads would take memory that is not used. A backtrace would take a lot.
+        shell.env("MALLOC_ARENA_MAX", "1").env_remove("RUST_BACKTRACE");
         Process::spawn(shell)
     }
 

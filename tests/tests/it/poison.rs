@@ -113,8 +113,8 @@ async fn a_message_that_killed_twice_is_not_read_by_the_third_start() {
     let poison = format!("{{{}}}", texts.join(","));
     site.publish([Post::new("t/before", r#"{"n":1}"#), Post::new("t/poison", poison)]).await;
     site.publish([Post::new("t/after", r#"{"n":1}"#)]).await;
-    // Enough for the packet, whose buffer has up to 64 MiB, and not for its values beside it.
-    let memory = 112 * MIB;
+    // Enough for the packet, and not for its values beside it.
+    let memory = 80 * MIB;
     for death in 1..=2 {
         let ended = Process::run_within(&site.config, memory).ended().await;
         assert!(ended.code < 0, "death {death} is none: {} {}", ended.code, ended.words);
