@@ -1,6 +1,5 @@
 //! Payload bytes to values. Pure: no device, no history, no clock.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use fieldlog_projections::{Time, ValueRef};
@@ -11,7 +10,12 @@ use bounded::{Room, Tree};
 use seek::Take;
 
 mod bounded;
+mod fault;
 mod seek;
+mod single;
+
+pub use fault::{DecodeError, Excess, check_name};
+pub use single::{availability, scalar};
 
 /// Objects nested deeper than this are refused.
 const DEPTH_MAX: usize = 16;
@@ -24,8 +28,6 @@ const NAMES_BYTES_MAX: usize = 4 << 20;
 const ARENA_KEPT_BYTES: usize = 256 << 10;
 /// Longest text that can be a payload's own time, in bytes.
 const TIME_TEXT_BYTES_MAX: usize = 128;
-/// Longest word of an availability payload that is looked at, in bytes.
-const WORD_BYTES_MAX: usize = 256;
 
 /// The values of one payload, reused from payload to payload so that decoding allocates nothing.
 #[derive(Debug, Default)]
@@ -431,146 +433,6 @@ const TIME_MAX: f64 = 253_402_300_800e6;
 fn scaled_time(number: f64, scale: f64) -> Option<Time> {
     let micros = number * scale;
     (0.0..TIME_MAX).contains(&micros).then_some(Time(micros as i64))
-}
-
-/// Decodes a payload that is one value: a number, `true`, `false`, or text. `nan` and an empty payload are "no value".
-///
-/// # Errors
-/// [`DecodeError`] if it is not UTF-8 or too long.
-pub fn scalar(payload: &[u8], text_bytes_max: usize) -> Result<ValueRef<'_>, DecodeError> {
-    let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim();
-    if text.len() > text_bytes_max {
-        return Err(DecodeError::TooLong { bytes: text.len(), max: text_bytes_max });
-    }
-    Ok(match text {
-        "" => ValueRef::Null,
-        "true" => ValueRef::Bool(true),
-        "false" => ValueRef::Bool(false),
-        _ if text.eq_ignore_ascii_case("nan") => ValueRef::Null,
-        _ => number(text).unwrap_or(ValueRef::Text(text)),
-    })
-}
-
-/// A number as devices write it; `007`, `inf` and `1_000` are text.
-fn number(text: &str) -> Option<ValueRef<'static>> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text).as_bytes();
-    let leading_zero = digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit();
-    if leading_zero || !digits.first().is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
-        return None;
-    }
-    if let Ok(v) = text.parse::<i64>() {
-        return Some(ValueRef::Int(v));
-    }
-    if let Ok(v) = text.parse::<u64>() {
-        return Some(ValueRef::Uint(v));
-    }
-    text.parse::<f64>().ok().filter(|v| v.is_finite()).map(ValueRef::Float)
-}
-
-/// Decodes an availability payload: one of the rule's words, as text or as `{"state": …}`.
-///
-/// # Errors
-/// [`DecodeError::Availability`] for any other word.
-pub fn availability(payload: &[u8], online: &[String], offline: &[String]) -> Result<bool, DecodeError> {
-    let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim();
-    let word = availability_word(text);
-    let is = |words: &[String]| words.iter().any(|w| w.eq_ignore_ascii_case(&word));
-    match (is(online), is(offline)) {
-        (true, _) => Ok(true),
-        (_, true) => Ok(false),
-        _ => Err(DecodeError::Availability { word: word.chars().take(40).collect() }),
-    }
-}
-
-/// The word itself, or the text around it if that is no JSON.
-fn availability_word(text: &str) -> Cow<'_, str> {
-    let found = match text.as_bytes().first() {
-        Some(b'{') => seek::value_at(text, "/state", WORD_BYTES_MAX).map(Option::unwrap_or_default),
-        Some(b'"') => seek::value_at(text, "", WORD_BYTES_MAX).map(Option::unwrap_or_default),
-        _ => return Cow::Borrowed(text),
-    };
-    match found {
-        Ok(serde_json::Value::String(word)) => Cow::Owned(word),
-        Ok(serde_json::Value::Null) => Cow::Borrowed(""),
-        Ok(other) => Cow::Owned(other.to_string()),
-        Err(_) => Cow::Borrowed(text),
-    }
-}
-
-/// Why a payload cannot be decoded; kept with it in the quarantine.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Not the JSON that was expected.
-    #[error("not the JSON object that was expected: {0}")]
-    Json(String),
-    /// More than is taken from one payload.
-    #[error(transparent)]
-    Excess(#[from] Excess),
-    /// Not text.
-    #[error("not UTF-8 text")]
-    NotUtf8,
-    /// Text longer than allowed.
-    #[error("a text of {bytes} bytes; limits.text_bytes_max is {max}")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-        /// The bound.
-        max: usize,
-    },
-    /// Neither online nor offline.
-    #[error("\"{word}\" is neither one of this rule's `online` words nor one of its `offline` words")]
-    Availability {
-        /// What was there.
-        word: String,
-    },
-}
-
-/// What a payload has too much of. Nothing of it is taken then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Excess {
-    /// An attribute path, or another name, longer than allowed.
-    #[error("a name of {bytes} bytes, it begins with \"{begins}\"; limits.name_bytes_max is {max}")]
-    Name {
-        /// Its length, as far as it was read.
-        bytes: usize,
-        /// Its first characters.
-        begins: String,
-        /// The bound.
-        max: usize,
-    },
-    /// Too many values.
-    #[error("more than {LEAVES_MAX} values in one document; that is the most that is taken of one")]
-    Leaves,
-    /// Paths too long together.
-    #[error(
-        "the names of its values have more than {NAMES_BYTES_MAX} bytes together; that is the most that is taken of one \
-         document"
-    )]
-    Names,
-    /// Values too long together.
-    #[error(
-        "its names and values have more than {max} bytes together; that is the most that is kept of a document of this size"
-    )]
-    Values {
-        /// The bound.
-        max: usize,
-    },
-}
-
-impl Excess {
-    fn name(path: &str, key: &str, bytes: usize, max: usize) -> Excess {
-        let dot = if path.is_empty() { "" } else { "." };
-        let begins = path.chars().chain(dot.chars()).chain(key.chars()).take(40).collect();
-        Excess::Name { bytes, begins, max }
-    }
-}
-
-/// Checks a name that was made from a topic.
-///
-/// # Errors
-/// [`Excess::Name`] if it has more than `max` bytes.
-pub fn check_name(name: &str, max: usize) -> Result<(), Excess> {
-    if name.len() > max { Err(Excess::name("", name, name.len(), max)) } else { Ok(()) }
 }
 
 #[cfg(test)]
