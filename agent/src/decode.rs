@@ -280,7 +280,11 @@ fn through_document(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Res
 fn holds(text: &str, pointer: &str, equals: &str) -> Result<bool, serde_json::Error> {
     // A text has its quotes around it.
     let found = seek::value_at(text, pointer, equals.len() + 2)?;
-    Ok(found.is_some_and(|v| v.as_str().map_or_else(|| v.to_string() == equals, |v| v == equals)))
+    let text = found.map(|value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    });
+    Ok(text.as_deref() == Some(equals))
 }
 
 /// Takes the state out of a document.
