@@ -2,9 +2,9 @@
 //! was not acknowledged, and the next start would die of it, too.
 //!
 //! The note is a file that is written without a sync. What was written survives the end of the process, whoever caused it,
-//! and that is what it is for; a power cut is no message's fault. For each delivery it is written twice: with the marks of
-//! its messages before they are looked at, and without them afterwards. A large message stays in it until its commit has
-//! returned, because a commit, and the fold after it, can need memory by its size.
+//! and that is what it is for; a power cut is no message's fault. It has the marks of
+//! large messages, from before they are looked at until their commit has returned. Of small ones there is no note: they need
+//! no memory to speak of, and there are so many that a `kill -9` would now and then hit the same one twice.
 //!
 //! A start that finds marks takes the messages that bear one by themselves, each with a note of its own. A message that ends
 //! this run, too, is not read by the next one. An orderly end, with an error or without, takes the note away.
@@ -25,12 +25,15 @@ use crate::message::Message;
 pub const REASON: &str = "not read: the agent died twice while it had this message in hand. Until the agent is stopped and \
                           started again in an orderly way, it does not read the like of it";
 
-/// From this size on, topic and payload together, a message is in hand until its commit has returned.
+/// From this size on, topic and payload together, there is a note of a message.
 const LARGE_BYTES: usize = 16 << 10;
 /// Messages that are not read, at most; the newest count.
 const CONDEMNED_MAX: usize = 64;
 /// Bytes of a note that are read, at most.
 const NOTE_BYTES_MAX: u64 = 1 << 20;
+
+/// Memory as a directory, on any Linux.
+const SHARED_MEMORY: &str = "/dev/shm";
 
 const MAGIC: [u8; 4] = *b"FLH1";
 const HEADER_BYTES: usize = 32;
@@ -118,14 +121,16 @@ impl InHand {
     pub fn begin(&mut self, messages: &[Message]) {
         if self.note.is_some() {
             self.delivery.clear();
-            self.delivery.extend(messages.iter().map(mark));
-            self.write(None);
+            self.delivery.extend(messages.iter().filter(|message| is_large(message)).map(mark));
+            if !self.delivery.is_empty() {
+                self.write(None);
+            }
         }
     }
 
     /// It has been looked at.
     pub fn observed(&mut self, messages: &[Message]) {
-        if self.note.is_some() {
+        if !self.delivery.is_empty() {
             self.delivery.clear();
             self.waiting.extend(messages.iter().filter(|message| is_large(message)).map(mark));
             self.write(None);
@@ -143,7 +148,7 @@ impl InHand {
     /// What to do with a message of this source.
     #[inline]
     pub fn treatment(&mut self, source: &str, message: &Message) -> Treatment {
-        if self.condemned.is_empty() && self.suspects.is_empty() {
+        if (self.condemned.is_empty() && self.suspects.is_empty()) || !is_large(message) {
             return Treatment::Usual;
         }
         self.look_up(source, message)
@@ -217,16 +222,17 @@ impl InHand {
     }
 }
 
-/// Whether a message is in hand until its commit has returned.
+/// Whether there is a note of a message.
 pub fn is_large(message: &Message) -> bool {
     message.topic.len() + message.payload.len() >= LARGE_BYTES
 }
 
-/// The directory for the note: memory that outlives the process, if systemd has given us some, because a note is not worth
-/// any flash; else the data directory.
-pub fn dir(data_dir: &Path, runtime_directory: Option<&Path>) -> PathBuf {
-    let given = runtime_directory.filter(|dir| dir.is_absolute() && dir.is_dir());
-    given.unwrap_or(data_dir).to_owned()
+/// The directory for the note: memory that outlives the process, systemd's runtime directory or what all have. On a disk a
+/// write can wait for the syncs of others, and a note that stands too long accuses a message that has been survived. `None`
+/// where there is no such memory.
+pub fn dir(runtime_directory: Option<&Path>) -> Option<PathBuf> {
+    let given = runtime_directory.filter(|dir| dir.is_absolute());
+    given.into_iter().chain([Path::new(SHARED_MEMORY)]).find(|dir| dir.is_dir()).map(Path::to_owned)
 }
 
 /// A mark that few messages share; four nanoseconds.
@@ -292,7 +298,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+    // Others may write to a shared directory: what is there must be a file of ours, not a link to one.
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(flags).open(path)
 }
 
 #[cfg(test)]

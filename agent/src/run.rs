@@ -100,7 +100,7 @@ pub async fn run(
     let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
     let shared = share(&log, recovered, &config)?;
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    let note_dir = in_hand::dir(&config.data_dir, runtime_directory.as_deref());
+    let note_dir = in_hand::dir(runtime_directory.as_deref()).unwrap_or_else(|| config.data_dir.clone());
     let in_hand = InHand::open(&note_dir, log.epoch(), boot_id());
     let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock).with_in_hand(in_hand);
     writer.record(&booted())?;

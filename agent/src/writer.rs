@@ -373,7 +373,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at a message that this process may have died of. A large one gets a commit of its own, so that whatever happens
+    /// Looks at a message that this process may have died of. It gets a commit of its own, so that whatever happens
     /// before it returns has to do with this message.
     fn observe_alone(
         &mut self,
@@ -381,15 +381,10 @@ impl Writer {
         delivery: &Delivery,
         message: &Message,
     ) -> Result<(), WriterError> {
-        let large = in_hand::is_large(message);
-        if large {
-            self.commit_all()?;
-        }
+        self.commit_all()?;
         self.in_hand.alone(named);
         self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
-        if large {
-            self.commit_all()?;
-        }
+        self.commit_all()?;
         self.in_hand.survived();
         Ok(())
     }

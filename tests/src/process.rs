@@ -54,6 +54,7 @@ impl Process {
         shell.arg(binary::fieldlog()).arg("run").arg("--config").arg(config);
         // As the unit has it: heaps for threads would take memory that is not used. A backtrace would take a lot.
         shell.env("MALLOC_ARENA_MAX", "1").env_remove("RUST_BACKTRACE");
+        shell.env("RUNTIME_DIRECTORY", config.parent().unwrap());
         Process::spawn(shell)
     }
 

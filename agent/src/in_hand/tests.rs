@@ -2,7 +2,12 @@ use super::*;
 
 const BOOT: [u8; 16] = [7; 16];
 
+/// A large message.
 fn message(topic: &str, payload: &[u8]) -> Message {
+    small(topic, &[payload, &[0; LARGE_BYTES], payload].concat())
+}
+
+fn small(topic: &str, payload: &[u8]) -> Message {
     Message {
         topic: topic.as_bytes().to_vec().into(),
         payload: payload.to_vec().into(),
@@ -94,9 +99,9 @@ fn what_only_looks_alike_is_taken_by_itself_but_read() {
 }
 
 #[test]
-fn what_has_been_looked_at_is_not_in_hand_unless_it_is_large() {
+fn only_a_large_message_is_in_hand_and_until_it_is_committed() {
     let runs = Runs::new();
-    let (small, large) = (message("a", b"1"), message("b", &[0; LARGE_BYTES]));
+    let (small, large) = (small("a", b"1"), message("b", b"2"));
     let both = [small.clone(), large.clone()];
     let mut run = runs.start();
     run.begin(&both);
@@ -184,9 +189,9 @@ fn without_a_place_for_it_there_is_no_note() {
 #[test]
 fn the_note_is_kept_in_memory_if_systemd_has_given_some() {
     let given = tempfile::tempdir().unwrap();
-    let data = Path::new("/data");
-    assert_eq!(dir(data, Some(given.path())), given.path());
-    assert_eq!(dir(data, Some(&given.path().join("none"))), data);
-    assert_eq!(dir(data, Some(Path::new("tests"))), data);
-    assert_eq!(dir(data, None), data);
+    assert_eq!(dir(Some(given.path())).as_deref(), Some(given.path()));
+    let shared = Some(Path::new(SHARED_MEMORY)).filter(|dir| dir.is_dir());
+    for none in [Some(given.path().join("none")), Some(PathBuf::from("src")), None] {
+        assert_eq!(dir(none.as_deref()).as_deref(), shared);
+    }
 }

@@ -81,8 +81,8 @@ fn knows(port: u16, device: &str) -> bool {
     asked.is_ok() && answer.starts_with("HTTP/1.1 200")
 }
 
-fn notes(data_dir: &Path) -> usize {
-    let names = std::fs::read_dir(data_dir).unwrap().map(|entry| entry.unwrap().file_name());
+fn notes(dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter(|name| name.to_string_lossy().starts_with("in-hand")).count()
 }
 
@@ -119,7 +119,7 @@ async fn a_message_that_killed_twice_is_not_read_by_the_third_start() {
         let ended = Process::run_within(&site.config, memory).ended().await;
         assert!(ended.code < 0, "death {death} is none: {} {}", ended.code, ended.words);
         assert!(ended.words.contains("memory allocation of"), "{}", ended.words);
-        assert_eq!(notes(&site.data_dir()), 1);
+        assert_eq!(notes(site.dir.path()), 1);
     }
     let process = Process::run_within(&site.config, memory);
     process.says(in_hand::REASON, 0).await;
@@ -128,7 +128,7 @@ async fn a_message_that_killed_twice_is_not_read_by_the_third_start() {
     let quarantined = log.quarantined();
     let [("t/poison", in_hand::REASON, payload)] = &quarantined[..] else { panic!("{quarantined:?}") };
     assert!(payload.starts_with(b"{\"0\":\"xxx") && payload.len() == 4_096);
-    assert_eq!(notes(&site.data_dir()), 0, "an orderly end leaves no note");
+    assert_eq!(notes(site.dir.path()), 0, "an orderly end leaves no note");
 }
 
 /// Names that are made from topics are bounded like those in documents, and so are the reasons.
