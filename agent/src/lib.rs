@@ -11,6 +11,7 @@ pub mod decode;
 pub mod demo;
 pub mod forward;
 pub mod http;
+pub mod in_hand;
 pub mod ingest;
 pub mod log;
 pub mod message;

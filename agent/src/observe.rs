@@ -15,7 +15,12 @@ use fieldlog_projections::{AttrId, DeviceId, Time, Value, ValueRef, View, stored
 use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::decode::{self, Json, JsonRule, Values};
 use crate::message::{Message, SourceId, WireFault};
-use crate::rules::{RuleError, Rules};
+use crate::rules::{Found, RuleError, Rules};
+
+/// Longer topics are not remembered: what is known of them is found out again with each message.
+const TOPIC_BYTES_REMEMBERED: usize = 1_024;
+/// Longest reason kept with a quarantined message, in bytes. A parser may quote what it has found, of any length.
+const REASON_BYTES_MAX: usize = 1_024;
 
 /// What became of the messages of a source. All counters since the start.
 #[derive(Debug, Default)]
@@ -95,6 +100,7 @@ struct Limits {
     attributes: usize,
     topics: usize,
     text_bytes: usize,
+    name_bytes: usize,
     quarantine_payload_bytes: usize,
 }
 
@@ -183,7 +189,7 @@ impl Observer {
             attributes: Vec::new(),
             attribute_ids: HashMap::new(),
             heard,
-            values: Values::new(config.limits.text_bytes_max),
+            values: Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max),
             changes: Vec::new(),
             stamp: 0,
             alive: false,
@@ -239,7 +245,7 @@ impl Observer {
         let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone()));
         self.sources = sources.collect::<Result<_, _>>()?;
         self.limits = Limits::new(config);
-        self.values = Values::new(config.limits.text_bytes_max);
+        self.values = Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max);
         self.topics = 0;
         for index in 0..self.devices.len() {
             let device = &self.devices[index];
@@ -295,6 +301,22 @@ impl Observer {
         }
     }
 
+    /// Puts a message into quarantine without looking into it.
+    pub fn refuse(
+        &mut self,
+        source: SourceId,
+        message: &Message,
+        reason: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) {
+        let index = usize::from(source.0);
+        let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
+        self.quarantine(index, message, reason, received, batch);
+        outcomes.messages.fetch_add(1, Ordering::Relaxed);
+        outcomes.quarantined.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn take(
         &mut self,
         source: usize,
@@ -329,6 +351,13 @@ impl Observer {
         let name =
             std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
         let takers = self.sources[source].rules.find(name).collect::<Vec<_>>();
+        for found in &takers {
+            decode::check_name(&found.device, self.limits.name_bytes)?;
+            decode::check_name(&found.attribute, self.limits.name_bytes)?;
+        }
+        if message.topic.len() > TOPIC_BYTES_REMEMBERED {
+            return Ok(self.topic(takers));
+        }
         if self.topics >= self.limits.topics {
             // Forgetting all is crude but bounded; the known ones are back after one message each.
             self.sources.iter_mut().for_each(|s| s.topics.clear());
@@ -336,6 +365,10 @@ impl Observer {
         }
         self.topics += 1;
         self.sources[source].topics.insert(Box::from(&message.topic[..]), Topic::default());
+        Ok(self.topic(takers))
+    }
+
+    fn topic(&self, takers: Vec<Found>) -> Topic {
         let takers = takers
             .into_iter()
             .map(|found| Taker {
@@ -346,7 +379,7 @@ impl Observer {
                 shape: Vec::new(),
             })
             .collect();
-        Ok(Topic { takers, complained_too_long: false })
+        Topic { takers, complained_too_long: false }
     }
 
     fn take_on(
@@ -696,7 +729,11 @@ impl Observer {
         let slot = match (state, &*taker.attribute) {
             (false, _) => None,
             (true, "") => Some(self.slot(device, path, received, batch)?),
-            (true, prefix) => Some(self.slot(device, &format!("{prefix}.{path}"), received, batch)?),
+            (true, prefix) => {
+                let name = format!("{prefix}.{path}");
+                decode::check_name(&name, self.limits.name_bytes)?;
+                Some(self.slot(device, &name, received, batch)?)
+            }
         };
         // Documents of changing shape would otherwise make this list grow without end.
         taker.shape.truncate(index.min(self.limits.attributes));
@@ -815,7 +852,7 @@ impl Observer {
         let fact = Fact::InputQuarantined {
             source: self.sources[source].name.to_string(),
             topic: String::from_utf8_lossy(&message.topic).into_owned(),
-            reason: reason.to_string(),
+            reason: cut(reason, REASON_BYTES_MAX).to_string(),
             size: match message.fault {
                 Some(WireFault::TooLarge { size }) => size,
                 _ => message.payload.len() as u64,
@@ -894,6 +931,7 @@ impl Limits {
             attributes: limits.attributes_per_device_max,
             topics: limits.topics_max,
             text_bytes: limits.text_bytes_max,
+            name_bytes: limits.name_bytes_max,
             quarantine_payload_bytes: limits.quarantine_payload_bytes_max,
         }
     }
@@ -915,6 +953,15 @@ impl Source {
 
 fn at(received: Time) -> Envelope {
     Envelope { wall: received, ..Envelope::default() }
+}
+
+/// The first bytes of a text, as whole characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// `*` at the start or the end of a pattern stands for any text.

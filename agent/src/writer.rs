@@ -15,8 +15,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::forward::acked::Acked;
+use crate::in_hand::{self, InHand, Treatment};
 use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
-use crate::message::{Acks, Delivery, SourceId};
+use crate::message::{Acks, Delivery, Message, SourceId};
 use crate::metrics::Histogram;
 use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
@@ -171,6 +172,7 @@ pub struct Writer {
     log: Log,
     shared: Arc<Shared>,
     observer: Observer,
+    in_hand: InHand,
     config: Config,
     clock: Clock,
     snapshots: SnapshotWriter,
@@ -233,6 +235,7 @@ impl Writer {
             shared.stats.cursors_cut.get().into_iter().flat_map(|cut| cut.keys().cloned()).collect();
         Writer {
             observer,
+            in_hand: InHand::default(),
             windows: windows(&config),
             clock,
             snapshots,
@@ -259,6 +262,12 @@ impl Writer {
         }
     }
 
+    /// Keeps a note of the messages in hand.
+    #[must_use]
+    pub fn with_in_hand(self, in_hand: InHand) -> Writer {
+        Writer { in_hand, ..self }
+    }
+
     /// Appends a fact of the agent's own and commits it at once.
     ///
     /// # Errors
@@ -274,6 +283,15 @@ impl Writer {
     /// # Errors
     /// [`WriterError`]: nothing that was not committed has been acknowledged, and nothing more will be.
     pub fn run(mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
+        let worked = self.work(inputs);
+        let mut in_hand = std::mem::take(&mut self.in_hand);
+        let stopped = worked.and_then(|()| self.stop());
+        // An end that has a reason was caused by no message. After a panic this is not reached.
+        in_hand.withdraw();
+        stopped
+    }
+
+    fn work(&mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
         // Before the first message: a log that was blocked takes none.
         self.keep()?;
         loop {
@@ -284,7 +302,7 @@ impl Writer {
                     delivery.acks.park(delivery.pubacks());
                     self.parked.push_back(delivery);
                 }
-                Ok(Input::Delivery(delivery)) => self.take(&delivery),
+                Ok(Input::Delivery(delivery)) => self.take(&delivery)?,
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
                 Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
                 Ok(Input::DeadLetter { sink, first, last, reason }) => {
@@ -298,7 +316,7 @@ impl Writer {
                     let _ = reply.send(self.log.head());
                 }
                 Ok(Input::Drain) => self.draining = true,
-                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.last_tick.elapsed() >= TICK || self.deferred_due() {
@@ -329,16 +347,18 @@ impl Writer {
         self.observer.deferred_until().is_some_and(|due| due <= (self.clock)())
     }
 
-    fn take(&mut self, delivery: &Delivery) {
+    fn take(&mut self, delivery: &Delivery) -> Result<(), WriterError> {
         let now = Instant::now();
         if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
             window.arrived(now.duration_since(self.last_commit));
         }
         self.last_arrival = now;
         self.oldest.get_or_insert(now);
+        self.in_hand.begin(&delivery.messages);
         for message in &delivery.messages {
-            self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
+            self.observe(delivery, message)?;
         }
+        self.in_hand.observed(&delivery.messages);
         let held = match self.held.iter_mut().find(|h| Arc::ptr_eq(&h.acks, &delivery.acks)) {
             Some(held) => held,
             None => {
@@ -354,6 +374,43 @@ impl Writer {
         if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
             window.in_flight(in_flight);
         }
+        Ok(())
+    }
+
+    /// Looks at one message, unless this process has died of it.
+    fn observe(&mut self, delivery: &Delivery, message: &Message) -> Result<(), WriterError> {
+        let source = self.config.sources.get(usize::from(delivery.source.0)).map_or("", |s| s.name.as_str());
+        match self.in_hand.treatment(source, message) {
+            Treatment::Usual => {
+                self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
+            }
+            Treatment::Unread { first } => {
+                if first {
+                    let topic = String::from_utf8_lossy(&message.topic);
+                    tracing::error!("a message on {topic} of source {source} was {}", in_hand::REASON);
+                }
+                let (source, received) = (delivery.source, delivery.received);
+                self.observer.refuse(source, message, in_hand::REASON, received, &mut self.batch);
+            }
+            Treatment::Alone(named) => return self.observe_alone(named, delivery, message),
+        }
+        Ok(())
+    }
+
+    /// Looks at a message that this process may have died of. It gets a commit of its own, so that whatever happens
+    /// before it returns has to do with this message.
+    fn observe_alone(
+        &mut self,
+        named: in_hand::Named,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<(), WriterError> {
+        self.commit_all()?;
+        self.in_hand.alone(named);
+        self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
+        self.commit_all()?;
+        self.in_hand.survived();
+        Ok(())
     }
 
     /// Commits if it is time to.
@@ -455,7 +512,7 @@ impl Writer {
             && let Some(delivery) = self.parked.pop_front()
         {
             delivery.acks.unpark(delivery.pubacks());
-            self.take(&delivery);
+            self.take(&delivery)?;
             self.settle()?;
         }
         Ok(())
@@ -578,6 +635,7 @@ impl Writer {
     /// Lets the acknowledgements go.
     fn release(&mut self) {
         self.oldest = None;
+        self.in_hand.committed();
         for held in self.held.iter_mut().filter(|held| held.messages > 0) {
             self.shared.stats.settled.fetch_add(held.messages as u64, Ordering::Relaxed);
             held.acks.release(held.messages, &held.pkids);

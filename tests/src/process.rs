@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
@@ -41,6 +42,20 @@ impl Process {
         let mut command = command();
         command.arg("run").arg("--config").arg(config).envs(environment.iter().copied());
         Process::spawn(command)
+    }
+
+    /// `fieldlog run`, with so many bytes of memory that it can write to; asked for more, it gets none.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run_within(config: &Path, memory_bytes: usize) -> Process {
+        let mut shell = command_of("sh");
+        shell.args(["-c", "ulimit -d \"$0\" && exec \"$@\""]).arg((memory_bytes >> 10).to_string());
+        shell.arg(binary::fieldlog()).arg("run").arg("--config").arg(config);
+        // As the unit has it: heaps for threads would take memory that is not used. A backtrace would take a lot.
+        shell.env("MALLOC_ARENA_MAX", "1").env_remove("RUST_BACKTRACE");
+        shell.env("RUNTIME_DIRECTORY", config.parent().unwrap());
+        Process::spawn(shell)
     }
 
     /// `fieldlog receive`, with these arguments.
@@ -168,8 +183,19 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(binary::fieldlog());
-    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "FIELDLOG_LOG"] {
+    command_of(binary::fieldlog())
+}
+
+fn command_of(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for name in [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "JOURNAL_STREAM",
+        "FIELDLOG_LOG",
+        "RUNTIME_DIRECTORY",
+    ] {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1");

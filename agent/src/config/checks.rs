@@ -162,6 +162,7 @@ fn limits(mut table: Table<'_>) -> Limits {
         ),
         topics_max: size("topics_max", 1..=10_000_000, "topics", d.topics_max),
         text_bytes_max: size("text_bytes_max", 16..=1_048_576, "bytes", d.text_bytes_max),
+        name_bytes_max: size("name_bytes_max", 16..=4_096, "bytes", d.name_bytes_max),
         quarantine_records_max: size(
             "quarantine_records_max",
             0..=1_000_000,

@@ -83,6 +83,7 @@ impl Default for Limits {
             attributes_per_device_max: 256,
             topics_max: 50_000,
             text_bytes_max: 4_096,
+            name_bytes_max: 256,
             quarantine_records_max: 1_000,
             quarantine_payload_bytes_max: 4_096,
         }

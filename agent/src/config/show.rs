@@ -100,6 +100,7 @@ impl Config {
         doc.raw("attributes_per_device_max", limits.attributes_per_device_max);
         doc.raw("topics_max", limits.topics_max);
         doc.raw("text_bytes_max", limits.text_bytes_max);
+        doc.raw("name_bytes_max", limits.name_bytes_max);
         doc.raw("quarantine_records_max", limits.quarantine_records_max);
         doc.raw("quarantine_payload_bytes_max", limits.quarantine_payload_bytes_max);
     }

@@ -69,6 +69,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             attributes_per_device_max: 100,
             topics_max: 100,
             text_bytes_max: 100,
+            name_bytes_max: 100,
             quarantine_records_max: 10,
             quarantine_payload_bytes_max: 100,
         },

@@ -13,6 +13,7 @@ mod forward;
 mod hostile_http;
 mod kill;
 mod log;
+mod poison;
 mod policies;
 mod presets;
 mod recovery;

@@ -65,6 +65,7 @@ pub fn config(sources: usize) -> Config {
             attributes_per_device_max: 100,
             topics_max: 50,
             text_bytes_max: 4_096,
+            name_bytes_max: 256,
             quarantine_records_max: 20,
             quarantine_payload_bytes_max: 4_096,
         },
