@@ -12,6 +12,7 @@ pub mod forward;
 pub mod http;
 pub mod ingest;
 pub mod log;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod observe;

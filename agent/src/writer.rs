@@ -18,7 +18,7 @@ use crate::forward::acked::Acked;
 use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
 use crate::message::{Acks, Delivery, SourceId};
 use crate::metrics::Histogram;
-use crate::observe::{Batch, Observer, Outcomes};
+use crate::observe::{Batch, Observer, Outcomes, StateUse};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
@@ -138,6 +138,37 @@ pub struct WriterStats {
     pub snapshot_bytes: AtomicU64,
     /// Why no messages are taken; `None` while they are.
     pub blocked: Mutex<Option<String>>,
+    /// What the state takes of memory.
+    pub state: StateStats,
+}
+
+/// A [`StateUse`] that others can read.
+#[derive(Debug, Default)]
+pub struct StateStats {
+    bytes_max: AtomicU64,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    forgotten: AtomicU64,
+}
+
+impl StateStats {
+    /// What was last noted.
+    pub fn get(&self) -> StateUse {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        StateUse {
+            bytes_max: get(&self.bytes_max),
+            bytes: get(&self.bytes),
+            refused: get(&self.refused),
+            forgotten: get(&self.forgotten),
+        }
+    }
+
+    fn note(&self, state: StateUse) {
+        self.bytes_max.store(state.bytes_max, Ordering::Relaxed);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        self.refused.store(state.refused, Ordering::Relaxed);
+        self.forgotten.store(state.forgotten, Ordering::Relaxed);
+    }
 }
 
 impl WriterStats {
@@ -211,6 +242,7 @@ impl Writer {
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
         shared.stats.beat.store(clock().0, Ordering::Relaxed);
+        shared.stats.state.note(observer.state_use());
         Writer {
             observer,
             windows: windows(&config),
@@ -282,6 +314,7 @@ impl Writer {
                 self.tick();
                 self.keep()?;
             }
+            self.shared.stats.state.note(self.observer.state_use());
             self.settle()?;
             self.store_cursors(CURSOR_PATIENCE)?;
         }
@@ -382,6 +415,7 @@ impl Writer {
             view.apply_records(self.batch.body.records(committed.first), committed.last)?;
         }
         self.shared.position.send_modify(|p| p.applied = committed.last);
+        self.observer.committed(committed.last, self.acked_by_required(committed.last));
         self.count(due, took);
         if let Some(due) = due {
             let idle = begin.saturating_duration_since(self.last_arrival);
@@ -501,6 +535,13 @@ impl Writer {
             lost_by.join(", ")
         );
         self.record(&Fact::Gap { first, last, lost_by })
+    }
+
+    /// The last record that every required sink has; `head` if there is none.
+    fn acked_by_required(&self, head: Seq) -> Seq {
+        let required = self.config.sinks.iter().filter(|sink| sink.required);
+        let acked = required.map(|sink| self.cursors.get(&sink.name).map_or(Seq(0), Acked::contiguous));
+        acked.min().unwrap_or(head)
     }
 
     fn move_cursor(&mut self, name: String, acked: Acked) {
