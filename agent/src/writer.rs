@@ -415,7 +415,7 @@ impl Writer {
             view.apply_records(self.batch.body.records(committed.first), committed.last)?;
         }
         self.shared.position.send_modify(|p| p.applied = committed.last);
-        self.observer.committed(committed.last, self.acked_by_required(committed.last));
+        self.observer.committed(committed.last, self.acked_by_required());
         self.count(due, took);
         if let Some(due) = due {
             let idle = begin.saturating_duration_since(self.last_arrival);
@@ -537,11 +537,11 @@ impl Writer {
         self.record(&Fact::Gap { first, last, lost_by })
     }
 
-    /// The last record that every required sink has; `head` if there is none.
-    fn acked_by_required(&self, head: Seq) -> Seq {
+    /// The last record that every required sink has; any there will be if there is none.
+    fn acked_by_required(&self) -> Seq {
         let required = self.config.sinks.iter().filter(|sink| sink.required);
         let acked = required.map(|sink| self.cursors.get(&sink.name).map_or(Seq(0), Acked::contiguous));
-        acked.min().unwrap_or(head)
+        acked.min().unwrap_or(Seq(u64::MAX))
     }
 
     fn move_cursor(&mut self, name: String, acked: Acked) {

@@ -84,12 +84,10 @@ impl Budget {
         self.names + self.state + more <= self.max - self.max / TOPICS_SHARE
     }
 
-    pub(super) fn name_fits(&self, more: usize) -> bool {
-        self.names + more <= self.names_max()
-    }
-
-    pub(super) fn names_max(&self) -> usize {
-        self.max / NAMES_SHARE
+    /// What names may come to with a new one. That of an action, which a device can invent with each message, leaves half
+    /// of it to attributes.
+    pub(super) fn names_max(&self, action: bool) -> usize {
+        self.max / NAMES_SHARE / if action { 2 } else { 1 }
     }
 
     pub(super) fn topics_fit(&self, more: usize) -> bool {

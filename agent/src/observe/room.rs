@@ -102,14 +102,13 @@ impl Observer {
             )));
         }
         let named = if new { budget::attribute_bytes(name) } else { 0 };
-        if new && !self.budget.name_fits(named) {
+        let names_max = self.budget.names_max(bytes == budget::ACTION_BYTES);
+        if new && self.budget.names + named > names_max {
             self.refuse();
             return Err(Refusal(format!(
                 "attribute {name} of device {} has a new name; names of attributes may take a quarter of \
-                 limits.state_bytes_max, {} bytes, and take {}",
-                self.devices[device].name,
-                self.budget.names_max(),
-                self.budget.names
+                 limits.state_bytes_max, those of actions an eighth: {names_max} bytes, and they take {}",
+                self.devices[device].name, self.budget.names
             )));
         }
         let what =

@@ -90,7 +90,7 @@ impl Scene {
         let (first, until) = (self.view.seq.next(), Seq(u64::MAX));
         self.view.apply_records(batch.body.records(first), until).unwrap();
         let head = self.view.seq;
-        self.observer.committed(head, self.acked.unwrap_or(head));
+        self.observer.committed(head, self.acked.unwrap_or(Seq(u64::MAX)));
         batch.body.records(first).map(|record| record.unwrap().fact().unwrap()).collect()
     }
 
@@ -263,7 +263,7 @@ fn names_of_actions_are_bounded_for_a_device_and_for_all() {
         .collect();
     assert!(reasons[0].contains("names of attributes may take a quarter"), "{}", reasons[0]);
     // Names leave room for devices and values.
-    assert!(scene.reasons("d/lamp", "{\"n0\":1}").is_empty());
+    assert!(scene.reasons("d/lamp", "{\"brightness\":1}").is_empty());
     scene.check();
 }
 
