@@ -265,11 +265,11 @@ impl Devices {
         if !self.knows(id) {
             return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
         }
-        let device = self.devices.get_mut(id);
-        Ok(device.map(|device| {
+        let mut device = self.devices.get_mut(id);
+        if let Some(device) = &mut device {
             device.touch(record);
-            device
-        }))
+        }
+        Ok(device)
     }
 
     fn forget(&mut self, record: &Record<'_>, id: DeviceId) -> Result<(), FoldError> {
