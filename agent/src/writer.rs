@@ -19,7 +19,7 @@ use crate::in_hand::{self, InHand, Treatment};
 use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
 use crate::message::{Acks, Delivery, Message, SourceId};
 use crate::metrics::Histogram;
-use crate::observe::{Batch, Observer, Outcomes};
+use crate::observe::{Batch, Observer, Outcomes, StateUse};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
@@ -141,6 +141,8 @@ pub struct WriterStats {
     pub blocked: Mutex<Option<String>>,
     /// Stored cursors that spoke of more than the log had when it was opened, by sink.
     pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
+    /// What the state takes of memory.
+    pub state: StateStats,
 }
 
 /// A stored cursor that spoke of more than the log had.
@@ -150,6 +152,35 @@ pub struct CursorCut {
     pub newest: Seq,
     /// The last one of the log, up to which it is believed.
     pub head: Seq,
+}
+
+/// A [`StateUse`] that others can read.
+#[derive(Debug, Default)]
+pub struct StateStats {
+    bytes_max: AtomicU64,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    forgotten: AtomicU64,
+}
+
+impl StateStats {
+    /// What was last noted.
+    pub fn get(&self) -> StateUse {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        StateUse {
+            bytes_max: get(&self.bytes_max),
+            bytes: get(&self.bytes),
+            refused: get(&self.refused),
+            forgotten: get(&self.forgotten),
+        }
+    }
+
+    fn note(&self, state: StateUse) {
+        self.bytes_max.store(state.bytes_max, Ordering::Relaxed);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        self.refused.store(state.refused, Ordering::Relaxed);
+        self.forgotten.store(state.forgotten, Ordering::Relaxed);
+    }
 }
 
 impl WriterStats {
@@ -233,6 +264,7 @@ impl Writer {
         let cursors = stored_cursors(&log, &shared.stats);
         let moved: BTreeSet<String> =
             shared.stats.cursors_cut.get().into_iter().flat_map(|cut| cut.keys().cloned()).collect();
+        shared.stats.state.note(observer.state_use());
         Writer {
             observer,
             in_hand: InHand::default(),
@@ -324,6 +356,7 @@ impl Writer {
                 self.log.still_there()?;
                 self.keep()?;
             }
+            self.shared.stats.state.note(self.observer.state_use());
             self.settle()?;
             self.store_cursors(CURSOR_PATIENCE)?;
         }
@@ -468,6 +501,7 @@ impl Writer {
             view.apply_records(self.batch.body.records(committed.first), committed.last)?;
         }
         self.shared.position.send_modify(|p| p.applied = committed.last);
+        self.observer.committed(committed.last, self.acked_by_required());
         self.count(due, took);
         if let Some(due) = due {
             let idle = begin.saturating_duration_since(self.last_arrival);
@@ -587,6 +621,13 @@ impl Writer {
             lost_by.join(", ")
         );
         self.record(&Fact::Gap { first, last, lost_by })
+    }
+
+    /// The last record that every required sink has; any there will be if there is none.
+    fn acked_by_required(&self) -> Seq {
+        let required = self.config.sinks.iter().filter(|sink| sink.required);
+        let acked = required.map(|sink| self.cursors.get(&sink.name).map_or(Seq(0), Acked::contiguous));
+        acked.min().unwrap_or(Seq(u64::MAX))
     }
 
     fn move_cursor(&mut self, name: String, acked: Acked) {

@@ -44,6 +44,11 @@ pub enum Fact {
         /// The device.
         device: DeviceId,
     },
+    /// A retired device's state and name were dropped to make room. If it comes back, it gets a new number.
+    DeviceForgotten {
+        /// The device.
+        device: DeviceId,
+    },
     /// Something momentary happened, such as a button push.
     ActionFired {
         /// The device.
@@ -169,6 +174,7 @@ impl Fact {
             | Fact::AvailabilityChanged { device, .. }
             | Fact::DeviceDiscovered { device, .. }
             | Fact::DeviceRetired { device }
+            | Fact::DeviceForgotten { device }
             | Fact::ActionFired { device, .. } => Some(*device),
             _ => None,
         }

@@ -39,6 +39,8 @@ pub mod type_id {
     pub const TRIMMED: u16 = 12;
     /// [`crate::Fact::Gap`]
     pub const GAP: u16 = 13;
+    /// [`crate::Fact::DeviceForgotten`]
+    pub const DEVICE_FORGOTTEN: u16 = 18;
 }
 
 /// `(type, version, name)` of everything this version writes or reads, the newest version of a type last.
@@ -58,6 +60,7 @@ pub const KINDS: &[(u16, u8, &str)] = &[
     (type_id::TRIMMED, 1, "trimmed"),
     (type_id::GAP, 1, "gap"),
     (type_id::CLOCK_CORRECTED, 1, "clock_corrected"),
+    (type_id::DEVICE_FORGOTTEN, 1, "device_forgotten"),
 ];
 
 /// Name of a type, as answers and filters use it.
@@ -197,6 +200,11 @@ struct AttributeNamedV1<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct DeviceRetiredV1 {
+    device: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeviceForgottenV1 {
     device: u32,
 }
 
@@ -405,6 +413,10 @@ pub fn encode(fact: &Fact, out: &mut Vec<u8>) -> Kind {
             append(&DeviceRetiredV1 { device: device.0 }, out);
             v1(type_id::DEVICE_RETIRED)
         }
+        Fact::DeviceForgotten { device } => {
+            append(&DeviceForgottenV1 { device: device.0 }, out);
+            v1(type_id::DEVICE_FORGOTTEN)
+        }
         Fact::ActionFired { device, attribute, value } => {
             let value = value.borrow().into();
             append(&ActionFiredV1 { device: device.0, attribute: attribute.0, value }, out);
@@ -492,6 +504,10 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Result<Fact, StoredError> {
         type_id::DEVICE_RETIRED => {
             let v: DeviceRetiredV1 = whole(kind, payload)?;
             Fact::DeviceRetired { device: DeviceId(v.device) }
+        }
+        type_id::DEVICE_FORGOTTEN => {
+            let v: DeviceForgottenV1 = whole(kind, payload)?;
+            Fact::DeviceForgotten { device: DeviceId(v.device) }
         }
         type_id::ACTION_FIRED => {
             let v: ActionFiredV1<'_> = whole(kind, payload)?;

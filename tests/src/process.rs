@@ -114,6 +114,16 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory it has had in RAM so far, in bytes.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal by its name.
     ///
     /// # Panics

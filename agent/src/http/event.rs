@@ -37,6 +37,7 @@ impl Entry {
             Fact::DeviceDiscovered { .. } => type_id::DEVICE_DISCOVERED,
             Fact::AttributeNamed { .. } => type_id::ATTRIBUTE_NAMED,
             Fact::DeviceRetired { .. } => type_id::DEVICE_RETIRED,
+            Fact::DeviceForgotten { .. } => type_id::DEVICE_FORGOTTEN,
             Fact::ActionFired { .. } => type_id::ACTION_FIRED,
             Fact::InputQuarantined { .. } => type_id::INPUT_QUARANTINED,
             Fact::Booted { .. } => type_id::BOOTED,
@@ -62,6 +63,7 @@ pub(crate) fn subject(record: &Record<'_>) -> Result<Option<DeviceId>, StoredErr
         type_id::STATE_CHANGED => {
             Changes::parse(record.kind, record.payload).map(|changes| Some(changes.device))
         }
+        type_id::DEVICE_FORGOTTEN => record.fact().map(|fact| fact.device()),
         type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED.. => Ok(None),
         _ => record.fact().map(|fact| fact.device()),
     }
@@ -153,7 +155,7 @@ impl Names {
 
     fn learn_device(&mut self, devices: &Devices, id: DeviceId) {
         let name =
-            || devices.get(id).map_or_else(|| format!("#{}", id.0).into(), |device| device.name.clone());
+            || devices.get(id).map_or_else(|| format!("#{}", id.0).into(), |device| Box::from(&*device.name));
         self.devices.entry(id).or_insert_with(name);
     }
 
@@ -238,6 +240,7 @@ pub(crate) enum Data<'a> {
     Discovered { name: &'a str, source: &'a str, parent: Option<&'a str> },
     Named { attribute: u32, name: &'a str },
     Retired {},
+    Forgotten { number: u32 },
     Action { attribute: &'a str, value: Val<'a> },
     Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
     Booted { version: &'a str, boot_id: String, clock: &'a str },
@@ -263,6 +266,7 @@ impl<'a> Data<'a> {
             }
             Fact::AttributeNamed { attribute, name } => Data::Named { attribute: attribute.0, name },
             Fact::DeviceRetired { .. } => Data::Retired {},
+            Fact::DeviceForgotten { device } => Data::Forgotten { number: device.0 },
             Fact::ActionFired { attribute, value, .. } => {
                 Data::Action { attribute: names.attribute(*attribute), value: Val(value.borrow()) }
             }

@@ -23,6 +23,7 @@ use crate::forward::sinks::SinkView;
 use crate::ingest::status::State as Connection;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
+use crate::observe::StateUse;
 use crate::sources::SourceView;
 
 #[derive(Serialize)]
@@ -34,6 +35,7 @@ struct Status {
     uptime_s: f64,
     log: LogStatus,
     devices: DeviceCounts,
+    state: StateStatus,
     snapshot: Snapshot,
     rebuild: Rebuild,
     sources: Vec<Source>,
@@ -155,6 +157,15 @@ pub(crate) struct DeviceCounts {
     pub(crate) retired: usize,
 }
 
+/// Memory counted for what is known about devices.
+#[derive(Serialize)]
+struct StateStatus {
+    bytes: u64,
+    bytes_max: u64,
+    refused: u64,
+    devices_forgotten: u64,
+}
+
 #[derive(Serialize)]
 struct Snapshot {
     seq: Seq,
@@ -245,6 +256,7 @@ fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
         uptime_s,
         log: log(side, uptime_s)?,
         devices,
+        state: state(side),
         snapshot: snapshot(side),
         rebuild: Rebuild { running: progress.running(), applied: get(&progress.applied) },
         sources: side.sources.views().iter().map(source).collect(),
@@ -299,6 +311,11 @@ fn archive(reader: &LogReader) -> Result<Archive, LogError> {
         upto_seq: end.map(|period| period.last),
         upto: end.map(|period| Rfc3339(period.last_time)),
     })
+}
+
+fn state(side: &ReadSide) -> StateStatus {
+    let StateUse { bytes, bytes_max, refused, forgotten } = side.shared.stats.state.get();
+    StateStatus { bytes, bytes_max, refused, devices_forgotten: forgotten }
 }
 
 fn snapshot(side: &ReadSide) -> Snapshot {

@@ -68,6 +68,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             devices_max: 100,
             attributes_per_device_max: 100,
             topics_max: 100,
+            state_bytes_max: None,
             text_bytes_max: 100,
             name_bytes_max: 100,
             quarantine_records_max: 10,

@@ -124,6 +124,7 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             &[1, b's', 1, 0xac, 2, 2, b'n', b'o'],
         ),
         (Fact::Trimmed { first: Seq(1), last: Seq(128) }, type_id::TRIMMED, 1, &[1, 0x80, 1]),
+        (Fact::DeviceForgotten { device }, type_id::DEVICE_FORGOTTEN, 1, &[0xac, 0x02]),
         (
             Fact::Gap { first: Seq(2), last: Seq(3), lost_by: vec!["a".into()] },
             type_id::GAP,

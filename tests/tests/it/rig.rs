@@ -64,6 +64,7 @@ pub fn config(sources: usize) -> Config {
             devices_max: 1_000,
             attributes_per_device_max: 100,
             topics_max: 50,
+            state_bytes_max: None,
             text_bytes_max: 4_096,
             name_bytes_max: 256,
             quarantine_records_max: 20,
