@@ -112,8 +112,14 @@ pub struct Limits {
     pub attributes_per_device_max: usize,
     /// `topics_max` (1–10,000,000; default 50,000): topics remembered by the decoder.
     pub topics_max: usize,
+    /// `state_bytes_max` (0, or 1,048,576–10^12; default 0: a third of the memory that the process may use, see
+    /// [`crate::memory`]): memory for names, values, aggregates and topics.
+    pub state_bytes_max: Option<usize>,
     /// `text_bytes_max` (16–1,048,576; default 4,096): longest text or array kept as a value.
     pub text_bytes_max: usize,
+    /// `name_bytes_max` (16–4,096; default 256): longest device id or attribute name. Messages with longer ones are
+    /// quarantined.
+    pub name_bytes_max: usize,
     /// `quarantine_records_max` (0–1,000,000; default 1,000).
     pub quarantine_records_max: usize,
     /// `quarantine_payload_bytes_max` (0–1,048,576; default 4,096): bytes kept of each undecodable payload.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::correct;
 use crate::run::{self, Controls, Event, Handle};
 
 /// How often systemd's status line is refreshed.
@@ -144,14 +145,14 @@ pub fn status_line(handle: &Handle) -> String {
     let views = handle.sources.views();
     let connected = views.iter().filter(|v| v.status.is_connected()).count();
     let position = *handle.shared.position.borrow();
-    let (devices, offline) = {
+    let (devices, offline, log_time) = {
         let view = handle.shared.view.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let offline = view
             .devices
             .iter()
             .filter(|(_, d)| !d.retired && view.devices.effective_availability(d).0 == Availability::Offline)
             .count();
-        (view.devices.iter().filter(|(_, d)| !d.retired).count(), offline)
+        (view.devices.iter().filter(|(_, d)| !d.retired).count(), offline, view.time)
     };
     let mut line = format!(
         "{connected}/{} sources connected, {devices} devices ({offline} offline), sequence {}",
@@ -160,6 +161,10 @@ pub fn status_line(handle: &Handle) -> String {
     );
     for sink in handle.sinks.views() {
         let _ = write!(line, "; {}", sink.summary(&handle.shared.reader, run::wall_clock()));
+    }
+    let data_dir = handle.shared.snapshots.dir().parent().unwrap_or(Path::new("DIR"));
+    if let Some(advice) = correct::advice(log_time, run::wall_clock(), data_dir) {
+        let _ = write!(line, "; CLOCK: {advice}");
     }
     if let Some(why) = handle.shared.stats.blocked() {
         let _ = write!(line, "; BLOCKED: {why}");

@@ -6,9 +6,28 @@ use fieldlog_projections::{Time, ValueRef};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::config::{Rule, TimeFormat};
+use bounded::{Room, Tree};
+use seek::Take;
+
+mod bounded;
+mod fault;
+mod seek;
+mod single;
+
+pub use fault::{DecodeError, Excess, check_name};
+pub use single::{availability, scalar};
 
 /// Objects nested deeper than this are refused.
 const DEPTH_MAX: usize = 16;
+/// Attributes of one payload, at most.
+const LEAVES_MAX: usize = 65_536;
+/// All attribute paths of one payload together, in bytes, at most. A path is copied for each attribute below it, so a small
+/// payload could otherwise ask for any amount.
+const NAMES_BYTES_MAX: usize = 4 << 20;
+/// An arena that has grown beyond this is given back before the next payload.
+const ARENA_KEPT_BYTES: usize = 256 << 10;
+/// Longest text that can be a payload's own time, in bytes.
+const TIME_TEXT_BYTES_MAX: usize = 128;
 
 /// The values of one payload, reused from payload to payload so that decoding allocates nothing.
 #[derive(Debug, Default)]
@@ -18,8 +37,14 @@ pub struct Values {
     items: Vec<(Range, Item)>,
     path: String,
     time: Option<Item>,
+    /// Bytes of the paths in the arena.
+    names: usize,
+    /// What the arena may hold of this payload, in bytes.
+    arena_max: usize,
     text_bytes_max: usize,
+    name_bytes_max: usize,
     too_long: Option<String>,
+    excess: Option<Excess>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +62,34 @@ enum Item {
 }
 
 impl Values {
-    /// With a bound on the length of texts and arrays, in bytes.
-    pub fn new(text_bytes_max: usize) -> Values {
-        Values { text_bytes_max, ..Values::default() }
+    /// With a bound on the length of texts and arrays, and one on that of attribute paths, both in bytes.
+    pub fn new(text_bytes_max: usize, name_bytes_max: usize) -> Values {
+        Values { text_bytes_max, name_bytes_max, ..Values::default() }
     }
 
     fn clear(&mut self) {
+        if self.capacity() > ARENA_KEPT_BYTES {
+            (self.arena, self.items) = (String::new(), Vec::new());
+        }
         self.arena.clear();
         self.items.clear();
         self.path.clear();
         self.time = None;
+        self.names = 0;
         self.too_long = None;
+        self.excess = None;
+    }
+
+    /// Bytes held for values and their paths, used or not.
+    fn capacity(&self) -> usize {
+        self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>()
+    }
+
+    /// Makes ready for a payload of this many bytes. Its texts cannot be longer than it is, except that numbers in arrays
+    /// may be written longer than they came; the paths have a bound of their own.
+    fn begin(&mut self, payload_bytes: usize) {
+        self.clear();
+        self.arena_max = payload_bytes.saturating_add(NAMES_BYTES_MAX).min(u32::MAX as usize);
     }
 
     fn text(&self, range: Range) -> &str {
@@ -77,32 +119,72 @@ impl Values {
         self.too_long.as_deref()
     }
 
+    /// Keeps text. What is beyond `arena_max` is noticed before it is copied, so offsets fit 32 bits.
     #[inline]
-    fn push_str(&mut self, text: &str) -> Range {
-        let start = self.arena.len() as u32;
+    fn push_str(&mut self, text: &str) -> Result<Range, Excess> {
+        let start = self.arena.len();
+        if text.len() > self.arena_max.saturating_sub(start) {
+            return Err(Excess::Values { max: self.arena_max });
+        }
         self.arena.push_str(text);
-        Range(start, self.arena.len() as u32)
+        Ok(Range(start as u32, self.arena.len() as u32))
+    }
+
+    /// Goes into an object's key.
+    #[inline]
+    fn enter(&mut self, key: &str) -> Result<(), Excess> {
+        let dot = usize::from(!self.path.is_empty());
+        let bytes = self.path.len() + dot + key.len();
+        if bytes > self.name_bytes_max {
+            return Err(Excess::name(&self.path, key, bytes, self.name_bytes_max));
+        }
+        if dot == 1 {
+            self.path.push('.');
+        }
+        self.path.push_str(key);
+        Ok(())
     }
 
     /// Keeps a leaf under the current path.
     #[inline]
-    fn leaf(&mut self, rule: &JsonRule, item: Item) {
+    fn leaf(&mut self, rule: &JsonRule, item: Item) -> Result<(), Excess> {
         if !rule.time_path.is_empty() && self.path == rule.time_path {
             self.time = Some(item);
-            return;
+            return Ok(());
         }
-        let start = self.arena.len() as u32;
+        self.names += self.path.len();
+        if self.items.len() >= LEAVES_MAX || self.names > NAMES_BYTES_MAX {
+            return Err(if self.items.len() >= LEAVES_MAX { Excess::Leaves } else { Excess::Names });
+        }
+        let start = self.arena.len();
+        if self.path.len() > self.arena_max.saturating_sub(start) {
+            return Err(Excess::Values { max: self.arena_max });
+        }
         self.arena.push_str(&self.path);
-        self.items.push((Range(start, self.arena.len() as u32), item));
+        self.items.push((Range(start as u32, self.arena.len() as u32), item));
+        Ok(())
     }
 
-    fn leaf_text(&mut self, rule: &JsonRule, text: &str, make: fn(Range) -> Item) {
+    fn leaf_text(&mut self, rule: &JsonRule, text: &str, make: fn(Range) -> Item) -> Result<(), Excess> {
         if text.len() > self.text_bytes_max {
-            self.too_long.get_or_insert_with(|| self.path.clone());
-            return;
+            self.leave_out();
+            return Ok(());
         }
-        let range = self.push_str(text);
-        self.leaf(rule, make(range));
+        let range = self.push_str(text)?;
+        self.leaf(rule, make(range))
+    }
+
+    fn leave_out(&mut self) {
+        self.too_long.get_or_insert_with(|| self.path.clone());
+    }
+
+    /// Keeps what a payload has too much of, for the reason in the quarantine, and makes the parser stop.
+    fn stop<E: serde::de::Error>(&mut self, result: Result<(), Excess>) -> Result<(), E> {
+        result.map_err(|excess| {
+            let error = E::custom(&excess);
+            self.excess = Some(excess);
+            error
+        })
     }
 }
 
@@ -146,7 +228,7 @@ pub enum Json {
 /// # Errors
 /// [`DecodeError`] with the reason in words, for the quarantine. `values` is then empty.
 pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json, DecodeError> {
-    values.clear();
+    values.begin(payload.len());
     let result = if rule.root.is_empty() && rule.when.is_none() {
         direct(payload, rule, values)
     } else {
@@ -156,8 +238,9 @@ pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json
         Ok(false) => Ok(Json::NotThis),
         Ok(true) => Ok(Json::Values(payload_time(rule, values))),
         Err(error) => {
+            let excess = values.excess.take();
             values.clear();
-            Err(DecodeError::Json(error.to_string()))
+            Err(excess.map_or_else(|| DecodeError::Json(error.to_string()), DecodeError::Excess))
         }
     }
 }
@@ -169,27 +252,58 @@ fn direct(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<bool, 
     Ok(true)
 }
 
-/// The slower way, for rules that look into the document before they take it.
+/// The slower way, for rules that look into the document before they take it: once for the condition, once for the state,
+/// and once for a time that stands elsewhere. The document is never built, because that takes a hundred times its bytes.
 fn through_document(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<bool, serde_json::Error> {
-    let document: serde_json::Value = serde_json::from_slice(payload)?;
-    if let Some((pointer, equals)) = &rule.when {
-        let found = document.pointer(pointer).map(|v| v.as_str().map_or_else(|| v.to_string(), String::from));
-        if found.as_deref() != Some(equals.as_str()) {
-            return Ok(false);
-        }
+    let text = std::str::from_utf8(payload).map_err(|_| serde_json::Error::custom("not UTF-8 text"))?;
+    if let Some((pointer, equals)) = &rule.when
+        && !holds(text, pointer, equals)?
+    {
+        return Ok(false);
     }
-    let root = document
-        .pointer(&rule.root)
-        .ok_or_else(|| serde_json::Error::custom(format_args!("there is nothing at {}", rule.root)))?;
-    root.deserialize_map(Node { values, rule, depth: 0 })?;
+    let mut state = State { values, rule, found: false };
+    seek::seek(text, &rule.root, &mut state)?;
+    if !state.found {
+        return Err(serde_json::Error::custom(format_args!("there is nothing at {}", rule.root)));
+    }
     if values.time.is_none() && !rule.time_pointer.is_empty() {
-        values.time = match document.pointer(&rule.time_pointer) {
-            Some(serde_json::Value::String(text)) => Some(Item::Text(values.push_str(text))),
+        values.time = match seek::value_at(text, &rule.time_pointer, TIME_TEXT_BYTES_MAX)? {
+            Some(serde_json::Value::String(time)) => values.push_str(&time).ok().map(Item::Text),
             Some(serde_json::Value::Number(n)) => n.as_f64().map(Item::Float),
             _ => None,
         };
     }
     Ok(true)
+}
+
+/// Whether there is this text at this place.
+fn holds(text: &str, pointer: &str, equals: &str) -> Result<bool, serde_json::Error> {
+    // A text has its quotes around it.
+    let found = seek::value_at(text, pointer, equals.len() + 2)?;
+    let text = found.map(|value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    });
+    Ok(text.as_deref() == Some(equals))
+}
+
+/// Takes the state out of a document.
+struct State<'v, 'r> {
+    values: &'v mut Values,
+    rule: &'r JsonRule,
+    found: bool,
+}
+
+impl Take for State<'_, '_> {
+    fn take<'de, D: Deserializer<'de>>(&mut self, de: D) -> Result<(), D::Error> {
+        self.found = true;
+        de.deserialize_map(Node { values: self.values, rule: self.rule, depth: 0 })
+    }
+
+    fn forget(&mut self) {
+        self.found = false;
+        self.values.clear();
+    }
 }
 
 /// A place in the document.
@@ -219,7 +333,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             return Err(A::Error::custom(format_args!("objects nested deeper than {DEPTH_MAX}")));
         }
         let before = self.values.path.len();
-        while map.next_key_seed(Key(&mut self.values.path))?.is_some() {
+        while map.next_key_seed(Key(self.values))?.is_some() {
             map.next_value_seed(Node { values: self.values, rule: self.rule, depth: self.depth + 1 })?;
             self.values.path.truncate(before);
         }
@@ -230,51 +344,52 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         if self.depth == 0 {
             return Err(A::Error::custom("an array, expected a JSON object"));
         }
-        let mut array = Vec::new();
-        while let Some(element) = seq.next_element::<serde_json::Value>()? {
-            array.push(element);
+        let mut room = Room::new(self.values.text_bytes_max);
+        let array = Tree(&mut room).visit_seq(&mut seq)?;
+        if room.exceeded() {
+            self.values.leave_out();
+            return Ok(());
         }
-        let text = serde_json::Value::Array(array).to_string();
-        self.values.leaf_text(self.rule, &text, Item::Json);
-        Ok(())
+        let kept = self.values.leaf_text(self.rule, &array.to_string(), Item::Json);
+        self.values.stop(kept)
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.values.leaf(self.rule, Item::Null);
-        Ok(())
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        let kept = self.values.leaf(self.rule, Item::Null);
+        self.values.stop(kept)
     }
 
-    fn visit_bool<E>(self, v: bool) -> Result<(), E> {
-        self.values.leaf(self.rule, Item::Bool(v));
-        Ok(())
-    }
-
-    #[inline]
-    fn visit_i64<E>(self, v: i64) -> Result<(), E> {
-        self.values.leaf(self.rule, Item::Int(v));
-        Ok(())
+    fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<(), E> {
+        let kept = self.values.leaf(self.rule, Item::Bool(v));
+        self.values.stop(kept)
     }
 
     #[inline]
-    fn visit_u64<E>(self, v: u64) -> Result<(), E> {
-        self.values.leaf(self.rule, i64::try_from(v).map_or(Item::Uint(v), Item::Int));
-        Ok(())
+    fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<(), E> {
+        let kept = self.values.leaf(self.rule, Item::Int(v));
+        self.values.stop(kept)
     }
 
     #[inline]
-    fn visit_f64<E>(self, v: f64) -> Result<(), E> {
-        self.values.leaf(self.rule, Item::Float(v));
-        Ok(())
+    fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<(), E> {
+        let kept = self.values.leaf(self.rule, i64::try_from(v).map_or(Item::Uint(v), Item::Int));
+        self.values.stop(kept)
     }
 
-    fn visit_str<E>(self, v: &str) -> Result<(), E> {
-        self.values.leaf_text(self.rule, v, Item::Text);
-        Ok(())
+    #[inline]
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<(), E> {
+        let kept = self.values.leaf(self.rule, Item::Float(v));
+        self.values.stop(kept)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<(), E> {
+        let kept = self.values.leaf_text(self.rule, v, Item::Text);
+        self.values.stop(kept)
     }
 }
 
 /// Appends a key to the path.
-struct Key<'v>(&'v mut String);
+struct Key<'v>(&'v mut Values);
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = ();
@@ -293,12 +408,9 @@ impl Visitor<'_> for Key<'_> {
     }
 
     #[inline]
-    fn visit_str<E>(self, key: &str) -> Result<(), E> {
-        if !self.0.is_empty() {
-            self.0.push('.');
-        }
-        self.0.push_str(key);
-        Ok(())
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<(), E> {
+        let entered = self.0.enter(key);
+        self.0.stop(entered)
     }
 }
 
@@ -327,208 +439,5 @@ fn scaled_time(number: f64, scale: f64) -> Option<Time> {
     (0.0..TIME_MAX).contains(&micros).then_some(Time(micros as i64))
 }
 
-/// Decodes a payload that is one value: a number, `true`, `false`, or text. `nan` and an empty payload are "no value".
-///
-/// # Errors
-/// [`DecodeError`] if it is not UTF-8 or too long.
-pub fn scalar(payload: &[u8], text_bytes_max: usize) -> Result<ValueRef<'_>, DecodeError> {
-    let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim();
-    if text.len() > text_bytes_max {
-        return Err(DecodeError::TooLong { bytes: text.len(), max: text_bytes_max });
-    }
-    Ok(match text {
-        "" => ValueRef::Null,
-        "true" => ValueRef::Bool(true),
-        "false" => ValueRef::Bool(false),
-        _ if text.eq_ignore_ascii_case("nan") => ValueRef::Null,
-        _ => number(text).unwrap_or(ValueRef::Text(text)),
-    })
-}
-
-/// A number as devices write it; `007`, `inf` and `1_000` are text.
-fn number(text: &str) -> Option<ValueRef<'static>> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text).as_bytes();
-    let leading_zero = digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit();
-    if leading_zero || !digits.first().is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
-        return None;
-    }
-    if let Ok(v) = text.parse::<i64>() {
-        return Some(ValueRef::Int(v));
-    }
-    if let Ok(v) = text.parse::<u64>() {
-        return Some(ValueRef::Uint(v));
-    }
-    text.parse::<f64>().ok().filter(|v| v.is_finite()).map(ValueRef::Float)
-}
-
-/// Decodes an availability payload: one of the rule's words, as text or as `{"state": …}`.
-///
-/// # Errors
-/// [`DecodeError::Availability`] for any other word.
-pub fn availability(payload: &[u8], online: &[String], offline: &[String]) -> Result<bool, DecodeError> {
-    let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim();
-    let state = match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(serde_json::Value::Object(object)) => {
-            object.get("state").map(|v| v.as_str().map_or_else(|| v.to_string(), String::from))
-        }
-        Ok(serde_json::Value::String(word)) => Some(word),
-        _ => Some(text.to_string()),
-    };
-    let word = state.unwrap_or_default();
-    let is = |words: &[String]| words.iter().any(|w| w.eq_ignore_ascii_case(&word));
-    match (is(online), is(offline)) {
-        (true, _) => Ok(true),
-        (_, true) => Ok(false),
-        _ => Err(DecodeError::Availability { word: word.chars().take(40).collect() }),
-    }
-}
-
-/// Why a payload cannot be decoded; kept with it in the quarantine.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Not the JSON that was expected.
-    #[error("not the JSON object that was expected: {0}")]
-    Json(String),
-    /// Not text.
-    #[error("not UTF-8 text")]
-    NotUtf8,
-    /// Text longer than allowed.
-    #[error("a text of {bytes} bytes; limits.text_bytes_max is {max}")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-        /// The bound.
-        max: usize,
-    },
-    /// Neither online nor offline.
-    #[error("\"{word}\" is neither one of this rule's `online` words nor one of its `offline` words")]
-    Availability {
-        /// What was there.
-        word: String,
-    },
-}
-
 #[cfg(test)]
-mod tests {
-    use fieldlog_projections::Value;
-
-    use super::*;
-
-    fn check(rule: &JsonRule, payload: &str, expected: &[(&str, Value)]) {
-        let mut values = Values::new(100);
-        let outcome = json(payload.as_bytes(), rule, &mut values).unwrap();
-        assert!(matches!(outcome, Json::Values(_)), "{payload}");
-        let found: Vec<(&str, Value)> = values.iter().map(|(p, v)| (p, v.to_owned())).collect();
-        assert_eq!(found, expected, "{payload}");
-    }
-
-    fn refuse(payload: &[u8], words: &str) {
-        let mut values = Values::new(100);
-        let error = json(payload, &JsonRule::default(), &mut values).unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
-        assert_eq!(values.iter().len(), 0);
-    }
-
-    #[test]
-    fn flattens_objects_and_keeps_arrays() {
-        check(
-            &JsonRule::default(),
-            r#"{"state":"ON","color":{"x":0.3,"y":0.4},"by":[23.6, 23],"gone":null,"ok":true,"esc":"a\"b"}"#,
-            &[
-                ("state", Value::Text("ON".into())),
-                ("color.x", Value::Float(0.3)),
-                ("color.y", Value::Float(0.4)),
-                ("by", Value::Json("[23.6,23]".into())),
-                ("gone", Value::Null),
-                ("ok", Value::Bool(true)),
-                ("esc", Value::Text("a\"b".into())),
-            ],
-        );
-    }
-
-    #[test]
-    fn keeps_integers_beyond_2_to_53() {
-        check(
-            &JsonRule::default(),
-            r#"{"a":9007199254740993,"b":-9223372036854775808,"c":18446744073709551615}"#,
-            &[
-                ("a", Value::Int(9_007_199_254_740_993)),
-                ("b", Value::Int(i64::MIN)),
-                ("c", Value::Uint(u64::MAX)),
-            ],
-        );
-    }
-
-    #[test]
-    fn takes_the_root_when_the_condition_holds() {
-        let rule = JsonRule {
-            root: "/params".into(),
-            when: Some(("/method".into(), "NotifyStatus".into())),
-            time_path: "ts".into(),
-            time_pointer: "/params/ts".into(),
-            time_format: Some(TimeFormat::UnixS),
-        };
-        let mut values = Values::new(100);
-        let payload =
-            br#"{"method":"NotifyStatus","params":{"ts":1631186545.04,"switch:0":{"output":true}}}"#;
-        let outcome = json(payload, &rule, &mut values).unwrap();
-        assert_eq!(outcome, Json::Values(Some(Time(1_631_186_545_040_000))));
-        let found: Vec<_> = values.iter().collect();
-        assert_eq!(found, [("switch:0.output", ValueRef::Bool(true))]);
-        let other = json(br#"{"method":"NotifyEvent","params":{}}"#, &rule, &mut values).unwrap();
-        assert_eq!(other, Json::NotThis);
-    }
-
-    #[test]
-    fn a_long_text_is_left_out_and_named() {
-        let mut values = Values::new(5);
-        json(br#"{"a":"123456","b":1}"#, &JsonRule::default(), &mut values).unwrap();
-        assert_eq!((values.too_long(), values.iter().len()), (Some("a"), 1));
-    }
-
-    #[test]
-    fn refuses_what_is_no_object_with_words() {
-        refuse(b"23.4", "expected a JSON object");
-        refuse(b"[1]", "expected a JSON object");
-        refuse(b"{\"a\":1", "EOF");
-        refuse(b"{\"a\":1} x", "trailing");
-        refuse(b"", "EOF");
-        refuse("{\"a\":".repeat(20).as_bytes(), "nested deeper than 16");
-        refuse(b"{\"a\":\"\xff\"}", "");
-    }
-
-    #[test]
-    fn scalars_as_devices_write_them() {
-        let check = |payload: &str, expected: ValueRef<'_>| {
-            assert_eq!(scalar(payload.as_bytes(), 100).unwrap(), expected, "{payload}");
-        };
-        check("23.4", ValueRef::Float(23.4));
-        check(" -5\n", ValueRef::Int(-5));
-        check("18446744073709551615", ValueRef::Uint(u64::MAX));
-        check("ON", ValueRef::Text("ON"));
-        check("true", ValueRef::Bool(true));
-        check("nan", ValueRef::Null);
-        check("", ValueRef::Null);
-        check("inf", ValueRef::Text("inf"));
-        check("007", ValueRef::Text("007"));
-        check("0.5", ValueRef::Float(0.5));
-        check("1e3", ValueRef::Float(1000.0));
-        assert_eq!(scalar(b"\xff", 100), Err(DecodeError::NotUtf8));
-        assert_eq!(scalar(b"123456", 5), Err(DecodeError::TooLong { bytes: 6, max: 5 }));
-    }
-
-    #[test]
-    fn availability_words() {
-        let words = |w: &[&str]| w.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (on, off) = (words(&["online", "true"]), words(&["offline", "false"]));
-        let check = |payload: &[u8], expected: Option<bool>| {
-            assert_eq!(availability(payload, &on, &off).ok(), expected, "{payload:?}");
-        };
-        check(b"Online", Some(true));
-        check(b"{\"state\":\"offline\"}", Some(false));
-        check(b"true", Some(true));
-        check(b"false", Some(false));
-        check(b"{\"state\":1}", None);
-        check(b"gone", None);
-    }
-}
+mod tests;

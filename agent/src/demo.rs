@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::daemon;
-use crate::log::FILE_NAME;
+use crate::log::{FILE_NAME, Log};
 use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
+use crate::words::{complain, say};
 
 pub mod devices;
 
@@ -56,7 +57,7 @@ pub fn main(args: &DemoArgs) -> ExitCode {
     let runtime = match daemon::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            complain(&format!("cannot start: {error}"));
             return ExitCode::from(71);
         }
     };
@@ -65,7 +66,7 @@ pub fn main(args: &DemoArgs) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }
@@ -81,12 +82,13 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let controls = Controls { shutdown: shutdown_rx, reload: reload_rx };
     let (ready_tx, ready_rx) = oneshot::channel();
     let mut ready_tx = Some(ready_tx);
-    let report = |event| match event {
+    // With everything in it, so that `ready_tx` goes when the agent ends: whoever waits for it must not wait for ever.
+    let report = move |event| match event {
         Event::Recovered { snapshot, replayed, head, millis } => {
-            println!("log         {}", dir.join(FILE_NAME).display());
-            println!(
-                "continued   at sequence {head} (snapshot {snapshot}, {replayed} records replayed, {millis} ms)"
-            );
+            say(&format!("log         {}\n", dir.join(FILE_NAME).display()));
+            say(&format!(
+                "continued   at sequence {head} (snapshot {snapshot}, {replayed} records replayed, {millis} ms)\n"
+            ));
         }
         Event::Ready(handle) => {
             if let Some(ready) = ready_tx.take() {
@@ -100,7 +102,7 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let received = upstream.stop().await;
     agent?;
     side?;
-    print!("\nwhat has arrived upstream:\n{}", received?);
+    say(&format!("\nwhat has arrived upstream:\n{}", received?));
     Ok(())
 }
 
@@ -153,11 +155,11 @@ async fn beside(
     // Gone without a word only if the agent did not start; its own error is what counts then.
     let Ok(handle) = ready.await else { return Ok(()) };
     if let Some(address) = handle.http {
-        println!("status page http://{address}/");
+        say(&format!("status page http://{address}/\n"));
     }
-    println!("broker      mqtt://{} (any MQTT client may join)", broker.local_addr());
-    println!("receiver    http://{upstream}/report (what is forwarded arrives here, in this process)");
-    println!("Ctrl-C ends; start again and it goes on where it was (--fresh to begin anew)\n");
+    say(&format!("broker      mqtt://{} (any MQTT client may join)\n", broker.local_addr()));
+    say(&format!("receiver    http://{upstream}/report (what is forwarded arrives here, in this process)\n"));
+    say("Ctrl-C ends; start again and it goes on where it was (--fresh to begin anew)\n\n");
     let fleet =
         Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
     tokio::select! {
@@ -165,7 +167,7 @@ async fn beside(
         () = limit(args.seconds) => {}
         () = lines(&handle, &fleet) => {}
     }
-    println!("\nstopping");
+    say("\nstopping\n");
     fleet.stop().await;
     shutdown.send_replace(true);
     // The agent says good-bye to the broker before the broker goes.
@@ -213,8 +215,11 @@ async fn lines(handle: &Handle, fleet: &Fleet) {
             position(handle)
         );
         let mut out = std::io::stdout();
-        let _ = if terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") };
-        let _ = out.flush();
+        let written = if terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") };
+        if written.and_then(|()| out.flush()).is_err() {
+            // Nobody reads any more, as in `fieldlog demo | head`: that is the end of the show.
+            return;
+        }
         last = now;
     }
 }
@@ -249,6 +254,7 @@ fn data_dir(args: &DemoArgs) -> Result<PathBuf, DemoError> {
         None => state_dir().join("fieldlog-demo"),
     };
     if args.fresh {
+        Log::refuse_if_in_use(&dir).map_err(|error| DemoError::Run(error.into()))?;
         // Only what a demo has made is deleted, whatever directory was named.
         let log = dir.join(FILE_NAME);
         let snapshots = dir.join(crate::snapshots::DIR_NAME);

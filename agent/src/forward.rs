@@ -26,6 +26,7 @@ mod pace;
 pub mod parcel;
 pub mod plan;
 mod queue;
+pub mod refusals;
 pub mod sinks;
 pub mod size;
 pub mod status;
@@ -137,8 +138,13 @@ pub enum Outcome {
         /// In words.
         why: String,
     },
-    /// The sink will never take this. It is cut down to the culprit, which becomes a dead letter.
+    /// The sink does not take this for what is in it. It is cut down to the culprit, which becomes a dead letter.
     Refused {
+        /// In words.
+        why: String,
+    },
+    /// The sink has other records of this log at these positions. Only an operator can tell which of them are right.
+    Forked {
         /// In words.
         why: String,
     },

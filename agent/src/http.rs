@@ -1,9 +1,11 @@
 //! The read side over HTTP: current state, history, events and metrics, each with the position it is of.
 //!
 //! Nothing in here changes the log. What reads it runs on blocking threads, two long and two short reads at a time; the
-//! view is locked only while an answer is made from it.
+//! view is locked only while an answer is made from it. Whoever connects, and whatever they ask for, health and metrics are
+//! answered, and memory is bounded (`body`, `seats`).
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,34 +16,41 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::Config;
 use crate::forward::sinks::Sinks;
 use crate::observe::Heard;
 use crate::sources::Sources;
 use crate::writer::{Clock, Shared};
+use body::Budget;
+use patience::Patient;
 use reads::Reads;
+use seats::{RESERVE_MAX, Seats};
 use token::Token;
 
 mod aggregates;
+mod body;
 mod devices;
 pub(crate) mod event;
 mod events;
 mod gate;
 mod health;
 mod history;
+mod host;
 pub(crate) mod json;
 mod listen;
 mod nearest;
 mod page;
 mod params;
 mod past;
+mod patience;
 mod position;
 mod problem;
 mod quarantine;
 mod reads;
 mod routes;
+mod seats;
 mod status;
 mod stream;
 mod token;
@@ -49,14 +58,16 @@ mod token;
 pub use listen::{Listeners, bind};
 pub(crate) use status::DeviceCounts;
 
-/// Connections open at a time, for TCP and for the Unix socket each; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 256;
 /// Requests being answered at a time; more get 503.
 const REQUESTS_MAX: usize = 64;
 /// Event streams open at a time; more get 503.
 const STREAMS_MAX: usize = 32;
+/// Requests waiting for a position they want to see; more get 503.
+const WAITS_MAX: usize = 32;
 /// A client has this long to send the head of a request, also of the next one on a connection it keeps.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for connections beyond the bound.
+const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes a connection may buffer for a request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// After this long a stop no longer waits for answers that are under way.
@@ -87,6 +98,8 @@ struct App {
     side: Arc<ReadSide>,
     reads: Reads,
     requests: Semaphore,
+    waits: Semaphore,
+    budget: Budget,
     streams: Arc<Semaphore>,
     token: Option<Token>,
     stop: watch::Receiver<bool>,
@@ -101,6 +114,15 @@ enum Transport {
     Unix,
 }
 
+/// What a connection's requests may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// Everything.
+    All,
+    /// Health and metrics: the connection is beyond the bound.
+    Health,
+}
+
 /// Serves until `shutdown` becomes true. When it returns, nothing of it reads the log any more, unless a read did not
 /// heed its cancellation within the grace time.
 pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::Receiver<bool>) {
@@ -109,18 +131,21 @@ pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::R
         side,
         reads: Reads::new(),
         requests: Semaphore::new(REQUESTS_MAX),
+        waits: Semaphore::new(WAITS_MAX),
+        budget: Budget::new(),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         token,
         stop: shutdown.clone(),
     });
     let on_tcp = async {
         if let Some(listener) = tcp {
-            accept(listener, routes::router(app.clone(), Transport::Tcp), shutdown.clone()).await;
+            let address = |from: &SocketAddr| Some(from.ip());
+            accept(listener, address, &app, Transport::Tcp, shutdown.clone()).await;
         }
     };
     let on_unix = async {
         if let Some((listener, _file)) = unix {
-            accept(listener, routes::router(app.clone(), Transport::Unix), shutdown.clone()).await;
+            accept(listener, |_| None, &app, Transport::Unix, shutdown.clone()).await;
         }
     };
     tokio::join!(on_tcp, on_unix);
@@ -130,16 +155,38 @@ pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::R
 }
 
 /// Accepts connections until `stop`, then lets those that are open finish what they are doing.
-async fn accept<L: Listener>(mut listener: L, router: axum::Router, mut stop: watch::Receiver<bool>) {
-    let mut open = JoinSet::new();
+async fn accept<L: Listener>(
+    mut listener: L,
+    address: fn(&L::Addr) -> Option<IpAddr>,
+    app: &Arc<App>,
+    transport: Transport,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (seats, mut open) = (Seats::default(), JoinSet::new());
+    let seated = routes::router(app.clone(), transport, Scope::All);
+    let beyond = routes::router(app.clone(), transport, Scope::Health);
+    let mut reserve: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        tokio::select! {
+        let (io, from) = tokio::select! {
             () = stopped(&mut stop) => break,
-            Some(_) = open.join_next() => {}
-            (io, _) = listener.accept(), if open.len() < CONNECTIONS_MAX => {
-                open.spawn(connection(io, router.clone(), stop.clone()));
-            }
+            Some(_) = open.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        if let Some(seat) = seats.take(address(&from)) {
+            let connection = connection(io, seated.clone(), Scope::All, stop.clone());
+            open.spawn(async move {
+                connection.await;
+                drop(seat);
+            });
+            continue;
         }
+        reserve.retain(|connection| !connection.is_finished());
+        if reserve.len() >= RESERVE_MAX
+            && let Some(oldest) = reserve.pop_front()
+        {
+            oldest.abort();
+        }
+        reserve.push_back(open.spawn(connection(io, beyond.clone(), Scope::Health, stop.clone())));
     }
     drop(listener);
     let ended = async { while open.join_next().await.is_some() {} };
@@ -148,16 +195,23 @@ async fn accept<L: Listener>(mut listener: L, router: axum::Router, mut stop: wa
     }
 }
 
-async fn connection<I>(io: I, router: axum::Router, mut stop: watch::Receiver<bool>)
+async fn connection<I>(io: I, router: axum::Router, scope: Scope, mut stop: watch::Receiver<bool>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = TowerToHyperService::new(router);
+    let (kept, head_timeout) = match scope {
+        Scope::All => (true, HEAD_TIMEOUT),
+        Scope::Health => (false, RESERVE_HEAD_TIMEOUT),
+    };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(kept)
+        .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(io), service);
+        // It panics when the clock is before 1970 or after 9999; `gate` adds the date.
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(Patient::new(io)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

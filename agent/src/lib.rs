@@ -4,14 +4,17 @@
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
 pub mod config;
+pub mod correct;
 pub mod daemon;
 pub mod decode;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod forward;
 pub mod http;
+pub mod in_hand;
 pub mod ingest;
 pub mod log;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 pub(crate) mod mqtt;
@@ -29,4 +32,5 @@ pub mod telemetry;
 pub mod topic;
 pub mod verify;
 pub mod window;
+pub mod words;
 pub mod writer;

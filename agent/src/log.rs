@@ -13,9 +13,12 @@ use redb::{
 };
 
 mod archive;
+mod clock;
 mod cursors;
+mod damage;
 mod disk;
 mod extent;
+mod place;
 mod unborn;
 
 pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
@@ -68,6 +71,9 @@ pub struct Log {
     link: Link,
     ratio: u32,
     disk: Arc<DiskStats>,
+    corrections: clock::Corrections,
+    /// Where the file is; `None` for a disk of a test.
+    file: Option<place::FilePlace>,
 }
 
 /// The log, open for reading; cheap to clone.
@@ -76,6 +82,8 @@ pub struct LogReader {
     /// Weak, so that the writer can close the store while readers still hold on to it: only a closed store opens again
     /// without being read through.
     db: Weak<Database>,
+    /// Made while no reader is there: the agent must be stopped for it.
+    corrections: clock::Corrections,
 }
 
 /// What a commit did.
@@ -104,6 +112,10 @@ pub struct Commit<'a> {
     pub archive: &'a [Archived],
     /// Delete what the archive has before this position.
     pub trim_archive_before: Option<Seq>,
+    /// The first record sets log time back to this.
+    pub corrected: Option<Time>,
+    /// By how many microseconds the wall clock has jumped forward without being believed, if that has changed.
+    pub doubted: Option<u64>,
 }
 
 impl<'a> Commit<'a> {
@@ -116,6 +128,8 @@ impl<'a> Commit<'a> {
             trim_before: None,
             archive: &[],
             trim_archive_before: None,
+            corrected: None,
+            doubted: None,
         }
     }
 
@@ -146,6 +160,8 @@ impl Log {
         // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
         // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        let place = place::FilePlace::of(&path, &file)
+            .map_err(|source| LogError::File { path: path.clone(), source })?;
         let refused = |source: Box<redb::Error>| match *source {
             redb::Error::DatabaseAlreadyOpen => LogError::InUse { path: path.clone() },
             _ => LogError::Open { path: path.clone(), source },
@@ -153,12 +169,12 @@ impl Log {
         let backend =
             redb::backends::FileBackend::new(file).map_err(|source| refused(Box::new(source.into())))?;
         let disk = Arc::new(DiskStats::default());
-        let log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch).map_err(
-            |error| match error {
+        let mut log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch)
+            .map_err(|error| match error {
                 LogError::Store { source, .. } => refused(source),
                 other => other,
-            },
-        )?;
+            })?;
+        log.file = Some(place);
         if created {
             // redb syncs the file, not the directory entry that leads to it.
             std::fs::File::open(data_dir)
@@ -193,6 +209,8 @@ impl Log {
             link: Link::default(),
             ratio: 1024,
             disk,
+            corrections: Arc::default(),
+            file: None,
         };
         if !log.load()? {
             log.create()?;
@@ -225,6 +243,7 @@ impl Log {
         self.epoch = Epoch(get("epoch")?.ok_or(LogError::NoFormat)?);
         self.link = Link::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
+        self.corrections = clock::corrections(&txn)?;
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let Some((key, value)) = chunks.last().map_err(|e| LogError::store(op, e))? else {
             return Ok(true);
@@ -282,7 +301,7 @@ impl Log {
 
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
-        LogReader { db: Arc::downgrade(&self.db) }
+        LogReader { db: Arc::downgrade(&self.db), corrections: self.corrections.clone() }
     }
 
     /// Keeps so many undecodable payloads from the next one on.
@@ -335,6 +354,12 @@ impl Log {
         }
         if let Some(before) = commit.trim_archive_before {
             archive::trim(&txn, before)?;
+        }
+        if let Some(after) = commit.corrected {
+            clock::put_correction(&txn, first, after)?;
+        }
+        if let Some(micros) = commit.doubted {
+            clock::put_doubted(&txn, micros)?;
         }
         let trimmed = match commit.trim_before {
             Some(before) => trim(&txn, before)?,
@@ -470,7 +495,9 @@ impl LogReader {
         })
     }
 
-    /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends.
+    /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends. The first chunk is
+    /// given whole. The last one may grow while it is visited; what it has gained is then given as a chunk that begins
+    /// behind the records already given, so no record is given twice.
     ///
     /// # Errors
     /// [`LogError`] if the store or a chunk cannot be read.
@@ -483,7 +510,7 @@ impl LogReader {
         let mut at = from;
         loop {
             let before = at;
-            if let Some(value) = self.scan_some(&mut at, &mut scratch, &mut visit)? {
+            if let Some(value) = self.scan_some(&mut at, before != from, &mut scratch, &mut visit)? {
                 return Ok(Some(value));
             }
             if at == before {
@@ -492,10 +519,12 @@ impl LogReader {
         }
     }
 
-    /// One read transaction's worth of [`LogReader::scan`]; moves `at` behind what was given.
+    /// One read transaction's worth of [`LogReader::scan`]; moves `at` behind what was given. If this goes `on` with a scan,
+    /// everything before `at` has been given.
     fn scan_some<B>(
         &self,
         at: &mut Seq,
+        on: bool,
         scratch: &mut Vec<u8>,
         visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, LogError> {
@@ -510,10 +539,13 @@ impl LogReader {
         };
         for entry in chunks.range(start..).map_err(|e| LogError::store(op, e))?.take(CHUNKS_PER_READ) {
             let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
-            let chunk = Chunk::parse(value.value(), scratch)
-                .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
+            let damaged = |source| LogError::Chunk { at: Seq(key.value()), source };
+            let mut chunk = Chunk::parse(value.value(), scratch).map_err(damaged)?;
             if chunk.header.last() < *at {
                 continue;
+            }
+            if on && chunk.header.first < *at {
+                chunk = chunk.from_seq(*at).map_err(damaged)?;
             }
             *at = chunk.header.last().next();
             if let ControlFlow::Break(value) = visit(&chunk) {
@@ -541,12 +573,12 @@ impl LogReader {
     }
 
     /// The first position of the last chunk that begins before `time` (or of the first chunk): scanning from there finds
-    /// every record from `time` on.
+    /// every record from `time` on, by its [`LogReader::moment`].
     ///
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn seek_time(&self, time: Time) -> Result<Seq, LogError> {
-        self.seek(|header| header.base_time < time)
+        self.seek(|header| self.moment_before(header.first, header.base_time) < time)
     }
 
     /// The first position of the last chunk (or of the first) that must stay out of the newest `bytes` stored bytes.
@@ -641,6 +673,16 @@ pub enum LogError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Its name leads elsewhere, or nowhere: what is written is lost when this process ends.
+    #[error(
+        "the log {} was deleted, moved or replaced while fieldlog had it open; nothing more is acknowledged, and the broker \
+         keeps it. Put the file back, or leave it to the next start to begin a new log, then start fieldlog again",
+        path.display()
+    )]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
     },
     /// Another process has it open.
     #[error("the log {} is in use by another process; stop the fieldlog that runs there, or give this one its own data_dir", path.display())]

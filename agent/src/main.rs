@@ -1,10 +1,11 @@
 //! The `fieldlog` binary: command line, signals, exit codes.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fieldlog::{config, daemon, telemetry, verify};
+use fieldlog::{config, correct, daemon, run, telemetry, verify};
 
 /// Durable MQTT event log for gateways: acknowledged means stored.
 #[derive(Parser)]
@@ -44,6 +45,12 @@ enum Command {
         #[arg(long, value_name = "SEQUENCE:HASH")]
         anchor: Vec<fieldlog_projections::Anchor>,
     },
+    /// Let log time go on from the wall clock, after a clock that was ahead; the agent must be stopped.
+    CorrectClock {
+        /// The data directory.
+        #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
+        data_dir: PathBuf,
+    },
     /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
     Receive(fieldlog::receive::ReceiveArgs),
     /// Try it out: an embedded broker, simulated devices, a receiver, and the agent with its status page.
@@ -67,8 +74,18 @@ fn main() -> ExitCode {
         Command::Verify { data_dir, anchor } => match verify::verify_against(&data_dir, &anchor) {
             Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
             Err(error) => {
-                eprintln!("{error}");
+                let _ = writeln!(std::io::stderr(), "{error}");
                 ExitCode::from(74)
+            }
+        },
+        Command::CorrectClock { data_dir } => match correct::correct(&data_dir, run::wall_clock()) {
+            Ok(corrected) => {
+                let _ = writeln!(std::io::stdout(), "{corrected}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "{error}");
+                ExitCode::from(error.exit_code())
             }
         },
         Command::Receive(args) => {

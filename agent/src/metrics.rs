@@ -51,6 +51,7 @@ impl Collector for Metrics {
         archive(side, out)?;
         store(side, out)?;
         views(side, out)?;
+        state(side, out)?;
         snapshots(side, out)?;
         sinks::encode(&side.sinks.views(), &side.shared.reader, out)?;
         let blocked = u32::from(side.shared.stats.blocked().is_some());
@@ -201,6 +202,14 @@ fn views(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
         ([("state", "retired")], counts.retired as u64),
     ];
     out.gauges("devices", "Devices, by whether they can be reached.", devices)
+}
+
+fn state(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+    let state = side.shared.stats.state.get();
+    out.gauge("state_bytes", "Memory counted for names, values, aggregates and topics.", state.bytes)?;
+    out.gauge("state_bytes_max", "What that may come to, limits.state_bytes_max.", state.bytes_max)?;
+    out.counter("state_refused", "Devices, attributes and values refused for lack of room.", state.refused)?;
+    out.counter("devices_forgotten", "Retired devices forgotten to make room.", state.forgotten)
 }
 
 fn snapshots(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {

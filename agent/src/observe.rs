@@ -3,19 +3,36 @@
 //! The observer is ahead of the view by the batch that is being built. It is never rolled back: a commit that fails ends
 //! the process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
-use fieldlog_projections::{AttrId, DeviceId, Time, Value, ValueRef, View, stored};
+use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, ValueRef, View, stored};
 
 use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::decode::{self, Json, JsonRule, Values};
+use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
-use crate::rules::{RuleError, Rules};
+use crate::rebuild;
+use crate::rules::{Found, RuleError, Rules};
+
+/// Longer topics are not remembered: what is known of them is found out again with each message.
+const TOPIC_BYTES_REMEMBERED: usize = 1_024;
+/// Longest reason kept with a quarantined message, in bytes. A parser may quote what it has found, of any length.
+const REASON_BYTES_MAX: usize = 1_024;
+
+mod budget;
+mod room;
+mod roster;
+#[cfg(test)]
+mod tests;
+
+use budget::Budget;
+pub use budget::StateUse;
+use roster::Roster;
 
 /// What became of the messages of a source. All counters since the start.
 #[derive(Debug, Default)]
@@ -73,10 +90,19 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Observer {
     sources: Vec<Source>,
-    devices: Vec<Device>,
-    device_ids: HashMap<Box<str>, DeviceId>,
-    attributes: Vec<Box<str>>,
-    attribute_ids: HashMap<Box<str>, AttrId>,
+    devices: Roster,
+    device_ids: HashMap<Arc<str>, DeviceId>,
+    attributes: Vec<Arc<str>>,
+    attribute_ids: HashMap<Arc<str>, AttrId>,
+    /// Retired devices, by the position of the record that says so: the first is the first to be forgotten.
+    retired: BTreeSet<(Seq, DeviceId)>,
+    budget: Budget,
+    /// So many bytes more would be needed for the value that was just refused.
+    short: Option<usize>,
+    /// The last durable record.
+    head: Seq,
+    /// Whoever must have the records has them up to here.
+    acked: Seq,
     heard: Arc<Heard>,
     values: Values,
     changes: Vec<(u32, u32)>,
@@ -95,6 +121,7 @@ struct Limits {
     attributes: usize,
     topics: usize,
     text_bytes: usize,
+    name_bytes: usize,
     quarantine_payload_bytes: usize,
 }
 
@@ -128,13 +155,19 @@ struct Taker {
 
 #[derive(Debug)]
 struct Device {
-    name: Box<str>,
+    name: Arc<str>,
     source: SourceId,
-    retired: bool,
+    parent: Option<DeviceId>,
+    /// Devices that have this one as their parent.
+    children: u32,
+    /// Position of the record that says so.
+    retired: Option<Seq>,
     availability: Availability,
     cause: AvailabilityCause,
     heard: Time,
     slots: Vec<Slot>,
+    /// Its actions since the start: their names are attributes, too.
+    actions: Vec<AttrId>,
 }
 
 #[derive(Debug)]
@@ -145,6 +178,8 @@ struct Slot {
     stamp: u32,
     policy: Option<u16>,
     deferred: Option<(Time, Value)>,
+    /// It was a number, so there are aggregates of it.
+    series: bool,
 }
 
 /// What a message came to.
@@ -178,12 +213,17 @@ impl Observer {
     ) -> Result<Observer, RuleError> {
         let mut observer = Observer {
             sources: Vec::new(),
-            devices: Vec::new(),
+            devices: Roster::default(),
             device_ids: HashMap::new(),
             attributes: Vec::new(),
             attribute_ids: HashMap::new(),
+            retired: BTreeSet::new(),
+            budget: Budget::default(),
+            short: None,
+            head: view.seq,
+            acked: view.seq,
             heard,
-            values: Values::new(config.limits.text_bytes_max),
+            values: Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max),
             changes: Vec::new(),
             stamp: 0,
             alive: false,
@@ -197,13 +237,21 @@ impl Observer {
             observer.attribute_ids.insert(name.clone(), AttrId(id));
         }
         for (id, device) in view.devices.iter() {
-            observer.restore(id, device, now);
+            observer.restore(id, device, view, now);
         }
+        while observer.devices.len() < view.devices.len() {
+            observer.devices.push_forgotten();
+        }
+        observer.adopt();
         observer.heard.resize(observer.devices.len());
+        observer.count();
         Ok(observer)
     }
 
-    fn restore(&mut self, id: DeviceId, device: &fieldlog_projections::Device, now: Time) {
+    fn restore(&mut self, id: DeviceId, device: &fieldlog_projections::Device, view: &View, now: Time) {
+        while self.devices.len() < id.0 as usize {
+            self.devices.push_forgotten();
+        }
         let source =
             self.sources.iter().position(|s| *s.name == *device.source).unwrap_or(usize::from(u16::MAX));
         self.device_ids.insert(device.name.clone(), id);
@@ -218,16 +266,23 @@ impl Observer {
                 stamp: 0,
                 policy: self.policy(source, &device.name, a.id),
                 deferred: None,
+                series: view.aggregates.has(id, a.id),
             })
             .collect();
+        // Nothing is recorded of a retired device, so its newest record is the one that says so.
+        let retired = device.retired.then_some(device.changed.0);
+        self.retired.extend(retired.map(|seq| (seq, id)));
         self.devices.push(Device {
             name: device.name.clone(),
             source: SourceId(source as u16),
-            retired: device.retired,
+            parent: device.parent,
+            children: 0,
+            retired,
             availability: device.availability,
             cause: device.availability_cause,
             heard: now,
             slots,
+            actions: Vec::new(),
         });
     }
 
@@ -239,19 +294,23 @@ impl Observer {
         let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone()));
         self.sources = sources.collect::<Result<_, _>>()?;
         self.limits = Limits::new(config);
-        self.values = Values::new(config.limits.text_bytes_max);
+        self.values = Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max);
         self.topics = 0;
-        for index in 0..self.devices.len() {
-            let device = &self.devices[index];
+        let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let device = &self.devices[id];
             let policies: Vec<Option<u16>> = device
                 .slots
                 .iter()
                 .map(|slot| self.policy(usize::from(device.source.0), &device.name, slot.attr))
                 .collect();
-            for (slot, policy) in self.devices[index].slots.iter_mut().zip(policies) {
+            for (slot, policy) in self.devices[id].slots.iter_mut().zip(policies) {
                 slot.policy = policy;
             }
         }
+        let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
+        self.budget.configure(max, &rebuild::windows(&config.aggregates));
+        self.count();
         Ok(())
     }
 
@@ -295,6 +354,22 @@ impl Observer {
         }
     }
 
+    /// Puts a message into quarantine without looking into it.
+    pub fn refuse(
+        &mut self,
+        source: SourceId,
+        message: &Message,
+        reason: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) {
+        let index = usize::from(source.0);
+        let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
+        self.quarantine(index, message, reason, received, batch);
+        outcomes.messages.fetch_add(1, Ordering::Relaxed);
+        outcomes.quarantined.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn take(
         &mut self,
         source: usize,
@@ -322,6 +397,9 @@ impl Observer {
         if let Some(slot) = self.sources[source].topics.get_mut(&message.topic[..]) {
             *slot = topic;
         }
+        if !self.budget.topics_fit(0) {
+            self.forget_topics();
+        }
         result
     }
 
@@ -329,13 +407,25 @@ impl Observer {
         let name =
             std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
         let takers = self.sources[source].rules.find(name).collect::<Vec<_>>();
-        if self.topics >= self.limits.topics {
-            // Forgetting all is crude but bounded; the known ones are back after one message each.
-            self.sources.iter_mut().for_each(|s| s.topics.clear());
-            self.topics = 0;
+        for found in &takers {
+            decode::check_name(&found.device, self.limits.name_bytes)?;
+            decode::check_name(&found.attribute, self.limits.name_bytes)?;
+        }
+        let topic = self.topic(takers);
+        if message.topic.len() > TOPIC_BYTES_REMEMBERED {
+            return Ok(topic);
+        }
+        let bytes = budget::topic_bytes(&message.topic, &topic);
+        if self.topics >= self.limits.topics || !self.budget.topics_fit(bytes) {
+            self.forget_topics();
         }
         self.topics += 1;
+        self.budget.topics += bytes;
         self.sources[source].topics.insert(Box::from(&message.topic[..]), Topic::default());
+        Ok(topic)
+    }
+
+    fn topic(&self, takers: Vec<Found>) -> Topic {
         let takers = takers
             .into_iter()
             .map(|found| Taker {
@@ -346,7 +436,13 @@ impl Observer {
                 shape: Vec::new(),
             })
             .collect();
-        Ok(Topic { takers, complained_too_long: false })
+        Topic { takers, complained_too_long: false }
+    }
+
+    /// Forgetting all is crude but bounded; the known ones are back after one message each.
+    fn forget_topics(&mut self) {
+        self.sources.iter_mut().for_each(|s| s.topics = HashMap::new());
+        (self.topics, self.budget.topics) = (0, 0);
     }
 
     fn take_on(
@@ -402,7 +498,7 @@ impl Observer {
                     }
                     let device = self.device(source, taker, received, batch)?;
                     let name = taker.attribute.clone();
-                    return self.fire(device, &name, value, received, None, batch);
+                    return self.fire(device, &name, value, received, batch);
                 }
             }
         }
@@ -417,6 +513,7 @@ impl Observer {
         received: Time,
         batch: &mut Batch,
     ) -> Result<DeviceId, Refusal> {
+        self.check_device(taker);
         let id = match taker.device {
             Some(id) => id,
             None => {
@@ -433,13 +530,13 @@ impl Observer {
                 id
             }
         };
-        if self.devices[id.0 as usize].retired {
+        if self.devices[id].retired.is_some() {
             self.rediscover(source, taker, id, received, batch);
         }
         if !self.alive {
             return Ok(id);
         }
-        let device = &mut self.devices[id.0 as usize];
+        let device = &mut self.devices[id];
         device.heard = received;
         self.heard.set(id, received);
         if device.availability == Availability::Offline && device.cause == AvailabilityCause::Silence {
@@ -459,24 +556,26 @@ impl Observer {
         if let Some(id) = self.device_ids.get(name) {
             return Ok(*id);
         }
-        if self.devices.len() >= self.limits.devices {
-            return Err(Refusal(format!(
-                "device {name} would be number {}; limits.devices_max is {}",
-                self.devices.len() + 1,
-                self.limits.devices
-            )));
+        // A parent must not be forgotten to make room for its child.
+        self.claim(parent);
+        if let Err(refusal) = self.room_for_device(name, received, batch) {
+            self.release(parent);
+            return Err(refusal);
         }
-        let id = DeviceId(self.devices.len() as u32);
-        self.device_ids.insert(name.into(), id);
-        self.devices.push(Device {
-            name: name.into(),
+        let text: Arc<str> = name.into();
+        let id = self.devices.push(Device {
+            name: text.clone(),
             source: SourceId(source as u16),
-            retired: false,
+            parent,
+            children: 0,
+            retired: None,
             availability: Availability::Unknown,
             cause: AvailabilityCause::Topic,
             heard: received,
             slots: Vec::new(),
+            actions: Vec::new(),
         });
+        self.device_ids.insert(text, id);
         self.heard.resize(self.devices.len());
         let source = self.sources[source].name.to_string();
         let fact = Fact::DeviceDiscovered { device: id, name: name.into(), source, parent };
@@ -487,9 +586,16 @@ impl Observer {
     fn rediscover(&mut self, source: usize, taker: &Taker, id: DeviceId, received: Time, batch: &mut Batch) {
         let parent = self.sources[source].config[taker.rule].0.parent.as_ref();
         let parent = parent.and_then(|name| self.device_ids.get(name.as_str()).copied()).filter(|p| *p != id);
-        let device = &mut self.devices[id.0 as usize];
-        (device.retired, device.source) = (false, SourceId(source as u16));
+        self.claim(parent);
+        let device = &mut self.devices[id];
+        let before = std::mem::replace(&mut device.parent, parent);
+        let retired = device.retired.take();
+        device.source = SourceId(source as u16);
         let name = device.name.to_string();
+        self.release(before);
+        if let Some(seq) = retired {
+            self.retired.remove(&(seq, id));
+        }
         let source = self.sources[source].name.to_string();
         batch.body.push_fact(at(received), &Fact::DeviceDiscovered { device: id, name, source, parent });
     }
@@ -497,12 +603,13 @@ impl Observer {
     /// An empty payload where a document should be: the device was removed at its source.
     fn retire(&mut self, taker: &Taker, received: Time, batch: &mut Batch) -> Outcome {
         let Some(id) = taker.device else { return Outcome::Unchanged };
-        let device = &mut self.devices[id.0 as usize];
-        if device.retired {
+        let Some(device) = self.devices.get_mut(id).filter(|device| device.retired.is_none()) else {
             return Outcome::Unchanged;
-        }
-        device.retired = true;
+        };
         batch.body.push_fact(at(received), &Fact::DeviceRetired { device: id });
+        let seq = Seq(self.head.0 + batch.body.len() as u64);
+        device.retired = Some(seq);
+        self.retired.insert((seq, id));
         Outcome::Recorded
     }
 
@@ -514,7 +621,7 @@ impl Observer {
         received: Time,
         batch: &mut Batch,
     ) -> Outcome {
-        let device = &mut self.devices[id.0 as usize];
+        let device = &mut self.devices[id];
         if device.availability == availability {
             return Outcome::Unchanged;
         }
@@ -530,28 +637,43 @@ impl Observer {
         attribute: &str,
         value: Value,
         received: Time,
-        device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<Outcome, Refusal> {
-        let attribute = self.attribute(attribute, received, batch);
-        let envelope = Envelope { device_time, ..at(received) };
-        batch.body.push_fact(envelope, &Fact::ActionFired { device, attribute, value });
+        let attribute = self.action(device, attribute, received, batch)?;
+        batch.body.push_fact(at(received), &Fact::ActionFired { device, attribute, value });
         Ok(Outcome::Recorded)
     }
 
-    /// The number of an attribute name, given now if need be.
-    fn attribute(&mut self, name: &str, received: Time, batch: &mut Batch) -> AttrId {
-        if let Some(id) = self.attribute_ids.get(name) {
-            return *id;
-        }
+    /// Gives a number to an attribute name.
+    fn name_attribute(&mut self, name: &str, received: Time, batch: &mut Batch) -> AttrId {
         let id = AttrId(self.attributes.len() as u32);
-        self.attributes.push(name.into());
-        self.attribute_ids.insert(name.into(), id);
+        let text: Arc<str> = name.into();
+        self.attributes.push(text.clone());
+        self.attribute_ids.insert(text, id);
+        self.budget.names += budget::attribute_bytes(name);
         batch.body.push_fact(at(received), &Fact::AttributeNamed { attribute: id, name: name.into() });
         id
     }
 
-    /// The slot of an attribute in a device, made now if need be; `None` beyond the limit.
+    /// The number of a device's action, given now if need be.
+    fn action(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<AttrId, Refusal> {
+        let known = self.attribute_ids.get(name).copied();
+        if let Some(attr) = known.filter(|attr| self.devices[device].actions.contains(attr)) {
+            return Ok(attr);
+        }
+        self.room_for_attribute(device, name, known.is_none(), budget::ACTION_BYTES, received, batch)?;
+        let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
+        self.devices[device].actions.push(attr);
+        Ok(attr)
+    }
+
+    /// The slot of an attribute in a device, made now if need be.
     fn slot(
         &mut self,
         device: DeviceId,
@@ -559,43 +681,26 @@ impl Observer {
         received: Time,
         batch: &mut Batch,
     ) -> Result<u32, Refusal> {
-        let attr = match self.attribute_ids.get(name) {
-            Some(attr) => *attr,
-            None => {
-                self.has_room(device, name)?;
-                self.attribute(name, received, batch)
-            }
-        };
-        let slots = &self.devices[device.0 as usize].slots;
-        if let Some(at) = slots.iter().position(|slot| slot.attr == attr) {
+        let known = self.attribute_ids.get(name).copied();
+        let slots = &self.devices[device].slots;
+        if let Some(at) = known.and_then(|attr| slots.iter().position(|slot| slot.attr == attr)) {
             return Ok(at as u32);
         }
-        self.has_room(device, name)?;
-        let source = usize::from(self.devices[device.0 as usize].source.0);
-        let policy = self.policy(source, &self.devices[device.0 as usize].name.clone(), attr);
-        let device = &mut self.devices[device.0 as usize];
-        device.slots.push(Slot {
+        self.room_for_attribute(device, name, known.is_none(), budget::SLOT_BYTES, received, batch)?;
+        let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
+        let owner = &self.devices[device];
+        let policy = self.policy(usize::from(owner.source.0), &owner.name, attr);
+        let slots = &mut self.devices[device].slots;
+        slots.push(Slot {
             attr,
             value: Value::Null,
             recorded: Time(i64::MIN),
             stamp: 0,
             policy,
             deferred: None,
+            series: false,
         });
-        Ok(device.slots.len() as u32 - 1)
-    }
-
-    fn has_room(&self, device: DeviceId, name: &str) -> Result<(), Refusal> {
-        let device = &self.devices[device.0 as usize];
-        if device.slots.len() < self.limits.attributes {
-            return Ok(());
-        }
-        Err(Refusal(format!(
-            "attribute {name} would be number {} of device {}; limits.attributes_per_device_max is {}",
-            device.slots.len() + 1,
-            device.name,
-            self.limits.attributes
-        )))
+        Ok(slots.len() as u32 - 1)
     }
 
     fn record_one(
@@ -611,7 +716,7 @@ impl Observer {
         let slot = self.slot(device, &name, received, batch)?;
         self.stamp += 1;
         self.changes.clear();
-        if self.differs(device, slot, value, received) {
+        if self.takes(device, slot, value, received, batch)? {
             self.changes.push((slot, 0));
         }
         Ok(self.append(device, received, None, batch))
@@ -660,11 +765,14 @@ impl Observer {
                 },
             };
             let Some(slot) = slot else {
-                self.maybe_fire(source, taker, device, path, value, received, device_time, batch);
+                let fired = self.maybe_fire(source, taker, device, path, value, received, device_time, batch);
+                refusal = refusal.or(fired.err());
                 continue;
             };
-            if self.differs(device, slot, value, received) {
-                self.changes.push((slot, index as u32));
+            match self.takes(device, slot, value, received, batch) {
+                Ok(true) => self.changes.push((slot, index as u32)),
+                Ok(false) => {}
+                Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
         if self.sources[source].config[taker.rule].0.update == Update::Replace {
@@ -696,11 +804,16 @@ impl Observer {
         let slot = match (state, &*taker.attribute) {
             (false, _) => None,
             (true, "") => Some(self.slot(device, path, received, batch)?),
-            (true, prefix) => Some(self.slot(device, &format!("{prefix}.{path}"), received, batch)?),
+            (true, prefix) => {
+                let name = format!("{prefix}.{path}");
+                decode::check_name(&name, self.limits.name_bytes)?;
+                Some(self.slot(device, &name, received, batch)?)
+            }
         };
         // Documents of changing shape would otherwise make this list grow without end.
-        taker.shape.truncate(index.min(self.limits.attributes));
+        self.cut_shape(taker, index.min(self.limits.attributes));
         if taker.shape.len() == index {
+            self.budget.topics += budget::shape_bytes(path);
             taker.shape.push((path.into(), slot));
         }
         Ok(slot)
@@ -717,22 +830,44 @@ impl Observer {
         received: Time,
         device_time: Option<Time>,
         batch: &mut Batch,
-    ) {
+    ) -> Result<(), Refusal> {
         let is_action =
             self.sources[source].config[taker.rule].0.actions.iter().any(|p| pattern_matches(p, path));
         if is_action && !matches!(value, ValueRef::Null | ValueRef::Text("")) {
-            let attribute = self.attribute(path, received, batch);
+            let attribute = self.action(device, path, received, batch)?;
             let fact = Fact::ActionFired { device, attribute, value: value.to_owned() };
             batch.body.push_fact(Envelope { device_time, ..at(received) }, &fact);
         }
+        Ok(())
     }
 
-    /// Whether a value is worth an event; if so it is the slot's value from now on.
+    /// [`Observer::differs`], with room made for the value if need be.
+    #[inline]
+    fn takes(
+        &mut self,
+        device: DeviceId,
+        slot: u32,
+        value: ValueRef<'_>,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<bool, Refusal> {
+        let differs = self.differs(device, slot, value, received);
+        match self.short.take() {
+            None => Ok(differs),
+            Some(more) => {
+                self.room_for_value(device, slot, more, received, batch)?;
+                Ok(self.differs(device, slot, value, received))
+            }
+        }
+    }
+
+    /// Whether a value is worth an event; if so it is the slot's value from now on. Where there is no room for it,
+    /// nothing is changed, and `short` says how much is missing.
     #[inline]
     fn differs(&mut self, device: DeviceId, slot: u32, value: ValueRef<'_>, received: Time) -> bool {
         let stamp = self.stamp;
         let slot_index = slot;
-        let owner = &mut self.devices[device.0 as usize];
+        let owner = &mut self.devices[device];
         // A device has the policies of the source it was discovered on, also when another source speaks of it.
         let source = usize::from(owner.source.0);
         let slot = &mut owner.slots[slot as usize];
@@ -754,7 +889,10 @@ impl Observer {
             };
             if wanted && slot.recorded.0 != i64::MIN && since < interval {
                 let due = Time(slot.recorded.0 + interval);
-                slot.deferred = Some((due, value.to_owned()));
+                if !slot.defer(due, value, &mut self.budget) {
+                    self.short = Some(budget::deferred_bytes(value));
+                    return false;
+                }
                 self.deferred.insert((due, device, slot_index), ());
             }
             if !wanted || (slot.recorded.0 != i64::MIN && since < interval) {
@@ -762,14 +900,21 @@ impl Observer {
                     self.sources[source].outcomes.suppressed.fetch_add(1, Ordering::Relaxed);
                 }
                 if !wanted {
-                    slot.deferred = None;
+                    slot.undefer(&mut self.budget);
                 }
                 return false;
             }
-            slot.deferred = None;
         } else if same {
             return false;
         }
+        let (more, less) = self.budget.change(slot, value);
+        if more > less && !self.budget.fits(more - less) {
+            self.short = Some(more - less);
+            return false;
+        }
+        slot.undefer(&mut self.budget);
+        self.budget.book((more, less));
+        slot.series |= value.as_number().is_some();
         value.store(&mut slot.value);
         slot.recorded = received;
         // A key that stands twice in one document: the last one counts, the change is already listed.
@@ -782,9 +927,11 @@ impl Observer {
         let below = |name: &str| {
             prefix.is_empty() || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
         };
-        for (index, slot) in self.devices[device.0 as usize].slots.iter_mut().enumerate() {
+        for (index, slot) in self.devices[device].slots.iter_mut().enumerate() {
             if slot.stamp != stamp && slot.value != Value::Null && below(&names[slot.attr.0 as usize]) {
-                (slot.value, slot.recorded, slot.deferred) = (Value::Null, received, None);
+                slot.undefer(&mut self.budget);
+                self.budget.book(self.budget.change(slot, ValueRef::Null));
+                (slot.value, slot.recorded) = (Value::Null, received);
                 self.changes.push((index as u32, 0));
             }
         }
@@ -801,7 +948,7 @@ impl Observer {
         if self.changes.is_empty() {
             return Outcome::Unchanged;
         }
-        let slots = &self.devices[device.0 as usize].slots;
+        let slots = &self.devices[device].slots;
         let changes = self.changes.iter().map(|(slot, _)| {
             let slot = &slots[*slot as usize];
             (slot.attr, slot.value.borrow())
@@ -815,7 +962,7 @@ impl Observer {
         let fact = Fact::InputQuarantined {
             source: self.sources[source].name.to_string(),
             topic: String::from_utf8_lossy(&message.topic).into_owned(),
-            reason: reason.to_string(),
+            reason: cut(reason, REASON_BYTES_MAX).to_string(),
             size: match message.fault {
                 Some(WireFault::TooLarge { size }) => size,
                 _ => message.payload.len() as u64,
@@ -834,8 +981,15 @@ impl Observer {
             }
             self.deferred.pop_first();
             self.changes.clear();
-            let slot = &mut self.devices[device.0 as usize].slots[slot_index as usize];
+            // A device that was forgotten meanwhile has nothing to be recorded.
+            let owner = self.devices.get_mut(device);
+            let Some(slot) = owner.and_then(|owner| owner.slots.get_mut(slot_index as usize)) else {
+                continue;
+            };
             let Some((_, value)) = slot.deferred.take_if(|(at, _)| *at == due) else { continue };
+            self.budget.book((0, budget::deferred_bytes(value.borrow())));
+            self.budget.book(self.budget.change(slot, value.borrow()));
+            slot.series |= value.borrow().as_number().is_some();
             (slot.value, slot.recorded) = (value, now);
             self.changes.push((slot_index, 0));
             self.append(device, now, None, batch);
@@ -846,11 +1000,11 @@ impl Observer {
     pub fn tick(&mut self, now: Time, batch: &mut Batch) {
         self.flush_deferred(now, now, batch);
         for index in 0..self.devices.len() {
-            let device = &self.devices[index];
+            let id = DeviceId(index as u32);
+            let Some(device) = self.devices.get_mut(id) else { continue };
             let silence = self.sources.get(usize::from(device.source.0)).and_then(|s| s.silence);
             let silent = silence.is_some_and(|limit| now.micros_since(device.heard) > limit);
-            if silent && !device.retired && device.availability != Availability::Offline {
-                let id = DeviceId(index as u32);
+            if silent && device.retired.is_none() && device.availability != Availability::Offline {
                 self.set_availability(id, Availability::Offline, AvailabilityCause::Silence, now, batch);
             }
         }
@@ -868,13 +1022,13 @@ impl Observer {
             before
         };
         self.deferred.clear();
-        for (id, device) in self.devices.iter_mut().enumerate() {
+        for (id, device) in self.devices.iter_mut() {
             shift(&mut device.heard);
             for (index, slot) in device.slots.iter_mut().enumerate() {
                 let shifted = slot.recorded.0 != i64::MIN && shift(&mut slot.recorded);
                 if let Some((due, _)) = &mut slot.deferred {
                     due.0 += if shifted { by } else { 0 };
-                    self.deferred.insert((*due, DeviceId(id as u32), index as u32), ());
+                    self.deferred.insert((*due, id, index as u32), ());
                 }
             }
         }
@@ -894,6 +1048,7 @@ impl Limits {
             attributes: limits.attributes_per_device_max,
             topics: limits.topics_max,
             text_bytes: limits.text_bytes_max,
+            name_bytes: limits.name_bytes_max,
             quarantine_payload_bytes: limits.quarantine_payload_bytes_max,
         }
     }
@@ -915,6 +1070,15 @@ impl Source {
 
 fn at(received: Time) -> Envelope {
     Envelope { wall: received, ..Envelope::default() }
+}
+
+/// The first bytes of a text, as whole characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// `*` at the start or the end of a pattern stands for any text.

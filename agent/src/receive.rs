@@ -21,7 +21,7 @@ mod tests;
 pub mod wire;
 
 pub use cli::{ReceiveArgs, main};
-use ledger::{Ledger, Report, Taken};
+use ledger::{Fault, Forked, Ledger, Report, Taken};
 pub use mqtt::MqttOptions;
 #[cfg(feature = "nats")]
 pub use nats::NatsOptions;
@@ -165,17 +165,55 @@ struct Books {
 }
 
 impl Receiver {
-    /// Takes a message; when this returns well, what is new in it is written. Blocking.
+    /// Takes a message that comes from a broker; when this returns well, what is new in it is written. The gateway has the
+    /// broker's acknowledgement already, so a parcel of another history can be reported here, but not refused: what is new
+    /// in it would be lost. Blocking.
     fn take<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<(), TakeError> {
-        if self.failed.borrow().is_some() {
-            return Err(TakeError::Store);
-        }
-        let received = Received::read(body, field).inspect_err(|_| self.books().malformed += 1)?;
+        let received = self.read(body, field)?;
         let mut books = self.books();
         let taken = books.ledger.take(&received.arrival());
         let written = books.store.write(&received, &taken);
         drop(books);
         log(&received, &taken);
+        self.written(written)
+    }
+
+    /// Takes a message from a gateway that gets the answer itself: a parcel of another history is not taken. Blocking.
+    fn take_unless_forked<'a>(
+        &self,
+        body: &[u8],
+        field: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<(), TakeError> {
+        let received = self.read(body, field)?;
+        let mut books = self.books();
+        match books.ledger.take_unless_forked(&received.arrival()) {
+            Ok(taken) => {
+                let written = books.store.write(&received, &taken);
+                drop(books);
+                log(&received, &taken);
+                self.written(written)
+            }
+            Err(Forked { fault, is_new }) => {
+                let written = if is_new { books.store.write_refused(&received, fault) } else { Ok(()) };
+                drop(books);
+                if is_new {
+                    let manifest = &received.manifest;
+                    tracing::error!("{} epoch {} is refused: {fault}", manifest.gateway, manifest.epoch);
+                }
+                self.written(written)?;
+                Err(TakeError::Forked { gateway: received.manifest.gateway, fault })
+            }
+        }
+    }
+
+    fn read<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<Received, TakeError> {
+        if self.failed.borrow().is_some() {
+            return Err(TakeError::Store);
+        }
+        Ok(Received::read(body, field).inspect_err(|_| self.books().malformed += 1)?)
+    }
+
+    fn written(&self, written: Result<(), StoreError>) -> Result<(), TakeError> {
         written.map_err(|error| {
             tracing::error!("{error}");
             self.failed.send_replace(Some(error.to_string()));
@@ -207,6 +245,14 @@ enum TakeError {
     /// It is no parcel, and will not be one when it comes again.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// It is of another history than what had arrived, and will be as long as nobody finds out which one is right.
+    #[error("gateway {gateway}: {fault}")]
+    Forked {
+        /// Who sends it.
+        gateway: Arc<str>,
+        /// Where they part.
+        fault: Fault,
+    },
     /// Nothing can be written.
     #[error("what arrives cannot be written; the receiver stops")]
     Store,

@@ -14,8 +14,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::correct;
 use crate::forward::sinks::Sinks;
 use crate::http::{self, HttpError, ReadSide};
+use crate::in_hand::{self, InHand};
 use crate::log::{Log, LogError, LogOptions};
 use crate::observe::{Heard, Observer};
 use crate::rebuild;
@@ -86,6 +88,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let begin = Instant::now();
     let (log, recovered) = open(&config)?;
+    if let Some(advice) = correct::advice(log.last_time(), clock(), &config.data_dir) {
+        tracing::warn!("{advice}");
+    }
     report(Event::Recovered {
         snapshot: recovered.snapshot,
         replayed: recovered.replayed,
@@ -98,7 +103,10 @@ pub async fn run(
     let sources = Arc::new(Sources::new(&config, clock));
     let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
     let shared = share(&log, recovered, &config)?;
-    let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock);
+    let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    let note_dir = in_hand::dir(runtime_directory.as_deref()).unwrap_or_else(|| config.data_dir.clone());
+    let in_hand = InHand::open(&note_dir, log.epoch(), boot_id());
+    let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock).with_in_hand(in_hand);
     writer.record(&booted())?;
     let (inputs, inbox) = channel();
     let (ended, mut writer_ended) = oneshot::channel();
@@ -237,11 +245,16 @@ fn new_epoch() -> Result<Epoch, RunError> {
     Ok(Epoch(u64::from_le_bytes(bytes)))
 }
 
-/// The kernel's boot id, and whether it takes its clock for synchronised.
-fn booted() -> Fact {
+/// The kernel's boot id; zeros where it has none.
+fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let boot_id = u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes();
+    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+}
+
+/// The kernel's boot id, and whether it takes its clock for synchronised.
+fn booted() -> Fact {
+    let boot_id = boot_id();
     // systemd-timesyncd touches this file when it has set the clock; other time services do not say so to everyone.
     let synchronised = std::path::Path::new("/run/systemd/timesync/synchronized").exists();
     let clock = if synchronised { ClockQuality::Synchronised } else { ClockQuality::Unsynchronised };

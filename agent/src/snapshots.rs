@@ -1,14 +1,14 @@
 //! Snapshots on disk: files that can be deleted at any time while their records exist.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IntoInnerError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use fieldlog_projections::snapshot::{self, Header, Restored, SnapshotError};
-use fieldlog_projections::{Epoch, Seq, Time, Window};
+use fieldlog_projections::snapshot::{self, Header, ReadError, Restored, SnapshotError};
+use fieldlog_projections::{Epoch, Seq, Time, View, Window};
 
 use crate::config::SnapshotConfig;
 use crate::writer::Shared;
@@ -18,6 +18,8 @@ pub const DIR_NAME: &str = "snapshots";
 const EXTENSION: &str = "snap";
 const EXTENSION_UNFINISHED: &str = "tmp";
 const EXTENSION_AHEAD: &str = "ahead";
+/// Bytes that wait to be written to a snapshot's file.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The snapshot directory.
 #[derive(Clone, Debug)]
@@ -67,12 +69,12 @@ impl SnapshotStore {
         Ok(found)
     }
 
-    /// Reads a snapshot whole.
+    /// Reads a snapshot.
     ///
     /// # Errors
     /// [`SnapshotFault`]
     pub fn load(&self, path: &Path, windows: &[Window]) -> Result<Restored, SnapshotFault> {
-        Ok(snapshot::decode(&fs::read(path)?, windows)?)
+        Ok(snapshot::read(File::open(path)?, windows)?)
     }
 
     /// Takes a snapshot that is ahead of the log out of the way, under another name. The log will reach its position
@@ -88,21 +90,21 @@ impl SnapshotStore {
     }
 
     /// Writes a snapshot so that it is there whole or not at all, then deletes the oldest beyond `keep`, and those of
-    /// other epochs.
+    /// other epochs. It goes to the file as it is made. Tells where it is, and its size in bytes.
     ///
     /// # Errors
     /// Of the file system.
-    pub fn save(&self, bytes: &[u8], epoch: Epoch, seq: Seq, keep: usize) -> io::Result<PathBuf> {
-        let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = seq.0));
+    pub fn save(&self, view: &View, epoch: Epoch, keep: usize) -> io::Result<(PathBuf, u64)> {
+        let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = view.seq.0));
         let tmp = path.with_extension(EXTENSION_UNFINISHED);
-        let mut file = File::create(&tmp)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(&tmp)?);
+        let size = snapshot::write(view, epoch, &mut out)?;
+        out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&tmp, &path)?;
         File::open(&self.dir)?.sync_all()?;
         self.prune(epoch, keep)?;
         self.sweep()?;
-        Ok(path)
+        Ok((path, size))
     }
 
     /// Deletes what a crash left of unfinished snapshots; one at a time is written.
@@ -173,13 +175,11 @@ impl SnapshotWriter {
         {
             return;
         }
-        let encoded = {
-            let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
-            self.last = (view.seq, now);
-            snapshot::encode(&view, self.shared.epoch)
-        };
-        let (shared, keep, seq) = (self.shared.clone(), self.keep, self.last.0);
-        let work = move || save(&shared, encoded, seq, now, keep);
+        // Shared, not copied, and written without the lock: the writer copies what it changes meanwhile.
+        let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner).share();
+        self.last = (view.seq, now);
+        let (shared, keep) = (self.shared.clone(), self.keep);
+        let work = move || save(&shared, &view, now, keep);
         match std::thread::Builder::new().name("snapshot".into()).spawn(work) {
             Ok(thread) => self.writing = Some(thread),
             Err(error) => tracing::error!("cannot start the snapshot thread: {error}"),
@@ -205,18 +205,14 @@ impl SnapshotWriter {
     }
 }
 
-fn save(shared: &Shared, encoded: Result<Vec<u8>, SnapshotError>, seq: Seq, now: Time, keep: usize) {
-    let stats = &shared.stats;
-    let saved = encoded.map_err(SnapshotFault::from).and_then(|bytes| {
-        shared.snapshots.save(&bytes, shared.epoch, seq, keep)?;
-        Ok(bytes.len())
-    });
-    match saved {
+fn save(shared: &Shared, view: &View, now: Time, keep: usize) {
+    let (stats, seq) = (&shared.stats, view.seq);
+    match shared.snapshots.save(view, shared.epoch, keep).map(|(_, size)| size) {
         Ok(size) => {
             stats.snapshots.fetch_add(1, Ordering::Relaxed);
             stats.snapshot_seq.store(seq.0, Ordering::Relaxed);
             stats.snapshot_time.store(now.0, Ordering::Relaxed);
-            stats.snapshot_bytes.store(size as u64, Ordering::Relaxed);
+            stats.snapshot_bytes.store(size, Ordering::Relaxed);
             tracing::debug!("snapshot at sequence {seq}, {size} bytes");
         }
         Err(error) => {
@@ -239,4 +235,13 @@ pub enum SnapshotFault {
     /// The content.
     #[error(transparent)]
     Content(#[from] SnapshotError),
+}
+
+impl From<ReadError> for SnapshotFault {
+    fn from(error: ReadError) -> SnapshotFault {
+        match error {
+            ReadError::File(error) => SnapshotFault::File(error),
+            ReadError::Content(error) => SnapshotFault::Content(error),
+        }
+    }
 }

@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use fieldlog_projections::chunk::Chunk;
+use fieldlog_projections::stored::type_id::CLOCK_CORRECTED;
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Anchor, Epoch, Link, Seq, View};
+use fieldlog_projections::{Anchor, Epoch, Link, Seq, Time, View};
 
 use crate::forward::acked::Acked;
 use crate::log::{FILE_NAME, Log, LogError, LogOptions};
@@ -121,6 +122,8 @@ struct Walk {
     intact: Seq,
     /// The links that are asked for, once they are known.
     links: BTreeMap<Seq, Option<Link>>,
+    /// Log time of the last intact record.
+    time: Time,
     /// Folds what it meets, if it can from the beginning.
     view: Option<View>,
 }
@@ -136,6 +139,7 @@ impl Walk {
             link: Link::origin(epoch),
             intact: Seq(first.0 - 1),
             links: positions.map(|seq| (seq, None)).collect(),
+            time: Time(i64::MIN),
             view: (first == Seq(1)).then(|| View::new(Vec::new())),
         };
         if first == Seq(1) {
@@ -163,7 +167,14 @@ impl Walk {
         }
         for record in chunk.records() {
             match record {
+                Ok(record) if record.time < self.time && record.kind.type_id != CLOCK_CORRECTED => {
+                    return Some(format!(
+                        "log time goes back at sequence {}, without a correction",
+                        record.seq
+                    ));
+                }
                 Ok(record) => {
+                    self.time = record.time;
                     self.link = self.link.after(record.raw);
                     self.intact = record.seq;
                     self.note();

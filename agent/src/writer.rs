@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::chunk::{Body, Envelope};
@@ -15,10 +15,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::forward::acked::Acked;
+use crate::in_hand::{self, InHand, Treatment};
 use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
-use crate::message::{Acks, Delivery, SourceId};
+use crate::message::{Acks, Delivery, Message, SourceId};
 use crate::metrics::Histogram;
-use crate::observe::{Batch, Observer, Outcomes};
+use crate::observe::{Batch, Observer, Outcomes, StateUse};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
@@ -138,6 +139,48 @@ pub struct WriterStats {
     pub snapshot_bytes: AtomicU64,
     /// Why no messages are taken; `None` while they are.
     pub blocked: Mutex<Option<String>>,
+    /// Stored cursors that spoke of more than the log had when it was opened, by sink.
+    pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
+    /// What the state takes of memory.
+    pub state: StateStats,
+}
+
+/// A stored cursor that spoke of more than the log had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorCut {
+    /// The last position that it called acknowledged.
+    pub newest: Seq,
+    /// The last one of the log, up to which it is believed.
+    pub head: Seq,
+}
+
+/// A [`StateUse`] that others can read.
+#[derive(Debug, Default)]
+pub struct StateStats {
+    bytes_max: AtomicU64,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    forgotten: AtomicU64,
+}
+
+impl StateStats {
+    /// What was last noted.
+    pub fn get(&self) -> StateUse {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        StateUse {
+            bytes_max: get(&self.bytes_max),
+            bytes: get(&self.bytes),
+            refused: get(&self.refused),
+            forgotten: get(&self.forgotten),
+        }
+    }
+
+    fn note(&self, state: StateUse) {
+        self.bytes_max.store(state.bytes_max, Ordering::Relaxed);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        self.refused.store(state.refused, Ordering::Relaxed);
+        self.forgotten.store(state.forgotten, Ordering::Relaxed);
+    }
 }
 
 impl WriterStats {
@@ -160,6 +203,7 @@ pub struct Writer {
     log: Log,
     shared: Arc<Shared>,
     observer: Observer,
+    in_hand: InHand,
     config: Config,
     clock: Clock,
     snapshots: SnapshotWriter,
@@ -183,6 +227,8 @@ pub struct Writer {
     last_tick: Instant,
     expected: (Instant, Time),
     ages: AgeClock,
+    /// What the log has of `ages`.
+    doubted: u64,
     draining: bool,
 }
 
@@ -207,20 +253,29 @@ impl Writer {
     /// A writer that continues `log` where `shared.view` is.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let now = Instant::now();
+        let reader = log.reader();
+        // What cannot be read now has been read a moment ago, when the log was opened.
+        let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
+        let doubted = reader.clock_doubted().unwrap_or(0);
         let batch = Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
         shared.stats.beat.store(clock().0, Ordering::Relaxed);
+        let cursors = stored_cursors(&log, &shared.stats);
+        let moved: BTreeSet<String> =
+            shared.stats.cursors_cut.get().into_iter().flat_map(|cut| cut.keys().cloned()).collect();
+        shared.stats.state.note(observer.state_use());
         Writer {
             observer,
+            in_hand: InHand::default(),
             windows: windows(&config),
             clock,
             snapshots,
             batch,
             held: Vec::new(),
-            cursors: stored_cursors(&log, &config),
-            moved: BTreeSet::new(),
-            moved_since: None,
+            moved_since: (!moved.is_empty()).then_some(now),
+            cursors,
+            moved,
             keeper: Keeper::new(&config),
             orders: Orders::default(),
             thinner: Thinner::default(),
@@ -230,12 +285,19 @@ impl Writer {
             last_commit: now,
             last_tick: now,
             expected: (now, clock()),
-            ages: AgeClock::new(clock(), Some(log.last_time()).filter(|_| log.head() > Seq(0)), now),
+            ages: AgeClock::new(clock(), last_wall, doubted, now),
+            doubted,
             draining: false,
             shared,
             log,
             config,
         }
+    }
+
+    /// Keeps a note of the messages in hand.
+    #[must_use]
+    pub fn with_in_hand(self, in_hand: InHand) -> Writer {
+        Writer { in_hand, ..self }
     }
 
     /// Appends a fact of the agent's own and commits it at once.
@@ -253,6 +315,17 @@ impl Writer {
     /// # Errors
     /// [`WriterError`]: nothing that was not committed has been acknowledged, and nothing more will be.
     pub fn run(mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
+        let worked = self.work(inputs);
+        let mut in_hand = std::mem::take(&mut self.in_hand);
+        let stopped = worked.and_then(|()| self.stop());
+        // An end that has a reason was caused by no message. After a panic this is not reached.
+        in_hand.withdraw();
+        stopped
+    }
+
+    fn work(&mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
+        // Before the first message: a log that was blocked takes none.
+        self.keep()?;
         loop {
             let input = inputs.recv_timeout(self.wait());
             self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
@@ -261,7 +334,7 @@ impl Writer {
                     delivery.acks.park(delivery.pubacks());
                     self.parked.push_back(delivery);
                 }
-                Ok(Input::Delivery(delivery)) => self.take(&delivery),
+                Ok(Input::Delivery(delivery)) => self.take(&delivery)?,
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
                 Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
                 Ok(Input::DeadLetter { sink, first, last, reason }) => {
@@ -275,13 +348,15 @@ impl Writer {
                     let _ = reply.send(self.log.head());
                 }
                 Ok(Input::Drain) => self.draining = true,
-                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.last_tick.elapsed() >= TICK || self.deferred_due() {
                 self.tick();
+                self.log.still_there()?;
                 self.keep()?;
             }
+            self.shared.stats.state.note(self.observer.state_use());
             self.settle()?;
             self.store_cursors(CURSOR_PATIENCE)?;
         }
@@ -305,16 +380,18 @@ impl Writer {
         self.observer.deferred_until().is_some_and(|due| due <= (self.clock)())
     }
 
-    fn take(&mut self, delivery: &Delivery) {
+    fn take(&mut self, delivery: &Delivery) -> Result<(), WriterError> {
         let now = Instant::now();
         if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
             window.arrived(now.duration_since(self.last_commit));
         }
         self.last_arrival = now;
         self.oldest.get_or_insert(now);
+        self.in_hand.begin(&delivery.messages);
         for message in &delivery.messages {
-            self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
+            self.observe(delivery, message)?;
         }
+        self.in_hand.observed(&delivery.messages);
         let held = match self.held.iter_mut().find(|h| Arc::ptr_eq(&h.acks, &delivery.acks)) {
             Some(held) => held,
             None => {
@@ -330,6 +407,43 @@ impl Writer {
         if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
             window.in_flight(in_flight);
         }
+        Ok(())
+    }
+
+    /// Looks at one message, unless this process has died of it.
+    fn observe(&mut self, delivery: &Delivery, message: &Message) -> Result<(), WriterError> {
+        let source = self.config.sources.get(usize::from(delivery.source.0)).map_or("", |s| s.name.as_str());
+        match self.in_hand.treatment(source, message) {
+            Treatment::Usual => {
+                self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
+            }
+            Treatment::Unread { first } => {
+                if first {
+                    let topic = String::from_utf8_lossy(&message.topic);
+                    tracing::error!("a message on {topic} of source {source} was {}", in_hand::REASON);
+                }
+                let (source, received) = (delivery.source, delivery.received);
+                self.observer.refuse(source, message, in_hand::REASON, received, &mut self.batch);
+            }
+            Treatment::Alone(named) => return self.observe_alone(named, delivery, message),
+        }
+        Ok(())
+    }
+
+    /// Looks at a message that this process may have died of. It gets a commit of its own, so that whatever happens
+    /// before it returns has to do with this message.
+    fn observe_alone(
+        &mut self,
+        named: in_hand::Named,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<(), WriterError> {
+        self.commit_all()?;
+        self.in_hand.alone(named);
+        self.observer.observe(delivery.source, message, delivery.received, &mut self.batch);
+        self.commit_all()?;
+        self.in_hand.survived();
+        Ok(())
     }
 
     /// Commits if it is time to.
@@ -366,12 +480,17 @@ impl Writer {
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
         let begin = Instant::now();
         let cursors = self.take_moved();
+        let doubted = self.ages.doubted(begin);
         let committed = self.log.commit(&Commit {
+            doubted: (doubted != self.doubted).then_some(doubted),
             quarantine: &self.batch.quarantine,
             cursors: &cursors,
             trim_before: self.orders.trim_before,
             ..Commit::of(&self.batch.body)
         })?;
+        // Before anything is acknowledged for it.
+        self.log.still_there()?;
+        self.doubted = doubted;
         if committed.trimmed.is_none() {
             self.orders.trim_before = None;
         }
@@ -382,6 +501,7 @@ impl Writer {
             view.apply_records(self.batch.body.records(committed.first), committed.last)?;
         }
         self.shared.position.send_modify(|p| p.applied = committed.last);
+        self.observer.committed(committed.last, self.acked_by_required());
         self.count(due, took);
         if let Some(due) = due {
             let idle = begin.saturating_duration_since(self.last_arrival);
@@ -426,7 +546,7 @@ impl Writer {
             && let Some(delivery) = self.parked.pop_front()
         {
             delivery.acks.unpark(delivery.pubacks());
-            self.take(&delivery);
+            self.take(&delivery)?;
             self.settle()?;
         }
         Ok(())
@@ -503,6 +623,13 @@ impl Writer {
         self.record(&Fact::Gap { first, last, lost_by })
     }
 
+    /// The last record that every required sink has; any there will be if there is none.
+    fn acked_by_required(&self) -> Seq {
+        let required = self.config.sinks.iter().filter(|sink| sink.required);
+        let acked = required.map(|sink| self.cursors.get(&sink.name).map_or(Seq(0), Acked::contiguous));
+        acked.min().unwrap_or(Seq(u64::MAX))
+    }
+
     fn move_cursor(&mut self, name: String, acked: Acked) {
         if self.cursors.get(&name) != Some(&acked) {
             self.cursors.insert(name.clone(), acked);
@@ -549,6 +676,7 @@ impl Writer {
     /// Lets the acknowledgements go.
     fn release(&mut self) {
         self.oldest = None;
+        self.in_hand.committed();
         for held in self.held.iter_mut().filter(|held| held.messages > 0) {
             self.shared.stats.settled.fetch_add(held.messages as u64, Ordering::Relaxed);
             held.acks.release(held.messages, &held.pkids);
@@ -617,10 +745,21 @@ impl Writer {
     }
 }
 
-fn stored_cursors(log: &Log, config: &Config) -> BTreeMap<String, Acked> {
-    let reader = log.reader();
-    let stored = |name: &str| Acked::decode(&reader.cursor(name).ok().flatten()?);
-    config.sinks.iter().filter_map(|sink| Some((sink.name.clone(), stored(&sink.name)?))).collect()
+/// The stored cursors; what they say beyond the end of the log is forgotten, and noted. Those must be stored anew before the
+/// log grows past them, or what it then gets would count as acknowledged.
+fn stored_cursors(log: &Log, stats: &WriterStats) -> BTreeMap<String, Acked> {
+    let (mut cursors, mut cut) = (BTreeMap::new(), BTreeMap::new());
+    for (name, stored) in log.reader().cursors().unwrap_or_default() {
+        let Some(mut acked) = Acked::decode(&stored) else { continue };
+        let (newest, head) = (acked.newest(), log.head());
+        if acked.cut(head) {
+            cut.insert(name.clone(), CursorCut { newest, head });
+        }
+        cursors.insert(name, acked);
+    }
+    // It is the first writer of this process that opens the log.
+    let _ = stats.cursors_cut.set(cut);
+    cursors
 }
 
 fn windows(config: &Config) -> Vec<InflightWindow> {

@@ -8,10 +8,15 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Record;
+use crate::fact::Fact;
 use crate::snapshot::{self, SnapshotError};
 use crate::stored::{Changes, type_id};
 use crate::view::FoldError;
 use crate::{AttrId, DeviceId, Devices, Time};
+
+mod row;
+
+use row::Row;
 
 /// Version of this fold; see [`crate::devices::VERSION`].
 pub const VERSION: u16 = 2;
@@ -42,12 +47,13 @@ pub struct Bucket {
     pub last: f64,
 }
 
-/// All series of all devices.
+/// All series of all devices. A clone shares them with the original, and a device's are copied when the first of the two
+/// changes them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Aggregates {
     windows: Vec<Window>,
-    /// By device number, then in the order of the device's attributes; `None` for one that never was a number.
-    series: Vec<Vec<Option<Series>>>,
+    /// By device number.
+    series: Vec<Row>,
     missing_until: Option<Time>,
 }
 
@@ -55,7 +61,7 @@ pub struct Aggregates {
 #[derive(Deserialize)]
 struct AggregatesV1 {
     windows: Vec<Window>,
-    series: Vec<Vec<Option<Series>>>,
+    series: Vec<Row>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,18 +153,38 @@ impl Aggregates {
         self.missing_until = self.missing_until.max(Some(until));
     }
 
+    /// Log time goes on from `time`, before records that are in it: what they said would come after what is to come. The
+    /// log still has them.
+    pub(crate) fn begin_anew(&mut self, time: Time) {
+        self.series.clear();
+        self.missing_until = Some(time);
+    }
+
     /// Takes in a record by itself, where `devices` are folded already, up to it or further.
     ///
     /// # Errors
     /// [`FoldError`] if it cannot be read, or is about what `devices` do not have.
     pub fn apply(&mut self, record: &Record<'_>, devices: &Devices) -> Result<(), FoldError> {
-        if record.kind.type_id != type_id::STATE_CHANGED {
-            return Ok(());
+        match record.kind.type_id {
+            type_id::STATE_CHANGED => {}
+            type_id::CLOCK_CORRECTED => {
+                self.begin_anew(record.time);
+                return Ok(());
+            }
+            type_id::DEVICE_FORGOTTEN => {
+                if let Fact::DeviceForgotten { device } = record.fact()? {
+                    self.forget(device);
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
         let mut changes = Changes::parse(record.kind, record.payload)?;
         let id = changes.device;
-        let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
-        let device = devices.get(id).ok_or(unknown)?;
+        let Some(device) = devices.get(id) else {
+            let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
+            return if devices.knows(id) { Ok(()) } else { Err(unknown) };
+        };
         let mut hint = 0;
         while let Some((attr, value)) = changes.next()? {
             let at = device.place(attr, hint);
@@ -168,6 +194,33 @@ impl Aggregates {
             }
         }
         Ok(())
+    }
+
+    /// Drops what it has of a device.
+    pub(crate) fn forget(&mut self, device: DeviceId) {
+        if let Some(row) = self.series.get_mut(device.0 as usize) {
+            *row = Row::default();
+        }
+    }
+
+    /// Whether there are buckets of an attribute of a device.
+    pub fn has(&self, device: DeviceId, attr: AttrId) -> bool {
+        self.series(device, attr).is_some()
+    }
+
+    fn series(&self, device: DeviceId, attr: AttrId) -> Option<&Series> {
+        self.series.get(device.0 as usize)?.find(attr)
+    }
+
+    /// The most bytes of memory that one attribute can come to take in these windows.
+    pub fn series_bytes_max(windows: &[Window]) -> usize {
+        let level =
+            |window: &Window| size_of::<Level>() + 16 + window.keep.max(4) as usize * size_of::<Bucket>();
+        if windows.is_empty() {
+            0
+        } else {
+            size_of::<Option<Series>>() + windows.iter().map(level).sum::<usize>()
+        }
     }
 
     /// The windows, shortest first.
@@ -183,13 +236,9 @@ impl Aggregates {
         }
         let device = device.0 as usize;
         if device >= self.series.len() {
-            self.series.resize_with(device + 1, Vec::new);
+            self.series.resize_with(device + 1, Row::default);
         }
-        let row = &mut self.series[device];
-        if at >= row.len() {
-            row.resize_with(at + 1, || None);
-        }
-        let series = row[at].get_or_insert_with(|| Series::new(attr, self.windows.len()));
+        let series = self.series[device].series_mut(at, || Series::new(attr, self.windows.len()));
         match &mut series.levels[0] {
             Level { end, open: Some(open), .. } if time.0 < *end => open.add(value),
             _ => series.roll(&self.windows, time, value),
@@ -206,9 +255,7 @@ impl Aggregates {
         to_s: i64,
     ) -> Vec<Bucket> {
         let level = self.windows.iter().position(|w| w.length_s == window.length_s);
-        let series =
-            self.series.get(device.0 as usize).and_then(|row| row.iter().flatten().find(|s| s.attr == attr));
-        let (Some(level), Some(series)) = (level, series) else { return Vec::new() };
+        let (Some(level), Some(series)) = (level, self.series(device, attr)) else { return Vec::new() };
         let mut buckets: Vec<Bucket> = series.levels[level].closed.iter().copied().collect();
         // What is open in the shorter windows has not reached this one yet; it is merged in from the oldest on, which is
         // from the longest window down.
@@ -226,7 +273,7 @@ impl Aggregates {
     /// The begin of the oldest closed bucket held for an attribute, if any had to be forgotten before it.
     pub fn complete_from_s(&self, device: DeviceId, attr: AttrId, window: Window) -> Option<i64> {
         let level = self.windows.iter().position(|w| w.length_s == window.length_s)?;
-        let series = self.series.get(device.0 as usize)?.iter().flatten().find(|s| s.attr == attr)?;
+        let series = self.series(device, attr)?;
         let closed = &series.levels[level].closed;
         (closed.len() >= self.windows[level].keep as usize).then(|| closed.front().map(|b| b.start_s))?
     }
@@ -251,9 +298,14 @@ impl Series {
     fn close(&mut self, windows: &[Window], level: usize) {
         let Some(bucket) = self.levels[level].open.take() else { return };
         let closed = &mut self.levels[level].closed;
-        closed.push_back(bucket);
-        while closed.len() > windows[level].keep as usize {
-            closed.pop_front();
+        let keep = windows[level].keep as usize;
+        while closed.len() >= keep && closed.pop_front().is_some() {}
+        if closed.len() == closed.capacity() {
+            // Never room for more than are kept: doubling would end above it.
+            closed.reserve_exact(closed.len().max(4).min(keep.saturating_sub(closed.len())));
+        }
+        if keep > 0 {
+            closed.push_back(bucket);
         }
         let Some(longer) = windows.get(level + 1) else { return };
         let start_s = longer.start_s(bucket.start_s);

@@ -37,7 +37,7 @@ pub struct Kind {
 pub struct Record<'a> {
     /// Position.
     pub seq: Seq,
-    /// Log time: never earlier than the record before.
+    /// Log time: never earlier than the record before, except in a [`Fact::ClockCorrected`].
     pub time: Time,
     /// The wall clock as it was read; differs from `time` only after the clock went back.
     pub wall: Time,
@@ -156,10 +156,15 @@ impl Body {
     /// the record before.
     #[inline]
     pub fn push(&mut self, envelope: Envelope, write: impl FnOnce(&mut Vec<u8>) -> Kind) {
+        let time = self.last_time().max(envelope.wall);
+        self.push_at(time, envelope, write);
+    }
+
+    #[inline]
+    fn push_at(&mut self, time: Time, envelope: Envelope, write: impl FnOnce(&mut Vec<u8>) -> Kind) {
         self.payload.clear();
         let kind = write(&mut self.payload);
         let last = self.last_time();
-        let time = last.max(envelope.wall);
         let flags = (u8::from(envelope.device_time.is_some()) * HAS_DEVICE_TIME)
             | (u8::from(envelope.wall != time) * HAS_WALL)
             | (u8::from(envelope.cause.is_some()) * HAS_CAUSE);
@@ -183,6 +188,13 @@ impl Body {
     /// Appends a fact.
     pub fn push_fact(&mut self, envelope: Envelope, fact: &Fact) {
         self.push(envelope, |out| stored::encode(fact, out));
+    }
+
+    /// Appends the record that lets log time go on from `wall`, although it is later already.
+    pub fn push_correction(&mut self, wall: Time) {
+        let fact = Fact::ClockCorrected { before: self.last_time(), after: wall };
+        // How much later it is than the record before is kept modulo 2^64.
+        self.push_at(wall, Envelope { wall, ..Envelope::default() }, |out| stored::encode(&fact, out));
     }
 
     /// Joins the body of a stored chunk that follows this one.
@@ -452,6 +464,22 @@ impl<'a> Chunk<'a> {
             return Err(ChunkError::Length);
         }
         Ok(Chunk { header, body })
+    }
+
+    /// What it holds from `seq` on, as a chunk of its own: first position, log time and chain of the header are those of
+    /// the record at `seq`. `place.stored_before` stays that of the whole chunk.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if a record before `seq` cannot be read, or there is none from there on.
+    pub fn from_seq(&self, seq: Seq) -> Result<Chunk<'a>, ChunkError> {
+        let (mut records, mut header) = (self.records(), self.header);
+        while records.next < seq {
+            let Some(record) = records.next_record()? else { return Err(ChunkError::Length) };
+            header.place.link = header.place.link.after(record.raw);
+        }
+        (header.first, header.base_time) = (records.next, records.time);
+        (header.count, header.raw_bytes) = (records.left, records.rest.len() as u32);
+        if header.count == 0 { Err(ChunkError::Length) } else { Ok(Chunk { header, body: records.rest }) }
     }
 
     /// Its records, in order.

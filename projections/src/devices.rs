@@ -1,35 +1,43 @@
 //! Current state and availability of every device: a fold.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Record;
 use crate::fact::{Availability, AvailabilityCause, Fact};
+use crate::snapshot::{self, SnapshotError};
 use crate::stored::{Changes, type_id};
 use crate::view::FoldError;
 use crate::{AttrId, DeviceId, Seq, Time, Value, ValueRef};
 
-/// Version of this fold. Raised whenever the same records would give another state; snapshots of another version are
-/// rebuilt from the log.
-pub const VERSION: u16 = 1;
+mod slots;
+
+use slots::Slots;
+
+/// Version of this fold. Raised whenever the same records would give another state, or the state is stored in another
+/// way; snapshots of a version that [`Devices::restore`] does not know are not used.
+pub const VERSION: u16 = 2;
 
 /// All devices, by number, and the names of attributes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+///
+/// A clone shares the devices with the original, and each is copied when the first of the two changes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Devices {
-    devices: Vec<Device>,
-    attributes: Vec<Box<str>>,
+    devices: Slots,
+    attributes: Vec<Arc<str>>,
     #[serde(skip)]
-    by_name: BTreeMap<Box<str>, DeviceId>,
+    by_name: BTreeMap<Arc<str>, DeviceId>,
     #[serde(skip)]
-    attribute_by_name: BTreeMap<Box<str>, AttrId>,
+    attribute_by_name: BTreeMap<Arc<str>, AttrId>,
 }
 
 /// One device as its records left it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     /// Its id.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The source it was last discovered on.
     pub source: Box<str>,
     /// The device it is reached through.
@@ -70,7 +78,17 @@ pub struct Attribute {
 impl Devices {
     /// The device with this number.
     pub fn get(&self, id: DeviceId) -> Option<&Device> {
-        self.devices.get(id.0 as usize)
+        self.devices.get(id)
+    }
+
+    /// Whether a record introduced this number; its device may be forgotten.
+    pub fn knows(&self, id: DeviceId) -> bool {
+        (id.0 as usize) < self.devices.len()
+    }
+
+    /// Number of devices that were forgotten.
+    pub fn forgotten(&self) -> usize {
+        self.devices.forgotten()
     }
 
     /// The device with this id.
@@ -79,22 +97,22 @@ impl Devices {
         self.get(id).map(|device| (id, device))
     }
 
-    /// All devices ever seen, retired ones too, by number.
+    /// All devices that are not forgotten, retired ones too, by number.
     pub fn iter(&self) -> impl Iterator<Item = (DeviceId, &Device)> {
-        self.devices.iter().enumerate().map(|(i, device)| (DeviceId(i as u32), device))
+        self.devices.iter()
     }
 
-    /// All devices ever seen, by name, after `after`.
+    /// All devices that are not forgotten, by name, after `after`.
     pub fn by_name_after<'a>(
         &'a self,
         after: Option<&str>,
     ) -> impl Iterator<Item = (DeviceId, &'a Device)> + 'a {
         use std::ops::Bound;
-        let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(Box::<str>::from(name)));
+        let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(Arc::<str>::from(name)));
         self.by_name.range((start, Bound::Unbounded)).filter_map(|(_, id)| Some((*id, self.get(*id)?)))
     }
 
-    /// Number of devices ever seen.
+    /// Number of devices ever seen, and so the number that the next one gets.
     pub fn len(&self) -> usize {
         self.devices.len()
     }
@@ -115,7 +133,7 @@ impl Devices {
     }
 
     /// Names of all attributes, by number.
-    pub fn attribute_names(&self) -> &[Box<str>] {
+    pub fn attribute_names(&self) -> &[Arc<str>] {
         &self.attributes
     }
 
@@ -135,10 +153,39 @@ impl Devices {
         (device.availability, None)
     }
 
+    /// Reads what a snapshot has.
+    pub(crate) fn restore(version: u16, bytes: &[u8]) -> Result<Devices, SnapshotError> {
+        let (devices, attributes) = match version {
+            1 => {
+                let (devices, attributes): (Vec<Arc<Device>>, _) = snapshot::whole(bytes)?;
+                (devices.into_iter().map(Some).collect(), attributes)
+            }
+            2 => {
+                let (devices, attributes): (Vec<Option<Arc<Device>>>, _) = snapshot::whole(bytes)?;
+                (devices.into_iter().collect(), attributes)
+            }
+            found => return Err(SnapshotError::Fold { found }),
+        };
+        let mut restored = Devices { devices, attributes, ..Devices::default() };
+        restored.index();
+        Ok(restored)
+    }
+
+    /// The version whose layout these devices are stored in: the first one as long as it can hold them, so that an older
+    /// fieldlog can read the snapshot, too.
+    pub(crate) fn stored_version(&self) -> u16 {
+        if self.forgotten() == 0 { 1 } else { VERSION }
+    }
+
+    /// What a snapshot holds of it, shared with the original.
+    pub(crate) fn share(&self) -> Devices {
+        let (devices, attributes) = (self.devices.clone(), self.attributes.clone());
+        Devices { devices, attributes, ..Devices::default() }
+    }
+
     /// Restores what a snapshot does not hold.
-    pub(crate) fn index(&mut self) {
-        self.by_name =
-            self.devices.iter().zip(0..).map(|(device, id)| (device.name.clone(), DeviceId(id))).collect();
+    fn index(&mut self) {
+        self.by_name = self.devices.iter().map(|(id, device)| (device.name.clone(), id)).collect();
         self.attribute_by_name =
             self.attributes.iter().zip(0..).map(|(name, id)| (name.clone(), AttrId(id))).collect();
     }
@@ -152,10 +199,7 @@ impl Devices {
     ) -> Result<(), FoldError> {
         let mut changes = Changes::parse(record.kind, record.payload)?;
         let id = changes.device;
-        let Some(device) = self.devices.get_mut(id.0 as usize) else {
-            return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
-        };
-        device.touch(record);
+        let Some(device) = self.touched(record, id)? else { return Ok(()) };
         let mut hint = 0;
         while let Some((attr, value)) = changes.next()? {
             let at = device.place(attr, hint);
@@ -186,6 +230,7 @@ impl Devices {
                 | type_id::ATTRIBUTE_NAMED
                 | type_id::DEVICE_RETIRED
                 | type_id::ACTION_FIRED
+                | type_id::DEVICE_FORGOTTEN
         ) {
             return Ok(());
         }
@@ -196,25 +241,45 @@ impl Devices {
             Fact::AttributeNamed { attribute, name } => self.name(record, attribute, &name),
             Fact::AvailabilityChanged { device, availability, cause } => {
                 let at = (record.seq, record.time);
-                let device = self.touched(record, device)?;
-                (device.availability, device.availability_cause) = (availability, cause);
-                device.availability_changed = at;
+                if let Some(device) = self.touched(record, device)? {
+                    (device.availability, device.availability_cause) = (availability, cause);
+                    device.availability_changed = at;
+                }
                 Ok(())
             }
             Fact::DeviceRetired { device } => {
-                self.touched(record, device)?.retired = true;
+                if let Some(device) = self.touched(record, device)? {
+                    device.retired = true;
+                }
                 Ok(())
             }
+            Fact::DeviceForgotten { device } => self.forget(record, device),
             Fact::ActionFired { device, .. } => self.touched(record, device).map(|_| ()),
             _ => Ok(()),
         }
     }
 
-    fn touched(&mut self, record: &Record<'_>, id: DeviceId) -> Result<&mut Device, FoldError> {
-        let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
-        let device = self.devices.get_mut(id.0 as usize).ok_or(unknown)?;
-        device.touch(record);
+    /// The device a record is about; `None` for a forgotten one, of which nothing is kept any more.
+    #[inline]
+    fn touched(&mut self, record: &Record<'_>, id: DeviceId) -> Result<Option<&mut Device>, FoldError> {
+        if !self.knows(id) {
+            return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
+        }
+        let mut device = self.devices.get_mut(id);
+        if let Some(device) = &mut device {
+            device.touch(record);
+        }
         Ok(device)
+    }
+
+    fn forget(&mut self, record: &Record<'_>, id: DeviceId) -> Result<(), FoldError> {
+        if !self.knows(id) {
+            return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
+        }
+        if let Some(device) = self.devices.forget(id) {
+            self.by_name.remove(&device.name);
+        }
+        Ok(())
     }
 
     fn discover(
@@ -226,7 +291,7 @@ impl Devices {
         parent: Option<DeviceId>,
     ) -> Result<(), FoldError> {
         let at = (record.seq, record.time);
-        if let Some(device) = self.devices.get_mut(id.0 as usize) {
+        if let Some(device) = self.devices.get_mut(id) {
             device.touch(record);
             (device.source, device.parent, device.retired) = (source.into(), parent, false);
             return Ok(());
@@ -234,9 +299,10 @@ impl Devices {
         if id.0 as usize != self.devices.len() {
             return Err(FoldError::Numbering { seq: record.seq });
         }
-        self.by_name.insert(name.into(), id);
+        let name: Arc<str> = name.into();
+        self.by_name.insert(name.clone(), id);
         self.devices.push(Device {
-            name: name.into(),
+            name,
             source: source.into(),
             parent,
             retired: false,
@@ -256,8 +322,9 @@ impl Devices {
         if id.0 as usize != self.attributes.len() {
             return Err(FoldError::Numbering { seq: record.seq });
         }
-        self.attributes.push(name.into());
-        self.attribute_by_name.insert(name.into(), id);
+        let name: Arc<str> = name.into();
+        self.attributes.push(name.clone());
+        self.attribute_by_name.insert(name, id);
         Ok(())
     }
 }

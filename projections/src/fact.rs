@@ -44,6 +44,11 @@ pub enum Fact {
         /// The device.
         device: DeviceId,
     },
+    /// A retired device's state and name were dropped to make room. If it comes back, it gets a new number.
+    DeviceForgotten {
+        /// The device.
+        device: DeviceId,
+    },
     /// Something momentary happened, such as a button push.
     ActionFired {
         /// The device.
@@ -79,6 +84,14 @@ pub enum Fact {
         expected: Time,
         /// Where it was.
         found: Time,
+    },
+    /// The operator set log time back to the wall clock, after a clock that was ahead. The only record whose log time may
+    /// be earlier than that of the record before.
+    ClockCorrected {
+        /// Log time of the record before.
+        before: Time,
+        /// Log time of this record.
+        after: Time,
     },
     /// The configuration changed while running.
     ConfigChanged {
@@ -161,6 +174,7 @@ impl Fact {
             | Fact::AvailabilityChanged { device, .. }
             | Fact::DeviceDiscovered { device, .. }
             | Fact::DeviceRetired { device }
+            | Fact::DeviceForgotten { device }
             | Fact::ActionFired { device, .. } => Some(*device),
             _ => None,
         }

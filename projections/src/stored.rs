@@ -29,6 +29,8 @@ pub mod type_id {
     pub const BOOTED: u16 = 8;
     /// [`crate::Fact::ClockStepped`]
     pub const CLOCK_STEPPED: u16 = 9;
+    /// [`crate::Fact::ClockCorrected`]
+    pub const CLOCK_CORRECTED: u16 = 16;
     /// [`crate::Fact::ConfigChanged`]
     pub const CONFIG_CHANGED: u16 = 10;
     /// [`crate::Fact::DeadLettered`]
@@ -37,6 +39,8 @@ pub mod type_id {
     pub const TRIMMED: u16 = 12;
     /// [`crate::Fact::Gap`]
     pub const GAP: u16 = 13;
+    /// [`crate::Fact::DeviceForgotten`]
+    pub const DEVICE_FORGOTTEN: u16 = 18;
 }
 
 /// `(type, version, name)` of everything this version writes or reads, the newest version of a type last.
@@ -55,6 +59,8 @@ pub const KINDS: &[(u16, u8, &str)] = &[
     (type_id::DEAD_LETTERED, 1, "dead_lettered"),
     (type_id::TRIMMED, 1, "trimmed"),
     (type_id::GAP, 1, "gap"),
+    (type_id::CLOCK_CORRECTED, 1, "clock_corrected"),
+    (type_id::DEVICE_FORGOTTEN, 1, "device_forgotten"),
 ];
 
 /// Name of a type, as answers and filters use it.
@@ -198,6 +204,11 @@ struct DeviceRetiredV1 {
 }
 
 #[derive(Serialize, Deserialize)]
+struct DeviceForgottenV1 {
+    device: u32,
+}
+
+#[derive(Serialize, Deserialize)]
 struct ActionFiredV1<'a> {
     device: u32,
     attribute: u32,
@@ -224,6 +235,12 @@ struct BootedV1<'a> {
 struct ClockSteppedV1 {
     expected: i64,
     found: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClockCorrectedV1 {
+    before: i64,
+    after: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -396,6 +413,10 @@ pub fn encode(fact: &Fact, out: &mut Vec<u8>) -> Kind {
             append(&DeviceRetiredV1 { device: device.0 }, out);
             v1(type_id::DEVICE_RETIRED)
         }
+        Fact::DeviceForgotten { device } => {
+            append(&DeviceForgottenV1 { device: device.0 }, out);
+            v1(type_id::DEVICE_FORGOTTEN)
+        }
         Fact::ActionFired { device, attribute, value } => {
             let value = value.borrow().into();
             append(&ActionFiredV1 { device: device.0, attribute: attribute.0, value }, out);
@@ -412,6 +433,10 @@ pub fn encode(fact: &Fact, out: &mut Vec<u8>) -> Kind {
         Fact::ClockStepped { expected, found } => {
             append(&ClockSteppedV1 { expected: expected.0, found: found.0 }, out);
             v1(type_id::CLOCK_STEPPED)
+        }
+        Fact::ClockCorrected { before, after } => {
+            append(&ClockCorrectedV1 { before: before.0, after: after.0 }, out);
+            v1(type_id::CLOCK_CORRECTED)
         }
         Fact::ConfigChanged { keys } => {
             append(&ConfigChangedV1 { keys: keys.iter().map(String::as_str).collect() }, out);
@@ -480,6 +505,10 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Result<Fact, StoredError> {
             let v: DeviceRetiredV1 = whole(kind, payload)?;
             Fact::DeviceRetired { device: DeviceId(v.device) }
         }
+        type_id::DEVICE_FORGOTTEN => {
+            let v: DeviceForgottenV1 = whole(kind, payload)?;
+            Fact::DeviceForgotten { device: DeviceId(v.device) }
+        }
         type_id::ACTION_FIRED => {
             let v: ActionFiredV1<'_> = whole(kind, payload)?;
             let value = ValueRef::from(v.value).to_owned();
@@ -501,6 +530,10 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Result<Fact, StoredError> {
         type_id::CLOCK_STEPPED => {
             let v: ClockSteppedV1 = whole(kind, payload)?;
             Fact::ClockStepped { expected: Time(v.expected), found: Time(v.found) }
+        }
+        type_id::CLOCK_CORRECTED => {
+            let v: ClockCorrectedV1 = whole(kind, payload)?;
+            Fact::ClockCorrected { before: Time(v.before), after: Time(v.after) }
         }
         type_id::CONFIG_CHANGED => {
             let v: ConfigChangedV1<'_> = whole(kind, payload)?;

@@ -30,6 +30,13 @@ impl View {
         View { aggregates: Aggregates::new(windows), ..View::default() }
     }
 
+    /// What a snapshot holds of it, at little cost: devices and series are shared, and each is copied when this view
+    /// changes it first. It cannot be asked for names.
+    pub fn share(&self) -> View {
+        let (devices, aggregates) = (self.devices.share(), self.aggregates.clone());
+        View { devices, aggregates, ..*self }
+    }
+
     /// Applies the records of a chunk that it does not have yet.
     ///
     /// # Errors
@@ -82,6 +89,13 @@ impl View {
                 if let Fact::Booted { boot_id, clock, .. } = record.fact()? {
                     (self.boot_id, self.clock) = (boot_id, clock);
                 }
+            }
+            type_id::CLOCK_CORRECTED => self.aggregates.begin_anew(record.time),
+            type_id::DEVICE_FORGOTTEN => {
+                if let Fact::DeviceForgotten { device } = record.fact()? {
+                    self.aggregates.forget(device);
+                }
+                self.devices.apply(record)?;
             }
             _ => self.devices.apply(record)?,
         }

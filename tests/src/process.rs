@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
@@ -43,6 +44,20 @@ impl Process {
         Process::spawn(command)
     }
 
+    /// `fieldlog run`, with so many bytes of memory that it can write to; asked for more, it gets none.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run_within(config: &Path, memory_bytes: usize) -> Process {
+        let mut shell = command_of("sh");
+        shell.args(["-c", "ulimit -d \"$0\" && exec \"$@\""]).arg((memory_bytes >> 10).to_string());
+        shell.arg(binary::fieldlog()).arg("run").arg("--config").arg(config);
+        // As the unit has it: heaps for threads would take memory that is not used. A backtrace would take a lot.
+        shell.env("MALLOC_ARENA_MAX", "1").env_remove("RUST_BACKTRACE");
+        shell.env("RUNTIME_DIRECTORY", config.parent().unwrap());
+        Process::spawn(shell)
+    }
+
     /// `fieldlog receive`, with these arguments.
     ///
     /// # Panics
@@ -51,6 +66,24 @@ impl Process {
         let mut command = command();
         command.arg("receive").args(arguments);
         Process::spawn(command)
+    }
+
+    /// `fieldlog demo`, with these arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn demo(arguments: &[&str]) -> Process {
+        let mut command = command();
+        command.arg("demo").args(arguments);
+        Process::spawn(command)
+    }
+
+    /// What it has written to stdout so far.
+    ///
+    /// # Panics
+    /// Never, unless a test already has.
+    pub fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
     }
 
     fn spawn(mut command: Command) -> Process {
@@ -74,6 +107,21 @@ impl Process {
             || self.words().get(from..).is_some_and(|said| said.contains(words)).then(|| self.words().len());
         let what = format!("{words:?} on stderr");
         until_some(&what, said).await
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The most memory it has had in RAM so far, in bytes.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// Sends a signal by its name.
@@ -145,8 +193,19 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(binary::fieldlog());
-    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "FIELDLOG_LOG"] {
+    command_of(binary::fieldlog())
+}
+
+fn command_of(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for name in [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "JOURNAL_STREAM",
+        "FIELDLOG_LOG",
+        "RUNTIME_DIRECTORY",
+    ] {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1");

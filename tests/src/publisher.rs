@@ -113,7 +113,7 @@ impl Drop for Publisher {
 async fn keep_connected(port: u16, state: Arc<Mutex<State>>) {
     for number in 0.. {
         let mut options = MqttOptions::new(format!("publisher-{number}"), "127.0.0.1", port);
-        options.set_inflight(IN_FLIGHT_MAX).set_max_packet_size(1 << 21, 1 << 21);
+        options.set_inflight(IN_FLIGHT_MAX).set_max_packet_size(1 << 21, 1 << 26);
         let (client, events) = AsyncClient::new(options, usize::from(IN_FLIGHT_MAX));
         tokio::select! {
             () = feed(&client, &state) => {}

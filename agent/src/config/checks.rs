@@ -151,6 +151,7 @@ fn hosts(table: &mut Table<'_>) -> Vec<String> {
 
 fn limits(mut table: Table<'_>) -> Limits {
     let d = Limits::default();
+    let state = table.integer_or_none("state_bytes_max", 1_048_576..=1_000_000_000_000, "bytes", None);
     let mut size = |key, range, unit, default| table.size(key, range, unit, default);
     let limits = Limits {
         devices_max: size("devices_max", 1..=1_000_000, "devices", d.devices_max),
@@ -161,7 +162,9 @@ fn limits(mut table: Table<'_>) -> Limits {
             d.attributes_per_device_max,
         ),
         topics_max: size("topics_max", 1..=10_000_000, "topics", d.topics_max),
+        state_bytes_max: state.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         text_bytes_max: size("text_bytes_max", 16..=1_048_576, "bytes", d.text_bytes_max),
+        name_bytes_max: size("name_bytes_max", 16..=4_096, "bytes", d.name_bytes_max),
         quarantine_records_max: size(
             "quarantine_records_max",
             0..=1_000_000,

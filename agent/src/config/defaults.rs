@@ -82,7 +82,9 @@ impl Default for Limits {
             devices_max: 10_000,
             attributes_per_device_max: 256,
             topics_max: 50_000,
+            state_bytes_max: None,
             text_bytes_max: 4_096,
+            name_bytes_max: 256,
             quarantine_records_max: 1_000,
             quarantine_payload_bytes_max: 4_096,
         }

@@ -62,7 +62,9 @@ impl Config {
         note("limits.devices_max", true, a.devices_max != b.devices_max);
         note("limits.attributes_per_device_max", true, per_device);
         note("limits.topics_max", true, a.topics_max != b.topics_max);
+        note("limits.state_bytes_max", true, a.state_bytes_max != b.state_bytes_max);
         note("limits.text_bytes_max", true, a.text_bytes_max != b.text_bytes_max);
+        note("limits.name_bytes_max", true, a.name_bytes_max != b.name_bytes_max);
         note("limits.quarantine_records_max", true, a.quarantine_records_max != b.quarantine_records_max);
         note("limits.quarantine_payload_bytes_max", true, payload);
     }

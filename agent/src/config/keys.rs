@@ -25,6 +25,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "attributes_per_device_max",
             "topics_max",
             "text_bytes_max",
+            "name_bytes_max",
             "quarantine_records_max",
             "quarantine_payload_bytes_max",
         ],

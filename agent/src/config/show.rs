@@ -99,7 +99,9 @@ impl Config {
         doc.raw("devices_max", limits.devices_max);
         doc.raw("attributes_per_device_max", limits.attributes_per_device_max);
         doc.raw("topics_max", limits.topics_max);
+        doc.raw("state_bytes_max", limits.state_bytes_max.unwrap_or(0));
         doc.raw("text_bytes_max", limits.text_bytes_max);
+        doc.raw("name_bytes_max", limits.name_bytes_max);
         doc.raw("quarantine_records_max", limits.quarantine_records_max);
         doc.raw("quarantine_payload_bytes_max", limits.quarantine_payload_bytes_max);
     }

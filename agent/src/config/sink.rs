@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::show::host_and_port;
 use super::{Address, Protocol, TlsConfig, WillConfig};
 use crate::forward::plan::Order;
+use crate::forward::refusals::Policy;
 
 mod differ;
 mod read;
@@ -43,6 +44,8 @@ pub struct SinkConfig {
     pub in_flight_max: u16,
     /// `required` (default true): retention keeps what this sink has not acknowledged.
     pub required: bool,
+    /// `refused`: `keep` (default) or `release`: what becomes of events that the sink refuses.
+    pub refused: Policy,
     /// `devices` and `types`: what is sent.
     pub filter: SinkFilter,
     /// `connect_timeout_s` (1–300; default 20): TCP, TLS and the protocol's greeting together.

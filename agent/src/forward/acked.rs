@@ -1,24 +1,30 @@
-//! Which positions a sink has acknowledged: ranges, because live events go before a backlog. Pure.
+//! Which positions a sink has acknowledged: ranges, because live events go before a backlog; and which it has refused. Pure.
 
 use fieldlog_projections::Seq;
 use serde::{Deserialize, Serialize};
 
 /// More ranges than this are not remembered; the shortest is forgotten, and sent again with the same identity.
 const RANGES_MAX: usize = 64;
+/// Refused ranges that are remembered; when there are so many, a further event that is refused is not passed.
+pub const REFUSED_MAX: usize = 256;
+/// No log has as many records; a stored cursor that speaks of more is damaged.
+const SEQ_MAX: u64 = u64::MAX / 2;
 
-/// Acknowledged positions.
+/// Acknowledged positions. What is refused is not acknowledged: it is missing like all else that the sink does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acked {
     /// Everything up to here.
     upto: u64,
     /// Further ranges, inclusive, ascending, with at least one position missing before each.
     beyond: Vec<(u64, u64)>,
+    /// What the sink has refused, inclusive, ascending, apart from each other and from what is acknowledged.
+    refused: Vec<(u64, u64)>,
 }
 
 impl Acked {
     /// Everything up to `seq`, nothing after it.
     pub fn upto(seq: Seq) -> Acked {
-        Acked { upto: seq.0, beyond: Vec::new() }
+        Acked { upto: seq.0, beyond: Vec::new(), refused: Vec::new() }
     }
 
     /// The last position before which nothing is missing.
@@ -37,6 +43,7 @@ impl Acked {
         if last < first {
             return;
         }
+        self.unrefuse(first, last);
         self.beyond.retain(|&(a, b)| {
             let apart = b.saturating_add(1) < first || last.saturating_add(1) < a;
             if !apart {
@@ -58,12 +65,90 @@ impl Acked {
         }
         let at = self.beyond.partition_point(|&(a, _)| a < first);
         self.beyond.insert(at, (first, last));
-        if self.beyond.len() > RANGES_MAX
+        // A refused range divides what is around it, and must not push out what is acknowledged.
+        if self.beyond.len() > RANGES_MAX + self.refused.len()
             && let Some(shortest) =
                 (0..self.beyond.len()).min_by_key(|&i| self.beyond[i].1 - self.beyond[i].0)
         {
             self.beyond.remove(shortest);
         }
+    }
+
+    /// The sink has refused a range, which is neither acknowledged nor refused yet; nothing is remembered beyond
+    /// [`REFUSED_MAX`].
+    pub fn refuse(&mut self, first: Seq, last: Seq) {
+        let at = self.refused.partition_point(|&(a, _)| a < first.0);
+        let apart = at == 0 || self.refused[at - 1].1 < first.0;
+        if apart && self.refused.get(at).is_none_or(|&(a, _)| last.0 < a) && self.has_room() {
+            self.refused.insert(at, (first.0, last.0));
+        }
+    }
+
+    /// Whether a further refused range can be remembered.
+    pub fn has_room(&self) -> bool {
+        self.refused.len() < REFUSED_MAX
+    }
+
+    /// The ranges that the sink has refused, ascending.
+    pub fn refused(&self) -> impl Iterator<Item = (Seq, Seq)> {
+        self.refused.iter().map(|&(first, last)| (Seq(first), Seq(last)))
+    }
+
+    /// Whether a position is refused.
+    pub fn is_refused(&self, seq: Seq) -> bool {
+        self.refused.iter().any(|&(first, last)| (first..=last).contains(&seq.0))
+    }
+
+    /// How many positions are refused.
+    pub fn refused_count(&self) -> u64 {
+        self.refused.iter().map(|&(first, last)| last - first + 1).sum()
+    }
+
+    /// Counts everything that is refused as acknowledged.
+    pub fn release(&mut self) {
+        for (first, last) in self.refused.clone() {
+            self.add(Seq(first), Seq(last));
+        }
+    }
+
+    /// Adds a range but for what is refused of it.
+    pub fn add_but_refused(&mut self, first: Seq, last: Seq) {
+        let mut from = first;
+        for (a, b) in self.refused.clone() {
+            if from.0 <= b && a <= last.0 {
+                self.add(from, Seq(a - 1));
+                from = Seq(b + 1);
+            }
+        }
+        self.add(from, last);
+    }
+
+    /// Takes a range out of what is refused.
+    fn unrefuse(&mut self, first: u64, last: u64) {
+        if self.refused.iter().all(|&(a, b)| b < first || last < a) {
+            return;
+        }
+        let left = |&(a, b): &(u64, u64)| {
+            let below = (a < first).then(|| (a, b.min(first - 1)));
+            let above = (b > last).then(|| (a.max(last + 1), b));
+            [below, above].into_iter().flatten()
+        };
+        self.refused = self.refused.iter().flat_map(left).collect();
+        self.refused.truncate(REFUSED_MAX);
+    }
+
+    /// Forgets everything behind `head`, where the log ends; whether there was something. It speaks of records that are gone,
+    /// and those that get their positions are others.
+    pub fn cut(&mut self, head: Seq) -> bool {
+        let cut = |ranges: &mut Vec<(u64, u64)>| {
+            ranges.retain(|&(first, _)| first <= head.0);
+            ranges.iter_mut().for_each(|range| range.1 = range.1.min(head.0));
+        };
+        let before = self.clone();
+        self.upto = self.upto.min(head.0);
+        cut(&mut self.beyond);
+        cut(&mut self.refused);
+        *self != before
     }
 
     /// The first range of missing positions from `from` on, inclusive, up to `until`.
@@ -86,29 +171,60 @@ impl Acked {
         head.0.saturating_sub(self.upto).saturating_sub(beyond)
     }
 
-    /// As it is stored.
+    /// As it is stored: version 1 where nothing is refused, which older versions of fieldlog read, too.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![1];
+        let mut out = vec![if self.refused.is_empty() { 1 } else { 2 }];
         fieldlog_projections::varint::put(&mut out, self.upto);
-        fieldlog_projections::varint::put(&mut out, self.beyond.len() as u64);
-        for &(a, b) in &self.beyond {
-            fieldlog_projections::varint::put(&mut out, a);
-            fieldlog_projections::varint::put(&mut out, b);
+        put_ranges(&mut out, &self.beyond);
+        if !self.refused.is_empty() {
+            put_ranges(&mut out, &self.refused);
         }
         out
     }
 
     /// From its stored form; `None` if it is none.
     pub fn decode(bytes: &[u8]) -> Option<Acked> {
-        let (&1, mut rest) = bytes.split_first()? else { return None };
-        let mut next = || fieldlog_projections::varint::take(&mut rest);
-        let (upto, ranges) = (next()?, next()?);
-        let mut acked = Acked { upto, beyond: Vec::new() };
-        for _ in 0..ranges {
-            acked.add(Seq(next()?), Seq(next()?));
+        let (version, mut rest) = bytes.split_first()?;
+        let upto = take(&mut rest)?;
+        let mut acked = Acked::upto(Seq(upto));
+        let beyond = take_ranges(&mut rest)?;
+        let refused = match version {
+            1 => Vec::new(),
+            2 => take_ranges(&mut rest)?,
+            _ => return None,
+        };
+        if !rest.is_empty() || refused.len() > REFUSED_MAX {
+            return None;
         }
-        rest.is_empty().then_some(acked)
+        // First, because they give room to what is acknowledged around them.
+        refused.iter().for_each(|&(first, last)| acked.refuse(first, last));
+        beyond.iter().for_each(|&(first, last)| acked.add(first, last));
+        Some(acked)
     }
+}
+
+fn put_ranges(out: &mut Vec<u8>, ranges: &[(u64, u64)]) {
+    fieldlog_projections::varint::put(out, ranges.len() as u64);
+    for &(first, last) in ranges {
+        fieldlog_projections::varint::put(out, first);
+        fieldlog_projections::varint::put(out, last);
+    }
+}
+
+fn take(rest: &mut &[u8]) -> Option<u64> {
+    fieldlog_projections::varint::take(rest).filter(|value| *value <= SEQ_MAX)
+}
+
+fn take_ranges(rest: &mut &[u8]) -> Option<Vec<(Seq, Seq)>> {
+    let mut ranges = Vec::new();
+    for _ in 0..take(rest)? {
+        let (first, last) = (Seq(take(rest)?), Seq(take(rest)?));
+        if first.0 == 0 || last < first {
+            return None;
+        }
+        ranges.push((first, last));
+    }
+    Some(ranges)
 }
 
 #[cfg(test)]
@@ -152,5 +268,85 @@ mod tests {
         }
         assert_eq!(acked.missing(Seq(100), Seq(150)), Some((Seq(100), Seq(150))));
         assert_eq!(acked.missing(Seq(200), Seq(202)), None);
+    }
+
+    proptest! {
+        /// Whatever is refused and then acknowledged, a position is one of the two or neither, and all of it is stored.
+        #[test]
+        fn what_is_refused_is_missing_until_it_is_acknowledged(
+            steps in prop::collection::vec((0u8..3, 1u64..200, 0u64..12), 0..80),
+            head in 1u64..230,
+        ) {
+            let mut acked = Acked::default();
+            let (mut has, mut refused) = (BTreeSet::new(), BTreeSet::new());
+            for (what, first, more) in steps {
+                let range = first..=first + more;
+                match what {
+                    0 if range.clone().all(|n| !has.contains(&n) && !refused.contains(&n)) => {
+                        acked.refuse(Seq(first), Seq(first + more));
+                        refused.extend(range);
+                    }
+                    1 => {
+                        acked.add_but_refused(Seq(first), Seq(first + more));
+                        has.extend(range.filter(|n| !refused.contains(n)));
+                    }
+                    _ => {
+                        acked.add(Seq(first), Seq(first + more));
+                        refused.retain(|n| !range.contains(n));
+                        has.extend(range);
+                    }
+                }
+            }
+            let told: Vec<u64> = acked.refused().flat_map(|(a, b)| a.0..=b.0).collect();
+            prop_assert_eq!(told, refused.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(acked.missing_count(Seq(head)), (1..=head).filter(|n| !has.contains(n)).count() as u64);
+            prop_assert_eq!(Acked::decode(&acked.encode()), Some(acked.clone()));
+            let contiguous = (1..).find(|n| !has.contains(n)).unwrap_or(1) - 1;
+            prop_assert_eq!(acked.contiguous().0, contiguous);
+
+            let mut cut = acked.clone();
+            prop_assert_eq!(cut.cut(Seq(head)), has.iter().chain(&refused).any(|n| *n > head));
+            prop_assert!(cut.newest() <= Seq(head));
+            prop_assert_eq!(cut.missing_count(Seq(head)), acked.missing_count(Seq(head)));
+
+            acked.release();
+            prop_assert_eq!(acked.refused_count(), 0);
+            has.extend(refused);
+            prop_assert_eq!(acked.missing_count(Seq(head)), (1..=head).filter(|n| !has.contains(n)).count() as u64);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Acked::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn both_stored_versions_are_read() {
+        let mut acked = Acked::upto(Seq(300));
+        acked.add(Seq(400), Seq(500));
+        let one = [1, 0xac, 0x02, 1, 0x90, 0x03, 0xf4, 0x03];
+        assert_eq!((acked.encode(), Acked::decode(&one)), (one.to_vec(), Some(acked.clone())));
+        acked.refuse(Seq(301), Seq(301));
+        acked.refuse(Seq(350), Seq(352));
+        let two =
+            [2, 0xac, 0x02, 1, 0x90, 0x03, 0xf4, 0x03, 2, 0xad, 0x02, 0xad, 0x02, 0xde, 0x02, 0xe0, 0x02];
+        assert_eq!((acked.encode(), Acked::decode(&two)), (two.to_vec(), Some(acked)));
+        for damaged in [&[][..], &[3, 1, 0], &[1, 1], &[1, 1, 0, 0], &[1, 5, 1, 9, 8], &[2, 1, 0, 1, 0, 3]] {
+            assert_eq!(Acked::decode(damaged), None, "{damaged:?}");
+        }
+    }
+
+    /// Each refused range divides what is acknowledged: none of that may be forgotten, or it would be sent for ever.
+    #[test]
+    fn refused_ranges_push_nothing_out() {
+        let mut acked = Acked::default();
+        for n in 1..=REFUSED_MAX as u64 + 10 {
+            acked.refuse(Seq(n * 10), Seq(n * 10));
+        }
+        assert!(!acked.has_room());
+        acked.add_but_refused(Seq(1), Seq(10_000));
+        assert_eq!((acked.missing_count(Seq(10_000)), acked.refused_count()), (256, 256));
+        assert_eq!(Acked::decode(&acked.encode()), Some(acked));
     }
 }

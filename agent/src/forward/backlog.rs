@@ -10,9 +10,9 @@ use crate::log::{LogError, LogReader};
 pub struct Backlog {
     /// Positions that are missing at the sink.
     pub events: u64,
-    /// Bytes that their records take in the log; a record counts as its share of its chunk.
+    /// Bytes that their records take in the log; a record counts as its share of its chunk. 0 if a damaged chunk is in the way.
     pub bytes: u64,
-    /// Log time of the oldest of them.
+    /// Log time of the oldest of them, unless that is damaged.
     pub oldest: Option<Time>,
 }
 
@@ -32,9 +32,17 @@ impl Backlog {
         });
         Ok(Backlog {
             events: acked.missing_count(head),
-            bytes: reader.stored_bytes_of(ranges)?,
-            oldest: reader.time_of(first)?,
+            bytes: unless_damaged(reader.stored_bytes_of(ranges))?,
+            oldest: unless_damaged(reader.time_of(first))?,
         })
+    }
+}
+
+/// What is damaged has no size and no age, and is no reason to say nothing of the rest.
+fn unless_damaged<T: Default>(found: Result<T, LogError>) -> Result<T, LogError> {
+    match found {
+        Err(LogError::Chunk { .. }) => Ok(T::default()),
+        found => found,
     }
 }
 

@@ -359,14 +359,15 @@ impl<'a> Records<'a> {
     fn take(&mut self) -> Option<Record<'a>> {
         let mut rest = self.rest;
         let seq_delta = varint::take(&mut rest)?;
-        let time_delta = i64::try_from(varint::take(&mut rest)?).ok()?;
+        // Modulo 2^64: after a correction of the clock log time is earlier.
+        let time_delta = varint::take(&mut rest)? as i64;
         let (seq, time) = match self.last {
             Some(_) if seq_delta == 0 => return None,
             Some(last) => last,
             None => (self.first, self.base_time),
         };
         let seq = Seq(seq.0.checked_add(seq_delta).filter(|seq| *seq <= self.until.0)?);
-        let time = Time(time.0.checked_add(time_delta)?);
+        let time = Time(time.0.wrapping_add(time_delta));
         let record = Record::take_at(&mut rest, seq, time)?;
         self.rest = rest;
         self.last = Some((seq, time));

@@ -12,12 +12,17 @@ use super::acked::Acked;
 use super::pace::{Pace, Pause};
 use super::parcel::link_at;
 use super::plan::{Order, Plan};
+use super::refusals::{Policy, Refusals};
 use super::size::Size;
 use super::status::{Failure, SinkState, SinkStatus};
 use super::{Lane, Manifest, Outcome, Parcel, Transport, Unreachable};
 use crate::log::LogError;
 use crate::net::backoff::{self, Backoff, Repeats};
 use crate::writer::{Clock, Input, Shared};
+
+mod refused;
+mod start;
+mod unreadable;
 
 /// How often an acknowledged cursor is given to the writer, for its next commit. A commit with a cursor writes 4 KB more than
 /// the 24 KB that it writes anyway; what is sent twice after a crash is these seconds' worth.
@@ -51,6 +56,8 @@ pub struct Service {
     pub in_flight_max: usize,
     /// Longest wait between attempts.
     pub backoff_max: Duration,
+    /// What becomes of events that the sink refuses.
+    pub refused: Policy,
 }
 
 /// What a driver works with.
@@ -112,10 +119,12 @@ where
     F: Future<Output = Result<T, Unreachable>>,
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
-    let acked = start(&service, &parts);
+    let (acked, lost_end) = start::start(&service, &parts);
     let mut link = Link {
         plan: Plan::new(acked, service.order, service.backlog_share),
         size: Size::new(service.events_max, service.bytes_max),
+        refusals: Refusals::new(service.refused),
+        lost_end,
         service,
         parts,
         build,
@@ -124,6 +133,9 @@ where
         repeats: Repeats::default(),
     };
     link.show(None);
+    if let Some(why) = &link.lost_end {
+        link.note(why.clone());
+    }
     let mut backoff = Backoff::new(link.service.backoff_max);
     loop {
         link.parts.status.update(|d| d.state = SinkState::Connecting);
@@ -156,16 +168,6 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// From what is known or the stored cursor, or for a new sink from the beginning of the log.
-fn start(service: &Service, parts: &Parts) -> Acked {
-    let stored = || Acked::decode(&parts.shared.reader.cursor(&service.name).ok().flatten()?);
-    let first = parts.shared.reader.range().ok().flatten().map_or(Seq(1), |(first, _)| first);
-    let mut acked = parts.known.clone().or_else(stored).unwrap_or_default();
-    // What was trimmed before this sink existed was never meant for it.
-    acked.add(Seq(1), Seq(first.0 - 1));
-    acked
-}
-
 /// A sink and where it is.
 struct Link<B> {
     service: Service,
@@ -177,6 +179,9 @@ struct Link<B> {
     /// As it was sent last.
     cursor: Option<Acked>,
     repeats: Repeats,
+    refusals: Refusals,
+    /// What an operator should know of a log that has lost its end, in words.
+    lost_end: Option<String>,
 }
 
 impl<B> Link<B>
@@ -192,6 +197,7 @@ where
         let end = loop {
             let head = position.borrow_and_update().applied;
             self.show(transport.warning());
+            let window = if self.refusals.held() { 1 } else { window };
             let next = if under_way.len() < window { self.next_due(head, &mut pace) } else { None };
             if let Some((due, range)) = next
                 && due.is_zero()
@@ -247,9 +253,11 @@ where
     fn connected<T: Transport>(&mut self, transport: &T, head: Seq) {
         match transport.stored().filter(|m| m.epoch == self.parts.shared.epoch) {
             Some(stored) if self.is_ours(stored) => {
-                // In strict order, what is stored last has everything before it.
-                let first = if self.service.order == Order::Strict { Seq(1) } else { stored.first };
-                self.plan.acknowledged(first, stored.last);
+                self.plan.acknowledged(stored.first, stored.last);
+                if self.service.order == Order::Strict {
+                    // What is stored last has everything before it.
+                    self.plan.acknowledged_but_refused(Seq(1), stored.last);
+                }
             }
             Some(stored) => self.disown(stored.last),
             None => {}
@@ -267,7 +275,7 @@ where
         let reader = &self.parts.shared.reader;
         match link_at(reader, stored.last) {
             Ok(Some(link)) => link == stored.after,
-            Ok(None) => reader.range().is_ok_and(|range| range.is_some_and(|(first, _)| stored.last < first)),
+            Ok(None) => self.is_trimmed(stored.last),
             Err(_) => false,
         }
     }
@@ -284,13 +292,13 @@ where
 
     /// The next range, and how long it has to wait.
     fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
-        let covering = self.covering_due(head, pace);
+        let covering = self.sooner(self.offer_due(pace), self.covering_due(head, pace));
         let held = !pace.bucket.left().is_zero();
         let Some((first, last)) = self.service.early.then(|| self.plan.next_early(head, held)).flatten()
         else {
             return covering;
         };
-        let early = pace.pause.left().max(pace.early.left());
+        let early = pace.pause.left(Instant::now()).max(pace.early.left());
         let others_first = |due: &Due| due.0 < early || (due.0.is_zero() && self.plan.turn_of_others());
         Some(covering.filter(others_first).unwrap_or((early, (Lane::Priority, first, last))))
     }
@@ -302,7 +310,7 @@ where
             return None;
         };
         let (lane, first, last) = range;
-        let free = pace.pause.left().max(pace.bucket.left());
+        let free = pace.pause.left(Instant::now()).max(pace.bucket.left());
         let mut wait = pace.held(lane);
         if lane == Lane::Live && last.0 - first.0 + 1 < u64::from(self.size.events()) {
             let since = *pace.fresh_since.get_or_insert_with(Instant::now);
@@ -336,7 +344,8 @@ where
         let wanted = Wanted { lane, first, last, head, events_max, bytes_max };
         let build = self.build.clone();
         let built = match tokio::task::spawn_blocking(move || build(wanted)).await {
-            Ok(built) => built?,
+            Ok(Err(error)) => return self.set_aside(first, last, error),
+            Ok(Ok(built)) => built,
             Err(error) => {
                 tracing::error!(sink = %self.service.name, "making a parcel from sequence {first} on: {error}");
                 None
@@ -345,6 +354,10 @@ where
         let Some(parcel) = built else {
             if early {
                 self.plan.looked_through(first, last);
+                return Ok(());
+            }
+            if self.is_trimmed(last) {
+                self.plan.acknowledged(first, last);
                 return Ok(());
             }
             // Not in the view yet.
@@ -358,6 +371,10 @@ where
         }
         if early {
             self.dispatch_early(parcel, transport, under_way, pace);
+            return Ok(());
+        }
+        if self.plan.acked().is_refused(parcel.manifest.first) {
+            self.offer(parcel, transport, under_way, pace);
             return Ok(());
         }
         if parcel.manifest.events == 0 && parcel.manifest.last >= last && pace.hold(lane) {
@@ -397,15 +414,11 @@ where
 
     /// Takes in an answer; the reason if the connection is gone.
     fn settle(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
-        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         let early = parcel.manifest.lane == Lane::Priority;
         let status = self.parts.status.clone();
         match outcome {
             Outcome::Acked => {
-                self.answered(parcel);
-                status.acked(parcel);
-                self.size.accepted(Instant::now());
-                *pause = Pause::default();
+                self.accepted(parcel, pause);
                 return None;
             }
             Outcome::Lost { why } => {
@@ -414,8 +427,11 @@ where
             }
             Outcome::Busy { after, why } => {
                 self.failed(parcel);
-                pause.busy(after, self.service.backoff_max);
-                status.held((self.parts.clock)(), self.moment_after(pause.left()), why);
+                self.hold(after, why, pause);
+            }
+            Outcome::Forked { why } => {
+                self.failed(parcel);
+                self.forked(&why, pause);
             }
             Outcome::TooLarge { why } if parcel.manifest.events > 1 => {
                 self.failed(parcel);
@@ -429,12 +445,44 @@ where
             }
             // What becomes of the event is decided when its turn has come.
             Outcome::TooLarge { .. } | Outcome::Refused { .. } if early => self.answered(parcel),
-            Outcome::TooLarge { why } | Outcome::Refused { why } => {
-                self.dead_letter(first, last, why);
-            }
+            Outcome::TooLarge { why } | Outcome::Refused { why } => self.refused(parcel, why, pause),
         }
         SinkStatus::add(&status.parcels_retried, 1);
         None
+    }
+
+    fn accepted(&mut self, parcel: &Parcel, pause: &mut Pause) {
+        if parcel.manifest.events > 0 {
+            self.taken(parcel);
+        }
+        self.answered(parcel);
+        self.parts.status.acked(parcel);
+        self.size.accepted(Instant::now());
+        if !self.refusals.held() {
+            *pause = Pause::default();
+        }
+    }
+
+    /// The sink has said "not now", or is to be left alone for a while.
+    fn hold(&self, after: Option<Duration>, why: String, pause: &mut Pause) {
+        let now = Instant::now();
+        pause.busy(after, self.service.backoff_max, now);
+        self.parts.status.held((self.parts.clock)(), self.moment_after(pause.left(now)), why);
+    }
+
+    /// The sink has another history: nothing counts as delivered until an operator has found out which one is right.
+    fn forked(&mut self, why: &str, pause: &mut Pause) {
+        let now = Instant::now();
+        pause.busy(Some(self.service.backoff_max), self.service.backoff_max, now);
+        let why = format!(
+            "{why}. Either this log was restored from a backup, or another gateway uses this `gateway_id` with a copy of it. \
+             Nothing is counted as delivered meanwhile. Give each gateway a `gateway_id` of its own, or stop this agent and move \
+             its log away, so that it begins a new epoch; if the receiver's state is what is wrong, mend that"
+        );
+        if self.repeats.is_news(&why) {
+            tracing::error!(sink = %self.service.name, "{why}");
+        }
+        self.parts.status.forked((self.parts.clock)(), self.moment_after(pause.left(now)), why);
     }
 
     fn answered(&mut self, Parcel { manifest, .. }: &Parcel) {
@@ -451,27 +499,12 @@ where
         }
     }
 
-    /// The sink will never take this event: recorded as such, and passed.
-    fn dead_letter(&mut self, first: Seq, last: Seq, why: String) {
-        tracing::error!(
-            sink = %self.service.name,
-            "sequence {first} to {last} is refused for good and becomes a dead letter: {why}"
-        );
-        self.plan.acknowledged(first, last);
-        SinkStatus::add(&self.parts.status.dead_letters, 1);
-        self.note(why.clone());
-        let _ = self.parts.writer.send(Input::DeadLetter {
-            sink: self.service.name.clone(),
-            first,
-            last,
-            reason: why,
-        });
-    }
-
     fn show(&self, warning: Option<String>) {
+        let warnings = [warning, self.lost_end.clone(), self.unreadable_words(), self.refused_words()];
+        let warnings: Vec<String> = warnings.into_iter().flatten().collect();
         self.parts.status.update(|d| {
             d.acked.clone_from(self.plan.acked());
-            d.warning = warning;
+            d.warning = (!warnings.is_empty()).then(|| warnings.join("; "));
         });
     }
 
@@ -488,6 +521,11 @@ where
         if self.cursor_moved() && self.cursor_sent.elapsed() >= CURSOR_EVERY {
             self.store_cursor();
         }
+    }
+
+    /// Whether the log begins behind a position.
+    fn is_trimmed(&self, seq: Seq) -> bool {
+        self.parts.shared.reader.range().is_ok_and(|range| range.is_some_and(|(first, _)| seq < first))
     }
 
     fn cursor_moved(&self) -> bool {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::queue::{Jobs, Queue};
 use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::TlsConfig;
+pub(crate) use answer::FORK;
 use exchange::Client;
 use site::Site;
 

@@ -6,10 +6,11 @@ use fieldlog_projections::{AttrId, DeviceId, Seq, View};
 
 use crate::http::event::Naming;
 
-/// Names by number. A number never changes its name, so they only grow.
+/// Names by number. A number never changes its name; that of a forgotten device is dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
-    devices: Vec<Arc<str>>,
+    devices: Vec<Option<Arc<str>>>,
+    forgotten: usize,
     attributes: Vec<Arc<str>>,
 }
 
@@ -17,23 +18,31 @@ impl Names {
     /// Learns what is new in the view; tells its position, up to which every name is now known.
     pub(crate) fn refresh(&mut self, view: &RwLock<View>) -> Seq {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
-        while let Some(device) = view.devices.get(DeviceId(self.devices.len() as u32)) {
-            self.devices.push(Arc::from(&*device.name));
+        let name = |id: usize| view.devices.get(DeviceId(id as u32)).map(|device| device.name.clone());
+        self.devices.extend((self.devices.len()..view.devices.len()).map(name));
+        if self.forgotten != view.devices.forgotten() {
+            self.forgotten = view.devices.forgotten();
+            let gone = |id: usize| view.devices.get(DeviceId(id as u32)).is_none();
+            self.devices
+                .iter_mut()
+                .enumerate()
+                .filter(|(id, _)| gone(*id))
+                .for_each(|(_, name)| *name = None);
         }
         let new = view.devices.attribute_names().get(self.attributes.len()..).unwrap_or_default();
-        self.attributes.extend(new.iter().map(|name| Arc::from(&**name)));
+        self.attributes.extend(new.iter().cloned());
         view.seq
     }
 
     /// A device's name, to keep.
     pub(crate) fn device_arc(&self, id: DeviceId) -> Option<Arc<str>> {
-        self.devices.get(id.0 as usize).cloned()
+        self.devices.get(id.0 as usize).cloned().flatten()
     }
 }
 
 impl Naming for Names {
     fn device(&self, id: DeviceId) -> &str {
-        self.devices.get(id.0 as usize).map_or("", |name| name)
+        self.devices.get(id.0 as usize).and_then(Option::as_deref).unwrap_or_default()
     }
 
     fn attribute(&self, id: AttrId) -> &str {

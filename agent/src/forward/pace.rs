@@ -6,6 +6,9 @@ use super::Lane;
 
 /// First wait after a sink said "not now" without saying for how long.
 const BUSY_FIRST: Duration = Duration::from_millis(500);
+/// Shortest wait when a sink says for how long: one that asks for none, or names a moment that is past, must not get the same
+/// parcel again and again.
+const ASKED_MIN: Duration = Duration::from_secs(1);
 /// How long a range that the filter leaves nothing of is held back, and how often it is looked at meanwhile.
 const HELD_MAX: Duration = Duration::from_secs(10);
 const HELD_AGAIN: Duration = Duration::from_secs(1);
@@ -73,16 +76,18 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    pub(super) fn busy(&mut self, after: Option<Duration>, max: Duration) {
+    /// Waits for as long as the sink asked for, within bounds; else twice as long as the time before. `max` is the longest
+    /// wait of all, at least a second.
+    pub(super) fn busy(&mut self, after: Option<Duration>, max: Duration, now: Instant) {
         self.last = match after {
-            Some(after) => after.min(Duration::from_secs(3600)),
-            None => (self.last * 2).clamp(BUSY_FIRST, max),
+            Some(after) => after.clamp(ASKED_MIN.min(max), max),
+            None => (self.last * 2).clamp(BUSY_FIRST.min(max), max),
         };
-        self.until = Some(Instant::now() + self.last);
+        self.until = Some(now + self.last);
     }
 
-    pub(super) fn left(&self) -> Duration {
-        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 }
 
@@ -110,5 +115,38 @@ impl Bucket {
     pub(super) fn left(&self) -> Duration {
         let owed = self.paid.saturating_duration_since(Instant::now());
         if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(60);
+
+    /// The wait after each of these wishes of a sink, each made when the wait before is over.
+    fn waits(wishes: &[Option<u64>]) -> Vec<u128> {
+        let (mut pause, mut now) = (Pause::default(), Instant::now());
+        let mut wait = |after: &Option<u64>| {
+            pause.busy(after.map(Duration::from_millis), MAX, now);
+            let left = pause.left(now);
+            now += left;
+            assert_eq!(pause.left(now), Duration::ZERO);
+            left.as_millis()
+        };
+        wishes.iter().map(&mut wait).collect()
+    }
+
+    #[test]
+    fn what_a_sink_asks_for_is_kept_within_bounds() {
+        assert_eq!(waits(&[Some(0), Some(0), Some(1)]), [1_000, 1_000, 1_000]);
+        assert_eq!(waits(&[Some(7_000), Some(60_000), Some(61_000)]), [7_000, 60_000, 60_000]);
+        assert_eq!(waits(&[Some(u64::MAX)]), [60_000]);
+    }
+
+    #[test]
+    fn without_a_wish_the_wait_doubles_up_to_the_maximum() {
+        let all = waits(&[None; 9]);
+        assert_eq!(all, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
     }
 }

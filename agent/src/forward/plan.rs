@@ -37,6 +37,10 @@ pub struct Plan {
     /// What is acknowledged, and where events to go ahead have been looked for and those found are at the sink.
     looked: Acked,
     early_under_way: bool,
+    /// Ranges that cannot be read in the log, ascending: neither sent nor acknowledged.
+    unreadable: Vec<(Seq, Seq)>,
+    /// Where to go on among what is refused.
+    offer_from: Seq,
     /// Events to go ahead were looked for last; the next parcel is one that covers something.
     turn_of_others: bool,
 }
@@ -46,7 +50,7 @@ impl Plan {
     pub fn new(acked: Acked, order: Order, backlog_share: f64) -> Plan {
         Plan {
             live_from: acked.newest().next(),
-            looked: acked.clone(),
+            looked: looked_through(&acked),
             acked,
             order,
             backlog_share,
@@ -54,6 +58,8 @@ impl Plan {
             contended: (0, 0),
             queue: false,
             early_under_way: false,
+            unreadable: Vec::new(),
+            offer_from: Seq(0),
             turn_of_others: false,
         }
     }
@@ -69,7 +75,8 @@ impl Plan {
         self.under_way.clear();
         self.contended = (0, 0);
         self.early_under_way = false;
-        self.queue = self.acked.missing_count(head) > parcel_events;
+        let waiting = self.acked.missing_count(head) - self.acked.refused_count();
+        self.queue = waiting > parcel_events;
         let next = self.acked.contiguous().next();
         if self.order == Order::Strict {
             self.live_from = next;
@@ -156,6 +163,47 @@ impl Plan {
         self.looked.add(first, last);
     }
 
+    /// The sink has everything of a range but what it has refused.
+    pub fn acknowledged_but_refused(&mut self, first: Seq, last: Seq) {
+        self.acked.add_but_refused(first, last);
+        self.looked.add(first, last);
+    }
+
+    /// The sink has refused a range that was under way: it is passed.
+    pub fn refused(&mut self, first: Seq, last: Seq) {
+        self.under_way.retain(|&range| range != (first, last));
+        self.acked.refuse(first, last);
+        self.looked.add(first, last);
+    }
+
+    /// The next range to offer again of what is refused; each in its turn.
+    pub fn next_refused(&self) -> Option<(Seq, Seq)> {
+        let free = |&(first, last): &(Seq, Seq)| {
+            !self.under_way.iter().chain(&self.unreadable).any(|&(a, b)| a <= last && first <= b)
+        };
+        let mut later = self.acked.refused().filter(|(first, _)| *first >= self.offer_from).filter(free);
+        later.next().or_else(|| self.acked.refused().find(free))
+    }
+
+    /// A refused range has been offered again, and is under way.
+    pub fn offered(&mut self, first: Seq, last: Seq) {
+        let at = self.under_way.partition_point(|range| range.0 < first);
+        self.under_way.insert(at, (first, last));
+        self.offer_from = last.next();
+    }
+
+    /// A range cannot be read; what is behind it can be sent all the same. Not in strict order.
+    pub fn unreadable(&mut self, first: Seq, last: Seq) {
+        let at = self.unreadable.partition_point(|range| range.0 < first);
+        self.unreadable.insert(at, (first, last));
+        self.looked.add(first, last);
+    }
+
+    /// The ranges that cannot be read, ascending.
+    pub fn unreadable_ranges(&self) -> &[(Seq, Seq)] {
+        &self.unreadable
+    }
+
     /// A range is to be sent again.
     pub fn failed(&mut self, first: Seq, last: Seq) {
         self.under_way.retain(|&range| range != (first, last));
@@ -171,18 +219,36 @@ impl Plan {
         self.free(&self.acked, from, until)
     }
 
-    /// The first range from `from` up to `until` that is neither in a set nor under way.
+    /// The first range from `from` up to `until` that is neither in a set nor under way, refused or unreadable.
     fn free(&self, set: &Acked, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
-        let mut from = from;
-        for &(first, last) in &self.under_way {
-            let (missing, end) = set.missing(from, until)?;
-            if missing < first {
-                return Some((missing, end.min(Seq(first.0 - 1))));
-            }
-            from = from.max(last.next());
+        if self.unreadable.is_empty() && self.acked.refused_count() == 0 {
+            return first_free(set, &self.under_way, from, until);
         }
-        set.missing(from, until)
+        let apart = self.under_way.iter().chain(&self.unreadable).copied().chain(self.acked.refused());
+        let mut apart: Vec<(Seq, Seq)> = apart.collect();
+        apart.sort_unstable();
+        first_free(set, &apart, from, until)
     }
+}
+
+/// The first range that is neither in a set nor in one of some ranges, which begin in ascending order.
+fn first_free(set: &Acked, apart: &[(Seq, Seq)], from: Seq, until: Seq) -> Option<(Seq, Seq)> {
+    let mut from = from;
+    for &(first, last) in apart {
+        let (missing, end) = set.missing(from, until)?;
+        if missing < first {
+            return Some((missing, end.min(Seq(first.0 - 1))));
+        }
+        from = from.max(last.next());
+    }
+    set.missing(from, until)
+}
+
+/// What has to be looked through no more at the beginning: copies of what is refused would be refused, too.
+fn looked_through(acked: &Acked) -> Acked {
+    let mut looked = acked.clone();
+    looked.release();
+    looked
 }
 
 #[cfg(test)]
@@ -296,6 +362,51 @@ mod tests {
         let mut plan = Plan::new(plan.acked, Order::LiveFirst, 0.5);
         plan.connected(Seq(1_010), 100);
         assert_eq!(plan.next(Seq(1_010)), Some((Lane::Backlog, Seq(951), Seq(1_000))));
+    }
+
+    #[test]
+    fn what_is_refused_is_passed_and_offered_by_turns() {
+        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        plan.connected(Seq(20), 100);
+        for seq in [3, 7, 9] {
+            plan.sent(Lane::Live, Seq(seq), Seq(seq), 1, Seq(20));
+            plan.refused(Seq(seq), Seq(seq));
+        }
+        let mut sent = Vec::new();
+        while let Some((lane, first, last)) = plan.next(Seq(20)) {
+            plan.sent(lane, first, last, 1, Seq(20));
+            plan.acknowledged(first, last);
+            sent.push((first.0, last.0));
+        }
+        assert_eq!(sent, [(1, 2), (4, 6), (8, 8), (10, 20)]);
+        assert_eq!((plan.acked().contiguous(), plan.acked().missing_count(Seq(20))), (Seq(2), 3));
+        let mut offer = || {
+            let (first, last) = plan.next_refused().unwrap();
+            plan.offered(first, last);
+            assert_ne!(plan.next_refused(), Some((first, last)));
+            plan.failed(first, last);
+            first.0
+        };
+        assert_eq!([offer(), offer(), offer(), offer()], [3, 7, 9, 3]);
+        plan.acknowledged(Seq(7), Seq(7));
+        assert_eq!(plan.next_refused(), Some((Seq(9), Seq(9))));
+        // What a sink has stored last says nothing about what it had refused before.
+        plan.acknowledged_but_refused(Seq(1), Seq(20));
+        assert_eq!(plan.acked().refused_count(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_stops_nothing_else() {
+        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        plan.connected(Seq(1_000), 100);
+        plan.unreadable(Seq(301), Seq(350));
+        assert_eq!(plan.next(Seq(1_001)), Some((Lane::Live, Seq(1_001), Seq(1_001))));
+        assert_eq!(plan.backlog(), Some((Seq(1), Seq(300))));
+        plan.acknowledged(Seq(1), Seq(300));
+        assert_eq!(plan.next(Seq(1_000)), Some((Lane::Backlog, Seq(351), Seq(1_000))));
+        plan.acknowledged(Seq(351), Seq(1_000));
+        assert_eq!(plan.next(Seq(1_000)), None);
+        assert_eq!(plan.acked().contiguous(), Seq(300));
     }
 
     #[test]

@@ -67,6 +67,9 @@ impl SinkView {
         };
         let mut line =
             format!("sink {} {} ({behind}, {:.1}/s)", self.name, details.state, self.status.events_per_s());
+        if let Some(warning) = &details.warning {
+            let _ = write!(line, ", {warning}");
+        }
         if let (None, Some(failure)) = (details.state.waiting(), details.last_error) {
             let _ = write!(line, ", last error at {}: {}", moment(failure.at), failure.why);
         }
@@ -173,6 +176,7 @@ impl Service {
             delay: sink.parcel_delay,
             in_flight_max: usize::from(sink.in_flight_max),
             backoff_max: sink.backoff_max,
+            refused: sink.refused,
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct SinkStatus {
     pub bytes_acked: AtomicU64,
     /// Parcels that had to be sent again.
     pub parcels_retried: AtomicU64,
-    /// Positions given up because the sink refuses them.
+    /// Events that the sink has refused and that were passed.
     pub dead_letters: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
@@ -76,6 +76,15 @@ pub enum SinkState {
         /// Its words.
         why: String,
     },
+    /// Connected, but the sink has another history of this log.
+    Forked {
+        /// Connected since.
+        since: Time,
+        /// When it is asked again.
+        until: Time,
+        /// Its words, and what to do.
+        why: String,
+    },
     /// Waiting before the next attempt to connect.
     BackingOff {
         /// When the wait ends.
@@ -94,18 +103,22 @@ impl SinkState {
             SinkState::Connecting => "connecting",
             SinkState::Connected { .. } => "connected",
             SinkState::Held { .. } => "held",
+            SinkState::Forked { .. } => "forked",
             SinkState::BackingOff { .. } => "backing_off",
             SinkState::Stopped => "stopped",
         }
     }
 
     /// Every label that there is.
-    pub const LABELS: [&'static str; 5] = ["connecting", "connected", "held", "backing_off", "stopped"];
+    pub const LABELS: [&'static str; 6] =
+        ["connecting", "connected", "held", "forked", "backing_off", "stopped"];
 
     /// Since when it is connected, if it is.
     pub fn connected_since(&self) -> Option<Time> {
         match self {
-            SinkState::Connected { since } | SinkState::Held { since, .. } => Some(*since),
+            SinkState::Connected { since }
+            | SinkState::Held { since, .. }
+            | SinkState::Forked { since, .. } => Some(*since),
             _ => None,
         }
     }
@@ -113,7 +126,9 @@ impl SinkState {
     /// Until when it waits, if it does, and why.
     pub fn waiting(&self) -> Option<(Time, &str)> {
         match self {
-            SinkState::Held { until, why, .. } | SinkState::BackingOff { until, why } => Some((*until, why)),
+            SinkState::Held { until, why, .. }
+            | SinkState::Forked { until, why, .. }
+            | SinkState::BackingOff { until, why } => Some((*until, why)),
             _ => None,
         }
     }
@@ -124,6 +139,13 @@ impl fmt::Display for SinkState {
         match self {
             SinkState::Held { until, why, .. } => {
                 write!(f, "connected, but told to wait until {}: {why}", moment(*until))
+            }
+            SinkState::Forked { until, why, .. } => {
+                write!(
+                    f,
+                    "forked: the receiver has another history, asked again at {}: {why}",
+                    moment(*until)
+                )
             }
             SinkState::BackingOff { until, why } => write!(f, "backing off until {}: {why}", moment(*until)),
             other => f.write_str(other.label()),
@@ -183,7 +205,7 @@ impl SinkStatus {
         let second = self.began.elapsed().as_secs();
         self.meter.lock().unwrap_or_else(PoisonError::into_inner).add(second, events);
         self.update(|details| {
-            if let SinkState::Held { since, .. } = details.state {
+            if let SinkState::Held { since, .. } | SinkState::Forked { since, .. } = details.state {
                 details.state = SinkState::Connected { since };
             }
         });
@@ -195,6 +217,15 @@ impl SinkStatus {
             details.last_error = Some(Failure { at, why: why.clone() });
             let since = details.state.connected_since().unwrap_or(at);
             details.state = SinkState::Held { since, until, why };
+        });
+    }
+
+    /// The sink is connected and has another history.
+    pub(super) fn forked(&self, at: Time, until: Time, why: String) {
+        self.update(|details| {
+            details.last_error = Some(Failure { at, why: why.clone() });
+            let since = details.state.connected_since().unwrap_or(at);
+            details.state = SinkState::Forked { since, until, why };
         });
     }
 

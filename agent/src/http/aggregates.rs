@@ -9,8 +9,8 @@ use fieldlog_projections::aggregate::start_s;
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Time, View};
 use serde::Serialize;
 
+use super::body::encode;
 use super::devices::{find, find_attribute};
-use super::events::encode;
 use super::json::Rfc3339;
 use super::params::Params;
 use super::position::{At, Validator};
@@ -145,7 +145,7 @@ pub(super) async fn list(
     let complete_from = found.incomplete_until.map(|time| Rfc3339(seconds(wanted.complete_from_s(time))));
     let body =
         Body { position: at, window_s, attribute: &attribute, source: found.source, complete_from, buckets };
-    Ok(answer(encode(&body)?, at, Validator::Strong))
+    Ok(answer(encode(&app.budget, &body)?, at, Validator::Strong))
 }
 
 impl BucketJson {

@@ -10,7 +10,7 @@ use fieldlog_projections::{AttrId, Device, DeviceId, Devices, Seq, Time, Value, 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::events::encode;
+use super::body::{Budget, Page, Pieces, encode};
 use super::json::{self, Rfc3339, Val};
 use super::nearest::did_you_mean;
 use super::params::Params;
@@ -45,10 +45,9 @@ pub(super) fn find_attribute(devices: &Devices, device: &Device, name: &str) -> 
     })
 }
 
+/// What a page says about its devices.
 #[derive(Serialize)]
-struct Page<'a> {
-    position: At,
-    devices: Vec<DeviceJson<'a, Values<'a>>>,
+struct Rest<'a> {
     next: Option<&'a str>,
 }
 
@@ -190,9 +189,9 @@ pub(super) async fn list(
     if let Some(known) = At::published(&app.side.shared).not_modified(&headers) {
         return Ok(known);
     }
-    let side = app.side.clone();
-    let (body, at, next) =
-        app.reads.short(move |_| side.with_view(|view, at| page(&side, view, at, &wanted))).await?;
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let read = move |_: &_| side.with_view(|view, at| page(&side, &budget, view, at, &wanted));
+    let (body, at, next) = app.reads.short(read).await?;
     let mut response = answer(body, at, Validator::Weak);
     if let Some(link) = next.and_then(|next| next_link(&uri, &next)) {
         response.headers_mut().insert(header::LINK, link);
@@ -202,24 +201,27 @@ pub(super) async fn list(
 
 fn page(
     side: &ReadSide,
+    budget: &Budget,
     view: &View,
     at: At,
     wanted: &Wanted,
-) -> Result<(Vec<u8>, At, Option<String>), Problem> {
+) -> Result<(Pieces, At, Option<String>), Problem> {
     let (devices, now) = (&view.devices, side.now());
-    let mut found: Vec<(DeviceId, &Device)> = devices
+    let mut page = Page::begin(budget, at, "devices")?;
+    let mut found = devices
         .by_name_after(wanted.after.as_deref())
         .filter(|(_, device)| wanted.wants(devices, device))
-        .take(wanted.limit + 1)
-        .collect();
-    let more = found.len() > wanted.limit;
-    found.truncate(wanted.limit);
-    let next = found.last().filter(|_| more).map(|(_, device)| &*device.name);
-    let listed = found.iter().map(|(id, device)| {
-        DeviceJson::new(devices, device, side.heard.get(*id), now, Values(devices, device))
-    });
-    let body = encode(&Page { position: at, devices: listed.collect(), next })?;
-    Ok((body, at, next.map(str::to_owned)))
+        .peekable();
+    let mut last = None;
+    for (id, device) in found.by_ref().take(wanted.limit) {
+        last = Some(&*device.name);
+        let heard = side.heard.get(id);
+        if page.push(&DeviceJson::new(devices, device, heard, now, Values(devices, device)))? {
+            break;
+        }
+    }
+    let next = last.filter(|_| found.peek().is_some());
+    Ok((page.end(&Rest { next })?, at, next.map(str::to_owned)))
 }
 
 /// RFC 8288: the same request, after the last device of this page.
@@ -249,7 +251,7 @@ pub(super) async fn one(
     let (body, at) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &name)?;
         let heard = app.side.heard.get(id);
-        Ok((encode(&single(view, device, heard, now, at, None))?, at))
+        Ok((encode(&app.budget, &single(view, device, heard, now, at, None))?, at))
     })?;
     Ok(answer(body, at, Validator::Weak))
 }
@@ -269,7 +271,7 @@ fn single<'a>(
 /// The device as it was. The device must be known now, so that a misspelt id costs no replay.
 async fn at_moment(app: &App, name: String, moment: past::Moment) -> Result<Response, Problem> {
     let (at, discovered) = app.with_view(|view, at| Ok((at, find(&view.devices, &name)?.1.discovered)))?;
-    let side = app.side.clone();
+    let (side, budget) = (app.side.clone(), app.budget.clone());
     let body = app
         .reads
         .replay(move |cancel| {
@@ -277,7 +279,7 @@ async fn at_moment(app: &App, name: String, moment: past::Moment) -> Result<Resp
             let Some((_, device)) = past.view.devices.find(&name) else {
                 return Err(not_yet(&name, discovered));
             };
-            encode(&single(&past.view, device, None, past.as_of.time(), at, Some(past.as_of)))
+            encode(&budget, &single(&past.view, device, None, past.as_of.time(), at, Some(past.as_of)))
         })
         .await?;
     Ok(answer(body, at, Validator::Weak))

@@ -37,10 +37,12 @@ impl Entry {
             Fact::DeviceDiscovered { .. } => type_id::DEVICE_DISCOVERED,
             Fact::AttributeNamed { .. } => type_id::ATTRIBUTE_NAMED,
             Fact::DeviceRetired { .. } => type_id::DEVICE_RETIRED,
+            Fact::DeviceForgotten { .. } => type_id::DEVICE_FORGOTTEN,
             Fact::ActionFired { .. } => type_id::ACTION_FIRED,
             Fact::InputQuarantined { .. } => type_id::INPUT_QUARANTINED,
             Fact::Booted { .. } => type_id::BOOTED,
             Fact::ClockStepped { .. } => type_id::CLOCK_STEPPED,
+            Fact::ClockCorrected { .. } => type_id::CLOCK_CORRECTED,
             Fact::ConfigChanged { .. } => type_id::CONFIG_CHANGED,
             Fact::DeadLettered { .. } => type_id::DEAD_LETTERED,
             Fact::Trimmed { .. } => type_id::TRIMMED,
@@ -61,6 +63,7 @@ pub(crate) fn subject(record: &Record<'_>) -> Result<Option<DeviceId>, StoredErr
         type_id::STATE_CHANGED => {
             Changes::parse(record.kind, record.payload).map(|changes| Some(changes.device))
         }
+        type_id::DEVICE_FORGOTTEN => record.fact().map(|fact| fact.device()),
         type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED.. => Ok(None),
         _ => record.fact().map(|fact| fact.device()),
     }
@@ -120,7 +123,11 @@ fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {
             Problem::bad_parameter(format!("there is no type `{name}`; there are {}", names.join(", ")))
         })
     };
-    text.split(',').map(parse).collect()
+    let mut types = text.split(',').map(parse).collect::<Result<Vec<u16>, _>>()?;
+    // Each record is compared with all of them, however often a client repeats one.
+    types.sort_unstable();
+    types.dedup();
+    Ok(types)
 }
 
 /// The names that some records need, so that they can be written without the view.
@@ -131,27 +138,24 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of<'a>(devices: &Devices, entries: impl Iterator<Item = &'a Entry>) -> Names {
-        let mut names = Names::default();
-        for entry in entries {
-            if let Some(id) = entry.fact.device() {
-                names.learn_device(devices, id);
-            }
-            match &entry.fact {
-                Fact::StateChanged { changes, .. } => {
-                    changes.iter().for_each(|(attr, _)| names.learn_attribute(devices, *attr));
-                }
-                Fact::ActionFired { attribute, .. } => names.learn_attribute(devices, *attribute),
-                Fact::DeviceDiscovered { parent: Some(parent), .. } => names.learn_device(devices, *parent),
-                _ => {}
-            }
+    /// Adds the names that an entry needs.
+    pub(super) fn learn(&mut self, devices: &Devices, entry: &Entry) {
+        if let Some(id) = entry.fact.device() {
+            self.learn_device(devices, id);
         }
-        names
+        match &entry.fact {
+            Fact::StateChanged { changes, .. } => {
+                changes.iter().for_each(|(attr, _)| self.learn_attribute(devices, *attr));
+            }
+            Fact::ActionFired { attribute, .. } => self.learn_attribute(devices, *attribute),
+            Fact::DeviceDiscovered { parent: Some(parent), .. } => self.learn_device(devices, *parent),
+            _ => {}
+        }
     }
 
     fn learn_device(&mut self, devices: &Devices, id: DeviceId) {
         let name =
-            || devices.get(id).map_or_else(|| format!("#{}", id.0).into(), |device| device.name.clone());
+            || devices.get(id).map_or_else(|| format!("#{}", id.0).into(), |device| Box::from(&*device.name));
         self.devices.entry(id).or_insert_with(name);
     }
 
@@ -236,10 +240,12 @@ pub(crate) enum Data<'a> {
     Discovered { name: &'a str, source: &'a str, parent: Option<&'a str> },
     Named { attribute: u32, name: &'a str },
     Retired {},
+    Forgotten { number: u32 },
     Action { attribute: &'a str, value: Val<'a> },
     Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
     Booted { version: &'a str, boot_id: String, clock: &'a str },
     Stepped { expected: Rfc3339, found: Rfc3339 },
+    Corrected { before: Rfc3339, after: Rfc3339 },
     Config { keys: &'a [String] },
     DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
     Trimmed { first: Seq, last: Seq },
@@ -260,6 +266,7 @@ impl<'a> Data<'a> {
             }
             Fact::AttributeNamed { attribute, name } => Data::Named { attribute: attribute.0, name },
             Fact::DeviceRetired { .. } => Data::Retired {},
+            Fact::DeviceForgotten { device } => Data::Forgotten { number: device.0 },
             Fact::ActionFired { attribute, value, .. } => {
                 Data::Action { attribute: names.attribute(*attribute), value: Val(value.borrow()) }
             }
@@ -271,6 +278,9 @@ impl<'a> Data<'a> {
             }
             Fact::ClockStepped { expected, found } => {
                 Data::Stepped { expected: Rfc3339(*expected), found: Rfc3339(*found) }
+            }
+            Fact::ClockCorrected { before, after } => {
+                Data::Corrected { before: Rfc3339(*before), after: Rfc3339(*after) }
             }
             Fact::ConfigChanged { keys } => Data::Config { keys },
             Fact::DeadLettered { sink, first, last, reason } => {

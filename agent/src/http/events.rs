@@ -9,6 +9,7 @@ use axum::response::Response;
 use fieldlog_projections::{Seq, Time, View};
 use serde::Serialize;
 
+use super::body::{Page, encode};
 use super::event::{Entry, EventJson, Filter, Names};
 use super::params::Params;
 use super::position::{At, Validator};
@@ -22,10 +23,10 @@ const LIMIT_DEFAULT: u64 = 500;
 /// Records visited for one answer; then `next` is given, however few were wanted.
 pub(super) const RECORDS_MAX: u64 = 2_000_000;
 
+/// What a page says about its events.
 #[derive(Serialize)]
-struct Page<'a> {
-    position: At,
-    events: Vec<EventJson<'a>>,
+struct Rest {
+    /// Where to go on, if there is or may be more.
     next: Option<Seq>,
 }
 
@@ -44,53 +45,51 @@ pub(super) struct Slice {
     pub(super) limit: usize,
 }
 
-/// What was found of it.
-pub(super) struct Found {
-    pub(super) entries: Vec<Entry>,
-    /// Where to go on, if there is or may be more.
-    pub(super) next: Option<Seq>,
-}
-
 impl Slice {
     pub(super) fn from(params: &Params, limit_default: u64) -> Result<Slice, Problem> {
         let (from, to) = params.span()?;
         Ok(Slice { after: params.seq("after")?, from, to, limit: params.limit(LIMIT_MAX, limit_default)? })
     }
 
-    /// The records of the slice that `take` makes entries of, up to position `until`.
+    /// Gives the entries that `take` makes of the slice's records, up to position `until`, to `put`, which says when the
+    /// page is full. Returns where to go on, if there is or may be more.
     pub(super) fn read(
         self,
         side: &ReadSide,
         until: Seq,
         cancel: &Cancel,
         mut take: impl FnMut(&fieldlog_projections::Record<'_>) -> Result<Option<Entry>, Problem>,
-    ) -> Result<Found, Problem> {
+        mut put: impl FnMut(&Entry, &Names) -> Result<bool, Problem>,
+    ) -> Result<Option<Seq>, Problem> {
         let reader = &side.shared.reader;
         let sought = self.from.map(|from| reader.seek_time(from)).transpose()?.unwrap_or(Seq(1));
         let from = self.after.map_or(sought, |after| after.next().max(sought));
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut more = false;
+        // A clock that was corrected may have given a record any time; what it is sought by never goes back.
+        let moment = |record: &fieldlog_projections::Record<'_>| reader.moment(record.seq, record.time);
+        let (mut names, mut last) = (Names::default(), None);
+        let (mut count, mut full, mut more) = (0, false, false);
         let scanned = scan(reader, Stretch { from, until, records_max: RECORDS_MAX }, cancel, |record| {
-            if self.to.is_some_and(|to| record.time >= to) {
+            if self.to.is_some_and(|to| moment(record) >= to) {
                 return Ok(ControlFlow::Break(()));
             }
-            if self.from.is_some_and(|from| record.time < from) {
+            if self.from.is_some_and(|from| moment(record) < from) {
                 return Ok(ControlFlow::Continue(()));
             }
             let Some(entry) = take(record)? else { return Ok(ControlFlow::Continue(())) };
-            if entries.len() == self.limit {
+            if full || count == self.limit {
                 more = true;
                 return Ok(ControlFlow::Break(()));
             }
-            entries.push(entry);
+            side.with_view(|view, _| names.learn(&view.devices, &entry));
+            full = put(&entry, &names)?;
+            (count, last) = (count + 1, Some(entry.seq));
             Ok(ControlFlow::Continue(()))
         })?;
-        let next = match scanned {
+        Ok(match scanned {
             Scanned::UpTo(last) => Some(last),
-            _ if more => entries.last().map(|entry| entry.seq),
+            _ if more => last,
             _ => None,
-        };
-        Ok(Found { entries, next })
+        })
     }
 }
 
@@ -106,18 +105,19 @@ pub(super) async fn list(
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);
     }
-    let side = app.side.clone();
+    let (side, budget) = (app.side.clone(), app.budget.clone());
     let body = app
         .reads
         .long(move |cancel| {
-            let found = slice.read(&side, at.applied, cancel, |record| {
-                if filter.wants(record)? { Entry::of(record).map(Some) } else { Ok(None) }
-            })?;
-            let names = side.names(&found.entries);
             let gateway = side.config.borrow().gateway_id.clone();
-            let events =
-                found.entries.iter().map(|e| EventJson::new(e, &names, &gateway, at.epoch)).collect();
-            encode(&Page { position: at, events, next: found.next })
+            let mut page = Page::begin(&budget, at, "events")?;
+            let take = |record: &fieldlog_projections::Record<'_>| {
+                if filter.wants(record)? { Entry::of(record).map(Some) } else { Ok(None) }
+            };
+            let put =
+                |entry: &Entry, names: &Names| page.push(&EventJson::new(entry, names, &gateway, at.epoch));
+            let next = slice.read(&side, at.applied, cancel, take, put)?;
+            page.end(&Rest { next })
         })
         .await?;
     Ok(answer(body, at, Validator::Strong))
@@ -136,14 +136,15 @@ pub(super) async fn one(
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);
     }
-    let side = app.side.clone();
+    let (side, budget) = (app.side.clone(), app.budget.clone());
     let body = app
         .reads
         .short(move |cancel| {
             let entry = find(&side, at, seq, cancel)?;
-            let names = side.names(std::slice::from_ref(&entry));
+            let names = side.names(&entry);
             let gateway = side.config.borrow().gateway_id.clone();
-            encode(&One { position: at, event: EventJson::new(&entry, &names, &gateway, at.epoch) })
+            let event = EventJson::new(&entry, &names, &gateway, at.epoch);
+            encode(&budget, &One { position: at, event })
         })
         .await?;
     Ok(answer(body, at, Validator::Strong))
@@ -170,12 +171,6 @@ fn no_such_event(detail: String) -> Problem {
     Problem::not_found("no-such-event", "No such event", detail)
 }
 
-/// JSON bytes.
-pub(super) fn encode(body: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    serde_json::to_vec(body)
-        .map_err(|error| Problem::internal(format!("the answer cannot be written: {error}")))
-}
-
 impl ReadSide {
     /// Calls `read` with the view locked.
     pub(super) fn with_view<T>(&self, read: impl FnOnce(&View, At) -> T) -> T {
@@ -184,9 +179,11 @@ impl ReadSide {
         read(&view, at)
     }
 
-    /// The names that `entries` need.
-    pub(super) fn names(&self, entries: &[Entry]) -> Names {
-        self.with_view(|view, _| Names::of(&view.devices, entries.iter()))
+    /// The names that an entry needs.
+    pub(super) fn names(&self, entry: &Entry) -> Names {
+        let mut names = Names::default();
+        self.with_view(|view, _| names.learn(&view.devices, entry));
+        names
     }
 }
 

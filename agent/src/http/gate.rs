@@ -1,22 +1,26 @@
 //! What every request passes before its handler: method, host, token, how many at once, and the position it waits for.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use fieldlog_projections::Time;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::params::Params;
 use super::problem::Problem;
-use super::{App, REQUESTS_MAX, Transport, position};
+use super::seats::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
+use super::{App, REQUESTS_MAX, Scope, Transport, host, position};
 
 /// What a router's requests are let in by.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) app: Arc<App>,
     pub(super) transport: Transport,
+    pub(super) scope: Scope,
 }
 
 /// Headers of every answer. The page adds its own content policy.
@@ -29,6 +33,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
 /// Lets a request in, or answers it with the problem it has.
 pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
+    let now = gate.app.side.now();
     let response = match admit(&gate, request, next).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
@@ -41,6 +46,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    date(&mut response, now);
     response
 }
 
@@ -50,9 +56,11 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
     }
     // These must answer when everything else is too busy to.
     let probe = matches!(request.uri().path(), "/livez" | "/healthz");
+    let always = probe || matches!(request.uri().path(), "/readyz" | "/metrics");
+    let host = host::named(request.uri(), request.headers(), request.version())?;
     if gate.transport == Transport::Tcp {
         let hosts = &gate.app.side.config.borrow().http.hosts;
-        check_host(request.uri(), request.headers(), hosts)?;
+        check_host(host, hosts)?;
         let admitted = gate.app.token.as_ref().is_none_or(|token| token.admits(request.headers()));
         // The page itself holds no data; it asks for the token before it reads any.
         let page = request.uri().path() == "/" || request.uri().path().starts_with("/assets/");
@@ -60,17 +68,24 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
             return Err(unauthorized());
         }
     }
-    if probe {
+    if always {
         return Ok(next.run(request).await);
+    }
+    if gate.scope == Scope::Health {
+        return Err(Problem::busy(format!(
+            "{CONNECTIONS_MAX} connections are open, or {CONNECTIONS_PER_ADDRESS_MAX} from this address, which is the most \
+             at a time; only /livez, /readyz and /metrics are answered now. Close connections and try again"
+        )));
+    }
+    // Whoever waits does not keep others from being answered.
+    if request.uri().path() == "/status" || request.uri().path().starts_with("/api/") {
+        position::reach(&gate.app, &Params::any(request.uri())?).await?;
     }
     let _permit = gate.app.requests.try_acquire().map_err(|_| {
         Problem::busy(format!(
             "{REQUESTS_MAX} requests are being answered, which is the most at a time; try again"
         ))
     })?;
-    if request.uri().path() == "/status" || request.uri().path().starts_with("/api/") {
-        position::reach(&gate.app, &Params::any(request.uri())?).await?;
-    }
     Ok(next.run(request).await)
 }
 
@@ -92,33 +107,23 @@ fn unauthorized() -> Problem {
 
 /// Refuses names that are not ours: a page elsewhere could have its own name resolved to this address and read us from
 /// a browser (DNS rebinding).
-fn check_host(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), Problem> {
-    let given = match uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or(""),
-    };
-    if host_allowed(host_of(given), hosts) {
+fn check_host(host: &str, hosts: &[String]) -> Result<(), Problem> {
+    if host::is_ours(host, hosts) {
         return Ok(());
     }
     let detail = format!(
-        "`{given}` is not a name of this agent; use its IP address or localhost, or add the name to `http.hosts`"
+        "`{host}` is not a name of this agent; use its IP address or localhost, or add the name to `http.hosts`"
     );
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Not a name of this agent", detail))
 }
 
-/// The host of `host[:port]`.
-fn host_of(authority: &str) -> &str {
-    if let Some((address, _)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return address;
+/// Adds the date. A clock that was never set, or is beyond what a header can say, is as good as none.
+fn date(response: &mut Response, now: Time) {
+    let Some(timestamp) = Timestamp::from_microsecond(now.0).ok().filter(|_| now.0 >= 0) else { return };
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp).ok();
+    if let Some(value) = text.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert(header::DATE, value);
     }
-    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
-}
-
-fn host_allowed(host: &str, hosts: &[String]) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host.parse::<IpAddr>().is_ok()
-        || host.eq_ignore_ascii_case("localhost")
-        || hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -126,20 +131,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_names_are_answered() {
-        let hosts = vec!["gateway.lan".to_owned()];
-        let check = |given: &str, allowed: bool| {
-            assert_eq!(host_allowed(host_of(given), &hosts), allowed, "{given}");
+    fn a_clock_that_is_no_clock_gives_no_date() {
+        let check = |time: i64, expected: Option<&str>| {
+            let mut response = Response::default();
+            date(&mut response, Time(time));
+            assert_eq!(response.headers().get(header::DATE).map(|v| v.to_str().unwrap()), expected, "{time}");
         };
-        check("127.0.0.1:8687", true);
-        check("192.168.1.4", true);
-        check("[::1]:8687", true);
-        check("localhost:8687", true);
-        check("Gateway.LAN", true);
-        check("gateway.lan.", true);
-        check("evil.example:8687", false);
-        check("127.0.0.1.evil.example", false);
-        check("", false);
-        check("gateway.lan@evil.example", false);
+        check(1_763_892_000_999_999, Some("Sun, 23 Nov 2025 10:00:00 GMT"));
+        check(0, Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+        check(-1, None);
+        check(i64::MIN, None);
+        check(i64::MAX, None);
+        // The first moment of the year 10000.
+        check(253_402_300_800_000_000, None);
     }
 }

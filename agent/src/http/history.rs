@@ -9,21 +9,21 @@ use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq};
 use serde::Serialize;
 
 use super::App;
+use super::body::Page;
 use super::devices::{find, find_attribute};
 use super::event::{ChangesJson, Data, Entry, Names, device_of};
-use super::events::{Slice, encode};
+use super::events::Slice;
 use super::json::Rfc3339;
 use super::params::Params;
-use super::position::{At, Validator};
+use super::position::Validator;
 use super::problem::Problem;
 use super::routes::answer;
 
 const LIMIT_DEFAULT: u64 = 500;
 
+/// What a page says about its items.
 #[derive(Serialize)]
-struct Page<'a> {
-    position: At,
-    history: Vec<Item<'a>>,
+struct Rest {
     next: Option<Seq>,
     complete: bool,
 }
@@ -78,14 +78,15 @@ pub(super) async fn list(
     // Nothing before its discovery is about it.
     let after = slice.after.max(Some(Seq(discovered.0 - 1)));
     let slice = Slice { after, ..slice };
-    let side = app.side.clone();
+    let (side, budget) = (app.side.clone(), app.budget.clone());
     let body = app
         .reads
         .long(move |cancel| {
-            let found = slice.read(&side, at.applied, cancel, |record| take(record, device, attribute))?;
-            let names = side.names(&found.entries);
-            let history = found.entries.iter().map(|entry| Item::new(entry, &names)).collect();
-            encode(&Page { position: at, history, next: found.next, complete: found.next.is_none() })
+            let mut page = Page::begin(&budget, at, "history")?;
+            let take = |record: &Record<'_>| take(record, device, attribute);
+            let put = |entry: &Entry, names: &Names| page.push(&Item::new(entry, names));
+            let next = slice.read(&side, at.applied, cancel, take, put)?;
+            page.end(&Rest { next, complete: next.is_none() })
         })
         .await?;
     Ok(answer(body, at, Validator::Strong))

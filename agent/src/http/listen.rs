@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use super::HttpError;
 use super::token::Token;
@@ -13,6 +13,11 @@ use crate::config::HttpConfig;
 
 /// Owner and group may connect.
 const SOCKET_MODE: u32 = 0o660;
+/// What the kernel may buffer for a TCP client that does not read; it would be up to 4 MB, which count as this service's
+/// memory. The kernel doubles it for its own needs.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// What is listened on, and the token that is asked for.
 #[derive(Debug)]
@@ -43,9 +48,7 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
         Some(address) if !address.ip().is_loopback() && token.is_none() => {
             return Err(HttpError::TokenRequired { address });
         }
-        Some(address) => {
-            Some(TcpListener::bind(address).await.map_err(|source| HttpError::Tcp { address, source })?)
-        }
+        Some(address) => Some(bind_tcp(address).map_err(|source| HttpError::Tcp { address, source })?),
         None => None,
     };
     let unix = match &config.unix_socket {
@@ -53,6 +56,15 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
         None => None,
     };
     Ok(Listeners { tcp, unix, token })
+}
+
+/// As [`TcpListener::bind`], with small buffers for what the connections send.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The socket gets its mode under another name and is then renamed: it replaces a stale one, and is never there with the

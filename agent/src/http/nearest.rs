@@ -4,9 +4,14 @@
 const DISTANCE_MAX: usize = 3;
 /// Names suggested at most.
 const SUGGESTIONS_MAX: usize = 3;
+/// Longer names are not compared: it takes the product of their lengths, for each name there is.
+const COMPARED_BYTES_MAX: usize = 256;
 
 /// The names nearest to `wanted`, best first; empty if none is near.
 pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    if wanted.len() > COMPARED_BYTES_MAX {
+        return Vec::new();
+    }
     let lower = wanted.to_lowercase();
     let mut near: Vec<(usize, &str)> =
         names.filter_map(|name| distance(&lower, &name.to_lowercase()).map(|d| (d, name))).collect();
@@ -58,5 +63,6 @@ mod tests {
         check("lamp", &["kitchen/lamp", "kitchen/lamp2"]);
         check("xyz", &[]);
         check("", &[]);
+        assert!(nearest(&"x".repeat(257), std::iter::once(&*"x".repeat(257))).is_empty());
     }
 }

@@ -91,14 +91,14 @@ impl View {
     }
 }
 
-/// The last record at or before `time`.
+/// The last record at or before `time`. What a clock that was ahead has recorded counts as no later than its correction.
 fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
     let reader = &side.shared.reader;
     let from = reader.seek_time(time)?;
     let mut last = Seq(from.0.saturating_sub(1));
     let stretch = Stretch { from, until: at.applied, records_max: u64::MAX };
     scan(reader, stretch, cancel, |record| {
-        if record.time > time {
+        if reader.moment(record.seq, record.time) > time {
             return Ok(ControlFlow::Break(()));
         }
         last = record.seq;

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::params::Params;
 use super::problem::Problem;
-use super::{App, stopped};
+use super::{App, WAITS_MAX, stopped};
 use crate::writer::Shared;
 
 const WAIT_DEFAULT_MS: u64 = 2_000;
@@ -148,6 +148,14 @@ pub(super) async fn reach(app: &App, params: &Params) -> Result<(), Problem> {
             Problem::new(StatusCode::CONFLICT, "other-epoch", title, detail).at(At::published(shared))
         );
     }
+    if At::published(shared).applied >= wanted.seq {
+        return Ok(());
+    }
+    let _waiting = app.waits.try_acquire().map_err(|_| {
+        Problem::busy(format!(
+            "{WAITS_MAX} requests wait for the position they want to see, which is the most at a time; try again"
+        ))
+    })?;
     let mut position = shared.position.subscribe();
     let mut stop = app.stop.clone();
     let reached = tokio::select! {

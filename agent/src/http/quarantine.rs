@@ -2,28 +2,31 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use fieldlog_projections::{Fact, Seq};
 use serde::Serialize;
 
 use super::App;
+use super::body::{Page, Pieces};
 use super::event::Entry;
-use super::events::{encode, find};
+use super::events::find;
 use super::json::Rfc3339;
 use super::params::Params;
-use super::position::{At, Validator};
+use super::position::Validator;
 use super::problem::Problem;
 use super::routes::answer;
 
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 100;
 
+/// What a page says about its items.
 #[derive(Serialize)]
-struct Page {
-    position: At,
-    quarantine: Vec<Item>,
+struct Rest {
+    /// Go on with `before` at this sequence number, if there are more.
+    next: Option<Seq>,
 }
 
 #[derive(Serialize)]
@@ -50,19 +53,27 @@ impl Item {
 
 /// `GET /api/v1/quarantine`: the newest first.
 pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
-    let limit = Params::of(&uri, &["limit"])?.limit(LIMIT_MAX, LIMIT_DEFAULT)?;
+    let params = Params::of(&uri, &["limit", "before"])?;
+    let (limit, before) = (params.limit(LIMIT_MAX, LIMIT_DEFAULT)?, params.seq("before")?);
     let at = app.with_view(|_, at| Ok(at))?;
-    let side = app.side.clone();
+    let (side, budget) = (app.side.clone(), app.budget.clone());
     let body = app
         .reads
         .long(move |cancel| {
-            let kept = side.shared.reader.quarantine(limit)?;
-            let mut quarantine = Vec::new();
             // What was committed after the position was taken is not in this answer.
-            for seq in kept.into_iter().filter(|seq| *seq <= at.applied) {
-                quarantine.extend(Item::of(find(&side, at, seq, cancel)?));
+            let end = before.map_or(at.applied.next(), |before| before.min(at.applied.next()));
+            let kept = side.shared.reader.quarantine(usize::MAX)?;
+            let mut kept = kept.into_iter().filter(|seq| *seq < end).peekable();
+            let mut page = Page::begin(&budget, at, "quarantine")?;
+            let mut last = None;
+            for seq in kept.by_ref().take(limit) {
+                last = Some(seq);
+                let item = Item::of(find(&side, at, seq, cancel)?);
+                if item.map_or(Ok(false), |item| page.push(&item))? {
+                    break;
+                }
             }
-            encode(&Page { position: at, quarantine })
+            page.end(&Rest { next: last.filter(|_| kept.peek().is_some()) })
         })
         .await?;
     Ok(answer(body, at, Validator::Weak))
@@ -83,11 +94,16 @@ pub(super) async fn payload(
         Problem::not_found("no-such-payload", "No such payload", detail)
     };
     let number = Seq(seq.parse().map_err(|_| missing())?);
-    let side = app.side.clone();
-    let bytes = app.reads.short(move |_| Ok(side.shared.reader.quarantined(number)?)).await?;
-    let bytes = bytes.ok_or_else(missing)?;
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let read = move |_: &_| {
+        let Some(payload) = side.shared.reader.quarantined(number)? else { return Ok(None) };
+        let mut pieces = Pieces::new(&budget);
+        pieces.put(&payload)?;
+        Ok(Some(pieces))
+    };
+    let payload = app.reads.short(read).await?.ok_or_else(missing)?;
     let disposition = format!("attachment; filename=\"quarantine-{number}.bin\"");
-    let mut response = bytes.into_response();
+    let mut response = Response::new(Body::new(payload));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     if let Ok(value) = HeaderValue::from_str(&disposition) {

@@ -24,6 +24,8 @@ const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Reads {
     long: Arc<Semaphore>,
     short: Arc<Semaphore>,
+    replay: Arc<Semaphore>,
+    scrape: Arc<Semaphore>,
 }
 
 /// Asked by a read whether anyone still waits for it.
@@ -47,8 +49,8 @@ impl Drop for CancelOnDrop {
 
 impl Reads {
     pub(super) fn new() -> Reads {
-        let permits = || Arc::new(Semaphore::new(AT_ONCE));
-        Reads { long: permits(), short: permits() }
+        let permits = |at_once| Arc::new(Semaphore::new(at_once));
+        Reads { long: permits(AT_ONCE), short: permits(AT_ONCE), replay: permits(1), scrape: permits(1) }
     }
 
     /// A read that may walk the whole log.
@@ -60,13 +62,13 @@ impl Reads {
         run(&self.long, TIMEOUT, work).await
     }
 
-    /// A replay of a past state.
+    /// A replay of a past state. It holds a whole view, so there is one at a time.
     pub(super) async fn replay<T, F>(&self, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
         F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
     {
-        run(&self.long, REPLAY_TIMEOUT, work).await
+        run(&self.replay, REPLAY_TIMEOUT, work).await
     }
 
     /// A read of the view, or of a bounded stretch of the log.
@@ -78,10 +80,20 @@ impl Reads {
         run(&self.short, TIMEOUT, work).await
     }
 
+    /// What is read for the metrics: it waits for no other read.
+    pub(super) async fn scrape<T, F>(&self, work: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
+    {
+        run(&self.scrape, TIMEOUT, work).await
+    }
+
     /// Returns when nothing is being read, and lets nothing be read any more.
     pub(super) async fn finished(&self) {
-        for kind in [&self.long, &self.short] {
-            if let Ok(all) = kind.acquire_many(AT_ONCE as u32).await {
+        let kinds = [(&self.long, AT_ONCE), (&self.short, AT_ONCE), (&self.replay, 1), (&self.scrape, 1)];
+        for (kind, at_once) in kinds {
+            if let Ok(all) = kind.acquire_many(at_once as u32).await {
                 all.forget();
             }
         }

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::{HeaderValue, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::body::Pieces;
 use super::gate::{Gate, pass};
 use super::position::{At, Validator};
 use super::problem::Problem;
-use super::{App, Transport};
+use super::{App, Scope, Transport};
 use super::{aggregates, devices, events, health, history, page, quarantine, status, stream};
 use crate::metrics;
 
-/// All routes, for requests that come by `transport`.
-pub(super) fn router(app: Arc<App>, transport: Transport) -> Router {
+/// All routes, for requests that come by `transport` and may ask for `scope`.
+pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .route("/healthz", get(health::live))
@@ -35,7 +37,7 @@ pub(super) fn router(app: Arc<App>, transport: Transport) -> Router {
         .route("/api/v1/quarantine/{seq}", get(quarantine::payload))
         .merge(page::router())
         .fallback(nothing)
-        .layer(from_fn_with_state(Gate { app: app.clone(), transport }, pass))
+        .layer(from_fn_with_state(Gate { app: app.clone(), transport, scope }, pass))
         .with_state(app)
 }
 
@@ -53,15 +55,15 @@ async fn scrape(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Re
     let side = app.side.clone();
     let text = app
         .reads
-        .short(move |_| metrics::encode(&side).map_err(|e| Problem::internal(e.to_string())))
+        .scrape(move |_| metrics::encode(&side).map_err(|e| Problem::internal(e.to_string())))
         .await?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
 }
 
 /// A JSON answer of a position.
-pub(super) fn answer(body: Vec<u8>, at: At, validator: Validator) -> Response {
+pub(super) fn answer(body: Pieces, at: At, validator: Validator) -> Response {
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    let mut response = (json, body).into_response();
+    let mut response = (json, Body::new(body)).into_response();
     at.stamp(&mut response, validator);
     response
 }

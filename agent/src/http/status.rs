@@ -10,18 +10,20 @@ use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{Devices, Seq, Time};
 use serde::Serialize;
 
-use super::events::encode;
+use super::body::{Budget, Pieces, encode};
 use super::json::Rfc3339;
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
 use super::{App, ReadSide};
+use crate::correct;
 use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;
 use crate::ingest::status::State as Connection;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
+use crate::observe::StateUse;
 use crate::sources::SourceView;
 
 #[derive(Serialize)]
@@ -33,12 +35,15 @@ struct Status {
     uptime_s: f64,
     log: LogStatus,
     devices: DeviceCounts,
+    state: StateStatus,
     snapshot: Snapshot,
     rebuild: Rebuild,
     sources: Vec<Source>,
     sinks: Vec<Sink>,
     /// Why no messages are taken; null while they are.
     blocked: Option<String>,
+    /// What to do about log time that is far ahead of the wall clock; null if it is not.
+    clock_advice: Option<String>,
     process: process::Usage,
 }
 
@@ -64,6 +69,7 @@ struct Sink {
     bytes_acked: u64,
     parcels_retried: u64,
     dead_letters: u64,
+    refused_events: u64,
     connections: u64,
     warning: Option<String>,
     last_error: Option<String>,
@@ -99,6 +105,7 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<Sink, Problem> {
         bytes_acked: get(&status.bytes_acked),
         parcels_retried: get(&status.parcels_retried),
         dead_letters: get(&status.dead_letters),
+        refused_events: details.acked.refused_count(),
         connections: get(&status.connections),
         warning: details.warning,
         last_error,
@@ -148,6 +155,15 @@ pub(crate) struct DeviceCounts {
     pub(crate) offline: usize,
     pub(crate) unknown: usize,
     pub(crate) retired: usize,
+}
+
+/// Memory counted for what is known about devices.
+#[derive(Serialize)]
+struct StateStatus {
+    bytes: u64,
+    bytes_max: u64,
+    refused: u64,
+    devices_forgotten: u64,
 }
 
 #[derive(Serialize)]
@@ -218,8 +234,8 @@ impl DeviceCounts {
 /// `GET /status`
 pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Params::of(&uri, &[])?;
-    let side = app.side.clone();
-    let (body, at) = app.reads.short(move |_| collect(&side)).await?;
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let (body, at) = app.reads.short(move |_| collect(&side, &budget)).await?;
     let mut response = answer(body, at, Validator::Weak);
     // Its counters move without the position.
     response.headers_mut().remove(header::ETAG);
@@ -227,8 +243,9 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     Ok(response)
 }
 
-fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
-    let (devices, position) = side.with_view(|view, at| (DeviceCounts::of(&view.devices), at));
+fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
+    let (devices, position, log_time) =
+        side.with_view(|view, at| (DeviceCounts::of(&view.devices), at, view.time));
     let uptime_s = side.now().micros_since(side.started) as f64 / 1e6;
     let progress = &side.shared.rebuild;
     let status = Status {
@@ -239,14 +256,16 @@ fn collect(side: &ReadSide) -> Result<(Vec<u8>, At), Problem> {
         uptime_s,
         log: log(side, uptime_s)?,
         devices,
+        state: state(side),
         snapshot: snapshot(side),
         rebuild: Rebuild { running: progress.running(), applied: get(&progress.applied) },
         sources: side.sources.views().iter().map(source).collect(),
         sinks: sinks(side)?,
         blocked: side.shared.stats.blocked(),
+        clock_advice: correct::advice(log_time, side.now(), &side.config.borrow().data_dir),
         process: process::usage(),
     };
-    Ok((encode(&status)?, position))
+    Ok((encode(budget, &status)?, position))
 }
 
 fn sinks(side: &ReadSide) -> Result<Vec<Sink>, Problem> {
@@ -292,6 +311,11 @@ fn archive(reader: &LogReader) -> Result<Archive, LogError> {
         upto_seq: end.map(|period| period.last),
         upto: end.map(|period| Rfc3339(period.last_time)),
     })
+}
+
+fn state(side: &ReadSide) -> StateStatus {
+    let StateUse { bytes, bytes_max, refused, forgotten } = side.shared.stats.state.get();
+    StateStatus { bytes, bytes_max, refused, devices_forgotten: forgotten }
 }
 
 fn snapshot(side: &ReadSide) -> Snapshot {

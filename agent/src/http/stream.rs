@@ -1,7 +1,8 @@
 //! `/api/v1/events/stream`: events as they are applied, as server-sent events.
 //!
 //! A stream has no queue of its own: it is a position in the log, and reads on from there when the view has moved. A slow
-//! client holds nothing but that position.
+//! client holds that position and a few events read ahead; one that takes nothing at all is cut off (`patience`), and
+//! resumes with the id of its last event.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,29 +10,32 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
-use axum::response::sse::{Event, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use fieldlog_projections::Seq;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::body::{Budget, NoRoom, Pieces};
 use super::event::{Entry, EventJson, Filter};
-use super::events::encode;
 use super::params::Params;
 use super::position::{At, parse_tag};
 use super::problem::Problem;
-use super::reads::{Scanned, Stretch, scan};
-use super::{App, STREAMS_MAX, stopped};
+use super::reads::{Cancel, Scanned, Stretch, scan};
+use super::{App, ReadSide, STREAMS_MAX, stopped};
 use crate::writer::Position;
 
 /// Silence after which a comment is sent, so that both ends and what is between them see a live connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a client should wait before it connects again.
 const RETRY: Duration = Duration::from_secs(3);
-/// Events read ahead of the client.
+/// Events read ahead of the client, and their bytes: the event with which there are so many is the last.
 const EVENTS_AHEAD: usize = 256;
+const BYTES_AHEAD: usize = 64 * 1024;
+/// How long a stream waits for other answers to be taken when they hold all bytes there are.
+const ROOM_WAIT: Duration = Duration::from_millis(500);
 /// Records looked at in one read; with a filter, few of them may be events.
 const RECORDS_PER_READ: u64 = 50_000;
 
@@ -43,7 +47,7 @@ struct Tail {
     filter: Filter,
     /// Everything up to here has been sent, or is not wanted.
     cursor: Seq,
-    ready: VecDeque<Event>,
+    ready: VecDeque<Bytes>,
     position: watch::Receiver<Position>,
     stop: watch::Receiver<bool>,
     /// When something is to be sent even if nothing happens.
@@ -71,7 +75,7 @@ pub(super) async fn stream(
     let tail = Tail {
         filter,
         cursor: begin.cursor,
-        ready: begin.events(at).into(),
+        ready: VecDeque::from([begin.events(at).into()]),
         position: app.side.shared.position.subscribe(),
         stop: app.stop.clone(),
         silent_until: Instant::now() + KEEP_ALIVE,
@@ -82,7 +86,8 @@ pub(super) async fn stream(
         let event = tail.next().await?;
         Some((Ok::<_, Infallible>(event), tail))
     });
-    let mut response = Sse::new(events).into_response();
+    let mut response = Response::new(Body::from_stream(events));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // Proxies that buffer answers would hold events back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -119,18 +124,29 @@ impl Begin {
 
     /// What is sent before the first event. The id without data tells the client where it is, should the connection
     /// break before anything happens.
-    fn events(self, at: At) -> Vec<Event> {
+    fn events(self, at: At) -> String {
         let id = format!("{}-{}", at.epoch, self.cursor);
-        let hello = Event::default().retry(RETRY).id(&id);
+        let hello = format!("retry: {}\nid: {id}\n\n", RETRY.as_millis());
+        if !self.reset {
+            return hello;
+        }
         let position = serde_json::to_string(&at).unwrap_or_default();
-        let reset = || Event::default().event("reset").id(&id).data(format!("{{\"position\":{position}}}"));
-        if self.reset { vec![hello, reset()] } else { vec![hello] }
+        format!("{hello}event: reset\nid: {id}\ndata: {{\"position\":{position}}}\n\n")
     }
 }
 
+/// What one read found.
+struct Ahead {
+    /// Everything up to here is in `events`, or is not wanted.
+    cursor: Seq,
+    events: VecDeque<Bytes>,
+    /// There was more, but no room for it.
+    no_room: bool,
+}
+
 impl Tail {
-    /// The next event; `None` ends the stream.
-    async fn next(&mut self) -> Option<Event> {
+    /// The next event, or a piece of it; `None` ends the stream.
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
             if *self.stop.borrow() {
                 return None;
@@ -141,7 +157,8 @@ impl Tail {
             }
             if Instant::now() >= self.silent_until {
                 self.silent_until = Instant::now() + KEEP_ALIVE;
-                return Some(Event::default().comment("keep-alive").id(self.id(self.cursor)));
+                let id = format!("{}-{}", self.app.side.shared.epoch, self.cursor);
+                return Some(format!(": keep-alive\nid: {id}\n\n").into());
             }
             let applied = self.position.borrow_and_update().applied;
             if applied > self.cursor {
@@ -156,41 +173,79 @@ impl Tail {
         }
     }
 
-    fn id(&self, seq: Seq) -> String {
-        format!("{}-{seq}", self.app.side.shared.epoch)
-    }
-
     /// Reads on from the cursor. A log that cannot be read ends the stream; the writer is the one to say why.
     async fn read(&mut self, until: Seq) -> Option<()> {
-        let (side, filter) = (self.app.side.clone(), self.filter.clone());
+        let (side, filter, budget) = (self.app.side.clone(), self.filter.clone(), self.app.budget.clone());
         let stretch = Stretch { from: self.cursor.next(), until, records_max: RECORDS_PER_READ };
-        let read = self.app.reads.short(move |cancel| {
-            let mut entries = Vec::new();
-            let scanned = scan(&side.shared.reader, stretch, cancel, |record| {
-                if filter.wants(record)? {
-                    entries.push(Entry::of(record)?);
-                }
-                let full = entries.len() == EVENTS_AHEAD;
-                Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-            })?;
-            let cursor = match (scanned, entries.last()) {
-                (Scanned::UpTo(last), _) => last,
-                (Scanned::Enough, Some(last)) => last.seq,
-                _ => stretch.until,
-            };
-            let (names, epoch) = (side.names(&entries), side.shared.epoch);
-            let gateway = side.config.borrow().gateway_id.clone();
-            let write = |entry: &Entry| -> Result<Event, Problem> {
-                let json = encode(&EventJson::new(entry, &names, &gateway, epoch))?;
-                let json = String::from_utf8(json).map_err(|e| Problem::internal(e.to_string()))?;
-                Ok(Event::default().id(format!("{epoch}-{}", entry.seq)).event(entry.kind()).data(json))
-            };
-            let events = entries.iter().map(write).collect::<Result<VecDeque<_>, _>>()?;
-            Ok((cursor, events))
-        });
-        let (cursor, events) = read.await.ok()?;
-        (self.cursor, self.ready) = (cursor, events);
+        let read = self.app.reads.short(move |cancel| Ahead::read(&side, &filter, &budget, stretch, cancel));
+        let ahead = read.await.ok()?;
+        (self.cursor, self.ready) = (ahead.cursor, ahead.events);
+        if ahead.no_room && self.ready.is_empty() {
+            tokio::select! {
+                () = stopped(&mut self.stop) => {}
+                () = tokio::time::sleep(ROOM_WAIT) => {}
+            }
+        }
         Some(())
+    }
+}
+
+impl Ahead {
+    fn read(
+        side: &ReadSide,
+        filter: &Filter,
+        budget: &Budget,
+        stretch: Stretch,
+        cancel: &Cancel,
+    ) -> Result<Ahead, Problem> {
+        let before = Seq(stretch.from.0.saturating_sub(1));
+        let mut ahead = Ahead { cursor: before, events: VecDeque::new(), no_room: false };
+        let gateway = side.config.borrow().gateway_id.clone();
+        let (mut count, mut bytes) = (0, 0);
+        let scanned = scan(&side.shared.reader, stretch, cancel, |record| {
+            if !filter.wants(record)? {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let entry = Entry::of(record)?;
+            let Some(mut event) = event(side, &entry, &gateway, budget)? else {
+                (ahead.no_room, ahead.cursor) = (true, Seq(record.seq.0 - 1));
+                return Ok(ControlFlow::Break(()));
+            };
+            (count, bytes, ahead.cursor) = (count + 1, bytes + event.len(), record.seq);
+            ahead.events.extend(std::iter::from_fn(|| event.pop()));
+            let full = count == EVENTS_AHEAD || bytes >= BYTES_AHEAD;
+            Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        match scanned {
+            Scanned::All => ahead.cursor = stretch.until,
+            Scanned::UpTo(last) => ahead.cursor = last,
+            Scanned::Enough => {}
+        }
+        Ok(ahead)
+    }
+}
+
+/// An event as it is sent; `None` if others hold the bytes for it.
+fn event(side: &ReadSide, entry: &Entry, gateway: &str, budget: &Budget) -> Result<Option<Pieces>, Problem> {
+    let epoch = side.shared.epoch;
+    let names = side.names(entry);
+    let head = |kind: &str| format!("id: {epoch}-{}\nevent: {kind}\ndata: ", entry.seq);
+    let mut pieces = Pieces::new(budget);
+    let written = pieces
+        .put(head(entry.kind()).as_bytes())
+        .and_then(|()| pieces.json(&EventJson::new(entry, &names, gateway, epoch)))
+        .and_then(|()| pieces.put(b"\n\n"));
+    match (written, pieces.no_room()) {
+        (Ok(()), _) => Ok(Some(pieces)),
+        (Err(_), Some(NoRoom::Now)) => Ok(None),
+        // It would never fit, and must not hold up what comes after it.
+        (Err(_), Some(NoRoom::Ever)) => {
+            let mut omitted = Pieces::new(budget);
+            let data = format!("{{\"seq\":{},\"type\":\"{}\"}}\n\n", entry.seq, entry.kind());
+            omitted.put((head("omitted") + &data).as_bytes())?;
+            Ok(Some(omitted))
+        }
+        (Err(problem), None) => Err(problem),
     }
 }
 

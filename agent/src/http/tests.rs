@@ -19,9 +19,12 @@ use crate::snapshots::SnapshotStore;
 use crate::writer::{Position, WriterStats};
 use client::{Answer, Target};
 
+mod bounds;
 mod client;
 mod gate;
+mod growing;
 mod log;
+mod odd;
 mod state;
 mod stream;
 
@@ -65,7 +68,9 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             devices_max: 100,
             attributes_per_device_max: 100,
             topics_max: 100,
+            state_bytes_max: None,
             text_bytes_max: 100,
+            name_bytes_max: 100,
             quarantine_records_max: 10,
             quarantine_payload_bytes_max: 100,
         },

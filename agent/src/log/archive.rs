@@ -175,7 +175,7 @@ impl LogReader {
                     break;
                 };
                 let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
-                if row.period.last_time < time {
+                if self.moment(row.period.last, row.period.last_time) < time {
                     low = row.period.last.0 + 1;
                 } else {
                     high = key.value().0;
@@ -195,11 +195,12 @@ impl LogReader {
         let Some(end) = self.archive_end()? else { return Ok(None) };
         let (mut seen, mut before) = (0, None);
         self.scan_archive(Seq(0), |row| {
-            let Period { first, last_time, .. } = row.period;
+            let Period { first, last, last_time, .. } = row.period;
             // The first one that is kept.
             before = (seen > 0).then_some(first);
             seen += usize::from(row.part == 0);
-            let enough = last_time >= time || first == end.period.first || seen > PERIODS_PER_TRIM;
+            let enough =
+                self.moment(last, last_time) >= time || first == end.period.first || seen > PERIODS_PER_TRIM;
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(before)

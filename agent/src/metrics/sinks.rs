@@ -16,7 +16,7 @@ const COUNTERS: [Counter; 7] = [
     ("forward_parcels_acked", "Parcels the sink has acknowledged.", |s| &s.parcels_acked),
     ("forward_acked_bytes", "Payload bytes of these, before transport compression.", |s| &s.bytes_acked),
     ("forward_parcels_retried", "Parcels that had to be sent again.", |s| &s.parcels_retried),
-    ("forward_dead_letters", "Ranges given up because the sink refuses them.", |s| &s.dead_letters),
+    ("forward_dead_letters", "Events the sink has refused and that were passed.", |s| &s.dead_letters),
     ("forward_connections", "Connections made.", |s| &s.connections),
 ];
 
@@ -30,6 +30,8 @@ pub(super) fn encode(sinks: &[SinkView], reader: &LogReader, out: &mut Out<'_, '
     backlogs(&details, reader, out)?;
     let acked = details.iter().map(|(s, d)| (label(s), d.acked.contiguous().0));
     out.gauges("forward_acked_sequence", "Position before which the sink has everything.", acked)?;
+    let refused = details.iter().map(|(s, d)| (label(s), d.acked.refused_count()));
+    out.gauges("forward_refused_events", "Refused events that are kept and offered again.", refused)?;
     let rates = sinks.iter().map(|s| (label(s), s.status.events_per_s()));
     out.gauges("forward_events_per_second", "Events acknowledged, over the last ten seconds.", rates)?;
     for (name, help, counter) in COUNTERS {

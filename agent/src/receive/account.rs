@@ -78,6 +78,30 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Whether it tells of another history, and not of a record that was changed on its way.
+    pub fn is_fork(&self) -> bool {
+        self.fork_at().is_some()
+    }
+
+    /// Where two histories part, if that is what it tells of.
+    fn fork_at(&self) -> Option<Seq> {
+        match self {
+            Fault::Fork { seq } | Fault::Content { seq } => Some(*seq),
+            Fault::Altered { .. } => None,
+        }
+    }
+}
+
+/// A parcel that was not taken because it is of another history than what had arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forked {
+    /// Where they part, as far as it is known.
+    pub fault: Fault,
+    /// Whether this has not been counted before: a sender tries again and again.
+    pub is_new: bool,
+}
+
 /// Positions that have arrived without a hole and whose parcels' chains fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
@@ -118,8 +142,10 @@ pub struct Counts {
     pub early_events: u64,
     /// Parcels that came after a later one of their lane, other than duplicates.
     pub out_of_order: u64,
-    /// Contradictions.
+    /// Contradictions; one that is the reason for refusing a parcel again and again counts once.
     pub faults: u64,
+    /// Parcels that were refused because they are of another history.
+    pub refused_parcels: u64,
     /// Newest position that the gateway has spoken of.
     pub head: Seq,
 }
@@ -139,11 +165,38 @@ impl Account {
     }
 
     pub(super) fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
+        let faults = self.contradictions(arrival);
+        self.enter(arrival, faults)
+    }
+
+    /// Takes a parcel unless it is of another history.
+    pub(super) fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
+        let faults = self.contradictions(arrival);
+        match faults.iter().find(|fault| fault.is_fork()) {
+            Some(fork) => Err(self.refuse(arrival.manifest, *fork)),
+            None => Ok(self.enter(arrival, faults)),
+        }
+    }
+
+    /// Counts a parcel that is not taken. Of its positions nothing is known by it.
+    pub(super) fn refuse(&mut self, manifest: &Manifest, fault: Fault) -> Forked {
+        let known = self.faults.iter().any(|other| other.fork_at() == fault.fork_at());
+        let is_new = self.faults.len() < FAULTS_MAX && !known;
+        self.counts.refused_parcels += 1;
+        self.counts.head = self.counts.head.max(manifest.head);
+        if is_new {
+            self.counts.faults += 1;
+            self.faults.push(fault);
+        }
+        Forked { fault, is_new }
+    }
+
+    fn enter(&mut self, arrival: &Arrival<'_>, faults: Vec<Fault>) -> Taken {
         let manifest = arrival.manifest;
         if manifest.lane == Lane::Priority {
-            return self.take_ahead(arrival);
+            return self.take_ahead(arrival, faults);
         }
-        let mut taken = Taken { faults: self.contradictions(arrival), ..Taken::default() };
+        let mut taken = Taken { faults, ..Taken::default() };
         taken.fresh = self.holes(manifest.first, manifest.last);
         let mut fresh_events = 0;
         for &(seq, digest) in arrival.events {
@@ -161,8 +214,7 @@ impl Account {
     }
 
     /// Enters early copies. Nothing is covered by them, so nothing that is missing, and no link, is known by them.
-    fn take_ahead(&mut self, arrival: &Arrival<'_>) -> Taken {
-        let faults = self.other_content(arrival).into_iter().collect();
+    fn take_ahead(&mut self, arrival: &Arrival<'_>, faults: Vec<Fault>) -> Taken {
         let mut taken = Taken { faults, ..Taken::default() };
         let room = EARLY_MAX.saturating_sub(self.early.len());
         for &(seq, digest) in arrival.events {
@@ -225,6 +277,9 @@ impl Account {
 
     fn contradictions(&self, arrival: &Arrival<'_>) -> Vec<Fault> {
         let manifest = arrival.manifest;
+        if manifest.lane == Lane::Priority {
+            return self.other_content(arrival).into_iter().collect();
+        }
         let (first, last) = (manifest.first.0, manifest.last.0);
         let mut faults = Vec::new();
         if arrival.chain.is_some_and(|chain| chain.last() != Some(&manifest.after)) {

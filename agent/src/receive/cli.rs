@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{MqttOptions, Out, ReceiveError, ReceiveOptions, run};
 use crate::daemon;
+use crate::words::{complain, say};
 
 /// Exit code where something is missing or contradicts.
 const EXIT_INCOMPLETE: u8 = 1;
@@ -26,7 +27,8 @@ pub struct ReceiveArgs {
     /// Name of the session that the broker keeps for this receiver.
     #[arg(long, value_name = "ID", default_value = "fieldlog-receive")]
     client_id: String,
-    /// Take parcels by HTTP POST on this address; port 0 takes any free one.
+    /// Take parcels by HTTP POST on this address; port 0 takes any free one. Only over HTTP can a parcel of another history be
+    /// refused (409): a broker has acknowledged it before it comes here, so there it is taken and reported as FORK.
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
     /// Consume a JetStream of this server.
@@ -102,7 +104,7 @@ pub fn main(args: &ReceiveArgs) -> ExitCode {
     let options = match args.options() {
         Ok(options) => options,
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error);
             return ExitCode::from(64);
         }
     };
@@ -110,7 +112,7 @@ pub fn main(args: &ReceiveArgs) -> ExitCode {
     let runtime = match daemon::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            complain(&format!("cannot start: {error}"));
             return ExitCode::from(71);
         }
     };
@@ -118,15 +120,15 @@ pub fn main(args: &ReceiveArgs) -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(2));
     match result {
         Ok(report) if lines_on_stdout => {
-            eprint!("{report}");
+            complain(report.to_string().trim_end());
             verdict(report.is_clean())
         }
         Ok(report) => {
-            print!("{report}");
+            say(&report.to_string());
             verdict(report.is_clean())
         }
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error.to_string());
             ExitCode::from(if matches!(error, ReceiveError::Listen { .. }) { 69 } else { 74 })
         }
     }

@@ -1,4 +1,5 @@
-//! Parcels over HTTP: a POST to any path; a GET of `/report` for what has arrived.
+//! Parcels over HTTP: a POST to any path; a GET of `/report` for what has arrived. A parcel of another history than the one
+//! that has arrived is answered with 409, so that the gateway does not take it for delivered.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{ReceiveError, Receiver, TakeError};
+use crate::forward::http::FORK;
 
 /// After this long a stop no longer waits for requests that are under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -110,12 +112,13 @@ impl App {
         };
         let field =
             |name: &str| headers.get(format!("fieldlog-{name}")).and_then(|value| value.to_str().ok());
-        match self.receiver.take(body, field) {
+        match self.receiver.take_unless_forked(body, field) {
             Ok(()) => StatusCode::NO_CONTENT.into_response(),
             Err(error @ TakeError::Malformed(_)) => {
                 tracing::warn!("a request was no parcel: {error}");
                 answer(StatusCode::BAD_REQUEST, &error.to_string())
             }
+            Err(error @ TakeError::Forked { .. }) => forked(&error.to_string()),
             Err(error @ TakeError::Store) => answer(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }
     }
@@ -123,6 +126,18 @@ impl App {
 
 fn too_large(bytes_max: usize) -> Response {
     answer(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {bytes_max} bytes, compressed or not"))
+}
+
+/// As problem details (RFC 9457), which the gateway knows by their type.
+fn forked(words: &str) -> Response {
+    let status = StatusCode::CONFLICT;
+    let problem = serde_json::json!({
+        "type": FORK,
+        "title": "Another history of this log has arrived before",
+        "status": status.as_u16(),
+        "detail": words,
+    });
+    (status, [(CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response()
 }
 
 fn answer(status: StatusCode, words: &str) -> Response {

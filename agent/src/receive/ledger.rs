@@ -8,7 +8,7 @@ use fieldlog_projections::{Anchor, Epoch, Seq};
 use serde::Serialize;
 
 use super::account::Account;
-pub use super::account::{Arrival, Counts, Fault, Taken};
+pub use super::account::{Arrival, Counts, Fault, Forked, Taken};
 use crate::forward::Manifest;
 
 /// Missing ranges that a report lists.
@@ -30,6 +30,22 @@ impl Ledger {
     /// Enters a parcel; says what is new in it, and what contradicts what had arrived.
     pub fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
         self.account(arrival.manifest).take(arrival)
+    }
+
+    /// Enters a parcel, unless it is of another history than what had arrived.
+    ///
+    /// # Errors
+    /// [`Forked`]: then nothing of it is entered but that it came.
+    pub fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
+        self.account(arrival.manifest).take_unless_forked(arrival)
+    }
+
+    /// Counts a parcel that was refused before, in an earlier run.
+    pub(super) fn refused_again(&mut self, manifest: &Manifest, faults: &[Fault]) {
+        let account = self.account(manifest);
+        for fault in faults {
+            account.refuse(manifest, *fault);
+        }
     }
 
     /// Enters a parcel that was taken before, in an earlier run.
@@ -180,6 +196,9 @@ impl fmt::Display for LogReport {
         if let Some(anchor) = &self.anchor {
             writeln!(f, "  anchor {anchor}")?;
         }
+        if counts.refused_parcels > 0 {
+            writeln!(f, "  {} parcels were refused, as they are of another history", counts.refused_parcels)?;
+        }
         for (first, last) in self.missing.iter().take(MISSING_LISTED) {
             writeln!(f, "  MISSING {first} to {last}")?;
         }
@@ -190,7 +209,7 @@ impl fmt::Display for LogReport {
         if let Some(more) = counts.faults.checked_sub(self.faults.len() as u64).filter(|more| *more > 0) {
             writeln!(f, "  and {more} more contradictions")?;
         }
-        if self.faults.iter().any(|fault| !matches!(fault, Fault::Altered { .. })) {
+        if self.faults.iter().any(Fault::is_fork) {
             writeln!(
                 f,
                 "  After a FORK, events of one history are missing here. Look which gateways call themselves {}: give each \

@@ -1,4 +1,5 @@
 //! Parcels over MQTT 5, QoS 1, with a session that the broker keeps. A message is acknowledged after its lines are written.
+//! The gateway has the broker's acknowledgement by then: a parcel of another history can only be reported.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -174,13 +175,13 @@ fn work(inbox: &mut mpsc::Receiver<Letter>, receiver: &Receiver) {
         let fields: HashMap<&str, &str> = properties.unwrap_or_default().iter().filter_map(field).collect();
         match receiver.take(&publish.payload, |name| fields.get(name).copied()) {
             Ok(()) => {}
-            Err(error @ TakeError::Malformed(_)) => {
-                // It would come again for ever; it is counted and stays in the report.
-                let topic = String::from_utf8_lossy(&publish.topic);
-                tracing::warn!("a message on {topic} was no parcel: {error}");
-            }
             // Not acknowledged: it comes again.
             Err(TakeError::Store) => return,
+            Err(error) => {
+                // It would come again for ever; it is counted and stays in the report.
+                let topic = String::from_utf8_lossy(&publish.topic);
+                tracing::warn!("a message on {topic} was not taken: {error}");
+            }
         }
         // Fails if the connection is gone; then the broker sends the message again.
         let _ = client.try_ack(&publish);

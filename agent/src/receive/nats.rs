@@ -72,11 +72,9 @@ async fn consume(
         });
         match taken.await? {
             Ok(()) => {}
-            // It would come again for ever; it is counted and stays in the report.
-            Err(error @ TakeError::Malformed(_)) => {
-                tracing::warn!("a message on {} was no parcel: {error}", message.subject);
-            }
             Err(TakeError::Store) => return Ok(()),
+            // It would come again for ever; it is counted and stays in the report.
+            Err(error) => tracing::warn!("a message on {} was not taken: {error}", message.subject),
         }
         // With the server's word for it: an acknowledgement that is lost at a stop would bring the parcel again.
         message.double_ack().await?;

@@ -53,6 +53,9 @@ struct Entry {
     events: u64,
     duplicates: u64,
     faults: Vec<Fault>,
+    /// Nothing of it was taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    refused: bool,
     /// Bytes of the lines' file after it.
     written: u64,
 }
@@ -103,8 +106,7 @@ impl Store {
             self.written += run.len() as u64;
         }
         self.out.flush(self.fsync)?;
-        let Some((journal, path)) = &mut self.journal else { return Ok(()) };
-        let entry = Entry {
+        self.note(&Entry {
             manifest: received.manifest.clone(),
             recomputed: received.has_chain() && taken.faults.is_empty(),
             fresh: taken.fresh.iter().map(|(first, last)| (first.0, last.0)).collect(),
@@ -112,10 +114,30 @@ impl Store {
             events: received.events.iter().filter(|(seq, _)| taken.is_new(*seq)).count() as u64,
             duplicates: taken.duplicates,
             faults: taken.faults.clone(),
+            refused: false,
             written: self.written,
-        };
+        })
+    }
+
+    /// Remembers why a parcel was refused.
+    pub(super) fn write_refused(&mut self, received: &Received, fault: Fault) -> Result<(), StoreError> {
+        self.note(&Entry {
+            manifest: received.manifest.clone(),
+            recomputed: false,
+            fresh: Vec::new(),
+            ahead: Vec::new(),
+            events: 0,
+            duplicates: 0,
+            faults: vec![fault],
+            refused: true,
+            written: self.written,
+        })
+    }
+
+    fn note(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let Some((journal, path)) = &mut self.journal else { return Ok(()) };
         let fault = |source| StoreError::Io { path: path.clone(), source };
-        let mut line = serde_json::to_vec(&entry).map_err(|e| fault(e.into()))?;
+        let mut line = serde_json::to_vec(entry).map_err(|e| fault(e.into()))?;
         line.push(b'\n');
         journal.write_all(&line).map_err(fault)?;
         if self.fsync { journal.sync_data().map_err(fault) } else { Ok(()) }
@@ -179,6 +201,10 @@ fn replay(file: &mut File, path: &Path, ledger: &mut Ledger) -> Result<Option<u6
         })?;
         end += size as u64;
         written = Some(entry.written);
+        if entry.refused {
+            ledger.refused_again(&entry.manifest, &entry.faults);
+            continue;
+        }
         let fresh = entry.fresh.iter().map(|(first, last)| (Seq(*first), Seq(*last))).collect();
         let ahead = entry.ahead.into_iter().map(Seq).collect();
         let (duplicates, faults) = (entry.duplicates, entry.faults);

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::Time;
 
-/// A clock that has jumped forward is believed after this long: by then somebody will have set it right.
+/// A clock that has jumped forward is believed after this long in one piece: by then somebody will have set it right. A
+/// restart begins it anew, so that a gateway that comes up again and again with a wrong clock deletes nothing for it.
 const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A wall clock that jumps forward late.
@@ -17,10 +18,17 @@ pub struct AgeClock {
 }
 
 impl AgeClock {
-    /// At the start of the agent, with the log time of the last record if there is one. That the time since then has really
-    /// passed is believed as late as any other jump.
-    pub fn new(wall: Time, last: Option<Time>, at: Instant) -> AgeClock {
-        AgeClock { jumped: last.map_or(0, |last| wall.micros_since(last)), since: at }
+    /// At the start of the agent, with the wall clock of the last record if there is one, and by how much it was not
+    /// believed then. That the time since then has really passed is believed as late as any other jump.
+    pub fn new(wall: Time, last: Option<Time>, doubted: u64, at: Instant) -> AgeClock {
+        let since_last = last.map_or(0, |last| wall.0.saturating_sub(last.0));
+        let doubted = i64::try_from(doubted).unwrap_or(i64::MAX);
+        AgeClock { jumped: doubted.saturating_add(since_last).max(0), since: at }
+    }
+
+    /// By how many microseconds the wall clock is not believed, for the next start to know.
+    pub fn doubted(&self, at: Instant) -> u64 {
+        self.jumped(at).max(0) as u64
     }
 
     /// The wall clock has been set, by so many microseconds.
@@ -52,7 +60,7 @@ mod tests {
     #[test]
     fn a_jump_counts_after_an_hour() {
         let start = Instant::now();
-        let mut clock = AgeClock::new(Time(10 * DAY), Some(Time(10 * DAY)), start);
+        let mut clock = AgeClock::new(Time(10 * DAY), Some(Time(10 * DAY)), 0, start);
         assert_eq!(clock.now(Time(10 * DAY), start), Time(10 * DAY));
         clock.stepped(3 * DAY, start + MINUTE);
         assert_eq!(clock.now(Time(13 * DAY), start + MINUTE), Time(10 * DAY));
@@ -63,7 +71,7 @@ mod tests {
     #[test]
     fn a_jump_that_is_taken_back_has_never_been() {
         let start = Instant::now();
-        let mut clock = AgeClock::new(Time(10 * DAY), Some(Time(10 * DAY)), start);
+        let mut clock = AgeClock::new(Time(10 * DAY), Some(Time(10 * DAY)), 0, start);
         clock.stepped(3 * DAY, start + MINUTE);
         clock.stepped(-3 * DAY, start + 2 * MINUTE);
         assert_eq!(clock.now(Time(10 * DAY), start + 2 * MINUTE), Time(10 * DAY));
@@ -76,10 +84,41 @@ mod tests {
     #[test]
     fn the_time_before_the_start_is_such_a_jump() {
         let start = Instant::now();
-        let clock = AgeClock::new(Time(13 * DAY), Some(Time(10 * DAY)), start);
+        let clock = AgeClock::new(Time(13 * DAY), Some(Time(10 * DAY)), 0, start);
         assert_eq!(clock.now(Time(13 * DAY), start), Time(10 * DAY));
         assert_eq!(clock.now(Time(13 * DAY), start + 60 * MINUTE), Time(13 * DAY));
-        let in_1970 = AgeClock::new(Time(0), Some(Time(10 * DAY)), start);
+        let in_1970 = AgeClock::new(Time(0), Some(Time(10 * DAY)), 0, start);
         assert_eq!(in_1970.now(Time(0), start), Time(0));
+    }
+
+    #[test]
+    fn a_restart_does_not_make_a_jump_believed() {
+        let mut at = Instant::now();
+        let mut wall = Time(10 * DAY);
+        let mut clock = AgeClock::new(wall, Some(wall), 0, at);
+        wall.0 += 730 * DAY;
+        clock.stepped(730 * DAY, at);
+        // Any number of starts within the hour, with the clock as wrong as before.
+        for _ in 0..5 {
+            let last = wall;
+            let doubted = clock.doubted(at);
+            at += 50 * MINUTE;
+            wall.0 += 50 * 60_000_000;
+            clock = AgeClock::new(wall, Some(last), doubted, at);
+            assert_eq!(clock.now(wall, at), Time(10 * DAY));
+        }
+        // An hour in one piece is believed, and stays so.
+        at += 60 * MINUTE;
+        assert_eq!(clock.now(wall, at), wall);
+        assert_eq!(clock.doubted(at), 0);
+        assert_eq!(AgeClock::new(wall, Some(wall), clock.doubted(at), at).now(wall, at), wall);
+    }
+
+    #[test]
+    fn a_jump_that_is_taken_back_while_the_agent_is_stopped_has_never_been() {
+        let start = Instant::now();
+        let clock = AgeClock::new(Time(11 * DAY), Some(Time(740 * DAY)), 730 * DAY as u64, start);
+        assert_eq!(clock.doubted(start), DAY as u64);
+        assert_eq!(clock.now(Time(11 * DAY), start), Time(10 * DAY));
     }
 }

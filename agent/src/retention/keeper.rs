@@ -1,19 +1,22 @@
 //! Looks at log, snapshots, cursors and disk, and asks [`super::decide`] what is to go.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::{Epoch, Seq, Time};
 
-use super::{Decision, Need, Wanted, decide};
+use super::{Decision, Need, Wanted, WhenFull, decide};
 use crate::config::{Config, RetentionConfig};
 use crate::forward::acked::Acked;
-use crate::log::{LogError, LogReader};
+use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::snapshots::SnapshotStore;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(5);
+/// The same, with `when_full = "drop-oldest"`.
+const EVERY_DROPPING: Duration = Duration::from_millis(900);
 /// Less than this part of the log is not worth a trim, which leaves a record each time.
 const WORTH_A_TRIM: u64 = 64;
 
@@ -54,7 +57,9 @@ impl Keeper {
 
     /// Whether it is time to look again.
     pub fn is_due(&self) -> bool {
-        self.looked.is_none_or(|at| at.elapsed() >= EVERY)
+        // What drops has to do so before the disk is full.
+        let every = if self.config.when_full == WhenFull::DropOldest { EVERY_DROPPING } else { EVERY };
+        self.looked.is_none_or(|at| at.elapsed() >= every)
     }
 
     /// Has it look again at the next occasion.
@@ -75,14 +80,21 @@ impl Keeper {
         now: Time,
     ) -> Result<Orders, LogError> {
         self.looked = Some(Instant::now());
+        let mut bytes_max = self.config.bytes_max;
         if let Some(why) = self.short_of_space() {
-            return Ok(Orders { blocked: Some(why), ..Orders::default() });
+            match self.room_in_file() {
+                // The file does not grow while it has room; dropping the oldest records makes some.
+                Some(room) if self.config.when_full == WhenFull::DropOldest => {
+                    bytes_max = Some(bytes_max.map_or(room, |bytes| bytes.min(room)));
+                }
+                _ => return Ok(Orders { blocked: Some(why), ..Orders::default() }),
+            }
         }
         let Some((first, head)) = reader.range()? else { return Ok(Orders::default()) };
         let before = |age: Duration| reader.seek_time(Time(now.0.saturating_sub(age.as_micros() as i64)));
         let wanted = Wanted {
             by_age: self.config.age.map_or(Ok(Seq(0)), before)?,
-            by_bytes: self.config.bytes_max.map_or(Ok(Seq(0)), |bytes| reader.seek_newest_bytes(bytes))?,
+            by_bytes: bytes_max.map_or(Ok(Seq(0)), |bytes| reader.seek_newest_bytes(bytes))?,
             // None is none: ages that are not believed yet must not keep what nobody has asked for.
             history_min: match self.config.history_min {
                 Duration::ZERO => head,
@@ -125,6 +137,13 @@ impl Keeper {
             yields: true,
         }));
         needs
+    }
+
+    /// What the log may hold so that the file needs no more of the disk: a part of what it has of it, as every commit
+    /// needs free pages before those that it replaces are free.
+    fn room_in_file(&self) -> Option<u64> {
+        let file = std::fs::metadata(self.data_dir.join(FILE_NAME)).ok()?;
+        Some(file.len().min(file.blocks() * 512) / 8 * 5)
     }
 
     fn short_of_space(&self) -> Option<String> {

@@ -38,8 +38,8 @@ pub struct Job {
 /// [`ThinError`]
 pub fn thin(reader: &LogReader, job: Job, stop: &AtomicBool) -> Result<Vec<Archived>, ThinError> {
     let Some((first, _)) = reader.range()? else { return Ok(Vec::new()) };
-    let mut work = Work::new(job, first);
-    work.go_on_with_last(reader)?;
+    let mut work = Work::new(reader, job, first);
+    work.go_on_with_last()?;
     if work.from >= job.before {
         return Ok(Vec::new());
     }
@@ -56,7 +56,8 @@ pub fn thin(reader: &LogReader, job: Job, stop: &AtomicBool) -> Result<Vec<Archi
     Ok(work.done)
 }
 
-struct Work {
+struct Work<'a> {
+    reader: &'a LogReader,
     job: Job,
     /// The first record that is not in the archive.
     from: Seq,
@@ -71,11 +72,12 @@ struct Work {
     done: Vec<Archived>,
 }
 
-impl Work {
-    fn new(job: Job, first: Seq) -> Work {
+impl<'a> Work<'a> {
+    fn new(reader: &'a LogReader, job: Job, first: Seq) -> Work<'a> {
         // Half of what is left: in a log that holds less than a window, the period is not written again at every trim.
         let half = job.before.0 + (job.head.0.0.saturating_sub(job.before.0)) / 2;
         Work {
+            reader,
             job,
             from: first,
             partly_until: Seq(half.max(job.before.0.saturating_sub(1))),
@@ -89,7 +91,8 @@ impl Work {
     }
 
     /// Begins behind the archive, with what it has of the window in which it ends.
-    fn go_on_with_last(&mut self, reader: &LogReader) -> Result<(), LogError> {
+    fn go_on_with_last(&mut self) -> Result<(), LogError> {
+        let reader = self.reader;
         let Some(end) = reader.archive_end()? else { return Ok(()) };
         let follows = end.period.last.next() >= self.from;
         self.from = self.from.max(end.period.last.next());
@@ -112,19 +115,26 @@ impl Work {
     }
 
     fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<ControlFlow<()>, FoldError> {
-        let (mut records, mut before) = (chunk.records(), chunk.header.base_time);
+        let mut records = chunk.records();
+        let mut before = self.reader.moment_before(chunk.header.first, chunk.header.base_time);
         while let Some(record) = records.next_record()? {
-            if record.seq >= self.from && self.record(&record, before)?.is_break() {
+            let moment = self.reader.moment(record.seq, record.time);
+            if record.seq >= self.from && self.record(&record, moment, before)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            before = record.time;
+            before = moment;
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn record(&mut self, record: &Record<'_>, base_time: Time) -> Result<ControlFlow<()>, FoldError> {
+    fn record(
+        &mut self,
+        record: &Record<'_>,
+        moment: Time,
+        base_time: Time,
+    ) -> Result<ControlFlow<()>, FoldError> {
         let (head, head_time) = self.job.head;
-        let start = start_s(record.time, self.job.length_s);
+        let start = start_s(moment, self.job.length_s);
         let ended = start < start_s(head_time, self.job.length_s);
         if record.seq > head || (!ended && record.seq > self.partly_until) {
             return Ok(ControlFlow::Break(()));
@@ -139,14 +149,14 @@ impl Work {
                 first: record.seq,
                 last: record.seq,
                 base_time,
-                last_time: record.time,
+                last_time: moment,
                 length_s: self.job.length_s,
                 start_s: start,
             });
         }
         self.fold.add(record, start)?;
         if let Some(open) = &mut self.open {
-            (open.last, open.last_time) = (record.seq, record.time);
+            (open.last, open.last_time) = (record.seq, moment);
         }
         self.changed = true;
         Ok(ControlFlow::Continue(()))

@@ -1,5 +1,7 @@
 //! Facts and records to test with.
 
+use std::collections::HashSet;
+
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::{AttrId, DeviceId, Fact, Kind, Seq, Time, Value, Window};
@@ -57,7 +59,8 @@ pub fn fact() -> impl Strategy<Value = Fact> {
         1 => (any::<i64>(), any::<i64>())
             .prop_map(|(a, b)| Fact::ClockStepped { expected: Time(a), found: Time(b) }),
         1 => prop::collection::vec(".{0,9}", 0..3).prop_map(|keys| Fact::ConfigChanged { keys }),
-        1 => (11..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
+        1 => id.prop_map(|device| Fact::DeviceForgotten { device: DeviceId(device) }),
+        1 => (100..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
             .prop_map(|(type_id, version, payload)| Fact::Unknown { kind: Kind { type_id, version }, payload }),
     ]
 }
@@ -77,12 +80,13 @@ pub fn envelope(from: i64, step: i64) -> impl Strategy<Value = Envelope> {
 /// Facts made valid for the folds: devices and attributes are introduced in order, and only known ones are spoken of.
 pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
     let (mut devices, mut attributes) = (0u32, 0u32);
+    let mut forgotten = HashSet::new();
     let valid = |fact| {
         let known = |id: DeviceId| DeviceId(id.0 % devices.max(1));
         let attr = |id: AttrId| AttrId(id.0 % 12);
         match fact {
             Fact::DeviceDiscovered { name, source, parent, device } => {
-                let again = device.0 % 3 == 0 && devices > 0;
+                let again = device.0 % 3 == 0 && devices > 0 && !forgotten.contains(&known(device));
                 let device = if again { known(device) } else { DeviceId(devices) };
                 devices += u32::from(!again);
                 Fact::DeviceDiscovered {
@@ -113,6 +117,10 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
                 Fact::AvailabilityChanged { device: known(device), availability, cause }
             }
             Fact::DeviceRetired { device } => Fact::DeviceRetired { device: known(device) },
+            Fact::DeviceForgotten { device } => {
+                forgotten.insert(known(device));
+                Fact::DeviceForgotten { device: known(device) }
+            }
             Fact::ActionFired { device, attribute, value } => {
                 Fact::ActionFired { device: known(device), attribute: attr(attribute), value }
             }

@@ -6,6 +6,7 @@
 mod aggregate;
 mod archive;
 mod chunk;
+mod forgotten;
 mod given;
 mod snapshot;
 mod stored;

@@ -106,6 +106,12 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
         ),
         (Fact::ClockStepped { expected: Time(1), found: Time(-1) }, type_id::CLOCK_STEPPED, 1, &[2, 1]),
         (
+            Fact::ClockCorrected { before: Time(64), after: Time(-1) },
+            type_id::CLOCK_CORRECTED,
+            1,
+            &[128, 1, 1],
+        ),
+        (
             Fact::ConfigChanged { keys: vec!["a".into(), "bc".into()] },
             type_id::CONFIG_CHANGED,
             1,
@@ -118,6 +124,7 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             &[1, b's', 1, 0xac, 2, 2, b'n', b'o'],
         ),
         (Fact::Trimmed { first: Seq(1), last: Seq(128) }, type_id::TRIMMED, 1, &[1, 0x80, 1]),
+        (Fact::DeviceForgotten { device }, type_id::DEVICE_FORGOTTEN, 1, &[0xac, 0x02]),
         (
             Fact::Gap { first: Seq(2), last: Seq(3), lost_by: vec!["a".into()] },
             type_id::GAP,

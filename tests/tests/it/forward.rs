@@ -4,7 +4,9 @@
 
 mod answers;
 mod clock;
+mod damaged;
 mod disk_full;
+mod drop_oldest;
 mod flapping;
 mod fork;
 mod lying;
@@ -13,6 +15,7 @@ mod nats;
 mod orders;
 mod parts;
 mod priority;
+mod refusing;
 mod reload;
 mod restart;
 mod retention;

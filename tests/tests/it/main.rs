@@ -3,20 +3,27 @@
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
+mod clock;
 mod crash;
 mod daemon;
+mod demo;
 mod disk_full;
 mod exit_codes;
 mod forward;
+mod hostile_http;
 mod kill;
 mod log;
+mod poison;
 mod policies;
 mod presets;
 mod recovery;
 mod reload;
 mod rig;
+mod scan;
 mod scripted;
 mod thin;
+mod unlinked;
 mod window;
 mod wire;
 mod writer;

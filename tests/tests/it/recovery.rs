@@ -50,8 +50,7 @@ impl Given {
 
     /// A snapshot of where the log is now.
     fn snapshot(&self) -> PathBuf {
-        let bytes = snapshot::encode(&self.view, self.log.epoch()).unwrap();
-        self.store.save(&bytes, self.log.epoch(), self.view.seq, 10).unwrap()
+        self.store.save(&self.view, self.log.epoch(), 10).unwrap().0
     }
 
     fn reader(&self) -> LogReader {
@@ -153,8 +152,7 @@ fn s2_a_snapshot_of_a_newer_layout_is_passed_over() {
 fn s3_a_snapshot_of_another_epoch_is_passed_over() {
     let given = Given::log(2);
     let other = Epoch(0xf);
-    let bytes = snapshot::encode(&given.view, other).unwrap();
-    given.store.save(&bytes, other, given.view.seq, 10).unwrap();
+    given.store.save(&given.view, other, 10).unwrap();
     given.check(0, &["another epoch"]);
 }
 

@@ -17,6 +17,7 @@ impl SinkConfig {
             ("parcel_delay_ms", self.parcel_delay != new.parcel_delay),
             ("in_flight_max", self.in_flight_max != new.in_flight_max),
             ("required", self.required != new.required),
+            ("refused", self.refused != new.refused),
             ("devices", filter.0.devices != filter.1.devices),
             ("types", filter.0.types != filter.1.types),
             ("connect_timeout_s", self.connect_timeout != new.connect_timeout),

@@ -2,7 +2,7 @@
 
 use super::super::show::{Doc, show_tls, show_will};
 use super::super::{Protocol, TlsConfig};
-use super::read::ORDERS;
+use super::read::{ORDERS, REFUSED};
 use super::{HttpSink, MqttSink, NatsSink, SinkConfig, SinkFormat, SinkTarget};
 use crate::forward::plan::Order;
 
@@ -24,6 +24,8 @@ impl SinkConfig {
         doc.raw("parcel_delay_ms", self.parcel_delay.as_millis());
         doc.raw("in_flight_max", self.in_flight_max);
         doc.raw("required", self.required);
+        let refused = REFUSED.iter().find(|(_, policy)| *policy == self.refused);
+        doc.text("refused", refused.map_or("", |(word, _)| word));
         doc.texts("devices", &self.filter.devices);
         doc.texts("types", &self.filter.types);
         doc.raw("connect_timeout_s", self.connect_timeout.as_secs());

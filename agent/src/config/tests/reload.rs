@@ -77,6 +77,7 @@ fn sinks_are_compared_by_name() {
             ("sink \"cloud\" topic", true),
         ],
     );
+    check(SINK, &format!("{SINK}refused = \"release\""), &[("sink \"cloud\" refused", true)]);
     let http = SINK.replace("mqtt", "http");
     check(SINK, &http, &[("sink \"cloud\" address", true)]);
     let path = http.replace("example", "example/in?key=a");

@@ -6,8 +6,11 @@ use fieldlog_projections::Time;
 
 use crate::forward::{Outcome, SLOW};
 
-/// Longer pauses than this are not believed.
+/// Longer pauses than this are not believed; `backoff_max_s` bounds them further.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The type of the problem (RFC 9457) with which a receiver answers 409 when it has another history of this log.
+pub(crate) const FORK: &str = "urn:fieldlog:problem:fork";
 
 /// What a server has answered.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     /// The beginning of its body, for people.
     pub(super) words: String,
+    /// The type of the problem that its body describes.
+    pub(super) problem: Option<String>,
 }
 
 impl Answer {
@@ -34,6 +39,7 @@ impl Answer {
             404 | 405 | 410 | 421 | 426 | 501 | 505 => slow(format!("{said}: check `url`"), self),
             406 | 415 => slow(format!("{said}: check `format` and `gzip`, this server takes others"), self),
             413 => Outcome::TooLarge { why: format!("{said}: {bytes} bytes are too large for it") },
+            409 if self.problem.as_deref() == Some(FORK) => Outcome::Forked { why: said },
             408 | 425 | 429 | 500.. => Outcome::Busy { after: self.retry_after, why: said },
             _ => Outcome::Refused { why: said },
         }
@@ -55,14 +61,14 @@ fn slow(why: String, answer: &Answer) -> Outcome {
 /// A `Retry-After` field: seconds, or a date.
 pub(super) fn retry_after(field: &str, now: Time) -> Option<Duration> {
     let field = field.trim();
-    let wait = match field.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(field).ok()?.timestamp().as_microsecond();
-            Duration::from_micros(u64::try_from(Time(at).micros_since(now)).ok()?)
-        }
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
+    if !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than can be counted is more than is believed.
+        let wait = field.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs);
+        return Some(wait.min(RETRY_AFTER_MAX));
+    }
+    let at = jiff::fmt::rfc2822::parse(field).ok()?.timestamp().as_microsecond();
+    let wait = at.saturating_sub(now.0).max(0);
+    Some(Duration::from_micros(wait.unsigned_abs()).min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -91,6 +97,11 @@ mod tests {
         for status in [400, 409, 422, 451] {
             assert!(matches!(answered(status, None), Outcome::Refused { .. }), "{status}");
         }
+        // Of a fork only a receiver speaks that knows what one is.
+        let problem = Some(FORK.to_owned());
+        let fork = Answer { status: 409, words: "as I know it".into(), problem, ..Answer::default() };
+        let Outcome::Forked { why } = fork.outcome("http://h/p", 9) else { panic!() };
+        assert_eq!(why, "http://h/p answers 409 Conflict, \"as I know it\"");
         let Outcome::TooLarge { why } = answered(413, None) else { panic!() };
         assert_eq!(
             why,
@@ -104,7 +115,11 @@ mod tests {
         assert_eq!(retry_after(" 120 ", now), Some(Duration::from_secs(120)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:40:37 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("99999999", now), Some(RETRY_AFTER_MAX));
+        for far in ["99999999", "99999999999999999999999", "Thu, 31 Dec 9998 23:59:59 GMT"] {
+            assert_eq!(retry_after(far, now), Some(RETRY_AFTER_MAX), "{far}");
+        }
+        assert_eq!(retry_after("Thu, 01 Jan 1970 00:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("", now), None);
         assert_eq!(retry_after("soon", now), None);
         assert_eq!(retry_after("-5", now), None);
     }

@@ -44,6 +44,17 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// So much of an answer's body goes into messages.
 const WORDS_MAX: usize = 200;
 
+/// Answers in words that programs read, too (RFC 9457).
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What is read of such an answer.
+#[derive(serde::Deserialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    detail: Option<String>,
+}
+
 /// Posts parcels to one server.
 pub(super) struct Client {
     target: HttpTarget,
@@ -212,13 +223,19 @@ async fn read(response: Response<hyper::body::Incoming>) -> (Answer, bool) {
         retry_after: field(headers, &RETRY_AFTER).and_then(|text| retry_after(text, now())),
         location: field(headers, &LOCATION).map(printable),
         words: String::new(),
+        problem: None,
     };
+    let is_problem = field(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with(PROBLEM_JSON));
     let Ok(body) = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await else {
         // The status has been said all the same.
         return (answer, false);
     };
     if answer.status >= 300 {
-        answer.words = printable(String::from_utf8_lossy(&body.to_bytes()).trim());
+        let body = body.to_bytes();
+        let problem = is_problem.then(|| serde_json::from_slice::<Problem>(&body).ok()).flatten();
+        let words = problem.as_ref().and_then(|problem| problem.detail.clone());
+        answer.words = printable(words.unwrap_or_else(|| String::from_utf8_lossy(&body).into()).trim());
+        answer.problem = problem.and_then(|problem| problem.kind);
     }
     (answer, true)
 }

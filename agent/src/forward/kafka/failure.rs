@@ -49,7 +49,8 @@ pub(super) fn worse(one: Outcome, other: Outcome) -> Outcome {
         Outcome::Refused { .. } => 1,
         Outcome::TooLarge { .. } => 2,
         Outcome::Busy { .. } => 3,
-        Outcome::Lost { .. } => 4,
+        Outcome::Forked { .. } => 4,
+        Outcome::Lost { .. } => 5,
     };
     if rank(&other) > rank(&one) { other } else { one }
 }

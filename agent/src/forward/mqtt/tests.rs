@@ -54,6 +54,7 @@ fn words(outcome: &Outcome) -> &str {
         Outcome::Busy { why, .. }
         | Outcome::TooLarge { why }
         | Outcome::Refused { why }
+        | Outcome::Forked { why }
         | Outcome::Lost { why } => why,
     }
 }

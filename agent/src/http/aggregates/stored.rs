@@ -24,16 +24,17 @@ pub(super) fn read(
 ) -> Result<Found, Problem> {
     for _ in 1..TRIES {
         let end = reader.archive_end()?;
-        let found = Reading::new(wanted, until).run(reader, cancel)?;
+        let found = Reading::new(reader, wanted, until).run(cancel)?;
         // Records that go from the log into the archive meanwhile are in neither as it was read.
         if found.incomplete_until.is_none() || reader.archive_end()? == end {
             return Ok(found);
         }
     }
-    Reading::new(wanted, until).run(reader, cancel)
+    Reading::new(reader, wanted, until).run(cancel)
 }
 
-struct Reading {
+struct Reading<'a> {
+    reader: &'a LogReader,
     wanted: Wanted,
     from: Time,
     until: Seq,
@@ -43,14 +44,15 @@ struct Reading {
     found: Found,
 }
 
-impl Reading {
-    fn new(wanted: Wanted, until: Seq) -> Reading {
+impl<'a> Reading<'a> {
+    fn new(reader: &'a LogReader, wanted: Wanted, until: Seq) -> Reading<'a> {
         let from = wanted.from_s.map_or(Time(i64::MIN), seconds);
         let found = Found { source: "log", buckets: Vec::new(), incomplete_until: None };
-        Reading { wanted, from, until, next: Seq(1), enough: false, found }
+        Reading { reader, wanted, from, until, next: Seq(1), enough: false, found }
     }
 
-    fn run(mut self, reader: &LogReader, cancel: &Cancel) -> Result<Found, Problem> {
+    fn run(mut self, cancel: &Cancel) -> Result<Found, Problem> {
+        let reader = self.reader;
         let cancelled = reader.scan_archive(reader.seek_archive(self.from)?, |row| {
             if cancel.is_set() {
                 return Ok(ControlFlow::Break(true));
@@ -90,13 +92,14 @@ impl Reading {
         if !self.wanted.window_s.is_multiple_of(period.length_s) || period.last > self.until {
             return Ok(ControlFlow::Continue(()));
         }
-        let start_s = start_s(seconds(period.start_s), self.wanted.window_s);
+        let begin = self.reader.moment(period.last, seconds(period.start_s));
+        let start_s = start_s(begin, self.wanted.window_s);
         if start_s >= self.wanted.to_s {
             self.enough = true;
             return Ok(ControlFlow::Break(()));
         }
         if row.part == 0 {
-            self.begins(period.first, period.base_time);
+            self.begins(period.first, self.reader.moment_before(period.first, period.base_time));
             self.next = period.last.next();
             self.found.source = "archive+log";
         }
@@ -108,7 +111,8 @@ impl Reading {
     }
 
     fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<ControlFlow<()>, Problem> {
-        self.begins(chunk.header.first, chunk.header.base_time);
+        let before = self.reader.moment_before(chunk.header.first, chunk.header.base_time);
+        self.begins(chunk.header.first, before);
         let mut records = chunk.records();
         let damaged = |source| LogError::Chunk { at: chunk.header.first, source };
         while let Some(record) = records.next_record().map_err(damaged)? {
@@ -122,7 +126,7 @@ impl Reading {
 
     fn record(&mut self, record: &Record<'_>) -> Result<ControlFlow<()>, Problem> {
         let Wanted { device, attr, window_s, to_s, .. } = self.wanted;
-        let start_s = start_s(record.time, window_s);
+        let start_s = start_s(self.reader.moment(record.seq, record.time), window_s);
         if start_s >= to_s || record.seq > self.until {
             return Ok(ControlFlow::Break(()));
         }
@@ -143,7 +147,7 @@ impl Reading {
     }
 }
 
-/// Log time does not go back: what comes belongs to the last bucket or to one after it.
+/// The moments of records do not go back: what comes belongs to the last bucket or to one after it.
 fn add(buckets: &mut Vec<Bucket>, later: Bucket) {
     match buckets.last_mut() {
         Some(last) if last.start_s == later.start_s => last.merge(&later),

@@ -19,11 +19,17 @@ $('pause').addEventListener('click', () => {
 
 /** Events of before the page was opened, so that the tail does not start empty. */
 export async function loadTail(position) {
-  const after = Math.max(0, position.applied - TAIL_MAX);
-  const answer = await get(`/api/v1/events?after=${after}&limit=${TAIL_MAX}`);
+  const found = [];
+  let after = Math.max(0, position.applied - TAIL_MAX);
+  while (typeof after === 'number' && after < position.applied) {
+    // A page of large events ends early.
+    const answer = await get(`/api/v1/events?after=${after}&limit=${TAIL_MAX}`);
+    found.push(...(answer.events ?? []));
+    after = answer.next;
+  }
   waiting = [];
   $('tail').replaceChildren();
-  (answer.events ?? []).filter((event) => event.seq <= position.applied).forEach(tailEvent);
+  found.filter((event) => event.seq <= position.applied).forEach(tailEvent);
 }
 
 export function tailEvent(event) {

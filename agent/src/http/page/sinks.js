@@ -6,8 +6,9 @@ import { $, bytes, clock, count, el, moment, rate, setText, span } from './words
 
 const ageOf = (at) => (gatewayNow() - Date.parse(at)) / 1000;
 
-export function showUpstream({ sinks = [], blocked = null }) {
+export function showUpstream({ sinks = [], blocked = null, clock_advice = null }) {
   setText($('blocked'), blocked === null ? '' : `No messages are taken: ${blocked}`);
+  setText($('clock'), clock_advice ?? '');
   $('sinks-card').hidden = sinks.length === 0;
   showList($('sinks'), sinks, fillSink);
   const up = sinks.filter((sink) => sink.connected).length;
@@ -24,6 +25,8 @@ export function sinkState({ state, state_text, connected_at, waiting_until, wait
       return ['online', `connected since ${moment(Date.parse(connected_at))}`];
     case 'held':
       return ['warn', `connected, but told to wait until ${until()}`];
+    case 'forked':
+      return ['offline', `forked: the receiver has another history, asked again at ${until()}`];
     case 'backing_off':
       return ['offline', `backing off until ${until()}`];
     default:
@@ -44,6 +47,7 @@ function fillSink(item, sink) {
     ['events/s', rate(sink.events_per_s)],
     ['events acked', count(sink.events_acked)],
     ...(sink.parcels_retried > 0 ? [['parcels sent again', count(sink.parcels_retried)]] : []),
+    ...(sink.refused_events > 0 ? [['refused, kept', count(sink.refused_events), '.warn']] : []),
     ...(sink.dead_letters > 0 ? [['dead letters', count(sink.dead_letters), '.warn']] : []),
   ];
   item.replaceChildren(

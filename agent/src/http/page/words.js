@@ -99,6 +99,8 @@ export function describe({ type, data = {} }) {
       return [`first seen on ${data.source}`, data.parent ? ` behind ${data.parent}` : ''];
     case 'device_retired':
       return ['removed at its source'];
+    case 'device_forgotten':
+      return ['forgotten to make room'];
     case 'action_fired':
       return ['action ', chip(data.attribute, data.value)];
     case 'attribute_named':

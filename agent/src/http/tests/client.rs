@@ -124,6 +124,14 @@ impl Events {
         fields.collect::<Vec<_>>().join("\n")
     }
 
+    /// The next event, however many chunks it came in.
+    pub async fn whole(&mut self) -> String {
+        let block = self.until("\n\n").await;
+        let size = |line: &str| !line.is_empty() && line.bytes().all(|b| b.is_ascii_hexdigit());
+        let lines = block.split("\r\n").filter(|line| !size(line));
+        lines.collect()
+    }
+
     /// Reads until the server ends the stream.
     pub async fn ended(mut self) {
         while self.more().await {}

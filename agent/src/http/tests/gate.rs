@@ -50,31 +50,6 @@ async fn a_token_is_asked_for_over_tcp_only() {
 }
 
 #[tokio::test]
-async fn too_many_requests_at_once_are_told_to_come_again() {
-    let agent = Agent::start().await;
-    let mut waiting = Vec::new();
-    for _ in 0..REQUESTS_MAX {
-        let path = "/api/v1/devices?min_seq=99&min_seq_timeout_ms=10000";
-        waiting.push(client::send(&agent.tcp, "GET", path, &[]).await);
-    }
-    for attempt in 0.. {
-        if agent.get("/status").await.status == 503 {
-            break;
-        }
-        assert!(attempt < 200, "the requests are not counted");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    check_problem(&agent.get("/status").await, "/status", 503, "busy");
-    assert_eq!(agent.get("/livez").await.status, 200);
-    // Waiting requests do not hold up a stop.
-    agent.stop().await;
-    let mut answer = Vec::new();
-    tokio::io::AsyncReadExt::read_to_end(&mut waiting[0], &mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"code\":\"stopping\""), "{answer}");
-}
-
-#[tokio::test]
 async fn health_tells_a_dead_writer_from_an_absent_broker() {
     let agent = Agent::start().await;
     let ready = agent.get("/readyz").await;

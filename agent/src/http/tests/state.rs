@@ -150,8 +150,7 @@ async fn a_snapshot_shortens_the_way_to_the_past() {
     let agent = Agent::start().await;
     agent.commit_house();
     let shared = &agent.side.shared;
-    let bytes = fieldlog_projections::snapshot::encode(&shared.view.read().unwrap(), EPOCH).unwrap();
-    shared.snapshots.save(&bytes, EPOCH, Seq(9), 3).unwrap();
+    shared.snapshots.save(&shared.view.read().unwrap(), EPOCH, 3).unwrap();
     agent.commit([(100, changed(1, vec![(0, Value::Int(5))])), (110, changed(1, vec![(0, Value::Int(6))]))]);
     let past = agent.json("/api/v1/devices/kitchen%2Flamp?at=10").await;
     assert_eq!((&past["as_of"]["seq"], &past["as_of"]["replayed"]), (&10.into(), &1.into()));

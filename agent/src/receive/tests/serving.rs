@@ -232,3 +232,35 @@ async fn a_full_disk_stops_the_receiver_without_an_acknowledgement() {
     let error = running.task.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("/dev/full") && error.contains("comes again"), "{error}");
 }
+
+/// It is refused as often as it comes, told once, and the history that was there first goes on.
+#[tokio::test]
+async fn another_history_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(300);
+    let json = fixture.parcels(Filter::default(), Format::Json, Seq(1), 100);
+    let mut other = json[1].clone();
+    other.manifest.before = other.manifest.after;
+    let at = json[0].manifest.last;
+    let running = Running::start(options(dir.path())).await;
+    let http = running.handle.http.unwrap();
+    assert_eq!(post(http, &json[0], false).await.0, 204);
+    for _ in 0..3 {
+        let (status, body) = post(http, &other, true).await;
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &problem["type"]), (409, &crate::forward::http::FORK.into()));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&format!("gateway plant-7: FORK at {at}: another history")), "{detail}");
+    }
+    assert_eq!(post(http, &json[1], false).await.0, 204);
+    let check = |report: Report, refused: u64| {
+        let log = &report.logs[0];
+        assert_eq!((log.counts.faults, log.counts.refused_parcels), (1, refused), "{report}");
+        assert_eq!((log.faults.len(), log.contiguous), (1, json[1].manifest.last), "{report}");
+        assert_eq!(log.counts.duplicate_parcels, 0, "{report}");
+    };
+    check(running.stop().await, 3);
+    // What is known over a restart is that it was refused, not how often.
+    check(Running::start(options(dir.path())).await.stop().await, 1);
+    assert_eq!(ids(&dir.path().join("events.ndjson")), expected(1..=json[1].manifest.last.0));
+}

@@ -90,6 +90,11 @@ fn positions(body: &str) -> Vec<u64> {
     events.iter().map(|event| event["sequence"].as_str().unwrap().parse().unwrap()).collect()
 }
 
+/// A sink that is sent one parcel at a time, as it is, and that waits as long as a server may ask for here.
+fn patient(address: SocketAddr) -> String {
+    http(address, "gzip = false\nin_flight_max = 1").replace("backoff_max_s = 1", "backoff_max_s = 10")
+}
+
 /// Messages that are forwarded before and after the one in between.
 const HALF: usize = 1_000;
 
@@ -97,7 +102,7 @@ const HALF: usize = 1_000;
 async fn check(answers: Answers, poison: bool, lost: u64) -> (Seen, Logbook) {
     let (address, seen) = serve(answers).await;
     let mut site = Site::new().await;
-    let agent = site.start(&site.config(&http(address, "gzip = false\nin_flight_max = 1"))).await;
+    let agent = site.start(&site.config(&patient(address))).await;
     site.post(HALF);
     if poison {
         site.publish("t/d7/state", r#"{"text":"poison"}"#.into());
@@ -139,13 +144,51 @@ async fn retry_after_is_honoured() {
     }
 }
 
+/// A server that asks for no wait at all, or for one that is over, is not asked again and again.
+#[tokio::test]
+async fn retry_after_is_not_taken_at_its_word() {
+    let answers: Answers = |number, _| match number {
+        0 | 1 => (503, "retry-after: 0\r\n"),
+        2 => (503, "retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+        _ => (200, ""),
+    };
+    let (seen, _) = check(answers, false, 0).await;
+    for number in 0..3 {
+        let wait = seen.asked[number + 1].at.duration_since(seen.asked[number].at);
+        assert!(wait >= Duration::from_millis(950), "{wait:?} after answer {number}");
+    }
+}
+
+/// Whatever the answer, `backoff_max_s` is the longest wait: here it is a second.
+#[tokio::test]
+async fn no_answer_holds_a_sink_for_longer_than_it_may() {
+    let answers: Answers = |number, _| match number {
+        0 => (503, "retry-after: 1000000000\r\n"),
+        1 => (404, ""),
+        2 => (302, "location: /elsewhere\r\n"),
+        3 => (304, ""),
+        _ => (200, ""),
+    };
+    let (address, seen) = serve(answers).await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&http(address, "gzip = false\nin_flight_max = 1"))).await;
+    site.post(10);
+    until("an answer after the bad ones", || seen.lock().unwrap().asked.len() > 4).await;
+    agent.stop().await;
+    let seen = seen.lock().unwrap();
+    for number in 0..4 {
+        let wait = seen.asked[number + 1].at.duration_since(seen.asked[number].at);
+        assert!(wait >= Duration::from_millis(950) && wait < Duration::from_secs(10), "{number}: {wait:?}");
+    }
+}
+
 /// Such a sink is connected, and yet it takes nothing: an operator must see why, and for how long.
 #[tokio::test]
 async fn a_sink_that_says_not_now_says_it_to_the_operator() {
     let answers: Answers = |number, _| if number == 0 { (429, "retry-after: 3\r\n") } else { (200, "") };
     let (address, _) = serve(answers).await;
     let mut site = Site::new().await;
-    let agent = site.start(&site.config(&http(address, "gzip = false\nin_flight_max = 1"))).await;
+    let agent = site.start(&site.config(&patient(address))).await;
     site.post(10);
     let view = agent.handle.sinks.views().remove(0);
     until("a sink that holds", || view.status.details().state.label() == "held").await;
@@ -177,4 +220,43 @@ async fn a_poisoned_event_becomes_a_dead_letter() {
     assert!(!seen.accepted.contains(&first));
     let refused = seen.asked.iter().filter(|asked| asked.status == 422).count();
     assert!(refused < 40, "{refused} attempts to find one event");
+}
+
+/// What is refused keeps the log and is offered again, until an operator gives it up; that is on record.
+#[tokio::test]
+async fn an_operator_gives_up_what_is_refused() {
+    let answers: Answers = |_, body| (if body.contains("poison") { 422 } else { 200 }, "");
+    let (address, seen) = serve(answers).await;
+    let mut site = Site::new().await;
+    let config =
+        |more: &str| site.config(&http(address, &format!("gzip = false\nin_flight_max = 1\n{more}")));
+    let (keep, release) = (config(""), config("refused = \"release\""));
+    let agent = site.start(&keep).await;
+    site.post(50);
+    site.publish("t/d7/state", r#"{"text":"poison"}"#.into());
+    site.post(50);
+    site.recorded().await;
+    let all_but_one = || seen.lock().unwrap().accepted.len() as u64 + 1 == agent.head();
+    until("all events but one", all_but_one).await;
+    let refused = || seen.lock().unwrap().asked.iter().filter(|asked| asked.status == 422).count();
+    let before = refused();
+    until("further offers", || refused() >= before + 2).await;
+    let details = || agent.handle.sinks.views()[0].status.details();
+    let poisoned = (1..).find(|seq| !seen.lock().unwrap().accepted.contains(seq)).unwrap();
+    assert_eq!((details().acked.contiguous().0, details().acked.refused_count()), (poisoned - 1, 1));
+    let words = details().warning.unwrap();
+    assert!(words.contains("1 refused events") && words.contains("refused = \"release\""), "{words}");
+    let status =
+        agent.handle.sinks.views()[0].summary(&agent.handle.shared.reader, fieldlog::run::wall_clock());
+    assert!(status.contains("1 refused events"), "{status}");
+
+    agent.reload(release).await;
+    until("everything given up or delivered", || details().acked.contiguous().0 == agent.head()).await;
+    assert_eq!(details().warning, None);
+    let data_dir = agent.stop().await;
+    let log = Logbook::read(&data_dir);
+    let named = |fact: &Fact| matches!(fact, Fact::ConfigChanged { keys } if keys.iter().any(|k| k.ends_with("refused")));
+    assert_eq!(log.count(named), 1);
+    assert_eq!(log.count(|fact| matches!(fact, Fact::DeadLettered { .. })), 1);
+    assert_eq!(log.cursor("cloud").unwrap().refused_count(), 0);
 }

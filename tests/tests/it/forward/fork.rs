@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use fieldlog::forward::status::SinkState;
+use fieldlog_tests::agent::Agent;
 use fieldlog_tests::process::free_port;
+use fieldlog_tests::wait::until;
 
 use super::parts::{Keeper, Verdict};
 use super::site::{Site, forwarded, http};
@@ -37,6 +40,27 @@ async fn run(site: &mut Site, sink: &str, events: usize) -> u64 {
     head
 }
 
+fn sink_state(agent: &Agent) -> SinkState {
+    agent.handle.sinks.views()[0].status.details().state
+}
+
+/// Waits until the agent knows that its receiver has another history, and looks at what an operator sees.
+async fn forked(agent: &Agent, common: u64) {
+    until("a fork", || sink_state(agent).label() == "forked").await;
+    let view = agent.handle.sinks.views().remove(0);
+    let words = view.summary(&agent.handle.shared.reader, fieldlog::run::wall_clock());
+    for part in ["forked: the receiver has another history", "409", "gateway_id", "move its log away"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let details = view.status.details();
+    // What is not delivered is not counted as such, so that retention keeps it.
+    assert!(
+        details.acked.contiguous().0 <= common && details.acked.contiguous().0 < agent.head(),
+        "{details:?}"
+    );
+    assert_eq!(details.last_error.unwrap().why, details.state.waiting().unwrap().1);
+}
+
 /// Nothing is missing, and yet it is not well: the first contradiction is right behind what both histories share.
 fn assert_forked(verdict: &Verdict, common: u64) {
     assert_eq!(verdict.code, 1, "{}", verdict.printed);
@@ -59,8 +83,19 @@ async fn a_restored_backup_is_reported_as_a_fork() {
     run(&mut site, &sink, 50).await;
     std::fs::remove_dir_all(&data).unwrap();
     copy(&backup, &data);
-    run(&mut site, &sink, 70).await;
-    assert_forked(&keeper.stop().await, common);
+    let agent = site.start(&site.config(&sink)).await;
+    site.post(70);
+    site.recorded().await;
+    forked(&agent, common).await;
+    // It is tried again, and stays so; the receiver says it once.
+    let until_when = sink_state(&agent).waiting().unwrap().0;
+    until("a further attempt", || sink_state(&agent).waiting().is_some_and(|(at, _)| at > until_when)).await;
+    assert_eq!(sink_state(&agent).label(), "forked");
+    agent.stop().await;
+    let verdict = keeper.stop().await;
+    assert_forked(&verdict, common);
+    assert_eq!(verdict.log.counts.faults, 1, "{}", verdict.printed);
+    assert!(verdict.printed.contains("parcels were refused, as they are of another history"));
 }
 
 #[tokio::test]
@@ -77,9 +112,12 @@ async fn a_cloned_gateway_is_reported_as_a_fork() {
         clone.post(7);
         original.recorded().await;
         clone.recorded().await;
-        forwarded(&one).await;
-        forwarded(&other).await;
     }
+    // The one that comes first is not hindered.
+    let has_all =
+        |agent: &Agent| agent.handle.sinks.views()[0].status.details().acked.contiguous().0 == agent.head();
+    until("one of them delivered", || has_all(&one) || has_all(&other)).await;
+    forked(if has_all(&one) { &other } else { &one }, common).await;
     one.stop().await;
     other.stop().await;
     assert_forked(&keeper.stop().await, common);

@@ -1,0 +1,136 @@
+//! Carries out what becomes of refused events, and offers them again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fieldlog_projections::stored;
+use tokio::task::JoinSet;
+
+use super::{Due, Link, Pace, Pause, Wanted, launch};
+use crate::forward::refusals::{Policy, Verdict};
+use crate::forward::status::SinkStatus;
+use crate::forward::{Lane, Outcome, Parcel, Transport};
+use crate::log::LogError;
+use crate::writer::Input;
+
+impl<B> Link<B>
+where
+    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+{
+    /// The sink refuses a single event, or a range without any.
+    pub(super) fn refused(&mut self, parcel: &Parcel, why: String, pause: &mut Pause) {
+        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        if self.plan.acked().is_refused(first) {
+            // As before. It has its turn again.
+            self.plan.failed(first, last);
+            return self.note(why);
+        }
+        let room = self.plan.acked().has_room();
+        match self.refusals.refused(first, is_dead_letter(parcel), room, Instant::now()) {
+            Verdict::Record => {
+                self.pass(parcel, &why);
+                self.dead_letter(parcel, why);
+            }
+            Verdict::Pass => {
+                self.pass(parcel, &why);
+                self.note(why);
+            }
+            Verdict::Hold(words) => {
+                self.plan.failed(first, last);
+                let why = format!(
+                    "{why}: {words}. Sequence {first} and what follows waits; see why the receiver answers so, it is asked \
+                     again at least every {} s",
+                    self.service.backoff_max.as_secs()
+                );
+                if self.repeats.is_news(&why) {
+                    tracing::error!(sink = %self.service.name, "{why}");
+                }
+                self.hold(None, why, pause);
+            }
+        }
+    }
+
+    /// Those behind it go on.
+    fn pass(&mut self, parcel: &Parcel, why: &str) {
+        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        tracing::error!(sink = %self.service.name, "sequence {first} to {last} is refused, and passed: {why}");
+        SinkStatus::add(&self.parts.status.dead_letters, 1);
+        match self.service.refused {
+            Policy::Keep => self.plan.refused(first, last),
+            Policy::Release => self.plan.acknowledged(first, last),
+        }
+        self.refusals.offer_after(self.service.backoff_max, Instant::now());
+    }
+
+    fn dead_letter(&self, parcel: &Parcel, why: String) {
+        self.note(why.clone());
+        let _ = self.parts.writer.send(Input::DeadLetter {
+            sink: self.service.name.clone(),
+            first: parcel.manifest.first,
+            last: parcel.manifest.last,
+            reason: why,
+        });
+    }
+
+    /// The sink has taken the events of a parcel.
+    pub(super) fn taken(&mut self, parcel: &Parcel) {
+        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        self.refusals.accepted(first, last);
+        if parcel.manifest.lane != Lane::Priority && self.plan.acked().is_refused(first) {
+            tracing::info!(
+                sink = %self.service.name,
+                "sequence {first} to {last}, which the sink had refused, has been taken"
+            );
+            // Then the others may be, too.
+            self.refusals.offer_after(std::time::Duration::ZERO, Instant::now());
+        }
+    }
+
+    /// The next refused range that is to be offered again.
+    pub(super) fn offer_due(&self, pace: &Pace) -> Option<Due> {
+        let now = Instant::now();
+        let (first, last) = self.plan.next_refused()?;
+        let wait = self.refusals.offer_in(now)?.max(pace.pause.left(now)).max(pace.bucket.left());
+        Some((wait, (Lane::Backlog, first, last)))
+    }
+
+    /// Which of the two is due; an offer goes first when its turn has come, or there would never be time for it.
+    pub(super) fn sooner(&self, offer: Option<Due>, covering: Option<Due>) -> Option<Due> {
+        match (offer, covering) {
+            (Some(offer), Some(covering)) => Some(if offer.0 <= covering.0 { offer } else { covering }),
+            (offer, covering) => offer.or(covering),
+        }
+    }
+
+    /// Sends what was refused once more.
+    pub(super) fn offer<T: Transport>(
+        &mut self,
+        parcel: Parcel,
+        transport: &mut T,
+        under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
+        pace: &mut Pace,
+    ) {
+        self.plan.offered(parcel.manifest.first, parcel.manifest.last);
+        self.refusals.offer_after(self.service.backoff_max, Instant::now());
+        launch(parcel, transport, under_way, pace);
+    }
+
+    /// What an operator should know of what is refused, in words.
+    pub(super) fn refused_words(&self) -> Option<String> {
+        let count = self.plan.acked().refused_count();
+        (count > 0).then(|| {
+            format!(
+                "{count} refused events are not delivered; one of them is offered again every {} s. See why the receiver refuses \
+                 them (dead_lettered records name them), or set refused = \"release\" for this sink to give them up",
+                self.service.backoff_max.as_secs()
+            )
+        })
+    }
+}
+
+/// Of a dead letter that is refused no further one is made: each would be refused, too.
+fn is_dead_letter(parcel: &Parcel) -> bool {
+    let name =
+        stored::KINDS.iter().find(|(id, _, _)| *id == stored::type_id::DEAD_LETTERED).map(|kind| kind.2);
+    parcel.items.first().is_some_and(|item| Some(item.kind) == name)
+}

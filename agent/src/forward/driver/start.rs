@@ -1,0 +1,54 @@
+//! Where a sink goes on from.
+
+use fieldlog_projections::Seq;
+
+use super::{Parts, Service};
+use crate::forward::acked::Acked;
+use crate::forward::refusals::Policy;
+use crate::writer::CursorCut;
+
+/// From what is known or the stored cursor, or for a new sink from the beginning of the log; and what an operator should know
+/// if the cursor speaks of records that the log does not have.
+pub(super) fn start(service: &Service, parts: &Parts) -> (Acked, Option<String>) {
+    let stored = || Acked::decode(&parts.shared.reader.cursor(&service.name).ok().flatten()?);
+    let range = parts.shared.reader.range().ok();
+    let mut acked = parts.known.clone().or_else(stored).unwrap_or_default();
+    // A log that cannot be read says nothing about where it ends.
+    if let Some(range) = range {
+        acked.cut(range.map_or(Seq(0), |(_, head)| head));
+    }
+    // The writer has noted it as it opened the log.
+    let cut = parts.shared.stats.cursors_cut.get().and_then(|cut| cut.get(&service.name));
+    let lost_end = cut.map(|cut| lost_end(&service.name, *cut));
+    if service.refused == Policy::Release {
+        release(service, &mut acked);
+    }
+    // What was trimmed before this sink existed was never meant for it.
+    let first = range.flatten().map_or(Seq(1), |(first, _)| first);
+    acked.add(Seq(1), Seq(first.0 - 1));
+    (acked, lost_end)
+}
+
+/// The events that are recorded from here on get positions that the sink has acknowledged: were they believed to be there, they
+/// would never be sent.
+fn lost_end(sink: &str, CursorCut { newest, head }: CursorCut) -> String {
+    let why = format!(
+        "this sink has acknowledged up to sequence {newest}, and the log ends at {head}: it was restored from a backup, or has \
+         lost its end. What is recorded from there on is sent. The receiver may have other events at these positions: look for \
+         FORK in its report, and run `fieldlog verify`"
+    );
+    tracing::error!(sink, "{why}");
+    why
+}
+
+fn release(service: &Service, acked: &mut Acked) {
+    let count = acked.refused_count();
+    if count > 0 {
+        tracing::warn!(
+            sink = %service.name,
+            "{count} events that the sink has refused are given up, as `refused = \"release\"` says; dead_lettered records name \
+             them"
+        );
+        acked.release();
+    }
+}

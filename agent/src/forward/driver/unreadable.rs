@@ -1,0 +1,61 @@
+//! A damaged part of the log stops nothing that can be read, unless everything has to come in order.
+
+use fieldlog_projections::Seq;
+
+use super::{Link, Wanted};
+use crate::forward::Parcel;
+use crate::forward::plan::Order;
+use crate::log::LogError;
+
+/// Damaged chunks that are gone round. A log with more is to be restored before anything else.
+const UNREADABLE_MAX: usize = 16;
+
+impl<B> Link<B>
+where
+    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+{
+    /// Sets a damaged chunk aside that was met between two positions, so that the rest goes on.
+    pub(super) fn set_aside(&mut self, first: Seq, last: Seq, error: LogError) -> Result<(), LogError> {
+        let LogError::Chunk { at, .. } = error else { return Err(error) };
+        let next = self.parts.shared.reader.chunk_after(at)?;
+        // The last chunk is not closed; whether the log can go on at all is the writer's to find out.
+        let Some(next) = next.filter(|next| self.may_set_aside(at, *next, first, last)) else {
+            return Err(error);
+        };
+        let end = Seq(next.0 - 1);
+        tracing::error!(sink = %self.service.name, "{}", words(at, end, &error.to_string()));
+        self.note(words(at, end, &error.to_string()));
+        self.plan.unreadable(at, end);
+        Ok(())
+    }
+
+    /// Not if that would not help: the same chunk would be met again.
+    fn may_set_aside(&self, at: Seq, next: Seq, first: Seq, last: Seq) -> bool {
+        let known = self.plan.unreadable_ranges();
+        self.service.order == Order::LiveFirst
+            && at <= last
+            && next > first
+            && known.len() < UNREADABLE_MAX
+            && !known.iter().any(|range| range.0 == at)
+    }
+
+    /// What an operator should know of what cannot be read, in words.
+    pub(super) fn unreadable_words(&self) -> Option<String> {
+        let ranges = self.plan.unreadable_ranges();
+        let list: Vec<String> = ranges.iter().map(|(first, last)| format!("{first} to {last}")).collect();
+        (!list.is_empty()).then(|| {
+            format!(
+                "sequence {} is damaged in the log and not delivered; everything else is sent. Run `fieldlog verify`, and restore \
+                 the log from a backup",
+                list.join(", ")
+            )
+        })
+    }
+}
+
+fn words(first: Seq, last: Seq, error: &str) -> String {
+    format!(
+        "sequence {first} to {last} cannot be sent, everything else goes on: {error}. Run `fieldlog verify` to see what else is \
+         damaged"
+    )
+}

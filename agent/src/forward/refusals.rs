@@ -1,0 +1,216 @@
+//! What becomes of an event that a sink refuses. Pure; the driver carries it out.
+//!
+//! One event that is refused is a bad event: it is recorded as a dead letter and passed, so that those behind it go on. Several
+//! in a row mean that the receiver is wrong: nothing more is given up, and the sink is held until it takes one again. What was
+//! refused is not delivered. It is offered again while the sink takes others.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::Seq;
+
+/// Single events refused in a row, without one in between that was taken, that mean that the receiver is wrong.
+pub const IN_A_ROW_MAX: u32 = 3;
+/// Dead letters that one sink may cause in [`RATE_WINDOW`]. Each is a record, and is forwarded like any other.
+pub const RECORDS_MAX: usize = 60;
+/// What [`RECORDS_MAX`] is counted over.
+pub const RATE_WINDOW: Duration = Duration::from_secs(3600);
+
+/// What an operator wants to become of events that a sink refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// They count as not delivered: they are offered again, and keep the log of a required sink.
+    #[default]
+    Keep,
+    /// They count as delivered.
+    Release,
+}
+
+/// What is done about a refused event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A dead letter is recorded, and the event is passed.
+    Record,
+    /// It is passed without a record: it is a dead letter itself.
+    Pass,
+    /// It stays where it is, and the sink is held; why, in words.
+    Hold(String),
+}
+
+/// What one sink has refused lately.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    policy: Policy,
+    in_a_row: u32,
+    /// When the dead letters of the last hour were recorded.
+    recorded: VecDeque<Instant>,
+    held: bool,
+    /// The event that waits because no dead letter can be recorded for it, or it cannot be remembered.
+    stuck: Option<Seq>,
+    /// The sink has taken an event since the start.
+    taken: bool,
+    /// When what was refused may be offered again.
+    again: Option<Instant>,
+}
+
+impl Refusals {
+    pub(super) fn new(policy: Policy) -> Refusals {
+        Refusals {
+            policy,
+            in_a_row: 0,
+            recorded: VecDeque::new(),
+            held: false,
+            stuck: None,
+            taken: false,
+            again: None,
+        }
+    }
+
+    /// The sink refuses a single event for the first time; `room` if one more can be remembered.
+    pub(super) fn refused(&mut self, at: Seq, dead_letter: bool, room: bool, now: Instant) -> Verdict {
+        self.in_a_row += 1;
+        let verdict = self.verdict(dead_letter, room, now);
+        self.held = matches!(verdict, Verdict::Hold(_));
+        self.stuck = (self.held && !self.receiver_is_wrong()).then_some(at);
+        if verdict == Verdict::Record {
+            self.recorded.push_back(now);
+        }
+        verdict
+    }
+
+    fn verdict(&mut self, dead_letter: bool, room: bool, now: Instant) -> Verdict {
+        if self.receiver_is_wrong() {
+            let words = format!(
+                "{IN_A_ROW_MAX} events in a row are refused, so the receiver is wrong, or set up for others. Nothing more is \
+                 given up for it"
+            );
+            return Verdict::Hold(words);
+        }
+        if self.policy == Policy::Keep && !room {
+            let words = "as many refused events as can be remembered wait for it".to_owned();
+            return Verdict::Hold(words);
+        }
+        if dead_letter {
+            return Verdict::Pass;
+        }
+        if self.records_left(now) == 0 {
+            return Verdict::Hold(format!("it has refused {RECORDS_MAX} events within an hour"));
+        }
+        Verdict::Record
+    }
+
+    fn receiver_is_wrong(&self) -> bool {
+        self.policy == Policy::Keep && self.in_a_row >= IN_A_ROW_MAX
+    }
+
+    fn records_left(&mut self, now: Instant) -> usize {
+        while self.recorded.front().is_some_and(|at| now.saturating_duration_since(*at) >= RATE_WINDOW) {
+            self.recorded.pop_front();
+        }
+        RECORDS_MAX - self.recorded.len().min(RECORDS_MAX)
+    }
+
+    /// The sink has taken the events of a range.
+    pub(super) fn accepted(&mut self, first: Seq, last: Seq) {
+        self.in_a_row = 0;
+        self.taken = true;
+        self.stuck = self.stuck.filter(|at| !(first..=last).contains(at));
+        self.held = self.stuck.is_some();
+    }
+
+    /// The sink is held because of what it refuses: one parcel at a time, after waits that grow. Other events that it takes
+    /// do not end them, where it waits for the next hour or for an operator.
+    pub(super) fn held(&self) -> bool {
+        self.held
+    }
+
+    /// What was refused is not offered again before so long.
+    pub(super) fn offer_after(&mut self, wait: Duration, now: Instant) {
+        self.again = Some(now + wait);
+    }
+
+    /// How long until something that was refused may be offered again; `None` until the sink takes
+    /// others.
+    pub(super) fn offer_in(&self, now: Instant) -> Option<Duration> {
+        let wait = self.again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now));
+        (self.taken && self.in_a_row == 0).then_some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(refusals: &mut Refusals, now: Instant) -> Verdict {
+        refusals.refused(Seq(5), false, true, now)
+    }
+
+    fn words(verdict: Verdict) -> String {
+        let Verdict::Hold(words) = verdict else { panic!("{verdict:?}") };
+        words
+    }
+
+    #[test]
+    fn three_in_a_row_hold_until_one_is_taken() {
+        let now = Instant::now();
+        let mut refusals = Refusals::new(Policy::Keep);
+        assert_eq!(refuse(&mut refusals, now), Verdict::Record);
+        assert_eq!(refuse(&mut refusals, now), Verdict::Record);
+        for _ in 0..100 {
+            assert!(words(refuse(&mut refusals, now)).starts_with("3 events in a row are refused"));
+            assert!(refusals.held() && refusals.offer_in(now).is_none());
+        }
+        refusals.accepted(Seq(6), Seq(9));
+        assert!(!refusals.held());
+        assert_eq!(refuse(&mut refusals, now), Verdict::Record);
+    }
+
+    #[test]
+    fn a_dead_letter_breeds_none() {
+        let now = Instant::now();
+        let mut refusals = Refusals::new(Policy::Release);
+        for _ in 0..1_000 {
+            assert_eq!(refusals.refused(Seq(5), true, true, now), Verdict::Pass);
+        }
+    }
+
+    #[test]
+    fn so_many_are_recorded_in_an_hour() {
+        let begin = Instant::now();
+        for policy in [Policy::Keep, Policy::Release] {
+            let mut refusals = Refusals::new(policy);
+            for minute in 0..60 {
+                assert_eq!(refuse(&mut refusals, begin + Duration::from_secs(minute * 60)), Verdict::Record);
+                refusals.accepted(Seq(6), Seq(9));
+            }
+            let almost = begin + RATE_WINDOW - Duration::from_secs(1);
+            assert!(words(refuse(&mut refusals, almost)).contains("60 events within an hour"));
+            refusals.accepted(Seq(6), Seq(9));
+            assert!(refusals.held(), "it waits for the hour, not for others");
+            assert_eq!(refuse(&mut refusals, begin + RATE_WINDOW), Verdict::Record);
+            assert!(!refusals.held());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_is_not_passed() {
+        let now = Instant::now();
+        assert!(
+            words(Refusals::new(Policy::Keep).refused(Seq(5), false, false, now))
+                .contains("as can be remembered")
+        );
+        assert_eq!(Refusals::new(Policy::Release).refused(Seq(5), false, false, now), Verdict::Record);
+    }
+
+    #[test]
+    fn what_was_refused_is_offered_again_after_a_while() {
+        let now = Instant::now();
+        let mut refusals = Refusals::new(Policy::Keep);
+        refuse(&mut refusals, now);
+        refusals.offer_after(Duration::from_secs(60), now);
+        assert_eq!(refusals.offer_in(now), None, "not while it takes nothing");
+        refusals.accepted(Seq(6), Seq(9));
+        assert_eq!(refusals.offer_in(now + Duration::from_secs(50)), Some(Duration::from_secs(10)));
+        assert_eq!(refusals.offer_in(now + Duration::from_secs(70)), Some(Duration::ZERO));
+    }
+}

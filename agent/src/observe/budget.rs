@@ -1,0 +1,193 @@
+//! What the state may take of memory, and what it takes.
+//!
+//! Counted is what grows with input and stays: names, values in the observer and in the view, topics, and for each
+//! number the most its aggregates can come to. The figures of single things are estimates from above: sizes of the
+//! structures, and for text the blocks that an allocator hands out for it.
+
+use fieldlog_projections::devices::Attribute;
+use fieldlog_projections::{Aggregates, ValueRef, Window};
+
+use super::{Device, Slot, Taker, Topic};
+
+/// Part of the budget for what is known about topics: an eighth.
+const TOPICS_SHARE: usize = 8;
+/// Part of the budget for names of attributes, which are never forgotten: a quarter.
+const NAMES_SHARE: usize = 4;
+/// Vectors that grow by doubling are half empty at worst.
+const DOUBLING: usize = 2;
+/// An entry of a map with a number as its value, beside its key's text: pointer, length, number and unused places.
+const MAP_ENTRY_BYTES: usize = 64;
+/// The view has the name of its source with each device.
+const SOURCE_NAME_BYTES_MAX: usize = 32;
+/// Head of a shared allocation.
+const SHARED_BYTES: usize = 16;
+
+/// A forgotten device keeps its number: a place in each list by number (observer, heard, view, aggregates).
+pub(super) const FORGOTTEN_BYTES: usize = 4 * 8 * DOUBLING;
+/// An attribute of a device: a place in observer and view, and one for its series.
+pub(super) const SLOT_BYTES: usize =
+    (size_of::<Slot>() + size_of::<Attribute>()) * DOUBLING + 2 * MAP_ENTRY_BYTES;
+/// An action of a device.
+pub(super) const ACTION_BYTES: usize = 4 * DOUBLING;
+
+/// Bytes of state, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateUse {
+    /// `limits.state_bytes_max`, or what was derived for it.
+    pub bytes_max: u64,
+    /// In use.
+    pub bytes: u64,
+    /// Values, names and devices that were refused for lack of room, since the start.
+    pub refused: u64,
+    /// Retired devices that were forgotten to make room, since the start.
+    pub forgotten: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    max: usize,
+    /// Names of attributes.
+    pub(super) names: usize,
+    /// Devices, values and series.
+    pub(super) state: usize,
+    /// What is known about topics.
+    pub(super) topics: usize,
+    /// The most that the series of one number take.
+    series: usize,
+    pub(super) refused: u64,
+    pub(super) forgotten: u64,
+    warned: bool,
+}
+
+impl Budget {
+    pub(super) fn new(max: usize, windows: &[Window]) -> Budget {
+        Budget { max, series: Aggregates::series_bytes_max(windows), ..Budget::default() }
+    }
+
+    /// Takes over other bounds; what was counted has to be counted again.
+    pub(super) fn configure(&mut self, max: usize, windows: &[Window]) {
+        let (refused, forgotten) = (self.refused, self.forgotten);
+        *self = Budget { refused, forgotten, ..Budget::new(max, windows) };
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.names + self.state + self.topics
+    }
+
+    /// Whether there is room for so much more of names and state. Topics do not take from it.
+    pub(super) fn fits(&self, more: usize) -> bool {
+        self.names + self.state + more <= self.max - self.max / TOPICS_SHARE
+    }
+
+    /// What names may come to with a new one. That of an action, which a device can invent with each message, leaves half
+    /// of it to attributes.
+    pub(super) fn names_max(&self, action: bool) -> usize {
+        self.max / NAMES_SHARE / if action { 2 } else { 1 }
+    }
+
+    pub(super) fn topics_fit(&self, more: usize) -> bool {
+        self.topics + more <= self.max / TOPICS_SHARE
+    }
+
+    /// Counts a refusal; true the first time, when the operator is to be told.
+    pub(super) fn refuse(&mut self) -> bool {
+        self.refused += 1;
+        !std::mem::replace(&mut self.warned, true)
+    }
+
+    pub(super) fn report(&self) -> StateUse {
+        StateUse {
+            bytes_max: self.max as u64,
+            bytes: self.used() as u64,
+            refused: self.refused,
+            forgotten: self.forgotten,
+        }
+    }
+
+    /// All that is kept of a device.
+    pub(super) fn device(&self, device: &Device) -> usize {
+        let slots: usize = device.slots.iter().map(|slot| self.slot(slot)).sum();
+        device_bytes(&device.name) + slots + device.actions.len() * ACTION_BYTES
+    }
+
+    fn slot(&self, slot: &Slot) -> usize {
+        let series = if slot.series { self.series } else { 0 };
+        SLOT_BYTES + slot_value_bytes(slot) + series
+    }
+
+    /// What the slot would take more if it had `value`, and what less.
+    #[inline]
+    pub(super) fn change(&self, slot: &Slot, value: ValueRef<'_>) -> (usize, usize) {
+        let series = if !slot.series && value.as_number().is_some() { self.series } else { 0 };
+        (value_bytes(value) + series, value_bytes(slot.value.borrow()))
+    }
+
+    /// Books a change.
+    #[inline]
+    pub(super) fn book(&mut self, (more, less): (usize, usize)) {
+        self.state = (self.state + more).saturating_sub(less);
+    }
+}
+
+/// Bytes of the block that an allocator hands out for so many.
+const fn block(bytes: usize) -> usize {
+    if bytes == 0 {
+        return 0;
+    }
+    let block = (bytes + 8).next_multiple_of(16);
+    if block < 32 { 32 } else { block }
+}
+
+/// A device without attributes, in observer and view; the text of its name is in both.
+pub(super) fn device_bytes(name: &str) -> usize {
+    let names = 2 * block(SHARED_BYTES + name.len()) + 2 * MAP_ENTRY_BYTES + block(SOURCE_NAME_BYTES_MAX);
+    let structures =
+        block(size_of::<Device>()) + block(SHARED_BYTES + size_of::<fieldlog_projections::Device>());
+    names + structures + FORGOTTEN_BYTES + MAP_ENTRY_BYTES
+}
+
+/// A name of an attribute: the text in observer and view, in a list and a map each, and in the lists of sinks.
+pub(super) fn attribute_bytes(name: &str) -> usize {
+    2 * (block(SHARED_BYTES + name.len()) + MAP_ENTRY_BYTES + 16 * DOUBLING)
+}
+
+/// A value beside its place, in observer and view.
+#[inline]
+pub(super) fn value_bytes(value: ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Text(text) | ValueRef::Json(text) => 2 * block(text.len()),
+        _ => 0,
+    }
+}
+
+/// A value that is held back, counted as what it becomes.
+pub(super) fn deferred_bytes(value: ValueRef<'_>) -> usize {
+    value_bytes(value) + MAP_ENTRY_BYTES
+}
+
+fn slot_value_bytes(slot: &Slot) -> usize {
+    let deferred = slot.deferred.as_ref().map_or(0, |(_, value)| deferred_bytes(value.borrow()));
+    value_bytes(slot.value.borrow()) + deferred
+}
+
+/// What is known about a topic.
+pub(super) fn topic_bytes(name: &[u8], topic: &Topic) -> usize {
+    let takers: usize = topic.takers.iter().map(taker_bytes).sum();
+    block(name.len()) + (16 + size_of::<Topic>()) * DOUBLING + takers
+}
+
+fn taker_bytes(taker: &Taker) -> usize {
+    let texts = block(taker.device_name.len()) + block(taker.attribute.len());
+    let shape: usize = taker.shape.iter().map(|(path, _)| shape_bytes(path)).sum();
+    size_of::<Taker>() * DOUBLING + texts + shape
+}
+
+/// An attribute path that a topic sends.
+pub(super) fn shape_bytes(path: &str) -> usize {
+    block(path.len()) + size_of::<(Box<str>, Option<u32>)>() * DOUBLING
+}

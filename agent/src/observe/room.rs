@@ -1,0 +1,220 @@
+//! Room for what is new: within the limits, or made by forgetting retired devices, or refused.
+
+use fieldlog_projections::{DeviceId, Fact, Seq, Time, ValueRef};
+
+use super::budget::{self, FORGOTTEN_BYTES};
+use super::{Batch, Budget, Observer, Refusal, Slot, StateUse, Taker, at};
+
+impl Observer {
+    /// What the state takes, and what was done about it.
+    pub fn state_use(&self) -> StateUse {
+        self.budget.report()
+    }
+
+    /// Records up to `head` are durable, and whoever must have them has them up to `acked`. A device whose last records
+    /// somebody still waits for is not forgotten: they could not be told by its name any more.
+    pub fn committed(&mut self, head: Seq, acked: Seq) {
+        (self.head, self.acked) = (head, acked);
+    }
+
+    /// Counts anew what is known. Topics are counted as they are learnt.
+    pub(super) fn count(&mut self) {
+        self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
+        let live: usize = self.devices.iter().map(|(_, device)| self.budget.device(device)).sum();
+        self.budget.state = live + (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES;
+    }
+
+    /// Counts the children of restored devices.
+    pub(super) fn adopt(&mut self) {
+        let parents: Vec<_> = self.devices.iter().map(|(_, device)| device.parent).collect();
+        parents.into_iter().for_each(|parent| self.claim(parent));
+    }
+
+    /// One more device has this parent.
+    pub(super) fn claim(&mut self, parent: Option<DeviceId>) {
+        if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
+            parent.children += 1;
+        }
+    }
+
+    /// One device fewer has this parent.
+    pub(super) fn release(&mut self, parent: Option<DeviceId>) {
+        if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
+            parent.children = parent.children.saturating_sub(1);
+        }
+    }
+
+    /// A topic remembers its device by number; a forgotten device has to be discovered again.
+    pub(super) fn check_device(&mut self, taker: &mut Taker) {
+        if taker.device.is_some_and(|id| !self.devices.has(id)) {
+            taker.device = None;
+            self.cut_shape(taker, 0);
+        }
+    }
+
+    /// Forgets the paths of a topic from the place `keep` on.
+    pub(super) fn cut_shape(&mut self, taker: &mut Taker, keep: usize) {
+        for (path, _) in taker.shape.drain(keep.min(taker.shape.len())..) {
+            self.budget.topics = self.budget.topics.saturating_sub(budget::shape_bytes(&path));
+        }
+    }
+
+    /// Books a new device, or says why there is no room for it.
+    pub(super) fn room_for_device(
+        &mut self,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        while self.devices.live() >= self.limits.devices {
+            if !self.forget_retired(received, batch) {
+                return Err(Refusal(format!(
+                    "device {name} would be number {}; limits.devices_max is {}",
+                    self.devices.live() + 1,
+                    self.limits.devices
+                )));
+            }
+        }
+        let bytes = budget::device_bytes(name);
+        self.make_room(bytes, received, batch).map_err(|full| full.refuse(&format!("device {name}")))?;
+        self.budget.state += bytes;
+        Ok(())
+    }
+
+    /// Books a new attribute or action of a device, of so many bytes without its name, or says why there is no room.
+    pub(super) fn room_for_attribute(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        new: bool,
+        bytes: usize,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        let owner = &self.devices[device];
+        let count = owner.slots.len() + owner.actions.len();
+        if count >= self.limits.attributes {
+            return Err(Refusal(format!(
+                "attribute {name} would be number {} of device {}; limits.attributes_per_device_max is {}",
+                count + 1,
+                owner.name,
+                self.limits.attributes
+            )));
+        }
+        let named = if new { budget::attribute_bytes(name) } else { 0 };
+        let names_max = self.budget.names_max(bytes == budget::ACTION_BYTES);
+        if new && self.budget.names + named > names_max {
+            self.refuse_growth();
+            return Err(Refusal(format!(
+                "attribute {name} of device {} has a new name; names of attributes may take a quarter of \
+                 limits.state_bytes_max, those of actions an eighth: {names_max} bytes, and they take {}",
+                self.devices[device].name, self.budget.names
+            )));
+        }
+        let what =
+            |observer: &Observer| format!("attribute {name} of device {}", observer.devices[device].name);
+        if let Err(full) = self.make_room(bytes + named, received, batch) {
+            return Err(full.refuse(&what(self)));
+        }
+        self.budget.state += bytes;
+        Ok(())
+    }
+
+    /// Makes room for a value that needs so many bytes more, or says why there is none.
+    #[cold]
+    pub(super) fn room_for_value(
+        &mut self,
+        device: DeviceId,
+        slot: u32,
+        more: usize,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        let Err(full) = self.make_room(more, received, batch) else { return Ok(()) };
+        let owner = &self.devices[device];
+        let attr = owner.slots[slot as usize].attr;
+        let what = format!("the value of {} of device {}", self.attributes[attr.0 as usize], owner.name);
+        Err(full.refuse(&what))
+    }
+
+    /// Forgets retired devices until so many bytes fit.
+    fn make_room(&mut self, more: usize, received: Time, batch: &mut Batch) -> Result<(), Full> {
+        while !self.budget.fits(more) {
+            if !self.forget_retired(received, batch) {
+                self.refuse_growth();
+                return Err(Full { more, used: self.budget.used(), max: self.budget.max() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a refusal; the first one tells the operator.
+    fn refuse_growth(&mut self) {
+        if self.budget.refuse() {
+            tracing::warn!(
+                "the state is full: limits.state_bytes_max is {} bytes and {} are in use. New devices and attributes, and \
+                 longer values, are refused and counted; what fits is recorded as before. If the devices are yours, give \
+                 the service more memory (MemoryMax) or raise limits.state_bytes_max; if not, /api/v1/quarantine shows \
+                 who sends them (said once)",
+                self.budget.max(),
+                self.budget.used()
+            );
+        }
+    }
+
+    /// Forgets the device that was retired longest ago, unless somebody still needs its name.
+    fn forget_retired(&mut self, received: Time, batch: &mut Batch) -> bool {
+        let known = self.retired.iter().take_while(|(seq, _)| *seq <= self.acked);
+        let Some(&(seq, id)) = known.into_iter().find(|(_, id)| self.devices[*id].children == 0) else {
+            return false;
+        };
+        self.retired.remove(&(seq, id));
+        if let Some(device) = self.devices.forget(id) {
+            self.device_ids.remove(&device.name);
+            self.release(device.parent);
+            self.budget.book((FORGOTTEN_BYTES, self.budget.device(&device)));
+            self.budget.forgotten += 1;
+            batch.body.push_fact(at(received), &Fact::DeviceForgotten { device: id });
+        }
+        true
+    }
+}
+
+/// There is no room, and none can be made.
+struct Full {
+    more: usize,
+    used: usize,
+    max: usize,
+}
+
+impl Full {
+    fn refuse(&self, what: &str) -> Refusal {
+        let Full { more, used, max } = self;
+        Refusal(format!(
+            "{what} needs {more} bytes of state; limits.state_bytes_max is {max}, of which {used} are in use and an \
+             eighth is kept for topics"
+        ))
+    }
+}
+
+impl Slot {
+    /// Holds a value back; false if there is no room for it.
+    pub(super) fn defer(&mut self, due: Time, value: ValueRef<'_>, budget: &mut Budget) -> bool {
+        let more = budget::deferred_bytes(value);
+        let less = self.deferred.as_ref().map_or(0, |(_, held)| budget::deferred_bytes(held.borrow()));
+        if more > less && !budget.fits(more - less) {
+            return false;
+        }
+        budget.book((more, less));
+        self.deferred = Some((due, value.to_owned()));
+        true
+    }
+
+    /// Drops a value that was held back.
+    #[inline]
+    pub(super) fn undefer(&mut self, budget: &mut Budget) {
+        if let Some((_, value)) = self.deferred.take() {
+            budget.book((0, budget::deferred_bytes(value.borrow())));
+        }
+    }
+}

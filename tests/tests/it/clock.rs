@@ -1,0 +1,112 @@
+//! A wall clock that is wrong over restarts, and log time that a wrong clock has run away with.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use fieldlog::config::Config;
+use fieldlog::log::{Log, LogOptions};
+use fieldlog::run::wall_clock;
+use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
+use fieldlog_tests::agent::Agent;
+use fieldlog_tests::rng::Rng;
+use fieldlog_tests::wait::until;
+
+use crate::rig::scratch;
+
+mod corrected;
+
+const OPTIONS: LogOptions =
+    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+
+const DAY_S: i64 = 86_400;
+
+/// A device that has a number: `meter`, `power`.
+fn open(dir: &Path) -> Log {
+    Log::open(dir, OPTIONS, Epoch(7)).unwrap()
+}
+
+fn introduce(log: &mut Log, at_s: i64) {
+    let at = Envelope { wall: Time::from_secs(at_s), ..Envelope::default() };
+    let mut body = Body::after(log.last_time());
+    let (device, name, source) = (DeviceId(0), "meter".into(), "plant".into());
+    body.push_fact(at, &Fact::DeviceDiscovered { device, name, source, parent: None });
+    body.push_fact(at, &Fact::AttributeNamed { attribute: AttrId(0), name: "power".into() });
+    body.push_fact(at, &Fact::AttributeNamed { attribute: AttrId(1), name: "note".into() });
+    log.append(&body, &[]).unwrap();
+}
+
+/// The device's value at a time of the wall clock, one commit each, so that there are many chunks.
+fn report(log: &mut Log, at_s: i64, value: f64) {
+    let at = Envelope { wall: Time::from_secs(at_s), ..Envelope::default() };
+    let mut body = Body::after(log.last_time());
+    // Something that does not compress, or a hundred records would be one chunk.
+    let mut rng = Rng::new(value.to_bits());
+    let note = (0..80).map(|_| char::from(b'0' + rng.below(75) as u8)).collect::<String>();
+    let changes = vec![(AttrId(0), Value::Float(value)), (AttrId(1), Value::Text(note.as_str().into()))];
+    body.push_fact(at, &Fact::StateChanged { device: DeviceId(0), changes });
+    log.append(&body, &[]).unwrap();
+}
+
+fn config(dir: &Path, retention: &str) -> Config {
+    let text = format!(
+        "data_dir = {dir:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[retention]\nfree_bytes_min = 0\n{retention}\n\
+         [snapshots]\nkeep = 1\n"
+    );
+    Config::from_toml(&text, "test.toml").unwrap()
+}
+
+fn first(agent: &Agent) -> Seq {
+    agent.handle.shared.reader.range().unwrap().unwrap().0
+}
+
+fn facts(agent: &Agent, is: fn(&Fact) -> bool) -> usize {
+    let mut count = 0;
+    let scanned = agent.handle.shared.reader.scan(Seq(1), |chunk| {
+        count += chunk.records().filter(|record| is(&record.as_ref().unwrap().fact().unwrap())).count();
+        ControlFlow::<()>::Continue(())
+    });
+    assert_eq!(scanned.unwrap(), None);
+    count
+}
+
+/// Waits until the writer has come round for three seconds: it looks at the age of the log in the first of them.
+async fn looked(agent: &Agent) {
+    let beat = || agent.handle.shared.stats.beat.load(Ordering::Relaxed);
+    let begin = beat();
+    until("three rounds of the writer", || beat() > begin + 3_000_000).await;
+}
+
+static OFFSET: AtomicI64 = AtomicI64::new(0);
+
+fn jumping() -> Time {
+    Time(wall_clock().0 + OFFSET.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() {
+    let dir = scratch();
+    let now_s = wall_clock().0 / 1_000_000;
+    let mut log = open(dir.path());
+    introduce(&mut log, now_s - 3_600);
+    // More than a page, so that there is a chunk that could go.
+    (0..500).for_each(|n| report(&mut log, now_s - 3_600 + n, (n * n % 9_973) as f64 / 7.0));
+    log.close().unwrap();
+
+    let config = config(dir.path(), "age_days = 1");
+    let agent = Agent::start_at(config.clone(), jumping).await;
+    looked(&agent).await;
+    OFFSET.store(730 * DAY_S * 1_000_000, Ordering::Relaxed);
+    let stepped = || facts(&agent, |fact| matches!(fact, Fact::ClockStepped { .. }));
+    until("the step in the log", || stepped() > 0).await;
+    // The last stop leaves a snapshot that needs none of the old records.
+    agent.stop().await;
+    for _ in 0..2 {
+        let agent = Agent::start_at(config.clone(), jumping).await;
+        looked(&agent).await;
+        assert_eq!(first(&agent), Seq(1), "records were deleted for the age that a wrong clock gave them");
+        assert_eq!(facts(&agent, |fact| matches!(fact, Fact::Trimmed { .. })), 0);
+        agent.stop().await;
+    }
+}

@@ -1,0 +1,70 @@
+//! `fieldlog demo` as a process: it ends when it cannot start, and takes no log that is in use.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use fieldlog_tests::binary;
+use fieldlog_tests::process::Process;
+use fieldlog_tests::wait::{block_until, until};
+
+use crate::rig::scratch;
+
+#[tokio::test]
+async fn a_demo_that_cannot_start_ends() {
+    let dir = scratch();
+    let path = dir.path().join("demo");
+    let path = path.to_str().unwrap();
+    let running = Process::demo(&["--dir", path, "--port", "0"]);
+    until("a running demo", || running.printed().contains("status page")).await;
+
+    // Its log is in use, begun anew or not.
+    let ended = Process::demo(&["--dir", path, "--port", "0", "--seconds", "1"]).ended().await;
+    assert_eq!(ended.code, 74, "{ended:?}");
+    assert!(ended.words.contains("in use by another process"), "{ended:?}");
+    let ended = Process::demo(&["--dir", path, "--port", "0", "--fresh", "--seconds", "1"]).ended().await;
+    assert_eq!(ended.code, 74, "{ended:?}");
+    assert!(ended.words.contains("in use by another process"), "{ended:?}");
+    assert!(dir.path().join("demo/log.redb").exists(), "the log of a running demo was deleted");
+    running.signal("TERM");
+    let ended = running.ended().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+
+    // The port is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ended = Process::demo(&["--dir", path, "--port", &port, "--seconds", "1"]).ended().await;
+    assert_eq!(ended.code, 69, "{ended:?}");
+    assert!(ended.words.contains(&port), "{ended:?}");
+
+    // The directory is none.
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let ended =
+        Process::demo(&["--dir", file.to_str().unwrap(), "--port", "0", "--seconds", "1"]).ended().await;
+    assert_eq!(ended.code, 74, "{ended:?}");
+    assert!(ended.words.contains("data directory"), "{ended:?}");
+
+    // A log that nobody has open gives way.
+    let ended = Process::demo(&["--dir", path, "--port", "0", "--fresh", "--seconds", "1"]).ended().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.printed.contains("continued   at sequence 0 "), "{ended:?}");
+}
+
+#[test]
+fn a_demo_whose_output_nobody_reads_ends_quietly() {
+    let dir = scratch();
+    let mut demo = Command::new(binary::fieldlog())
+        .args(["demo", "--port", "0", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As `head -n 0` does.
+    drop(demo.stdout.take());
+    let status = block_until("the end of the demo", || demo.try_wait().unwrap());
+    let mut words = String::new();
+    std::io::Read::read_to_string(&mut demo.stderr.take().unwrap(), &mut words).unwrap();
+    assert_eq!(status.code(), Some(0), "{words}");
+    assert!(!words.contains("panicked"), "{words}");
+}
