@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fieldlog_projections::Window;
+
 mod checks;
 mod defaults;
 mod diff;
@@ -17,6 +19,7 @@ mod raw;
 mod report;
 mod retention;
 mod rule;
+pub(crate) mod rules;
 mod show;
 mod sink;
 mod source;
@@ -28,8 +31,11 @@ pub use faults::{Fault, Faults};
 pub use load::Loaded;
 pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
-pub use retention::RetentionConfig;
-pub use sink::{HttpSink, KafkaSink, MqttSink, NatsSink, SinkConfig, SinkFilter, SinkFormat, SinkTarget};
+pub use retention::{RetentionConfig, WhenFull};
+pub use sink::{
+    HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SinkConfig, SinkFilter, SinkFormat,
+    SinkTarget,
+};
 
 /// The whole configuration of one agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +94,11 @@ pub struct WindowConfig {
     pub window_s: u32,
     /// `keep` (1–100,000): closed buckets held in memory for each attribute; older ones are read from the log.
     pub keep: u32,
+}
+
+/// The fold's windows from the configuration's.
+pub fn windows(config: &[WindowConfig]) -> Vec<Window> {
+    config.iter().map(|w| Window { length_s: w.window_s, keep: w.keep }).collect()
 }
 
 /// `[http]`.

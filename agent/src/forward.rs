@@ -4,7 +4,6 @@
 //! range of the log without holes, with the chain before and after it, so that the receiver can prove by itself that it has
 //! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
 
-pub mod acked;
 pub mod backlog;
 pub mod cloudevent;
 pub mod compact;

@@ -11,18 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::Listener;
-use fieldlog_projections::Time;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::config::Config;
-use crate::forward::sinks::Sinks;
-use crate::observe::Heard;
-use crate::sources::Sources;
-use crate::writer::{Clock, Shared};
+use crate::read_side::ReadSide;
 use body::Budget;
 use patience::Patient;
 use reads::Reads;
@@ -56,7 +51,6 @@ mod stream;
 mod token;
 
 pub use listen::{Listeners, bind};
-pub(crate) use status::DeviceCounts;
 
 /// Requests being answered at a time; more get 503.
 const REQUESTS_MAX: usize = 64;
@@ -72,25 +66,6 @@ const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// After this long a stop no longer waits for answers that are under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// What the read side reads from.
-#[derive(Debug)]
-pub struct ReadSide {
-    /// View, position and log.
-    pub shared: Arc<Shared>,
-    /// The configuration in force.
-    pub config: watch::Receiver<Arc<Config>>,
-    /// When devices were last heard.
-    pub heard: Arc<Heard>,
-    /// The sources and their counters.
-    pub sources: Arc<Sources>,
-    /// The sinks and their counters.
-    pub sinks: Arc<Sinks>,
-    /// When the agent started.
-    pub started: Time,
-    /// The wall clock.
-    pub clock: Clock,
-}
 
 /// What every request can get at.
 #[derive(Debug)]
@@ -228,12 +203,6 @@ where
 /// Returns once `stop` is true, or nobody is left who could set it.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-impl ReadSide {
-    fn now(&self) -> Time {
-        (self.clock)()
-    }
 }
 
 /// Why HTTP cannot be served.

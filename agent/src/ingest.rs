@@ -14,14 +14,14 @@ use fieldlog_projections::Time;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::clock::Clock;
 use crate::config::SourceConfig;
+use crate::config::rules;
 use crate::message::{Acks, Delivery, SourceId};
 use crate::mqtt::failure::Failure;
 use crate::mqtt::handshake::{self, Hello, Welcome};
 use crate::net::backoff::{self, Backoff, Pace, Repeats};
 use crate::net::connect::{self, Endpoint, Wire};
-use crate::rules;
-use crate::writer::Clock;
 use session::{End, READ_BYTES, Session, Source};
 use status::State;
 use window::Window;

@@ -3,6 +3,7 @@
 //! The modules in the order of the flow: [`ingest`] → [`decode`], [`observe`] → [`writer`] → [`log`] → (the folds of
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
+pub mod clock;
 pub mod config;
 pub mod correct;
 pub mod daemon;
@@ -10,6 +11,7 @@ pub mod decode;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod forward;
+pub(crate) mod histogram;
 pub mod http;
 pub mod in_hand;
 pub mod ingest;
@@ -20,12 +22,13 @@ pub mod metrics;
 pub(crate) mod mqtt;
 pub mod net;
 pub mod observe;
+pub mod read_side;
 pub mod rebuild;
 pub mod receive;
 pub mod recovery;
 pub mod retention;
-pub mod rules;
 pub mod run;
+pub mod shared;
 pub mod snapshots;
 pub mod sources;
 pub mod telemetry;

@@ -12,6 +12,7 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
+pub mod acked;
 mod archive;
 mod clock;
 mod cursors;

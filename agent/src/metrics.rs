@@ -12,15 +12,13 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::http::{DeviceCounts, ReadSide};
+use crate::histogram::Histogram;
 use crate::log::FILE_NAME;
+use crate::read_side::{DeviceCounts, ReadSide};
 
-mod histogram;
 pub mod process;
 mod sinks;
 mod sources;
-
-pub use histogram::Histogram;
 
 /// What [`encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -12,12 +12,11 @@ use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, ValueRef, View, stored};
 
+use crate::config::rules::{Found, RuleError, Rules};
 use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::decode::{self, Json, JsonRule, Values};
 use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
-use crate::rebuild;
-use crate::rules::{Found, RuleError, Rules};
 
 /// Longer topics are not remembered: what is known of them is found out again with each message.
 const TOPIC_BYTES_REMEMBERED: usize = 1_024;
@@ -309,7 +308,7 @@ impl Observer {
             }
         }
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
-        self.budget.configure(max, &rebuild::windows(&config.aggregates));
+        self.budget.configure(max, &crate::config::windows(&config.aggregates));
         self.count();
         Ok(())
     }

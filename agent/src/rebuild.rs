@@ -1,39 +1,16 @@
 //! Rebuilding aggregates beside the ones that are being served, when their windows or their fold have changed.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Aggregates, Chunk, Devices, Seq, Window};
 
-use crate::config::WindowConfig;
-use crate::writer::Shared;
+use crate::shared::Shared;
 
 /// So few records are folded under the lock at the end.
 const LAST_STRETCH: u64 = 5_000;
-
-/// How far a rebuild is.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Number of the newest rebuild that was asked for; older ones give up.
-    wanted: AtomicU64,
-    done: AtomicU64,
-    /// The last record folded so far.
-    pub applied: AtomicU64,
-}
-
-impl Progress {
-    /// Whether one is under way.
-    pub fn running(&self) -> bool {
-        self.wanted.load(Ordering::Acquire) != self.done.load(Ordering::Acquire)
-    }
-}
-
-/// The fold's windows from the configuration's.
-pub fn windows(config: &[WindowConfig]) -> Vec<Window> {
-    config.iter().map(|w| Window { length_s: w.window_s, keep: w.keep }).collect()
-}
 
 /// Begins to fold the log's aggregates anew with `windows`; the view's are replaced when these have caught up.
 pub fn start(shared: Arc<Shared>, windows: Vec<Window>) {

@@ -5,6 +5,7 @@ pub mod age;
 pub mod keeper;
 pub mod thin;
 
+use crate::config::WhenFull;
 use fieldlog_projections::Seq;
 
 /// What the operator wants.
@@ -27,15 +28,6 @@ pub struct Need {
     pub from: Seq,
     /// Gives way to `drop-oldest`.
     pub yields: bool,
-}
-
-/// What the operator wants when the log is full and something still needs its front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Stop acknowledging: the broker queues.
-    Block,
-    /// Drop the oldest records, and record that they were dropped.
-    DropOldest,
 }
 
 /// What is to be done.

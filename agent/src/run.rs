@@ -9,23 +9,27 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::fact::ClockQuality;
-use fieldlog_projections::{Epoch, Fact, Seq, Time};
+use fieldlog_projections::{Epoch, Fact, Seq};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::rules::RuleError;
 use crate::correct;
 use crate::forward::sinks::Sinks;
-use crate::http::{self, HttpError, ReadSide};
+use crate::http::{self, HttpError};
 use crate::in_hand::{self, InHand};
 use crate::log::{Log, LogError, LogOptions};
 use crate::observe::{Heard, Observer};
+use crate::read_side::ReadSide;
 use crate::rebuild;
 use crate::recovery::{self, Recovered, RecoveryError};
-use crate::rules::RuleError;
+use crate::shared::RebuildProgress;
+use crate::shared::{Position, Shared, WriterStats};
 use crate::snapshots::SnapshotStore;
 use crate::sources::Sources;
-use crate::writer::{Clock, Input, Position, Shared, Writer, WriterError, WriterStats};
+use crate::writer::{Input, Writer, WriterError};
 
 /// A stop that takes longer than this is cut short; what was acknowledged is safe in any case.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -68,12 +72,6 @@ pub struct Controls {
     pub shutdown: watch::Receiver<bool>,
     /// New configurations, already checked.
     pub reload: tokio::sync::mpsc::Receiver<Config>,
-}
-
-/// The wall clock.
-pub fn wall_clock() -> Time {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Time(since.map_or(0, |d| d.as_micros() as i64))
 }
 
 /// Runs the agent until it is told to stop.
@@ -207,7 +205,7 @@ fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
     };
     let log = Log::open(dir, options, new_epoch()?)?;
     let store = SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
-    let windows = rebuild::windows(&config.aggregates);
+    let windows = crate::config::windows(&config.aggregates);
     let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None)?;
     for note in &recovered.notes {
         tracing::warn!("{note}");
@@ -230,11 +228,11 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
         disk: log.disk().clone(),
         snapshots,
         stats,
-        rebuild: rebuild::Progress::default(),
+        rebuild: RebuildProgress::default(),
     });
     if recovered.aggregates_stale {
         tracing::info!("aggregates are rebuilt from the log, their windows or their fold have changed");
-        rebuild::start(shared.clone(), rebuild::windows(&config.aggregates));
+        rebuild::start(shared.clone(), crate::config::windows(&config.aggregates));
     }
     Ok(shared)
 }

@@ -3,15 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IntoInnerError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::thread::JoinHandle;
 
 use fieldlog_projections::snapshot::{self, Header, ReadError, Restored, SnapshotError};
-use fieldlog_projections::{Epoch, Seq, Time, View, Window};
-
-use crate::config::SnapshotConfig;
-use crate::writer::Shared;
+use fieldlog_projections::{Epoch, View, Window};
 
 /// Directory of the snapshots in the data directory.
 pub const DIR_NAME: &str = "snapshots";
@@ -136,94 +130,6 @@ fn read_header(path: &Path) -> Result<Header, SnapshotFault> {
     let mut head = Vec::with_capacity(snapshot::HEADER_BYTES);
     File::open(path)?.take(snapshot::HEADER_BYTES as u64).read_to_end(&mut head)?;
     Ok(snapshot::header(&head)?)
-}
-
-/// Decides when snapshots are due, and writes them beside the writer.
-#[derive(Debug)]
-pub struct SnapshotWriter {
-    shared: Arc<Shared>,
-    keep: usize,
-    last: (Seq, Time),
-    writing: Option<JoinHandle<()>>,
-}
-
-impl SnapshotWriter {
-    /// Counting from the newest snapshot, and from now.
-    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig, now: Time) -> SnapshotWriter {
-        let last = (Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed)), now);
-        SnapshotWriter { shared, keep: config.keep, last, writing: None }
-    }
-
-    /// Begins a snapshot if one is due.
-    pub fn after(&mut self, head: Seq, now: Time, config: &SnapshotConfig) {
-        self.keep = config.keep;
-        let events = head.0.saturating_sub(self.last.0.0);
-        let elapsed = now.micros_since(self.last.1) as u128;
-        if events >= config.events || (events > 0 && elapsed >= config.interval.as_micros()) {
-            self.begin(now);
-        }
-    }
-
-    /// The wall clock was set, by so many microseconds: that much has not passed since the last snapshot.
-    pub fn clock_stepped(&mut self, by: i64) {
-        self.last.1.0 = self.last.1.0.saturating_add(by);
-    }
-
-    /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
-    pub fn begin(&mut self, now: Time) {
-        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
-        {
-            return;
-        }
-        // Shared, not copied, and written without the lock: the writer copies what it changes meanwhile.
-        let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner).share();
-        self.last = (view.seq, now);
-        let (shared, keep) = (self.shared.clone(), self.keep);
-        let work = move || save(&shared, &view, now, keep);
-        match std::thread::Builder::new().name("snapshot".into()).spawn(work) {
-            Ok(thread) => self.writing = Some(thread),
-            Err(error) => tracing::error!("cannot start the snapshot thread: {error}"),
-        }
-    }
-
-    /// Writes a last snapshot, if anything has happened since the one before, and waits for it.
-    pub fn finish(&mut self, now: Time) {
-        self.wait();
-        let head = self.shared.position.borrow().applied;
-        if head > self.last.0 {
-            self.begin(now);
-            self.wait();
-        }
-    }
-
-    fn wait(&mut self) {
-        if let Some(thread) = self.writing.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the snapshot thread panicked");
-        }
-    }
-}
-
-fn save(shared: &Shared, view: &View, now: Time, keep: usize) {
-    let (stats, seq) = (&shared.stats, view.seq);
-    match shared.snapshots.save(view, shared.epoch, keep).map(|(_, size)| size) {
-        Ok(size) => {
-            stats.snapshots.fetch_add(1, Ordering::Relaxed);
-            stats.snapshot_seq.store(seq.0, Ordering::Relaxed);
-            stats.snapshot_time.store(now.0, Ordering::Relaxed);
-            stats.snapshot_bytes.store(size, Ordering::Relaxed);
-            tracing::debug!("snapshot at sequence {seq}, {size} bytes");
-        }
-        Err(error) => {
-            stats.snapshot_errors.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(
-                "cannot write the snapshot at sequence {seq} into {}: {error}; the log is not affected, the next start \
-                 will replay more of it",
-                shared.snapshots.dir().display()
-            );
-        }
-    }
 }
 
 /// Why a snapshot file cannot be used or written.

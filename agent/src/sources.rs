@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::clock::Clock;
 use crate::config::{Config, SourceConfig};
 use crate::ingest::{self, InboxGone, SourceStatus};
 use crate::message::SourceId;
 use crate::observe::Outcomes;
-use crate::writer::{Clock, Input};
+use crate::writer::Input;
 
 /// All sources that this process has had, by number. A source keeps its number when the configuration changes; one that
 /// was removed stays, without rules.

@@ -13,7 +13,7 @@ use fieldlog_projections::stored::type_id::CLOCK_CORRECTED;
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Anchor, Epoch, Link, Seq, Time, View};
 
-use crate::forward::acked::Acked;
+use crate::log::acked::AckedRanges;
 use crate::log::{FILE_NAME, Log, LogError, LogOptions};
 
 mod archive;
@@ -93,7 +93,7 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
     let sinks: Vec<(String, Seq)> = reader
         .cursors()?
         .into_iter()
-        .filter_map(|(name, cursor)| Some((name, Acked::decode(&cursor)?.contiguous())))
+        .filter_map(|(name, cursor)| Some((name, AckedRanges::decode(&cursor)?.contiguous())))
         .collect();
     let positions = sinks.iter().map(|(_, seq)| *seq).chain(anchors.iter().map(|anchor| anchor.seq));
     let mut walk = Walk::new(log.epoch(), range, positions);

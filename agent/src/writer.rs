@@ -3,33 +3,33 @@
 //! It never waits for a connection: acknowledgements are left in [`Acks`], and the connection is woken.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
-use tokio::sync::{oneshot, watch};
+use fieldlog_projections::{Fact, Seq, Time};
+use tokio::sync::oneshot;
 
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::forward::acked::Acked;
+use crate::config::rules::RuleError;
 use crate::in_hand::{self, InHand, Treatment};
-use crate::log::{Commit, DiskStats, Log, LogError, LogReader};
+use crate::log::acked::AckedRanges;
+use crate::log::{Commit, Log, LogError};
 use crate::message::{Acks, Delivery, Message, SourceId};
-use crate::metrics::Histogram;
-use crate::observe::{Batch, Observer, Outcomes, StateUse};
+use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
 use crate::retention::thin::{Job, ThinError, Thinner};
-use crate::rules::RuleError;
-use crate::snapshots::{SnapshotStore, SnapshotWriter};
+use crate::shared::{CursorCut, Shared, WriterStats};
 use crate::window::{Budget, Due, InflightWindow, Waiting};
+use snapshots::SnapshotWriter;
 
-/// The wall clock, as a function so that tests can turn it.
-pub type Clock = fn() -> Time;
+mod snapshots;
 
 /// How often time itself is looked at: silence, held-back values, snapshots, clock steps.
 const TICK: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub enum Input {
         /// The sink.
         name: String,
         /// What it has.
-        acked: Acked,
+        acked: AckedRanges,
     },
     /// A sink refuses records for good.
     DeadLetter {
@@ -72,132 +72,6 @@ pub enum Input {
     Snapshot(oneshot::Sender<Seq>),
 }
 
-/// How far the log and the view are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Position {
-    /// The last durable record.
-    pub head: Seq,
-    /// The last record in the view.
-    pub applied: Seq,
-}
-
-/// What the read side shares with the writer.
-#[derive(Debug)]
-pub struct Shared {
-    /// Incarnation of the log.
-    pub epoch: Epoch,
-    /// The folded state. The writer takes the lock for writing only to apply what it has just committed.
-    pub view: RwLock<View>,
-    /// Wakes whoever waits for a position.
-    pub position: watch::Sender<Position>,
-    /// The log.
-    pub reader: LogReader,
-    /// What the log has written to the disk.
-    pub disk: Arc<DiskStats>,
-    /// Snapshots on disk.
-    pub snapshots: SnapshotStore,
-    /// What the writer counts.
-    pub stats: WriterStats,
-    /// Aggregates that are being rebuilt.
-    pub rebuild: rebuild::Progress,
-}
-
-/// What the writer counts, since the start.
-#[derive(Debug, Default)]
-pub struct WriterStats {
-    /// Commits because the oldest message had waited long enough.
-    pub commits_delay: AtomicU64,
-    /// Commits because enough bytes waited.
-    pub commits_bytes: AtomicU64,
-    /// Commits because a broker's window was full.
-    pub commits_window: AtomicU64,
-    /// Commits for the agent's own records.
-    pub commits_internal: AtomicU64,
-    /// Time spent in commits, in microseconds.
-    pub commit_micros: AtomicU64,
-    /// Longest commit, in microseconds.
-    pub commit_micros_max: AtomicU64,
-    /// How long commits took.
-    pub commit_duration: Histogram,
-    /// Records committed.
-    pub events: AtomicU64,
-    /// Bytes of records committed, before compression.
-    pub event_bytes: AtomicU64,
-    /// Messages acknowledged or passed without a record.
-    pub settled: AtomicU64,
-    /// Wall clock when the loop last came round, in microseconds; the watchdog's proof of life.
-    pub beat: AtomicI64,
-    /// Snapshots written.
-    pub snapshots: AtomicU64,
-    /// Snapshots that could not be written.
-    pub snapshot_errors: AtomicU64,
-    /// Position of the last snapshot.
-    pub snapshot_seq: AtomicU64,
-    /// Wall clock of the last snapshot, in microseconds.
-    pub snapshot_time: AtomicI64,
-    /// Bytes of the last snapshot.
-    pub snapshot_bytes: AtomicU64,
-    /// Why no messages are taken; `None` while they are.
-    pub blocked: Mutex<Option<String>>,
-    /// Stored cursors that spoke of more than the log had when it was opened, by sink.
-    pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
-    /// What the state takes of memory.
-    pub state: StateStats,
-}
-
-/// A stored cursor that spoke of more than the log had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CursorCut {
-    /// The last position that it called acknowledged.
-    pub newest: Seq,
-    /// The last one of the log, up to which it is believed.
-    pub head: Seq,
-}
-
-/// A [`StateUse`] that others can read.
-#[derive(Debug, Default)]
-pub struct StateStats {
-    bytes_max: AtomicU64,
-    bytes: AtomicU64,
-    refused: AtomicU64,
-    forgotten: AtomicU64,
-}
-
-impl StateStats {
-    /// What was last noted.
-    pub fn get(&self) -> StateUse {
-        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        StateUse {
-            bytes_max: get(&self.bytes_max),
-            bytes: get(&self.bytes),
-            refused: get(&self.refused),
-            forgotten: get(&self.forgotten),
-        }
-    }
-
-    fn note(&self, state: StateUse) {
-        self.bytes_max.store(state.bytes_max, Ordering::Relaxed);
-        self.bytes.store(state.bytes, Ordering::Relaxed);
-        self.refused.store(state.refused, Ordering::Relaxed);
-        self.forgotten.store(state.forgotten, Ordering::Relaxed);
-    }
-}
-
-impl WriterStats {
-    /// Why no messages are taken; `None` while they are.
-    pub fn blocked(&self) -> Option<String> {
-        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Commits of any reason.
-    pub fn commits(&self) -> u64 {
-        [&self.commits_delay, &self.commits_bytes, &self.commits_window, &self.commits_internal]
-            .into_iter()
-            .map(|c| c.load(Ordering::Relaxed))
-            .sum()
-    }
-}
-
 /// The writer's own state.
 pub struct Writer {
     log: Log,
@@ -212,7 +86,7 @@ pub struct Writer {
     held: Vec<Held>,
     windows: Vec<InflightWindow>,
     /// What each sink has, as far as it is known.
-    cursors: BTreeMap<String, Acked>,
+    cursors: BTreeMap<String, AckedRanges>,
     /// Sinks whose cursor has moved since it was last stored, and since when.
     moved: BTreeSet<String>,
     moved_since: Option<Instant>,
@@ -626,11 +500,11 @@ impl Writer {
     /// The last record that every required sink has; any there will be if there is none.
     fn acked_by_required(&self) -> Seq {
         let required = self.config.sinks.iter().filter(|sink| sink.required);
-        let acked = required.map(|sink| self.cursors.get(&sink.name).map_or(Seq(0), Acked::contiguous));
+        let acked = required.map(|sink| self.cursors.get(&sink.name).map_or(Seq(0), AckedRanges::contiguous));
         acked.min().unwrap_or(Seq(u64::MAX))
     }
 
-    fn move_cursor(&mut self, name: String, acked: Acked) {
+    fn move_cursor(&mut self, name: String, acked: AckedRanges) {
         if self.cursors.get(&name) != Some(&acked) {
             self.cursors.insert(name.clone(), acked);
             self.moved.insert(name);
@@ -730,7 +604,7 @@ impl Writer {
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
         if rebuild {
-            rebuild::start(self.shared.clone(), rebuild::windows(&self.config.aggregates));
+            rebuild::start(self.shared.clone(), crate::config::windows(&self.config.aggregates));
         }
         if keys.is_empty() { Ok(()) } else { self.record(&Fact::ConfigChanged { keys }) }
     }
@@ -747,10 +621,10 @@ impl Writer {
 
 /// The stored cursors; what they say beyond the end of the log is forgotten, and noted. Those must be stored anew before the
 /// log grows past them, or what it then gets would count as acknowledged.
-fn stored_cursors(log: &Log, stats: &WriterStats) -> BTreeMap<String, Acked> {
+fn stored_cursors(log: &Log, stats: &WriterStats) -> BTreeMap<String, AckedRanges> {
     let (mut cursors, mut cut) = (BTreeMap::new(), BTreeMap::new());
     for (name, stored) in log.reader().cursors().unwrap_or_default() {
-        let Some(mut acked) = Acked::decode(&stored) else { continue };
+        let Some(mut acked) = AckedRanges::decode(&stored) else { continue };
         let (newest, head) = (acked.newest(), log.head());
         if acked.cut(head) {
             cut.insert(name.clone(), CursorCut { newest, head });

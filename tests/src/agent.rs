@@ -7,11 +7,11 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use fieldlog::clock::Clock;
 use fieldlog::config::Config;
 use fieldlog::ingest::status::Details;
 use fieldlog::run::{self, Controls, Event, Handle, RunError};
 use fieldlog::sources::SourceView;
-use fieldlog::writer::Clock;
 use fieldlog_projections::{Value, View};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,7 +33,7 @@ impl Agent {
     /// # Panics
     /// If it does not start.
     pub async fn start(config: Config) -> Agent {
-        Agent::start_at(config, run::wall_clock).await
+        Agent::start_at(config, fieldlog::clock::wall_clock).await
     }
 
     /// The same, with a wall clock that the test turns.

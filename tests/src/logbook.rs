@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use fieldlog::forward::acked::Acked;
+use fieldlog::log::acked::AckedRanges;
 use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 
@@ -70,8 +70,8 @@ impl Logbook {
     ///
     /// # Panics
     /// If it cannot be read.
-    pub fn cursor(&self, sink: &str) -> Option<Acked> {
-        Acked::decode(&self.log.reader().cursor(sink).unwrap()?)
+    pub fn cursor(&self, sink: &str) -> Option<AckedRanges> {
+        AckedRanges::decode(&self.log.reader().cursor(sink).unwrap()?)
     }
 
     /// Every value an attribute took, in order: position, device, attribute, value.

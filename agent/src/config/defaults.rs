@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Config, HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig, WindowConfig};
-use crate::retention::WhenFull;
+use crate::config::WhenFull;
 
 impl Default for Config {
     /// No sources and no sinks; the gateway is named after the machine.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::raw::Table;
 use super::show::Doc;
-use crate::retention::WhenFull;
 
 /// 100 years, in days.
 const AGE_DAYS_MAX: u64 = 36_500;
@@ -17,6 +16,15 @@ const THIN_AGE_DAYS: u64 = 3_650;
 const THIN_TO_S: std::ops::RangeInclusive<u64> = 60..=365 * DAY_S;
 
 const WHEN_FULL: [(&str, WhenFull); 2] = [("block", WhenFull::Block), ("drop-oldest", WhenFull::DropOldest)];
+
+/// What the operator wants when the log is full and something still needs its front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Stop acknowledging: the broker queues.
+    Block,
+    /// Drop the oldest records, and record that they were dropped.
+    DropOldest,
+}
 
 /// `[retention]`: what may be deleted from the front of the log, and what happens when that does not suffice.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use super::show::host_and_port;
 use super::{Address, Protocol, TlsConfig, WillConfig};
-use crate::forward::plan::Order;
-use crate::forward::refusals::Policy;
 
 mod differ;
 mod read;
@@ -15,6 +13,25 @@ mod show;
 mod target;
 
 pub(super) use read::read_all;
+
+/// In which order a sink wants the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Fresh events first, the backlog beside them. In order within each lane.
+    LiveFirst,
+    /// By position, strictly.
+    Strict,
+}
+
+/// What an operator wants to become of events that a sink refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RefusedPolicy {
+    /// They count as not delivered: they are offered again, and keep the log of a required sink.
+    #[default]
+    Keep,
+    /// They count as delivered.
+    Release,
+}
 
 /// One `[[sink]]`: a receiver of events.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +62,7 @@ pub struct SinkConfig {
     /// `required` (default true): retention keeps what this sink has not acknowledged.
     pub required: bool,
     /// `refused`: `keep` (default) or `release`: what becomes of events that the sink refuses.
-    pub refused: Policy,
+    pub refused: RefusedPolicy,
     /// `devices` and `types`: what is sent.
     pub filter: SinkFilter,
     /// `connect_timeout_s` (1–300; default 20): TCP, TLS and the protocol's greeting together.

@@ -2,7 +2,7 @@
 
 use fieldlog_projections::{Seq, Time};
 
-use super::acked::Acked;
+use crate::log::acked::AckedRanges;
 use crate::log::{LogError, LogReader};
 
 /// What waits for a sink.
@@ -21,7 +21,7 @@ impl Backlog {
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read.
-    pub fn of(acked: &Acked, reader: &LogReader) -> Result<Backlog, LogError> {
+    pub fn of(acked: &AckedRanges, reader: &LogReader) -> Result<Backlog, LogError> {
         let Some((_, head)) = reader.range()? else { return Ok(Backlog::default()) };
         let Some((first, _)) = acked.missing(Seq(1), head) else { return Ok(Backlog::default()) };
         let mut from = Seq(1);
@@ -76,13 +76,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path(), 2000);
         let reader = log.reader();
-        let of = |acked: &Acked| Backlog::of(acked, &reader).unwrap();
-        let all = of(&Acked::default());
+        let of = |acked: &AckedRanges| Backlog::of(acked, &reader).unwrap();
+        let all = of(&AckedRanges::default());
         assert_eq!((all.events, all.oldest), (2000, Some(Time::from_secs(1))));
         assert_eq!(all.bytes, reader.stored_bytes().unwrap());
-        assert_eq!(of(&Acked::upto(Seq(2000))), Backlog::default());
+        assert_eq!(of(&AckedRanges::upto(Seq(2000))), Backlog::default());
 
-        let mut holes = Acked::upto(Seq(500));
+        let mut holes = AckedRanges::upto(Seq(500));
         holes.add(Seq(1001), Seq(1500));
         let found = of(&holes);
         assert_eq!((found.events, found.oldest), (1000, Some(Time::from_secs(501))));
@@ -94,6 +94,6 @@ mod tests {
     fn an_empty_log_has_no_backlog() {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path(), 0);
-        assert_eq!(Backlog::of(&Acked::default(), &log.reader()).unwrap(), Backlog::default());
+        assert_eq!(Backlog::of(&AckedRanges::default(), &log.reader()).unwrap(), Backlog::default());
     }
 }

@@ -8,17 +8,20 @@ use fieldlog_projections::{Seq, Time};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use super::acked::Acked;
 use super::pace::{Pace, Pause};
 use super::parcel::link_at;
-use super::plan::{Order, Plan};
-use super::refusals::{Policy, Refusals};
+use super::plan::Plan;
+use super::refusals::Refusals;
 use super::size::Size;
 use super::status::{Failure, SinkState, SinkStatus};
 use super::{Lane, Manifest, Outcome, Parcel, Transport, Unreachable};
+use crate::clock::Clock;
+use crate::config::{Order, RefusedPolicy};
 use crate::log::LogError;
+use crate::log::acked::AckedRanges;
 use crate::net::backoff::{self, Backoff, Repeats};
-use crate::writer::{Clock, Input, Shared};
+use crate::shared::Shared;
+use crate::writer::Input;
 
 mod refused;
 mod start;
@@ -57,7 +60,7 @@ pub struct Service {
     /// Longest wait between attempts.
     pub backoff_max: Duration,
     /// What becomes of events that the sink refuses.
-    pub refused: Policy,
+    pub refused: RefusedPolicy,
 }
 
 /// What a driver works with.
@@ -73,7 +76,7 @@ pub struct Parts {
     pub clock: Clock,
     /// What the sink has, if that is known better than from the log: what a driver before this one has last stored may
     /// still wait for a commit.
-    pub known: Option<Acked>,
+    pub known: Option<AckedRanges>,
 }
 
 /// What there is to send: a range of the log, at most so many events of it.
@@ -112,7 +115,7 @@ pub async fn drive<T, O, F, B>(
     mut open: O,
     build: B,
     mut shutdown: watch::Receiver<bool>,
-) -> Acked
+) -> AckedRanges
 where
     T: Transport,
     O: FnMut() -> F,
@@ -177,7 +180,7 @@ struct Link<B> {
     size: Size,
     cursor_sent: Instant,
     /// As it was sent last.
-    cursor: Option<Acked>,
+    cursor: Option<AckedRanges>,
     repeats: Repeats,
     refusals: Refusals,
     /// What an operator should know of a log that has lost its end, in words.

@@ -9,21 +9,13 @@
 use fieldlog_projections::Seq;
 
 use super::Lane;
-use super::acked::Acked;
-
-/// In which order a sink wants the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Fresh events first, the backlog beside them. In order within each lane.
-    LiveFirst,
-    /// By position, strictly.
-    Strict,
-}
+use crate::config::Order;
+use crate::log::acked::AckedRanges;
 
 /// Where a sink is in the log, and what is under way to it.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    acked: Acked,
+    acked: AckedRanges,
     order: Order,
     backlog_share: f64,
     /// The live lane begins here.
@@ -35,7 +27,7 @@ pub struct Plan {
     /// After the last parcel there was more to send.
     queue: bool,
     /// What is acknowledged, and where events to go ahead have been looked for and those found are at the sink.
-    looked: Acked,
+    looked: AckedRanges,
     early_under_way: bool,
     /// Ranges that cannot be read in the log, ascending: neither sent nor acknowledged.
     unreadable: Vec<(Seq, Seq)>,
@@ -47,7 +39,7 @@ pub struct Plan {
 
 impl Plan {
     /// Going on from what is acknowledged.
-    pub fn new(acked: Acked, order: Order, backlog_share: f64) -> Plan {
+    pub fn new(acked: AckedRanges, order: Order, backlog_share: f64) -> Plan {
         Plan {
             live_from: acked.newest().next(),
             looked: looked_through(&acked),
@@ -65,7 +57,7 @@ impl Plan {
     }
 
     /// What has been acknowledged.
-    pub fn acked(&self) -> &Acked {
+    pub fn acked(&self) -> &AckedRanges {
         &self.acked
     }
 
@@ -220,7 +212,7 @@ impl Plan {
     }
 
     /// The first range from `from` up to `until` that is neither in a set nor under way, refused or unreadable.
-    fn free(&self, set: &Acked, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
+    fn free(&self, set: &AckedRanges, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
         if self.unreadable.is_empty() && self.acked.refused_count() == 0 {
             return first_free(set, &self.under_way, from, until);
         }
@@ -232,7 +224,7 @@ impl Plan {
 }
 
 /// The first range that is neither in a set nor in one of some ranges, which begin in ascending order.
-fn first_free(set: &Acked, apart: &[(Seq, Seq)], from: Seq, until: Seq) -> Option<(Seq, Seq)> {
+fn first_free(set: &AckedRanges, apart: &[(Seq, Seq)], from: Seq, until: Seq) -> Option<(Seq, Seq)> {
     let mut from = from;
     for &(first, last) in apart {
         let (missing, end) = set.missing(from, until)?;
@@ -245,7 +237,7 @@ fn first_free(set: &Acked, apart: &[(Seq, Seq)], from: Seq, until: Seq) -> Optio
 }
 
 /// What has to be looked through no more at the beginning: copies of what is refused would be refused, too.
-fn looked_through(acked: &Acked) -> Acked {
+fn looked_through(acked: &AckedRanges) -> AckedRanges {
     let mut looked = acked.clone();
     looked.release();
     looked
@@ -270,7 +262,7 @@ mod tests {
             sent in prop::collection::vec((1u64..150, 0u64..12), 0..20),
             (from, until) in (1u64..170, 1u64..170),
         ) {
-            let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+            let mut plan = Plan::new(AckedRanges::default(), Order::LiveFirst, 0.5);
             let mut taken = BTreeSet::new();
             for (at, more) in acked {
                 plan.acked.add(Seq(at), Seq(at + more));
@@ -295,7 +287,7 @@ mod tests {
             strict in any::<bool>(),
         ) {
             let order = if strict { Order::Strict } else { Order::LiveFirst };
-            let mut plan = Plan::new(Acked::default(), order, 0.5);
+            let mut plan = Plan::new(AckedRanges::default(), order, 0.5);
             let mut head = Seq(40);
             let mut under_way: Vec<(Seq, Seq)> = Vec::new();
             plan.connected(head, 10);
@@ -340,14 +332,14 @@ mod tests {
                 plan.sent(lane, first, last, 1, head);
                 plan.acknowledged(first, last);
             }
-            prop_assert_eq!(plan.acked(), &Acked::upto(head));
+            prop_assert_eq!(plan.acked(), &AckedRanges::upto(head));
             prop_assert_eq!(plan.next_early(head, true), None);
         }
     }
 
     #[test]
     fn what_is_left_of_a_backlog_does_not_become_live() {
-        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        let mut plan = Plan::new(AckedRanges::default(), Order::LiveFirst, 0.5);
         plan.connected(Seq(1_000), 100);
         assert_eq!(plan.next(Seq(1_000)), Some((Lane::Backlog, Seq(1), Seq(1_000))));
         plan.acknowledged(Seq(1), Seq(950));
@@ -366,7 +358,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_passed_and_offered_by_turns() {
-        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        let mut plan = Plan::new(AckedRanges::default(), Order::LiveFirst, 0.5);
         plan.connected(Seq(20), 100);
         for seq in [3, 7, 9] {
             plan.sent(Lane::Live, Seq(seq), Seq(seq), 1, Seq(20));
@@ -397,7 +389,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_stops_nothing_else() {
-        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        let mut plan = Plan::new(AckedRanges::default(), Order::LiveFirst, 0.5);
         plan.connected(Seq(1_000), 100);
         plan.unreadable(Seq(301), Seq(350));
         assert_eq!(plan.next(Seq(1_001)), Some((Lane::Live, Seq(1_001), Seq(1_001))));
@@ -411,7 +403,7 @@ mod tests {
 
     #[test]
     fn nothing_goes_ahead_where_nothing_waits() {
-        let mut plan = Plan::new(Acked::upto(Seq(10)), Order::LiveFirst, 0.5);
+        let mut plan = Plan::new(AckedRanges::upto(Seq(10)), Order::LiveFirst, 0.5);
         plan.connected(Seq(50), 100);
         assert_eq!(plan.next_early(Seq(50), false), None);
         // The next parcel has to wait, for the bandwidth.
@@ -426,7 +418,7 @@ mod tests {
 
     #[test]
     fn what_was_looked_through_is_not_again() {
-        let mut plan = Plan::new(Acked::default(), Order::LiveFirst, 0.5);
+        let mut plan = Plan::new(AckedRanges::default(), Order::LiveFirst, 0.5);
         plan.connected(Seq(1_000), 100);
         assert_eq!(plan.next_early(Seq(1_000), false), Some((Seq(1), Seq(1_000))));
         plan.looking();

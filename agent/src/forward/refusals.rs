@@ -4,6 +4,7 @@
 //! in a row mean that the receiver is wrong: nothing more is given up, and the sink is held until it takes one again. What was
 //! refused is not delivered. It is offered again while the sink takes others.
 
+use crate::config::RefusedPolicy;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -15,16 +16,6 @@ pub const IN_A_ROW_MAX: u32 = 3;
 pub const RECORDS_MAX: usize = 60;
 /// What [`RECORDS_MAX`] is counted over.
 pub const RATE_WINDOW: Duration = Duration::from_secs(3600);
-
-/// What an operator wants to become of events that a sink refuses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// They count as not delivered: they are offered again, and keep the log of a required sink.
-    #[default]
-    Keep,
-    /// They count as delivered.
-    Release,
-}
 
 /// What is done about a refused event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +31,7 @@ pub enum Verdict {
 /// What one sink has refused lately.
 #[derive(Debug)]
 pub(super) struct Refusals {
-    policy: Policy,
+    policy: RefusedPolicy,
     in_a_row: u32,
     /// When the dead letters of the last hour were recorded.
     recorded: VecDeque<Instant>,
@@ -54,7 +45,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    pub(super) fn new(policy: Policy) -> Refusals {
+    pub(super) fn new(policy: RefusedPolicy) -> Refusals {
         Refusals {
             policy,
             in_a_row: 0,
@@ -86,7 +77,7 @@ impl Refusals {
             );
             return Verdict::Hold(words);
         }
-        if self.policy == Policy::Keep && !room {
+        if self.policy == RefusedPolicy::Keep && !room {
             let words = "as many refused events as can be remembered wait for it".to_owned();
             return Verdict::Hold(words);
         }
@@ -100,7 +91,7 @@ impl Refusals {
     }
 
     fn receiver_is_wrong(&self) -> bool {
-        self.policy == Policy::Keep && self.in_a_row >= IN_A_ROW_MAX
+        self.policy == RefusedPolicy::Keep && self.in_a_row >= IN_A_ROW_MAX
     }
 
     fn records_left(&mut self, now: Instant) -> usize {
@@ -153,7 +144,7 @@ mod tests {
     #[test]
     fn three_in_a_row_hold_until_one_is_taken() {
         let now = Instant::now();
-        let mut refusals = Refusals::new(Policy::Keep);
+        let mut refusals = Refusals::new(RefusedPolicy::Keep);
         assert_eq!(refuse(&mut refusals, now), Verdict::Record);
         assert_eq!(refuse(&mut refusals, now), Verdict::Record);
         for _ in 0..100 {
@@ -168,7 +159,7 @@ mod tests {
     #[test]
     fn a_dead_letter_breeds_none() {
         let now = Instant::now();
-        let mut refusals = Refusals::new(Policy::Release);
+        let mut refusals = Refusals::new(RefusedPolicy::Release);
         for _ in 0..1_000 {
             assert_eq!(refusals.refused(Seq(5), true, true, now), Verdict::Pass);
         }
@@ -177,7 +168,7 @@ mod tests {
     #[test]
     fn so_many_are_recorded_in_an_hour() {
         let begin = Instant::now();
-        for policy in [Policy::Keep, Policy::Release] {
+        for policy in [RefusedPolicy::Keep, RefusedPolicy::Release] {
             let mut refusals = Refusals::new(policy);
             for minute in 0..60 {
                 assert_eq!(refuse(&mut refusals, begin + Duration::from_secs(minute * 60)), Verdict::Record);
@@ -196,16 +187,16 @@ mod tests {
     fn what_cannot_be_remembered_is_not_passed() {
         let now = Instant::now();
         assert!(
-            words(Refusals::new(Policy::Keep).refused(Seq(5), false, false, now))
+            words(Refusals::new(RefusedPolicy::Keep).refused(Seq(5), false, false, now))
                 .contains("as can be remembered")
         );
-        assert_eq!(Refusals::new(Policy::Release).refused(Seq(5), false, false, now), Verdict::Record);
+        assert_eq!(Refusals::new(RefusedPolicy::Release).refused(Seq(5), false, false, now), Verdict::Record);
     }
 
     #[test]
     fn what_was_refused_is_offered_again_after_a_while() {
         let now = Instant::now();
-        let mut refusals = Refusals::new(Policy::Keep);
+        let mut refusals = Refusals::new(RefusedPolicy::Keep);
         refuse(&mut refusals, now);
         refusals.offer_after(Duration::from_secs(60), now);
         assert_eq!(refusals.offer_in(now), None, "not while it takes nothing");

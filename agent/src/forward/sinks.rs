@@ -9,7 +9,6 @@ use fieldlog_projections::{Epoch, Time};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::acked::Acked;
 use super::backlog::Backlog;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
@@ -18,9 +17,12 @@ use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
 use super::status::{SinkStatus, moment};
 use super::{Lane, Parcel};
+use crate::clock::Clock;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
+use crate::log::acked::AckedRanges;
 use crate::log::{LogError, LogReader};
-use crate::writer::{Clock, Input, Shared};
+use crate::shared::Shared;
+use crate::writer::Input;
 
 /// The sinks by name.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ struct Entry {
     config: SinkConfig,
     status: Arc<SinkStatus>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<Option<Acked>>,
+    task: JoinHandle<Option<AckedRanges>>,
 }
 
 /// What the read side sees of a sink.
@@ -133,7 +135,7 @@ impl Sinks {
         }
     }
 
-    fn start(&self, sink: &SinkConfig, known: Option<Acked>) -> Entry {
+    fn start(&self, sink: &SinkConfig, known: Option<AckedRanges>) -> Entry {
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(SinkStatus::default());
         let parts = Parts {
@@ -154,7 +156,7 @@ impl Entry {
     }
 
     /// Waits for its end; what the sink has, if it was served.
-    async fn end(self) -> Option<Acked> {
+    async fn end(self) -> Option<AckedRanges> {
         self.task.await.unwrap_or_else(|error| {
             tracing::error!(sink = %self.config.name, "its task ended badly: {error}");
             None
@@ -187,7 +189,7 @@ async fn serve(
     parts: Parts,
     gateway: Arc<str>,
     stopping: watch::Receiver<bool>,
-) -> Option<Acked> {
+) -> Option<AckedRanges> {
     let epoch = parts.shared.epoch;
     let service = Service::of(&sink);
     let build = match builder(&sink, &parts.shared, &gateway, epoch) {

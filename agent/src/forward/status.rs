@@ -8,9 +8,9 @@ use std::time::Instant;
 use fieldlog_projections::Time;
 use jiff::Timestamp;
 
-use super::acked::Acked;
 use super::meter::Meter;
 use super::{Lane, Parcel};
+use crate::log::acked::AckedRanges;
 
 /// Counters and state of one sink. Everything counts since the process started.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct SinkDetails {
     /// What it is doing.
     pub state: SinkState,
     /// What the sink has acknowledged.
-    pub acked: Acked,
+    pub acked: AckedRanges,
     /// What an operator should know although the sink acknowledges, in words.
     pub warning: Option<String>,
     /// The last failure; it stays after the sink has recovered.

@@ -9,6 +9,7 @@ use fieldlog_projections::aggregate::start_s;
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Time, View};
 use serde::Serialize;
 
+use super::App;
 use super::body::encode;
 use super::devices::{find, find_attribute};
 use super::json::Rfc3339;
@@ -16,7 +17,7 @@ use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
-use super::{App, ReadSide};
+use crate::read_side::ReadSide;
 
 mod stored;
 

@@ -10,6 +10,7 @@ use fieldlog_projections::{AttrId, Device, DeviceId, Devices, Seq, Time, Value, 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::App;
 use super::body::{Budget, Page, Pieces, encode};
 use super::json::{self, Rfc3339, Val};
 use super::nearest::did_you_mean;
@@ -18,7 +19,7 @@ use super::past;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
-use super::{App, ReadSide};
+use crate::read_side::ReadSide;
 
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 200;

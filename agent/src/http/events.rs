@@ -9,6 +9,7 @@ use axum::response::Response;
 use fieldlog_projections::{Seq, Time, View};
 use serde::Serialize;
 
+use super::App;
 use super::body::{Page, encode};
 use super::event::{Entry, EventJson, Filter, Names};
 use super::params::Params;
@@ -16,7 +17,7 @@ use super::position::{At, Validator};
 use super::problem::Problem;
 use super::reads::{Cancel, Scanned, Stretch, scan};
 use super::routes::answer;
-use super::{App, ReadSide};
+use crate::read_side::ReadSide;
 
 const LIMIT_MAX: u64 = 10_000;
 const LIMIT_DEFAULT: u64 = 500;

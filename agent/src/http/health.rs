@@ -10,8 +10,9 @@ use axum::response::{IntoResponse, Response};
 use fieldlog_projections::Time;
 use serde::Serialize;
 
-use super::{App, ReadSide};
+use super::App;
 use crate::ingest::status::State as Connection;
+use crate::read_side::ReadSide;
 
 /// The writer's loop comes round at least once a second; after this long without it, it is stuck.
 const BEAT_MAX_MICROS: i64 = 10_000_000;

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::params::Params;
 use super::problem::Problem;
 use super::{App, WAITS_MAX, stopped};
-use crate::writer::Shared;
+use crate::shared::Shared;
 
 const WAIT_DEFAULT_MS: u64 = 2_000;
 const WAIT_MAX_MS: u64 = 10_000;

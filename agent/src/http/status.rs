@@ -6,17 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
-use fieldlog_projections::fact::Availability;
-use fieldlog_projections::{Devices, Seq, Time};
+use fieldlog_projections::{Seq, Time};
 use serde::Serialize;
 
+use super::App;
 use super::body::{Budget, Pieces, encode};
 use super::json::Rfc3339;
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
-use super::{App, ReadSide};
 use crate::correct;
 use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;
@@ -24,6 +23,7 @@ use crate::ingest::status::State as Connection;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
 use crate::observe::StateUse;
+use crate::read_side::{DeviceCounts, ReadSide};
 use crate::sources::SourceView;
 
 #[derive(Serialize)]
@@ -146,17 +146,6 @@ struct Commits {
     internal: u64,
 }
 
-/// Devices by what is known about them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct DeviceCounts {
-    /// Not retired.
-    pub(crate) total: usize,
-    pub(crate) online: usize,
-    pub(crate) offline: usize,
-    pub(crate) unknown: usize,
-    pub(crate) retired: usize,
-}
-
 /// Memory counted for what is known about devices.
 #[derive(Serialize)]
 struct StateStatus {
@@ -210,25 +199,6 @@ struct Source {
 struct Refused {
     filter: String,
     reason: &'static str,
-}
-
-impl DeviceCounts {
-    pub(crate) fn of(devices: &Devices) -> DeviceCounts {
-        let mut counts = DeviceCounts::default();
-        for (_, device) in devices.iter() {
-            if device.retired {
-                counts.retired += 1;
-                continue;
-            }
-            counts.total += 1;
-            match devices.effective_availability(device).0 {
-                Availability::Online => counts.online += 1,
-                Availability::Offline => counts.offline += 1,
-                Availability::Unknown => counts.unknown += 1,
-            }
-        }
-        counts
-    }
 }
 
 /// `GET /status`

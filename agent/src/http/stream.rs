@@ -24,8 +24,9 @@ use super::params::Params;
 use super::position::{At, parse_tag};
 use super::problem::Problem;
 use super::reads::{Cancel, Scanned, Stretch, scan};
-use super::{App, ReadSide, STREAMS_MAX, stopped};
-use crate::writer::Position;
+use super::{App, STREAMS_MAX, stopped};
+use crate::read_side::ReadSide;
+use crate::shared::Position;
 
 /// Silence after which a comment is sent, so that both ends and what is between them see a live connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -12,11 +12,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::Config;
 use crate::config::{HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig};
+use crate::forward::sinks::Sinks;
 use crate::log::{Commit, Log, LogOptions};
+use crate::observe::Heard;
 use crate::rebuild;
+use crate::shared::Shared;
+use crate::shared::{Position, WriterStats};
 use crate::snapshots::SnapshotStore;
-use crate::writer::{Position, WriterStats};
+use crate::sources::Sources;
 use client::{Answer, Target};
 
 mod bounds;
@@ -105,7 +110,7 @@ impl Agent {
             disk: log.disk().clone(),
             snapshots: SnapshotStore::open(dir.path()).unwrap(),
             stats: WriterStats::default(),
-            rebuild: rebuild::Progress::default(),
+            rebuild: crate::shared::RebuildProgress::default(),
         });
         shared.stats.beat.store(clock().0, std::sync::atomic::Ordering::Relaxed);
         let sinks = Sinks::new(shared.clone(), std::sync::mpsc::channel().0, "gw", clock);

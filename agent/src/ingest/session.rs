@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use super::status::SourceStatus;
 use super::window::Window;
 use super::{InboxGone, SHORT_LIVED, stopped};
+use crate::clock::Clock;
 use crate::config::SourceConfig;
 use crate::message::{Acks, Delivery, Message, SourceId, WireFault};
 use crate::mqtt::connection::{Connection, Step};
@@ -19,7 +20,6 @@ use crate::mqtt::frame::{Cut, Frame, PUBLISH, frames};
 use crate::mqtt::handshake::{self, Subscription, Welcome};
 use crate::mqtt::publish::{self, Publish};
 use crate::net::connect::Wire;
-use crate::writer::Clock;
 
 mod control;
 

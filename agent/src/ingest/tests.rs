@@ -8,9 +8,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::clock::wall_clock;
 use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, Update, WillConfig};
 use crate::message::{Message, WireFault};
-use crate::run::wall_clock;
 
 pub(crate) mod mosquitto;
 

@@ -61,7 +61,7 @@ fn config(state_bytes_max: usize) -> Config {
 
 impl Scene {
     fn new(config: Config) -> Scene {
-        let view = View::new(crate::rebuild::windows(&config.aggregates));
+        let view = View::new(crate::config::windows(&config.aggregates));
         let now = Time(1_700_000_000_000_000);
         let observer = observer(&config, &view, now);
         Scene { config, observer, view, now, acked: None }

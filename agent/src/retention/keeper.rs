@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::{Epoch, Seq, Time};
 
-use super::{Decision, Need, Wanted, WhenFull, decide};
+use super::{Decision, Need, Wanted, decide};
+use crate::config::WhenFull;
 use crate::config::{Config, RetentionConfig};
-use crate::forward::acked::Acked;
+use crate::log::acked::AckedRanges;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::snapshots::SnapshotStore;
 
@@ -76,7 +77,7 @@ impl Keeper {
         reader: &LogReader,
         epoch: Epoch,
         snapshots: &SnapshotStore,
-        cursors: &BTreeMap<String, Acked>,
+        cursors: &BTreeMap<String, AckedRanges>,
         now: Time,
     ) -> Result<Orders, LogError> {
         self.looked = Some(Instant::now());
@@ -126,7 +127,12 @@ impl Keeper {
         })
     }
 
-    fn needs(&self, epoch: Epoch, snapshots: &SnapshotStore, cursors: &BTreeMap<String, Acked>) -> Vec<Need> {
+    fn needs(
+        &self,
+        epoch: Epoch,
+        snapshots: &SnapshotStore,
+        cursors: &BTreeMap<String, AckedRanges>,
+    ) -> Vec<Need> {
         let headers = snapshots.candidates().unwrap_or_default().into_iter().filter_map(|c| c.header.ok());
         let oldest = headers.filter(|h| h.epoch == epoch).map(|h| h.seq).min();
         let from = oldest.map_or(Seq(1), Seq::next);

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use fieldlog::clock::wall_clock;
 use fieldlog::config::Config;
 use fieldlog::log::{Log, LogOptions};
-use fieldlog::run::wall_clock;
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 use fieldlog_tests::agent::Agent;

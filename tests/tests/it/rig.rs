@@ -12,9 +12,9 @@ use fieldlog::config::{
 use fieldlog::log::Log;
 use fieldlog::message::{Acks, Message};
 use fieldlog::observe::{Heard, Observer, Outcomes};
-use fieldlog::rebuild;
+use fieldlog::shared::{Position, Shared, WriterStats};
 use fieldlog::snapshots::SnapshotStore;
-use fieldlog::writer::{Position, Shared, Writer, WriterError, WriterStats};
+use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::{Fact, Time, View};
 
@@ -129,7 +129,7 @@ impl Rig {
             disk: log.disk().clone(),
             snapshots: store.clone(),
             stats: WriterStats::default(),
-            rebuild: rebuild::Progress::default(),
+            rebuild: fieldlog::shared::RebuildProgress::default(),
         });
         let outstanding: Vec<Arc<AtomicUsize>> = config.sources.iter().map(|_| Arc::default()).collect();
         let connections = outstanding.iter().map(|count| Acks::new(count.clone())).collect();

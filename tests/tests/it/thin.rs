@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use fieldlog::clock::wall_clock;
 use fieldlog::config::Config;
 use fieldlog::log::{Commit, FILE_NAME, Log, LogOptions};
 use fieldlog::retention::thin::{Job, thin};
-use fieldlog::run::wall_clock;
 use fieldlog::verify::{self, verify};
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};

@@ -5,7 +5,6 @@ use std::sync::mpsc::channel;
 
 use fieldlog::log::{Log, LogOptions};
 use fieldlog::message::{Delivery, SourceId};
-use fieldlog::rebuild;
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
 use fieldlog_projections::{Epoch, Seq, View};
@@ -25,7 +24,7 @@ fn check(plan: Plan, words: &str) {
     config.log.commit_bytes_max = 1;
     let store = SnapshotStore::open(dir.path()).unwrap();
     let log = Log::open_on(disk.clone(), Default::default(), OPTIONS, Epoch(1)).unwrap();
-    let mut rig = Rig::new(log, View::new(rebuild::windows(&config.aggregates)), &config, &store);
+    let mut rig = Rig::new(log, View::new(fieldlog::config::windows(&config.aggregates)), &config, &store);
     let writer = rig.boot().unwrap();
     let acks = rig.connections[0].clone();
     let (inputs, inbox) = channel();

@@ -9,15 +9,16 @@ use super::super::source::{name, narrow, seconds};
 use super::super::{Address, Decoder, SourceConfig, hints, rule};
 use super::target::{self, expand};
 use super::{MqttSink, SinkConfig, SinkFilter, SinkFormat, SinkTarget};
+use crate::config::Order;
+use crate::config::RefusedPolicy;
+use crate::config::rules::Rules;
 use crate::forward::Lane;
-use crate::forward::plan::Order;
-use crate::forward::refusals::Policy;
-use crate::rules::Rules;
 
 pub(super) const FORMATS: [(&str, SinkFormat); 2] =
     [("json", SinkFormat::Json), ("compact", SinkFormat::Compact)];
 pub(super) const ORDERS: [(&str, Order); 2] = [("live-first", Order::LiveFirst), ("strict", Order::Strict)];
-pub(super) const REFUSED: [(&str, Policy); 2] = [("keep", Policy::Keep), ("release", Policy::Release)];
+pub(super) const REFUSED: [(&str, RefusedPolicy); 2] =
+    [("keep", RefusedPolicy::Keep), ("release", RefusedPolicy::Release)];
 pub(super) const BACKLOG_SHARE: f64 = 0.5;
 
 /// `sources` are those of the same configuration: a sink must not get in their way.
@@ -66,7 +67,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SinkConfig> {
         parcel_delay: Duration::from_millis(table.integer("parcel_delay_ms", 0..=60_000, "milliseconds", 10)),
         in_flight_max: narrow(table.integer("in_flight_max", 1..=64, "parcels", 4)),
         required: table.flag("required", true),
-        refused: table.choice("refused", &REFUSED, Policy::default()),
+        refused: table.choice("refused", &REFUSED, RefusedPolicy::default()),
         filter,
         connect_timeout: seconds(table, "connect_timeout_s", 1, 300, 20),
         answer_timeout: seconds(table, "answer_timeout_s", 1, 600, 30),

@@ -4,7 +4,7 @@ use super::super::show::{Doc, show_tls, show_will};
 use super::super::{Protocol, TlsConfig};
 use super::read::{ORDERS, REFUSED};
 use super::{HttpSink, MqttSink, NatsSink, SinkConfig, SinkFormat, SinkTarget};
-use crate::forward::plan::Order;
+use crate::config::Order;
 
 impl SinkConfig {
     pub(in super::super) fn show(&self, doc: &mut Doc) {

@@ -2,7 +2,7 @@
 
 use super::super::{Config, Decoder, PRESETS};
 use super::{SOURCE, parse};
-use crate::rules::{Rules, filters};
+use crate::config::rules::{Rules, filters};
 
 fn with_preset(preset: &str) -> Config {
     parse(&SOURCE.replace("preset = \"zigbee2mqtt\"", preset))

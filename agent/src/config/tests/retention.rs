@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::RetentionConfig;
 use super::{lines, parse};
-use crate::retention::WhenFull;
+use crate::config::WhenFull;
 
 #[track_caller]
 fn check(keys: &str, expected: &[&str]) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::{Address, Config, SinkConfig, SinkFormat, SinkTarget};
 use super::{SINK, SOURCE, lines, parse};
-use crate::forward::plan::Order;
-use crate::forward::refusals::Policy;
+use crate::config::Order;
+use crate::config::RefusedPolicy;
 
 fn one(text: &str) -> SinkConfig {
     let mut sinks = parse(text).sinks;
@@ -34,7 +34,7 @@ fn what_a_sink_is_without_more() {
     let sink = one(&format!("gateway_id = \"gw\"\n{SINK}"));
     assert_eq!((sink.format, sink.order, sink.required), (SinkFormat::Json, Order::LiveFirst, true));
     assert_eq!((sink.backlog_share, sink.bandwidth_bytes_per_s), (0.5, None));
-    assert_eq!(sink.refused, Policy::Keep);
+    assert_eq!(sink.refused, RefusedPolicy::Keep);
     assert_eq!((sink.parcel_events_max, sink.parcel_bytes_max, sink.in_flight_max), (500, 262_144, 4));
     assert_eq!(sink.parcel_delay, Duration::from_millis(10));
     let seconds = [sink.connect_timeout, sink.answer_timeout, sink.backoff_max].map(|time| time.as_secs());

@@ -7,7 +7,8 @@ use fieldlog_projections::stored;
 use tokio::task::JoinSet;
 
 use super::{Due, Link, Pace, Pause, Wanted, launch};
-use crate::forward::refusals::{Policy, Verdict};
+use crate::config::RefusedPolicy;
+use crate::forward::refusals::Verdict;
 use crate::forward::status::SinkStatus;
 use crate::forward::{Lane, Outcome, Parcel, Transport};
 use crate::log::LogError;
@@ -56,8 +57,8 @@ where
         tracing::error!(sink = %self.service.name, "sequence {first} to {last} is refused, and passed: {why}");
         SinkStatus::add(&self.parts.status.dead_letters, 1);
         match self.service.refused {
-            Policy::Keep => self.plan.refused(first, last),
-            Policy::Release => self.plan.acknowledged(first, last),
+            RefusedPolicy::Keep => self.plan.refused(first, last),
+            RefusedPolicy::Release => self.plan.acknowledged(first, last),
         }
         self.refusals.offer_after(self.service.backoff_max, Instant::now());
     }

@@ -3,14 +3,14 @@
 use fieldlog_projections::Seq;
 
 use super::{Parts, Service};
-use crate::forward::acked::Acked;
-use crate::forward::refusals::Policy;
-use crate::writer::CursorCut;
+use crate::config::RefusedPolicy;
+use crate::log::acked::AckedRanges;
+use crate::shared::CursorCut;
 
 /// From what is known or the stored cursor, or for a new sink from the beginning of the log; and what an operator should know
 /// if the cursor speaks of records that the log does not have.
-pub(super) fn start(service: &Service, parts: &Parts) -> (Acked, Option<String>) {
-    let stored = || Acked::decode(&parts.shared.reader.cursor(&service.name).ok().flatten()?);
+pub(super) fn start(service: &Service, parts: &Parts) -> (AckedRanges, Option<String>) {
+    let stored = || AckedRanges::decode(&parts.shared.reader.cursor(&service.name).ok().flatten()?);
     let range = parts.shared.reader.range().ok();
     let mut acked = parts.known.clone().or_else(stored).unwrap_or_default();
     // A log that cannot be read says nothing about where it ends.
@@ -20,7 +20,7 @@ pub(super) fn start(service: &Service, parts: &Parts) -> (Acked, Option<String>)
     // The writer has noted it as it opened the log.
     let cut = parts.shared.stats.cursors_cut.get().and_then(|cut| cut.get(&service.name));
     let lost_end = cut.map(|cut| lost_end(&service.name, *cut));
-    if service.refused == Policy::Release {
+    if service.refused == RefusedPolicy::Release {
         release(service, &mut acked);
     }
     // What was trimmed before this sink existed was never meant for it.
@@ -41,7 +41,7 @@ fn lost_end(sink: &str, CursorCut { newest, head }: CursorCut) -> String {
     why
 }
 
-fn release(service: &Service, acked: &mut Acked) {
+fn release(service: &Service, acked: &mut AckedRanges) {
     let count = acked.refused_count();
     if count > 0 {
         tracing::warn!(

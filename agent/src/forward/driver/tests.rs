@@ -8,15 +8,16 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::forward::filter::Filter;
 use crate::forward::fixture::Fixture;
 use crate::forward::parcel::Format;
 use crate::forward::sinks::builder;
+use crate::log::acked::AckedRanges;
 use crate::rebuild;
-use crate::run::wall_clock;
+use crate::shared::{Position, WriterStats};
 use crate::snapshots::SnapshotStore;
-use crate::writer::{Position, WriterStats};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -82,7 +83,7 @@ struct Rig {
     inputs: Receiver<Input>,
     arrived: Arc<Arrived>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<Acked>,
+    task: JoinHandle<AckedRanges>,
 }
 
 impl Rig {
@@ -104,7 +105,7 @@ impl Rig {
             disk: fixture.log.disk().clone(),
             snapshots: SnapshotStore::open(fixture.dir.path()).unwrap(),
             stats: WriterStats::default(),
-            rebuild: rebuild::Progress::default(),
+            rebuild: crate::shared::RebuildProgress::default(),
         });
         let (writer, inputs) = channel();
         let status = Arc::new(SinkStatus::default());
@@ -128,7 +129,7 @@ impl Rig {
     }
 
     /// Stops the driver; the parcels that have arrived, and what it has acknowledged.
-    async fn stop(self) -> (Vec<Arc<Parcel>>, Acked) {
+    async fn stop(self) -> (Vec<Arc<Parcel>>, AckedRanges) {
         self.stop.send_replace(true);
         let acked = tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
         let cursors = self.inputs.try_iter().filter_map(|input| match input {

@@ -3,8 +3,8 @@
 use fieldlog_projections::Seq;
 
 use super::{Link, Wanted};
+use crate::config::Order;
 use crate::forward::Parcel;
-use crate::forward::plan::Order;
 use crate::log::LogError;
 
 /// Damaged chunks that are gone round. A log with more is to be restored before anything else.

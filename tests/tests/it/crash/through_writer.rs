@@ -10,7 +10,7 @@ use fieldlog::log::Log;
 use fieldlog::message::{Delivery, SourceId};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
-use fieldlog::{rebuild, recovery};
+use fieldlog::recovery;
 use fieldlog_projections::{Epoch, Fact, Seq, Value, View};
 use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
@@ -94,7 +94,7 @@ fn life(disk: &FaultDisk, rng: &mut Rng, model: &mut Model, tally: &Tally) {
     }
     let recovered = disk.unharmed(|| {
         model.check(&log);
-        let windows = rebuild::windows(&model.config.aggregates);
+        let windows = fieldlog::config::windows(&model.config.aggregates);
         recovery::recover(&model.store, &log.reader(), log.epoch(), &windows, None).unwrap()
     });
     add(&tally.snapshots_used, usize::from(recovered.snapshot > Seq(0)));
@@ -177,8 +177,7 @@ impl Model {
         assert_eq!(*self.epoch.get_or_insert(log.epoch()), log.epoch(), "the epoch changed");
         let mut recorded = BTreeSet::new();
         let mut next = Seq(1);
-        let view =
-            self.before.clone().unwrap_or_else(|| View::new(rebuild::windows(&self.config.aggregates)));
+        let view = self.before.clone().unwrap_or_else(|| View::new(fieldlog::config::windows(&self.config.aggregates)));
         let names =
             recovery::recover(&self.store, &log.reader(), log.epoch(), view.aggregates.windows(), None)
                 .unwrap()

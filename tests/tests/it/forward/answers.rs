@@ -247,7 +247,7 @@ async fn an_operator_gives_up_what_is_refused() {
     let words = details().warning.unwrap();
     assert!(words.contains("1 refused events") && words.contains("refused = \"release\""), "{words}");
     let status =
-        agent.handle.sinks.views()[0].summary(&agent.handle.shared.reader, fieldlog::run::wall_clock());
+        agent.handle.sinks.views()[0].summary(&agent.handle.shared.reader, fieldlog::clock::wall_clock());
     assert!(status.contains("1 refused events"), "{status}");
 
     agent.reload(release).await;

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use fieldlog::clock::wall_clock;
 use fieldlog::config::Config;
-use fieldlog::run::wall_clock;
 use fieldlog_projections::fact::AvailabilityCause;
 use fieldlog_projections::{Fact, Seq, Time, Value};
 use fieldlog_tests::agent::Agent;

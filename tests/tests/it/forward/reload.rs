@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 
-use fieldlog::forward::acked::Acked;
 use fieldlog::log::FILE_NAME;
+use fieldlog::log::acked::AckedRanges;
 use fieldlog::verify::verify;
 use fieldlog_projections::{Epoch, Fact, Seq};
 use fieldlog_tests::agent::Agent;
@@ -40,7 +40,7 @@ fn store(site: &Site, agent: &Agent, until: u64) -> Store {
 /// As it is stored; nothing before the first commit with one.
 fn cursor(agent: &Agent, sink: &str) -> u64 {
     let stored = agent.handle.shared.reader.cursor(sink).unwrap();
-    stored.and_then(|bytes| Acked::decode(&bytes)).map_or(0, |acked| acked.contiguous().0)
+    stored.and_then(|bytes| AckedRanges::decode(&bytes)).map_or(0, |acked| acked.contiguous().0)
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_reload_leaves_the_log_as_it_is() {
         log.records.iter().filter(|(_, _, fact)| matches!(fact, Fact::ConfigChanged { .. })).count();
     assert_eq!((booted, changed), (1, 6));
     for (name, receiver) in [("cloud", cloud), ("archive", archive)] {
-        assert_eq!(log.cursor(name), Some(Acked::upto(Seq(head))));
+        assert_eq!(log.cursor(name), Some(AckedRanges::upto(Seq(head))));
         let (received, _) = receiver.stop().await;
         assert_complete(&received, head);
         // A sink that was away for a while goes on where it was.

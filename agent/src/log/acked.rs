@@ -12,7 +12,7 @@ const SEQ_MAX: u64 = u64::MAX / 2;
 
 /// Acknowledged positions. What is refused is not acknowledged: it is missing like all else that the sink does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Acked {
+pub struct AckedRanges {
     /// Everything up to here.
     upto: u64,
     /// Further ranges, inclusive, ascending, with at least one position missing before each.
@@ -21,10 +21,10 @@ pub struct Acked {
     refused: Vec<(u64, u64)>,
 }
 
-impl Acked {
+impl AckedRanges {
     /// Everything up to `seq`, nothing after it.
-    pub fn upto(seq: Seq) -> Acked {
-        Acked { upto: seq.0, beyond: Vec::new(), refused: Vec::new() }
+    pub fn upto(seq: Seq) -> AckedRanges {
+        AckedRanges { upto: seq.0, beyond: Vec::new(), refused: Vec::new() }
     }
 
     /// The last position before which nothing is missing.
@@ -183,10 +183,10 @@ impl Acked {
     }
 
     /// From its stored form; `None` if it is none.
-    pub fn decode(bytes: &[u8]) -> Option<Acked> {
+    pub fn decode(bytes: &[u8]) -> Option<AckedRanges> {
         let (version, mut rest) = bytes.split_first()?;
         let upto = take(&mut rest)?;
-        let mut acked = Acked::upto(Seq(upto));
+        let mut acked = AckedRanges::upto(Seq(upto));
         let beyond = take_ranges(&mut rest)?;
         let refused = match version {
             1 => Vec::new(),
@@ -238,7 +238,7 @@ mod tests {
     proptest! {
         #[test]
         fn equal_to_a_set_of_positions(ranges in prop::collection::vec((1u64..200, 0u64..20), 0..40), head in 1u64..230) {
-            let mut acked = Acked::default();
+            let mut acked = AckedRanges::default();
             let mut set = BTreeSet::new();
             for (first, more) in ranges {
                 acked.add(Seq(first), Seq(first + more));
@@ -256,13 +256,13 @@ mod tests {
                 from = b.next();
             }
             prop_assert_eq!(walked, missing);
-            prop_assert_eq!(Acked::decode(&acked.encode()), Some(acked));
+            prop_assert_eq!(AckedRanges::decode(&acked.encode()), Some(acked));
         }
     }
 
     #[test]
     fn forgets_the_shortest_range_beyond_its_bound() {
-        let mut acked = Acked::default();
+        let mut acked = AckedRanges::default();
         for n in 1..=RANGES_MAX as u64 + 1 {
             acked.add(Seq(n * 100), Seq(n * 100 + n));
         }
@@ -277,7 +277,7 @@ mod tests {
             steps in prop::collection::vec((0u8..3, 1u64..200, 0u64..12), 0..80),
             head in 1u64..230,
         ) {
-            let mut acked = Acked::default();
+            let mut acked = AckedRanges::default();
             let (mut has, mut refused) = (BTreeSet::new(), BTreeSet::new());
             for (what, first, more) in steps {
                 let range = first..=first + more;
@@ -300,7 +300,7 @@ mod tests {
             let told: Vec<u64> = acked.refused().flat_map(|(a, b)| a.0..=b.0).collect();
             prop_assert_eq!(told, refused.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(acked.missing_count(Seq(head)), (1..=head).filter(|n| !has.contains(n)).count() as u64);
-            prop_assert_eq!(Acked::decode(&acked.encode()), Some(acked.clone()));
+            prop_assert_eq!(AckedRanges::decode(&acked.encode()), Some(acked.clone()));
             let contiguous = (1..).find(|n| !has.contains(n)).unwrap_or(1) - 1;
             prop_assert_eq!(acked.contiguous().0, contiguous);
 
@@ -317,36 +317,36 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            let _ = Acked::decode(&bytes);
+            let _ = AckedRanges::decode(&bytes);
         }
     }
 
     #[test]
     fn both_stored_versions_are_read() {
-        let mut acked = Acked::upto(Seq(300));
+        let mut acked = AckedRanges::upto(Seq(300));
         acked.add(Seq(400), Seq(500));
         let one = [1, 0xac, 0x02, 1, 0x90, 0x03, 0xf4, 0x03];
-        assert_eq!((acked.encode(), Acked::decode(&one)), (one.to_vec(), Some(acked.clone())));
+        assert_eq!((acked.encode(), AckedRanges::decode(&one)), (one.to_vec(), Some(acked.clone())));
         acked.refuse(Seq(301), Seq(301));
         acked.refuse(Seq(350), Seq(352));
         let two =
             [2, 0xac, 0x02, 1, 0x90, 0x03, 0xf4, 0x03, 2, 0xad, 0x02, 0xad, 0x02, 0xde, 0x02, 0xe0, 0x02];
-        assert_eq!((acked.encode(), Acked::decode(&two)), (two.to_vec(), Some(acked)));
+        assert_eq!((acked.encode(), AckedRanges::decode(&two)), (two.to_vec(), Some(acked)));
         for damaged in [&[][..], &[3, 1, 0], &[1, 1], &[1, 1, 0, 0], &[1, 5, 1, 9, 8], &[2, 1, 0, 1, 0, 3]] {
-            assert_eq!(Acked::decode(damaged), None, "{damaged:?}");
+            assert_eq!(AckedRanges::decode(damaged), None, "{damaged:?}");
         }
     }
 
     /// Each refused range divides what is acknowledged: none of that may be forgotten, or it would be sent for ever.
     #[test]
     fn refused_ranges_push_nothing_out() {
-        let mut acked = Acked::default();
+        let mut acked = AckedRanges::default();
         for n in 1..=REFUSED_MAX as u64 + 10 {
             acked.refuse(Seq(n * 10), Seq(n * 10));
         }
         assert!(!acked.has_room());
         acked.add_but_refused(Seq(1), Seq(10_000));
         assert_eq!((acked.missing_count(Seq(10_000)), acked.refused_count()), (256, 256));
-        assert_eq!(Acked::decode(&acked.encode()), Some(acked));
+        assert_eq!(AckedRanges::decode(&acked.encode()), Some(acked));
     }
 }

@@ -1,0 +1,71 @@
+//! What HTTP and metrics read from: the view, the sources, the sinks, the configuration in force.
+
+use std::sync::Arc;
+
+use fieldlog_projections::fact::Availability;
+use fieldlog_projections::{Devices, Time};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::forward::sinks::Sinks;
+use crate::observe::Heard;
+use crate::shared::Shared;
+use crate::sources::Sources;
+
+/// What the read side reads from.
+#[derive(Debug)]
+pub struct ReadSide {
+    /// View, position and log.
+    pub shared: Arc<Shared>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// When devices were last heard.
+    pub heard: Arc<Heard>,
+    /// The sources and their counters.
+    pub sources: Arc<Sources>,
+    /// The sinks and their counters.
+    pub sinks: Arc<Sinks>,
+    /// When the agent started.
+    pub started: Time,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+impl ReadSide {
+    /// The wall clock now.
+    pub(crate) fn now(&self) -> Time {
+        (self.clock)()
+    }
+}
+
+/// Devices by what is known about them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct DeviceCounts {
+    /// Not retired.
+    pub(crate) total: usize,
+    pub(crate) online: usize,
+    pub(crate) offline: usize,
+    pub(crate) unknown: usize,
+    pub(crate) retired: usize,
+}
+
+impl DeviceCounts {
+    pub(crate) fn of(devices: &Devices) -> DeviceCounts {
+        let mut counts = DeviceCounts::default();
+        for (_, device) in devices.iter() {
+            if device.retired {
+                counts.retired += 1;
+                continue;
+            }
+            counts.total += 1;
+            match devices.effective_availability(device).0 {
+                Availability::Online => counts.online += 1,
+                Availability::Offline => counts.offline += 1,
+                Availability::Unknown => counts.unknown += 1,
+            }
+        }
+        counts
+    }
+}

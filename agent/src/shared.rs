@@ -1,0 +1,158 @@
+//! What the writer shares with everyone who reads: the view and its position, the log, and what is counted.
+//!
+//! The writer alone changes it. Snapshots, rebuilds, sinks, HTTP and metrics read it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use fieldlog_projections::{Epoch, Seq, View};
+use tokio::sync::watch;
+
+use crate::histogram::Histogram;
+use crate::log::{DiskStats, LogReader};
+use crate::observe::StateUse;
+use crate::snapshots::SnapshotStore;
+
+/// How far the log and the view are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The last durable record.
+    pub head: Seq,
+    /// The last record in the view.
+    pub applied: Seq,
+}
+
+/// What the read side shares with the writer.
+#[derive(Debug)]
+pub struct Shared {
+    /// Incarnation of the log.
+    pub epoch: Epoch,
+    /// The folded state. The writer takes the lock for writing only to apply what it has just committed.
+    pub view: RwLock<View>,
+    /// Wakes whoever waits for a position.
+    pub position: watch::Sender<Position>,
+    /// The log.
+    pub reader: LogReader,
+    /// What the log has written to the disk.
+    pub disk: Arc<DiskStats>,
+    /// Snapshots on disk.
+    pub snapshots: SnapshotStore,
+    /// What the writer counts.
+    pub stats: WriterStats,
+    /// Aggregates that are being rebuilt.
+    pub rebuild: RebuildProgress,
+}
+
+/// What the writer counts, since the start.
+#[derive(Debug, Default)]
+pub struct WriterStats {
+    /// Commits because the oldest message had waited long enough.
+    pub commits_delay: AtomicU64,
+    /// Commits because enough bytes waited.
+    pub commits_bytes: AtomicU64,
+    /// Commits because a broker's window was full.
+    pub commits_window: AtomicU64,
+    /// Commits for the agent's own records.
+    pub commits_internal: AtomicU64,
+    /// Time spent in commits, in microseconds.
+    pub commit_micros: AtomicU64,
+    /// Longest commit, in microseconds.
+    pub commit_micros_max: AtomicU64,
+    /// How long commits took.
+    pub commit_duration: Histogram,
+    /// Records committed.
+    pub events: AtomicU64,
+    /// Bytes of records committed, before compression.
+    pub event_bytes: AtomicU64,
+    /// Messages acknowledged or passed without a record.
+    pub settled: AtomicU64,
+    /// Wall clock when the loop last came round, in microseconds; the watchdog's proof of life.
+    pub beat: AtomicI64,
+    /// Snapshots written.
+    pub snapshots: AtomicU64,
+    /// Snapshots that could not be written.
+    pub snapshot_errors: AtomicU64,
+    /// Position of the last snapshot.
+    pub snapshot_seq: AtomicU64,
+    /// Wall clock of the last snapshot, in microseconds.
+    pub snapshot_time: AtomicI64,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: AtomicU64,
+    /// Why no messages are taken; `None` while they are.
+    pub blocked: Mutex<Option<String>>,
+    /// Stored cursors that spoke of more than the log had when it was opened, by sink.
+    pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
+    /// What the state takes of memory.
+    pub state: StateStats,
+}
+
+/// A stored cursor that spoke of more than the log had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorCut {
+    /// The last position that it called acknowledged.
+    pub newest: Seq,
+    /// The last one of the log, up to which it is believed.
+    pub head: Seq,
+}
+
+/// A [`StateUse`] that others can read.
+#[derive(Debug, Default)]
+pub struct StateStats {
+    bytes_max: AtomicU64,
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    forgotten: AtomicU64,
+}
+
+impl StateStats {
+    /// What was last noted.
+    pub fn get(&self) -> StateUse {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        StateUse {
+            bytes_max: get(&self.bytes_max),
+            bytes: get(&self.bytes),
+            refused: get(&self.refused),
+            forgotten: get(&self.forgotten),
+        }
+    }
+
+    pub(crate) fn note(&self, state: StateUse) {
+        self.bytes_max.store(state.bytes_max, Ordering::Relaxed);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        self.refused.store(state.refused, Ordering::Relaxed);
+        self.forgotten.store(state.forgotten, Ordering::Relaxed);
+    }
+}
+
+impl WriterStats {
+    /// Why no messages are taken; `None` while they are.
+    pub fn blocked(&self) -> Option<String> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Commits of any reason.
+    pub fn commits(&self) -> u64 {
+        [&self.commits_delay, &self.commits_bytes, &self.commits_window, &self.commits_internal]
+            .into_iter()
+            .map(|c| c.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+/// How far a rebuild is.
+#[derive(Debug, Default)]
+pub struct RebuildProgress {
+    /// Number of the newest rebuild that was asked for; older ones give up.
+    pub(crate) wanted: AtomicU64,
+    pub(crate) done: AtomicU64,
+    /// The last record folded so far.
+    pub applied: AtomicU64,
+}
+
+impl RebuildProgress {
+    /// Whether one is under way.
+    pub fn running(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) != self.done.load(Ordering::Acquire)
+    }
+}
