@@ -201,6 +201,8 @@ impl Aggregates {
         if let Some(row) = self.series.get_mut(device.0 as usize) {
             *row = Row::default();
         }
+        // As if it had never been there, also for whoever folds its records knowing that it is forgotten.
+        while self.series.pop_if(|row| *row == Row::default()).is_some() {}
     }
 
     /// Whether there are buckets of an attribute of a device.

@@ -12,7 +12,7 @@ use fieldlog_tests::wait::until;
 use super::flapping::{self, FLAPPING};
 use super::orders;
 use super::parts::Between;
-use super::site::{Site, complete, random, sink};
+use super::site::{Site, arrived, assert_complete, complete, random, sink};
 
 /// Stored, and the acknowledgement lost: it is not in the stream twice, though the server forgets message ids after a
 /// moment.
