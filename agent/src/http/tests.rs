@@ -16,8 +16,6 @@ use crate::config::Config;
 use crate::config::{HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig};
 use crate::forward::sinks::Sinks;
 use crate::log::{Commit, Log, LogOptions};
-use crate::observe::Heard;
-use crate::rebuild;
 use crate::shared::Shared;
 use crate::shared::{Position, WriterStats};
 use crate::snapshots::SnapshotStore;

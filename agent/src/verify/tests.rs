@@ -15,8 +15,10 @@ fn log(names: &[&str], cursors: &[(&str, u64)]) -> tempfile::TempDir {
         let fact = Fact::AttributeNamed { attribute: AttrId(n as u32), name: (*name).to_owned() };
         body.push_fact(Envelope { wall, device_time: None, cause: None }, &fact);
     }
-    let stored: Vec<(String, Vec<u8>)> =
-        cursors.iter().map(|(name, seq)| ((*name).to_owned(), Acked::upto(Seq(*seq)).encode())).collect();
+    let stored: Vec<(String, Vec<u8>)> = cursors
+        .iter()
+        .map(|(name, seq)| ((*name).to_owned(), AckedRanges::upto(Seq(*seq)).encode()))
+        .collect();
     log.commit(&Commit { cursors: &stored, ..Commit::of(&body) }).unwrap();
     log.close().unwrap();
     dir

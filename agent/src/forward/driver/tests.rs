@@ -15,7 +15,6 @@ use crate::forward::fixture::Fixture;
 use crate::forward::parcel::Format;
 use crate::forward::sinks::builder;
 use crate::log::acked::AckedRanges;
-use crate::rebuild;
 use crate::shared::{Position, WriterStats};
 use crate::snapshots::SnapshotStore;
 
@@ -275,7 +274,7 @@ async fn a_stop_waits_for_the_answers_under_way() {
     rig.arrived.until("two parcels", |parcels| parcels.len() == 2).await;
     let (parcels, acked) = rig.stop().await;
     assert_eq!(parcels.len(), 2, "nothing more is sent");
-    assert_eq!(acked, Acked::upto(parcels[1].manifest.last));
+    assert_eq!(acked, AckedRanges::upto(parcels[1].manifest.last));
 }
 
 #[tokio::test]
@@ -283,5 +282,5 @@ async fn a_stop_does_not_wait_for_a_sink_that_never_answers() {
     let rig = Rig::start(Fixture::new(2_000), Duration::from_secs(3_600), "parcel_events_max = 100");
     rig.arrived.until("two parcels", |parcels| parcels.len() == 2).await;
     let (_, acked) = rig.stop().await;
-    assert_eq!(acked, Acked::default());
+    assert_eq!(acked, AckedRanges::default());
 }

@@ -8,9 +8,9 @@ use std::sync::mpsc::channel;
 use fieldlog::config::Config;
 use fieldlog::log::Log;
 use fieldlog::message::{Delivery, SourceId};
+use fieldlog::recovery;
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
-use fieldlog::recovery;
 use fieldlog_projections::{Epoch, Fact, Seq, Value, View};
 use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
@@ -177,7 +177,10 @@ impl Model {
         assert_eq!(*self.epoch.get_or_insert(log.epoch()), log.epoch(), "the epoch changed");
         let mut recorded = BTreeSet::new();
         let mut next = Seq(1);
-        let view = self.before.clone().unwrap_or_else(|| View::new(fieldlog::config::windows(&self.config.aggregates)));
+        let view = self
+            .before
+            .clone()
+            .unwrap_or_else(|| View::new(fieldlog::config::windows(&self.config.aggregates)));
         let names =
             recovery::recover(&self.store, &log.reader(), log.epoch(), view.aggregates.windows(), None)
                 .unwrap()
