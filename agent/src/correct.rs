@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use fieldlog_projections::{Epoch, Seq, Time};
 
-use crate::http::json::Rfc3339;
 use crate::log::{FILE_NAME, Log, LogError, LogOptions};
+use fieldlog_wire::json::Rfc3339;
 
 /// Log time that is ahead of the wall clock by no more is not worth a word: the clock was set back a little.
 const AHEAD_MICROS: i64 = 3_600_000_000;

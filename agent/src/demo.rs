@@ -111,7 +111,7 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
 struct Upstream {
     address: SocketAddr,
     shutdown: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<Result<receive::ledger::Report, ReceiveError>>,
+    task: tokio::task::JoinHandle<Result<fieldlog_wire::ledger::Report, ReceiveError>>,
 }
 
 impl Upstream {
@@ -133,15 +133,15 @@ impl Upstream {
         }
     }
 
-    async fn stop(self) -> Result<receive::ledger::Report, DemoError> {
+    async fn stop(self) -> Result<fieldlog_wire::ledger::Report, DemoError> {
         self.shutdown.send_replace(true);
         ended(self.task.await)
     }
 }
 
 fn ended(
-    result: Result<Result<receive::ledger::Report, ReceiveError>, tokio::task::JoinError>,
-) -> Result<receive::ledger::Report, DemoError> {
+    result: Result<Result<fieldlog_wire::ledger::Report, ReceiveError>, tokio::task::JoinError>,
+) -> Result<fieldlog_wire::ledger::Report, DemoError> {
     result.map_err(|_| DemoError::NoReceiver)?.map_err(DemoError::Receiver)
 }
 

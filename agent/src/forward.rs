@@ -5,8 +5,6 @@
 //! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
 
 pub mod backlog;
-pub mod cloudevent;
-pub mod compact;
 pub mod driver;
 pub(crate) mod envelope;
 pub mod filter;
@@ -15,7 +13,6 @@ pub(crate) mod fixture;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
-pub mod manifest;
 mod meter;
 pub mod mqtt;
 mod names;
@@ -37,30 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fieldlog_projections::{Epoch, Link, Seq, Time};
-
-/// Which of the streams of a sink a parcel belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// Fresh events. They never wait behind a backlog.
-    Live,
-    /// What was recorded while the sink could not be reached.
-    Backlog,
-    /// Early copies of events that matter more than what is before them in the queue. Its parcels cover no position: the
-    /// events come again in the parcel that does.
-    Priority,
-}
-
-impl Lane {
-    /// As it is written in headers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Lane::Live => "live",
-            Lane::Backlog => "backlog",
-            Lane::Priority => "priority",
-        }
-    }
-}
+use fieldlog_projections::{Seq, Time};
+use fieldlog_wire::Manifest;
 
 /// One event of a parcel.
 #[derive(Clone, Debug)]
@@ -73,29 +48,6 @@ pub struct Item {
     pub kind: &'static str,
     /// It as a CloudEvent, JSON; empty in a compact parcel.
     pub json: Bytes,
-}
-
-/// What the receiver needs to account for a parcel; every format carries it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    /// The gateway's id.
-    pub gateway: Arc<str>,
-    /// Incarnation of its log.
-    pub epoch: Epoch,
-    /// First position that the parcel covers; in [`Lane::Priority`] its events are from here on, and none is covered.
-    pub first: Seq,
-    /// Last position that it covers. Positions in between without an event were filtered out.
-    pub last: Seq,
-    /// Which stream.
-    pub lane: Lane,
-    /// The chain before `first`.
-    pub before: Link,
-    /// The chain after `last`.
-    pub after: Link,
-    /// Newest position of the log when the parcel was made.
-    pub head: Seq,
-    /// Events in it.
-    pub events: u32,
 }
 
 /// A range of the log as it is sent.

@@ -33,7 +33,6 @@ mod gate;
 mod health;
 mod history;
 mod host;
-pub(crate) mod json;
 mod listen;
 mod nearest;
 mod page;

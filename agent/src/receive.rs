@@ -8,26 +8,23 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-mod account;
 mod cli;
 mod http;
-pub mod ledger;
 mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
 mod store;
 #[cfg(test)]
 mod tests;
-pub mod wire;
 
 pub use cli::{ReceiveArgs, main};
-use ledger::{Fault, Forked, Ledger, Report, Taken};
+use fieldlog_wire::ledger::{Fault, Forked, Ledger, Report, Taken};
+use fieldlog_wire::received::{Malformed, Received};
 pub use mqtt::MqttOptions;
 #[cfg(feature = "nats")]
 pub use nats::NatsOptions;
 use store::Store;
 pub use store::{Out, StoreError};
-use wire::{Malformed, Received};
 
 /// How to receive.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 //! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so a body can be cut
 //! at any record, and adjacent bodies can be joined, without touching a byte of the records.
 
-use crate::stored::{self, StoredError};
-use crate::{Fact, Link, Seq, Time, varint};
+use crate::stored::{self, Changes, StoredError, type_id};
+use crate::{DeviceId, Fact, Link, Seq, Time, varint};
 
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 72;
@@ -54,6 +54,21 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The device that the record is about. Of the frequent kinds only as much is read as that takes; all others are left
+    /// to [`Fact::device`], which knows every kind.
+    ///
+    /// # Errors
+    /// [`StoredError`] if the record cannot be read; [`StoredError::Newer`] if a newer version wrote it.
+    pub fn subject(&self) -> Result<Option<DeviceId>, StoredError> {
+        match self.kind.type_id {
+            type_id::STATE_CHANGED => {
+                Changes::parse(self.kind, self.payload).map(|changes| Some(changes.device))
+            }
+            type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED => Ok(None),
+            _ => self.fact().map(|fact| fact.device()),
+        }
+    }
+
     /// Takes a record off the front of `bytes` whose position and log time are known from elsewhere; `None` if there is
     /// none. Records that were picked out of a log are read so: what their own bytes say about log time is relative to a
     /// record that may not be there.

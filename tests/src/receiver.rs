@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fieldlog::receive::ledger::{LogReport, Report};
 use fieldlog::receive::{self, Handle, MqttOptions, Out, ReceiveError, ReceiveOptions};
+use fieldlog_wire::ledger::{LogReport, Report};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;

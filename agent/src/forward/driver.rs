@@ -14,7 +14,7 @@ use super::plan::Plan;
 use super::refusals::Refusals;
 use super::size::Size;
 use super::status::{Failure, SinkState, SinkStatus};
-use super::{Lane, Manifest, Outcome, Parcel, Transport, Unreachable};
+use super::{Outcome, Parcel, Transport, Unreachable};
 use crate::clock::Clock;
 use crate::config::{Order, RefusedPolicy};
 use crate::log::LogError;
@@ -22,6 +22,7 @@ use crate::log::acked::AckedRanges;
 use crate::net::backoff::{self, Backoff, Repeats};
 use crate::shared::Shared;
 use crate::writer::Input;
+use fieldlog_wire::{Lane, Manifest};
 
 mod refused;
 mod start;

@@ -1,58 +1,19 @@
 //! What all transports write alike: the manifest as header fields and as JSON, the events as one body, topics.
 
-use std::fmt::Write as _;
-
 use bytes::{BufMut, BytesMut};
 
-use super::{Lane, Manifest, Parcel};
+use super::Parcel;
+use fieldlog_wire::Manifest;
 
 /// Content type of a JSON parcel.
-pub(crate) const JSON: &str = super::cloudevent::BATCH_CONTENT_TYPE;
+pub(crate) const JSON: &str = fieldlog_wire::cloudevent::BATCH_CONTENT_TYPE;
 
 /// Content type of a compact parcel.
-pub(crate) const COMPACT: &str = super::compact::CONTENT_TYPE;
+pub(crate) const COMPACT: &str = fieldlog_wire::compact::CONTENT_TYPE;
 
 /// Content type of `parcel`'s body.
 pub(crate) fn content_type(parcel: &Parcel) -> &'static str {
     if parcel.compact.is_empty() { JSON } else { COMPACT }
-}
-
-impl Manifest {
-    /// The same parcel has the same identity however often it is sent. Early copies are not taken for the parcel that
-    /// covers them.
-    pub(crate) fn identity(&self) -> String {
-        let early = if self.lane == Lane::Priority { "/priority" } else { "" };
-        format!("{}/{}/{}-{}{early}", self.gateway, self.epoch, self.first, self.last)
-    }
-
-    /// As header fields; each transport puts its prefix before the names.
-    pub(crate) fn fields(&self) -> [(&'static str, String); 9] {
-        [
-            ("gateway", self.gateway.to_string()),
-            ("epoch", self.epoch.to_string()),
-            ("first", self.first.to_string()),
-            ("last", self.last.to_string()),
-            ("lane", self.lane.name().to_owned()),
-            ("before", self.before.to_string()),
-            ("after", self.after.to_string()),
-            ("head", self.head.to_string()),
-            ("events", self.events.to_string()),
-        ]
-    }
-
-    /// As a JSON object, for carriers without header fields. Gateway ids are made of letters, digits, `.`, `-` and `_`,
-    /// so nothing has to be escaped.
-    fn json(&self) -> String {
-        let mut out = String::with_capacity(320);
-        for (name, value) in self.fields() {
-            let quote = if matches!(name, "first" | "last" | "head" | "events") { "" } else { "\"" };
-            let before = if out.is_empty() { '{' } else { ',' };
-            // Writing to a String does not fail.
-            let _ = write!(out, "{before}\"{name}\":{quote}{value}{quote}");
-        }
-        out.push('}');
-        out
-    }
 }
 
 /// A body whose length is known before it is written, so that large parcels are written only once.
@@ -131,6 +92,8 @@ pub(crate) mod tests {
     use fieldlog_projections::{Epoch, Link, Seq, Time};
 
     use super::super::Item;
+    use fieldlog_wire::Lane;
+
     use super::*;
 
     /// A JSON parcel of these positions, each event about 100 bytes long.

@@ -7,10 +7,11 @@ use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Fact};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Seq, Time, Value, View, stored};
 
+use super::Parcel;
 use super::filter::Filter;
 use super::parcel::{Builder, Format, Limits, Span};
-use super::{Lane, Parcel};
 use crate::log::{Commit, Log, LogOptions};
+use fieldlog_wire::Lane;
 
 pub(crate) const EPOCH: Epoch = Epoch(0xfeed_0000_0000_0007);
 const DEVICES: u32 = 20;

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use fieldlog_projections::{AttrId, DeviceId, Seq, View};
 
-use crate::http::event::Naming;
+use fieldlog_wire::event::Naming;
 
 /// Names by number. A number never changes its name; that of a forgotten device is dropped.
 #[derive(Clone, Debug, Default)]

@@ -20,11 +20,12 @@ use tokio::time::timeout;
 
 use super::envelope::{self, Body};
 use super::queue::{FAREWELL, Jobs, Queue};
-use super::{Manifest, Outcome, Pace, Parcel, Transport, Unreachable};
+use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::TlsConfig;
 use crate::net::failure::causes;
 use crate::net::secret;
 use crate::net::tls::client_config;
+use fieldlog_wire::Manifest;
 use stream::Subject;
 
 /// Where and how to publish.

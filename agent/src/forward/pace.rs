@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Lane;
+use fieldlog_wire::Lane;
 
 /// First wait after a sink said "not now" without saying for how long.
 const BUSY_FIRST: Duration = Duration::from_millis(500);

@@ -10,13 +10,13 @@ use fieldlog_projections::chunk::ChunkError;
 use fieldlog_projections::stored::StoredError;
 use fieldlog_projections::{Chunk, DeviceId, Epoch, Link, Record, Seq, Time, View};
 
-use super::cloudevent::{self, CloudEvents};
-use super::compact::Encoder;
 use super::filter::Filter;
 use super::names::Names;
-use super::{Item, Lane, Manifest, Parcel};
-use crate::http::event::subject;
+use super::{Item, Parcel};
 use crate::log::{LogError, LogReader};
+use fieldlog_wire::cloudevent::{self, CloudEvents};
+use fieldlog_wire::compact::Encoder;
+use fieldlog_wire::{Lane, Manifest};
 
 /// Positions that one parcel covers at most, so that a filter that lets little through does not keep a thread for long.
 const POSITIONS_MAX: u64 = 1 << 20;
@@ -127,7 +127,7 @@ impl Builder {
         if !self.filter.wants_type(record.kind.type_id) {
             return Ok(None);
         }
-        let device = match subject(record) {
+        let device = match record.subject() {
             Err(StoredError::Newer { .. }) => None,
             other => other?,
         };

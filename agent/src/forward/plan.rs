@@ -8,9 +8,9 @@
 
 use fieldlog_projections::Seq;
 
-use super::Lane;
 use crate::config::Order;
 use crate::log::acked::AckedRanges;
+use fieldlog_wire::Lane;
 
 /// Where a sink is in the log, and what is under way to it.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use fieldlog_projections::{Epoch, Time};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Parcel;
 use super::backlog::Backlog;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
@@ -16,13 +17,13 @@ use super::http::HttpTarget;
 use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
 use super::status::{SinkStatus, moment};
-use super::{Lane, Parcel};
 use crate::clock::Clock;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::acked::AckedRanges;
 use crate::log::{LogError, LogReader};
 use crate::shared::Shared;
 use crate::writer::Input;
+use fieldlog_wire::Lane;
 
 /// The sinks by name.
 #[derive(Debug)]

@@ -8,9 +8,10 @@ use std::time::Instant;
 use fieldlog_projections::Time;
 use jiff::Timestamp;
 
+use super::Parcel;
 use super::meter::Meter;
-use super::{Lane, Parcel};
 use crate::log::acked::AckedRanges;
+use fieldlog_wire::Lane;
 
 /// Counters and state of one sink. Everything counts since the process started.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use fieldlog_projections::{Link, Seq};
 use proptest::prelude::*;
 
-use super::compact::{self, Compact, CompactError};
+use super::Parcel;
 use super::filter::Filter;
 use super::fixture::{EPOCH, Fixture};
 use super::parcel::{Format, Limits, Span};
-use super::{Lane, Parcel};
+use fieldlog_wire::Lane;
+use fieldlog_wire::compact::{self, Compact, CompactError};
 
 /// The chain after each position, computed from the log; index 0 is the origin.
 fn links(fixture: &Fixture) -> Vec<Link> {

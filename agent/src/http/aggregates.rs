@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::App;
 use super::body::encode;
 use super::devices::{find, find_attribute};
-use super::json::Rfc3339;
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
 use crate::read_side::ReadSide;
+use fieldlog_wire::json::Rfc3339;
 
 mod stored;
 

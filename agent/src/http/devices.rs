@@ -12,7 +12,6 @@ use serde::{Serialize, Serializer};
 
 use super::App;
 use super::body::{Budget, Page, Pieces, encode};
-use super::json::{self, Rfc3339, Val};
 use super::nearest::did_you_mean;
 use super::params::Params;
 use super::past;
@@ -20,6 +19,7 @@ use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
 use crate::read_side::ReadSide;
+use fieldlog_wire::json::{self, Rfc3339, Val};
 
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 200;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use fieldlog_projections::stored::{self, Changes, StoredError, type_id};
-use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time, Value};
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time};
+use fieldlog_wire::event::{Data, Naming};
+use fieldlog_wire::json::Rfc3339;
+use serde::Serialize;
 
-use super::json::{self, Rfc3339, Val};
 use super::params::Params;
 use super::problem::Problem;
 
@@ -57,20 +57,8 @@ fn unreadable(record: &Record<'_>, error: StoredError) -> Problem {
     Problem::internal(format!("the record at sequence {} cannot be read: {error}", record.seq))
 }
 
-/// The device a record is about, without decoding the frequent ones.
-pub(crate) fn subject(record: &Record<'_>) -> Result<Option<DeviceId>, StoredError> {
-    match record.kind.type_id {
-        type_id::STATE_CHANGED => {
-            Changes::parse(record.kind, record.payload).map(|changes| Some(changes.device))
-        }
-        type_id::DEVICE_FORGOTTEN => record.fact().map(|fact| fact.device()),
-        type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED.. => Ok(None),
-        _ => record.fact().map(|fact| fact.device()),
-    }
-}
-
 pub(super) fn device_of(record: &Record<'_>) -> Result<Option<DeviceId>, Problem> {
-    subject(record).map_err(|e| unreadable(record, e))
+    record.subject().map_err(|e| unreadable(record, e))
 }
 
 /// Calls `visit` with each change of a state change; other records have none.
@@ -175,27 +163,6 @@ impl Naming for Names {
     }
 }
 
-/// What numbers stand for.
-pub(crate) trait Naming {
-    /// A device's name.
-    fn device(&self, id: DeviceId) -> &str;
-    /// An attribute's name.
-    fn attribute(&self, id: AttrId) -> &str;
-}
-
-/// Changes as an object; removed attributes are null.
-pub(crate) struct ChangesJson<'a>(pub(super) &'a dyn Naming, pub(super) &'a [(AttrId, Value)]);
-
-impl Serialize for ChangesJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.1.len()))?;
-        for (attr, value) in self.1 {
-            map.serialize_entry(self.0.attribute(*attr), &Val(value.borrow()))?;
-        }
-        map.end()
-    }
-}
-
 /// A record as an event.
 #[derive(Serialize)]
 pub(super) struct EventJson<'a> {
@@ -227,72 +194,6 @@ impl<'a> EventJson<'a> {
             cause: entry.cause,
             device: entry.fact.device().map(|id| names.device(id)),
             data: Data::of(&entry.fact, names),
-        }
-    }
-}
-
-/// What a record says, by its type.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub(crate) enum Data<'a> {
-    Changes { changes: ChangesJson<'a> },
-    Availability { availability: &'a str, cause: &'a str },
-    Discovered { name: &'a str, source: &'a str, parent: Option<&'a str> },
-    Named { attribute: u32, name: &'a str },
-    Retired {},
-    Forgotten { number: u32 },
-    Action { attribute: &'a str, value: Val<'a> },
-    Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
-    Booted { version: &'a str, boot_id: String, clock: &'a str },
-    Stepped { expected: Rfc3339, found: Rfc3339 },
-    Corrected { before: Rfc3339, after: Rfc3339 },
-    Config { keys: &'a [String] },
-    DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
-    Trimmed { first: Seq, last: Seq },
-    Gap { first: Seq, last: Seq, lost_by: &'a [String] },
-    Unknown { type_id: u16, version: u8, payload_base16: String },
-}
-
-impl<'a> Data<'a> {
-    pub(crate) fn of(fact: &'a Fact, names: &'a dyn Naming) -> Data<'a> {
-        match fact {
-            Fact::StateChanged { changes, .. } => Data::Changes { changes: ChangesJson(names, changes) },
-            Fact::AvailabilityChanged { availability, cause, .. } => Data::Availability {
-                availability: json::availability(*availability),
-                cause: json::cause(*cause),
-            },
-            Fact::DeviceDiscovered { name, source, parent, .. } => {
-                Data::Discovered { name, source, parent: parent.map(|id| names.device(id)) }
-            }
-            Fact::AttributeNamed { attribute, name } => Data::Named { attribute: attribute.0, name },
-            Fact::DeviceRetired { .. } => Data::Retired {},
-            Fact::DeviceForgotten { device } => Data::Forgotten { number: device.0 },
-            Fact::ActionFired { attribute, value, .. } => {
-                Data::Action { attribute: names.attribute(*attribute), value: Val(value.borrow()) }
-            }
-            Fact::InputQuarantined { source, topic, reason, size } => {
-                Data::Quarantined { source, topic, reason, size: *size }
-            }
-            Fact::Booted { boot_id, version, clock } => {
-                Data::Booted { version, boot_id: json::base16(boot_id), clock: json::clock(*clock) }
-            }
-            Fact::ClockStepped { expected, found } => {
-                Data::Stepped { expected: Rfc3339(*expected), found: Rfc3339(*found) }
-            }
-            Fact::ClockCorrected { before, after } => {
-                Data::Corrected { before: Rfc3339(*before), after: Rfc3339(*after) }
-            }
-            Fact::ConfigChanged { keys } => Data::Config { keys },
-            Fact::DeadLettered { sink, first, last, reason } => {
-                Data::DeadLettered { sink, first: *first, last: *last, reason }
-            }
-            Fact::Trimmed { first, last } => Data::Trimmed { first: *first, last: *last },
-            Fact::Gap { first, last, lost_by } => Data::Gap { first: *first, last: *last, lost_by },
-            Fact::Unknown { kind, payload } => Data::Unknown {
-                type_id: kind.type_id,
-                version: kind.version,
-                payload_base16: json::base16(payload),
-            },
         }
     }
 }

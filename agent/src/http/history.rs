@@ -11,13 +11,14 @@ use serde::Serialize;
 use super::App;
 use super::body::Page;
 use super::devices::{find, find_attribute};
-use super::event::{ChangesJson, Data, Entry, Names, device_of};
+use super::event::{Entry, Names, device_of};
 use super::events::Slice;
-use super::json::Rfc3339;
 use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
 use super::routes::answer;
+use fieldlog_wire::event::{ChangesJson, Data};
+use fieldlog_wire::json::Rfc3339;
 
 const LIMIT_DEFAULT: u64 = 500;
 

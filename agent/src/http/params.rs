@@ -6,8 +6,8 @@ use axum::extract::Query;
 use axum::http::Uri;
 use fieldlog_projections::{Seq, Time};
 
-use super::json;
 use super::problem::Problem;
+use fieldlog_wire::json;
 
 /// Parameters that every read takes; see [`super::position`].
 const COMMON: [&str; 3] = ["min_seq", "epoch", "min_seq_timeout_ms"];

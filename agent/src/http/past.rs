@@ -6,12 +6,12 @@ use axum::http::StatusCode;
 use fieldlog_projections::{Seq, Time};
 use serde::Serialize;
 
-use super::json::{self, Rfc3339};
 use super::position::At;
 use super::problem::Problem;
 use super::reads::{Cancel, Stretch, scan};
 use crate::read_side::ReadSide;
 use crate::recovery::{self, RecoveryError};
+use fieldlog_wire::json::{self, Rfc3339};
 
 /// Records of a moment may be committed this long after it: the longest commit delay.
 const SETTLED_MICROS: i64 = 10_000_000;

@@ -13,11 +13,11 @@ use super::App;
 use super::body::{Page, Pieces};
 use super::event::Entry;
 use super::events::find;
-use super::json::Rfc3339;
 use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
 use super::routes::answer;
+use fieldlog_wire::json::Rfc3339;
 
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 100;

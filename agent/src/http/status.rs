@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::App;
 use super::body::{Budget, Pieces, encode};
-use super::json::Rfc3339;
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
@@ -25,6 +24,7 @@ use crate::metrics::process;
 use crate::observe::StateUse;
 use crate::read_side::{DeviceCounts, ReadSide};
 use crate::sources::SourceView;
+use fieldlog_wire::json::Rfc3339;
 
 #[derive(Serialize)]
 struct Status {

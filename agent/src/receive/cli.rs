@@ -138,7 +138,7 @@ fn verdict(clean: bool) -> ExitCode {
     if clean { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) }
 }
 
-async fn receive(options: ReceiveOptions) -> Result<super::ledger::Report, ReceiveError> {
+async fn receive(options: ReceiveOptions) -> Result<fieldlog_wire::ledger::Report, ReceiveError> {
     let (shutdown, stopped) = watch::channel(false);
     tokio::spawn(async move {
         let (Ok(mut terminate), Ok(mut interrupt)) =

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use fieldlog_projections::Seq;
 use serde::{Deserialize, Serialize};
 
-use super::account::Taken;
-use super::ledger::{Fault, Ledger};
-use super::wire::Received;
-use crate::forward::Manifest;
+use fieldlog_wire::Manifest;
+use fieldlog_wire::account::Taken;
+use fieldlog_wire::ledger::{Fault, Ledger};
+use fieldlog_wire::received::Received;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use fieldlog_projections::Seq;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::ledger::{Fault, Ledger, LogReport};
-use super::wire::Received;
+use crate::forward::Parcel;
 use crate::forward::filter::Filter;
 use crate::forward::fixture::{EPOCH, Fixture, batch};
 use crate::forward::parcel::Format;
-use crate::forward::{Manifest, Parcel};
+use fieldlog_wire::Manifest;
+use fieldlog_wire::ledger::{Fault, Ledger, LogReport};
+use fieldlog_wire::received::Received;
 
 mod early;
 mod figures;
@@ -213,7 +214,7 @@ fn an_event_that_comes_again_must_be_the_same() {
     ledger.take(&received.arrival());
     let mut events = received.events.clone();
     events[5].1 ^= 1;
-    let again = super::ledger::Arrival { events: &events, ..received.arrival() };
+    let again = fieldlog_wire::ledger::Arrival { events: &events, ..received.arrival() };
     assert_eq!(ledger.take(&again).faults, vec![Fault::Content { seq: events[5].0 }]);
 }
 

@@ -12,7 +12,7 @@ use super::{MqttSink, SinkConfig, SinkFilter, SinkFormat, SinkTarget};
 use crate::config::Order;
 use crate::config::RefusedPolicy;
 use crate::config::rules::Rules;
-use crate::forward::Lane;
+use fieldlog_wire::Lane;
 
 pub(super) const FORMATS: [(&str, SinkFormat); 2] =
     [("json", SinkFormat::Json), ("compact", SinkFormat::Compact)];

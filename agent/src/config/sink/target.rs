@@ -7,8 +7,8 @@ use super::super::source::{
 };
 use super::super::{Address, TlsConfig, WillConfig};
 use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SinkTarget};
-use crate::forward::Lane;
 use crate::topic;
+use fieldlog_wire::Lane;
 
 /// A scheme of addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use super::{Due, Link, Pace, Pause, Wanted, launch};
 use crate::config::RefusedPolicy;
 use crate::forward::refusals::Verdict;
 use crate::forward::status::SinkStatus;
-use crate::forward::{Lane, Outcome, Parcel, Transport};
+use crate::forward::{Outcome, Parcel, Transport};
 use crate::log::LogError;
 use crate::writer::Input;
+use fieldlog_wire::Lane;
 
 impl<B> Link<B>
 where

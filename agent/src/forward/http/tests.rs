@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use super::*;
 use crate::forward::envelope::tests::parcel;
 use crate::forward::envelope::{Body, COMPACT, JSON};
-use crate::forward::{Manifest, Pace, SLOW};
+use crate::forward::{Pace, SLOW};
 use crate::ingest::tests::{PATIENCE, refusing_port};
+use fieldlog_wire::Manifest;
 
 fn target(port: u16) -> HttpTarget {
     HttpTarget {

@@ -140,7 +140,7 @@ mod tests {
                 let name = format!("fieldlog-{name}");
                 said.user_properties.iter().find(|(key, _)| *key == name).map(|(_, value)| &value[..])
             };
-            assert_eq!(crate::forward::Manifest::read(find).ok(), Some(parcel.manifest.clone()));
+            assert_eq!(fieldlog_wire::Manifest::read(find).ok(), Some(parcel.manifest.clone()));
         }
     }
 

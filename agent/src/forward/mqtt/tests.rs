@@ -8,12 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::forward::SLOW;
 use crate::forward::envelope::tests::parcel;
-use crate::forward::{Manifest, SLOW};
 use crate::ingest::tests::mosquitto::Mosquitto;
 #[cfg(feature = "tls")]
 use crate::ingest::tests::mosquitto::{available, certificates};
 use crate::ingest::tests::{PATIENCE, refusing_port};
+use fieldlog_wire::Manifest;
 
 fn target(port: u16) -> MqttTarget {
     MqttTarget {

@@ -7,7 +7,8 @@ use fieldlog_projections::Epoch;
 
 use super::failure::pace;
 use super::{NatsTarget, causes, header};
-use crate::forward::{Manifest, Pace, Unreachable};
+use crate::forward::{Pace, Unreachable};
+use fieldlog_wire::Manifest;
 
 const STREAM_NOT_FOUND: u64 = 10_059;
 

@@ -37,7 +37,10 @@ async fn all(agent: &Agent, path: &str, member: &str, key: &str, param: &str) ->
             return items;
         }
         assert_eq!(Some(&page["next"]), items.last(), "{path}");
-        query = format!("&{param}={}", page["next"].as_str().map_or(page["next"].to_string(), json::percent));
+        query = format!(
+            "&{param}={}",
+            page["next"].as_str().map_or(page["next"].to_string(), fieldlog_wire::json::percent)
+        );
     }
 }
 

@@ -211,7 +211,7 @@ async fn a_damaged_record_is_an_error_and_not_an_empty_answer() {
 /// The starts and counts of an answer's buckets, in minutes after the begin.
 fn minutes(answer: &Json) -> Vec<(i64, u64)> {
     let minute = |bucket: &Json| {
-        let start = super::super::json::parse_time(bucket["start"].as_str().unwrap()).unwrap();
+        let start = fieldlog_wire::json::parse_time(bucket["start"].as_str().unwrap()).unwrap();
         ((start.0 / 1_000_000 - BEGIN_S) / 60, bucket["count"].as_u64().unwrap())
     };
     answer["buckets"].as_array().unwrap().iter().map(minute).collect()
@@ -266,7 +266,7 @@ async fn the_archive_is_used_as_far_as_its_windows_divide() {
     let trimmed = ask(120).await;
     assert_eq!((&trimmed["buckets"], trimmed.get("complete_from")), (&two["buckets"], None));
     let partly = ask(60).await;
-    let from = super::super::json::parse_time(partly["complete_from"].as_str().unwrap()).unwrap();
+    let from = fieldlog_wire::json::parse_time(partly["complete_from"].as_str().unwrap()).unwrap();
     let from = (from.0 / 1_000_000 - BEGIN_S) / 60;
     assert!((4..=6).contains(&from), "minute {from}");
     let found = minutes(&partly);

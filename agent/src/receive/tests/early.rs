@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use fieldlog_projections::Link;
 
 use super::*;
-use crate::forward::Lane;
-use crate::receive::ledger::Arrival;
+use fieldlog_wire::Lane;
+use fieldlog_wire::ledger::Arrival;
 
 /// Early copies of the events of some devices, in parcels of both formats.
 fn copies() -> &'static Vec<Received> {

@@ -10,9 +10,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::forward::Lane;
-use crate::receive::ledger::Report;
 use crate::receive::{Handle, Out, ReceiveError, ReceiveOptions, run};
+use fieldlog_wire::Lane;
+use fieldlog_wire::ledger::Report;
 
 pub(super) struct Running {
     pub(super) handle: Handle,

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fieldlog::receive::ledger::LogReport;
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::proxy::{Fault, Proxy};
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::wait::until;
+use fieldlog_wire::ledger::LogReport;
 
 use super::site::{Site, complete, http, position, random, sink};
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fieldlog::receive::ledger::LogReport;
 use fieldlog::receive::{self, Out, ReceiveOptions};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::mosquitto::Mosquitto;
@@ -13,6 +12,7 @@ use fieldlog_tests::nats::NatsServer;
 use fieldlog_tests::process::{Process, free_port};
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::until;
+use fieldlog_wire::ledger::LogReport;
 use tempfile::TempDir;
 use tokio::sync::watch;
 

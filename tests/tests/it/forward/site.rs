@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fieldlog::config::Config;
-use fieldlog::receive::ledger::LogReport;
 use fieldlog_broker::{Broker, Options, Qos, SessionInfo};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::until;
+use fieldlog_wire::ledger::LogReport;
 use tempfile::TempDir;
 
 const CLIENT: &str = "fieldlog-forward";

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// A time as RFC 3339 with microseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rfc3339(pub(crate) Time);
+pub struct Rfc3339(pub Time);
 
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -29,7 +29,7 @@ impl fmt::Display for Rfc3339 {
 }
 
 /// Reads RFC 3339. A `+` that a query turned into a space is put back.
-pub(super) fn parse_time(text: &str) -> Option<Time> {
+pub fn parse_time(text: &str) -> Option<Time> {
     let text = match text.rsplit_once(' ') {
         Some((head, offset)) if head.contains(['T', 't']) => Cow::Owned(format!("{head}+{offset}")),
         _ => Cow::Borrowed(text),
@@ -39,7 +39,7 @@ pub(super) fn parse_time(text: &str) -> Option<Time> {
 
 /// An attribute value, with the precision it was recorded with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Val<'a>(pub(crate) ValueRef<'a>);
+pub struct Val<'a>(pub ValueRef<'a>);
 
 impl Serialize for Val<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -67,7 +67,8 @@ fn one_line(json: &str) -> Cow<'_, str> {
     }
 }
 
-pub(super) fn availability(availability: Availability) -> &'static str {
+/// As it is written: `unknown`, `online` or `offline`.
+pub fn availability(availability: Availability) -> &'static str {
     match availability {
         Availability::Unknown => "unknown",
         Availability::Online => "online",
@@ -75,21 +76,24 @@ pub(super) fn availability(availability: Availability) -> &'static str {
     }
 }
 
-pub(super) fn cause(cause: AvailabilityCause) -> &'static str {
+/// As it is written: `topic` or `silence`.
+pub fn cause(cause: AvailabilityCause) -> &'static str {
     match cause {
         AvailabilityCause::Topic => "topic",
         AvailabilityCause::Silence => "silence",
     }
 }
 
-pub(super) fn clock(clock: ClockQuality) -> &'static str {
+/// As it is written: `synchronised` or `unsynchronised`.
+pub fn clock(clock: ClockQuality) -> &'static str {
     match clock {
         ClockQuality::Synchronised => "synchronised",
         ClockQuality::Unsynchronised => "unsynchronised",
     }
 }
 
-pub(super) fn base16(bytes: &[u8]) -> String {
+/// Bytes as lower-case hexadecimal digits.
+pub fn base16(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -98,7 +102,7 @@ pub(super) fn base16(bytes: &[u8]) -> String {
 }
 
 /// Percent-encodes one path segment or query value.
-pub(super) fn percent(text: &str) -> String {
+pub fn percent(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -15,9 +15,8 @@ use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use ruzstd::encoding::{CompressionLevel, compress};
 use serde::{Deserialize, Serialize};
 
-use super::manifest::ManifestError;
-use super::{Lane, Manifest};
-use crate::http::event::Naming;
+use crate::event::Naming;
+use crate::manifest::{Lane, Manifest, ManifestError};
 
 /// Content type of a compact parcel.
 pub const CONTENT_TYPE: &str = "application/vnd.fieldlog.compact";
@@ -50,7 +49,7 @@ struct Head<'a> {
 
 /// Gathers the records of a parcel; its buffers are reused.
 #[derive(Debug, Default)]
-pub(crate) struct Encoder {
+pub struct Encoder {
     records: Vec<u8>,
     plain: Vec<u8>,
     /// Position and log time of the record before, and of the first.
@@ -62,7 +61,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Begins a parcel.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.records.clear();
         self.last = None;
         self.base_time = Time(0);
@@ -71,12 +70,12 @@ impl Encoder {
     }
 
     /// Bytes so far, uncompressed, names aside.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.records.len()
     }
 
     /// Appends a record of a parcel that begins at `first`.
-    pub(crate) fn push(&mut self, record: &Record<'_>, first: Seq) -> Result<(), StoredError> {
+    pub fn push(&mut self, record: &Record<'_>, first: Seq) -> Result<(), StoredError> {
         let (devices, attributes) = (&mut self.devices, &mut self.attributes);
         numbers(record, |number| match number {
             Number::Device(id) => devices.mark(id.0),
@@ -94,7 +93,7 @@ impl Encoder {
     }
 
     /// The parcel.
-    pub(crate) fn finish(&mut self, manifest: &Manifest, names: &dyn Naming) -> Bytes {
+    pub fn finish(&mut self, manifest: &Manifest, names: &dyn Naming) -> Bytes {
         let head = Head {
             gateway: &manifest.gateway,
             epoch: manifest.epoch.0,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fieldlog_projections::{Anchor, Epoch, Link, Seq};
 use serde::{Deserialize, Serialize};
 
-use crate::forward::{Lane, Manifest};
+use crate::manifest::{Lane, Manifest};
 
 /// Ends of parcels at which the chain is remembered beside the ends of ranges; the lowest give way.
 const LINKS_MAX: usize = 65_536;
@@ -114,7 +114,7 @@ struct Segment {
 
 /// What has arrived of one log.
 #[derive(Clone, Debug)]
-pub(super) struct Account {
+pub(crate) struct Account {
     epoch: Epoch,
     /// By first position.
     segments: BTreeMap<u64, Segment>,
@@ -122,8 +122,8 @@ pub(super) struct Account {
     digests: Vec<(Seq, u64)>,
     /// Positions that no parcel has covered yet, and whose events have come ahead.
     early: BTreeSet<Seq>,
-    pub(super) counts: Counts,
-    pub(super) faults: Vec<Fault>,
+    pub(crate) counts: Counts,
+    pub(crate) faults: Vec<Fault>,
     newest: [Seq; 2],
 }
 
@@ -151,7 +151,7 @@ pub struct Counts {
 }
 
 impl Account {
-    pub(super) fn new(epoch: Epoch) -> Account {
+    pub(crate) fn new(epoch: Epoch) -> Account {
         Account {
             epoch,
             segments: BTreeMap::new(),
@@ -164,13 +164,13 @@ impl Account {
         }
     }
 
-    pub(super) fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
+    pub(crate) fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
         let faults = self.contradictions(arrival);
         self.enter(arrival, faults)
     }
 
     /// Takes a parcel unless it is of another history.
-    pub(super) fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
+    pub(crate) fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
         let faults = self.contradictions(arrival);
         match faults.iter().find(|fault| fault.is_fork()) {
             Some(fork) => Err(self.refuse(arrival.manifest, *fork)),
@@ -179,7 +179,7 @@ impl Account {
     }
 
     /// Counts a parcel that is not taken. Of its positions nothing is known by it.
-    pub(super) fn refuse(&mut self, manifest: &Manifest, fault: Fault) -> Forked {
+    pub(crate) fn refuse(&mut self, manifest: &Manifest, fault: Fault) -> Forked {
         let known = self.faults.iter().any(|other| other.fork_at() == fault.fork_at());
         let is_new = self.faults.len() < FAULTS_MAX && !known;
         self.counts.refused_parcels += 1;
@@ -230,7 +230,7 @@ impl Account {
     }
 
     /// Enters a parcel without looking for contradictions: they are in `taken`.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &mut self,
         manifest: &Manifest,
         chain: Option<&[Link]>,
@@ -311,7 +311,7 @@ impl Account {
     }
 
     /// Early copies whose positions no parcel has covered yet.
-    pub(super) fn uncovered(&self) -> usize {
+    pub(crate) fn uncovered(&self) -> usize {
         self.early.len()
     }
 
@@ -393,7 +393,7 @@ impl Account {
     }
 
     /// Notes that the chain was computed again over what was new in a parcel.
-    pub(super) fn recomputed(&mut self, taken: &Taken) {
+    pub(crate) fn recomputed(&mut self, taken: &Taken) {
         for &(first, last) in &taken.fresh {
             if let Some((_, segment)) = self.segments.range_mut(..=first.0).next_back()
                 && segment.recomputed + 1 >= first.0
@@ -411,25 +411,25 @@ impl Account {
     }
 
     /// First and last position that have arrived.
-    pub(super) fn range(&self) -> Option<(Seq, Seq)> {
+    pub(crate) fn range(&self) -> Option<(Seq, Seq)> {
         let (first, _) = self.segments.first_key_value()?;
         let (_, last) = self.segments.last_key_value()?;
         Some((Seq(*first), Seq(last.last)))
     }
 
     /// What is missing from `from` on, below the newest that has arrived.
-    pub(super) fn missing(&self, from: Seq) -> Vec<(Seq, Seq)> {
+    pub(crate) fn missing(&self, from: Seq) -> Vec<(Seq, Seq)> {
         self.range().map_or_else(Vec::new, |(_, last)| self.holes(from, last))
     }
 
     /// How far the chain fits without a break from `from` on, and how far it was computed again.
-    pub(super) fn chained(&self, from: Seq) -> (Seq, Seq) {
+    pub(crate) fn chained(&self, from: Seq) -> (Seq, Seq) {
         let segment = self.segments.get(&from.0);
         segment.map_or((Seq(from.0 - 1), Seq(from.0 - 1)), |s| (Seq(s.last), Seq(s.recomputed)))
     }
 
     /// Where the chain that fits from `from` on ends, and with which link.
-    pub(super) fn anchor(&self, from: Seq) -> Option<Anchor> {
+    pub(crate) fn anchor(&self, from: Seq) -> Option<Anchor> {
         let segment = self.segments.get(&from.0)?;
         Some(Anchor { seq: Seq(segment.last), link: segment.after }).filter(|a| a.link != Link::default())
     }

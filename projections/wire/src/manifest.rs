@@ -1,9 +1,56 @@
-//! The manifest as text: headers, user properties, JSON.
+//! The manifest of a parcel: what it covers, and its form as headers, user properties and JSON.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use fieldlog_projections::{Epoch, Link, Seq};
 use serde::{Deserialize, Serialize};
 
-use super::{Lane, Manifest};
+/// Which of the streams of a sink a parcel belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Fresh events. They never wait behind a backlog.
+    Live,
+    /// What was recorded while the sink could not be reached.
+    Backlog,
+    /// Early copies of events that matter more than what is before them in the queue. Its parcels cover no position: the
+    /// events come again in the parcel that does.
+    Priority,
+}
+
+impl Lane {
+    /// As it is written in headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lane::Live => "live",
+            Lane::Backlog => "backlog",
+            Lane::Priority => "priority",
+        }
+    }
+}
+
+/// What the receiver needs to account for a parcel; every format carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The gateway's id.
+    pub gateway: Arc<str>,
+    /// Incarnation of its log.
+    pub epoch: Epoch,
+    /// First position that the parcel covers; in [`Lane::Priority`] its events are from here on, and none is covered.
+    pub first: Seq,
+    /// Last position that it covers. Positions in between without an event were filtered out.
+    pub last: Seq,
+    /// Which stream.
+    pub lane: Lane,
+    /// The chain before `first`.
+    pub before: Link,
+    /// The chain after `last`.
+    pub after: Link,
+    /// Newest position of the log when the parcel was made.
+    pub head: Seq,
+    /// Events in it.
+    pub events: u32,
+}
 
 /// The fields of a manifest; in headers and user properties each has the prefix `fieldlog-`.
 const FIELDS: [&str; 9] = ["gateway", "epoch", "first", "last", "lane", "before", "after", "head", "events"];
@@ -44,7 +91,7 @@ impl Manifest {
     }
 
     /// The bounds that every manifest keeps.
-    pub(super) fn checked(self) -> Result<Manifest, ManifestError> {
+    pub(crate) fn checked(self) -> Result<Manifest, ManifestError> {
         if self.gateway.is_empty() {
             return Err(ManifestError::Missing(FIELDS[0]));
         }
@@ -55,6 +102,44 @@ impl Manifest {
             return Err(ManifestError::invalid(FIELDS[8], &self.events.to_string()));
         }
         Ok(self)
+    }
+}
+
+impl Manifest {
+    /// The same parcel has the same identity however often it is sent. Early copies are not taken for the parcel that
+    /// covers them.
+    pub fn identity(&self) -> String {
+        let early = if self.lane == Lane::Priority { "/priority" } else { "" };
+        format!("{}/{}/{}-{}{early}", self.gateway, self.epoch, self.first, self.last)
+    }
+
+    /// As header fields; each transport puts its prefix before the names.
+    pub fn fields(&self) -> [(&'static str, String); 9] {
+        [
+            ("gateway", self.gateway.to_string()),
+            ("epoch", self.epoch.to_string()),
+            ("first", self.first.to_string()),
+            ("last", self.last.to_string()),
+            ("lane", self.lane.name().to_owned()),
+            ("before", self.before.to_string()),
+            ("after", self.after.to_string()),
+            ("head", self.head.to_string()),
+            ("events", self.events.to_string()),
+        ]
+    }
+
+    /// As a JSON object, for carriers without header fields. Gateway ids are made of letters, digits, `.`, `-` and `_`,
+    /// so nothing has to be escaped.
+    pub fn json(&self) -> String {
+        let mut out = String::with_capacity(320);
+        for (name, value) in self.fields() {
+            let quote = if matches!(name, "first" | "last" | "head" | "events") { "" } else { "\"" };
+            let before = if out.is_empty() { '{' } else { ',' };
+            // Writing to a String does not fail.
+            let _ = write!(out, "{before}\"{name}\":{quote}{value}{quote}");
+        }
+        out.push('}');
+        out
     }
 }
 

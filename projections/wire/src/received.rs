@@ -7,12 +7,11 @@ use fieldlog_projections::{Link, Seq};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::account::Arrival;
-use crate::forward::Manifest;
-use crate::forward::cloudevent::CloudEvents;
-use crate::forward::compact::{self, Compact, CompactError};
-use crate::forward::manifest::ManifestError;
-use crate::http::event::{Naming, subject};
+use crate::account::Arrival;
+use crate::cloudevent::CloudEvents;
+use crate::compact::{self, Compact, CompactError};
+use crate::event::Naming;
+use crate::manifest::{Manifest, ManifestError};
 
 /// A parcel that has been read and checked.
 #[derive(Clone, Debug)]
@@ -106,7 +105,7 @@ impl Received {
         while let Some(record) = records.next_record()? {
             let start = received.lines.len();
             // Of a record of a newer version it is not known what it is about.
-            let device = subject(&record).unwrap_or_default().map(|id| parcel.device(id));
+            let device = record.subject().unwrap_or_default().map(|id| parcel.device(id));
             json.write(&record, device, parcel, &mut received.lines)
                 .map_err(|_| CompactError::Record(record.seq))?;
             received.push(record.seq, start);

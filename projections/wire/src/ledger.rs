@@ -7,9 +7,9 @@ use std::sync::Arc;
 use fieldlog_projections::{Anchor, Epoch, Seq};
 use serde::Serialize;
 
-use super::account::Account;
-pub use super::account::{Arrival, Counts, Fault, Forked, Taken};
-use crate::forward::Manifest;
+use crate::account::Account;
+pub use crate::account::{Arrival, Counts, Fault, Forked, Taken};
+use crate::manifest::Manifest;
 
 /// Missing ranges that a report lists.
 const MISSING_LISTED: usize = 20;
@@ -41,7 +41,7 @@ impl Ledger {
     }
 
     /// Counts a parcel that was refused before, in an earlier run.
-    pub(super) fn refused_again(&mut self, manifest: &Manifest, faults: &[Fault]) {
+    pub fn refused_again(&mut self, manifest: &Manifest, faults: &[Fault]) {
         let account = self.account(manifest);
         for fault in faults {
             account.refuse(manifest, *fault);
@@ -49,7 +49,7 @@ impl Ledger {
     }
 
     /// Enters a parcel that was taken before, in an earlier run.
-    pub(super) fn again(&mut self, manifest: &Manifest, recomputed: bool, taken: &Taken, events: u64) {
+    pub fn again(&mut self, manifest: &Manifest, recomputed: bool, taken: &Taken, events: u64) {
         // Where the chain was computed again is all that is left of it; at the ends it is the manifest's.
         let account = self.account(manifest);
         account.admit(manifest, None, taken, events);

@@ -9,15 +9,15 @@ use jiff::Timestamp;
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 
-use crate::http::event::{Data, Naming};
-use crate::http::json::{Rfc3339, Val};
+use crate::event::{Data, Naming};
+use crate::json::{Rfc3339, Val};
 
 /// Content type of a batch: a JSON array of events.
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 
 /// Writes the events of one gateway and epoch; its buffers are reused from event to event.
 #[derive(Clone, Debug)]
-pub(crate) struct CloudEvents {
+pub struct CloudEvents {
     source: String,
     id_prefix: String,
     kinds: Vec<(u16, String)>,
@@ -54,7 +54,8 @@ enum Payload<'a> {
 }
 
 impl CloudEvents {
-    pub(crate) fn new(gateway: &str, epoch: Epoch) -> CloudEvents {
+    /// A writer of events of this gateway and epoch.
+    pub fn new(gateway: &str, epoch: Epoch) -> CloudEvents {
         let mut kinds: Vec<(u16, String)> =
             KINDS.iter().map(|(id, _, name)| (*id, format!("io.fieldlog.{name}.v1"))).collect();
         kinds.dedup();
@@ -71,7 +72,7 @@ impl CloudEvents {
     }
 
     /// Appends a record as an event; `subject` is the name of its device.
-    pub(crate) fn write(
+    pub fn write(
         &mut self,
         record: &Record<'_>,
         subject: Option<&str>,
@@ -113,7 +114,7 @@ impl CloudEvents {
 }
 
 /// Name of a record's type, as filters and events have it.
-pub(crate) fn kind_name(record: &Record<'_>) -> &'static str {
+pub fn kind_name(record: &Record<'_>) -> &'static str {
     type_name(record.kind.type_id).unwrap_or("unknown")
 }
 

@@ -1,0 +1,106 @@
+//! What a record says, as JSON: one schema per type, the same over HTTP, in CloudEvents and in the stream.
+
+use fieldlog_projections::{AttrId, DeviceId, Fact, Seq, Value};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::json::{self, Rfc3339, Val};
+
+/// What numbers stand for.
+pub trait Naming {
+    /// A device's name.
+    fn device(&self, id: DeviceId) -> &str;
+    /// An attribute's name.
+    fn attribute(&self, id: AttrId) -> &str;
+}
+
+/// Changes as an object; removed attributes are null.
+pub struct ChangesJson<'a>(pub &'a dyn Naming, pub &'a [(AttrId, Value)]);
+
+impl Serialize for ChangesJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.1.len()))?;
+        for (attr, value) in self.1 {
+            map.serialize_entry(self.0.attribute(*attr), &Val(value.borrow()))?;
+        }
+        map.end()
+    }
+}
+
+/// What a record says, as the `data` of an event; its form is that of the record's type.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Data<'a>(Schema<'a>);
+
+/// One variant per form.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Schema<'a> {
+    Changes { changes: ChangesJson<'a> },
+    Availability { availability: &'a str, cause: &'a str },
+    Discovered { name: &'a str, source: &'a str, parent: Option<&'a str> },
+    Named { attribute: u32, name: &'a str },
+    Retired {},
+    Forgotten { number: u32 },
+    Action { attribute: &'a str, value: Val<'a> },
+    Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
+    Booted { version: &'a str, boot_id: String, clock: &'a str },
+    Stepped { expected: Rfc3339, found: Rfc3339 },
+    Corrected { before: Rfc3339, after: Rfc3339 },
+    Config { keys: &'a [String] },
+    DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
+    Trimmed { first: Seq, last: Seq },
+    Gap { first: Seq, last: Seq, lost_by: &'a [String] },
+    Unknown { type_id: u16, version: u8, payload_base16: String },
+}
+
+impl<'a> Data<'a> {
+    /// Of a fact, with names in place of numbers.
+    pub fn of(fact: &'a Fact, names: &'a dyn Naming) -> Data<'a> {
+        Data(Schema::of(fact, names))
+    }
+}
+
+impl<'a> Schema<'a> {
+    fn of(fact: &'a Fact, names: &'a dyn Naming) -> Schema<'a> {
+        match fact {
+            Fact::StateChanged { changes, .. } => Schema::Changes { changes: ChangesJson(names, changes) },
+            Fact::AvailabilityChanged { availability, cause, .. } => Schema::Availability {
+                availability: json::availability(*availability),
+                cause: json::cause(*cause),
+            },
+            Fact::DeviceDiscovered { name, source, parent, .. } => {
+                Schema::Discovered { name, source, parent: parent.map(|id| names.device(id)) }
+            }
+            Fact::AttributeNamed { attribute, name } => Schema::Named { attribute: attribute.0, name },
+            Fact::DeviceRetired { .. } => Schema::Retired {},
+            Fact::DeviceForgotten { device } => Schema::Forgotten { number: device.0 },
+            Fact::ActionFired { attribute, value, .. } => {
+                Schema::Action { attribute: names.attribute(*attribute), value: Val(value.borrow()) }
+            }
+            Fact::InputQuarantined { source, topic, reason, size } => {
+                Schema::Quarantined { source, topic, reason, size: *size }
+            }
+            Fact::Booted { boot_id, version, clock } => {
+                Schema::Booted { version, boot_id: json::base16(boot_id), clock: json::clock(*clock) }
+            }
+            Fact::ClockStepped { expected, found } => {
+                Schema::Stepped { expected: Rfc3339(*expected), found: Rfc3339(*found) }
+            }
+            Fact::ClockCorrected { before, after } => {
+                Schema::Corrected { before: Rfc3339(*before), after: Rfc3339(*after) }
+            }
+            Fact::ConfigChanged { keys } => Schema::Config { keys },
+            Fact::DeadLettered { sink, first, last, reason } => {
+                Schema::DeadLettered { sink, first: *first, last: *last, reason }
+            }
+            Fact::Trimmed { first, last } => Schema::Trimmed { first: *first, last: *last },
+            Fact::Gap { first, last, lost_by } => Schema::Gap { first: *first, last: *last, lost_by },
+            Fact::Unknown { kind, payload } => Schema::Unknown {
+                type_id: kind.type_id,
+                version: kind.version,
+                payload_base16: json::base16(payload),
+            },
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What goes over the wire: the manifest of a parcel, the compact format, CloudEvents, events as JSON, and the account
+//! that a receiver keeps of what has arrived.
+//!
+//! Nothing in this crate does IO. The gateway writes with it, `fieldlog receive` reads with it, and any other program
+//! upstream can. `FORMAT.md` describes the compact format byte by byte.
+
+pub mod account;
+pub mod cloudevent;
+pub mod compact;
+pub mod event;
+pub mod json;
+pub mod ledger;
+pub mod manifest;
+pub mod received;
+
+pub use manifest::{Lane, Manifest, ManifestError};
