@@ -4,6 +4,9 @@
 //! `name`. A row may name rows above it only, so there is no circle. Each fault is
 //! said with what to do.
 
+// Helpers of tests fail by panicking, like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -104,17 +107,11 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 
 /// The top-level modules that a source names by `crate::`.
 fn names(source: &str) -> BTreeSet<String> {
-    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or("")).fold(
-        String::new(),
-        |mut code, line| {
-            code.push_str(line);
-            code.push('\n');
-            code
-        },
-    );
+    let lines: Vec<&str> = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+    let code = lines.join("\n");
     let code = match code.find("#[cfg(test)]\nmod ").or(code.find("#[cfg(test)]\npub(crate) mod ")) {
         Some(tests) => &code[..tests],
-        None => &code,
+        None => &code[..],
     };
     let mut names = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
