@@ -102,7 +102,10 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     // The agent's own stop is recorded and sent, too.
     account.wrong(
         usize::from(report.newest.0 < head.unwrap()),
-        &format!("{report}, and the log ends at {head:?}"),
+        &format!(
+            "the log ends at {head:?}, forked is the {}: {told:?}\n{report}",
+            ["original", "clone"][loser]
+        ),
     );
     // What the loser counts as delivered is what both have in common.
     let own = |who: &str| lines.lines().filter(|line| line.contains(who)).count();

@@ -68,7 +68,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     }
     front.set(Manner::Honest);
     site.publisher.idle().await;
-    until("everything recorded", || site.status().is_some_and(|s| s["sources"][0]["unacked"] == 0)).await;
+    site.recorded().await;
     site.check_real(sent).await;
     until("everything acknowledged by the receiver", || {
         let (sink, head) = (sink_status(&site), site.head());

@@ -122,12 +122,21 @@ impl Site {
         self.status().and_then(|s| s["sources"][0]["messages"].as_u64()).unwrap_or(0)
     }
 
-    /// Publishes, and waits until the agent has taken that many more messages.
+    /// Publishes, and waits until the agent has taken that many more messages and has acknowledged all.
     pub async fn send(&self, posts: Vec<Post>) {
         let taken = self.messages() + posts.len() as u64;
         self.publisher.post(posts);
         self.publisher.idle().await;
         until("the agent to take all", || self.messages() >= taken).await;
+        self.recorded().await;
+    }
+
+    /// Waits until the agent has acknowledged all that it has taken: then it is in the log.
+    pub async fn recorded(&self) {
+        until("the agent to acknowledge all", || {
+            self.status().is_some_and(|status| status["sources"][0]["unacked"] == 0)
+        })
+        .await;
     }
 
     /// A message of a device becomes state.
@@ -179,7 +188,10 @@ impl Unit {
     pub fn start(config: &std::path::Path, account: &Arc<Account>) -> Unit {
         let runtime_dir = config.parent().unwrap().to_str().unwrap();
         // As the unit has it.
-        let process = Process::run(config, &[("MALLOC_ARENA_MAX", "1"), ("RUNTIME_DIRECTORY", runtime_dir)]);
+        let process = Process::run(
+            config,
+            &[("MALLOC_ARENA_MAX", "1"), ("RUST_BACKTRACE", "0"), ("RUNTIME_DIRECTORY", runtime_dir)],
+        );
         Unit { process: Some(process), account: Arc::clone(account) }
     }
 
