@@ -31,7 +31,7 @@ pub enum Manner {
     Any,
 }
 
-const STATUSES: [u16; 16] = [400, 401, 403, 404, 409, 413, 415, 422, 429, 302, 307, 500, 502, 503, 504, 204];
+const STATUSES: [u16; 15] = [400, 401, 403, 404, 409, 413, 415, 422, 429, 302, 307, 500, 502, 503, 504];
 const RETRY_AFTER: [Option<&str>; 7] = [
     None,
     Some("0"),
@@ -151,9 +151,7 @@ async fn ask(
 fn refusal(status: u16, retry: Option<&str>) -> Vec<u8> {
     let retry = retry.map_or(String::new(), |after| format!("retry-after: {after}\r\n"));
     let location = if status / 100 == 3 { "location: http://127.0.0.1:1/elsewhere\r\n" } else { "" };
-    // 204 has no body, and says nothing of its length.
-    let length = if status == 204 { "" } else { "content-length: 0\r\n" };
-    format!("HTTP/1.1 {status} So\r\n{retry}{location}{length}\r\n").into_bytes()
+    format!("HTTP/1.1 {status} So\r\n{retry}{location}content-length: 0\r\n\r\n").into_bytes()
 }
 
 /// A request or an answer with a length, head and body; `None` at the end.

@@ -17,7 +17,8 @@ use crate::clients::{HARMS, harm};
 use crate::site::{STATE, Site, get};
 
 const DURATION: Duration = Duration::from_secs(5);
-/// Within this health is answered, whatever goes on.
+/// Within this health is answered, whatever goes on. One that is cut off asks again: beyond the bound of connections the
+/// oldest of those that ask for health makes room for a new one.
 const HEALTH: Duration = Duration::from_secs(5);
 
 pub async fn round(mut rng: Rng, account: &Arc<Account>) {
@@ -135,7 +136,10 @@ fn check_health(port: u16, stop: &AtomicBool) -> Vec<String> {
     while !stop.load(Ordering::Relaxed) {
         for path in ["/livez", "/readyz", "/metrics"] {
             let begin = Instant::now();
-            let status = get(port, path).map(|(status, _)| status);
+            let mut status = None;
+            while status.is_none() && begin.elapsed() < HEALTH {
+                status = get(port, path).map(|(status, _)| status);
+            }
             let took = begin.elapsed();
             if status != Some(200) || took > HEALTH {
                 wrong.push(format!("{path} gave {status:?} after {took:?}"));

@@ -33,11 +33,13 @@ mod it {
     pub mod rig;
 }
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
+use fieldlog_tests::memory_limit::{CGROUP_ROOT, is_possible};
 use fieldlog_tests::rng::Rng;
 
 use account::Account;
@@ -103,6 +105,11 @@ fn main() -> ExitCode {
     quiet::install();
     let binary = fieldlog_tests::binary::fieldlog();
     println!("{}", binary.display());
+    let limited = is_possible(Path::new(CGROUP_ROOT));
+    println!(
+        "memory: {}",
+        if limited { "limited by a cgroup" } else { "watched; there is no cgroup to limit it" }
+    );
     let chosen = |attack: &&Attack| options.only.is_empty() || options.only.iter().any(|n| n == attack.name);
     let attacks: Vec<&Attack> = ATTACKS.iter().filter(chosen).collect();
     let share = Duration::from_secs_f64(options.minutes.max(0.0) * 60.0 / attacks.len() as f64);

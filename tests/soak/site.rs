@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fieldlog_broker::{Broker, Options};
+use fieldlog_tests::memory_limit::{CGROUP_ROOT, MemoryLimit};
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::{Ended, Process, free_port};
 use fieldlog_tests::publisher::{Post, Publisher};
@@ -15,7 +16,7 @@ use fieldlog_tests::wait::until;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::account::Account;
+use crate::account::{Account, MEMORY_BYTES_MAX};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -42,6 +43,7 @@ pub struct Unit {
     /// `None` when its end has been seen.
     process: Option<Process>,
     account: Arc<Account>,
+    _limit: Option<MemoryLimit>,
 }
 
 impl Site {
@@ -185,14 +187,16 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
 
 impl Unit {
     /// Starts an agent.
-    pub fn start(config: &std::path::Path, account: &Arc<Account>) -> Unit {
+    pub fn start(config: &Path, account: &Arc<Account>) -> Unit {
         let runtime_dir = config.parent().unwrap().to_str().unwrap();
         // As the unit has it.
         let process = Process::run(
             config,
             &[("MALLOC_ARENA_MAX", "1"), ("RUST_BACKTRACE", "0"), ("RUNTIME_DIRECTORY", runtime_dir)],
         );
-        Unit { process: Some(process), account: Arc::clone(account) }
+        // Where there is no limit, the peak is all that is looked at.
+        let limit = MemoryLimit::put(Path::new(CGROUP_ROOT), process.id(), MEMORY_BYTES_MAX);
+        Unit { process: Some(process), account: Arc::clone(account), _limit: limit }
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -216,8 +220,11 @@ impl Unit {
     /// SIGKILL. If it had ended before, that is a death.
     pub fn kill(mut self) {
         self.look();
-        let ended = self.process.take().unwrap().kill();
-        self.expect(&ended, -9);
+        // The kernel kills with the same signal what takes too much memory.
+        if self.is_running() {
+            let ended = self.process.take().unwrap().kill();
+            self.expect(&ended, -9);
+        }
     }
 
     /// SIGTERM. An end with anything but 0 is a death.
