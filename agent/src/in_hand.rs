@@ -2,9 +2,9 @@
 //! was not acknowledged, and the next start would die of it, too.
 //!
 //! The note is a file that is written without a sync. What was written survives the end of the process, whoever caused it,
-//! and that is what it is for; a power cut is no message's fault. It has the marks of
-//! large messages, from before they are looked at until their commit has returned. Of small ones there is no note: they need
-//! no memory to speak of, and there are so many that a `kill -9` would now and then hit the same one twice.
+//! and that is what it is for; a power cut is no message's fault. It holds the marks of large messages, from before they are
+//! looked at until their commit has returned. Small messages are noted only when the writer panics while it looks at one:
+//! they need no memory to speak of, and there are so many that a `kill -9` would now and then hit the same one twice.
 //!
 //! A start that finds marks takes the messages that bear one by themselves, each with a note of its own. A message that ends
 //! this run, too, is not read by the next one. An orderly end, with an error or without, takes the note away.
@@ -25,7 +25,7 @@ use crate::message::Message;
 pub const REASON: &str = "not read: the agent died twice while it had this message in hand. Until the agent is stopped and \
                           started again in an orderly way, it does not read the like of it";
 
-/// From this size on, topic and payload together, there is a note of a message.
+/// From this size on, topic and payload together, there is a note of a message before it is looked at.
 const LARGE_BYTES: usize = 16 << 10;
 /// Messages that are not read, at most; the newest count.
 const CONDEMNED_MAX: usize = 64;
@@ -71,6 +71,8 @@ pub struct InHand {
     delivery: Vec<u64>,
     /// Marks of large messages that wait for their commit.
     waiting: Vec<u64>,
+    /// A message is being looked at by itself; the note names it.
+    single: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,14 @@ impl InHand {
         }
     }
 
+    /// The writer panics, and this is the message that it was looking at, whatever its size.
+    pub fn panicked(&mut self, message: &Message) {
+        if !self.single {
+            self.suspects.insert(mark(message));
+            self.write(None);
+        }
+    }
+
     /// Everything that was looked at is committed.
     pub fn committed(&mut self) {
         if !self.waiting.is_empty() {
@@ -148,7 +158,7 @@ impl InHand {
     /// What to do with a message of this source.
     #[inline]
     pub fn treatment(&mut self, source: &str, message: &Message) -> Treatment {
-        if (self.condemned.is_empty() && self.suspects.is_empty()) || !is_large(message) {
+        if self.condemned.is_empty() && self.suspects.is_empty() {
             return Treatment::Usual;
         }
         self.look_up(source, message)
@@ -170,11 +180,13 @@ impl InHand {
     /// This message is about to be looked at.
     pub fn alone(&mut self, named: Named) {
         self.suspects.remove(&named.mark);
+        self.single = true;
         self.write(Some(named));
     }
 
     /// The process did not die of it.
     pub fn survived(&mut self) {
+        self.single = false;
         self.write(None);
     }
 

@@ -3,6 +3,7 @@
 //! It never waits for a connection: acknowledgements are left in [`Acks`], and the connection is woken.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
@@ -262,9 +263,7 @@ impl Writer {
         self.last_arrival = now;
         self.oldest.get_or_insert(now);
         self.in_hand.begin(&delivery.messages);
-        for message in &delivery.messages {
-            self.observe(delivery, message)?;
-        }
+        self.observe_all(delivery)?;
         self.in_hand.observed(&delivery.messages);
         let held = match self.held.iter_mut().find(|h| Arc::ptr_eq(&h.acks, &delivery.acks)) {
             Some(held) => held,
@@ -282,6 +281,21 @@ impl Writer {
             window.in_flight(in_flight);
         }
         Ok(())
+    }
+
+    /// Looks at the messages of a delivery. A panic goes on, with a note of the message that it came of.
+    fn observe_all(&mut self, delivery: &Delivery) -> Result<(), WriterError> {
+        let mut at = 0;
+        let observed = panic::catch_unwind(AssertUnwindSafe(|| {
+            delivery.messages.iter().enumerate().try_for_each(|(index, message)| {
+                at = index;
+                self.observe(delivery, message)
+            })
+        }));
+        observed.unwrap_or_else(|panicked| {
+            self.in_hand.panicked(&delivery.messages[at]);
+            panic::resume_unwind(panicked)
+        })
     }
 
     /// Looks at one message, unless this process has died of it.

@@ -15,9 +15,11 @@ pub fn fieldlog() -> &'static Path {
 }
 
 fn build() -> PathBuf {
-    // …/<target>/<profile>/deps/it-0123456789abcdef
+    // …/<target>/<profile>/deps/it-0123456789abcdef, or …/<target>/<profile>/soak
     let test = std::env::current_exe().expect("a running test has a path");
-    let profile_dir = test.ancestors().nth(2).expect("tests are built into <target>/<profile>/deps");
+    let dir = test.parent().expect("a file is in a directory");
+    let profile_dir = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    let profile_dir = profile_dir.expect("tests are built into <target>/<profile>/deps");
     let target_dir = profile_dir.parent().expect("a profile's directory is in a target directory");
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",

@@ -1,9 +1,13 @@
 //! Parts shared by the tests and benchmarks of the whole.
+//!
+//! `cargo test --workspace` runs the tests. What they try a few times, `soak` tries for as long as one likes, with other
+//! seeds and against a process of its own: `cargo run --release -p fieldlog-tests --bin soak -- --minutes 10`.
 
 pub mod agent;
 pub mod binary;
 pub mod fault_disk;
 pub mod logbook;
+pub mod memory_limit;
 pub mod mosquitto;
 #[cfg(feature = "nats")]
 pub mod nats;

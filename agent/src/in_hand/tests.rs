@@ -195,3 +195,21 @@ fn the_note_is_kept_in_memory_if_systemd_has_given_some() {
         assert_eq!(dir(none.as_deref()).as_deref(), shared);
     }
 }
+
+#[test]
+fn a_small_message_that_the_writer_panics_of_twice_is_not_read_by_the_third_start() {
+    let runs = Runs::new();
+    let (poison, other) = (small("a", b"1"), small("b", b"2"));
+    let mut first = runs.start();
+    first.begin(&[other.clone(), poison.clone()]);
+    first.panicked(&poison);
+    drop(first);
+    let mut second = runs.start();
+    assert_eq!(second.treatment("s", &other), Treatment::Usual);
+    let Treatment::Alone(named) = second.treatment("s", &poison) else { panic!() };
+    second.alone(named);
+    second.panicked(&poison);
+    drop(second);
+    assert_eq!(runs.treatment(&other), Treatment::Usual);
+    assert_eq!(runs.treatment(&poison), UNREAD);
+}

@@ -22,7 +22,7 @@ const POINTS: usize = 2_000;
 
 /// What happened in all points together: a matrix in which nothing goes wrong proves nothing.
 #[derive(Debug, Default)]
-struct Tally {
+pub struct Tally {
     points: AtomicUsize,
     through_writer: AtomicUsize,
     faults: AtomicUsize,
@@ -39,6 +39,14 @@ struct Tally {
     archived: AtomicUsize,
     /// Commits that deleted records behind it.
     trimmed: AtomicUsize,
+}
+
+impl Tally {
+    /// Records that were there in the end.
+    #[allow(dead_code)] // for the soak suite
+    pub fn records(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
+    }
 }
 
 fn add(counter: &AtomicUsize, by: usize) {
@@ -103,7 +111,8 @@ impl Drop for Replay {
     }
 }
 
-fn point(seed: u64, tally: &Tally) {
+/// The point of one seed.
+pub fn point(seed: u64, tally: &Tally) {
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     add(&tally.points, 1);
     match rng.below(100) {
