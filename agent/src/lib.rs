@@ -20,6 +20,7 @@ pub mod metrics;
 pub(crate) mod mqtt;
 pub mod net;
 pub mod observe;
+pub mod pattern;
 pub mod rebuild;
 pub mod receive;
 pub mod recovery;

@@ -16,6 +16,7 @@ use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Upd
 use crate::decode::{self, Json, JsonRule, Values};
 use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
+use crate::pattern::{PatternError, Patterns};
 use crate::rebuild;
 use crate::rules::{Found, RuleError, Rules};
 
@@ -129,11 +130,28 @@ struct Limits {
 struct Source {
     name: Box<str>,
     rules: Rules,
-    config: Vec<(Rule, JsonRule)>,
-    policies: Vec<Policy>,
+    compiled: Vec<CompiledRule>,
+    policies: Vec<CompiledPolicy>,
     silence: Option<i64>,
     topics: HashMap<Box<[u8]>, Topic>,
     outcomes: Arc<Outcomes>,
+}
+
+/// A rule with all that can be prepared once.
+#[derive(Debug)]
+struct CompiledRule {
+    rule: Rule,
+    json: JsonRule,
+    actions: Patterns,
+    ignore: Patterns,
+}
+
+/// A policy and the names it holds for.
+#[derive(Debug)]
+struct CompiledPolicy {
+    policy: Policy,
+    devices: Patterns,
+    attributes: Patterns,
 }
 
 /// What is known about one topic: the rules that take it, in order.
@@ -317,11 +335,8 @@ impl Observer {
     fn policy(&self, source: usize, device: &str, attr: AttrId) -> Option<u16> {
         let attribute = self.attributes.get(attr.0 as usize)?;
         let policies = &self.sources.get(source)?.policies;
-        let any = |patterns: &[String], text: &str| patterns.iter().any(|p| pattern_matches(p, text));
-        policies
-            .iter()
-            .position(|p| any(&p.devices, device) && any(&p.attributes, attribute))
-            .map(|at| at as u16)
+        let wanted = |p: &CompiledPolicy| p.devices.matches(device) && p.attributes.matches(attribute);
+        policies.iter().position(wanted).map(|at| at as u16)
     }
 
     /// Takes one message: appends what it says to the batch, and counts it.
@@ -455,7 +470,7 @@ impl Observer {
     ) -> Result<Outcome, Refusal> {
         let payload = &message.payload[..];
         for taker in &mut topic.takers {
-            let decoder = self.sources[source].config[taker.rule].0.decoder;
+            let decoder = self.sources[source].compiled[taker.rule].rule.decoder;
             let empty = payload.is_empty();
             match decoder {
                 Decoder::Ignore => return Ok(Outcome::Ignored),
@@ -463,7 +478,7 @@ impl Observer {
                     return Ok(self.retire(taker, received, batch));
                 }
                 Decoder::Json => {
-                    let rule = &self.sources[source].config[taker.rule].1;
+                    let rule = &self.sources[source].compiled[taker.rule].json;
                     let Json::Values(device_time) = decode::json(payload, rule, &mut self.values)? else {
                         continue;
                     };
@@ -485,7 +500,7 @@ impl Observer {
                     return self.record_one(source, taker, value, received, batch);
                 }
                 Decoder::Availability => {
-                    let rule = &self.sources[source].config[taker.rule].0;
+                    let rule = &self.sources[source].compiled[taker.rule].rule;
                     let online = decode::availability(payload, &rule.online, &rule.offline)?;
                     let device = self.device(source, taker, received, batch)?;
                     let now = if online { Availability::Online } else { Availability::Offline };
@@ -517,7 +532,7 @@ impl Observer {
         let id = match taker.device {
             Some(id) => id,
             None => {
-                let parent = self.sources[source].config[taker.rule].0.parent.clone();
+                let parent = self.sources[source].compiled[taker.rule].rule.parent.clone();
                 let parent = match parent {
                     Some(name) if *name != *taker.device_name => {
                         Some(self.discover(source, &name, None, received, batch)?)
@@ -584,7 +599,7 @@ impl Observer {
     }
 
     fn rediscover(&mut self, source: usize, taker: &Taker, id: DeviceId, received: Time, batch: &mut Batch) {
-        let parent = self.sources[source].config[taker.rule].0.parent.as_ref();
+        let parent = self.sources[source].compiled[taker.rule].rule.parent.as_ref();
         let parent = parent.and_then(|name| self.device_ids.get(name.as_str()).copied()).filter(|p| *p != id);
         self.claim(parent);
         let device = &mut self.devices[id];
@@ -775,7 +790,7 @@ impl Observer {
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
-        if self.sources[source].config[taker.rule].0.update == Update::Replace {
+        if self.sources[source].compiled[taker.rule].rule.update == Update::Replace {
             self.remove_unmentioned(device, &taker.attribute, received);
         }
         self.append(device, received, device_time, batch);
@@ -798,9 +813,8 @@ impl Observer {
         received: Time,
         batch: &mut Batch,
     ) -> Result<Option<u32>, Refusal> {
-        let rule = &self.sources[source].config[taker.rule].0;
-        let state = !rule.actions.iter().any(|p| pattern_matches(p, path))
-            && !rule.ignore.iter().any(|p| pattern_matches(p, path));
+        let rule = &self.sources[source].compiled[taker.rule];
+        let state = !rule.actions.matches(path) && !rule.ignore.matches(path);
         let slot = match (state, &*taker.attribute) {
             (false, _) => None,
             (true, "") => Some(self.slot(device, path, received, batch)?),
@@ -831,8 +845,7 @@ impl Observer {
         device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
-        let is_action =
-            self.sources[source].config[taker.rule].0.actions.iter().any(|p| pattern_matches(p, path));
+        let is_action = self.sources[source].compiled[taker.rule].actions.matches(path);
         if is_action && !matches!(value, ValueRef::Null | ValueRef::Text("")) {
             let attribute = self.action(device, path, received, batch)?;
             let fact = Fact::ActionFired { device, attribute, value: value.to_owned() };
@@ -874,7 +887,8 @@ impl Observer {
         let again = slot.stamp == stamp;
         slot.stamp = stamp;
         let same = value.same(slot.value.borrow());
-        let policy = slot.policy.and_then(|p| self.sources.get(source)?.policies.get(usize::from(p)));
+        let policy =
+            slot.policy.and_then(|p| Some(&self.sources.get(source)?.policies.get(usize::from(p))?.policy));
         if let Some(policy) = policy {
             let since = received.micros_since(slot.recorded);
             let interval = policy.min_interval.as_micros() as i64;
@@ -1059,13 +1073,47 @@ impl Source {
         Ok(Source {
             name: config.name.as_str().into(),
             rules: Rules::compile(config)?,
-            config: config.rules.iter().map(|rule| (rule.clone(), JsonRule::new(rule))).collect(),
-            policies: config.policies.clone(),
+            compiled: compile(&config.rules, CompiledRule::new)?,
+            policies: compile(&config.policies, CompiledPolicy::new)?,
             silence: config.silence_timeout.map(|t| t.as_micros() as i64),
             topics: HashMap::new(),
             outcomes,
         })
     }
+}
+
+impl CompiledRule {
+    fn new(index: usize, rule: &Rule) -> Result<CompiledRule, RuleError> {
+        Ok(CompiledRule {
+            json: JsonRule::new(rule),
+            actions: patterns(index, "actions", &rule.actions)?,
+            ignore: patterns(index, "ignore", &rule.ignore)?,
+            rule: rule.clone(),
+        })
+    }
+}
+
+impl CompiledPolicy {
+    fn new(index: usize, policy: &Policy) -> Result<CompiledPolicy, RuleError> {
+        Ok(CompiledPolicy {
+            devices: patterns(index, "devices", &policy.devices)?,
+            attributes: patterns(index, "attributes", &policy.attributes)?,
+            policy: policy.clone(),
+        })
+    }
+}
+
+fn compile<T, C>(
+    items: &[T],
+    compile: impl Fn(usize, &T) -> Result<C, RuleError>,
+) -> Result<Vec<C>, RuleError> {
+    items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
+}
+
+fn patterns(index: usize, field: &'static str, texts: &[String]) -> Result<Patterns, RuleError> {
+    let fault =
+        |cause: PatternError| RuleError { index, field, text: cause.text.clone(), cause: cause.into() };
+    Patterns::parse(texts).map_err(fault)
 }
 
 fn at(received: Time) -> Envelope {
@@ -1079,15 +1127,4 @@ fn cut(text: &str, bytes_max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// `*` at the start or the end of a pattern stands for any text.
-fn pattern_matches(pattern: &str, text: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(""), _) => true,
-        (Some(tail), Some(_)) => text.contains(&tail[..tail.len() - 1]),
-        (Some(tail), None) => text.ends_with(tail),
-        (None, Some(head)) => text.starts_with(head),
-        (None, None) => pattern == text,
-    }
 }
