@@ -13,7 +13,7 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, ValueRef, View, stored};
 
 use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
-use crate::decode::{self, Json, JsonRule, Values};
+use crate::decode::{self, Json, JsonRule, Values, Zone};
 use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
 use crate::pattern::{PatternError, Patterns};
@@ -1085,7 +1085,7 @@ impl Source {
 impl CompiledRule {
     fn new(index: usize, rule: &Rule) -> Result<CompiledRule, RuleError> {
         Ok(CompiledRule {
-            json: JsonRule::new(rule),
+            json: JsonRule::new(rule, Zone::system()),
             actions: patterns(index, "actions", &rule.actions)?,
             ignore: patterns(index, "ignore", &rule.ignore)?,
             rule: rule.clone(),
