@@ -10,6 +10,10 @@ use super::{Batch, Heard, Observer, Outcomes, budget};
 use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
+mod devices;
+mod policies;
+mod story;
+
 /// An observer and the view of what it has recorded.
 struct Scene {
     config: Config,
