@@ -77,6 +77,7 @@ impl Heard {
 }
 
 /// What a message came to.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
     Recorded,
     Unchanged,
