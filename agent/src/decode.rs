@@ -1,8 +1,9 @@
-//! Payload bytes to values. Pure: no device, no history, no clock.
+//! Payload bytes to values. Pure: no device, no history, no clock; the time zone is handed in.
 
 use std::fmt;
 
 use fieldlog_projections::{Time, ValueRef};
+use jiff::tz::TimeZone;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::config::{Rule, TimeFormat};
@@ -197,11 +198,31 @@ pub struct JsonRule {
     time_path: String,
     time_pointer: String,
     time_format: Option<TimeFormat>,
+    zone: Zone,
+}
+
+/// Asks for the time zone of times without an offset. It is asked anew for each, so that a gateway whose zone is set
+/// while the agent runs is followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Zone(pub fn() -> TimeZone);
+
+impl Default for Zone {
+    /// UTC, whatever the machine says.
+    fn default() -> Zone {
+        Zone(|| TimeZone::UTC)
+    }
+}
+
+impl Zone {
+    /// This machine's.
+    pub fn system() -> Zone {
+        Zone(TimeZone::system)
+    }
 }
 
 impl JsonRule {
-    /// Prepares a rule.
-    pub fn new(rule: &Rule) -> JsonRule {
+    /// Prepares a rule; `zone` is where times without an offset are from.
+    pub fn new(rule: &Rule, zone: Zone) -> JsonRule {
         let time_pointer = rule.time.as_ref().map(|t| t.pointer.clone()).unwrap_or_default();
         let below_root = time_pointer.strip_prefix(rule.root.as_str()).unwrap_or_default();
         JsonRule {
@@ -210,6 +231,7 @@ impl JsonRule {
             time_path: below_root.trim_start_matches('/').replace('/', "."),
             time_pointer,
             time_format: rule.time.as_ref().map(|t| t.format),
+            zone,
         }
     }
 }
@@ -424,7 +446,7 @@ fn payload_time(rule: &JsonRule, values: &Values) -> Option<Time> {
         }
         (TimeFormat::Local, ValueRef::Text(text)) => {
             let local: jiff::civil::DateTime = text.parse().ok()?;
-            let zoned = local.to_zoned(jiff::tz::TimeZone::system()).ok()?;
+            let zoned = local.to_zoned((rule.zone.0)()).ok()?;
             Some(Time(zoned.timestamp().as_microsecond()))
         }
         _ => None,

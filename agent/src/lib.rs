@@ -22,6 +22,7 @@ pub mod metrics;
 pub(crate) mod mqtt;
 pub mod net;
 pub mod observe;
+pub mod pattern;
 pub mod read_side;
 pub mod rebuild;
 pub mod receive;

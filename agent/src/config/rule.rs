@@ -3,6 +3,7 @@
 use super::hints::one_of;
 use super::raw::Table;
 use super::{Decoder, PayloadTime, Rule, TimeFormat, Update, When};
+use crate::pattern::Pattern;
 use crate::topic::Template;
 
 const DECODERS: [(&str, Decoder); 5] = [
@@ -205,14 +206,11 @@ fn check_payloads(table: &Table<'_>, rule: &Rule) {
 
 /// `*` may stand at the end, and at the start if `both`.
 pub(super) fn check_patterns(table: &Table<'_>, key: &str, patterns: &[String], both: bool) {
-    for (index, pattern) in patterns.iter().enumerate() {
-        let mut inner = pattern.strip_suffix('*').unwrap_or(pattern);
-        if both {
-            inner = inner.strip_prefix('*').unwrap_or(inner);
-        }
-        let place = if both { "the start or the end" } else { "the end" };
-        if pattern.is_empty() || pattern == "**" || inner.contains('*') {
-            let what = format!("{pattern:?} is not a pattern; `*` may stand only at {place}");
+    for (index, text) in patterns.iter().enumerate() {
+        let fits = Pattern::parse(text).is_ok_and(|pattern| both || !pattern.is_open_at_start());
+        if !fits {
+            let place = if both { "the start or the end" } else { "the end" };
+            let what = format!("{text:?} is not a pattern; `*` may stand only at {place}");
             table.fault(&format!("{key}[{index}]"), what, "");
         }
     }

@@ -1,6 +1,7 @@
 //! The rules of one source, compiled: which rule takes a topic, and which device and attribute it is about.
 
 use crate::config::{Decoder, Rule, SourceConfig};
+use crate::pattern::PatternError;
 use crate::topic::{Captures, Pattern, Template, TemplateError, check_filter, filter_covers, filter_matches};
 
 /// The compiled rules and exclusions of one source.
@@ -36,7 +37,7 @@ impl Rules {
                 index: 0,
                 field: "exclude",
                 text: filter.clone(),
-                cause,
+                cause: cause.into(),
             })?;
         }
         let rules = source.rules.iter().enumerate().map(|(index, rule)| compile(index, rule));
@@ -79,7 +80,7 @@ pub fn filters(rules: &[Rule]) -> Vec<(String, u8)> {
 fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
     let fault = |field, text: &String| {
         let text = text.clone();
-        move |cause| RuleError { index, field, text, cause }
+        move |cause: TemplateError| RuleError { index, field, text, cause: cause.into() }
     };
     let template = Template::parse(&rule.topic).map_err(fault("topic", &rule.topic))?;
     let device = template.pattern(&rule.device).map_err(fault("device", &rule.device))?;
@@ -106,14 +107,25 @@ fn add_filter(filters: &mut Vec<(String, u8)>, filter: String, qos: u8) {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} \"{text}\" cannot be used: {cause}")]
 pub struct RuleError {
-    /// Index of the rule; 0 if the fault is in `exclude`.
+    /// Index of the rule, or of the policy; 0 if the fault is in `exclude`.
     pub index: usize,
     /// The field at fault.
     pub field: &'static str,
     /// What it says.
     pub text: String,
     /// What is wrong with it.
-    pub cause: TemplateError,
+    pub cause: RuleFault,
+}
+
+/// What is wrong with a field of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleFault {
+    /// A topic, or a name made of its captures.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A pattern of names.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
 }
 
 #[cfg(test)]

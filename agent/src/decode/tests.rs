@@ -2,6 +2,8 @@ use fieldlog_projections::Value;
 
 use super::*;
 
+mod zone;
+
 fn check(rule: &JsonRule, payload: &str, expected: &[(&str, Value)]) {
     let mut values = Values::new(100, 256);
     let outcome = json(payload.as_bytes(), rule, &mut values).unwrap();
@@ -55,6 +57,7 @@ fn takes_the_root_when_the_condition_holds() {
         time_path: "ts".into(),
         time_pointer: "/params/ts".into(),
         time_format: Some(TimeFormat::UnixS),
+        ..JsonRule::default()
     };
     let mut values = Values::new(100, 256);
     let payload = br#"{"method":"NotifyStatus","params":{"ts":1631186545.04,"switch:0":{"output":true}}}"#;
@@ -188,6 +191,7 @@ fn a_condition_and_a_root_are_found_without_building_the_document() {
         time_path: String::new(),
         time_pointer: "/at".into(),
         time_format: Some(TimeFormat::UnixS),
+        ..JsonRule::default()
     };
     let mut values = Values::new(100, 256);
     let outcome = json(payload.as_bytes(), &rule, &mut values).unwrap();

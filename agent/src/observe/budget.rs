@@ -7,7 +7,8 @@
 use fieldlog_projections::devices::Attribute;
 use fieldlog_projections::{Aggregates, ValueRef, Window};
 
-use super::{Device, Slot, Taker, Topic};
+use super::registry::{Device, Slot};
+use super::topics::{RuleMatch, Topic};
 
 /// Part of the budget for what is known about topics: an eighth.
 const TOPICS_SHARE: usize = 8;
@@ -177,14 +178,14 @@ fn slot_value_bytes(slot: &Slot) -> usize {
 
 /// What is known about a topic.
 pub(super) fn topic_bytes(name: &[u8], topic: &Topic) -> usize {
-    let takers: usize = topic.takers.iter().map(taker_bytes).sum();
-    block(name.len()) + (16 + size_of::<Topic>()) * DOUBLING + takers
+    let matches: usize = topic.matches.iter().map(match_bytes).sum();
+    block(name.len()) + (16 + size_of::<Topic>()) * DOUBLING + matches
 }
 
-fn taker_bytes(taker: &Taker) -> usize {
-    let texts = block(taker.device_name.len()) + block(taker.attribute.len());
-    let shape: usize = taker.shape.iter().map(|(path, _)| shape_bytes(path)).sum();
-    size_of::<Taker>() * DOUBLING + texts + shape
+fn match_bytes(matched: &RuleMatch) -> usize {
+    let texts = block(matched.device_name.len()) + block(matched.attribute.len());
+    let shape: usize = matched.shape.iter().map(|(path, _)| shape_bytes(path)).sum();
+    size_of::<RuleMatch>() * DOUBLING + texts + shape
 }
 
 /// An attribute path that a topic sends.

@@ -3,7 +3,9 @@
 use fieldlog_projections::{DeviceId, Fact, Seq, Time, ValueRef};
 
 use super::budget::{self, FORGOTTEN_BYTES};
-use super::{Batch, Budget, Observer, Refusal, Slot, StateUse, Taker, at};
+use super::outcomes::Refusal;
+use super::registry::Slot;
+use super::{Batch, Budget, Observer, StateUse, at};
 
 impl Observer {
     /// What the state takes, and what was done about it.
@@ -22,41 +24,6 @@ impl Observer {
         self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
         let live: usize = self.devices.iter().map(|(_, device)| self.budget.device(device)).sum();
         self.budget.state = live + (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES;
-    }
-
-    /// Counts the children of restored devices.
-    pub(super) fn adopt(&mut self) {
-        let parents: Vec<_> = self.devices.iter().map(|(_, device)| device.parent).collect();
-        parents.into_iter().for_each(|parent| self.claim(parent));
-    }
-
-    /// One more device has this parent.
-    pub(super) fn claim(&mut self, parent: Option<DeviceId>) {
-        if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
-            parent.children += 1;
-        }
-    }
-
-    /// One device fewer has this parent.
-    pub(super) fn release(&mut self, parent: Option<DeviceId>) {
-        if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
-            parent.children = parent.children.saturating_sub(1);
-        }
-    }
-
-    /// A topic remembers its device by number; a forgotten device has to be discovered again.
-    pub(super) fn check_device(&mut self, taker: &mut Taker) {
-        if taker.device.is_some_and(|id| !self.devices.has(id)) {
-            taker.device = None;
-            self.cut_shape(taker, 0);
-        }
-    }
-
-    /// Forgets the paths of a topic from the place `keep` on.
-    pub(super) fn cut_shape(&mut self, taker: &mut Taker, keep: usize) {
-        for (path, _) in taker.shape.drain(keep.min(taker.shape.len())..) {
-            self.budget.topics = self.budget.topics.saturating_sub(budget::shape_bytes(&path));
-        }
     }
 
     /// Books a new device, or says why there is no room for it.
@@ -171,7 +138,7 @@ impl Observer {
         self.retired.remove(&(seq, id));
         if let Some(device) = self.devices.forget(id) {
             self.device_ids.remove(&device.name);
-            self.release(device.parent);
+            self.remove_child(device.parent);
             self.budget.book((FORGOTTEN_BYTES, self.budget.device(&device)));
             self.budget.forgotten += 1;
             batch.body.push_fact(at(received), &Fact::DeviceForgotten { device: id });

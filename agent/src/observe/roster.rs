@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut};
 
 use fieldlog_projections::DeviceId;
 
-use super::Device;
+use super::registry::Device;
 
 /// See the module. Whoever holds a number over several messages asks first whether it is still [there](Roster::has).
 #[derive(Debug, Default)]

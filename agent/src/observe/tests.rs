@@ -10,6 +10,10 @@ use super::{Batch, Heard, Observer, Outcomes, budget};
 use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
+mod devices;
+mod policies;
+mod story;
+
 /// An observer and the view of what it has recorded.
 struct Scene {
     config: Config,
@@ -132,9 +136,10 @@ impl Scene {
         let viewed = |(_, device): (_, &fieldlog_projections::Device)| -> usize {
             device.name.len() + device.attributes.iter().map(|a| text(&a.value)).sum::<usize>()
         };
-        let observed = |(_, device): (_, &super::Device)| -> usize {
-            let slot =
-                |slot: &super::Slot| text(&slot.value) + slot.deferred.as_ref().map_or(0, |(_, v)| text(v));
+        let observed = |(_, device): (_, &super::registry::Device)| -> usize {
+            let slot = |slot: &super::registry::Slot| {
+                text(&slot.value) + slot.deferred.as_ref().map_or(0, |(_, v)| text(v))
+            };
             device.name.len() + device.slots.iter().map(slot).sum::<usize>()
         };
         let names: usize = self.observer.attributes.iter().map(|name| 2 * name.len()).sum();

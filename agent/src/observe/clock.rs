@@ -1,0 +1,51 @@
+//! What time alone does: intervals end, devices fall silent, and the wall clock is set.
+
+use fieldlog_projections::fact::{Availability, AvailabilityCause};
+use fieldlog_projections::{DeviceId, Time};
+
+use super::{Batch, Observer};
+
+impl Observer {
+    /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
+    pub fn tick(&mut self, now: Time, batch: &mut Batch) {
+        self.flush_deferred(now, now, batch);
+        for index in 0..self.devices.len() {
+            let id = DeviceId(index as u32);
+            let Some(device) = self.devices.get_mut(id) else { continue };
+            let silence = self.sources.get(usize::from(device.source.0)).and_then(|s| s.silence);
+            let silent = silence.is_some_and(|limit| now.micros_since(device.heard) > limit);
+            if silent && device.retired.is_none() && device.availability != Availability::Offline {
+                self.set_availability(id, Availability::Offline, AvailabilityCause::Silence, now, batch);
+            }
+        }
+    }
+
+    /// The wall clock was set from `expected` to `now`: intervals and silences that began before go on as if it had not
+    /// been. What is later than the new time, or not later than the old one if that was earlier, was before.
+    pub fn clock_stepped(&mut self, expected: Time, now: Time) {
+        let by = now.0 - expected.0;
+        let shift = |time: &mut Time| {
+            let before = if by > 0 { *time <= expected } else { *time > now };
+            if before {
+                time.0 = time.0.saturating_add(by);
+            }
+            before
+        };
+        self.deferred.clear();
+        for (id, device) in self.devices.iter_mut() {
+            shift(&mut device.heard);
+            for (index, slot) in device.slots.iter_mut().enumerate() {
+                let shifted = slot.was_recorded() && shift(&mut slot.recorded);
+                if let Some((due, _)) = &mut slot.deferred {
+                    due.0 += if shifted { by } else { 0 };
+                    self.deferred.insert((*due, id, index as u32), ());
+                }
+            }
+        }
+    }
+
+    /// When [`Observer::tick`] has something to do for a value held back.
+    pub fn deferred_until(&self) -> Option<Time> {
+        self.deferred.first_key_value().map(|((due, _, _), ())| *due)
+    }
+}

@@ -1,0 +1,318 @@
+//! Devices and attributes, and the numbers they have.
+
+use std::sync::Arc;
+
+use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
+use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
+
+use super::outcomes::{Refusal, Verdict};
+use super::source::CompiledPolicy;
+use super::topics::RuleMatch;
+use super::{Batch, Observer, at, budget};
+use crate::message::SourceId;
+
+/// Stands for the time of the last event where there has been none.
+const NEVER: Time = Time(i64::MIN);
+
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) name: Arc<str>,
+    pub(super) source: SourceId,
+    pub(super) parent: Option<DeviceId>,
+    /// Devices that have this one as their parent.
+    pub(super) children: u32,
+    /// Position of the record that says so.
+    pub(super) retired: Option<Seq>,
+    pub(super) availability: Availability,
+    pub(super) cause: AvailabilityCause,
+    pub(super) heard: Time,
+    pub(super) slots: Vec<Slot>,
+    /// Its actions since the start: their names are attributes, too.
+    pub(super) actions: Vec<AttrId>,
+}
+
+/// An attribute of a device.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) attr: AttrId,
+    pub(super) value: Value,
+    /// Time of its last event.
+    pub(super) recorded: Time,
+    /// Number of the last message that mentioned it.
+    pub(super) stamp: u32,
+    /// Index among the policies of the device's source.
+    pub(super) policy: Option<u16>,
+    /// A value held back, and when its interval ends.
+    pub(super) deferred: Option<(Time, Value)>,
+    /// It was a number, so there are aggregates of it.
+    pub(super) series: bool,
+}
+
+impl Slot {
+    pub(super) fn new(attr: AttrId, policy: Option<u16>) -> Slot {
+        Slot { attr, value: Value::Null, recorded: NEVER, stamp: 0, policy, deferred: None, series: false }
+    }
+
+    /// Whether an event of it has been recorded.
+    #[inline]
+    pub(super) fn was_recorded(&self) -> bool {
+        self.recorded != NEVER
+    }
+}
+
+impl Observer {
+    pub(super) fn restore(
+        &mut self,
+        id: DeviceId,
+        device: &fieldlog_projections::Device,
+        view: &View,
+        now: Time,
+    ) {
+        while self.devices.len() < id.0 as usize {
+            self.devices.push_forgotten();
+        }
+        let source =
+            self.sources.iter().position(|s| *s.name == *device.source).unwrap_or(usize::from(u16::MAX));
+        self.device_ids.insert(device.name.clone(), id);
+        let slots = device
+            .attributes
+            .iter()
+            .map(|a| Slot {
+                attr: a.id,
+                value: a.value.clone(),
+                // Log time may be ahead of a clock that has been set back.
+                recorded: a.time.min(now),
+                stamp: 0,
+                policy: self.policy(source, &device.name, a.id),
+                deferred: None,
+                series: view.aggregates.has(id, a.id),
+            })
+            .collect();
+        // Nothing is recorded of a retired device, so its newest record is the one that says so.
+        let retired = device.retired.then_some(device.changed.0);
+        self.retired.extend(retired.map(|seq| (seq, id)));
+        self.devices.push(Device {
+            name: device.name.clone(),
+            source: SourceId(source as u16),
+            parent: device.parent,
+            children: 0,
+            retired,
+            availability: device.availability,
+            cause: device.availability_cause,
+            heard: now,
+            slots,
+            actions: Vec::new(),
+        });
+    }
+
+    pub(super) fn policy(&self, source: usize, device: &str, attr: AttrId) -> Option<u16> {
+        let attribute = self.attributes.get(attr.0 as usize)?;
+        let policies = &self.sources.get(source)?.policies;
+        let wanted = |p: &CompiledPolicy| p.devices.matches(device) && p.attributes.matches(attribute);
+        policies.iter().position(wanted).map(|at| at as u16)
+    }
+
+    /// Counts the children of restored devices.
+    pub(super) fn count_children(&mut self) {
+        let parents: Vec<_> = self.devices.iter().map(|(_, device)| device.parent).collect();
+        parents.into_iter().for_each(|parent| self.add_child(parent));
+    }
+
+    /// One more device has this parent.
+    pub(super) fn add_child(&mut self, parent: Option<DeviceId>) {
+        if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
+            parent.children += 1;
+        }
+    }
+
+    /// One device fewer has this parent.
+    pub(super) fn remove_child(&mut self, parent: Option<DeviceId>) {
+        if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
+            parent.children = parent.children.saturating_sub(1);
+        }
+    }
+
+    /// The device of a rule's match, discovered if need be.
+    pub(super) fn device(
+        &mut self,
+        source: usize,
+        matched: &mut RuleMatch,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<DeviceId, Refusal> {
+        self.check_device(matched);
+        let id = match matched.device {
+            Some(id) => id,
+            None => {
+                let parent = self.sources[source].compiled[matched.rule].rule.parent.clone();
+                let parent = match parent {
+                    Some(name) if *name != *matched.device_name => {
+                        Some(self.discover(source, &name, None, received, batch)?)
+                    }
+                    _ => None,
+                };
+                let name = matched.device_name.clone();
+                let id = self.discover(source, &name, parent, received, batch)?;
+                matched.device = Some(id);
+                id
+            }
+        };
+        if self.devices[id].retired.is_some() {
+            self.rediscover(source, matched, id, received, batch);
+        }
+        if !self.alive {
+            return Ok(id);
+        }
+        let device = &mut self.devices[id];
+        device.heard = received;
+        self.heard.set(id, received);
+        if device.availability == Availability::Offline && device.cause == AvailabilityCause::Silence {
+            self.set_availability(id, Availability::Online, AvailabilityCause::Silence, received, batch);
+        }
+        Ok(id)
+    }
+
+    fn discover(
+        &mut self,
+        source: usize,
+        name: &str,
+        parent: Option<DeviceId>,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<DeviceId, Refusal> {
+        if let Some(id) = self.device_ids.get(name) {
+            return Ok(*id);
+        }
+        // A parent must not be forgotten to make room for its child.
+        self.add_child(parent);
+        if let Err(refusal) = self.room_for_device(name, received, batch) {
+            self.remove_child(parent);
+            return Err(refusal);
+        }
+        let text: Arc<str> = name.into();
+        let id = self.devices.push(Device {
+            name: text.clone(),
+            source: SourceId(source as u16),
+            parent,
+            children: 0,
+            retired: None,
+            availability: Availability::Unknown,
+            cause: AvailabilityCause::Topic,
+            heard: received,
+            slots: Vec::new(),
+            actions: Vec::new(),
+        });
+        self.device_ids.insert(text, id);
+        self.heard.resize(self.devices.len());
+        let source = self.sources[source].name.to_string();
+        let fact = Fact::DeviceDiscovered { device: id, name: name.into(), source, parent };
+        batch.body.push_fact(at(received), &fact);
+        Ok(id)
+    }
+
+    fn rediscover(
+        &mut self,
+        source: usize,
+        matched: &RuleMatch,
+        id: DeviceId,
+        received: Time,
+        batch: &mut Batch,
+    ) {
+        let parent = self.sources[source].compiled[matched.rule].rule.parent.as_ref();
+        let parent = parent.and_then(|name| self.device_ids.get(name.as_str()).copied()).filter(|p| *p != id);
+        self.add_child(parent);
+        let device = &mut self.devices[id];
+        let before = std::mem::replace(&mut device.parent, parent);
+        let retired = device.retired.take();
+        device.source = SourceId(source as u16);
+        let name = device.name.to_string();
+        self.remove_child(before);
+        if let Some(seq) = retired {
+            self.retired.remove(&(seq, id));
+        }
+        let source = self.sources[source].name.to_string();
+        batch.body.push_fact(at(received), &Fact::DeviceDiscovered { device: id, name, source, parent });
+    }
+
+    /// An empty payload where a document should be: the device was removed at its source.
+    pub(super) fn retire(&mut self, matched: &RuleMatch, received: Time, batch: &mut Batch) -> Verdict {
+        let Some(id) = matched.device else { return Verdict::Unchanged };
+        let Some(device) = self.devices.get_mut(id).filter(|device| device.retired.is_none()) else {
+            return Verdict::Unchanged;
+        };
+        batch.body.push_fact(at(received), &Fact::DeviceRetired { device: id });
+        let seq = Seq(self.head.0 + batch.body.len() as u64);
+        device.retired = Some(seq);
+        self.retired.insert((seq, id));
+        Verdict::Recorded
+    }
+
+    pub(super) fn set_availability(
+        &mut self,
+        id: DeviceId,
+        availability: Availability,
+        cause: AvailabilityCause,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Verdict {
+        let device = &mut self.devices[id];
+        if device.availability == availability {
+            return Verdict::Unchanged;
+        }
+        (device.availability, device.cause) = (availability, cause);
+        let fact = Fact::AvailabilityChanged { device: id, availability, cause };
+        batch.body.push_fact(at(received), &fact);
+        Verdict::Recorded
+    }
+
+    /// Gives a number to an attribute name.
+    fn name_attribute(&mut self, name: &str, received: Time, batch: &mut Batch) -> AttrId {
+        let id = AttrId(self.attributes.len() as u32);
+        let text: Arc<str> = name.into();
+        self.attributes.push(text.clone());
+        self.attribute_ids.insert(text, id);
+        self.budget.names += budget::attribute_bytes(name);
+        batch.body.push_fact(at(received), &Fact::AttributeNamed { attribute: id, name: name.into() });
+        id
+    }
+
+    /// The number of a device's action, given now if need be.
+    pub(super) fn action(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<AttrId, Refusal> {
+        let known = self.attribute_ids.get(name).copied();
+        if let Some(attr) = known.filter(|attr| self.devices[device].actions.contains(attr)) {
+            return Ok(attr);
+        }
+        self.room_for_attribute(device, name, known.is_none(), budget::ACTION_BYTES, received, batch)?;
+        let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
+        self.devices[device].actions.push(attr);
+        Ok(attr)
+    }
+
+    /// The slot of an attribute in a device, made now if need be.
+    pub(super) fn slot(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<u32, Refusal> {
+        let known = self.attribute_ids.get(name).copied();
+        let slots = &self.devices[device].slots;
+        if let Some(at) = known.and_then(|attr| slots.iter().position(|slot| slot.attr == attr)) {
+            return Ok(at as u32);
+        }
+        self.room_for_attribute(device, name, known.is_none(), budget::SLOT_BYTES, received, batch)?;
+        let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
+        let owner = &self.devices[device];
+        let policy = self.policy(usize::from(owner.source.0), &owner.name, attr);
+        let slots = &mut self.devices[device].slots;
+        slots.push(Slot::new(attr, policy));
+        Ok(slots.len() as u32 - 1)
+    }
+}
