@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fieldlog_broker::{Broker, Options};
 use fieldlog_projections::Seq;
+use fieldlog_sim::broker::{Broker, Options};
+use fieldlog_sim::devices::{Fleet, FleetOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -19,10 +20,6 @@ use crate::log::{FILE_NAME, Log};
 use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
 use crate::words::{complain, say};
-
-pub mod devices;
-
-use devices::{Fleet, FleetOptions};
 
 /// Where the status page is looked for first.
 const PORT: u16 = 8687;

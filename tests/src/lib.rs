@@ -8,13 +8,11 @@ pub mod binary;
 pub mod fault_disk;
 pub mod logbook;
 pub mod memory_limit;
-pub mod mosquitto;
-#[cfg(feature = "nats")]
-pub mod nats;
 pub mod process;
 pub mod proxy;
 pub mod publisher;
 pub mod receiver;
-pub mod rng;
 pub mod tmpfs;
-pub mod wait;
+
+pub use fieldlog_sim::rng;
+pub use fieldlog_sim::servers::{mosquitto, nats, wait};

@@ -4,12 +4,13 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+pub use fieldlog_sim::servers::{free_port, signal};
 
 use crate::binary;
 use crate::wait::{block_until, until_some};
@@ -220,21 +221,4 @@ pub fn call(arguments: &[&str]) -> (i32, String, String) {
     let output = command().args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (code(output.status), text(&output.stdout), text(&output.stderr))
-}
-
-/// A port of this machine that nobody listens on, for a server that cannot choose one itself.
-///
-/// # Panics
-/// If there is none.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Sends a signal to a process that the test has started.
-///
-/// # Panics
-/// If there is no such process.
-pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
-    assert!(status.success(), "kill -{name} {pid}");
 }

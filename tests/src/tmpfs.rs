@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::mosquitto::skip;
+use fieldlog_sim::servers::skip;
 
 const FILLER: &str = "filler";
 

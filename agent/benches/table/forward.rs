@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fieldlog_sim::servers::free_port;
+
 use crate::agent::Agent;
 use crate::counter::Counter;
-use crate::receiver::{Broker, Receiver, free_port};
+use crate::receiver::{Receiver, broker};
 use crate::stub::{Feed, Stub};
 use crate::{EVENTS, Table, median, record};
 
@@ -133,14 +135,14 @@ fn drain_few(data: &Path, feed: &Feed, port: u16, sinks: &str) -> u64 {
 
 fn drain_mqtt(data: &Path, format: &str, table: &mut Table) {
     let what = format!("1 M drained over MQTT through mosquitto, {format}");
-    let Some(broker) = Broker::start() else {
+    let Some(broker) = broker() else {
         table.info(&what, "mosquitto is not installed");
         return;
     };
-    let receiver = Receiver::mqtt(broker.port());
+    let receiver = Receiver::mqtt(broker.port);
     let sink = format!(
         "[[sink]]\nname = \"{format}\"\naddress = \"mqtt://127.0.0.1:{}\"\nformat = \"{format}\"\n",
-        broker.port()
+        broker.port
     );
     let agent = Agent::start_with(data, NO_SOURCE, 1000, &sink);
     let begin = Instant::now();

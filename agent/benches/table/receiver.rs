@@ -1,20 +1,17 @@
 //! `fieldlog receive` and mosquitto, in processes of their own.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use fieldlog_sim::servers::mosquitto::Mosquitto;
+use fieldlog_sim::servers::{Process, free_port};
 
 use crate::agent::BINARY;
 
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
-
 pub struct Receiver {
-    child: Child,
+    process: Process,
     http: u16,
 }
 
@@ -41,8 +38,9 @@ impl Receiver {
             .stdout(Stdio::null())
             .spawn()
             .expect("the receiver starts");
-        wait_for_port(http);
-        Receiver { child, http }
+        let mut process = Process(child);
+        process.wait_listening("the receiver", http);
+        Receiver { process, http }
     }
 
     /// Events that it has.
@@ -61,58 +59,12 @@ impl Receiver {
 
     /// Ends it; its exit code says whether anything is missing or contradicts.
     pub fn stop_complete(mut self) {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(told.is_ok_and(|s| s.success()), "kill -TERM");
-        assert!(self.child.wait().expect("the receiver ends").success(), "the receiver misses something");
+        self.process.signal("TERM");
+        assert!(self.process.0.wait().expect("the receiver ends").success(), "the receiver misses something");
     }
 }
 
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        // Already gone, unless a run was given up.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// mosquitto that holds back nothing and drops nothing.
-pub struct Broker {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
-
-impl Broker {
-    /// `None` if it is not installed.
-    pub fn start() -> Option<Broker> {
-        let (dir, port) = (tempfile::tempdir().expect("a temporary directory"), free_port());
-        let config = dir.path().join("mosquitto.conf");
-        let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\nlog_type warning\n\
-             max_inflight_messages 0\nmax_queued_messages 0\nmax_queued_bytes 0\n"
-        );
-        std::fs::write(&config, text).expect("a configuration");
-        let child = Command::new("mosquitto").arg("-c").arg(&config).spawn().ok()?;
-        wait_for_port(port);
-        Some(Broker { child, port, _dir: dir })
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn wait_for_port(port: u16) {
-    let begin = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "nobody listens on port {port}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+/// mosquitto that holds back nothing, drops nothing and keeps nothing; `None` if it is not installed.
+pub fn broker() -> Option<Mosquitto> {
+    Mosquitto::start("persistence false\nmax_inflight_messages 0\nmax_queued_bytes 0")
 }

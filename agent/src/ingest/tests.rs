@@ -12,7 +12,7 @@ use crate::clock::wall_clock;
 use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, Update, WillConfig};
 use crate::message::{Message, WireFault};
 
-pub(crate) mod mosquitto;
+mod mosquitto;
 
 /// Long enough for a busy machine; reached only when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

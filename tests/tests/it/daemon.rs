@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fieldlog_broker::{Broker, Options, Qos};
+use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::process::Process;
 use fieldlog_tests::wait::until;

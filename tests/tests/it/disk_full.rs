@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use fieldlog_broker::Qos;
 use fieldlog_projections::Value;
+use fieldlog_sim::broker::Qos;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::tmpfs::Tmpfs;
 use fieldlog_tests::wait::{PATIENCE, until};

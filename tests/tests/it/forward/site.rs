@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fieldlog::config::Config;
-use fieldlog_broker::{Broker, Options, Qos, SessionInfo};
+use fieldlog_sim::broker::{Broker, Options, Qos, SessionInfo};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::rng::Rng;

@@ -1,0 +1,303 @@
+//! Simulated devices for the demo: they speak real MQTT to whatever broker they are pointed at, publish what such devices
+//! publish, fail as they fail, and live sixty times faster than we do, so that something happens while one looks on.
+
+mod agenda;
+mod device;
+mod fault;
+mod json;
+mod link;
+mod model;
+mod shelly;
+mod tasmota;
+#[cfg(test)]
+mod tests;
+mod zigbee;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Zoned;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::rng::Rng;
+use agenda::{Life, Turn};
+use device::{Device, Publication, Session, Step};
+use link::{Link, LinkError};
+
+/// Seconds of a device's life in one second at speed 1: a day takes 24 minutes, a fridge cycles each minute.
+const ACCELERATION: f64 = 60.0;
+/// Among the devices with a connection of their own, one vanishes once in this time of their life.
+const VANISH_PERIOD_S: f64 = 4500.0;
+/// How long it stays away.
+const OUTAGE_S: (f64, f64) = (480.0, 1200.0);
+/// A device that was held up by more than this goes on from there; it does not hurry to catch up.
+const LAG_MAX: Duration = Duration::from_secs(1);
+/// First and longest wait between two connection attempts.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// For saying goodbye; a broker that is slower than this fires the will instead.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Which devices to simulate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetOptions {
+    /// Climate, contact, motion and leak sensors behind the Zigbee bridge.
+    pub zigbee_sensors: usize,
+    /// Metering plugs behind the Zigbee bridge.
+    pub zigbee_plugs: usize,
+    /// Colour bulbs behind the Zigbee bridge.
+    pub zigbee_bulbs: usize,
+    /// Wireless buttons behind the Zigbee bridge; each works one of the bulbs.
+    pub remotes: usize,
+    /// Tasmota plugs and sensors.
+    pub tasmota: usize,
+    /// Shelly switches of the second generation.
+    pub shelly_gen2: usize,
+    /// The same seed gives each device the same life; only the time stamps in its payloads differ.
+    pub seed: u64,
+    /// 1 is a pace at which a newcomer sees things move, 20 to 40 messages a second from the default fleet.
+    pub speed: f64,
+}
+
+impl Default for FleetOptions {
+    fn default() -> FleetOptions {
+        FleetOptions {
+            zigbee_sensors: 14,
+            zigbee_plugs: 6,
+            zigbee_bulbs: 3,
+            remotes: 2,
+            tasmota: 4,
+            shelly_gen2: 3,
+            seed: 1,
+            speed: 1.0,
+        }
+    }
+}
+
+impl FleetOptions {
+    /// Seconds of life in one second; nonsense is taken for speed 1.
+    fn pace(&self) -> f64 {
+        let speed = if self.speed.is_finite() && self.speed > 0.0 { self.speed } else { 1.0 };
+        speed.clamp(0.001, 10_000.0) * ACCELERATION
+    }
+
+    fn has_zigbee(&self) -> bool {
+        self.zigbee_sensors + self.zigbee_plugs + self.zigbee_bulbs + self.remotes > 0
+    }
+}
+
+/// Running devices. Dropping the fleet cuts every connection, so that the wills fire; [`Fleet::stop`] says goodbye.
+#[derive(Debug)]
+pub struct Fleet {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    published: Arc<AtomicU64>,
+}
+
+impl Fleet {
+    /// Starts the devices on the tokio runtime of the caller. They connect, and connect again, by themselves.
+    pub fn start(broker: SocketAddr, options: &FleetOptions) -> Fleet {
+        let (stop, stopped) = watch::channel(false);
+        let published = Arc::new(AtomicU64::new(0));
+        let mut fleet = Fleet { stop, tasks: JoinSet::new(), published };
+        let driver = Driver {
+            broker,
+            pace: options.pace(),
+            published: Arc::clone(&fleet.published),
+            stopped,
+            jitter: Rng::of_device(options.seed, "back-off"),
+        };
+        if options.has_zigbee() {
+            fleet.tasks.spawn(driver.clone().run(zigbee::Bridge::new(options)));
+        }
+        let of = options.tasmota + options.shelly_gen2;
+        for index in 0..options.tasmota {
+            let device = tasmota::Tasmota::new(options.seed, index, Turn { index, of });
+            fleet.tasks.spawn(driver.clone().run(device));
+        }
+        for index in 0..options.shelly_gen2 {
+            let turn = Turn { index: options.tasmota + index, of };
+            fleet.tasks.spawn(driver.clone().run(shelly::Shelly::new(options.seed, index, turn)));
+        }
+        fleet
+    }
+
+    /// Publications that have been written to a socket since the start.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Publishes every device as offline, disconnects, and returns when all have ended.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Gives one device its connections and its time.
+#[derive(Clone, Debug)]
+struct Driver {
+    broker: SocketAddr,
+    pace: f64,
+    published: Arc<AtomicU64>,
+    stopped: watch::Receiver<bool>,
+    jitter: Rng,
+}
+
+/// Why a device's connection is over.
+enum Ended {
+    Lost(LinkError),
+    Vanished(f64),
+}
+
+impl Driver {
+    async fn run(mut self, mut device: impl Device) {
+        let session = device.session();
+        // Otherwise all devices would come back from an outage in step.
+        self.jitter = Rng::of_device(self.jitter.next_u64(), &session.client_id);
+        let mut attempt = 0;
+        loop {
+            let opening = Link::open(&session, self.broker, Arc::clone(&self.published));
+            let wait = match self.unless_stopped(opening).await {
+                None => return,
+                Some(Err(error)) => {
+                    attempt += 1;
+                    tracing::debug!(
+                        device = session.client_id,
+                        attempt,
+                        error = &error as &dyn std::error::Error,
+                        "not connected"
+                    );
+                    self.backoff(attempt)
+                }
+                Some(Ok(mut link)) => {
+                    attempt = 0;
+                    let lifetime = live(&mut device, &mut link, self.pace);
+                    let mut stopped = self.stopped.clone();
+                    let ended = tokio::select! {
+                        _ = stopped.wait_for(|stop| *stop) => None,
+                        ended = lifetime => Some(ended),
+                    };
+                    match ended {
+                        None => return say_goodbye(&device, link).await,
+                        Some(ended) => self.pause(&session, ended),
+                    }
+                }
+            };
+            if self.unless_stopped(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// How long to stay away after a connection.
+    fn pause(&mut self, session: &Session, ended: Ended) -> Duration {
+        match ended {
+            Ended::Vanished(outage) => {
+                tracing::debug!(device = session.client_id, "vanishes");
+                Duration::from_secs_f64(outage / self.pace)
+            }
+            Ended::Lost(error) => {
+                tracing::debug!(
+                    device = session.client_id,
+                    error = &error as &dyn std::error::Error,
+                    "connection lost"
+                );
+                self.backoff(1)
+            }
+        }
+    }
+
+    /// Doubles with each attempt up to a bound; half of it is random.
+    fn backoff(&mut self, attempt: u32) -> Duration {
+        let (first, longest) = BACKOFF;
+        let full = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(longest);
+        full.mul_f64(self.jitter.within((0.5, 1.0)))
+    }
+
+    /// `None` when the fleet is stopped before the work is done.
+    async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            // An error means that the fleet is gone, which is a stop, too.
+            _ = self.stopped.wait_for(|stop| *stop) => None,
+            done = work => Some(done),
+        }
+    }
+}
+
+/// One connection's worth of a device's life.
+async fn live(device: &mut impl Device, link: &mut Link, pace: f64) -> Ended {
+    if let Err(error) = publish(link, device.birth(&Zoned::now())).await {
+        return Ended::Lost(error);
+    }
+    let mut schedule = Schedule { origin: Instant::now(), life: device.now(), pace };
+    loop {
+        let due = schedule.instant(device.due());
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            error = link.lost() => return Ended::Lost(error),
+        }
+        match device.step(&Zoned::now()) {
+            Step::Vanish(outage) => return Ended::Vanished(outage),
+            Step::Publish(publications) => {
+                if let Err(error) = publish(link, publications).await {
+                    return Ended::Lost(error);
+                }
+            }
+        }
+        schedule.forgive_lag(due, device.now());
+    }
+}
+
+/// Where a device's life lies on the clock.
+struct Schedule {
+    origin: Instant,
+    life: Life,
+    pace: f64,
+}
+
+impl Schedule {
+    fn instant(&self, due: Life) -> Instant {
+        // Bounded, because a device with nothing to do is due at infinity.
+        let seconds = ((due - self.life) / self.pace).clamp(0.0, 86_400.0);
+        self.origin + Duration::from_secs_f64(seconds)
+    }
+
+    fn forgive_lag(&mut self, due: Instant, life: Life) {
+        let now = Instant::now();
+        if now.saturating_duration_since(due) > LAG_MAX {
+            (self.origin, self.life) = (now, life);
+        }
+    }
+}
+
+async fn publish(link: &Link, publications: Vec<Publication>) -> Result<(), LinkError> {
+    for publication in publications {
+        link.publish(publication).await?;
+    }
+    Ok(())
+}
+
+async fn say_goodbye(device: &impl Device, link: Link) {
+    let goodbye = async {
+        if publish(&link, device.farewell()).await.is_ok() {
+            link.close().await;
+        }
+    };
+    // Past the timeout the connection is cut, and the will says the same.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, goodbye).await;
+}
+
+/// The n-th name of a list; beyond its end, names come again with a number.
+fn name(names: &[&str], index: usize) -> String {
+    let base = names[index % names.len()];
+    match index / names.len() {
+        0 => base.into(),
+        round => format!("{base}_{}", round + 1),
+    }
+}

@@ -1,0 +1,288 @@
+//! The devices behind the bridge, and the state that the bridge publishes for each.
+
+use serde_json::{Map, Value, json};
+
+use super::super::agenda::{Life, MORNING};
+use super::super::json::number;
+use super::super::model::{Appliance, Battery, Climate, Drift, Outlet};
+use crate::rng::{Rng, fnv1a};
+
+/// One Zigbee device.
+#[derive(Debug)]
+pub struct Member {
+    /// `friendly_name`; may contain a slash.
+    pub name: String,
+    /// Its kind, with the physics that is behind it.
+    pub kind: Kind,
+    /// Whether the bridge calls it online.
+    pub reachable: bool,
+    /// Whether it has stopped talking; the bridge does not know yet.
+    pub silent: bool,
+    cached: Map<String, Value>,
+    battery: Option<Battery>,
+    radio: Drift,
+    pub(super) rng: Rng,
+    measured: Life,
+}
+
+/// What a member is.
+#[derive(Debug)]
+pub enum Kind {
+    /// Temperature, humidity and pressure.
+    Climate(Climate),
+    /// A door or window contact; true is closed.
+    Contact(bool),
+    /// A motion detector with a light meter; true is occupied.
+    Motion(bool),
+    /// A water leak detector.
+    Leak,
+    /// A metering plug.
+    Plug(Outlet),
+    /// A colour bulb.
+    Bulb(Light),
+    /// A wireless button.
+    Remote,
+}
+
+/// What a bulb does.
+#[derive(Clone, Debug)]
+pub struct Light {
+    on: bool,
+    brightness: u8,
+    colour: usize,
+}
+
+/// Chromaticities a bulb is set to: warm white, amber, blue and magenta.
+const COLOURS: [(f64, f64); 4] = [(0.4599, 0.4106), (0.5614, 0.4156), (0.1621, 0.0732), (0.3833, 0.1591)];
+
+/// What somebody does to a remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Press {
+    /// Switches the light over.
+    Single,
+    /// Another colour.
+    Double,
+    /// Another brightness.
+    Hold,
+}
+
+impl Press {
+    /// As it is published.
+    pub const fn action(self) -> &'static str {
+        match self {
+            Press::Single => "single",
+            Press::Double => "double",
+            Press::Hold => "hold",
+        }
+    }
+}
+
+impl Member {
+    /// A member with a kind made from its own random stream.
+    pub fn new(seed: u64, name: String, make: impl FnOnce(&mut Rng) -> Kind) -> Member {
+        let mut rng = Rng::of_device(seed, &name);
+        let kind = make(&mut rng);
+        let battery = (!matches!(kind, Kind::Plug(_) | Kind::Bulb(_))).then(|| Battery::new(&mut rng));
+        let radio = Drift::new(18.0, 2400.0);
+        let (cached, measured) = (Map::new(), MORNING);
+        let mut member =
+            Member { name, kind, reachable: true, silent: false, cached, battery, radio, rng, measured };
+        member.measure(MORNING);
+        member
+    }
+
+    /// The hardware address, which outlives every renaming.
+    pub fn ieee_address(&self) -> String {
+        format!("0x00158d00{:08x}", fnv1a(&self.name) & 0xffff_ffff)
+    }
+
+    /// The short address in the mesh.
+    pub fn network_address(&self) -> u64 {
+        fnv1a(&self.name) >> 48
+    }
+
+    /// Whether it runs on a battery, and sleeps most of the time.
+    pub fn sleeps(&self) -> bool {
+        self.battery.is_some()
+    }
+
+    /// `retain` of its state, an option of the bridge for each device.
+    pub fn retains(&self) -> bool {
+        matches!(self.kind, Kind::Plug(_) | Kind::Bulb(_) | Kind::Contact(_))
+    }
+
+    /// `qos` of its state, an option of the bridge for each device.
+    pub fn at_least_once(&self) -> bool {
+        !matches!(self.kind, Kind::Motion(_) | Kind::Leak | Kind::Bulb(_))
+    }
+
+    /// Seconds to the next report that nobody has caused; `None`: it only speaks when something happens.
+    pub fn report_delay(&mut self) -> Option<f64> {
+        let range = match self.kind {
+            Kind::Climate(_) => (60.0, 150.0),
+            Kind::Plug(_) => (25.0, 55.0),
+            Kind::Contact(closed) => {
+                if closed {
+                    (600.0, 2400.0)
+                } else {
+                    (60.0, 500.0)
+                }
+            }
+            Kind::Motion(occupied) => {
+                if occupied {
+                    (90.0, 240.0)
+                } else {
+                    (240.0, 900.0)
+                }
+            }
+            Kind::Leak => (2400.0, 3600.0),
+            Kind::Bulb(_) => (900.0, 1800.0),
+            Kind::Remote => return None,
+        };
+        Some(self.rng.within(range))
+    }
+
+    /// The state that the bridge has in its cache.
+    pub fn cached(&self) -> Value {
+        Value::Object(self.cached.clone())
+    }
+
+    /// A report: what the bridge publishes once it has merged it into its cache.
+    pub fn report(&mut self, life: Life) -> Value {
+        // The mesh delivers a report twice now and then, and the bridge publishes both.
+        if !self.rng.likely(0.06) {
+            match &mut self.kind {
+                Kind::Contact(closed) => *closed = !*closed,
+                Kind::Motion(occupied) => *occupied = !*occupied,
+                _ => {}
+            }
+            self.measure(life);
+        }
+        self.cached()
+    }
+
+    /// Somebody has pressed the remote: the action is in this one message and never in the cache.
+    pub fn press(&mut self, press: Press, life: Life) -> Value {
+        self.measure(life);
+        let mut message = self.cached.clone();
+        message.insert("action".into(), press.action().into());
+        Value::Object(message)
+    }
+
+    /// A bulb obeys a press; any other member does not.
+    pub fn obey(&mut self, press: Press, life: Life) -> Option<Value> {
+        let Kind::Bulb(light) = &mut self.kind else { return None };
+        match press {
+            Press::Single => light.on = !light.on,
+            Press::Double => light.colour = (light.colour + 1) % COLOURS.len(),
+            Press::Hold => light.brightness = light.brightness.wrapping_add(96).max(12),
+        }
+        self.measure(life);
+        Some(self.cached())
+    }
+
+    /// The relay of a plug is switched; any other member has none.
+    pub fn switch(&mut self, life: Life) -> Option<(bool, Value)> {
+        self.measure(life);
+        let Kind::Plug(outlet) = &mut self.kind else { return None };
+        let on = !outlet.is_on();
+        outlet.switch(on);
+        self.measure(life);
+        Some((on, self.cached()))
+    }
+
+    /// Lets time pass up to `life` and brings the cache up to date.
+    fn measure(&mut self, life: Life) {
+        let dt = life - self.measured;
+        self.measured = life;
+        let quality = (150.0 + self.radio.step(dt, &mut self.rng)).clamp(20.0, 255.0);
+        // Quantised coarsely, or every report would differ by its radio alone.
+        self.set("linkquality", number((quality / 12.0).round() * 12.0, 0));
+        self.measure_kind(dt, life);
+        if let Some(battery) = &mut self.battery {
+            let (percent, millivolts) = (battery.step(dt), battery.millivolts());
+            self.set("battery", number(percent, 0));
+            self.set("voltage", number(millivolts, 0));
+        }
+    }
+
+    fn measure_kind(&mut self, dt: f64, life: Life) {
+        match &mut self.kind {
+            Kind::Climate(climate) => {
+                let air = climate.step(dt, &mut self.rng);
+                self.set("temperature", number(air.temperature, 2));
+                self.set("humidity", number(air.humidity, 2));
+                self.set("pressure", number(air.pressure, 1));
+            }
+            Kind::Contact(closed) => {
+                let closed = *closed;
+                self.set("contact", closed.into());
+            }
+            Kind::Motion(occupied) => {
+                let occupied = *occupied;
+                let light = daylight(life) * self.rng.within((0.8, 1.2));
+                let warmth = 24.0 + self.rng.normal();
+                self.set("occupancy", occupied.into());
+                self.set("illuminance", number(light, 0));
+                self.set("device_temperature", number(warmth, 0));
+            }
+            Kind::Leak => {
+                for (name, value) in [("water_leak", false), ("battery_low", false), ("tamper", false)] {
+                    self.set(name, value.into());
+                }
+            }
+            Kind::Plug(outlet) => {
+                let reading = outlet.step(dt, &mut self.rng);
+                let state = if outlet.is_on() { "ON" } else { "OFF" };
+                self.set("state", state.into());
+                self.set("power", number(reading.watts, 1));
+                self.set("current", number(reading.amperes, 2));
+                self.set("voltage", number(reading.volts, 0));
+                self.set("energy", number(reading.watt_hours / 1000.0, 2));
+                self.set("update", idle_update());
+            }
+            Kind::Bulb(light) => {
+                let (light, (x, y)) = (light.clone(), COLOURS[light.colour]);
+                self.set("state", if light.on { "ON" } else { "OFF" }.into());
+                self.set("brightness", light.brightness.into());
+                self.set("color", json!({"x": x, "y": y}));
+                self.set("color_mode", "xy".into());
+                self.set("update", idle_update());
+            }
+            Kind::Remote => {}
+        }
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
+        self.cached.insert(name.into(), value);
+    }
+}
+
+impl Light {
+    /// Off, at some brightness.
+    pub fn new(rng: &mut Rng) -> Light {
+        Light { on: false, brightness: 100 + rng.below(155) as u8, colour: rng.below(COLOURS.len()) }
+    }
+}
+
+/// The appliance in the n-th plug.
+pub const fn appliance(index: usize) -> Appliance {
+    match index % 6 {
+        0 => Appliance::Fridge,
+        1 => Appliance::WashingMachine,
+        2 => Appliance::Television,
+        3 => Appliance::Router,
+        4 => Appliance::Kettle,
+        _ => Appliance::Lamp,
+    }
+}
+
+fn idle_update() -> Value {
+    json!({"installed_version": 33_816_645, "latest_version": 33_816_645, "state": "idle"})
+}
+
+/// Lux at a window.
+fn daylight(life: Life) -> f64 {
+    let height = ((life / 86_400.0 - 0.25) * std::f64::consts::TAU).sin();
+    3.0 + 900.0 * height.max(0.0)
+}

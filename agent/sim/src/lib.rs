@@ -1,0 +1,8 @@
+//! What stands in for the world around fieldlog, in the demo and in tests: a small MQTT [`broker`] that can misbehave,
+//! simulated [`devices`], a seeded [`rng`] and, with the feature `servers`, real servers as processes.
+
+pub mod broker;
+pub mod devices;
+pub mod rng;
+#[cfg(feature = "servers")]
+pub mod servers;

@@ -1,0 +1,133 @@
+//! Real servers as processes of a test or a benchmark, on free ports of 127.0.0.1 and killed with what holds them. What needs
+//! one that is not installed is skipped aloud; with `FIELDLOG_TEST_REQUIRE_SERVERS=1` it fails instead.
+
+// Helpers of tests fail by panicking, like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+pub mod mosquitto;
+pub mod nats;
+pub mod wait;
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use wait::block_until;
+
+/// A child process; killed when dropped, also when its test fails.
+pub struct Process(pub Child);
+
+impl Process {
+    /// SIGKILL, and waits for its end.
+    ///
+    /// # Panics
+    /// If it cannot be waited for.
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Sends a signal by its name.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
+    pub fn signal(&self, name: &str) {
+        signal(self.0.id(), name);
+    }
+
+    /// Waits until it listens on this port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// If it ends instead, or does neither.
+    pub fn wait_listening(&mut self, name: &str, port: u16) {
+        block_until(name, || {
+            assert!(self.0.try_wait().unwrap().is_none(), "{name} ends at once");
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone, when the test has ended it itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Says that a test cannot run here, or fails where it must.
+///
+/// # Panics
+/// With `FIELDLOG_TEST_REQUIRE_SERVERS=1`.
+pub fn skip(why: &str) {
+    let required = std::env::var_os("FIELDLOG_TEST_REQUIRE_SERVERS").is_some_and(|value| value == "1");
+    assert!(!required, "FIELDLOG_TEST_REQUIRE_SERVERS=1, but {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Whether a program can be run, with an argument that makes it end at once. If not, what needs it is skipped.
+///
+/// # Panics
+/// As [`skip`].
+pub fn installed(program: &str, argument: &str) -> bool {
+    let found = quiet(program, |command| command.arg(argument)).and_then(|mut child| child.wait()).is_ok();
+    if !found {
+        skip(&format!("{program} is not installed"));
+    }
+    found
+}
+
+/// A server with its configuration in a file.
+fn server(program: &str, config: &Path) -> io::Result<Process> {
+    quiet(program, |command| command.arg("-c").arg(config)).map(Process)
+}
+
+/// Starts a program that nobody listens to. Debian has servers where users have no path to.
+fn quiet(program: &str, arguments: impl Fn(&mut Command) -> &mut Command) -> io::Result<Child> {
+    let spawn = |program: &str| {
+        let mut command = Command::new(program);
+        arguments(&mut command).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    };
+    spawn(program).or_else(|_| spawn(&format!("/usr/sbin/{program}")))
+}
+
+/// A port of this machine that nobody listens on, for a server that cannot choose one itself.
+///
+/// # Panics
+/// If there is none.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Sends a signal to a process that the test has started.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// Makes, with openssl, a certificate authority `ca.pem` and a certificate of it for 127.0.0.1 and localhost, `server.pem`
+/// with `server.key`. `false` if openssl is not installed.
+///
+/// # Panics
+/// If openssl cannot make them.
+pub fn certificates(dir: &Path) -> bool {
+    if !installed("openssl", "version") {
+        return false;
+    }
+    std::fs::write(dir.join("san"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for line in [
+        format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=fieldlog-test-ca"),
+        format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"),
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile san"
+            .to_owned(),
+    ] {
+        let output = Command::new("openssl").args(line.split(' ')).current_dir(dir).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    true
+}
