@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use fieldlog::config::Config;
-use fieldlog::run::wall_clock;
-use fieldlog_broker::{Broker, Options, Qos};
+use fieldlog::clock::wall_clock;
+use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_projections::{Fact, Time, Value};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::logbook::Logbook;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldlog_broker::{Broker, Options};
+use fieldlog_sim::broker::{Broker, Options};
 use fieldlog_tests::memory_limit::{CGROUP_ROOT, MemoryLimit};
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::{Ended, Process, free_port};
