@@ -33,10 +33,10 @@ impl Agent {
     /// # Panics
     /// If it does not start.
     pub async fn start(config: Config) -> Agent {
-        Agent::start_at(config, fieldlog::clock::wall_clock).await
+        Agent::start_at(config, Clock::system()).await
     }
 
-    /// The same, with a wall clock that the test turns.
+    /// The same, with a clock that the test moves.
     ///
     /// # Panics
     /// As [`Agent::start`].

@@ -28,11 +28,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(bandwidth: u64) -> Pace {
+    pub(super) fn new(bandwidth: u64, now: Instant) -> Pace {
         Pace {
             pause: Pause::default(),
-            bucket: Bucket::new(bandwidth),
-            early: Bucket::new(bandwidth.div_ceil(2)),
+            bucket: Bucket::new(bandwidth, now),
+            early: Bucket::new(bandwidth.div_ceil(2), now),
             fresh_since: None,
             held: [None; 2],
         }
@@ -40,16 +40,15 @@ impl Pace {
 
     /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
     /// each time.
-    pub(super) fn hold(&mut self, lane: Lane) -> bool {
-        let now = Instant::now();
-        self.hold_until(lane, now + HELD_AGAIN);
+    pub(super) fn hold(&mut self, lane: Lane, now: Instant) -> bool {
+        self.hold_for(lane, HELD_AGAIN, now);
         self.slot(lane).is_none_or(|(since, _)| now.saturating_duration_since(since) < HELD_MAX)
     }
 
-    /// Holds a lane back until a moment.
-    pub(super) fn hold_until(&mut self, lane: Lane, again: Instant) {
-        let since = self.slot(lane).map_or_else(Instant::now, |(since, _)| since);
-        *self.slot(lane) = Some((since, again));
+    /// Holds a lane back for a while.
+    pub(super) fn hold_for(&mut self, lane: Lane, wait: Duration, now: Instant) {
+        let since = self.slot(lane).map_or(now, |(since, _)| since);
+        *self.slot(lane) = Some((since, now + wait));
     }
 
     /// A lane has something to send.
@@ -58,9 +57,9 @@ impl Pace {
     }
 
     /// How long a lane is still held back.
-    pub(super) fn held(&self, lane: Lane) -> Duration {
+    pub(super) fn held(&self, lane: Lane, now: Instant) -> Duration {
         let held = self.held[usize::from(lane == Lane::Backlog)];
-        held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(Instant::now()))
+        held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(now))
     }
 
     fn slot(&mut self, lane: Lane) -> &mut Option<(Instant, Instant)> {
@@ -100,20 +99,20 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(rate: u64) -> Bucket {
-        Bucket { rate, paid: Instant::now() }
+    pub(super) fn new(rate: u64, now: Instant) -> Bucket {
+        Bucket { rate, paid: now }
     }
 
-    pub(super) fn take(&mut self, bytes: u64) {
+    pub(super) fn take(&mut self, bytes: u64, now: Instant) {
         if self.rate > 0 {
             let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-            self.paid = self.paid.max(Instant::now()) + cost;
+            self.paid = self.paid.max(now) + cost;
         }
     }
 
     /// How long until the next byte may go; a second's worth may be owed.
-    pub(super) fn left(&self) -> Duration {
-        let owed = self.paid.saturating_duration_since(Instant::now());
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        let owed = self.paid.saturating_duration_since(now);
         if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
     }
 }

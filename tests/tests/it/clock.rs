@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use fieldlog::clock::wall_clock;
+use fieldlog::clock::{Clock, TestClock};
 use fieldlog::config::Config;
 use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::chunk::{Body, Envelope};
@@ -71,40 +72,38 @@ fn facts(agent: &Agent, is: fn(&Fact) -> bool) -> usize {
     count
 }
 
-/// Waits until the writer has come round for three seconds: it looks at the age of the log in the first of them.
-async fn looked(agent: &Agent) {
-    let beat = || agent.handle.shared.stats.beat.load(Ordering::Relaxed);
-    let begin = beat();
-    until("three rounds of the writer", || beat() > begin + 3_000_000).await;
-}
-
-static OFFSET: AtomicI64 = AtomicI64::new(0);
-
-fn jumping() -> Time {
-    Time(wall_clock().0 + OFFSET.load(Ordering::Relaxed))
+/// Lets the writer look at the age of the log, which it does every five seconds.
+async fn looked(agent: &Agent, clock: &TestClock) {
+    clock.advance(Duration::from_secs(6));
+    // The beat is at the beginning of a round: in the one after, the whole of the one before has been done.
+    for round in ["a round of the writer", "the next round of the writer"] {
+        let now = clock.wall().0;
+        until(round, || agent.handle.shared.stats.beat.load(Ordering::Relaxed) > now).await;
+    }
 }
 
 #[tokio::test]
 async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() {
     let dir = scratch();
-    let now_s = wall_clock().0 / 1_000_000;
+    let now_s = Clock::system().wall().0 / 1_000_000;
     let mut log = open(dir.path());
     introduce(&mut log, now_s - 3_600);
     // More than a page, so that there is a chunk that could go.
     (0..500).for_each(|n| report(&mut log, now_s - 3_600 + n, (n * n % 9_973) as f64 / 7.0));
     log.close().unwrap();
 
-    let config = config(dir.path(), "age_days = 1");
-    let agent = Agent::start_at(config.clone(), jumping).await;
-    looked(&agent).await;
-    OFFSET.store(730 * DAY_S * 1_000_000, Ordering::Relaxed);
+    let (config, clock) = (config(dir.path(), "age_days = 1"), TestClock::running());
+    let agent = Agent::start_at(config.clone(), clock.clock()).await;
+    looked(&agent, &clock).await;
+    clock.step(730 * DAY_S * 1_000_000);
+    clock.advance(Duration::from_secs(1));
     let stepped = || facts(&agent, |fact| matches!(fact, Fact::ClockStepped { .. }));
     until("the step in the log", || stepped() > 0).await;
     // The last stop leaves a snapshot that needs none of the old records.
     agent.stop().await;
     for _ in 0..2 {
-        let agent = Agent::start_at(config.clone(), jumping).await;
-        looked(&agent).await;
+        let agent = Agent::start_at(config.clone(), clock.clock()).await;
+        looked(&agent, &clock).await;
         assert_eq!(first(&agent), Seq(1), "records were deleted for the age that a wrong clock gave them");
         assert_eq!(facts(&agent, |fact| matches!(fact, Fact::Trimmed { .. })), 0);
         agent.stop().await;

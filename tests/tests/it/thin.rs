@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use fieldlog::clock::wall_clock;
+use fieldlog::clock::Clock;
 use fieldlog::config::Config;
 use fieldlog::log::{Commit, FILE_NAME, Log, LogOptions};
 use fieldlog::retention::thin::{Job, thin};
@@ -129,9 +129,9 @@ fn buckets_from<'a>(answer: &'a Json, from: &str) -> Vec<&'a Json> {
 
 /// An agent whose log begins five days ago and has a snapshot at its end, so that its front can go.
 async fn five_days(dir: &Path) -> Agent {
-    let seed = wall_clock().0 as u64;
+    let seed = Clock::system().wall().0 as u64;
     println!("seed {seed}");
-    let now_s = wall_clock().0 / 1_000_000;
+    let now_s = Clock::system().wall().0 / 1_000_000;
     fill(dir, now_s - 5 * DAY_S, now_s - 300, seed);
     Agent::start(config(dir, "", "")).await.stop().await;
     Agent::start(config(dir, "", "")).await
