@@ -148,4 +148,37 @@ mod tests {
         let all = waits(&[None; 9]);
         assert_eq!(all, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
     }
+
+    #[test]
+    fn what_is_beyond_a_second_of_bytes_has_to_be_paid_for() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(1_000, begin);
+        bucket.take(1_000, begin);
+        assert_eq!(bucket.left(begin), Duration::ZERO, "a second's worth may be owed");
+        bucket.take(2_000, begin);
+        assert_eq!(bucket.left(begin), Duration::from_secs(2));
+        assert_eq!(bucket.left(begin + Duration::from_secs(2)), Duration::ZERO);
+        // An hour of silence saves nothing up.
+        let later = begin + Duration::from_secs(3_600);
+        bucket.take(3_000, later);
+        assert_eq!(bucket.left(later), Duration::from_secs(2));
+        let mut unlimited = Bucket::new(0, begin);
+        unlimited.take(u64::MAX, begin);
+        assert_eq!(unlimited.left(begin), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_empty_range_is_held_back_for_so_long() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(0, begin);
+        for second in 0..10 {
+            let now = begin + Duration::from_secs(second);
+            assert!(pace.hold(Lane::Live, now), "it goes after {second} s");
+            assert_eq!(pace.held(Lane::Live, now), HELD_AGAIN);
+            assert_eq!(pace.held(Lane::Backlog, now), Duration::ZERO, "the other lane has its own");
+        }
+        assert!(!pace.hold(Lane::Live, begin + HELD_MAX));
+        pace.release(Lane::Live);
+        assert!(pace.hold(Lane::Live, begin + HELD_MAX), "the next range begins anew");
+    }
 }

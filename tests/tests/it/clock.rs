@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fieldlog::clock::{Clock, TestClock};
@@ -22,6 +21,8 @@ const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 
 const DAY_S: i64 = 86_400;
+/// What may be deleted is looked at every 5 s.
+const KEEPER: Duration = Duration::from_secs(6);
 
 /// A device that has a number: `meter`, `power`.
 fn open(dir: &Path) -> Log {
@@ -72,16 +73,6 @@ fn facts(agent: &Agent, is: fn(&Fact) -> bool) -> usize {
     count
 }
 
-/// Lets the writer look at the age of the log, which it does every five seconds.
-async fn looked(agent: &Agent, clock: &TestClock) {
-    clock.advance(Duration::from_secs(6));
-    // The beat is at the beginning of a round: in the one after, the whole of the one before has been done.
-    for round in ["a round of the writer", "the next round of the writer"] {
-        let now = clock.wall().0;
-        until(round, || agent.handle.shared.stats.beat.load(Ordering::Relaxed) > now).await;
-    }
-}
-
 #[tokio::test]
 async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() {
     let dir = scratch();
@@ -94,7 +85,7 @@ async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() 
 
     let (config, clock) = (config(dir.path(), "age_days = 1"), TestClock::running());
     let agent = Agent::start_at(config.clone(), clock.clock()).await;
-    looked(&agent, &clock).await;
+    agent.pass(&clock, KEEPER).await;
     clock.step(730 * DAY_S * 1_000_000);
     clock.advance(Duration::from_secs(1));
     let stepped = || facts(&agent, |fact| matches!(fact, Fact::ClockStepped { .. }));
@@ -103,7 +94,7 @@ async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() 
     agent.stop().await;
     for _ in 0..2 {
         let agent = Agent::start_at(config.clone(), clock.clock()).await;
-        looked(&agent, &clock).await;
+        agent.pass(&clock, KEEPER).await;
         assert_eq!(first(&agent), Seq(1), "records were deleted for the age that a wrong clock gave them");
         assert_eq!(facts(&agent, |fact| matches!(fact, Fact::Trimmed { .. })), 0);
         agent.stop().await;

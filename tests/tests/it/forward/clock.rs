@@ -17,6 +17,8 @@ use fieldlog_tests::wait::until;
 use super::site::{Site, arrived, assert_complete, assert_lines, http, position};
 
 const DAY: i64 = 86_400_000_000;
+/// What may be deleted is looked at every 5 s.
+const KEEPER: Duration = Duration::from_secs(6);
 /// Of `slow` in [`LIMITS`].
 const INTERVAL: Duration = Duration::from_millis(1_500);
 /// So that a clock that jumps makes all records old, and nothing else keeps them.
@@ -52,16 +54,6 @@ async fn set(clock: &TestClock, by: i64, agent: &Agent) {
     clock.step(by);
     clock.advance(Duration::from_secs(1));
     until("the step in the log", || steps(agent) > before).await;
-}
-
-/// Lets the writer look at what may be deleted, which it does every five seconds.
-async fn looked(clock: &TestClock, agent: &Agent) {
-    clock.advance(Duration::from_secs(6));
-    // The beat is at the beginning of a round: in the one after, the whole of the one before has been done.
-    for round in ["a round of the writer", "the next round of the writer"] {
-        let now = clock.wall().0;
-        until(round, || agent.handle.shared.stats.beat.load(Ordering::Relaxed) > now).await;
-    }
 }
 
 /// A value that may change every 1.5 s changes, and is recorded when these have passed.
@@ -112,7 +104,7 @@ async fn steps_of_three_days_change_nothing_but_what_is_shown() {
         proxy.set(Fault::Pass);
         site.recorded().await;
         arrived(&agent, &receiver).await;
-        looked(&clock, &agent).await;
+        agent.pass(&clock, KEEPER).await;
         assert_eq!(first(&agent), 1, "records were deleted for the age that a wrong clock gave them");
     }
     let head = agent.head();
@@ -140,7 +132,7 @@ async fn a_boot_in_1970_is_a_clock_like_any_other() {
         assert_intervals_end(&site, &clock, &agent, 10 * boot + 2).await;
         site.recorded().await;
         arrived(&agent, &receiver).await;
-        looked(&clock, &agent).await;
+        agent.pass(&clock, KEEPER).await;
         assert_eq!(first(&agent), 1, "records were deleted for the age that a wrong clock gave them");
         agent.stop().await;
     }
