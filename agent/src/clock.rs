@@ -1,12 +1,214 @@
-//! The wall clock, handed in wherever time is needed.
+//! Time, handed in wherever it decides something: the wall clock, which may be set, and the monotonic clock, which only
+//! goes on. Timers of the network (keep-alive, connecting, answers) are the runtime's own.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fieldlog_projections::Time;
+use tokio::sync::watch;
 
-/// The wall clock, as a function so that tests can turn it.
-pub type Clock = fn() -> Time;
+/// How soon a thread that waits by a [`TestClock`] looks at it again, in real time.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The wall clock.
-pub fn wall_clock() -> Time {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+/// Both clocks of the system, or those of a test.
+#[derive(Clone, Debug)]
+pub struct Clock(Option<TestClock>);
+
+impl Clock {
+    /// The clocks of the system.
+    pub const fn system() -> Clock {
+        Clock(None)
+    }
+
+    /// The wall clock, in microseconds since 1970; 0 if it is set before that.
+    pub fn wall(&self) -> Time {
+        self.0.as_ref().map_or_else(system_wall, TestClock::look)
+    }
+
+    /// The monotonic clock.
+    pub fn now(&self) -> Instant {
+        self.0.as_ref().map_or_else(Instant::now, TestClock::now)
+    }
+
+    /// How much time has passed since a moment of the monotonic clock; zero if that is still to come.
+    pub fn since(&self, moment: Instant) -> Duration {
+        self.now().saturating_duration_since(moment)
+    }
+
+    /// How long a thread that has nothing to do for `wait` may block: as long, unless a test may move the clock meanwhile.
+    pub fn block_for(&self, wait: Duration) -> Duration {
+        if self.0.is_some() { wait.min(LOOK_AGAIN) } else { wait }
+    }
+
+    /// Waits until so much time has passed.
+    pub async fn sleep(&self, wait: Duration) {
+        match &self.0 {
+            None => tokio::time::sleep(wait).await,
+            Some(clock) => clock.sleep(wait).await,
+        }
+    }
+
+    /// Waits for `work`, but no longer than `limit`; `None` if it takes longer.
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.sleep(limit) => None,
+        }
+    }
+}
+
+fn system_wall() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Time(since.map_or(0, |d| d.as_micros() as i64))
 }
+
+fn nanos(wall: Time) -> i128 {
+    i128::from(wall.0) * 1_000
+}
+
+/// For tests: a clock that they move in place of waiting. All clones move together.
+#[derive(Clone, Debug)]
+pub struct TestClock(Arc<Moved>);
+
+#[derive(Debug)]
+struct Moved {
+    state: Mutex<State>,
+    /// Wakes what sleeps by this clock.
+    changes: watch::Sender<()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    now: Instant,
+    /// Nanoseconds since 1970, so that nothing is lost by looking often.
+    wall: i128,
+    /// The moment of the system's monotonic clock that the two above belong to, while they go on with it.
+    running: Option<Instant>,
+    /// How far each look at the wall clock moves it, in microseconds.
+    each_look: i64,
+}
+
+impl State {
+    /// Catches up with the system's clock.
+    fn catch_up(&mut self) {
+        if let Some(at) = &mut self.running {
+            let system = Instant::now();
+            let passed = system.saturating_duration_since(*at);
+            *at = system;
+            self.pass(passed);
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.wall += time.as_nanos() as i128;
+    }
+
+    fn wall(&self) -> Time {
+        Time(self.wall.div_euclid(1_000) as i64)
+    }
+}
+
+impl TestClock {
+    /// Goes on like the system's clocks, from what they show.
+    pub fn running() -> TestClock {
+        let now = Instant::now();
+        TestClock::from(State { now, wall: nanos(system_wall()), running: Some(now), each_look: 0 })
+    }
+
+    /// Stands still at this time of the wall clock.
+    pub fn standing(wall: Time) -> TestClock {
+        TestClock::from(State { now: Instant::now(), wall: nanos(wall), running: None, each_look: 0 })
+    }
+
+    /// Has each look at the wall clock move it on by so many microseconds: what is recorded then depends on nothing else.
+    #[must_use]
+    pub fn moved_by_each_look(self, micros: i64) -> TestClock {
+        self.state().each_look = micros;
+        self
+    }
+
+    /// As the stages take it.
+    pub fn clock(&self) -> Clock {
+        Clock(Some(self.clone()))
+    }
+
+    /// Time passes, on both clocks.
+    pub fn advance(&self, time: Duration) {
+        self.change(|state| state.pass(time));
+    }
+
+    /// The wall clock alone is set, by so many microseconds.
+    pub fn step(&self, micros: i64) {
+        self.change(|state| state.wall += nanos(Time(micros)));
+    }
+
+    /// The wall clock alone is set, to this time.
+    pub fn set_wall(&self, wall: Time) {
+        self.change(|state| state.wall = nanos(wall));
+    }
+
+    /// No time passes any more unless the test moves the clock.
+    pub fn stand(&self) {
+        self.change(|state| state.running = None);
+    }
+
+    /// The wall clock, without moving it.
+    pub fn wall(&self) -> Time {
+        let mut state = self.state();
+        state.catch_up();
+        state.wall()
+    }
+
+    fn look(&self) -> Time {
+        let mut state = self.state();
+        state.catch_up();
+        state.wall += nanos(Time(state.each_look));
+        state.wall()
+    }
+
+    fn now(&self) -> Instant {
+        let mut state = self.state();
+        state.catch_up();
+        state.now
+    }
+
+    async fn sleep(&self, wait: Duration) {
+        let mut changes = self.0.changes.subscribe();
+        let begin = self.now();
+        loop {
+            changes.borrow_and_update();
+            let left = wait.saturating_sub(self.now().saturating_duration_since(begin));
+            if left.is_zero() {
+                return;
+            }
+            let runs = self.state().running.is_some();
+            tokio::select! {
+                // The sender is as old as this clock.
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(left), if runs => {}
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        {
+            let mut state = self.state();
+            state.catch_up();
+            change(&mut state);
+        }
+        self.0.changes.send_replace(());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn from(state: State) -> TestClock {
+        TestClock(Arc::new(Moved { state: Mutex::new(state), changes: watch::channel(()).0 }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::correct;
 use crate::run::{self, Controls, Event, Handle};
@@ -72,7 +72,7 @@ async fn supervise(path: &Path, config: Config) -> ExitCode {
     tokio::spawn(signals.serve(path.to_owned(), config.clone(), shutdown, reload));
     tokio::spawn(keep_notifying(ready_rx));
     let data_dir = config.data_dir.clone();
-    let result = run::run(config, clock::wall_clock, controls, |event| report(event, &ready_tx)).await;
+    let result = run::run(config, Clock::system(), controls, |event| report(event, &ready_tx)).await;
     match result {
         Ok(()) => {
             tracing::info!("stopped; everything that was acknowledged is in the log");
@@ -125,7 +125,7 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
     loop {
         tokio::time::sleep(every).await;
         let beat = handle.shared.stats.beat.load(Ordering::Relaxed);
-        let still = clock::wall_clock().0 - beat;
+        let still = Clock::system().wall().0 - beat;
         // A clock that was set back makes this negative for a while, which proves nothing; then the beat is fresh again.
         if still <= BEAT_MAX_MICROS {
             let _ = notify(&[NotifyState::Watchdog]).await;
@@ -161,10 +161,10 @@ pub fn status_line(handle: &Handle) -> String {
         position.head
     );
     for sink in handle.sinks.views() {
-        let _ = write!(line, "; {}", sink.summary(&handle.shared.reader, clock::wall_clock()));
+        let _ = write!(line, "; {}", sink.summary(&handle.shared.reader, Clock::system().wall()));
     }
     let data_dir = handle.shared.snapshots.dir().parent().unwrap_or(Path::new("DIR"));
-    if let Some(advice) = correct::advice(log_time, clock::wall_clock(), data_dir) {
+    if let Some(advice) = correct::advice(log_time, Clock::system().wall(), data_dir) {
         let _ = write!(line, "; CLOCK: {advice}");
     }
     if let Some(why) = handle.shared.stats.blocked() {

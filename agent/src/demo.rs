@@ -13,7 +13,7 @@ use fieldlog_sim::devices::{Fleet, FleetOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon;
 use crate::log::{FILE_NAME, Log};
@@ -94,7 +94,7 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
             }
         }
     };
-    let agent = run::run(config, clock::wall_clock, controls, report);
+    let agent = run::run(config, Clock::system(), controls, report);
     let side = beside(args, broker, upstream.address, ready_rx, shutdown);
     let (agent, side) = tokio::join!(agent, side);
     let received = upstream.stop().await;

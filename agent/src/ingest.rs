@@ -159,7 +159,7 @@ impl<F> Source<F> {
         }
         self.status.connections.add(1);
         self.status.update(|details| {
-            details.state = State::Connected { since: (self.clock)() };
+            details.state = State::Connected { since: self.clock.wall() };
             details.session_present = welcome.session_present;
             details.client_id =
                 welcome.assigned_client_id.clone().unwrap_or_else(|| self.config.client_id.clone());
@@ -201,7 +201,7 @@ impl<F> Source<F> {
             None => tracing::warn!(%source, label, wait_s, "{why}"),
         }
         let until =
-            Time((self.clock)().0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)));
+            Time(self.clock.wall().0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)));
         self.status.update(|details| {
             *details.failures.entry(label).or_default() += 1;
             details.last_error = Some(why.clone());

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fieldlog::{clock, config, correct, daemon, telemetry, verify};
+use fieldlog::clock::Clock;
+use fieldlog::{config, correct, daemon, telemetry, verify};
 
 /// Durable MQTT event log for gateways: acknowledged means stored.
 #[derive(Parser)]
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
                 ExitCode::from(74)
             }
         },
-        Command::CorrectClock { data_dir } => match correct::correct(&data_dir, clock::wall_clock()) {
+        Command::CorrectClock { data_dir } => match correct::correct(&data_dir, Clock::system().wall()) {
             Ok(corrected) => {
                 let _ = writeln!(std::io::stdout(), "{corrected}");
                 ExitCode::SUCCESS

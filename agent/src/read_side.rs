@@ -36,7 +36,7 @@ pub struct ReadSide {
 impl ReadSide {
     /// The wall clock now.
     pub(crate) fn now(&self) -> Time {
-        (self.clock)()
+        self.clock.wall()
     }
 }
 

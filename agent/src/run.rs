@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::{Epoch, Fact, Seq};
@@ -84,27 +84,28 @@ pub async fn run(
     mut controls: Controls,
     mut report: impl FnMut(Event),
 ) -> Result<(), RunError> {
-    let begin = Instant::now();
+    let begin = clock.now();
     let (log, recovered) = open(&config)?;
-    if let Some(advice) = correct::advice(log.last_time(), clock(), &config.data_dir) {
+    if let Some(advice) = correct::advice(log.last_time(), clock.wall(), &config.data_dir) {
         tracing::warn!("{advice}");
     }
     report(Event::Recovered {
         snapshot: recovered.snapshot,
         replayed: recovered.replayed,
         head: log.head(),
-        millis: begin.elapsed().as_millis() as u64,
+        millis: clock.since(begin).as_millis() as u64,
     });
     let listeners = http::bind(&config.http).await?;
     let address = listeners.local_addr();
     let heard = Arc::new(Heard::default());
-    let sources = Arc::new(Sources::new(&config, clock));
-    let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock())?;
+    let sources = Arc::new(Sources::new(&config, clock.clone()));
+    let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock.wall())?;
     let shared = share(&log, recovered, &config)?;
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
     let note_dir = in_hand::dir(runtime_directory.as_deref()).unwrap_or_else(|| config.data_dir.clone());
     let in_hand = InHand::open(&note_dir, log.epoch(), boot_id());
-    let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock).with_in_hand(in_hand);
+    let mut writer =
+        Writer::new(log, shared.clone(), observer, config.clone(), clock.clone()).with_in_hand(in_hand);
     writer.record(&booted())?;
     let (inputs, inbox) = channel();
     let (ended, mut writer_ended) = oneshot::channel();
@@ -117,15 +118,15 @@ pub async fn run(
 
     let (stop, stopping) = watch::channel(false);
     let (config_tx, config_rx) = watch::channel(Arc::new(config.clone()));
-    let sinks = Arc::new(Sinks::new(shared.clone(), inputs.clone(), &config.gateway_id, clock));
+    let sinks = Arc::new(Sinks::new(shared.clone(), inputs.clone(), &config.gateway_id, clock.clone()));
     let read_side = Arc::new(ReadSide {
         shared: shared.clone(),
         config: config_rx,
         heard,
         sources: sources.clone(),
         sinks: sinks.clone(),
-        started: clock(),
-        clock,
+        started: clock.wall(),
+        clock: clock.clone(),
     });
     let mut http = JoinSet::new();
     http.spawn(http::serve(listeners, read_side, stopping));
@@ -140,7 +141,7 @@ pub async fn run(
         tokio::select! {
             ended = &mut writer_ended => break ended.unwrap_or(Err(WriterError::Panicked)),
             () = asked(&mut controls.shutdown) => {
-                break stop_writer(&sources, &sinks, &inputs, &mut writer_ended).await;
+                break stop_writer(&clock, &sources, &sinks, &inputs, &mut writer_ended).await;
             }
             Some(new) = controls.reload.recv() => {
                 let keys: Vec<String> = current.diff(&new).into_iter().map(|c| c.key).collect();
@@ -158,7 +159,7 @@ pub async fn run(
     stop.send_replace(true);
     sources.abort();
     sinks.stop().await;
-    if tokio::time::timeout(STOP_MAX, http.join_all()).await.is_err() {
+    if clock.within(STOP_MAX, http.join_all()).await.is_none() {
         tracing::warn!("HTTP requests were still being answered after {} s", STOP_MAX.as_secs());
     }
     drop(inputs);
@@ -170,16 +171,17 @@ pub async fn run(
 /// Sources first, so that nothing new arrives, then sinks, so that no cursor moves any more; then the writer commits,
 /// acknowledges, snapshots and closes.
 async fn stop_writer(
+    clock: &Clock,
     sources: &Sources,
     sinks: &Sinks,
     inputs: &Sender<Input>,
     writer_ended: &mut oneshot::Receiver<Result<(), WriterError>>,
 ) -> Result<(), WriterError> {
     let _ = inputs.send(Input::Drain);
-    if tokio::time::timeout(STOP_MAX, sources.stop()).await.is_err() {
+    if clock.within(STOP_MAX, sources.stop()).await.is_none() {
         tracing::warn!("a source did not say good-bye to its broker within {} s", STOP_MAX.as_secs());
     }
-    if tokio::time::timeout(STOP_MAX, sinks.stop()).await.is_err() {
+    if clock.within(STOP_MAX, sinks.stop()).await.is_none() {
         tracing::warn!(
             "a sink did not end within {} s; it goes on from its cursor next time",
             STOP_MAX.as_secs()

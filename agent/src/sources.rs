@@ -113,7 +113,14 @@ impl Sources {
         // stops reading from the broker.
         let deliver = move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
         let status = entries[number].view.status.clone();
-        let run = ingest::run(SourceId(number as u16), config.clone(), deliver, self.clock, status, stopping);
+        let run = ingest::run(
+            SourceId(number as u16),
+            config.clone(),
+            deliver,
+            self.clock.clone(),
+            status,
+            stopping,
+        );
         entries[number].task = Some(Task { stop, handle: tokio::spawn(run) });
     }
 

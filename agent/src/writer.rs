@@ -127,15 +127,15 @@ impl From<ThinError> for WriterError {
 impl Writer {
     /// A writer that continues `log` where `shared.view` is.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
-        let now = Instant::now();
+        let (now, wall) = (clock.now(), clock.wall());
         let reader = log.reader();
         // What cannot be read now has been read a moment ago, when the log was opened.
         let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
         let doubted = reader.clock_doubted().unwrap_or(0);
         let batch = Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
-        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock());
+        let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock.clone());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
-        shared.stats.beat.store(clock().0, Ordering::Relaxed);
+        shared.stats.beat.store(wall.0, Ordering::Relaxed);
         let cursors = stored_cursors(&log, &shared.stats);
         let moved: BTreeSet<String> =
             shared.stats.cursors_cut.get().into_iter().flat_map(|cut| cut.keys().cloned()).collect();
@@ -159,8 +159,8 @@ impl Writer {
             last_arrival: now,
             last_commit: now,
             last_tick: now,
-            expected: (now, clock()),
-            ages: AgeClock::new(clock(), last_wall, doubted, now),
+            expected: (now, wall),
+            ages: AgeClock::new(wall, last_wall, doubted, now),
             doubted,
             draining: false,
             shared,
@@ -180,7 +180,7 @@ impl Writer {
     /// # Errors
     /// [`WriterError`]
     pub fn record(&mut self, fact: &Fact) -> Result<(), WriterError> {
-        let wall = (self.clock)();
+        let wall = self.clock.wall();
         self.batch.body.push_fact(Envelope { wall, ..Envelope::default() }, fact);
         self.commit(None)
     }
@@ -202,8 +202,8 @@ impl Writer {
         // Before the first message: a log that was blocked takes none.
         self.keep()?;
         loop {
-            let input = inputs.recv_timeout(self.wait());
-            self.shared.stats.beat.store((self.clock)().0, Ordering::Relaxed);
+            let input = inputs.recv_timeout(self.clock.block_for(self.wait()));
+            self.shared.stats.beat.store(self.clock.wall().0, Ordering::Relaxed);
             match input {
                 Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => {
                     delivery.acks.park(delivery.pubacks());
@@ -213,20 +213,20 @@ impl Writer {
                 Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
                 Ok(Input::Cursor { name, acked }) => self.move_cursor(name, acked),
                 Ok(Input::DeadLetter { sink, first, last, reason }) => {
-                    let envelope = Envelope { wall: (self.clock)(), ..Envelope::default() };
+                    let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
                     let fact = Fact::DeadLettered { sink, first, last, reason };
                     self.batch.body.push_fact(envelope, &fact);
                 }
                 Ok(Input::Snapshot(reply)) => {
                     self.commit_all()?;
-                    self.snapshots.begin((self.clock)());
+                    self.snapshots.begin();
                     let _ = reply.send(self.log.head());
                 }
                 Ok(Input::Drain) => self.draining = true,
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if self.last_tick.elapsed() >= TICK || self.deferred_due() {
+            if self.clock.since(self.last_tick) >= TICK || self.deferred_due() {
                 self.tick();
                 self.log.still_there()?;
                 self.keep()?;
@@ -239,24 +239,26 @@ impl Writer {
 
     /// How long nothing is due.
     fn wait(&self) -> Duration {
-        let tick = TICK.saturating_sub(self.last_tick.elapsed());
+        let now = self.clock.now();
+        let since = |moment| now.saturating_duration_since(moment);
+        let tick = TICK.saturating_sub(since(self.last_tick));
         let commit = match self.oldest {
-            Some(oldest) => self.config.log.commit_delay.saturating_sub(oldest.elapsed()),
+            Some(oldest) => self.config.log.commit_delay.saturating_sub(since(oldest)),
             None => tick,
         };
         let deferred = match self.observer.deferred_until() {
-            Some(due) => Duration::from_micros(due.micros_since((self.clock)()) as u64),
+            Some(due) => Duration::from_micros(due.micros_since(self.clock.wall()) as u64),
             None => tick,
         };
         tick.min(commit).min(deferred)
     }
 
     fn deferred_due(&self) -> bool {
-        self.observer.deferred_until().is_some_and(|due| due <= (self.clock)())
+        self.observer.deferred_until().is_some_and(|due| due <= self.clock.wall())
     }
 
     fn take(&mut self, delivery: &Delivery) -> Result<(), WriterError> {
-        let now = Instant::now();
+        let now = self.clock.now();
         if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
             window.arrived(now.duration_since(self.last_commit));
         }
@@ -341,7 +343,8 @@ impl Writer {
             self.release();
             return Ok(());
         }
-        let age = self.oldest.get_or_insert_with(Instant::now).elapsed();
+        let now = self.clock.now();
+        let age = now.saturating_duration_since(*self.oldest.get_or_insert(now));
         let bytes =
             self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
         let window_full = self.held.iter().any(|held| {
@@ -366,7 +369,7 @@ impl Writer {
 
     /// Commits, folds, publishes, acknowledges: in this order.
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
-        let begin = Instant::now();
+        let begin = self.clock.now();
         let cursors = self.take_moved();
         let doubted = self.ages.doubted(begin);
         let committed = self.log.commit(&Commit {
@@ -382,7 +385,7 @@ impl Writer {
         if committed.trimmed.is_none() {
             self.orders.trim_before = None;
         }
-        let took = begin.elapsed();
+        let took = self.clock.since(begin);
         self.shared.position.send_modify(|p| p.head = committed.last);
         {
             let mut view = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
@@ -402,25 +405,31 @@ impl Writer {
         self.batch.body.clear();
         self.batch.quarantine.clear();
         self.release();
-        self.last_commit = Instant::now();
-        self.snapshots.after(committed.last, (self.clock)(), &self.config.snapshots);
+        self.last_commit = self.clock.now();
+        self.snapshots.after(committed.last, self.last_commit, &self.config.snapshots);
         Ok(())
     }
 
     /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
     fn keep(&mut self) -> Result<(), WriterError> {
         self.archive()?;
-        if self.keeper.is_due() {
+        let now = self.clock.now();
+        if self.keeper.is_due(now) {
             let shared = &self.shared;
             let aged = self.aged();
-            let mut orders =
-                self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, aged)?;
+            let mut orders = self.keeper.look(
+                &shared.reader,
+                shared.epoch,
+                &shared.snapshots,
+                &self.cursors,
+                (now, aged),
+            )?;
             self.thin_first(&mut orders)?;
             self.announce(&orders);
             self.record_trimming(&orders)?;
             self.orders = orders;
             if self.orders.snapshot_due {
-                self.snapshots.begin((self.clock)());
+                self.snapshots.begin();
             }
         }
         if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
@@ -458,7 +467,7 @@ impl Writer {
     fn archive(&mut self) -> Result<(), WriterError> {
         let periods = self.thinner.finished()?.unwrap_or_default();
         let too_old = match self.config.retention.thin_age {
-            Some(age) if self.keeper.is_due() => {
+            Some(age) if self.keeper.is_due(self.clock.now()) => {
                 let before = Time(self.aged().0.saturating_sub(age.as_micros() as i64));
                 self.shared.reader.archive_older(before)?
             }
@@ -522,7 +531,7 @@ impl Writer {
         if self.cursors.get(&name) != Some(&acked) {
             self.cursors.insert(name.clone(), acked);
             self.moved.insert(name);
-            self.moved_since.get_or_insert_with(Instant::now);
+            self.moved_since.get_or_insert_with(|| self.clock.now());
         }
     }
 
@@ -536,7 +545,9 @@ impl Writer {
 
     /// Stores cursors in a commit of their own when there has been no other for a while.
     fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
-        if self.moved_since.is_some_and(|since| since.elapsed() >= patience) && self.batch.body.is_empty() {
+        if self.moved_since.is_some_and(|since| self.clock.since(since) >= patience)
+            && self.batch.body.is_empty()
+        {
             let cursors = self.take_moved();
             let empty = Body::after(self.log.last_time());
             self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) })?;
@@ -576,9 +587,10 @@ impl Writer {
     }
 
     fn tick(&mut self) {
-        self.last_tick = Instant::now();
-        let now = (self.clock)();
-        let expected = Time(self.expected.1.0 + self.expected.0.elapsed().as_micros() as i64);
+        self.last_tick = self.clock.now();
+        let now = self.clock.wall();
+        let passed = self.last_tick.saturating_duration_since(self.expected.0);
+        let expected = Time(self.expected.1.0 + passed.as_micros() as i64);
         if (now.0 - expected.0).abs() > CLOCK_STEP_MICROS {
             tracing::warn!(
                 "the clock was set by {} s; log time does not go back, records carry the wall clock beside it",
@@ -587,12 +599,11 @@ impl Writer {
             let envelope = Envelope { wall: now, ..Envelope::default() };
             self.batch.body.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
             self.ages.stepped(now.0 - expected.0, self.last_tick);
-            self.snapshots.clock_stepped(now.0 - expected.0);
             self.observer.clock_stepped(expected, now);
         }
         self.expected = (self.last_tick, now);
         self.observer.tick(now, &mut self.batch);
-        self.snapshots.after(self.log.head(), now, &self.config.snapshots);
+        self.snapshots.after(self.log.head(), self.last_tick, &self.config.snapshots);
     }
 
     fn configure(
@@ -625,10 +636,10 @@ impl Writer {
 
     fn stop(mut self) -> Result<(), WriterError> {
         self.thinner.stop();
-        self.observer.flush_deferred(Time(i64::MAX), (self.clock)(), &mut self.batch);
+        self.observer.flush_deferred(Time(i64::MAX), self.clock.wall(), &mut self.batch);
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;
-        self.snapshots.finish((self.clock)());
+        self.snapshots.finish();
         Ok(self.log.close()?)
     }
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use fieldlog::clock::Clock;
+use fieldlog::clock::{Clock, TestClock};
 use fieldlog::config::Config;
 use fieldlog::ingest::status::Details;
 use fieldlog::run::{self, Controls, Event, Handle, RunError};
@@ -33,10 +34,10 @@ impl Agent {
     /// # Panics
     /// If it does not start.
     pub async fn start(config: Config) -> Agent {
-        Agent::start_at(config, fieldlog::clock::wall_clock).await
+        Agent::start_at(config, Clock::system()).await
     }
 
-    /// The same, with a wall clock that the test turns.
+    /// The same, with a clock that the test moves.
     ///
     /// # Panics
     /// As [`Agent::start`].
@@ -122,6 +123,16 @@ impl Agent {
     /// Position of the last record.
     pub fn head(&self) -> u64 {
         self.handle.shared.position.borrow().applied.0
+    }
+
+    /// Moves the agent's clock, and waits until the writer has done what is due by then.
+    pub async fn pass(&self, clock: &TestClock, time: Duration) {
+        clock.advance(time);
+        // The beat is at the beginning of a round: in the one after, the whole of the one before has been done.
+        for round in ["a round of the writer", "the next round of the writer"] {
+            let now = clock.wall().0;
+            until(round, || self.handle.shared.stats.beat.load(Ordering::Relaxed) > now).await;
+        }
     }
 
     /// Commits by reason: delay, bytes, window.

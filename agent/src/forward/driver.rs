@@ -73,7 +73,7 @@ pub struct Parts {
     pub writer: Sender<Input>,
     /// What others see.
     pub status: Arc<SinkStatus>,
-    /// The wall clock.
+    /// Where it gets the time from.
     pub clock: Clock,
     /// What the sink has, if that is known better than from the log: what a driver before this one has last stored may
     /// still wait for a commit.
@@ -124,6 +124,7 @@ where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     let (acked, lost_end) = start::start(&service, &parts);
+    let cursor_sent = parts.clock.now();
     let mut link = Link {
         plan: Plan::new(acked, service.order, service.backlog_share),
         size: Size::new(service.events_max, service.bytes_max),
@@ -132,7 +133,7 @@ where
         service,
         parts,
         build,
-        cursor_sent: Instant::now(),
+        cursor_sent,
         cursor: None,
         repeats: Repeats::default(),
     };
@@ -147,19 +148,19 @@ where
             opened = open() => opened,
             () = stopped(&mut shutdown) => break,
         };
-        let begin = Instant::now();
+        let begin = link.parts.clock.now();
         let (why, pace, lived) = match opened {
             Ok(transport) => match link.serve(transport, &mut shutdown).await {
                 End::Stopped => break,
                 End::Log(error) => (error.to_string(), backoff::Pace::Slow, Duration::ZERO),
-                End::Lost(why) => (why, backoff::Pace::Soon, begin.elapsed()),
+                End::Lost(why) => (why, backoff::Pace::Soon, link.parts.clock.since(begin)),
             },
             Err(error) => (error.why, error.pace, Duration::ZERO),
         };
         let wait = backoff.next(pace, lived, backoff::random());
         link.report(why, wait);
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = link.parts.clock.sleep(wait) => {}
             () = stopped(&mut shutdown) => break,
         }
     }
@@ -193,11 +194,12 @@ where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     async fn serve<T: Transport>(&mut self, mut transport: T, shutdown: &mut watch::Receiver<bool>) -> End {
+        let clock = self.parts.clock.clone();
         let mut position = self.parts.shared.position.subscribe();
         self.connected(&transport, position.borrow_and_update().applied);
         let window = self.service.in_flight_max.min(transport.window()).max(1);
         let mut under_way: JoinSet<(Arc<Parcel>, Outcome)> = JoinSet::new();
-        let mut pace = Pace::new(self.service.bandwidth);
+        let mut pace = Pace::new(self.service.bandwidth, clock.now());
         let end = loop {
             let head = position.borrow_and_update().applied;
             self.show(transport.warning());
@@ -225,9 +227,9 @@ where
                 }
                 why = transport.lost(), if under_way.is_empty() => break End::Lost(why),
                 () = stopped(shutdown) => break End::Stopped,
-                () = tokio::time::sleep(wait), if wait < Duration::MAX => {}
+                () = clock.sleep(wait), if wait < Duration::MAX => {}
                 // Also when nothing more comes: a log that is full may be waiting for this cursor.
-                () = tokio::time::sleep(CURSOR_EVERY.saturating_sub(self.cursor_sent.elapsed())),
+                () = clock.sleep(CURSOR_EVERY.saturating_sub(clock.since(self.cursor_sent))),
                     if self.cursor_moved() => {}
                 changed = position.changed() => {
                     if changed.is_err() {
@@ -240,7 +242,7 @@ where
         if matches!(end, End::Stopped) {
             let answers = self.last_answers(&mut under_way, &mut pace);
             // What is not answered by then is dropped, and comes again.
-            let _ = tokio::time::timeout(ANSWERS_MAX, answers).await;
+            let _ = clock.within(ANSWERS_MAX, answers).await;
         }
         under_way.abort_all();
         transport.close().await;
@@ -269,7 +271,7 @@ where
         self.plan.connected(head, u64::from(self.service.events_max));
         SinkStatus::add(&self.parts.status.connections, 1);
         self.repeats = Repeats::default();
-        let since = (self.parts.clock)();
+        let since = self.parts.clock.wall();
         self.parts.status.update(|d| d.state = SinkState::Connected { since });
         tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
     }
@@ -296,32 +298,34 @@ where
 
     /// The next range, and how long it has to wait.
     fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
-        let covering = self.sooner(self.offer_due(pace), self.covering_due(head, pace));
-        let held = !pace.bucket.left().is_zero();
+        let now = self.parts.clock.now();
+        let covering = self.sooner(self.offer_due(pace, now), self.covering_due(head, pace, now));
+        let held = !pace.bucket.left(now).is_zero();
         let Some((first, last)) = self.service.early.then(|| self.plan.next_early(head, held)).flatten()
         else {
             return covering;
         };
-        let early = pace.pause.left(Instant::now()).max(pace.early.left());
+        let early = pace.pause.left(now).max(pace.early.left(now));
         let others_first = |due: &Due| due.0 < early || (due.0.is_zero() && self.plan.turn_of_others());
         Some(covering.filter(others_first).unwrap_or((early, (Lane::Priority, first, last))))
     }
 
     /// The next range that is to be covered: it waits for the sink, for the bandwidth, and fresh events for company.
-    fn covering_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
+    fn covering_due(&self, head: Seq, pace: &mut Pace, now: Instant) -> Option<Due> {
         let Some(range) = self.plan.next(head) else {
             pace.fresh_since = None;
             return None;
         };
         let (lane, first, last) = range;
-        let free = pace.pause.left(Instant::now()).max(pace.bucket.left());
-        let mut wait = pace.held(lane);
+        let free = pace.pause.left(now).max(pace.bucket.left(now));
+        let mut wait = pace.held(lane, now);
         if lane == Lane::Live && last.0 - first.0 + 1 < u64::from(self.size.events()) {
-            let since = *pace.fresh_since.get_or_insert_with(Instant::now);
-            wait = wait.max(self.service.delay.saturating_sub(since.elapsed()));
+            let since = *pace.fresh_since.get_or_insert(now);
+            let waited = now.saturating_duration_since(since);
+            wait = wait.max(self.service.delay.saturating_sub(waited));
         }
         // What fresh events wait for is no reason for a backlog to wait.
-        let held = pace.held(Lane::Backlog);
+        let held = pace.held(Lane::Backlog, now);
         if lane == Lane::Live
             && held < wait
             && let Some((first, last)) = self.plan.backlog()
@@ -365,8 +369,7 @@ where
                 return Ok(());
             }
             // Not in the view yet.
-            let now = Instant::now();
-            pace.hold_until(lane, now + self.service.delay.max(NOT_YET));
+            pace.hold_for(lane, self.service.delay.max(NOT_YET), self.parts.clock.now());
             return Ok(());
         };
         if parcel.manifest.first > first {
@@ -381,13 +384,16 @@ where
             self.offer(parcel, transport, under_way, pace);
             return Ok(());
         }
-        if parcel.manifest.events == 0 && parcel.manifest.last >= last && pace.hold(lane) {
+        if parcel.manifest.events == 0
+            && parcel.manifest.last >= last
+            && pace.hold(lane, self.parts.clock.now())
+        {
             return Ok(());
         }
         pace.release(lane);
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         self.plan.sent(lane, first, last, parcel.bytes() as u64, head);
-        launch(parcel, transport, under_way, pace);
+        launch(parcel, transport, under_way, pace, self.parts.clock.now());
         Ok(())
     }
 
@@ -403,8 +409,9 @@ where
         if parcel.manifest.events == 0 {
             return self.plan.looked_through(parcel.manifest.first, parcel.manifest.last);
         }
-        pace.early.take(parcel.bytes() as u64);
-        launch(parcel, transport, under_way, pace);
+        let now = self.parts.clock.now();
+        pace.early.take(parcel.bytes() as u64, now);
+        launch(parcel, transport, under_way, pace, now);
     }
 
     /// Takes in one finished task.
@@ -439,7 +446,7 @@ where
             }
             Outcome::TooLarge { why } if parcel.manifest.events > 1 => {
                 self.failed(parcel);
-                self.size.too_large(parcel.size, Instant::now());
+                self.size.too_large(parcel.size, self.parts.clock.now());
                 self.note(why);
             }
             Outcome::Refused { why } if parcel.manifest.events > 1 => {
@@ -461,7 +468,7 @@ where
         }
         self.answered(parcel);
         self.parts.status.acked(parcel);
-        self.size.accepted(Instant::now());
+        self.size.accepted(self.parts.clock.now());
         if !self.refusals.held() {
             *pause = Pause::default();
         }
@@ -469,14 +476,14 @@ where
 
     /// The sink has said "not now", or is to be left alone for a while.
     fn hold(&self, after: Option<Duration>, why: String, pause: &mut Pause) {
-        let now = Instant::now();
+        let now = self.parts.clock.now();
         pause.busy(after, self.service.backoff_max, now);
-        self.parts.status.held((self.parts.clock)(), self.moment_after(pause.left(now)), why);
+        self.parts.status.held(self.parts.clock.wall(), self.moment_after(pause.left(now)), why);
     }
 
     /// The sink has another history: nothing counts as delivered until an operator has found out which one is right.
     fn forked(&mut self, why: &str, pause: &mut Pause) {
-        let now = Instant::now();
+        let now = self.parts.clock.now();
         pause.busy(Some(self.service.backoff_max), self.service.backoff_max, now);
         let why = format!(
             "{why}. Either this log was restored from a backup, or another gateway uses this `gateway_id` with a copy of it. \
@@ -486,7 +493,7 @@ where
         if self.repeats.is_news(&why) {
             tracing::error!(sink = %self.service.name, "{why}");
         }
-        self.parts.status.forked((self.parts.clock)(), self.moment_after(pause.left(now)), why);
+        self.parts.status.forked(self.parts.clock.wall(), self.moment_after(pause.left(now)), why);
     }
 
     fn answered(&mut self, Parcel { manifest, .. }: &Parcel) {
@@ -513,16 +520,16 @@ where
     }
 
     fn note(&self, why: String) {
-        let at = (self.parts.clock)();
+        let at = self.parts.clock.wall();
         self.parts.status.update(|d| d.last_error = Some(Failure { at, why }));
     }
 
     fn moment_after(&self, wait: Duration) -> Time {
-        Time((self.parts.clock)().0.saturating_add(wait.as_micros() as i64))
+        Time(self.parts.clock.wall().0.saturating_add(wait.as_micros() as i64))
     }
 
     fn store_cursor_now_and_then(&mut self) {
-        if self.cursor_moved() && self.cursor_sent.elapsed() >= CURSOR_EVERY {
+        if self.cursor_moved() && self.parts.clock.since(self.cursor_sent) >= CURSOR_EVERY {
             self.store_cursor();
         }
     }
@@ -537,7 +544,7 @@ where
     }
 
     fn store_cursor(&mut self) {
-        self.cursor_sent = Instant::now();
+        self.cursor_sent = self.parts.clock.now();
         let (name, acked) = (self.service.name.clone(), self.plan.acked().clone());
         self.cursor = Some(acked.clone());
         let _ = self.parts.writer.send(Input::Cursor { name, acked });
@@ -559,8 +566,9 @@ fn launch<T: Transport>(
     transport: &mut T,
     under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
     pace: &mut Pace,
+    now: Instant,
 ) {
-    pace.bucket.take(parcel.bytes() as u64);
+    pace.bucket.take(parcel.bytes() as u64, now);
     let parcel = Arc::new(parcel);
     let sending = transport.send(parcel.clone());
     under_way.spawn(async move { (parcel, sending.await) });

@@ -28,11 +28,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(bandwidth: u64) -> Pace {
+    pub(super) fn new(bandwidth: u64, now: Instant) -> Pace {
         Pace {
             pause: Pause::default(),
-            bucket: Bucket::new(bandwidth),
-            early: Bucket::new(bandwidth.div_ceil(2)),
+            bucket: Bucket::new(bandwidth, now),
+            early: Bucket::new(bandwidth.div_ceil(2), now),
             fresh_since: None,
             held: [None; 2],
         }
@@ -40,16 +40,15 @@ impl Pace {
 
     /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
     /// each time.
-    pub(super) fn hold(&mut self, lane: Lane) -> bool {
-        let now = Instant::now();
-        self.hold_until(lane, now + HELD_AGAIN);
+    pub(super) fn hold(&mut self, lane: Lane, now: Instant) -> bool {
+        self.hold_for(lane, HELD_AGAIN, now);
         self.slot(lane).is_none_or(|(since, _)| now.saturating_duration_since(since) < HELD_MAX)
     }
 
-    /// Holds a lane back until a moment.
-    pub(super) fn hold_until(&mut self, lane: Lane, again: Instant) {
-        let since = self.slot(lane).map_or_else(Instant::now, |(since, _)| since);
-        *self.slot(lane) = Some((since, again));
+    /// Holds a lane back for a while.
+    pub(super) fn hold_for(&mut self, lane: Lane, wait: Duration, now: Instant) {
+        let since = self.slot(lane).map_or(now, |(since, _)| since);
+        *self.slot(lane) = Some((since, now + wait));
     }
 
     /// A lane has something to send.
@@ -58,9 +57,9 @@ impl Pace {
     }
 
     /// How long a lane is still held back.
-    pub(super) fn held(&self, lane: Lane) -> Duration {
+    pub(super) fn held(&self, lane: Lane, now: Instant) -> Duration {
         let held = self.held[usize::from(lane == Lane::Backlog)];
-        held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(Instant::now()))
+        held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(now))
     }
 
     fn slot(&mut self, lane: Lane) -> &mut Option<(Instant, Instant)> {
@@ -100,20 +99,20 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(rate: u64) -> Bucket {
-        Bucket { rate, paid: Instant::now() }
+    pub(super) fn new(rate: u64, now: Instant) -> Bucket {
+        Bucket { rate, paid: now }
     }
 
-    pub(super) fn take(&mut self, bytes: u64) {
+    pub(super) fn take(&mut self, bytes: u64, now: Instant) {
         if self.rate > 0 {
             let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-            self.paid = self.paid.max(Instant::now()) + cost;
+            self.paid = self.paid.max(now) + cost;
         }
     }
 
     /// How long until the next byte may go; a second's worth may be owed.
-    pub(super) fn left(&self) -> Duration {
-        let owed = self.paid.saturating_duration_since(Instant::now());
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        let owed = self.paid.saturating_duration_since(now);
         if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }
     }
 }
@@ -148,5 +147,38 @@ mod tests {
     fn without_a_wish_the_wait_doubles_up_to_the_maximum() {
         let all = waits(&[None; 9]);
         assert_eq!(all, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
+    }
+
+    #[test]
+    fn what_is_beyond_a_second_of_bytes_has_to_be_paid_for() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(1_000, begin);
+        bucket.take(1_000, begin);
+        assert_eq!(bucket.left(begin), Duration::ZERO, "a second's worth may be owed");
+        bucket.take(2_000, begin);
+        assert_eq!(bucket.left(begin), Duration::from_secs(2));
+        assert_eq!(bucket.left(begin + Duration::from_secs(2)), Duration::ZERO);
+        // An hour of silence saves nothing up.
+        let later = begin + Duration::from_secs(3_600);
+        bucket.take(3_000, later);
+        assert_eq!(bucket.left(later), Duration::from_secs(2));
+        let mut unlimited = Bucket::new(0, begin);
+        unlimited.take(u64::MAX, begin);
+        assert_eq!(unlimited.left(begin), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_empty_range_is_held_back_for_so_long() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(0, begin);
+        for second in 0..10 {
+            let now = begin + Duration::from_secs(second);
+            assert!(pace.hold(Lane::Live, now), "it goes after {second} s");
+            assert_eq!(pace.held(Lane::Live, now), HELD_AGAIN);
+            assert_eq!(pace.held(Lane::Backlog, now), Duration::ZERO, "the other lane has its own");
+        }
+        assert!(!pace.hold(Lane::Live, begin + HELD_MAX));
+        pace.release(Lane::Live);
+        assert!(pace.hold(Lane::Live, begin + HELD_MAX), "the next range begins anew");
     }
 }

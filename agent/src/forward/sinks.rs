@@ -138,12 +138,12 @@ impl Sinks {
 
     fn start(&self, sink: &SinkConfig, known: Option<AckedRanges>) -> Entry {
         let (stop, stopping) = watch::channel(false);
-        let status = Arc::new(SinkStatus::default());
+        let status = Arc::new(SinkStatus::new(self.clock.clone()));
         let parts = Parts {
             shared: self.shared.clone(),
             writer: self.writer.clone(),
             status: status.clone(),
-            clock: self.clock,
+            clock: self.clock.clone(),
             known,
         };
         let task = tokio::spawn(serve(sink.clone(), parts, self.gateway.clone(), stopping));

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::Parcel;
 use super::meter::Meter;
+use crate::clock::Clock;
 use crate::log::acked::AckedRanges;
 use fieldlog_wire::Lane;
 
@@ -31,6 +32,7 @@ pub struct SinkStatus {
     /// Connections made.
     pub connections: AtomicU64,
     details: Mutex<SinkDetails>,
+    clock: Clock,
     began: Instant,
     meter: Mutex<Meter>,
 }
@@ -159,8 +161,9 @@ pub(crate) fn moment(time: Time) -> String {
     Timestamp::from_microsecond(time.0).map_or_else(|error| error.to_string(), |at| format!("{at:.0}"))
 }
 
-impl Default for SinkStatus {
-    fn default() -> SinkStatus {
+impl SinkStatus {
+    /// Nothing has happened yet.
+    pub fn new(clock: Clock) -> SinkStatus {
         SinkStatus {
             events_acked: AtomicU64::default(),
             early_acked: AtomicU64::default(),
@@ -170,13 +173,12 @@ impl Default for SinkStatus {
             dead_letters: AtomicU64::default(),
             connections: AtomicU64::default(),
             details: Mutex::default(),
-            began: Instant::now(),
+            began: clock.now(),
+            clock,
             meter: Mutex::default(),
         }
     }
-}
 
-impl SinkStatus {
     /// A copy of what is not a counter.
     pub fn details(&self) -> SinkDetails {
         self.lock().clone()
@@ -184,7 +186,7 @@ impl SinkStatus {
 
     /// Events acknowledged per second, over the last ten seconds.
     pub fn events_per_s(&self) -> f64 {
-        self.meter.lock().unwrap_or_else(PoisonError::into_inner).rate(self.began.elapsed().as_secs())
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).rate(self.clock.since(self.began).as_secs())
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut SinkDetails)) {
@@ -203,7 +205,7 @@ impl SinkStatus {
         SinkStatus::add(counter, events);
         SinkStatus::add(&self.parcels_acked, 1);
         SinkStatus::add(&self.bytes_acked, parcel.bytes() as u64);
-        let second = self.began.elapsed().as_secs();
+        let second = self.clock.since(self.began).as_secs();
         self.meter.lock().unwrap_or_else(PoisonError::into_inner).add(second, events);
         self.update(|details| {
             if let SinkState::Held { since, .. } | SinkState::Forked { since, .. } = details.state {

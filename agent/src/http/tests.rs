@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::clock::{Clock, TestClock};
 use crate::config::Config;
 use crate::config::{HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig};
 use crate::forward::sinks::Sinks;
@@ -38,8 +39,8 @@ const BEGIN_S: i64 = 1_763_892_000;
 const WINDOW: Window = Window { length_s: 60, keep: 2 };
 
 /// An hour and a half after the first record.
-fn clock() -> Time {
-    Time::from_secs(BEGIN_S + 5_400)
+fn clock() -> Clock {
+    TestClock::standing(Time::from_secs(BEGIN_S + 5_400)).clock()
 }
 
 /// An agent without writer thread and sources: the tests commit.
@@ -98,6 +99,7 @@ impl Agent {
         };
         change(&mut http);
         let config = config(dir.path().to_owned(), http);
+        let clock = clock();
         let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
         let log = Log::open(dir.path(), options, EPOCH).unwrap();
         let shared = Arc::new(Shared {
@@ -110,12 +112,12 @@ impl Agent {
             stats: WriterStats::default(),
             rebuild: crate::shared::RebuildProgress::default(),
         });
-        shared.stats.beat.store(clock().0, std::sync::atomic::Ordering::Relaxed);
-        let sinks = Sinks::new(shared.clone(), std::sync::mpsc::channel().0, "gw", clock);
+        shared.stats.beat.store(clock.wall().0, std::sync::atomic::Ordering::Relaxed);
+        let sinks = Sinks::new(shared.clone(), std::sync::mpsc::channel().0, "gw", clock.clone());
         let side = Arc::new(ReadSide {
             shared,
             sinks: Arc::new(sinks),
-            sources: Arc::new(Sources::new(&config, clock)),
+            sources: Arc::new(Sources::new(&config, clock.clone())),
             config: watch::channel(Arc::new(config.clone())).1,
             heard: Arc::default(),
             started: Time::from_secs(BEGIN_S),

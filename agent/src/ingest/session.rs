@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::MissedTickBehavior;
 
 use super::status::SourceStatus;
 use super::window::Window;
@@ -176,7 +176,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
 
     /// Turns what the last read has completed into one delivery.
     fn take_input(&mut self) -> Result<(), End> {
-        let received = (self.source.clock)();
+        let received = self.source.clock.wall();
         let mut batch = Batch::default();
         let outcome = self.take_frames(&mut batch);
         if !batch.messages.is_empty() {
@@ -295,6 +295,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
     /// Reads no more, but acknowledges what is still being stored, for a bounded time. What the writer will not take now
     /// is left to the broker.
     async fn drain(&mut self) -> End {
+        let clock = self.source.clock.clone();
         let drained = async {
             loop {
                 self.acknowledge();
@@ -307,7 +308,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
                 self.acks.wake.notified().await;
             }
         };
-        let _ = timeout(DRAIN, drained).await;
+        let _ = clock.within(DRAIN, drained).await;
         if self.unacked > 0 {
             let (source, unacked) = (&self.source.config.name, self.unacked);
             tracing::warn!(%source, unacked, "stopped before everything was acknowledged; the broker sends it again");

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::clock::wall_clock;
+use crate::clock::Clock;
 use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, Update, WillConfig};
 use crate::message::{Message, WireFault};
 
@@ -82,7 +82,8 @@ impl Running {
         let (sender, inbox) = unbounded_channel();
         let status = Arc::new(SourceStatus::default());
         let deliver = move |delivery| sender.send(delivery).map_err(|_| InboxGone);
-        let task = tokio::spawn(run(SourceId(3), config, deliver, wall_clock, Arc::clone(&status), shutdown));
+        let task =
+            tokio::spawn(run(SourceId(3), config, deliver, Clock::system(), Arc::clone(&status), shutdown));
         Running { status, inbox, stop, task }
     }
 
@@ -392,7 +393,7 @@ async fn a_refusal_waits_the_longest_and_says_what_to_do() {
     let _peer = Peer::accept(&listener, &[0x20, 3, 0, 0x86, 0]).await;
     source.until("refusal", |status| status.details().failures.contains_key("not_authorized")).await;
     let State::BackingOff { until, why } = source.status.details().state else { panic!() };
-    assert!(until.0 - wall_clock().0 > 3500 * 1_000_000, "retries too soon");
+    assert!(until.0 - Clock::system().wall().0 > 3500 * 1_000_000, "retries too soon");
     assert!(why.contains("`password_file`"), "{why}");
     source.stop().await;
 }

@@ -282,39 +282,4 @@ mod tests {
             }
         }
     }
-
-    /// `cargo test --release -p fieldlog --lib -- --ignored --nocapture parser_speed`
-    #[test]
-    #[ignore = "a measurement"]
-    fn parser_speed() {
-        const MESSAGES: usize = 1_000_000;
-        let mut publish = sample(None);
-        publish.topic = Bytes::from_static(b"zigbee2mqtt/kitchen-sensor");
-        publish.payload = Bytes::from(vec![b'7'; 100]);
-        let one = encode_v5(&publish);
-        let per_read = 65_536 / one.len();
-        let read_bytes = one.repeat(per_read);
-        let mut cutter = Cutter::new(1 << 20);
-        let mut messages = Vec::new();
-        let mut count = 0;
-        let mut spent = std::time::Duration::ZERO;
-        while count < MESSAGES {
-            // The kernel's copy leaves the bytes in the cache just like this one.
-            let mut buffer = BytesMut::from(&read_bytes[..]);
-            let start = std::time::Instant::now();
-            while let Cut::Frames(chunk) = cutter.cut(&mut buffer).unwrap() {
-                for frame in frames(&chunk) {
-                    if let Publish::Message(message) = read(&chunk, &frame, Protocol::V5, None) {
-                        messages.push(message);
-                    }
-                }
-            }
-            count += messages.len();
-            messages.clear();
-            spent += start.elapsed();
-        }
-        let nanos = spent.as_nanos() as f64 / count as f64;
-        println!("{count} messages, {nanos:.1} ns each (cut, parse, drop)");
-        assert!(count >= MESSAGES);
-    }
 }

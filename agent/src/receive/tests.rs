@@ -15,7 +15,6 @@ use fieldlog_wire::ledger::{Fault, Ledger, LogReport};
 use fieldlog_wire::received::Received;
 
 mod early;
-mod figures;
 #[cfg(feature = "demo")]
 mod mqtt;
 #[cfg(feature = "nats")]

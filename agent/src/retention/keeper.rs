@@ -57,10 +57,10 @@ impl Keeper {
     }
 
     /// Whether it is time to look again.
-    pub fn is_due(&self) -> bool {
+    pub fn is_due(&self, now: Instant) -> bool {
         // What drops has to do so before the disk is full.
         let every = if self.config.when_full == WhenFull::DropOldest { EVERY_DROPPING } else { EVERY };
-        self.looked.is_none_or(|at| at.elapsed() >= every)
+        self.looked.is_none_or(|at| now.saturating_duration_since(at) >= every)
     }
 
     /// Has it look again at the next occasion.
@@ -68,7 +68,7 @@ impl Keeper {
         self.looked = None;
     }
 
-    /// Looks, and decides. `now` is what ages are counted from.
+    /// Looks, and decides: at the moment `at`; `now` is what ages are counted from.
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read.
@@ -78,9 +78,9 @@ impl Keeper {
         epoch: Epoch,
         snapshots: &SnapshotStore,
         cursors: &BTreeMap<String, AckedRanges>,
-        now: Time,
+        (at, now): (Instant, Time),
     ) -> Result<Orders, LogError> {
-        self.looked = Some(Instant::now());
+        self.looked = Some(at);
         let mut bytes_max = self.config.bytes_max;
         if let Some(why) = self.short_of_space() {
             match self.room_in_file() {

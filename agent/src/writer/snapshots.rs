@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use fieldlog_projections::{Seq, Time, View};
 
+use crate::clock::Clock;
 use crate::config::SnapshotConfig;
 use crate::shared::Shared;
 
@@ -13,42 +15,39 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub struct SnapshotWriter {
     shared: Arc<Shared>,
+    clock: Clock,
     keep: usize,
-    last: (Seq, Time),
+    last: (Seq, Instant),
     writing: Option<JoinHandle<()>>,
 }
 
 impl SnapshotWriter {
     /// Counting from the newest snapshot, and from now.
-    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig, now: Time) -> SnapshotWriter {
-        let last = (Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed)), now);
-        SnapshotWriter { shared, keep: config.keep, last, writing: None }
+    pub fn new(shared: Arc<Shared>, config: &SnapshotConfig, clock: Clock) -> SnapshotWriter {
+        let last = (Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed)), clock.now());
+        SnapshotWriter { shared, clock, keep: config.keep, last, writing: None }
     }
 
     /// Begins a snapshot if one is due.
-    pub fn after(&mut self, head: Seq, now: Time, config: &SnapshotConfig) {
+    pub fn after(&mut self, head: Seq, now: Instant, config: &SnapshotConfig) {
         self.keep = config.keep;
         let events = head.0.saturating_sub(self.last.0.0);
-        let elapsed = now.micros_since(self.last.1) as u128;
-        if events >= config.events || (events > 0 && elapsed >= config.interval.as_micros()) {
-            self.begin(now);
+        let elapsed = now.saturating_duration_since(self.last.1);
+        if events >= config.events || (events > 0 && elapsed >= config.interval) {
+            self.begin();
         }
     }
 
-    /// The wall clock was set, by so many microseconds: that much has not passed since the last snapshot.
-    pub fn clock_stepped(&mut self, by: i64) {
-        self.last.1.0 = self.last.1.0.saturating_add(by);
-    }
-
     /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
-    pub fn begin(&mut self, now: Time) {
+    pub fn begin(&mut self) {
         if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
         {
             return;
         }
         // Shared, not copied, and written without the lock: the writer copies what it changes meanwhile.
         let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner).share();
-        self.last = (view.seq, now);
+        self.last = (view.seq, self.clock.now());
+        let now = self.clock.wall();
         let (shared, keep) = (self.shared.clone(), self.keep);
         let work = move || save(&shared, &view, now, keep);
         match std::thread::Builder::new().name("snapshot".into()).spawn(work) {
@@ -58,11 +57,11 @@ impl SnapshotWriter {
     }
 
     /// Writes a last snapshot, if anything has happened since the one before, and waits for it.
-    pub fn finish(&mut self, now: Time) {
+    pub fn finish(&mut self) {
         self.wait();
         let head = self.shared.position.borrow().applied;
         if head > self.last.0 {
-            self.begin(now);
+            self.begin();
             self.wait();
         }
     }

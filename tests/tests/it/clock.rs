@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use fieldlog::clock::wall_clock;
+use fieldlog::clock::{Clock, TestClock};
 use fieldlog::config::Config;
 use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::chunk::{Body, Envelope};
@@ -21,6 +21,8 @@ const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 
 const DAY_S: i64 = 86_400;
+/// What may be deleted is looked at every 5 s.
+const KEEPER: Duration = Duration::from_secs(6);
 
 /// A device that has a number: `meter`, `power`.
 fn open(dir: &Path) -> Log {
@@ -71,40 +73,28 @@ fn facts(agent: &Agent, is: fn(&Fact) -> bool) -> usize {
     count
 }
 
-/// Waits until the writer has come round for three seconds: it looks at the age of the log in the first of them.
-async fn looked(agent: &Agent) {
-    let beat = || agent.handle.shared.stats.beat.load(Ordering::Relaxed);
-    let begin = beat();
-    until("three rounds of the writer", || beat() > begin + 3_000_000).await;
-}
-
-static OFFSET: AtomicI64 = AtomicI64::new(0);
-
-fn jumping() -> Time {
-    Time(wall_clock().0 + OFFSET.load(Ordering::Relaxed))
-}
-
 #[tokio::test]
 async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() {
     let dir = scratch();
-    let now_s = wall_clock().0 / 1_000_000;
+    let now_s = Clock::system().wall().0 / 1_000_000;
     let mut log = open(dir.path());
     introduce(&mut log, now_s - 3_600);
     // More than a page, so that there is a chunk that could go.
     (0..500).for_each(|n| report(&mut log, now_s - 3_600 + n, (n * n % 9_973) as f64 / 7.0));
     log.close().unwrap();
 
-    let config = config(dir.path(), "age_days = 1");
-    let agent = Agent::start_at(config.clone(), jumping).await;
-    looked(&agent).await;
-    OFFSET.store(730 * DAY_S * 1_000_000, Ordering::Relaxed);
+    let (config, clock) = (config(dir.path(), "age_days = 1"), TestClock::running());
+    let agent = Agent::start_at(config.clone(), clock.clock()).await;
+    agent.pass(&clock, KEEPER).await;
+    clock.step(730 * DAY_S * 1_000_000);
+    clock.advance(Duration::from_secs(1));
     let stepped = || facts(&agent, |fact| matches!(fact, Fact::ClockStepped { .. }));
     until("the step in the log", || stepped() > 0).await;
     // The last stop leaves a snapshot that needs none of the old records.
     agent.stop().await;
     for _ in 0..2 {
-        let agent = Agent::start_at(config.clone(), jumping).await;
-        looked(&agent).await;
+        let agent = Agent::start_at(config.clone(), clock.clock()).await;
+        agent.pass(&clock, KEEPER).await;
         assert_eq!(first(&agent), Seq(1), "records were deleted for the age that a wrong clock gave them");
         assert_eq!(facts(&agent, |fact| matches!(fact, Fact::Trimmed { .. })), 0);
         agent.stop().await;

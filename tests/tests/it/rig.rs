@@ -1,10 +1,10 @@
 //! A writer with everything it needs, without a broker.
 
-use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use fieldlog::clock::{Clock, TestClock};
 use fieldlog::config::{
     Address, Config, Decoder, HttpConfig, Limits, LogConfig, Protocol, RetentionConfig, Rule, SnapshotConfig,
     SourceConfig, Update, WindowConfig,
@@ -18,8 +18,10 @@ use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::{Fact, Time, View};
 
+const BEGIN: Time = Time(1_700_000_000_000_000);
+
 thread_local! {
-    static CLOCK: Cell<i64> = const { Cell::new(1_700_000_000_000_000) };
+    static CLOCK: TestClock = TestClock::standing(BEGIN).moved_by_each_look(1_000);
 }
 
 /// A directory for one test; in memory where there is such a place, because the syncs of snapshots would otherwise be
@@ -28,12 +30,10 @@ pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// A wall clock that goes on by a millisecond whenever somebody looks at it: the same in every run.
-pub fn clock() -> Time {
-    CLOCK.with(|clock| {
-        clock.set(clock.get() + 1_000);
-        Time(clock.get())
-    })
+/// A wall clock that goes on by a millisecond whenever somebody looks at it, while no time passes on the other: the same
+/// in every run.
+pub fn clock() -> Clock {
+    CLOCK.with(TestClock::clock)
 }
 
 /// `sources` brokers whose topics `d/…` carry JSON. A commit is due only when a window or the bytes say so.
@@ -117,9 +117,10 @@ pub struct Rig {
 impl Rig {
     /// Continues `log` from `view`.
     pub fn new(log: Log, view: View, config: &Config, store: &SnapshotStore) -> Rig {
-        CLOCK.set(view.time.0.max(1_700_000_000_000_000));
+        CLOCK.with(|clock| clock.set_wall(view.time.max(BEGIN)));
         let outcomes: Vec<_> = config.sources.iter().map(|_| Arc::new(Outcomes::default())).collect();
-        let observer = Observer::new(config, &view, Arc::new(Heard::default()), &outcomes, clock()).unwrap();
+        let observer =
+            Observer::new(config, &view, Arc::new(Heard::default()), &outcomes, clock().wall()).unwrap();
         let position = Position { head: log.head(), applied: view.seq };
         let shared = Arc::new(Shared {
             epoch: log.epoch(),
@@ -133,7 +134,7 @@ impl Rig {
         });
         let outstanding: Vec<Arc<AtomicUsize>> = config.sources.iter().map(|_| Arc::default()).collect();
         let connections = outstanding.iter().map(|count| Acks::new(count.clone())).collect();
-        let writer = Writer::new(log, shared.clone(), observer, config.clone(), clock);
+        let writer = Writer::new(log, shared.clone(), observer, config.clone(), clock());
         Rig { writer: Some(writer), shared, connections, outstanding }
     }
 

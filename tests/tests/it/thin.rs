@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-use fieldlog::clock::wall_clock;
+use fieldlog::clock::Clock;
 use fieldlog::config::Config;
 use fieldlog::log::{Commit, FILE_NAME, Log, LogOptions};
 use fieldlog::retention::thin::{Job, thin};
@@ -129,9 +128,9 @@ fn buckets_from<'a>(answer: &'a Json, from: &str) -> Vec<&'a Json> {
 
 /// An agent whose log begins five days ago and has a snapshot at its end, so that its front can go.
 async fn five_days(dir: &Path) -> Agent {
-    let seed = wall_clock().0 as u64;
+    let seed = Clock::system().wall().0 as u64;
     println!("seed {seed}");
-    let now_s = wall_clock().0 / 1_000_000;
+    let now_s = Clock::system().wall().0 / 1_000_000;
     fill(dir, now_s - 5 * DAY_S, now_s - 300, seed);
     Agent::start(config(dir, "", "")).await.stop().await;
     Agent::start(config(dir, "", "")).await
@@ -330,44 +329,4 @@ fn a_damaged_row_is_named_and_never_counted() {
     let log = Log::open(dir.path(), OPTIONS, Epoch(1)).unwrap();
     let error = thin(&log.reader(), job(&log, log.head()), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("damaged") && error.contains("retention.thin_to_s = 0"), "{error}");
-}
-
-/// `cargo test -p fieldlog-tests --test it thin::measure -- --ignored --nocapture`
-#[test]
-#[ignore = "prints figures"]
-fn measure() {
-    let dir = scratch();
-    let mut log = Log::open(dir.path(), OPTIONS, Epoch(1)).unwrap();
-    let mut rng = Rng::new(1);
-    let mut wall = Time(1_700_000_000_000_000);
-    for _ in 0..1_000 {
-        let mut body = Body::after(log.last_time());
-        for _ in 0..1_000 {
-            wall.0 += 100_000;
-            let value = |rng: &mut Rng| 20.0 + rng.below(100) as f64 / 10.0;
-            let device = rng.below(100) as u32;
-            let fact = changed(device, &[(0, value(&mut rng)), (1, value(&mut rng))]);
-            body.push_fact(Envelope { wall, ..Envelope::default() }, &fact);
-        }
-        log.append(&body, &[]).unwrap();
-    }
-    let (mut took, mut buckets) = (std::time::Duration::ZERO, 0);
-    loop {
-        let begin = Instant::now();
-        let periods = thin(&log.reader(), job(&log, log.head()), &AtomicBool::new(false)).unwrap();
-        if periods.is_empty() {
-            break;
-        }
-        let nothing = Body::after(log.last_time());
-        log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).unwrap();
-        took += begin.elapsed();
-        buckets += periods.len() * 200;
-    }
-    let size = log.reader().archive_size().unwrap();
-    println!(
-        "1,000,000 events of 2 numbers in {took:?}: {buckets} buckets in {} rows, {:.1} bytes each; the log has {} bytes",
-        size.rows,
-        size.bytes as f64 / buckets as f64,
-        log.reader().stored_bytes().unwrap()
-    );
 }

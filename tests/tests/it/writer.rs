@@ -31,7 +31,8 @@ fn check(plan: Plan, words: &str) {
     let deliver = |n: u16| {
         acks.begin(1);
         let messages = vec![message("d/one", format!("{{\"n\":{n}}}"), n)];
-        let delivery = Delivery { source: SourceId(0), received: clock(), acks: acks.clone(), messages };
+        let delivery =
+            Delivery { source: SourceId(0), received: clock().wall(), acks: acks.clone(), messages };
         // The writer may be gone before all of them are sent.
         let _ = inputs.send(Input::Delivery(delivery));
     };

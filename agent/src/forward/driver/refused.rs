@@ -28,7 +28,7 @@ where
             return self.note(why);
         }
         let room = self.plan.acked().has_room();
-        match self.refusals.refused(first, is_dead_letter(parcel), room, Instant::now()) {
+        match self.refusals.refused(first, is_dead_letter(parcel), room, self.parts.clock.now()) {
             Verdict::Record => {
                 self.pass(parcel, &why);
                 self.dead_letter(parcel, why);
@@ -61,7 +61,7 @@ where
             RefusedPolicy::Keep => self.plan.refused(first, last),
             RefusedPolicy::Release => self.plan.acknowledged(first, last),
         }
-        self.refusals.offer_after(self.service.backoff_max, Instant::now());
+        self.refusals.offer_after(self.service.backoff_max, self.parts.clock.now());
     }
 
     fn dead_letter(&self, parcel: &Parcel, why: String) {
@@ -84,15 +84,14 @@ where
                 "sequence {first} to {last}, which the sink had refused, has been taken"
             );
             // Then the others may be, too.
-            self.refusals.offer_after(std::time::Duration::ZERO, Instant::now());
+            self.refusals.offer_after(std::time::Duration::ZERO, self.parts.clock.now());
         }
     }
 
     /// The next refused range that is to be offered again.
-    pub(super) fn offer_due(&self, pace: &Pace) -> Option<Due> {
-        let now = Instant::now();
+    pub(super) fn offer_due(&self, pace: &Pace, now: Instant) -> Option<Due> {
         let (first, last) = self.plan.next_refused()?;
-        let wait = self.refusals.offer_in(now)?.max(pace.pause.left(now)).max(pace.bucket.left());
+        let wait = self.refusals.offer_in(now)?.max(pace.pause.left(now)).max(pace.bucket.left(now));
         Some((wait, (Lane::Backlog, first, last)))
     }
 
@@ -112,9 +111,10 @@ where
         under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
         pace: &mut Pace,
     ) {
+        let now = self.parts.clock.now();
         self.plan.offered(parcel.manifest.first, parcel.manifest.last);
-        self.refusals.offer_after(self.service.backoff_max, Instant::now());
-        launch(parcel, transport, under_way, pace);
+        self.refusals.offer_after(self.service.backoff_max, now);
+        launch(parcel, transport, under_way, pace, now);
     }
 
     /// What an operator should know of what is refused, in words.

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::clock::wall_clock;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::filter::Filter;
 use crate::forward::fixture::Fixture;
@@ -107,9 +107,9 @@ impl Rig {
             rebuild: crate::shared::RebuildProgress::default(),
         });
         let (writer, inputs) = channel();
-        let status = Arc::new(SinkStatus::default());
-        let parts =
-            Parts { shared: shared.clone(), writer, status: status.clone(), clock: wall_clock, known: None };
+        let status = Arc::new(SinkStatus::new(Clock::system()));
+        let clock = Clock::system();
+        let parts = Parts { shared: shared.clone(), writer, status: status.clone(), clock, known: None };
         let build = builder(&sink, &shared, &"plant-7".into(), shared.epoch).unwrap();
         let arrived = Arc::new(Arrived::default());
         let (stop, stopping) = watch::channel(false);

@@ -57,7 +57,7 @@ async fn health_tells_a_dead_writer_from_an_absent_broker() {
     assert_eq!(ready.json()["status"], "warn");
     assert_eq!(ready.json()["checks"]["source:z2m"]["status"], "warn");
     assert_eq!(agent.get("/healthz").await.json()["status"], "pass");
-    let long_ago = clock().0 - 10_000_001;
+    let long_ago = clock().wall().0 - 10_000_001;
     agent.side.shared.stats.beat.store(long_ago, std::sync::atomic::Ordering::Relaxed);
     for path in ["/livez", "/readyz"] {
         let dead = agent.get(path).await;

@@ -97,7 +97,13 @@ async fn a_read_waits_for_the_write_it_wants_to_see() {
     let waiting = tokio::spawn(async move {
         reader.json("/api/v1/devices/bridge?min_seq=000000000000feed-10&min_seq_timeout_ms=10000").await
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Nothing else here follows the position: what does is this request, which has found that it has to wait.
+    let waits = async {
+        while agent.side.shared.position.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), waits).await.is_ok(), "the request does not come");
     assert!(!waiting.is_finished());
     agent.commit([(100, available(0, Availability::Offline))]);
     let seen = waiting.await.unwrap();

@@ -23,7 +23,7 @@ const HOUR_S: i64 = 3_600;
 /// correction at its end, and one after it. The values count the minutes. Returns the second of the first value and the
 /// position of the correction.
 fn four_hours(dir: &Path) -> (i64, Seq) {
-    let begin_s = (wall_clock().0 / 1_000_000 / HOUR_S - 5) * HOUR_S;
+    let begin_s = (Clock::system().wall().0 / 1_000_000 / HOUR_S - 5) * HOUR_S;
     let mut log = open(dir);
     introduce(&mut log, begin_s);
     (0..60).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
@@ -186,7 +186,7 @@ fn ages_and_windows_go_by_the_correction() {
 #[tokio::test]
 async fn an_archive_made_before_the_correction_is_read_by_it() {
     let dir = scratch();
-    let begin_s = (wall_clock().0 / 1_000_000 / HOUR_S - 5) * HOUR_S;
+    let begin_s = (Clock::system().wall().0 / 1_000_000 / HOUR_S - 5) * HOUR_S;
     let mut log = open(dir.path());
     introduce(&mut log, begin_s);
     (0..60).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
@@ -224,7 +224,7 @@ async fn the_command_says_what_it_did_and_what_it_cannot_do() {
     assert_eq!(code, 74, "{err}");
     assert!(err.contains("log.redb"), "{err}");
 
-    let now_s = wall_clock().0 / 1_000_000;
+    let now_s = Clock::system().wall().0 / 1_000_000;
     let mut log = open(dir.path());
     introduce(&mut log, now_s - 60);
     report(&mut log, FAR_S, 1.0);

@@ -160,7 +160,7 @@ impl Model {
                 Some(last) if last.source == source && rng.chance(60) => last.messages.push(message),
                 _ => deliveries.push(Delivery {
                     source,
-                    received: clock(),
+                    received: clock().wall(),
                     acks: rig.connections[sent.source].clone(),
                     messages: vec![message],
                 }),

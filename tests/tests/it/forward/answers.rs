@@ -246,8 +246,8 @@ async fn an_operator_gives_up_what_is_refused() {
     assert_eq!((details().acked.contiguous().0, details().acked.refused_count()), (poisoned - 1, 1));
     let words = details().warning.unwrap();
     assert!(words.contains("1 refused events") && words.contains("refused = \"release\""), "{words}");
-    let status =
-        agent.handle.sinks.views()[0].summary(&agent.handle.shared.reader, fieldlog::clock::wall_clock());
+    let status = agent.handle.sinks.views()[0]
+        .summary(&agent.handle.shared.reader, fieldlog::clock::Clock::system().wall());
     assert!(status.contains("1 refused events"), "{status}");
 
     agent.reload(release).await;

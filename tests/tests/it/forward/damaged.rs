@@ -52,7 +52,7 @@ fn lose_end(data_dir: &Path) -> u64 {
 
 fn words(agent: &Agent) -> String {
     let view = agent.handle.sinks.views().remove(0);
-    view.summary(&agent.handle.shared.reader, fieldlog::clock::wall_clock())
+    view.summary(&agent.handle.shared.reader, fieldlog::clock::Clock::system().wall())
 }
 
 /// An agent's log with a backlog of many chunks for a sink that cannot be reached.

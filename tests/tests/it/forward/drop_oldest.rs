@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fieldlog::clock::TestClock;
 use fieldlog::verify::verify;
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::tmpfs::Tmpfs;
@@ -25,12 +26,13 @@ async fn drop_oldest_makes_room_on_a_disk_that_is_smaller_than_bytes_max() {
         "[retention]\nwhen_full = \"drop-oldest\"\nfree_bytes_min = {}\n[snapshots]\nevents = 2000\nkeep = 1\n",
         12 * MIB
     );
-    let agent = site.start(&site.config(&retention)).await;
+    let clock = TestClock::running();
+    let agent = site.start_at(&site.config(&retention), &clock).await;
     // Four times what the disk has, in parts as they come in a few seconds.
     for _ in 0..24 {
         site.post_bytes(&mut rng, 2 * MIB);
         site.recorded().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        agent.pass(&clock, Duration::from_secs(1)).await;
         assert_eq!(blocked(&agent), None);
     }
     let first = || agent.handle.shared.reader.range().unwrap().unwrap().0.0;
@@ -52,9 +54,10 @@ async fn a_restart_lets_nothing_into_a_blocked_log() {
     until("a full window", || site.session().in_flight == 20).await;
     agent.stop().await;
     for _ in 0..2 {
-        let agent = site.start(&config).await;
+        let clock = TestClock::running();
+        let agent = site.start_at(&config, &clock).await;
         until("a full window", || site.session().in_flight == 20).await;
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        agent.pass(&clock, Duration::from_secs(6)).await;
         assert!(blocked(&agent).is_some());
         let session = site.session();
         assert_eq!((session.in_flight, session.queued), (20, 80), "a restart let messages in");

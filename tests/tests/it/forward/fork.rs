@@ -48,7 +48,7 @@ fn sink_state(agent: &Agent) -> SinkState {
 async fn forked(agent: &Agent, common: u64) {
     until("a fork", || sink_state(agent).label() == "forked").await;
     let view = agent.handle.sinks.views().remove(0);
-    let words = view.summary(&agent.handle.shared.reader, fieldlog::clock::wall_clock());
+    let words = view.summary(&agent.handle.shared.reader, fieldlog::clock::Clock::system().wall());
     for part in ["forked: the receiver has another history", "409", "gateway_id", "move its log away"] {
         assert!(words.contains(part), "{part}: {words}");
     }

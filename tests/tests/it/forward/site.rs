@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use fieldlog::clock::TestClock;
 use fieldlog::config::Config;
 use fieldlog_sim::broker::{Broker, Options, Qos, SessionInfo};
 use fieldlog_tests::agent::Agent;
@@ -81,6 +82,13 @@ impl Site {
     /// An agent that has subscribed.
     pub async fn start(&self, config: &Config) -> Agent {
         let agent = Agent::start(config.clone()).await;
+        agent.subscribed().await;
+        agent
+    }
+
+    /// The same, by a clock that the test moves.
+    pub async fn start_at(&self, config: &Config, clock: &TestClock) -> Agent {
+        let agent = Agent::start_at(config.clone(), clock.clock()).await;
         agent.subscribed().await;
         agent
     }

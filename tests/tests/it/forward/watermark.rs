@@ -1,7 +1,8 @@
 //! A disk with less free space than `retention.free_bytes_min`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use fieldlog::clock::TestClock;
 use fieldlog::verify::verify;
 use fieldlog_projections::Value;
 use fieldlog_tests::agent::Agent;
@@ -73,13 +74,12 @@ async fn a_stop_does_not_wait_for_acknowledgements_that_cannot_come() {
     let mut site = Site::new().await;
     let Some(disk) = Tmpfs::mount(&site.data_dir(), "40M") else { return };
     let config = site.config(&retention());
-    let agent = site.start(&config).await;
+    let clock = TestClock::running();
+    let agent = site.start_at(&config, &clock).await;
     block(&mut site, &disk, &agent).await;
-    let begin = Instant::now();
+    // Whoever waits for time to pass now waits for ever.
+    clock.stand();
     agent.stop().await;
-    let took = begin.elapsed();
-    println!("stopped within {took:?}");
-    assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(site.session().in_flight + site.session().queued, 100);
 
     disk.clear();
