@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::Record;
 use crate::fact::Fact;
+use crate::record::Record;
 use crate::snapshot::{self, SnapshotError};
 use crate::stored::{Changes, type_id};
 use crate::view::FoldError;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::Record;
 use crate::fact::{Availability, AvailabilityCause, Fact};
+use crate::record::Record;
 use crate::snapshot::{self, SnapshotError};
 use crate::stored::{Changes, type_id};
 use crate::view::FoldError;

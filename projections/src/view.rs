@@ -1,9 +1,10 @@
 //! The view: folded state at a position. There is no state without its position.
 
 use crate::aggregate::{Aggregates, Window};
-use crate::chunk::{Chunk, ChunkError, Record, Records};
+use crate::chunk::Chunk;
 use crate::devices::Devices;
 use crate::fact::{ClockQuality, Fact};
+use crate::record::{Record, Records, RecordsError};
 use crate::stored::{StoredError, type_id};
 use crate::{DeviceId, Seq, Time};
 
@@ -132,7 +133,7 @@ pub enum FoldError {
     /// A payload cannot be read.
     #[error(transparent)]
     Stored(#[from] StoredError),
-    /// A chunk cannot be read.
+    /// Records cannot be taken out of their chunk.
     #[error(transparent)]
-    Chunk(#[from] ChunkError),
+    Records(#[from] RecordsError),
 }
