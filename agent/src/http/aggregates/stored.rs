@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use fieldlog_projections::aggregate::start_s;
+use fieldlog_projections::aggregates::start_s;
 use fieldlog_projections::archive::{ArchiveError, Row};
 use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::{Bucket, Chunk, Record, Seq, Time};
