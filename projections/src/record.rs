@@ -101,7 +101,8 @@ pub struct Envelope {
 }
 
 /// Appends a record: the envelope, and the payload of `kind`. `last` is the log time of the record before.
-#[inline]
+// Always: every event comes by here, and left to itself the compiler makes it a call, at 20 instructions each.
+#[inline(always)]
 pub(crate) fn put(out: &mut Vec<u8>, last: Time, time: Time, envelope: Envelope, kind: Kind, payload: &[u8]) {
     let flags = (u8::from(envelope.device_time.is_some()) * HAS_DEVICE_TIME)
         | (u8::from(envelope.wall != time) * HAS_WALL)
