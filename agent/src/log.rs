@@ -259,7 +259,7 @@ impl Log {
         self.place = last.header.place;
         self.link = self.place.link;
         for record in last.records() {
-            self.link = self.link.after(record.map_err(damaged)?.raw);
+            self.link = self.link.after(record.map_err(|source| damaged(source.into()))?.raw);
         }
         if bytes.len() > FILL.small * 7 / 8 {
             self.open.clear();

@@ -103,7 +103,7 @@ impl Fresh {
         let mut records = chunk.records();
         while let Some(record) = records.next_record()? {
             if record.seq > self.seq && record.seq <= until {
-                self.aggregates.apply(&record, devices)?;
+                devices.apply_to(&mut self.aggregates, &record)?;
                 self.seq = record.seq;
             }
         }

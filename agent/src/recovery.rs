@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::snapshot::Header;
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Epoch, Seq, View, Window};
@@ -80,8 +81,8 @@ pub struct Recovered {
     pub snapshot: Seq,
     /// Records folded on top.
     pub replayed: u64,
-    /// The aggregates must be rebuilt: they were folded by another version or with other windows.
-    pub aggregates_stale: bool,
+    /// Folds that must be rebuilt: the snapshot lacks them, or they were folded by another version or with other windows.
+    pub stale: Vec<FoldId>,
     /// One line for each snapshot that was passed over.
     pub notes: Vec<String>,
 }
@@ -166,7 +167,7 @@ fn base(
                     return Ok(Recovered {
                         snapshot: restored.view.seq,
                         view: restored.view,
-                        aggregates_stale: restored.aggregates_stale,
+                        stale: restored.stale,
                         replayed: 0,
                         notes,
                     });
@@ -195,7 +196,7 @@ fn base(
             view: View::new(windows.to_vec()),
             snapshot: Seq(0),
             replayed: 0,
-            aggregates_stale: false,
+            stale: Vec::new(),
             notes,
         }),
         Fallback::Refuse => {

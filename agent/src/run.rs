@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use fieldlog_projections::fact::ClockQuality;
-use fieldlog_projections::{Epoch, Fact, Seq};
+use fieldlog_projections::{Aggregates, Epoch, Fact, Seq};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -232,7 +232,7 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
         stats,
         rebuild: RebuildProgress::default(),
     });
-    if recovered.aggregates_stale {
+    if recovered.stale.contains(&Aggregates::ID) {
         tracing::info!("aggregates are rebuilt from the log, their windows or their fold have changed");
         rebuild::start(shared.clone(), crate::config::windows(&config.aggregates));
     }

@@ -6,10 +6,7 @@
 
 use crate::{AttrId, Bucket, DeviceId, Seq, Time, varint};
 
-mod fold;
 mod numbers;
-
-pub use fold::Fold;
 
 const MAGIC: [u8; 2] = *b"FA";
 /// Version of the row layout that is written.

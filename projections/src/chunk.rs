@@ -3,8 +3,11 @@
 //! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so a body can be cut
 //! at any record, and adjacent bodies can be joined, without touching a byte of the records.
 
-use crate::stored::{self, Changes, StoredError, type_id};
-use crate::{DeviceId, Fact, Link, Seq, Time, varint};
+use crate::record::{self, Records, RecordsError};
+use crate::stored;
+use crate::{Fact, Kind, Link, Seq, Time};
+
+pub use crate::record::Envelope;
 
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 72;
@@ -17,112 +20,6 @@ pub const BODY_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 const CODEC_NONE: u8 = 0;
 const CODEC_LZ4: u8 = 1;
-
-const HAS_DEVICE_TIME: u8 = 1;
-const HAS_WALL: u8 = 2;
-const HAS_CAUSE: u8 = 4;
-const FLAGS_KNOWN: u8 = HAS_DEVICE_TIME | HAS_WALL | HAS_CAUSE;
-
-/// Type and version of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kind {
-    /// What it is; see [`stored::type_id`].
-    pub type_id: u16,
-    /// Its layout, 1 to 15.
-    pub version: u8,
-}
-
-/// A fact with its position, as it lies in the log.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Record<'a> {
-    /// Position.
-    pub seq: Seq,
-    /// Log time: never earlier than the record before, except in a [`Fact::ClockCorrected`].
-    pub time: Time,
-    /// The wall clock as it was read; differs from `time` only after the clock went back.
-    pub wall: Time,
-    /// The device's own time, if its payload had one. Data, never order.
-    pub device_time: Option<Time>,
-    /// The record that caused this one.
-    pub cause: Option<Seq>,
-    /// What the payload is.
-    pub kind: Kind,
-    /// The stored bytes.
-    pub payload: &'a [u8],
-    /// The whole record as it is stored, envelope and payload: what the chain is made of.
-    pub raw: &'a [u8],
-}
-
-impl<'a> Record<'a> {
-    /// The device that the record is about. Of the frequent kinds only as much is read as that takes; all others are left
-    /// to [`Fact::device`], which knows every kind.
-    ///
-    /// # Errors
-    /// [`StoredError`] if the record cannot be read; [`StoredError::Newer`] if a newer version wrote it.
-    pub fn subject(&self) -> Result<Option<DeviceId>, StoredError> {
-        match self.kind.type_id {
-            type_id::STATE_CHANGED => {
-                Changes::parse(self.kind, self.payload).map(|changes| Some(changes.device))
-            }
-            type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED => Ok(None),
-            _ => self.fact().map(|fact| fact.device()),
-        }
-    }
-
-    /// Takes a record off the front of `bytes` whose position and log time are known from elsewhere; `None` if there is
-    /// none. Records that were picked out of a log are read so: what their own bytes say about log time is relative to a
-    /// record that may not be there.
-    #[inline]
-    pub fn take_at(bytes: &mut &'a [u8], seq: Seq, time: Time) -> Option<Record<'a>> {
-        Record::take(bytes, seq, |_| time)
-    }
-
-    /// Takes a record off the front of `bytes`; `time` makes its log time from how much later it is than the one before.
-    #[inline]
-    fn take(bytes: &mut &'a [u8], seq: Seq, time: impl FnOnce(i64) -> Time) -> Option<Record<'a>> {
-        let mut rest = *bytes;
-        let kind = varint::take(&mut rest)?;
-        let (&flags, mut rest) = rest.split_first()?;
-        if flags & !FLAGS_KNOWN != 0 {
-            return None;
-        }
-        let time = time(varint::take(&mut rest)? as i64);
-        let offset = |flag: u8, rest: &mut &'a [u8]| {
-            if flags & flag == 0 {
-                return Some(None);
-            }
-            varint::take_signed(rest).map(|by| Some(Time(time.0.wrapping_add(by))))
-        };
-        let device_time = offset(HAS_DEVICE_TIME, &mut rest)?;
-        let wall = offset(HAS_WALL, &mut rest)?.unwrap_or(time);
-        let cause = if flags & HAS_CAUSE == 0 { None } else { Some(Seq(varint::take(&mut rest)?)) };
-        let size = usize::try_from(varint::take(&mut rest)?).ok()?;
-        let (payload, rest) = rest.split_at_checked(size)?;
-        let kind = Kind { type_id: u16::try_from(kind >> 4).ok()?, version: (kind & 15) as u8 };
-        let raw = &bytes[..bytes.len() - rest.len()];
-        *bytes = rest;
-        Some(Record { seq, time, wall, device_time, cause, kind, payload, raw })
-    }
-
-    /// The fact, lifted to its newest version.
-    ///
-    /// # Errors
-    /// See [`stored::decode`].
-    pub fn fact(&self) -> Result<Fact, StoredError> {
-        stored::decode(self.kind, self.payload)
-    }
-}
-
-/// What goes round a payload, apart from its position.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Envelope {
-    /// The wall clock when it was received; the log time is made from it.
-    pub wall: Time,
-    /// The device's own time.
-    pub device_time: Option<Time>,
-    /// The record that caused it.
-    pub cause: Option<Seq>,
-}
 
 /// Records that wait to be committed, in their stored form.
 #[derive(Clone, Debug, Default)]
@@ -180,23 +77,7 @@ impl Body {
         self.payload.clear();
         let kind = write(&mut self.payload);
         let last = self.last_time();
-        let flags = (u8::from(envelope.device_time.is_some()) * HAS_DEVICE_TIME)
-            | (u8::from(envelope.wall != time) * HAS_WALL)
-            | (u8::from(envelope.cause.is_some()) * HAS_CAUSE);
-        varint::put(&mut self.bytes, u64::from(kind.type_id) << 4 | u64::from(kind.version));
-        self.bytes.push(flags);
-        varint::put(&mut self.bytes, time.0.wrapping_sub(last.0) as u64);
-        if let Some(device_time) = envelope.device_time {
-            varint::put_signed(&mut self.bytes, device_time.0.wrapping_sub(time.0));
-        }
-        if envelope.wall != time {
-            varint::put_signed(&mut self.bytes, envelope.wall.0.wrapping_sub(time.0));
-        }
-        if let Some(cause) = envelope.cause {
-            varint::put(&mut self.bytes, cause.0);
-        }
-        varint::put(&mut self.bytes, self.payload.len() as u64);
-        self.bytes.extend_from_slice(&self.payload);
+        record::put(&mut self.bytes, last, time, envelope, kind, &self.payload);
         self.marks.push((self.bytes.len() as u32, time));
     }
 
@@ -508,54 +389,6 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// Walks the records of a [`Chunk`].
-#[derive(Clone, Debug)]
-pub struct Records<'a> {
-    rest: &'a [u8],
-    next: Seq,
-    left: u32,
-    time: Time,
-}
-
-impl<'a> Records<'a> {
-    /// The next record; `None` after the last.
-    ///
-    /// # Errors
-    /// [`ChunkError`] if the body does not hold the records that its header promises.
-    #[inline]
-    pub fn next_record(&mut self) -> Result<Option<Record<'a>>, ChunkError> {
-        if self.left == 0 {
-            return if self.rest.is_empty() { Ok(None) } else { Err(ChunkError::Length) };
-        }
-        let seq = self.next;
-        let record = self.take(seq).ok_or(ChunkError::Record(seq))?;
-        self.left -= 1;
-        self.next = seq.next();
-        Ok(Some(record))
-    }
-
-    #[inline]
-    fn take(&mut self, seq: Seq) -> Option<Record<'a>> {
-        let before = self.time;
-        let record = Record::take(&mut self.rest, seq, |by| Time(before.0.wrapping_add(by)))?;
-        self.time = record.time;
-        Some(record)
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Result<Record<'a>, ChunkError>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let item = self.next_record().transpose();
-        if matches!(item, Some(Err(_))) {
-            (self.left, self.rest) = (0, &[]);
-        }
-        item
-    }
-}
-
 /// Why stored bytes are not a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
@@ -585,7 +418,7 @@ pub enum ChunkError {
     /// Sizes in the header do not fit the body.
     #[error("its body has another length than its header says")]
     Length,
-    /// A record cannot be read.
-    #[error("the record at sequence {0} cannot be read")]
-    Record(Seq),
+    /// The records are not what the header promises.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
 }

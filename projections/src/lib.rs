@@ -3,24 +3,31 @@
 //! Nothing in this crate does IO, reads a clock or draws a random number; time is an argument. The same records give
 //! the same [`View`], byte for byte. The bytes are described in `FORMAT.md`, the flow in `ARCHITECTURE.md`.
 
-pub mod aggregate;
 pub mod archive;
 pub mod chain;
 pub mod chunk;
-pub mod devices;
 pub mod fact;
+pub mod fold;
+pub mod folds;
 mod ids;
+mod kind;
+pub mod record;
+pub mod rollup;
 pub mod snapshot;
 pub mod stored;
 pub mod value;
 pub mod varint;
 pub mod view;
 
-pub use aggregate::{Aggregates, Bucket, Window};
 pub use chain::{Anchor, Link};
-pub use chunk::{Chunk, Kind, Record};
-pub use devices::{Device, Devices};
+pub use chunk::Chunk;
 pub use fact::Fact;
+pub use fold::FoldError;
+pub use folds::aggregates::{Aggregates, Bucket, Window};
+pub use folds::devices::{Device, Devices};
+pub use folds::{aggregates, devices};
 pub use ids::{AttrId, DeviceId, Epoch, Seq, Time};
+pub use kind::Kind;
+pub use record::{Record, Records};
 pub use value::{Value, ValueRef};
 pub use view::View;

@@ -1,20 +1,27 @@
 //! A snapshot: the bytes of a [`View`], behind a header that is checked before them.
 //!
-//! The two folds are separate sections with a version each, so that a change of one leaves the other valid.
+//! Each fold is a section with a version of its own, so that a change of one leaves the others valid. Layout 1 has the two
+//! sections of the devices and the aggregates, and no numbers. It is written as long as there are no others, so that an
+//! older fieldlog can read it. In layout 2 each section begins with its number, and a reader passes over those that it
+//! does not know.
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{self, Aggregates, Window};
-use crate::devices::{self, Devices};
 use crate::fact::ClockQuality;
-use crate::{Epoch, Seq, Time, View};
+use crate::fold::{FoldId, Section, Unreadable};
+use crate::folds::devices;
+use crate::{Devices, Epoch, Seq, Time, View, Window};
 
 const MAGIC: [u8; 4] = *b"FLSN";
-/// Version of the snapshot layout that is written.
-pub const VERSION: u16 = 1;
+/// Layout version of snapshots that have the devices and the aggregates, and nothing else.
+pub const VERSION_UNNUMBERED: u16 = 1;
+/// Layout version of snapshots whose sections have numbers.
+pub const VERSION_NUMBERED: u16 = 2;
+/// How many sections layout 1 has: those numbered 1 and 2, in this order.
+const UNNUMBERED: u8 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 48;
 
@@ -30,15 +37,16 @@ pub struct Header {
     /// Bytes that follow the header.
     pub payload_bytes: u64,
     payload_crc: u32,
+    layout: u16,
 }
 
 /// What could be taken from a snapshot.
 #[derive(Debug)]
 pub struct Restored {
-    /// The view. Where `aggregates_stale`, its aggregates are empty and have to be rebuilt.
+    /// The view. Folds that are stale are empty and have to be rebuilt.
     pub view: View,
-    /// The aggregates were folded by another version or with other windows.
-    pub aggregates_stale: bool,
+    /// Folds that are not in it, or were folded by another version or with other settings; never the devices.
+    pub stale: Vec<FoldId>,
 }
 
 /// Writes a snapshot as it is made, without a copy of it in memory: the header, which holds length and checksum, last.
@@ -46,18 +54,34 @@ pub struct Restored {
 ///
 /// # Errors
 /// Of `out`; the snapshot is not to be used then.
-pub fn write<W: Write + Seek>(view: &View, epoch: Epoch, mut out: W) -> io::Result<u64> {
+pub fn write<W: Write + Seek>(view: &View, epoch: Epoch, out: W) -> io::Result<u64> {
+    write_folds(view, &view.sections(), epoch, out)
+}
+
+fn write_folds<W: Write + Seek>(
+    view: &View,
+    folds: &[&dyn Section],
+    epoch: Epoch,
+    mut out: W,
+) -> io::Result<u64> {
+    let numbered = !folds.iter().map(|fold| fold.id().number).eq(1..=UNNUMBERED);
+    let layout = if numbered { VERSION_NUMBERED } else { VERSION_UNNUMBERED };
     out.write_all(&[0; HEADER_BYTES])?;
     let mut payload = Checked { out: &mut out, crc: crc32fast::Hasher::new(), bytes: 0, failed: None };
     payload.put(&(view.boot_id, view.clock))?;
-    payload.section(view.devices.stored_version(), &view.devices)?;
-    payload.section(aggregate::VERSION, &view.aggregates)?;
-    let (bytes, crc) = (payload.bytes, payload.crc.finalize());
+    for fold in folds {
+        if numbered {
+            payload.put(&fold.id().number)?;
+        }
+        payload.section(*fold)?;
+    }
+    let (payload_bytes, payload_crc) = (payload.bytes, payload.crc.finalize());
+    let header = Header { epoch, seq: view.seq, time: view.time, payload_bytes, payload_crc, layout };
     out.seek(SeekFrom::Start(0))?;
-    out.write_all(&sealed_header(view, epoch, bytes, crc))?;
+    out.write_all(&header.sealed())?;
     out.seek(SeekFrom::End(0))?;
     out.flush()?;
-    Ok(HEADER_BYTES as u64 + bytes)
+    Ok(HEADER_BYTES as u64 + payload_bytes)
 }
 
 /// A snapshot in memory.
@@ -70,18 +94,20 @@ pub fn encode(view: &View, epoch: Epoch) -> Result<Vec<u8>, SnapshotError> {
     Ok(out.into_inner())
 }
 
-fn sealed_header(view: &View, epoch: Epoch, payload_bytes: u64, payload_crc: u32) -> [u8; HEADER_BYTES] {
-    let mut head = [0; HEADER_BYTES];
-    head[..4].copy_from_slice(&MAGIC);
-    head[4..6].copy_from_slice(&VERSION.to_le_bytes());
-    head[8..16].copy_from_slice(&epoch.0.to_le_bytes());
-    head[16..24].copy_from_slice(&view.seq.0.to_le_bytes());
-    head[24..32].copy_from_slice(&view.time.0.to_le_bytes());
-    head[32..40].copy_from_slice(&payload_bytes.to_le_bytes());
-    head[40..44].copy_from_slice(&payload_crc.to_le_bytes());
-    let header_crc = crc32fast::hash(&head[..44]);
-    head[44..48].copy_from_slice(&header_crc.to_le_bytes());
-    head
+impl Header {
+    fn sealed(&self) -> [u8; HEADER_BYTES] {
+        let mut head = [0; HEADER_BYTES];
+        head[..4].copy_from_slice(&MAGIC);
+        head[4..6].copy_from_slice(&self.layout.to_le_bytes());
+        head[8..16].copy_from_slice(&self.epoch.0.to_le_bytes());
+        head[16..24].copy_from_slice(&self.seq.0.to_le_bytes());
+        head[24..32].copy_from_slice(&self.time.0.to_le_bytes());
+        head[32..40].copy_from_slice(&self.payload_bytes.to_le_bytes());
+        head[40..44].copy_from_slice(&self.payload_crc.to_le_bytes());
+        let header_crc = crc32fast::hash(&head[..44]);
+        head[44..48].copy_from_slice(&header_crc.to_le_bytes());
+        head
+    }
 }
 
 /// Counts and sums what passes.
@@ -95,17 +121,20 @@ struct Checked<W> {
 
 impl<W: Write> Checked<W> {
     fn put<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
-        match postcard::to_io(value, &mut *self) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.failed.take().unwrap_or_else(|| io::Error::other(error))),
-        }
+        let result = postcard::to_io(value, &mut *self).map(|_| ());
+        self.cause(result)
     }
 
     /// Version, length and bytes of a fold. The length comes first, so the bytes are counted before they are written.
-    fn section<T: Serialize>(&mut self, version: u16, fold: &T) -> io::Result<()> {
-        let bytes = postcard::experimental::serialized_size(fold).map_err(io::Error::other)?;
-        self.put(&(version, bytes as u64))?;
-        self.put(fold)
+    fn section(&mut self, fold: &dyn Section) -> io::Result<()> {
+        let bytes = fold.size().map_err(io::Error::other)?;
+        self.put(&(fold.version(), bytes as u64))?;
+        let result = fold.write(self);
+        self.cause(result)
+    }
+
+    fn cause(&mut self, result: postcard::Result<()>) -> io::Result<()> {
+        result.map_err(|error| self.failed.take().unwrap_or_else(|| io::Error::other(error)))
     }
 }
 
@@ -143,9 +172,9 @@ pub fn header(bytes: &[u8]) -> Result<Header, SnapshotError> {
     if head[..4] != MAGIC || crc32fast::hash(&head[..44]) != u32_at(44) {
         return Err(SnapshotError::Header);
     }
-    let version = u16::from_le_bytes([head[4], head[5]]);
-    if version != VERSION {
-        return Err(SnapshotError::Version(version));
+    let layout = u16::from_le_bytes([head[4], head[5]]);
+    if !matches!(layout, VERSION_UNNUMBERED | VERSION_NUMBERED) {
+        return Err(SnapshotError::Version(layout));
     }
     Ok(Header {
         epoch: Epoch(u64_at(8)),
@@ -153,37 +182,58 @@ pub fn header(bytes: &[u8]) -> Result<Header, SnapshotError> {
         time: Time(u64_at(24) as i64),
         payload_bytes: u64_at(32),
         payload_crc: u32_at(40),
+        layout,
     })
 }
 
 /// Restores a view whose aggregates have `windows`. The snapshot is read twice, first for its checksum, and one fold
-/// at a time, so that it is never whole in memory beside the view. Aggregates with other windows are not read.
+/// at a time, so that it is never whole in memory beside the view.
 ///
 /// # Errors
 /// [`ReadError`] for anything that is not exactly what was written, and with [`SnapshotError::Fold`] where the devices
 /// were folded by a version not known here.
-pub fn read<R: Read + Seek>(mut input: R, windows: &[Window]) -> Result<Restored, ReadError> {
+pub fn read<R: Read + Seek>(input: R, windows: &[Window]) -> Result<Restored, ReadError> {
+    let mut view = View::new(windows.to_vec());
+    let found = read_folds(input, &mut view.sections_mut())?;
+    (view.seq, view.time) = (found.header.seq, found.header.time);
+    (view.boot_id, view.clock) = found.boot;
+    Ok(Restored { view, stale: found.stale })
+}
+
+/// What a snapshot has beside the folds that were restored.
+struct Found {
+    header: Header,
+    boot: ([u8; 16], ClockQuality),
+    stale: Vec<FoldId>,
+}
+
+fn read_folds<R: Read + Seek>(mut input: R, folds: &mut [&mut dyn Section]) -> Result<Found, ReadError> {
     let header = check(&mut input)?;
     let end = HEADER_BYTES as u64 + header.payload_bytes;
     let mut sections = Sections { input, at: HEADER_BYTES as u64, end };
-    let (boot_id, clock): ([u8; 16], ClockQuality) = sections.head()?;
-    let (version, bytes): (u16, u64) = sections.head()?;
-    let devices = Devices::restore(version, &sections.take(bytes)?)?;
-    let (version, bytes): (u16, u64) = sections.head()?;
-    if sections.at.checked_add(bytes) != Some(end) {
+    let boot = sections.head()?;
+    let mut stale: Vec<FoldId> = folds.iter().map(|fold| fold.id()).collect();
+    let mut last = 0;
+    while sections.at < end {
+        let number = match header.layout {
+            VERSION_UNNUMBERED => last + 1,
+            _ => sections.head()?,
+        };
+        let in_order = number > last && (header.layout != VERSION_UNNUMBERED || number <= UNNUMBERED);
+        if !in_order {
+            return Err(SnapshotError::Payload.into());
+        }
+        last = number;
+        if sections.restore(folds.iter_mut().find(|fold| fold.id().number == number))? {
+            stale.retain(|fold| fold.number != number);
+        }
+    }
+    let cut = header.layout == VERSION_UNNUMBERED && last != UNNUMBERED;
+    // The numbers of all records are those of the devices: nothing is of use without them.
+    if cut || stale.contains(&Devices::ID) {
         return Err(SnapshotError::Payload.into());
     }
-    // What is stored begins with the list of windows.
-    let stored = if windows.is_empty() && !sections.begins_with(0)? {
-        None
-    } else {
-        Aggregates::restore(version, &sections.take(bytes)?)?
-    };
-    let stored = stored.filter(|aggregates| aggregates.windows() == windows);
-    let aggregates_stale = stored.is_none();
-    let aggregates = stored.unwrap_or_else(|| Aggregates::new(windows.to_vec()));
-    let view = View { seq: header.seq, time: header.time, boot_id, clock, devices, aggregates };
-    Ok(Restored { view, aggregates_stale })
+    Ok(Found { header, boot, stale })
 }
 
 /// [`read`] from memory.
@@ -232,11 +282,31 @@ impl<R: Read + Seek> Sections<R> {
         Ok(value)
     }
 
-    fn begins_with(&mut self, byte: u8) -> Result<bool, ReadError> {
-        let mut first = [!byte];
+    /// The next section, into its fold if there is one and it is of use there.
+    fn restore(&mut self, fold: Option<&mut &mut dyn Section>) -> Result<bool, ReadError> {
+        let (version, bytes): (u16, u64) = self.head()?;
+        let end = self.at.checked_add(bytes).filter(|end| *end <= self.end).ok_or(SnapshotError::Payload)?;
+        let Some(fold) = fold.filter(|_| bytes > 0) else {
+            self.at = end;
+            return Ok(false);
+        };
+        if !fold.wants(self.first()?) {
+            self.at = end;
+            return Ok(false);
+        }
+        let restored = fold.restore(version, &self.take(bytes)?).map_err(SnapshotError::from)?;
+        if !restored && fold.id() == Devices::ID {
+            return Err(SnapshotError::Fold { found: version }.into());
+        }
+        Ok(restored)
+    }
+
+    /// The byte that comes next.
+    fn first(&mut self) -> Result<u8, ReadError> {
+        let mut first = [0];
         self.input.seek(SeekFrom::Start(self.at))?;
-        let found = self.at < self.end && self.input.read(&mut first)? == 1;
-        Ok(found && first[0] == byte)
+        self.input.read_exact(&mut first)?;
+        Ok(first[0])
     }
 
     fn take(&mut self, count: u64) -> Result<Vec<u8>, ReadError> {
@@ -247,13 +317,6 @@ impl<R: Read + Seek> Sections<R> {
         self.input.read_exact(&mut bytes)?;
         self.at += count as u64;
         Ok(bytes)
-    }
-}
-
-pub(crate) fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SnapshotError> {
-    match postcard::take_from_bytes::<T>(bytes) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(SnapshotError::Payload),
     }
 }
 
@@ -293,3 +356,12 @@ pub enum SnapshotError {
         found: u16,
     },
 }
+
+impl From<Unreadable> for SnapshotError {
+    fn from(_: Unreadable) -> SnapshotError {
+        SnapshotError::Payload
+    }
+}
+
+#[cfg(test)]
+mod tests;

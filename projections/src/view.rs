@@ -1,42 +1,86 @@
 //! The view: folded state at a position. There is no state without its position.
 
-use crate::aggregate::{Aggregates, Window};
-use crate::chunk::{Chunk, ChunkError, Record, Records};
-use crate::devices::Devices;
+use crate::chunk::Chunk;
 use crate::fact::{ClockQuality, Fact};
-use crate::stored::{StoredError, type_id};
-use crate::{DeviceId, Seq, Time};
+use crate::fold::{Fold, Section};
+use crate::folds::aggregates::{Aggregates, Window};
+use crate::folds::devices::Devices;
+use crate::record::{Record, Records};
+use crate::stored::type_id;
+use crate::{Seq, Time};
 
-/// Everything that is folded from the log, at one position.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct View {
-    /// The last record that is in it.
-    pub seq: Seq,
-    /// Log time of that record.
-    pub time: Time,
-    /// Kernel boot id of the newest `Booted` record.
-    pub boot_id: [u8; 16],
-    /// Clock quality of the newest `Booted` record.
-    pub clock: ClockQuality,
-    /// Current state and availability.
-    pub devices: Devices,
+pub use crate::fold::FoldError;
+
+/// Makes the view of the folds that are in it: for each its name, its type, and what makes an empty one of the windows.
+macro_rules! view {
+    ($($(#[$doc:meta])* $name:ident: $fold:ty = $new:expr,)*) => {
+        /// Everything that is folded from the log, at one position.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct View {
+            /// The last record that is in it.
+            pub seq: Seq,
+            /// Log time of that record.
+            pub time: Time,
+            /// Kernel boot id of the newest `Booted` record.
+            pub boot_id: [u8; 16],
+            /// Clock quality of the newest `Booted` record.
+            pub clock: ClockQuality,
+            /// Current state and availability. The other folds go by its numbers.
+            pub devices: Devices,
+            $($(#[$doc])* pub $name: $fold,)*
+        }
+
+        impl View {
+            /// The state before the first record.
+            pub fn new(windows: Vec<Window>) -> View {
+                View { $($name: $new(windows.clone()),)* ..View::default() }
+            }
+
+            /// What a snapshot holds of it, at little cost: devices and series are shared, and each is copied when this
+            /// view changes it first. It cannot be asked for names.
+            pub fn share(&self) -> View {
+                View { devices: self.devices.share(), $($name: self.$name.clone(),)* ..*self }
+            }
+
+            /// All folds, by number.
+            pub(crate) fn sections(&self) -> Vec<&dyn Section> {
+                vec![&self.devices, $(&self.$name),*]
+            }
+
+            /// All folds, by number, to be restored.
+            pub(crate) fn sections_mut(&mut self) -> Vec<&mut dyn Section> {
+                vec![&mut self.devices, $(&mut self.$name),*]
+            }
+
+            /// Reads a state change once, for all folds.
+            #[inline]
+            fn apply_changes(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
+                let View { devices, $($name,)* .. } = self;
+                devices.apply_changes(record, |change| {
+                    $($name.change(change);)*
+                })
+            }
+
+            fn apply_other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
+                if record.kind.type_id == type_id::BOOTED
+                    && let Fact::Booted { boot_id, clock, .. } = record.fact()?
+                {
+                    (self.boot_id, self.clock) = (boot_id, clock);
+                }
+                self.devices.apply(record)?;
+                $(self.$name.other(record)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+view! {
     /// Windowed aggregates.
-    pub aggregates: Aggregates,
+    aggregates: Aggregates = Aggregates::new,
 }
 
 impl View {
-    /// The state before the first record.
-    pub fn new(windows: Vec<Window>) -> View {
-        View { aggregates: Aggregates::new(windows), ..View::default() }
-    }
-
-    /// What a snapshot holds of it, at little cost: devices and series are shared, and each is copied when this view
-    /// changes it first. It cannot be asked for names.
-    pub fn share(&self) -> View {
-        let (devices, aggregates) = (self.devices.share(), self.aggregates.clone());
-        View { devices, aggregates, ..*self }
-    }
-
     /// Applies the records of a chunk that it does not have yet.
     ///
     /// # Errors
@@ -76,63 +120,12 @@ impl View {
         if record.seq != self.seq.next() {
             return Err(FoldError::Missing { have: self.seq, found: record.seq });
         }
-        match record.kind.type_id {
-            type_id::STATE_CHANGED => {
-                let (aggregates, time) = (&mut self.aggregates, record.time);
-                self.devices.apply_changes(record, |device, at, attr, value| {
-                    if let Some(number) = value.as_number() {
-                        aggregates.observe(device, at, attr, time, number);
-                    }
-                })?;
-            }
-            type_id::BOOTED => {
-                if let Fact::Booted { boot_id, clock, .. } = record.fact()? {
-                    (self.boot_id, self.clock) = (boot_id, clock);
-                }
-            }
-            type_id::CLOCK_CORRECTED => self.aggregates.begin_anew(record.time),
-            type_id::DEVICE_FORGOTTEN => {
-                if let Fact::DeviceForgotten { device } = record.fact()? {
-                    self.aggregates.forget(device);
-                }
-                self.devices.apply(record)?;
-            }
-            _ => self.devices.apply(record)?,
+        if record.kind.type_id == type_id::STATE_CHANGED {
+            self.apply_changes(record)?;
+        } else {
+            self.apply_other(record)?;
         }
         (self.seq, self.time) = (record.seq, record.time);
         Ok(())
     }
-}
-
-/// Why a record cannot be folded. The agent stops: a log that cannot be read is never passed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FoldError {
-    /// A gap in the log.
-    #[error("records are missing: after sequence {have} comes {found}")]
-    Missing {
-        /// Position of the view.
-        have: Seq,
-        /// Position of the record.
-        found: Seq,
-    },
-    /// A record about a device that no record introduced.
-    #[error("the record at sequence {seq} is about device number {}, which no record introduces", device.0)]
-    UnknownDevice {
-        /// Position of the record.
-        seq: Seq,
-        /// The device.
-        device: DeviceId,
-    },
-    /// A device or attribute was introduced out of order.
-    #[error("the record at sequence {seq} introduces a name out of order")]
-    Numbering {
-        /// Position of the record.
-        seq: Seq,
-    },
-    /// A payload cannot be read.
-    #[error(transparent)]
-    Stored(#[from] StoredError),
-    /// A chunk cannot be read.
-    #[error(transparent)]
-    Chunk(#[from] ChunkError),
 }

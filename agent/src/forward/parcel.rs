@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
-use fieldlog_projections::chunk::ChunkError;
+use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::stored::StoredError;
 use fieldlog_projections::{Chunk, DeviceId, Epoch, Link, Record, Seq, Time, View};
 
@@ -176,7 +176,8 @@ impl Work<'_> {
 
     /// The last position, if it is reached in this chunk or at the end of the one before.
     fn take(&mut self, chunk: &Chunk<'_>) -> Result<Option<Seq>, LogError> {
-        let unreadable = |seq| LogError::Chunk { at: chunk.header.first, source: ChunkError::Record(seq) };
+        let damaged =
+            |source: RecordsError| LogError::Chunk { at: chunk.header.first, source: source.into() };
         if self.before.is_none() {
             // What was before is trimmed.
             self.first = self.first.max(chunk.header.first);
@@ -189,13 +190,11 @@ impl Work<'_> {
             });
         }
         let mut records = chunk.records();
-        while let Some(record) =
-            records.next_record().map_err(|source| LogError::Chunk { at: chunk.header.first, source })?
-        {
+        while let Some(record) = records.next_record().map_err(damaged)? {
             if record.seq < self.first {
                 continue;
             }
-            let full = !self.record(&record).map_err(|_| unreadable(record.seq))?;
+            let full = !self.record(&record).map_err(|_| damaged(RecordsError::Record(record.seq)))?;
             if full {
                 return Ok(Some(Seq(record.seq.0 - 1)));
             }

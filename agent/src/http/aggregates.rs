@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use fieldlog_projections::aggregate::start_s;
+use fieldlog_projections::aggregates::start_s;
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Time, View};
 use serde::Serialize;
 

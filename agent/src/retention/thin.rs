@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use fieldlog_projections::aggregate::start_s;
-use fieldlog_projections::archive::{self, Fold, Period};
+use fieldlog_projections::aggregates::start_s;
+use fieldlog_projections::archive::{self, Period};
+use fieldlog_projections::rollup::Rollup;
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Chunk, Record, Seq, Time};
 
@@ -63,7 +64,7 @@ struct Work<'a> {
     from: Seq,
     /// Of the window that has not ended, records up to this one are folded.
     partly_until: Seq,
-    fold: Fold,
+    fold: Rollup,
     open: Option<Period>,
     /// The open period has records that are not stored yet.
     changed: bool,
@@ -81,7 +82,7 @@ impl<'a> Work<'a> {
             job,
             from: first,
             partly_until: Seq(half.max(job.before.0.saturating_sub(1))),
-            fold: Fold::default(),
+            fold: Rollup::default(),
             open: None,
             changed: false,
             stored_before: 0,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fieldlog_projections::archive::{self, ArchiveError, Fold, Period, Row, Series};
+use fieldlog_projections::archive::{self, ArchiveError, Period, Row, Series};
 use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::rollup::Rollup;
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Fact, Seq, Time, Value};
 use proptest::prelude::*;
 
@@ -167,12 +168,12 @@ proptest! {
             body.push_fact(Envelope::default(), &Fact::StateChanged { device: DeviceId(*device), changes });
         }
         let records: Vec<_> = body.records(Seq(1)).map(Result::unwrap).collect();
-        let mut whole = Fold::default();
+        let mut whole = Rollup::default();
         records.iter().for_each(|record| whole.add(record, 0).unwrap());
         let (earlier, later) = records.split_at(cut.index(records.len()));
-        let mut first = Fold::default();
+        let mut first = Rollup::default();
         earlier.iter().for_each(|record| first.add(record, 0).unwrap());
-        let mut second = Fold::default();
+        let mut second = Rollup::default();
         first.drain().into_iter().for_each(|series| second.put(series));
         later.iter().for_each(|record| second.add(record, 0).unwrap());
         let mut expected: BTreeMap<(u32, u32), Bucket> = BTreeMap::new();

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use fieldlog_projections::chunk::{Body, ChunkError, Envelope, Fill, HEADER_BYTES, Header, Place};
+use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Seq, Time, Value};
 use proptest::prelude::*;
@@ -163,13 +164,13 @@ fn a_header_that_promises_other_records_is_found_out() {
     seal(&mut bytes);
     let mut scratch = Vec::new();
     let chunk = Chunk::parse(&bytes, &mut scratch).unwrap();
-    assert_eq!(chunk.records().last().unwrap(), Err(ChunkError::Record(Seq(41))));
+    assert_eq!(chunk.records().last().unwrap(), Err(RecordsError::Record(Seq(41))));
     let mut bytes = many();
     bytes[8] -= 1;
     seal(&mut bytes);
     let mut scratch = Vec::new();
     let chunk = Chunk::parse(&bytes, &mut scratch).unwrap();
-    assert_eq!(chunk.records().last().unwrap(), Err(ChunkError::Length));
+    assert_eq!(chunk.records().last().unwrap(), Err(RecordsError::Length));
 }
 
 /// Writes the checksum that makes a forged chunk credible.

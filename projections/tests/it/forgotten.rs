@@ -87,14 +87,14 @@ fn aggregates_that_are_folded_later_have_nothing_of_it() {
     let (facts, view) = (story(), folded(&story()));
     let mut aggregates = Aggregates::new(WINDOWS.to_vec());
     for record in body(&facts).records(Seq(1)) {
-        aggregates.apply(&record.unwrap(), &view.devices).unwrap();
+        view.devices.apply_to(&mut aggregates, &record.unwrap()).unwrap();
     }
     assert!(aggregates == view.aggregates);
     // The devices may also be those of before.
     let before = folded(&facts[..4]);
     let mut aggregates = Aggregates::new(WINDOWS.to_vec());
     for record in body(&facts[..5]).records(Seq(1)) {
-        aggregates.apply(&record.unwrap(), &before.devices).unwrap();
+        before.devices.apply_to(&mut aggregates, &record.unwrap()).unwrap();
     }
     assert!(!aggregates.has(OLD, ATTR));
 }
@@ -112,7 +112,7 @@ fn a_snapshot_is_of_the_first_version_as_long_as_it_can_be() {
         let found = (bytes[HEADER_BYTES + 17], crc32fast::hash(&bytes));
         assert_eq!(found, golden, "{found:#x?}");
         let restored = snapshot::decode(&bytes, &WINDOWS).unwrap();
-        assert!(restored.view == view && !restored.aggregates_stale);
+        assert!(restored.view == view && restored.stale.is_empty());
         assert_eq!(restored.view.devices.forgotten(), view.devices.forgotten());
         assert_eq!(snapshot::encode(&restored.view, Epoch(1)).unwrap(), bytes);
     }

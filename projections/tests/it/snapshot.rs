@@ -1,7 +1,7 @@
 //! The snapshot: a cache that never lies.
 
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};
-use fieldlog_projections::{Epoch, Seq, Time, View, Window};
+use fieldlog_projections::{Aggregates, Epoch, Seq, Time, View, Window};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history};
@@ -45,7 +45,7 @@ fn aggregates_of_version_1_are_complete_ones() {
     bytes[32] = 25;
     seal(&mut bytes);
     let restored = snapshot::decode(&bytes, &[]).unwrap();
-    assert!(!restored.aggregates_stale);
+    assert!(restored.stale.is_empty());
     assert_eq!(restored.view.aggregates.missing_until(), None);
 }
 
@@ -68,7 +68,7 @@ fn another_version_is_named() {
         other[at] = 77;
         seal(&mut other);
         match (snapshot::decode(&other, &WINDOWS), expected) {
-            (Ok(restored), None) => assert!(restored.aggregates_stale),
+            (Ok(restored), None) => assert!(restored.stale == [Aggregates::ID]),
             (result, expected) => assert_eq!(result.err(), expected),
         }
     };
@@ -85,10 +85,10 @@ fn other_windows_make_only_the_aggregates_stale() {
     let longer = Window { keep: WINDOWS[0].keep + 1, ..WINDOWS[0] };
     for windows in [&[][..], &WINDOWS[..2], &[longer, WINDOWS[1], WINDOWS[2]]] {
         let restored = snapshot::decode(&bytes, windows).unwrap();
-        assert!(restored.aggregates_stale);
+        assert!(restored.stale == [Aggregates::ID]);
         assert_eq!(restored.view.aggregates.windows(), windows);
     }
-    assert!(!snapshot::decode(&bytes, &WINDOWS).unwrap().aggregates_stale);
+    assert!(snapshot::decode(&bytes, &WINDOWS).unwrap().stale.is_empty());
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! The stored form, byte by byte: what a release has written must be read by every later one.
 
+use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
@@ -151,6 +152,46 @@ fn golden_bytes_of_every_type_and_version() {
             "no golden bytes for {name} version {version}"
         );
     }
+}
+
+#[test]
+fn every_kind_says_which_device_it_is_about() {
+    let of_no_device = [
+        type_id::ATTRIBUTE_NAMED,
+        type_id::INPUT_QUARANTINED,
+        type_id::BOOTED,
+        type_id::CLOCK_STEPPED,
+        type_id::CLOCK_CORRECTED,
+        type_id::CONFIG_CHANGED,
+        type_id::DEAD_LETTERED,
+        type_id::TRIMMED,
+        type_id::GAP,
+    ];
+    let golden = golden();
+    for (id, _, name) in KINDS {
+        let (fact, ..) = golden.iter().find(|(_, type_id, ..)| type_id == id).unwrap();
+        let expected = (!of_no_device.contains(id)).then_some(DeviceId(300));
+        assert_eq!(fact.device(), expected, "{name}: add it to the list if it is about no device");
+        let mut body = Body::after(Time(0));
+        body.push_fact(Envelope::default(), fact);
+        let record = body.records(Seq(1)).next().unwrap().unwrap();
+        assert_eq!(record.subject(), Ok(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_record_of_an_unknown_type_goes_on_byte_for_byte() {
+    let kind = Kind { type_id: 4_000, version: 7 };
+    let mut body = Body::after(Time(0));
+    body.push(Envelope::default(), |out| {
+        out.extend([0xff, 0, 1, 2]);
+        kind
+    });
+    let record = body.records(Seq(1)).next().unwrap().unwrap();
+    assert_eq!((record.kind, record.subject()), (kind, Ok(None)));
+    let mut again = Body::after(Time(0));
+    again.push_fact(Envelope::default(), &record.fact().unwrap());
+    assert_eq!(again.records(Seq(1)).next().unwrap().unwrap().raw, record.raw);
 }
 
 #[test]

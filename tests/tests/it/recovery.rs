@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fieldlog::log::{FILE_NAME, Log, LogOptions, LogReader};
 use fieldlog::recovery::{self, Recovered, RecoveryError};
 use fieldlog::snapshots::{DIR_NAME, SnapshotStore};
-use fieldlog_projections::{Epoch, Seq, View, Window, snapshot};
+use fieldlog_projections::{Aggregates, Epoch, Seq, View, Window, snapshot};
 use fieldlog_tests::rng::Rng;
 use redb::{ReadableTable, TableDefinition};
 
@@ -251,7 +251,7 @@ fn other_windows_make_the_aggregates_stale_and_nothing_else() {
     let other = [Window { length_s: 30, keep: 4 }];
     let recovered =
         recovery::recover(&given.store, &given.reader(), given.log.epoch(), &other, None).unwrap();
-    assert!(recovered.aggregates_stale);
+    assert_eq!(recovered.stale, [Aggregates::ID]);
     assert_eq!(recovered.snapshot, Seq(300));
     assert!(recovered.view.devices == given.view.devices);
     assert_eq!(recovered.view.aggregates.windows(), other);

@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use fieldlog_projections::aggregate::start_s;
+use fieldlog_projections::aggregates::start_s;
 use fieldlog_projections::archive::{ArchiveError, Row};
+use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::{Bucket, Chunk, Record, Seq, Time};
 
 use super::{BUCKETS_MAX, Found, Wanted, seconds};
@@ -114,7 +115,8 @@ impl<'a> Reading<'a> {
         let before = self.reader.moment_before(chunk.header.first, chunk.header.base_time);
         self.begins(chunk.header.first, before);
         let mut records = chunk.records();
-        let damaged = |source| LogError::Chunk { at: chunk.header.first, source };
+        let damaged =
+            |source: RecordsError| LogError::Chunk { at: chunk.header.first, source: source.into() };
         while let Some(record) = records.next_record().map_err(damaged)? {
             if record.seq >= self.next && self.record(&record)?.is_break() {
                 return Ok(ControlFlow::Break(()));

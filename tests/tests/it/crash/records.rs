@@ -1,9 +1,10 @@
 //! Records for the tests: valid for the folds, of every type, of many sizes.
 
-use fieldlog_projections::chunk::{Body, Envelope, Kind, Record, Records};
+use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Fact};
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
+use fieldlog_projections::{Kind, Record, Records};
 use fieldlog_tests::rng::Rng;
 
 /// A record on its own.

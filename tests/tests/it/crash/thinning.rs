@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use fieldlog::log::{Commit, Log, LogReader};
 use fieldlog::retention::thin::{Job, thin};
-use fieldlog_projections::aggregate::start_s;
+use fieldlog_projections::aggregates::start_s;
 use fieldlog_projections::archive::{Period, Series};
 use fieldlog_projections::chunk::Body;
 use fieldlog_projections::stored::{Changes, type_id};

@@ -1,17 +1,17 @@
-//! Records to the buckets of one period.
+//! The rollup: records to the buckets of one period of the archive.
 
-use super::Series;
+use crate::archive::Series;
 use crate::stored::{Changes, StoredError, type_id};
 use crate::{AttrId, Bucket, DeviceId, Record};
 
 /// The buckets of one period, as far as they are folded. Holds one for each attribute of each device that changed in it.
 #[derive(Debug, Default)]
-pub struct Fold {
+pub struct Rollup {
     /// By device number, then in the order in which the attributes were met.
     devices: Vec<Vec<(AttrId, Bucket)>>,
 }
 
-impl Fold {
+impl Rollup {
     /// Takes in the numbers of a record of the window that begins at `start_s`. Records come in their order.
     ///
     /// # Errors

@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::Record;
 use crate::fact::{Availability, AvailabilityCause, Fact};
-use crate::snapshot::{self, SnapshotError};
+use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
+use crate::record::Record;
 use crate::stored::{Changes, type_id};
-use crate::view::FoldError;
-use crate::{AttrId, DeviceId, Seq, Time, Value, ValueRef};
+use crate::{AttrId, DeviceId, Seq, Time, Value};
 
 mod slots;
 
 use slots::Slots;
 
 /// Version of this fold. Raised whenever the same records would give another state, or the state is stored in another
-/// way; snapshots of a version that [`Devices::restore`] does not know are not used.
+/// way; snapshots of a version that is not known here are not used.
 pub const VERSION: u16 = 2;
 
 /// All devices, by number, and the names of attributes.
@@ -75,7 +74,38 @@ pub struct Attribute {
     pub time: Time,
 }
 
+impl Section for Devices {
+    fn id(&self) -> FoldId {
+        Devices::ID
+    }
+
+    /// The first version as long as it can hold them, so that an older fieldlog can read the snapshot, too.
+    fn version(&self) -> u16 {
+        if self.forgotten() == 0 { 1 } else { VERSION }
+    }
+
+    fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable> {
+        let (devices, attributes) = match version {
+            1 => {
+                let (devices, attributes): (Vec<Arc<Device>>, _) = whole(bytes)?;
+                (devices.into_iter().map(Some).collect(), attributes)
+            }
+            2 => {
+                let (devices, attributes): (Vec<Option<Arc<Device>>>, _) = whole(bytes)?;
+                (devices.into_iter().collect(), attributes)
+            }
+            _ => return Ok(false),
+        };
+        *self = Devices { devices, attributes, ..Devices::default() };
+        self.index();
+        Ok(true)
+    }
+}
+
 impl Devices {
+    /// This fold.
+    pub const ID: FoldId = FoldId { number: 1, name: "devices" };
+
     /// The device with this number.
     pub fn get(&self, id: DeviceId) -> Option<&Device> {
         self.devices.get(id)
@@ -153,30 +183,6 @@ impl Devices {
         (device.availability, None)
     }
 
-    /// Reads what a snapshot has.
-    pub(crate) fn restore(version: u16, bytes: &[u8]) -> Result<Devices, SnapshotError> {
-        let (devices, attributes) = match version {
-            1 => {
-                let (devices, attributes): (Vec<Arc<Device>>, _) = snapshot::whole(bytes)?;
-                (devices.into_iter().map(Some).collect(), attributes)
-            }
-            2 => {
-                let (devices, attributes): (Vec<Option<Arc<Device>>>, _) = snapshot::whole(bytes)?;
-                (devices.into_iter().collect(), attributes)
-            }
-            found => return Err(SnapshotError::Fold { found }),
-        };
-        let mut restored = Devices { devices, attributes, ..Devices::default() };
-        restored.index();
-        Ok(restored)
-    }
-
-    /// The version whose layout these devices are stored in: the first one as long as it can hold them, so that an older
-    /// fieldlog can read the snapshot, too.
-    pub(crate) fn stored_version(&self) -> u16 {
-        if self.forgotten() == 0 { 1 } else { VERSION }
-    }
-
     /// What a snapshot holds of it, shared with the original.
     pub(crate) fn share(&self) -> Devices {
         let (devices, attributes) = (self.devices.clone(), self.attributes.clone());
@@ -190,12 +196,35 @@ impl Devices {
             self.attributes.iter().zip(0..).map(|(name, id)| (name.clone(), AttrId(id))).collect();
     }
 
-    /// Applies a state change; each change is also given to `observe`, with its place in the device's attributes.
+    /// Gives a record to another fold by itself, where these devices are folded already, up to it or further.
+    ///
+    /// # Errors
+    /// [`FoldError`] if it cannot be read, or is about what these devices do not have.
+    pub fn apply_to(&self, fold: &mut impl Fold, record: &Record<'_>) -> Result<(), FoldError> {
+        if record.kind.type_id != type_id::STATE_CHANGED {
+            return fold.other(record);
+        }
+        let mut changes = Changes::parse(record.kind, record.payload)?;
+        let id = changes.device;
+        let Some(device) = self.get(id) else {
+            let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
+            return if self.knows(id) { Ok(()) } else { Err(unknown) };
+        };
+        let mut hint = 0;
+        while let Some((attr, value)) = changes.next()? {
+            let at = device.place(attr, hint);
+            hint = at + 1;
+            fold.change(&Change { device: id, at, attr, time: record.time, value });
+        }
+        Ok(())
+    }
+
+    /// Applies a state change; each change is also given to `observe`.
     #[inline]
     pub(crate) fn apply_changes(
         &mut self,
         record: &Record<'_>,
-        mut observe: impl FnMut(DeviceId, usize, AttrId, ValueRef<'_>),
+        mut observe: impl FnMut(&Change<'_>),
     ) -> Result<(), FoldError> {
         let mut changes = Changes::parse(record.kind, record.payload)?;
         let id = changes.device;
@@ -216,7 +245,7 @@ impl Devices {
                     time: record.time,
                 }),
             }
-            observe(id, at, attr, value);
+            observe(&Change { device: id, at, attr, time: record.time, value });
         }
         Ok(())
     }

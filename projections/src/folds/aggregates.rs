@@ -7,18 +7,17 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::Record;
 use crate::fact::Fact;
-use crate::snapshot::{self, SnapshotError};
-use crate::stored::{Changes, type_id};
-use crate::view::FoldError;
-use crate::{AttrId, DeviceId, Devices, Time};
+use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
+use crate::record::Record;
+use crate::stored::type_id;
+use crate::{AttrId, DeviceId, Time};
 
 mod row;
 
 use row::Row;
 
-/// Version of this fold; see [`crate::devices::VERSION`].
+/// Version of this fold; see [`super::devices::VERSION`].
 pub const VERSION: u16 = 2;
 
 /// One window length.
@@ -125,22 +124,66 @@ fn floor_s(time_s: i64, length_s: u32) -> i64 {
     time_s - time_s.rem_euclid(i64::from(length_s))
 }
 
+impl Fold for Aggregates {
+    #[inline]
+    fn change(&mut self, change: &Change<'_>) {
+        if let Some(number) = change.value.as_number() {
+            self.observe(change.device, change.at, change.attr, change.time, number);
+        }
+    }
+
+    fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
+        match record.kind.type_id {
+            type_id::CLOCK_CORRECTED => self.begin_anew(record.time),
+            type_id::DEVICE_FORGOTTEN => {
+                if let Fact::DeviceForgotten { device } = record.fact()? {
+                    self.forget(device);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Section for Aggregates {
+    fn id(&self) -> FoldId {
+        Aggregates::ID
+    }
+
+    fn version(&self) -> u16 {
+        VERSION
+    }
+
+    /// What is stored begins with the list of windows.
+    fn wants(&self, first: u8) -> bool {
+        !self.windows.is_empty() || first == 0
+    }
+
+    fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable> {
+        let stored: Aggregates = match version {
+            VERSION => whole(bytes)?,
+            1 => {
+                let AggregatesV1 { windows, series } = whole(bytes)?;
+                Aggregates { windows, series, missing_until: None }
+            }
+            _ => return Ok(false),
+        };
+        let same = stored.windows == self.windows;
+        if same {
+            *self = stored;
+        }
+        Ok(same)
+    }
+}
+
 impl Aggregates {
+    /// This fold.
+    pub const ID: FoldId = FoldId { number: 2, name: "aggregates" };
+
     /// No values yet. Windows must be sorted, each a multiple of the one before it.
     pub fn new(windows: Vec<Window>) -> Aggregates {
         Aggregates { windows, ..Aggregates::default() }
-    }
-
-    /// Reads what a snapshot has; `None` if a version of the fold made it that is not known here.
-    pub(crate) fn restore(version: u16, bytes: &[u8]) -> Result<Option<Aggregates>, SnapshotError> {
-        match version {
-            VERSION => snapshot::whole(bytes).map(Some),
-            1 => {
-                let AggregatesV1 { windows, series } = snapshot::whole(bytes)?;
-                Ok(Some(Aggregates { windows, series, missing_until: None }))
-            }
-            _ => Ok(None),
-        }
     }
 
     /// Some records up to this log time are not in it: they were deleted before it was folded.
@@ -155,49 +198,13 @@ impl Aggregates {
 
     /// Log time goes on from `time`, before records that are in it: what they said would come after what is to come. The
     /// log still has them.
-    pub(crate) fn begin_anew(&mut self, time: Time) {
+    fn begin_anew(&mut self, time: Time) {
         self.series.clear();
         self.missing_until = Some(time);
     }
 
-    /// Takes in a record by itself, where `devices` are folded already, up to it or further.
-    ///
-    /// # Errors
-    /// [`FoldError`] if it cannot be read, or is about what `devices` do not have.
-    pub fn apply(&mut self, record: &Record<'_>, devices: &Devices) -> Result<(), FoldError> {
-        match record.kind.type_id {
-            type_id::STATE_CHANGED => {}
-            type_id::CLOCK_CORRECTED => {
-                self.begin_anew(record.time);
-                return Ok(());
-            }
-            type_id::DEVICE_FORGOTTEN => {
-                if let Fact::DeviceForgotten { device } = record.fact()? {
-                    self.forget(device);
-                }
-                return Ok(());
-            }
-            _ => return Ok(()),
-        }
-        let mut changes = Changes::parse(record.kind, record.payload)?;
-        let id = changes.device;
-        let Some(device) = devices.get(id) else {
-            let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
-            return if devices.knows(id) { Ok(()) } else { Err(unknown) };
-        };
-        let mut hint = 0;
-        while let Some((attr, value)) = changes.next()? {
-            let at = device.place(attr, hint);
-            hint = at + 1;
-            if let Some(number) = value.as_number() {
-                self.observe(id, at, attr, record.time, number);
-            }
-        }
-        Ok(())
-    }
-
     /// Drops what it has of a device.
-    pub(crate) fn forget(&mut self, device: DeviceId) {
+    fn forget(&mut self, device: DeviceId) {
         if let Some(row) = self.series.get_mut(device.0 as usize) {
             *row = Row::default();
         }
@@ -232,7 +239,7 @@ impl Aggregates {
 
     /// Takes in the value that attribute `at` of a device, numbered `attr`, had from `time` on.
     #[inline]
-    pub(crate) fn observe(&mut self, device: DeviceId, at: usize, attr: AttrId, time: Time, value: f64) {
+    fn observe(&mut self, device: DeviceId, at: usize, attr: AttrId, time: Time, value: f64) {
         if self.windows.is_empty() {
             return;
         }

@@ -1,0 +1,4 @@
+//! The folds.
+
+pub mod aggregates;
+pub mod devices;

@@ -1,0 +1,184 @@
+//! The record: a fact with its position, as it lies in the log. `FORMAT.md` has the bytes.
+
+use crate::stored::{self, Changes, StoredError, type_id};
+use crate::{DeviceId, Fact, Kind, Seq, Time, varint};
+
+const HAS_DEVICE_TIME: u8 = 1;
+const HAS_WALL: u8 = 2;
+const HAS_CAUSE: u8 = 4;
+const FLAGS_KNOWN: u8 = HAS_DEVICE_TIME | HAS_WALL | HAS_CAUSE;
+
+/// A fact with its position, as it lies in the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record<'a> {
+    /// Position.
+    pub seq: Seq,
+    /// Log time: never earlier than the record before, except in a [`Fact::ClockCorrected`].
+    pub time: Time,
+    /// The wall clock as it was read; differs from `time` only after the clock went back.
+    pub wall: Time,
+    /// The device's own time, if its payload had one. Data, never order.
+    pub device_time: Option<Time>,
+    /// The record that caused this one.
+    pub cause: Option<Seq>,
+    /// What the payload is.
+    pub kind: Kind,
+    /// The stored bytes.
+    pub payload: &'a [u8],
+    /// The whole record as it is stored, envelope and payload: what the chain is made of.
+    pub raw: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The device that the record is about. Of the frequent kinds only as much is read as that takes; all others are left
+    /// to [`Fact::device`], which knows every kind.
+    ///
+    /// # Errors
+    /// [`StoredError`] if the record cannot be read; [`StoredError::Newer`] if a newer version wrote it.
+    pub fn subject(&self) -> Result<Option<DeviceId>, StoredError> {
+        match self.kind.type_id {
+            type_id::STATE_CHANGED => {
+                Changes::parse(self.kind, self.payload).map(|changes| Some(changes.device))
+            }
+            type_id::ATTRIBUTE_NAMED | type_id::INPUT_QUARANTINED => Ok(None),
+            _ => self.fact().map(|fact| fact.device()),
+        }
+    }
+
+    /// Takes a record off the front of `bytes` whose position and log time are known from elsewhere; `None` if there is
+    /// none. Records that were picked out of a log are read so: what their own bytes say about log time is relative to a
+    /// record that may not be there.
+    #[inline]
+    pub fn take_at(bytes: &mut &'a [u8], seq: Seq, time: Time) -> Option<Record<'a>> {
+        Record::take(bytes, seq, |_| time)
+    }
+
+    /// Takes a record off the front of `bytes`; `time` makes its log time from how much later it is than the one before.
+    #[inline]
+    fn take(bytes: &mut &'a [u8], seq: Seq, time: impl FnOnce(i64) -> Time) -> Option<Record<'a>> {
+        let mut rest = *bytes;
+        let kind = varint::take(&mut rest)?;
+        let (&flags, mut rest) = rest.split_first()?;
+        if flags & !FLAGS_KNOWN != 0 {
+            return None;
+        }
+        let time = time(varint::take(&mut rest)? as i64);
+        let offset = |flag: u8, rest: &mut &'a [u8]| {
+            if flags & flag == 0 {
+                return Some(None);
+            }
+            varint::take_signed(rest).map(|by| Some(Time(time.0.wrapping_add(by))))
+        };
+        let device_time = offset(HAS_DEVICE_TIME, &mut rest)?;
+        let wall = offset(HAS_WALL, &mut rest)?.unwrap_or(time);
+        let cause = if flags & HAS_CAUSE == 0 { None } else { Some(Seq(varint::take(&mut rest)?)) };
+        let size = usize::try_from(varint::take(&mut rest)?).ok()?;
+        let (payload, rest) = rest.split_at_checked(size)?;
+        let kind = Kind { type_id: u16::try_from(kind >> 4).ok()?, version: (kind & 15) as u8 };
+        let raw = &bytes[..bytes.len() - rest.len()];
+        *bytes = rest;
+        Some(Record { seq, time, wall, device_time, cause, kind, payload, raw })
+    }
+
+    /// The fact, lifted to its newest version.
+    ///
+    /// # Errors
+    /// See [`stored::decode`].
+    pub fn fact(&self) -> Result<Fact, StoredError> {
+        stored::decode(self.kind, self.payload)
+    }
+}
+
+/// What goes round a payload, apart from its position.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Envelope {
+    /// The wall clock when it was received; the log time is made from it.
+    pub wall: Time,
+    /// The device's own time.
+    pub device_time: Option<Time>,
+    /// The record that caused it.
+    pub cause: Option<Seq>,
+}
+
+/// Appends a record: the envelope, and the payload of `kind`. `last` is the log time of the record before.
+// Always: every event comes by here, and left to itself the compiler makes it a call, at 20 instructions each.
+#[inline(always)]
+pub(crate) fn put(out: &mut Vec<u8>, last: Time, time: Time, envelope: Envelope, kind: Kind, payload: &[u8]) {
+    let flags = (u8::from(envelope.device_time.is_some()) * HAS_DEVICE_TIME)
+        | (u8::from(envelope.wall != time) * HAS_WALL)
+        | (u8::from(envelope.cause.is_some()) * HAS_CAUSE);
+    varint::put(out, u64::from(kind.type_id) << 4 | u64::from(kind.version));
+    out.push(flags);
+    varint::put(out, time.0.wrapping_sub(last.0) as u64);
+    if let Some(device_time) = envelope.device_time {
+        varint::put_signed(out, device_time.0.wrapping_sub(time.0));
+    }
+    if envelope.wall != time {
+        varint::put_signed(out, envelope.wall.0.wrapping_sub(time.0));
+    }
+    if let Some(cause) = envelope.cause {
+        varint::put(out, cause.0);
+    }
+    varint::put(out, payload.len() as u64);
+    out.extend_from_slice(payload);
+}
+
+/// Walks records that lie one after the other.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    pub(crate) rest: &'a [u8],
+    pub(crate) next: Seq,
+    pub(crate) left: u32,
+    /// Log time of the record before.
+    pub(crate) time: Time,
+}
+
+impl<'a> Records<'a> {
+    /// The next record; `None` after the last.
+    ///
+    /// # Errors
+    /// [`RecordsError`] if the bytes do not hold as many records as they should, or more.
+    #[inline]
+    pub fn next_record(&mut self) -> Result<Option<Record<'a>>, RecordsError> {
+        if self.left == 0 {
+            return if self.rest.is_empty() { Ok(None) } else { Err(RecordsError::Length) };
+        }
+        let seq = self.next;
+        let record = self.take(seq).ok_or(RecordsError::Record(seq))?;
+        self.left -= 1;
+        self.next = seq.next();
+        Ok(Some(record))
+    }
+
+    #[inline]
+    fn take(&mut self, seq: Seq) -> Option<Record<'a>> {
+        let before = self.time;
+        let record = Record::take(&mut self.rest, seq, |by| Time(before.0.wrapping_add(by)))?;
+        self.time = record.time;
+        Some(record)
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, RecordsError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.next_record().transpose();
+        if matches!(item, Some(Err(_))) {
+            (self.left, self.rest) = (0, &[]);
+        }
+        item
+    }
+}
+
+/// Why bytes are not the records they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordsError {
+    /// More bytes than records.
+    #[error("its body has another length than its header says")]
+    Length,
+    /// A record cannot be read.
+    #[error("the record at sequence {0} cannot be read")]
+    Record(Seq),
+}

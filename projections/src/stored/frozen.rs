@@ -1,0 +1,100 @@
+//! The payloads of all kinds but `StateChanged`. A struct in here never changes once a release has written it.
+
+use serde::{Deserialize, Serialize};
+
+use super::value::ValueV2;
+use crate::fact::{Availability, AvailabilityCause, ClockQuality};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct AvailabilityChangedV1 {
+    pub device: u32,
+    pub availability: Availability,
+    pub cause: AvailabilityCause,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeviceDiscoveredV1<'a> {
+    pub device: u32,
+    pub name: &'a str,
+    pub source: &'a str,
+    pub parent: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct AttributeNamedV1<'a> {
+    pub attribute: u32,
+    pub name: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeviceRetiredV1 {
+    pub device: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeviceForgottenV1 {
+    pub device: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ActionFiredV1<'a> {
+    pub device: u32,
+    pub attribute: u32,
+    #[serde(borrow)]
+    pub value: ValueV2<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct InputQuarantinedV1<'a> {
+    pub source: &'a str,
+    pub topic: &'a str,
+    pub reason: &'a str,
+    pub size: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct BootedV1<'a> {
+    pub boot_id: [u8; 16],
+    pub version: &'a str,
+    pub clock: ClockQuality,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClockSteppedV1 {
+    pub expected: i64,
+    pub found: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClockCorrectedV1 {
+    pub before: i64,
+    pub after: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ConfigChangedV1<'a> {
+    #[serde(borrow)]
+    pub keys: Vec<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeadLetteredV1<'a> {
+    pub sink: &'a str,
+    pub first: u64,
+    pub last: u64,
+    pub reason: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TrimmedV1 {
+    pub first: u64,
+    pub last: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct GapV1<'a> {
+    pub first: u64,
+    pub last: u64,
+    #[serde(borrow)]
+    pub lost_by: Vec<&'a str>,
+}
