@@ -33,8 +33,8 @@ pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
 pub use retention::{RetentionConfig, WhenFull};
 pub use sink::{
-    HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SinkConfig, SinkFilter, SinkFormat,
-    SinkTarget,
+    HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,
+    SinkFormat, SinkTarget,
 };
 
 /// The whole configuration of one agent.

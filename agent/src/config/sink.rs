@@ -82,7 +82,7 @@ pub enum SinkTarget {
     Http(HttpSink),
     /// `nats://` and `tls://`.
     Nats(NatsSink),
-    /// `kafka://`.
+    /// `kafka://` and `kafkas://`.
     Kafka(KafkaSink),
 }
 
@@ -154,10 +154,31 @@ pub struct NatsSink {
 /// A Kafka cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaSink {
-    /// `kafka://host[:9092][,host…]`: the brokers that are asked for all others; at least one.
+    /// `kafka://host[:9092][,host…]`, or `kafkas://host[:9093][,host…]`: the brokers that are asked for all others; at
+    /// least one, and all with TLS or none.
     pub brokers: Vec<Address>,
     /// `kafka_topic` (default `fieldlog`).
     pub topic: String,
+    /// `username` (default empty: none), with `password_file`.
+    pub username: Option<String>,
+    /// `password_file`; it may be named as a systemd credential. Read at each connection attempt.
+    pub password_file: Option<PathBuf>,
+    /// `sasl` (default `scram-sha-512`): how the password is used. `plain` only with `kafkas://`.
+    pub sasl: SaslMechanism,
+    /// `[sink.tls]`; only with `kafkas://`, and without `server_name`.
+    pub tls: TlsConfig,
+}
+
+/// How a password is shown to a Kafka cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// As it is.
+    Plain,
+    /// SCRAM with SHA-256: the password does not leave this machine.
+    ScramSha256,
+    /// SCRAM with SHA-512.
+    #[default]
+    ScramSha512,
 }
 
 /// How a parcel is written.
@@ -220,10 +241,22 @@ impl fmt::Display for SinkTarget {
             SinkTarget::Http(http) => f.write_str(&with_scheme("http", "https", &http.address)),
             SinkTarget::Nats(nats) => f.write_str(&with_scheme("nats", "tls", &nats.address)),
             SinkTarget::Kafka(kafka) => {
-                let brokers: Vec<String> = kafka.brokers.iter().map(host_and_port).collect();
-                write!(f, "kafka://{}", brokers.join(","))
+                let scheme = if kafka.is_tls() { "kafkas" } else { "kafka" };
+                write!(f, "{scheme}://{}", kafka.hosts().join(","))
             }
         }
+    }
+}
+
+impl KafkaSink {
+    /// Whether the brokers are spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.brokers.iter().any(|broker| broker.tls)
+    }
+
+    /// `host:port` of each broker, IPv6 addresses in brackets.
+    pub fn hosts(&self) -> Vec<String> {
+        self.brokers.iter().map(host_and_port).collect()
     }
 }
 

@@ -1,6 +1,9 @@
 //! Kafka sinks: one record per event, keyed by device, with the partitioner of the Java client, so that the events of a
 //! device stay in order and share a partition with what others write under the same key.
 //!
+//! Each record has the manifest of its parcel in its headers; a parcel without events is one record with nothing else. What a
+//! consumer makes of them is in `FORMAT.md`.
+//!
 //! A parcel is acknowledged when all in-sync replicas of all its partitions have its records (`acks=all`). The client has
 //! no idempotent producer: after a lost answer, or when only some partitions have taken their part, the parcel goes out
 //! again. That is at-least-once; the header `ce_id` is what tells a repetition.
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldlog_projections::Time;
+use fieldlog_wire::Manifest;
 use rskafka::BackoffConfig;
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
@@ -23,8 +27,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::queue::{Jobs, Queue};
-use super::{Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
-use crate::config::TlsConfig;
+use super::{Item, Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
+use crate::clock::wall_clock;
+use crate::config::{SaslMechanism, TlsConfig};
 use crate::net::secret;
 use crate::net::tls::client_config;
 
@@ -42,24 +47,13 @@ pub struct KafkaTarget {
     /// File that holds the password.
     pub password_file: Option<PathBuf>,
     /// How the password is used.
-    pub mechanism: Mechanism,
+    pub sasl: SaslMechanism,
     /// Connecting and asking for the topic together.
     pub connect_timeout: Duration,
     /// From a parcel to its acknowledgement by all partitions.
     pub answer_timeout: Duration,
     /// TLS; `None`: plain TCP. `server_name` does not count: certificates must be for the brokers' own names.
     pub tls: Option<TlsConfig>,
-}
-
-/// A SASL mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// The password itself; with TLS only.
-    Plain,
-    /// SCRAM-SHA-256.
-    ScramSha256,
-    /// SCRAM-SHA-512.
-    ScramSha512,
 }
 
 /// A connection to a cluster.
@@ -89,7 +83,7 @@ impl KafkaTarget {
         let topics = client.list_topics().await.map_err(failed)?;
         let Some(topic) = topics.into_iter().find(|topic| topic.name == self.topic) else {
             let why = format!(
-                "{}: there is no topic `{}`, or this user may not see it: create it, or check `topic`",
+                "{}: there is no topic `{}`, or this user may not see it: create it, or check `kafka_topic`",
                 self.name(),
                 self.topic
             );
@@ -109,8 +103,9 @@ impl KafkaTarget {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(1),
             base: 2.0,
-            // Longer waits are the driver's.
-            deadline: Some(self.connect_timeout.min(self.answer_timeout) / 2),
+            // Pauses together, without the attempts: enough for a leader that has just changed. Longer waits are the
+            // driver's; were there more attempts, `connect_timeout` would end them, and hide why they fail.
+            deadline: Some(Duration::from_millis(500)),
         };
         let mut builder =
             ClientBuilder::new(self.brokers.clone()).client_id("fieldlog").backoff_config(backoff);
@@ -121,10 +116,10 @@ impl KafkaTarget {
         if let (Some(username), Some(file)) = (&self.username, &self.password_file) {
             let password = secret::read("password_file", file).map_err(|error| bad(error.to_string()))?;
             let credentials = Credentials::new(username.clone(), password);
-            builder = builder.sasl_config(match self.mechanism {
-                Mechanism::Plain => SaslConfig::Plain(credentials),
-                Mechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
-                Mechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+            builder = builder.sasl_config(match self.sasl {
+                SaslMechanism::Plain => SaslConfig::Plain(credentials),
+                SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+                SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
             });
         }
         builder.build().await.map_err(|error| failure::connect(&self.name(), &error))
@@ -187,26 +182,48 @@ impl Sink {
 
     /// The records of each partition, in order.
     fn distribute(&self, parcel: &Parcel) -> BTreeMap<usize, Vec<Record>> {
-        let manifest = &parcel.manifest;
-        let mut headers: BTreeMap<String, Vec<u8>> = manifest
-            .fields()
-            .into_iter()
-            .map(|(name, value)| (format!("fieldlog-{name}"), value.into_bytes()))
-            .collect();
-        headers.insert("content-type".to_owned(), b"application/cloudevents+json".to_vec());
-        let timestamp = timestamp(parcel.oldest);
-        let mut records: BTreeMap<usize, Vec<Record>> = BTreeMap::new();
-        for item in &parcel.items {
-            let mut headers = headers.clone();
-            let id = format!("{}/{}/{}", manifest.gateway, manifest.epoch, item.seq);
-            headers.insert("ce_id".to_owned(), id.into_bytes());
-            let key = item.device.as_ref().map(|device| device.as_bytes().to_vec());
-            let partition = partition::of(key.as_deref(), self.partitions.len());
-            let value = Some(item.json.to_vec());
-            records.entry(partition).or_default().push(Record { key, value, headers, timestamp });
+        let records = if parcel.items.is_empty() { vec![coverage(parcel)] } else { events(parcel) };
+        let mut distributed: BTreeMap<usize, Vec<Record>> = BTreeMap::new();
+        for record in records {
+            let partition = partition::of(record.key.as_deref(), self.partitions.len());
+            distributed.entry(partition).or_default().push(record);
         }
-        records
+        distributed
     }
+}
+
+/// One record for each event.
+fn events(parcel: &Parcel) -> Vec<Record> {
+    let manifest = &parcel.manifest;
+    let mut common = headers(manifest);
+    common.insert("content-type".to_owned(), b"application/cloudevents+json".to_vec());
+    let timestamp = timestamp(parcel.oldest);
+    let record = |item: &Item| {
+        let mut headers = common.clone();
+        let id = format!("{}/{}/{}", manifest.gateway, manifest.epoch, item.seq);
+        headers.insert("ce_id".to_owned(), id.into_bytes());
+        let key = item.device.as_ref().map(|device| device.as_bytes().to_vec());
+        Record { key, value: Some(item.json.to_vec()), headers, timestamp }
+    };
+    parcel.items.iter().map(record).collect()
+}
+
+/// What stands for a parcel without events, so that a consumer can tell what was filtered out from what is missing. The key
+/// keeps those of a gateway in one partition. The value is empty and not null, which would delete in a compacted topic.
+fn coverage(parcel: &Parcel) -> Record {
+    let manifest = &parcel.manifest;
+    Record {
+        key: Some(manifest.gateway.as_bytes().to_vec()),
+        value: Some(Vec::new()),
+        headers: headers(manifest),
+        // No event gives it a time, and a broker deletes or refuses what seems to be of 1970.
+        timestamp: timestamp(wall_clock()),
+    }
+}
+
+fn headers(manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
+    let fields = manifest.fields().into_iter();
+    fields.map(|(name, value)| (format!("fieldlog-{name}"), value.into_bytes())).collect()
 }
 
 fn timestamp(time: Time) -> DateTime<Utc> {

@@ -294,14 +294,14 @@ pub(super) fn builder(
 #[cfg(feature = "kafka")]
 fn kafka_target(kafka: &crate::config::KafkaSink, sink: &SinkConfig) -> super::kafka::KafkaTarget {
     super::kafka::KafkaTarget {
-        brokers: kafka.brokers.iter().map(|b| format!("{}:{}", b.host, b.port)).collect(),
+        brokers: kafka.hosts(),
         topic: kafka.topic.clone(),
         gzip: true,
-        username: None,
-        password_file: None,
-        mechanism: super::kafka::Mechanism::ScramSha256,
+        username: kafka.username.clone(),
+        password_file: kafka.password_file.clone(),
+        sasl: kafka.sasl,
         connect_timeout: sink.connect_timeout,
         answer_timeout: sink.answer_timeout,
-        tls: None,
+        tls: kafka.is_tls().then(|| kafka.tls.clone()),
     }
 }

@@ -1,5 +1,6 @@
 //! The compact format: the records as they are stored, compressed, with what a receiver needs to read them.
 //!
+//! `FORMAT.md` has every field and every bound, and the tests have parcels of each kind (`tests/golden.rs`). In short:
 //! `FLC1`, then one zstd frame of a postcard struct: the manifest, the log time of the first record, the device and attribute
 //! names in use, by number, and the records. Each record is preceded by how many positions and how many microseconds of log
 //! time it is after the one before; the first counts from `first` and from the base time. The records' bytes are the log's

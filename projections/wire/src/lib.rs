@@ -2,7 +2,8 @@
 //! that a receiver keeps of what has arrived.
 //!
 //! Nothing in this crate does IO. The gateway writes with it, `fieldlog receive` reads with it, and any other program
-//! upstream can. `FORMAT.md` describes the compact format byte by byte.
+//! upstream can. `FORMAT.md` (*Parcels*) describes the manifest in each of its forms, the compact
+//! format byte by byte, and what a consumer of Kafka does.
 
 pub mod account;
 pub mod cloudevent;

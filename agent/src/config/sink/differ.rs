@@ -85,8 +85,12 @@ impl NatsSink {
 
 impl KafkaSink {
     fn differ(&self, new: &KafkaSink, note: &mut impl FnMut(&str)) {
-        if self.topic != new.topic {
-            note("kafka_topic");
-        }
+        let fields = [
+            ("kafka_topic", self.topic != new.topic),
+            ("username", self.username != new.username),
+            ("password_file", self.password_file != new.password_file),
+            ("sasl", self.sasl != new.sasl),
+        ];
+        fields.iter().filter(|(_, differs)| *differs).for_each(|(key, _)| note(key));
     }
 }

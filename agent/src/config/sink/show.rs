@@ -3,7 +3,8 @@
 use super::super::show::{Doc, show_tls, show_will};
 use super::super::{Protocol, TlsConfig};
 use super::read::{ORDERS, REFUSED};
-use super::{HttpSink, MqttSink, NatsSink, SinkConfig, SinkFormat, SinkTarget};
+use super::target::SASL;
+use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SinkConfig, SinkFormat, SinkTarget};
 use crate::config::Order;
 
 impl SinkConfig {
@@ -41,22 +42,20 @@ impl SinkTarget {
             SinkTarget::Mqtt(mqtt) => mqtt.show(doc),
             SinkTarget::Http(http) => http.show(doc, format),
             SinkTarget::Nats(nats) => nats.show(doc),
-            SinkTarget::Kafka(kafka) => doc.text("kafka_topic", &kafka.topic),
+            SinkTarget::Kafka(kafka) => kafka.show(doc),
         }
-        if let Some(tls) = self.tls() {
-            show_tls(doc, "[sink.tls]", tls);
-        }
+        show_tls(doc, "[sink.tls]", self.tls());
         if let SinkTarget::Mqtt(mqtt) = self {
             show_will(doc, "[sink.will]", mqtt.will.as_ref());
         }
     }
 
-    pub(super) fn tls(&self) -> Option<&TlsConfig> {
+    pub(super) fn tls(&self) -> &TlsConfig {
         match self {
-            SinkTarget::Mqtt(mqtt) => Some(&mqtt.tls),
-            SinkTarget::Http(http) => Some(&http.tls),
-            SinkTarget::Nats(nats) => Some(&nats.tls),
-            SinkTarget::Kafka(_) => None,
+            SinkTarget::Mqtt(mqtt) => &mqtt.tls,
+            SinkTarget::Http(http) => &http.tls,
+            SinkTarget::Nats(nats) => &nats.tls,
+            SinkTarget::Kafka(kafka) => &kafka.tls,
         }
     }
 }
@@ -91,5 +90,18 @@ impl NatsSink {
         doc.path("token_file", self.token_file.as_deref());
         doc.text("username", self.username.as_deref().unwrap_or_default());
         doc.path("password_file", self.password_file.as_deref());
+    }
+}
+
+impl KafkaSink {
+    fn show(&self, doc: &mut Doc) {
+        doc.text("kafka_topic", &self.topic);
+        doc.text("username", self.username.as_deref().unwrap_or_default());
+        doc.path("password_file", self.password_file.as_deref());
+        // Without a user name it has no effect, and would be a fault.
+        if self.username.is_some() {
+            let sasl = SASL.iter().find(|(_, mechanism)| *mechanism == self.sasl);
+            doc.text("sasl", sasl.map_or("", |(word, _)| word));
+        }
     }
 }

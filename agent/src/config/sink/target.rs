@@ -6,7 +6,7 @@ use super::super::source::{
     self, NO_TLS, client_id, credentials, host_and_port, narrow, protocol, seconds, tls,
 };
 use super::super::{Address, TlsConfig, WillConfig};
-use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SinkTarget};
+use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SaslMechanism, SinkTarget};
 use crate::topic;
 use fieldlog_wire::Lane;
 
@@ -31,7 +31,7 @@ const fn scheme(name: &'static str, kind: Kind, tls: bool, port: u16, example: &
     Scheme { name, kind, tls, port, example }
 }
 
-const SCHEMES: [Scheme; 7] = [
+const SCHEMES: [Scheme; 8] = [
     scheme("mqtt", Kind::Mqtt, false, 1883, "mqtt://host:1883"),
     scheme("mqtts", Kind::Mqtt, true, 8883, "mqtts://host:8883"),
     scheme("http", Kind::Http, false, 80, "http://host/path"),
@@ -39,18 +39,25 @@ const SCHEMES: [Scheme; 7] = [
     scheme("nats", Kind::Nats, false, 4222, "nats://host:4222"),
     scheme("tls", Kind::Nats, true, 4222, "tls://host:4222"),
     scheme("kafka", Kind::Kafka, false, 9092, "kafka://host:9092,host2:9092"),
+    scheme("kafkas", Kind::Kafka, true, 9093, "kafkas://host:9093,host2:9093"),
 ];
 
 /// Largest packet that MQTT can express, in bytes of its remaining length.
 const PACKET_BYTES_MAX: u64 = 268_435_455;
 
+pub(super) const SASL: [(&str, SaslMechanism); 3] = [
+    ("plain", SaslMechanism::Plain),
+    ("scram-sha-256", SaslMechanism::ScramSha256),
+    ("scram-sha-512", SaslMechanism::ScramSha512),
+];
+
 /// Keys that not every kind of sink has.
-const KEYS: [(&str, &[Kind]); 15] = [
+const KEYS: [(&str, &[Kind]); 16] = [
     ("protocol", &[Kind::Mqtt]),
     ("topic", &[Kind::Mqtt]),
     ("client_id", &[Kind::Mqtt]),
-    ("username", &[Kind::Mqtt, Kind::Nats]),
-    ("password_file", &[Kind::Mqtt, Kind::Nats]),
+    ("username", &[Kind::Mqtt, Kind::Nats, Kind::Kafka]),
+    ("password_file", &[Kind::Mqtt, Kind::Nats, Kind::Kafka]),
     ("keep_alive_s", &[Kind::Mqtt]),
     ("packet_bytes_max", &[Kind::Mqtt]),
     ("will", &[Kind::Mqtt]),
@@ -61,6 +68,7 @@ const KEYS: [(&str, &[Kind]); 15] = [
     ("stream", &[Kind::Nats]),
     ("create_stream", &[Kind::Nats]),
     ("kafka_topic", &[Kind::Kafka]),
+    ("sasl", &[Kind::Kafka]),
 ];
 
 /// Reads `address` and the keys that belong to it; those of other schemes are faults.
@@ -100,10 +108,9 @@ fn split(table: &Table<'_>, found: Found<String>) -> Option<(&'static Scheme, Fo
     };
     if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
         let hint = match scheme.kind {
-            Kind::Mqtt => "use username and password_file",
+            Kind::Mqtt | Kind::Kafka => "use username and password_file",
             Kind::Http => "use token_file",
             Kind::Nats => "use token_file, or username and password_file",
-            Kind::Kafka => "remove it",
         };
         fault("it must not hold a user name or password", hint);
         return None;
@@ -255,15 +262,7 @@ fn nats(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>, gateway_id
 }
 
 fn check_nats(table: &Table<'_>, sink: &NatsSink) {
-    match (&sink.username, &sink.password_file) {
-        (Some(_), None) => {
-            table.fault("username", "it has no password_file", "name the file with the password")
-        }
-        (None, Some(_)) => {
-            table.fault("password_file", "it has no username", "a password needs its user name")
-        }
-        _ => {}
-    }
+    check_password(table, sink.username.is_some(), sink.password_file.is_some());
     let given = [
         ("credentials_file", sink.credentials_file.is_some()),
         ("token_file", sink.token_file.is_some()),
@@ -280,6 +279,17 @@ fn check_nats(table: &Table<'_>, sink: &NatsSink) {
     }
 }
 
+/// A user name and a password: both or none.
+fn check_password(table: &Table<'_>, username: bool, password: bool) {
+    match (username, password) {
+        (true, false) => {
+            table.fault("username", "it has no password_file", "name the file with the password")
+        }
+        (false, true) => table.fault("password_file", "it has no username", "a password needs its user name"),
+        _ => {}
+    }
+}
+
 fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<KafkaSink> {
     let brokers: Option<Vec<Address>> =
         rest.value.split(',').map(|host| host_and_port(host.trim(), scheme.tls, scheme.port)).collect();
@@ -288,8 +298,35 @@ fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option
     }
     let hint = "use 1 to 249 letters, digits, dots, hyphens and underscores";
     let topic = word(table, "kafka_topic", "fieldlog", is_kafka_topic, "a topic of Kafka", hint);
-    tls_of(table, scheme);
-    Some(KafkaSink { brokers: brokers?, topic })
+    let sink = KafkaSink {
+        username: table.filled("username").map(|found| found.value),
+        password_file: table.path("password_file"),
+        sasl: table.choice("sasl", &SASL, SaslMechanism::default()),
+        tls: tls_of(table, scheme),
+        brokers: brokers.unwrap_or_default(),
+        topic,
+    };
+    check_kafka(table, scheme, &sink);
+    (!sink.brokers.is_empty()).then_some(sink)
+}
+
+fn check_kafka(table: &Table<'_>, scheme: &Scheme, sink: &KafkaSink) {
+    check_password(table, sink.username.is_some(), sink.password_file.is_some());
+    if table.was_written("sasl") && sink.username.is_none() {
+        table.fault("sasl", "it has no effect without a user name", "set username, or remove it");
+    } else if sink.sasl == SaslMechanism::Plain && !scheme.tls {
+        let what = "\"plain\" would show the password to everyone on the way";
+        table.fault("sasl", what, "use kafkas://, or \"scram-sha-256\" or \"scram-sha-512\"");
+    }
+    if sink.tls.server_name.is_some() {
+        let what = "the certificate of a broker must be for the host that the cluster names";
+        table.fault("tls.server_name", what, "remove it");
+    }
+    // The client cuts the host's name at its first colon.
+    if scheme.tls && sink.brokers.iter().any(|broker| broker.host.contains(':')) {
+        let what = "an IPv6 address cannot be checked against a certificate here";
+        table.fault("address", what, "use the broker's name");
+    }
 }
 
 /// Text with placeholders in it.

@@ -101,7 +101,7 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
     let (_, _, third) = examples();
     let sinks = parse(&third).sinks;
     let plain = |scheme: &str| parse(&SINK.replace("mqtt", scheme)).sinks.remove(0);
-    let kinds = ["mqtts", "https", "tls", "kafka"];
+    let kinds = ["mqtts", "https", "tls", "kafkas"];
     assert_eq!(sinks.len(), kinds.len());
     for (sink, scheme) in sinks.iter().zip(kinds) {
         assert!(sink.target.to_string().starts_with(&format!("{scheme}://")), "{}", sink.target.to_string());
@@ -158,7 +158,10 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
         }
         (SinkTarget::Kafka(target), SinkTarget::Kafka(plain)) => {
             assert_eq!(target.brokers.len(), 2);
+            assert!(target.username.is_some() && target.password_file.is_some());
             target.brokers = plain.brokers.clone();
+            target.username.clone_from(&plain.username);
+            target.password_file.clone_from(&plain.password_file);
         }
         (target, _) => panic!("{target:?}"),
     }

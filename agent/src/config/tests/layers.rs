@@ -75,8 +75,8 @@ fn conf_d_adds_sinks() {
         faulty.lines(&[("FIELDLOG__SINK__0__NAME", "x")]),
         [
             "FIELDLOG__SINK__0__NAME: arrays cannot be set by environment variables; use a file in conf.d",
-            "sink[1] \"backup\" address: it must begin with mqtt://, mqtts://, http://, https://, nats://, tls:// \
-             or kafka:// (in conf.d/10.toml)",
+            "sink[1] \"backup\" address: it must begin with mqtt://, mqtts://, http://, https://, nats://, tls://, \
+             kafka:// or kafkas:// (in conf.d/10.toml)",
         ]
     );
 }

@@ -98,6 +98,9 @@ fn sinks_are_compared_by_name() {
     );
     let kafka = SINK.replace("mqtt", "kafka");
     check(&kafka, &format!("{kafka}kafka_topic = \"x\""), &[("sink \"cloud\" kafka_topic", true)]);
+    let user = format!("{kafka}username = \"a\"\npassword_file = \"b\"\n");
+    check(&kafka, &user, &[("sink \"cloud\" username", true), ("sink \"cloud\" password_file", true)]);
+    check(&user, &format!("{user}sasl = \"scram-sha-256\""), &[("sink \"cloud\" sasl", true)]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::super::{Address, Config, SinkConfig, SinkFormat, SinkTarget};
 use super::{SINK, SOURCE, lines, parse};
 use crate::config::Order;
 use crate::config::RefusedPolicy;
+use crate::config::SaslMechanism;
 
 fn one(text: &str) -> SinkConfig {
     let mut sinks = parse(text).sinks;
@@ -107,6 +108,8 @@ fn addresses() {
         ("tls://host", vec![broker("host", 4222, true)]),
         ("kafka://a", vec![broker("a", 9092, false)]),
         ("kafka://a:1,b:2", vec![broker("a", 1, false), broker("b", 2, false)]),
+        ("kafkas://a,b:2", vec![broker("a", 9093, true), broker("b", 2, true)]),
+        ("kafka://[fd00::1]", vec![broker("fd00::1", 9092, false)]),
     ] {
         let found = match one(&at(address)).target {
             SinkTarget::Mqtt(mqtt) => vec![mqtt.address],
@@ -138,8 +141,8 @@ fn urls() {
 
 #[test]
 fn bad_addresses() {
-    let schemes =
-        "address: it must begin with mqtt://, mqtts://, http://, https://, nats://, tls:// or kafka://";
+    let schemes = "address: it must begin with mqtt://, mqtts://, http://, https://, nats://, tls://, kafka:// \
+                   or kafkas://";
     for address in ["host:1883", "ftp://host", "host"] {
         check(address, "", &[schemes]);
     }
@@ -147,7 +150,7 @@ fn bad_addresses() {
         ("mqtt://me:hunter2@host", "use username and password_file"),
         ("http://me:hunter2@host/x", "use token_file"),
         ("nats://hunter2@host", "use token_file, or username and password_file"),
-        ("kafka://host,me@host2", "remove it"),
+        ("kafka://host,me@host2", "use username and password_file"),
     ] {
         check(address, "", &[&format!("address: it must not hold a user name or password; {hint}")]);
     }
@@ -272,7 +275,7 @@ fn keys_of_other_schemes() {
             &format!("topic: only mqtt:// or mqtts:// sinks have it; {other}"),
             &format!("keep_alive_s: only mqtt:// or mqtts:// sinks have it; {other}"),
             &format!("will: only mqtt:// or mqtts:// sinks have it; {other}"),
-            &format!("kafka_topic: only kafka:// sinks have it; {other}"),
+            &format!("kafka_topic: only kafka:// or kafkas:// sinks have it; {other}"),
         ],
     );
     check(
@@ -311,7 +314,7 @@ fn contradictions() {
         ("mqtt://host", "mqtt", "use mqtts://, or remove [sink.tls]"),
         ("http://host", "http", "use https://, or remove [sink.tls]"),
         ("nats://host", "nats", "use tls://, or remove [sink.tls]"),
-        ("kafka://host", "kafka", "remove [sink.tls]"),
+        ("kafka://host", "kafka", "use kafkas://, or remove [sink.tls]"),
     ] {
         let what = format!("tls: the address begins with {name}://, which is not encrypted; {hint}");
         check(address, "[sink.tls]\nca_file = \"x\"", &[&what]);
@@ -387,6 +390,67 @@ fn what_a_nats_server_takes() {
         "[sink.tls]\nserver_name = \"a\"",
         &["tls.server_name: the certificate of a NATS server must be for the host of the address; \
            remove it, and use that host"],
+    );
+}
+
+#[test]
+#[cfg_attr(not(feature = "tls"), ignore = "kafkas:// needs the feature tls")]
+fn what_a_kafka_cluster_takes() {
+    for keys in [
+        "username = \"a\"\npassword_file = \"b\"",
+        "username = \"a\"\npassword_file = \"b\"\nsasl = \"plain\"",
+        "username = \"a\"\npassword_file = \"b\"\nsasl = \"scram-sha-256\"",
+        "[sink.tls]\nca_file = \"c\"\ncert_file = \"a\"\nkey_file = \"b\"",
+        "",
+    ] {
+        let text = format!("{}{keys}", at("kafkas://a,b"));
+        let config = parse(&text);
+        assert_eq!(parse(&config.to_toml()), config, "{text}");
+    }
+    let sasl = |keys: &str| {
+        let SinkTarget::Kafka(kafka) = one(&format!("{}{keys}", at("kafka://[fd00::1]:1,b"))).target else {
+            panic!()
+        };
+        assert_eq!(kafka.hosts(), ["[fd00::1]:1", "b:9092"]);
+        kafka.sasl
+    };
+    assert_eq!(sasl("username = \"a\"\npassword_file = \"b\""), SaslMechanism::ScramSha512);
+    check(
+        "kafka://host",
+        "username = \"a\"",
+        &["username: it has no password_file; name the file with the password"],
+    );
+    check(
+        "kafka://host",
+        "password_file = \"a\"\nsasl = \"scram-sha-256\"",
+        &[
+            "password_file: it has no username; a password needs its user name",
+            "sasl: it has no effect without a user name; set username, or remove it",
+        ],
+    );
+    check(
+        "kafka://host",
+        "username = \"a\"\npassword_file = \"b\"\nsasl = \"plain\"",
+        &["sasl: \"plain\" would show the password to everyone on the way; \
+           use kafkas://, or \"scram-sha-256\" or \"scram-sha-512\""],
+    );
+    check(
+        "kafkas://host",
+        "username = \"a\"\npassword_file = \"b\"\nsasl = \"scram-sha-1\"",
+        &["sasl: \"scram-sha-1\" is unknown; it must be plain, scram-sha-256 or scram-sha-512"],
+    );
+    check(
+        "kafkas://[fd00::1]",
+        "[sink.tls]\nserver_name = \"a\"",
+        &[
+            "tls.server_name: the certificate of a broker must be for the host that the cluster names; remove it",
+            "address: an IPv6 address cannot be checked against a certificate here; use the broker's name",
+        ],
+    );
+    check(
+        "mqtt://host",
+        "sasl = \"plain\"",
+        &["sasl: only kafka:// or kafkas:// sinks have it; remove it, or change the address"],
     );
 }
 

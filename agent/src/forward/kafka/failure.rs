@@ -8,16 +8,24 @@ use crate::net::failure::causes;
 /// Why there is no connection.
 pub(super) fn connect(name: &str, error: &Error) -> Unreachable {
     let said = causes(error);
-    let slow = said.contains("Sasl") || said.contains("SASL") || said.contains("certificate");
-    let hint = if slow {
-        "check `username`, `password_file`, `mechanism` and `ca_file`"
-    } else {
-        "check `brokers`, that they run and that the firewall lets us through"
-    };
-    Unreachable {
-        why: format!("{name}: cannot connect: {hint} ({said})"),
-        pace: if slow { Pace::Slow } else { Pace::Soon },
+    let (hint, pace) = hint(&said);
+    Unreachable { why: format!("{name}: cannot connect: {hint} ({said})"), pace }
+}
+
+/// What to do, by the client's own words: its errors have no kinds that can be told apart.
+fn hint(said: &str) -> (&'static str, Pace) {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["sasl", "Sasl", "SASL"]) {
+        return ("check `username`, `password_file` and `sasl`", Pace::Slow);
     }
+    if says(&["certificate"]) {
+        let hint =
+            "check `ca_file`, and that the brokers' certificates are for the hosts that the cluster names";
+        return (hint, Pace::Slow);
+    }
+    let hint = "check `address`, that the brokers run, that the firewall lets us through, and whether they want TLS \
+                (kafkas://) or a user name";
+    (hint, Pace::Soon)
 }
 
 /// What became of the records of one partition.
@@ -53,4 +61,26 @@ pub(super) fn worse(one: Outcome, other: Outcome) -> Outcome {
         Outcome::Lost { .. } => 5,
     };
     if rank(&other) > rank(&one) { other } else { one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_names_keys_that_are_there() {
+        for (said, keys, pace) in [
+            (
+                "Sasl handshake failed: API error: SaslAuthenticationFailed",
+                "`username`, `password_file` and `sasl`",
+                Pace::Slow,
+            ),
+            ("unsupported sasl mechanism", "`sasl`", Pace::Slow),
+            ("invalid peer certificate: UnknownIssuer", "`ca_file`", Pace::Slow),
+            ("Connection refused (os error 111)", "`address`", Pace::Soon),
+        ] {
+            let (hint, found) = hint(said);
+            assert!(hint.contains(keys) && found == pace, "{said}: {hint}");
+        }
+    }
 }

@@ -10,6 +10,9 @@ use crate::forward::Pace;
 use crate::forward::envelope::tests::parcel;
 use crate::ingest::tests::PATIENCE;
 
+mod coverage;
+mod secure;
+
 /// Prints the cluster's address, makes the topic, and ends with its input.
 const CLUSTER: &str = "
 import sys
@@ -53,7 +56,7 @@ impl Cluster {
             gzip: true,
             username: None,
             password_file: None,
-            mechanism: Mechanism::Plain,
+            sasl: SaslMechanism::Plain,
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(10),
             tls: None,
