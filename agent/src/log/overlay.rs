@@ -219,7 +219,7 @@ mod tests {
             let overlay = Overlay::new(File::open(&path).unwrap()).unwrap();
             let mut model = before.clone();
             for _ in 0..200 {
-                if next(&mut state) % 4 == 0 {
+                if next(&mut state).is_multiple_of(4) {
                     let len = next(&mut state) % 30_000;
                     overlay.set_len(len).unwrap();
                     model.resize(len as usize, 0);
