@@ -82,6 +82,8 @@ pub struct Recovered {
     pub replayed: u64,
     /// The aggregates must be rebuilt: they were folded by another version or with other windows.
     pub aggregates_stale: bool,
+    /// Records that the log no longer has, first and last: the snapshots that were set aside had them.
+    pub lost: Option<(Seq, Seq)>,
     /// One line for each snapshot that was passed over.
     pub notes: Vec<String>,
 }
@@ -151,6 +153,8 @@ fn base(
     let unusable = |source| RecoveryError::Snapshots { dir: dir.clone(), source };
     let candidates = store.candidates().map_err(unusable)?;
     let mut notes = Vec::new();
+    let mut lost = None;
+    let head = log.range.map_or(Seq(0), |(_, head)| head);
     for candidate in candidates {
         let path = candidate.path.display();
         let header = match &candidate.header {
@@ -168,6 +172,7 @@ fn base(
                         view: restored.view,
                         aggregates_stale: restored.aggregates_stale,
                         replayed: 0,
+                        lost,
                         notes,
                     });
                 }
@@ -179,6 +184,8 @@ fn base(
             }
             Verdict::SkipAhead if boot => {
                 let aside = store.set_aside(&candidate.path).map_err(unusable)?;
+                // Newest position first: the first of them was the furthest.
+                lost = lost.or(header.map(|header| (head.next(), header.seq)));
                 notes.push(format!(
                     "snapshot {path} is ahead of the log; was the log restored from a backup? It is now {}",
                     aside.display()
@@ -196,6 +203,7 @@ fn base(
             snapshot: Seq(0),
             replayed: 0,
             aggregates_stale: false,
+            lost,
             notes,
         }),
         Fallback::Refuse => {

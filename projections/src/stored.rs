@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::Kind;
 use crate::fact::{Availability, AvailabilityCause, ClockQuality, Fact};
-use crate::{AttrId, DeviceId, Seq, Time, Value, ValueRef, varint};
+use crate::{AttrId, DeviceId, Epoch, Seq, Time, Value, ValueRef, varint};
 
 /// Type ids. Never reused.
 pub mod type_id {
@@ -39,6 +39,10 @@ pub mod type_id {
     pub const TRIMMED: u16 = 12;
     /// [`crate::Fact::Gap`]
     pub const GAP: u16 = 13;
+    /// [`crate::Fact::EpochBegun`]
+    pub const EPOCH_BEGUN: u16 = 14;
+    /// [`crate::Fact::RecordsLost`]
+    pub const RECORDS_LOST: u16 = 15;
     /// [`crate::Fact::DeviceForgotten`]
     pub const DEVICE_FORGOTTEN: u16 = 18;
 }
@@ -59,6 +63,8 @@ pub const KINDS: &[(u16, u8, &str)] = &[
     (type_id::DEAD_LETTERED, 1, "dead_lettered"),
     (type_id::TRIMMED, 1, "trimmed"),
     (type_id::GAP, 1, "gap"),
+    (type_id::EPOCH_BEGUN, 1, "epoch_begun"),
+    (type_id::RECORDS_LOST, 1, "records_lost"),
     (type_id::CLOCK_CORRECTED, 1, "clock_corrected"),
     (type_id::DEVICE_FORGOTTEN, 1, "device_forgotten"),
 ];
@@ -271,6 +277,19 @@ struct GapV1<'a> {
     lost_by: Vec<&'a str>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct EpochBegunV1<'a> {
+    previous: Option<u64>,
+    reason: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordsLostV1<'a> {
+    first: u64,
+    last: u64,
+    reason: &'a str,
+}
+
 /// The changes of a `StateChanged` payload of any version, one at a time and without a copy: this is the hot path of
 /// every fold. The bytes are those of `struct { device: u32, changes: Vec<(u32, Value)> }`.
 #[derive(Clone, Debug)]
@@ -455,6 +474,14 @@ pub fn encode(fact: &Fact, out: &mut Vec<u8>) -> Kind {
             append(&GapV1 { first: first.0, last: last.0, lost_by }, out);
             v1(type_id::GAP)
         }
+        Fact::EpochBegun { previous, reason } => {
+            append(&EpochBegunV1 { previous: previous.map(|epoch| epoch.0), reason }, out);
+            v1(type_id::EPOCH_BEGUN)
+        }
+        Fact::RecordsLost { first, last, reason } => {
+            append(&RecordsLostV1 { first: first.0, last: last.0, reason }, out);
+            v1(type_id::RECORDS_LOST)
+        }
         Fact::Unknown { kind, payload } => {
             out.extend_from_slice(payload);
             *kind
@@ -552,6 +579,14 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Result<Fact, StoredError> {
             let v: GapV1<'_> = whole(kind, payload)?;
             let lost_by = v.lost_by.into_iter().map(String::from).collect();
             Fact::Gap { first: Seq(v.first), last: Seq(v.last), lost_by }
+        }
+        type_id::EPOCH_BEGUN => {
+            let v: EpochBegunV1<'_> = whole(kind, payload)?;
+            Fact::EpochBegun { previous: v.previous.map(Epoch), reason: v.reason.into() }
+        }
+        type_id::RECORDS_LOST => {
+            let v: RecordsLostV1<'_> = whole(kind, payload)?;
+            Fact::RecordsLost { first: Seq(v.first), last: Seq(v.last), reason: v.reason.into() }
         }
         _ => return Err(StoredError::Payload { kind }),
     })

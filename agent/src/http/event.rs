@@ -47,6 +47,8 @@ impl Entry {
             Fact::DeadLettered { .. } => type_id::DEAD_LETTERED,
             Fact::Trimmed { .. } => type_id::TRIMMED,
             Fact::Gap { .. } => type_id::GAP,
+            Fact::EpochBegun { .. } => type_id::EPOCH_BEGUN,
+            Fact::RecordsLost { .. } => type_id::RECORDS_LOST,
             Fact::Unknown { kind, .. } => kind.type_id,
         };
         stored::type_name(id).unwrap_or("unknown")
@@ -250,6 +252,8 @@ pub(crate) enum Data<'a> {
     DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
     Trimmed { first: Seq, last: Seq },
     Gap { first: Seq, last: Seq, lost_by: &'a [String] },
+    EpochBegun { previous_epoch: Option<String>, reason: &'a str },
+    RecordsLost { first: Seq, last: Seq, reason: &'a str },
     Unknown { type_id: u16, version: u8, payload_base16: String },
 }
 
@@ -288,6 +292,12 @@ impl<'a> Data<'a> {
             }
             Fact::Trimmed { first, last } => Data::Trimmed { first: *first, last: *last },
             Fact::Gap { first, last, lost_by } => Data::Gap { first: *first, last: *last, lost_by },
+            Fact::EpochBegun { previous, reason } => {
+                Data::EpochBegun { previous_epoch: previous.map(|epoch| epoch.to_string()), reason }
+            }
+            Fact::RecordsLost { first, last, reason } => {
+                Data::RecordsLost { first: *first, last: *last, reason }
+            }
             Fact::Unknown { kind, payload } => Data::Unknown {
                 type_id: kind.type_id,
                 version: kind.version,
