@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use fieldlog::log::{Log, LogError, LogOptions};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::{Epoch, Fact, Seq, Time, View, snapshot};
+use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::process::{Process, call};
 use fieldlog_tests::rng::Rng;
