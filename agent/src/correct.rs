@@ -1,7 +1,6 @@
 //! `fieldlog correct-clock`: lets log time go on from the wall clock, after a clock that was ahead.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::{Epoch, Seq, Time};
@@ -59,9 +58,8 @@ impl fmt::Display for Corrected {
 /// [`CorrectError`]; the log is then as it was.
 pub fn correct(data_dir: &Path, wall: Time) -> Result<Corrected, CorrectError> {
     let path = data_dir.join(FILE_NAME);
-    if !path.exists() {
-        let source = io::Error::from(io::ErrorKind::NotFound);
-        return Err(LogError::File { path, source }.into());
+    if let Some(absence) = Log::absence(data_dir)? {
+        return Err(LogError::Absent { path, absence }.into());
     }
     let options = LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
     // A log that exists keeps its epoch; this one would only be given to a new one.

@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::correct;
-use crate::run::{self, Controls, Event, Handle};
+use crate::lost::Begun;
+use crate::run::{self, Controls, Event, Handle, RunError};
 
 /// How often systemd's status line is refreshed.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -26,8 +27,8 @@ const BEAT_MAX_MICROS: i64 = 10_000_000;
 /// Exit code for a configuration that cannot be used (`EX_CONFIG`); systemd is told not to restart on it.
 const EX_CONFIG: u8 = 78;
 
-/// Runs the agent until SIGTERM or SIGINT.
-pub fn main(path: &Path) -> ExitCode {
+/// Runs the agent until SIGTERM or SIGINT; with `new_epoch`, on a new log in place of one that is lost.
+pub fn main(path: &Path, new_epoch: bool) -> ExitCode {
     let loaded = match Config::load(path) {
         Ok(loaded) => loaded.config,
         Err(faults) => {
@@ -38,6 +39,10 @@ pub fn main(path: &Path) -> ExitCode {
     if loaded.sources.is_empty() {
         tracing::error!("{} has no [[source]]: there is nothing to record; add one", path.display());
         return ExitCode::from(EX_CONFIG);
+    }
+    if new_epoch && let Err(error) = begin_anew(&loaded) {
+        tracing::error!("{error} (data directory {})", loaded.data_dir.display());
+        return ExitCode::from(error.exit_code());
     }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -50,6 +55,16 @@ pub fn main(path: &Path) -> ExitCode {
     // Blocking reads of the log that are still going are not waited for: they change nothing.
     runtime.shutdown_timeout(Duration::from_secs(2));
     code
+}
+
+fn begin_anew(config: &Config) -> Result<(), RunError> {
+    let Begun { epoch, previous, absence, snapshots } = run::begin_anew(config)?;
+    let previous = previous.map_or("unknown".to_owned(), |epoch| epoch.to_string());
+    tracing::warn!(
+        "a new log is begun, with epoch {epoch}: the one before {absence}. Its epoch was {previous}; {snapshots} snapshots \
+         of it are now called *.old-epoch"
+    );
+    Ok(())
 }
 
 /// One thread does all the waiting; a few more read the log for HTTP, and look up names.

@@ -16,6 +16,7 @@ pub mod http;
 pub mod in_hand;
 pub mod ingest;
 pub mod log;
+pub mod lost;
 pub mod memory;
 pub mod message;
 pub mod metrics;

@@ -12,6 +12,7 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
 };
 
+mod absent;
 pub mod acked;
 mod archive;
 mod clock;
@@ -19,9 +20,11 @@ mod cursors;
 mod damage;
 mod disk;
 mod extent;
+mod overlay;
 mod place;
 mod unborn;
 
+pub use absent::Absence;
 pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
 pub use disk::{DiskStats, MeteredDisk};
 
@@ -163,16 +166,12 @@ impl Log {
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         let place = place::FilePlace::of(&path, &file)
             .map_err(|source| LogError::File { path: path.clone(), source })?;
-        let refused = |source: Box<redb::Error>| match *source {
-            redb::Error::DatabaseAlreadyOpen => LogError::InUse { path: path.clone() },
-            _ => LogError::Open { path: path.clone(), source },
-        };
-        let backend =
-            redb::backends::FileBackend::new(file).map_err(|source| refused(Box::new(source.into())))?;
+        let backend = redb::backends::FileBackend::new(file)
+            .map_err(|source| LogError::refused(&path, Box::new(source.into())))?;
         let disk = Arc::new(DiskStats::default());
         let mut log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch)
             .map_err(|error| match error {
-                LogError::Store { source, .. } => refused(source),
+                LogError::Store { source, .. } => LogError::refused(&path, source),
                 other => other,
             })?;
         log.file = Some(place);
@@ -196,11 +195,25 @@ impl Log {
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
         unborn::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
+        let mut log = Log::open_store(backend, disk, options, new_epoch)?;
+        if !log.load()? {
+            log.create()?;
+        }
+        Ok(log)
+    }
+
+    /// Opens the store and looks at nothing in it.
+    fn open_store(
+        backend: impl StorageBackend,
+        disk: Arc<DiskStats>,
+        options: LogOptions,
+        new_epoch: Epoch,
+    ) -> Result<Log, LogError> {
         let db = redb::Builder::new()
             .set_cache_size(options.cache_bytes)
             .create_with_backend(backend)
             .map_err(|e| LogError::store("open the log", e))?;
-        let mut log = Log {
+        Ok(Log {
             db: Arc::new(db),
             options,
             epoch: new_epoch,
@@ -212,11 +225,7 @@ impl Log {
             disk,
             corrections: Arc::default(),
             file: None,
-        };
-        if !log.load()? {
-            log.create()?;
-        }
-        Ok(log)
+        })
     }
 
     /// Reads epoch and head; `false` if there is no log yet.
@@ -678,12 +687,49 @@ pub enum LogError {
     /// Its name leads elsewhere, or nowhere: what is written is lost when this process ends.
     #[error(
         "the log {} was deleted, moved or replaced while fieldlog had it open; nothing more is acknowledged, and the broker \
-         keeps it. Put the file back, or leave it to the next start to begin a new log, then start fieldlog again",
+         keeps it. Put the file back, then start fieldlog again; with --new-epoch if the log is to be given up",
         path.display()
     )]
     Gone {
         /// Where it was.
         path: PathBuf,
+    },
+    /// There is none, but there was one.
+    #[error(
+        "the log {} {absence}, and {snapshots} snapshots of a log that was there are in {}: its records are lost. Restore \
+         log.redb from a backup. Or, to go on without them, start once with `fieldlog run --new-epoch`: it begins a new log, \
+         says so in its first record, and keeps the snapshots as *.old-epoch",
+        path.display(), dir.display()
+    )]
+    Lost {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is there.
+        absence: Absence,
+        /// The snapshot directory.
+        dir: PathBuf,
+        /// How many there are.
+        snapshots: usize,
+    },
+    /// There is none, for who wants to read it.
+    #[error("there is nothing to read: the log {} {absence}; name the data_dir of an agent that has run", path.display())]
+    Absent {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is there.
+        absence: Absence,
+    },
+    /// There is one, for who wants to begin anew.
+    #[error(
+        "--new-epoch is refused: the log {} is there and goes up to sequence {head}. Start without --new-epoch to go on with \
+         it; to give it up, move it away first",
+        path.display()
+    )]
+    NotLost {
+        /// Where it is.
+        path: PathBuf,
+        /// Its last record.
+        head: Seq,
     },
     /// Another process has it open.
     #[error("the log {} is in use by another process; stop the fieldlog that runs there, or give this one its own data_dir", path.display())]
@@ -693,7 +739,8 @@ pub enum LogError {
     },
     /// The store refuses the file.
     #[error(
-        "cannot open the log {}: {source}; if it is damaged, restore it from a backup, or move it away to begin a new epoch",
+        "cannot open the log {}: {source}; if it is damaged, restore it from a backup, or move it away and start with \
+         --new-epoch",
         path.display()
     )]
     Open {
@@ -738,7 +785,8 @@ pub enum LogError {
     },
     /// A chunk is damaged.
     #[error(
-        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away to begin a new epoch"
+        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away and start with \
+         --new-epoch"
     )]
     Chunk {
         /// First position of the chunk.
@@ -754,15 +802,36 @@ impl LogError {
         match self {
             LogError::Format { .. }
             | LogError::NoFormat
+            | LogError::Lost { .. }
+            | LogError::NotLost { .. }
             | LogError::Chunk { .. }
             | LogError::Archive { .. } => true,
+            LogError::Absent { absence, .. } => *absence != Absence::Missing,
             // The store cannot make anything of the file: damaged, of another version, or no store at all.
-            LogError::Open { source, .. } | LogError::Store { source, .. } => match &**source {
-                redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
-                redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
-                _ => false,
-            },
+            LogError::Open { source, .. } | LogError::Store { source, .. } => LogError::is_damage(source),
             _ => false,
+        }
+    }
+
+    /// Whether the store says that what is in the file cannot be right.
+    pub(crate) fn is_damage(error: &redb::Error) -> bool {
+        match error {
+            redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+            redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
+
+    /// The file is damaged in a way that the store does not say itself.
+    pub(crate) fn damaged(path: PathBuf, words: String) -> LogError {
+        LogError::Open { path, source: Box::new(redb::Error::Corrupted(words)) }
+    }
+
+    /// The store did not open.
+    fn refused(path: &Path, source: Box<redb::Error>) -> LogError {
+        match *source {
+            redb::Error::DatabaseAlreadyOpen => LogError::InUse { path: path.to_owned() },
+            _ => LogError::Open { path: path.to_owned(), source },
         }
     }
 

@@ -26,6 +26,10 @@ enum Command {
         /// The configuration file.
         #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
         config: PathBuf,
+        /// Begin a new log where the one there was is missing, empty or blank. Its first record says so, and the old
+        /// snapshots are kept as *.old-epoch. Refused while there is a log.
+        #[arg(long)]
+        new_epoch: bool,
     },
     /// Check the configuration and name every fault in it.
     CheckConfig {
@@ -62,9 +66,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Run { config } => {
+        Command::Run { config, new_epoch } => {
             telemetry::start(cli.log);
-            daemon::main(&config)
+            daemon::main(&config, new_epoch)
         }
         Command::CheckConfig { config, show } => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
@@ -76,7 +80,7 @@ fn main() -> ExitCode {
             Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "{error}");
-                ExitCode::from(74)
+                ExitCode::from(if error.is_lasting() { verify::EX_DATAERR } else { 74 })
             }
         },
         Command::CorrectClock { data_dir } => match correct::correct(&data_dir, Clock::system().wall()) {

@@ -83,6 +83,8 @@ pub struct Recovered {
     pub replayed: u64,
     /// Folds that must be rebuilt: the snapshot lacks them, or they were folded by another version or with other windows.
     pub stale: Vec<FoldId>,
+    /// Records that the log no longer has, first and last: the snapshots that were set aside had them.
+    pub lost: Option<(Seq, Seq)>,
     /// One line for each snapshot that was passed over.
     pub notes: Vec<String>,
 }
@@ -152,6 +154,8 @@ fn base(
     let unusable = |source| RecoveryError::Snapshots { dir: dir.clone(), source };
     let candidates = store.candidates().map_err(unusable)?;
     let mut notes = Vec::new();
+    let mut lost = None;
+    let head = log.range.map_or(Seq(0), |(_, head)| head);
     for candidate in candidates {
         let path = candidate.path.display();
         let header = match &candidate.header {
@@ -169,6 +173,7 @@ fn base(
                         view: restored.view,
                         stale: restored.stale,
                         replayed: 0,
+                        lost,
                         notes,
                     });
                 }
@@ -180,6 +185,8 @@ fn base(
             }
             Verdict::SkipAhead if boot => {
                 let aside = store.set_aside(&candidate.path).map_err(unusable)?;
+                // Newest position first: the first of them was the furthest.
+                lost = lost.or(header.map(|header| (head.next(), header.seq)));
                 notes.push(format!(
                     "snapshot {path} is ahead of the log; was the log restored from a backup? It is now {}",
                     aside.display()
@@ -197,6 +204,7 @@ fn base(
             snapshot: Seq(0),
             replayed: 0,
             stale: Vec::new(),
+            lost,
             notes,
         }),
         Fallback::Refuse => {

@@ -21,6 +21,7 @@ use crate::forward::sinks::Sinks;
 use crate::http::{self, HttpError};
 use crate::in_hand::{self, InHand};
 use crate::log::{Log, LogError, LogOptions};
+use crate::lost;
 use crate::observe::{Heard, Observer};
 use crate::read_side::ReadSide;
 use crate::rebuild;
@@ -100,13 +101,16 @@ pub async fn run(
     let heard = Arc::new(Heard::default());
     let sources = Arc::new(Sources::new(&config, clock.clone()));
     let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock.wall())?;
+    let lost = recovered.lost.map(records_lost);
     let shared = share(&log, recovered, &config)?;
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
     let note_dir = in_hand::dir(runtime_directory.as_deref()).unwrap_or_else(|| config.data_dir.clone());
     let in_hand = InHand::open(&note_dir, log.epoch(), boot_id());
     let mut writer =
         Writer::new(log, shared.clone(), observer, config.clone(), clock.clone()).with_in_hand(in_hand);
-    writer.record(&booted())?;
+    for fact in lost.into_iter().chain([booted()]) {
+        writer.record(&fact)?;
+    }
     let (inputs, inbox) = channel();
     let (ended, mut writer_ended) = oneshot::channel();
     let thread = std::thread::Builder::new()
@@ -196,16 +200,29 @@ async fn asked(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// Opens the log and brings a view to its head.
-fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
-    let dir = &config.data_dir;
-    std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
-    let options = LogOptions {
+fn options(config: &Config) -> LogOptions {
+    LogOptions {
         cache_bytes: config.log.cache_bytes,
         quick_repair: config.log.quick_repair,
         quarantine_records_max: config.limits.quarantine_records_max as u64,
-    };
-    let log = Log::open(dir, options, new_epoch()?)?;
+    }
+}
+
+/// Begins a new log where there is none any more, for [`run`] to go on with.
+///
+/// # Errors
+/// [`RunError`]: there is one, or it cannot be made.
+pub fn begin_anew(config: &Config) -> Result<lost::Begun, RunError> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    Ok(lost::begin_anew(dir, options(config), new_epoch()?, Clock::system().wall())?)
+}
+
+/// Opens the log and brings a view to its head.
+fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
+    let (dir, options) = (&config.data_dir, options(config));
+    std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    let log = lost::open(dir, options, new_epoch()?)?;
     let store = SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
     let windows = crate::config::windows(&config.aggregates);
     let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None)?;
@@ -261,6 +278,17 @@ fn booted() -> Fact {
     Fact::Booted { boot_id, version: env!("CARGO_PKG_VERSION").into(), clock }
 }
 
+/// For whoever had these records, or counts on them: their positions are given again.
+fn records_lost((first, last): (Seq, Seq)) -> Fact {
+    tracing::error!(
+        "{} acknowledged records are no longer in the log: {first} to {last}, as its snapshots show. This is recorded, \
+         and their positions are given again; restore the log from a backup if it has them",
+        last.0.saturating_sub(first.0) + 1
+    );
+    let reason = "a snapshot is ahead of the log, which was restored from an older copy or has lost its end";
+    Fact::RecordsLost { first, last, reason: reason.into() }
+}
+
 /// Why the agent did not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -299,12 +327,18 @@ impl RunError {
     /// The exit code, as in sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // What was asked for cannot be done to this log.
+            RunError::Log(LogError::NotLost { .. }) => 64,
             // Starting again does not mend these: the unit is told not to.
-            RunError::Log(log) | RunError::Recovery(RecoveryError::Log(log)) if log.is_lasting() => 65,
+            RunError::Log(log)
+            | RunError::Recovery(RecoveryError::Log(log))
+            | RunError::Writer(WriterError::Log(log))
+                if log.is_lasting() =>
+            {
+                65
+            }
             RunError::Recovery(RecoveryError::Fold { .. } | RecoveryError::NoBase { .. }) => 65,
-            RunError::Writer(
-                WriterError::Fold(_) | WriterError::Log(LogError::Archive { .. } | LogError::Chunk { .. }),
-            ) => 65,
+            RunError::Writer(WriterError::Fold(_)) => 65,
             RunError::DataDir { .. } | RunError::Log(_) | RunError::Recovery(_) | RunError::Writer(_) => 74,
             RunError::Http(_) => 69,
             RunError::Rules(_) => 78,

@@ -12,6 +12,7 @@ pub const DIR_NAME: &str = "snapshots";
 const EXTENSION: &str = "snap";
 const EXTENSION_UNFINISHED: &str = "tmp";
 const EXTENSION_AHEAD: &str = "ahead";
+const EXTENSION_OLD: &str = "old-epoch";
 /// Bytes that wait to be written to a snapshot's file.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -28,6 +29,51 @@ pub struct Candidate {
     pub path: PathBuf,
     /// What its header says.
     pub header: Result<Header, SnapshotFault>,
+}
+
+/// The snapshots in a directory that say that a log was beside it, those that were set aside too, newest position first;
+/// none if there is no directory. Nothing is changed.
+///
+/// # Errors
+/// Of the file system, for the directory itself.
+pub fn traces(dir: &Path) -> io::Result<Vec<Candidate>> {
+    match list(dir, &[EXTENSION, EXTENSION_AHEAD]) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+/// Takes the snapshots of a log that was given up out of the way, under other names.
+///
+/// # Errors
+/// Of the file system.
+pub fn keep_as_old(dir: &Path, snapshots: &[Candidate]) -> io::Result<()> {
+    for Candidate { path, .. } in snapshots {
+        let mut name = path.clone().into_os_string();
+        name.push(format!(".{EXTENSION_OLD}"));
+        fs::rename(path, name)?;
+    }
+    if snapshots.is_empty() { Ok(()) } else { File::open(dir)?.sync_all() }
+}
+
+fn list(dir: &Path, extensions: &[&str]) -> io::Result<Vec<Candidate>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| extensions.iter().any(|wanted| e == *wanted)) {
+            let header = read_header(&path);
+            found.push(Candidate { path, header });
+        }
+    }
+    found.sort_by_key(|c| std::cmp::Reverse(c.header.as_ref().map(|h| h.seq).unwrap_or_default()));
+    Ok(found)
+}
+
+impl Candidate {
+    /// Whether it was set aside because it was ahead of the log, which is then recorded.
+    pub fn is_aside(&self) -> bool {
+        self.path.extension().is_some_and(|e| e == EXTENSION_AHEAD)
+    }
 }
 
 impl SnapshotStore {
@@ -51,16 +97,7 @@ impl SnapshotStore {
     /// # Errors
     /// Of the file system, for the directory itself.
     pub fn candidates(&self) -> io::Result<Vec<Candidate>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|e| e == EXTENSION) {
-                let header = read_header(&path);
-                found.push(Candidate { path, header });
-            }
-        }
-        found.sort_by_key(|c| std::cmp::Reverse(c.header.as_ref().map(|h| h.seq).unwrap_or_default()));
-        Ok(found)
+        list(&self.dir, &[EXTENSION])
     }
 
     /// Reads a snapshot.
@@ -83,8 +120,8 @@ impl SnapshotStore {
         Ok(aside)
     }
 
-    /// Writes a snapshot so that it is there whole or not at all, then deletes the oldest beyond `keep`, and those of
-    /// other epochs. It goes to the file as it is made. Tells where it is, and its size in bytes.
+    /// Writes a snapshot so that it is there whole or not at all, then deletes the oldest of its epoch beyond `keep`. It goes
+    /// to the file as it is made. Tells where it is, and its size in bytes.
     ///
     /// # Errors
     /// Of the file system.
@@ -112,14 +149,14 @@ impl SnapshotStore {
         Ok(())
     }
 
+    /// Those of another epoch, or without a readable header, may be all that is left of a log that somebody still looks
+    /// for. They stay until an operator deletes them.
     fn prune(&self, epoch: Epoch, keep: usize) -> io::Result<()> {
-        let mut kept = 0;
-        for candidate in self.candidates()? {
-            let current = candidate.header.is_ok_and(|h| h.epoch == epoch);
-            kept += usize::from(current);
-            if !current || kept > keep {
-                fs::remove_file(&candidate.path)?;
-            }
+        let candidates = self.candidates()?.into_iter();
+        let current =
+            candidates.filter(|candidate| candidate.header.as_ref().is_ok_and(|h| h.epoch == epoch));
+        for candidate in current.skip(keep) {
+            fs::remove_file(&candidate.path)?;
         }
         Ok(())
     }

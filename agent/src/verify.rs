@@ -4,20 +4,22 @@
 //! kept elsewhere does. Those are the anchors.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use fieldlog_projections::chunk::Chunk;
-use fieldlog_projections::stored::type_id::CLOCK_CORRECTED;
+use fieldlog_projections::stored::type_id::{CLOCK_CORRECTED, GAP, TRIMMED};
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Anchor, Epoch, Link, Seq, Time, View};
+use fieldlog_projections::{Anchor, Epoch, Fact, Link, Record, Seq, Time, View};
 
 use crate::log::acked::AckedRanges;
-use crate::log::{FILE_NAME, Log, LogError, LogOptions};
+use crate::log::{FILE_NAME, Log, LogError, LogOptions, LogReader};
+use crate::lost;
 
 mod archive;
 mod print;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +41,7 @@ pub struct Report {
     pub intact: Seq,
     /// What the archive has.
     pub archive: ArchiveReport,
-    /// What is wrong after the last intact record, or with the archive.
+    /// What is wrong: after the last intact record, with the archive, in the store around them, or beside it.
     pub fault: Option<String>,
     /// The anchors that were given, by position.
     pub anchors: Vec<(Anchor, Agreement)>,
@@ -67,10 +69,13 @@ impl Report {
     }
 }
 
-/// Walks a log that no agent has open.
+/// Exit code for a log that is damaged, lost, or not of this program (`EX_DATAERR`).
+pub const EX_DATAERR: u8 = 65;
+
+/// Walks a log that no agent has open. Nothing in the directory is changed: what a crash has left is repaired in memory.
 ///
 /// # Errors
-/// [`LogError`] if it cannot be opened or read; a damaged chunk is not an error but a finding.
+/// [`LogError`] if it cannot be opened or read; damage that is found is not an error but a finding.
 pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
     verify_against(data_dir, &[])
 }
@@ -80,36 +85,63 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, LogError> {
-    let path = data_dir.join(FILE_NAME);
-    if !path.exists() {
-        let source = io::Error::from(io::ErrorKind::NotFound);
-        return Err(LogError::File { path, source });
-    }
     let options = LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
-    // A log that exists keeps its epoch; this one would only be given to a new one.
-    let log = Log::open(data_dir, options, Epoch(0))?;
+    let mut log = guarded(|| lost::open_untouched(data_dir, options))
+        .unwrap_or_else(|words| Err(LogError::damaged(data_dir.join(FILE_NAME), words)))?;
     let reader = log.reader();
-    let range = reader.range()?;
-    let sinks: Vec<(String, Seq)> = reader
+    let (mut walk, sinks) = guarded(|| survey(&log, &reader, anchors))
+        .unwrap_or_else(|words| Err(LogError::damaged(data_dir.join(FILE_NAME), words)))?;
+    let mut archive = ArchiveReport::default();
+    let mut faults = vec![finding(guarded(|| walk.all(&reader)))?];
+    faults.push(finding(guarded(|| archive::walk(&reader, &mut archive)))?);
+    drop(reader);
+    faults.push(finding(guarded(|| store::check(&mut log)))?);
+    faults.push(store::snapshots_ahead(data_dir, log.epoch(), log.head())?);
+    // Closing writes, into memory; there may be nothing whole to write it to.
+    let _ = guarded(|| {
+        drop(log);
+        Ok(())
+    });
+    Ok(Report { archive, ..walk.report(faults, sinks, anchors) })
+}
+
+/// What the sinks have acknowledged without a gap, by name.
+type Acknowledged = Vec<(String, Seq)>;
+
+/// Where the log begins and ends, and what is to be looked at on the way.
+fn survey(log: &Log, reader: &LogReader, anchors: &[Anchor]) -> Result<(Walk, Acknowledged), LogError> {
+    let sinks: Acknowledged = reader
         .cursors()?
         .into_iter()
         .filter_map(|(name, cursor)| Some((name, AckedRanges::decode(&cursor)?.contiguous())))
         .collect();
     let positions = sinks.iter().map(|(_, seq)| *seq).chain(anchors.iter().map(|anchor| anchor.seq));
-    let mut walk = Walk::new(log.epoch(), range, positions);
-    let walked = reader.scan(walk.first, |chunk| match walk.step(chunk) {
-        None => ControlFlow::Continue(()),
-        Some(fault) => ControlFlow::Break(fault),
-    });
-    let fault = match walked {
-        Ok(fault) => fault,
-        Err(LogError::Chunk { at, source }) => Some(format!("the chunk at sequence {at}: {source}")),
-        Err(error) => return Err(error),
-    };
-    let (archive, of_archive) = archive::walk(&reader)?;
-    drop(reader);
-    log.close()?;
-    Ok(Report { archive, ..walk.report(fault.or(of_archive), sinks, anchors) })
+    Ok((Walk::new(log.epoch(), reader.range()?, positions), sinks))
+}
+
+/// Does something with a log that may be damaged in ways that the store does not expect: a panic is an answer, too.
+fn guarded<T>(work: impl FnOnce() -> Result<T, LogError>) -> Result<Result<T, LogError>, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
+        format!("the store cannot make sense of it ({words})")
+    })
+}
+
+/// What is wrong with the log, as far as it is that; a disk that cannot be read, for one, says nothing about the log.
+fn finding(found: Result<Result<Option<String>, LogError>, String>) -> Result<Option<String>, LogError> {
+    match found {
+        Ok(Ok(fault)) => Ok(fault),
+        Ok(Err(LogError::Chunk { at, source })) => Ok(Some(format!("the chunk at sequence {at}: {source}"))),
+        Ok(Err(LogError::Archive { at, source })) => {
+            Ok(Some(format!("the archive's row of sequence {at}: {source}")))
+        }
+        Ok(Err(LogError::Store { op, source })) if LogError::is_damage(&source) => {
+            Ok(Some(format!("cannot {op}: {source}")))
+        }
+        Ok(Err(error)) => Err(error),
+        Err(words) => Ok(Some(words)),
+    }
 }
 
 /// A walk from the first record on.
@@ -126,6 +158,8 @@ struct Walk {
     time: Time,
     /// Folds what it meets, if it can from the beginning.
     view: Option<View>,
+    /// Whether a record says that what was before the first one was deleted.
+    explained: bool,
 }
 
 impl Walk {
@@ -141,11 +175,38 @@ impl Walk {
             links: positions.map(|seq| (seq, None)).collect(),
             time: Time(i64::MIN),
             view: (first == Seq(1)).then(|| View::new(Vec::new())),
+            explained: first == Seq(1),
         };
         if first == Seq(1) {
             walk.note();
         }
         walk
+    }
+
+    /// Goes up to the end, or to what is wrong.
+    fn all(&mut self, reader: &LogReader) -> Result<Option<String>, LogError> {
+        let fault = reader.scan(self.first, |chunk| match self.step(chunk) {
+            None => ControlFlow::Continue(()),
+            Some(fault) => ControlFlow::Break(fault),
+        })?;
+        Ok(fault.or_else(|| {
+            (!self.explained).then(|| {
+                format!(
+                    "the log begins at sequence {}, and no record in it says that those before were deleted",
+                    self.first
+                )
+            })
+        }))
+    }
+
+    /// What is deleted is recorded first, and so behind it: the record is still there.
+    fn explain(&mut self, record: &Record<'_>) {
+        if self.explained || !matches!(record.kind.type_id, TRIMMED | GAP) {
+            return;
+        }
+        if let Ok(Fact::Trimmed { first, last } | Fact::Gap { first, last, .. }) = record.fact() {
+            self.explained = (first..=last).contains(&Seq(self.first.0 - 1));
+        }
     }
 
     /// Takes in a chunk, or says what is wrong with it.
@@ -177,6 +238,7 @@ impl Walk {
                     self.time = record.time;
                     self.link = self.link.after(record.raw);
                     self.intact = record.seq;
+                    self.explain(&record);
                     self.note();
                 }
                 Err(error) => return Some(error.to_string()),
@@ -194,7 +256,7 @@ impl Walk {
         }
     }
 
-    fn report(self, fault: Option<String>, sinks: Vec<(String, Seq)>, anchors: &[Anchor]) -> Report {
+    fn report(self, mut faults: Vec<Option<String>>, sinks: Acknowledged, anchors: &[Anchor]) -> Report {
         let link_at = |seq: Seq| self.links.get(&seq).copied().flatten();
         let agreement = |anchor: &Anchor| match link_at(anchor.seq) {
             Some(link) if link == anchor.link => Agreement::Agrees,
@@ -208,6 +270,8 @@ impl Walk {
                 "sink \"{name}\" has acknowledged up to {seq}, and the log ends at {head}: its newest records are gone"
             )
         });
+        faults.push(ahead);
+        let faults: Vec<String> = faults.into_iter().flatten().collect();
         let mut anchors: Vec<_> = anchors.iter().map(|anchor| (*anchor, agreement(anchor))).collect();
         anchors.sort_by_key(|(anchor, _)| anchor.seq);
         Report {
@@ -217,7 +281,7 @@ impl Walk {
             link: self.link,
             intact: self.intact,
             archive: ArchiveReport::default(),
-            fault: fault.or(ahead),
+            fault: (!faults.is_empty()).then(|| faults.join("; ")),
             anchors,
             sinks: sinks.into_iter().map(|(name, seq)| (name, seq, link_at(seq))).collect(),
         }

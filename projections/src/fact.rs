@@ -125,6 +125,23 @@ pub enum Fact {
         /// Who needed them.
         lost_by: Vec<String>,
     },
+    /// The operator began a new log where another one had been; the first record of the new one.
+    EpochBegun {
+        /// Epoch of the log that was there, as its snapshots say; `None` if none of them could be read.
+        previous: Option<crate::Epoch>,
+        /// Why there is a new one.
+        reason: String,
+    },
+    /// Records that had been acknowledged are no longer in the log, which ended before them. Their positions are given
+    /// again, to other records.
+    RecordsLost {
+        /// First position.
+        first: Seq,
+        /// The last position that is known to have been there.
+        last: Seq,
+        /// How that is known.
+        reason: String,
+    },
     /// A record of a type that this version does not know; kept as it is.
     Unknown {
         /// Type and version.
@@ -186,6 +203,8 @@ impl Fact {
             | Fact::DeadLettered { .. }
             | Fact::Trimmed { .. }
             | Fact::Gap { .. }
+            | Fact::EpochBegun { .. }
+            | Fact::RecordsLost { .. }
             | Fact::Unknown { .. } => None,
         }
     }

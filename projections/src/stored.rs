@@ -4,7 +4,7 @@
 //! release has written it. A new layout is a new version, a further `read` line of its kind; its golden bytes go into the
 //! tests, and `FORMAT.md` gets a line.
 
-use crate::{AttrId, DeviceId, Fact, Kind, Seq, Time, ValueRef};
+use crate::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, ValueRef};
 
 mod changes;
 mod frozen;
@@ -177,6 +177,20 @@ kinds! {
             last: Seq(v.last),
             lost_by: v.lost_by.into_iter().map(String::from).collect(),
         };
+    }
+    /// [`crate::Fact::EpochBegun`]
+    EPOCH_BEGUN = 14, "epoch_begun" {
+        write 1: Fact::EpochBegun { previous, reason } =>
+            EpochBegunV1 { previous: previous.map(|epoch| epoch.0), reason };
+        read 1: v = EpochBegunV1<'_> =>
+            Fact::EpochBegun { previous: v.previous.map(Epoch), reason: v.reason.into() };
+    }
+    /// [`crate::Fact::RecordsLost`]
+    RECORDS_LOST = 15, "records_lost" {
+        write 1: Fact::RecordsLost { first, last, reason } =>
+            RecordsLostV1 { first: first.0, last: last.0, reason };
+        read 1: v = RecordsLostV1<'_> =>
+            Fact::RecordsLost { first: Seq(v.first), last: Seq(v.last), reason: v.reason.into() };
     }
     /// [`crate::Fact::ClockCorrected`]
     CLOCK_CORRECTED = 16, "clock_corrected" {

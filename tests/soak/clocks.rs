@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use fieldlog::clock::{Clock, TestClock};
 use fieldlog::config::Config;
-use fieldlog::clock::wall_clock;
-use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_projections::{Fact, Time, Value};
+use fieldlog_sim::broker::{Broker, Options, Qos};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::rng::Rng;
@@ -22,18 +21,12 @@ const DEVICES: usize = 20;
 /// By how much it jumps at most, in seconds: a moment, an hour, a day, ten years.
 const JUMPS_S: [usize; 4] = [3, 4_000, 90_000, 315_000_000];
 
-static OFFSET_US: AtomicI64 = AtomicI64::new(0);
-
-fn jumping() -> Time {
-    Time(wall_clock().0 + OFFSET_US.load(Ordering::Relaxed))
-}
-
 /// From the right time, not from where it is: otherwise it would go further and further.
-fn jump(rng: &mut Rng) {
+fn jump(rng: &mut Rng, clock: &TestClock) {
     let most = *rng.pick(&JUMPS_S);
     let by = rng.below(most) as i64 * 1_000_000;
     let by = *rng.pick(&[by, -by, 0]);
-    OFFSET_US.store(by, Ordering::Relaxed);
+    clock.set_wall(Time(Clock::system().wall().0 + by));
 }
 
 fn config(dir: &std::path::Path, broker: &Broker) -> Config {
@@ -49,14 +42,14 @@ fn config(dir: &std::path::Path, broker: &Broker) -> Config {
 }
 
 pub async fn round(mut rng: Rng, account: &Arc<Account>) {
-    OFFSET_US.store(0, Ordering::Relaxed);
+    let clock = TestClock::running();
     let dir = crate::rig::scratch();
     let broker = Broker::bind("127.0.0.1:0", Options::default()).await.unwrap();
     let config = config(dir.path(), &broker);
     let mut posted = 0;
     for _ in 0..rng.between(2, 6) {
-        jump(&mut rng);
-        let agent = Agent::start_at(config.clone(), jumping).await;
+        jump(&mut rng, &clock);
+        let agent = Agent::start_at(config.clone(), clock.clock()).await;
         agent.subscribed().await;
         for _ in 0..rng.between(1, 15) {
             for _ in 0..rng.below(30) {
@@ -69,7 +62,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
             if rng.chance(50) {
                 tokio::time::sleep(Duration::from_millis(rng.below(30) as u64)).await;
             }
-            jump(&mut rng);
+            jump(&mut rng, &clock);
         }
         until("the source's acknowledgements", || {
             broker.session(CLIENT).is_some_and(|session| session.queued == 0 && session.in_flight == 0)

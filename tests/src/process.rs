@@ -45,6 +45,16 @@ impl Process {
         Process::spawn(command)
     }
 
+    /// `fieldlog run --new-epoch --config <config>`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run_anew(config: &Path) -> Process {
+        let mut command = command();
+        command.args(["run", "--new-epoch", "--config"]).arg(config);
+        Process::spawn(command)
+    }
+
     /// `fieldlog run`, with so many bytes of memory that it can write to; asked for more, it gets none.
     ///
     /// # Panics

@@ -487,8 +487,8 @@ where
         pause.busy(Some(self.service.backoff_max), self.service.backoff_max, now);
         let why = format!(
             "{why}. Either this log was restored from a backup, or another gateway uses this `gateway_id` with a copy of it. \
-             Nothing is counted as delivered meanwhile. Give each gateway a `gateway_id` of its own, or stop this agent and move \
-             its log away, so that it begins a new epoch; if the receiver's state is what is wrong, mend that"
+             Nothing is counted as delivered meanwhile. Give each gateway a `gateway_id` of its own, or stop this agent, move its \
+             log away and start it once with --new-epoch; if the receiver's state is what is wrong, mend that"
         );
         if self.repeats.is_news(&why) {
             tracing::error!(sink = %self.service.name, "{why}");

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use super::queue::{Jobs, Queue};
 use super::{Item, Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
-use crate::clock::wall_clock;
+use crate::clock::Clock;
 use crate::config::{SaslMechanism, TlsConfig};
 use crate::net::secret;
 use crate::net::tls::client_config;
@@ -217,7 +217,7 @@ fn coverage(parcel: &Parcel) -> Record {
         value: Some(Vec::new()),
         headers: headers(manifest),
         // No event gives it a time, and a broker deletes or refuses what seems to be of 1970.
-        timestamp: timestamp(wall_clock()),
+        timestamp: timestamp(Clock::system().wall()),
     }
 }
 

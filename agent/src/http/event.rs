@@ -47,6 +47,8 @@ impl Entry {
             Fact::DeadLettered { .. } => type_id::DEAD_LETTERED,
             Fact::Trimmed { .. } => type_id::TRIMMED,
             Fact::Gap { .. } => type_id::GAP,
+            Fact::EpochBegun { .. } => type_id::EPOCH_BEGUN,
+            Fact::RecordsLost { .. } => type_id::RECORDS_LOST,
             Fact::Unknown { kind, .. } => kind.type_id,
         };
         stored::type_name(id).unwrap_or("unknown")

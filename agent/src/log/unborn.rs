@@ -6,7 +6,7 @@ use std::ops::Bound;
 use redb::StorageBackend;
 
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Several times what redb lays out at first.
 const LEN_MAX: u64 = 1024 * 1024;
 
@@ -47,7 +47,12 @@ fn is_unborn(disk: &impl StorageBackend) -> io::Result<bool> {
     let mut content = vec![0; len as usize];
     disk.read(0, &mut content)?;
     let (first, rest) = content.split_at(len.min(PAGE) as usize);
+    Ok(lacks_magic(first) && rest.iter().all(|byte| *byte == 0))
+}
+
+/// Whether a first page has no magic number yet, or a part of it: bytes are written one by one.
+pub(super) fn lacks_magic(first: &[u8]) -> bool {
     let magic = first.get(..MAGIC.len()).unwrap_or(first);
     let unfinished = magic.iter().zip(MAGIC).all(|(found, whole)| *found == 0 || *found == whole);
-    Ok(unfinished && *magic != MAGIC && rest.iter().all(|byte| *byte == 0))
+    unfinished && *magic != MAGIC
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::outcomes::Outcomes;
 use super::topics::Topic;
+use crate::config::rules::{RuleError, Rules};
 use crate::config::{Policy, Rule, SourceConfig};
 use crate::decode::{JsonRule, Zone};
 use crate::pattern::{PatternError, Patterns};
-use crate::config::rules::{RuleError, Rules};
 
 /// What the configuration says about a source, and what is known of its topics.
 #[derive(Debug)]

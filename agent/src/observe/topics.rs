@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use fieldlog_projections::{DeviceId, Time};
 
 use super::{Batch, Observer, Refusal, budget};
+use crate::config::rules::Found;
 use crate::decode;
 use crate::message::Message;
-use crate::config::rules::Found;
 
 /// Longer topics are not remembered: what is known of them is found out again with each message.
 const TOPIC_BYTES_REMEMBERED: usize = 1_024;

@@ -19,9 +19,8 @@ pub struct ArchiveReport {
 }
 
 /// Reads all of it, up to what is wrong.
-pub(super) fn walk(reader: &LogReader) -> Result<(ArchiveReport, Option<String>), LogError> {
-    let mut report = ArchiveReport::default();
-    let walked = reader.scan_archive(Seq(0), |row| {
+pub(super) fn walk(reader: &LogReader, report: &mut ArchiveReport) -> Result<Option<String>, LogError> {
+    reader.scan_archive(Seq(0), |row| {
         row.series()?;
         let Period { first, last, .. } = row.period;
         let (begin, end) = report.range.unwrap_or((first, Seq(first.0.saturating_sub(1))));
@@ -36,13 +35,5 @@ pub(super) fn walk(reader: &LogReader) -> Result<(ArchiveReport, Option<String>)
         }
         report.rows += 1;
         Ok(ControlFlow::Continue(()))
-    });
-    let fault = match walked {
-        Ok(fault) => fault,
-        Err(LogError::Archive { at, source }) => {
-            Some(format!("the archive's row of sequence {at}: {source}"))
-        }
-        Err(error) => return Err(error),
-    };
-    Ok((report, fault))
+    })
 }

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use fieldlog_projections::{Anchor, Seq};
 
-use super::{Agreement, ArchiveReport, Report};
+use super::{Agreement, ArchiveReport, EX_DATAERR, Report};
 
-/// Prints a report; the exit code is 0 if everything is intact and every anchor agrees, else 1.
+/// Prints a report; the exit code is 0 if everything is intact and every anchor agrees, [`EX_DATAERR`] if something is
+/// damaged, else 1: an anchor disagrees or cannot be compared.
 ///
 /// # Errors
 /// Of the output.
@@ -39,7 +40,10 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
         writeln!(out, "proof   {}", reach(report))?;
     }
     verdict(report, out)?;
-    Ok(u8::from(!report.is_good()))
+    Ok(match report.fault {
+        Some(_) => EX_DATAERR,
+        None => u8::from(!report.is_good()),
+    })
 }
 
 fn in_words(report: &Report, anchor: &Anchor, agreement: Agreement) -> String {
@@ -85,7 +89,7 @@ fn verdict(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "result  DAMAGED: {fault}")?;
         return writeln!(
             out,
-            "        Restore the file from a backup, or move it away to begin a new epoch."
+            "        Restore the file from a backup, or move it away and start with --new-epoch."
         );
     }
     if against(|a| matches!(a, Agreement::Differs(_) | Agreement::Ends)) {

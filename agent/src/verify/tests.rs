@@ -95,7 +95,7 @@ fn a_log_that_ends_before_its_anchor_or_cursor_is_not_good() {
 
     let behind = log(&["a", "b"], &[("cloud", 9)]);
     let (code, words) = said(&verify(behind.path()).unwrap());
-    assert_eq!(code, 1, "{words}");
+    assert_eq!(code, EX_DATAERR, "{words}");
     assert!(words.contains("\"cloud\" has acknowledged up to 9, and the log ends at 2"), "{words}");
 }
 
@@ -108,6 +108,34 @@ fn what_is_no_anchor_is_refused_in_words() {
 }
 
 #[test]
+fn a_log_that_begins_late_is_damaged_unless_a_record_says_why() {
+    let trimmed = |last| Fact::Trimmed { first: Seq(1), last };
+    let gap = |first| Fact::Gap { first, last: Seq(2_999), lost_by: vec!["cloud".into()] };
+    // The last record that is gone is before 3,000, and after 1,000.
+    let check = |facts: &[Fact], explained: bool| {
+        let names: Vec<String> = (0..4_000).map(|n| format!("attribute {n} {}", n * n)).collect();
+        let dir = log(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+        let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+        let mut open = Log::open(dir.path(), options, Epoch(0)).unwrap();
+        let mut records = Body::after(open.last_time());
+        facts.iter().for_each(|fact| records.push_fact(Envelope::default(), fact));
+        let trim = Commit { trim_before: Some(Seq(3_000)), ..Commit::of(&records) };
+        let (_, last) = open.commit(&trim).unwrap().trimmed.unwrap();
+        assert!(last > Seq(1_000) && last < Seq(3_000), "{last}");
+        open.close().unwrap();
+        let (code, words) = said(&verify(dir.path()).unwrap());
+        assert_eq!(code, if explained { 0 } else { EX_DATAERR }, "{facts:?}: {words}");
+        let fault = format!("the log begins at sequence {}, and no record in it says", last.next());
+        assert_eq!(words.contains(&fault), !explained, "{facts:?}: {words}");
+    };
+    check(&[], false);
+    check(&[trimmed(Seq(1_000))], false);
+    check(&[trimmed(Seq(2_999))], true);
+    check(&[trimmed(Seq(1_000)), gap(Seq(1_001))], true);
+    check(&[gap(Seq(3_000))], false);
+}
+
+#[test]
 fn an_anchor_in_what_was_trimmed_cannot_be_compared_but_the_one_at_its_end_can() {
     let names: Vec<String> = (0..4_000).map(|n| format!("attribute {n} {}", n * n)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -115,8 +143,9 @@ fn an_anchor_in_what_was_trimmed_cannot_be_compared_but_the_one_at_its_end_can()
     let old = anchor_at(&dir, 5);
     let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
     let mut open = Log::open(dir.path(), options, Epoch(0)).unwrap();
-    let nothing = Body::after(open.last_time());
-    let trim = Commit { trim_before: Some(Seq(3_000)), ..Commit::of(&nothing) };
+    let mut record = Body::after(open.last_time());
+    record.push_fact(Envelope::default(), &Fact::Trimmed { first: Seq(1), last: Seq(2_999) });
+    let trim = Commit { trim_before: Some(Seq(3_000)), ..Commit::of(&record) };
     let (_, last) = open.commit(&trim).unwrap().trimmed.unwrap();
     let first = open.reader().scan(last.next(), |chunk| ControlFlow::Break(chunk.header.place.link)).unwrap();
     open.close().unwrap();

@@ -305,8 +305,13 @@ impl Devices {
         if !self.knows(id) {
             return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
         }
-        if let Some(device) = self.devices.forget(id) {
-            self.by_name.remove(&device.name);
+        let Some(device) = self.devices.forget(id) else { return Ok(()) };
+        if self.by_name.get(&device.name) == Some(&id) {
+            // A name belongs to one device. Should a log say otherwise, the newest one has it, as in a view that is restored.
+            match self.iter().filter(|(_, other)| other.name == device.name).last() {
+                Some((other, _)) => self.by_name.insert(device.name.clone(), other),
+                None => self.by_name.remove(&device.name),
+            };
         }
         Ok(())
     }

@@ -98,3 +98,16 @@ pub(super) struct GapV1<'a> {
     #[serde(borrow)]
     pub lost_by: Vec<&'a str>,
 }
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct EpochBegunV1<'a> {
+    pub previous: Option<u64>,
+    pub reason: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RecordsLostV1<'a> {
+    pub first: u64,
+    pub last: u64,
+    pub reason: &'a str,
+}

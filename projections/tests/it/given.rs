@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
-use fieldlog_projections::{AttrId, DeviceId, Fact, Kind, Seq, Time, Value, Window};
+use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, Window};
 use proptest::prelude::*;
 
 pub const WINDOWS: [Window; 3] = [
@@ -60,6 +60,13 @@ pub fn fact() -> impl Strategy<Value = Fact> {
             .prop_map(|(a, b)| Fact::ClockStepped { expected: Time(a), found: Time(b) }),
         1 => prop::collection::vec(".{0,9}", 0..3).prop_map(|keys| Fact::ConfigChanged { keys }),
         1 => id.prop_map(|device| Fact::DeviceForgotten { device: DeviceId(device) }),
+        1 => (prop::option::of(any::<u64>()), ".{0,9}")
+            .prop_map(|(previous, reason)| Fact::EpochBegun { previous: previous.map(Epoch), reason }),
+        1 => (any::<u64>(), any::<u64>(), ".{0,9}").prop_map(|(first, last, reason)| Fact::RecordsLost {
+            first: Seq(first),
+            last: Seq(last),
+            reason,
+        }),
         1 => (100..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
             .prop_map(|(type_id, version, payload)| Fact::Unknown { kind: Kind { type_id, version }, payload }),
     ]

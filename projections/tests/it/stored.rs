@@ -5,7 +5,7 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
 };
-use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Seq, Time, Value};
+use fieldlog_projections::{AttrId, Chunk, DeviceId, Epoch, Fact, Kind, Seq, Time, Value};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +131,19 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             type_id::GAP,
             1,
             &[2, 3, 1, 1, b'a'],
+        ),
+        (
+            Fact::EpochBegun { previous: Some(Epoch(300)), reason: "no".into() },
+            type_id::EPOCH_BEGUN,
+            1,
+            &[1, 0xac, 2, 2, b'n', b'o'],
+        ),
+        (Fact::EpochBegun { previous: None, reason: "r".into() }, type_id::EPOCH_BEGUN, 1, &[0, 1, b'r']),
+        (
+            Fact::RecordsLost { first: Seq(301), last: Seq(400), reason: "r".into() },
+            type_id::RECORDS_LOST,
+            1,
+            &[0xad, 2, 0x90, 3, 1, b'r'],
         ),
     ]
 }

@@ -51,6 +51,8 @@ enum Schema<'a> {
     DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
     Trimmed { first: Seq, last: Seq },
     Gap { first: Seq, last: Seq, lost_by: &'a [String] },
+    EpochBegun { previous_epoch: Option<String>, reason: &'a str },
+    RecordsLost { first: Seq, last: Seq, reason: &'a str },
     Unknown { type_id: u16, version: u8, payload_base16: String },
 }
 
@@ -96,6 +98,12 @@ impl<'a> Schema<'a> {
             }
             Fact::Trimmed { first, last } => Schema::Trimmed { first: *first, last: *last },
             Fact::Gap { first, last, lost_by } => Schema::Gap { first: *first, last: *last, lost_by },
+            Fact::EpochBegun { previous, reason } => {
+                Schema::EpochBegun { previous_epoch: previous.map(|epoch| epoch.to_string()), reason }
+            }
+            Fact::RecordsLost { first, last, reason } => {
+                Schema::RecordsLost { first: *first, last: *last, reason }
+            }
             Fact::Unknown { kind, payload } => Schema::Unknown {
                 type_id: kind.type_id,
                 version: kind.version,

@@ -213,8 +213,8 @@ impl fmt::Display for LogReport {
             writeln!(
                 f,
                 "  After a FORK, events of one history are missing here. Look which gateways call themselves {}: give each \
-                 a gateway_id of its own; where a copy or a backup of the log is in use, stop that agent and move its log \
-                 away, so that it begins a new epoch.",
+                 a gateway_id of its own; where a copy or a backup of the log is in use, stop that agent, move its log away \
+                 and start it once with --new-epoch.",
                 self.gateway
             )?;
         }

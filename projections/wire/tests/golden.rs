@@ -5,7 +5,8 @@
 
 use std::path::PathBuf;
 
-use fieldlog_projections::chunk::{Body, Envelope, Records};
+use fieldlog_projections::Records;
+use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, Link, Record, Seq, Time, Value};
 use fieldlog_wire::compact::{Compact, Encoder, MAGIC};

@@ -14,6 +14,7 @@ mod forward;
 mod hostile_http;
 mod kill;
 mod log;
+mod lost_log;
 mod poison;
 mod policies;
 mod presets;

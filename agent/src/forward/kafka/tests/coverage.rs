@@ -8,7 +8,7 @@ use fieldlog_wire::ledger::Ledger;
 use fieldlog_wire::{Lane, Manifest};
 
 use super::*;
-use crate::clock::wall_clock;
+use crate::clock::Clock;
 use crate::forward::filter::Filter;
 use crate::forward::fixture::Fixture;
 use crate::forward::parcel::Format;
@@ -101,7 +101,7 @@ async fn a_parcel_without_events_is_its_manifest_alone() {
     let mut empty = parcel(5, 9);
     empty.items.clear();
     empty.manifest.events = 0;
-    let before = wall_clock();
+    let before = Clock::system().wall();
     assert_eq!(send(&mut sink, empty.clone()).await, Outcome::Acked);
     sink.close().await;
     let records = all(&target).await;

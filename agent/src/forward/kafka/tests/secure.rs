@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use super::*;
-use crate::ingest::tests::mosquitto::{available, certificates};
+use fieldlog_sim::servers::certificates;
 
 const SASL_HANDSHAKE: i16 = 17;
 const API_VERSIONS: i16 = 18;
@@ -130,11 +130,10 @@ fn offer_sasl(answer: &mut Vec<u8>, version: i16) {
 #[tokio::test]
 async fn a_cluster_with_tls_and_a_password() {
     let Some(cluster) = Cluster::start() else { return };
-    if !available("openssl", "version") {
+    let dir = tempfile::tempdir().unwrap();
+    if !certificates(dir.path()) {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
     let port = Front::start(dir.path(), &cluster.address).await;
     let password_file = dir.path().join("password");
     let write = |password: &str| {
@@ -165,7 +164,7 @@ async fn a_cluster_with_tls_and_a_password() {
     refused(KafkaTarget { sasl: SaslMechanism::ScramSha256, ..target.clone() }, "`sasl`").await;
     refused(KafkaTarget { tls: Some(tls_of(dir.path(), "none.pem")), ..target.clone() }, "none.pem").await;
     let other = tempfile::tempdir().unwrap();
-    certificates(other.path());
+    assert!(certificates(other.path()));
     refused(KafkaTarget { tls: Some(tls_of(other.path(), "ca.pem")), ..target }, "`ca_file`").await;
 }
 

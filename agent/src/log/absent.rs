@@ -1,0 +1,71 @@
+//! Whether there is a log at all, without touching its file.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::{FILE_NAME, Log, LogError, unborn};
+
+/// Why there is no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// There is no file.
+    Missing,
+    /// The file has no bytes.
+    Empty,
+    /// The file has zeros only, or what an interrupted creation leaves.
+    Blank,
+    /// It is a store to which no record was ever written.
+    NoRecords,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Absence::Missing => "is missing",
+            Absence::Empty => "is empty",
+            Absence::Blank => "is blank: zeroed, or never finished",
+            Absence::NoRecords => "has no records",
+        })
+    }
+}
+
+impl Log {
+    /// Looks at the file in a data directory; `None` if it has content, of whatever kind. Never
+    /// [`Absence::NoRecords`]: only an open log tells that.
+    ///
+    /// # Errors
+    /// [`LogError::File`]
+    pub fn absence(data_dir: &Path) -> Result<Option<Absence>, LogError> {
+        let path = data_dir.join(FILE_NAME);
+        let failed = |source| LogError::File { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Also where the directory is still to be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Absence::Missing)),
+            Err(source) => return Err(failed(source)),
+        };
+        if file.metadata().map_err(failed)?.len() == 0 {
+            return Ok(Some(Absence::Empty));
+        }
+        Ok(is_blank(file).map_err(failed)?.then_some(Absence::Blank))
+    }
+}
+
+/// Reads up to the first byte that no blank file has.
+fn is_blank(mut file: impl Read) -> io::Result<bool> {
+    let mut first = Vec::new();
+    file.by_ref().take(unborn::PAGE).read_to_end(&mut first)?;
+    if !unborn::lacks_magic(&first) {
+        return Ok(false);
+    }
+    let mut block = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(true),
+            read if block.iter().take(read).any(|byte| *byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
+}

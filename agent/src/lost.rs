@@ -1,0 +1,120 @@
+//! A log that is gone is not taken for a new one.
+//!
+//! A file without content may be a log that was never finished, or one that a failing medium or a hand has emptied. The
+//! snapshots beside it tell: none is written before the log has records.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::{Epoch, Fact, Seq, Time};
+
+use crate::log::{Absence, FILE_NAME, Log, LogError, LogOptions};
+use crate::snapshots;
+
+/// What an empty log that gives way to a new one is called from then on.
+const OLD_FILE_NAME: &str = "log.redb.old-epoch";
+
+/// Opens the log in a data directory, or creates it with a new epoch where there never was one.
+///
+/// # Errors
+/// [`LogError::Lost`] if there is none, or one without records, beside snapshots; else as [`Log::open`].
+pub fn open(data_dir: &Path, options: LogOptions, new_epoch: Epoch) -> Result<Log, LogError> {
+    if let Some(absence) = Log::absence(data_dir)? {
+        refuse(data_dir, absence)?;
+    }
+    let log = Log::open(data_dir, options, new_epoch)?;
+    if log.head() == Seq(0) {
+        refuse(data_dir, Absence::NoRecords)?;
+    }
+    Ok(log)
+}
+
+/// Opens the log in a data directory without changing anything there.
+///
+/// # Errors
+/// [`LogError::Lost`] as [`open`] has it; else as [`Log::open_untouched`].
+pub fn open_untouched(data_dir: &Path, options: LogOptions) -> Result<Log, LogError> {
+    let log = match Log::open_untouched(data_dir, options) {
+        Err(LogError::Absent { absence, path }) => {
+            refuse(data_dir, absence)?;
+            return Err(LogError::Absent { absence, path });
+        }
+        other => other?,
+    };
+    if log.head() == Seq(0) {
+        refuse(data_dir, Absence::NoRecords)?;
+    }
+    Ok(log)
+}
+
+fn refuse(data_dir: &Path, absence: Absence) -> Result<(), LogError> {
+    let dir = data_dir.join(snapshots::DIR_NAME);
+    match traces(&dir)?.len() {
+        0 => Ok(()),
+        snapshots => Err(LogError::Lost { path: data_dir.join(FILE_NAME), absence, dir, snapshots }),
+    }
+}
+
+fn traces(dir: &Path) -> Result<Vec<snapshots::Candidate>, LogError> {
+    snapshots::traces(dir).map_err(|source| LogError::File { path: dir.to_owned(), source })
+}
+
+/// How a log was begun anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Epoch of the new log.
+    pub epoch: Epoch,
+    /// Epoch of the one that was there, if a snapshot says so.
+    pub previous: Option<Epoch>,
+    /// What was in its place.
+    pub absence: Absence,
+    /// Snapshots that are now called `*.old-epoch`.
+    pub snapshots: usize,
+}
+
+/// Begins a new log where there is none any more, with a record of it, and takes the snapshots of the old one out of the
+/// way. If this is interrupted before the record is stored, the log counts as lost as before.
+///
+/// # Errors
+/// [`LogError::NotLost`] if there is one with records; else as [`Log::open`].
+pub fn begin_anew(data_dir: &Path, options: LogOptions, epoch: Epoch, wall: Time) -> Result<Begun, LogError> {
+    let dir = data_dir.join(snapshots::DIR_NAME);
+    let old = traces(&dir)?;
+    let previous = old.iter().find_map(|trace| Some(trace.header.as_ref().ok()?.epoch));
+    let absence = clear(data_dir, options)?;
+    let mut log = Log::open(data_dir, options, epoch)?;
+    let reason = format!("fieldlog run --new-epoch: the log {absence}");
+    let mut body = Body::after(log.last_time());
+    body.push_fact(Envelope { wall, device_time: None, cause: None }, &Fact::EpochBegun { previous, reason });
+    log.append(&body, &[])?;
+    log.close()?;
+    snapshots::keep_as_old(&dir, &old).map_err(|source| LogError::File { path: dir, source })?;
+    Ok(Begun { epoch, previous, absence, snapshots: old.len() })
+}
+
+/// Makes sure that there is no log, and takes what is in its place out of the way; says what it was.
+fn clear(data_dir: &Path, options: LogOptions) -> Result<Absence, LogError> {
+    let path = data_dir.join(FILE_NAME);
+    let failed = |source: io::Error| LogError::File { path: path.clone(), source };
+    match Log::absence(data_dir)? {
+        Some(Absence::Blank) => {
+            Log::refuse_if_in_use(data_dir)?;
+            // More zeros than an interrupted creation leaves; opening would refuse them.
+            OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)).map_err(failed)?;
+            Ok(Absence::Blank)
+        }
+        Some(absence) => Ok(absence),
+        None => {
+            match Log::open_untouched(data_dir, options) {
+                Ok(log) if log.head() > Seq(0) => return Err(LogError::NotLost { path, head: log.head() }),
+                Ok(_) | Err(LogError::Absent { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            // It has an epoch of its own, perhaps that of the snapshots, and cursors of sinks that had more.
+            fs::rename(&path, data_dir.join(OLD_FILE_NAME)).map_err(failed)?;
+            Ok(Absence::NoRecords)
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What the store says about itself, and what the snapshots say about the log.
+
+use std::path::Path;
+
+use fieldlog_projections::{Epoch, Seq};
+
+use crate::log::{Log, LogError};
+use crate::snapshots;
+
+/// Has every page of the store checked, those that no record is in, too.
+pub(super) fn check(log: &mut Log) -> Result<Option<String>, LogError> {
+    match log.check_store() {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some(
+            "the newest commit does not match its checksums, or the account of the pages in use is wrong"
+                .to_owned(),
+        )),
+        Err(LogError::Store { source, .. }) if LogError::is_damage(&source) => {
+            Ok(Some(format!("pages of the store do not match their checksums ({source})")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a snapshot has records that the log has not.
+pub(super) fn snapshots_ahead(data_dir: &Path, epoch: Epoch, head: Seq) -> Result<Option<String>, LogError> {
+    let dir = data_dir.join(snapshots::DIR_NAME);
+    let found = snapshots::traces(&dir).map_err(|source| LogError::File { path: dir, source })?;
+    let in_use = found.into_iter().filter(|snapshot| !snapshot.is_aside());
+    let furthest = in_use.filter_map(|s| s.header.ok()).filter(|h| h.epoch == epoch).map(|h| h.seq).max();
+    Ok(furthest.filter(|seq| *seq > head).map(|seq| {
+        format!("a snapshot goes up to {seq}, and the log ends at {head}: its newest records are gone")
+    }))
+}
