@@ -302,9 +302,8 @@ impl RunError {
             // Starting again does not mend these: the unit is told not to.
             RunError::Log(log) | RunError::Recovery(RecoveryError::Log(log)) if log.is_lasting() => 65,
             RunError::Recovery(RecoveryError::Fold { .. } | RecoveryError::NoBase { .. }) => 65,
-            RunError::Writer(
-                WriterError::Fold(_) | WriterError::Log(LogError::Archive { .. } | LogError::Chunk { .. }),
-            ) => 65,
+            RunError::Writer(WriterError::Fold(_)) => 65,
+            RunError::Writer(WriterError::Log(log)) if log.is_lasting() => 65,
             RunError::DataDir { .. } | RunError::Log(_) | RunError::Recovery(_) | RunError::Writer(_) => 74,
             RunError::Http(_) => 69,
             RunError::Rules(_) => 78,

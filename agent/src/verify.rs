@@ -104,8 +104,11 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
     let fault = match walked {
         Ok(fault) => fault,
         Err(LogError::Chunk { at, source }) => Some(format!("the chunk at sequence {at}: {source}")),
+        Err(error @ LogError::Missing { .. }) => Some(error.to_string()),
         Err(error) => return Err(error),
     };
+    let damaged = reader.cursors_damaged()?.into_iter().next();
+    let fault = fault.or_else(|| damaged.map(|name| LogError::Cursor { name }.to_string()));
     let (archive, of_archive) = archive::walk(&reader)?;
     drop(reader);
     log.close()?;

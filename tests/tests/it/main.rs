@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clock;
+mod corruption;
 mod crash;
 mod daemon;
 mod demo;
