@@ -861,6 +861,9 @@ impl LogError {
             Error::TableDoesNotExist(name) => {
                 LogError::Damaged { op, why: format!("the table \"{name}\" is missing") }
             }
+            Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                LogError::Damaged { op, why: "the file ends before a page that is named in it".into() }
+            }
             error @ (Error::Corrupted(_)
             | Error::LockPoisoned(_)
             | Error::TableTypeMismatch { .. }
