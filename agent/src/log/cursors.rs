@@ -47,22 +47,19 @@ fn cursor(name: &str, stored: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The name of a cursor, and the cursor unless it is damaged.
+type Found = (String, Option<Vec<u8>>);
+
 impl LogReader {
     /// The stored cursor of a name, as it was committed.
     ///
     /// # Errors
     /// [`LogError::Cursor`] if it is damaged; [`LogError`] if the store cannot be read.
     pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
-        let op = "read a cursor";
-        self.read(op, |txn| {
-            let table = match txn.open_table(CURSORS) {
-                Ok(table) => table,
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-                Err(e) => return Err(LogError::store(op, e)),
-            };
-            let Some(stored) = table.get(name).map_err(|e| LogError::store(op, e))? else { return Ok(None) };
-            cursor(name, stored.value()).map(Some).ok_or_else(|| LogError::Cursor { name: name.to_owned() })
-        })
+        // All are few, and where another name is damaged looking for one can miss it.
+        let found = self.all_cursors()?.into_iter().find(|(found, _)| found == name);
+        let damaged = || LogError::Cursor { name: name.to_owned() };
+        found.map(|(_, cursor)| cursor.ok_or_else(damaged)).transpose()
     }
 
     /// Every stored cursor with its name, as it was committed; those that are damaged are left out.
@@ -82,7 +79,7 @@ impl LogReader {
         Ok(all.filter(|(_, cursor)| cursor.is_none()).map(|(name, _)| name).collect())
     }
 
-    fn all_cursors(&self) -> Result<Vec<(String, Option<Vec<u8>>)>, LogError> {
+    fn all_cursors(&self) -> Result<Vec<Found>, LogError> {
         let op = "read the cursors";
         self.read(op, |txn| {
             let table = match txn.open_table(CURSORS) {

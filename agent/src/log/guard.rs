@@ -210,10 +210,10 @@ mod tests {
     #[test]
     fn a_panic_of_what_is_called_back_goes_on() {
         silence();
-        let outer = catch_unwind(|| guarded("read the log", || outside(|| panic!("a bug"))).map(|()| ()));
+        let outer = catch_unwind(|| guarded::<()>("read the log", || outside(|| panic!("a bug"))));
         assert_eq!(outer.unwrap_err().downcast_ref::<&str>(), Some(&"a bug"));
         assert!(!INSIDE.get());
-        let nested = guarded("a", || outside(|| guarded("b", || panic!("x"))).map(|()| ()));
+        let nested = guarded::<()>("a", || outside(|| guarded("b", || panic!("x"))));
         assert!(matches!(nested, Err(LogError::Damaged { op: "b", .. })), "{nested:?}");
     }
 
