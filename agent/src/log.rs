@@ -8,9 +8,7 @@ use std::time::Duration;
 use fieldlog_projections::archive::ArchiveError;
 use fieldlog_projections::chunk::{self, Body, Chunk, ChunkError, Cut, Fill, Place};
 use fieldlog_projections::{Epoch, Link, Seq, Time};
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 mod absent;
 pub mod acked;
@@ -20,9 +18,14 @@ mod cursors;
 mod damage;
 mod disk;
 mod extent;
+mod guard;
 mod overlay;
 mod place;
+mod quarantine;
+mod sums;
 mod unborn;
+
+use guard::{Hold, Seal, Sealed, guarded, outside};
 
 pub use absent::Absence;
 pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
@@ -62,7 +65,9 @@ pub struct LogOptions {
 /// The log, open for appending. There is one, and one thread has it: positions are assigned in its commits.
 #[derive(Debug)]
 pub struct Log {
-    db: Arc<Database>,
+    hold: Hold,
+    /// Closed when there is damage: then nothing is written any more.
+    seal: Seal,
     options: LogOptions,
     epoch: Epoch,
     next: Seq,
@@ -76,6 +81,16 @@ pub struct Log {
     ratio: u32,
     disk: Arc<DiskStats>,
     corrections: clock::Corrections,
+    /// From here on the payloads in the quarantine have checksums.
+    checked_from: Seq,
+    /// It is as it was when it was closed, and has a record of that.
+    as_closed: bool,
+    /// Nothing has been committed since it was opened.
+    unchanged: bool,
+    /// It is of a version that did not write checksums, and gains them with the next commit.
+    gains: bool,
+    /// A commit has failed, and may be there all the same.
+    failed: bool,
     /// Where the file is; `None` for a disk of a test.
     file: Option<place::FilePlace>,
 }
@@ -88,6 +103,7 @@ pub struct LogReader {
     db: Weak<Database>,
     /// Made while no reader is there: the agent must be stopped for it.
     corrections: clock::Corrections,
+    checked_from: Seq,
 }
 
 /// What a commit did.
@@ -194,27 +210,48 @@ impl Log {
         options: LogOptions,
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
+        guard::silence();
         unborn::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
-        let mut log = Log::open_store(backend, disk, options, new_epoch)?;
-        if !log.load()? {
-            log.create()?;
+        let backend = Arc::new(backend);
+        let mut log = Log::open_store(backend.clone(), disk, options, new_epoch)?;
+        let begun = guarded("read the log's head", || match log.load()? {
+            true => Ok(()),
+            false
+                if unborn::has_chunks(&*backend)
+                    .map_err(|e| LogError::store("read the log", redb::Error::Io(e)))? =>
+            {
+                Err(sums::damaged("it lists no tables, but there are records in it"))
+            }
+            false => log.create(),
+        });
+        match begun {
+            Ok(()) => Ok(log),
+            // It is someone else's, and left as it was.
+            Err(error @ (LogError::NoFormat | LogError::Format { .. })) => Err(error),
+            Err(error) => {
+                log.seal.close();
+                Err(error)
+            }
         }
-        Ok(log)
     }
 
     /// Opens the store and looks at nothing in it.
     fn open_store(
-        backend: impl StorageBackend,
+        backend: Arc<impl StorageBackend>,
         disk: Arc<DiskStats>,
         options: LogOptions,
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
-        let db = redb::Builder::new()
-            .set_cache_size(options.cache_bytes)
-            .create_with_backend(backend)
-            .map_err(|e| LogError::store("open the log", e))?;
+        let seal = Seal::default();
+        let sealed = Sealed { disk: backend, seal: seal.clone() };
+        let db = guarded("open the log", || {
+            let mut builder = redb::Builder::new();
+            let opened = builder.set_cache_size(options.cache_bytes).create_with_backend(sealed);
+            opened.map_err(|e| LogError::store("open the log", e))
+        })?;
         Ok(Log {
-            db: Arc::new(db),
+            hold: Hold::on(db),
+            seal,
             options,
             epoch: new_epoch,
             next: Seq(1),
@@ -224,6 +261,11 @@ impl Log {
             ratio: 1024,
             disk,
             corrections: Arc::default(),
+            checked_from: Seq(1),
+            as_closed: false,
+            unchanged: true,
+            gains: false,
+            failed: false,
             file: None,
         })
     }
@@ -231,16 +273,16 @@ impl Log {
     /// Reads epoch and head; `false` if there is no log yet.
     fn load(&mut self) -> Result<bool, LogError> {
         let op = "read the log's head";
-        let txn = self.db.begin_read().map_err(|e| LogError::store(op, e))?;
+        let txn = self.hold.get()?.begin_read().map_err(|e| LogError::store(op, e))?;
         let meta = match txn.open_table(META) {
             Ok(meta) => meta,
             Err(redb::TableError::TableDoesNotExist(_)) => {
                 // Ours are made in one commit. A store with others only is someone else's.
                 let tables = txn.list_tables().map_err(|e| LogError::store(op, e))?.count();
-                return if tables == 0 { Ok(false) } else { Err(LogError::NoFormat) };
+                return if tables == 0 { Ok(false) } else { Err(no_format(&txn)) };
             }
             Err(redb::TableError::TableTypeMismatch { .. } | redb::TableError::TableIsMultimap(_)) => {
-                return Err(LogError::NoFormat);
+                return Err(no_format(&txn));
             }
             Err(e) => return Err(LogError::store(op, e)),
         };
@@ -248,20 +290,29 @@ impl Log {
         match get("format")? {
             Some(FORMAT_VERSION) => {}
             Some(found) => return Err(LogError::Format { found }),
-            None => return Err(LogError::NoFormat),
+            None => return Err(no_format(&txn)),
         }
-        self.epoch = Epoch(get("epoch")?.ok_or(LogError::NoFormat)?);
+        self.epoch = Epoch(get("epoch")?.ok_or_else(|| no_format(&txn))?);
         self.link = Link::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         self.corrections = clock::corrections(&txn)?;
+        self.load_end(&txn)?;
+        self.check(&txn)?;
+        Ok(true)
+    }
+
+    /// Reads the last chunk.
+    fn load_end(&mut self, txn: &redb::ReadTransaction) -> Result<(), LogError> {
+        let op = "read the log's head";
         let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
         let Some((key, value)) = chunks.last().map_err(|e| LogError::store(op, e))? else {
-            return Ok(true);
+            return Ok(());
         };
         let (key, bytes) = (Seq(key.value()), value.value());
         let mut scratch = Vec::new();
         let damaged = |source| LogError::Chunk { at: key, source };
         let last = Chunk::parse(bytes, &mut scratch).map_err(damaged)?;
+        in_place(key, &last.header)?;
         self.open = Body::after(last.header.base_time);
         self.open.join(&last).map_err(damaged)?;
         self.next = last.header.last().next();
@@ -275,12 +326,12 @@ impl Log {
             self.place =
                 Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
         }
-        Ok(true)
+        Ok(())
     }
 
     fn create(&mut self) -> Result<(), LogError> {
         let op = "create the log";
-        let txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
+        let txn = self.hold.get()?.begin_write().map_err(|e| LogError::store(op, e))?;
         {
             let mut meta = txn.open_table(META).map_err(|e| LogError::store(op, e))?;
             meta.insert("format", FORMAT_VERSION).map_err(|e| LogError::store(op, e))?;
@@ -288,7 +339,10 @@ impl Log {
             txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
             txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
         }
+        self.gains = true;
+        self.go_on(&txn)?;
         txn.commit().map_err(|e| LogError::store(op, e))?;
+        self.gains = false;
         self.link = Link::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         Ok(())
@@ -311,7 +365,11 @@ impl Log {
 
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
-        LogReader { db: Arc::downgrade(&self.db), corrections: self.corrections.clone() }
+        LogReader {
+            db: self.hold.weak(),
+            corrections: self.corrections.clone(),
+            checked_from: self.checked_from,
+        }
     }
 
     /// Keeps so many undecodable payloads from the next one on.
@@ -343,22 +401,29 @@ impl Log {
     /// [`LogError::Store`]: whether the commit is in the log is then not known until it has been opened again, and this
     /// handle is of no more use.
     pub fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, LogError> {
+        if commit.is_empty() {
+            let first = self.next;
+            return Ok(Committed { first, last: Seq(first.0 - 1), trimmed: None });
+        }
+        let committed = guarded("commit to the log", || self.commit_all(commit));
+        if let Err(error) = &committed {
+            self.failed = true;
+            if error.is_lasting() {
+                self.seal.close();
+            }
+        }
+        committed
+    }
+
+    fn commit_all(&mut self, commit: &Commit<'_>) -> Result<Committed, LogError> {
         let op = "commit to the log";
         let first = self.next;
         let last = Seq(first.0 + commit.body.len() as u64 - 1);
-        if commit.is_empty() {
-            return Ok(Committed { first, last, trimmed: None });
-        }
-        let mut txn = self.db.begin_write().map_err(|e| LogError::store(op, e))?;
+        let mut txn = self.hold.get()?.begin_write().map_err(|e| LogError::store(op, e))?;
         txn.set_quick_repair(self.options.quick_repair);
         let cut = if commit.body.is_empty() { None } else { Some(self.put(&txn, commit.body)?) };
-        self.quarantine(&txn, first, commit.quarantine)?;
-        if !commit.cursors.is_empty() {
-            let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
-            for (name, cursor) in commit.cursors {
-                table.insert(name.as_str(), cursor.as_slice()).map_err(|e| LogError::store(op, e))?;
-            }
-        }
+        quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max)?;
+        cursors::put(&txn, commit.cursors)?;
         if !commit.archive.is_empty() {
             archive::put(&txn, commit.archive)?;
         }
@@ -375,7 +440,11 @@ impl Log {
             Some(before) => trim(&txn, before)?,
             None => None,
         };
+        if self.unchanged {
+            self.go_on(&txn)?;
+        }
         txn.commit().map_err(|e| LogError::store(op, e))?;
+        (self.unchanged, self.as_closed, self.gains) = (false, false, false);
         self.next = last.next();
         if let Some(cut) = cut {
             self.settle(&cut);
@@ -393,26 +462,6 @@ impl Log {
                 chunks.insert(seq.0, bytes).map(|_| ())
             })
             .map_err(|e| LogError::store(op, e))
-    }
-
-    fn quarantine(
-        &self,
-        txn: &redb::WriteTransaction,
-        first: Seq,
-        payloads: &[(usize, Vec<u8>)],
-    ) -> Result<(), LogError> {
-        if payloads.is_empty() {
-            return Ok(());
-        }
-        let op = "write to the quarantine";
-        let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
-        for (index, payload) in payloads {
-            table.insert(first.0 + *index as u64, payload.as_slice()).map_err(|e| LogError::store(op, e))?;
-        }
-        while table.len().map_err(|e| LogError::store(op, e))? > self.options.quarantine_records_max {
-            table.pop_first().map_err(|e| LogError::store(op, e))?;
-        }
-        Ok(())
     }
 
     /// Keeps the last chunk open while it does not fill a page.
@@ -433,15 +482,39 @@ impl Log {
     /// # Errors
     /// [`LogError::Store`]; what was committed is safe all the same.
     pub fn close(mut self) -> Result<(), LogError> {
+        let noted = guarded("close the log", || self.note_closed());
+        if noted.as_ref().is_err_and(LogError::is_lasting) {
+            self.seal.close();
+            return noted;
+        }
         for _ in 0..CLOSE_TRIES {
-            match Arc::try_unwrap(self.db) {
-                Ok(db) => return db.close().map_err(|e| LogError::store("close the log", e)),
-                // A reader is in the middle of a page; it is soon done.
-                Err(shared) => self.db = shared,
+            if self.hold.close()? {
+                break;
             }
+            // A reader is in the middle of a page; it is soon done.
             std::thread::sleep(CLOSE_WAIT);
         }
-        Ok(())
+        noted
+    }
+}
+
+/// What a store without our format is: someone else's, or ours and damaged.
+fn no_format(txn: &redb::ReadTransaction) -> LogError {
+    match txn.open_table(CHUNKS) {
+        Ok(_) => sums::damaged("the table \"meta\" is missing or damaged"),
+        Err(_) => LogError::NoFormat,
+    }
+}
+
+/// Whether a chunk is what its key says.
+fn in_place(key: Seq, header: &chunk::Header) -> Result<(), LogError> {
+    let first = header.first;
+    match first == key {
+        true => Ok(()),
+        false => Err(LogError::Damaged {
+            op: "read the log",
+            why: format!("the chunk of sequence {first} is stored as {key}"),
+        }),
     }
 }
 
@@ -465,21 +538,17 @@ impl LogReader {
         self.db.upgrade().ok_or(LogError::Closed)
     }
 
-    /// The stored cursor of a name, as it was written.
-    ///
-    /// # Errors
-    /// [`LogError::Store`]
-    pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
-        let op = "read a cursor";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let table = match txn.open_table(CURSORS) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(e) => return Err(LogError::store(op, e)),
-        };
-        let cursor = table.get(name).map_err(|e| LogError::store(op, e))?;
-        Ok(cursor.map(|c| c.value().to_vec()))
+    /// Looks at one state of the store.
+    fn read<T>(
+        &self,
+        op: &'static str,
+        look: impl FnOnce(&redb::ReadTransaction) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        guarded(op, || {
+            let db = self.db()?;
+            let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
+            look(&txn)
+        })
     }
 
     /// Stored bytes of the chunks that are there.
@@ -488,20 +557,20 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn stored_bytes(&self) -> Result<u64, LogError> {
         let op = "read the log's size";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        let edge = |entry: Option<(redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>)>| {
-            let Some((at, value)) = entry else { return Ok(None) };
-            let damaged = |source| LogError::Chunk { at: Seq(at.value()), source };
-            let header = chunk::Header::parse(value.value()).map_err(damaged)?;
-            Ok(Some((header.place.stored_before, value.value().len() as u64)))
-        };
-        let first = edge(chunks.first().map_err(|e| LogError::store(op, e))?)?;
-        let last = edge(chunks.last().map_err(|e| LogError::store(op, e))?)?;
-        Ok(match (first, last) {
-            (Some((begin, _)), Some((end, size))) => end + size - begin,
-            _ => 0,
+        self.read(op, |txn| {
+            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            let edge = |entry: Option<(redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>)>| {
+                let Some((at, value)) = entry else { return Ok(None) };
+                let damaged = |source| LogError::Chunk { at: Seq(at.value()), source };
+                let header = chunk::Header::parse(value.value()).map_err(damaged)?;
+                Ok(Some((header.place.stored_before, value.value().len() as u64)))
+            };
+            let first = edge(chunks.first().map_err(|e| LogError::store(op, e))?)?;
+            let last = edge(chunks.last().map_err(|e| LogError::store(op, e))?)?;
+            Ok(match (first, last) {
+                (Some((begin, _)), Some((end, size))) => end + size - begin,
+                _ => 0,
+            })
         })
     }
 
@@ -539,30 +608,36 @@ impl LogReader {
         visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, LogError> {
         let op = "read the log";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        let holding = chunks.range(..=at.0).map_err(|e| LogError::store(op, e))?.next_back();
-        let start = match holding.transpose().map_err(|e| LogError::store(op, e))? {
-            Some((key, _)) => key.value(),
-            None => at.0,
-        };
-        for entry in chunks.range(start..).map_err(|e| LogError::store(op, e))?.take(CHUNKS_PER_READ) {
-            let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
-            let damaged = |source| LogError::Chunk { at: Seq(key.value()), source };
-            let mut chunk = Chunk::parse(value.value(), scratch).map_err(damaged)?;
-            if chunk.header.last() < *at {
-                continue;
+        self.read(op, |txn| {
+            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            let holding = chunks.range(..=at.0).map_err(|e| LogError::store(op, e))?.next_back();
+            let start = match holding.transpose().map_err(|e| LogError::store(op, e))? {
+                Some((key, _)) => key.value(),
+                None => at.0,
+            };
+            let mut expected = None;
+            for entry in chunks.range(start..).map_err(|e| LogError::store(op, e))?.take(CHUNKS_PER_READ) {
+                let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
+                let damaged = |source| LogError::Chunk { at: Seq(key.value()), source };
+                let mut chunk = Chunk::parse(value.value(), scratch).map_err(damaged)?;
+                in_place(Seq(key.value()), &chunk.header)?;
+                let found = chunk.header.first;
+                if expected.replace(chunk.header.last().next()).is_some_and(|expected| expected != found) {
+                    return Err(LogError::Missing { before: found });
+                }
+                if chunk.header.last() < *at {
+                    continue;
+                }
+                if on && chunk.header.first < *at {
+                    chunk = chunk.from_seq(*at).map_err(damaged)?;
+                }
+                *at = chunk.header.last().next();
+                if let ControlFlow::Break(value) = outside(|| visit(&chunk)) {
+                    return Ok(Some(value));
+                }
             }
-            if on && chunk.header.first < *at {
-                chunk = chunk.from_seq(*at).map_err(damaged)?;
-            }
-            *at = chunk.header.last().next();
-            if let ControlFlow::Break(value) = visit(&chunk) {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     /// Positions of the oldest and the newest record; `None` in an empty log.
@@ -571,15 +646,15 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
         let op = "read the log's range";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        let first = chunks.first().map_err(|e| LogError::store(op, e))?;
-        let last = chunks.last().map_err(|e| LogError::store(op, e))?;
-        let (Some((first, _)), Some((at, last))) = (first, last) else { return Ok(None) };
-        let header = chunk::Header::parse(last.value())
-            .map_err(|source| LogError::Chunk { at: Seq(at.value()), source })?;
-        Ok(Some((Seq(first.value()), header.last())))
+        self.read(op, |txn| {
+            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            let first = chunks.first().map_err(|e| LogError::store(op, e))?;
+            let last = chunks.last().map_err(|e| LogError::store(op, e))?;
+            let (Some((first, _)), Some((at, last))) = (first, last) else { return Ok(None) };
+            let header = chunk::Header::parse(last.value())
+                .map_err(|source| LogError::Chunk { at: Seq(at.value()), source })?;
+            Ok(Some((Seq(first.value()), header.last())))
+        })
     }
 
     /// The first position of the last chunk that begins before `time` (or of the first chunk): scanning from there finds
@@ -604,13 +679,13 @@ impl LogReader {
 
     fn stored_begin(&self, first: Seq) -> Result<u64, LogError> {
         let op = "read the log's size";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        let Some(value) = chunks.get(first.0).map_err(|e| LogError::store(op, e))? else { return Ok(0) };
-        let header =
-            chunk::Header::parse(value.value()).map_err(|source| LogError::Chunk { at: first, source })?;
-        Ok(header.place.stored_before)
+        self.read(op, |txn| {
+            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            let Some(value) = chunks.get(first.0).map_err(|e| LogError::store(op, e))? else { return Ok(0) };
+            let header = chunk::Header::parse(value.value())
+                .map_err(|source| LogError::Chunk { at: first, source })?;
+            Ok(header.place.stored_before)
+        })
     }
 
     /// The first position of the last chunk for which `before` holds, or of the first chunk; `before` must hold for a
@@ -618,55 +693,28 @@ impl LogReader {
     fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
         let op = "search the log";
         let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        let (mut low, mut high) = (first.0, last.0 + 1);
-        let mut found = first;
-        // Chunks that begin before `low` are before; those that begin at `high` or later are not.
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = chunks.range(..=middle).map_err(|e| LogError::store(op, e))?.next_back();
-            let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else { break };
-            let header = chunk::Header::parse(value.value())
-                .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
-            if before(&header) {
-                found = found.max(header.first);
-                low = header.last().0 + 1;
-            } else {
-                high = key.value();
+        self.read(op, |txn| {
+            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            let (mut low, mut high) = (first.0, last.0 + 1);
+            let mut found = first;
+            // Chunks that begin before `low` are before; those that begin at `high` or later are not.
+            while low < high {
+                let middle = low + (high - low) / 2;
+                let entry = chunks.range(..=middle).map_err(|e| LogError::store(op, e))?.next_back();
+                let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else {
+                    break;
+                };
+                let header = chunk::Header::parse(value.value())
+                    .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
+                if before(&header) {
+                    found = found.max(header.first);
+                    low = header.last().0 + 1;
+                } else {
+                    high = key.value();
+                }
             }
-        }
-        Ok(found)
-    }
-
-    /// The quarantined payload of the `InputQuarantined` record at `seq`, while it is kept.
-    ///
-    /// # Errors
-    /// [`LogError::Store`].
-    pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
-        let op = "read the quarantine";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
-        let payload = table.get(seq.0).map_err(|e| LogError::store(op, e))?;
-        Ok(payload.map(|p| p.value().to_vec()))
-    }
-
-    /// Positions of the payloads in the quarantine, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// [`LogError::Store`].
-    pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
-        let op = "read the quarantine";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
-        let mut found = Vec::new();
-        for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev().take(limit) {
-            found.push(Seq(entry.map_err(|e| LogError::store(op, e))?.0.value()));
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 }
 
@@ -772,6 +820,45 @@ pub enum LogError {
         "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
     )]
     NoFormat,
+    /// The store has met a page that cannot be right.
+    #[error(
+        "the log (log.redb in the data directory) is damaged: cannot {op}: {why}. Run `fieldlog verify` to see how far it is \
+         intact, then restore the file from a backup, or move it away to begin a new epoch"
+    )]
+    Damaged {
+        /// What was tried.
+        op: &'static str,
+        /// What was found.
+        why: String,
+    },
+    /// It is not what it was when it was closed.
+    #[error(
+        "the log (log.redb in the data directory) is damaged: since it was closed something in it has changed: {what}. Run \
+         `fieldlog verify` to see what is intact, then restore the file from a backup, or move it away to begin a new epoch"
+    )]
+    Changed {
+        /// What has changed.
+        what: String,
+    },
+    /// Records are missing between others.
+    #[error(
+        "the log (log.redb in the data directory) is damaged: records before sequence {before} are missing. Run `fieldlog \
+         verify`, then restore the file from a backup, or move it away to begin a new epoch"
+    )]
+    Missing {
+        /// The first record after them.
+        before: Seq,
+    },
+    /// A stored cursor is damaged.
+    #[error(
+        "the cursor of the sink \"{name}\" in the log is damaged: what it has acknowledged is not known, and everything that \
+         is in the log is sent to it again, with the same identity. There may be more damage: stop fieldlog and run \
+         `fieldlog verify`"
+    )]
+    Cursor {
+        /// Of which sink.
+        name: String,
+    },
     /// A row of the archive is damaged.
     #[error(
         "the archive in the log is damaged at the row of sequence {at}: {source}; restore the file from a backup, or set \
@@ -804,6 +891,10 @@ impl LogError {
             | LogError::NoFormat
             | LogError::Lost { .. }
             | LogError::NotLost { .. }
+            | LogError::Damaged { .. }
+            | LogError::Changed { .. }
+            | LogError::Missing { .. }
+            | LogError::Cursor { .. }
             | LogError::Chunk { .. }
             | LogError::Archive { .. } => true,
             LogError::Absent { absence, .. } => *absence != Absence::Missing,
@@ -822,11 +913,6 @@ impl LogError {
         }
     }
 
-    /// The file is damaged in a way that the store does not say itself.
-    pub(crate) fn damaged(path: PathBuf, words: String) -> LogError {
-        LogError::Open { path, source: Box::new(redb::Error::Corrupted(words)) }
-    }
-
     /// The store did not open.
     fn refused(path: &Path, source: Box<redb::Error>) -> LogError {
         match *source {
@@ -836,6 +922,20 @@ impl LogError {
     }
 
     fn store(op: &'static str, error: impl Into<redb::Error>) -> LogError {
-        LogError::Store { op, source: Box::new(error.into()) }
+        use redb::Error;
+        match error.into() {
+            Error::TableDoesNotExist(name) => {
+                LogError::Damaged { op, why: format!("the table \"{name}\" is missing") }
+            }
+            Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                LogError::Damaged { op, why: "the file ends before a page that is named in it".into() }
+            }
+            error @ (Error::Corrupted(_)
+            | Error::LockPoisoned(_)
+            | Error::TableTypeMismatch { .. }
+            | Error::TypeDefinitionChanged { .. }
+            | Error::TableIsMultimap(_)) => LogError::Damaged { op, why: error.to_string() },
+            source => LogError::Store { op, source: Box::new(source) },
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The writer alone changes it. Snapshots, rebuilds, sinks, HTTP and metrics read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -83,6 +83,8 @@ pub struct WriterStats {
     pub blocked: Mutex<Option<String>>,
     /// Stored cursors that spoke of more than the log had when it was opened, by sink.
     pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
+    /// Stored cursors that were damaged when the log was opened, by sink: these have nothing acknowledged.
+    pub cursors_damaged: OnceLock<BTreeSet<String>>,
     /// What the state takes of memory.
     pub state: StateStats,
 }

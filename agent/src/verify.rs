@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use fieldlog_projections::chunk::Chunk;
@@ -14,7 +13,7 @@ use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Anchor, Epoch, Fact, Link, Record, Seq, Time, View};
 
 use crate::log::acked::AckedRanges;
-use crate::log::{FILE_NAME, Log, LogError, LogOptions, LogReader};
+use crate::log::{Log, LogError, LogOptions, LogReader};
 use crate::lost;
 
 mod archive;
@@ -86,22 +85,17 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
 /// As [`verify`].
 pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, LogError> {
     let options = LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
-    let mut log = guarded(|| lost::open_untouched(data_dir, options))
-        .unwrap_or_else(|words| Err(LogError::damaged(data_dir.join(FILE_NAME), words)))?;
+    let mut log = lost::open_untouched(data_dir, options)?;
     let reader = log.reader();
-    let (mut walk, sinks) = guarded(|| survey(&log, &reader, anchors))
-        .unwrap_or_else(|words| Err(LogError::damaged(data_dir.join(FILE_NAME), words)))?;
+    let (mut walk, sinks) = survey(&log, &reader, anchors)?;
     let mut archive = ArchiveReport::default();
-    let mut faults = vec![finding(guarded(|| walk.all(&reader)))?];
-    faults.push(finding(guarded(|| archive::walk(&reader, &mut archive)))?);
+    let mut faults = vec![finding(walk.all(&reader))?];
+    let damaged = reader.cursors_damaged()?.into_iter().next();
+    faults.push(damaged.map(|name| LogError::Cursor { name }.to_string()));
+    faults.push(finding(archive::walk(&reader, &mut archive))?);
     drop(reader);
-    faults.push(finding(guarded(|| store::check(&mut log)))?);
+    faults.push(finding(store::check(&mut log))?);
     faults.push(store::snapshots_ahead(data_dir, log.epoch(), log.head())?);
-    // Closing writes, into memory; there may be nothing whole to write it to.
-    let _ = guarded(|| {
-        drop(log);
-        Ok(())
-    });
     Ok(Report { archive, ..walk.report(faults, sinks, anchors) })
 }
 
@@ -119,28 +113,19 @@ fn survey(log: &Log, reader: &LogReader, anchors: &[Anchor]) -> Result<(Walk, Ac
     Ok((Walk::new(log.epoch(), reader.range()?, positions), sinks))
 }
 
-/// Does something with a log that may be damaged in ways that the store does not expect: a panic is an answer, too.
-fn guarded<T>(work: impl FnOnce() -> Result<T, LogError>) -> Result<Result<T, LogError>, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
-        format!("the store cannot make sense of it ({words})")
-    })
-}
-
 /// What is wrong with the log, as far as it is that; a disk that cannot be read, for one, says nothing about the log.
-fn finding(found: Result<Result<Option<String>, LogError>, String>) -> Result<Option<String>, LogError> {
+fn finding(found: Result<Option<String>, LogError>) -> Result<Option<String>, LogError> {
     match found {
-        Ok(Ok(fault)) => Ok(fault),
-        Ok(Err(LogError::Chunk { at, source })) => Ok(Some(format!("the chunk at sequence {at}: {source}"))),
-        Ok(Err(LogError::Archive { at, source })) => {
+        Err(LogError::Chunk { at, source }) => Ok(Some(format!("the chunk at sequence {at}: {source}"))),
+        Err(LogError::Archive { at, source }) => {
             Ok(Some(format!("the archive's row of sequence {at}: {source}")))
         }
-        Ok(Err(LogError::Store { op, source })) if LogError::is_damage(&source) => {
+        Err(LogError::Store { op, source }) if LogError::is_damage(&source) => {
             Ok(Some(format!("cannot {op}: {source}")))
         }
-        Ok(Err(error)) => Err(error),
-        Err(words) => Ok(Some(words)),
+        Err(LogError::Damaged { op, why }) => Ok(Some(format!("cannot {op}: {why}"))),
+        Err(error @ LogError::Missing { .. }) => Ok(Some(error.to_string())),
+        other => other,
     }
 }
 

@@ -648,7 +648,16 @@ impl Writer {
 /// log grows past them, or what it then gets would count as acknowledged.
 fn stored_cursors(log: &Log, stats: &WriterStats) -> BTreeMap<String, AckedRanges> {
     let (mut cursors, mut cut) = (BTreeMap::new(), BTreeMap::new());
-    for (name, stored) in log.reader().cursors().unwrap_or_default() {
+    let reader = log.reader();
+    let stored = reader.cursors().unwrap_or_else(|error| {
+        tracing::error!("no sink's cursor is known, and everything in the log is sent again: {error}");
+        Vec::new()
+    });
+    // Each sink says so, too; here also those that are not configured any more.
+    let damaged = reader.cursors_damaged().unwrap_or_default();
+    damaged.iter().for_each(|name| tracing::error!("{}", LogError::Cursor { name: name.clone() }));
+    let _ = stats.cursors_damaged.set(damaged.into_iter().collect());
+    for (name, stored) in stored {
         let Some(mut acked) = AckedRanges::decode(&stored) else { continue };
         let (newest, head) = (acked.newest(), log.head());
         if acked.cut(head) {

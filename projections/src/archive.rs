@@ -246,4 +246,7 @@ pub enum ArchiveError {
     /// Rows of a period are missing.
     #[error("rows of it are missing")]
     Rows,
+    /// Rows before it are missing.
+    #[error("rows before it are missing")]
+    Before,
 }

@@ -41,7 +41,7 @@ impl Backlog {
 /// What is damaged has no size and no age, and is no reason to say nothing of the rest.
 fn unless_damaged<T: Default>(found: Result<T, LogError>) -> Result<T, LogError> {
     match found {
-        Err(LogError::Chunk { .. }) => Ok(T::default()),
+        Err(error) if error.is_lasting() => Ok(T::default()),
         found => found,
     }
 }

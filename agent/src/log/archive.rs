@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 
 use fieldlog_projections::archive::{ArchiveError, Period, Row};
 use fieldlog_projections::{Seq, Time};
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{LogError, LogReader};
+use super::{LogError, LogReader, outside};
 
 /// By a period's first record, and the part.
-const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
+pub(super) const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
 
 /// What fills one page of the store beside its own 20 bytes.
 pub const ROW_BYTES_MAX: usize = 4096 - 20;
@@ -82,13 +82,11 @@ impl LogReader {
         look: impl FnOnce(&redb::ReadOnlyTable<(u64, u32), &'static [u8]>) -> Result<T, LogError>,
     ) -> Result<Option<T>, LogError> {
         let op = "read the archive";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        match txn.open_table(ARCHIVE) {
+        self.read(op, |txn| match txn.open_table(ARCHIVE) {
             Ok(table) => look(&table).map(Some),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
             Err(e) => Err(LogError::store(op, e)),
-        }
+        })
     }
 
     /// Its last period; `None` if it is empty.
@@ -215,6 +213,7 @@ fn scan_some<B>(
 ) -> Result<Option<B>, LogError> {
     let op = "read the archive";
     let mut next = None;
+    let mut stored_before = stored_before(table, *at)?;
     for (entry, read) in table.range((*at, 0)..).map_err(|e| LogError::store(op, e))?.zip(0..) {
         if next.is_none() && read >= ROWS_PER_READ {
             break;
@@ -225,9 +224,13 @@ fn scan_some<B>(
         if (row.period.first.0, row.part) != (first, part) || (first, part) != next.unwrap_or((first, 0)) {
             return Err(damaged(first)(ArchiveError::Rows));
         }
+        let follows = row.stored_before + value.value().len() as u64;
+        if stored_before.replace(follows).is_some_and(|expected| expected != row.stored_before) {
+            return Err(damaged(first)(ArchiveError::Before));
+        }
         next = (part + 1 < row.parts).then_some((first, part + 1));
         *at = first + 1;
-        if let ControlFlow::Break(value) = visit(&row).map_err(damaged(first))? {
+        if let ControlFlow::Break(value) = outside(|| visit(&row)).map_err(damaged(first))? {
             return Ok(Some(value));
         }
     }
@@ -235,4 +238,16 @@ fn scan_some<B>(
         None => Ok(None),
         Some((first, _)) => Err(damaged(first)(ArchiveError::Rows)),
     }
+}
+
+/// Stored bytes before the first row from `at` on, as the row before it says; `None` if there is none.
+fn stored_before(
+    table: &redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
+    at: u64,
+) -> Result<Option<u64>, LogError> {
+    let op = "read the archive";
+    let before = table.range(..(at, 0)).map_err(|e| LogError::store(op, e))?.next_back();
+    let Some((key, value)) = before.transpose().map_err(|e| LogError::store(op, e))? else { return Ok(None) };
+    let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
+    Ok(Some(row.stored_before + value.value().len() as u64))
 }

@@ -10,7 +10,7 @@ use redb::{ReadableTable, TableDefinition};
 use super::{Commit, Committed, Log, LogError, LogReader, META};
 
 /// By the position of a `clock_corrected` record: the log time that goes on from there. Made with the first of them.
-const CORRECTIONS: TableDefinition<'_, u64, i64> = TableDefinition::new("corrections");
+pub(super) const CORRECTIONS: TableDefinition<'_, u64, i64> = TableDefinition::new("corrections");
 /// In `meta`: by how many microseconds the wall clock has jumped forward without being believed.
 const DOUBTED: &str = "clock_doubted";
 
@@ -102,13 +102,12 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn clock_doubted(&self) -> Result<u64, LogError> {
-        use redb::ReadableDatabase;
         let op = "read the log's head";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let meta = txn.open_table(META).map_err(|e| LogError::store(op, e))?;
-        let stored = meta.get(DOUBTED).map_err(|e| LogError::store(op, e))?;
-        Ok(stored.map_or(0, |micros| micros.value()))
+        self.read(op, |txn| {
+            let meta = txn.open_table(META).map_err(|e| LogError::store(op, e))?;
+            let stored = meta.get(DOUBTED).map_err(|e| LogError::store(op, e))?;
+            Ok(stored.map_or(0, |micros| micros.value()))
+        })
     }
 }
 

@@ -1,28 +1,101 @@
-//! The stored cursors.
+//! The stored cursors, each with a checksum.
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{ReadableTable, ReadableTableMetadata};
 
+use super::sums::{CHECKED, unwrap, wrap};
 use super::{CURSORS, LogError, LogReader};
 
+/// First bytes of cursors as they were written without a checksum.
+const UNCHECKED: [u8; 2] = [1, 2];
+
+/// Stores cursors.
+pub(super) fn put(txn: &redb::WriteTransaction, cursors: &[(String, Vec<u8>)]) -> Result<(), LogError> {
+    let op = "commit to the log";
+    if cursors.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
+    for (name, cursor) in cursors {
+        let stored = wrap(CHECKED, name.as_bytes(), cursor);
+        table.insert(name.as_str(), stored.as_slice()).map_err(|e| LogError::store(op, e))?;
+    }
+    Ok(())
+}
+
+/// Gives their checksums to the cursors of a version that did not write any.
+pub(super) fn check_all(txn: &redb::WriteTransaction) -> Result<(), LogError> {
+    let op = "commit to the log";
+    let mut unchecked = Vec::new();
+    {
+        let table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
+        for entry in table.iter().map_err(|e| LogError::store(op, e))? {
+            let (name, stored) = entry.map_err(|e| LogError::store(op, e))?;
+            if stored.value().first().is_some_and(|first| UNCHECKED.contains(first)) {
+                unchecked.push((name.value().to_owned(), stored.value().to_vec()));
+            }
+        }
+    }
+    put(txn, &unchecked)
+}
+
+/// The cursor in a stored value; `None` if it is damaged.
+fn cursor(name: &str, stored: &[u8]) -> Option<Vec<u8>> {
+    match stored.first() {
+        Some(&CHECKED) => unwrap(CHECKED, name.as_bytes(), stored).map(<[u8]>::to_vec),
+        Some(first) if UNCHECKED.contains(first) => Some(stored.to_vec()),
+        _ => None,
+    }
+}
+
+/// The name of a cursor, and the cursor unless it is damaged.
+type Found = (String, Option<Vec<u8>>);
+
 impl LogReader {
-    /// Every stored cursor with its name, as it was written.
+    /// The stored cursor of a name, as it was committed.
     ///
     /// # Errors
-    /// [`LogError::Store`]
+    /// [`LogError::Cursor`] if it is damaged; [`LogError`] if the store cannot be read.
+    pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
+        // All are few, and where another name is damaged looking for one can miss it.
+        let found = self.all_cursors()?.into_iter().find(|(found, _)| found == name);
+        let damaged = || LogError::Cursor { name: name.to_owned() };
+        found.map(|(_, cursor)| cursor.ok_or_else(damaged)).transpose()
+    }
+
+    /// Every stored cursor with its name, as it was committed; those that are damaged are left out.
+    ///
+    /// # Errors
+    /// [`LogError`] if the store cannot be read.
     pub fn cursors(&self) -> Result<Vec<(String, Vec<u8>)>, LogError> {
+        Ok(self.all_cursors()?.into_iter().filter_map(|(name, cursor)| Some((name, cursor?))).collect())
+    }
+
+    /// Names of the damaged cursors, as they are found: the damage may be in a name.
+    ///
+    /// # Errors
+    /// As [`LogReader::cursors`].
+    pub fn cursors_damaged(&self) -> Result<Vec<String>, LogError> {
+        let all = self.all_cursors()?.into_iter();
+        Ok(all.filter(|(_, cursor)| cursor.is_none()).map(|(name, _)| name).collect())
+    }
+
+    fn all_cursors(&self) -> Result<Vec<Found>, LogError> {
         let op = "read the cursors";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let table = match txn.open_table(CURSORS) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(e) => return Err(LogError::store(op, e)),
-        };
-        let mut cursors = Vec::new();
-        for entry in table.iter().map_err(|e| LogError::store(op, e))? {
-            let (name, cursor) = entry.map_err(|e| LogError::store(op, e))?;
-            cursors.push((name.value().to_owned(), cursor.value().to_vec()));
-        }
-        Ok(cursors)
+        self.read(op, |txn| {
+            let table = match txn.open_table(CURSORS) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(e) => return Err(LogError::store(op, e)),
+            };
+            let mut cursors = Vec::new();
+            for entry in table.iter().map_err(|e| LogError::store(op, e))? {
+                let (name, stored) = entry.map_err(|e| LogError::store(op, e))?;
+                cursors.push((name.value().to_owned(), cursor(name.value(), stored.value())));
+            }
+            if cursors.len() as u64 != table.len().map_err(|e| LogError::store(op, e))? {
+                return Err(LogError::Damaged { op, why: "cursors are missing".into() });
+            }
+            Ok(cursors)
+        })
     }
 }

@@ -1,7 +1,6 @@
 //! How far damage goes.
 
 use fieldlog_projections::Seq;
-use redb::ReadableDatabase;
 
 use super::{CHUNKS, LogError, LogReader};
 
@@ -13,11 +12,11 @@ impl LogReader {
     /// [`LogError::Store`]
     pub fn chunk_after(&self, at: Seq) -> Result<Option<Seq>, LogError> {
         let op = "read the log";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        let next = chunks.range(at.next().0..).map_err(|e| LogError::store(op, e))?.next();
-        let next = next.transpose().map_err(|e| LogError::store(op, e))?;
-        Ok(next.map(|(key, _)| Seq(key.value())))
+        self.read(op, |txn| {
+            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            let next = chunks.range(at.next().0..).map_err(|e| LogError::store(op, e))?.next();
+            let next = next.transpose().map_err(|e| LogError::store(op, e))?;
+            Ok(next.map(|(key, _)| Seq(key.value())))
+        })
     }
 }

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 
 use fieldlog_projections::chunk;
 use fieldlog_projections::{Seq, Time};
-use redb::ReadableDatabase;
 
 use super::{CHUNKS, LogError, LogReader};
 
@@ -16,31 +15,31 @@ impl LogReader {
     /// As [`LogReader::scan`].
     pub fn stored_bytes_of(&self, ranges: impl IntoIterator<Item = (Seq, Seq)>) -> Result<u64, LogError> {
         let op = "read the log's size";
-        let db = self.db()?;
-        let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        // Bytes of the epoch before a position.
-        let before = |seq: Seq| {
-            let holding = chunks.range(..=seq.0).map_err(|e| LogError::store(op, e))?.next_back();
-            let first = || chunks.range(seq.0..).map(|mut later| later.next());
-            let entry = match holding {
-                Some(entry) => Some(entry),
-                None => first().map_err(|e| LogError::store(op, e))?,
+        self.read(op, |txn| {
+            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+            // Bytes of the epoch before a position.
+            let before = |seq: Seq| {
+                let holding = chunks.range(..=seq.0).map_err(|e| LogError::store(op, e))?.next_back();
+                let first = || chunks.range(seq.0..).map(|mut later| later.next());
+                let entry = match holding {
+                    Some(entry) => Some(entry),
+                    None => first().map_err(|e| LogError::store(op, e))?,
+                };
+                let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else {
+                    return Ok(0);
+                };
+                let header = chunk::Header::parse(value.value())
+                    .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
+                let (count, size) = (u64::from(header.count), value.value().len() as u64);
+                let into = seq.0.saturating_sub(header.first.0).min(count);
+                Ok(header.place.stored_before + size * into / count.max(1))
             };
-            let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else {
-                return Ok(0);
-            };
-            let header = chunk::Header::parse(value.value())
-                .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
-            let (count, size) = (u64::from(header.count), value.value().len() as u64);
-            let into = seq.0.saturating_sub(header.first.0).min(count);
-            Ok(header.place.stored_before + size * into / count.max(1))
-        };
-        let mut sum = 0;
-        for (first, last) in ranges {
-            sum += before(last.next())? - before(first)?;
-        }
-        Ok(sum)
+            let mut sum = 0;
+            for (first, last) in ranges {
+                sum += before(last.next())? - before(first)?;
+            }
+            Ok(sum)
+        })
     }
 
     /// Log time of the record at a position, or of the next one that is there; `None` after the end.

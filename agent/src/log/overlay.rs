@@ -11,6 +11,7 @@ use fieldlog_projections::Epoch;
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
+use super::guard::guarded;
 use super::{Absence, FILE_NAME, Log, LogError, LogOptions};
 
 const PAGE: u64 = 4096;
@@ -176,12 +177,12 @@ impl Log {
         let file = File::open(&path).map_err(|source| LogError::File { path: path.clone(), source })?;
         let overlay =
             Overlay::new(file).map_err(|source| LogError::refused(&path, Box::new(source.into())))?;
-        let opened = Log::open_store(overlay, Arc::default(), options, Epoch(0));
+        let opened = Log::open_store(Arc::new(overlay), Arc::default(), options, Epoch(0));
         let mut log = opened.map_err(|error| match error {
             LogError::Store { source, .. } => LogError::refused(&path, source),
             other => other,
         })?;
-        if log.load()? { Ok(log) } else { Err(absent(Absence::NoRecords)) }
+        if guarded("read the log's head", || log.load())? { Ok(log) } else { Err(absent(Absence::NoRecords)) }
     }
 
     /// Has the store read every page that is in use, and compare it with its checksum, and its account of free pages with
@@ -193,8 +194,8 @@ impl Log {
     pub fn check_store(&mut self) -> Result<bool, LogError> {
         let op = "check the log's pages";
         let in_use = || LogError::store(op, redb::Error::TransactionInProgress);
-        let db = Arc::get_mut(&mut self.db).ok_or_else(in_use)?;
-        db.check_integrity().map_err(|e| LogError::store(op, e))
+        let db = self.hold.get_mut().ok_or_else(in_use)?;
+        guarded(op, || db.check_integrity().map_err(|e| LogError::store(op, e)))
     }
 }
 

@@ -56,3 +56,14 @@ pub(super) fn lacks_magic(first: &[u8]) -> bool {
     let unfinished = magic.iter().zip(MAGIC).all(|(found, whole)| *found == 0 || *found == whole);
     unfinished && *magic != MAGIC
 }
+
+/// Whether there are chunks in a store: then it is not one whose creation was interrupted.
+pub(super) fn has_chunks(disk: &impl StorageBackend) -> io::Result<bool> {
+    let len = disk.len()?;
+    if len > LEN_MAX {
+        return Ok(true);
+    }
+    let mut content = vec![0; len as usize];
+    disk.read(0, &mut content)?;
+    Ok(content.windows(4).any(|found| matches!(found, b"FL\x01\x00" | b"FL\x01\x01")))
+}

@@ -11,7 +11,7 @@ use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
 use fieldlog_tests::rng::Rng;
 
 mod direct;
-mod files;
+pub mod files;
 pub mod records;
 mod thinning;
 mod through_writer;

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use fieldlog::log::{Log, LogOptions};
+use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::{Epoch, Fact};
 use fieldlog_tests::process::{Ended, Process, call};
 use tempfile::TempDir;
 
@@ -118,6 +121,42 @@ async fn a_log_that_is_none_ends_with_65_and_is_left_alone() {
     let ended = run_with(&dir, dir.path()).await;
     assert_eq!(ended.code, 65, "{}", ended.words);
     assert!(ended.words.contains("not a fieldlog log"), "{}", ended.words);
+}
+
+/// Zeros where pages were: redb panics at some of them, and none of that reaches the operator.
+#[tokio::test]
+async fn a_log_with_zeroed_pages_ends_with_65_and_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log.redb");
+    let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+    let mut store = Log::open(dir.path(), options, Epoch(7)).unwrap();
+    for n in 0..200 {
+        let mut body = Body::after(store.last_time());
+        let keys = vec!["x".repeat(n); 20];
+        body.push_fact(Envelope::default(), &Fact::ConfigChanged { keys });
+        store.append(&body, &[]).unwrap();
+    }
+    store.close().unwrap();
+    let whole = std::fs::read(&log).unwrap();
+    let mut refused = 0;
+    for page in 1..whole.len() / 4096 {
+        let mut bytes = whole.clone();
+        bytes[page * 4096..(page + 1) * 4096].fill(0);
+        std::fs::write(&log, &bytes).unwrap();
+        let (code, out, err) = call(&["correct-clock", "--data-dir", dir.path().to_str().unwrap()]);
+        assert!(!err.contains("panicked"), "page {page}: {err}");
+        match code {
+            0 => assert!(out.contains("nothing to correct"), "page {page}: {out}"),
+            65 => {
+                refused += 1;
+                for part in ["damaged", "restore", "new epoch"] {
+                    assert!(err.contains(part), "page {page}: {part:?} is not in: {err}");
+                }
+            }
+            code => panic!("page {page}: exit code {code}: {err}"),
+        }
+    }
+    assert!(refused >= 3, "{refused} of {}", whole.len() / 4096);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod clock;
+mod corruption;
 mod crash;
 mod daemon;
 mod demo;

@@ -4,11 +4,12 @@ use fieldlog_projections::Seq;
 
 use super::{Parts, Service};
 use crate::config::RefusedPolicy;
+use crate::log::LogError;
 use crate::log::acked::AckedRanges;
 use crate::shared::CursorCut;
 
 /// From what is known or the stored cursor, or for a new sink from the beginning of the log; and what an operator should know
-/// if the cursor speaks of records that the log does not have.
+/// if the cursor is damaged or speaks of records that the log does not have.
 pub(super) fn start(service: &Service, parts: &Parts) -> (AckedRanges, Option<String>) {
     let stored = || AckedRanges::decode(&parts.shared.reader.cursor(&service.name).ok().flatten()?);
     let range = parts.shared.reader.range().ok();
@@ -19,7 +20,7 @@ pub(super) fn start(service: &Service, parts: &Parts) -> (AckedRanges, Option<St
     }
     // The writer has noted it as it opened the log.
     let cut = parts.shared.stats.cursors_cut.get().and_then(|cut| cut.get(&service.name));
-    let lost_end = cut.map(|cut| lost_end(&service.name, *cut));
+    let lost_end = cut.map(|cut| lost_end(&service.name, *cut)).or_else(|| lost_cursor(service, parts));
     if service.refused == RefusedPolicy::Release {
         release(service, &mut acked);
     }
@@ -27,6 +28,13 @@ pub(super) fn start(service: &Service, parts: &Parts) -> (AckedRanges, Option<St
     let first = range.flatten().map_or(Seq(1), |(first, _)| first);
     acked.add(Seq(1), Seq(first.0 - 1));
     (acked, lost_end)
+}
+
+/// Sending again is harmless, and keeping a damaged cursor could mean never to send; the writer has logged it.
+fn lost_cursor(service: &Service, parts: &Parts) -> Option<String> {
+    let damaged = parts.shared.stats.cursors_damaged.get()?;
+    let name = service.name.clone();
+    damaged.contains(&name).then(|| LogError::Cursor { name }.to_string())
 }
 
 /// The events that are recorded from here on get positions that the sink has acknowledged: were they believed to be there, they

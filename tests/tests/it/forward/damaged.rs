@@ -14,11 +14,16 @@ use super::site::{Site, forwarded, http, random};
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 
+const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
+const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
+
 /// Changes the chunks of a log that nobody has open.
 fn change<T>(data_dir: &Path, change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>) -> T) -> T {
     let db = Database::open(data_dir.join(FILE_NAME)).unwrap();
     let txn = db.begin_write().unwrap();
     let done = change(&mut txn.open_table(CHUNKS).unwrap());
+    // A backup, or what is left after a crash, has no record that says otherwise.
+    txn.open_table(SUMS).unwrap().remove("closed").unwrap();
     txn.commit().unwrap();
     done
 }
@@ -142,4 +147,46 @@ async fn what_a_log_that_has_lost_its_end_records_anew_is_sent() {
     let (log, _) = after.stop().await;
     assert_eq!((log.first.0, log.newest.0), (left + 1, head), "{log}");
     assert!(log.missing.iter().all(|(_, last)| last.0 <= left), "{log}");
+}
+
+#[tokio::test]
+async fn a_damaged_cursor_is_said_and_everything_is_sent_again() {
+    let receiver = Receiver::http().await;
+    let mut site = Site::new().await;
+    let agent = site.start(&site.config(&http(receiver.address(), ""))).await;
+    site.post(200);
+    site.recorded().await;
+    forwarded(&agent).await;
+    agent.stop().await;
+    receiver.stop().await;
+
+    let db = Database::open(site.data_dir().join(FILE_NAME)).unwrap();
+    let txn = db.begin_write().unwrap();
+    let name = {
+        let mut cursors = txn.open_table(CURSORS).unwrap();
+        let (name, mut cursor) = cursors
+            .first()
+            .unwrap()
+            .map(|(name, cursor)| (name.value().to_owned(), cursor.value().to_vec()))
+            .unwrap();
+        *cursor.last_mut().unwrap() ^= 1;
+        cursors.insert(name.as_str(), cursor.as_slice()).unwrap();
+        name
+    };
+    txn.commit().unwrap();
+    drop(db);
+
+    // A receiver that has nothing yet gets everything from the beginning.
+    let receiver = Receiver::http().await;
+    let agent = site.start(&site.config(&http(receiver.address(), ""))).await;
+    let said = words(&agent);
+    for part in [&format!("cursor of the sink \"{name}\"")[..], "sent to it again", "fieldlog verify"] {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    forwarded(&agent).await;
+    let head = agent.head();
+    agent.stop().await;
+    let (log, _) = receiver.stop().await;
+    assert_eq!((log.first.0, log.newest.0, log.counts.faults), (1, head, 0), "{log}");
+    assert!(log.missing.is_empty(), "{log}");
 }

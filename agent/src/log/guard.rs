@@ -1,0 +1,237 @@
+//! What redb does when it meets damage: it panics, or goes on to write. Neither leaves this module.
+//!
+//! redb trusts its pages after a clean end, and panics where one cannot be right. Every call into it goes through
+//! [`guarded`], which makes a [`LogError::Damaged`] of a panic. After one, or where the log is refused, a [`Seal`] keeps
+//! redb from writing on the way out: what is left of the file stays as it was found.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once, Weak};
+
+use redb::{BackendError, Database, StorageBackend};
+
+use super::LogError;
+
+thread_local! {
+    /// Whether this thread is inside redb.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the panics that [`guarded`] catches from being printed as bugs; all others are printed as before.
+pub(super) fn silence() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !INSIDE.try_with(Cell::get).unwrap_or(false) {
+                before(panic);
+            }
+        }));
+    });
+}
+
+/// Calls into redb; a panic there is an error.
+pub(super) fn guarded<T>(
+    op: &'static str,
+    call: impl FnOnce() -> Result<T, LogError>,
+) -> Result<T, LogError> {
+    let before = INSIDE.replace(true);
+    // What redb shares between calls is locked, and a lock that was held is poisoned; the next call then panics, too.
+    let result = catch_unwind(AssertUnwindSafe(call));
+    let inside = INSIDE.replace(before);
+    match result {
+        Ok(result) => result,
+        Err(panic) if inside => Err(LogError::Damaged { op, why: words(&*panic) }),
+        // It came from what is called back.
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Calls back out of a guarded call: a panic in there is a bug, not damage.
+pub(super) fn outside<T>(call: impl FnOnce() -> T) -> T {
+    let before = INSIDE.replace(false);
+    let result = call();
+    INSIDE.set(before);
+    result
+}
+
+/// The first line of what a panic says.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => format!("a page cannot be right ({line})"),
+        _ => "a page cannot be right".into(),
+    }
+}
+
+/// Once it is closed, nothing reaches the disk any more. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seal(Arc<AtomicBool>);
+
+impl Seal {
+    pub(super) fn close(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the log is damaged, and left as it is")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A disk with a seal.
+#[derive(Debug)]
+pub(super) struct Sealed<D> {
+    pub(super) disk: Arc<D>,
+    pub(super) seal: Seal,
+}
+
+impl<D: StorageBackend> StorageBackend for Sealed<D> {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.seal.check()?;
+        self.disk.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.seal.check()?;
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.seal.check()?;
+        self.disk.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.disk.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.disk.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.disk.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.disk.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.disk.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.disk.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.disk.query_lock_range(start, end)
+    }
+}
+
+/// The writer's hold on the open store. Dropping it closes the store behind the last reader, and never panics.
+#[derive(Debug)]
+pub(super) struct Hold(Option<Arc<Database>>);
+
+impl Hold {
+    pub(super) fn on(db: Database) -> Hold {
+        Hold(Some(Arc::new(db)))
+    }
+
+    pub(super) fn get(&self) -> Result<&Database, LogError> {
+        self.0.as_deref().ok_or(LogError::Closed)
+    }
+
+    /// The store by itself; `None` while anybody reads it.
+    pub(super) fn get_mut(&mut self) -> Option<&mut Database> {
+        self.0.as_mut().and_then(Arc::get_mut)
+    }
+
+    pub(super) fn weak(&self) -> Weak<Database> {
+        self.0.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+
+    /// Closes the store if no reader is in the middle of a page; says whether that is so.
+    pub(super) fn close(&mut self) -> Result<bool, LogError> {
+        let op = "close the log";
+        guarded(op, || match self.0.take().map(Arc::try_unwrap) {
+            None => Ok(true),
+            Some(Ok(db)) => db.close().map(|()| true).map_err(|e| LogError::store(op, e)),
+            Some(Err(shared)) => {
+                self.0 = Some(shared);
+                Ok(false)
+            }
+        })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let _ = guarded("close the log", || {
+            drop(db);
+            Ok(())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_inside_is_an_error_and_says_its_first_line() {
+        silence();
+        let check = |call: fn() -> Result<(), LogError>, expected: &str| {
+            let words = guarded("read the log", call).unwrap_err().to_string();
+            for part in [expected, "log.redb", "cannot read the log", "`fieldlog verify`", "restore"] {
+                assert!(words.contains(part), "{part:?} is not in: {words}");
+            }
+            assert!(!words.contains('\n'), "{words}");
+        };
+        check(|| panic!("of page {}\n  left: 1", 7), "(of page 7)");
+        check(|| panic!("bad"), "(bad)");
+        check(|| std::panic::panic_any(3), "a page cannot be right");
+        assert!(!INSIDE.get());
+    }
+
+    #[test]
+    fn a_panic_of_what_is_called_back_goes_on() {
+        silence();
+        let outer = catch_unwind(|| guarded::<()>("read the log", || outside(|| panic!("a bug"))));
+        assert_eq!(outer.unwrap_err().downcast_ref::<&str>(), Some(&"a bug"));
+        assert!(!INSIDE.get());
+        let nested = guarded::<()>("a", || outside(|| guarded("b", || panic!("x"))));
+        assert!(matches!(nested, Err(LogError::Damaged { op: "b", .. })), "{nested:?}");
+    }
+
+    #[test]
+    fn nothing_passes_a_closed_seal() {
+        let seal = Seal::default();
+        let sealed = Sealed { disk: Arc::new(redb::backends::InMemoryBackend::new()), seal: seal.clone() };
+        sealed.set_len(10).unwrap();
+        sealed.write(0, b"a").unwrap();
+        seal.close();
+        assert!(sealed.write(0, b"b").is_err() && sealed.set_len(0).is_err() && sealed.sync_data().is_err());
+        let mut found = [0];
+        sealed.read(0, &mut found).unwrap();
+        assert_eq!((found, sealed.len().unwrap()), (*b"a", 10));
+    }
+}

@@ -1,0 +1,72 @@
+//! The table `quarantine`: payloads that could not be decoded, each with a checksum.
+
+use fieldlog_projections::Seq;
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use super::sums::{CHECKED, unwrap, wrap};
+use super::{LogError, LogReader, QUARANTINE};
+
+/// Stores payloads by their record's index behind `first`, and deletes the oldest beyond `records_max`.
+pub(super) fn put(
+    txn: &redb::WriteTransaction,
+    first: Seq,
+    payloads: &[(usize, Vec<u8>)],
+    records_max: u64,
+) -> Result<(), LogError> {
+    if payloads.is_empty() {
+        return Ok(());
+    }
+    let op = "write to the quarantine";
+    let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+    for (index, payload) in payloads {
+        let seq = first.0 + *index as u64;
+        let stored = wrap(CHECKED, &seq.to_le_bytes(), payload);
+        table.insert(seq, stored.as_slice()).map_err(|e| LogError::store(op, e))?;
+    }
+    while table.len().map_err(|e| LogError::store(op, e))? > records_max {
+        table.pop_first().map_err(|e| LogError::store(op, e))?;
+    }
+    Ok(())
+}
+
+impl LogReader {
+    /// The quarantined payload of the `InputQuarantined` record at `seq`, while it is kept.
+    ///
+    /// # Errors
+    /// [`LogError`] if the store cannot be read or the payload is damaged.
+    pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
+        let op = "read the quarantine";
+        self.read(op, |txn| {
+            let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+            let Some(stored) = table.get(seq.0).map_err(|e| LogError::store(op, e))? else { return Ok(None) };
+            match unwrap(CHECKED, &seq.0.to_le_bytes(), stored.value()) {
+                Some(payload) => Ok(Some(payload.to_vec())),
+                // Of a version that did not write checksums.
+                None if seq < self.checked_from => Ok(Some(stored.value().to_vec())),
+                None => {
+                    Err(LogError::Damaged { op, why: format!("the payload of sequence {seq} is damaged") })
+                }
+            }
+        })
+    }
+
+    /// Positions of the payloads in the quarantine, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`LogError`] if the store cannot be read or payloads are missing.
+    pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
+        let op = "read the quarantine";
+        self.read(op, |txn| {
+            let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+            let mut found: Vec<Seq> = Vec::new();
+            for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev().take(limit) {
+                found.push(Seq(entry.map_err(|e| LogError::store(op, e))?.0.value()));
+            }
+            let all = table.len().map_err(|e| LogError::store(op, e))?;
+            if found.len() as u64 != all.min(limit as u64) || !found.is_sorted_by(|a, b| a > b) {
+                return Err(LogError::Damaged { op, why: "payloads are missing".into() });
+            }
+            Ok(found)
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! What there must be: checksums beside the small values, and after a clean close a record of everything that was there.
+//!
+//! redb checks its pages after an unclean end, and trusts them after a clean one. So the record is written when the log is
+//! closed, and deleted by the first commit after that: a commit costs nothing for it. Wherever the record is there, it is true.
+
+use fieldlog_projections::{Epoch, Link, Seq};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::archive::ARCHIVE;
+use super::clock::CORRECTIONS;
+use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE};
+
+const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
+/// What holds for the whole epoch.
+const EPOCH: &str = "epoch";
+/// What there was when the log was closed.
+const CLOSED: &str = "closed";
+/// First byte of a row.
+const VERSION: u8 = 1;
+
+/// First byte of a value that carries a checksum; the versions of cursors without one are small numbers.
+pub(super) const CHECKED: u8 = 0xc1;
+
+/// A value with its checksum: a mark, CRC-32 of name and value, and the value.
+pub(super) fn wrap(mark: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&[mark][..], &checksum(name, value).to_le_bytes(), value].concat()
+}
+
+/// The value, if its checksum is right.
+pub(super) fn unwrap<'a>(mark: u8, name: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, value) = stored.strip_prefix(&[mark])?.split_first_chunk()?;
+    (checksum(name, value) == u32::from_le_bytes(*sum)).then_some(value)
+}
+
+fn checksum(name: &[u8], value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(name);
+    hasher.update(value);
+    hasher.finalize()
+}
+
+/// What holds for the whole epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OfEpoch {
+    epoch: u64,
+    /// From this position on, every payload in the quarantine has a checksum.
+    pub(super) checked_from: u64,
+}
+
+/// Rows of a table, with the first and the last key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Extent {
+    rows: u64,
+    first: u64,
+    last: u64,
+}
+
+/// What there was when the log was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Closed {
+    head: u64,
+    link: [u8; 32],
+    chunks: Extent,
+    quarantine: Extent,
+    archive: Extent,
+    corrections: Extent,
+    cursors: u64,
+    /// CRC-32 of all rows of `meta` and `corrections`.
+    small: u32,
+}
+
+/// The rows of `sums`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) of_epoch: Option<OfEpoch>,
+    pub(super) closed: Option<Closed>,
+}
+
+const OP: &str = "read the log's head";
+
+pub(super) fn damaged(why: impl Into<String>) -> LogError {
+    LogError::Damaged { op: OP, why: why.into() }
+}
+
+fn failed(error: impl Into<redb::Error>) -> LogError {
+    LogError::store(OP, error)
+}
+
+/// Opens a table; `None` if it is not there.
+fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<redb::ReadOnlyTable<K, V>>, LogError> {
+    match txn.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The rows of `sums`; none in a log of a version that did not have them.
+pub(super) fn read(txn: &ReadTransaction) -> Result<Sums, LogError> {
+    let Some(rows) = table(txn, SUMS)? else { return Ok(Sums::default()) };
+    let sums = Sums { of_epoch: row(&rows, EPOCH)?, closed: row(&rows, CLOSED)? };
+    // Both or the first are written; a row of another name is one of these two, damaged.
+    let known = u64::from(sums.of_epoch.is_some()) + u64::from(sums.closed.is_some());
+    match sums.of_epoch {
+        Some(_) if rows.len().map_err(failed)? == known => Ok(sums),
+        _ => Err(damaged("the rows of the table \"sums\" are not what they must be")),
+    }
+}
+
+fn row<T: DeserializeOwned>(
+    rows: &redb::ReadOnlyTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<T>, LogError> {
+    let Some(stored) = rows.get(name).map_err(failed)? else { return Ok(None) };
+    let value = unwrap(VERSION, name.as_bytes(), stored.value());
+    let value = value.and_then(|value| postcard::from_bytes(value).ok());
+    value.map(Some).ok_or_else(|| damaged(format!("the row \"{name}\" of the table \"sums\" is damaged")))
+}
+
+/// Rows and keys of a table; nothing of what is in between is read.
+fn extent<K: redb::Key + 'static>(
+    txn: &ReadTransaction,
+    of: TableDefinition<'_, K, impl redb::Value + 'static>,
+    position: impl Fn(K::SelfType<'_>) -> u64,
+) -> Result<Extent, LogError> {
+    let Some(table) = table(txn, of)? else { return Ok(Extent::default()) };
+    let first = table.first().map_err(failed)?.map_or(0, |(key, _)| position(key.value()));
+    let last = table.last().map_err(failed)?.map_or(0, |(key, _)| position(key.value()));
+    Ok(Extent { rows: table.len().map_err(failed)?, first, last })
+}
+
+/// CRC-32 of the rows of the tables that have a few, and nothing else to check them by.
+fn small(txn: &ReadTransaction) -> Result<u32, LogError> {
+    let mut hasher = crc32fast::Hasher::new();
+    if let Some(meta) = table(txn, META)? {
+        for entry in meta.iter().map_err(failed)? {
+            let (key, value) = entry.map_err(failed)?;
+            hasher.update(key.value().as_bytes());
+            hasher.update(&value.value().to_le_bytes());
+        }
+    }
+    if let Some(corrections) = table(txn, CORRECTIONS)? {
+        for entry in corrections.iter().map_err(failed)? {
+            let (key, value) = entry.map_err(failed)?;
+            hasher.update(&key.value().to_le_bytes());
+            hasher.update(&value.value().to_le_bytes());
+        }
+    }
+    Ok(hasher.finalize())
+}
+
+impl Closed {
+    fn of(txn: &ReadTransaction, head: Seq, link: Link) -> Result<Closed, LogError> {
+        Ok(Closed {
+            head: head.0,
+            link: link.0,
+            chunks: extent(txn, CHUNKS, |seq| seq)?,
+            quarantine: extent(txn, QUARANTINE, |seq| seq)?,
+            archive: extent(txn, ARCHIVE, |(first, _)| first)?,
+            corrections: extent(txn, CORRECTIONS, |seq| seq)?,
+            cursors: table(txn, CURSORS)?.map_or(Ok(0), |table| table.len()).map_err(failed)?,
+            small: small(txn)?,
+        })
+    }
+
+    /// What `found` has lost; `None` if it is the same.
+    fn lost(&self, found: &Closed) -> Option<String> {
+        let tables = [
+            ("records of the log (table \"chunks\")", self.chunks, found.chunks),
+            ("payloads of the quarantine (table \"quarantine\")", self.quarantine, found.quarantine),
+            ("rows of the archive (table \"archive\")", self.archive, found.archive),
+            ("corrections of the clock (table \"corrections\")", self.corrections, found.corrections),
+        ];
+        let differ = tables.into_iter().find(|(_, was, is)| was != is);
+        if let Some((name, was, is)) = differ {
+            let Extent { rows, first, last } = was;
+            return Some(format!(
+                "the {name} had {rows} rows from sequence {first} to {last}, and have {} from {} to {}",
+                is.rows, is.first, is.last
+            ));
+        }
+        if (self.head, self.link) != (found.head, found.link) {
+            return Some(format!(
+                "the last record was {}, and is {} with another chain before it",
+                self.head, found.head
+            ));
+        }
+        if self.cursors != found.cursors {
+            let (was, is) = (self.cursors, found.cursors);
+            return Some(format!(
+                "there were {was} cursors of sinks (table \"cursors\"), and there are {is}"
+            ));
+        }
+        (self != found).then(|| "the rows of the tables \"meta\" and \"corrections\" are others".into())
+    }
+}
+
+impl Log {
+    /// Holds what was found against the rows of `sums`; the log's head must be known.
+    pub(super) fn check(&mut self, txn: &ReadTransaction) -> Result<(), LogError> {
+        let sums = read(txn)?;
+        if let Some(of_epoch) = sums.of_epoch
+            && of_epoch.epoch != self.epoch.0
+        {
+            let copy = Epoch(of_epoch.epoch);
+            return Err(damaged(format!("the epoch is {}, and its copy is {copy}", self.epoch)));
+        }
+        // What it says of the quarantine is of this version; an older one has then written on without it.
+        let outdated = sums.closed.is_some_and(|closed| closed.head < self.head().0);
+        self.as_closed = sums.closed.is_some() && !outdated;
+        if let Some(closed) = sums.closed
+            && !outdated
+            && let Some(what) = closed.lost(&Closed::of(txn, self.head(), self.link)?)
+        {
+            return Err(LogError::Changed { what });
+        }
+        let known = sums.of_epoch.filter(|_| !outdated);
+        self.gains = known.is_none();
+        self.checked_from = known.map_or(self.next, |of_epoch| Seq(of_epoch.checked_from));
+        Ok(())
+    }
+
+    /// With the first commit after the log was opened: what was there when it was closed is no longer what there is.
+    pub(super) fn go_on(&self, txn: &redb::WriteTransaction) -> Result<(), LogError> {
+        let mut sums = txn.open_table(SUMS).map_err(failed)?;
+        sums.remove(CLOSED).map_err(failed)?;
+        if self.gains {
+            put(&mut sums, EPOCH, &OfEpoch { epoch: self.epoch.0, checked_from: self.checked_from.0 })?;
+            super::cursors::check_all(txn)?;
+        }
+        Ok(())
+    }
+
+    /// Notes what there is, if that is not noted already.
+    pub(super) fn note_closed(&mut self) -> Result<(), LogError> {
+        if self.as_closed || self.failed {
+            return Ok(());
+        }
+        let db = self.hold.get()?;
+        let closed = Closed::of(&db.begin_read().map_err(failed)?, self.head(), self.link)?;
+        let mut txn = db.begin_write().map_err(failed)?;
+        txn.set_quick_repair(self.options.quick_repair);
+        self.go_on(&txn)?;
+        put(&mut txn.open_table(SUMS).map_err(failed)?, CLOSED, &closed)?;
+        txn.commit().map_err(failed)
+    }
+}
+
+fn put(
+    sums: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    name: &str,
+    row: &impl Serialize,
+) -> Result<(), LogError> {
+    let value = postcard::to_allocvec(row).map_err(|error| damaged(error.to_string()))?;
+    let row = wrap(VERSION, name.as_bytes(), &value);
+    sums.insert(name, row.as_slice()).map(drop).map_err(failed)
+}
