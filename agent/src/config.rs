@@ -19,7 +19,7 @@ mod raw;
 mod report;
 mod retention;
 mod rule;
-pub(crate) mod rules;
+pub mod rules;
 mod show;
 mod sink;
 mod source;

@@ -165,9 +165,8 @@ impl Observer {
         match policy::decide(policy, slot, value, received) {
             Decision::Record => {}
             Decision::Unchanged => {
-                if policy.is_some() {
-                    slot.undefer(&mut self.budget);
-                }
+                // Also if the policy that held a value back is gone meanwhile.
+                slot.undefer(&mut self.budget);
                 return false;
             }
             Decision::WithinDeadband | Decision::Never => {

@@ -15,8 +15,8 @@ pub(super) fn check(log: &mut Log) -> Result<Option<String>, LogError> {
             "the newest commit does not match its checksums, or the account of the pages in use is wrong"
                 .to_owned(),
         )),
-        Err(LogError::Store { source, .. }) if LogError::is_damage(&source) => {
-            Ok(Some(format!("pages of the store do not match their checksums ({source})")))
+        Err(LogError::Damaged { why, .. }) => {
+            Ok(Some(format!("pages of the store do not match their checksums ({why})")))
         }
         Err(error) => Err(error),
     }

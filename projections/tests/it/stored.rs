@@ -179,6 +179,8 @@ fn every_kind_says_which_device_it_is_about() {
         type_id::DEAD_LETTERED,
         type_id::TRIMMED,
         type_id::GAP,
+        type_id::EPOCH_BEGUN,
+        type_id::RECORDS_LOST,
     ];
     let golden = golden();
     for (id, _, name) in KINDS {

@@ -3,6 +3,9 @@
 //! Each case has two fixtures: `NAME.flc1`, a parcel as it was sent, and `NAME.jsonl`, what it says: the manifest, then its
 //! events as CloudEvents. Never change them; a new version of the format gets new ones.
 
+// Helpers of tests fail by panicking, like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 
 use fieldlog_projections::Records;

@@ -1,6 +1,6 @@
 //! Which values become events, and when.
 
-use super::story::Input::{ClockSetFrom, Says, Stop, Tick};
+use super::story::Input::{ClockSetFrom, PoliciesRemoved, Says, Stop, Tick};
 use super::story::given;
 use super::*;
 
@@ -98,6 +98,17 @@ fn a_stop_records_what_is_held_back() {
     given(every_10_s(), &[(0, Says("d/lamp", r#"{"t":1}"#)), (1_000, Says("d/lamp", r#"{"t":2}"#))])
         .when(1_500, Stop)
         .then(&["lamp t=2"]);
+}
+
+#[test]
+fn a_value_that_came_back_is_no_event_even_if_the_policy_is_gone_meanwhile() {
+    given(every_10_s(), &[(0, Says("d/lamp", r#"{"t":1}"#)), (1_000, Says("d/lamp", r#"{"t":2}"#))])
+        .when(1_500, PoliciesRemoved)
+        .then(&[])
+        .when(2_000, Says("d/lamp", r#"{"t":1}"#))
+        .then(&[])
+        .when(10_000, Tick)
+        .then(&[]);
 }
 
 #[test]

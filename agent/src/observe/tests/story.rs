@@ -23,6 +23,8 @@ pub(super) enum Input<'a> {
     ClockSetFrom(i64),
     /// A clean stop.
     Stop,
+    /// A reload of a configuration without policies.
+    PoliciesRemoved,
 }
 
 pub(super) struct Story {
@@ -78,6 +80,10 @@ impl Story {
             Input::Tick => observer.tick(now, &mut batch),
             Input::ClockSetFrom(expected) => {
                 observer.clock_stepped(Time(self.start.0 + expected * 1_000), now);
+            }
+            Input::PoliciesRemoved => {
+                self.scene.config.sources[0].policies.clear();
+                observer.configure(&self.scene.config, &[Arc::new(Outcomes::default())]).unwrap();
             }
             Input::Stop => observer.flush_deferred(Time(i64::MAX), now, &mut batch),
         }

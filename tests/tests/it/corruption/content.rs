@@ -56,16 +56,12 @@ pub fn cursor(upto: u8) -> Vec<u8> {
     vec![1, upto, 1, upto + 10, upto + 20]
 }
 
-fn words(error: LogError) -> String {
-    lasting(&error)
-}
-
 impl Content {
     pub fn of(log: &Log, snapshots: &SnapshotStore) -> Result<Content, String> {
         let reader = log.reader();
         let recovered = recovery::recover(snapshots, &reader, log.epoch(), &windows(), None);
         let recovered = recovered.map_err(|error| match error {
-            RecoveryError::Log(error) => words(error),
+            RecoveryError::Log(error) => lasting(&error),
             other => other.to_string(),
         })?;
         let records = records(&reader)?;
@@ -79,7 +75,7 @@ impl Content {
             cursors_lost,
             quarantine: quarantine(&reader)?,
             archive: archive(&reader)?,
-            doubted: reader.clock_doubted().map_err(words)?,
+            doubted: reader.clock_doubted().map_err(|error| lasting(&error))?,
             view: recovered.view,
         })
     }
@@ -115,40 +111,41 @@ fn records(reader: &LogReader) -> Result<Vec<Kept>, String> {
         found.extend(kept(chunk.records()));
         ControlFlow::<()>::Continue(())
     });
-    scanned.map_err(words)?;
+    scanned.map_err(|error| lasting(&error))?;
     Ok(found)
 }
 
 type Cursors = (BTreeMap<String, Vec<u8>>, BTreeSet<String>);
 
 fn cursors(reader: &LogReader) -> Result<Cursors, String> {
-    let found: BTreeMap<_, _> = reader.cursors().map_err(words)?.into_iter().collect();
+    let found: BTreeMap<_, _> = reader.cursors().map_err(|error| lasting(&error))?.into_iter().collect();
     let mut lost: BTreeSet<String> = BTreeSet::new();
-    lost.extend(reader.cursors_damaged().map_err(words)?);
+    lost.extend(reader.cursors_damaged().map_err(|error| lasting(&error))?);
     for name in SINKS {
         match reader.cursor(name) {
             Ok(cursor) => assert_eq!(cursor.as_ref(), found.get(name)),
             Err(LogError::Cursor { .. }) => assert!(lost.contains(name)),
-            Err(error) => return Err(words(error)),
+            Err(error) => return Err(lasting(&error)),
         }
     }
     Ok((found, lost))
 }
 
 fn quarantine(reader: &LogReader) -> Result<Vec<(Seq, Vec<u8>)>, String> {
-    let found = reader.quarantine(usize::MAX).map_err(words)?;
-    let payload = |seq: Seq| Ok((seq, reader.quarantined(seq).map_err(words)?.unwrap_or_default()));
+    let found = reader.quarantine(usize::MAX).map_err(|error| lasting(&error))?;
+    let payload =
+        |seq: Seq| Ok((seq, reader.quarantined(seq).map_err(|error| lasting(&error))?.unwrap_or_default()));
     found.into_iter().map(payload).collect()
 }
 
 fn archive(reader: &LogReader) -> Result<Vec<String>, String> {
-    let mut rows = vec![format!("{:?}", reader.archive_end().map_err(words)?)];
-    rows.push(format!("{:?}", reader.archive_size().map_err(words)?));
+    let mut rows = vec![format!("{:?}", reader.archive_end().map_err(|error| lasting(&error))?)];
+    rows.push(format!("{:?}", reader.archive_size().map_err(|error| lasting(&error))?));
     let scanned = reader.scan_archive(Seq(0), |row| {
         rows.push(format!("{:?} {} {:?}", row.period, row.part, row.series()?));
         Ok(ControlFlow::<()>::Continue(()))
     });
-    scanned.map_err(words)?;
+    scanned.map_err(|error| lasting(&error))?;
     Ok(rows)
 }
 
