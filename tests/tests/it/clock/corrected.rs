@@ -190,7 +190,7 @@ async fn an_archive_made_before_the_correction_is_read_by_it() {
     let mut log = open(dir.path());
     introduce(&mut log, begin_s);
     (0..60).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
-    (0..10).for_each(|n| report(&mut log, FAR_S + n * 60, f64::from(1_000 + n)));
+    (0..10).for_each(|n| report(&mut log, FAR_S + n * 60, (1_000 + n) as f64));
     let head = (log.head(), Time::from_secs(FAR_S + DAY_S));
     let job = Job { length_s: HOUR_S as u32, before: log.head().next(), head };
     let periods = thin(&log.reader(), job, &AtomicBool::new(false)).unwrap();
