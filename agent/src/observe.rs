@@ -12,7 +12,7 @@ use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
 
 use crate::config::rules::RuleError;
 use crate::config::{Config, Decoder};
-use crate::decode::{self, Json, Values};
+use crate::decode::{self, Json, Values, Zone};
 use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
 
@@ -163,6 +163,14 @@ impl Observer {
         self.budget.configure(max, &crate::config::windows(&config.aggregates));
         self.count();
         Ok(())
+    }
+
+    /// Takes times without an offset for those of `zone`, until the next configuration.
+    pub fn set_zone(&mut self, zone: Zone) {
+        self.sources
+            .iter_mut()
+            .flat_map(|source| &mut source.compiled)
+            .for_each(|rule| rule.json.set_zone(zone));
     }
 
     /// Takes one message: appends what it says to the batch, and counts it.

@@ -24,21 +24,12 @@ struct Scene {
 }
 
 fn rule(topic: &str, decoder: Decoder) -> Rule {
+    let attribute = if decoder == Decoder::Action { "action" } else { "" };
     Rule {
-        topic: topic.into(),
-        qos: 1,
-        decoder,
-        device: "{device}".into(),
-        attribute: if decoder == Decoder::Action { "action".into() } else { String::new() },
-        root: String::new(),
-        when: None,
-        update: Update::Merge,
-        time: None,
-        actions: Vec::new(),
-        ignore: Vec::new(),
+        attribute: attribute.into(),
         online: vec!["on".into()],
         offline: vec!["off".into()],
-        parent: None,
+        ..Rule::new(topic, decoder)
     }
 }
 
