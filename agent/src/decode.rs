@@ -12,6 +12,7 @@ use seek::Take;
 
 mod bounded;
 mod fault;
+pub mod formats;
 mod seek;
 mod single;
 

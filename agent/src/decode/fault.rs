@@ -8,6 +8,14 @@ pub enum DecodeError {
     /// Not the JSON that was expected.
     #[error("not the JSON object that was expected: {0}")]
     Json(String),
+    /// Not the other format that was expected, or not what can be said in its place.
+    #[error("not the {format} that was expected: {why}")]
+    Format {
+        /// Its name.
+        format: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// More than is taken from one payload.
     #[error(transparent)]
     Excess(#[from] Excess),
