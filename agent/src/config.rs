@@ -14,7 +14,7 @@ mod faults;
 mod hints;
 mod keys;
 mod load;
-mod presets;
+pub(crate) mod presets;
 mod raw;
 mod report;
 mod retention;

@@ -24,6 +24,7 @@ pub(crate) mod mqtt;
 pub mod net;
 pub mod observe;
 pub mod pattern;
+pub mod probe;
 pub mod read_side;
 pub mod rebuild;
 pub mod receive;

@@ -42,6 +42,8 @@ enum Command {
     },
     /// Say what would be recorded of a message, without a broker: a line for each fact.
     Try(fieldlog::trial::TryArgs),
+    /// Listen at a broker and say which topics there are, which preset takes them, and what would not be recorded.
+    Probe(fieldlog::probe::ProbeArgs),
     /// Walk the whole log of a stopped agent and say what is intact.
     Verify {
         /// The data directory.
@@ -79,6 +81,10 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
         Command::Try(args) => ExitCode::from(fieldlog::trial::main(&args)),
+        Command::Probe(args) => {
+            telemetry::start(tracing::Level::ERROR);
+            ExitCode::from(fieldlog::probe::main(&args))
+        }
         Command::Verify { data_dir, anchor } => match verify::verify_against(&data_dir, &anchor) {
             Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
             Err(error) => {

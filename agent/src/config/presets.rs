@@ -1,12 +1,14 @@
 //! Rules for well-known families of devices, embedded from `config/presets`.
 
+use std::collections::BTreeMap;
+
 use ::config::{FileFormat, Format, Map, Value};
 
 use super::faults::Sink;
 use super::hints::{did_you_mean, one_of};
 use super::raw::{Found, Table};
 use super::{Rule, rule};
-use crate::topic;
+use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
 pub const PRESETS: [(&str, &str); 5] = [
@@ -16,6 +18,57 @@ pub const PRESETS: [(&str, &str); 5] = [
     ("shelly-gen2", include_str!("../../../config/presets/shelly-gen2.toml")),
     ("esphome", include_str!("../../../config/presets/esphome.toml")),
 ];
+
+/// Bases of one preset that are looked for, at most.
+const BASES_MAX: usize = 8;
+
+/// The names of all presets.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PRESETS.iter().map(|(name, _)| *name)
+}
+
+/// The base of a preset's topics if none is configured. `None` if there is no such preset.
+pub fn default_base(preset: &str) -> Option<String> {
+    let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
+    Some(Head::read(&mut Table::new("", parse(text), None, &Sink::default())).base)
+}
+
+/// The bases with which a preset's devices are among these topics: a preset names topics that no other devices have. The
+/// base of most topics is the first.
+pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) -> Vec<String> {
+    let Some((_, text)) = PRESETS.iter().find(|(name, _)| *name == preset) else { return Vec::new() };
+    let head = Head::read(&mut Table::new("", parse(text), None, &Sink::default()));
+    // The base is a capture; without a base there is nothing in front of the rest.
+    let templates =
+        head.recognised_by.iter().flat_map(|topic| [with_base(topic, "#base"), with_base(topic, "")]);
+    let templates: Vec<Template> = templates.filter_map(|topic| Template::parse(&topic).ok()).collect();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut captures = Captures::default();
+    for topic in topics {
+        let template = templates.iter().find(|template| template.matches(topic, &mut captures));
+        let Some(template) = template else { continue };
+        let base = template.expand("{base}", &captures).unwrap_or_default();
+        *counts.entry(base).or_default() += 1;
+    }
+    let mut bases: Vec<(String, usize)> = counts.into_iter().collect();
+    bases.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    bases.into_iter().take(BASES_MAX).map(|(base, _)| base).collect()
+}
+
+/// What a preset's text says before its rules.
+struct Head {
+    base: String,
+    recognised_by: Vec<String>,
+}
+
+impl Head {
+    fn read(table: &mut Table<'_>) -> Head {
+        Head {
+            base: table.text("base").map(|found| found.value).unwrap_or_default(),
+            recognised_by: table.texts("recognised_by").unwrap_or_default(),
+        }
+    }
+}
 
 /// Reads a subscription that names a preset.
 pub(super) fn subscription(table: &mut Table<'_>) -> Vec<Rule> {
@@ -70,8 +123,8 @@ fn check_literal(table: &Table<'_>, key: &str, text: &str) {
 fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
     let sink = Sink::default();
     let mut table = Table::new("", parse(text), None, &sink);
-    let default_base = table.text("base").map(|found| found.value).unwrap_or_default();
-    let base = base.unwrap_or(&default_base);
+    let head = Head::read(&mut table);
+    let base = base.unwrap_or(&head.base);
     let entries = table.tables("rule").unwrap_or_default();
     let rules = entries.into_iter().filter_map(|mut entry| {
         for key in ["topic", "device", "parent"] {

@@ -19,6 +19,7 @@ mod lost_log;
 mod poison;
 mod policies;
 mod presets;
+mod probe;
 mod recovery;
 mod reload;
 mod rig;

@@ -1,0 +1,294 @@
+//! What was heard, put through the rules of a source and of the presets, in words. Pure but for the words' order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use fieldlog_projections::Time;
+
+use super::heard::{Heard, Kept};
+use super::suggest;
+use crate::config::{Config, presets};
+use crate::decode::Zone;
+use crate::trial::Trial;
+
+/// Topics that are named as examples.
+const EXAMPLES_MAX: usize = 5;
+/// Topics with a fault that are named.
+const FAULTS_MAX: usize = 20;
+
+/// What a set of rules does with a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Something is recorded.
+    Recorded,
+    /// A rule ignores it.
+    Ignored,
+    /// It goes into quarantine, for this reason.
+    Quarantined(String),
+    /// No rule takes it.
+    Untaken,
+}
+
+/// The fates of all topics under one set of rules.
+type Fates<'h> = BTreeMap<&'h str, Fate>;
+
+/// Says what was heard, what the source `own` (a configuration and a name in it) takes of it, which presets take the rest,
+/// and what to add.
+pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, now: Time) -> String {
+    let mut text = format!("{} messages on {} topics\n", heard.messages, heard.topics());
+    if heard.beyond > 0 {
+        let _ = writeln!(
+            text,
+            "{} messages were not looked at: too many topics, too large, or not text",
+            heard.beyond
+        );
+    }
+    if heard.kept.is_empty() {
+        text +=
+            "nothing was heard; listen longer with --seconds, or check with the broker who may read what\n";
+        return text;
+    }
+    let taken = own.map_or_else(Fates::new, |(config, name)| {
+        let fates = fates(&heard.kept, config, Some(&name), zone, now);
+        describe_source(&mut text, &name, &fates);
+        fates
+    });
+    let is_left = |topic: &str| matches!(taken.get(topic), None | Some(Fate::Untaken));
+    let mut left: Vec<&Kept> = heard.kept.iter().filter(|kept| is_left(&kept.topic)).collect();
+    let mut additions = String::new();
+    for fit in fits(&heard.kept, zone, now) {
+        let takes = |topic: &str| fit.fates.get(topic).is_some_and(|fate| *fate != Fate::Untaken);
+        let topics: BTreeSet<&str> =
+            left.iter().map(|kept| kept.topic.as_str()).filter(|topic| takes(topic)).collect();
+        if topics.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "\n{} fits {} of the other topics: {}",
+            fit.name(),
+            topics.len(),
+            examples(&topics)
+        );
+        describe_faults(&mut text, &fit.fates);
+        additions += &fit.toml();
+        left.retain(|kept| !takes(&kept.topic));
+    }
+    let proposals = suggest::propose(&left);
+    let topics: BTreeSet<&str> = left.iter().map(|kept| kept.topic.as_str()).collect();
+    if !topics.is_empty() {
+        let _ =
+            writeln!(text, "\nno rule and no preset takes {} topics: {}", topics.len(), examples(&topics));
+    }
+    for proposal in &proposals {
+        let names = proposal.topics.iter().map(String::as_str).collect();
+        additions += &format!("\n# {}\n{}", examples(&names), proposal.toml);
+    }
+    if additions.is_empty() {
+        text += "\nnothing to add\n";
+    } else {
+        text += "\nTo record them, add to the source what you want of this; try single messages with `fieldlog try`:\n";
+        text += &additions;
+    }
+    text
+}
+
+fn describe_source(text: &mut String, name: &str, fates: &Fates<'_>) {
+    let count = |is: fn(&Fate) -> bool| fates.values().filter(|fate| is(fate)).count();
+    let _ = writeln!(
+        text,
+        "\nsource {name:?} records {} of the topics and ignores {}",
+        count(|fate| *fate == Fate::Recorded),
+        count(|fate| *fate == Fate::Ignored),
+    );
+    describe_faults(text, fates);
+}
+
+fn describe_faults(text: &mut String, fates: &Fates<'_>) {
+    let faults = fates.iter().filter_map(|(topic, fate)| match fate {
+        Fate::Quarantined(reason) => Some((topic, reason)),
+        _ => None,
+    });
+    let faults: Vec<_> = faults.collect();
+    if faults.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "  {} would go into quarantine:", faults.len());
+    for (topic, reason) in faults.iter().take(FAULTS_MAX) {
+        let _ = writeln!(text, "    {topic}: {reason}");
+    }
+    if faults.len() > FAULTS_MAX {
+        let _ = writeln!(text, "    and {} more", faults.len() - FAULTS_MAX);
+    }
+}
+
+fn examples(topics: &BTreeSet<&str>) -> String {
+    let shown: Vec<&str> = topics.iter().copied().take(EXAMPLES_MAX).collect();
+    let more = if topics.len() > shown.len() { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// A preset with the base that its topics have here.
+struct Fit<'h> {
+    preset: &'static str,
+    base: String,
+    is_default: bool,
+    fates: Fates<'h>,
+}
+
+impl Fit<'_> {
+    fn name(&self) -> String {
+        if self.is_default {
+            return format!("preset {:?}", self.preset);
+        }
+        format!("preset {:?} with base {:?}", self.preset, self.base)
+    }
+
+    fn toml(&self) -> String {
+        let mut text = format!("\n[[source.subscription]]\npreset = \"{}\"\n", self.preset);
+        if !self.is_default {
+            let _ = writeln!(text, "base = {}", serde_json::Value::from(self.base.as_str()));
+        }
+        text
+    }
+}
+
+/// The presets whose devices are there, by the topics that only these devices have.
+fn fits(kept: &[Kept], zone: Zone, now: Time) -> Vec<Fit<'_>> {
+    let topics: BTreeSet<&str> = kept.iter().map(|kept| kept.topic.as_str()).collect();
+    let mut fits = Vec::new();
+    for preset in presets::names() {
+        for base in presets::bases(preset, &topics) {
+            let is_default = presets::default_base(preset).as_deref() == Some(base.as_str());
+            let mut fit = Fit { preset, base, is_default, fates: Fates::new() };
+            let text =
+                format!("[[source]]\nname = \"probe\"\naddress = \"mqtt://localhost\"\n{}", fit.toml());
+            // A base that a configuration does not take is none.
+            if let Ok(config) = Config::from_toml(&text, "probe") {
+                fit.fates = fates(kept, config, None, zone, now);
+                fits.push(fit);
+            }
+        }
+    }
+    fits
+}
+
+fn fates<'h>(kept: &'h [Kept], config: Config, source: Option<&str>, zone: Zone, now: Time) -> Fates<'h> {
+    let mut fates = Fates::new();
+    let Ok(mut trial) = Trial::new(config, source, now, zone) else { return fates };
+    for message in kept {
+        let Ok(lines) = trial.take(&message.topic, &message.payload, message.retain) else { continue };
+        let fate = fate(&lines);
+        let known = fates.entry(message.topic.as_str()).or_insert(Fate::Untaken);
+        // What is recorded once is a topic that is taken; a fault of one message is worth telling.
+        match (&*known, &fate) {
+            (Fate::Quarantined(_), _) | (_, Fate::Untaken) | (Fate::Recorded, Fate::Ignored) => {}
+            _ => *known = fate,
+        }
+    }
+    fates
+}
+
+fn fate(lines: &[String]) -> Fate {
+    if let Some(reason) = lines.iter().find_map(|line| line.strip_prefix("quarantined: ")) {
+        return Fate::Quarantined(reason.to_owned());
+    }
+    match lines.first().map(String::as_str) {
+        Some("ignored: no rule matches the topic") => Fate::Untaken,
+        Some(line) if line.starts_with("ignored: ") => Fate::Ignored,
+        _ => Fate::Recorded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::message::Message;
+
+    fn heard(messages: &[(&str, &str)]) -> Heard {
+        let mut heard = Heard::default();
+        for (topic, payload) in messages {
+            heard.add(&Message {
+                topic: Bytes::copy_from_slice(topic.as_bytes()),
+                payload: Bytes::copy_from_slice(payload.as_bytes()),
+                retain: false,
+                dup: false,
+                pkid: None,
+                fault: None,
+            });
+        }
+        heard
+    }
+
+    fn said(messages: &[(&str, &str)], own: Option<&str>) -> String {
+        let own = own.map(|subscriptions| {
+            let text =
+                format!("[[source]]\nname = \"home\"\naddress = \"mqtt://localhost\"\n{subscriptions}");
+            (Config::from_toml(&text, "test").unwrap(), "home".to_owned())
+        });
+        report(&heard(messages), own, Zone::default(), Time(1_700_000_000_000_000))
+    }
+
+    const TASMOTA: [(&str, &str); 3] = [
+        ("tele/plug/LWT", "Online"),
+        ("tele/plug/STATE", r#"{"POWER":"ON"}"#),
+        ("stat/plug/RESULT", r#"{"POWER":"ON"}"#),
+    ];
+
+    #[test]
+    fn a_preset_whose_devices_are_there_is_named_with_what_to_add() {
+        let text = said(&TASMOTA, None);
+        assert_eq!(
+            text,
+            "3 messages on 3 topics\n\n\
+             preset \"tasmota\" fits 3 of the other topics: stat/plug/RESULT, tele/plug/LWT, tele/plug/STATE\n\n\
+             To record them, add to the source what you want of this; try single messages with `fieldlog try`:\n\n\
+             [[source.subscription]]\npreset = \"tasmota\"\n"
+        );
+    }
+
+    #[test]
+    fn the_base_of_a_preset_is_found() {
+        let text = said(
+            &[("home/z2m/bridge/state", r#"{"state":"online"}"#), ("home/z2m/lamp", r#"{"state":"ON"}"#)],
+            None,
+        );
+        assert!(
+            text.contains("preset \"zigbee2mqtt\" with base \"home/z2m\" fits 2 of the other topics"),
+            "{text}"
+        );
+        assert!(text.ends_with("preset = \"zigbee2mqtt\"\nbase = \"home/z2m\"\n"), "{text}");
+    }
+
+    #[test]
+    fn what_the_source_takes_needs_nothing_and_its_faults_are_told() {
+        let own = "[[source.subscription]]\npreset = \"tasmota\"\n";
+        assert!(said(&TASMOTA, Some(own)).ends_with("ignores 0\n\nnothing to add\n"));
+        let faulty = [TASMOTA[0], ("tele/plug/SENSOR", "not json")];
+        let text = said(&faulty, Some(own));
+        assert!(text.contains("source \"home\" records 1 of the topics and ignores 0\n"), "{text}");
+        assert!(
+            text.contains("  1 would go into quarantine:\n    tele/plug/SENSOR: not the JSON object"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn rules_are_proposed_for_the_rest() {
+        let text = said(&[("plant/a/data", "{\"x\":1}"), ("plant/b/data", "{\"x\":1}")], None);
+        assert!(
+            text.contains("no rule and no preset takes 2 topics: plant/a/data, plant/b/data\n"),
+            "{text}"
+        );
+        let end = "# plant/a/data, plant/b/data\n\
+             [[source.subscription]]\ntopic = \"plant/+device/data\"\ndecoder = \"json\"\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn silence_is_told_from_an_unknown_topic() {
+        assert!(said(&[], None).starts_with("0 messages on 0 topics\nnothing was heard; listen longer"));
+    }
+}
