@@ -3,11 +3,14 @@
 //!
 //! The note is a file that is written without a sync. What was written survives the end of the process, whoever caused it,
 //! and that is what it is for; a power cut is no message's fault. It holds the marks of large messages, from before they are
-//! looked at until their commit has returned. Small messages are noted only when the writer panics while it looks at one:
-//! they need no memory to speak of, and there are so many that a `kill -9` would now and then hit the same one twice.
+//! looked at until their commit has returned. A small message is noted when the writer panics while it looks at it, and in
+//! runs that are careful: there are so many small ones that a `kill -9` would now and then hit the same one twice.
 //!
 //! A start that finds marks takes the messages that bear one by themselves, each with a note of its own. A message that ends
 //! this run, too, is not read by the next one. An orderly end, with an error or without, takes the note away.
+//!
+//! The note also counts the runs in a row that died young. After [`YOUNG_DEATHS`] of them a run is careful: it takes every
+//! message by itself, with a note. A message that [`WATCHED_DEATHS`] careful runs in a row died of is not read any more.
 //!
 //! The layout is in `FORMAT.md`.
 
@@ -16,17 +19,25 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fieldlog_projections::{Epoch, Link};
 
 use crate::message::Message;
 
 /// Why a message was not read; kept with it in the quarantine.
-pub const REASON: &str = "not read: the agent died twice while it had this message in hand. Until the agent is stopped and \
+pub const REASON: &str = "not read: the agent died repeatedly while it had this message in hand. Until the agent is stopped and \
                           started again in an orderly way, it does not read the like of it";
 
 /// From this size on, topic and payload together, there is a note of a message before it is looked at.
 const LARGE_BYTES: usize = 16 << 10;
+/// So many runs in a row that died young make the next one careful.
+pub const YOUNG_DEATHS: u32 = 4;
+/// So many careful runs in a row that died with the same message in hand condemn it. A `kill -9` hits a message while it is
+/// in hand by itself in a few of a hundred cases, so it would have to be very lucky four more times.
+pub const WATCHED_DEATHS: u32 = 5;
+/// A run that has lived so long has not died young.
+pub const YOUNG: Duration = Duration::from_secs(30);
 /// Messages that are not read, at most; the newest count.
 const CONDEMNED_MAX: usize = 64;
 /// Bytes of a note that are read, at most.
@@ -35,8 +46,8 @@ const NOTE_BYTES_MAX: u64 = 1 << 20;
 /// Memory as a directory, on any Linux.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-const MAGIC: [u8; 4] = *b"FLH1";
-const HEADER_BYTES: usize = 32;
+const MAGIC: [u8; 4] = *b"FLH2";
+const HEADER_BYTES: usize = 80;
 const NAMED_BYTES: usize = 40;
 
 /// A message for certain: its mark, to look for it quickly, and the hash of its source, topic and payload.
@@ -73,6 +84,19 @@ pub struct InHand {
     waiting: Vec<u64>,
     /// A message is being looked at by itself; the note names it.
     single: bool,
+    /// Runs before this one, in a row, that died young.
+    young_deaths: u32,
+    /// What was in hand when the last run died, if it was careful.
+    watched: Option<Watched>,
+    /// What is in hand by itself because this run is careful.
+    watching: Option<Watched>,
+}
+
+/// A message that careful runs had in hand, and how many of them in a row will have died with it if this one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Watched {
+    named: Named,
+    deaths: u32,
 }
 
 #[derive(Debug)]
@@ -107,7 +131,17 @@ impl InHand {
     fn tell(&self) {
         if !self.condemned.is_empty() {
             tracing::warn!(
-                "the agent has died twice with the same message in hand; it goes into quarantine unread when it comes again"
+                "the agent has died repeatedly with the same message in hand; it goes into quarantine unread when it comes \
+                 again"
+            );
+        }
+        if self.is_careful() {
+            tracing::warn!(
+                "the agent has died {} times in a row, each time within {} s of its start. Should a message be the cause, it \
+                 will be found: until this run is {} s old, each message is recorded by itself, which is slow",
+                self.young_deaths,
+                YOUNG.as_secs(),
+                YOUNG.as_secs()
             );
         }
         if !self.suspects.is_empty() {
@@ -116,6 +150,19 @@ impl InHand {
                  them ends this run, too, the next start does not read it",
                 self.suspects.len()
             );
+        }
+    }
+
+    /// Whether each message is taken by itself.
+    fn is_careful(&self) -> bool {
+        (YOUNG_DEATHS..NOT_YOUNG).contains(&self.young_deaths) && self.note.is_some()
+    }
+
+    /// The run is so old.
+    pub fn lived(&mut self, age: Duration) {
+        if age >= YOUNG && self.young_deaths != NOT_YOUNG {
+            (self.young_deaths, self.watched) = (NOT_YOUNG, None);
+            self.write(None);
         }
     }
 
@@ -158,7 +205,7 @@ impl InHand {
     /// What to do with a message of this source.
     #[inline]
     pub fn treatment(&mut self, source: &str, message: &Message) -> Treatment {
-        if self.condemned.is_empty() && self.suspects.is_empty() {
+        if self.condemned.is_empty() && self.suspects.is_empty() && !self.is_careful() {
             return Treatment::Usual;
         }
         self.look_up(source, message)
@@ -166,27 +213,36 @@ impl InHand {
 
     fn look_up(&mut self, source: &str, message: &Message) -> Treatment {
         let mark = mark(message);
-        let suspect = self.suspects.contains(&mark);
-        if !suspect && !self.condemned.iter().any(|(named, _)| named.mark == mark) {
+        let alone = self.suspects.contains(&mark) || self.is_careful();
+        if !alone && !self.condemned.iter().any(|(named, _)| named.mark == mark) {
             return Treatment::Usual;
         }
         let named = Named { mark, hash: hash(source, message) };
         if let Some((_, seen)) = self.condemned.iter_mut().find(|(condemned, _)| *condemned == named) {
             return Treatment::Unread { first: !std::mem::replace(seen, true) };
         }
-        if suspect { Treatment::Alone(named) } else { Treatment::Usual }
+        if alone { Treatment::Alone(named) } else { Treatment::Usual }
     }
 
     /// This message is about to be looked at.
     pub fn alone(&mut self, named: Named) {
-        self.suspects.remove(&named.mark);
         self.single = true;
-        self.write(Some(named));
+        if self.suspects.remove(&named.mark) {
+            self.write(Some(named));
+            return;
+        }
+        // Nothing is known against it but that the run is careful.
+        let before =
+            self.watched.filter(|watched| watched.named == named).map_or(0, |watched| watched.deaths);
+        self.watching = Some(Watched { named, deaths: before + 1 });
+        self.write(None);
     }
 
     /// The process did not die of it.
     pub fn survived(&mut self) {
         self.single = false;
+        let survived = self.watching.take().map(|watching| watching.named);
+        self.watched = self.watched.filter(|watched| Some(watched.named) != survived);
         self.write(None);
     }
 
@@ -201,7 +257,11 @@ impl InHand {
 
     fn restore(&mut self, found: &[u8], boot: [u8; 16]) {
         let Some(found) = Found::parse(found).filter(|found| found.boot == boot) else { return };
-        self.condemned = found.named.into_iter().map(|named| (named, false)).collect();
+        self.young_deaths = found.deaths;
+        self.watched = found.watched.filter(|watched| watched.deaths < WATCHED_DEATHS);
+        let condemned = found.watched.filter(|watched| watched.deaths >= WATCHED_DEATHS);
+        let condemned = found.named.into_iter().chain(condemned.map(|watched| watched.named));
+        self.condemned = condemned.map(|named| (named, false)).collect();
         let beyond = self.condemned.len().saturating_sub(CONDEMNED_MAX);
         self.condemned.drain(..beyond);
         self.suspects = found.marks.into_iter().collect();
@@ -220,7 +280,11 @@ impl InHand {
         bytes.extend_from_slice(&note.boot);
         bytes.extend_from_slice(&(self.condemned.len() as u32 + u32::from(alone.is_some())).to_le_bytes());
         bytes.extend_from_slice(&(marks as u64).to_le_bytes());
-        for named in named {
+        // What the next start is to read if this run dies now.
+        bytes.extend_from_slice(&self.young_deaths.wrapping_add(1).to_le_bytes());
+        let watched = self.watching.or(self.watched).unwrap_or(Watched { named: NOBODY, deaths: 0 });
+        bytes.extend_from_slice(&watched.deaths.to_le_bytes());
+        for named in [&watched.named].into_iter().chain(named) {
             bytes.extend_from_slice(&named.mark.to_le_bytes());
             bytes.extend_from_slice(&named.hash.0);
         }
@@ -233,6 +297,11 @@ impl InHand {
         }
     }
 }
+
+/// In place of the young deaths of a run that has lived long: one more is none.
+const NOT_YOUNG: u32 = u32::MAX;
+/// Stands where no message is named.
+const NOBODY: Named = Named { mark: 0, hash: Link([0; 32]) };
 
 /// Whether there is a note of a message.
 pub fn is_large(message: &Message) -> bool {
@@ -276,6 +345,8 @@ fn hash(source: &str, message: &Message) -> Link {
 /// What a note says.
 struct Found {
     boot: [u8; 16],
+    deaths: u32,
+    watched: Option<Watched>,
     named: Vec<Named>,
     marks: Vec<u64>,
 }
@@ -292,8 +363,12 @@ impl Found {
             Some(Named { mark, hash: Link(*bytes.last_chunk()?) })
         };
         let mark = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
+        let deaths = u32::from_le_bytes(*header[36..].first_chunk()?);
+        let watched = Watched { named: name(&header[40..])?, deaths };
         (header[..4] == MAGIC).then_some(Found {
             boot: *header[4..].first_chunk()?,
+            deaths: u32::from_le_bytes(*header[32..].first_chunk()?),
+            watched: Some(watched).filter(|watched| watched.deaths > 0),
             named: names.chunks_exact(NAMED_BYTES).filter_map(name).collect(),
             marks: rest.chunks_exact(8).take(marks).filter_map(mark).collect(),
         })

@@ -3,6 +3,7 @@
 
 pub mod age;
 pub mod keeper;
+pub mod reserve;
 pub mod thin;
 
 use crate::config::WhenFull;

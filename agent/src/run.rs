@@ -26,6 +26,7 @@ use crate::observe::{Heard, Observer};
 use crate::read_side::ReadSide;
 use crate::rebuild;
 use crate::recovery::{self, Recovered, RecoveryError};
+use crate::retention::keeper;
 use crate::shared::RebuildProgress;
 use crate::shared::{Position, Shared, WriterStats};
 use crate::snapshots::SnapshotStore;
@@ -222,6 +223,7 @@ pub fn begin_anew(config: &Config) -> Result<lost::Begun, RunError> {
 fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
     let (dir, options) = (&config.data_dir, options(config));
     std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    keeper::make_room_to_open(config);
     let log = lost::open(dir, options, new_epoch()?)?;
     let store = SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
     let windows = crate::config::windows(&config.aggregates);

@@ -100,6 +100,7 @@ pub struct Writer {
     last_arrival: Instant,
     last_commit: Instant,
     last_tick: Instant,
+    started: Instant,
     expected: (Instant, Time),
     ages: AgeClock,
     /// What the log has of `ages`.
@@ -159,6 +160,7 @@ impl Writer {
             last_arrival: now,
             last_commit: now,
             last_tick: now,
+            started: now,
             expected: (now, wall),
             ages: AgeClock::new(wall, last_wall, doubted, now),
             doubted,
@@ -369,6 +371,9 @@ impl Writer {
 
     /// Commits, folds, publishes, acknowledges: in this order.
     fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
+        if self.keeper.is_urgent(self.clock.now()) {
+            self.look()?;
+        }
         let begin = self.clock.now();
         let cursors = self.take_moved();
         let doubted = self.ages.doubted(begin);
@@ -410,27 +415,27 @@ impl Writer {
         Ok(())
     }
 
+    /// Looks at log, disk and cursors, and notes what is to be done.
+    fn look(&mut self) -> Result<(), WriterError> {
+        let shared = &self.shared;
+        let at = (self.clock.now(), self.aged());
+        let mut orders =
+            self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, &self.cursors, at)?;
+        self.thin_first(&mut orders)?;
+        self.announce(&orders);
+        self.record_trimming(&orders)?;
+        self.orders = orders;
+        if self.orders.snapshot_due {
+            self.snapshots.begin();
+        }
+        Ok(())
+    }
+
     /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
     fn keep(&mut self) -> Result<(), WriterError> {
         self.archive()?;
-        let now = self.clock.now();
-        if self.keeper.is_due(now) {
-            let shared = &self.shared;
-            let aged = self.aged();
-            let mut orders = self.keeper.look(
-                &shared.reader,
-                shared.epoch,
-                &shared.snapshots,
-                &self.cursors,
-                (now, aged),
-            )?;
-            self.thin_first(&mut orders)?;
-            self.announce(&orders);
-            self.record_trimming(&orders)?;
-            self.orders = orders;
-            if self.orders.snapshot_due {
-                self.snapshots.begin();
-            }
+        if self.keeper.is_due(self.clock.now()) {
+            self.look()?;
         }
         if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
             let empty = Body::after(self.log.last_time());
@@ -588,6 +593,7 @@ impl Writer {
 
     fn tick(&mut self) {
         self.last_tick = self.clock.now();
+        self.in_hand.lived(self.last_tick.saturating_duration_since(self.started));
         let now = self.clock.wall();
         let passed = self.last_tick.saturating_duration_since(self.expected.0);
         let expected = Time(self.expected.1.0 + passed.as_micros() as i64);

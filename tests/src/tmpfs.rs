@@ -51,6 +51,15 @@ impl Tmpfs {
         }
     }
 
+    /// Takes all that is left of it.
+    ///
+    /// # Panics
+    /// If the file cannot be made.
+    pub fn fill_up(&self) {
+        let mut filler = std::fs::File::create(self.0.join(FILLER)).unwrap();
+        while filler.write_all(&[1; 4096]).is_ok() {}
+    }
+
     /// Gives them back.
     ///
     /// # Panics

@@ -213,3 +213,97 @@ fn a_small_message_that_the_writer_panics_of_twice_is_not_read_by_the_third_star
     assert_eq!(runs.treatment(&other), Treatment::Usual);
     assert_eq!(runs.treatment(&poison), UNREAD);
 }
+
+/// Runs that are killed young, each while it looks at the last of these messages.
+fn die_young(runs: &Runs, deaths: u32, messages: &[Message]) {
+    for _ in 0..deaths {
+        runs.dies_of(messages);
+    }
+}
+
+#[test]
+fn a_small_message_that_kills_is_found_by_the_tenth_start() {
+    let runs = Runs::new();
+    let (before, poison) = (small("a", b"1"), small("b", b"2"));
+    let delivery = [before.clone(), poison.clone()];
+    for _ in 0..YOUNG_DEATHS {
+        assert_eq!(runs.dies_of(&delivery), [Treatment::Usual; 2]);
+    }
+    for _ in 0..WATCHED_DEATHS {
+        assert!(runs.dies_of(&delivery).into_iter().all(is_alone));
+    }
+    let mut tenth = runs.start();
+    assert!(is_alone(tenth.treatment("s", &before)), "it is read, and still by itself");
+    assert_eq!(tenth.treatment("s", &poison), UNREAD);
+    tenth.lived(YOUNG);
+    assert_eq!(tenth.treatment("s", &before), Treatment::Usual);
+    drop(tenth);
+    assert_eq!(runs.treatment(&poison), UNREAD, "a further start does not read it either");
+}
+
+#[test]
+fn a_careful_run_that_dies_of_another_message_begins_to_count_anew() {
+    let runs = Runs::new();
+    let (one, other) = ([small("a", b"1")], [small("b", b"2")]);
+    die_young(&runs, YOUNG_DEATHS + WATCHED_DEATHS - 1, &one);
+    die_young(&runs, 1, &other);
+    die_young(&runs, WATCHED_DEATHS - 1, &one);
+    assert!(is_alone(runs.treatment(&one[0])) && is_alone(runs.treatment(&other[0])));
+    // One that was survived is not counted on.
+    let mut run = runs.start();
+    let Treatment::Alone(named) = run.treatment("s", &one[0]) else { panic!("it is not alone") };
+    run.alone(named);
+    run.survived();
+    drop(run);
+    die_young(&runs, WATCHED_DEATHS - 1, &one);
+    assert!(is_alone(runs.treatment(&one[0])));
+    die_young(&runs, 1, &one);
+    assert_eq!(runs.treatment(&one[0]), UNREAD);
+}
+
+#[test]
+fn a_run_that_lived_or_ended_in_an_orderly_way_is_no_young_death() {
+    for orderly in [false, true] {
+        let runs = Runs::new();
+        let one = [small("a", b"1")];
+        die_young(&runs, YOUNG_DEATHS - 1, &one);
+        let mut run = runs.start();
+        run.lived(YOUNG - Duration::from_secs(1));
+        if orderly {
+            run.withdraw();
+        } else {
+            run.lived(YOUNG);
+        }
+        drop(run);
+        die_young(&runs, YOUNG_DEATHS - 1, &one);
+        assert_eq!(runs.treatment(&one[0]), Treatment::Usual);
+        assert!(is_alone(runs.treatment(&one[0])), "the look before was a young death, too");
+    }
+}
+
+/// Kills at random: each run is killed at some moment, and one in twenty of them while the first message that comes again is
+/// in hand, which is several times what a `kill -9` in the tests of the whole agent hits.
+#[test]
+fn kills_at_random_condemn_nobody() {
+    let runs = Runs::new();
+    let mut rng = fieldlog_sim::rng::Rng::new(20_261_128);
+    let (mut at, mut unread) = (0_u32, 0);
+    for _ in 0..2_000 {
+        let mut run = runs.start();
+        let mut killed = false;
+        while !killed {
+            let message = small("t", &at.to_le_bytes());
+            let treatment = run.treatment("s", &message);
+            unread += u32::from(matches!(treatment, Treatment::Unread { .. }));
+            killed = rng.below(20) == 0;
+            if let Treatment::Alone(named) = treatment {
+                run.alone(named);
+                if !killed {
+                    run.survived();
+                }
+            }
+            at += u32::from(!killed);
+        }
+    }
+    assert_eq!(unread, 0, "of {at} messages");
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::{Epoch, Seq, Time};
 
+use super::reserve::{self, Reserve, free_bytes};
 use super::{Decision, Need, Wanted, decide};
 use crate::config::WhenFull;
 use crate::config::{Config, RetentionConfig};
@@ -18,6 +19,8 @@ use crate::snapshots::SnapshotStore;
 const EVERY: Duration = Duration::from_secs(5);
 /// The same, with `when_full = "drop-oldest"`.
 const EVERY_DROPPING: Duration = Duration::from_millis(900);
+/// How often it looks at most while the disk is short of space.
+const EVERY_SHORT: Duration = Duration::from_millis(100);
 /// Less than this part of the log is not worth a trim, which leaves a record each time.
 const WORTH_A_TRIM: u64 = 64;
 
@@ -43,6 +46,8 @@ pub struct Keeper {
     data_dir: PathBuf,
     required: Vec<String>,
     looked: Option<Instant>,
+    /// Room to delete with; only if the oldest may be dropped.
+    reserve: Option<Reserve>,
 }
 
 impl Keeper {
@@ -53,14 +58,35 @@ impl Keeper {
             data_dir: config.data_dir.clone(),
             required: config.sinks.iter().filter(|s| s.required).map(|s| s.name.clone()).collect(),
             looked: None,
+            reserve: drops(config).then(|| Reserve::of(&config.data_dir)),
         }
     }
 
     /// Whether it is time to look again.
     pub fn is_due(&self, now: Instant) -> bool {
         // What drops has to do so before the disk is full.
-        let every = if self.config.when_full == WhenFull::DropOldest { EVERY_DROPPING } else { EVERY };
-        self.looked.is_none_or(|at| now.saturating_duration_since(at) >= every)
+        let every = if self.reserve.is_some() { EVERY_DROPPING } else { EVERY };
+        self.passed(now, every)
+    }
+
+    /// Whether it must look before the next commit, because the disk has little space. Gives the reserve back if that is
+    /// needed for the commit itself.
+    pub fn is_urgent(&self, now: Instant) -> bool {
+        let Some(free) = free_bytes(&self.data_dir) else { return false };
+        if let Some(reserve) = &self.reserve {
+            reserve.release_if_urgent(free);
+        }
+        free < self.free_bytes_min() && self.passed(now, EVERY_SHORT)
+    }
+
+    fn passed(&self, now: Instant, time: Duration) -> bool {
+        self.looked.is_none_or(|at| now.saturating_duration_since(at) >= time)
+    }
+
+    /// What has to be free: what the operator wants, and what dropping needs.
+    fn free_bytes_min(&self) -> u64 {
+        let least = if self.reserve.is_some() { reserve::LOW_BYTES } else { 0 };
+        self.config.free_bytes_min.max(least)
     }
 
     /// Has it look again at the next occasion.
@@ -81,6 +107,7 @@ impl Keeper {
         (at, now): (Instant, Time),
     ) -> Result<Orders, LogError> {
         self.looked = Some(at);
+        self.tend_reserve();
         let mut bytes_max = self.config.bytes_max;
         if let Some(why) = self.short_of_space() {
             match self.room_in_file() {
@@ -152,10 +179,16 @@ impl Keeper {
         Some(file.len().min(file.blocks() * 512) / 8 * 5)
     }
 
+    fn tend_reserve(&self) {
+        if let (Some(reserve), Some(free)) = (&self.reserve, free_bytes(&self.data_dir)) {
+            reserve.release_if_urgent(free);
+            reserve.make_if_room(free);
+        }
+    }
+
     fn short_of_space(&self) -> Option<String> {
-        let min = self.config.free_bytes_min;
-        let stat = rustix::fs::statvfs(&self.data_dir).ok()?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let min = self.free_bytes_min();
+        let free = free_bytes(&self.data_dir)?;
         (free < min).then(|| {
             format!(
                 "only {free} bytes are free in {}, retention.free_bytes_min is {min}; messages stay at the broker. Make \
@@ -163,6 +196,20 @@ impl Keeper {
                 self.data_dir.display()
             )
         })
+    }
+}
+
+/// Whether the oldest records may be dropped although they are needed.
+fn drops(config: &Config) -> bool {
+    config.retention.when_full == WhenFull::DropOldest
+}
+
+/// Before the log is opened: gives the reserve back if the disk has no room for that.
+pub fn make_room_to_open(config: &Config) {
+    if drops(config)
+        && let Some(free) = free_bytes(&config.data_dir)
+    {
+        Reserve::of(&config.data_dir).release_if_urgent(free);
     }
 }
 

@@ -1,9 +1,12 @@
 //! A disk that is full, for real: the agent ends and says why, and goes on where it was once there is room.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
-use fieldlog_projections::Value;
+use fieldlog::log::{Log, LogOptions};
+use fieldlog_projections::{Epoch, Fact, Value};
 use fieldlog_sim::broker::Qos;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::tmpfs::Tmpfs;
@@ -82,4 +85,103 @@ async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
     );
     log.assert_no_equal_values(&[]);
     drop(log);
+}
+
+const DROPPING: &str =
+    "[retention]\nwhen_full = \"drop-oldest\"\nfree_bytes_min = 0\n[snapshots]\nevents = 2000\nkeep = 1";
+
+/// The numbers that are in a log whose front was dropped, and how many records say that something was.
+fn recorded(data_dir: &Path) -> (HashSet<i64>, usize) {
+    let options = LogOptions { cache_bytes: 1 << 22, quick_repair: false, quarantine_records_max: 1000 };
+    let log = Log::open(data_dir, options, Epoch(0)).unwrap();
+    let (first, _) = log.reader().range().unwrap().unwrap();
+    let (mut numbers, mut dropped) = (HashSet::new(), 0);
+    let none = log.reader().scan(first, |chunk| {
+        for record in chunk.records() {
+            match record.unwrap().fact().unwrap() {
+                Fact::StateChanged { changes, .. } => {
+                    numbers.extend(changes.iter().filter_map(|(_, value)| match value {
+                        Value::Int(n) => Some(*n),
+                        _ => None,
+                    }));
+                }
+                Fact::Gap { .. } | Fact::Trimmed { .. } => dropped += 1,
+                _ => {}
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    assert_eq!(none.unwrap(), None);
+    (numbers, dropped)
+}
+
+/// Publishes as fast as messages are taken, until so many are acknowledged; starts the agent again when it ends, as systemd
+/// does. Returns how many were published, and how often the agent ended.
+async fn flood(site: &Site, config: &Path, from: u64, acked_more: usize) -> (u64, usize) {
+    let begin = std::time::Instant::now();
+    let acked = site.broker.acked().len() + acked_more;
+    let (mut published, mut ends) = (from, 0);
+    let mut process = site.run(config);
+    while site.broker.acked().len() < acked {
+        assert!(begin.elapsed() < PATIENCE * 3, "{} of {acked} acknowledged", site.broker.acked().len());
+        if !process.is_running() {
+            let ended = process.ended().await;
+            assert_eq!(ended.code, 74, "{}", ended.words);
+            assert!(ended.words.contains("No space left on device"), "{}", ended.words);
+            ends += 1;
+            assert!(ends < 20, "it does not come back: {}", ended.words);
+            process = site.run(config);
+        }
+        let backlog = published - site.broker.stats().pubacks_in.min(published);
+        if backlog < 500 {
+            let payload = format!(r#"{{"n":{published},"noise":"{}"}}"#, noise(published, 3_500));
+            site.broker
+                .publish(&format!("t/d{}/state", published % 50), payload, false, Qos::AtLeastOnce)
+                .unwrap();
+            published += 1;
+        }
+        if published % 50 == 0 || backlog >= 500 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    until("all PUBACKs", || {
+        let session = site.broker.session("fieldlog-test-plant");
+        session.is_some_and(|s| s.connected && s.queued + s.in_flight == 0)
+    })
+    .await;
+    process.signal("TERM");
+    let ended = process.ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.words);
+    (published, ends)
+}
+
+#[tokio::test]
+async fn drop_oldest_goes_on_for_ever_on_a_disk_without_a_watermark() {
+    let mut site = Site::new().await;
+    let Some(tmpfs) = Tmpfs::mount(&site.data_dir(), "12M") else { return };
+    let config = site.configure(&format!("data_dir = {:?}", site.data_dir()), DROPPING);
+    // Several times what fits, as fast as it goes.
+    let (published, ends) = flood(&site, &config, 0, 6_000).await;
+    println!("{published} messages, the agent ended {ends} times");
+    assert_eq!(ends, 0, "the disk got full although the oldest may be dropped");
+    let (numbers, dropped) = recorded(&site.data_dir());
+    assert!(dropped > 0);
+    let newest = published as i64 - 1;
+    assert!((newest - 200..=newest).all(|n| numbers.contains(&n)), "the newest are not all there");
+
+    // Somebody else takes the last byte. The reserve is given back, the oldest go, and it works.
+    tmpfs.fill_up();
+    let (published, ends) = flood(&site, &config, published, 2_000).await;
+    println!("with a disk that others have filled: the agent ended {ends} times");
+    let (numbers, _) = recorded(&site.data_dir());
+    let newest = published as i64 - 1;
+    assert!((newest - 200..=newest).all(|n| numbers.contains(&n)), "the newest are not all there");
+    assert!(!site.data_dir().join("reserve").exists());
+
+    // With room again, there is a reserve again.
+    tmpfs.grow("64M");
+    let process = site.run(&config);
+    until("the reserve", || site.data_dir().join("reserve").exists()).await;
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code, 0);
 }
