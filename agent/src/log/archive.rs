@@ -8,7 +8,8 @@ use fieldlog_projections::archive::{ArchiveError, Period, Row};
 use fieldlog_projections::{Seq, Time};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{LogError, LogReader, outside};
+use super::guard::outside;
+use super::{LogError, LogReader};
 
 /// By a period's first record, and the part.
 pub(super) const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
