@@ -54,7 +54,8 @@ impl<'a> Commit<'a> {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
         self.body.is_empty()
             && self.cursors.is_empty()
             && self.trim_before.is_none()

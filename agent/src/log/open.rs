@@ -206,14 +206,28 @@ impl Log {
         Ok(())
     }
 
+    /// Notes what there is, so that the next open can tell whether it has changed; says whether that took a commit. Nothing
+    /// may be committed after it.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]; what was committed is safe all the same.
+    pub fn note_end(&mut self) -> Result<bool, LogError> {
+        let noted = guarded("close the log", || self.note_closed());
+        match &noted {
+            Ok(_) => {}
+            Err(error) if error.is_lasting() => self.seal.close(),
+            Err(_) => self.failed = true,
+        }
+        noted
+    }
+
     /// Closes the store, so that the next open finds it clean.
     ///
     /// # Errors
     /// [`LogError::Store`]; what was committed is safe all the same.
     pub fn close(mut self) -> Result<(), LogError> {
-        let noted = guarded("close the log", || self.note_closed());
+        let noted = self.note_end().map(drop);
         if noted.as_ref().is_err_and(LogError::is_lasting) {
-            self.seal.close();
             return noted;
         }
         for _ in 0..CLOSE_TRIES {

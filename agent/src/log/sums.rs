@@ -236,10 +236,10 @@ impl Log {
         Ok(())
     }
 
-    /// Notes what there is, if that is not noted already.
-    pub(super) fn note_closed(&mut self) -> Result<(), LogError> {
+    /// Notes what there is, if that is not noted already; says whether it did.
+    pub(super) fn note_closed(&mut self) -> Result<bool, LogError> {
         if self.as_closed || self.failed {
-            return Ok(());
+            return Ok(false);
         }
         let db = self.hold.get()?;
         let closed = Closed::of(&db.begin_read().map_err(failed)?, self.head(), self.link)?;
@@ -247,7 +247,9 @@ impl Log {
         txn.set_quick_repair(self.options.quick_repair);
         self.go_on(&txn)?;
         put(&mut txn.open_table(SUMS).map_err(failed)?, CLOSED, &closed)?;
-        txn.commit().map_err(failed)
+        txn.commit().map_err(failed)?;
+        self.as_closed = true;
+        Ok(true)
     }
 }
 
