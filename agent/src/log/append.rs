@@ -1,5 +1,7 @@
 //! Committing: the only way into the log.
 
+use std::sync::atomic::Ordering;
+
 use fieldlog_projections::chunk::{Body, Cut, Place};
 use fieldlog_projections::{Seq, Time};
 
@@ -121,13 +123,20 @@ impl Log {
         if self.unchanged {
             self.go_on(&txn)?;
         }
-        txn.commit().map_err(|e| LogError::store(op, e))?;
+        self.finish(txn, op)?;
         (self.unchanged, self.as_closed, self.gains) = (false, false, false);
         self.next = last.next();
         if let Some(cut) = cut {
             self.settle(&cut);
         }
         Ok(Committed { first, last, trimmed })
+    }
+
+    /// Ends every transaction that writes: from here on it is durable, and counted.
+    pub(super) fn finish(&self, txn: redb::WriteTransaction, op: &'static str) -> Result<(), LogError> {
+        txn.commit().map_err(|e| LogError::store(op, e))?;
+        self.disk.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, LogError> {

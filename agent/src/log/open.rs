@@ -199,15 +199,14 @@ impl Log {
         }
         self.gains = true;
         self.go_on(&txn)?;
-        txn.commit().map_err(|e| LogError::store(op, e))?;
+        self.finish(txn, op)?;
         self.gains = false;
         self.link = Link::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         Ok(())
     }
 
-    /// Notes what there is, so that the next open can tell whether it has changed; says whether that took a commit. Nothing
-    /// may be committed after it.
+    /// Notes what there is, so that the next open can tell whether it has changed; says whether that took a commit.
     ///
     /// # Errors
     /// [`LogError::Store`]; what was committed is safe all the same.

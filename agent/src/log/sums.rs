@@ -247,8 +247,9 @@ impl Log {
         txn.set_quick_repair(self.options.quick_repair);
         self.go_on(&txn)?;
         put(&mut txn.open_table(SUMS).map_err(failed)?, CLOSED, &closed)?;
-        txn.commit().map_err(failed)?;
-        self.as_closed = true;
+        self.finish(txn, OP)?;
+        // A commit after this one would have to take the note away again.
+        (self.as_closed, self.unchanged) = (true, true);
         Ok(true)
     }
 }
