@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use fieldlog_projections::chunk::{Body, Cut, Place};
 use fieldlog_projections::{Seq, Time};
 
+use super::error::{Fault, during};
 use super::guard::guarded;
 use super::trim::trim;
 use super::{Archived, CHUNKS, FILL, Log, LogError, archive, clock, cursors, quarantine};
@@ -95,20 +96,22 @@ impl Log {
         committed
     }
 
-    fn commit_all(&mut self, commit: &Commit<'_>) -> Result<Committed, LogError> {
-        let op = "commit to the log";
+    fn commit_all(&mut self, commit: &Commit<'_>) -> Result<Committed, Fault> {
         let first = self.next;
         let last = Seq(first.0 + commit.body.len() as u64 - 1);
-        let mut txn = self.hold.get()?.begin_write().map_err(|e| LogError::store(op, e))?;
+        let mut txn = self.hold.get()?.begin_write()?;
         txn.set_quick_repair(self.options.quick_repair);
         let cut = if commit.body.is_empty() { None } else { Some(self.put(&txn, commit.body)?) };
-        quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max)?;
+        during(
+            "write to the quarantine",
+            quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max),
+        )?;
         cursors::put(&txn, commit.cursors)?;
         if !commit.archive.is_empty() {
-            archive::put(&txn, commit.archive)?;
+            during("write to the archive", archive::put(&txn, commit.archive))?;
         }
         if let Some(before) = commit.trim_archive_before {
-            archive::trim(&txn, before)?;
+            during("trim the archive", archive::trim(&txn, before))?;
         }
         if let Some(after) = commit.corrected {
             clock::put_correction(&txn, first, after)?;
@@ -117,13 +120,13 @@ impl Log {
             clock::put_doubted(&txn, micros)?;
         }
         let trimmed = match commit.trim_before {
-            Some(before) => trim(&txn, before)?,
+            Some(before) => during("trim the log", trim(&txn, before))?,
             None => None,
         };
         if self.unchanged {
             self.go_on(&txn)?;
         }
-        self.finish(txn, op)?;
+        self.finish(txn)?;
         (self.unchanged, self.as_closed, self.gains) = (false, false, false);
         self.next = last.next();
         if let Some(cut) = cut {
@@ -133,22 +136,19 @@ impl Log {
     }
 
     /// Ends every transaction that writes: from here on it is durable, and counted.
-    pub(super) fn finish(&self, txn: redb::WriteTransaction, op: &'static str) -> Result<(), LogError> {
-        txn.commit().map_err(|e| LogError::store(op, e))?;
+    pub(super) fn finish(&self, txn: redb::WriteTransaction) -> Result<(), Fault> {
+        txn.commit()?;
         self.disk.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, LogError> {
-        let op = "commit to the log";
+    fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, Fault> {
         let open_first = Seq(self.next.0 - self.open.len() as u64);
         self.open.append(body);
-        let mut chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        self.open
-            .chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
-                chunks.insert(seq.0, bytes).map(|_| ())
-            })
-            .map_err(|e| LogError::store(op, e))
+        let mut chunks = txn.open_table(CHUNKS)?;
+        Ok(self.open.chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
+            chunks.insert(seq.0, bytes).map(drop)
+        })?)
     }
 
     /// Keeps the last chunk open while it does not fill a page.

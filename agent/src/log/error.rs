@@ -229,3 +229,45 @@ impl LogError {
         }
     }
 }
+
+/// What ends an operation inside the store; [`super::guard::guarded`] gives it the name of the operation.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The store.
+    Store(Box<redb::Error>),
+    /// What is said already.
+    Said(LogError),
+}
+
+impl Fault {
+    /// As whoever began the operation is told.
+    pub(super) fn during(self, op: &'static str) -> LogError {
+        match self {
+            Fault::Store(error) => LogError::store(op, *error),
+            Fault::Said(error) => error,
+        }
+    }
+}
+
+/// Gives a part of an operation a name of its own.
+pub(super) fn during<T>(op: &'static str, result: Result<T, Fault>) -> Result<T, LogError> {
+    result.map_err(|fault| fault.during(op))
+}
+
+impl From<LogError> for Fault {
+    fn from(error: LogError) -> Fault {
+        Fault::Said(error)
+    }
+}
+
+macro_rules! of_the_store {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for Fault {
+            fn from(error: redb::$error) -> Fault {
+                Fault::Store(Box::new(error.into()))
+            }
+        })*
+    };
+}
+
+of_the_store!(CommitError, DatabaseError, StorageError, TableError, TransactionError);

@@ -9,6 +9,7 @@ use fieldlog_projections::{Epoch, Link, Seq};
 use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::disk::{DiskStats, MeteredDisk};
+use super::error::{Fault, during};
 use super::guard::{self, Hold, Seal, Sealed, guarded};
 use super::read::in_place;
 use super::{
@@ -78,9 +79,9 @@ impl Log {
                 if unborn::has_chunks(&*backend)
                     .map_err(|e| LogError::store("read the log", redb::Error::Io(e)))? =>
             {
-                Err(sums::damaged("it lists no tables, but there are records in it"))
+                Err(sums::damaged("it lists no tables, but there are records in it").into())
             }
-            false => log.create(),
+            false => Ok(during("create the log", log.create())?),
         });
         match begun {
             Ok(()) => Ok(log),
@@ -105,7 +106,7 @@ impl Log {
         let db = guarded("open the log", || {
             let mut builder = redb::Builder::new();
             let opened = builder.set_cache_size(options.cache_bytes).create_with_backend(sealed);
-            opened.map_err(|e| LogError::store("open the log", e))
+            Ok(opened?)
         })?;
         Ok(Log {
             hold: Hold::on(db),
@@ -129,26 +130,25 @@ impl Log {
     }
 
     /// Reads epoch and head; `false` if there is no log yet.
-    pub(super) fn load(&mut self) -> Result<bool, LogError> {
-        let op = "read the log's head";
-        let txn = self.hold.get()?.begin_read().map_err(|e| LogError::store(op, e))?;
+    pub(super) fn load(&mut self) -> Result<bool, Fault> {
+        let txn = self.hold.get()?.begin_read()?;
         let meta = match txn.open_table(META) {
             Ok(meta) => meta,
             Err(redb::TableError::TableDoesNotExist(_)) => {
                 // Ours are made in one commit. A store with others only is someone else's.
-                let tables = txn.list_tables().map_err(|e| LogError::store(op, e))?.count();
-                return if tables == 0 { Ok(false) } else { Err(no_format(&txn)) };
+                let tables = txn.list_tables()?.count();
+                return if tables == 0 { Ok(false) } else { Err(no_format(&txn).into()) };
             }
             Err(redb::TableError::TableTypeMismatch { .. } | redb::TableError::TableIsMultimap(_)) => {
-                return Err(no_format(&txn));
+                return Err(no_format(&txn).into());
             }
-            Err(e) => return Err(LogError::store(op, e)),
+            Err(error) => return Err(error.into()),
         };
-        let get = |key| meta.get(key).map(|v| v.map(|v| v.value())).map_err(|e| LogError::store(op, e));
+        let get = |key| meta.get(key).map(|found| found.map(|found| found.value()));
         match get("format")? {
             Some(FORMAT_VERSION) => {}
-            Some(found) => return Err(LogError::Format { found }),
-            None => return Err(no_format(&txn)),
+            Some(found) => return Err(LogError::Format { found }.into()),
+            None => return Err(no_format(&txn).into()),
         }
         self.epoch = Epoch(get("epoch")?.ok_or_else(|| no_format(&txn))?);
         self.link = Link::origin(self.epoch);
@@ -160,10 +160,9 @@ impl Log {
     }
 
     /// Reads the last chunk.
-    fn load_end(&mut self, txn: &redb::ReadTransaction) -> Result<(), LogError> {
-        let op = "read the log's head";
-        let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-        let Some((key, value)) = chunks.last().map_err(|e| LogError::store(op, e))? else {
+    fn load_end(&mut self, txn: &redb::ReadTransaction) -> Result<(), Fault> {
+        let chunks = txn.open_table(CHUNKS)?;
+        let Some((key, value)) = chunks.last()? else {
             return Ok(());
         };
         let (key, bytes) = (Seq(key.value()), value.value());
@@ -187,19 +186,18 @@ impl Log {
         Ok(())
     }
 
-    fn create(&mut self) -> Result<(), LogError> {
-        let op = "create the log";
-        let txn = self.hold.get()?.begin_write().map_err(|e| LogError::store(op, e))?;
+    fn create(&mut self) -> Result<(), Fault> {
+        let txn = self.hold.get()?.begin_write()?;
         {
-            let mut meta = txn.open_table(META).map_err(|e| LogError::store(op, e))?;
-            meta.insert("format", FORMAT_VERSION).map_err(|e| LogError::store(op, e))?;
-            meta.insert("epoch", self.epoch.0).map_err(|e| LogError::store(op, e))?;
-            txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-            txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+            let mut meta = txn.open_table(META)?;
+            meta.insert("format", FORMAT_VERSION)?;
+            meta.insert("epoch", self.epoch.0)?;
+            txn.open_table(CHUNKS)?;
+            txn.open_table(QUARANTINE)?;
         }
         self.gains = true;
         self.go_on(&txn)?;
-        self.finish(txn, op)?;
+        self.finish(txn)?;
         self.gains = false;
         self.link = Link::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };

@@ -7,6 +7,7 @@ use fieldlog_projections::chunk::{self, Chunk};
 use fieldlog_projections::{Seq, Time};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
+use super::error::Fault;
 use super::guard::{guarded, outside};
 use super::{CHUNKS, LogError, clock};
 
@@ -45,11 +46,11 @@ impl LogReader {
     pub(super) fn read<T>(
         &self,
         op: &'static str,
-        look: impl FnOnce(&redb::ReadTransaction) -> Result<T, LogError>,
+        look: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>,
     ) -> Result<T, LogError> {
         guarded(op, || {
             let db = self.db()?;
-            let txn = db.begin_read().map_err(|e| LogError::store(op, e))?;
+            let txn = db.begin_read()?;
             look(&txn)
         })
     }
@@ -59,17 +60,16 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn stored_bytes(&self) -> Result<u64, LogError> {
-        let op = "read the log's size";
-        self.read(op, |txn| {
-            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        self.read("read the log's size", |txn| {
+            let chunks = txn.open_table(CHUNKS)?;
             let edge = |entry: Option<(redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>)>| {
                 let Some((at, value)) = entry else { return Ok(None) };
                 let damaged = |source| LogError::Chunk { at: Seq(at.value()), source };
                 let header = chunk::Header::parse(value.value()).map_err(damaged)?;
-                Ok(Some((header.place.stored_before, value.value().len() as u64)))
+                Ok::<_, Fault>(Some((header.place.stored_before, value.value().len() as u64)))
             };
-            let first = edge(chunks.first().map_err(|e| LogError::store(op, e))?)?;
-            let last = edge(chunks.last().map_err(|e| LogError::store(op, e))?)?;
+            let first = edge(chunks.first()?)?;
+            let last = edge(chunks.last()?)?;
             Ok(match (first, last) {
                 (Some((begin, _)), Some((end, size))) => end + size - begin,
                 _ => 0,
@@ -110,23 +110,22 @@ impl LogReader {
         scratch: &mut Vec<u8>,
         visit: &mut impl FnMut(&Chunk<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, LogError> {
-        let op = "read the log";
-        self.read(op, |txn| {
-            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-            let holding = chunks.range(..=at.0).map_err(|e| LogError::store(op, e))?.next_back();
-            let start = match holding.transpose().map_err(|e| LogError::store(op, e))? {
+        self.read("read the log", |txn| {
+            let chunks = txn.open_table(CHUNKS)?;
+            let holding = chunks.range(..=at.0)?.next_back();
+            let start = match holding.transpose()? {
                 Some((key, _)) => key.value(),
                 None => at.0,
             };
             let mut expected = None;
-            for entry in chunks.range(start..).map_err(|e| LogError::store(op, e))?.take(CHUNKS_PER_READ) {
-                let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
+            for entry in chunks.range(start..)?.take(CHUNKS_PER_READ) {
+                let (key, value) = entry?;
                 let damaged = |source| LogError::Chunk { at: Seq(key.value()), source };
                 let mut chunk = Chunk::parse(value.value(), scratch).map_err(damaged)?;
                 in_place(Seq(key.value()), &chunk.header)?;
                 let found = chunk.header.first;
                 if expected.replace(chunk.header.last().next()).is_some_and(|expected| expected != found) {
-                    return Err(LogError::Missing { before: found });
+                    return Err(LogError::Missing { before: found }.into());
                 }
                 if chunk.header.last() < *at {
                     continue;
@@ -148,11 +147,10 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
-        let op = "read the log's range";
-        self.read(op, |txn| {
-            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-            let first = chunks.first().map_err(|e| LogError::store(op, e))?;
-            let last = chunks.last().map_err(|e| LogError::store(op, e))?;
+        self.read("read the log's range", |txn| {
+            let chunks = txn.open_table(CHUNKS)?;
+            let first = chunks.first()?;
+            let last = chunks.last()?;
             let (Some((first, _)), Some((at, last))) = (first, last) else { return Ok(None) };
             let header = chunk::Header::parse(last.value())
                 .map_err(|source| LogError::Chunk { at: Seq(at.value()), source })?;
@@ -181,10 +179,9 @@ impl LogReader {
     }
 
     fn stored_begin(&self, first: Seq) -> Result<u64, LogError> {
-        let op = "read the log's size";
-        self.read(op, |txn| {
-            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-            let Some(value) = chunks.get(first.0).map_err(|e| LogError::store(op, e))? else { return Ok(0) };
+        self.read("read the log's size", |txn| {
+            let chunks = txn.open_table(CHUNKS)?;
+            let Some(value) = chunks.get(first.0)? else { return Ok(0) };
             let header = chunk::Header::parse(value.value())
                 .map_err(|source| LogError::Chunk { at: first, source })?;
             Ok(header.place.stored_before)
@@ -194,17 +191,16 @@ impl LogReader {
     /// The first position of the last chunk for which `before` holds, or of the first chunk; `before` must hold for a
     /// prefix of the log.
     fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
-        let op = "search the log";
         let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
-        self.read(op, |txn| {
-            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        self.read("search the log", |txn| {
+            let chunks = txn.open_table(CHUNKS)?;
             let (mut low, mut high) = (first.0, last.0 + 1);
             let mut found = first;
             // Chunks that begin before `low` are before; those that begin at `high` or later are not.
             while low < high {
                 let middle = low + (high - low) / 2;
-                let entry = chunks.range(..=middle).map_err(|e| LogError::store(op, e))?.next_back();
-                let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else {
+                let entry = chunks.range(..=middle)?.next_back();
+                let Some((key, value)) = entry.transpose()? else {
                     break;
                 };
                 let header = chunk::Header::parse(value.value())
