@@ -8,7 +8,9 @@ use fieldlog_projections::archive::{ArchiveError, Period, Row};
 use fieldlog_projections::{Seq, Time};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{LogError, LogReader, outside};
+use super::error::Fault;
+use super::guard::outside;
+use super::{LogError, LogReader};
 
 /// By a period's first record, and the part.
 pub(super) const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
@@ -55,37 +57,35 @@ fn damaged(at: u64) -> impl Fn(ArchiveError) -> LogError {
 }
 
 /// Stores periods.
-pub(super) fn put(txn: &redb::WriteTransaction, periods: &[Archived]) -> Result<(), LogError> {
-    let op = "write to the archive";
-    let mut table = txn.open_table(ARCHIVE).map_err(|e| LogError::store(op, e))?;
+pub(super) fn put(txn: &redb::WriteTransaction, periods: &[Archived]) -> Result<(), Fault> {
+    let mut table = txn.open_table(ARCHIVE)?;
     for Archived { period, rows } in periods {
         let first = period.first.0;
-        table.retain_in((first, 0)..=(first, u32::MAX), |_, _| false).map_err(|e| LogError::store(op, e))?;
+        table.retain_in((first, 0)..=(first, u32::MAX), |_, _| false)?;
         for (row, part) in rows.iter().zip(0..) {
-            table.insert((first, part), row.as_slice()).map_err(|e| LogError::store(op, e))?;
+            table.insert((first, part), row.as_slice())?;
         }
     }
     Ok(())
 }
 
 /// Deletes the periods that begin before a position.
-pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<(), LogError> {
-    let op = "trim the archive";
-    let mut table = txn.open_table(ARCHIVE).map_err(|e| LogError::store(op, e))?;
-    table.retain_in(..(before.0, 0), |_, _| false).map_err(|e| LogError::store(op, e))
+pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<(), Fault> {
+    let mut table = txn.open_table(ARCHIVE)?;
+    Ok(table.retain_in(..(before.0, 0), |_, _| false)?)
 }
 
 impl LogReader {
     /// Looks into the archive; `None` if there is none.
     fn archive<T>(
         &self,
-        look: impl FnOnce(&redb::ReadOnlyTable<(u64, u32), &'static [u8]>) -> Result<T, LogError>,
+        op: &'static str,
+        look: impl FnOnce(&redb::ReadOnlyTable<(u64, u32), &'static [u8]>) -> Result<T, Fault>,
     ) -> Result<Option<T>, LogError> {
-        let op = "read the archive";
         self.read(op, |txn| match txn.open_table(ARCHIVE) {
             Ok(table) => look(&table).map(Some),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(e) => Err(LogError::store(op, e)),
+            Err(error) => Err(error.into()),
         })
     }
 
@@ -94,11 +94,10 @@ impl LogReader {
     /// # Errors
     /// [`LogError`] if the store or the row cannot be read.
     pub fn archive_end(&self) -> Result<Option<ArchiveEnd>, LogError> {
-        let op = "read the archive";
-        let end = self.archive(|table| {
-            let Some((key, _)) = table.last().map_err(|e| LogError::store(op, e))? else { return Ok(None) };
+        let end = self.archive("read the archive", |table| {
+            let Some((key, _)) = table.last()? else { return Ok(None) };
             let first = key.value().0;
-            let row = table.get((first, 0)).map_err(|e| LogError::store(op, e))?;
+            let row = table.get((first, 0))?;
             let row = row.ok_or(damaged(first)(ArchiveError::Rows))?;
             let row = Row::parse(row.value()).map_err(damaged(first))?;
             Ok(Some(ArchiveEnd { period: row.period, stored_before: row.stored_before }))
@@ -111,20 +110,19 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::archive_end`].
     pub fn archive_size(&self) -> Result<ArchiveSize, LogError> {
-        let op = "read the archive";
-        let size = self.archive(|table| {
+        let size = self.archive("read the archive", |table| {
             let edge = |entry: Option<Entry<'_>>| {
                 let Some((key, value)) = entry else { return Ok(None) };
                 let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
-                Ok(Some((row.stored_before, value.value().len() as u64)))
+                Ok::<_, Fault>(Some((row.stored_before, value.value().len() as u64)))
             };
-            let first = edge(table.first().map_err(|e| LogError::store(op, e))?)?;
-            let last = edge(table.last().map_err(|e| LogError::store(op, e))?)?;
+            let first = edge(table.first()?)?;
+            let last = edge(table.last()?)?;
             let bytes = match (first, last) {
                 (Some((begin, _)), Some((end, size))) => (end + size).saturating_sub(begin),
                 _ => 0,
             };
-            Ok(ArchiveSize { rows: table.len().map_err(|e| LogError::store(op, e))?, bytes })
+            Ok(ArchiveSize { rows: table.len()?, bytes })
         })?;
         Ok(size.unwrap_or_default())
     }
@@ -142,7 +140,7 @@ impl LogReader {
         let mut at = from.0;
         loop {
             let before = at;
-            let stopped = self.archive(|table| scan_some(table, &mut at, &mut visit))?;
+            let stopped = self.archive("read the archive", |table| scan_some(table, &mut at, &mut visit))?;
             if let Some(Some(value)) = stopped {
                 return Ok(Some(value));
             }
@@ -157,19 +155,14 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::archive_end`].
     pub fn seek_archive(&self, time: Time) -> Result<Seq, LogError> {
-        let op = "search the archive";
-        let found = self.archive(|table| {
+        let found = self.archive("search the archive", |table| {
             let edge = |entry: Option<Entry<'_>>| entry.map_or(0, |(key, _)| key.value().0);
-            let (mut low, mut high) = (
-                edge(table.first().map_err(|e| LogError::store(op, e))?),
-                edge(table.last().map_err(|e| LogError::store(op, e))?) + 1,
-            );
+            let (mut low, mut high) = (edge(table.first()?), edge(table.last()?) + 1);
             // Periods that begin before `low` end before `time`; those that begin at `high` or later do not.
             while low < high {
                 let middle = low + (high - low) / 2;
-                let entry =
-                    table.range(..=(middle, u32::MAX)).map_err(|e| LogError::store(op, e))?.next_back();
-                let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else {
+                let entry = table.range(..=(middle, u32::MAX))?.next_back();
+                let Some((key, value)) = entry.transpose()? else {
                     break;
                 };
                 let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
@@ -210,23 +203,22 @@ fn scan_some<B>(
     table: &redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
     at: &mut u64,
     visit: &mut impl FnMut(&Row<'_>) -> Result<ControlFlow<B>, ArchiveError>,
-) -> Result<Option<B>, LogError> {
-    let op = "read the archive";
+) -> Result<Option<B>, Fault> {
     let mut next = None;
     let mut stored_before = stored_before(table, *at)?;
-    for (entry, read) in table.range((*at, 0)..).map_err(|e| LogError::store(op, e))?.zip(0..) {
+    for (entry, read) in table.range((*at, 0)..)?.zip(0..) {
         if next.is_none() && read >= ROWS_PER_READ {
             break;
         }
-        let (key, value) = entry.map_err(|e| LogError::store(op, e))?;
+        let (key, value) = entry?;
         let (first, part) = key.value();
         let row = Row::parse(value.value()).map_err(damaged(first))?;
         if (row.period.first.0, row.part) != (first, part) || (first, part) != next.unwrap_or((first, 0)) {
-            return Err(damaged(first)(ArchiveError::Rows));
+            return Err(damaged(first)(ArchiveError::Rows).into());
         }
         let follows = row.stored_before + value.value().len() as u64;
         if stored_before.replace(follows).is_some_and(|expected| expected != row.stored_before) {
-            return Err(damaged(first)(ArchiveError::Before));
+            return Err(damaged(first)(ArchiveError::Before).into());
         }
         next = (part + 1 < row.parts).then_some((first, part + 1));
         *at = first + 1;
@@ -236,7 +228,7 @@ fn scan_some<B>(
     }
     match next {
         None => Ok(None),
-        Some((first, _)) => Err(damaged(first)(ArchiveError::Rows)),
+        Some((first, _)) => Err(damaged(first)(ArchiveError::Rows).into()),
     }
 }
 
@@ -244,10 +236,9 @@ fn scan_some<B>(
 fn stored_before(
     table: &redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
     at: u64,
-) -> Result<Option<u64>, LogError> {
-    let op = "read the archive";
-    let before = table.range(..(at, 0)).map_err(|e| LogError::store(op, e))?.next_back();
-    let Some((key, value)) = before.transpose().map_err(|e| LogError::store(op, e))? else { return Ok(None) };
+) -> Result<Option<u64>, Fault> {
+    let before = table.range(..(at, 0))?.next_back();
+    let Some((key, value)) = before.transpose()? else { return Ok(None) };
     let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
     Ok(Some(row.stored_before + value.value().len() as u64))
 }

@@ -7,6 +7,7 @@ use fieldlog_projections::chunk::Body;
 use fieldlog_projections::{Seq, Time};
 use redb::{ReadableTable, TableDefinition};
 
+use super::error::Fault;
 use super::{Commit, Committed, Log, LogError, LogReader, META};
 
 /// By the position of a `clock_corrected` record: the log time that goes on from there. Made with the first of them.
@@ -24,17 +25,16 @@ fn moment(corrections: &[(Seq, Time)], seq: Seq, time: Time) -> Time {
     corrections.get(next).map_or(time, |(_, after)| time.min(*after))
 }
 
-pub(super) fn corrections(txn: &redb::ReadTransaction) -> Result<Corrections, LogError> {
-    let op = "read the log's head";
+pub(super) fn corrections(txn: &redb::ReadTransaction) -> Result<Corrections, Fault> {
     let table = match txn.open_table(CORRECTIONS) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Arc::default()),
-        Err(e) => return Err(LogError::store(op, e)),
+        Err(error) => return Err(error.into()),
     };
     let mut found = Vec::new();
     let mut least = Time(i64::MAX);
-    for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev() {
-        let (at, after) = entry.map_err(|e| LogError::store(op, e))?;
+    for entry in table.iter()?.rev() {
+        let (at, after) = entry?;
         least = least.min(Time(after.value()));
         found.push((Seq(at.value()), least));
     }
@@ -42,16 +42,16 @@ pub(super) fn corrections(txn: &redb::ReadTransaction) -> Result<Corrections, Lo
     Ok(found.into())
 }
 
-pub(super) fn put_correction(txn: &redb::WriteTransaction, at: Seq, after: Time) -> Result<(), LogError> {
-    let op = "commit to the log";
-    let mut table = txn.open_table(CORRECTIONS).map_err(|e| LogError::store(op, e))?;
-    table.insert(at.0, after.0).map(drop).map_err(|e| LogError::store(op, e))
+pub(super) fn put_correction(txn: &redb::WriteTransaction, at: Seq, after: Time) -> Result<(), Fault> {
+    let mut table = txn.open_table(CORRECTIONS)?;
+    table.insert(at.0, after.0)?;
+    Ok(())
 }
 
-pub(super) fn put_doubted(txn: &redb::WriteTransaction, micros: u64) -> Result<(), LogError> {
-    let op = "commit to the log";
-    let mut meta = txn.open_table(META).map_err(|e| LogError::store(op, e))?;
-    meta.insert(DOUBTED, micros).map(drop).map_err(|e| LogError::store(op, e))
+pub(super) fn put_doubted(txn: &redb::WriteTransaction, micros: u64) -> Result<(), Fault> {
+    let mut meta = txn.open_table(META)?;
+    meta.insert(DOUBTED, micros)?;
+    Ok(())
 }
 
 impl Log {
@@ -102,10 +102,9 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn clock_doubted(&self) -> Result<u64, LogError> {
-        let op = "read the log's head";
-        self.read(op, |txn| {
-            let meta = txn.open_table(META).map_err(|e| LogError::store(op, e))?;
-            let stored = meta.get(DOUBTED).map_err(|e| LogError::store(op, e))?;
+        self.read("read the log's head", |txn| {
+            let meta = txn.open_table(META)?;
+            let stored = meta.get(DOUBTED)?;
             Ok(stored.map_or(0, |micros| micros.value()))
         })
     }

@@ -2,6 +2,7 @@
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
+use super::error::Fault;
 use super::sums::{CHECKED, unwrap, wrap};
 use super::{CURSORS, LogError, LogReader};
 
@@ -9,27 +10,25 @@ use super::{CURSORS, LogError, LogReader};
 const UNCHECKED: [u8; 2] = [1, 2];
 
 /// Stores cursors.
-pub(super) fn put(txn: &redb::WriteTransaction, cursors: &[(String, Vec<u8>)]) -> Result<(), LogError> {
-    let op = "commit to the log";
+pub(super) fn put(txn: &redb::WriteTransaction, cursors: &[(String, Vec<u8>)]) -> Result<(), Fault> {
     if cursors.is_empty() {
         return Ok(());
     }
-    let mut table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
+    let mut table = txn.open_table(CURSORS)?;
     for (name, cursor) in cursors {
         let stored = wrap(CHECKED, name.as_bytes(), cursor);
-        table.insert(name.as_str(), stored.as_slice()).map_err(|e| LogError::store(op, e))?;
+        table.insert(name.as_str(), stored.as_slice())?;
     }
     Ok(())
 }
 
 /// Gives their checksums to the cursors of a version that did not write any.
-pub(super) fn check_all(txn: &redb::WriteTransaction) -> Result<(), LogError> {
-    let op = "commit to the log";
+pub(super) fn check_all(txn: &redb::WriteTransaction) -> Result<(), Fault> {
     let mut unchecked = Vec::new();
     {
-        let table = txn.open_table(CURSORS).map_err(|e| LogError::store(op, e))?;
-        for entry in table.iter().map_err(|e| LogError::store(op, e))? {
-            let (name, stored) = entry.map_err(|e| LogError::store(op, e))?;
+        let table = txn.open_table(CURSORS)?;
+        for entry in table.iter()? {
+            let (name, stored) = entry?;
             if stored.value().first().is_some_and(|first| UNCHECKED.contains(first)) {
                 unchecked.push((name.value().to_owned(), stored.value().to_vec()));
             }
@@ -85,15 +84,15 @@ impl LogReader {
             let table = match txn.open_table(CURSORS) {
                 Ok(table) => table,
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                Err(e) => return Err(LogError::store(op, e)),
+                Err(error) => return Err(error.into()),
             };
             let mut cursors = Vec::new();
-            for entry in table.iter().map_err(|e| LogError::store(op, e))? {
-                let (name, stored) = entry.map_err(|e| LogError::store(op, e))?;
+            for entry in table.iter()? {
+                let (name, stored) = entry?;
                 cursors.push((name.value().to_owned(), cursor(name.value(), stored.value())));
             }
-            if cursors.len() as u64 != table.len().map_err(|e| LogError::store(op, e))? {
-                return Err(LogError::Damaged { op, why: "cursors are missing".into() });
+            if cursors.len() as u64 != table.len()? {
+                return Err(LogError::Damaged { op, why: "cursors are missing".into() }.into());
             }
             Ok(cursors)
         })

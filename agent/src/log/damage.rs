@@ -11,11 +11,10 @@ impl LogReader {
     /// # Errors
     /// [`LogError::Store`]
     pub fn chunk_after(&self, at: Seq) -> Result<Option<Seq>, LogError> {
-        let op = "read the log";
-        self.read(op, |txn| {
-            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
-            let next = chunks.range(at.next().0..).map_err(|e| LogError::store(op, e))?.next();
-            let next = next.transpose().map_err(|e| LogError::store(op, e))?;
+        self.read("read the log", |txn| {
+            let chunks = txn.open_table(CHUNKS)?;
+            let next = chunks.range(at.next().0..)?.next();
+            let next = next.transpose()?;
             Ok(next.map(|(key, _)| Seq(key.value())))
         })
     }

@@ -11,6 +11,8 @@ use redb::{BackendError, StorageBackend};
 /// What went to the disk since the start.
 #[derive(Debug, Default)]
 pub struct DiskStats {
+    /// Commits to the log, whatever they were for.
+    pub commits: AtomicU64,
     /// Bytes written.
     pub bytes_written: AtomicU64,
     /// Calls to fsync.

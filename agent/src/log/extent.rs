@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use fieldlog_projections::chunk;
 use fieldlog_projections::{Seq, Time};
 
+use super::error::Fault;
 use super::{CHUNKS, LogError, LogReader};
 
 impl LogReader {
@@ -14,25 +15,24 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn stored_bytes_of(&self, ranges: impl IntoIterator<Item = (Seq, Seq)>) -> Result<u64, LogError> {
-        let op = "read the log's size";
-        self.read(op, |txn| {
-            let chunks = txn.open_table(CHUNKS).map_err(|e| LogError::store(op, e))?;
+        self.read("read the log's size", |txn| {
+            let chunks = txn.open_table(CHUNKS)?;
             // Bytes of the epoch before a position.
             let before = |seq: Seq| {
-                let holding = chunks.range(..=seq.0).map_err(|e| LogError::store(op, e))?.next_back();
+                let holding = chunks.range(..=seq.0)?.next_back();
                 let first = || chunks.range(seq.0..).map(|mut later| later.next());
                 let entry = match holding {
                     Some(entry) => Some(entry),
-                    None => first().map_err(|e| LogError::store(op, e))?,
+                    None => first()?,
                 };
-                let Some((key, value)) = entry.transpose().map_err(|e| LogError::store(op, e))? else {
+                let Some((key, value)) = entry.transpose()? else {
                     return Ok(0);
                 };
                 let header = chunk::Header::parse(value.value())
                     .map_err(|source| LogError::Chunk { at: Seq(key.value()), source })?;
                 let (count, size) = (u64::from(header.count), value.value().len() as u64);
                 let into = seq.0.saturating_sub(header.first.0).min(count);
-                Ok(header.place.stored_before + size * into / count.max(1))
+                Ok::<_, Fault>(header.place.stored_before + size * into / count.max(1))
             };
             let mut sum = 0;
             for (first, last) in ranges {

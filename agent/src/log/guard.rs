@@ -15,6 +15,7 @@ use std::sync::{Arc, Once, Weak};
 use redb::{BackendError, Database, StorageBackend};
 
 use super::LogError;
+use super::error::{Fault, during};
 
 thread_local! {
     /// Whether this thread is inside redb.
@@ -35,16 +36,13 @@ pub(super) fn silence() {
 }
 
 /// Calls into redb; a panic there is an error.
-pub(super) fn guarded<T>(
-    op: &'static str,
-    call: impl FnOnce() -> Result<T, LogError>,
-) -> Result<T, LogError> {
+pub(super) fn guarded<T>(op: &'static str, call: impl FnOnce() -> Result<T, Fault>) -> Result<T, LogError> {
     let before = INSIDE.replace(true);
     // What redb shares between calls is locked, and a lock that was held is poisoned; the next call then panics, too.
     let result = catch_unwind(AssertUnwindSafe(call));
     let inside = INSIDE.replace(before);
     match result {
-        Ok(result) => result,
+        Ok(result) => during(op, result),
         Err(panic) if inside => Err(LogError::Damaged { op, why: words(&*panic) }),
         // It came from what is called back.
         Err(panic) => resume_unwind(panic),
@@ -170,10 +168,9 @@ impl Hold {
 
     /// Closes the store if no reader is in the middle of a page; says whether that is so.
     pub(super) fn close(&mut self) -> Result<bool, LogError> {
-        let op = "close the log";
-        guarded(op, || match self.0.take().map(Arc::try_unwrap) {
+        guarded("close the log", || match self.0.take().map(Arc::try_unwrap) {
             None => Ok(true),
-            Some(Ok(db)) => db.close().map(|()| true).map_err(|e| LogError::store(op, e)),
+            Some(Ok(db)) => Ok(db.close().map(|()| true)?),
             Some(Err(shared)) => {
                 self.0 = Some(shared);
                 Ok(false)
@@ -199,7 +196,7 @@ mod tests {
     #[test]
     fn a_panic_inside_is_an_error_and_says_its_first_line() {
         silence();
-        let check = |call: fn() -> Result<(), LogError>, expected: &str| {
+        let check = |call: fn() -> Result<(), Fault>, expected: &str| {
             let words = guarded("read the log", call).unwrap_err().to_string();
             for part in [expected, "log.redb", "cannot read the log", "`fieldlog verify`", "restore"] {
                 assert!(words.contains(part), "{part:?} is not in: {words}");
@@ -218,7 +215,7 @@ mod tests {
         let outer = catch_unwind(|| guarded::<()>("read the log", || outside(|| panic!("a bug"))));
         assert_eq!(outer.unwrap_err().downcast_ref::<&str>(), Some(&"a bug"));
         assert!(!INSIDE.get());
-        let nested = guarded::<()>("a", || outside(|| guarded("b", || panic!("x"))));
+        let nested = guarded::<()>("a", || Ok(outside(|| guarded("b", || panic!("x")))?));
         assert!(matches!(nested, Err(LogError::Damaged { op: "b", .. })), "{nested:?}");
     }
 

@@ -195,7 +195,7 @@ impl Log {
         let op = "check the log's pages";
         let in_use = || LogError::store(op, redb::Error::TransactionInProgress);
         let db = self.hold.get_mut().ok_or_else(in_use)?;
-        guarded(op, || db.check_integrity().map_err(|e| LogError::store(op, e)))
+        guarded(op, || Ok(db.check_integrity()?))
     }
 }
 

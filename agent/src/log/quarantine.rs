@@ -3,6 +3,7 @@
 use fieldlog_projections::Seq;
 use redb::{ReadableTable, ReadableTableMetadata};
 
+use super::error::Fault;
 use super::sums::{CHECKED, unwrap, wrap};
 use super::{LogError, LogReader, QUARANTINE};
 
@@ -12,19 +13,18 @@ pub(super) fn put(
     first: Seq,
     payloads: &[(usize, Vec<u8>)],
     records_max: u64,
-) -> Result<(), LogError> {
+) -> Result<(), Fault> {
     if payloads.is_empty() {
         return Ok(());
     }
-    let op = "write to the quarantine";
-    let mut table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+    let mut table = txn.open_table(QUARANTINE)?;
     for (index, payload) in payloads {
         let seq = first.0 + *index as u64;
         let stored = wrap(CHECKED, &seq.to_le_bytes(), payload);
-        table.insert(seq, stored.as_slice()).map_err(|e| LogError::store(op, e))?;
+        table.insert(seq, stored.as_slice())?;
     }
-    while table.len().map_err(|e| LogError::store(op, e))? > records_max {
-        table.pop_first().map_err(|e| LogError::store(op, e))?;
+    while table.len()? > records_max {
+        table.pop_first()?;
     }
     Ok(())
 }
@@ -37,14 +37,15 @@ impl LogReader {
     pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
         let op = "read the quarantine";
         self.read(op, |txn| {
-            let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
-            let Some(stored) = table.get(seq.0).map_err(|e| LogError::store(op, e))? else { return Ok(None) };
+            let table = txn.open_table(QUARANTINE)?;
+            let Some(stored) = table.get(seq.0)? else { return Ok(None) };
             match unwrap(CHECKED, &seq.0.to_le_bytes(), stored.value()) {
                 Some(payload) => Ok(Some(payload.to_vec())),
                 // Of a version that did not write checksums.
                 None if seq < self.checked_from => Ok(Some(stored.value().to_vec())),
                 None => {
-                    Err(LogError::Damaged { op, why: format!("the payload of sequence {seq} is damaged") })
+                    Err(LogError::Damaged { op, why: format!("the payload of sequence {seq} is damaged") }
+                        .into())
                 }
             }
         })
@@ -57,14 +58,14 @@ impl LogReader {
     pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
         let op = "read the quarantine";
         self.read(op, |txn| {
-            let table = txn.open_table(QUARANTINE).map_err(|e| LogError::store(op, e))?;
+            let table = txn.open_table(QUARANTINE)?;
             let mut found: Vec<Seq> = Vec::new();
-            for entry in table.iter().map_err(|e| LogError::store(op, e))?.rev().take(limit) {
-                found.push(Seq(entry.map_err(|e| LogError::store(op, e))?.0.value()));
+            for entry in table.iter()?.rev().take(limit) {
+                found.push(Seq(entry?.0.value()));
             }
-            let all = table.len().map_err(|e| LogError::store(op, e))?;
+            let all = table.len()?;
             if found.len() as u64 != all.min(limit as u64) || !found.is_sorted_by(|a, b| a > b) {
-                return Err(LogError::Damaged { op, why: "payloads are missing".into() });
+                return Err(LogError::Damaged { op, why: "payloads are missing".into() }.into());
             }
             Ok(found)
         })

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::ARCHIVE;
 use super::clock::CORRECTIONS;
+use super::error::Fault;
 use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE};
 
 const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
@@ -84,42 +85,38 @@ pub(super) fn damaged(why: impl Into<String>) -> LogError {
     LogError::Damaged { op: OP, why: why.into() }
 }
 
-fn failed(error: impl Into<redb::Error>) -> LogError {
-    LogError::store(OP, error)
-}
-
 /// Opens a table; `None` if it is not there.
 fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
     txn: &ReadTransaction,
     table: TableDefinition<'_, K, V>,
-) -> Result<Option<redb::ReadOnlyTable<K, V>>, LogError> {
+) -> Result<Option<redb::ReadOnlyTable<K, V>>, Fault> {
     match txn.open_table(table) {
         Ok(table) => Ok(Some(table)),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// The rows of `sums`; none in a log of a version that did not have them.
-pub(super) fn read(txn: &ReadTransaction) -> Result<Sums, LogError> {
+pub(super) fn read(txn: &ReadTransaction) -> Result<Sums, Fault> {
     let Some(rows) = table(txn, SUMS)? else { return Ok(Sums::default()) };
     let sums = Sums { of_epoch: row(&rows, EPOCH)?, closed: row(&rows, CLOSED)? };
     // Both or the first are written; a row of another name is one of these two, damaged.
     let known = u64::from(sums.of_epoch.is_some()) + u64::from(sums.closed.is_some());
     match sums.of_epoch {
-        Some(_) if rows.len().map_err(failed)? == known => Ok(sums),
-        _ => Err(damaged("the rows of the table \"sums\" are not what they must be")),
+        Some(_) if rows.len()? == known => Ok(sums),
+        _ => Err(damaged("the rows of the table \"sums\" are not what they must be").into()),
     }
 }
 
 fn row<T: DeserializeOwned>(
     rows: &redb::ReadOnlyTable<&'static str, &'static [u8]>,
     name: &str,
-) -> Result<Option<T>, LogError> {
-    let Some(stored) = rows.get(name).map_err(failed)? else { return Ok(None) };
+) -> Result<Option<T>, Fault> {
+    let Some(stored) = rows.get(name)? else { return Ok(None) };
     let value = unwrap(VERSION, name.as_bytes(), stored.value());
     let value = value.and_then(|value| postcard::from_bytes(value).ok());
-    value.map(Some).ok_or_else(|| damaged(format!("the row \"{name}\" of the table \"sums\" is damaged")))
+    Ok(Some(value.ok_or_else(|| damaged(format!("the row \"{name}\" of the table \"sums\" is damaged")))?))
 }
 
 /// Rows and keys of a table; nothing of what is in between is read.
@@ -127,26 +124,26 @@ fn extent<K: redb::Key + 'static>(
     txn: &ReadTransaction,
     of: TableDefinition<'_, K, impl redb::Value + 'static>,
     position: impl Fn(K::SelfType<'_>) -> u64,
-) -> Result<Extent, LogError> {
+) -> Result<Extent, Fault> {
     let Some(table) = table(txn, of)? else { return Ok(Extent::default()) };
-    let first = table.first().map_err(failed)?.map_or(0, |(key, _)| position(key.value()));
-    let last = table.last().map_err(failed)?.map_or(0, |(key, _)| position(key.value()));
-    Ok(Extent { rows: table.len().map_err(failed)?, first, last })
+    let first = table.first()?.map_or(0, |(key, _)| position(key.value()));
+    let last = table.last()?.map_or(0, |(key, _)| position(key.value()));
+    Ok(Extent { rows: table.len()?, first, last })
 }
 
 /// CRC-32 of the rows of the tables that have a few, and nothing else to check them by.
-fn small(txn: &ReadTransaction) -> Result<u32, LogError> {
+fn small(txn: &ReadTransaction) -> Result<u32, Fault> {
     let mut hasher = crc32fast::Hasher::new();
     if let Some(meta) = table(txn, META)? {
-        for entry in meta.iter().map_err(failed)? {
-            let (key, value) = entry.map_err(failed)?;
+        for entry in meta.iter()? {
+            let (key, value) = entry?;
             hasher.update(key.value().as_bytes());
             hasher.update(&value.value().to_le_bytes());
         }
     }
     if let Some(corrections) = table(txn, CORRECTIONS)? {
-        for entry in corrections.iter().map_err(failed)? {
-            let (key, value) = entry.map_err(failed)?;
+        for entry in corrections.iter()? {
+            let (key, value) = entry?;
             hasher.update(&key.value().to_le_bytes());
             hasher.update(&value.value().to_le_bytes());
         }
@@ -155,7 +152,7 @@ fn small(txn: &ReadTransaction) -> Result<u32, LogError> {
 }
 
 impl Closed {
-    fn of(txn: &ReadTransaction, head: Seq, link: Link) -> Result<Closed, LogError> {
+    fn of(txn: &ReadTransaction, head: Seq, link: Link) -> Result<Closed, Fault> {
         Ok(Closed {
             head: head.0,
             link: link.0,
@@ -163,7 +160,7 @@ impl Closed {
             quarantine: extent(txn, QUARANTINE, |seq| seq)?,
             archive: extent(txn, ARCHIVE, |(first, _)| first)?,
             corrections: extent(txn, CORRECTIONS, |seq| seq)?,
-            cursors: table(txn, CURSORS)?.map_or(Ok(0), |table| table.len()).map_err(failed)?,
+            cursors: table(txn, CURSORS)?.map_or(Ok(0), |table| table.len())?,
             small: small(txn)?,
         })
     }
@@ -202,13 +199,13 @@ impl Closed {
 
 impl Log {
     /// Holds what was found against the rows of `sums`; the log's head must be known.
-    pub(super) fn check(&mut self, txn: &ReadTransaction) -> Result<(), LogError> {
+    pub(super) fn check(&mut self, txn: &ReadTransaction) -> Result<(), Fault> {
         let sums = read(txn)?;
         if let Some(of_epoch) = sums.of_epoch
             && of_epoch.epoch != self.epoch.0
         {
             let copy = Epoch(of_epoch.epoch);
-            return Err(damaged(format!("the epoch is {}, and its copy is {copy}", self.epoch)));
+            return Err(damaged(format!("the epoch is {}, and its copy is {copy}", self.epoch)).into());
         }
         // What it says of the quarantine is of this version; an older one has then written on without it.
         let outdated = sums.closed.is_some_and(|closed| closed.head < self.head().0);
@@ -217,7 +214,7 @@ impl Log {
             && !outdated
             && let Some(what) = closed.lost(&Closed::of(txn, self.head(), self.link)?)
         {
-            return Err(LogError::Changed { what });
+            return Err(LogError::Changed { what }.into());
         }
         let known = sums.of_epoch.filter(|_| !outdated);
         self.gains = known.is_none();
@@ -226,9 +223,9 @@ impl Log {
     }
 
     /// With the first commit after the log was opened: what was there when it was closed is no longer what there is.
-    pub(super) fn go_on(&self, txn: &redb::WriteTransaction) -> Result<(), LogError> {
-        let mut sums = txn.open_table(SUMS).map_err(failed)?;
-        sums.remove(CLOSED).map_err(failed)?;
+    pub(super) fn go_on(&self, txn: &redb::WriteTransaction) -> Result<(), Fault> {
+        let mut sums = txn.open_table(SUMS)?;
+        sums.remove(CLOSED)?;
         if self.gains {
             put(&mut sums, EPOCH, &OfEpoch { epoch: self.epoch.0, checked_from: self.checked_from.0 })?;
             super::cursors::check_all(txn)?;
@@ -236,18 +233,21 @@ impl Log {
         Ok(())
     }
 
-    /// Notes what there is, if that is not noted already.
-    pub(super) fn note_closed(&mut self) -> Result<(), LogError> {
+    /// Notes what there is, if that is not noted already; says whether it did.
+    pub(super) fn note_closed(&mut self) -> Result<bool, Fault> {
         if self.as_closed || self.failed {
-            return Ok(());
+            return Ok(false);
         }
         let db = self.hold.get()?;
-        let closed = Closed::of(&db.begin_read().map_err(failed)?, self.head(), self.link)?;
-        let mut txn = db.begin_write().map_err(failed)?;
+        let closed = Closed::of(&db.begin_read()?, self.head(), self.link)?;
+        let mut txn = db.begin_write()?;
         txn.set_quick_repair(self.options.quick_repair);
         self.go_on(&txn)?;
-        put(&mut txn.open_table(SUMS).map_err(failed)?, CLOSED, &closed)?;
-        txn.commit().map_err(failed)
+        put(&mut txn.open_table(SUMS)?, CLOSED, &closed)?;
+        self.finish(txn)?;
+        // A commit after this one would have to take the note away again.
+        (self.as_closed, self.unchanged) = (true, true);
+        Ok(true)
     }
 }
 
@@ -255,8 +255,9 @@ fn put(
     sums: &mut redb::Table<'_, &'static str, &'static [u8]>,
     name: &str,
     row: &impl Serialize,
-) -> Result<(), LogError> {
+) -> Result<(), Fault> {
     let value = postcard::to_allocvec(row).map_err(|error| damaged(error.to_string()))?;
     let row = wrap(VERSION, name.as_bytes(), &value);
-    sums.insert(name, row.as_slice()).map(drop).map_err(failed)
+    sums.insert(name, row.as_slice())?;
+    Ok(())
 }

@@ -36,6 +36,11 @@ pub fn clock() -> Clock {
     CLOCK.with(TestClock::clock)
 }
 
+/// Time passes, on both clocks.
+pub fn pass(time: Duration) {
+    CLOCK.with(|clock| clock.advance(time));
+}
+
 /// `sources` brokers whose topics `d/…` carry JSON. A commit is due only when a window or the bytes say so.
 pub fn config(sources: usize) -> Config {
     let source = |n: usize| SourceConfig {

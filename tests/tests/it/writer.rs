@@ -1,17 +1,22 @@
 //! The writer on a disk that fails: it ends, says why, and acknowledges nothing more.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use fieldlog::log::{Log, LogOptions};
+use fieldlog::log::acked::AckedRanges;
+use fieldlog::log::{DiskStats, Log, LogOptions, MeteredDisk};
 use fieldlog::message::{Delivery, SourceId};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
 use fieldlog_projections::{Epoch, Seq, View};
 use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
 use fieldlog_tests::rng::Rng;
+use tokio::sync::oneshot;
 
-use crate::rig::{Rig, clock, config, message, scratch};
+use crate::rig::{Rig, clock, config, message, pass, scratch};
 
 const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
@@ -82,4 +87,78 @@ fn a_full_disk_ends_it() {
 #[test]
 fn a_power_cut_ends_it() {
     check(Plan { on: On::Change, nth: 1, fault: Fault::PowerCut }, "cannot commit to the log");
+}
+
+/// Also those that no message is the reason for: cursors, trims, and the note that the log has been closed.
+#[test]
+fn every_commit_is_counted() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let dir = scratch();
+    let (disk, written) = (FaultDisk::new(Rng::new(1)), Arc::<DiskStats>::default());
+    let metered = MeteredDisk::new(disk.clone(), written.clone());
+    let mut config = config(1);
+    config.log.commit_bytes_max = 1;
+    config.retention.age = Some(DAY);
+    let store = SnapshotStore::open(dir.path()).unwrap();
+    let log = Log::open_on(metered, written.clone(), OPTIONS, Epoch(1)).unwrap();
+    let mut rig = Rig::new(log, View::new(fieldlog::config::windows(&config.aggregates)), &config, &store);
+    let shared = rig.shared.clone();
+    let done = || written.commits.load(Ordering::Relaxed);
+    let before = done();
+    let writer = rig.boot().unwrap();
+    let commits = || shared.stats.commits();
+    assert_eq!(commits(), 1);
+    let wait = |what: &str, is_there: &dyn Fn() -> bool| {
+        for _ in 0..6_000 {
+            if is_there() {
+                return;
+            }
+            // What waits for time to pass has begun to wait when the writer has come round.
+            pass(Duration::from_secs(1));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("{what}: still waiting after {} commits, {} counted", done() - before, commits());
+    };
+    let check = |what: &str| wait(what, &|| done() - before == commits());
+    let (acks, mut released) = (rig.connections[0].clone(), Vec::new());
+    std::thread::scope(|scope| {
+        // A test that fails drops this, and the writer ends.
+        let (inputs, inbox) = channel();
+        let running = scope.spawn(move || writer.run(&inbox));
+        for n in 1..=200 {
+            acks.begin(1);
+            // Nothing that compresses: the log needs more than one chunk.
+            let word = |k: u64| format!("{:x}", (u64::from(n) << 32 | k).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let words: String = (0..60).map(word).collect();
+            let payload = format!("{{\"text\":\"{words}\"}}");
+            let messages = vec![message("d/one", payload, n)];
+            let received = clock().wall();
+            let delivery = Delivery { source: SourceId(0), received, acks: acks.clone(), messages };
+            inputs.send(Input::Delivery(delivery)).unwrap();
+        }
+        wait("messages", &|| acks.outstanding() == 0);
+        check("messages");
+
+        let counted = commits();
+        let acked = AckedRanges::upto(Seq(3));
+        inputs.send(Input::Cursor { name: "cloud".into(), acked }).unwrap();
+        wait("a cursor", &|| shared.reader.cursor("cloud").unwrap().is_some() && commits() > counted);
+        check("a cursor");
+
+        let (reply, answer) = oneshot::channel();
+        inputs.send(Input::Snapshot(reply)).unwrap();
+        answer.blocking_recv().unwrap();
+        wait("a snapshot", &|| shared.stats.snapshots.load(Ordering::Relaxed) == 1);
+        let counted = commits();
+        pass(2 * DAY);
+        wait("a trim", &|| shared.reader.range().unwrap().is_some_and(|(first, _)| first > Seq(1)));
+        wait("the trim's record and the trim", &|| commits() > counted + 1);
+        check("a trim");
+
+        inputs.send(Input::Stop).unwrap();
+        running.join().unwrap().unwrap();
+    });
+    acks.take(&mut released);
+    assert_eq!(released.len(), 200);
+    check("a stop");
 }

@@ -1,0 +1,166 @@
+//! Committing: the only way into the log.
+
+use std::sync::atomic::Ordering;
+
+use fieldlog_projections::chunk::{Body, Cut, Place};
+use fieldlog_projections::{Seq, Time};
+
+use super::error::{Fault, during};
+use super::guard::guarded;
+use super::trim::trim;
+use super::{Archived, CHUNKS, FILL, Log, LogError, archive, clock, cursors, quarantine};
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Position of the first record of the commit.
+    pub first: Seq,
+    /// Position of its last record; before `first` if it had none.
+    pub last: Seq,
+    /// The records that were trimmed, first and last.
+    pub trimmed: Option<(Seq, Seq)>,
+}
+
+/// What one commit does. All of it or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    /// Records to append.
+    pub body: &'a Body,
+    /// Payloads for the quarantine, by the index of their record in `body`.
+    pub quarantine: &'a [(usize, Vec<u8>)],
+    /// Cursors to store, by name.
+    pub cursors: &'a [(String, Vec<u8>)],
+    /// Trim records before this position: a bounded slice of them, so that the commit stays short.
+    pub trim_before: Option<Seq>,
+    /// Periods for the archive.
+    pub archive: &'a [Archived],
+    /// Delete what the archive has before this position.
+    pub trim_archive_before: Option<Seq>,
+    /// The first record sets log time back to this.
+    pub corrected: Option<Time>,
+    /// By how many microseconds the wall clock has jumped forward without being believed, if that has changed.
+    pub doubted: Option<u64>,
+}
+
+impl<'a> Commit<'a> {
+    /// A commit of records alone.
+    pub fn of(body: &'a Body) -> Commit<'a> {
+        Commit {
+            body,
+            quarantine: &[],
+            cursors: &[],
+            trim_before: None,
+            archive: &[],
+            trim_archive_before: None,
+            corrected: None,
+            doubted: None,
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+            && self.cursors.is_empty()
+            && self.trim_before.is_none()
+            && self.archive.is_empty()
+            && self.trim_archive_before.is_none()
+    }
+}
+
+impl Log {
+    /// Commits records, and payloads for the quarantine by the index of their record in `body`.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
+        self.commit(&Commit { quarantine, ..Commit::of(body) })
+    }
+
+    /// Does all of a commit, durably: when this returns, it survives a power loss.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]: whether the commit is in the log is then not known until it has been opened again, and this
+    /// handle is of no more use.
+    pub fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, LogError> {
+        if commit.is_empty() {
+            let first = self.next;
+            return Ok(Committed { first, last: Seq(first.0 - 1), trimmed: None });
+        }
+        let committed = guarded("commit to the log", || self.commit_all(commit));
+        if let Err(error) = &committed {
+            self.failed = true;
+            if error.is_lasting() {
+                self.seal.close();
+            }
+        }
+        committed
+    }
+
+    fn commit_all(&mut self, commit: &Commit<'_>) -> Result<Committed, Fault> {
+        let first = self.next;
+        let last = Seq(first.0 + commit.body.len() as u64 - 1);
+        let mut txn = self.hold.get()?.begin_write()?;
+        txn.set_quick_repair(self.options.quick_repair);
+        let cut = if commit.body.is_empty() { None } else { Some(self.put(&txn, commit.body)?) };
+        during(
+            "write to the quarantine",
+            quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max),
+        )?;
+        cursors::put(&txn, commit.cursors)?;
+        if !commit.archive.is_empty() {
+            during("write to the archive", archive::put(&txn, commit.archive))?;
+        }
+        if let Some(before) = commit.trim_archive_before {
+            during("trim the archive", archive::trim(&txn, before))?;
+        }
+        if let Some(after) = commit.corrected {
+            clock::put_correction(&txn, first, after)?;
+        }
+        if let Some(micros) = commit.doubted {
+            clock::put_doubted(&txn, micros)?;
+        }
+        let trimmed = match commit.trim_before {
+            Some(before) => during("trim the log", trim(&txn, before))?,
+            None => None,
+        };
+        if self.unchanged {
+            self.go_on(&txn)?;
+        }
+        self.finish(txn)?;
+        (self.unchanged, self.as_closed, self.gains) = (false, false, false);
+        self.next = last.next();
+        if let Some(cut) = cut {
+            self.settle(&cut);
+        }
+        Ok(Committed { first, last, trimmed })
+    }
+
+    /// Ends every transaction that writes: from here on it is durable, and counted.
+    pub(super) fn finish(&self, txn: redb::WriteTransaction) -> Result<(), Fault> {
+        txn.commit()?;
+        self.disk.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, Fault> {
+        let open_first = Seq(self.next.0 - self.open.len() as u64);
+        self.open.append(body);
+        let mut chunks = txn.open_table(CHUNKS)?;
+        Ok(self.open.chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
+            chunks.insert(seq.0, bytes).map(drop)
+        })?)
+    }
+
+    /// Keeps the last chunk open while it does not fill a page.
+    fn settle(&mut self, cut: &Cut) {
+        self.link = cut.link;
+        if cut.last_stored > FILL.small * 7 / 8 {
+            self.open.clear();
+            let stored_before = cut.last_place.stored_before + cut.last_stored as u64;
+            self.place = Place { stored_before, link: cut.link };
+        } else {
+            self.open.drop_front(cut.last_from);
+            self.place = cut.last_place;
+        }
+    }
+}

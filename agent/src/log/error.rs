@@ -1,0 +1,273 @@
+//! What can go wrong with the log.
+
+use std::path::{Path, PathBuf};
+
+use fieldlog_projections::Seq;
+use fieldlog_projections::archive::ArchiveError;
+use fieldlog_projections::chunk::ChunkError;
+
+use super::{Absence, FORMAT_VERSION};
+
+/// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The agent is stopping.
+    #[error("the log has been closed: fieldlog is stopping")]
+    Closed,
+    /// The file or directory.
+    #[error("cannot use {}: {source}; check that the directory exists and belongs to the user that runs fieldlog", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Its name leads elsewhere, or nowhere: what is written is lost when this process ends.
+    #[error(
+        "the log {} was deleted, moved or replaced while fieldlog had it open; nothing more is acknowledged, and the broker \
+         keeps it. Put the file back, then start fieldlog again; with --new-epoch if the log is to be given up",
+        path.display()
+    )]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// There is none, but there was one.
+    #[error(
+        "the log {} {absence}, and {snapshots} snapshots of a log that was there are in {}: its records are lost. Restore \
+         log.redb from a backup. Or, to go on without them, start once with `fieldlog run --new-epoch`: it begins a new log, \
+         says so in its first record, and keeps the snapshots as *.old-epoch",
+        path.display(), dir.display()
+    )]
+    Lost {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is there.
+        absence: Absence,
+        /// The snapshot directory.
+        dir: PathBuf,
+        /// How many there are.
+        snapshots: usize,
+    },
+    /// There is none, for who wants to read it.
+    #[error("there is nothing to read: the log {} {absence}; name the data_dir of an agent that has run", path.display())]
+    Absent {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is there.
+        absence: Absence,
+    },
+    /// There is one, for who wants to begin anew.
+    #[error(
+        "--new-epoch is refused: the log {} is there and goes up to sequence {head}. Start without --new-epoch to go on with \
+         it; to give it up, move it away first",
+        path.display()
+    )]
+    NotLost {
+        /// Where it is.
+        path: PathBuf,
+        /// Its last record.
+        head: Seq,
+    },
+    /// Another process has it open.
+    #[error("the log {} is in use by another process; stop the fieldlog that runs there, or give this one its own data_dir", path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The store refuses the file.
+    #[error(
+        "cannot open the log {}: {source}; if it is damaged, restore it from a backup, or move it away and start with \
+         --new-epoch",
+        path.display()
+    )]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+    /// An operation on the store failed.
+    #[error(
+        "cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again"
+    )]
+    Store {
+        /// What was tried.
+        op: &'static str,
+        /// Why it failed.
+        source: Box<redb::Error>,
+    },
+    /// The store holds another format.
+    #[error(
+        "the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one"
+    )]
+    Format {
+        /// The version found.
+        found: u64,
+    },
+    /// The store holds no log.
+    #[error(
+        "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
+    )]
+    NoFormat,
+    /// The store has met a page that cannot be right.
+    #[error(
+        "the log (log.redb in the data directory) is damaged: cannot {op}: {why}. Run `fieldlog verify` to see how far it is \
+         intact, then restore the file from a backup, or move it away to begin a new epoch"
+    )]
+    Damaged {
+        /// What was tried.
+        op: &'static str,
+        /// What was found.
+        why: String,
+    },
+    /// It is not what it was when it was closed.
+    #[error(
+        "the log (log.redb in the data directory) is damaged: since it was closed something in it has changed: {what}. Run \
+         `fieldlog verify` to see what is intact, then restore the file from a backup, or move it away to begin a new epoch"
+    )]
+    Changed {
+        /// What has changed.
+        what: String,
+    },
+    /// Records are missing between others.
+    #[error(
+        "the log (log.redb in the data directory) is damaged: records before sequence {before} are missing. Run `fieldlog \
+         verify`, then restore the file from a backup, or move it away to begin a new epoch"
+    )]
+    Missing {
+        /// The first record after them.
+        before: Seq,
+    },
+    /// A stored cursor is damaged.
+    #[error(
+        "the cursor of the sink \"{name}\" in the log is damaged: what it has acknowledged is not known, and everything that \
+         is in the log is sent to it again, with the same identity. There may be more damage: stop fieldlog and run \
+         `fieldlog verify`"
+    )]
+    Cursor {
+        /// Of which sink.
+        name: String,
+    },
+    /// A row of the archive is damaged.
+    #[error(
+        "the archive in the log is damaged at the row of sequence {at}: {source}; restore the file from a backup, or set \
+         retention.thin_to_s = 0 to go on without adding to the archive"
+    )]
+    Archive {
+        /// First record of the row's period.
+        at: Seq,
+        /// What is wrong with it.
+        source: ArchiveError,
+    },
+    /// A chunk is damaged.
+    #[error(
+        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away and start with \
+         --new-epoch"
+    )]
+    Chunk {
+        /// First position of the chunk.
+        at: Seq,
+        /// What is wrong with it.
+        source: ChunkError,
+    },
+}
+
+impl LogError {
+    /// Whether it is in what the file holds, and so will be there at the next start, too.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            LogError::Format { .. }
+            | LogError::NoFormat
+            | LogError::Lost { .. }
+            | LogError::NotLost { .. }
+            | LogError::Damaged { .. }
+            | LogError::Changed { .. }
+            | LogError::Missing { .. }
+            | LogError::Cursor { .. }
+            | LogError::Chunk { .. }
+            | LogError::Archive { .. } => true,
+            LogError::Absent { absence, .. } => *absence != Absence::Missing,
+            // The store cannot make anything of the file: damaged, of another version, or no store at all.
+            LogError::Open { source, .. } | LogError::Store { source, .. } => LogError::is_damage(source),
+            _ => false,
+        }
+    }
+
+    /// Whether the store says that what is in the file cannot be right.
+    pub(crate) fn is_damage(error: &redb::Error) -> bool {
+        match error {
+            redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+            redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
+
+    /// The store did not open.
+    pub(super) fn refused(path: &Path, source: Box<redb::Error>) -> LogError {
+        match *source {
+            redb::Error::DatabaseAlreadyOpen => LogError::InUse { path: path.to_owned() },
+            _ => LogError::Open { path: path.to_owned(), source },
+        }
+    }
+
+    pub(super) fn store(op: &'static str, error: impl Into<redb::Error>) -> LogError {
+        use redb::Error;
+        match error.into() {
+            Error::TableDoesNotExist(name) => {
+                LogError::Damaged { op, why: format!("the table \"{name}\" is missing") }
+            }
+            Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                LogError::Damaged { op, why: "the file ends before a page that is named in it".into() }
+            }
+            error @ (Error::Corrupted(_)
+            | Error::LockPoisoned(_)
+            | Error::TableTypeMismatch { .. }
+            | Error::TypeDefinitionChanged { .. }
+            | Error::TableIsMultimap(_)) => LogError::Damaged { op, why: error.to_string() },
+            source => LogError::Store { op, source: Box::new(source) },
+        }
+    }
+}
+
+/// What ends an operation inside the store; [`super::guard::guarded`] gives it the name of the operation.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The store.
+    Store(Box<redb::Error>),
+    /// What is said already.
+    Said(LogError),
+}
+
+impl Fault {
+    /// As whoever began the operation is told.
+    pub(super) fn during(self, op: &'static str) -> LogError {
+        match self {
+            Fault::Store(error) => LogError::store(op, *error),
+            Fault::Said(error) => error,
+        }
+    }
+}
+
+/// Gives a part of an operation a name of its own.
+pub(super) fn during<T>(op: &'static str, result: Result<T, Fault>) -> Result<T, LogError> {
+    result.map_err(|fault| fault.during(op))
+}
+
+impl From<LogError> for Fault {
+    fn from(error: LogError) -> Fault {
+        Fault::Said(error)
+    }
+}
+
+macro_rules! of_the_store {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for Fault {
+            fn from(error: redb::$error) -> Fault {
+                Fault::Store(Box::new(error.into()))
+            }
+        })*
+    };
+}
+
+of_the_store!(CommitError, DatabaseError, StorageError, TableError, TransactionError);

@@ -1,0 +1,247 @@
+//! Opening the log, making it, and closing it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldlog_projections::chunk::{Body, Chunk, Place};
+use fieldlog_projections::{Epoch, Link, Seq};
+use redb::{ReadableDatabase, ReadableTable, StorageBackend};
+
+use super::disk::{DiskStats, MeteredDisk};
+use super::error::{Fault, during};
+use super::guard::{self, Hold, Seal, Sealed, guarded};
+use super::read::in_place;
+use super::{
+    CHUNKS, FILE_NAME, FILL, FORMAT_VERSION, Log, LogError, LogOptions, META, QUARANTINE, clock, place, sums,
+    unborn,
+};
+
+/// How often, and how long, closing waits for a read that is under way; then the store closes behind the last of them.
+const CLOSE_TRIES: u32 = 100;
+const CLOSE_WAIT: Duration = Duration::from_millis(20);
+
+impl Log {
+    /// Opens the log in a data directory, or creates it with a new epoch.
+    ///
+    /// # Errors
+    /// [`LogError`]; nothing is created or repaired in place of a log that cannot be read.
+    pub fn open(data_dir: &Path, options: LogOptions, new_epoch: Epoch) -> Result<Log, LogError> {
+        let path = data_dir.join(FILE_NAME);
+        let created = !path.exists();
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|source| LogError::File { path: path.clone(), source })?;
+        // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
+        // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        let place = place::FilePlace::of(&path, &file)
+            .map_err(|source| LogError::File { path: path.clone(), source })?;
+        let backend = redb::backends::FileBackend::new(file)
+            .map_err(|source| LogError::refused(&path, Box::new(source.into())))?;
+        let disk = Arc::new(DiskStats::default());
+        let mut log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch)
+            .map_err(|error| match error {
+                LogError::Store { source, .. } => LogError::refused(&path, source),
+                other => other,
+            })?;
+        log.file = Some(place);
+        if created {
+            // redb syncs the file, not the directory entry that leads to it.
+            std::fs::File::open(data_dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|source| LogError::File { path: data_dir.to_owned(), source })?;
+        }
+        Ok(log)
+    }
+
+    /// Opens the log on any disk; the tests have one that fails.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(
+        backend: impl StorageBackend,
+        disk: Arc<DiskStats>,
+        options: LogOptions,
+        new_epoch: Epoch,
+    ) -> Result<Log, LogError> {
+        guard::silence();
+        unborn::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
+        let backend = Arc::new(backend);
+        let mut log = Log::open_store(backend.clone(), disk, options, new_epoch)?;
+        let begun = guarded("read the log's head", || match log.load()? {
+            true => Ok(()),
+            false
+                if unborn::has_chunks(&*backend)
+                    .map_err(|e| LogError::store("read the log", redb::Error::Io(e)))? =>
+            {
+                Err(sums::damaged("it lists no tables, but there are records in it").into())
+            }
+            false => Ok(during("create the log", log.create())?),
+        });
+        match begun {
+            Ok(()) => Ok(log),
+            // It is someone else's, and left as it was.
+            Err(error @ (LogError::NoFormat | LogError::Format { .. })) => Err(error),
+            Err(error) => {
+                log.seal.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the store and looks at nothing in it.
+    pub(super) fn open_store(
+        backend: Arc<impl StorageBackend>,
+        disk: Arc<DiskStats>,
+        options: LogOptions,
+        new_epoch: Epoch,
+    ) -> Result<Log, LogError> {
+        let seal = Seal::default();
+        let sealed = Sealed { disk: backend, seal: seal.clone() };
+        let db = guarded("open the log", || {
+            let mut builder = redb::Builder::new();
+            let opened = builder.set_cache_size(options.cache_bytes).create_with_backend(sealed);
+            Ok(opened?)
+        })?;
+        Ok(Log {
+            hold: Hold::on(db),
+            seal,
+            options,
+            epoch: new_epoch,
+            next: Seq(1),
+            open: Body::default(),
+            place: Place::default(),
+            link: Link::default(),
+            ratio: 1024,
+            disk,
+            corrections: Arc::default(),
+            checked_from: Seq(1),
+            as_closed: false,
+            unchanged: true,
+            gains: false,
+            failed: false,
+            file: None,
+        })
+    }
+
+    /// Reads epoch and head; `false` if there is no log yet.
+    pub(super) fn load(&mut self) -> Result<bool, Fault> {
+        let txn = self.hold.get()?.begin_read()?;
+        let meta = match txn.open_table(META) {
+            Ok(meta) => meta,
+            Err(redb::TableError::TableDoesNotExist(_)) => {
+                // Ours are made in one commit. A store with others only is someone else's.
+                let tables = txn.list_tables()?.count();
+                return if tables == 0 { Ok(false) } else { Err(no_format(&txn).into()) };
+            }
+            Err(redb::TableError::TableTypeMismatch { .. } | redb::TableError::TableIsMultimap(_)) => {
+                return Err(no_format(&txn).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let get = |key| meta.get(key).map(|found| found.map(|found| found.value()));
+        match get("format")? {
+            Some(FORMAT_VERSION) => {}
+            Some(found) => return Err(LogError::Format { found }.into()),
+            None => return Err(no_format(&txn).into()),
+        }
+        self.epoch = Epoch(get("epoch")?.ok_or_else(|| no_format(&txn))?);
+        self.link = Link::origin(self.epoch);
+        self.place = Place { stored_before: 0, link: self.link };
+        self.corrections = clock::corrections(&txn)?;
+        self.load_end(&txn)?;
+        self.check(&txn)?;
+        Ok(true)
+    }
+
+    /// Reads the last chunk.
+    fn load_end(&mut self, txn: &redb::ReadTransaction) -> Result<(), Fault> {
+        let chunks = txn.open_table(CHUNKS)?;
+        let Some((key, value)) = chunks.last()? else {
+            return Ok(());
+        };
+        let (key, bytes) = (Seq(key.value()), value.value());
+        let mut scratch = Vec::new();
+        let damaged = |source| LogError::Chunk { at: key, source };
+        let last = Chunk::parse(bytes, &mut scratch).map_err(damaged)?;
+        in_place(key, &last.header)?;
+        self.open = Body::after(last.header.base_time);
+        self.open.join(&last).map_err(damaged)?;
+        self.next = last.header.last().next();
+        self.place = last.header.place;
+        self.link = self.place.link;
+        for record in last.records() {
+            self.link = self.link.after(record.map_err(|source| damaged(source.into()))?.raw);
+        }
+        if bytes.len() > FILL.small * 7 / 8 {
+            self.open.clear();
+            self.place =
+                Place { stored_before: self.place.stored_before + bytes.len() as u64, link: self.link };
+        }
+        Ok(())
+    }
+
+    fn create(&mut self) -> Result<(), Fault> {
+        let txn = self.hold.get()?.begin_write()?;
+        {
+            let mut meta = txn.open_table(META)?;
+            meta.insert("format", FORMAT_VERSION)?;
+            meta.insert("epoch", self.epoch.0)?;
+            txn.open_table(CHUNKS)?;
+            txn.open_table(QUARANTINE)?;
+        }
+        self.gains = true;
+        self.go_on(&txn)?;
+        self.finish(txn)?;
+        self.gains = false;
+        self.link = Link::origin(self.epoch);
+        self.place = Place { stored_before: 0, link: self.link };
+        Ok(())
+    }
+
+    /// Notes what there is, so that the next open can tell whether it has changed; says whether that took a commit.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]; what was committed is safe all the same.
+    pub fn note_end(&mut self) -> Result<bool, LogError> {
+        let noted = guarded("close the log", || self.note_closed());
+        match &noted {
+            Ok(_) => {}
+            Err(error) if error.is_lasting() => self.seal.close(),
+            Err(_) => self.failed = true,
+        }
+        noted
+    }
+
+    /// Closes the store, so that the next open finds it clean.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]; what was committed is safe all the same.
+    pub fn close(mut self) -> Result<(), LogError> {
+        let noted = self.note_end().map(drop);
+        if noted.as_ref().is_err_and(LogError::is_lasting) {
+            return noted;
+        }
+        for _ in 0..CLOSE_TRIES {
+            if self.hold.close()? {
+                break;
+            }
+            // A reader is in the middle of a page; it is soon done.
+            std::thread::sleep(CLOSE_WAIT);
+        }
+        noted
+    }
+}
+
+/// What a store without our format is: someone else's, or ours and damaged.
+fn no_format(txn: &redb::ReadTransaction) -> LogError {
+    match txn.open_table(CHUNKS) {
+        Ok(_) => sums::damaged("the table \"meta\" is missing or damaged"),
+        Err(_) => LogError::NoFormat,
+    }
+}

@@ -1,0 +1,183 @@
+//! Committing: one place writes to the log and counts what it did; records are then folded and published, and only after that
+//! are their messages acknowledged.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use fieldlog_projections::chunk::Body;
+
+use super::{Writer, WriterError};
+use crate::clock::Clock;
+use crate::log::{Commit, Committed, Log, LogError};
+use crate::shared::Shared;
+use crate::window::{Budget, Due, Waiting};
+
+/// The log, with the figures of every commit. Nothing else in the writer can write to the log.
+pub(super) struct Committer {
+    log: Log,
+    shared: Arc<Shared>,
+    clock: Clock,
+}
+
+impl Committer {
+    pub(super) fn new(log: Log, shared: Arc<Shared>, clock: Clock) -> Committer {
+        Committer { log, shared, clock }
+    }
+
+    /// The log, to look at.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// See [`Log::keep_quarantined`].
+    pub(super) fn keep_quarantined(&mut self, records_max: u64) {
+        self.log.keep_quarantined(records_max);
+    }
+
+    /// Commits and counts; `due` is why, unless it is for the agent's own purposes. What has nothing in it is no commit.
+    ///
+    /// # Errors
+    /// [`LogError`]; also if the file has been moved away, and with it what was just committed.
+    pub(super) fn commit(&mut self, commit: &Commit<'_>, due: Option<Due>) -> Result<Committed, LogError> {
+        if commit.is_empty() {
+            return self.log.commit(commit);
+        }
+        let begin = self.clock.now();
+        let committed = self.log.commit(commit)?;
+        self.count(due, commit.body, self.clock.since(begin));
+        // Before anything is acknowledged for it.
+        self.log.still_there()?;
+        Ok(committed)
+    }
+
+    /// Closes the log; what it notes of its end is a commit, too.
+    ///
+    /// # Errors
+    /// As [`Log::close`].
+    pub(super) fn close(mut self) -> Result<(), LogError> {
+        let begin = self.clock.now();
+        let noted = self.log.note_end();
+        if let Ok(true) = noted {
+            self.count(None, &Body::default(), self.clock.since(begin));
+        }
+        let closed = self.log.close();
+        noted.map(drop).and(closed)
+    }
+
+    fn count(&self, due: Option<Due>, body: &Body, took: Duration) {
+        let stats = &self.shared.stats;
+        let commits = match due {
+            Some(Due::Delay) => &stats.commits_delay,
+            Some(Due::Bytes) => &stats.commits_bytes,
+            Some(Due::Window) => &stats.commits_window,
+            None => &stats.commits_internal,
+        };
+        commits.fetch_add(1, Ordering::Relaxed);
+        let micros = took.as_micros() as u64;
+        stats.commit_micros.fetch_add(micros, Ordering::Relaxed);
+        stats.commit_micros_max.fetch_max(micros, Ordering::Relaxed);
+        stats.commit_duration.observe(took);
+        stats.events.fetch_add(body.len() as u64, Ordering::Relaxed);
+        stats.event_bytes.fetch_add(body.bytes() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Writer {
+    /// Commits if it is time to.
+    pub(super) fn commit_if_due(&mut self) -> Result<(), WriterError> {
+        if self.batch.body.is_empty() {
+            // Nothing to store, and everything before is stored: the messages may go at once.
+            self.release();
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let age = now.saturating_duration_since(*self.oldest.get_or_insert(now));
+        let bytes =
+            self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
+        let window_full = self.pending.iter().any(|pending| {
+            let window = self.windows.get(usize::from(pending.source.0));
+            window.is_some_and(|window| pending.in_flight() >= window.size())
+        });
+        let delay = if self.draining { Duration::ZERO } else { self.config.log.commit_delay };
+        let budget = Budget { delay, bytes: self.config.log.commit_bytes_max };
+        match budget.decide(Waiting { age, bytes, window_full }) {
+            Ok(due) => self.commit(Some(due)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Commits what waits, whether it is due or not.
+    pub(super) fn commit_all(&mut self) -> Result<(), WriterError> {
+        if self.batch.body.is_empty() {
+            self.release();
+            return Ok(());
+        }
+        self.commit(None)
+    }
+
+    /// Commits, folds, publishes, acknowledges: in this order.
+    pub(super) fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
+        if self.keeper.is_urgent(self.clock.now()) {
+            // What it has to record is committed together with what waits.
+            self.look()?;
+            if self.batch.body.is_empty() {
+                return Ok(());
+            }
+        }
+        let begin = self.clock.now();
+        let cursors = self.cursors.drain_moved();
+        let doubted = self.ages.doubted(begin);
+        let commit = Commit {
+            doubted: (doubted != self.doubted).then_some(doubted),
+            quarantine: &self.batch.quarantine,
+            cursors: &cursors,
+            trim_before: self.orders.trim_before,
+            ..Commit::of(&self.batch.body)
+        };
+        let committed = self.log.commit(&commit, due)?;
+        self.doubted = doubted;
+        if committed.trimmed.is_none() {
+            self.orders.trim_before = None;
+        }
+        self.shared.position.send_modify(|p| p.head = committed.last);
+        {
+            let mut view = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
+            view.apply_records(self.batch.body.records(committed.first), committed.last)?;
+        }
+        self.shared.position.send_modify(|p| p.applied = committed.last);
+        self.observer.committed(committed.last, self.acked_by_required());
+        if let Some(due) = due {
+            let idle = begin.saturating_duration_since(self.last_arrival);
+            for pending in self.pending.iter() {
+                if let Some(window) = self.windows.get_mut(usize::from(pending.source.0)) {
+                    window.committed(due, pending.in_flight(), idle, self.config.log.commit_delay);
+                }
+            }
+        }
+        self.batch.body.clear();
+        self.batch.quarantine.clear();
+        self.release();
+        self.last_commit = self.clock.now();
+        self.snapshots.after(committed.last, self.last_commit, &self.config.snapshots);
+        Ok(())
+    }
+
+    /// Stores cursors in a commit of their own when there has been no other for a while.
+    pub(super) fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
+        if self.cursors.waiting_for(patience, self.clock.now()) && self.batch.body.is_empty() {
+            let cursors = self.cursors.drain_moved();
+            let empty = Body::after(self.log.log().last_time());
+            self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) }, None)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the acknowledgements go.
+    fn release(&mut self) {
+        self.oldest = None;
+        self.in_hand.committed();
+        let released = self.pending.release();
+        self.shared.stats.settled.fetch_add(released as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,130 @@
+//! Keeping the log within its bounds.
+
+use std::sync::PoisonError;
+
+use fieldlog_projections::chunk::Body;
+use fieldlog_projections::{Fact, Seq, Time};
+
+use super::{Writer, WriterError};
+use crate::log::Commit;
+use crate::retention::keeper::Orders;
+use crate::retention::thin::Job;
+
+impl Writer {
+    /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
+    pub(super) fn keep(&mut self) -> Result<(), WriterError> {
+        self.archive()?;
+        if self.keeper.is_due(self.clock.now()) {
+            self.look()?;
+        }
+        if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
+            let empty = Body::after(self.log.log().last_time());
+            let trim = Commit { trim_before: self.orders.trim_before, ..Commit::of(&empty) };
+            if self.log.commit(&trim, None)?.trimmed.is_none() {
+                self.orders.trim_before = None;
+            }
+        }
+        while self.orders.blocked.is_none()
+            && let Some(delivery) = self.parked.pop_front()
+        {
+            delivery.acks.unpark(delivery.pubacks());
+            self.accept(&delivery)?;
+            self.commit_if_due()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at log, disk and cursors, and notes what is to be done.
+    pub(super) fn look(&mut self) -> Result<(), WriterError> {
+        let shared = &self.shared;
+        let at = (self.clock.now(), self.aged());
+        let cursors = self.cursors.acked();
+        let mut orders = self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, cursors, at)?;
+        self.thin_first(&mut orders)?;
+        self.announce(&orders);
+        self.record_trimming(&orders)?;
+        self.orders = orders;
+        if self.orders.snapshot_due {
+            self.snapshots.begin();
+        }
+        Ok(())
+    }
+
+    /// Holds a trim back until the archive has what would go.
+    fn thin_first(&mut self, orders: &mut Orders) -> Result<(), WriterError> {
+        let (Some(length_s), Some(before)) = (self.config.retention.thin_to_s, orders.trim_before) else {
+            return Ok(());
+        };
+        let archived = self.shared.reader.archive_end()?.map_or(Seq(0), |end| end.period.last);
+        if archived.next() < before {
+            orders.trim_before = None;
+            let head = (self.log.log().head(), self.log.log().last_time());
+            self.thinner.start(self.shared.reader.clone(), Job { length_s, before, head });
+        }
+        Ok(())
+    }
+
+    /// Stores what has been folded for the archive, and deletes from its front what is too old.
+    fn archive(&mut self) -> Result<(), WriterError> {
+        let periods = self.thinner.finished()?.unwrap_or_default();
+        let too_old = match self.config.retention.thin_age {
+            Some(age) if self.keeper.is_due(self.clock.now()) => {
+                let before = Time(self.aged().0.saturating_sub(age.as_micros() as i64));
+                self.shared.reader.archive_older(before)?
+            }
+            _ => None,
+        };
+        let empty = Body::after(self.log.log().last_time());
+        let archive = Commit { archive: &periods, trim_archive_before: too_old, ..Commit::of(&empty) };
+        self.log.commit(&archive, None)?;
+        if !periods.is_empty() {
+            self.keeper.look_again();
+        }
+        Ok(())
+    }
+
+    /// What ages are counted from: the wall clock as the last tick has seen it, which tells a step from time that has passed.
+    fn aged(&self) -> Time {
+        let (at, now) = self.expected;
+        self.ages.now(now, at)
+    }
+
+    fn announce(&self, orders: &Orders) {
+        if orders.blocked != self.orders.blocked {
+            match &orders.blocked {
+                Some(why) => tracing::error!("no more messages are taken: {why}"),
+                None => tracing::info!("messages are taken again"),
+            }
+            let mut blocked = self.shared.stats.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+            blocked.clone_from(&orders.blocked);
+        }
+    }
+
+    /// What will be deleted is recorded before the first of it goes: a crash in between leaves a record of more than has
+    /// gone, never of less.
+    fn record_trimming(&mut self, orders: &Orders) -> Result<(), WriterError> {
+        let (Some(before), Some((first, _))) = (orders.trim_before, self.shared.reader.range()?) else {
+            return Ok(());
+        };
+        let last = Seq(before.0 - 1);
+        if orders.lost_by.is_empty() {
+            return self.record(&Fact::Trimmed { first, last });
+        }
+        let lost_by = orders.lost_by.clone();
+        if orders.lost_from > first {
+            self.record(&Fact::Trimmed { first, last: Seq(orders.lost_from.0 - 1) })?;
+        }
+        let first = first.max(orders.lost_from);
+        tracing::warn!(
+            "the log is full: records {first} to {last} are dropped, {} had not got them",
+            lost_by.join(", ")
+        );
+        self.record(&Fact::Gap { first, last, lost_by })
+    }
+
+    /// The last record that every required sink has; any there will be if there is none.
+    pub(super) fn acked_by_required(&self) -> Seq {
+        let required = self.config.sinks.iter().filter(|sink| sink.required);
+        self.cursors.acked_by_all(required.map(|sink| sink.name.as_str()))
+    }
+}
