@@ -347,7 +347,7 @@ impl Node<'_, '_> {
     }
 
     /// Goes into the element of a list, and comes back to `before`.
-    fn element<'de, E, D>(
+    fn element<E, D>(
         &mut self,
         name: &str,
         before: usize,

@@ -7,8 +7,8 @@ use crate::config::{PayloadTime, Test, When};
 mod trees;
 mod zone;
 
-fn prepared(rule: Rule) -> JsonRule {
-    JsonRule::new(&rule, Zone::default()).unwrap()
+fn prepared(rule: &Rule) -> JsonRule {
+    JsonRule::new(rule, Zone::default()).unwrap()
 }
 
 fn plain() -> Rule {
@@ -70,7 +70,7 @@ fn keeps_integers_beyond_2_to_53() {
 
 #[test]
 fn takes_the_root_when_the_condition_holds() {
-    let rule = prepared(Rule {
+    let rule = prepared(&Rule {
         root: "/params".into(),
         when: when("/method", Test::Equals("NotifyStatus".into())),
         time: time("/params/ts", TimeFormat::UnixS),
@@ -180,7 +180,7 @@ fn a_long_name_above_many_values_is_not_copied() {
         format!("a name of 50000 bytes, it begins with \"{}\"; limits.name_bytes_max is 256", "k".repeat(40))
     );
     assert!(values.capacity() <= ARENA_KEPT_BYTES);
-    let under_root = prepared(Rule { root: "/a".into(), ..plain() });
+    let under_root = prepared(&Rule { root: "/a".into(), ..plain() });
     excess(&format!("{{\"a\":{payload}}}"), &under_root);
 }
 
@@ -225,7 +225,7 @@ fn an_arena_that_has_grown_is_given_back() {
 fn a_condition_and_a_root_are_found_without_building_the_document() {
     let heavy = format!("[{}0]", r#"{"":0},"#.repeat(100_000));
     let payload = format!(r#"{{"x":{heavy},"type":"report","state":{{"on":true}},"at":1700000000}}"#);
-    let rule = prepared(Rule {
+    let rule = prepared(&Rule {
         root: "/state".into(),
         when: when("/type", Test::Equals("report".into())),
         time: time("/at", TimeFormat::UnixS),
@@ -245,7 +245,7 @@ fn a_condition_and_a_root_are_found_without_building_the_document() {
 /// A state that stands in the document twice: the last counts, as for any other reader of JSON.
 #[test]
 fn of_two_roots_the_last_counts() {
-    let rule = prepared(Rule { root: "/a".into(), ..plain() });
+    let rule = prepared(&Rule { root: "/a".into(), ..plain() });
     check(&rule, r#"{"a":{"x":1},"a":{"y":2}}"#, &[("y", Value::Int(2))]);
 }
 
@@ -257,7 +257,7 @@ fn what_a_hostile_document_makes_us_hold_is_bounded() {
     let seed = std::env::var("FIELDLOG_SEED").map_or(seed, |text| text.parse().unwrap());
     println!("FIELDLOG_SEED={seed}");
     let mut hostile = Hostile { state: seed | 1 };
-    let rules = [JsonRule::default(), prepared(Rule { root: "/a".into(), ..plain() })];
+    let rules = [JsonRule::default(), prepared(&Rule { root: "/a".into(), ..plain() })];
     let mut values = Values::new(4_096, 256);
     let (mut taken, mut refused) = (0, 0);
     for round in 0..300 {
@@ -275,6 +275,19 @@ fn what_a_hostile_document_makes_us_hold_is_bounded() {
             values.capacity(),
             payload.len()
         );
+        if let Ok(whole) = build(Decoder::Json, payload.as_bytes()) {
+            let each = prepared(&Rule { each: Some(Each::Members), arrays: Arrays::Index, ..plain() });
+            let found = documents(&each, &whole);
+            let Ok(Documents::These(all, _)) = found else { continue };
+            for document in all {
+                let _ = document.take(&each, &mut values);
+                assert!(
+                    values.capacity() <= held + 4 * formats::PAYLOAD_BYTES_MAX,
+                    "{} held",
+                    values.capacity()
+                );
+            }
+        }
         for (path, value) in values.iter() {
             assert!(path.len() <= 256);
             if let ValueRef::Text(text) | ValueRef::Json(text) = value {

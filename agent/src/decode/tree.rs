@@ -47,7 +47,7 @@ pub fn documents<'d>(rule: &JsonRule, whole: &'d Value) -> Result<Documents<'d>,
         if !document(whole).holds(rule) {
             return Ok(Documents::NotThis);
         }
-        let own = whole.pointer(&rule.root).ok_or_else(|| error(nothing_at(&rule.root)))?;
+        let own = whole.pointer(&rule.root).ok_or_else(|| error(&nothing_at(&rule.root)))?;
         return Ok(Documents::These(vec![document(own)], None));
     };
     let document = |own, key| Document { whole, own, key, each: true };
@@ -59,7 +59,7 @@ pub fn documents<'d>(rule: &JsonRule, whole: &'d Value) -> Result<Documents<'d>,
             elements.iter().map(|own| document(own, None)).collect()
         }
         _ if !document(whole, None).holds(rule) => return Ok(Documents::NotThis),
-        (_, None) => return Err(error(nothing_at(&rule.root))),
+        (_, None) => return Err(error(&nothing_at(&rule.root))),
         (Each::Members, _) => return Err(unexpected(rule, "an object, as each = \"members\" expects")),
         (Each::Elements, _) => return Err(unexpected(rule, "a list, as each = \"elements\" expects")),
     };
@@ -80,7 +80,7 @@ pub fn documents<'d>(rule: &JsonRule, whole: &'d Value) -> Result<Documents<'d>,
     Ok(Documents::These(these, left_out))
 }
 
-fn error(error: serde_json::Error) -> DecodeError {
+fn error(error: &serde_json::Error) -> DecodeError {
     DecodeError::Json(error.to_string())
 }
 

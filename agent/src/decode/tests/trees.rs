@@ -7,7 +7,7 @@ use crate::decode::formats::PAYLOAD_BYTES_MAX;
 
 /// Name and values of each document, as JSON.
 fn taken(rule: &Rule, payload: &str) -> Result<Vec<(String, serde_json::Value)>, String> {
-    let prepared = prepared(rule.clone());
+    let prepared = prepared(rule);
     let whole = build(Decoder::Json, payload.as_bytes()).map_err(|error| error.to_string())?;
     let Documents::These(documents, left_out) =
         documents(&prepared, &whole).map_err(|error| error.to_string())?
@@ -114,10 +114,10 @@ fn a_value_is_unwrapped_wherever_it_is() {
     let whole = Rule { value: Some(String::new()), ..plain() };
     for payload in ["5", "\"on\"", "[1,2]", "null", "{\"a\":1}"] {
         let mut values = Values::new(100, 256);
-        json(payload.as_bytes(), &prepared(whole.clone()), &mut values).unwrap();
+        json(payload.as_bytes(), &prepared(&whole), &mut values).unwrap();
         assert_eq!(values.iter().len(), 1, "{payload}");
     }
-    let below = prepared(Rule { root: "/a".into(), value: Some("/v".into()), ..plain() });
+    let below = prepared(&Rule { root: "/a".into(), value: Some("/v".into()), ..plain() });
     let mut values = Values::new(100, 256);
     json(br#"{"a":{"v":[{"x":1}],"w":2}}"#, &below, &mut values).unwrap();
     assert_eq!(values.iter().collect::<Vec<_>>(), [("", ValueRef::Json(r#"[{"x":1}]"#))]);
@@ -128,7 +128,7 @@ fn a_value_is_unwrapped_wherever_it_is() {
 #[test]
 fn lists_by_index_and_by_a_field() {
     let names = |arrays: Arrays, payload: &str| {
-        let rule = prepared(Rule { arrays, ..plain() });
+        let rule = prepared(&Rule { arrays, ..plain() });
         let mut values = Values::new(100, 256);
         json(payload.as_bytes(), &rule, &mut values).map_err(|error| error.to_string())?;
         Ok::<_, String>(
@@ -187,11 +187,11 @@ fn conditions_look_at_a_payload_in_every_way() {
         (Test::Exists(false), r#"{"a":[1,2]}"#, false),
     ] {
         let rule = Rule { when: when("/a", test.clone()), ..plain() };
-        let outcome = json(payload.as_bytes(), &prepared(rule.clone()), &mut Values::new(100, 256)).unwrap();
+        let outcome = json(payload.as_bytes(), &prepared(&rule), &mut Values::new(100, 256)).unwrap();
         assert_eq!(outcome != Json::NotThis(None), holds, "{test:?} {payload}");
         assert_eq!(!taken(&rule, payload).unwrap().is_empty(), holds, "built: {test:?} {payload}");
     }
-    let rule = prepared(Rule { when: when("", Test::Exists(true)), ..plain() });
+    let rule = prepared(&Rule { when: when("", Test::Exists(true)), ..plain() });
     let foreign = json(b"ON", &rule, &mut Values::new(100, 256)).unwrap();
     assert!(matches!(foreign, Json::NotThis(Some(DecodeError::Json(_)))), "{foreign:?}");
 }
@@ -201,13 +201,13 @@ fn conditions_look_at_a_payload_in_every_way() {
 fn elements_beside_the_root_are_counted() {
     let rule = Rule { root: "/0".into(), ..plain() };
     let mut values = Values::new(100, 256);
-    json(br#"[{"n":1},{"n":2},{"n":3}]"#, &prepared(rule.clone()), &mut values).unwrap();
+    json(br#"[{"n":1},{"n":2},{"n":3}]"#, &prepared(&rule), &mut values).unwrap();
     assert_eq!((values.iter().len(), values.left_out()), (1, 2));
-    json(br#"[{"n":1}]"#, &prepared(rule.clone()), &mut values).unwrap();
+    json(br#"[{"n":1}]"#, &prepared(&rule), &mut values).unwrap();
     assert_eq!(values.left_out(), 0);
     let whole = build(Decoder::Json, br#"[{"n":1},{"n":2}]"#).unwrap();
-    let Documents::These(documents, None) = documents(&prepared(rule), &whole).unwrap() else { panic!() };
-    documents[0].take(&prepared(Rule { root: "/0".into(), ..plain() }), &mut values).unwrap();
+    let Documents::These(documents, None) = documents(&prepared(&rule), &whole).unwrap() else { panic!() };
+    documents[0].take(&prepared(&Rule { root: "/0".into(), ..plain() }), &mut values).unwrap();
     assert_eq!(values.left_out(), 1);
 }
 
