@@ -47,8 +47,9 @@ pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) ->
     for topic in topics {
         let template = templates.iter().find(|template| template.matches(topic, &mut captures));
         let Some(template) = template else { continue };
-        let base = template.expand("{base}", &captures).unwrap_or_default();
-        *counts.entry(base).or_default() += 1;
+        let place = template.captures().iter().position(|name| name == "base");
+        let base = place.and_then(|place| captures.values().get(place)).copied().unwrap_or_default();
+        *counts.entry(base.to_owned()).or_default() += 1;
     }
     let mut bases: Vec<(String, usize)> = counts.into_iter().collect();
     bases.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -133,9 +134,7 @@ fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
         let mut rule = rule::read(&mut entry)?;
         entry.finish();
         rule.parent = rule.parent.map(|parent| format!("{prefix}{parent}"));
-        if !rule.device.is_empty() {
-            rule.device.insert_str(0, prefix);
-        }
+        rule.device.iter_mut().for_each(|device| device.insert_str(0, prefix));
         Some(rule)
     });
     let rules = rules.collect();

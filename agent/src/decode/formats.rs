@@ -1,28 +1,54 @@
-//! Payloads that are not JSON, as the documents that rules take apart: each function reads one format into the JSON tree
-//! that says the same. Pure.
-//!
-//! A tree takes up to a hundred times the bytes of what it is made from, so [`PAYLOAD_BYTES_MAX`] bounds what is read.
+//! From the bytes of a payload to a document, one file for each format. What is read here is flattened, named and typed like
+//! JSON, so a format only has to say what the document is.
 
 use serde_json::{Number, Value};
 
 use super::DecodeError;
+use crate::config::Decoder;
 
-pub mod cbor;
-pub mod influx;
-pub mod msgpack;
-pub mod senml;
+mod cbor;
+mod influx;
+mod json;
+mod msgpack;
+mod senml;
 
-/// Longest payload that is read into a tree, in bytes.
-pub const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+/// Longest payload that a document is built of, in bytes. With the bounds below, a document takes up to 20 MB of memory while
+/// it is read.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 262_144;
+
+/// The same for formats whose values may have a byte each.
+const DENSE_BYTES_MAX: usize = 65_536;
 /// Lists and maps nested deeper than this are refused.
-const DEPTH_MAX: usize = 16;
+const DEPTH_MAX: usize = super::DEPTH_MAX;
 
-fn check_size(payload: &[u8], format: &'static str) -> Result<(), DecodeError> {
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        let why = format!("{} bytes; {PAYLOAD_BYTES_MAX} are the most that is taken", payload.len());
-        return Err(fault(format, why));
+/// Bounds of a document. A format checks them while it reads, before anything is copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Bytes that names and texts may have together, with their notation in JSON.
+    pub(super) text_bytes: usize,
+}
+
+/// The document of a payload.
+///
+/// # Errors
+/// [`DecodeError`] with the reason in words.
+pub(super) fn document(decoder: Decoder, payload: &[u8]) -> Result<Value, DecodeError> {
+    let max = if decoder == Decoder::Json { PAYLOAD_BYTES_MAX } else { DENSE_BYTES_MAX };
+    if payload.len() > max {
+        return Err(DecodeError::Document { bytes: payload.len(), max });
     }
-    Ok(())
+    let bounds = Bounds { text_bytes: PAYLOAD_BYTES_MAX };
+    match decoder {
+        Decoder::Json => json::read(payload, bounds),
+        Decoder::Cbor => cbor::read(payload),
+        Decoder::Msgpack => msgpack::read(payload),
+        Decoder::Senml => senml::read(payload),
+        Decoder::SenmlCbor => senml::read_cbor(payload),
+        Decoder::Influx => influx::read(payload),
+        Decoder::Scalar | Decoder::Availability | Decoder::Action | Decoder::Ignore => {
+            Err(DecodeError::Json("this decoder reads no documents".into()))
+        }
+    }
 }
 
 fn fault(format: &'static str, why: impl Into<String>) -> DecodeError {

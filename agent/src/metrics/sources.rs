@@ -81,5 +81,7 @@ fn outcomes(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
     let outcomes = sources.iter().flat_map(|source| {
         OUTCOMES.map(|(outcome, count)| (two(source, "outcome", outcome), get(count(&source.outcomes))))
     });
+    let times = sources.iter().map(|source| (one(source), get(&source.outcomes.times_unread)));
+    out.counters("ingest_times_unread", "Times in payloads that could not be read.", times)?;
     out.counters("ingest_outcomes", "Messages and values that made no record of state, by why.", outcomes)
 }

@@ -1,13 +1,14 @@
 //! A source as the observer needs it: rules and policies with all that can be prepared once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::outcomes::Outcomes;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
-use crate::config::{Policy, Rule, SourceConfig};
-use crate::decode::{JsonRule, Zone};
+use crate::config::{ActionFields, Policy, Rule, SourceConfig};
+use crate::decode::{JsonRule, Types, Zone};
 use crate::pattern::{PatternError, Patterns};
 
 /// What the configuration says about a source, and what is known of its topics.
@@ -29,7 +30,11 @@ pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) json: JsonRule,
     pub(super) actions: Patterns,
-    pub(super) ignore: Patterns,
+    /// The actions are fired as one.
+    pub(super) together: bool,
+    pub(super) types: Types,
+    only: Patterns,
+    ignore: Patterns,
 }
 
 /// A policy and the names it holds for.
@@ -57,11 +62,36 @@ impl Source {
 impl CompiledRule {
     fn new(index: usize, rule: &Rule) -> Result<CompiledRule, RuleError> {
         Ok(CompiledRule {
-            json: JsonRule::new(rule, Zone::system()),
+            json: JsonRule::new(rule, Zone::system()).map_err(|cause| fault(index, "when", cause))?,
             actions: patterns(index, "actions", &rule.actions)?,
+            together: rule.action_fields == ActionFields::Together,
+            types: Types::new(&rule.types).map_err(|cause| fault(index, "types", cause))?,
+            only: patterns(index, "only", &rule.only)?,
             ignore: patterns(index, "ignore", &rule.ignore)?,
             rule: rule.clone(),
         })
+    }
+}
+
+impl CompiledRule {
+    /// Whether an attribute of a document is state.
+    pub(super) fn keeps(&self, path: &str) -> bool {
+        (self.only.is_empty() || self.only.matches(path))
+            && !self.actions.matches(path)
+            && !self.ignore.matches(path)
+    }
+
+    /// The name of an attribute of a document.
+    pub(super) fn attribute<'n>(&self, prefix: &'n str, path: &'n str) -> Cow<'n, str> {
+        let renamed = self.rule.rename.iter().find_map(|rename| {
+            let rest = path.strip_prefix(rename.from.as_str())?;
+            (rest.is_empty() || rest.starts_with('.')).then(|| format!("{}{rest}", rename.to))
+        });
+        match (prefix, renamed.map_or(Cow::Borrowed(path), Cow::Owned)) {
+            ("", name) => name,
+            (prefix, name) if name.is_empty() => Cow::Borrowed(prefix),
+            (prefix, name) => Cow::Owned(format!("{prefix}.{name}")),
+        }
     }
 }
 
@@ -83,7 +113,9 @@ fn compile<T, C>(
 }
 
 fn patterns(index: usize, field: &'static str, texts: &[String]) -> Result<Patterns, RuleError> {
-    let fault =
-        |cause: PatternError| RuleError { index, field, text: cause.text.clone(), cause: cause.into() };
-    Patterns::parse(texts).map_err(fault)
+    Patterns::parse(texts).map_err(|cause| fault(index, field, cause))
+}
+
+fn fault(index: usize, field: &'static str, cause: PatternError) -> RuleError {
+    RuleError { index, field, text: cause.text.clone(), cause: cause.into() }
 }

@@ -6,23 +6,45 @@ use fieldlog_projections::{DeviceId, Time, Value, ValueRef, stored};
 
 use super::outcomes::{Refusal, Verdict};
 use super::policy::{self, Decision};
-use super::topics::RuleMatch;
+use super::topics::{Known, RuleMatch};
 use super::{Batch, Observer, at, budget};
 use crate::config::Update;
-use crate::decode::Values;
+use crate::decode::{self, Scalar, Values};
 
 impl Observer {
     pub(super) fn record_one(
         &mut self,
         source: usize,
         matched: &mut RuleMatch,
-        value: ValueRef<'_>,
+        scalar: Scalar<'_>,
         received: Time,
         batch: &mut Batch,
     ) -> Result<Verdict, Refusal> {
         let device = self.device(source, matched, received, batch)?;
-        let name = matched.attribute.clone();
-        let slot = self.slot(device, &name, received, batch)?;
+        let (slot, kind) = match matched.shape.first() {
+            Some(Known { slot: Some(slot), kind, .. }) => (*slot, *kind),
+            _ => {
+                let name = matched.attribute.clone();
+                let slot = self.slot(device, &name, received, batch)?;
+                let kind = self.sources[source].compiled[matched.rule].types.find(&name);
+                self.know(matched, 0, Known { path: "".into(), slot: Some(slot), kind });
+                (slot, kind)
+            }
+        };
+        let mut scratch = String::new();
+        let value = match kind {
+            Some(kind) => {
+                self.sources[source].compiled[matched.rule].types.convert_scalar(kind, scalar, &mut scratch)
+            }
+            None if scalar.exact && !is_version(&matched.attribute, scalar.value) => scalar.value,
+            // `1.10` is a number where there have been numbers, as with a sensor that sends two digits.
+            None if self.devices[device].slots[slot as usize].series
+                && !is_version(&matched.attribute, scalar.value) =>
+            {
+                scalar.value
+            }
+            None => ValueRef::Text(scalar.text),
+        };
         self.stamp += 1;
         self.changes.clear();
         if self.accept(device, slot, value, received, batch)? {
@@ -63,10 +85,10 @@ impl Observer {
         self.changes.clear();
         let mut refusal = None;
         for (index, (path, value)) in values.iter().enumerate() {
-            let slot = match matched.shape.get(index) {
-                Some((known, slot)) if **known == *path => *slot,
+            let (slot, kind) = match matched.shape.get(index) {
+                Some(known) if *known.path == *path => (known.slot, known.kind),
                 _ => match self.learn_path(source, matched, index, device, path, received, batch) {
-                    Ok(slot) => slot,
+                    Ok(learnt) => learnt,
                     Err(reason) => {
                         refusal.get_or_insert(reason);
                         continue;
@@ -78,6 +100,13 @@ impl Observer {
                     self.fire_if_action(source, matched, device, path, value, received, device_time, batch);
                 refusal = refusal.or(fired.err());
                 continue;
+            };
+            let mut scratch = String::new();
+            let value = match kind {
+                None => value,
+                Some(kind) => {
+                    self.sources[source].compiled[matched.rule].types.convert(kind, value, &mut scratch)
+                }
             };
             match self.accept(device, slot, value, received, batch) {
                 Ok(true) => self.changes.push((slot, index as u32)),
@@ -108,11 +137,20 @@ impl Observer {
         device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
-        let is_action = self.sources[source].compiled[matched.rule].actions.matches(path);
-        if is_action && !matches!(value, ValueRef::Null | ValueRef::Text("")) {
-            let attribute = self.action(device, path, received, batch)?;
-            let fact = Fact::ActionFired { device, attribute, value: value.to_owned() };
-            batch.body.push_fact(Envelope { device_time, ..at(received) }, &fact);
+        let rule = &self.sources[source].compiled[matched.rule];
+        // A retained document says what was, at every new subscription.
+        if rule.together || !self.alive || !rule.actions.matches(path) {
+            return Ok(());
+        }
+        let mut scratch = String::new();
+        let value = match rule.types.find(path) {
+            Some(kind) => rule.types.convert(kind, value, &mut scratch),
+            None => value,
+        };
+        if !matches!(value, ValueRef::Null | ValueRef::Text("")) {
+            let name = rule.attribute(&matched.attribute, path).into_owned();
+            decode::check_name(&name, self.limits.name_bytes)?;
+            self.fire(device, &name, value.to_owned(), received, device_time, batch)?;
         }
         Ok(())
     }
@@ -123,10 +161,12 @@ impl Observer {
         attribute: &str,
         value: Value,
         received: Time,
+        device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<Verdict, Refusal> {
         let attribute = self.action(device, attribute, received, batch)?;
-        batch.body.push_fact(at(received), &Fact::ActionFired { device, attribute, value });
+        let envelope = Envelope { device_time, ..at(received) };
+        batch.body.push_fact(envelope, &Fact::ActionFired { device, attribute, value });
         Ok(Verdict::Recorded)
     }
 
@@ -257,4 +297,11 @@ impl Observer {
             self.append(device, now, None, batch);
         }
     }
+}
+
+/// Whether a number with a point is a version, going by the name: `2.10` is not `2.1` there, whatever came before.
+fn is_version(attribute: &str, value: ValueRef<'_>) -> bool {
+    const WORDS: [&str; 4] = ["version", "firmware", "release", "serial"];
+    let named = || WORDS.iter().any(|word| attribute.to_ascii_lowercase().contains(word));
+    matches!(value, ValueRef::Float(_)) && named()
 }

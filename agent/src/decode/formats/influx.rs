@@ -4,18 +4,21 @@
 use influxdb_line_protocol::{FieldValue, ParsedLine, parse_lines};
 use serde_json::{Map, Value, json};
 
-use super::{DecodeError, check_size, fault, float, insert};
+use super::{DecodeError, fault, float, insert};
 
 const FORMAT: &str = "line protocol";
 
-/// Reads lines into one document each, in their order:
-/// `{"measurement": text, "tags": {name: text}, "fields": {name: value}, "time": seconds since 1970}`. `time` is absent on a
-/// line without; a time on the line is in nanoseconds.
+/// The tag that names the device, as Telegraf sets it.
+const HOST: &str = "host";
+
+/// Reads lines into one document each, in their order: `{"measurement": text, "tags": {name: text}, "values": …, "time":
+/// seconds since 1970}`. The fields in `values` are below the measurement and the values of all tags but `host`, in the
+/// order of the tags' names, because lines that differ in a tag are about different things: `cpu,host=a,cpu=cpu0 idle=1` is
+/// `{"cpu": {"cpu0": {"idle": 1}}}`. `time` is absent on a line without; a time on the line is in nanoseconds.
 ///
 /// # Errors
 /// [`DecodeError::Format`] for a payload in which a line cannot be read, a tag or field is there twice, or nothing is there.
-pub fn decode(payload: &[u8]) -> Result<Value, DecodeError> {
-    check_size(payload, FORMAT)?;
+pub(super) fn read(payload: &[u8]) -> Result<Value, DecodeError> {
     let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?;
     let mut documents = Vec::new();
     for line in parse_lines(text) {
@@ -44,8 +47,11 @@ fn document(line: ParsedLine<'_>) -> Result<Value, DecodeError> {
         };
         insert(&mut fields, name.to_string(), value, FORMAT)?;
     }
-    let mut document =
-        json!({"measurement": line.series.measurement.to_string(), "tags": tags, "fields": fields});
+    let measurement = line.series.measurement.to_string();
+    let others = tags.iter().filter(|(name, _)| *name != HOST).filter_map(|(_, value)| value.as_str());
+    let names: Vec<&str> = [measurement.as_str()].into_iter().chain(others).collect();
+    let values = names.iter().rev().fold(Value::Object(fields), |values, name| json!({ *name: values }));
+    let mut document = json!({"measurement": measurement, "tags": tags, "values": values});
     if let Some(nanos) = line.timestamp {
         // To the microsecond, which is what a double can say for times of this century.
         document["time"] = float((nanos / 1_000) as f64 / 1e6, FORMAT)?;
@@ -64,20 +70,20 @@ mod tests {
             cpu,cpu=cpu0,host=edge-1 usage_idle=97.5,procs=12i,up=18446744073709551615u,ok=true,bad=f 1655972309339341000\n\
             my\\ Measurement,tag\\ Key1=tag\\ Value1 fieldKey=\"string \\\"value\\\"\"\n";
         assert_eq!(
-            decode(lines.as_bytes()),
+            read(lines.as_bytes()),
             Ok(json!([
                 {"measurement": "myMeasurement", "tags": {"tag1": "value1", "tag2": "value2"},
-                 "fields": {"fieldKey": "fieldValue"}, "time": 1_556_813_561.098},
+                 "values": {"myMeasurement": {"value1": {"value2": {"fieldKey": "fieldValue"}}}}, "time": 1_556_813_561.098},
                 {"measurement": "cpu", "tags": {"cpu": "cpu0", "host": "edge-1"},
-                 "fields": {"usage_idle": 97.5, "procs": 12, "up": u64::MAX, "ok": true, "bad": false},
+                 "values": {"cpu": {"cpu0": {"usage_idle": 97.5, "procs": 12, "up": u64::MAX, "ok": true, "bad": false}}},
                  "time": 1_655_972_309.339_341},
                 {"measurement": "my Measurement", "tags": {"tag Key1": "tag Value1"},
-                 "fields": {"fieldKey": "string \"value\""}},
+                 "values": {"my Measurement": {"tag Value1": {"fieldKey": "string \"value\""}}}},
             ]))
         );
         // Comments and empty lines are no lines.
         let lines = "# a comment\n\nm f=1\n";
-        assert_eq!(decode(lines.as_bytes()).unwrap().as_array().map(Vec::len), Some(1));
+        assert_eq!(read(lines.as_bytes()).unwrap().as_array().map(Vec::len), Some(1));
     }
 
     #[test]
@@ -89,9 +95,9 @@ mod tests {
             ("m f=1 notatime", "line 1: "),
             ("{\"a\":1}", "line 1: "),
         ] {
-            let error = decode(lines.as_bytes()).expect_err(lines).to_string();
+            let error = read(lines.as_bytes()).expect_err(lines).to_string();
             assert!(error.contains(why), "{lines:?}: {error}");
         }
-        assert_eq!(decode(b"m f=\"\xff\""), Err(DecodeError::NotUtf8));
+        assert_eq!(read(b"m f=\"\xff\""), Err(DecodeError::NotUtf8));
     }
 }

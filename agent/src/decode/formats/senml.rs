@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{DecodeError, cbor, check_size, fault};
+use super::{DecodeError, cbor, fault};
 
 const FORMAT: &str = "SenML";
 /// The version of SenML that is read (RFC 8428, section 4.4).
@@ -31,8 +31,7 @@ const LABELS: [(&str, &str); 14] = [
 ///
 /// # Errors
 /// [`DecodeError::Json`] for what is not JSON; else as [`documents`].
-pub fn decode_json(payload: &[u8]) -> Result<Value, DecodeError> {
-    check_size(payload, FORMAT)?;
+pub(super) fn read(payload: &[u8]) -> Result<Value, DecodeError> {
     let pack = serde_json::from_slice(payload).map_err(|error| DecodeError::Json(error.to_string()))?;
     documents(pack)
 }
@@ -40,13 +39,13 @@ pub fn decode_json(payload: &[u8]) -> Result<Value, DecodeError> {
 /// Reads a pack as CBOR into its [`documents`].
 ///
 /// # Errors
-/// As [`cbor::decode`] and [`documents`].
-pub fn decode_cbor(payload: &[u8]) -> Result<Value, DecodeError> {
-    documents(cbor::decode(payload)?)
+/// As [`cbor::read`] and [`documents`].
+pub(super) fn read_cbor(payload: &[u8]) -> Result<Value, DecodeError> {
+    documents(cbor::read(payload)?)
 }
 
 /// Resolves a pack (section 4.6) into one document for each run of records of the same device at the same time, in their
-/// order: `{"device": base name, "time": seconds since 1970, "values": {name: value}, "units": {name: unit}}`.
+/// order: `{"device": base name, "time": seconds since 1970, "values": {name: value}}`.
 ///
 /// `device` is the base name without the `:`, `/`, `.`, `-` or `_` that joins it to the names, and absent without one. A
 /// record without a name of its own is called `value`. `time` is absent if the records have none or a relative one: the time
@@ -77,14 +76,10 @@ fn documents(pack: Value) -> Result<Value, DecodeError> {
             document.extend(record.device.map(|device| ("device".to_owned(), device)));
             document.extend(record.time.map(|time| ("time".to_owned(), time)));
             document.insert("values".into(), json!({}));
-            document.insert("units".into(), json!({}));
             documents.push(Value::Object(document));
         }
         let Some(document) = documents.last_mut() else { continue };
         for (name, value) in record.values {
-            if let Some(unit) = &record.unit {
-                document["units"][&name] = unit.clone();
-            }
             document["values"][name] = value;
         }
     }
@@ -100,7 +95,6 @@ struct Base {
     name: String,
     time: f64,
     has_time: bool,
-    unit: Option<Value>,
     value: f64,
     sum: f64,
 }
@@ -108,7 +102,6 @@ struct Base {
 struct Record {
     device: Option<Value>,
     time: Option<Value>,
-    unit: Option<Value>,
     values: Vec<(String, Value)>,
 }
 
@@ -141,7 +134,6 @@ impl Base {
         Ok(Record {
             device: (!device.is_empty()).then(|| device.into()),
             time: if dated { Some(float(seconds)?) } else { None },
-            unit: fields.get("u").or(self.unit.as_ref()).cloned(),
             values,
         })
     }
@@ -158,9 +150,7 @@ impl Base {
         if let Some(time) = number(fields, "bt")? {
             (self.time, self.has_time) = (time, true);
         }
-        if let Some(unit) = text(fields, "bu")? {
-            self.unit = Some(unit.into());
-        }
+        text(fields, "bu")?;
         self.value = number(fields, "bv")?.unwrap_or(self.value);
         self.sum = number(fields, "bs")?.unwrap_or(self.sum);
         Ok(())
@@ -207,8 +197,8 @@ fn float(value: f64) -> Result<Value, String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Value, String> {
-        decode_json(text.as_bytes()).map_err(|error| error.to_string())
+    fn said(text: &str) -> Result<Value, String> {
+        read(text.as_bytes()).map_err(|error| error.to_string())
     }
 
     /// RFC 8428, sections 5.1.1 to 5.1.3.
@@ -216,20 +206,18 @@ mod tests {
     fn the_examples_of_the_rfc() {
         let single = r#"[{"n":"urn:dev:ow:10e2073a01080063","u":"Cel","v":23.1}]"#;
         assert_eq!(
-            read(single),
+            said(single),
             Ok(json!([{
-                "values": {"urn:dev:ow:10e2073a01080063": 23.1},
-                "units": {"urn:dev:ow:10e2073a01080063": "Cel"}
+                "values": {"urn:dev:ow:10e2073a01080063": 23.1}
             }]))
         );
         let both = r#"[{"bn":"urn:dev:ow:10e2073a01080063:","n":"voltage","u":"V","v":120.1},
             {"n":"current","u":"A","v":1.2}]"#;
         assert_eq!(
-            read(both),
+            said(both),
             Ok(json!([{
                 "device": "urn:dev:ow:10e2073a01080063",
-                "values": {"voltage": 120.1, "current": 1.2},
-                "units": {"voltage": "V", "current": "A"}
+                "values": {"voltage": 120.1, "current": 1.2}
             }]))
         );
         let series = r#"[
@@ -237,14 +225,14 @@ mod tests {
             {"n":"current","t":-5,"v":1.2},
             {"n":"current","t":-4,"v":1.3}]"#;
         assert_eq!(
-            read(series),
+            said(series),
             Ok(json!([
                 {"device": "urn:dev:ow:10e2073a0108006", "time": 1_276_020_076.001,
-                 "values": {"voltage": 120.1}, "units": {"voltage": "V"}},
+                 "values": {"voltage": 120.1}},
                 {"device": "urn:dev:ow:10e2073a0108006", "time": 1_276_020_071.001,
-                 "values": {"current": 1.2}, "units": {"current": "A"}},
+                 "values": {"current": 1.2}},
                 {"device": "urn:dev:ow:10e2073a0108006", "time": 1_276_020_072.001,
-                 "values": {"current": 1.3}, "units": {"current": "A"}},
+                 "values": {"current": 1.3}},
             ]))
         );
     }
@@ -253,7 +241,7 @@ mod tests {
     #[test]
     fn cbor_has_numbers_for_labels() {
         let bytes = b"\x82\xa7\x21\x78\x1burn:dev:ow:10e2073a0108006:\x22\xfb\x41\xd3\x03\xa1\x5b\x00\x10\x62\x23\x61\x41\x20\x05\x00\x67voltage\x01\x61V\x02\xfb\x40\x5e\x06\x66\x66\x66\x66\x66\xa3\x00\x67current\x06\x24\x02\xfb\x3f\xf3\x33\x33\x33\x33\x33\x33";
-        let documents = decode_cbor(bytes).unwrap();
+        let documents = read_cbor(bytes).unwrap();
         assert_eq!(documents[0]["device"], "urn:dev:ow:10e2073a0108006");
         assert_eq!(documents[0]["values"], json!({"voltage": 120.1}));
         assert_eq!(documents[1]["values"], json!({"current": 1.2}));
@@ -265,25 +253,24 @@ mod tests {
         let pack = r#"[{"bn":"pump/","bv":20,"bs":100,"n":"level","v":2.5},{"n":"energy","s":5},
             {"n":"state","vs":"on"},{"n":"open","vb":true},{"n":"raw","vd":"aGk"}]"#;
         assert_eq!(
-            read(pack),
+            said(pack),
             Ok(json!([{
                 "device": "pump",
-                "values": {"level": 22.5, "energy_sum": 105.0, "state": "on", "open": true, "raw": "aGk"},
-                "units": {}
+                "values": {"level": 22.5, "energy_sum": 105.0, "state": "on", "open": true, "raw": "aGk"}
             }]))
         );
         // A name that comes again at the same time is a further value, not a lost one.
         let twice = r#"[{"bn":"a:","n":"x","v":1},{"n":"x","v":2}]"#;
-        assert_eq!(read(twice).unwrap().as_array().map(Vec::len), Some(2));
+        assert_eq!(said(twice).unwrap().as_array().map(Vec::len), Some(2));
         // A whole number stays one.
-        assert_eq!(read(r#"[{"n":"x","v":1}]"#).unwrap()[0]["values"]["x"], json!(1));
+        assert_eq!(said(r#"[{"n":"x","v":1}]"#).unwrap()[0]["values"]["x"], json!(1));
     }
 
     #[test]
     fn relative_times_are_the_time_of_arrival() {
-        let documents = read(r#"[{"n":"x","v":1,"t":-5}]"#).unwrap();
+        let documents = said(r#"[{"n":"x","v":1,"t":-5}]"#).unwrap();
         assert_eq!(documents[0].get("time"), None);
-        let documents = read(r#"[{"n":"x","v":1,"t":1276020076}]"#).unwrap();
+        let documents = said(r#"[{"n":"x","v":1,"t":1276020076}]"#).unwrap();
         assert_eq!(documents[0]["time"], json!(1_276_020_076.0));
     }
 
@@ -300,7 +287,7 @@ mod tests {
             (r#"[{"bver":11,"n":"x","v":1}]"#, "record 0: version 11; 10 is the newest that is known here"),
             (r#"[{"n":"x","v":1,"foo_":1}]"#, "the label \"foo_\" must be understood"),
         ] {
-            let error = read(pack).expect_err(pack);
+            let error = said(pack).expect_err(pack);
             assert!(error.contains(why), "{pack}: {error}");
         }
     }
