@@ -235,7 +235,8 @@ fn variables(
 
 fn check_variable(name: &str) -> Result<(), (&'static str, String)> {
     let path = name.get(PREFIX.len()..).unwrap_or_default().to_ascii_lowercase();
-    let names = || keys::TABLES.iter().flat_map(|(table, keys)| keys.iter().map(|key| variable(table, key)));
+    let tables = keys::tables();
+    let names = || tables.iter().flat_map(|(table, keys)| keys.iter().map(|key| variable(table, key)));
     let wanted = format!("{PREFIX}{}", path.to_ascii_uppercase());
     if names().any(|known| known == wanted) {
         return Ok(());

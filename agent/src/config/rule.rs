@@ -1,7 +1,11 @@
 //! The checked stage of one rule, as it stands in `[[source.subscription]]` and in presets.
 
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
+
 use super::hints::one_of;
 use super::raw::Table;
+use super::written::{self, table_of};
 use super::{Decoder, PayloadTime, Rule, TimeFormat, Update, When};
 use crate::pattern::Pattern;
 use crate::topic::Template;
@@ -112,6 +116,19 @@ fn decoder(table: &mut Table<'_>) -> Option<Decoder> {
     }
     let choices = DECODERS.map(|(word, decoder)| (word, Some(decoder)));
     table.choice("decoder", &choices, None)
+}
+
+/// Rules as their tables, without the keys that their decoder does not read: read back, those would be faults.
+pub(super) fn written<S: Serializer>(rules: &[Rule], serializer: S) -> Result<S::Ok, S::Error> {
+    let table = |rule: &Rule| -> Result<written::Table, S::Error> {
+        let mut table = table_of(rule).map_err(S::Error::custom)?;
+        table.retain(|key, _| {
+            (rule.decoder == Decoder::Json || !JSON_KEYS.contains(&key))
+                && (rule.decoder == Decoder::Availability || !AVAILABILITY_KEYS.contains(&key))
+        });
+        Ok(table)
+    };
+    rules.iter().map(table).collect::<Result<Vec<_>, _>>()?.serialize(serializer)
 }
 
 fn check_decoder_keys(table: &Table<'_>, decoder: Decoder) {
