@@ -2,7 +2,7 @@
 
 use ::config::{FileFormat, Format, Map, Value};
 
-use super::faults::Sink;
+use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
 use super::raw::{Found, Table};
 use super::{Rule, rule};
@@ -68,8 +68,8 @@ fn check_literal(table: &Table<'_>, key: &str, text: &str) {
 
 /// The rules of a preset's text. The presets are embedded and tested: they have no faults to report.
 fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
-    let sink = Sink::default();
-    let mut table = Table::new("", parse(text), None, &sink);
+    let faults = Collector::default();
+    let mut table = Table::new("", parse(text), None, &faults);
     let default_base = table.text("base").map(|found| found.value).unwrap_or_default();
     let base = base.unwrap_or(&default_base);
     let entries = table.tables("rule").unwrap_or_default();
@@ -87,7 +87,7 @@ fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
     });
     let rules = rules.collect();
     table.finish();
-    debug_assert!(!sink.has_faults(), "{sink:?}");
+    debug_assert!(!faults.has_faults(), "{faults:?}");
     rules
 }
 
