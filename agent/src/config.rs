@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fieldlog_projections::Window;
+use serde::Serialize;
 
 mod checks;
 mod defaults;
@@ -25,6 +26,7 @@ mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+mod written;
 
 pub use diff::Change;
 pub use faults::{Fault, Faults};
@@ -42,7 +44,7 @@ pub use sink::{
 };
 
 /// The whole configuration of one agent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// `gateway_id`: names this gateway upstream and in answers; default: the machine's host name.
     pub gateway_id: String,
@@ -61,15 +63,18 @@ pub struct Config {
     /// `[limits]`.
     pub limits: Limits,
     /// `[[source]]`; at least one for `fieldlog run`.
+    #[serde(rename = "source", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceConfig>,
     /// `[[sink]]`; none: nothing is forwarded.
+    #[serde(rename = "sink", skip_serializing_if = "Vec::is_empty", serialize_with = "sink::written")]
     pub sinks: Vec<SinkConfig>,
 }
 
 /// `[log]`: when to commit and how much to hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogConfig {
     /// `commit_delay_ms` (1–10,000; default 200): the oldest waiting event is committed when it is this old.
+    #[serde(rename = "commit_delay_ms", serialize_with = "written::milliseconds")]
     pub commit_delay: Duration,
     /// `commit_bytes_max` (4,096–16,777,216; default 262,144): commit when this many payload bytes wait.
     pub commit_bytes_max: usize,
@@ -81,18 +86,19 @@ pub struct LogConfig {
 }
 
 /// `[snapshots]`: when the folded state is written out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SnapshotConfig {
     /// `events` (1,000–1,000,000,000; default 500,000): after this many events.
     pub events: u64,
     /// `interval_s` (10–604,800; default 900): after this time, if anything has changed.
+    #[serde(rename = "interval_s", serialize_with = "written::seconds")]
     pub interval: Duration,
     /// `keep` (1–100; default 3).
     pub keep: usize,
 }
 
 /// One `[[aggregates]]` window; defaults 60 s × 60, 3,600 s × 48, 86,400 s × 35.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct WindowConfig {
     /// `window_s` (10–31,536,000): length of one bucket, in seconds.
     pub window_s: u32,
@@ -106,20 +112,23 @@ pub fn windows(config: &[WindowConfig]) -> Vec<Window> {
 }
 
 /// `[http]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HttpConfig {
     /// `listen` (default `127.0.0.1:8687`; empty: no TCP listener). Other than loopback needs a token.
+    #[serde(serialize_with = "written::or_empty")]
     pub listen: Option<SocketAddr>,
     /// `unix_socket` (default empty: none).
+    #[serde(serialize_with = "written::or_empty")]
     pub unix_socket: Option<PathBuf>,
     /// `token_file` (default empty: none): the bearer token that every request over TCP must carry.
+    #[serde(serialize_with = "written::or_empty")]
     pub token_file: Option<PathBuf>,
     /// `hosts` (default empty): names, besides IP addresses and `localhost`, accepted in the Host header.
     pub hosts: Vec<String>,
 }
 
 /// `[limits]`: bounds on what devices can make the agent hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// `devices_max` (1–1,000,000; default 10,000).
     pub devices_max: usize,
@@ -129,6 +138,7 @@ pub struct Limits {
     pub topics_max: usize,
     /// `state_bytes_max` (0, or 1,048,576–10^12; default 0: a third of the memory that the process may use, see
     /// [`crate::memory`]): memory for names, values, aggregates and topics.
+    #[serde(serialize_with = "written::or_zero")]
     pub state_bytes_max: Option<usize>,
     /// `text_bytes_max` (16–1,048,576; default 4,096): longest text or array kept as a value.
     pub text_bytes_max: usize,
@@ -142,44 +152,60 @@ pub struct Limits {
 }
 
 /// One `[[source]]`: a broker and what to take from it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceConfig {
     /// `name`: unique, `[a-z0-9_-]{1,32}`; in metrics, events and messages.
     pub name: String,
     /// `address`: `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+    #[serde(serialize_with = "source::written_address")]
     pub address: Address,
     /// `protocol`: 5 (default, MQTT 5) or 4 (MQTT 3.1.1).
     pub protocol: Protocol,
     /// `client_id` (default `fieldlog-<gateway_id>-<name>`): must be unique at the broker, it names the session.
     pub client_id: String,
     /// `username` (default empty: none).
+    #[serde(serialize_with = "written::or_empty")]
     pub username: Option<String>,
     /// `password_file` (default empty): a file, or the name of a systemd credential. Read at each connection attempt.
+    #[serde(serialize_with = "written::or_empty")]
     pub password_file: Option<PathBuf>,
     /// `keep_alive_s` (5–3,600; default 30).
+    #[serde(rename = "keep_alive_s", serialize_with = "written::seconds")]
     pub keep_alive: Duration,
     /// `connect_timeout_s` (1–300; default 20): TCP, TLS and CONNACK together.
+    #[serde(rename = "connect_timeout_s", serialize_with = "written::seconds")]
     pub connect_timeout: Duration,
     /// `backoff_max_s` (1–3,600; default 60): longest wait between connection attempts.
+    #[serde(rename = "backoff_max_s", serialize_with = "written::seconds")]
     pub backoff_max: Duration,
     /// `session_expiry_s` (0–4,294,967,295; default 604,800): how long the broker keeps the session (MQTT 5).
+    #[serde(rename = "session_expiry_s", serialize_with = "written::seconds")]
     pub session_expiry: Duration,
     /// `receive_window` (1–65,535; default 1,000): unacknowledged messages the broker may have outstanding.
     pub receive_window: u16,
     /// `packet_bytes_max` (1,024–268,435,455; default 1,048,576): larger packets are quarantined.
     pub packet_bytes_max: u32,
     /// `[source.tls]`; only with `mqtts://`.
+    #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
     /// `[source.will]` (default none): published by the broker when this agent's connection dies.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<WillConfig>,
     /// `silence_timeout_s` (0–31,536,000; default 0: never): a device of this source that was not heard for so long is
     /// recorded as offline.
+    #[serde(rename = "silence_timeout_s", serialize_with = "written::seconds")]
     pub silence_timeout: Option<Duration>,
     /// `exclude`: MQTT filters whose topics are ignored.
     pub exclude: Vec<String>,
     /// `[[source.subscription]]`, presets expanded, in order: the first rule that matches a topic takes it.
+    #[serde(
+        rename = "subscription",
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "rule::written"
+    )]
     pub rules: Vec<Rule>,
     /// `[[source.policy]]`, in order: the first that matches an attribute rules it.
+    #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
 }
 
@@ -221,6 +247,14 @@ pub struct Address {
     pub tls: bool,
 }
 
+impl Address {
+    /// `host:port`, an IPv6 address in brackets.
+    pub fn host_and_port(&self) -> String {
+        let host = &self.host;
+        if host.contains(':') { format!("[{host}]:{}", self.port) } else { self.to_string() }
+    }
+}
+
 impl fmt::Display for Address {
     /// `host:port` as an operator wrote it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -229,7 +263,8 @@ impl fmt::Display for Address {
 }
 
 /// Protocol version spoken to a broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "u8")]
 pub enum Protocol {
     /// MQTT 3.1.1, protocol level 4.
     V4,
@@ -237,21 +272,41 @@ pub enum Protocol {
     V5,
 }
 
+impl From<Protocol> for u8 {
+    /// As it is written in the configuration.
+    fn from(protocol: Protocol) -> u8 {
+        match protocol {
+            Protocol::V4 => 4,
+            Protocol::V5 => 5,
+        }
+    }
+}
+
 /// `[source.tls]` and `[sink.tls]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TlsConfig {
     /// `ca_file` (default empty: the system's trusted roots): PEM.
+    #[serde(serialize_with = "written::or_empty")]
     pub ca_file: Option<PathBuf>,
     /// `cert_file`: client certificate chain, PEM; with `key_file`.
+    #[serde(serialize_with = "written::or_empty")]
     pub cert_file: Option<PathBuf>,
     /// `key_file`: private key, PEM.
+    #[serde(serialize_with = "written::or_empty")]
     pub key_file: Option<PathBuf>,
     /// `server_name` (default: the host of `address`).
+    #[serde(serialize_with = "written::or_empty")]
     pub server_name: Option<String>,
 }
 
+impl TlsConfig {
+    fn is_default(&self) -> bool {
+        *self == TlsConfig::default()
+    }
+}
+
 /// `[source.will]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WillConfig {
     /// `topic`.
     pub topic: String,
@@ -262,7 +317,7 @@ pub struct WillConfig {
 }
 
 /// `[[source.policy]]`: when a change of an attribute is worth an event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Policy {
     /// `attributes`: patterns.
     pub attributes: Vec<String>,
@@ -271,13 +326,15 @@ pub struct Policy {
     /// `deadband` (0 or more; default 0): numbers that differ by less from the last recorded one are not recorded.
     pub deadband: f64,
     /// `min_interval_ms` (0–86,400,000; default 0): at most one event of the attribute in this time.
+    #[serde(rename = "min_interval_ms", serialize_with = "written::milliseconds")]
     pub min_interval: Duration,
     /// `record`: `change` (default), `every` (equal values too), or `never`.
     pub record: RecordMode,
 }
 
 /// See [`Policy::record`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RecordMode {
     /// Only values that differ.
     Change,

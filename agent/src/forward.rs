@@ -10,14 +10,8 @@ pub(crate) mod envelope;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub mod http;
-#[cfg(feature = "kafka")]
-pub mod kafka;
 mod meter;
-pub mod mqtt;
 mod names;
-#[cfg(feature = "nats")]
-pub mod nats;
 mod pace;
 pub mod parcel;
 pub mod plan;
@@ -28,6 +22,7 @@ pub mod size;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod transport;
 
 pub use crate::net::backoff::Pace;
 use std::sync::Arc;

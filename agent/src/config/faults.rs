@@ -54,9 +54,9 @@ impl std::error::Error for Faults {}
 
 /// Collects faults from everything that reads the same configuration.
 #[derive(Debug, Default)]
-pub(super) struct Sink(RefCell<Vec<Fault>>);
+pub(super) struct Collector(RefCell<Vec<Fault>>);
 
-impl Sink {
+impl Collector {
     pub fn add(
         &self,
         key: impl Into<String>,

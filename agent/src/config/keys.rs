@@ -1,39 +1,26 @@
-//! Names of the keys outside of `[[source]]` and `[[sink]]`, for environment variables and for hints.
+//! Names of the keys outside of arrays of tables, for environment variables and for hints.
 
-/// Keys of the tables, which an environment variable can set; `""` is the top level.
-pub(super) const TABLES: [(&str, &[&str]); 6] = [
-    ("", &["gateway_id", "data_dir"]),
-    ("log", &["commit_delay_ms", "commit_bytes_max", "cache_bytes", "quick_repair"]),
-    ("snapshots", &["events", "interval_s", "keep"]),
-    (
-        "retention",
-        &[
-            "age_days",
-            "bytes_max",
-            "history_min_s",
-            "free_bytes_min",
-            "when_full",
-            "thin_to_s",
-            "thin_age_days",
-        ],
-    ),
-    ("http", &["listen", "unix_socket", "token_file", "hosts"]),
-    (
-        "limits",
-        &[
-            "devices_max",
-            "attributes_per_device_max",
-            "topics_max",
-            "text_bytes_max",
-            "name_bytes_max",
-            "quarantine_records_max",
-            "quarantine_payload_bytes_max",
-        ],
-    ),
-];
+use toml::Value;
+
+use super::Config;
+use super::show::is_array_of_tables;
+
+/// Each table with its keys, which an environment variable can set; `""` is the top level.
+pub(super) fn tables() -> Vec<(String, Vec<String>)> {
+    let (tables, rest): (Vec<_>, Vec<_>) =
+        Config::default().table().into_iter().partition(|(_, value)| value.is_table());
+    let top = rest.into_iter().filter(|(_, value)| !is_array_of_tables(value)).map(|(key, _)| key);
+    let mut all = vec![(String::new(), top.collect())];
+    for (name, value) in tables {
+        if let Value::Table(table) = value {
+            all.push((name, table.into_iter().map(|(key, _)| key).collect()));
+        }
+    }
+    all
+}
 
 /// The table that a key belongs to, for one that was written elsewhere.
-pub(super) fn home(key: &str) -> Option<&'static str> {
-    let found = TABLES.iter().find(|(table, keys)| !table.is_empty() && keys.contains(&key));
-    found.map(|(table, _)| *table)
+pub(super) fn home(key: &str) -> Option<String> {
+    let mut tables = tables().into_iter().filter(|(table, _)| !table.is_empty());
+    tables.find(|(_, keys)| keys.iter().any(|known| known == key)).map(|(table, _)| table)
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ::config::{ConfigError, Environment, FileFormat, Format, Map, Source, Value, ValueKind};
 
-use super::faults::{Faults, Sink};
+use super::faults::{Collector, Faults};
 use super::hints::did_you_mean;
 use super::raw::Table;
 use super::{Config, checks, keys};
@@ -40,51 +40,51 @@ impl Config {
         path: &Path,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, Faults> {
-        let sink = Sink::default();
+        let faults = Collector::default();
         let mut files = vec![path.to_path_buf()];
-        files.extend(conf_d(path, &sink));
-        let documents = files.iter().filter_map(|file| read(file, &sink)).collect();
-        let config = merge(documents, environment, &sink);
-        config.iter().for_each(|config| check_features(config, &sink));
-        finish(config, sink, &path.display().to_string()).map(|config| Loaded { config, files })
+        files.extend(conf_d(path, &faults));
+        let documents = files.iter().filter_map(|file| read(file, &faults)).collect();
+        let config = merge(documents, environment, &faults);
+        config.iter().for_each(|config| check_features(config, &faults));
+        finish(config, faults, &path.display().to_string()).map(|config| Loaded { config, files })
     }
 
     /// Reads one text, without environment; `name` stands for the file in faults. Whether this build has all that it asks
     /// for is not checked.
     pub fn from_toml(text: &str, name: &str) -> Result<Config, Faults> {
-        let sink = Sink::default();
-        let documents = parse(text, name, &sink).into_iter().collect();
-        let config = merge(documents, [], &sink);
-        finish(config, sink, name)
+        let faults = Collector::default();
+        let documents = parse(text, name, &faults).into_iter().collect();
+        let config = merge(documents, [], &faults);
+        finish(config, faults, name)
     }
 }
 
-fn finish(config: Option<Config>, sink: Sink, file: &str) -> Result<Config, Faults> {
-    match (config, sink.into_faults()) {
+fn finish(config: Option<Config>, faults: Collector, file: &str) -> Result<Config, Faults> {
+    match (config, faults.into_faults()) {
         (Some(config), faults) if faults.is_empty() => Ok(config),
         (_, faults) => Err(Faults { faults, file: file.to_owned() }),
     }
 }
 
 /// A sink that this build has no protocol for would send nothing, and hold back retention.
-fn check_features(config: &Config, sink: &Sink) {
+fn check_features(config: &Config, faults: &Collector) {
     for (index, target) in config.sinks.iter().enumerate() {
         if let Some((feature, what)) = target.target.missing_feature() {
             let key = format!("sink[{index}] {:?} address", target.name);
             let hint = format!("use another address, or a build with the feature \"{feature}\"");
-            sink.add(key, None, format!("this build of fieldlog has no {what}"), hint);
+            faults.add(key, None, format!("this build of fieldlog has no {what}"), hint);
         }
     }
 }
 
 /// The `*.toml` files in `conf.d`, in the order of their names. That there is no such directory is normal.
-fn conf_d(path: &Path, sink: &Sink) -> Vec<PathBuf> {
+fn conf_d(path: &Path, faults: &Collector) -> Vec<PathBuf> {
     let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
     let names = match fs::read_dir(&directory).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(entries) => entries.into_iter().map(|entry| entry.path()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            sink.add(directory.display().to_string(), None, format!("it cannot be read: {error}"), "");
+            faults.add(directory.display().to_string(), None, format!("it cannot be read: {error}"), "");
             return Vec::new();
         }
     };
@@ -100,17 +100,17 @@ struct Document {
     rest: Map<String, Value>,
 }
 
-fn read(path: &Path, sink: &Sink) -> Option<Document> {
+fn read(path: &Path, faults: &Collector) -> Option<Document> {
     let name = path.display().to_string();
     match fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => parse(&text, &name, sink),
+        Ok(Ok(text)) => parse(&text, &name, faults),
         Ok(Err(error)) => {
             let at = error.utf8_error().valid_up_to();
-            sink.add(&name, None, format!("it is not UTF-8 text at byte {at}"), "save it as UTF-8");
+            faults.add(&name, None, format!("it is not UTF-8 text at byte {at}"), "save it as UTF-8");
             None
         }
         Err(error) => {
-            sink.add(
+            faults.add(
                 &name,
                 None,
                 format!("it cannot be read: {error}"),
@@ -121,12 +121,12 @@ fn read(path: &Path, sink: &Sink) -> Option<Document> {
     }
 }
 
-fn parse(text: &str, name: &str, sink: &Sink) -> Option<Document> {
+fn parse(text: &str, name: &str, faults: &Collector) -> Option<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match Format::parse(&FileFormat::Toml, Some(&name.to_owned()), text) {
         Ok(mut rest) => Some(Document { added: ADDED.map(|key| take_array(&mut rest, key)), rest }),
         Err(error) => {
-            sink.add(name, None, syntax(&error.to_string()), "correct the file at this place");
+            faults.add(name, None, syntax(&error.to_string()), "correct the file at this place");
             None
         }
     }
@@ -178,17 +178,17 @@ impl Source for Layer {
 fn merge(
     documents: Vec<Document>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-    sink: &Sink,
+    faults: &Collector,
 ) -> Option<Config> {
     // With a file missing from the tree, what is said about the rest would mislead.
-    let readable = !sink.has_faults();
+    let readable = !faults.has_faults();
     let mut builder = ::config::Config::builder();
     let mut added = ADDED.map(|_| Vec::new());
     for document in documents {
         added.iter_mut().zip(document.added).for_each(|(all, more)| all.extend(more));
         builder = builder.add_source(Layer(document.rest));
     }
-    let variables = variables(environment, sink);
+    let variables = variables(environment, faults);
     // Without `try_parsing`: it would turn the text `0123` into the number 123.
     let environment = Environment::with_prefix("FIELDLOG").prefix_separator(SEPARATOR).separator(SEPARATOR);
     let merged = builder.add_source(environment.source(Some(variables))).build();
@@ -196,7 +196,7 @@ fn merge(
         Ok(ValueKind::Table(tree)) => tree,
         Ok(_) => Map::new(),
         Err(error) => {
-            sink.add("configuration", None, error.to_string(), "");
+            faults.add("configuration", None, error.to_string(), "");
             return None;
         }
     };
@@ -205,13 +205,13 @@ fn merge(
             tree.insert(key.to_owned(), Value::new(None, ValueKind::Array(tables)));
         }
     }
-    readable.then(|| checks::read(Table::new("", tree, None, sink)))
+    readable.then(|| checks::read(Table::new("", tree, None, faults)))
 }
 
 /// The variables that are ours. Each must name a key, because a misspelt one would have no effect and no message.
 fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-    sink: &Sink,
+    faults: &Collector,
 ) -> Map<String, String> {
     let ours = environment.into_iter().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
@@ -223,8 +223,8 @@ fn variables(
     let mut variables = Map::new();
     for (name, value) in ours {
         match (check_variable(&name), value.into_string()) {
-            (Err((what, hint)), _) => sink.add(name, None, what, hint),
-            (Ok(()), Err(_)) => sink.add(name, None, "its value is not UTF-8 text", ""),
+            (Err((what, hint)), _) => faults.add(name, None, what, hint),
+            (Ok(()), Err(_)) => faults.add(name, None, "its value is not UTF-8 text", ""),
             (Ok(()), Ok(value)) => {
                 variables.insert(name, value);
             }
@@ -235,7 +235,8 @@ fn variables(
 
 fn check_variable(name: &str) -> Result<(), (&'static str, String)> {
     let path = name.get(PREFIX.len()..).unwrap_or_default().to_ascii_lowercase();
-    let names = || keys::TABLES.iter().flat_map(|(table, keys)| keys.iter().map(|key| variable(table, key)));
+    let tables = keys::tables();
+    let names = || tables.iter().flat_map(|(table, keys)| keys.iter().map(|key| variable(table, key)));
     let wanted = format!("{PREFIX}{}", path.to_ascii_uppercase());
     if names().any(|known| known == wanted) {
         return Ok(());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ::config::{FileFormat, Format, Map, Value};
 
-use super::faults::Sink;
+use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
 use super::raw::{Found, Table};
 use super::{Rule, rule};
@@ -30,14 +30,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The base of a preset's topics if none is configured. `None` if there is no such preset.
 pub fn default_base(preset: &str) -> Option<String> {
     let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
-    Some(Head::read(&mut Table::new("", parse(text), None, &Sink::default())).base)
+    Some(Head::read(&mut Table::new("", parse(text), None, &Collector::default())).base)
 }
 
 /// The bases with which a preset's devices are among these topics: a preset names topics that no other devices have. The
 /// base of most topics is the first.
 pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) -> Vec<String> {
     let Some((_, text)) = PRESETS.iter().find(|(name, _)| *name == preset) else { return Vec::new() };
-    let head = Head::read(&mut Table::new("", parse(text), None, &Sink::default()));
+    let head = Head::read(&mut Table::new("", parse(text), None, &Collector::default()));
     // The base is a capture; without a base there is nothing in front of the rest.
     let templates =
         head.recognised_by.iter().flat_map(|topic| [with_base(topic, "#base"), with_base(topic, "")]);
@@ -122,8 +122,8 @@ fn check_literal(table: &Table<'_>, key: &str, text: &str) {
 
 /// The rules of a preset's text. The presets are embedded and tested: they have no faults to report.
 fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
-    let sink = Sink::default();
-    let mut table = Table::new("", parse(text), None, &sink);
+    let faults = Collector::default();
+    let mut table = Table::new("", parse(text), None, &faults);
     let head = Head::read(&mut table);
     let base = base.unwrap_or(&head.base);
     let entries = table.tables("rule").unwrap_or_default();
@@ -139,7 +139,7 @@ fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
     });
     let rules = rules.collect();
     table.finish();
-    debug_assert!(!sink.has_faults(), "{sink:?}");
+    debug_assert!(!faults.has_faults(), "{faults:?}");
     rules
 }
 

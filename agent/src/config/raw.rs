@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ::config::{Map, Value, ValueKind};
 
-use super::faults::Sink;
+use super::faults::Collector;
 use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
 
 /// What the `config` crate calls the origin of environment variables.
@@ -19,7 +19,7 @@ pub(super) struct Table<'s> {
     values: Map<String, Value>,
     known: Vec<&'static str>,
     written: Vec<&'static str>,
-    sink: &'s Sink,
+    faults: &'s Collector,
 }
 
 /// A value with where it came from, for faults that are found later.
@@ -30,8 +30,13 @@ pub(super) struct Found<T> {
 }
 
 impl<'s> Table<'s> {
-    pub fn new(label: &str, values: Map<String, Value>, origin: Option<String>, sink: &'s Sink) -> Table<'s> {
-        Table { label: label.to_owned(), origin, values, known: Vec::new(), written: Vec::new(), sink }
+    pub fn new(
+        label: &str,
+        values: Map<String, Value>,
+        origin: Option<String>,
+        faults: &'s Collector,
+    ) -> Table<'s> {
+        Table { label: label.to_owned(), origin, values, known: Vec::new(), written: Vec::new(), faults }
     }
 
     /// Says what the table is called in faults, once its name is known.
@@ -54,7 +59,7 @@ impl<'s> Table<'s> {
 
     /// Notes a fault of one of this table's keys.
     pub fn fault(&self, key: &str, what: impl Into<String>, hint: impl Into<String>) {
-        self.sink.add(self.key(key), self.origin.as_deref(), what, hint);
+        self.faults.add(self.key(key), self.origin.as_deref(), what, hint);
     }
 
     /// The same, when the key may come from another file than the table.
@@ -65,7 +70,7 @@ impl<'s> Table<'s> {
         what: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.sink.add(self.key(key), origin.or(self.origin.as_deref()), what, hint);
+        self.faults.add(self.key(key), origin.or(self.origin.as_deref()), what, hint);
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -375,7 +380,7 @@ impl<'s> Table<'s> {
             values,
             known: Vec::new(),
             written: Vec::new(),
-            sink: self.sink,
+            faults: self.faults,
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::raw::Table;
-use super::show::Doc;
+use super::written;
 
 /// 100 years, in days.
 const AGE_DAYS_MAX: u64 = 36_500;
@@ -18,7 +20,8 @@ const THIN_TO_S: std::ops::RangeInclusive<u64> = 60..=365 * DAY_S;
 const WHEN_FULL: [(&str, WhenFull); 2] = [("block", WhenFull::Block), ("drop-oldest", WhenFull::DropOldest)];
 
 /// What the operator wants when the log is full and something still needs its front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// Stop acknowledging: the broker queues.
     Block,
@@ -27,14 +30,17 @@ pub enum WhenFull {
 }
 
 /// `[retention]`: what may be deleted from the front of the log, and what happens when that does not suffice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RetentionConfig {
     /// `age_days` (0–36,500; default 0: never): records that are older are deleted.
+    #[serde(rename = "age_days", serialize_with = "written::days")]
     pub age: Option<Duration>,
     /// `bytes_max` (0, or 1,048,576–10^15; default 268,435,456; 0: no bound): stored bytes of the log.
+    #[serde(serialize_with = "written::or_zero")]
     pub bytes_max: Option<u64>,
     /// `history_min_s` (0–3,153,600,000; default 0): younger records are not deleted for `bytes_max`, unless
     /// `when_full` is `drop-oldest`.
+    #[serde(rename = "history_min_s", serialize_with = "written::seconds")]
     pub history_min: Duration,
     /// `free_bytes_min` (0–10^15; default 67,108,864): what is left free of the file system of `data_dir`.
     pub free_bytes_min: u64,
@@ -42,8 +48,10 @@ pub struct RetentionConfig {
     pub when_full: WhenFull,
     /// `thin_to_s` (0, or 60–31,536,000; default 0: not at all): what is deleted is kept as aggregates of windows of so
     /// many seconds, which divide a day or are whole days.
+    #[serde(serialize_with = "written::or_zero")]
     pub thin_to_s: Option<u32>,
     /// `thin_age_days` (0–36,500; default 3,650; 0: for ever): aggregates that are older are deleted.
+    #[serde(rename = "thin_age_days", serialize_with = "written::days")]
     pub thin_age: Option<Duration>,
 }
 
@@ -93,17 +101,5 @@ impl RetentionConfig {
             );
             table.fault("thin_age_days", what, "raise it above age_days, or set 0 to keep them for ever");
         }
-    }
-
-    pub(super) fn show(&self, doc: &mut Doc) {
-        doc.header("[retention]");
-        doc.raw("age_days", self.age.map_or(0, |age| age.as_secs() / DAY_S));
-        doc.raw("bytes_max", self.bytes_max.unwrap_or(0));
-        doc.raw("history_min_s", self.history_min.as_secs());
-        doc.raw("free_bytes_min", self.free_bytes_min);
-        let word = WHEN_FULL.iter().find(|(_, when_full)| *when_full == self.when_full);
-        doc.text("when_full", word.map_or("", |(word, _)| word));
-        doc.raw("thin_to_s", self.thin_to_s.unwrap_or(0));
-        doc.raw("thin_age_days", self.thin_age.map_or(0, |age| age.as_secs() / DAY_S));
     }
 }

@@ -1,17 +1,20 @@
 //! One rule: which topics, and how to read their payloads. It stands in `[[source.subscription]]` and in presets.
 
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
+
+use super::written::{self, table_of};
+
 mod read;
-mod show;
 mod types;
 mod when;
 
 pub(super) use read::{KEYS, check_patterns, read};
-pub(super) use show::show;
 pub use types::{Kind, ValueType};
 pub use when::{Subject, Test, When};
 
 /// One expanded subscription rule: which topics, and how to read them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rule {
     /// `topic`: a template such as `zigbee2mqtt/+device` (see [`crate::topic`]).
     pub topic: String,
@@ -20,11 +23,14 @@ pub struct Rule {
     /// `decoder`.
     pub decoder: Decoder,
     /// `also` (default false): later rules get the message, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub also: bool,
     /// `when`: all of them must hold; otherwise the message goes on to the next rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<When>,
     /// `device` (default `{device}`; ignore: none): the device's id, built from captures and what is in the document; the
     /// first whose parts are all there.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "written::one_or_more")]
     pub device: Vec<String>,
     /// `attribute` (scalar; default `{attribute}`; action; default `action`), or prefix of attributes and actions
     /// (documents; default empty).
@@ -32,14 +38,18 @@ pub struct Rule {
     /// `root` (documents; default empty: the whole document): JSON pointer (RFC 6901) to the object that holds the state.
     pub root: String,
     /// `each` (documents; default none: one document): the object or list at `root` holds a document for each device.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
     /// `value` (documents; default none): JSON pointer from `root` to the value of `attribute`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `arrays` (documents; default `json`).
+    #[serde(serialize_with = "written_arrays")]
     pub arrays: Arrays,
     /// `update`: `merge` (default) or `replace`.
     pub update: Update,
     /// `time` (documents): where the payload's own time is.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<PayloadTime>,
     /// `only` (documents; default empty: all): attribute patterns; nothing else is state. Like `ignore` and `actions`, they
     /// name attributes as they are in the document, below `root`, before `rename` and the prefix.
@@ -51,8 +61,10 @@ pub struct Rule {
     /// `ignore` (documents): attribute patterns that are not recorded.
     pub ignore: Vec<String>,
     /// `rename` (documents): other names for attributes and for what is below them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rename: Vec<Rename>,
     /// `types` (documents, scalar): what the values of attributes are; the first entry that names an attribute counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<ValueType>,
     /// `online` (availability; default `online`, `true`, `1`, `on`, `connected`, `ready`): payloads, any case.
     pub online: Vec<String>,
@@ -63,13 +75,16 @@ pub struct Rule {
     pub redact: Vec<String>,
     /// `idempotent_by` (documents): JSON pointer to a counter of the payload. An action whose counter is the one of the
     /// topic's last message is a repeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent_by: Option<String>,
     /// `parent` (default empty): device id whose being offline makes this device offline, e.g. the bridge.
+    #[serde(serialize_with = "written::or_empty")]
     pub parent: Option<String>,
 }
 
 /// How a payload is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Decoder {
     /// A JSON document, flattened into attributes.
     Json,
@@ -94,7 +109,8 @@ pub enum Decoder {
 }
 
 /// What the documents of several devices are in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Each {
     /// An object: each member is a document, its key tells the devices apart.
     Members,
@@ -115,7 +131,8 @@ pub enum Arrays {
 }
 
 /// How a document's actions are fired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ActionFields {
     /// One action for each attribute.
     Each,
@@ -124,7 +141,7 @@ pub enum ActionFields {
 }
 
 /// Another name for an attribute, and for what is below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rename {
     /// `from`: as it is in the document.
     pub from: String,
@@ -133,7 +150,8 @@ pub struct Rename {
 }
 
 /// What a JSON document says about attributes it does not mention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Update {
     /// Nothing (RFC 7396 merge).
     Merge,
@@ -142,7 +160,7 @@ pub enum Update {
 }
 
 /// Where a payload's own time is and how it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PayloadTime {
     /// JSON pointer (RFC 6901).
     pub pointer: String,
@@ -151,7 +169,8 @@ pub struct PayloadTime {
 }
 
 /// How a payload writes time. A text with an offset is always taken as that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TimeFormat {
     /// Whatever it looks like: a text without offset is in the gateway's time zone; of numbers, the size tells seconds,
     /// milliseconds, microseconds and nanoseconds apart.
@@ -233,3 +252,21 @@ impl Decoder {
 /// Payloads of the availability decoder when none are configured.
 const ONLINE: [&str; 6] = ["online", "true", "1", "on", "connected", "ready"];
 const OFFLINE: [&str; 6] = ["offline", "false", "0", "off", "disconnected", "lost"];
+
+/// Rules as their tables, without the keys that their decoder does not read: read back, those would be faults.
+pub(super) fn written<S: Serializer>(rules: &[Rule], serializer: S) -> Result<S::Ok, S::Error> {
+    let table = |rule: &Rule| -> Result<written::Table, S::Error> {
+        let mut table = table_of(rule).map_err(S::Error::custom)?;
+        table.retain(|key, _| read::reads(rule.decoder, key));
+        Ok(table)
+    };
+    rules.iter().map(table).collect::<Result<Vec<_>, _>>()?.serialize(serializer)
+}
+
+fn written_arrays<S: Serializer>(arrays: &Arrays, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match arrays {
+        Arrays::Json => "json",
+        Arrays::Index => "index",
+        Arrays::Field(name) => name,
+    })
+}

@@ -4,18 +4,20 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::show::host_and_port;
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
+
+use super::written::{self, Table, table_of};
 use super::{Address, Protocol, TlsConfig, WillConfig};
 
-mod differ;
 mod read;
-mod show;
 mod target;
 
 pub(super) use read::read_all;
 
 /// In which order a sink wants the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Fresh events first, the backlog beside them. In order within each lane.
     LiveFirst,
@@ -24,7 +26,8 @@ pub enum Order {
 }
 
 /// What an operator wants to become of events that a sink refuses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RefusedPolicy {
     /// They count as not delivered: they are offered again, and keep the log of a required sink.
     #[default]
@@ -34,11 +37,12 @@ pub enum RefusedPolicy {
 }
 
 /// One `[[sink]]`: a receiver of events.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SinkConfig {
     /// `name`: unique among the sinks, `[a-z0-9_-]{1,32}`. What the sink has acknowledged is remembered under it.
     pub name: String,
     /// `address`, with the keys that belong to its scheme.
+    #[serde(rename = "address", serialize_with = "written_address")]
     pub target: SinkTarget,
     /// `format`: `json` (default) or `compact`; Kafka takes only `json`.
     pub format: SinkFormat,
@@ -50,12 +54,14 @@ pub struct SinkConfig {
     /// Not with `strict`.
     pub backlog_share: f64,
     /// `bandwidth_bytes_per_s` (0, or 100–10,000,000,000; default 0: no limit).
+    #[serde(serialize_with = "written::or_zero")]
     pub bandwidth_bytes_per_s: Option<u64>,
     /// `parcel_events_max` (1–10,000; default 500).
     pub parcel_events_max: u32,
     /// `parcel_bytes_max` (1,024–16,777,216; default 262,144).
     pub parcel_bytes_max: usize,
     /// `parcel_delay_ms` (0–60,000; default 10): how long a fresh event may wait for company, after its commit.
+    #[serde(rename = "parcel_delay_ms", serialize_with = "written::milliseconds")]
     pub parcel_delay: Duration,
     /// `in_flight_max` (1–64; default 4): parcels that may wait for the sink's answer at once.
     pub in_flight_max: u16,
@@ -64,17 +70,22 @@ pub struct SinkConfig {
     /// `refused`: `keep` (default) or `release`: what becomes of events that the sink refuses.
     pub refused: RefusedPolicy,
     /// `devices` and `types`: what is sent.
+    #[serde(flatten)]
     pub filter: SinkFilter,
     /// `connect_timeout_s` (1–300; default 20): TCP, TLS and the protocol's greeting together.
+    #[serde(rename = "connect_timeout_s", serialize_with = "written::seconds")]
     pub connect_timeout: Duration,
     /// `answer_timeout_s` (1–600; default 30): a sink that answers nothing for so long counts as lost.
+    #[serde(rename = "answer_timeout_s", serialize_with = "written::seconds")]
     pub answer_timeout: Duration,
     /// `backoff_max_s` (1–3,600; default 60): longest wait between attempts.
+    #[serde(rename = "backoff_max_s", serialize_with = "written::seconds")]
     pub backoff_max: Duration,
 }
 
 /// Where a sink is, and what only its protocol knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum SinkTarget {
     /// `mqtt://` and `mqtts://`.
     Mqtt(MqttSink),
@@ -87,9 +98,10 @@ pub enum SinkTarget {
 }
 
 /// An MQTT broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MqttSink {
     /// `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+    #[serde(skip)]
     pub address: Address,
     /// `protocol`: 5 (default, MQTT 5) or 4 (MQTT 3.1.1).
     pub protocol: Protocol,
@@ -98,39 +110,49 @@ pub struct MqttSink {
     /// `client_id` (default `fieldlog-<gateway_id>-sink-<name>`): unique at the broker.
     pub client_id: String,
     /// `username` (default empty: none).
+    #[serde(serialize_with = "written::or_empty")]
     pub username: Option<String>,
     /// `password_file` (default empty): a file, or the name of a systemd credential. Read at each connection attempt.
+    #[serde(serialize_with = "written::or_empty")]
     pub password_file: Option<PathBuf>,
     /// `keep_alive_s` (5–3,600; default 30).
+    #[serde(rename = "keep_alive_s", serialize_with = "written::seconds")]
     pub keep_alive: Duration,
     /// `packet_bytes_max` (1,024–268,435,455; default 268,435,455): largest packet that is sent; a broker that names a
     /// smaller limit gets smaller ones.
     pub packet_bytes_max: u32,
     /// `[sink.tls]`; only with `mqtts://`.
+    #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
     /// `[sink.will]` (default none): whether this sink is connected, on a retained topic; `{gateway}` is filled in.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<WillConfig>,
 }
 
 /// An HTTP server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HttpSink {
     /// `http://host[:80]` or `https://host[:443]`.
+    #[serde(skip)]
     pub address: Address,
     /// What follows it in the URL: `/` at least, with the query. It may hold a secret: for [`HttpSink::url`] only.
+    #[serde(skip)]
     pub path: String,
     /// `token_file` (default empty: none): bearer token; a file, or the name of a systemd credential.
+    #[serde(serialize_with = "written::or_empty")]
     pub token_file: Option<PathBuf>,
     /// `gzip` (default true): compress JSON. Not with `compact`.
     pub gzip: bool,
     /// `[sink.tls]`; only with `https://`.
+    #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
 }
 
 /// A NATS server with JetStream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NatsSink {
     /// `nats://host[:4222]`, or `tls://host[:4222]`.
+    #[serde(skip)]
     pub address: Address,
     /// `subject` (default `fieldlog.{gateway}.events`): `{gateway}` (its dots as underscores), `{lane}` and `{epoch}` stand
     /// for what they name.
@@ -140,49 +162,63 @@ pub struct NatsSink {
     /// `create_stream` (default true): create it if the server has none of this name.
     pub create_stream: bool,
     /// `credentials_file` (default empty: none): a JWT and its seed. At most one of this, `token_file` and `username`.
+    #[serde(serialize_with = "written::or_empty")]
     pub credentials_file: Option<PathBuf>,
     /// `token_file` (default empty: none).
+    #[serde(serialize_with = "written::or_empty")]
     pub token_file: Option<PathBuf>,
     /// `username` (default empty: none), with `password_file`.
+    #[serde(serialize_with = "written::or_empty")]
     pub username: Option<String>,
     /// `password_file`; like the other files, it may be named as a systemd credential.
+    #[serde(serialize_with = "written::or_empty")]
     pub password_file: Option<PathBuf>,
     /// `[sink.tls]`; only with `tls://`, and without `server_name`.
+    #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
 }
 
 /// A Kafka cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KafkaSink {
     /// `kafka://host[:9092][,host…]`, or `kafkas://host[:9093][,host…]`: the brokers that are asked for all others; at
     /// least one, and all with TLS or none.
+    #[serde(skip)]
     pub brokers: Vec<Address>,
     /// `kafka_topic` (default `fieldlog`).
+    #[serde(rename = "kafka_topic")]
     pub topic: String,
     /// `username` (default empty: none), with `password_file`.
+    #[serde(serialize_with = "written::or_empty")]
     pub username: Option<String>,
     /// `password_file`; it may be named as a systemd credential. Read at each connection attempt.
+    #[serde(serialize_with = "written::or_empty")]
     pub password_file: Option<PathBuf>,
     /// `sasl` (default `scram-sha-512`): how the password is used. `plain` only with `kafkas://`.
     pub sasl: SaslMechanism,
     /// `[sink.tls]`; only with `kafkas://`, and without `server_name`.
+    #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
 }
 
 /// How a password is shown to a Kafka cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum SaslMechanism {
     /// As it is.
+    #[serde(rename = "plain")]
     Plain,
     /// SCRAM with SHA-256: the password does not leave this machine.
+    #[serde(rename = "scram-sha-256")]
     ScramSha256,
     /// SCRAM with SHA-512.
     #[default]
+    #[serde(rename = "scram-sha-512")]
     ScramSha512,
 }
 
 /// How a parcel is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SinkFormat {
     /// CloudEvents, JSON.
     Json,
@@ -191,13 +227,38 @@ pub enum SinkFormat {
 }
 
 /// Which events are sent; nothing named means all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SinkFilter {
     /// `devices` (default empty: all): patterns on the device id. With some, events about no
     /// device stay out.
     pub devices: Vec<String>,
     /// `types` (default empty: all): names of event types that this version knows.
     pub types: Vec<String>,
+}
+
+/// Sinks as their tables. Keys that have no effect beside the others are left out: read back, they would be faults.
+pub(super) fn written<S: Serializer>(sinks: &[SinkConfig], serializer: S) -> Result<S::Ok, S::Error> {
+    let tables: Result<Vec<Table>, S::Error> =
+        sinks.iter().map(|sink| sink.table().map_err(S::Error::custom)).collect();
+    tables?.serialize(serializer)
+}
+
+fn written_address<S: Serializer>(target: &SinkTarget, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&target.address())
+}
+
+impl SinkConfig {
+    fn table(&self) -> Result<Table, toml::ser::Error> {
+        let mut table = table_of(self)?;
+        table.extend(table_of(&self.target)?);
+        let without_effect = [
+            ("backlog_share", self.order == Order::Strict),
+            ("gzip", self.format == SinkFormat::Compact),
+            ("sasl", matches!(&self.target, SinkTarget::Kafka(kafka) if kafka.username.is_none())),
+        ];
+        table.retain(|key, _| !without_effect.contains(&(key, true)));
+        Ok(table)
+    }
 }
 
 impl SinkFormat {
@@ -230,7 +291,7 @@ impl SinkTarget {
 }
 
 fn with_scheme(plain: &str, tls: &str, address: &Address) -> String {
-    format!("{}://{}", if address.tls { tls } else { plain }, host_and_port(address))
+    format!("{}://{}", if address.tls { tls } else { plain }, address.host_and_port())
 }
 
 impl fmt::Display for SinkTarget {
@@ -256,7 +317,7 @@ impl KafkaSink {
 
     /// `host:port` of each broker, IPv6 addresses in brackets.
     pub fn hosts(&self) -> Vec<String> {
-        self.brokers.iter().map(host_and_port).collect()
+        self.brokers.iter().map(Address::host_and_port).collect()
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serializer;
+
 use super::raw::{Found, Table};
 use super::{
     Address, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets, rule,
@@ -125,6 +127,12 @@ fn address(table: &mut Table<'_>) -> Option<Address> {
         fault(NO_TLS, "use mqtt://, or a build with the feature \"tls\"");
     }
     Some(address)
+}
+
+/// The address as it is written in the configuration.
+pub(super) fn written_address<S: Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+    let scheme = if address.tls { "mqtts" } else { "mqtt" };
+    serializer.serialize_str(&format!("{scheme}://{}", address.host_and_port()))
 }
 
 pub(super) const NO_TLS: &str = "this build of fieldlog has no TLS";

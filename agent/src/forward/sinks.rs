@@ -13,10 +13,10 @@ use super::Parcel;
 use super::backlog::Backlog;
 use super::driver::{Parts, Service, Wanted, drive};
 use super::filter::Filter;
-use super::http::HttpTarget;
-use super::mqtt::MqttTarget;
 use super::parcel::{Builder, Format, Limits, Span};
 use super::status::{SinkStatus, moment};
+use super::transport::http::HttpTarget;
+use super::transport::mqtt::MqttTarget;
 use crate::clock::Clock;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::acked::AckedRanges;
@@ -232,7 +232,7 @@ async fn serve(
         }
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
-            let target = super::nats::NatsTarget {
+            let target = super::transport::nats::NatsTarget {
                 url: sink.target.to_string(),
                 subject: nats.subject.clone(),
                 stream: nats.stream.clone(),
@@ -292,8 +292,8 @@ pub(super) fn builder(
 }
 
 #[cfg(feature = "kafka")]
-fn kafka_target(kafka: &crate::config::KafkaSink, sink: &SinkConfig) -> super::kafka::KafkaTarget {
-    super::kafka::KafkaTarget {
+fn kafka_target(kafka: &crate::config::KafkaSink, sink: &SinkConfig) -> super::transport::kafka::KafkaTarget {
+    super::transport::kafka::KafkaTarget {
         brokers: kafka.hosts(),
         topic: kafka.topic.clone(),
         gzip: true,

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{ReceiveError, Receiver, TakeError};
-use crate::forward::http::FORK;
+use crate::forward::transport::http::FORK;
 
 /// After this long a stop no longer waits for requests that are under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);

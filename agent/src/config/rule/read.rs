@@ -77,6 +77,12 @@ pub(in super::super) const KEYS: [&str; 24] = [
     "parent",
 ];
 
+/// Whether a decoder reads a key.
+pub(super) fn reads(decoder: Decoder, key: &str) -> bool {
+    (decoder.is_document() || !DOCUMENT_KEYS.contains(&key))
+        && (decoder == Decoder::Availability || !AVAILABILITY_KEYS.contains(&key))
+}
+
 /// Reads a rule; `None` if what it lacks makes it impossible.
 pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     let topic = topic(table);

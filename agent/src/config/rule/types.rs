@@ -1,23 +1,26 @@
 //! `types`: what the values of attributes are, where the payload does not say it well.
 
+use serde::Serialize;
+
 use super::super::raw::Table;
-use super::super::show::quoted;
 
 /// Texts that are true and false, in any case, if none are given.
 const TRUE: [&str; 4] = ["true", "on", "yes", "1"];
 const FALSE: [&str; 4] = ["false", "off", "no", "0"];
 
 /// What the values of some attributes are. A value that is no such thing is taken as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ValueType {
     /// `attributes`: patterns; of a document as they are in it, like `ignore`.
     pub attributes: Vec<String>,
     /// `type`, with its other keys.
+    #[serde(flatten)]
     pub kind: Kind,
 }
 
 /// What a value is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Kind {
     /// Text, letter by letter.
     Text,
@@ -34,8 +37,10 @@ pub enum Kind {
     /// True or false.
     Boolean {
         /// `true`: texts in any case, and numbers as text (default `true`, `on`, `yes`, `1`).
+        #[serde(rename = "true")]
         yes: Vec<String>,
         /// `false` (default `false`, `off`, `no`, `0`).
+        #[serde(rename = "false")]
         no: Vec<String>,
     },
 }
@@ -103,21 +108,4 @@ fn words(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<Stri
         table.fault(key, "it is empty", "give at least one text, or remove it for the default");
     }
     given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
-}
-
-/// The list as TOML.
-pub(super) fn shown(types: &[ValueType]) -> String {
-    let list = |texts: &[String]| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
-    let one = |entry: &ValueType| {
-        let kind = match &entry.kind {
-            Kind::Text => "\"text\"".to_owned(),
-            Kind::Number { unit } => format!("\"number\", unit = {}", quoted(unit)),
-            Kind::Integer { unit } => format!("\"integer\", unit = {}", quoted(unit)),
-            Kind::Boolean { yes, no } => {
-                format!("\"boolean\", true = [{}], false = [{}]", list(yes), list(no))
-            }
-        };
-        format!("{{ attributes = [{}], type = {kind} }}", list(&entry.attributes))
-    };
-    format!("[{}]", types.iter().map(one).collect::<Vec<_>>().join(", "))
 }

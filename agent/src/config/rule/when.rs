@@ -1,7 +1,9 @@
 //! `when`: on which topics and documents a rule is used.
 
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
 use super::super::raw::Table;
-use super::super::show::quoted;
 use super::read::pointer;
 use crate::topic::Template;
 
@@ -124,21 +126,19 @@ fn patterns(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
     Some(patterns)
 }
 
-/// The conditions as TOML.
-pub(super) fn shown(conditions: &[When]) -> String {
-    let one = |when: &When| {
-        let subject = match &when.subject {
-            Subject::Pointer(pointer) => format!("pointer = {}", quoted(pointer)),
-            Subject::Capture(name) => format!("capture = {}", quoted(name)),
-        };
-        let list = |texts: &[String]| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
-        let test = match &when.test {
-            Test::Equals(text) => format!("equals = {}", quoted(text)),
-            Test::In(texts) => format!("in = [{}]", list(texts)),
-            Test::NotIn(texts) => format!("not_in = [{}]", list(texts)),
-            Test::Exists(exists) => format!("exists = {exists}"),
-        };
-        format!("{{ {subject}, {test} }}")
-    };
-    format!("[{}]", conditions.iter().map(one).collect::<Vec<_>>().join(", "))
+impl Serialize for When {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        match &self.subject {
+            Subject::Pointer(pointer) => map.serialize_entry("pointer", pointer)?,
+            Subject::Capture(name) => map.serialize_entry("capture", name)?,
+        }
+        match &self.test {
+            Test::Equals(text) => map.serialize_entry("equals", text)?,
+            Test::In(texts) => map.serialize_entry("in", texts)?,
+            Test::NotIn(texts) => map.serialize_entry("not_in", texts)?,
+            Test::Exists(exists) => map.serialize_entry("exists", exists)?,
+        }
+        map.end()
+    }
 }

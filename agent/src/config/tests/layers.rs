@@ -108,6 +108,7 @@ fn the_environment_wins_and_its_numbers_are_text() {
         .load(&[
             ("FIELDLOG__LOG__COMMIT_DELAY_MS", "500"),
             ("FIELDLOG__LOG__QUICK_REPAIR", "true"),
+            ("FIELDLOG__LIMITS__STATE_BYTES_MAX", "2000000"),
             ("FIELDLOG__GATEWAY_ID", "0123"),
             ("FIELDLOG__HTTP__LISTEN", ""),
             ("FIELDLOG__HTTP__HOSTS", "a.example, b.example"),
@@ -118,6 +119,7 @@ fn the_environment_wins_and_its_numbers_are_text() {
         .config;
     assert_eq!(config.log.commit_delay, Duration::from_millis(500));
     assert!(config.log.quick_repair);
+    assert_eq!(config.limits.state_bytes_max, Some(2_000_000));
     assert_eq!(config.gateway_id, "0123");
     assert_eq!(config.http.listen, None);
     assert_eq!(config.http.hosts, ["a.example", "b.example"]);

@@ -7,7 +7,7 @@ use fieldlog_sim::servers::nats::{JETSTREAM, NatsServer};
 
 use super::serving::{Running, expected, ids};
 use super::*;
-use crate::forward::nats::tests::target_of;
+use crate::forward::transport::nats::tests::target_of;
 use crate::forward::{Outcome, Transport};
 use crate::receive::{NatsOptions, Out, ReceiveOptions};
 

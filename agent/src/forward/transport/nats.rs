@@ -18,10 +18,10 @@ use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use fieldlog_projections::Epoch;
 use tokio::time::timeout;
 
-use super::envelope::{self, Body};
-use super::queue::{FAREWELL, Jobs, Queue};
-use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::TlsConfig;
+use crate::forward::envelope::{self, Body};
+use crate::forward::queue::{FAREWELL, Jobs, Queue};
+use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::net::failure::causes;
 use crate::net::secret;
 use crate::net::tls::client_config;

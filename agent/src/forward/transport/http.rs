@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::queue::{Jobs, Queue};
-use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::TlsConfig;
+use crate::forward::queue::{Jobs, Queue};
+use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 pub(crate) use answer::FORK;
 use exchange::Client;
 use site::Site;

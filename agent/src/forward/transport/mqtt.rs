@@ -17,9 +17,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
-use super::queue::Queue;
-use super::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::config::{Address, Protocol, TlsConfig, WillConfig};
+use crate::forward::queue::Queue;
+use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 
 use crate::mqtt::failure::Failure;
 use crate::mqtt::handshake::{self, Hello, Welcome};

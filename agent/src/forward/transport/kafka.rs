@@ -26,10 +26,10 @@ use rskafka::record::Record;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::queue::{Jobs, Queue};
-use super::{Item, Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
 use crate::clock::Clock;
 use crate::config::{SaslMechanism, TlsConfig};
+use crate::forward::queue::{Jobs, Queue};
+use crate::forward::{Item, Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
 use crate::net::secret;
 use crate::net::tls::client_config;
 
