@@ -358,6 +358,8 @@ pub struct Policy {
     pub deadband: f64,
     /// `min_interval_ms` (0–86,400,000; default 0): at most one event of the attribute in this time.
     pub min_interval: Duration,
+    /// `held`: what becomes of a message whose value `min_interval_ms` holds back: `memory` (default), or `record`.
+    pub held: HeldValues,
     /// `record`: `change` (default), `every` (equal values too), or `never`.
     pub record: RecordMode,
 }
@@ -371,4 +373,14 @@ pub enum RecordMode {
     Every,
     /// None.
     Never,
+}
+
+/// See [`Policy::held`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeldValues {
+    /// It is acknowledged at once, and the value waits in memory for the end of the interval.
+    #[default]
+    Memory,
+    /// It is acknowledged when a commit has recorded the newest value: the next one, or one of its own a few seconds later.
+    Record,
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    Address, Config, Decoder, Policy, Protocol, RecordMode, Rule, SourceConfig, TimeFormat, TlsConfig,
-    Update, WillConfig,
+    Address, Config, Decoder, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TimeFormat,
+    TlsConfig, Update, WillConfig,
 };
 
 /// TOML under construction. Writing to a string cannot fail.
@@ -194,6 +194,13 @@ fn show_policy(doc: &mut Doc, policy: &Policy) {
     doc.texts("devices", &policy.devices);
     doc.raw("deadband", format_args!("{:?}", policy.deadband));
     doc.raw("min_interval_ms", policy.min_interval.as_millis());
+    doc.text(
+        "held",
+        match policy.held {
+            HeldValues::Memory => "memory",
+            HeldValues::Record => "record",
+        },
+    );
     doc.text(
         "record",
         match policy.record {
