@@ -127,7 +127,7 @@ where
 {
     let (acked, lost_end) = start::start(&service, &parts);
     let cursor_sent = parts.clock.now();
-    let mut link = Link {
+    let mut driver = SinkDriver {
         plan: Plan::new(acked, service.order, service.backlog_share),
         size: Size::new(service.events_max, service.bytes_max),
         refusals: Refusals::new(service.refused),
@@ -139,36 +139,36 @@ where
         cursor: None,
         repeats: Repeats::default(),
     };
-    link.show(None);
-    if let Some(why) = &link.lost_end {
-        link.note(why.clone());
+    driver.show(None);
+    if let Some(why) = &driver.lost_end {
+        driver.note(why.clone());
     }
-    let mut backoff = Backoff::new(link.service.backoff_max);
+    let mut backoff = Backoff::new(driver.service.backoff_max);
     loop {
-        link.parts.status.update(|d| d.state = SinkState::Connecting);
+        driver.parts.status.update(|d| d.state = SinkState::Connecting);
         let opened = tokio::select! {
             opened = open() => opened,
             () = stopped(&mut shutdown) => break,
         };
-        let begin = link.parts.clock.now();
+        let begin = driver.parts.clock.now();
         let (why, pace, lived) = match opened {
-            Ok(transport) => match link.serve(transport, &mut shutdown).await {
+            Ok(transport) => match driver.serve(transport, &mut shutdown).await {
                 End::Stopped => break,
                 End::Log(error) => (error.to_string(), backoff::Pace::Slow, Duration::ZERO),
-                End::Lost(why) => (why, backoff::Pace::Soon, link.parts.clock.since(begin)),
+                End::Lost(why) => (why, backoff::Pace::Soon, driver.parts.clock.since(begin)),
             },
             Err(error) => (error.why, error.pace, Duration::ZERO),
         };
         let wait = backoff.next(pace, lived, backoff::random());
-        link.report(why, wait);
+        driver.report(why, wait);
         tokio::select! {
-            () = link.parts.clock.sleep(wait) => {}
+            () = driver.parts.clock.sleep(wait) => {}
             () = stopped(&mut shutdown) => break,
         }
     }
-    link.store_cursor();
-    link.parts.status.update(|d| d.state = SinkState::Stopped);
-    link.plan.acked().clone()
+    driver.store_cursor();
+    driver.parts.status.update(|d| d.state = SinkState::Stopped);
+    driver.plan.acked().clone()
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
@@ -176,7 +176,7 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 /// A sink and where it is.
-struct Link<B> {
+struct SinkDriver<B> {
     service: Service,
     parts: Parts,
     plan: Plan,
@@ -191,7 +191,7 @@ struct Link<B> {
     lost_end: Option<String>,
 }
 
-impl<B> Link<B>
+impl<B> SinkDriver<B>
 where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {

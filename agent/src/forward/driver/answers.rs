@@ -6,13 +6,13 @@ use std::time::Duration;
 use fieldlog_wire::Lane;
 use tokio::task::{JoinError, JoinSet};
 
-use super::{Link, Wanted};
+use super::{SinkDriver, Wanted};
 use crate::forward::pace::{Pace, Pause};
 use crate::forward::status::SinkStatus;
 use crate::forward::{Outcome, Parcel};
 use crate::log::LogError;
 
-impl<B> Link<B>
+impl<B> SinkDriver<B>
 where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {

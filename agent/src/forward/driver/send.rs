@@ -7,12 +7,12 @@ use fieldlog_projections::Seq;
 use fieldlog_wire::Lane;
 use tokio::task::JoinSet;
 
-use super::{Due, Link, NOT_YET, Wanted};
+use super::{Due, SinkDriver, NOT_YET, Wanted};
 use crate::forward::pace::Pace;
 use crate::forward::{Outcome, Parcel, Transport};
 use crate::log::LogError;
 
-impl<B> Link<B>
+impl<B> SinkDriver<B>
 where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
