@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use fieldlog_projections::{Epoch, Link};
+use fieldlog_projections::{Epoch, ChainHash};
 
 use crate::message::Message;
 
@@ -43,7 +43,7 @@ const NAMED_BYTES: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
     mark: u64,
-    hash: Link,
+    hash: ChainHash,
 }
 
 /// What is to be done with a message.
@@ -269,8 +269,8 @@ fn ends(bytes: &[u8]) -> [u64; 2] {
 }
 
 /// Hashes of hashes, so that no part can pass for the end of the one before.
-fn hash(source: &str, message: &Message) -> Link {
-    Link::default().after(source.as_bytes()).after(&message.topic).after(&message.payload)
+fn hash(source: &str, message: &Message) -> ChainHash {
+    ChainHash::default().after(source.as_bytes()).after(&message.topic).after(&message.payload)
 }
 
 /// What a note says.
@@ -289,7 +289,7 @@ impl Found {
         let (names, rest) = rest.split_at_checked(named.checked_mul(NAMED_BYTES)?)?;
         let name = |bytes: &[u8]| {
             let mark = u64::from_le_bytes(*bytes.first_chunk()?);
-            Some(Named { mark, hash: Link(*bytes.last_chunk()?) })
+            Some(Named { mark, hash: ChainHash(*bytes.last_chunk()?) })
         };
         let mark = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
         (header[..4] == MAGIC).then_some(Found {

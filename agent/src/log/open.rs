@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldlog_projections::chunk::{Body, Chunk, Place};
-use fieldlog_projections::{Epoch, Link, Seq};
+use fieldlog_projections::{Epoch, ChainHash, Seq};
 use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::disk::{DiskStats, MeteredDisk};
@@ -116,7 +116,7 @@ impl Log {
             next: Seq(1),
             open: Body::default(),
             place: Place::default(),
-            link: Link::default(),
+            link: ChainHash::default(),
             ratio: 1024,
             disk,
             corrections: Arc::default(),
@@ -151,7 +151,7 @@ impl Log {
             None => return Err(no_format(&txn).into()),
         }
         self.epoch = Epoch(get("epoch")?.ok_or_else(|| no_format(&txn))?);
-        self.link = Link::origin(self.epoch);
+        self.link = ChainHash::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         self.corrections = clock::corrections(&txn)?;
         self.load_end(&txn)?;
@@ -199,7 +199,7 @@ impl Log {
         self.go_on(&txn)?;
         self.finish(txn)?;
         self.gains = false;
-        self.link = Link::origin(self.epoch);
+        self.link = ChainHash::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         Ok(())
     }
