@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use fieldlog_projections::{Epoch, ChainHash};
+use fieldlog_projections::{ChainHash, Epoch};
 
 use crate::message::Message;
 

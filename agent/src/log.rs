@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fieldlog_projections::chunk::{Body, Fill, Place};
-use fieldlog_projections::{Epoch, ChainHash, Seq, Time};
+use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 use redb::TableDefinition;
 
 mod absent;
@@ -17,6 +17,7 @@ mod disk;
 mod error;
 mod extent;
 mod guard;
+mod incomplete;
 mod open;
 mod overlay;
 mod place;
@@ -24,7 +25,6 @@ mod quarantine;
 mod read;
 mod sums;
 mod trim;
-mod unborn;
 
 use guard::{Hold, Seal};
 

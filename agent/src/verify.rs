@@ -10,7 +10,7 @@ use std::path::Path;
 use fieldlog_projections::chunk::Chunk;
 use fieldlog_projections::stored::type_id::{CLOCK_CORRECTED, GAP, TRIMMED};
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Anchor, Epoch, Fact, ChainHash, Record, Seq, Time, View};
+use fieldlog_projections::{Anchor, ChainHash, Epoch, Fact, Record, Seq, Time, View};
 
 use crate::log::acked::AckedRanges;
 use crate::log::{Log, LogError, LogOptions, LogReader};

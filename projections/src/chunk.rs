@@ -5,7 +5,7 @@
 
 use crate::record::{self, Records, RecordsError};
 use crate::stored;
-use crate::{Fact, Kind, ChainHash, Seq, Time};
+use crate::{ChainHash, Fact, Kind, Seq, Time};
 
 pub use crate::record::Envelope;
 

@@ -218,10 +218,10 @@ where
             let wait = next.map_or(Duration::MAX, |(due, _)| due);
             tokio::select! {
                 Some(done) = under_way.join_next() => {
-                    let mut lost = self.take(done, &mut pace);
+                    let mut lost = self.finished(done, &mut pace);
                     // What has been answered before the connection broke counts, and may say why it broke.
                     while let Some(done) = under_way.try_join_next() {
-                        lost = self.take(done, &mut pace).or(lost);
+                        lost = self.finished(done, &mut pace).or(lost);
                     }
                     if let Some(why) = lost {
                         break End::Lost(why);

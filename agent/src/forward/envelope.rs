@@ -89,7 +89,7 @@ pub(crate) fn expand(template: &str, manifest: &Manifest) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use fieldlog_projections::{Epoch, ChainHash, Seq, Time};
+    use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 
     use super::super::Item;
     use fieldlog_wire::Lane;

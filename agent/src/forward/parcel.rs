@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use bytes::Bytes;
 use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::stored::StoredError;
-use fieldlog_projections::{Chunk, DeviceId, Epoch, ChainHash, Record, Seq, Time, View};
+use fieldlog_projections::{ChainHash, Chunk, DeviceId, Epoch, Record, Seq, Time, View};
 
 use super::filter::Filter;
 use super::names::Names;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldlog_projections::{Anchor, Epoch, ChainHash, Seq};
+use fieldlog_projections::{Anchor, ChainHash, Epoch, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Lane, Manifest};
@@ -354,7 +354,14 @@ impl Account {
     }
 
     /// Enters the part of a parcel that is new, and joins it with its neighbours where the chain fits.
-    fn insert(&mut self, manifest: &Manifest, chain: Option<&[ChainHash]>, sound: bool, first: Seq, last: Seq) {
+    fn insert(
+        &mut self,
+        manifest: &Manifest,
+        chain: Option<&[ChainHash]>,
+        sound: bool,
+        first: Seq,
+        last: Seq,
+    ) {
         let inside = |seq: u64| match chain {
             Some(chain) => chain.get((seq - manifest.first.0) as usize).copied(),
             // What had arrived ends here. After a contradiction that says nothing about this parcel; no chain is zero,
@@ -431,6 +438,7 @@ impl Account {
     /// Where the chain that fits from `from` on ends, and with which link.
     pub(crate) fn anchor(&self, from: Seq) -> Option<Anchor> {
         let segment = self.segments.get(&from.0)?;
-        Some(Anchor { seq: Seq(segment.last), link: segment.after }).filter(|a| a.link != ChainHash::default())
+        Some(Anchor { seq: Seq(segment.last), link: segment.after })
+            .filter(|a| a.link != ChainHash::default())
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fieldlog_projections::stored::{Changes, StoredError, type_id};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, ChainHash, Record, Seq, Time, varint};
+use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Record, Seq, Time, varint};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use ruzstd::encoding::{CompressionLevel, compress};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use fieldlog_projections::{Epoch, ChainHash, Seq};
+use fieldlog_projections::{ChainHash, Epoch, Seq};
 use serde::{Deserialize, Serialize};
 
 /// Which of the streams of a sink a parcel belongs to.
@@ -163,7 +163,8 @@ impl TryFrom<Text> for Manifest {
     fn try_from(text: Text) -> Result<Manifest, ManifestError> {
         let hex = text.epoch.len() == 16 && text.epoch.bytes().all(|b| b.is_ascii_hexdigit());
         let epoch = u64::from_str_radix(&text.epoch, 16).ok().filter(|_| hex);
-        let link = |name, text: &str| ChainHash::parse(text).ok_or_else(|| ManifestError::invalid(name, text));
+        let link =
+            |name, text: &str| ChainHash::parse(text).ok_or_else(|| ManifestError::invalid(name, text));
         Manifest {
             epoch: Epoch(epoch.ok_or_else(|| ManifestError::invalid(FIELDS[1], &text.epoch))?),
             first: Seq(text.first),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use fieldlog_projections::Records;
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, ChainHash, Record, Seq, Time, Value};
+use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Kind, Record, Seq, Time, Value};
 use fieldlog_wire::compact::{Compact, Encoder, MAGIC};
 use fieldlog_wire::event::Naming;
 use fieldlog_wire::received::Received;

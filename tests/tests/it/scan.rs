@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::chunk::{Body, Chunk, Envelope};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, ChainHash, Seq, Value};
+use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Seq, Value};
 
 use crate::rig::scratch;
 

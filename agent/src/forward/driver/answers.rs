@@ -23,25 +23,25 @@ where
         pace: &mut Pace,
     ) {
         while let Some(done) = under_way.join_next().await {
-            self.take(done, pace);
+            self.finished(done, pace);
         }
     }
 
     /// Takes in one finished task.
-    pub(super) fn take(
+    pub(super) fn finished(
         &mut self,
         done: Result<(Arc<Parcel>, Outcome), JoinError>,
         pace: &mut Pace,
     ) -> Option<String> {
         match done {
-            Ok((parcel, outcome)) => self.settle(&parcel, outcome, &mut pace.pause),
+            Ok((parcel, outcome)) => self.answer(&parcel, outcome, &mut pace.pause),
             // Its range would stay under way for ever; a new connection forgets what was.
             Err(error) => Some(format!("sending ended badly: {error}")),
         }
     }
 
     /// Takes in an answer; the reason if the connection is gone.
-    pub(super) fn settle(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
+    pub(super) fn answer(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
         let early = parcel.manifest.lane == Lane::Priority;
         let status = self.parts.status.clone();
         match outcome {

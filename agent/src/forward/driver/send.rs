@@ -7,7 +7,7 @@ use fieldlog_projections::Seq;
 use fieldlog_wire::Lane;
 use tokio::task::JoinSet;
 
-use super::{Due, SinkDriver, NOT_YET, Wanted};
+use super::{Due, NOT_YET, SinkDriver, Wanted};
 use crate::forward::pace::Pace;
 use crate::forward::{Outcome, Parcel, Transport};
 use crate::log::LogError;
