@@ -328,6 +328,8 @@ pub struct Policy {
     /// `min_interval_ms` (0–86,400,000; default 0): at most one event of the attribute in this time.
     #[serde(rename = "min_interval_ms", serialize_with = "written::milliseconds")]
     pub min_interval: Duration,
+    /// `held`: what becomes of a message whose value `min_interval_ms` holds back: `memory` (default), or `record`.
+    pub held: HeldValues,
     /// `record`: `change` (default), `every` (equal values too), or `never`.
     pub record: RecordMode,
 }
@@ -342,4 +344,15 @@ pub enum RecordMode {
     Every,
     /// None.
     Never,
+}
+
+/// See [`Policy::held`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldValues {
+    /// It is acknowledged at once, and the value waits in memory for the end of the interval.
+    #[default]
+    Memory,
+    /// It is acknowledged when a commit has recorded the newest value: the next one, or one of its own a few seconds later.
+    Record,
 }

@@ -21,7 +21,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fieldlog_projections::{Epoch, Link};
+use fieldlog_projections::{ChainHash, Epoch};
 
 use crate::message::Message;
 
@@ -54,7 +54,7 @@ const NAMED_BYTES: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
     mark: u64,
-    hash: Link,
+    hash: ChainHash,
 }
 
 /// What is to be done with a message.
@@ -301,7 +301,7 @@ impl InHand {
 /// In place of the young deaths of a run that has lived long: one more is none.
 const NOT_YOUNG: u32 = u32::MAX;
 /// Stands where no message is named.
-const NOBODY: Named = Named { mark: 0, hash: Link([0; 32]) };
+const NOBODY: Named = Named { mark: 0, hash: ChainHash([0; 32]) };
 
 /// Whether there is a note of a message.
 pub fn is_large(message: &Message) -> bool {
@@ -338,8 +338,8 @@ fn ends(bytes: &[u8]) -> [u64; 2] {
 }
 
 /// Hashes of hashes, so that no part can pass for the end of the one before.
-fn hash(source: &str, message: &Message) -> Link {
-    Link::default().after(source.as_bytes()).after(&message.topic).after(&message.payload)
+fn hash(source: &str, message: &Message) -> ChainHash {
+    ChainHash::default().after(source.as_bytes()).after(&message.topic).after(&message.payload)
 }
 
 /// What a note says.
@@ -360,7 +360,7 @@ impl Found {
         let (names, rest) = rest.split_at_checked(named.checked_mul(NAMED_BYTES)?)?;
         let name = |bytes: &[u8]| {
             let mark = u64::from_le_bytes(*bytes.first_chunk()?);
-            Some(Named { mark, hash: Link(*bytes.last_chunk()?) })
+            Some(Named { mark, hash: ChainHash(*bytes.last_chunk()?) })
         };
         let mark = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
         let deaths = u32::from_le_bytes(*header[36..].first_chunk()?);

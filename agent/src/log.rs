@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fieldlog_projections::chunk::{Body, Fill, Place};
-use fieldlog_projections::{Epoch, Link, Seq, Time};
+use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 use redb::TableDefinition;
 
 mod absent;
@@ -17,6 +17,7 @@ mod disk;
 mod error;
 mod extent;
 mod guard;
+mod incomplete;
 mod open;
 mod overlay;
 mod place;
@@ -24,7 +25,6 @@ mod quarantine;
 mod read;
 mod sums;
 mod trim;
-mod unborn;
 
 use guard::{Hold, Seal};
 
@@ -74,7 +74,7 @@ pub struct Log {
     /// Where the open records stand.
     place: Place,
     /// The chain after the last record.
-    link: Link,
+    link: ChainHash,
     ratio: u32,
     disk: Arc<DiskStats>,
     corrections: clock::Corrections,
@@ -128,7 +128,7 @@ impl Log {
     }
 
     /// The chain after the last record.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> ChainHash {
         self.link
     }
 }

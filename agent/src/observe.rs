@@ -76,6 +76,8 @@ pub struct Observer {
     limits: Limits,
     /// Values held back by an interval, by when it ends.
     deferred: BTreeMap<(Time, DeviceId, u32), ()>,
+    /// Those of them whose messages wait for a commit that records them; some may not be held back any more.
+    unrecorded: BTreeSet<(DeviceId, u32)>,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,7 @@ impl Observer {
             topics: 0,
             limits: Limits::new(config),
             deferred: BTreeMap::new(),
+            unrecorded: BTreeSet::new(),
         };
         observer.configure(config, outcomes)?;
         for (name, id) in view.devices.attribute_names().iter().zip(0..) {

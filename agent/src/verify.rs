@@ -10,7 +10,7 @@ use std::path::Path;
 use fieldlog_projections::chunk::Chunk;
 use fieldlog_projections::stored::type_id::{CLOCK_CORRECTED, GAP, TRIMMED};
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Anchor, Epoch, Fact, Link, Record, Seq, Time, View};
+use fieldlog_projections::{Anchor, ChainHash, Epoch, Fact, Record, Seq, Time, View};
 
 use crate::log::acked::AckedRanges;
 use crate::log::{Log, LogError, LogOptions, LogReader};
@@ -35,7 +35,7 @@ pub struct Report {
     /// Chunks read.
     pub chunks: u64,
     /// The chain after the last intact record.
-    pub link: Link,
+    pub link: ChainHash,
     /// The last intact position.
     pub intact: Seq,
     /// What the archive has.
@@ -45,7 +45,7 @@ pub struct Report {
     /// The anchors that were given, by position.
     pub anchors: Vec<(Anchor, Agreement)>,
     /// What each sink has acknowledged without a gap, by name, with the chain there if it could be read.
-    pub sinks: Vec<(String, Seq, Option<Link>)>,
+    pub sinks: Vec<(String, Seq, Option<ChainHash>)>,
 }
 
 /// What a log says to an anchor.
@@ -54,7 +54,7 @@ pub enum Agreement {
     /// It has exactly the records that led to the anchor.
     Agrees,
     /// It has other ones; this is its own link there.
-    Differs(Link),
+    Differs(ChainHash),
     /// It has no intact record there: it ends before, or is damaged before.
     Ends,
     /// Its records begin after the anchor; what was there has been trimmed.
@@ -135,10 +135,10 @@ struct Walk {
     range: Option<(Seq, Seq)>,
     first: Seq,
     chunks: u64,
-    link: Link,
+    link: ChainHash,
     intact: Seq,
     /// The links that are asked for, once they are known.
-    links: BTreeMap<Seq, Option<Link>>,
+    links: BTreeMap<Seq, Option<ChainHash>>,
     /// Log time of the last intact record.
     time: Time,
     /// Folds what it meets, if it can from the beginning.
@@ -155,7 +155,7 @@ impl Walk {
             range,
             first,
             chunks: 0,
-            link: Link::origin(epoch),
+            link: ChainHash::origin(epoch),
             intact: Seq(first.0 - 1),
             links: positions.map(|seq| (seq, None)).collect(),
             time: Time(i64::MIN),

@@ -43,6 +43,8 @@ mod snapshots;
 const TICK: Duration = Duration::from_secs(1);
 /// A moved cursor waits this long for a commit to go with; then it has one of its own.
 const CURSOR_PATIENCE: Duration = Duration::from_secs(10);
+/// A message whose value is held back waits this long for a commit that happens anyway; then its value has one of its own.
+const HELD_PATIENCE: Duration = Duration::from_secs(5);
 /// A wall clock that is further than this from where it should be has been set.
 const CLOCK_STEP_MICROS: i64 = 2_000_000;
 
@@ -236,7 +238,7 @@ impl Writer {
         let since = |moment| now.saturating_duration_since(moment);
         let tick = TICK.saturating_sub(since(self.last_tick));
         let commit = match self.oldest {
-            Some(oldest) => self.config.log.commit_delay.saturating_sub(since(oldest)),
+            Some(oldest) => self.commit_delay().saturating_sub(since(oldest)),
             None => tick,
         };
         let deferred = match self.observer.deferred_until() {

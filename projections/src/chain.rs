@@ -13,52 +13,52 @@ use crate::{Epoch, Seq};
 
 /// The state of the chain after a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Link(pub [u8; 32]);
+pub struct ChainHash(pub [u8; 32]);
 
-impl Link {
+impl ChainHash {
     /// The link before the first record of an epoch: different for each epoch, so that two logs never share a link.
-    pub fn origin(epoch: Epoch) -> Link {
+    pub fn origin(epoch: Epoch) -> ChainHash {
         let mut hasher = blake3::Hasher::new_derive_key("fieldlog 1 hash chain origin");
         hasher.update(&epoch.0.to_le_bytes());
-        Link(*hasher.finalize().as_bytes())
+        ChainHash(*hasher.finalize().as_bytes())
     }
 
     /// The link after one more record.
     #[must_use]
     #[inline]
-    pub fn after(self, record: &[u8]) -> Link {
+    pub fn after(self, record: &[u8]) -> ChainHash {
         let mut block = [0; 64];
         // Most records fit one block of the hash together with the link; hashing that at once is the fastest way.
         match block.get_mut(32..32 + record.len()) {
             Some(rest) => {
                 rest.copy_from_slice(record);
                 block[..32].copy_from_slice(&self.0);
-                Link(*blake3::hash(&block[..32 + record.len()]).as_bytes())
+                ChainHash(*blake3::hash(&block[..32 + record.len()]).as_bytes())
             }
             None => {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(&self.0);
                 hasher.update(record);
-                Link(*hasher.finalize().as_bytes())
+                ChainHash(*hasher.finalize().as_bytes())
             }
         }
     }
 
     /// From its text form.
-    pub fn parse(text: &str) -> Option<Link> {
-        blake3::Hash::from_hex(text).ok().map(|hash| Link(*hash.as_bytes()))
+    pub fn parse(text: &str) -> Option<ChainHash> {
+        blake3::Hash::from_hex(text).ok().map(|hash| ChainHash(*hash.as_bytes()))
     }
 }
 
-impl fmt::Display for Link {
+impl fmt::Display for ChainHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for ChainHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Link({self})")
+        write!(f, "ChainHash({self})")
     }
 }
 
@@ -69,7 +69,7 @@ pub struct Anchor {
     /// The last record that led to the link.
     pub seq: Seq,
     /// The chain after it.
-    pub link: Link,
+    pub link: ChainHash,
 }
 
 impl fmt::Display for Anchor {
@@ -90,7 +90,7 @@ impl FromStr for Anchor {
     fn from_str(text: &str) -> Result<Anchor, &'static str> {
         let (seq, link) = text.split_once(':').ok_or(NOT_AN_ANCHOR)?;
         let seq = seq.parse().map_err(|_| NOT_AN_ANCHOR)?;
-        Ok(Anchor { seq: Seq(seq), link: Link::parse(link).ok_or(NOT_AN_ANCHOR)? })
+        Ok(Anchor { seq: Seq(seq), link: ChainHash::parse(link).ok_or(NOT_AN_ANCHOR)? })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::record::{self, Records, RecordsError};
 use crate::stored;
-use crate::{Fact, Kind, Link, Seq, Time};
+use crate::{ChainHash, Fact, Kind, Seq, Time};
 
 pub use crate::record::Envelope;
 
@@ -116,7 +116,7 @@ impl Body {
     }
 
     /// The chain after records `from..to`, from the link before them.
-    fn chain(&self, from: usize, to: usize, mut link: Link) -> Link {
+    fn chain(&self, from: usize, to: usize, mut link: ChainHash) -> ChainHash {
         let mut start = if from == 0 { 0 } else { self.marks[from - 1].0 as usize };
         for (end, _) in &self.marks[from..to] {
             link = link.after(&self.bytes[start..*end as usize]);
@@ -234,7 +234,7 @@ pub struct Place {
     /// Stored bytes of all chunks before it, those that have been trimmed too.
     pub stored_before: u64,
     /// The chain before its first record.
-    pub link: Link,
+    pub link: ChainHash,
 }
 
 /// What [`Body::chunks`] made.
@@ -247,7 +247,7 @@ pub struct Cut {
     /// Where the last chunk stands.
     pub last_place: Place,
     /// The chain after the last record.
-    pub link: Link,
+    pub link: ChainHash,
 }
 
 /// Stored sizes that chunks are cut to, in bytes; what fills a page of the store, or a run of pages.
@@ -308,7 +308,7 @@ impl Header {
             raw_bytes: u32_at(12),
             first: Seq(u64_at(16)),
             base_time: Time(u64_at(24) as i64),
-            place: Place { stored_before: u64_at(32), link: Link(link) },
+            place: Place { stored_before: u64_at(32), link: ChainHash(link) },
         })
     }
 

@@ -19,7 +19,7 @@ pub mod value;
 pub mod varint;
 pub mod view;
 
-pub use chain::{Anchor, Link};
+pub use chain::{Anchor, ChainHash};
 pub use chunk::Chunk;
 pub use fact::Fact;
 pub use fold::FoldError;

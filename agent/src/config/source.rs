@@ -8,7 +8,8 @@ use serde::Serializer;
 
 use super::raw::{Found, Table};
 use super::{
-    Address, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets, rule,
+    Address, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets,
+    rule,
 };
 use crate::topic;
 
@@ -282,12 +283,20 @@ fn policy(mut table: Table<'_>) -> Policy {
             "milliseconds",
             0,
         )),
+        held: table.choice(
+            "held",
+            &[("memory", HeldValues::Memory), ("record", HeldValues::Record)],
+            HeldValues::Memory,
+        ),
         record: table.choice("record", &modes, RecordMode::Change),
     };
     rule::check_patterns(&table, "attributes", &policy.attributes);
     rule::check_patterns(&table, "devices", &policy.devices);
     if policy.deadband > 0.0 && policy.record != RecordMode::Change {
         table.fault("deadband", "it has no effect unless record is \"change\"", "remove one of the two");
+    }
+    if policy.min_interval.is_zero() && policy.held == HeldValues::Record {
+        table.fault("held", "it has no effect without min_interval_ms", "set min_interval_ms, or remove it");
     }
     if !policy.min_interval.is_zero() && policy.record == RecordMode::Never {
         table.fault("min_interval_ms", "it has no effect when record is \"never\"", "remove one of the two");

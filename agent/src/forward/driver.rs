@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::{Seq, Time};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
-use super::pace::{Pace, Pause};
+use super::pace::Pace;
 use super::parcel::link_at;
 use super::plan::Plan;
 use super::refusals::Refusals;
@@ -24,7 +24,9 @@ use crate::shared::Shared;
 use crate::writer::Input;
 use fieldlog_wire::{Lane, Manifest};
 
+mod answers;
 mod refused;
+mod send;
 mod start;
 mod unreadable;
 
@@ -125,7 +127,7 @@ where
 {
     let (acked, lost_end) = start::start(&service, &parts);
     let cursor_sent = parts.clock.now();
-    let mut link = Link {
+    let mut driver = SinkDriver {
         plan: Plan::new(acked, service.order, service.backlog_share),
         size: Size::new(service.events_max, service.bytes_max),
         refusals: Refusals::new(service.refused),
@@ -137,36 +139,36 @@ where
         cursor: None,
         repeats: Repeats::default(),
     };
-    link.show(None);
-    if let Some(why) = &link.lost_end {
-        link.note(why.clone());
+    driver.show(None);
+    if let Some(why) = &driver.lost_end {
+        driver.note(why.clone());
     }
-    let mut backoff = Backoff::new(link.service.backoff_max);
+    let mut backoff = Backoff::new(driver.service.backoff_max);
     loop {
-        link.parts.status.update(|d| d.state = SinkState::Connecting);
+        driver.parts.status.update(|d| d.state = SinkState::Connecting);
         let opened = tokio::select! {
             opened = open() => opened,
             () = stopped(&mut shutdown) => break,
         };
-        let begin = link.parts.clock.now();
+        let begin = driver.parts.clock.now();
         let (why, pace, lived) = match opened {
-            Ok(transport) => match link.serve(transport, &mut shutdown).await {
+            Ok(transport) => match driver.serve(transport, &mut shutdown).await {
                 End::Stopped => break,
                 End::Log(error) => (error.to_string(), backoff::Pace::Slow, Duration::ZERO),
-                End::Lost(why) => (why, backoff::Pace::Soon, link.parts.clock.since(begin)),
+                End::Lost(why) => (why, backoff::Pace::Soon, driver.parts.clock.since(begin)),
             },
             Err(error) => (error.why, error.pace, Duration::ZERO),
         };
         let wait = backoff.next(pace, lived, backoff::random());
-        link.report(why, wait);
+        driver.report(why, wait);
         tokio::select! {
-            () = link.parts.clock.sleep(wait) => {}
+            () = driver.parts.clock.sleep(wait) => {}
             () = stopped(&mut shutdown) => break,
         }
     }
-    link.store_cursor();
-    link.parts.status.update(|d| d.state = SinkState::Stopped);
-    link.plan.acked().clone()
+    driver.store_cursor();
+    driver.parts.status.update(|d| d.state = SinkState::Stopped);
+    driver.plan.acked().clone()
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
@@ -174,7 +176,7 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 /// A sink and where it is.
-struct Link<B> {
+struct SinkDriver<B> {
     service: Service,
     parts: Parts,
     plan: Plan,
@@ -189,7 +191,7 @@ struct Link<B> {
     lost_end: Option<String>,
 }
 
-impl<B> Link<B>
+impl<B> SinkDriver<B>
 where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
@@ -216,10 +218,10 @@ where
             let wait = next.map_or(Duration::MAX, |(due, _)| due);
             tokio::select! {
                 Some(done) = under_way.join_next() => {
-                    let mut lost = self.take(done, &mut pace);
+                    let mut lost = self.finished(done, &mut pace);
                     // What has been answered before the connection broke counts, and may say why it broke.
                     while let Some(done) = under_way.try_join_next() {
-                        lost = self.take(done, &mut pace).or(lost);
+                        lost = self.finished(done, &mut pace).or(lost);
                     }
                     if let Some(why) = lost {
                         break End::Lost(why);
@@ -247,13 +249,6 @@ where
         under_way.abort_all();
         transport.close().await;
         end
-    }
-
-    /// Takes in the answers to what is under way, until there is nothing left or the connection is lost.
-    async fn last_answers(&mut self, under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>, pace: &mut Pace) {
-        while let Some(done) = under_way.join_next().await {
-            self.take(done, pace);
-        }
     }
 
     fn connected<T: Transport>(&mut self, transport: &T, head: Seq) {
@@ -294,220 +289,6 @@ where
         );
         tracing::error!(sink = %self.service.name, "{why}");
         self.note(why);
-    }
-
-    /// The next range, and how long it has to wait.
-    fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
-        let now = self.parts.clock.now();
-        let covering = self.sooner(self.offer_due(pace, now), self.covering_due(head, pace, now));
-        let held = !pace.bucket.left(now).is_zero();
-        let Some((first, last)) = self.service.early.then(|| self.plan.next_early(head, held)).flatten()
-        else {
-            return covering;
-        };
-        let early = pace.pause.left(now).max(pace.early.left(now));
-        let others_first = |due: &Due| due.0 < early || (due.0.is_zero() && self.plan.turn_of_others());
-        Some(covering.filter(others_first).unwrap_or((early, (Lane::Priority, first, last))))
-    }
-
-    /// The next range that is to be covered: it waits for the sink, for the bandwidth, and fresh events for company.
-    fn covering_due(&self, head: Seq, pace: &mut Pace, now: Instant) -> Option<Due> {
-        let Some(range) = self.plan.next(head) else {
-            pace.fresh_since = None;
-            return None;
-        };
-        let (lane, first, last) = range;
-        let free = pace.pause.left(now).max(pace.bucket.left(now));
-        let mut wait = pace.held(lane, now);
-        if lane == Lane::Live && last.0 - first.0 + 1 < u64::from(self.size.events()) {
-            let since = *pace.fresh_since.get_or_insert(now);
-            let waited = now.saturating_duration_since(since);
-            wait = wait.max(self.service.delay.saturating_sub(waited));
-        }
-        // What fresh events wait for is no reason for a backlog to wait.
-        let held = pace.held(Lane::Backlog, now);
-        if lane == Lane::Live
-            && held < wait
-            && let Some((first, last)) = self.plan.backlog()
-        {
-            return Some((free.max(held), (Lane::Backlog, first, last)));
-        }
-        Some((free.max(wait), range))
-    }
-
-    /// Sends the next parcel.
-    async fn dispatch<T: Transport>(
-        &mut self,
-        (lane, first, last): (Lane, Seq, Seq),
-        head: Seq,
-        transport: &mut T,
-        under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
-        pace: &mut Pace,
-    ) -> Result<(), LogError> {
-        let early = lane == Lane::Priority;
-        if lane == Lane::Live {
-            pace.fresh_since = None;
-        }
-        let (events_max, bytes_max) = (self.size.events(), self.size.bytes());
-        let wanted = Wanted { lane, first, last, head, events_max, bytes_max };
-        let build = self.build.clone();
-        let built = match tokio::task::spawn_blocking(move || build(wanted)).await {
-            Ok(Err(error)) => return self.set_aside(first, last, error),
-            Ok(Ok(built)) => built,
-            Err(error) => {
-                tracing::error!(sink = %self.service.name, "making a parcel from sequence {first} on: {error}");
-                None
-            }
-        };
-        let Some(parcel) = built else {
-            if early {
-                self.plan.looked_through(first, last);
-                return Ok(());
-            }
-            if self.is_trimmed(last) {
-                self.plan.acknowledged(first, last);
-                return Ok(());
-            }
-            // Not in the view yet.
-            pace.hold_for(lane, self.service.delay.max(NOT_YET), self.parts.clock.now());
-            return Ok(());
-        };
-        if parcel.manifest.first > first {
-            // What was before is trimmed; a record in the log says so, and goes upstream like any other.
-            self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
-        }
-        if early {
-            self.dispatch_early(parcel, transport, under_way, pace);
-            return Ok(());
-        }
-        if self.plan.acked().is_refused(parcel.manifest.first) {
-            self.offer(parcel, transport, under_way, pace);
-            return Ok(());
-        }
-        if parcel.manifest.events == 0
-            && parcel.manifest.last >= last
-            && pace.hold(lane, self.parts.clock.now())
-        {
-            return Ok(());
-        }
-        pace.release(lane);
-        let (first, last) = (parcel.manifest.first, parcel.manifest.last);
-        self.plan.sent(lane, first, last, parcel.bytes() as u64, head);
-        launch(parcel, transport, under_way, pace, self.parts.clock.now());
-        Ok(())
-    }
-
-    /// Sends the early copies that were found, if any.
-    fn dispatch_early<T: Transport>(
-        &mut self,
-        parcel: Parcel,
-        transport: &mut T,
-        under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
-        pace: &mut Pace,
-    ) {
-        self.plan.looking();
-        if parcel.manifest.events == 0 {
-            return self.plan.looked_through(parcel.manifest.first, parcel.manifest.last);
-        }
-        let now = self.parts.clock.now();
-        pace.early.take(parcel.bytes() as u64, now);
-        launch(parcel, transport, under_way, pace, now);
-    }
-
-    /// Takes in one finished task.
-    fn take(&mut self, done: Result<(Arc<Parcel>, Outcome), JoinError>, pace: &mut Pace) -> Option<String> {
-        match done {
-            Ok((parcel, outcome)) => self.settle(&parcel, outcome, &mut pace.pause),
-            // Its range would stay under way for ever; a new connection forgets what was.
-            Err(error) => Some(format!("sending ended badly: {error}")),
-        }
-    }
-
-    /// Takes in an answer; the reason if the connection is gone.
-    fn settle(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
-        let early = parcel.manifest.lane == Lane::Priority;
-        let status = self.parts.status.clone();
-        match outcome {
-            Outcome::Acked => {
-                self.accepted(parcel, pause);
-                return None;
-            }
-            Outcome::Lost { why } => {
-                self.size.lost();
-                return Some(why);
-            }
-            Outcome::Busy { after, why } => {
-                self.failed(parcel);
-                self.hold(after, why, pause);
-            }
-            Outcome::Forked { why } => {
-                self.failed(parcel);
-                self.forked(&why, pause);
-            }
-            Outcome::TooLarge { why } if parcel.manifest.events > 1 => {
-                self.failed(parcel);
-                self.size.too_large(parcel.size, self.parts.clock.now());
-                self.note(why);
-            }
-            Outcome::Refused { why } if parcel.manifest.events > 1 => {
-                self.failed(parcel);
-                self.size.refused(parcel.manifest.events);
-                self.note(why);
-            }
-            // What becomes of the event is decided when its turn has come.
-            Outcome::TooLarge { .. } | Outcome::Refused { .. } if early => self.answered(parcel),
-            Outcome::TooLarge { why } | Outcome::Refused { why } => self.refused(parcel, why, pause),
-        }
-        SinkStatus::add(&status.parcels_retried, 1);
-        None
-    }
-
-    fn accepted(&mut self, parcel: &Parcel, pause: &mut Pause) {
-        if parcel.manifest.events > 0 {
-            self.taken(parcel);
-        }
-        self.answered(parcel);
-        self.parts.status.acked(parcel);
-        self.size.accepted(self.parts.clock.now());
-        if !self.refusals.held() {
-            *pause = Pause::default();
-        }
-    }
-
-    /// The sink has said "not now", or is to be left alone for a while.
-    fn hold(&self, after: Option<Duration>, why: String, pause: &mut Pause) {
-        let now = self.parts.clock.now();
-        pause.busy(after, self.service.backoff_max, now);
-        self.parts.status.held(self.parts.clock.wall(), self.moment_after(pause.left(now)), why);
-    }
-
-    /// The sink has another history: nothing counts as delivered until an operator has found out which one is right.
-    fn forked(&mut self, why: &str, pause: &mut Pause) {
-        let now = self.parts.clock.now();
-        pause.busy(Some(self.service.backoff_max), self.service.backoff_max, now);
-        let why = format!(
-            "{why}. Either this log was restored from a backup, or another gateway uses this `gateway_id` with a copy of it. \
-             Nothing is counted as delivered meanwhile. Give each gateway a `gateway_id` of its own, or stop this agent, move its \
-             log away and start it once with --new-epoch; if the receiver's state is what is wrong, mend that"
-        );
-        if self.repeats.is_news(&why) {
-            tracing::error!(sink = %self.service.name, "{why}");
-        }
-        self.parts.status.forked(self.parts.clock.wall(), self.moment_after(pause.left(now)), why);
-    }
-
-    fn answered(&mut self, Parcel { manifest, .. }: &Parcel) {
-        match manifest.lane {
-            Lane::Priority => self.plan.looked_through(manifest.first, manifest.last),
-            Lane::Live | Lane::Backlog => self.plan.acknowledged(manifest.first, manifest.last),
-        }
-    }
-
-    fn failed(&mut self, Parcel { manifest, .. }: &Parcel) {
-        match manifest.lane {
-            Lane::Priority => self.plan.failed_early(),
-            Lane::Live | Lane::Backlog => self.plan.failed(manifest.first, manifest.last),
-        }
     }
 
     fn show(&self, warning: Option<String>) {
@@ -558,20 +339,6 @@ where
         let until = self.moment_after(wait);
         self.parts.status.update(|d| d.state = SinkState::BackingOff { until, why });
     }
-}
-
-/// Hands a parcel to the transport.
-fn launch<T: Transport>(
-    parcel: Parcel,
-    transport: &mut T,
-    under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
-    pace: &mut Pace,
-    now: Instant,
-) {
-    pace.bucket.take(parcel.bytes() as u64, now);
-    let parcel = Arc::new(parcel);
-    let sending = transport.send(parcel.clone());
-    under_way.spawn(async move { (parcel, sending.await) });
 }
 
 #[cfg(test)]

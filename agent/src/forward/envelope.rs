@@ -89,7 +89,7 @@ pub(crate) fn expand(template: &str, manifest: &Manifest) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use fieldlog_projections::{Epoch, Link, Seq, Time};
+    use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 
     use super::super::Item;
     use fieldlog_wire::Lane;
@@ -114,8 +114,8 @@ pub(crate) mod tests {
                 first: Seq(first),
                 last: Seq(last),
                 lane: Lane::Live,
-                before: Link::origin(epoch),
-                after: Link::origin(epoch).after(&last.to_le_bytes()),
+                before: ChainHash::origin(epoch),
+                after: ChainHash::origin(epoch).after(&last.to_le_bytes()),
                 head: Seq(last + 1),
                 events: u32::try_from(last + 1 - first).unwrap(),
             },

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use bytes::Bytes;
 use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::stored::StoredError;
-use fieldlog_projections::{Chunk, DeviceId, Epoch, Link, Record, Seq, Time, View};
+use fieldlog_projections::{ChainHash, Chunk, DeviceId, Epoch, Record, Seq, Time, View};
 
 use super::filter::Filter;
 use super::names::Names;
@@ -67,7 +67,7 @@ pub struct Builder {
     json: CloudEvents,
     compact: Encoder,
     /// The end of the last parcel, and the chain there.
-    known: Option<(Seq, Link)>,
+    known: Option<(Seq, ChainHash)>,
     bytes_hint: usize,
 }
 
@@ -147,7 +147,7 @@ impl Builder {
 }
 
 /// How far the scan got: the last position and the chain there; `None` if there was nothing to cover.
-type Covered = Result<Option<(Seq, Link)>, LogError>;
+type Covered = Result<Option<(Seq, ChainHash)>, LogError>;
 
 /// A parcel being built.
 struct Work<'b> {
@@ -156,7 +156,7 @@ struct Work<'b> {
     first: Seq,
     last_max: Seq,
     /// The chain before `first`, once the chunk that holds `first` has been met.
-    before: Option<Link>,
+    before: Option<ChainHash>,
     items: Vec<Item>,
     /// End of each item in `bytes`.
     ends: Vec<usize>,
@@ -246,7 +246,7 @@ impl Work<'_> {
         Ok(true)
     }
 
-    fn finish(mut self, span: &Span, last: Seq, after: Link) -> Option<Parcel> {
+    fn finish(mut self, span: &Span, last: Seq, after: ChainHash) -> Option<Parcel> {
         let before = self.before?;
         let builder = self.builder;
         builder.known = Some((last, after));
@@ -280,7 +280,7 @@ impl Work<'_> {
 ///
 /// # Errors
 /// [`LogError`] if the log cannot be read.
-pub(super) fn link_at(reader: &LogReader, seq: Seq) -> Result<Option<Link>, LogError> {
+pub(super) fn link_at(reader: &LogReader, seq: Seq) -> Result<Option<ChainHash>, LogError> {
     let found = reader.scan(seq, |chunk| {
         let has = chunk.header.first <= seq && seq <= chunk.header.last();
         ControlFlow::Break(has.then(|| chain_at(chunk, seq)))
@@ -290,7 +290,7 @@ pub(super) fn link_at(reader: &LogReader, seq: Seq) -> Result<Option<Link>, LogE
 
 /// The chain after the record at `seq`, which is in the chunk, or right before it. The log has checked the chunk's records
 /// as it read them; those that would not be read are not counted.
-fn chain_at(chunk: &Chunk<'_>, seq: Seq) -> Link {
+fn chain_at(chunk: &Chunk<'_>, seq: Seq) -> ChainHash {
     let records = chunk.records().map_while(Result::ok).take_while(|record| record.seq <= seq);
     records.fold(chunk.header.place.link, |link, record| link.after(record.raw))
 }

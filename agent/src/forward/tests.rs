@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use fieldlog_projections::{Link, Seq};
+use fieldlog_projections::{ChainHash, Seq};
 use proptest::prelude::*;
 
 use super::Parcel;
@@ -13,8 +13,8 @@ use fieldlog_wire::Lane;
 use fieldlog_wire::compact::{self, Compact, CompactError};
 
 /// The chain after each position, computed from the log; index 0 is the origin.
-fn links(fixture: &Fixture) -> Vec<Link> {
-    let mut links = vec![Link::origin(EPOCH)];
+fn links(fixture: &Fixture) -> Vec<ChainHash> {
+    let mut links = vec![ChainHash::origin(EPOCH)];
     let scan = fixture.log.reader().scan(Seq(1), |chunk| {
         for record in chunk.records() {
             let link = links.last().unwrap().after(record.unwrap().raw);
@@ -27,7 +27,7 @@ fn links(fixture: &Fixture) -> Vec<Link> {
     links
 }
 
-fn tiles(parcels: &[Parcel], links: &[Link], first: u64) {
+fn tiles(parcels: &[Parcel], links: &[ChainHash], first: u64) {
     let mut next = first;
     for Parcel { manifest, items, .. } in parcels {
         assert_eq!(manifest.first.0, next);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::{FILE_NAME, Log, LogError, unborn};
+use super::{FILE_NAME, Log, LogError, incomplete};
 
 /// Why there is no log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl Log {
 /// Reads up to the first byte that no blank file has.
 fn is_blank(mut file: impl Read) -> io::Result<bool> {
     let mut first = Vec::new();
-    file.by_ref().take(unborn::PAGE).read_to_end(&mut first)?;
-    if !unborn::lacks_magic(&first) {
+    file.by_ref().take(incomplete::PAGE).read_to_end(&mut first)?;
+    if !incomplete::lacks_magic(&first) {
         return Ok(false);
     }
     let mut block = vec![0; 64 * 1024];

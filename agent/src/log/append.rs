@@ -130,7 +130,7 @@ impl Log {
         (self.unchanged, self.as_closed, self.gains) = (false, false, false);
         self.next = last.next();
         if let Some(cut) = cut {
-            self.settle(&cut);
+            self.keep_last_open(&cut);
         }
         Ok(Committed { first, last, trimmed })
     }
@@ -152,7 +152,7 @@ impl Log {
     }
 
     /// Keeps the last chunk open while it does not fill a page.
-    fn settle(&mut self, cut: &Cut) {
+    fn keep_last_open(&mut self, cut: &Cut) {
         self.link = cut.link;
         if cut.last_stored > FILL.small * 7 / 8 {
             self.open.clear();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldlog_projections::chunk::{Body, Chunk, Place};
-use fieldlog_projections::{Epoch, Link, Seq};
+use fieldlog_projections::{ChainHash, Epoch, Seq};
 use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::disk::{DiskStats, MeteredDisk};
@@ -13,8 +13,8 @@ use super::error::{Fault, during};
 use super::guard::{self, Hold, Seal, Sealed, guarded};
 use super::read::in_place;
 use super::{
-    CHUNKS, FILE_NAME, FILL, FORMAT_VERSION, Log, LogError, LogOptions, META, QUARANTINE, clock, place, sums,
-    unborn,
+    CHUNKS, FILE_NAME, FILL, FORMAT_VERSION, Log, LogError, LogOptions, META, QUARANTINE, clock, incomplete,
+    place, sums,
 };
 
 /// How often, and how long, closing waits for a read that is under way; then the store closes behind the last of them.
@@ -70,13 +70,13 @@ impl Log {
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
         guard::silence();
-        unborn::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
+        incomplete::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
         let backend = Arc::new(backend);
         let mut log = Log::open_store(backend.clone(), disk, options, new_epoch)?;
         let begun = guarded("read the log's head", || match log.load()? {
             true => Ok(()),
             false
-                if unborn::has_chunks(&*backend)
+                if incomplete::has_chunks(&*backend)
                     .map_err(|e| LogError::store("read the log", redb::Error::Io(e)))? =>
             {
                 Err(sums::damaged("it lists no tables, but there are records in it").into())
@@ -116,7 +116,7 @@ impl Log {
             next: Seq(1),
             open: Body::default(),
             place: Place::default(),
-            link: Link::default(),
+            link: ChainHash::default(),
             ratio: 1024,
             disk,
             corrections: Arc::default(),
@@ -151,7 +151,7 @@ impl Log {
             None => return Err(no_format(&txn).into()),
         }
         self.epoch = Epoch(get("epoch")?.ok_or_else(|| no_format(&txn))?);
-        self.link = Link::origin(self.epoch);
+        self.link = ChainHash::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         self.corrections = clock::corrections(&txn)?;
         self.load_end(&txn)?;
@@ -199,7 +199,7 @@ impl Log {
         self.go_on(&txn)?;
         self.finish(txn)?;
         self.gains = false;
-        self.link = Link::origin(self.epoch);
+        self.link = ChainHash::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         Ok(())
     }

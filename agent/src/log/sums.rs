@@ -3,7 +3,7 @@
 //! redb checks its pages after an unclean end, and trusts them after a clean one. So the record is written when the log is
 //! closed, and deleted by the first commit after that: a commit costs nothing for it. Wherever the record is there, it is true.
 
-use fieldlog_projections::{Epoch, Link, Seq};
+use fieldlog_projections::{ChainHash, Epoch, Seq};
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -152,7 +152,7 @@ fn small(txn: &ReadTransaction) -> Result<u32, Fault> {
 }
 
 impl Closed {
-    fn of(txn: &ReadTransaction, head: Seq, link: Link) -> Result<Closed, Fault> {
+    fn of(txn: &ReadTransaction, head: Seq, link: ChainHash) -> Result<Closed, Fault> {
         Ok(Closed {
             head: head.0,
             link: link.0,

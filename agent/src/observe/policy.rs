@@ -68,6 +68,7 @@ mod tests {
             devices: vec!["*".into()],
             deadband,
             min_interval: Duration::from_millis(min_interval_ms),
+            held: crate::config::HeldValues::Memory,
             record,
         }
     }

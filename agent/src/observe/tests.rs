@@ -54,6 +54,7 @@ fn config(state_bytes_max: usize) -> Config {
         devices: vec!["*".into()],
         deadband: 0.0,
         min_interval: Duration::from_secs(10),
+        held: crate::config::HeldValues::Memory,
         record: RecordMode::Change,
     };
     config.sources = vec![SourceConfig { rules, policies: vec![slow], ..SourceConfig::removed("s") }];

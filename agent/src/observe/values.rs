@@ -8,7 +8,7 @@ use super::outcomes::{Refusal, Verdict};
 use super::policy::{self, Decision};
 use super::topics::{Known, RuleMatch};
 use super::{Batch, Observer, at, budget};
-use crate::config::Update;
+use crate::config::{HeldValues, Update};
 use crate::decode::{self, Scalar, Values};
 
 impl Observer {
@@ -202,6 +202,7 @@ impl Observer {
         slot.stamp = self.stamp;
         let policies = || Some(&self.sources.get(source)?.policies);
         let policy = slot.policy.and_then(|p| Some(&policies()?.get(usize::from(p))?.policy));
+        let waits_for_commit = policy.is_some_and(|policy| policy.held == HeldValues::Record);
         match policy::decide(policy, slot, value, received) {
             Decision::Record => {}
             Decision::Unchanged => {
@@ -218,6 +219,9 @@ impl Observer {
                 if slot.defer(until, value, &mut self.budget) {
                     self.sources[source].outcomes.count_suppressed();
                     self.deferred.insert((until, device, index), ());
+                    if waits_for_commit {
+                        self.unrecorded.insert((device, index));
+                    }
                 } else {
                     self.missing_bytes = Some(budget::deferred_bytes(value));
                 }
@@ -282,20 +286,53 @@ impl Observer {
                 break;
             }
             self.deferred.pop_first();
-            self.changes.clear();
-            // A device that was forgotten meanwhile has nothing to be recorded.
-            let owner = self.devices.get_mut(device);
-            let Some(slot) = owner.and_then(|owner| owner.slots.get_mut(slot_index as usize)) else {
-                continue;
-            };
-            let Some((_, value)) = slot.deferred.take_if(|(at, _)| *at == due) else { continue };
-            self.budget.book((0, budget::deferred_bytes(value.borrow())));
-            self.budget.book(self.budget.change(slot, value.borrow()));
-            slot.series |= value.borrow().as_number().is_some();
-            (slot.value, slot.recorded) = (value, now);
-            self.changes.push((slot_index, 0));
-            self.append(device, now, None, batch);
+            self.record_deferred(device, slot_index, Some(due), now, batch);
         }
+    }
+
+    /// Whether a message waits for a commit that records the value it brought.
+    pub fn awaits_commit(&mut self) -> bool {
+        while let Some(&(device, slot_index)) = self.unrecorded.first() {
+            let owner = self.devices.get_mut(device);
+            let slot = owner.and_then(|owner| owner.slots.get(slot_index as usize));
+            if slot.is_some_and(|slot| slot.deferred.is_some()) {
+                return true;
+            }
+            // Recorded meanwhile, or back at the recorded value, or forgotten with its device.
+            self.unrecorded.pop_first();
+        }
+        false
+    }
+
+    /// Records the values that are held back and whose messages wait for the commit which is about to be made. Their
+    /// intervals begin anew.
+    pub fn record_awaited(&mut self, now: Time, batch: &mut Batch) {
+        while let Some((device, slot_index)) = self.unrecorded.pop_first() {
+            self.record_deferred(device, slot_index, None, now, batch);
+        }
+    }
+
+    /// Records a value that is held back, until `due` if that is given; nothing if it is not there any more.
+    fn record_deferred(
+        &mut self,
+        device: DeviceId,
+        slot_index: u32,
+        due: Option<Time>,
+        now: Time,
+        batch: &mut Batch,
+    ) {
+        self.changes.clear();
+        // A device that was forgotten meanwhile has nothing to be recorded.
+        let owner = self.devices.get_mut(device);
+        let Some(slot) = owner.and_then(|owner| owner.slots.get_mut(slot_index as usize)) else { return };
+        let deferred = slot.deferred.take_if(|(at, _)| due.is_none_or(|due| *at == due));
+        let Some((_, value)) = deferred else { return };
+        self.budget.book((0, budget::deferred_bytes(value.borrow())));
+        self.budget.book(self.budget.change(slot, value.borrow()));
+        slot.series |= value.borrow().as_number().is_some();
+        (slot.value, slot.recorded) = (value, now);
+        self.changes.push((slot_index, 0));
+        self.append(device, now, None, batch);
     }
 }
 

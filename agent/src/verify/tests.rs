@@ -31,7 +31,7 @@ fn said(report: &Report) -> (u8, String) {
 }
 
 fn anchor_at(dir: &tempfile::TempDir, seq: u64) -> Anchor {
-    let walked = verify_against(dir.path(), &[Anchor { seq: Seq(seq), link: Link::default() }]).unwrap();
+    let walked = verify_against(dir.path(), &[Anchor { seq: Seq(seq), link: ChainHash::default() }]).unwrap();
     let Agreement::Differs(link) = walked.anchors[0].1 else { panic!("{walked:?}") };
     Anchor { seq: Seq(seq), link }
 }

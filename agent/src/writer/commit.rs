@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fieldlog_projections::chunk::Body;
 
-use super::{Writer, WriterError};
+use super::{HELD_PATIENCE, Writer, WriterError};
 use crate::clock::Clock;
 use crate::log::{Commit, Committed, Log, LogError};
 use crate::shared::Shared;
@@ -86,7 +86,8 @@ impl Committer {
 impl Writer {
     /// Commits if it is time to.
     pub(super) fn commit_if_due(&mut self) -> Result<(), WriterError> {
-        if self.batch.body.is_empty() {
+        let held = self.observer.awaits_commit();
+        if self.batch.body.is_empty() && !held {
             // Nothing to store, and everything before is stored: the messages may go at once.
             self.release();
             return Ok(());
@@ -97,18 +98,38 @@ impl Writer {
             self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
         let window_full = self.pending.iter().any(|pending| {
             let window = self.windows.get(usize::from(pending.source.0));
-            window.is_some_and(|window| pending.in_flight() >= window.size())
+            // Messages that are not acknowledged fill the source's own window, too, and may wait longer here.
+            let waiting = if held { pending.messages } else { pending.in_flight() };
+            window.is_some_and(|window| waiting >= window.size())
         });
-        let delay = if self.draining { Duration::ZERO } else { self.config.log.commit_delay };
-        let budget = Budget { delay, bytes: self.config.log.commit_bytes_max };
+        let budget = Budget { delay: self.commit_delay(), bytes: self.config.log.commit_bytes_max };
         match budget.decide(Waiting { age, bytes, window_full }) {
             Ok(due) => self.commit(Some(due)),
             Err(_) => Ok(()),
         }
     }
 
+    /// How long the oldest message may wait for its commit.
+    pub(super) fn commit_delay(&self) -> Duration {
+        let delay = self.config.log.commit_delay;
+        match (self.draining, self.batch.body.is_empty()) {
+            (true, _) => Duration::ZERO,
+            (false, false) => delay,
+            // There is no event: it waits because its value is held back.
+            (false, true) => delay.max(HELD_PATIENCE),
+        }
+    }
+
+    /// Values that are held back go into the commit that their messages wait for.
+    fn record_awaited(&mut self) {
+        if self.observer.awaits_commit() {
+            self.observer.record_awaited(self.clock.wall(), &mut self.batch);
+        }
+    }
+
     /// Commits what waits, whether it is due or not.
     pub(super) fn commit_all(&mut self) -> Result<(), WriterError> {
+        self.record_awaited();
         if self.batch.body.is_empty() {
             self.release();
             return Ok(());
@@ -118,6 +139,7 @@ impl Writer {
 
     /// Commits, folds, publishes, acknowledges: in this order.
     pub(super) fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
+        self.record_awaited();
         if self.keeper.is_urgent(self.clock.now()) {
             // What it has to record is committed together with what waits.
             self.look()?;
@@ -166,6 +188,9 @@ impl Writer {
     /// Stores cursors in a commit of their own when there has been no other for a while.
     pub(super) fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
         if self.cursors.waiting_for(patience, self.clock.now()) && self.batch.body.is_empty() {
+            if self.observer.awaits_commit() {
+                return self.commit(None);
+            }
             let cursors = self.cursors.drain_moved();
             let empty = Body::after(self.log.log().last_time());
             self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) }, None)?;

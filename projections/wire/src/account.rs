@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fieldlog_projections::{Anchor, Epoch, Link, Seq};
+use fieldlog_projections::{Anchor, ChainHash, Epoch, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Lane, Manifest};
@@ -24,7 +24,7 @@ pub struct Arrival<'a> {
     /// Position and digest of each event in it, in order.
     pub events: &'a [(Seq, u64)],
     /// The chain after each position that it covers, where it holds the records of all of them.
-    pub chain: Option<&'a [Link]>,
+    pub chain: Option<&'a [ChainHash]>,
 }
 
 /// What is new in a parcel.
@@ -106,8 +106,8 @@ pub struct Forked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
     last: u64,
-    before: Link,
-    after: Link,
+    before: ChainHash,
+    after: ChainHash,
     /// The chain has been computed again from the records up to here.
     recomputed: u64,
 }
@@ -118,7 +118,7 @@ pub(crate) struct Account {
     epoch: Epoch,
     /// By first position.
     segments: BTreeMap<u64, Segment>,
-    links: BTreeMap<u64, Link>,
+    links: BTreeMap<u64, ChainHash>,
     digests: Vec<(Seq, u64)>,
     /// Positions that no parcel has covered yet, and whose events have come ahead.
     early: BTreeSet<Seq>,
@@ -233,7 +233,7 @@ impl Account {
     pub(crate) fn admit(
         &mut self,
         manifest: &Manifest,
-        chain: Option<&[Link]>,
+        chain: Option<&[ChainHash]>,
         taken: &Taken,
         fresh_events: u64,
     ) {
@@ -285,7 +285,7 @@ impl Account {
         if arrival.chain.is_some_and(|chain| chain.last() != Some(&manifest.after)) {
             faults.push(Fault::Altered { first: manifest.first, last: manifest.last });
         }
-        let fits = |seq: u64, link: Link| self.link_at(seq).is_none_or(|known| known == link);
+        let fits = |seq: u64, link: ChainHash| self.link_at(seq).is_none_or(|known| known == link);
         let mut fork = None;
         if !fits(first - 1, manifest.before) {
             fork = Some(first - 1);
@@ -316,9 +316,9 @@ impl Account {
     }
 
     /// The chain after a position, if it is known.
-    fn link_at(&self, seq: u64) -> Option<Link> {
+    fn link_at(&self, seq: u64) -> Option<ChainHash> {
         if seq == 0 {
-            return Some(Link::origin(self.epoch));
+            return Some(ChainHash::origin(self.epoch));
         }
         let below = self.segments.range(..=seq).next_back();
         let end = below.filter(|(_, segment)| segment.last == seq).map(|(_, segment)| segment.after);
@@ -354,7 +354,14 @@ impl Account {
     }
 
     /// Enters the part of a parcel that is new, and joins it with its neighbours where the chain fits.
-    fn insert(&mut self, manifest: &Manifest, chain: Option<&[Link]>, sound: bool, first: Seq, last: Seq) {
+    fn insert(
+        &mut self,
+        manifest: &Manifest,
+        chain: Option<&[ChainHash]>,
+        sound: bool,
+        first: Seq,
+        last: Seq,
+    ) {
         let inside = |seq: u64| match chain {
             Some(chain) => chain.get((seq - manifest.first.0) as usize).copied(),
             // What had arrived ends here. After a contradiction that says nothing about this parcel; no chain is zero,
@@ -431,6 +438,7 @@ impl Account {
     /// Where the chain that fits from `from` on ends, and with which link.
     pub(crate) fn anchor(&self, from: Seq) -> Option<Anchor> {
         let segment = self.segments.get(&from.0)?;
-        Some(Anchor { seq: Seq(segment.last), link: segment.after }).filter(|a| a.link != Link::default())
+        Some(Anchor { seq: Seq(segment.last), link: segment.after })
+            .filter(|a| a.link != ChainHash::default())
     }
 }

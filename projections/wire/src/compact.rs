@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fieldlog_projections::stored::{Changes, StoredError, type_id};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Link, Record, Seq, Time, varint};
+use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Record, Seq, Time, varint};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use ruzstd::encoding::{CompressionLevel, compress};
 use serde::{Deserialize, Serialize};
@@ -319,8 +319,8 @@ impl Head<'_> {
             first: Seq(self.first),
             last: Seq(self.last),
             lane,
-            before: Link(self.before),
-            after: Link(self.after),
+            before: ChainHash(self.before),
+            after: ChainHash(self.after),
             head: Seq(self.head),
             events: self.events,
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use fieldlog_projections::{Epoch, Link, Seq};
+use fieldlog_projections::{ChainHash, Epoch, Seq};
 use serde::{Deserialize, Serialize};
 
 /// Which of the streams of a sink a parcel belongs to.
@@ -43,9 +43,9 @@ pub struct Manifest {
     /// Which stream.
     pub lane: Lane,
     /// The chain before `first`.
-    pub before: Link,
+    pub before: ChainHash,
     /// The chain after `last`.
-    pub after: Link,
+    pub after: ChainHash,
     /// Newest position of the log when the parcel was made.
     pub head: Seq,
     /// Events in it.
@@ -163,7 +163,8 @@ impl TryFrom<Text> for Manifest {
     fn try_from(text: Text) -> Result<Manifest, ManifestError> {
         let hex = text.epoch.len() == 16 && text.epoch.bytes().all(|b| b.is_ascii_hexdigit());
         let epoch = u64::from_str_radix(&text.epoch, 16).ok().filter(|_| hex);
-        let link = |name, text: &str| Link::parse(text).ok_or_else(|| ManifestError::invalid(name, text));
+        let link =
+            |name, text: &str| ChainHash::parse(text).ok_or_else(|| ManifestError::invalid(name, text));
         Manifest {
             epoch: Epoch(epoch.ok_or_else(|| ManifestError::invalid(FIELDS[1], &text.epoch))?),
             first: Seq(text.first),
@@ -251,8 +252,8 @@ mod tests {
             first: Seq(11),
             last: Seq(20),
             lane: Lane::Backlog,
-            before: Link([1; 32]),
-            after: Link([2; 32]),
+            before: ChainHash([1; 32]),
+            after: ChainHash([2; 32]),
             head: Seq(99),
             events: 4,
         }

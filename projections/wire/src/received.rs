@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 
-use fieldlog_projections::{Link, Seq};
+use fieldlog_projections::{ChainHash, Seq};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -24,7 +24,7 @@ pub struct Received {
     pub events: Vec<(Seq, u64)>,
     /// End of each in `lines`.
     ends: Vec<usize>,
-    chain: Option<Vec<Link>>,
+    chain: Option<Vec<ChainHash>>,
 }
 
 impl Received {

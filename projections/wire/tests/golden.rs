@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use fieldlog_projections::Records;
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, Link, Record, Seq, Time, Value};
+use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Kind, Record, Seq, Time, Value};
 use fieldlog_wire::compact::{Compact, Encoder, MAGIC};
 use fieldlog_wire::event::Naming;
 use fieldlog_wire::received::Received;
@@ -128,7 +128,7 @@ impl Case {
     }
 
     fn manifest(&self) -> Manifest {
-        let before = if self.first == 1 { Link::origin(EPOCH) } else { Link([0xb1; 32]) };
+        let before = if self.first == 1 { ChainHash::origin(EPOCH) } else { ChainHash([0xb1; 32]) };
         let last = Seq(self.first + self.body.len() as u64 - 1);
         Manifest {
             gateway: "plant-7".into(),

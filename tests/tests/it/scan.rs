@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::chunk::{Body, Chunk, Envelope};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Link, Seq, Value};
+use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Seq, Value};
 
 use crate::rig::scratch;
 
@@ -21,7 +21,7 @@ fn append(log: &mut Log, records: i64) {
 #[derive(Default)]
 struct Given {
     seqs: Vec<u64>,
-    link: Option<Link>,
+    link: Option<ChainHash>,
 }
 
 impl Given {

@@ -1,17 +1,19 @@
 //! The writer on a disk that fails: it ends, says why, and acknowledges nothing more.
 
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use fieldlog::config::{HeldValues, Policy, RecordMode};
 use fieldlog::log::acked::AckedRanges;
 use fieldlog::log::{DiskStats, Log, LogOptions, MeteredDisk};
 use fieldlog::message::{Delivery, SourceId};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
-use fieldlog_projections::{Epoch, Seq, View};
+use fieldlog_projections::{Epoch, Seq, Value, View};
 use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
 use fieldlog_tests::rng::Rng;
 use tokio::sync::oneshot;
@@ -161,4 +163,88 @@ fn every_commit_is_counted() {
     acks.take(&mut released);
     assert_eq!(released.len(), 200);
     check("a stop");
+}
+
+/// A writer with a policy that holds every value of `t` back for an hour, on a disk that dies as soon as the second value has
+/// been acknowledged. Gives what is in the log afterwards, and how long the acknowledgement took.
+fn held_then_dead(held: HeldValues, more: Option<&str>) -> (Option<Value>, Duration) {
+    let dir = scratch();
+    let disk = FaultDisk::new(Rng::new(1));
+    let mut config = config(1);
+    config.log.commit_delay = Duration::from_millis(200);
+    config.sources[0].policies = vec![Policy {
+        attributes: vec!["t".into()],
+        devices: vec!["*".into()],
+        deadband: 0.0,
+        min_interval: Duration::from_secs(3_600),
+        held,
+        record: RecordMode::Change,
+    }];
+    let store = SnapshotStore::open(dir.path()).unwrap();
+    let log = Log::open_on(disk.clone(), Default::default(), OPTIONS, Epoch(1)).unwrap();
+    let mut rig = Rig::new(log, View::new(fieldlog::config::windows(&config.aggregates)), &config, &store);
+    let writer = rig.boot().unwrap();
+    let acks = rig.connections[0].clone();
+    let mut passed = Duration::ZERO;
+    std::thread::scope(|scope| {
+        let (inputs, inbox) = channel();
+        let running = scope.spawn(move || writer.run(&inbox));
+        let deliver = |payload: &str, n: u16| {
+            acks.begin(1);
+            let messages = vec![message("d/one", payload.into(), n)];
+            let received = clock().wall();
+            let delivery = Delivery { source: SourceId(0), received, acks: acks.clone(), messages };
+            inputs.send(Input::Delivery(delivery)).unwrap();
+        };
+        let mut acknowledged = |n: u16| {
+            let mut released = Vec::new();
+            passed = Duration::ZERO;
+            for _ in 0..6_000 {
+                acks.take(&mut released);
+                if released.contains(&n) {
+                    return;
+                }
+                pass(Duration::from_millis(10));
+                passed += Duration::from_millis(10);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            panic!("no acknowledgement of {n}");
+        };
+        deliver(r#"{"t":1}"#, 1);
+        acknowledged(1);
+        deliver(r#"{"t":2}"#, 2);
+        if let Some(payload) = more {
+            deliver(payload, 3);
+        }
+        acknowledged(2);
+        disk.plan(Plan { on: On::Change, nth: 1, fault: Fault::PowerCut });
+        drop(inputs);
+        let _ = running.join().unwrap();
+    });
+    drop(rig.end());
+    disk.crash(0);
+    let log = Log::open_on(disk, Default::default(), OPTIONS, Epoch(2)).unwrap();
+    let mut view = View::new(Vec::new());
+    let folded = log.reader().scan(Seq(1), |chunk| match view.apply_chunk(chunk) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
+    assert!(folded.unwrap().is_none());
+    let attribute = view.devices.attribute_named("t").unwrap();
+    let (_, device) = view.devices.find("one").unwrap();
+    (device.attributes.iter().find(|a| a.id == attribute).map(|a| a.value.clone()), passed)
+}
+
+#[test]
+fn with_held_record_a_crash_after_the_acknowledgement_loses_no_value_that_was_held_back() {
+    let (value, waited) = held_then_dead(HeldValues::Record, None);
+    assert_eq!(value, Some(Value::Int(2)));
+    // The clock may run ahead of the writer, not behind it.
+    assert!(waited >= Duration::from_secs(4), "{waited:?}: there was no event to commit for so long");
+    // An event of another attribute makes the commit that the value goes with.
+    let (value, waited) = held_then_dead(HeldValues::Record, Some(r#"{"x":1}"#));
+    assert_eq!(value, Some(Value::Int(2)));
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    // What the default is for: no commit for it, and what memory held is gone.
+    assert_eq!(held_then_dead(HeldValues::Memory, None).0, Some(Value::Int(1)));
 }

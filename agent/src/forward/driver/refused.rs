@@ -6,8 +6,10 @@ use std::time::Instant;
 use fieldlog_projections::stored;
 use tokio::task::JoinSet;
 
-use super::{Due, Link, Pace, Pause, Wanted, launch};
+use super::send::launch;
+use super::{Due, SinkDriver, Wanted};
 use crate::config::RefusedPolicy;
+use crate::forward::pace::{Pace, Pause};
 use crate::forward::refusals::Verdict;
 use crate::forward::status::SinkStatus;
 use crate::forward::{Outcome, Parcel, Transport};
@@ -15,7 +17,7 @@ use crate::log::LogError;
 use crate::writer::Input;
 use fieldlog_wire::Lane;
 
-impl<B> Link<B>
+impl<B> SinkDriver<B>
 where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {

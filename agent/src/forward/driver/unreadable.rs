@@ -2,7 +2,7 @@
 
 use fieldlog_projections::Seq;
 
-use super::{Link, Wanted};
+use super::{SinkDriver, Wanted};
 use crate::config::Order;
 use crate::forward::Parcel;
 use crate::log::LogError;
@@ -10,7 +10,7 @@ use crate::log::LogError;
 /// Damaged chunks that are gone round. A log with more is to be restored before anything else.
 const UNREADABLE_MAX: usize = 16;
 
-impl<B> Link<B>
+impl<B> SinkDriver<B>
 where
     B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {

@@ -11,6 +11,7 @@ fn settings(record: RecordMode, deadband: f64, min_interval_ms: u64) -> Config {
         devices: vec!["lamp".into()],
         deadband,
         min_interval: Duration::from_millis(min_interval_ms),
+        held: crate::config::HeldValues::Memory,
         record,
     }];
     settings

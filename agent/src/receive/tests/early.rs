@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fieldlog_projections::Link;
+use fieldlog_projections::ChainHash;
 
 use super::*;
 use fieldlog_wire::Lane;
@@ -102,8 +102,8 @@ fn copies_beyond_the_bound_are_left_for_the_parcel_that_covers_them() {
         first: Seq(1),
         last: Seq(BOUND + 10),
         lane: Lane::Priority,
-        before: Link::origin(EPOCH),
-        after: Link([1; 32]),
+        before: ChainHash::origin(EPOCH),
+        after: ChainHash([1; 32]),
         head: Seq(BOUND + 10),
         events: events.len() as u32,
     };

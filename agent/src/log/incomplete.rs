@@ -17,20 +17,20 @@ const LEN_MAX: u64 = 1024 * 1024;
 /// which is not so in any store that has seen a commit.
 pub(super) fn discard(disk: &impl StorageBackend) -> io::Result<bool> {
     let everything = (Bound::Unbounded, Bound::Unbounded);
-    if !is_unborn(disk)? {
+    if !is_incomplete(disk)? {
         return Ok(false);
     }
     match disk.try_lock_range(everything.0, everything.1) {
         // Another process is creating it at this moment; opening will say so.
         Ok(false) => return Ok(false),
         Ok(true) => {
-            let unborn = is_unborn(disk)?;
-            if unborn {
+            let incomplete = is_incomplete(disk)?;
+            if incomplete {
                 disk.set_len(0)?;
             }
             let unlocked = disk.unlock_range(everything.0, everything.1);
             unlocked.map_err(|error| io::Error::other(error.to_string()))?;
-            return Ok(unborn);
+            return Ok(incomplete);
         }
         // A disk without locks has no other process.
         Err(_) => {}
@@ -39,7 +39,7 @@ pub(super) fn discard(disk: &impl StorageBackend) -> io::Result<bool> {
     Ok(true)
 }
 
-fn is_unborn(disk: &impl StorageBackend) -> io::Result<bool> {
+fn is_incomplete(disk: &impl StorageBackend) -> io::Result<bool> {
     let len = disk.len()?;
     if len == 0 || len > LEN_MAX {
         return Ok(false);
