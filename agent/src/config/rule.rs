@@ -3,7 +3,7 @@
 mod read;
 mod show;
 
-pub(super) use read::{KEYS, check_patterns, read};
+pub(super) use read::{KEYS, check_patterns, namespace, read};
 pub(super) use show::show;
 
 /// One expanded subscription rule: which topics, and how to read them.
@@ -37,6 +37,10 @@ pub struct Rule {
     pub online: Vec<String>,
     /// `offline` (availability; default `offline`, `false`, `0`, `off`, `disconnected`, `lost`).
     pub offline: Vec<String>,
+    /// `namespace` (default: the source's name; for a preset, if there is another one before it in the source, that and the
+    /// preset's name, as in `home.tasmota`): what its devices' names are in. The same name in another namespace is another
+    /// device.
+    pub namespace: Option<String>,
     /// `redact`: attribute patterns whose values are never kept: what is recorded is that they changed. They name attributes
     /// like `ignore`.
     pub redact: Vec<String>,
@@ -121,6 +125,7 @@ impl Rule {
             ignore: Vec::new(),
             online: texts(&ONLINE),
             offline: texts(&OFFLINE),
+            namespace: None,
             redact: Vec::new(),
             idempotent_by: None,
             parent: None,

@@ -11,6 +11,7 @@ use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Upd
 use crate::message::{Message, SourceId};
 
 mod devices;
+mod identity;
 mod policies;
 mod story;
 
@@ -141,7 +142,11 @@ impl Scene {
 }
 
 fn observer(config: &Config, view: &View, now: Time) -> Observer {
-    Observer::new(config, view, Arc::new(Heard::default()), &[Arc::new(Outcomes::default())], now).unwrap()
+    Observer::new(config, view, Arc::new(Heard::default()), &outcomes(config), now).unwrap()
+}
+
+fn outcomes(config: &Config) -> Vec<Arc<Outcomes>> {
+    config.sources.iter().map(|_| Arc::default()).collect()
 }
 
 /// Small numbers that look random: the same in every run with a seed.
@@ -211,8 +216,7 @@ fn operate(scene: &mut Scene, rng: &mut Rng) {
         }
         5 if rng.below(5) == 0 => scene.restart(),
         6 if rng.below(5) == 0 => {
-            let outcomes = [Arc::new(Outcomes::default())];
-            scene.observer.configure(&scene.config, &outcomes).unwrap();
+            scene.observer.configure(&scene.config, &outcomes(&scene.config)).unwrap();
         }
         _ if kind == "b" => drop(scene.take(&topic, ["on", "off"][rng.below(2) as usize])),
         _ => drop(scene.take(&topic, &rng.document())),

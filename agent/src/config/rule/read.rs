@@ -20,6 +20,8 @@ const TIME_FORMATS: [(&str, TimeFormat); 4] = [
     ("unix_ms", TimeFormat::UnixMs),
     ("local", TimeFormat::Local),
 ];
+/// Room for the name of a source, a dot and the name of a preset.
+const NAMESPACE_BYTES_MAX: usize = 64;
 /// Keys that only one decoder reads.
 const JSON_KEYS: [&str; 7] = ["root", "when", "update", "time", "actions", "ignore", "idempotent_by"];
 const AVAILABILITY_KEYS: [&str; 2] = ["online", "offline"];
@@ -66,6 +68,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         ignore: table.texts("ignore").unwrap_or_default(),
         online: payloads(table, "online", &ONLINE),
         offline: payloads(table, "offline", &OFFLINE),
+        namespace: namespace(table),
         redact: table.texts("redact").unwrap_or_default(),
         idempotent_by: pointer(table, "idempotent_by"),
         parent: table.filled("parent").map(|found| found.value),
@@ -80,6 +83,18 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     check_patterns(table, "ignore", &rule.ignore, false);
     check_patterns(table, "redact", &rule.redact, true);
     (topic.is_some() && decoder.is_some()).then_some(rule)
+}
+
+/// `namespace`, also of a preset's subscription.
+pub(in super::super) fn namespace(table: &mut Table<'_>) -> Option<String> {
+    let found = table.filled("namespace")?;
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b);
+    if found.value.len() <= NAMESPACE_BYTES_MAX && found.value.bytes().all(allowed) {
+        return Some(found.value);
+    }
+    let what = format!("{:?} is too long or has other characters than it may", found.value);
+    table.fault_at("namespace", found.origin.as_deref(), what, "use 1 to 64 of the characters a-z, 0-9, _, - and .");
+    None
 }
 
 fn topic(table: &mut Table<'_>) -> Option<Template> {

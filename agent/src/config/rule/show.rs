@@ -18,6 +18,9 @@ pub(in super::super) fn show(doc: &mut Doc, rule: &Rule) {
         }
         Decoder::Scalar | Decoder::Action | Decoder::Ignore => {}
     }
+    if let Some(namespace) = &rule.namespace {
+        doc.text("namespace", namespace);
+    }
     doc.texts("redact", &rule.redact);
     doc.text("parent", rule.parent.as_deref().unwrap_or_default());
 }
