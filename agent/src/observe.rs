@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
+use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
 
 use crate::config::rules::RuleError;
@@ -19,11 +19,13 @@ use crate::message::{Message, SourceId, WireFault};
 /// Longest reason kept with a quarantined message, in bytes. A parser may quote what it has found, of any length.
 const REASON_BYTES_MAX: usize = 1_024;
 
+mod brake;
 mod budget;
 mod clock;
 mod identity;
 mod outcomes;
 mod policy;
+mod redact;
 mod registry;
 mod room;
 mod roster;
@@ -71,6 +73,8 @@ pub struct Observer {
     acked: Seq,
     heard: Arc<Heard>,
     values: Values,
+    blind: redact::Blind,
+    brake: brake::Brake,
     changes: Vec<(u32, u32)>,
     stamp: u32,
     /// The message at hand is new, not retained: a sign of life.
@@ -89,6 +93,7 @@ struct Limits {
     text_bytes: usize,
     name_bytes: usize,
     quarantine_payload_bytes: usize,
+    quarantine_per_topic: usize,
 }
 
 impl Observer {
@@ -117,6 +122,8 @@ impl Observer {
             acked: view.seq,
             heard,
             values: Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max),
+            blind: redact::Blind::default(),
+            brake: brake::Brake::default(),
             changes: Vec::new(),
             stamp: 0,
             alive: false,
@@ -156,6 +163,8 @@ impl Observer {
         let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.find_policies(id);
+            // Rules say anew what is redacted, as their topics are learnt.
+            self.devices[id].slots.iter_mut().for_each(|slot| slot.redact = false);
         }
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
         self.budget.configure(max, &crate::config::windows(&config.aggregates));
@@ -197,7 +206,7 @@ impl Observer {
     ) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
-        self.quarantine(index, message, reason, received, batch);
+        self.quarantine_alone(index, message, reason, received, batch);
         outcomes.count(Verdict::Quarantined, message.retain, 1);
     }
 
@@ -287,26 +296,13 @@ impl Observer {
                     }
                     let device = self.device(source, matched, received, batch)?;
                     let name = matched.attribute.clone();
+                    let secret = self.sources[source].compiled[matched.rule].secrets.has_name(&name);
+                    let value = if secret { Value::Text(redact::REDACTED.into()) } else { value };
                     return self.fire(device, &name, value, received, batch);
                 }
             }
         }
         Ok(Verdict::Ignored)
-    }
-
-    fn quarantine(&self, source: usize, message: &Message, reason: &str, received: Time, batch: &mut Batch) {
-        let fact = Fact::InputQuarantined {
-            source: self.sources[source].name.to_string(),
-            topic: String::from_utf8_lossy(&message.topic).into_owned(),
-            reason: cut(reason, REASON_BYTES_MAX).to_string(),
-            size: match message.fault {
-                Some(WireFault::TooLarge { size }) => size,
-                _ => message.payload.len() as u64,
-            },
-        };
-        batch.body.push_fact(at(received), &fact);
-        let kept = message.payload.len().min(self.limits.quarantine_payload_bytes);
-        batch.quarantine.push((batch.body.len() - 1, message.payload[..kept].to_vec()));
     }
 }
 
@@ -320,6 +316,7 @@ impl Limits {
             text_bytes: limits.text_bytes_max,
             name_bytes: limits.name_bytes_max,
             quarantine_payload_bytes: limits.quarantine_payload_bytes_max,
+            quarantine_per_topic: limits.quarantine_per_topic_max,
         }
     }
 }

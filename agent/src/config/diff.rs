@@ -67,6 +67,8 @@ impl Config {
         note("limits.name_bytes_max", true, a.name_bytes_max != b.name_bytes_max);
         note("limits.quarantine_records_max", true, a.quarantine_records_max != b.quarantine_records_max);
         note("limits.quarantine_payload_bytes_max", true, payload);
+        let per_topic = a.quarantine_per_topic_max != b.quarantine_per_topic_max;
+        note("limits.quarantine_per_topic_max", true, per_topic);
     }
 
     fn sources_differ(&self, new: &Config, note: &mut impl FnMut(&str, bool, bool)) {
@@ -118,6 +120,7 @@ impl SourceConfig {
             ("will", self.will != new.will),
             ("silence_timeout_s", self.silence_timeout != new.silence_timeout),
             ("exclude", self.exclude != new.exclude),
+            ("redact", self.redact != new.redact),
             ("subscription", self.rules != new.rules),
             ("policy", self.policies != new.policies),
         ];
@@ -130,6 +133,7 @@ impl SourceConfig {
         let ingest_only = SourceConfig {
             silence_timeout: self.silence_timeout,
             exclude: self.exclude.clone(),
+            redact: self.redact.clone(),
             rules: self.rules.clone(),
             policies: self.policies.clone(),
             ..new.clone()

@@ -28,6 +28,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "name_bytes_max",
             "quarantine_records_max",
             "quarantine_payload_bytes_max",
+            "quarantine_per_topic_max",
         ],
     ),
 ];

@@ -101,6 +101,7 @@ impl Config {
         doc.raw("name_bytes_max", limits.name_bytes_max);
         doc.raw("quarantine_records_max", limits.quarantine_records_max);
         doc.raw("quarantine_payload_bytes_max", limits.quarantine_payload_bytes_max);
+        doc.raw("quarantine_per_topic_max", limits.quarantine_per_topic_max);
     }
 }
 
@@ -121,6 +122,7 @@ fn show_source(doc: &mut Doc, source: &SourceConfig) {
     doc.raw("packet_bytes_max", source.packet_bytes_max);
     doc.raw("silence_timeout_s", source.silence_timeout.map_or(0, |timeout: Duration| timeout.as_secs()));
     doc.texts("exclude", &source.exclude);
+    doc.texts("redact", &source.redact);
     show_tls(doc, "[source.tls]", &source.tls);
     show_will(doc, "[source.will]", source.will.as_ref());
     source.rules.iter().for_each(|rule| rule::show(doc, rule));

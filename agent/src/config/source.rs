@@ -59,6 +59,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         will: table.table_if_present("will").and_then(will),
         silence_timeout: Some(seconds(table, "silence_timeout_s", 0, 31_536_000, 0)).filter(|t| !t.is_zero()),
         exclude: exclude(table),
+        redact: redact(table),
         rules: rules(table, name.as_deref().unwrap_or_default()),
         policies: policies(table),
         // Without them there is no source, but every other fault of the table has been found.
@@ -229,6 +230,12 @@ fn exclude(table: &mut Table<'_>) -> Vec<String> {
         }
     }
     filters
+}
+
+fn redact(table: &mut Table<'_>) -> Vec<String> {
+    let patterns = table.texts("redact").unwrap_or_default();
+    rule::check_patterns(table, "redact", &patterns, true);
+    patterns
 }
 
 fn rules(table: &mut Table<'_>, source: &str) -> Vec<Rule> {

@@ -77,6 +77,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             name_bytes_max: 100,
             quarantine_records_max: 10,
             quarantine_payload_bytes_max: 100,
+            quarantine_per_topic_max: 3,
         },
         sources: vec![crate::config::SourceConfig::removed("z2m")],
         sinks: Vec::new(),

@@ -20,6 +20,8 @@ pub struct Outcomes {
     pub suppressed: AtomicU64,
     /// Messages put into quarantine.
     pub quarantined: AtomicU64,
+    /// Of these, the ones that are recorded in a summary.
+    pub summarised: AtomicU64,
     /// Devices that could not get their name as their id, because another device has or had it.
     pub clashes: AtomicU64,
     /// Messages on topics that no rule takes, or that a rule ignores.

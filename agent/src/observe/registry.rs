@@ -1,5 +1,6 @@
 //! Devices and attributes, and the numbers they have.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact, Identity};
@@ -54,11 +55,25 @@ pub(super) struct Slot {
     pub(super) deferred: Option<(Time, Value)>,
     /// It was a number, so there are aggregates of it.
     pub(super) series: bool,
+    /// Its values are never kept.
+    pub(super) redact: bool,
+    /// Tells the value of a redacted one from the next.
+    pub(super) secret: Option<NonZeroU32>,
 }
 
 impl Slot {
     pub(super) fn new(attr: AttrId, policy: Option<u16>) -> Slot {
-        Slot { attr, value: Value::Null, recorded: NEVER, stamp: 0, policy, deferred: None, series: false }
+        Slot {
+            attr,
+            value: Value::Null,
+            recorded: NEVER,
+            stamp: 0,
+            policy,
+            deferred: None,
+            series: false,
+            redact: false,
+            secret: None,
+        }
     }
 
     /// Whether an event of it has been recorded.
@@ -88,14 +103,11 @@ impl Observer {
             .attributes
             .iter()
             .map(|a| Slot {
-                attr: a.id,
                 value: a.value.clone(),
                 // Log time may be ahead of a clock that has been set back.
                 recorded: a.time.min(now),
-                stamp: 0,
-                policy: self.policy(source, &device.name, &called, a.id),
-                deferred: None,
                 series: view.aggregates.has(id, a.id),
+                ..Slot::new(a.id, self.policy(source, &device.name, &called, a.id))
             })
             .collect();
         // Nothing is recorded of a retired device, so its newest record is the one that says so.

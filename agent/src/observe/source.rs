@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::identity::{Namespace, Namespaces};
 use super::outcomes::Outcomes;
+use super::redact::Secrets;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
 use crate::config::{Policy, Rule, SourceConfig};
@@ -24,6 +25,8 @@ pub(super) struct Source {
     pub(super) silence: Option<i64>,
     pub(super) topics: HashMap<Box<[u8]>, Topic>,
     pub(super) outcomes: Arc<Outcomes>,
+    /// All that its rules redact, for payloads that no rule could read.
+    pub(super) secrets: Secrets,
 }
 
 /// A rule with all that can be prepared once.
@@ -33,6 +36,9 @@ pub(super) struct CompiledRule {
     pub(super) json: JsonRule,
     pub(super) actions: Patterns,
     pub(super) ignore: Patterns,
+    pub(super) secrets: Secrets,
+    /// Path of the counter that tells a repeated action; empty: none.
+    pub(super) counter: Box<str>,
 }
 
 /// A policy and the names it holds for.
@@ -53,22 +59,25 @@ impl Source {
         Ok(Source {
             name: config.name.as_str().into(),
             rules: Rules::compile(config)?,
-            compiled: compile(&config.rules, CompiledRule::new)?,
+            compiled: compile(&config.rules, |index, rule| CompiledRule::new(index, rule, &config.redact))?,
             namespaces: config.rules.iter().map(namespace).collect(),
             policies: compile(&config.policies, CompiledPolicy::new)?,
             silence: config.silence_timeout.map(|t| t.as_micros() as i64),
             topics: HashMap::new(),
+            secrets: secrets(0, config.rules.iter().flat_map(|rule| &rule.redact).chain(&config.redact))?,
             outcomes,
         })
     }
 }
 
 impl CompiledRule {
-    fn new(index: usize, rule: &Rule) -> Result<CompiledRule, RuleError> {
+    fn new(index: usize, rule: &Rule, redact: &[String]) -> Result<CompiledRule, RuleError> {
         Ok(CompiledRule {
             json: JsonRule::new(rule, Zone::system()),
             actions: patterns(index, "actions", &rule.actions)?,
             ignore: patterns(index, "ignore", &rule.ignore)?,
+            secrets: secrets(index, rule.redact.iter().chain(redact))?,
+            counter: counter(rule).into(),
             rule: rule.clone(),
         })
     }
@@ -89,6 +98,25 @@ fn compile<T, C>(
     compile: impl Fn(usize, &T) -> Result<C, RuleError>,
 ) -> Result<Vec<C>, RuleError> {
     items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
+}
+
+/// The counter of `idempotent_by` by its path below the root.
+fn counter(rule: &Rule) -> String {
+    let below = rule.idempotent_by.as_deref().and_then(|pointer| pointer.strip_prefix(rule.root.as_str()));
+    below.unwrap_or_default().trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
+}
+
+fn secrets<'a>(index: usize, texts: impl Iterator<Item = &'a String>) -> Result<Secrets, RuleError> {
+    let mut texts: Vec<&str> = texts.map(String::as_str).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    let fault = |cause: PatternError| RuleError {
+        index,
+        field: "redact",
+        text: cause.text.clone(),
+        cause: cause.into(),
+    };
+    Secrets::new(&texts).map_err(fault)
 }
 
 fn patterns(index: usize, field: &'static str, texts: &[String]) -> Result<Patterns, RuleError> {

@@ -10,9 +10,12 @@ use super::{Batch, Heard, Observer, Outcomes, budget};
 use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
+mod brake;
 mod devices;
 mod identity;
 mod policies;
+mod presses;
+mod secrets;
 mod story;
 
 /// An observer and the view of what it has recorded.
@@ -37,6 +40,8 @@ fn rule(topic: &str, decoder: Decoder) -> Rule {
 fn config(state_bytes_max: usize) -> Config {
     let mut config = Config::default();
     config.limits.state_bytes_max = Some(state_bytes_max);
+    // The brake has tests of its own.
+    config.limits.quarantine_per_topic_max = 0;
     let rules = vec![
         rule("d/+device", Decoder::Json),
         Rule { update: Update::Replace, ..rule("r/+device", Decoder::Json) },

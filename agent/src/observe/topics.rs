@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fieldlog_projections::{DeviceId, Time};
+use fieldlog_projections::{DeviceId, Time, ValueRef};
 
 use super::registry::Device;
 use super::{Batch, Observer, Refusal, budget};
@@ -88,7 +88,8 @@ impl Observer {
         batch: &mut Batch,
     ) -> Result<Option<u32>, Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
-        let state = !rule.actions.matches(path) && !rule.ignore.matches(path);
+        let counter = !rule.counter.is_empty() && *rule.counter == *path;
+        let state = counter || (!rule.actions.matches(path) && !rule.ignore.matches(path));
         let slot = match (state, &*matched.attribute) {
             (false, _) => None,
             (true, "") => Some(self.slot(device, path, received, batch)?),
@@ -98,6 +99,11 @@ impl Observer {
                 Some(self.slot(device, &name, received, batch)?)
             }
         };
+        if let Some(slot) = slot {
+            let secrets = &self.sources[source].compiled[matched.rule].secrets;
+            self.devices[device].slots[slot as usize].redact |=
+                secrets.has(path, &matched.attribute, ValueRef::Null);
+        }
         // Documents of changing shape would otherwise make this list grow without end.
         self.cut_shape(matched, index.min(self.limits.attributes));
         if matched.shape.len() == index {

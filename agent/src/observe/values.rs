@@ -1,15 +1,18 @@
 //! The values of a message against the ones that are known: what has changed becomes a record.
 
+use std::borrow::Cow;
+
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::fact::Fact;
 use fieldlog_projections::{DeviceId, Time, Value, ValueRef, stored};
 
 use super::outcomes::{Refusal, Verdict};
 use super::policy::{self, Decision};
+use super::redact::REDACTED;
 use super::topics::RuleMatch;
 use super::{Batch, Observer, at, budget};
 use crate::config::Update;
-use crate::decode::Values;
+use crate::decode::{self, Values};
 
 impl Observer {
     pub(super) fn record_one(
@@ -23,6 +26,8 @@ impl Observer {
         let device = self.device(source, matched, received, batch)?;
         let name = matched.attribute.clone();
         let slot = self.slot(device, &name, received, batch)?;
+        self.devices[device].slots[slot as usize].redact |=
+            self.sources[source].compiled[matched.rule].secrets.has_name(&name);
         self.stamp += 1;
         self.changes.clear();
         if self.accept(device, slot, value, received, batch)? {
@@ -62,6 +67,7 @@ impl Observer {
         self.stamp += 1;
         self.changes.clear();
         let mut refusal = None;
+        let repeated = self.is_repeated(source, matched, values, device);
         for (index, (path, value)) in values.iter().enumerate() {
             let slot = match matched.shape.get(index) {
                 Some((known, slot)) if **known == *path => *slot,
@@ -74,11 +80,18 @@ impl Observer {
                 },
             };
             let Some(slot) = slot else {
-                let fired =
-                    self.fire_if_action(source, matched, device, path, value, received, device_time, batch);
-                refusal = refusal.or(fired.err());
+                if self.alive && !repeated {
+                    let fired = self
+                        .fire_if_action(source, matched, device, path, value, received, device_time, batch);
+                    refusal = refusal.or(fired.err());
+                }
                 continue;
             };
+            if matches!(value, ValueRef::Json(_)) {
+                let secrets = &self.sources[source].compiled[matched.rule].secrets;
+                self.devices[device].slots[slot as usize].redact |=
+                    secrets.has(path, &matched.attribute, value);
+            }
             match self.accept(device, slot, value, received, batch) {
                 Ok(true) => self.changes.push((slot, index as u32)),
                 Ok(false) => {}
@@ -108,13 +121,43 @@ impl Observer {
         device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
-        let is_action = self.sources[source].compiled[matched.rule].actions.matches(path);
-        if is_action && !matches!(value, ValueRef::Null | ValueRef::Text("")) {
-            let attribute = self.action(device, path, received, batch)?;
-            let fact = Fact::ActionFired { device, attribute, value: value.to_owned() };
-            batch.body.push_fact(Envelope { device_time, ..at(received) }, &fact);
+        let rule = &self.sources[source].compiled[matched.rule];
+        if !rule.actions.matches(path) || matches!(value, ValueRef::Null | ValueRef::Text("")) {
+            return Ok(());
         }
+        let secret = rule.secrets.has(path, &matched.attribute, value);
+        let value = if secret { Value::Text(REDACTED.into()) } else { value.to_owned() };
+        let attribute = if matched.attribute.is_empty() {
+            self.action(device, path, received, batch)?
+        } else {
+            let name = format!("{}.{path}", matched.attribute);
+            decode::check_name(&name, self.limits.name_bytes)?;
+            self.action(device, &name, received, batch)?
+        };
+        let fact = Fact::ActionFired { device, attribute, value };
+        batch.body.push_fact(Envelope { device_time, ..at(received) }, &fact);
         Ok(())
+    }
+
+    /// Whether the actions of a document have been recorded already: its counter is the one that the device has. The counter is
+    /// kept as state, in the same commit as the actions, so that this is known after a restart, too.
+    fn is_repeated(&self, source: usize, matched: &RuleMatch, values: &Values, device: DeviceId) -> bool {
+        let rule = &self.sources[source].compiled[matched.rule];
+        if rule.counter.is_empty() {
+            return false;
+        }
+        let counter = values.iter().filter(|(path, _)| **path == *rule.counter).last();
+        let Some((path, value)) = counter.filter(|(_, value)| *value != ValueRef::Null) else { return false };
+        let name = match &*matched.attribute {
+            "" => Cow::from(path),
+            prefix => Cow::from(format!("{prefix}.{path}")),
+        };
+        let Some(attr) = self.attribute_ids.get(&*name) else { return false };
+        let slot = self.devices[device].slots.iter().find(|slot| slot.attr == *attr);
+        slot.is_some_and(|slot| {
+            let newest = slot.deferred.as_ref().map_or(&slot.value, |(_, value)| value);
+            value.same(newest.borrow())
+        })
     }
 
     pub(super) fn fire(
@@ -130,9 +173,30 @@ impl Observer {
         Ok(Verdict::Recorded)
     }
 
-    /// As [`Observer::is_event`], with room made for the value if need be.
+    /// As [`Observer::is_event`], with room made for the value if need be, and without the value of a secret.
     #[inline]
     fn accept(
+        &mut self,
+        device: DeviceId,
+        slot: u32,
+        value: ValueRef<'_>,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<bool, Refusal> {
+        if self.devices[device].slots[slot as usize].redact {
+            let Some(hidden) = self.hide(device, slot, value) else { return Ok(false) };
+            let accepted = self.accept_open(device, slot, hidden.borrow(), received, batch);
+            if accepted.is_err() {
+                // It was not recorded, so nothing is known of it.
+                self.devices[device].slots[slot as usize].secret = None;
+            }
+            return accepted;
+        }
+        self.accept_open(device, slot, value, received, batch)
+    }
+
+    #[inline]
+    fn accept_open(
         &mut self,
         device: DeviceId,
         slot: u32,
@@ -235,8 +299,14 @@ impl Observer {
         Verdict::Recorded
     }
 
+    /// Records what is held back: at a clean stop.
+    pub fn finish(&mut self, now: Time, batch: &mut Batch) {
+        self.flush_deferred(Time(i64::MAX), now, batch);
+        self.summarise(true, now, batch);
+    }
+
     /// Records the values held back by an interval that ends before `until`.
-    pub fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut Batch) {
+    pub(super) fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut Batch) {
         while let Some((&(due, device, slot_index), ())) = self.deferred.first_key_value() {
             if due > until {
                 break;

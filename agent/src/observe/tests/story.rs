@@ -36,6 +36,7 @@ pub(super) struct Story {
     start: Time,
     devices: HashMap<DeviceId, String>,
     attributes: Vec<String>,
+    kept: Vec<String>,
     refused: Option<String>,
 }
 
@@ -45,7 +46,7 @@ pub(super) struct Told(Story, Vec<String>);
 /// An observer that has seen all this, at these times.
 pub(super) fn given(settings: Config, before: &[(i64, Input<'_>)]) -> Story {
     let scene = Scene::new(settings);
-    let mut story = Story { start: scene.now, scene, devices: HashMap::new(), attributes: Vec::new(), refused: None };
+    let mut story = Story { start: scene.now, scene, devices: HashMap::new(), attributes: Vec::new(), kept: Vec::new(), refused: None };
     for (at, input) in before {
         story = story.when(*at, *input).0;
     }
@@ -62,6 +63,14 @@ impl Told {
     pub(super) fn then_quarantined(self, words: &str) -> Story {
         let one = matches!(&self.1[..], [fact] if fact.starts_with("quarantined: ") && fact.contains(words));
         assert!(one, "{words:?} is not what was said: {:?}", self.1);
+        self.0
+    }
+}
+
+impl Told {
+    /// There is one fact, a summary that begins like this.
+    pub(super) fn then_summarised(self, words: &str) -> Story {
+        assert!(matches!(&self.1[..], [fact] if fact.starts_with(words)), "not {words:?}: {:?}", self.1);
         self.0
     }
 }
@@ -100,8 +109,10 @@ impl Story {
                 self.scene.config.sources[0].policies.clear();
                 observer.configure(&self.scene.config, &outcomes(&self.scene.config)).unwrap();
             }
-            Input::Stop => observer.flush_deferred(Time(i64::MAX), now, &mut batch),
+            Input::Stop => observer.finish(now, &mut batch),
         }
+        let text = |payload: &[u8]| String::from_utf8_lossy(payload).into_owned();
+        self.kept.extend(batch.quarantine.iter().map(|(_, payload)| text(payload)));
         let facts = self.scene.commit(&batch).into_iter().map(|fact| self.tell(fact)).collect();
         self.scene.check();
         Told(self, facts)
@@ -138,6 +149,12 @@ impl Story {
         self.scene.view.devices.find_ever(id).unwrap()
     }
 
+    /// What the quarantine has kept so far.
+    pub(super) fn kept(self, payloads: &[&str]) -> Story {
+        assert_eq!(self.kept, payloads);
+        self
+    }
+
     /// Why the last rename was refused.
     pub(super) fn refused(self, words: &str) -> Story {
         let refusal = self.refused.as_deref().unwrap_or("not refused");
@@ -158,6 +175,7 @@ impl Story {
             "retained" => &outcomes.retained_repeats,
             "suppressed" => &outcomes.suppressed,
             "quarantined" => &outcomes.quarantined,
+            "summarised" => &outcomes.summarised,
             "clashes" => &outcomes.clashes,
             "ignored" => &outcomes.ignored,
             _ => panic!("{counter} is not a counter"),
@@ -206,6 +224,10 @@ impl Story {
             Fact::DeviceRetired { device } => format!("retired {}", self.devices[&device]),
             Fact::DeviceForgotten { device } => format!("forgotten {}", self.devices[&device]),
             Fact::InputQuarantined { reason, .. } => format!("quarantined: {reason}"),
+            Fact::QuarantineSummarised { topic, reason, count, first, last, .. } => {
+                let after = |time: Time| time.micros_since(self.start) / 1_000;
+                format!("summary: {count} on {topic} from {} to {}: {reason}", after(first), after(last))
+            }
             other => panic!("not one of the observer's: {other:?}"),
         }
     }
