@@ -37,8 +37,8 @@ mod values;
 
 use budget::Budget;
 pub use budget::StateUse;
-pub use outcomes::{Heard, Outcomes};
 use identity::{Ids, Namespaces};
+pub use outcomes::{Heard, Outcomes};
 use outcomes::{Refusal, Verdict};
 use roster::Roster;
 use source::Source;
@@ -154,8 +154,7 @@ impl Observer {
     /// As [`Observer::new`]; nothing is taken over then.
     pub fn configure(&mut self, config: &Config, outcomes: &[Arc<Outcomes>]) -> Result<(), RuleError> {
         let namespaces = &mut self.namespaces;
-        let sources =
-            config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone(), namespaces));
+        let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone(), namespaces));
         self.sources = sources.collect::<Result<_, _>>()?;
         self.limits = Limits::new(config);
         self.values = Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max);

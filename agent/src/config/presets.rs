@@ -40,8 +40,7 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
         if table.discard(key).is_none() {
             continue;
         }
-        let hint =
-            "a preset takes only base, device_prefix, namespace and qos; write a subscription of its own before it";
+        let hint = "a preset takes only base, device_prefix, namespace and qos; write a subscription of its own before it";
         table.fault(key, "it cannot be combined with a preset", hint);
     }
     let Some((name, text)) = preset else { return Subscription { name: "", namespace, rules: Vec::new() } };

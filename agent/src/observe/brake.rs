@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use fieldlog_projections::{Fact, Time};
 
+use super::redact::{REDACTED, without_quotes};
 use super::{Batch, Observer, REASON_BYTES_MAX, at, cut};
 use crate::message::{Message, WireFault};
 
@@ -82,11 +83,11 @@ impl Observer {
             return self.quarantine_alone(source, message, reason, received, batch);
         }
         self.sources[source].outcomes.summarised.fetch_add(1, Ordering::Relaxed);
-        let payload = self.kept(source, message, PAYLOAD_BYTES_MAX);
+        let (payload, reason) = self.kept(source, message, reason, PAYLOAD_BYTES_MAX);
         let lately = self.brake.lately(source, &message.topic, received);
         let count = lately.summary.as_ref().map_or(0, |summary| summary.count);
         lately.summary = Some(Summary {
-            reason: cut(reason, REASON_BYTES_MAX).to_owned(),
+            reason,
             size: size(message),
             count: count + 1,
             first: lately.summary.as_ref().map_or(received, |summary| summary.first),
@@ -104,44 +105,44 @@ impl Observer {
         received: Time,
         batch: &mut Batch,
     ) {
+        let (payload, reason) = self.kept(source, message, reason, usize::MAX);
         let fact = Fact::InputQuarantined {
             source: self.sources[source].name.to_string(),
             topic: String::from_utf8_lossy(&message.topic).into_owned(),
-            reason: cut(reason, REASON_BYTES_MAX).to_owned(),
+            reason,
             size: size(message),
         };
         batch.body.push_fact(at(received), &fact);
-        let payload = self.kept(source, message, usize::MAX);
         batch.quarantine.push((batch.body.len() - 1, payload));
     }
 
-    /// What is kept of a payload: nothing that a rule of its source redacts, and no more than the limit.
-    fn kept(&self, source: usize, message: &Message, bytes_max: usize) -> Vec<u8> {
+    /// What is kept of a payload and of the reason: nothing that a rule of its source redacts, and no more than the limits.
+    fn kept(&self, source: usize, message: &Message, reason: &str, bytes_max: usize) -> (Vec<u8>, String) {
         let (source, payload) = (&self.sources[source], &message.payload[..]);
-        if !source.secrets.is_empty() {
-            // A payload that is one value has no names in it.
-            let secret = |topic: &str| {
-                source.rules.find(topic).any(|found| {
-                    source.compiled[found.rule].secrets.has_name(&found.attribute)
-                })
-            };
-            if std::str::from_utf8(&message.topic).is_ok_and(secret) {
-                return super::redact::REDACTED.into();
-            }
-        }
-        let mut kept = source.secrets.payload(payload);
+        // A payload that is one value has no names in it.
+        let secret = |topic: &str| {
+            let mut rules = source.rules.find(topic);
+            rules.any(|found| source.compiled[found.rule].secrets.has_name(&found.attribute))
+        };
+        let one = !source.secrets.is_empty() && std::str::from_utf8(&message.topic).is_ok_and(secret);
+        let mut kept = if one { REDACTED.into() } else { source.secrets.payload(payload) };
+        let reason = if *kept == *payload { reason.into() } else { without_quotes(reason) };
         kept.truncate(self.limits.quarantine_payload_bytes.min(bytes_max));
-        kept
+        (kept, cut(&reason, REASON_BYTES_MAX).to_owned())
     }
 
     /// Records the summaries that are due, all of them at a stop, and forgets topics that have been good since.
     pub(super) fn summarise(&mut self, all: bool, now: Time, batch: &mut Batch) {
         // In an order that does not depend on the process.
-        let mut due: Vec<_> = self.brake.topics.iter().filter(|(_, lately)| lately.is_due(all, now)).collect();
-        due.sort_unstable_by_key(|(key, lately)| (lately.summary.as_ref().map(|of| of.first), (*key).clone()));
+        let mut due: Vec<_> =
+            self.brake.topics.iter().filter(|(_, lately)| lately.is_due(all, now)).collect();
+        due.sort_unstable_by_key(|(key, lately)| {
+            (lately.summary.as_ref().map(|of| of.first), (*key).clone())
+        });
         let due: Vec<_> = due.into_iter().map(|(key, _)| key.clone()).collect();
         for key in due {
-            let Some(summary) = self.brake.topics.get_mut(&key).and_then(|lately| lately.summary.take()) else {
+            let Some(summary) = self.brake.topics.get_mut(&key).and_then(|lately| lately.summary.take())
+            else {
                 continue;
             };
             let (source, topic) = key;
@@ -158,9 +159,7 @@ impl Observer {
             batch.body.push_fact(at(now), &fact);
             batch.quarantine.push((batch.body.len() - 1, summary.payload));
         }
-        self.brake.topics.retain(|_, lately| {
-            lately.summary.is_some() || within(lately.begun, PERIOD, now)
-        });
+        self.brake.topics.retain(|_, lately| lately.summary.is_some() || within(lately.begun, PERIOD, now));
     }
 
     /// The wall clock was set: periods go on as if it had not been. A summary that is not within its interval any more, by the

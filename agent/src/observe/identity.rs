@@ -148,7 +148,9 @@ impl Observer {
              are different devices, nothing needs to be done. If they are one, give both subscriptions the same \
              `namespace` (said once for this namespace; fieldlog_ingest_name_clashes_total counts them)",
             self.namespaces.name(namespace),
-            other.as_deref().map_or("a namespace that is not recorded".into(), |other| format!("namespace {other}"))
+            other
+                .as_deref()
+                .map_or("a namespace that is not recorded".into(), |other| format!("namespace {other}"))
         );
     }
 

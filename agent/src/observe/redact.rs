@@ -4,6 +4,7 @@
 //! hash of it, which is keyed with random bits of this process and in memory only. So what changes while the agent does not
 //! run is not noticed, and no restart leaves anything to guess a secret by.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::num::NonZeroU32;
 
@@ -52,9 +53,9 @@ impl Secrets {
         }
         let named = || !prefix.is_empty() && self.paths.matches(&format!("{prefix}.{path}"));
         let within = || match value {
-            ValueRef::Json(list) => serde_json::from_str(list).is_ok_and(|mut list| {
-                self.hide(&mut list, &mut path.to_owned())
-            }),
+            ValueRef::Json(list) => {
+                serde_json::from_str(list).is_ok_and(|mut list| self.hide(&mut list, &mut path.to_owned()))
+            }
             _ => false,
         };
         self.paths.matches(path) || named() || within()
@@ -87,7 +88,8 @@ impl Secrets {
             let close = find(payload, open + 1, b'"').unwrap_or(payload.len());
             let name = String::from_utf8_lossy(&payload[open + 1..close]);
             let after = payload.get(close + 1..).unwrap_or_default();
-            let is_key = after.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| *byte == b':');
+            let is_key =
+                after.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| *byte == b':');
             if is_key && self.keys.matches(&name) {
                 return Some(open);
             }
@@ -128,6 +130,14 @@ impl Secrets {
                 .fold(false, |hidden, (index, value)| step(&index.to_string(), value) | hidden),
             _ => false,
         }
+    }
+}
+
+/// A reason without what it quotes of the payload.
+pub(super) fn without_quotes(reason: &str) -> Cow<'_, str> {
+    match (reason.find('"'), reason.rfind('"')) {
+        (Some(first), Some(last)) => format!("{}{REDACTED}{}", &reason[..first], &reason[last + 1..]).into(),
+        _ => reason.into(),
     }
 }
 
@@ -195,7 +205,10 @@ mod tests {
         for (payload, expected) in [
             (r#"{"a":1,"MqttPassword":"x"}"#, r#"{"MqttPassword":"(redacted)","a":1}"#),
             (r#"{ "a" : 1.50 }"#, r#"{ "a" : 1.50 }"#),
-            (r#"{"params":{"wifi":{"key":"x","ssid":"y"}}}"#, r#"{"params":{"wifi":{"key":"(redacted)","ssid":"y"}}}"#),
+            (
+                r#"{"params":{"wifi":{"key":"x","ssid":"y"}}}"#,
+                r#"{"params":{"wifi":{"key":"(redacted)","ssid":"y"}}}"#,
+            ),
             (r#"[{"Password1":["x"]}]"#, r#"[{"Password1":"(redacted)"}]"#),
             (r#"{"Passwords":{"a":"x"}}"#, r#"{"Passwords":{"a":"(redacted)"}}"#),
             (r#"{"Password":null}"#, r#"{"Password":null}"#),

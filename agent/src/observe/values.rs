@@ -81,8 +81,16 @@ impl Observer {
             };
             let Some(slot) = slot else {
                 if self.alive && !repeated {
-                    let fired = self
-                        .fire_if_action(source, matched, device, path, value, received, device_time, batch);
+                    let fired = self.fire_if_action(
+                        source,
+                        matched,
+                        device,
+                        path,
+                        value,
+                        received,
+                        device_time,
+                        batch,
+                    );
                     refusal = refusal.or(fired.err());
                 }
                 continue;

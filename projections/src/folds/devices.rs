@@ -138,9 +138,10 @@ impl Serialize for Devices {
         if self.version() < VERSION {
             return (&self.devices, &self.attributes).serialize(serializer);
         }
-        let names = self.iter().filter(|(_, device)| device.has_names()).map(|(id, device)| {
-            Names(id.0, device.identity.clone(), device.former.clone(), device.renames)
-        });
+        let names = self
+            .iter()
+            .filter(|(_, device)| device.has_names())
+            .map(|(id, device)| Names(id.0, device.identity.clone(), device.former.clone(), device.renames));
         (self.devices.options(), &self.attributes, names.collect::<Vec<_>>()).serialize(serializer)
     }
 }

@@ -136,7 +136,8 @@ fn what_no_record_introduces_is_refused() {
     check(Fact::StateChanged { device, changes: Vec::new() }, FoldError::UnknownDevice { seq, device });
     check(Fact::DeviceRetired { device }, FoldError::UnknownDevice { seq, device });
     check(Fact::AttributeNamed { attribute: AttrId(1), name: "x".into() }, FoldError::Numbering { seq });
-    let far = Fact::DeviceDiscovered { device, name: "x".into(), source: "s".into(), parent: None, identity: None };
+    let far =
+        Fact::DeviceDiscovered { device, name: "x".into(), source: "s".into(), parent: None, identity: None };
     check(far, FoldError::Numbering { seq });
 }
 

@@ -36,8 +36,13 @@ pub struct Data<'a>(Schema<'a>);
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Schema<'a> {
-    Changes { changes: ChangesJson<'a> },
-    Availability { availability: &'a str, cause: &'a str },
+    Changes {
+        changes: ChangesJson<'a>,
+    },
+    Availability {
+        availability: &'a str,
+        cause: &'a str,
+    },
     Discovered {
         name: &'a str,
         source: &'a str,
@@ -48,12 +53,28 @@ enum Schema<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         called: Option<&'a str>,
     },
-    Renamed { name: &'a str, called: &'a str },
-    Named { attribute: u32, name: &'a str },
+    Renamed {
+        name: &'a str,
+        called: &'a str,
+    },
+    Named {
+        attribute: u32,
+        name: &'a str,
+    },
     Retired {},
-    Forgotten { number: u32 },
-    Action { attribute: &'a str, value: Val<'a> },
-    Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
+    Forgotten {
+        number: u32,
+    },
+    Action {
+        attribute: &'a str,
+        value: Val<'a>,
+    },
+    Quarantined {
+        source: &'a str,
+        topic: &'a str,
+        reason: &'a str,
+        size: u64,
+    },
     Summarised {
         source: &'a str,
         topic: &'a str,
@@ -63,16 +84,51 @@ enum Schema<'a> {
         first_at: Rfc3339,
         last_at: Rfc3339,
     },
-    Booted { version: &'a str, boot_id: String, clock: &'a str },
-    Stepped { expected: Rfc3339, found: Rfc3339 },
-    Corrected { before: Rfc3339, after: Rfc3339 },
-    Config { keys: &'a [String] },
-    DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
-    Trimmed { first: Seq, last: Seq },
-    Gap { first: Seq, last: Seq, lost_by: &'a [String] },
-    EpochBegun { previous_epoch: Option<String>, reason: &'a str },
-    RecordsLost { first: Seq, last: Seq, reason: &'a str },
-    Unknown { type_id: u16, version: u8, payload_base16: String },
+    Booted {
+        version: &'a str,
+        boot_id: String,
+        clock: &'a str,
+    },
+    Stepped {
+        expected: Rfc3339,
+        found: Rfc3339,
+    },
+    Corrected {
+        before: Rfc3339,
+        after: Rfc3339,
+    },
+    Config {
+        keys: &'a [String],
+    },
+    DeadLettered {
+        sink: &'a str,
+        first: Seq,
+        last: Seq,
+        reason: &'a str,
+    },
+    Trimmed {
+        first: Seq,
+        last: Seq,
+    },
+    Gap {
+        first: Seq,
+        last: Seq,
+        lost_by: &'a [String],
+    },
+    EpochBegun {
+        previous_epoch: Option<String>,
+        reason: &'a str,
+    },
+    RecordsLost {
+        first: Seq,
+        last: Seq,
+        reason: &'a str,
+    },
+    Unknown {
+        type_id: u16,
+        version: u8,
+        payload_base16: String,
+    },
 }
 
 impl<'a> Data<'a> {

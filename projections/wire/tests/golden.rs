@@ -117,8 +117,13 @@ fn names() -> Case {
     let mut body = Body::after(START);
     let (device, parent) = (DeviceId(5), Some(DeviceId(0)));
     let identity = Some(Identity { namespace: "home".into(), name: "plant/sensor".into() });
-    let discovered =
-        Fact::DeviceDiscovered { device, name: "plant/sensor@home".into(), source: "s".into(), parent, identity };
+    let discovered = Fact::DeviceDiscovered {
+        device,
+        name: "plant/sensor@home".into(),
+        source: "s".into(),
+        parent,
+        identity,
+    };
     body.push_fact(at(0), &discovered);
     let renamed =
         Fact::DeviceRenamed { device, name: "plant/sensor 5".into(), called: "plant/sensor 5".into() };
@@ -233,7 +238,12 @@ fn what_is_written_is_the_same_uncompressed() {
 fn the_chain_of_a_whole_parcel_comes_out_as_it_says() {
     for case in cases() {
         let received = Received::read(&case.golden(), |_| None).unwrap();
-        assert_eq!(received.has_chain(), ["live", "corrected", "names"].contains(&case.name), "{}", case.name);
+        assert_eq!(
+            received.has_chain(),
+            ["live", "corrected", "names"].contains(&case.name),
+            "{}",
+            case.name
+        );
         let after = received.arrival().chain.map(|chain| *chain.last().unwrap());
         assert!(after.is_none_or(|link| link == received.manifest.after), "{}", case.name);
     }

@@ -79,6 +79,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         check_captures(table, template, &rule);
     }
     check_payloads(table, &rule);
+    check_counter(table, &rule);
     check_patterns(table, "actions", &rule.actions, false);
     check_patterns(table, "ignore", &rule.ignore, false);
     check_patterns(table, "redact", &rule.redact, true);
@@ -93,7 +94,12 @@ pub(in super::super) fn namespace(table: &mut Table<'_>) -> Option<String> {
         return Some(found.value);
     }
     let what = format!("{:?} is too long or has other characters than it may", found.value);
-    table.fault_at("namespace", found.origin.as_deref(), what, "use 1 to 64 of the characters a-z, 0-9, _, - and .");
+    table.fault_at(
+        "namespace",
+        found.origin.as_deref(),
+        what,
+        "use 1 to 64 of the characters a-z, 0-9, _, - and .",
+    );
     None
 }
 
@@ -199,6 +205,17 @@ fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<S
         table.fault(key, "it is empty", "name at least one payload, or remove it for the default");
     }
     given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
+}
+
+/// The counter is one of the attributes, so that the log has it.
+fn check_counter(table: &Table<'_>, rule: &Rule) {
+    let Some(pointer) = &rule.idempotent_by else { return };
+    if pointer.strip_prefix(rule.root.as_str()).is_some_and(|below| below.starts_with('/')) {
+        return;
+    }
+    let what = format!("{pointer:?} is not below root, {:?}", rule.root);
+    let hint = format!("write it from the top of the document, as \"{}{pointer}\"", rule.root);
+    table.fault("idempotent_by", what, hint);
 }
 
 fn check_payloads(table: &Table<'_>, rule: &Rule) {

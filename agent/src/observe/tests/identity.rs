@@ -109,10 +109,9 @@ fn an_empty_document_retires_the_device_of_its_own_namespace_only() {
 
 #[test]
 fn a_parent_is_of_the_namespace_of_its_child() {
-    given(settings(), &[(0, Says("c/lamp", "{}"))]).when(1, SaysOn(1, "c/fan", "{}")).then(&[
-        "discovered bridge@z (bridge of z)",
-        "discovered fan (fan of z) behind bridge@z",
-    ]);
+    given(settings(), &[(0, Says("c/lamp", "{}"))])
+        .when(1, SaysOn(1, "c/fan", "{}"))
+        .then(&["discovered bridge@z (bridge of z)", "discovered fan (fan of z) behind bridge@z"]);
 }
 
 #[test]

@@ -102,7 +102,13 @@ fn a_counter_below_the_root_counts() {
     let press = r#"{"params":{"n":7,"press":"long"}}"#;
     given(settings(), &[])
         .when(0, SaysOn(0, "rpc/b", press))
-        .then(&["discovered b", "named button.n", "named button.press", "b button.press!long", "b button.n=7"])
+        .then(&[
+            "discovered b",
+            "named button.n",
+            "named button.press",
+            "b button.press!long",
+            "b button.n=7",
+        ])
         .when(1, Says("rpc/b", press))
         .then(&[]);
 }

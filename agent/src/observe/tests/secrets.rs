@@ -117,7 +117,7 @@ fn the_quarantine_keeps_no_secret() {
         .when(3, Says("s/t/token", "12345678901234567"))
         .then_quarantined("a text of 17 bytes")
         .when(4, Says("b/t", r#"{"state":"?","wifi":{"key":"hunter2"}}"#))
-        .then_quarantined("")
+        .then_quarantined("(redacted) is neither one of this rule's")
         .kept(&[
             r#"[{"MqttPassword":"(redacted)"}]"#,
             r#"{"x":1,"#,

@@ -46,7 +46,14 @@ pub(super) struct Told(Story, Vec<String>);
 /// An observer that has seen all this, at these times.
 pub(super) fn given(settings: Config, before: &[(i64, Input<'_>)]) -> Story {
     let scene = Scene::new(settings);
-    let mut story = Story { start: scene.now, scene, devices: HashMap::new(), attributes: Vec::new(), kept: Vec::new(), refused: None };
+    let mut story = Story {
+        start: scene.now,
+        scene,
+        devices: HashMap::new(),
+        attributes: Vec::new(),
+        kept: Vec::new(),
+        refused: None,
+    };
     for (at, input) in before {
         story = story.when(*at, *input).0;
     }
@@ -170,17 +177,19 @@ impl Story {
     pub(super) fn counted(self, counter: &str, times: u64) -> Story {
         let of = |source: &super::super::source::Source| source.outcomes.clone();
         let all: Vec<_> = self.scene.observer.sources.iter().map(of).collect();
-        let one = |outcomes: &Arc<Outcomes>| match counter {
-            "unchanged" => &outcomes.unchanged,
-            "retained" => &outcomes.retained_repeats,
-            "suppressed" => &outcomes.suppressed,
-            "quarantined" => &outcomes.quarantined,
-            "summarised" => &outcomes.summarised,
-            "clashes" => &outcomes.clashes,
-            "ignored" => &outcomes.ignored,
-            _ => panic!("{counter} is not a counter"),
-        }
-        .load(Ordering::Relaxed);
+        let one = |outcomes: &Arc<Outcomes>| {
+            match counter {
+                "unchanged" => &outcomes.unchanged,
+                "retained" => &outcomes.retained_repeats,
+                "suppressed" => &outcomes.suppressed,
+                "quarantined" => &outcomes.quarantined,
+                "summarised" => &outcomes.summarised,
+                "clashes" => &outcomes.clashes,
+                "ignored" => &outcomes.ignored,
+                _ => panic!("{counter} is not a counter"),
+            }
+            .load(Ordering::Relaxed)
+        };
         assert_eq!(all.iter().map(one).sum::<u64>(), times, "{counter}");
         self
     }
