@@ -32,7 +32,10 @@ pub use load::Loaded;
 pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
 pub use retention::{RetentionConfig, WhenFull};
-pub use rule::{Decoder, PayloadTime, Rule, TimeFormat, Update, When};
+pub use rule::{
+    ActionFields, Arrays, Decoder, Each, Kind, PayloadTime, Rename, Rule, Subject, Test, TimeFormat, Update,
+    ValueType, When,
+};
 pub use sink::{
     HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,
     SinkFormat, SinkTarget,
@@ -267,7 +270,7 @@ pub struct WillConfig {
 /// `[[source.policy]]`: when a change of an attribute is worth an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// `attributes`: patterns; `*` at the start or the end.
+    /// `attributes`: patterns.
     pub attributes: Vec<String>,
     /// `devices` (default `*`): patterns on the device id.
     pub devices: Vec<String>,

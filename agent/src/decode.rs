@@ -1,22 +1,38 @@
 //! Payload bytes to values. Pure: no device, no history, no clock; the time zone is handed in.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
-use fieldlog_projections::{Time, ValueRef};
-use jiff::tz::TimeZone;
+use fieldlog_projections::Time;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::config::{Rule, TimeFormat};
+use crate::config::{ActionFields, Arrays, Decoder, Each, Rule, Subject, TimeFormat};
+use crate::pattern::{PatternError, Patterns};
+use arena::Item;
 use bounded::{Room, Tree};
+use condition::Condition;
 use seek::Take;
+use together::Together;
 
+mod arena;
 mod bounded;
+mod condition;
 mod fault;
+mod formats;
 mod seek;
 mod single;
+mod time;
+mod together;
+mod tree;
+mod typed;
 
+pub use arena::Values;
 pub use fault::{DecodeError, Excess, check_name};
-pub use single::{availability, scalar};
+pub use single::{Scalar, availability, scalar};
+pub use time::Zone;
+pub use tree::{Document, Documents, build, documents};
+pub use typed::Types;
 
 /// Objects nested deeper than this are refused.
 const DEPTH_MAX: usize = 16;
@@ -30,224 +46,87 @@ const ARENA_KEPT_BYTES: usize = 256 << 10;
 /// Longest text that can be a payload's own time, in bytes.
 const TIME_TEXT_BYTES_MAX: usize = 128;
 
-/// The values of one payload, reused from payload to payload so that decoding allocates nothing.
-#[derive(Debug, Default)]
-pub struct Values {
-    /// Attribute paths and texts, one after the other.
-    arena: String,
-    items: Vec<(Range, Item)>,
-    path: String,
-    time: Option<Item>,
-    /// Bytes of the paths in the arena.
-    names: usize,
-    /// What the arena may hold of this payload, in bytes.
-    arena_max: usize,
-    text_bytes_max: usize,
-    name_bytes_max: usize,
-    too_long: Option<String>,
-    excess: Option<Excess>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Range(u32, u32);
-
-#[derive(Clone, Copy, Debug)]
-enum Item {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Uint(u64),
-    Float(f64),
-    Text(Range),
-    Json(Range),
-}
-
-impl Values {
-    /// With a bound on the length of texts and arrays, and one on that of attribute paths, both in bytes.
-    pub fn new(text_bytes_max: usize, name_bytes_max: usize) -> Values {
-        Values { text_bytes_max, name_bytes_max, ..Values::default() }
-    }
-
-    fn clear(&mut self) {
-        if self.capacity() > ARENA_KEPT_BYTES {
-            (self.arena, self.items) = (String::new(), Vec::new());
-        }
-        self.arena.clear();
-        self.items.clear();
-        self.path.clear();
-        self.time = None;
-        self.names = 0;
-        self.too_long = None;
-        self.excess = None;
-    }
-
-    /// Bytes held for values and their paths, used or not.
-    fn capacity(&self) -> usize {
-        self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>()
-    }
-
-    /// Makes ready for a payload of this many bytes. Its texts cannot be longer than it is, except that numbers in arrays
-    /// may be written longer than they came; the paths have a bound of their own.
-    fn begin(&mut self, payload_bytes: usize) {
-        self.clear();
-        self.arena_max = payload_bytes.saturating_add(NAMES_BYTES_MAX).min(u32::MAX as usize);
-    }
-
-    fn text(&self, range: Range) -> &str {
-        &self.arena[range.0 as usize..range.1 as usize]
-    }
-
-    fn value(&self, item: Item) -> ValueRef<'_> {
-        match item {
-            Item::Null => ValueRef::Null,
-            Item::Bool(v) => ValueRef::Bool(v),
-            Item::Int(v) => ValueRef::Int(v),
-            Item::Uint(v) => ValueRef::Uint(v),
-            Item::Float(v) => ValueRef::Float(v),
-            Item::Text(range) => ValueRef::Text(self.text(range)),
-            Item::Json(range) => ValueRef::Json(self.text(range)),
-        }
-    }
-
-    /// Attribute paths and values, in the order of the payload.
-    #[inline]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, ValueRef<'_>)> {
-        self.items.iter().map(|(path, item)| (self.text(*path), self.value(*item)))
-    }
-
-    /// The first attribute whose value was left out because it is longer than allowed.
-    pub fn too_long(&self) -> Option<&str> {
-        self.too_long.as_deref()
-    }
-
-    /// Keeps text. What is beyond `arena_max` is noticed before it is copied, so offsets fit 32 bits.
-    #[inline]
-    fn push_str(&mut self, text: &str) -> Result<Range, Excess> {
-        let start = self.arena.len();
-        if text.len() > self.arena_max.saturating_sub(start) {
-            return Err(Excess::Values { max: self.arena_max });
-        }
-        self.arena.push_str(text);
-        Ok(Range(start as u32, self.arena.len() as u32))
-    }
-
-    /// Goes into an object's key.
-    #[inline]
-    fn enter(&mut self, key: &str) -> Result<(), Excess> {
-        let dot = usize::from(!self.path.is_empty());
-        let bytes = self.path.len() + dot + key.len();
-        if bytes > self.name_bytes_max {
-            return Err(Excess::name(&self.path, key, bytes, self.name_bytes_max));
-        }
-        if dot == 1 {
-            self.path.push('.');
-        }
-        self.path.push_str(key);
-        Ok(())
-    }
-
-    /// Keeps a leaf under the current path.
-    #[inline]
-    fn leaf(&mut self, rule: &JsonRule, item: Item) -> Result<(), Excess> {
-        if !rule.time_path.is_empty() && self.path == rule.time_path {
-            self.time = Some(item);
-            return Ok(());
-        }
-        self.names += self.path.len();
-        if self.items.len() >= LEAVES_MAX || self.names > NAMES_BYTES_MAX {
-            return Err(if self.items.len() >= LEAVES_MAX { Excess::Leaves } else { Excess::Names });
-        }
-        let start = self.arena.len();
-        if self.path.len() > self.arena_max.saturating_sub(start) {
-            return Err(Excess::Values { max: self.arena_max });
-        }
-        self.arena.push_str(&self.path);
-        self.items.push((Range(start as u32, self.arena.len() as u32), item));
-        Ok(())
-    }
-
-    fn leaf_text(&mut self, rule: &JsonRule, text: &str, make: fn(Range) -> Item) -> Result<(), Excess> {
-        if text.len() > self.text_bytes_max {
-            self.leave_out();
-            return Ok(());
-        }
-        let range = self.push_str(text)?;
-        self.leaf(rule, make(range))
-    }
-
-    fn leave_out(&mut self) {
-        self.too_long.get_or_insert_with(|| self.path.clone());
-    }
-
-    /// Keeps what a payload has too much of, for the reason in the quarantine, and makes the parser stop.
-    fn stop<E: serde::de::Error>(&mut self, result: Result<(), Excess>) -> Result<(), E> {
-        result.map_err(|excess| {
-            let error = E::custom(&excess);
-            self.excess = Some(excess);
-            error
-        })
-    }
-}
-
-/// What a JSON rule asks of the decoder, prepared once.
+/// What a rule asks of the decoder of documents, prepared once.
 #[derive(Clone, Debug, Default)]
 pub struct JsonRule {
+    /// Pointer to the state; with `each`, to the documents.
     root: String,
-    when: Option<(String, String)>,
+    when: Vec<Condition>,
+    each: Option<Each>,
+    /// Pointer to the one value, from the root.
+    value: Option<String>,
+    /// Root and value.
+    place: String,
+    arrays: Arrays,
     /// Path of the payload's time among the attributes; empty: none.
     time_path: String,
     time_pointer: String,
     time_format: Option<TimeFormat>,
     zone: Zone,
-}
-
-/// Asks for the time zone of times without an offset. It is asked anew for each, so that a gateway whose zone is set
-/// while the agent runs is followed.
-#[derive(Clone, Copy, Debug)]
-pub struct Zone(pub fn() -> TimeZone);
-
-impl Default for Zone {
-    /// UTC, whatever the machine says.
-    fn default() -> Zone {
-        Zone(|| TimeZone::UTC)
-    }
-}
-
-impl Zone {
-    /// This machine's.
-    pub fn system() -> Zone {
-        Zone(TimeZone::system)
-    }
+    /// The document has to be built, because the rule goes through it more than once.
+    tree: bool,
+    together: Option<Together>,
+    ignore: Patterns,
 }
 
 impl JsonRule {
     /// Prepares a rule; `zone` is where times without an offset are from.
-    pub fn new(rule: &Rule, zone: Zone) -> JsonRule {
+    ///
+    /// # Errors
+    /// [`PatternError`] for a pattern that a checked configuration does not have.
+    pub fn new(rule: &Rule, zone: Zone) -> Result<JsonRule, PatternError> {
+        let place = format!("{}{}", rule.root, rule.value.as_deref().unwrap_or_default());
         let time_pointer = rule.time.as_ref().map(|t| t.pointer.clone()).unwrap_or_default();
-        let below_root = time_pointer.strip_prefix(rule.root.as_str()).unwrap_or_default();
-        JsonRule {
+        let before = if rule.each.is_some() { rule.value.as_deref().unwrap_or_default() } else { &place };
+        let time_path = match time_pointer.strip_prefix(before).and_then(|path| path.strip_prefix('/')) {
+            Some(path) => path.replace('/', ".").replace("~1", "/").replace("~0", "~"),
+            None => String::new(),
+        };
+        let together = rule.action_fields == ActionFields::Together;
+        let pointers = rule.when.iter().filter_map(|when| match &when.subject {
+            Subject::Pointer(pointer) => Some(Condition::new(pointer, &when.test)),
+            Subject::Capture(_) => None,
+        });
+        Ok(JsonRule {
             root: rule.root.clone(),
-            when: rule.when.as_ref().map(|w| (w.pointer.clone(), w.equals.clone())),
-            time_path: below_root.trim_start_matches('/').replace('/', "."),
+            when: pointers.collect::<Result<_, _>>()?,
+            each: rule.each,
+            value: rule.value.clone(),
+            place,
+            arrays: rule.arrays.clone(),
+            time_path,
             time_pointer,
             time_format: rule.time.as_ref().map(|t| t.format),
             zone,
-        }
+            tree: rule.decoder != Decoder::Json || rule.each.is_some() || together,
+            together: together.then(|| Together::new(rule)).transpose()?,
+            ignore: Patterns::parse(&rule.ignore)?,
+        })
     }
 
     /// Takes times without an offset for those of `zone`.
     pub fn set_zone(&mut self, zone: Zone) {
         self.zone = zone;
     }
+
+    /// Whether documents can be another rule's.
+    pub fn has_conditions(&self) -> bool {
+        !self.when.is_empty()
+    }
+
+    /// Whether the rule needs the whole document at once, see [`documents`].
+    pub fn needs_tree(&self) -> bool {
+        self.tree
+    }
 }
 
 /// What came of a JSON payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json {
     /// Values are there, and the payload's own time if it has a usable one.
     Values(Option<Time>),
-    /// The rule's `when` does not hold; another rule may apply.
-    NotThis,
+    /// The rule's `when` does not hold; another rule may apply. The error says that the payload is no document at all.
+    NotThis(Option<DecodeError>),
 }
 
 /// Decodes a JSON object into attribute paths and values.
@@ -256,62 +135,98 @@ pub enum Json {
 /// [`DecodeError`] with the reason in words, for the quarantine. `values` is then empty.
 pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json, DecodeError> {
     values.begin(payload.len());
-    let result = if rule.root.is_empty() && rule.when.is_none() {
-        direct(payload, rule, values)
-    } else {
-        through_document(payload, rule, values)
-    };
-    match result {
-        Ok(false) => Ok(Json::NotThis),
-        Ok(true) => Ok(Json::Values(payload_time(rule, values))),
-        Err(error) => {
-            let excess = values.excess.take();
-            values.clear();
-            Err(excess.map_or_else(|| DecodeError::Json(error.to_string()), DecodeError::Excess))
+    let direct = rule.place.is_empty() && rule.when.is_empty() && rule.value.is_none();
+    if !direct {
+        match conditions(payload, rule) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Json::NotThis(None)),
+            Err(error) => return Ok(Json::NotThis(Some(DecodeError::Json(error.to_string())))),
         }
     }
+    let read =
+        if direct { from_bytes(payload, rule, values) } else { through_document(payload, rule, values) };
+    finish(read, rule, values).map(Json::Values)
 }
 
-fn direct(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<bool, serde_json::Error> {
+/// The time of what was read, or why it was not read.
+fn finish(
+    read: Result<(), serde_json::Error>,
+    rule: &JsonRule,
+    values: &mut Values,
+) -> Result<Option<Time>, DecodeError> {
+    let error = match read {
+        Ok(()) => match values.take_time(rule) {
+            Ok(time) => return Ok(time),
+            Err(excess) => excess.into(),
+        },
+        Err(error) => {
+            values.excess.take().map_or_else(|| DecodeError::Json(error.to_string()), DecodeError::Excess)
+        }
+    };
+    values.clear();
+    Err(error)
+}
+
+fn from_bytes(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<(), serde_json::Error> {
     let mut de = serde_json::Deserializer::from_slice(payload);
     de.deserialize_map(Node { values, rule, depth: 0 })?;
-    de.end()?;
+    de.end()
+}
+
+/// Whether all conditions hold.
+///
+/// # Errors
+/// The payload is no document. Without conditions that is found out later.
+fn conditions(payload: &[u8], rule: &JsonRule) -> Result<bool, serde_json::Error> {
+    if rule.when.is_empty() {
+        return Ok(true);
+    }
+    let text = utf8(payload)?;
+    for condition in &rule.when {
+        if !condition.holds_in(text)? {
+            return Ok(false);
+        }
+    }
     Ok(true)
 }
 
-/// The slower way, for rules that look into the document before they take it: once for the condition, once for the state,
+fn utf8(payload: &[u8]) -> Result<&str, serde_json::Error> {
+    std::str::from_utf8(payload).map_err(|_| serde_json::Error::custom("not UTF-8 text"))
+}
+
+/// The slower way, for rules that look into the document before they take it: once for each condition, once for the state,
 /// and once for a time that stands elsewhere. The document is never built, because that takes a hundred times its bytes.
-fn through_document(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<bool, serde_json::Error> {
-    let text = std::str::from_utf8(payload).map_err(|_| serde_json::Error::custom("not UTF-8 text"))?;
-    if let Some((pointer, equals)) = &rule.when
-        && !holds(text, pointer, equals)?
-    {
-        return Ok(false);
-    }
-    let mut state = State { values, rule, found: false };
-    seek::seek(text, &rule.root, &mut state)?;
+fn through_document(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<(), serde_json::Error> {
+    let text = utf8(payload)?;
+    let mut state = State { values, rule, found: false, passed_over: 0 };
+    seek::seek(text, &rule.place, &mut state)?;
     if !state.found {
-        return Err(serde_json::Error::custom(format_args!("there is nothing at {}", rule.root)));
+        return Err(nothing_at(&rule.place));
+    }
+    let passed_over = state.passed_over;
+    if rule.value.is_none() {
+        values.pass_over(passed_over);
     }
     if values.time.is_none() && !rule.time_pointer.is_empty() {
-        values.time = match seek::value_at(text, &rule.time_pointer, TIME_TEXT_BYTES_MAX)? {
-            Some(serde_json::Value::String(time)) => values.push_str(&time).ok().map(Item::Text),
-            Some(serde_json::Value::Number(n)) => n.as_f64().map(Item::Float),
-            _ => None,
-        };
+        let found = seek::value_at(text, &rule.time_pointer, TIME_TEXT_BYTES_MAX)?;
+        values.time = found.and_then(|value| time_item(&value, values));
     }
-    Ok(true)
+    Ok(())
 }
 
-/// Whether there is this text at this place.
-fn holds(text: &str, pointer: &str, equals: &str) -> Result<bool, serde_json::Error> {
-    // A text has its quotes around it.
-    let found = seek::value_at(text, pointer, equals.len() + 2)?;
-    let text = found.map(|value| match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    });
-    Ok(text.as_deref() == Some(equals))
+fn nothing_at(pointer: &str) -> serde_json::Error {
+    serde_json::Error::custom(format_args!("there is nothing at {pointer}"))
+}
+
+/// A time that does not stand among the attributes.
+fn time_item(value: &serde_json::Value, values: &mut Values) -> Option<Item> {
+    match value {
+        serde_json::Value::String(time) if time.len() <= TIME_TEXT_BYTES_MAX => {
+            values.push_str(time).ok().map(Item::Text)
+        }
+        serde_json::Value::Number(n) => n.as_f64().map(Item::Float),
+        _ => None,
+    }
 }
 
 /// Takes the state out of a document.
@@ -319,12 +234,18 @@ struct State<'v, 'r> {
     values: &'v mut Values,
     rule: &'r JsonRule,
     found: bool,
+    passed_over: usize,
 }
 
 impl Take for State<'_, '_> {
     fn take<'de, D: Deserializer<'de>>(&mut self, de: D) -> Result<(), D::Error> {
         self.found = true;
-        de.deserialize_map(Node { values: self.values, rule: self.rule, depth: 0 })
+        let node = Node { values: self.values, rule: self.rule, depth: 0 };
+        if self.rule.value.is_some() { de.deserialize_any(node) } else { de.deserialize_map(node) }
+    }
+
+    fn pass_over(&mut self, elements: usize) {
+        self.passed_over += elements;
     }
 
     fn forget(&mut self) {
@@ -356,9 +277,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        if self.depth >= DEPTH_MAX {
-            return Err(A::Error::custom(format_args!("objects nested deeper than {DEPTH_MAX}")));
-        }
+        self.check_depth()?;
         let before = self.values.path.len();
         while map.next_key_seed(Key(self.values))?.is_some() {
             map.next_value_seed(Node { values: self.values, rule: self.rule, depth: self.depth + 1 })?;
@@ -367,18 +286,17 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        if self.depth == 0 {
-            return Err(A::Error::custom("an array, expected a JSON object"));
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        if self.depth == 0 && self.rule.value.is_none() {
+            return Err(A::Error::custom(
+                "a list, expected a JSON object; each = \"elements\" takes its elements",
+            ));
         }
-        let mut room = Room::new(self.values.text_bytes_max);
-        let array = Tree(&mut room).visit_seq(&mut seq)?;
-        if room.exceeded() {
-            self.values.leave_out();
-            return Ok(());
+        match &self.rule.arrays {
+            Arrays::Json => self.whole(seq),
+            Arrays::Index => self.by_index(seq),
+            Arrays::Field(field) => self.by_field(field, seq),
         }
-        let kept = self.values.leaf_text(self.rule, &array.to_string(), Item::Json);
-        self.values.stop(kept)
     }
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
@@ -415,6 +333,81 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 }
 
+impl Node<'_, '_> {
+    /// A list as one value.
+    fn whole<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let mut room = Room::new(self.values.text_bytes_max);
+        let array = Tree(&mut room).visit_seq(&mut seq)?;
+        if room.exceeded() {
+            self.values.leave_out();
+            return Ok(());
+        }
+        let kept = self.values.leaf_text(self.rule, &array.to_string(), Item::Json);
+        self.values.stop(kept)
+    }
+
+    /// Goes into the element of a list, and comes back to `before`.
+    fn element<E, D>(
+        &mut self,
+        name: &str,
+        before: usize,
+        read: impl FnOnce(Node<'_, '_>) -> Result<D, E>,
+    ) -> Result<D, E>
+    where
+        E: serde::de::Error,
+    {
+        let entered = self.values.enter(name);
+        self.values.stop(entered)?;
+        let result = read(Node { values: self.values, rule: self.rule, depth: self.depth + 1 });
+        self.values.path.truncate(before);
+        result
+    }
+
+    fn by_index<'de, A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        self.check_depth()?;
+        let before = self.values.path.len();
+        for index in 0.. {
+            if self.element(&index.to_string(), before, |node| seq.next_element_seed(node))?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each element is built, one after the other, to find its name.
+    fn by_field<'de, A: SeqAccess<'de>>(mut self, field: &str, mut seq: A) -> Result<(), A::Error> {
+        self.check_depth()?;
+        let before = self.values.path.len();
+        let mut names = HashSet::new();
+        for index in 0.. {
+            let mut room = Room::new(formats::PAYLOAD_BYTES_MAX);
+            let Some(mut element) = seq.next_element_seed(Tree(&mut room))? else { break };
+            if room.exceeded() {
+                self.values.leave_out();
+                continue;
+            }
+            let named = element.get(field).and_then(tree::name_of).map(Cow::into_owned);
+            if let (Some(_), serde_json::Value::Object(object)) = (&named, &mut element) {
+                object.remove(field);
+            }
+            let name = named.unwrap_or_else(|| index.to_string());
+            self.element(&name, before, |node| node.deserialize(&element).map_err(A::Error::custom))?;
+            if !names.insert(name.clone()) {
+                let twice = Excess::Twice { list: self.values.path.clone(), field: field.to_owned(), name };
+                return self.values.stop(Err(twice));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_depth<E: serde::de::Error>(&self) -> Result<(), E> {
+        if self.depth >= DEPTH_MAX {
+            return Err(E::custom(format_args!("objects nested deeper than {DEPTH_MAX}")));
+        }
+        Ok(())
+    }
+}
+
 /// Appends a key to the path.
 struct Key<'v>(&'v mut Values);
 
@@ -439,31 +432,6 @@ impl Visitor<'_> for Key<'_> {
         let entered = self.0.enter(key);
         self.0.stop(entered)
     }
-}
-
-fn payload_time(rule: &JsonRule, values: &Values) -> Option<Time> {
-    let item = values.time?;
-    match (rule.time_format?, values.value(item)) {
-        (TimeFormat::UnixS, value) => scaled_time(value.as_number()?, 1e6),
-        (TimeFormat::UnixMs, value) => scaled_time(value.as_number()?, 1e3),
-        (TimeFormat::Rfc3339, ValueRef::Text(text)) => {
-            text.parse::<jiff::Timestamp>().ok().map(|t| Time(t.as_microsecond()))
-        }
-        (TimeFormat::Local, ValueRef::Text(text)) => {
-            let local: jiff::civil::DateTime = text.parse().ok()?;
-            let zoned = local.to_zoned((rule.zone.0)()).ok()?;
-            Some(Time(zoned.timestamp().as_microsecond()))
-        }
-        _ => None,
-    }
-}
-
-/// Year 9999; what lies beyond is no time.
-const TIME_MAX: f64 = 253_402_300_800e6;
-
-fn scaled_time(number: f64, scale: f64) -> Option<Time> {
-    let micros = number * scale;
-    (0.0..TIME_MAX).contains(&micros).then_some(Time(micros as i64))
 }
 
 #[cfg(test)]

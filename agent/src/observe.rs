@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause};
-use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
+use fieldlog_projections::{AttrId, DeviceId, Seq, Time, View};
 
+use crate::config::Config;
 use crate::config::rules::RuleError;
-use crate::config::{Config, Decoder};
-use crate::decode::{self, Json, Values, Zone};
+use crate::decode::{Values, Zone};
 use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
 
 /// Longest reason kept with a quarantined message, in bytes. A parser may quote what it has found, of any length.
 const REASON_BYTES_MAX: usize = 1_024;
 
+mod apply;
 mod brake;
 mod budget;
 mod clock;
@@ -42,7 +42,6 @@ pub use outcomes::{Heard, Outcomes};
 use outcomes::{Refusal, Verdict};
 use roster::Roster;
 use source::Source;
-use topics::Topic;
 
 /// Records and quarantined payloads that wait for a commit.
 #[derive(Debug, Default)]
@@ -79,6 +78,8 @@ pub struct Observer {
     stamp: u32,
     /// The message at hand is new, not retained: a sign of life.
     alive: bool,
+    /// Its actions have been recorded before.
+    repeated: bool,
     topics: usize,
     limits: Limits,
     /// Values held back by an interval, by when it ends.
@@ -127,6 +128,7 @@ impl Observer {
             changes: Vec::new(),
             stamp: 0,
             alive: false,
+            repeated: false,
             topics: 0,
             limits: Limits::new(config),
             deferred: BTreeMap::new(),
@@ -240,68 +242,6 @@ impl Observer {
             self.forget_topics();
         }
         result
-    }
-
-    fn apply_rules(
-        &mut self,
-        source: usize,
-        topic: &mut Topic,
-        message: &Message,
-        received: Time,
-        batch: &mut Batch,
-    ) -> Result<Verdict, Refusal> {
-        let payload = &message.payload[..];
-        for matched in &mut topic.matches {
-            let decoder = self.sources[source].compiled[matched.rule].rule.decoder;
-            let empty = payload.is_empty();
-            match decoder {
-                Decoder::Ignore => return Ok(Verdict::Ignored),
-                Decoder::Json | Decoder::Availability if empty => {
-                    return Ok(self.retire(source, matched, received, batch));
-                }
-                Decoder::Json => {
-                    let rule = &self.sources[source].compiled[matched.rule].json;
-                    let Json::Values(device_time) = decode::json(payload, rule, &mut self.values)? else {
-                        continue;
-                    };
-                    let verdict = self.record(source, matched, received, device_time, batch)?;
-                    if let Some(attribute) = self.values.too_long()
-                        && !topic.too_long_reported
-                    {
-                        topic.too_long_reported = true;
-                        let reason = format!(
-                            "attribute {attribute} is longer than limits.text_bytes_max and was left out; \
-                             the others were taken (said once for this topic)"
-                        );
-                        self.quarantine(source, message, &reason, received, batch);
-                    }
-                    return Ok(verdict);
-                }
-                Decoder::Scalar => {
-                    let value = decode::scalar(payload, self.limits.text_bytes)?;
-                    return self.record_one(source, matched, value, received, batch);
-                }
-                Decoder::Availability => {
-                    let rule = &self.sources[source].compiled[matched.rule].rule;
-                    let online = decode::availability(payload, &rule.online, &rule.offline)?;
-                    let device = self.device(source, matched, received, batch)?;
-                    let now = if online { Availability::Online } else { Availability::Offline };
-                    return Ok(self.set_availability(device, now, AvailabilityCause::Topic, received, batch));
-                }
-                Decoder::Action => {
-                    let value = decode::scalar(payload, self.limits.text_bytes)?.to_owned();
-                    if value == Value::Null || message.retain {
-                        return Ok(Verdict::Unchanged);
-                    }
-                    let device = self.device(source, matched, received, batch)?;
-                    let name = matched.attribute.clone();
-                    let secret = self.sources[source].compiled[matched.rule].secrets.has_name(&name);
-                    let value = if secret { Value::Text(redact::REDACTED.into()) } else { value };
-                    return self.fire(device, &name, value, received, batch);
-                }
-            }
-        }
-        Ok(Verdict::Ignored)
     }
 }
 

@@ -1,16 +1,17 @@
-//! Patterns for the names of devices and attributes: a name, with `*` at its start, its end, or both for any text.
+//! Patterns for the names of devices and attributes: a name, in which each `*` stands for any text.
 
 /// One pattern, parsed once and matched without allocating.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    text: Box<str>,
-    open_start: bool,
-    open_end: bool,
+    /// What is before the first `*`, or all of it.
+    head: Box<str>,
+    /// What is between two `*`, and what is after the last one, which may be nothing.
+    tail: Option<(Vec<Box<str>>, Box<str>)>,
 }
 
 /// The text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a pattern; `*` may stand only at the start or the end")]
+#[error("{text:?} is not a pattern; it must not be empty, nor have two `*` side by side")]
 pub struct PatternError {
     /// What was written.
     pub text: String,
@@ -20,29 +21,26 @@ impl Pattern {
     /// From its text.
     ///
     /// # Errors
-    /// [`PatternError`] if it is empty, has a `*` elsewhere, or is `**`.
+    /// [`PatternError`] if it is empty or has `**` in it.
     pub fn parse(text: &str) -> Result<Pattern, PatternError> {
-        let (head, open_end) = text.strip_suffix('*').map_or((text, false), |head| (head, true));
-        let (inner, open_start) = head.strip_prefix('*').map_or((head, false), |inner| (inner, true));
-        if inner.contains('*') || (inner.is_empty() && text != "*") {
+        if text.is_empty() || text.contains("**") {
             return Err(PatternError { text: text.to_owned() });
         }
-        Ok(Pattern { text: inner.into(), open_start, open_end })
-    }
-
-    /// Whether text before the rest matches, too: there is a `*` at the start, other than a single one.
-    pub fn is_open_at_start(&self) -> bool {
-        self.open_start
+        let mut parts = text.split('*').map(Box::from);
+        let head = parts.next().unwrap_or_default();
+        let last = parts.next_back();
+        Ok(Pattern { head, tail: last.map(|last| (parts.collect(), last)) })
     }
 
     /// Whether a name matches. `*` stands for any text, none and `/` included.
     pub fn matches(&self, name: &str) -> bool {
-        match (self.open_start, self.open_end) {
-            (false, false) => *name == *self.text,
-            (false, true) => name.starts_with(&*self.text),
-            (true, false) => name.ends_with(&*self.text),
-            (true, true) => name.contains(&*self.text),
+        let Some((between, last)) = &self.tail else { return *name == *self.head };
+        let Some(mut rest) = name.strip_prefix(&*self.head) else { return false };
+        for part in between {
+            let Some((_, after)) = rest.split_once(&**part) else { return false };
+            rest = after;
         }
+        rest.ends_with(&**last)
     }
 }
 
@@ -82,6 +80,13 @@ mod tests {
             ("*lamp", &["lamp", "z2m/lamp", "a/b/lamp"], &["z2m/lamp2", "amp"]),
             ("*lamp*", &["lamp", "z2m/lamp2", "lamp/x"], &["lam/p", ""]),
             ("*", &["", "a", "a/b", "*"], &[]),
+            (
+                "Button*.Action",
+                &["Button1.Action", "Button.Action", "Button1.Action.Action"],
+                &["Button1.Actio", "Button.Actio"],
+            ),
+            ("a*b*b", &["abb", "axbyb", "abxb"], &["ab", "abx"]),
+            ("a*a", &["aa", "axa"], &["a"]),
             ("Ä*", &["Ä", "Äpfel"], &["ä", "A"]),
         ] {
             let parsed = Pattern::parse(pattern).unwrap();
@@ -92,18 +97,12 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused_by_name() {
-        for text in ["", "**", "***", "a*b", "a**", "**a", "*a*b*"] {
+        for text in ["", "**", "***", "a**", "**a", "a**b"] {
             let error = Pattern::parse(text).unwrap_err().to_string();
-            let words = format!("{text:?} is not a pattern; `*` may stand only at the start or the end");
+            let words =
+                format!("{text:?} is not a pattern; it must not be empty, nor have two `*` side by side");
             assert_eq!(error, words);
         }
-    }
-
-    #[test]
-    fn only_a_star_before_a_text_opens_the_start() {
-        let open = |text| Pattern::parse(text).unwrap().is_open_at_start();
-        assert!(open("*a") && open("*a*"));
-        assert!(!open("a*") && !open("a") && !open("*"));
     }
 
     #[test]
@@ -111,6 +110,6 @@ mod tests {
         let some = Patterns::parse(&["a*", "*z"]).unwrap();
         assert!(some.matches("ab") && some.matches("xyz") && !some.matches("ba"));
         assert!(!Patterns::default().matches("a") && Patterns::default().is_empty());
-        assert_eq!(Patterns::parse(&["a", "**", "b*c"]).unwrap_err().text, "**");
+        assert_eq!(Patterns::parse(&["a", "**", "b**c"]).unwrap_err().text, "**");
     }
 }

@@ -14,6 +14,10 @@
 
 use std::fmt;
 
+mod name;
+
+pub use name::{Name, Part, Pattern};
+
 /// Longest topic or filter that MQTT can carry, in bytes.
 const TOPIC_BYTES_MAX: usize = 65_535;
 
@@ -140,36 +144,11 @@ impl Template {
     }
 
     /// Compiles text with `{name}` in it against the captures of this template.
+    ///
+    /// # Errors
+    /// [`TemplateError`] for a brace without its partner, a capture that is not there, and what is no JSON pointer.
     pub fn pattern(&self, text: &str) -> Result<Pattern, TemplateError> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (literal, braced) = rest.split_at(at);
-            let unbalanced = || TemplateError::Brace(text.to_owned());
-            let (name, after) =
-                braced.strip_prefix('{').and_then(|inner| inner.split_once('}')).ok_or_else(unbalanced)?;
-            if !literal.is_empty() {
-                parts.push(Part::Literal(literal.to_owned()));
-            }
-            parts.push(Part::Capture(self.index(name)?));
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
-        }
-        Ok(Pattern { parts })
-    }
-
-    fn index(&self, name: &str) -> Result<usize, TemplateError> {
-        self.names
-            .iter()
-            .position(|known| known == name)
-            .ok_or_else(|| TemplateError::Unknown { name: name.to_owned(), known: self.names.clone() })
-    }
-
-    /// Compiles and expands a pattern in one go; callers with many topics keep the [`Pattern`].
-    pub fn expand(&self, pattern: &str, captures: &Captures<'_>) -> Result<String, TemplateError> {
-        Ok(self.pattern(pattern)?.expand(captures))
+        Pattern::compile(self, text)
     }
 }
 
@@ -239,34 +218,6 @@ impl fmt::Display for Template {
             level(f, part.filter(), *part == Level::Capture)?;
         }
         Ok(())
-    }
-}
-
-/// Text with captures in it, such as `{component}/{name}`, compiled against one [`Template`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    parts: Vec<Part>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    Capture(usize),
-}
-
-impl Pattern {
-    /// Puts the captures in. They must come from the template that the pattern was compiled against.
-    pub fn expand(&self, captures: &Captures<'_>) -> String {
-        let text = |part| match part {
-            &Part::Capture(index) => captures.values.get(index).copied().unwrap_or_default(),
-            Part::Literal(text) => text.as_str(),
-        };
-        self.parts.iter().map(text).collect()
-    }
-
-    /// Whether it expands to nothing.
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
     }
 }
 
@@ -348,6 +299,12 @@ fn split_first(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether a text is a JSON pointer (RFC 6901).
+pub fn is_pointer(text: &str) -> bool {
+    let escapes_good = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+    (text.is_empty() || text.starts_with('/')) && escapes_good
+}
+
 /// Why a template, a pattern or a filter cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -378,6 +335,9 @@ pub enum TemplateError {
     /// A pattern's braces do not match.
     #[error("\"{0}\" has a brace without its partner")]
     Brace(String),
+    /// A pattern has a pointer that is none.
+    #[error("{{{0}}} is not a JSON pointer; ~1 stands for / and ~0 for ~ in a name")]
+    Pointer(String),
     /// A pattern names a capture that the template does not have.
     #[error("the topic has no capture \"{name}\"; it has {}", list(known))]
     Unknown {

@@ -59,7 +59,7 @@ impl Trial {
     }
 
     /// Takes a message, and tells what is recorded of it, a line for each fact. In place of facts there is `unchanged`, or
-    /// `ignored: ` with the reason.
+    /// `ignored: ` with the reason; a time that cannot be read is a `warning: `.
     ///
     /// # Errors
     /// [`TrialError::Fold`] if the records cannot be read back.
@@ -72,7 +72,7 @@ impl Trial {
             pkid: None,
             fault: None,
         };
-        let ignored = count(&self.outcomes.ignored);
+        let [ignored, unread] = [count(&self.outcomes.ignored), count(&self.outcomes.times_unread)];
         let mut batch = Batch { body: Body::after(self.view.time), quarantine: Vec::new() };
         self.observer.observe(SourceId(0), &message, self.now, &mut batch);
         let first = self.view.seq.next();
@@ -81,6 +81,9 @@ impl Trial {
         let mut lines = Vec::new();
         for record in batch.body.records(first).flatten() {
             self.say(&record, &mut lines)?;
+        }
+        if count(&self.outcomes.times_unread) > unread {
+            lines.push("warning: a time cannot be read".to_owned());
         }
         if count(&self.outcomes.ignored) > ignored {
             lines.push(format!("ignored: {}", self.why_ignored(topic)));

@@ -89,9 +89,7 @@ fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
         let mut rule = rule::read(&mut entry)?;
         entry.finish();
         rule.parent = rule.parent.map(|parent| format!("{prefix}{parent}"));
-        if !rule.device.is_empty() {
-            rule.device.insert_str(0, prefix);
-        }
+        rule.device.iter_mut().for_each(|device| device.insert_str(0, prefix));
         Some(rule)
     });
     let rules = rules.collect();

@@ -95,10 +95,17 @@ impl<'s> Table<'s> {
         self.known.extend_from_slice(keys);
     }
 
-    /// Rewrites a text before it is taken.
+    /// Rewrites a text, or each of an array of texts, before it is taken.
     pub fn edit(&mut self, key: &str, change: impl Fn(&str) -> String) {
-        if let Some(Value { kind: ValueKind::String(text), .. }) = self.values.get_mut(key) {
-            *text = change(text);
+        let edit = |value: &mut Value| {
+            if let ValueKind::String(text) = &mut value.kind {
+                *text = change(text);
+            }
+        };
+        match self.values.get_mut(key) {
+            Some(Value { kind: ValueKind::Array(items), .. }) => items.iter_mut().for_each(edit),
+            Some(value) => edit(value),
+            None => {}
         }
     }
 
@@ -294,6 +301,14 @@ impl<'s> Table<'s> {
         Some(texts)
     }
 
+    /// One text, or an array of texts.
+    pub fn text_or_texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        match self.values.get(key).map(|value| &value.kind) {
+            Some(ValueKind::Array(_)) => self.texts(key),
+            _ => self.text(key).map(|found| vec![found.value]),
+        }
+    }
+
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)], default: T) -> T {
         let Some(found) = self.text(key) else { return default };
@@ -321,6 +336,14 @@ impl<'s> Table<'s> {
                 self.wrong_type(key, &value, &format!("a table, [{key}]"));
                 None
             }
+        }
+    }
+
+    /// A table, or an array of tables.
+    pub fn one_or_more(&mut self, key: &'static str) -> Option<Vec<Table<'s>>> {
+        match self.values.get(key).map(|value| &value.kind) {
+            Some(ValueKind::Table(_)) => self.table_if_present(key).map(|table| vec![table]),
+            _ => self.tables(key),
         }
     }
 

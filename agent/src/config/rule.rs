@@ -2,9 +2,13 @@
 
 mod read;
 mod show;
+mod types;
+mod when;
 
 pub(super) use read::{KEYS, check_patterns, namespace, read};
 pub(super) use show::show;
+pub use types::{Kind, ValueType};
+pub use when::{Subject, Test, When};
 
 /// One expanded subscription rule: which topics, and how to read them.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,24 +19,41 @@ pub struct Rule {
     pub qos: u8,
     /// `decoder`.
     pub decoder: Decoder,
-    /// `device` (default `{device}`; ignore: empty): the device's id, built from captures.
-    pub device: String,
-    /// `attribute` (scalar; default `{attribute}`; action; default `action`), or prefix of the attributes (json;
-    /// default empty).
+    /// `also` (default false): later rules get the message, too.
+    pub also: bool,
+    /// `when`: all of them must hold; otherwise the message goes on to the next rule.
+    pub when: Vec<When>,
+    /// `device` (default `{device}`; ignore: none): the device's id, built from captures and what is in the document; the
+    /// first whose parts are all there.
+    pub device: Vec<String>,
+    /// `attribute` (scalar; default `{attribute}`; action; default `action`), or prefix of attributes and actions
+    /// (documents; default empty).
     pub attribute: String,
-    /// `root` (json; default empty: the whole document): JSON pointer (RFC 6901) to the object that holds the state.
+    /// `root` (documents; default empty: the whole document): JSON pointer (RFC 6901) to the object that holds the state.
     pub root: String,
-    /// `when` (json): only documents in which `pointer` has this text; others go on to the next rule.
-    pub when: Option<When>,
+    /// `each` (documents; default none: one document): the object or list at `root` holds a document for each device.
+    pub each: Option<Each>,
+    /// `value` (documents; default none): JSON pointer from `root` to the value of `attribute`.
+    pub value: Option<String>,
+    /// `arrays` (documents; default `json`).
+    pub arrays: Arrays,
     /// `update`: `merge` (default) or `replace`.
     pub update: Update,
-    /// `time` (json): where the payload's own time is.
+    /// `time` (documents): where the payload's own time is.
     pub time: Option<PayloadTime>,
-    /// `actions` (json): attributes (`*` at the end) that are momentary; fired as actions, never state. Like `ignore`,
-    /// they name attributes as they are in the document, below `root` and before the prefix.
+    /// `only` (documents; default empty: all): attribute patterns; nothing else is state. Like `ignore` and `actions`, they
+    /// name attributes as they are in the document, below `root`, before `rename` and the prefix.
+    pub only: Vec<String>,
+    /// `actions` (documents): attribute patterns that are momentary; fired as actions, never state.
     pub actions: Vec<String>,
-    /// `ignore` (json): attribute patterns (`*` at the end) that are not recorded.
+    /// `action_fields` (documents; default `each`).
+    pub action_fields: ActionFields,
+    /// `ignore` (documents): attribute patterns that are not recorded.
     pub ignore: Vec<String>,
+    /// `rename` (documents): other names for attributes and for what is below them.
+    pub rename: Vec<Rename>,
+    /// `types` (documents, scalar): what the values of attributes are; the first entry that names an attribute counts.
+    pub types: Vec<ValueType>,
     /// `online` (availability; default `online`, `true`, `1`, `on`, `connected`, `ready`): payloads, any case.
     pub online: Vec<String>,
     /// `offline` (availability; default `offline`, `false`, `0`, `off`, `disconnected`, `lost`).
@@ -44,8 +65,8 @@ pub struct Rule {
     /// `redact`: attribute patterns whose values are never kept: what is recorded is that they changed. They name attributes
     /// like `ignore`.
     pub redact: Vec<String>,
-    /// `idempotent_by` (json): JSON pointer to a counter of the payload. An action whose counter is the one of the topic's
-    /// last message is a repeat.
+    /// `idempotent_by` (documents): JSON pointer to a counter of the payload. An action whose counter is the one of the
+    /// topic's last message is a repeat.
     pub idempotent_by: Option<String>,
     /// `parent` (default empty): device id whose being offline makes this device offline, e.g. the bridge.
     pub parent: Option<String>,
@@ -54,7 +75,7 @@ pub struct Rule {
 /// How a payload is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoder {
-    /// A JSON object, flattened into attributes.
+    /// A JSON document, flattened into attributes.
     Json,
     /// One value as text: number, `ON`/`OFF`, `true`/`false`, anything else as text.
     Scalar,
@@ -66,6 +87,45 @@ pub enum Decoder {
     Ignore,
 }
 
+/// What the documents of several devices are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Each {
+    /// An object: each member is a document, its key tells the devices apart.
+    Members,
+    /// A list of documents.
+    Elements,
+}
+
+/// What becomes of lists in documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Arrays {
+    /// One value, JSON text.
+    #[default]
+    Json,
+    /// An attribute for each element, named by its index.
+    Index,
+    /// An attribute for each element, named by this field of it; by its index if it has none.
+    Field(String),
+}
+
+/// How a document's actions are fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionFields {
+    /// One action for each attribute.
+    Each,
+    /// One action for all of them, whose value is an object.
+    Together,
+}
+
+/// Another name for an attribute, and for what is below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// `from`: as it is in the document.
+    pub from: String,
+    /// `to`.
+    pub to: String,
+}
+
 /// What a JSON document says about attributes it does not mention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
@@ -75,34 +135,28 @@ pub enum Update {
     Replace,
 }
 
-/// A condition on a JSON document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct When {
-    /// JSON pointer (RFC 6901).
-    pub pointer: String,
-    /// The text (or number or bool as text) that must be there.
-    pub equals: String,
-}
-
 /// Where a payload's own time is and how it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PayloadTime {
     /// JSON pointer (RFC 6901).
     pub pointer: String,
-    /// How it is written.
+    /// How it is written (default `auto`).
     pub format: TimeFormat,
 }
 
-/// How a payload writes time.
+/// How a payload writes time. A text with an offset is always taken as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeFormat {
-    /// `2026-11-23T10:00:00Z`, with an offset; without one it is ignored.
+    /// Whatever it looks like: a text without offset is in the gateway's time zone; of numbers, the size tells seconds,
+    /// milliseconds, microseconds and nanoseconds apart.
+    Auto,
+    /// `2026-11-23T10:00:00Z`, with an offset; without one it cannot be read.
     Rfc3339,
     /// Seconds since 1970, may have a fraction.
     UnixS,
     /// Milliseconds since 1970.
     UnixMs,
-    /// Like `Rfc3339` without offset, in the gateway's time zone.
+    /// A text without offset, in the gateway's time zone.
     Local,
 }
 
@@ -115,14 +169,22 @@ impl Rule {
             topic: topic.to_owned(),
             qos: 1,
             decoder,
-            device: device.to_owned(),
+            also: false,
+            when: Vec::new(),
+            device: device.iter().map(|&text| text.to_owned()).collect(),
             attribute: attribute.to_owned(),
             root: String::new(),
-            when: None,
+            each: None,
+            value: None,
+            arrays: Arrays::Json,
             update: Update::Merge,
             time: None,
+            only: Vec::new(),
             actions: Vec::new(),
+            action_fields: ActionFields::Each,
             ignore: Vec::new(),
+            rename: Vec::new(),
+            types: Vec::new(),
             online: texts(&ONLINE),
             offline: texts(&OFFLINE),
             namespace: None,
@@ -134,13 +196,18 @@ impl Rule {
 }
 
 impl Decoder {
+    /// Whether the payload is a document with attributes in it.
+    pub fn is_document(self) -> bool {
+        self == Decoder::Json
+    }
+
     /// Defaults of `device` and `attribute`.
-    fn names(self) -> (&'static str, &'static str) {
+    fn names(self) -> (&'static [&'static str], &'static str) {
         match self {
-            Decoder::Scalar => ("{device}", "{attribute}"),
-            Decoder::Action => ("{device}", "action"),
-            Decoder::Json | Decoder::Availability => ("{device}", ""),
-            Decoder::Ignore => ("", ""),
+            Decoder::Scalar => (&["{device}"], "{attribute}"),
+            Decoder::Action => (&["{device}"], "action"),
+            Decoder::Json | Decoder::Availability => (&["{device}"], ""),
+            Decoder::Ignore => (&[], ""),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The rules of one source, compiled: which rule takes a topic, and which device and attribute it is about.
 
-use crate::config::{Decoder, Rule, SourceConfig};
-use crate::pattern::PatternError;
-use crate::topic::{Captures, Pattern, Template, TemplateError, check_filter, filter_covers, filter_matches};
+use crate::config::{Decoder, Rule, SourceConfig, Subject, Test};
+use crate::pattern::{PatternError, Patterns};
+use crate::topic::{
+    Captures, Name, Pattern, Template, TemplateError, check_filter, filter_covers, filter_matches,
+};
 
 /// The compiled rules and exclusions of one source.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +16,27 @@ pub struct Rules {
 #[derive(Clone, Debug)]
 struct Compiled {
     template: Template,
-    device: Pattern,
+    conditions: Vec<Condition>,
+    devices: Vec<Pattern>,
     attribute: Pattern,
+}
+
+/// What a capture must be.
+#[derive(Clone, Debug)]
+struct Condition {
+    capture: usize,
+    patterns: Patterns,
+    equals: Option<String>,
+    /// It must be one of them, or none.
+    wanted: bool,
+}
+
+impl Condition {
+    fn holds(&self, captures: &Captures<'_>) -> bool {
+        let text = captures.values().get(self.capture).copied().unwrap_or_default();
+        let one = self.equals.as_deref().map_or_else(|| self.patterns.matches(text), |equals| equals == text);
+        one == self.wanted
+    }
 }
 
 /// One rule that takes a topic.
@@ -23,10 +44,10 @@ struct Compiled {
 pub struct Found {
     /// Index in [`SourceConfig::rules`].
     pub rule: usize,
-    /// The device's id; empty for [`Decoder::Ignore`].
-    pub device: String,
+    /// The device's id: the first whose parts are all there. Empty for [`Decoder::Ignore`].
+    pub devices: Vec<Name>,
     /// The attribute, or the prefix of the attributes.
-    pub attribute: String,
+    pub attribute: Name,
 }
 
 impl Rules {
@@ -45,16 +66,17 @@ impl Rules {
     }
 
     /// The rules that take a topic, in order; the first one decides, unless its `when` passes the document on to the
-    /// next. Nothing if the topic is excluded.
+    /// next, or it lets others have it with `also`. Nothing if the topic is excluded.
     pub fn find<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = Found> + use<'a> {
         let rules = if self.excluded(topic) { &[] } else { self.rules.as_slice() };
         let mut captures = Captures::default();
         rules.iter().enumerate().filter_map(move |(rule, compiled)| {
-            if !compiled.template.matches(topic, &mut captures) {
+            let takes = compiled.template.matches(topic, &mut captures);
+            if !takes || !compiled.conditions.iter().all(|condition| condition.holds(&captures)) {
                 return None;
             }
-            let device = compiled.device.expand(&captures);
-            Some(Found { rule, device, attribute: compiled.attribute.expand(&captures) })
+            let devices = compiled.devices.iter().map(|device| device.expand(&captures)).collect();
+            Some(Found { rule, devices, attribute: compiled.attribute.expand(&captures) })
         })
     }
 
@@ -83,12 +105,37 @@ fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
         move |cause: TemplateError| RuleError { index, field, text, cause: cause.into() }
     };
     let template = Template::parse(&rule.topic).map_err(fault("topic", &rule.topic))?;
-    let device = template.pattern(&rule.device).map_err(fault("device", &rule.device))?;
+    let device = |text: &String| template.pattern(text).map_err(fault("device", text));
+    let devices: Vec<Pattern> = rule.device.iter().map(device).collect::<Result<_, _>>()?;
     let attribute = template.pattern(&rule.attribute).map_err(fault("attribute", &rule.attribute))?;
-    if device.is_empty() && rule.decoder != Decoder::Ignore {
-        return Err(fault("device", &rule.device)(TemplateError::Empty));
+    if rule.decoder != Decoder::Ignore && (devices.is_empty() || devices.iter().any(Pattern::is_empty)) {
+        return Err(fault("device", &String::new())(TemplateError::Empty));
     }
-    Ok(Compiled { template, device, attribute })
+    let conditions = conditions(index, rule, &template)?;
+    Ok(Compiled { template, conditions, devices, attribute })
+}
+
+/// What `when` says of the topic.
+fn conditions(index: usize, rule: &Rule, template: &Template) -> Result<Vec<Condition>, RuleError> {
+    let mut conditions = Vec::new();
+    for when in &rule.when {
+        let Subject::Capture(name) = &when.subject else { continue };
+        let fault = |cause: RuleFault| RuleError { index, field: "when", text: name.clone(), cause };
+        let known = template.captures().iter().position(|known| known == name);
+        let capture = known.ok_or_else(|| {
+            fault(TemplateError::Unknown { name: name.clone(), known: template.captures().to_vec() }.into())
+        })?;
+        let (equals, texts, wanted) = match &when.test {
+            Test::Equals(text) => (Some(text.clone()), [].as_slice(), true),
+            Test::In(texts) => (None, texts.as_slice(), true),
+            Test::NotIn(texts) => (None, texts.as_slice(), false),
+            // A capture is always there.
+            Test::Exists(exists) => (None, [].as_slice(), !exists),
+        };
+        let patterns = Patterns::parse(texts).map_err(|error| fault(error.into()))?;
+        conditions.push(Condition { capture, patterns, equals, wanted });
+    }
+    Ok(conditions)
 }
 
 /// Keeps `filters` free of filters that another one covers. The wider one gets the higher QoS of the two.

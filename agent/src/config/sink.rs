@@ -193,7 +193,7 @@ pub enum SinkFormat {
 /// Which events are sent; nothing named means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkFilter {
-    /// `devices` (default empty: all): patterns on the device id, `*` at the start or the end. With some, events about no
+    /// `devices` (default empty: all): patterns on the device id. With some, events about no
     /// device stay out.
     pub devices: Vec<String>,
     /// `types` (default empty: all): names of event types that this version knows.

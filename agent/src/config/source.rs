@@ -234,7 +234,7 @@ fn exclude(table: &mut Table<'_>) -> Vec<String> {
 
 fn redact(table: &mut Table<'_>) -> Vec<String> {
     let patterns = table.texts("redact").unwrap_or_default();
-    rule::check_patterns(table, "redact", &patterns, true);
+    rule::check_patterns(table, "redact", &patterns);
     patterns
 }
 
@@ -290,8 +290,8 @@ fn policy(mut table: Table<'_>) -> Policy {
         )),
         record: table.choice("record", &modes, RecordMode::Change),
     };
-    rule::check_patterns(&table, "attributes", &policy.attributes, true);
-    rule::check_patterns(&table, "devices", &policy.devices, true);
+    rule::check_patterns(&table, "attributes", &policy.attributes);
+    rule::check_patterns(&table, "devices", &policy.devices);
     if policy.deadband > 0.0 && policy.record != RecordMode::Change {
         table.fault("deadband", "it has no effect unless record is \"change\"", "remove one of the two");
     }

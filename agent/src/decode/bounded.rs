@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 /// Lists and objects in one tree, at most: each is an allocation of its own, of up to 650 bytes.
-const CONTAINERS_MAX: usize = 16_384;
+pub(super) const CONTAINERS_MAX: usize = 16_384;
 
 /// What a tree may still take.
 #[derive(Debug)]

@@ -11,6 +11,25 @@ pub enum DecodeError {
     /// More than is taken from one payload.
     #[error(transparent)]
     Excess(#[from] Excess),
+    /// A payload whose document is not built, because that takes a multiple of its bytes.
+    #[error(
+        "a document of {bytes} bytes; a rule with each, action_fields = \"together\", or a device or attribute from the \
+         payload takes documents of up to {max} bytes"
+    )]
+    Document {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The same for what is in it.
+    #[error(
+        "more than {max} lists and objects in one document; that is the most that a document is built of"
+    )]
+    Containers {
+        /// The bound.
+        max: usize,
+    },
     /// Not text.
     #[error("not UTF-8 text")]
     NotUtf8,
@@ -52,6 +71,18 @@ pub enum Excess {
          document"
     )]
     Names,
+    /// Two elements of a list that would have the same name.
+    #[error(
+        "two elements of {list} have the same {field}, {name:?}: their values would overwrite each other"
+    )]
+    Twice {
+        /// Path of the list.
+        list: String,
+        /// The field that names them.
+        field: String,
+        /// Their name.
+        name: String,
+    },
     /// Values too long together.
     #[error(
         "its names and values have more than {max} bytes together; that is the most that is kept of a document of this size"

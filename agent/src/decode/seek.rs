@@ -14,6 +14,8 @@ pub(super) trait Take {
 
     /// Forgets what was taken.
     fn forget(&mut self);
+    /// On the way there were so many other elements in a list.
+    fn pass_over(&mut self, _elements: usize) {}
 }
 
 /// Hands what is at `pointer` to `take`. The whole text is checked to be one JSON document.
@@ -109,13 +111,17 @@ impl<'de, T: Take> Visitor<'de> for Seek<'_, '_, T> {
             if place == Some(at) {
                 let rest = split.and_then(|(_, rest)| rest);
                 if seq.next_element_seed(Step { rest, take: self.take })?.is_none() {
-                    return Ok(());
+                    break;
                 }
             } else if seq.next_element::<IgnoredAny>()?.is_none() {
-                return Ok(());
+                break;
             }
             at += 1;
         }
+        if place.is_some_and(|place| place < at) {
+            self.take.pass_over(at - 1);
+        }
+        Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {

@@ -1,6 +1,7 @@
 //! Payloads that are one value.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
 use fieldlog_projections::ValueRef;
 
@@ -9,22 +10,56 @@ use super::{DecodeError, seek};
 /// Longest word of an availability payload that is looked at, in bytes.
 const WORD_BYTES_MAX: usize = 256;
 
-/// Decodes a payload that is one value: a number, `true`, `false`, or text. `nan` and an empty payload are "no value".
+/// A payload that is one value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scalar<'p> {
+    /// The payload as text, without white space around it.
+    pub text: &'p str,
+    /// What it looks like: a number, `true`, `false`, or text. `nan` and an empty payload are "no value".
+    pub value: ValueRef<'p>,
+    /// It is no number, or one whose text would come back exactly. `1.10` would not, and may be a version.
+    pub exact: bool,
+}
+
+/// Decodes a payload that is one value.
 ///
 /// # Errors
 /// [`DecodeError`] if it is not UTF-8 or too long.
-pub fn scalar(payload: &[u8], text_bytes_max: usize) -> Result<ValueRef<'_>, DecodeError> {
+pub fn scalar(payload: &[u8], text_bytes_max: usize) -> Result<Scalar<'_>, DecodeError> {
     let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim();
     if text.len() > text_bytes_max {
         return Err(DecodeError::TooLong { bytes: text.len(), max: text_bytes_max });
     }
-    Ok(match text {
+    let value = match text {
         "" => ValueRef::Null,
         "true" => ValueRef::Bool(true),
         "false" => ValueRef::Bool(false),
         _ if text.eq_ignore_ascii_case("nan") => ValueRef::Null,
         _ => number(text).unwrap_or(ValueRef::Text(text)),
-    })
+    };
+    let exact = match value {
+        ValueRef::Int(v) => comes_back(text, v),
+        ValueRef::Uint(v) => comes_back(text, v),
+        ValueRef::Float(v) => comes_back(text, v),
+        _ => true,
+    };
+    Ok(Scalar { text, value, exact })
+}
+
+/// Whether a number is written as the text that it was read from; nothing is allocated for it.
+fn comes_back(text: &str, number: impl fmt::Display) -> bool {
+    let mut rest = Rest(text);
+    write!(rest, "{number}").is_ok() && rest.0.is_empty()
+}
+
+/// Takes what is written off the front of a text, as long as it is the same.
+struct Rest<'t>(&'t str);
+
+impl fmt::Write for Rest<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(text).ok_or(fmt::Error)?;
+        Ok(())
+    }
 }
 
 /// A number as devices write it; `007`, `inf` and `1_000` are text.

@@ -1,8 +1,27 @@
-use fieldlog_projections::Value;
+use fieldlog_projections::{Value, ValueRef};
 
+use super::arena::Range;
 use super::*;
+use crate::config::{PayloadTime, Test, When};
 
+mod trees;
 mod zone;
+
+fn prepared(rule: &Rule) -> JsonRule {
+    JsonRule::new(rule, Zone::default()).unwrap()
+}
+
+fn plain() -> Rule {
+    Rule::new("a/+device", Decoder::Json)
+}
+
+fn when(pointer: &str, test: Test) -> Vec<When> {
+    vec![When { subject: Subject::Pointer(pointer.into()), test }]
+}
+
+fn time(pointer: &str, format: TimeFormat) -> Option<PayloadTime> {
+    Some(PayloadTime { pointer: pointer.into(), format })
+}
 
 fn check(rule: &JsonRule, payload: &str, expected: &[(&str, Value)]) {
     let mut values = Values::new(100, 256);
@@ -51,14 +70,12 @@ fn keeps_integers_beyond_2_to_53() {
 
 #[test]
 fn takes_the_root_when_the_condition_holds() {
-    let rule = JsonRule {
+    let rule = prepared(&Rule {
         root: "/params".into(),
-        when: Some(("/method".into(), "NotifyStatus".into())),
-        time_path: "ts".into(),
-        time_pointer: "/params/ts".into(),
-        time_format: Some(TimeFormat::UnixS),
-        ..JsonRule::default()
-    };
+        when: when("/method", Test::Equals("NotifyStatus".into())),
+        time: time("/params/ts", TimeFormat::UnixS),
+        ..plain()
+    });
     let mut values = Values::new(100, 256);
     let payload = br#"{"method":"NotifyStatus","params":{"ts":1631186545.04,"switch:0":{"output":true}}}"#;
     let outcome = json(payload, &rule, &mut values).unwrap();
@@ -66,7 +83,7 @@ fn takes_the_root_when_the_condition_holds() {
     let found: Vec<_> = values.iter().collect();
     assert_eq!(found, [("switch:0.output", ValueRef::Bool(true))]);
     let other = json(br#"{"method":"NotifyEvent","params":{}}"#, &rule, &mut values).unwrap();
-    assert_eq!(other, Json::NotThis);
+    assert_eq!(other, Json::NotThis(None));
 }
 
 #[test]
@@ -90,7 +107,7 @@ fn refuses_what_is_no_object_with_words() {
 #[test]
 fn scalars_as_devices_write_them() {
     let check = |payload: &str, expected: ValueRef<'_>| {
-        assert_eq!(scalar(payload.as_bytes(), 100).unwrap(), expected, "{payload}");
+        assert_eq!(scalar(payload.as_bytes(), 100).unwrap().value, expected, "{payload}");
     };
     check("23.4", ValueRef::Float(23.4));
     check(" -5\n", ValueRef::Int(-5));
@@ -105,6 +122,29 @@ fn scalars_as_devices_write_them() {
     check("1e3", ValueRef::Float(1000.0));
     assert_eq!(scalar(b"\xff", 100), Err(DecodeError::NotUtf8));
     assert_eq!(scalar(b"123456", 5), Err(DecodeError::TooLong { bytes: 6, max: 5 }));
+}
+
+/// `1.10` and `2024.10` are versions as well as numbers, and not the same as 1.1 and 2024.1.
+#[test]
+fn a_number_whose_text_would_not_come_back_is_marked() {
+    for (payload, exact) in [
+        ("1.10", false),
+        ("2024.10", false),
+        ("21.0", false),
+        ("+5", false),
+        ("1e3", false),
+        (".5", false),
+        ("0.12345678901234567890", false),
+        ("1.1", true),
+        ("-0.5", true),
+        ("18446744073709551615", true),
+        ("-7", true),
+        ("ON", true),
+        ("nan", true),
+        ("", true),
+    ] {
+        assert_eq!(scalar(payload.as_bytes(), 100).unwrap().exact, exact, "{payload}");
+    }
 }
 
 #[test]
@@ -140,7 +180,7 @@ fn a_long_name_above_many_values_is_not_copied() {
         format!("a name of 50000 bytes, it begins with \"{}\"; limits.name_bytes_max is 256", "k".repeat(40))
     );
     assert!(values.capacity() <= ARENA_KEPT_BYTES);
-    let under_root = JsonRule { root: "/a".into(), ..JsonRule::default() };
+    let under_root = prepared(&Rule { root: "/a".into(), ..plain() });
     excess(&format!("{{\"a\":{payload}}}"), &under_root);
 }
 
@@ -185,20 +225,18 @@ fn an_arena_that_has_grown_is_given_back() {
 fn a_condition_and_a_root_are_found_without_building_the_document() {
     let heavy = format!("[{}0]", r#"{"":0},"#.repeat(100_000));
     let payload = format!(r#"{{"x":{heavy},"type":"report","state":{{"on":true}},"at":1700000000}}"#);
-    let rule = JsonRule {
+    let rule = prepared(&Rule {
         root: "/state".into(),
-        when: Some(("/type".into(), "report".into())),
-        time_path: String::new(),
-        time_pointer: "/at".into(),
-        time_format: Some(TimeFormat::UnixS),
-        ..JsonRule::default()
-    };
+        when: when("/type", Test::Equals("report".into())),
+        time: time("/at", TimeFormat::UnixS),
+        ..plain()
+    });
     let mut values = Values::new(100, 256);
     let outcome = json(payload.as_bytes(), &rule, &mut values).unwrap();
     assert_eq!(outcome, Json::Values(Some(Time(1_700_000_000_000_000))));
     assert_eq!(values.iter().collect::<Vec<_>>(), [("on", ValueRef::Bool(true))]);
     let heavy_type = format!(r#"{{"type":{heavy}}}"#);
-    assert_eq!(json(heavy_type.as_bytes(), &rule, &mut values).unwrap(), Json::NotThis);
+    assert_eq!(json(heavy_type.as_bytes(), &rule, &mut values).unwrap(), Json::NotThis(None));
     let (error, _) = excess(r#"{"type":"report"}"#, &rule);
     assert_eq!(error.to_string(), "not the JSON object that was expected: there is nothing at /state");
     excess(r#"{"type":"report","state":1}"#, &rule);
@@ -207,7 +245,7 @@ fn a_condition_and_a_root_are_found_without_building_the_document() {
 /// A state that stands in the document twice: the last counts, as for any other reader of JSON.
 #[test]
 fn of_two_roots_the_last_counts() {
-    let rule = JsonRule { root: "/a".into(), ..JsonRule::default() };
+    let rule = prepared(&Rule { root: "/a".into(), ..plain() });
     check(&rule, r#"{"a":{"x":1},"a":{"y":2}}"#, &[("y", Value::Int(2))]);
 }
 
@@ -219,7 +257,7 @@ fn what_a_hostile_document_makes_us_hold_is_bounded() {
     let seed = std::env::var("FIELDLOG_SEED").map_or(seed, |text| text.parse().unwrap());
     println!("FIELDLOG_SEED={seed}");
     let mut hostile = Hostile { state: seed | 1 };
-    let rules = [JsonRule::default(), JsonRule { root: "/a".into(), ..JsonRule::default() }];
+    let rules = [JsonRule::default(), prepared(&Rule { root: "/a".into(), ..plain() })];
     let mut values = Values::new(4_096, 256);
     let (mut taken, mut refused) = (0, 0);
     for round in 0..300 {
@@ -237,6 +275,19 @@ fn what_a_hostile_document_makes_us_hold_is_bounded() {
             values.capacity(),
             payload.len()
         );
+        if let Ok(whole) = build(Decoder::Json, payload.as_bytes()) {
+            let each = prepared(&Rule { each: Some(Each::Members), arrays: Arrays::Index, ..plain() });
+            let found = documents(&each, &whole);
+            let Ok(Documents::These(all, _)) = found else { continue };
+            for document in all {
+                let _ = document.take(&each, &mut values);
+                assert!(
+                    values.capacity() <= held + 4 * formats::PAYLOAD_BYTES_MAX,
+                    "{} held",
+                    values.capacity()
+                );
+            }
+        }
         for (path, value) in values.iter() {
             assert!(path.len() <= 256);
             if let ValueRef::Text(text) | ValueRef::Json(text) = value {

@@ -93,5 +93,7 @@ fn outcomes(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
         "Devices whose id is not their name, because another device has or had it, and renames that were refused.",
         clashes,
     )?;
+    let times = sources.iter().map(|source| (one(source), get(&source.outcomes.times_unread)));
+    out.counters("ingest_times_unread", "Times in payloads that could not be read.", times)?;
     out.counters("ingest_outcomes", "Messages and values that made no record of state, by why.", outcomes)
 }

@@ -122,7 +122,9 @@ impl Observer {
         // A payload that is one value has no names in it.
         let secret = |topic: &str| {
             let mut rules = source.rules.find(topic);
-            rules.any(|found| source.compiled[found.rule].secrets.has_name(&found.attribute))
+            rules.any(|found| {
+                found.attribute.fixed().is_some_and(|name| source.compiled[found.rule].secrets.has_name(name))
+            })
         };
         let one = !source.secrets.is_empty() && std::str::from_utf8(&message.topic).is_ok_and(secret);
         let mut kept = if one { REDACTED.into() } else { source.secrets.payload(payload) };

@@ -9,7 +9,7 @@ use fieldlog_projections::fact::Identity;
 use fieldlog_projections::{Aggregates, ValueRef, Window};
 
 use super::registry::{Device, Slot};
-use super::topics::{RuleMatch, Topic};
+use super::topics::{Known, Names, RuleMatch, Topic};
 
 /// Part of the budget for what is known about topics: an eighth.
 const TOPICS_SHARE: usize = 8;
@@ -200,11 +200,20 @@ pub(super) fn topic_bytes(name: &[u8], topic: &Topic) -> usize {
 
 fn match_bytes(matched: &RuleMatch) -> usize {
     let texts = block(matched.device_name.len()) + block(matched.attribute.len());
-    let shape: usize = matched.shape.iter().map(|(path, _)| shape_bytes(path)).sum();
-    size_of::<RuleMatch>() * DOUBLING + texts + shape
+    let shape: usize = matched.shape.iter().map(|known| shape_bytes(&known.path)).sum();
+    let names = matched.names.as_ref().map_or(0, |names| {
+        names
+            .devices
+            .iter()
+            .chain([&names.attribute])
+            .map(|name| block(name.bytes()) * DOUBLING)
+            .sum::<usize>()
+            + block(size_of::<Names>())
+    });
+    size_of::<RuleMatch>() * DOUBLING + texts + shape + names
 }
 
 /// An attribute path that a topic sends.
 pub(super) fn shape_bytes(path: &str) -> usize {
-    block(path.len()) + size_of::<(Box<str>, Option<u32>)>() * DOUBLING
+    block(path.len()) + size_of::<Known>() * DOUBLING
 }

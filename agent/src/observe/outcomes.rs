@@ -18,6 +18,8 @@ pub struct Outcomes {
     pub retained_repeats: AtomicU64,
     /// Values held back by a deadband, an interval or `record = "never"`.
     pub suppressed: AtomicU64,
+    /// Times of payloads that could not be read, or were of a clock that was never set.
+    pub times_unread: AtomicU64,
     /// Messages put into quarantine.
     pub quarantined: AtomicU64,
     /// Of these, the ones that are recorded in a summary.
@@ -58,6 +60,11 @@ impl Outcomes {
     pub(super) fn count_suppressed(&self) {
         self.suppressed.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Counts a time that could not be read.
+    pub(super) fn count_unread_time(&self) {
+        self.times_unread.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// When each device was last heard, changed or not; not durable.
@@ -91,6 +98,17 @@ pub(super) enum Verdict {
     Unchanged,
     Ignored,
     Quarantined,
+}
+
+impl Verdict {
+    /// What a message came to that came to this after it had come to `before` by another rule.
+    pub(super) fn or_before(self, before: Option<Verdict>) -> Verdict {
+        match (before, self) {
+            (Some(Verdict::Recorded), _) | (_, Verdict::Recorded) => Verdict::Recorded,
+            (Some(Verdict::Unchanged), _) => Verdict::Unchanged,
+            _ => self,
+        }
+    }
 }
 
 /// Why a message cannot be taken; becomes the reason in the quarantine.

@@ -47,23 +47,28 @@ impl Secrets {
 
     /// Whether a value is a secret: by its path in the document, or by the name of its attribute, or because it is a list
     /// that has one in it.
-    pub(super) fn has(&self, path: &str, prefix: &str, value: ValueRef<'_>) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let named = || !prefix.is_empty() && self.paths.matches(&format!("{prefix}.{path}"));
+    pub(super) fn has(&self, path: &str, name: &str, value: ValueRef<'_>) -> bool {
         let within = || match value {
             ValueRef::Json(list) => {
                 serde_json::from_str(list).is_ok_and(|mut list| self.hide(&mut list, &mut path.to_owned()))
             }
             _ => false,
         };
-        self.paths.matches(path) || named() || within()
+        self.paths.matches(path) || self.paths.matches(name) || within()
     }
 
     /// Whether the attribute of a message that is one value is a secret.
     pub(super) fn has_name(&self, attribute: &str) -> bool {
         self.paths.matches(attribute)
+    }
+
+    /// An action's fields without secrets.
+    pub(super) fn text(&self, fields: String) -> String {
+        if self.is_empty() {
+            return fields;
+        }
+        let mut document = serde_json::from_str(&fields).unwrap_or_default();
+        if self.hide(&mut document, &mut String::new()) { document.to_string() } else { fields }
     }
 
     /// A payload as it may be kept. Of a document, the values of secrets are replaced, wherever in it the names of a
@@ -239,8 +244,11 @@ mod tests {
     fn a_list_with_a_secret_in_it_is_one() {
         let secrets = Secrets::new(&["*pin", "u.name"]).unwrap();
         let list = ValueRef::Json(r#"[{"pin":1}]"#);
-        assert!(secrets.has("users", "", list) && !secrets.has("users", "", ValueRef::Json("[1]")));
-        assert!(secrets.has("name", "u", ValueRef::Int(1)) && !secrets.has("name", "", ValueRef::Int(1)));
-        assert!(!Secrets::default().has("users", "", list));
+        assert!(secrets.has("users", "users", list) && !secrets.has("users", "users", ValueRef::Json("[1]")));
+        assert!(
+            secrets.has("name", "u.name", ValueRef::Int(1)) && !secrets.has("name", "name", ValueRef::Int(1))
+        );
+        assert!(!Secrets::default().has("users", "users", list));
+        assert_eq!(secrets.text(r#"{"a":1,"pin":2}"#.into()), r#"{"a":1,"pin":"(redacted)"}"#);
     }
 }

@@ -1,15 +1,18 @@
 //! A source as the observer needs it: rules and policies with all that can be prepared once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use fieldlog_projections::ValueRef;
 
 use super::identity::{Namespace, Namespaces};
 use super::outcomes::Outcomes;
 use super::redact::Secrets;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
-use crate::config::{Policy, Rule, SourceConfig};
-use crate::decode::{JsonRule, Zone};
+use crate::config::{ActionFields, Policy, Rule, SourceConfig};
+use crate::decode::{JsonRule, Types, Zone};
 use crate::pattern::{PatternError, Patterns};
 
 /// What the configuration says about a source, and what is known of its topics.
@@ -35,7 +38,11 @@ pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) json: JsonRule,
     pub(super) actions: Patterns,
-    pub(super) ignore: Patterns,
+    /// The actions are fired as one.
+    pub(super) together: bool,
+    pub(super) types: Types,
+    only: Patterns,
+    ignore: Patterns,
     pub(super) secrets: Secrets,
     /// Path of the counter that tells a repeated action; empty: none.
     pub(super) counter: Box<str>,
@@ -73,13 +80,49 @@ impl Source {
 impl CompiledRule {
     fn new(index: usize, rule: &Rule, redact: &[String]) -> Result<CompiledRule, RuleError> {
         Ok(CompiledRule {
-            json: JsonRule::new(rule, Zone::system()),
+            json: JsonRule::new(rule, Zone::system()).map_err(|cause| fault(index, "when", cause))?,
             actions: patterns(index, "actions", &rule.actions)?,
+            together: rule.action_fields == ActionFields::Together,
+            types: Types::new(&rule.types).map_err(|cause| fault(index, "types", cause))?,
+            only: patterns(index, "only", &rule.only)?,
             ignore: patterns(index, "ignore", &rule.ignore)?,
             secrets: secrets(index, rule.redact.iter().chain(redact))?,
             counter: counter(rule).into(),
             rule: rule.clone(),
         })
+    }
+}
+
+impl CompiledRule {
+    /// Whether an attribute of a document is state.
+    pub(super) fn keeps(&self, path: &str) -> bool {
+        self.is_counter(path)
+            || (self.only.is_empty() || self.only.matches(path))
+                && !self.actions.matches(path)
+                && !self.ignore.matches(path)
+    }
+
+    /// Whether an attribute of a document is the counter of its actions. It is state, whatever else is said of it.
+    pub(super) fn is_counter(&self, path: &str) -> bool {
+        !self.counter.is_empty() && *self.counter == *path
+    }
+
+    /// Whether a value of a document must not be kept.
+    pub(super) fn is_secret(&self, prefix: &str, path: &str, value: ValueRef<'_>) -> bool {
+        !self.secrets.is_empty() && self.secrets.has(path, &self.attribute(prefix, path), value)
+    }
+
+    /// The name of an attribute of a document.
+    pub(super) fn attribute<'n>(&self, prefix: &'n str, path: &'n str) -> Cow<'n, str> {
+        let renamed = self.rule.rename.iter().find_map(|rename| {
+            let rest = path.strip_prefix(rename.from.as_str())?;
+            (rest.is_empty() || rest.starts_with('.')).then(|| format!("{}{rest}", rename.to))
+        });
+        match (prefix, renamed.map_or(Cow::Borrowed(path), Cow::Owned)) {
+            ("", name) => name,
+            (prefix, name) if name.is_empty() => Cow::Borrowed(prefix),
+            (prefix, name) => Cow::Owned(format!("{prefix}.{name}")),
+        }
     }
 }
 
@@ -100,9 +143,10 @@ fn compile<T, C>(
     items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
 }
 
-/// The counter of `idempotent_by` by its path below the root.
+/// The counter of `idempotent_by` by its path in a device's document.
 fn counter(rule: &Rule) -> String {
-    let below = rule.idempotent_by.as_deref().and_then(|pointer| pointer.strip_prefix(rule.root.as_str()));
+    let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
+    let below = rule.idempotent_by.as_deref().and_then(|pointer| pointer.strip_prefix(root));
     below.unwrap_or_default().trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
 }
 
@@ -110,17 +154,13 @@ fn secrets<'a>(index: usize, texts: impl Iterator<Item = &'a String>) -> Result<
     let mut texts: Vec<&str> = texts.map(String::as_str).collect();
     texts.sort_unstable();
     texts.dedup();
-    let fault = |cause: PatternError| RuleError {
-        index,
-        field: "redact",
-        text: cause.text.clone(),
-        cause: cause.into(),
-    };
-    Secrets::new(&texts).map_err(fault)
+    Secrets::new(&texts).map_err(|cause| fault(index, "redact", cause))
 }
 
 fn patterns(index: usize, field: &'static str, texts: &[String]) -> Result<Patterns, RuleError> {
-    let fault =
-        |cause: PatternError| RuleError { index, field, text: cause.text.clone(), cause: cause.into() };
-    Patterns::parse(texts).map_err(fault)
+    Patterns::parse(texts).map_err(|cause| fault(index, field, cause))
+}
+
+fn fault(index: usize, field: &'static str, cause: PatternError) -> RuleError {
+    RuleError { index, field, text: cause.text.clone(), cause: cause.into() }
 }

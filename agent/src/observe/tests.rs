@@ -7,7 +7,7 @@ use fieldlog_projections::chunk::Body;
 use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, View};
 
 use super::{Batch, Heard, Observer, Outcomes, budget};
-use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Update};
+use crate::config::{Config, Decoder, Each, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
 mod brake;
@@ -48,6 +48,12 @@ fn config(state_bytes_max: usize) -> Config {
         Rule { actions: vec!["*".into()], ..rule("a/+device", Decoder::Json) },
         Rule { parent: Some("bridge".into()), ..rule("c/+device", Decoder::Json) },
         rule("b/+device", Decoder::Availability),
+        Rule {
+            each: Some(Each::Elements),
+            device: vec!["{/x1}".into(), "{/y2}/{device}".into(), "{device}".into()],
+            ..rule("e/+device", Decoder::Json)
+        },
+        Rule { attribute: "slow".into(), ..rule("s/+device", Decoder::Scalar) },
     ];
     let slow = Policy {
         attributes: vec!["slow*".into()],
@@ -210,7 +216,7 @@ fn what_is_booked_is_what_there_is() {
 
 fn operate(scene: &mut Scene, rng: &mut Rng) {
     scene.now.0 += rng.below(4_000_000) as i64;
-    let kind = ["d", "r", "a", "c", "b"][rng.below(5) as usize];
+    let kind = ["d", "r", "a", "c", "b", "e", "s"][rng.below(7) as usize];
     let topic = format!("{kind}/{}", rng.below(80));
     match rng.below(20) {
         0..4 => drop(scene.take(&topic, "")),
@@ -224,6 +230,8 @@ fn operate(scene: &mut Scene, rng: &mut Rng) {
             scene.observer.configure(&scene.config, &outcomes(&scene.config)).unwrap();
         }
         _ if kind == "b" => drop(scene.take(&topic, ["on", "off"][rng.below(2) as usize])),
+        _ if kind == "e" => drop(scene.take(&topic, &format!("[{},{}]", rng.document(), rng.document()))),
+        _ if kind == "s" => drop(scene.take(&topic, &rng.below(99).to_string())),
         _ => drop(scene.take(&topic, &rng.document())),
     }
 }

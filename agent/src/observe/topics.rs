@@ -9,6 +9,7 @@ use super::{Batch, Observer, Refusal, budget};
 use crate::config::rules::Found;
 use crate::decode;
 use crate::message::Message;
+use crate::topic::Name;
 
 /// Longer topics are not remembered: what is known of them is found out again with each message.
 const TOPIC_BYTES_REMEMBERED: usize = 1_024;
@@ -17,7 +18,15 @@ const TOPIC_BYTES_REMEMBERED: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Topic {
     pub(super) matches: Vec<RuleMatch>,
-    pub(super) too_long_reported: bool,
+    pub(super) said: Said,
+}
+
+/// What was said of a topic and is not said again.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) too_long: bool,
+    pub(super) left_out: bool,
+    pub(super) time: bool,
 }
 
 /// A rule that takes the topic, with the device and the attributes it is about.
@@ -27,8 +36,27 @@ pub(super) struct RuleMatch {
     pub(super) device_name: Box<str>,
     pub(super) device: Option<DeviceId>,
     pub(super) attribute: Box<str>,
-    /// Attribute paths in the order this topic last sent them, and their slots in the device.
-    pub(super) shape: Vec<(Box<str>, Option<u32>)>,
+    /// Names with parts from the document: device and attribute are then other ones with each.
+    pub(super) names: Option<Box<Names>>,
+    /// What is known of the attribute paths, in the order this topic last sent them.
+    pub(super) shape: Vec<Known>,
+}
+
+/// What is known of an attribute path.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) path: Box<str>,
+    /// Its slot in the device; `None` if the rule does not keep it as state.
+    pub(super) slot: Option<u32>,
+    /// Entry of the rule's types.
+    pub(super) kind: Option<u16>,
+}
+
+/// Names of devices and attributes that are looked up in each document.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) devices: Vec<Name>,
+    pub(super) attribute: Name,
 }
 
 impl Observer {
@@ -37,9 +65,8 @@ impl Observer {
         let name =
             std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
         let matches = self.sources[source].rules.find(name).collect::<Vec<_>>();
-        for found in &matches {
-            decode::check_name(&found.device, self.limits.name_bytes)?;
-            decode::check_name(&found.attribute, self.limits.name_bytes)?;
+        for name in matches.iter().flat_map(|found| found.devices.iter().chain([&found.attribute])) {
+            decode::check_name(name.fixed().unwrap_or_default(), self.limits.name_bytes)?;
         }
         let topic = self.topic(source, matches);
         if message.topic.len() > TOPIC_BYTES_REMEMBERED {
@@ -56,17 +83,36 @@ impl Observer {
     }
 
     fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
-        let matches = matches
-            .into_iter()
-            .map(|found| RuleMatch {
-                rule: found.rule,
-                device: self.known(source, self.namespace(source, found.rule), &found.device),
-                device_name: found.device.into(),
-                attribute: found.attribute.into(),
-                shape: Vec::new(),
-            })
-            .collect();
-        Topic { matches, too_long_reported: false }
+        let one = |found: Found| {
+            let device = found.devices.first().map_or(Some(""), Name::fixed);
+            if let (Some(device), Some(attribute)) = (device, found.attribute.fixed()) {
+                return self.rule_match(source, found.rule, device.to_owned(), attribute.to_owned());
+            }
+            let names = Names { devices: found.devices, attribute: found.attribute };
+            RuleMatch {
+                names: Some(Box::new(names)),
+                ..self.rule_match(source, found.rule, String::new(), String::new())
+            }
+        };
+        Topic { matches: matches.into_iter().map(one).collect(), said: Said::default() }
+    }
+
+    /// A rule that takes the topic for this device and this attribute.
+    pub(super) fn rule_match(
+        &self,
+        source: usize,
+        rule: usize,
+        device: String,
+        attribute: String,
+    ) -> RuleMatch {
+        RuleMatch {
+            rule,
+            device: self.known(source, self.namespace(source, rule), &device),
+            device_name: device.into(),
+            attribute: attribute.into(),
+            names: None,
+            shape: Vec::new(),
+        }
     }
 
     /// Forgetting all is crude but bounded; the known ones are back after one message each.
@@ -75,7 +121,8 @@ impl Observer {
         (self.topics, self.budget.topics) = (0, 0);
     }
 
-    /// A path at a place where this topic has not sent it yet: its slot, or `None` if the rule does not keep it as state.
+    /// A path at a place where this topic has not sent it yet: its slot, or `None` if the rule does not keep it as state; and
+    /// its entry in the rule's types.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn learn_path(
         &mut self,
@@ -86,31 +133,34 @@ impl Observer {
         path: &str,
         received: Time,
         batch: &mut Batch,
-    ) -> Result<Option<u32>, Refusal> {
+    ) -> Result<(Option<u32>, Option<u16>), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
-        let counter = !rule.counter.is_empty() && *rule.counter == *path;
-        let state = counter || (!rule.actions.matches(path) && !rule.ignore.matches(path));
-        let slot = match (state, &*matched.attribute) {
-            (false, _) => None,
-            (true, "") => Some(self.slot(device, path, received, batch)?),
-            (true, prefix) => {
-                let name = format!("{prefix}.{path}");
-                decode::check_name(&name, self.limits.name_bytes)?;
-                Some(self.slot(device, &name, received, batch)?)
-            }
+        let slot = if rule.keeps(path) {
+            let name = rule.attribute(&matched.attribute, path);
+            decode::check_name(&name, self.limits.name_bytes)?;
+            Some(self.slot(device, &name, received, batch)?)
+        } else {
+            None
         };
+        let rule = &self.sources[source].compiled[matched.rule];
         if let Some(slot) = slot {
-            let secrets = &self.sources[source].compiled[matched.rule].secrets;
             self.devices[device].slots[slot as usize].redact |=
-                secrets.has(path, &matched.attribute, ValueRef::Null);
+                rule.is_secret(&matched.attribute, path, ValueRef::Null);
         }
+        // A value without a path has the name that the rule gives it.
+        let kind = rule.types.find(if path.is_empty() { &matched.attribute } else { path });
+        self.know(matched, index, Known { path: path.into(), slot, kind });
+        Ok((slot, kind))
+    }
+
+    /// Remembers a path at its place.
+    pub(super) fn know(&mut self, matched: &mut RuleMatch, index: usize, known: Known) {
         // Documents of changing shape would otherwise make this list grow without end.
         self.cut_shape(matched, index.min(self.limits.attributes));
         if matched.shape.len() == index {
-            self.budget.topics += budget::shape_bytes(path);
-            matched.shape.push((path.into(), slot));
+            self.budget.topics += budget::shape_bytes(&known.path);
+            matched.shape.push(known);
         }
-        Ok(slot)
     }
 
     /// A topic remembers its device by number. A forgotten device has to be discovered again, and one without a namespace may
@@ -126,7 +176,7 @@ impl Observer {
 
     /// Forgets the paths of a topic from the place `keep` on.
     pub(super) fn cut_shape(&mut self, matched: &mut RuleMatch, keep: usize) {
-        for (path, _) in matched.shape.drain(keep.min(matched.shape.len())..) {
+        for Known { path, .. } in matched.shape.drain(keep.min(matched.shape.len())..) {
             self.budget.topics = self.budget.topics.saturating_sub(budget::shape_bytes(&path));
         }
     }

@@ -1,7 +1,5 @@
 //! The values of a message against the ones that are known: what has changed becomes a record.
 
-use std::borrow::Cow;
-
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::fact::Fact;
 use fieldlog_projections::{DeviceId, Time, Value, ValueRef, stored};
@@ -9,25 +7,47 @@ use fieldlog_projections::{DeviceId, Time, Value, ValueRef, stored};
 use super::outcomes::{Refusal, Verdict};
 use super::policy::{self, Decision};
 use super::redact::REDACTED;
-use super::topics::RuleMatch;
+use super::topics::{Known, RuleMatch};
 use super::{Batch, Observer, at, budget};
 use crate::config::Update;
-use crate::decode::{self, Values};
+use crate::decode::{self, Scalar, Values};
 
 impl Observer {
     pub(super) fn record_one(
         &mut self,
         source: usize,
         matched: &mut RuleMatch,
-        value: ValueRef<'_>,
+        scalar: Scalar<'_>,
         received: Time,
         batch: &mut Batch,
     ) -> Result<Verdict, Refusal> {
         let device = self.device(source, matched, received, batch)?;
-        let name = matched.attribute.clone();
-        let slot = self.slot(device, &name, received, batch)?;
-        self.devices[device].slots[slot as usize].redact |=
-            self.sources[source].compiled[matched.rule].secrets.has_name(&name);
+        let (slot, kind) = match matched.shape.first() {
+            Some(Known { slot: Some(slot), kind, .. }) => (*slot, *kind),
+            _ => {
+                let name = matched.attribute.clone();
+                let slot = self.slot(device, &name, received, batch)?;
+                self.devices[device].slots[slot as usize].redact |=
+                    self.sources[source].compiled[matched.rule].secrets.has_name(&name);
+                let kind = self.sources[source].compiled[matched.rule].types.find(&name);
+                self.know(matched, 0, Known { path: "".into(), slot: Some(slot), kind });
+                (slot, kind)
+            }
+        };
+        let mut scratch = String::new();
+        let value = match kind {
+            Some(kind) => {
+                self.sources[source].compiled[matched.rule].types.convert_scalar(kind, scalar, &mut scratch)
+            }
+            None if scalar.exact && !is_version(&matched.attribute, scalar.value) => scalar.value,
+            // `1.10` is a number where there have been numbers, as with a sensor that sends two digits.
+            None if self.devices[device].slots[slot as usize].series
+                && !is_version(&matched.attribute, scalar.value) =>
+            {
+                scalar.value
+            }
+            None => ValueRef::Text(scalar.text),
+        };
         self.stamp += 1;
         self.changes.clear();
         if self.accept(device, slot, value, received, batch)? {
@@ -45,6 +65,7 @@ impl Observer {
         device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<Verdict, Refusal> {
+        self.repeated = false;
         let device = self.device(source, matched, received, batch)?;
         let values = std::mem::take(&mut self.values);
         let result = self.record_values(source, matched, &values, device, received, device_time, batch);
@@ -67,12 +88,12 @@ impl Observer {
         self.stamp += 1;
         self.changes.clear();
         let mut refusal = None;
-        let repeated = self.is_repeated(source, matched, values, device);
+        self.repeated = self.is_repeated(source, matched, values, device);
         for (index, (path, value)) in values.iter().enumerate() {
-            let slot = match matched.shape.get(index) {
-                Some((known, slot)) if **known == *path => *slot,
+            let (slot, kind) = match matched.shape.get(index) {
+                Some(known) if *known.path == *path => (known.slot, known.kind),
                 _ => match self.learn_path(source, matched, index, device, path, received, batch) {
-                    Ok(slot) => slot,
+                    Ok(learnt) => learnt,
                     Err(reason) => {
                         refusal.get_or_insert(reason);
                         continue;
@@ -80,26 +101,22 @@ impl Observer {
                 },
             };
             let Some(slot) = slot else {
-                if self.alive && !repeated {
-                    let fired = self.fire_if_action(
-                        source,
-                        matched,
-                        device,
-                        path,
-                        value,
-                        received,
-                        device_time,
-                        batch,
-                    );
-                    refusal = refusal.or(fired.err());
-                }
+                let fired =
+                    self.fire_if_action(source, matched, device, path, value, received, device_time, batch);
+                refusal = refusal.or(fired.err());
                 continue;
             };
             if matches!(value, ValueRef::Json(_)) {
-                let secrets = &self.sources[source].compiled[matched.rule].secrets;
                 self.devices[device].slots[slot as usize].redact |=
-                    secrets.has(path, &matched.attribute, value);
+                    self.sources[source].compiled[matched.rule].is_secret(&matched.attribute, path, value);
             }
+            let mut scratch = String::new();
+            let value = match kind {
+                None => value,
+                Some(kind) => {
+                    self.sources[source].compiled[matched.rule].types.convert(kind, value, &mut scratch)
+                }
+            };
             match self.accept(device, slot, value, received, batch) {
                 Ok(true) => self.changes.push((slot, index as u32)),
                 Ok(false) => {}
@@ -130,20 +147,22 @@ impl Observer {
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
-        if !rule.actions.matches(path) || matches!(value, ValueRef::Null | ValueRef::Text("")) {
+        // A retained document says what was, at every new subscription.
+        if rule.together || !self.alive || self.repeated || !rule.actions.matches(path) {
             return Ok(());
         }
-        let secret = rule.secrets.has(path, &matched.attribute, value);
-        let value = if secret { Value::Text(REDACTED.into()) } else { value.to_owned() };
-        let attribute = if matched.attribute.is_empty() {
-            self.action(device, path, received, batch)?
-        } else {
-            let name = format!("{}.{path}", matched.attribute);
-            decode::check_name(&name, self.limits.name_bytes)?;
-            self.action(device, &name, received, batch)?
+        let mut scratch = String::new();
+        let value = match rule.types.find(path) {
+            Some(kind) => rule.types.convert(kind, value, &mut scratch),
+            None => value,
         };
-        let fact = Fact::ActionFired { device, attribute, value };
-        batch.body.push_fact(Envelope { device_time, ..at(received) }, &fact);
+        if !matches!(value, ValueRef::Null | ValueRef::Text("")) {
+            let name = rule.attribute(&matched.attribute, path).into_owned();
+            decode::check_name(&name, self.limits.name_bytes)?;
+            let secret = rule.is_secret(&matched.attribute, path, value);
+            let value = if secret { ValueRef::Text(REDACTED) } else { value };
+            self.fire(device, &name, value.to_owned(), received, device_time, batch)?;
+        }
         Ok(())
     }
 
@@ -154,12 +173,9 @@ impl Observer {
         if rule.counter.is_empty() {
             return false;
         }
-        let counter = values.iter().filter(|(path, _)| **path == *rule.counter).last();
+        let counter = values.iter().filter(|(path, _)| rule.is_counter(path)).last();
         let Some((path, value)) = counter.filter(|(_, value)| *value != ValueRef::Null) else { return false };
-        let name = match &*matched.attribute {
-            "" => Cow::from(path),
-            prefix => Cow::from(format!("{prefix}.{path}")),
-        };
+        let name = rule.attribute(&matched.attribute, path);
         let Some(attr) = self.attribute_ids.get(&*name) else { return false };
         let slot = self.devices[device].slots.iter().find(|slot| slot.attr == *attr);
         slot.is_some_and(|slot| {
@@ -174,10 +190,12 @@ impl Observer {
         attribute: &str,
         value: Value,
         received: Time,
+        device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<Verdict, Refusal> {
         let attribute = self.action(device, attribute, received, batch)?;
-        batch.body.push_fact(at(received), &Fact::ActionFired { device, attribute, value });
+        let envelope = Envelope { device_time, ..at(received) };
+        batch.body.push_fact(envelope, &Fact::ActionFired { device, attribute, value });
         Ok(Verdict::Recorded)
     }
 
@@ -335,4 +353,11 @@ impl Observer {
             self.append(device, now, None, batch);
         }
     }
+}
+
+/// Whether a number with a point is a version, going by the name: `2.10` is not `2.1` there, whatever came before.
+fn is_version(attribute: &str, value: ValueRef<'_>) -> bool {
+    const WORDS: [&str; 4] = ["version", "firmware", "release", "serial"];
+    let named = || WORDS.iter().any(|word| attribute.to_ascii_lowercase().contains(word));
+    matches!(value, ValueRef::Float(_)) && named()
 }

@@ -70,7 +70,10 @@ fn patterns_expand() {
         ("{id", Err("\"{id\" has a brace without its partner")),
         ("id}", Err("\"id}\" has a brace without its partner")),
     ] {
-        let found = template.expand(pattern, &captures).map_err(|error| error.to_string());
+        let found = template
+            .pattern(pattern)
+            .map(|pattern| pattern.expand(&captures).to_string())
+            .map_err(|error| error.to_string());
         assert_eq!(found.as_deref().map_err(String::as_str), expected, "{pattern}");
     }
 }
@@ -137,7 +140,7 @@ proptest! {
         let topic = format!("base/{device}/x/{x}");
         let mut captures = Captures::default();
         prop_assert!(template.matches(&topic, &mut captures));
-        prop_assert_eq!(template.expand("{device}|{x}", &captures).unwrap(), format!("{device}|{x}"));
+        prop_assert_eq!(template.pattern("{device}|{x}").unwrap().expand(&captures).to_string(), format!("{device}|{x}"));
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 use super::super::hints::one_of;
 use super::super::raw::Table;
-use super::{Decoder, OFFLINE, ONLINE, PayloadTime, Rule, TimeFormat, Update, When};
+use super::{
+    ActionFields, Arrays, Decoder, Each, OFFLINE, ONLINE, PayloadTime, Rename, Rule, TimeFormat, Update,
+    types, when,
+};
 use crate::pattern::Pattern;
-use crate::topic::Template;
+use crate::topic::{self, Template};
 
 const DECODERS: [(&str, Decoder); 5] = [
     ("json", Decoder::Json),
@@ -14,7 +17,12 @@ const DECODERS: [(&str, Decoder); 5] = [
     ("ignore", Decoder::Ignore),
 ];
 const UPDATES: [(&str, Update); 2] = [("merge", Update::Merge), ("replace", Update::Replace)];
-const TIME_FORMATS: [(&str, TimeFormat); 4] = [
+const EACH: [(&str, Option<Each>); 2] =
+    [("members", Some(Each::Members)), ("elements", Some(Each::Elements))];
+const ACTION_FIELDS: [(&str, ActionFields); 2] =
+    [("each", ActionFields::Each), ("together", ActionFields::Together)];
+const TIME_FORMATS: [(&str, TimeFormat); 5] = [
+    ("auto", TimeFormat::Auto),
     ("rfc3339", TimeFormat::Rfc3339),
     ("unix_s", TimeFormat::UnixS),
     ("unix_ms", TimeFormat::UnixMs),
@@ -22,22 +30,43 @@ const TIME_FORMATS: [(&str, TimeFormat); 4] = [
 ];
 /// Room for the name of a source, a dot and the name of a preset.
 const NAMESPACE_BYTES_MAX: usize = 64;
-/// Keys that only one decoder reads.
-const JSON_KEYS: [&str; 7] = ["root", "when", "update", "time", "actions", "ignore", "idempotent_by"];
+/// Keys that only decoders of documents read.
+const DOCUMENT_KEYS: [&str; 12] = [
+    "root",
+    "each",
+    "value",
+    "arrays",
+    "update",
+    "time",
+    "only",
+    "actions",
+    "action_fields",
+    "ignore",
+    "rename",
+    "idempotent_by",
+];
 const AVAILABILITY_KEYS: [&str; 2] = ["online", "offline"];
 /// Keys of a rule that a preset's subscription must not have.
-pub(in super::super) const KEYS: [&str; 16] = [
+pub(in super::super) const KEYS: [&str; 24] = [
     "topic",
     "qos",
     "decoder",
+    "also",
+    "when",
     "device",
     "attribute",
     "root",
-    "when",
+    "each",
+    "value",
+    "arrays",
     "update",
     "time",
+    "only",
     "actions",
+    "action_fields",
     "ignore",
+    "rename",
+    "types",
     "online",
     "offline",
     "redact",
@@ -52,37 +81,41 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     if let Some(decoder) = decoder {
         check_decoder_keys(table, decoder);
     }
-    let (device_default, attribute_default) = decoder.unwrap_or(Decoder::Ignore).names();
-    let text = |table: &mut Table<'_>, key, default: &str| {
-        table.filled(key).map_or_else(|| default.to_owned(), |found| found.value)
-    };
+    let document = decoder.is_none_or(Decoder::is_document);
+    let default = Rule::new("", decoder.unwrap_or(Decoder::Ignore));
     let rule = Rule {
         qos: u8::try_from(table.integer("qos", 0..=1, "", 1)).unwrap_or(1),
-        device: text(table, "device", device_default),
-        attribute: text(table, "attribute", attribute_default),
+        also: table.flag("also", false),
+        when: when::read(table, topic.as_ref(), document),
+        device: device(table).unwrap_or(default.device),
+        attribute: table.filled("attribute").map_or(default.attribute, |found| found.value),
         root: pointer(table, "root").unwrap_or_default(),
-        when: table.table_if_present("when").and_then(when),
+        each: table.choice("each", &EACH, None),
+        value: pointer(table, "value"),
+        arrays: arrays(table),
         update: table.choice("update", &UPDATES, Update::Merge),
         time: table.table_if_present("time").and_then(time),
-        actions: table.texts("actions").unwrap_or_default(),
-        ignore: table.texts("ignore").unwrap_or_default(),
+        only: patterns(table, "only"),
+        actions: patterns(table, "actions"),
+        action_fields: table.choice("action_fields", &ACTION_FIELDS, ActionFields::Each),
+        ignore: patterns(table, "ignore"),
+        rename: renames(table),
+        types: types::read(table),
         online: payloads(table, "online", &ONLINE),
         offline: payloads(table, "offline", &OFFLINE),
         namespace: namespace(table),
-        redact: table.texts("redact").unwrap_or_default(),
+        redact: patterns(table, "redact"),
         idempotent_by: pointer(table, "idempotent_by"),
         parent: table.filled("parent").map(|found| found.value),
         topic: topic.as_ref().map(Template::to_string).unwrap_or_default(),
         decoder: decoder.unwrap_or(Decoder::Ignore),
     };
-    if let (Some(template), Some(_)) = (&topic, decoder) {
-        check_captures(table, template, &rule);
+    if let (Some(template), Some(decoder)) = (&topic, decoder) {
+        check_names(table, template, &rule, decoder);
     }
     check_payloads(table, &rule);
     check_counter(table, &rule);
-    check_patterns(table, "actions", &rule.actions, false);
-    check_patterns(table, "ignore", &rule.ignore, false);
-    check_patterns(table, "redact", &rule.redact, true);
+    check_together(table, &rule);
     (topic.is_some() && decoder.is_some()).then_some(rule)
 }
 
@@ -127,36 +160,82 @@ fn decoder(table: &mut Table<'_>) -> Option<Decoder> {
 }
 
 fn check_decoder_keys(table: &Table<'_>, decoder: Decoder) {
-    let refuse = |keys: &[&str], word: &str| {
+    let refuse = |keys: &[&str], words: &str| {
         for key in keys.iter().filter(|key| table.has(key)) {
-            table.fault(
-                key,
-                format!("only the decoder \"{word}\" reads it"),
-                "remove it, or change the decoder",
-            );
+            table.fault(key, words, "remove it, or change the decoder");
         }
     };
-    if decoder != Decoder::Json {
-        refuse(&JSON_KEYS, "json");
+    if !decoder.is_document() {
+        refuse(&DOCUMENT_KEYS, "only the decoder \"json\" reads it");
+    }
+    if !decoder.is_document() && decoder != Decoder::Scalar {
+        refuse(&["types"], "only the decoders \"json\" and \"scalar\" read it");
     }
     if decoder != Decoder::Availability {
-        refuse(&AVAILABILITY_KEYS, "availability");
+        refuse(&AVAILABILITY_KEYS, "only the decoder \"availability\" reads it");
+    }
+    if decoder == Decoder::Ignore {
+        refuse(&["also"], "a rule that ignores a message takes nothing of it");
     }
 }
 
-fn check_captures(table: &Table<'_>, template: &Template, rule: &Rule) {
-    for (key, text) in [("device", &rule.device), ("attribute", &rule.attribute)] {
-        if let Err(error) = template.pattern(text) {
-            let written = if table.was_written(key) { "" } else { " by default" };
-            let hint = format!("write +NAME or #NAME in the topic and {{NAME}} in {key}");
-            table.fault(key, format!("it is {text:?}{written}: {error}"), hint);
+/// One text, or a list of them; empty means the same as absent.
+fn device(table: &mut Table<'_>) -> Option<Vec<String>> {
+    let texts = table.text_or_texts("device")?;
+    for (index, _) in texts.iter().enumerate().filter(|(_, text)| text.is_empty() && texts.len() > 1) {
+        table.fault(&format!("device[{index}]"), "it is empty", "remove it");
+    }
+    if texts.is_empty() {
+        table.fault("device", "it is empty", "give at least one text, or remove it for the default");
+    }
+    Some(texts).filter(|texts| texts.iter().any(|text| !text.is_empty()))
+}
+
+fn check_names(table: &Table<'_>, template: &Template, rule: &Rule, decoder: Decoder) {
+    let list = rule.device.len() > 1;
+    let devices = rule.device.iter().enumerate().map(|(index, text)| {
+        (if list { format!("device[{index}]") } else { "device".to_owned() }, "device", text)
+    });
+    for (place, key, text) in devices.chain([("attribute".to_owned(), "attribute", &rule.attribute)]) {
+        let written = if table.was_written(key) { "" } else { " by default" };
+        match template.pattern(text) {
+            Err(error) => {
+                let hint = format!("write +NAME or #NAME in the topic and {{NAME}} in {key}");
+                table.fault(&place, format!("it is {text:?}{written}: {error}"), hint);
+            }
+            Ok(name) if name.needs_document() && !decoder.is_document() => {
+                let what = format!("it is {text:?}: only a decoder for documents can look into the payload");
+                table.fault(&place, what, "use captures of the topic, or change the decoder");
+            }
+            Ok(name) if name.needs_key() && rule.each != Some(Each::Members) => {
+                let what = format!("it is {text:?}: there is a {{key}} only with each = \"members\"");
+                table.fault(&place, what, "write +key in the topic, or set each");
+            }
+            Ok(_) => {}
         }
     }
 }
 
-fn pointer(table: &mut Table<'_>, key: &'static str) -> Option<String> {
+/// Keys that have no effect without another one.
+fn check_together(table: &Table<'_>, rule: &Rule) {
+    let nameless = rule.attribute.is_empty();
+    if rule.value.is_some() && nameless {
+        table.fault("value", "the value has no name", "give attribute");
+    }
+    if rule.action_fields == ActionFields::Together {
+        if nameless {
+            table.fault("action_fields", "the action has no name", "give attribute");
+        }
+        if rule.actions.is_empty() {
+            table.fault("action_fields", "there are no actions", "give actions, such as [\"*\"]");
+        }
+    }
+}
+
+/// A JSON pointer, if there is one.
+pub(super) fn pointer(table: &mut Table<'_>, key: &'static str) -> Option<String> {
     let found = table.text(key)?;
-    if is_pointer(&found.value) {
+    if topic::is_pointer(&found.value) {
         return Some(found.value);
     }
     let what = format!("{:?} is not a JSON pointer", found.value);
@@ -165,38 +244,35 @@ fn pointer(table: &mut Table<'_>, key: &'static str) -> Option<String> {
     None
 }
 
-/// RFC 6901.
-fn is_pointer(text: &str) -> bool {
-    let escapes_good = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
-    (text.is_empty() || text.starts_with('/')) && escapes_good
-}
-
-/// Like [`pointer`], but it must be there.
-fn pointer_required(table: &mut Table<'_>) -> Option<String> {
-    if !table.has("pointer") {
-        table.expect(&["pointer"]);
-        table.fault("pointer", "it is missing", "write it as \"/method\"");
-        return None;
+fn arrays(table: &mut Table<'_>) -> Arrays {
+    match table.filled("arrays").map(|found| found.value) {
+        None => Arrays::Json,
+        Some(word) if word == "json" => Arrays::Json,
+        Some(word) if word == "index" => Arrays::Index,
+        Some(field) => Arrays::Field(field),
     }
-    pointer(table, "pointer")
 }
 
-fn when(mut table: Table<'_>) -> Option<When> {
-    let pointer = pointer_required(&mut table);
-    let equals = table.required("equals", "give the text that must be there");
-    table.finish();
-    Some(When { pointer: pointer?, equals: equals?.value })
+fn renames(table: &mut Table<'_>) -> Vec<Rename> {
+    let tables = table.tables("rename").unwrap_or_default();
+    let one = |mut table: Table<'_>| {
+        let from = table.required("from", "give the name that is in the document");
+        let to = table.required("to", "give the name that it shall have");
+        table.finish();
+        Some(Rename { from: from?.value, to: to?.value })
+    };
+    tables.into_iter().filter_map(one).collect()
 }
 
 fn time(mut table: Table<'_>) -> Option<PayloadTime> {
-    let pointer = pointer_required(&mut table);
-    let words: Vec<&str> = TIME_FORMATS.iter().map(|(word, _)| *word).collect();
-    if !table.has("format") {
-        table.fault("format", "it is missing", format!("choose {}", one_of(&words)));
+    if !table.has("pointer") {
+        table.expect(&["pointer"]);
+        table.fault("pointer", "it is missing", "write it as \"/Time\"");
     }
-    let format = table.choice("format", &TIME_FORMATS.map(|(word, format)| (word, Some(format))), None);
+    let pointer = pointer(&mut table, "pointer");
+    let format = table.choice("format", &TIME_FORMATS, TimeFormat::Auto);
     table.finish();
-    Some(PayloadTime { pointer: pointer?, format: format? })
+    Some(PayloadTime { pointer: pointer?, format })
 }
 
 fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<String> {
@@ -210,7 +286,8 @@ fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<S
 /// The counter is one of the attributes, so that the log has it.
 fn check_counter(table: &Table<'_>, rule: &Rule) {
     let Some(pointer) = &rule.idempotent_by else { return };
-    if pointer.strip_prefix(rule.root.as_str()).is_some_and(|below| below.starts_with('/')) {
+    let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
+    if pointer.strip_prefix(root).is_some_and(|below| below.starts_with('/')) {
         return;
     }
     let what = format!("{pointer:?} is not below root, {:?}", rule.root);
@@ -227,14 +304,17 @@ fn check_payloads(table: &Table<'_>, rule: &Rule) {
     }
 }
 
-/// `*` may stand at the end, and at the start if `both`.
-pub(in super::super) fn check_patterns(table: &Table<'_>, key: &str, patterns: &[String], both: bool) {
+fn patterns(table: &mut Table<'_>, key: &'static str) -> Vec<String> {
+    let patterns = table.texts(key).unwrap_or_default();
+    check_patterns(table, key, &patterns);
+    patterns
+}
+
+/// Checks a list of patterns of names.
+pub(in super::super) fn check_patterns(table: &Table<'_>, key: &str, patterns: &[String]) {
     for (index, text) in patterns.iter().enumerate() {
-        let fits = Pattern::parse(text).is_ok_and(|pattern| both || !pattern.is_open_at_start());
-        if !fits {
-            let place = if both { "the start or the end" } else { "the end" };
-            let what = format!("{text:?} is not a pattern; `*` may stand only at {place}");
-            table.fault(&format!("{key}[{index}]"), what, "");
+        if let Err(error) = Pattern::parse(text) {
+            table.fault(&format!("{key}[{index}]"), error.to_string(), "");
         }
     }
 }

@@ -1,22 +1,34 @@
 //! A rule as TOML.
 
 use super::super::show::{Doc, quoted};
-use super::{Decoder, Rule, TimeFormat, Update};
+use super::{ActionFields, Arrays, Decoder, Each, Rename, Rule, TimeFormat, Update, types, when};
 
 pub(in super::super) fn show(doc: &mut Doc, rule: &Rule) {
     doc.header("[[source.subscription]]");
     doc.text("topic", &rule.topic);
     doc.raw("qos", rule.qos);
     doc.text("decoder", decoder(rule.decoder));
-    doc.text("device", &rule.device);
+    if rule.also {
+        doc.raw("also", true);
+    }
+    if !rule.when.is_empty() {
+        doc.raw("when", when::shown(&rule.when));
+    }
+    match rule.device.as_slice() {
+        [] => {}
+        [device] => doc.text("device", device),
+        devices => doc.texts("device", devices),
+    }
     doc.text("attribute", &rule.attribute);
-    match rule.decoder {
-        Decoder::Json => show_json(doc, rule),
-        Decoder::Availability => {
-            doc.texts("online", &rule.online);
-            doc.texts("offline", &rule.offline);
-        }
-        Decoder::Scalar | Decoder::Action | Decoder::Ignore => {}
+    if rule.decoder.is_document() {
+        show_document(doc, rule);
+    }
+    if !rule.types.is_empty() {
+        doc.raw("types", types::shown(&rule.types));
+    }
+    if rule.decoder == Decoder::Availability {
+        doc.texts("online", &rule.online);
+        doc.texts("offline", &rule.offline);
     }
     if let Some(namespace) = &rule.namespace {
         doc.text("namespace", namespace);
@@ -25,19 +37,34 @@ pub(in super::super) fn show(doc: &mut Doc, rule: &Rule) {
     doc.text("parent", rule.parent.as_deref().unwrap_or_default());
 }
 
-fn show_json(doc: &mut Doc, rule: &Rule) {
+fn show_document(doc: &mut Doc, rule: &Rule) {
     doc.text("root", &rule.root);
-    if let Some(when) = &rule.when {
-        let (pointer, equals) = (quoted(&when.pointer), quoted(&when.equals));
-        doc.raw("when", format_args!("{{ pointer = {pointer}, equals = {equals} }}"));
+    if let Some(each) = rule.each {
+        doc.text("each", if each == Each::Members { "members" } else { "elements" });
+    }
+    if let Some(pointer) = &rule.value {
+        doc.text("value", pointer);
+    }
+    match &rule.arrays {
+        Arrays::Json => doc.text("arrays", "json"),
+        Arrays::Index => doc.text("arrays", "index"),
+        Arrays::Field(name) => doc.text("arrays", name),
     }
     doc.text("update", if rule.update == Update::Replace { "replace" } else { "merge" });
     if let Some(time) = &rule.time {
         let (pointer, format) = (quoted(&time.pointer), quoted(time_format(time.format)));
         doc.raw("time", format_args!("{{ pointer = {pointer}, format = {format} }}"));
     }
+    doc.texts("only", &rule.only);
     doc.texts("actions", &rule.actions);
+    if rule.action_fields == ActionFields::Together {
+        doc.text("action_fields", "together");
+    }
     doc.texts("ignore", &rule.ignore);
+    if !rule.rename.is_empty() {
+        let one = |r: &Rename| format!("{{ from = {}, to = {} }}", quoted(&r.from), quoted(&r.to));
+        doc.raw("rename", format_args!("[{}]", rule.rename.iter().map(one).collect::<Vec<_>>().join(", ")));
+    }
     if let Some(pointer) = &rule.idempotent_by {
         doc.text("idempotent_by", pointer);
     }
@@ -55,6 +82,7 @@ fn decoder(decoder: Decoder) -> &'static str {
 
 fn time_format(format: TimeFormat) -> &'static str {
     match format {
+        TimeFormat::Auto => "auto",
         TimeFormat::Rfc3339 => "rfc3339",
         TimeFormat::UnixS => "unix_s",
         TimeFormat::UnixMs => "unix_ms",

@@ -10,8 +10,8 @@ use super::super::{Address, Decoder, SourceConfig, hints, rule};
 use super::target::{self, expand};
 use super::{MqttSink, SinkConfig, SinkFilter, SinkFormat, SinkTarget};
 use crate::config::Order;
-use crate::config::RefusedPolicy;
 use crate::config::rules::Rules;
+use crate::config::{RefusedPolicy, When};
 use fieldlog_wire::Lane;
 
 pub(super) const FORMATS: [(&str, SinkFormat); 2] =
@@ -120,7 +120,7 @@ fn filter(table: &mut Table<'_>) -> SinkFilter {
         devices: table.texts("devices").unwrap_or_default(),
         types: table.texts("types").unwrap_or_default(),
     };
-    rule::check_patterns(table, "devices", &filter.devices, true);
+    rule::check_patterns(table, "devices", &filter.devices);
     check_types(table, "types", &filter.types);
     filter
 }
@@ -219,8 +219,14 @@ fn check_loop(
 
 fn takes(source: &SourceConfig, topic: &str) -> bool {
     let Ok(rules) = Rules::compile(source) else { return false };
-    let mut deciding = rules.find(topic).filter_map(|found| source.rules.get(found.rule));
-    deciding.find(|rule| rule.when.is_none()).is_some_and(|rule| rule.decoder != Decoder::Ignore)
+    for rule in rules.find(topic).filter_map(|found| source.rules.get(found.rule)) {
+        match rule.decoder {
+            Decoder::Ignore => return false,
+            _ if rule.when.iter().all(When::is_of_topic) => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 fn same_broker(a: &Address, b: &Address) -> bool {

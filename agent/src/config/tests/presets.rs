@@ -1,8 +1,9 @@
 //! Topics as real devices publish them, and what the presets make of them.
 
-use super::super::{Config, Decoder, PRESETS};
+use super::super::{Config, Decoder, PRESETS, Test};
 use super::{SOURCE, parse};
 use crate::config::rules::{Rules, filters};
+use crate::topic::Name;
 
 fn with_preset(preset: &str) -> Config {
     parse(&SOURCE.replace("preset = \"zigbee2mqtt\"", preset))
@@ -40,8 +41,13 @@ fn check(preset: &str, cases: &[(&str, Expected<'_>)]) {
         let first = rules.find(topic).next();
         let found = first.as_ref().and_then(|found| {
             let decoder = source.rules.get(found.rule).unwrap().decoder;
-            (decoder != Decoder::Ignore).then_some((found.device.as_str(), found.attribute.as_str(), decoder))
+            let name = |name: &Name| name.to_string();
+            let device = found.devices.first().map(name).unwrap_or_default();
+            (decoder != Decoder::Ignore).then(|| (device, name(&found.attribute), decoder))
         });
+        let found = found
+            .as_ref()
+            .map(|(device, attribute, decoder)| (device.as_str(), attribute.as_str(), *decoder));
         assert_eq!(found, *expected, "{preset}: {topic}");
         if found.is_some() {
             let filters = filters(&source.rules);
@@ -172,7 +178,10 @@ fn shelly_gen2_passes_documents_on_by_method() {
     let methods: Vec<&str> = rules
         .find("plug/events/rpc")
         .map(|found| source.rules.get(found.rule).unwrap())
-        .map(|rule| rule.when.as_ref().map_or("any", |when| when.equals.as_str()))
+        .map(|rule| match rule.when.first().map(|when| &when.test) {
+            Some(Test::Equals(method)) => method.as_str(),
+            _ => "any",
+        })
         .collect();
     assert_eq!(methods, ["NotifyStatus", "NotifyFullStatus", "NotifyEvent", "any"]);
 }

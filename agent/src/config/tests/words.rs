@@ -43,7 +43,7 @@ fn unknown_keys() {
     check_rule(
         "topic = \"a/+device\"\ndecoder = \"json\"\nwhen = { pointer = \"/a\", equal = \"b\" }",
         &[
-            "when.equals: it is missing; give the text that must be there",
+            "when.equals: it is missing; give equals, in, not_in or exists",
             "when.equal: unknown key; did you mean equals?",
         ],
     );
@@ -160,10 +160,7 @@ fn missing() {
     );
     check_rule(
         "topic = \"a/+device\"\ndecoder = \"json\"\ntime = {}",
-        &[
-            "time.pointer: it is missing; write it as \"/method\"",
-            "time.format: it is missing; choose rfc3339, unix_s, unix_ms or local",
-        ],
+        &["time.pointer: it is missing; write it as \"/Time\""],
     );
     check_source(
         "[source.will]\noffline = \"x\"",
@@ -348,8 +345,8 @@ fn pointers_patterns_and_choices() {
         );
     }
     check_rule(
-        &format!("{rule}ignore = [\"*a\"]"),
-        &["ignore[0]: \"*a\" is not a pattern; `*` may stand only at the end"],
+        &format!("{rule}ignore = [\"a**\"]"),
+        &["ignore[0]: \"a**\" is not a pattern; it must not be empty, nor have two `*` side by side"],
     );
     check_rule(
         "topic = \"a/+device\"\ndecoder = \"jsn\"",
@@ -358,11 +355,142 @@ fn pointers_patterns_and_choices() {
         ],
     );
     check_source(
-        "[[source.policy]]\nattributes = [\"a*b\"]\nrecord = \"always\"",
+        "[[source.policy]]\nattributes = [\"a**b\"]\nrecord = \"always\"",
         &[
             "policy[0] record: \"always\" is unknown; it must be change, every or never",
-            "policy[0] attributes[0]: \"a*b\" is not a pattern; `*` may stand only at the start or the end",
+            "policy[0] attributes[0]: \"a**b\" is not a pattern; it must not be empty, nor have two `*` side by side",
         ],
+    );
+}
+
+#[test]
+fn faults_of_rules() {
+    let rule = "topic = \"a/+device/+x\"\ndecoder = \"json\"\n";
+    let json = |keys: &str, expected: &[&str]| check_rule(&format!("{rule}{keys}"), expected);
+    json("also = 1", &["also: it is the number 1; it must be true or false"]);
+    json(
+        "each = \"member\"",
+        &["each: \"member\" is unknown; it must be members or elements; did you mean members?"],
+    );
+    json(
+        "value = \"x\"\nattribute = \"y\"",
+        &["value: \"x\" is not a JSON pointer; \
+         write it as \"/params/ts\"; ~1 stands for / and ~0 for ~ in a name"],
+    );
+    json("value = \"/x\"", &["value: the value has no name; give attribute"]);
+    json(
+        "action_fields = \"together\"",
+        &[
+            "action_fields: the action has no name; give attribute",
+            "action_fields: there are no actions; give actions, such as [\"*\"]",
+        ],
+    );
+    json("device = []", &["device: it is empty; give at least one text, or remove it for the default"]);
+    json("device = [\"{device}\", \"\"]", &["device[1]: it is empty; remove it"]);
+    json(
+        "device = [\"{/a~2}\", \"{name}\"]",
+        &[
+            "device[0]: it is \"{/a~2}\": {/a~2} is not a JSON pointer; ~1 stands for / and ~0 for ~ in a name; \
+             write +NAME or #NAME in the topic and {NAME} in device",
+            "device[1]: it is \"{name}\": the topic has no capture \"name\"; it has device, x; \
+             write +NAME or #NAME in the topic and {NAME} in device",
+        ],
+    );
+    json(
+        "device = \"{key}\"\neach = \"elements\"",
+        &[
+            "device: it is \"{key}\": there is a {key} only with each = \"members\"; write +key in the topic, or set each",
+        ],
+    );
+    json(
+        "rename = [{ from = \"a\" }, { to = \"\", from = \"b\" }]",
+        &[
+            "rename[0] to: it is missing; give the name that it shall have",
+            "rename[1] to: it is empty; give the name that it shall have",
+        ],
+    );
+    json(
+        "only = [\"**\"]",
+        &["only[0]: \"**\" is not a pattern; it must not be empty, nor have two `*` side by side"],
+    );
+    check_rule(
+        "topic = \"a/+device/+x\"\ndecoder = \"scalar\"\nattribute = \"{/a}\"\nonly = [\"a\"]",
+        &[
+            "only: only the decoder \"json\" reads it; remove it, or change the decoder",
+            "attribute: it is \"{/a}\": only a decoder for documents can look into the payload; \
+             use captures of the topic, or change the decoder",
+        ],
+    );
+    check_rule(
+        "topic = \"a/+device/+x\"\ndecoder = \"ignore\"\nalso = true",
+        &["also: a rule that ignores a message takes nothing of it; remove it, or change the decoder"],
+    );
+}
+
+#[test]
+fn faults_of_conditions() {
+    let json = |when: &str, expected: &[&str]| {
+        check_rule(&format!("topic = \"a/+device/+x\"\ndecoder = \"json\"\nwhen = {when}"), expected);
+    };
+    json(
+        "[{ equals = \"a\" }]",
+        &["when[0] pointer: it is missing; write it as \"/method\", or give a capture"],
+    );
+    json(
+        "[{ pointer = \"/a\", capture = \"x\", equals = \"a\" }]",
+        &["when[0] pointer: it is there beside capture; write two conditions"],
+    );
+    json(
+        "[{ capture = \"y\", in = [\"a\"] }]",
+        &["when[0] capture: the topic has no capture \"y\"; write +y or #y in the topic"],
+    );
+    json(
+        "[{ capture = \"x\", exists = true }]",
+        &["when[0] exists: a capture is always there; use in or not_in"],
+    );
+    json("[{ capture = \"x\", in = [] }]", &["when[0] in: it is empty; give at least one text"]);
+    json(
+        "[{ pointer = \"/a\", equals = \"a\", in = [\"b\"] }]",
+        &["when[0] equals: there are several tests: equals, in; write a condition for each"],
+    );
+    json("5", &["when: it is the number 5; it must be an array of tables, [[when]]"]);
+    check_rule(
+        "topic = \"a/+device/+attribute\"\ndecoder = \"scalar\"\nwhen = { pointer = \"/a\", exists = true }",
+        &["when.pointer: only a decoder for documents can look into the payload; \
+           use a capture of the topic, or change the decoder"],
+    );
+}
+
+#[test]
+fn faults_of_types() {
+    let types = |types: &str, expected: &[&str]| {
+        check_rule(&format!("topic = \"a/+device\"\ndecoder = \"json\"\ntypes = [{types}]"), expected);
+    };
+    types(
+        "{ unit = \"W\" }",
+        &[
+            "types[0] attributes: it is missing or empty; name attributes, such as [\"*version\"]",
+            "types[0] type: it is missing; choose text, number, integer or boolean",
+        ],
+    );
+    types(
+        "{ attributes = [\"a\"], type = \"text\", unit = \"W\", true = [\"x\"] }",
+        &[
+            "types[0] unit: it is only for number and integer; remove it, or change the type",
+            "types[0] true: it is only for boolean; remove it, or change the type",
+        ],
+    );
+    types(
+        "{ attributes = [\"a\"], type = \"boolean\", true = [\"OFF\"], false = [] }",
+        &["types[0] false: it is empty; give at least one text, or remove it for the default"],
+    );
+    types(
+        "{ attributes = [\"a\"], type = \"boolean\", true = [\"OFF\"] }",
+        &["types[0] true: \"OFF\" means true and false; remove it from one of the two (each has a default)"],
+    );
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"action\"\ntypes = [{ attributes = [\"a\"], type = \"text\" }]",
+        &["types: only the decoders \"json\" and \"scalar\" read it; remove it, or change the decoder"],
     );
 }
 

@@ -98,6 +98,39 @@ fn a_press_with_the_counter_of_the_last_one_is_a_repeat() {
 }
 
 #[test]
+fn one_action_of_all_fields_is_not_repeated_either_and_has_no_secret() {
+    let mut settings = settings();
+    settings.sources[0].redact = vec!["*code".into()];
+    settings.sources[0].rules = vec![Rule {
+        attribute: "rf".into(),
+        actions: vec!["rf*".into()],
+        action_fields: crate::config::ActionFields::Together,
+        each: Some(crate::config::Each::Members),
+        device: vec!["{key}".into()],
+        idempotent_by: Some("/n".into()),
+        ..rule("bridge/+x", Decoder::Json)
+    }];
+    let press = r#"{"a":{"n":1,"rf":{"code":"0xAF","bits":24}},"b":{"n":1,"rf":{"bits":12}}}"#;
+    given(settings.clone(), &[])
+        .when(0, Says("bridge/x", press))
+        .then(&[
+            "discovered a",
+            "named rf.n",
+            "a rf.n=1",
+            "named rf",
+            r#"a rf!{"rf":{"bits":24,"code":"(redacted)"}}"#,
+            "discovered b",
+            "b rf.n=1",
+            r#"b rf!{"rf":{"bits":12}}"#,
+        ])
+        .when(1, Says("bridge/x", press))
+        .then(&[])
+        .restarted(settings)
+        .when(2, Says("bridge/x", press))
+        .then(&[]);
+}
+
+#[test]
 fn a_counter_below_the_root_counts() {
     let press = r#"{"params":{"n":7,"press":"long"}}"#;
     given(settings(), &[])

@@ -1,0 +1,123 @@
+//! `types`: what the values of attributes are, where the payload does not say it well.
+
+use super::super::raw::Table;
+use super::super::show::quoted;
+
+/// Texts that are true and false, in any case, if none are given.
+const TRUE: [&str; 4] = ["true", "on", "yes", "1"];
+const FALSE: [&str; 4] = ["false", "off", "no", "0"];
+
+/// What the values of some attributes are. A value that is no such thing is taken as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueType {
+    /// `attributes`: patterns; of a document as they are in it, like `ignore`.
+    pub attributes: Vec<String>,
+    /// `type`, with its other keys.
+    pub kind: Kind,
+}
+
+/// What a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text, letter by letter.
+    Text,
+    /// A number; a text may have this unit after it.
+    Number {
+        /// `unit` (default empty).
+        unit: String,
+    },
+    /// A whole number.
+    Integer {
+        /// `unit` (default empty).
+        unit: String,
+    },
+    /// True or false.
+    Boolean {
+        /// `true`: texts in any case, and numbers as text (default `true`, `on`, `yes`, `1`).
+        yes: Vec<String>,
+        /// `false` (default `false`, `off`, `no`, `0`).
+        no: Vec<String>,
+    },
+}
+
+/// A type's name, before its keys are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Text,
+    Number,
+    Integer,
+    Boolean,
+}
+
+const WORDS: [(&str, Option<Word>); 4] = [
+    ("text", Some(Word::Text)),
+    ("number", Some(Word::Number)),
+    ("integer", Some(Word::Integer)),
+    ("boolean", Some(Word::Boolean)),
+];
+
+/// Reads the list.
+pub(super) fn read(table: &mut Table<'_>) -> Vec<ValueType> {
+    table.tables("types").unwrap_or_default().into_iter().filter_map(one).collect()
+}
+
+fn one(mut table: Table<'_>) -> Option<ValueType> {
+    let attributes = table.texts("attributes").unwrap_or_default();
+    if attributes.is_empty() {
+        table.fault("attributes", "it is missing or empty", "name attributes, such as [\"*version\"]");
+    }
+    super::check_patterns(&table, "attributes", &attributes);
+    if !table.has("type") {
+        table.fault("type", "it is missing", "choose text, number, integer or boolean");
+    }
+    let word = table.choice("type", &WORDS, None);
+    for (key, fits) in [
+        ("unit", matches!(word, Some(Word::Number | Word::Integer))),
+        ("true", word == Some(Word::Boolean)),
+        ("false", word == Some(Word::Boolean)),
+    ] {
+        if word.is_some() && !fits && table.has(key) {
+            let types = if key == "unit" { "number and integer" } else { "boolean" };
+            table.fault(key, format!("it is only for {types}"), "remove it, or change the type");
+        }
+    }
+    let unit = table.filled("unit").map(|found| found.value).unwrap_or_default();
+    let (yes, no) = (words(&mut table, "true", &TRUE), words(&mut table, "false", &FALSE));
+    if let Some(word) = yes.iter().find(|word| no.iter().any(|other| other.eq_ignore_ascii_case(word))) {
+        let hint = "remove it from one of the two (each has a default)";
+        table.fault("true", format!("{word:?} means true and false"), hint);
+    }
+    table.finish();
+    let kind = match word? {
+        Word::Text => Kind::Text,
+        Word::Number => Kind::Number { unit },
+        Word::Integer => Kind::Integer { unit },
+        Word::Boolean => Kind::Boolean { yes, no },
+    };
+    Some(ValueType { attributes, kind })
+}
+
+fn words(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<String> {
+    let given = table.texts(key);
+    if given.as_ref().is_some_and(Vec::is_empty) {
+        table.fault(key, "it is empty", "give at least one text, or remove it for the default");
+    }
+    given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
+}
+
+/// The list as TOML.
+pub(super) fn shown(types: &[ValueType]) -> String {
+    let list = |texts: &[String]| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+    let one = |entry: &ValueType| {
+        let kind = match &entry.kind {
+            Kind::Text => "\"text\"".to_owned(),
+            Kind::Number { unit } => format!("\"number\", unit = {}", quoted(unit)),
+            Kind::Integer { unit } => format!("\"integer\", unit = {}", quoted(unit)),
+            Kind::Boolean { yes, no } => {
+                format!("\"boolean\", true = [{}], false = [{}]", list(yes), list(no))
+            }
+        };
+        format!("{{ attributes = [{}], type = {kind} }}", list(&entry.attributes))
+    };
+    format!("[{}]", types.iter().map(one).collect::<Vec<_>>().join(", "))
+}

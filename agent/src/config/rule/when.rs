@@ -1,0 +1,144 @@
+//! `when`: on which topics and documents a rule is used.
+
+use super::super::raw::Table;
+use super::super::show::quoted;
+use super::read::pointer;
+use crate::topic::Template;
+
+/// A condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct When {
+    /// What is looked at.
+    pub subject: Subject,
+    /// What it must be.
+    pub test: Test,
+}
+
+/// What a condition is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// `pointer`: what is in the document at this JSON pointer (RFC 6901); numbers and the like as text.
+    Pointer(String),
+    /// `capture`: what the topic's capture of this name has caught.
+    Capture(String),
+}
+
+/// What a condition asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// `equals`: this text.
+    Equals(String),
+    /// `in`: a text that one of these patterns matches.
+    In(Vec<String>),
+    /// `not_in`: a text that none of these patterns matches. What is not there is in none.
+    NotIn(Vec<String>),
+    /// `exists`: whether there is anything; `null` is.
+    Exists(bool),
+}
+
+impl When {
+    /// Whether the topic alone decides.
+    pub fn is_of_topic(&self) -> bool {
+        matches!(self.subject, Subject::Capture(_))
+    }
+}
+
+/// Reads one table, or a list of them.
+pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Vec<When> {
+    let tables = table.one_or_more("when").unwrap_or_default();
+    tables.into_iter().filter_map(|table| one(table, topic, document)).collect()
+}
+
+fn one(mut table: Table<'_>, topic: Option<&Template>, document: bool) -> Option<When> {
+    let subject = subject(&mut table, topic, document);
+    let test = test(&mut table, matches!(subject, Some(Subject::Capture(_))));
+    table.finish();
+    Some(When { subject: subject?, test: test? })
+}
+
+fn subject(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Option<Subject> {
+    table.expect(&["pointer", "capture"]);
+    match (table.has("pointer"), table.has("capture")) {
+        (true, false) => {
+            let pointer = pointer(table, "pointer")?;
+            if !document {
+                let hint = "use a capture of the topic, or change the decoder";
+                table.fault("pointer", "only a decoder for documents can look into the payload", hint);
+            }
+            Some(Subject::Pointer(pointer))
+        }
+        (false, true) => {
+            let found = table.required("capture", "name a capture of the topic")?;
+            let known = topic.map(Template::captures).unwrap_or_default();
+            if topic.is_some() && !known.contains(&found.value) {
+                let hint = format!("write +{} or #{} in the topic", found.value, found.value);
+                let what = format!("the topic has no capture {:?}", found.value);
+                table.fault_at("capture", found.origin.as_deref(), what, hint);
+            }
+            Some(Subject::Capture(found.value))
+        }
+        (both, _) => {
+            let what = if both { "it is there beside capture" } else { "it is missing" };
+            let hint =
+                if both { "write two conditions" } else { "write it as \"/method\", or give a capture" };
+            table.fault("pointer", what, hint);
+            ["pointer", "capture"].iter().for_each(|key| drop(table.discard(key)));
+            None
+        }
+    }
+}
+
+fn test(table: &mut Table<'_>, capture: bool) -> Option<Test> {
+    const TESTS: [&str; 4] = ["equals", "in", "not_in", "exists"];
+    table.expect(&TESTS);
+    let given: Vec<&str> = TESTS.into_iter().filter(|key| table.has(key)).collect();
+    match given.as_slice() {
+        ["equals"] => table.text("equals").map(|found| Test::Equals(found.value)),
+        ["in"] => patterns(table, "in").map(Test::In),
+        ["not_in"] => patterns(table, "not_in").map(Test::NotIn),
+        ["exists"] => {
+            if capture {
+                table.fault("exists", "a capture is always there", "use in or not_in");
+            }
+            Some(Test::Exists(table.flag("exists", true)))
+        }
+        [] => {
+            table.fault("equals", "it is missing", "give equals, in, not_in or exists");
+            None
+        }
+        several => {
+            let what = format!("there are several tests: {}", several.join(", "));
+            table.fault("equals", what, "write a condition for each");
+            TESTS.iter().for_each(|key| drop(table.discard(key)));
+            None
+        }
+    }
+}
+
+fn patterns(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
+    let patterns = table.texts(key)?;
+    if patterns.is_empty() {
+        table.fault(key, "it is empty", "give at least one text");
+    }
+    super::check_patterns(table, key, &patterns);
+    Some(patterns)
+}
+
+/// The conditions as TOML.
+pub(super) fn shown(conditions: &[When]) -> String {
+    let one = |when: &When| {
+        let subject = match &when.subject {
+            Subject::Pointer(pointer) => format!("pointer = {}", quoted(pointer)),
+            Subject::Capture(name) => format!("capture = {}", quoted(name)),
+        };
+        let list = |texts: &[String]| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+        let test = match &when.test {
+            Test::Equals(text) => format!("equals = {}", quoted(text)),
+            Test::In(texts) => format!("in = [{}]", list(texts)),
+            Test::NotIn(texts) => format!("not_in = [{}]", list(texts)),
+            Test::Exists(exists) => format!("exists = {exists}"),
+        };
+        format!("{{ {subject}, {test} }}")
+    };
+    format!("[{}]", conditions.iter().map(one).collect::<Vec<_>>().join(", "))
+}

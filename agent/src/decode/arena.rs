@@ -1,0 +1,207 @@
+//! The values of one payload, in one place that is used again for the next.
+
+use fieldlog_projections::{Time, ValueRef};
+
+use super::{ARENA_KEPT_BYTES, Excess, JsonRule, LEAVES_MAX, NAMES_BYTES_MAX, time};
+
+/// The values of one payload, reused from payload to payload so that decoding allocates nothing.
+#[derive(Debug, Default)]
+pub struct Values {
+    /// Attribute paths and texts, one after the other.
+    arena: String,
+    items: Vec<(Range, Item)>,
+    pub(super) path: String,
+    pub(super) time: Option<Item>,
+    /// `time` stands among the attributes, and is not one of them if it can be read.
+    time_here: bool,
+    time_unread: bool,
+    left_out: usize,
+    /// Bytes of the paths in the arena.
+    names: usize,
+    /// What the arena may hold of this payload, in bytes.
+    arena_max: usize,
+    pub(super) text_bytes_max: usize,
+    name_bytes_max: usize,
+    too_long: Option<String>,
+    pub(super) excess: Option<Excess>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range(u32, u32);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Item {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Float(f64),
+    Text(Range),
+    Json(Range),
+}
+
+impl Values {
+    /// With a bound on the length of texts and arrays, and one on that of attribute paths, both in bytes.
+    pub fn new(text_bytes_max: usize, name_bytes_max: usize) -> Values {
+        Values { text_bytes_max, name_bytes_max, ..Values::default() }
+    }
+
+    pub(super) fn clear(&mut self) {
+        if self.capacity() > ARENA_KEPT_BYTES {
+            (self.arena, self.items) = (String::new(), Vec::new());
+        }
+        self.arena.clear();
+        self.items.clear();
+        self.path.clear();
+        self.time = None;
+        (self.time_here, self.time_unread, self.left_out) = (false, false, 0);
+        self.names = 0;
+        self.too_long = None;
+        self.excess = None;
+    }
+
+    /// Bytes held for values and their paths, used or not.
+    pub(super) fn capacity(&self) -> usize {
+        self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>()
+    }
+
+    /// Makes ready for a payload of this many bytes. Its texts cannot be longer than it is, except that numbers in arrays
+    /// may be written longer than they came; the paths have a bound of their own.
+    pub(super) fn begin(&mut self, payload_bytes: usize) {
+        self.clear();
+        self.arena_max = payload_bytes.saturating_add(NAMES_BYTES_MAX).min(u32::MAX as usize);
+    }
+
+    fn text(&self, range: Range) -> &str {
+        &self.arena[range.0 as usize..range.1 as usize]
+    }
+
+    pub(super) fn value(&self, item: Item) -> ValueRef<'_> {
+        match item {
+            Item::Null => ValueRef::Null,
+            Item::Bool(v) => ValueRef::Bool(v),
+            Item::Int(v) => ValueRef::Int(v),
+            Item::Uint(v) => ValueRef::Uint(v),
+            Item::Float(v) => ValueRef::Float(v),
+            Item::Text(range) => ValueRef::Text(self.text(range)),
+            Item::Json(range) => ValueRef::Json(self.text(range)),
+        }
+    }
+
+    /// Attribute paths and values, in the order of the payload.
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, ValueRef<'_>)> {
+        self.items.iter().map(|(path, item)| (self.text(*path), self.value(*item)))
+    }
+
+    /// The first attribute whose value was left out because it is longer than allowed.
+    pub fn too_long(&self) -> Option<&str> {
+        self.too_long.as_deref()
+    }
+
+    /// Whether there is a time that cannot be read. It is an attribute then, if it stands among them.
+    pub fn time_unread(&self) -> bool {
+        self.time_unread
+    }
+
+    /// So many elements of lists were passed over on the way to the rule's root.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    pub(super) fn pass_over(&mut self, elements: usize) {
+        self.left_out += elements;
+    }
+
+    /// The payload's own time; what cannot be read stays what it is, an attribute.
+    pub(super) fn take_time(&mut self, rule: &JsonRule) -> Result<Option<Time>, Excess> {
+        let Some(item) = self.time.filter(|item| !matches!(item, Item::Null)) else { return Ok(None) };
+        let time = rule.time_format.and_then(|format| time::read(self.value(item), format, rule.zone));
+        if time.is_none() {
+            self.time_unread = true;
+            if self.time_here {
+                self.path.clone_from(&rule.time_path);
+                self.keep(item)?;
+            }
+        }
+        Ok(time)
+    }
+
+    /// Keeps text. What is beyond `arena_max` is noticed before it is copied, so offsets fit 32 bits.
+    #[inline]
+    pub(super) fn push_str(&mut self, text: &str) -> Result<Range, Excess> {
+        let start = self.arena.len();
+        if text.len() > self.arena_max.saturating_sub(start) {
+            return Err(Excess::Values { max: self.arena_max });
+        }
+        self.arena.push_str(text);
+        Ok(Range(start as u32, self.arena.len() as u32))
+    }
+
+    /// Goes into an object's key.
+    #[inline]
+    pub(super) fn enter(&mut self, key: &str) -> Result<(), Excess> {
+        let dot = usize::from(!self.path.is_empty());
+        let bytes = self.path.len() + dot + key.len();
+        if bytes > self.name_bytes_max {
+            return Err(Excess::name(&self.path, key, bytes, self.name_bytes_max));
+        }
+        if dot == 1 {
+            self.path.push('.');
+        }
+        self.path.push_str(key);
+        Ok(())
+    }
+
+    /// Keeps a leaf under the current path.
+    #[inline]
+    pub(super) fn leaf(&mut self, rule: &JsonRule, item: Item) -> Result<(), Excess> {
+        if !rule.time_path.is_empty() && self.path == rule.time_path {
+            (self.time, self.time_here) = (Some(item), true);
+            return Ok(());
+        }
+        self.keep(item)
+    }
+
+    #[inline]
+    fn keep(&mut self, item: Item) -> Result<(), Excess> {
+        self.names += self.path.len();
+        if self.items.len() >= LEAVES_MAX || self.names > NAMES_BYTES_MAX {
+            return Err(if self.items.len() >= LEAVES_MAX { Excess::Leaves } else { Excess::Names });
+        }
+        let start = self.arena.len();
+        if self.path.len() > self.arena_max.saturating_sub(start) {
+            return Err(Excess::Values { max: self.arena_max });
+        }
+        self.arena.push_str(&self.path);
+        self.items.push((Range(start as u32, self.arena.len() as u32), item));
+        Ok(())
+    }
+
+    pub(super) fn leaf_text(
+        &mut self,
+        rule: &JsonRule,
+        text: &str,
+        make: fn(Range) -> Item,
+    ) -> Result<(), Excess> {
+        if text.len() > self.text_bytes_max {
+            self.leave_out();
+            return Ok(());
+        }
+        let range = self.push_str(text)?;
+        self.leaf(rule, make(range))
+    }
+
+    pub(super) fn leave_out(&mut self) {
+        self.too_long.get_or_insert_with(|| self.path.clone());
+    }
+
+    /// Keeps what a payload has too much of, for the reason in the quarantine, and makes the parser stop.
+    pub(super) fn stop<E: serde::de::Error>(&mut self, result: Result<(), Excess>) -> Result<(), E> {
+        result.map_err(|excess| {
+            let error = E::custom(&excess);
+            self.excess = Some(excess);
+            error
+        })
+    }
+}

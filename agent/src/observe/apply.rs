@@ -1,0 +1,280 @@
+//! The rules of a topic, applied to a message: which of them takes it, and what for.
+
+use fieldlog_projections::fact::{Availability, AvailabilityCause};
+use fieldlog_projections::{Time, Value, ValueRef};
+
+use super::outcomes::{Refusal, Verdict};
+use super::redact::REDACTED;
+use super::topics::{Names, RuleMatch, Said, Topic};
+use super::{Batch, Observer};
+use crate::config::Decoder;
+use crate::decode::{self, DecodeError, Document, Documents, Json};
+use crate::message::Message;
+
+/// What a rule has made of a message.
+enum Applied {
+    /// It was the rule's.
+    Took(Verdict),
+    /// It goes on to the next rule. The error says that it was no document, which this rule would have needed.
+    NotThis(Option<DecodeError>),
+}
+
+/// A message on its way through the rules.
+#[derive(Clone, Copy)]
+struct Arrival<'m> {
+    source: usize,
+    message: &'m Message,
+    received: Time,
+}
+
+impl Observer {
+    pub(super) fn apply_rules(
+        &mut self,
+        source: usize,
+        topic: &mut Topic,
+        message: &Message,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<Verdict, Refusal> {
+        let arrival = Arrival { source, message, received };
+        let (mut taken, mut refusal, mut foreign) = (None, None, None);
+        for matched in &mut topic.matches {
+            match self.apply(arrival, matched, &mut topic.said, batch) {
+                Ok(Applied::NotThis(why)) => {
+                    foreign = foreign.or(why);
+                    continue;
+                }
+                // Whatever a rule ignores, it is not what is broken.
+                Ok(Applied::Took(Verdict::Ignored)) if foreign.is_some() => {}
+                Ok(Applied::Took(verdict)) => {
+                    foreign = None;
+                    taken = Some(verdict.or_before(taken));
+                }
+                Err(reason) => refusal = refusal.or(Some(reason)),
+            }
+            if !self.sources[source].compiled[matched.rule].rule.also {
+                break;
+            }
+        }
+        match (refusal, taken, foreign) {
+            (Some(reason), ..) => Err(reason),
+            (None, Some(verdict), _) => Ok(verdict),
+            (None, None, Some(why)) => Err(why.into()),
+            (None, None, None) => Ok(Verdict::Ignored),
+        }
+    }
+
+    fn apply(
+        &mut self,
+        arrival: Arrival<'_>,
+        matched: &mut RuleMatch,
+        said: &mut Said,
+        batch: &mut Batch,
+    ) -> Result<Applied, Refusal> {
+        let Arrival { source, message, received } = arrival;
+        let payload = &message.payload[..];
+        let compiled = &self.sources[source].compiled[matched.rule];
+        let decoder = compiled.rule.decoder;
+        let verdict = match decoder {
+            Decoder::Ignore => Verdict::Ignored,
+            Decoder::Json | Decoder::Availability if payload.is_empty() => {
+                self.retire(source, matched, received, batch)
+            }
+            _ if decoder.is_document() && (compiled.json.needs_tree() || matched.names.is_some()) => {
+                return self.apply_tree(arrival, matched, said, batch);
+            }
+            Decoder::Json => {
+                let device_time = match decode::json(payload, &compiled.json, &mut self.values)? {
+                    Json::Values(device_time) => device_time,
+                    Json::NotThis(why) => return Ok(Applied::NotThis(why)),
+                };
+                let verdict = self.record(source, matched, received, device_time, batch)?;
+                self.tell(arrival, said, batch);
+                verdict
+            }
+            Decoder::Scalar => {
+                let scalar = decode::scalar(payload, self.limits.text_bytes)?;
+                self.record_one(source, matched, scalar, received, batch)?
+            }
+            Decoder::Availability => {
+                let online = decode::availability(payload, &compiled.rule.online, &compiled.rule.offline)?;
+                let device = self.device(source, matched, received, batch)?;
+                let now = if online { Availability::Online } else { Availability::Offline };
+                self.set_availability(device, now, AvailabilityCause::Topic, received, batch)
+            }
+            Decoder::Action => {
+                let scalar = decode::scalar(payload, self.limits.text_bytes)?;
+                if scalar.value == ValueRef::Null || message.retain {
+                    Verdict::Unchanged
+                } else {
+                    let value = if scalar.exact { scalar.value } else { ValueRef::Text(scalar.text) };
+                    let device = self.device(source, matched, received, batch)?;
+                    let name = matched.attribute.clone();
+                    let secret = self.sources[source].compiled[matched.rule].secrets.has_name(&name);
+                    let value = if secret { ValueRef::Text(REDACTED) } else { value };
+                    self.fire(device, &name, value.to_owned(), received, None, batch)?
+                }
+            }
+        };
+        Ok(Applied::Took(verdict))
+    }
+
+    /// A rule that needs the document as a whole.
+    fn apply_tree(
+        &mut self,
+        arrival: Arrival<'_>,
+        matched: &mut RuleMatch,
+        said: &mut Said,
+        batch: &mut Batch,
+    ) -> Result<Applied, Refusal> {
+        let Arrival { source, message, received } = arrival;
+        let compiled = &self.sources[source].compiled[matched.rule];
+        let whole = match decode::build(compiled.rule.decoder, &message.payload) {
+            Ok(whole) => whole,
+            Err(why @ DecodeError::Json(_)) if compiled.json.has_conditions() => {
+                return Ok(Applied::NotThis(Some(why)));
+            }
+            Err(why) => return Err(why.into()),
+        };
+        let (documents, left_out) = match decode::documents(&compiled.json, &whole)? {
+            Documents::These(documents, left_out) => (documents, left_out),
+            Documents::NotThis => return Ok(Applied::NotThis(None)),
+        };
+        let (mut verdict, mut refusal) = (Verdict::Unchanged, None);
+        for document in documents {
+            match self.apply_document(arrival, matched, document, said, batch) {
+                Ok(of_this) => verdict = of_this.or_before(Some(verdict)),
+                Err(reason) => refusal = refusal.or(Some(reason)),
+            }
+        }
+        if let Some(place) = left_out
+            && !std::mem::replace(&mut said.left_out, true)
+        {
+            let reason = format!(
+                "{place} is no document of a device and was left out; the others were taken (said once for this topic). \
+                 `ignore` can name it"
+            );
+            self.quarantine(source, message, &reason, received, batch);
+        }
+        refusal.map_or(Ok(Applied::Took(verdict)), Err)
+    }
+
+    fn apply_document(
+        &mut self,
+        arrival: Arrival<'_>,
+        matched: &mut RuleMatch,
+        document: Document<'_>,
+        said: &mut Said,
+        batch: &mut Batch,
+    ) -> Result<Verdict, Refusal> {
+        let Arrival { source, received, .. } = arrival;
+        let mut named = match &matched.names {
+            Some(names) => Some(self.named(source, matched.rule, names, document)?),
+            None => None,
+        };
+        let target = named.as_mut().unwrap_or(matched);
+        let rule = &self.sources[source].compiled[target.rule].json;
+        let device_time = document.take(rule, &mut self.values)?;
+        let together = document.together(rule);
+        let recorded = self.record(source, target, received, device_time, batch);
+        let fired = match together {
+            Some(value) if self.alive && !self.repeated => {
+                self.fire_together(source, target, value, received, device_time, batch)
+            }
+            _ => Ok(None),
+        };
+        // What is known of a match that is made anew with each message is not kept.
+        if let Some(named) = &mut named {
+            self.cut_shape(named, 0);
+        }
+        self.tell(arrival, said, batch);
+        let recorded = recorded?;
+        Ok(fired?.map_or(recorded, |fired| fired.or_before(Some(recorded))))
+    }
+
+    fn fire_together(
+        &mut self,
+        source: usize,
+        matched: &mut RuleMatch,
+        value: String,
+        received: Time,
+        device_time: Option<Time>,
+        batch: &mut Batch,
+    ) -> Result<Option<Verdict>, Refusal> {
+        if value.len() > self.limits.text_bytes {
+            let max = self.limits.text_bytes;
+            let why = DecodeError::TooLong { bytes: value.len(), max };
+            return Err(Refusal(format!("the fields of action {} together are {why}", matched.attribute)));
+        }
+        let value = self.sources[source].compiled[matched.rule].secrets.text(value);
+        let device = self.device(source, matched, received, batch)?;
+        let name = matched.attribute.clone();
+        self.fire(device, &name, Value::Json(value.into()), received, device_time, batch).map(Some)
+    }
+
+    /// The match of one document, whose names are in it.
+    fn named(
+        &self,
+        source: usize,
+        rule: usize,
+        names: &Names,
+        document: Document<'_>,
+    ) -> Result<RuleMatch, Refusal> {
+        let mut missing = Vec::new();
+        let mut device = None;
+        for name in &names.devices {
+            match document.name(name) {
+                Ok(name) => {
+                    device = Some(name);
+                    break;
+                }
+                Err(part) => missing.push(part),
+            }
+        }
+        let device = device.ok_or_else(|| {
+            Refusal(format!(
+                "the payload does not say which device it is about: it has no {}",
+                missing.join(", ")
+            ))
+        })?;
+        let attribute = document.name(&names.attribute).map_err(|part| {
+            Refusal(format!("the name of the attributes needs {part}, which the payload has not"))
+        })?;
+        decode::check_name(&device, self.limits.name_bytes)?;
+        decode::check_name(&attribute, self.limits.name_bytes)?;
+        Ok(self.rule_match(source, rule, device, attribute))
+    }
+
+    /// Says, once for each topic, what of its values was left out.
+    fn tell(&mut self, arrival: Arrival<'_>, said: &mut Said, batch: &mut Batch) {
+        let Arrival { source, message, received } = arrival;
+        if let Some(attribute) = self.values.too_long()
+            && !std::mem::replace(&mut said.too_long, true)
+        {
+            let reason = format!(
+                "attribute {attribute} is longer than limits.text_bytes_max and was left out; \
+                 the others were taken (said once for this topic)"
+            );
+            self.quarantine(source, message, &reason, received, batch);
+        }
+        let left_out = self.values.left_out();
+        if left_out > 0 && !std::mem::replace(&mut said.left_out, true) {
+            let reason = format!(
+                "the rule's root is one element of a list and leaves {left_out} more out (said once for this topic); \
+                 each = \"elements\" takes them all"
+            );
+            self.quarantine(source, message, &reason, received, batch);
+        }
+        if self.values.time_unread() {
+            self.sources[source].outcomes.count_unread_time();
+            if !std::mem::replace(&mut said.time, true) {
+                let topic = String::from_utf8_lossy(&message.topic);
+                let name = &self.sources[source].name;
+                tracing::warn!(
+                    "source {name:?}: a message on {topic} has a time that cannot be read, or that of a clock that is not \
+                     set; its values are recorded without it. Check `time` of its rule (said once for this topic)"
+                );
+            }
+        }
+    }
+}
