@@ -127,9 +127,10 @@ impl Observer {
             })
         };
         let one = !source.secrets.is_empty() && std::str::from_utf8(&message.topic).is_ok_and(secret);
-        let mut kept = if one { REDACTED.into() } else { source.secrets.payload(payload) };
-        let reason = if *kept == *payload { reason.into() } else { without_quotes(reason) };
-        kept.truncate(self.limits.quarantine_payload_bytes.min(bytes_max));
+        let bytes_max = self.limits.quarantine_payload_bytes.min(bytes_max);
+        let (kept, hidden) =
+            if one { (REDACTED.into(), true) } else { source.secrets.payload(payload, bytes_max) };
+        let reason = if hidden { without_quotes(reason) } else { reason.into() };
         (kept, cut(&reason, REASON_BYTES_MAX).to_owned())
     }
 

@@ -71,19 +71,29 @@ impl Secrets {
         if self.hide(&mut document, &mut String::new()) { document.to_string() } else { fields }
     }
 
-    /// A payload as it may be kept. Of a document, the values of secrets are replaced, wherever in it the names of a
-    /// pattern stand. Of anything else that is kept which comes before the first name that looks like a secret's.
-    pub(super) fn payload(&self, payload: &[u8]) -> Vec<u8> {
+    /// The first bytes of a payload as they may be kept, and whether something was taken out. Of a document, the values of
+    /// secrets are replaced, wherever in it the names of a pattern stand. Of anything else that is kept which comes before
+    /// the first name that looks like a secret's.
+    pub(super) fn payload(&self, payload: &[u8], bytes_max: usize) -> (Vec<u8>, bool) {
+        let first = &payload[..payload.len().min(bytes_max)];
         if self.is_empty() {
-            return payload.to_vec();
+            return (first.to_vec(), false);
         }
         if payload.len() <= DOCUMENT_BYTES_MAX
             && let Ok(mut document) = serde_json::from_slice(payload)
         {
-            let hidden = self.hide(&mut document, &mut String::new());
-            return if hidden { document.to_string().into_bytes() } else { payload.to_vec() };
+            if !self.hide(&mut document, &mut String::new()) {
+                return (first.to_vec(), false);
+            }
+            let mut text = document.to_string().into_bytes();
+            text.truncate(bytes_max);
+            return (text, true);
         }
-        payload[..self.first_key(payload).unwrap_or(payload.len())].to_vec()
+        // What follows may be quoted in the reason, so all of it is looked at.
+        match self.first_key(payload) {
+            Some(at) => (first[..at.min(first.len())].to_vec(), true),
+            None => (first.to_vec(), false),
+        }
     }
 
     /// Where the first name of a secret begins.
@@ -201,7 +211,7 @@ mod tests {
     use super::*;
 
     fn kept(patterns: &[&str], payload: &str) -> String {
-        String::from_utf8(Secrets::new(patterns).unwrap().payload(payload.as_bytes())).unwrap()
+        String::from_utf8(Secrets::new(patterns).unwrap().payload(payload.as_bytes(), 99).0).unwrap()
     }
 
     #[test]
