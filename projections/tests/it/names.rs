@@ -68,6 +68,25 @@ fn a_renamed_device_is_found_by_both_ids() {
     assert_eq!(restored(&facts).0.devices.find_ever("lamp").unwrap().0, DeviceId(1));
 }
 
+/// CRC-32 of a snapshot of version 3. Never change it.
+const GOLDEN: u32 = 0xd9e5_2f54;
+
+#[test]
+fn golden_snapshot() {
+    let facts = [
+        discovered(LAMP, "lamp", identity("lamp")),
+        renamed("hall@home", "hall"),
+        discovered(DeviceId(1), "fan", None),
+        discovered(DeviceId(2), "old", None),
+        Fact::DeviceRetired { device: DeviceId(2) },
+        Fact::DeviceForgotten { device: DeviceId(2) },
+    ];
+    let bytes = snapshot::encode(&folded(&facts), Epoch(1)).unwrap();
+    let found = crc32fast::hash(&bytes);
+    assert_eq!((bytes[HEADER_BYTES + 17], found), (3, GOLDEN), "{found:#x}");
+    restored(&facts);
+}
+
 #[test]
 fn an_id_that_comes_back_is_a_former_one_no_more() {
     let facts = [discovered(LAMP, "lamp", None), renamed("hall", "hall"), renamed("lamp", "lamp")];
