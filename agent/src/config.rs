@@ -149,6 +149,9 @@ pub struct Limits {
     pub quarantine_records_max: usize,
     /// `quarantine_payload_bytes_max` (0–1,048,576; default 4,096): bytes kept of each undecodable payload.
     pub quarantine_payload_bytes_max: usize,
+    /// `quarantine_per_topic_max` (0–1,000,000; default 3): inputs of a topic that are recorded one by one in an hour; those
+    /// beyond are summarised. 0: all are recorded one by one.
+    pub quarantine_per_topic_max: usize,
 }
 
 /// One `[[source]]`: a broker and what to take from it.
@@ -197,6 +200,8 @@ pub struct SourceConfig {
     pub silence_timeout: Option<Duration>,
     /// `exclude`: MQTT filters whose topics are ignored.
     pub exclude: Vec<String>,
+    /// `redact`: attribute patterns whose values are never kept, beside those of the rules.
+    pub redact: Vec<String>,
     /// `[[source.subscription]]`, presets expanded, in order: the first rule that matches a topic takes it.
     #[serde(
         rename = "subscription",
@@ -229,6 +234,7 @@ impl SourceConfig {
             tls: TlsConfig::default(),
             will: None,
             silence_timeout: None,
+            redact: Vec::new(),
             exclude: Vec::new(),
             rules: Vec::new(),
             policies: Vec::new(),

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::Fact;
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, View};
 
 use crate::config::Config;
@@ -20,10 +19,13 @@ use crate::message::{Message, SourceId, WireFault};
 const REASON_BYTES_MAX: usize = 1_024;
 
 mod apply;
+mod brake;
 mod budget;
 mod clock;
+mod identity;
 mod outcomes;
 mod policy;
+mod redact;
 mod registry;
 mod room;
 mod roster;
@@ -35,6 +37,7 @@ mod values;
 
 use budget::Budget;
 pub use budget::StateUse;
+use identity::{Ids, Namespaces};
 pub use outcomes::{Heard, Outcomes};
 use outcomes::{Refusal, Verdict};
 use roster::Roster;
@@ -54,7 +57,8 @@ pub struct Batch {
 pub struct Observer {
     sources: Vec<Source>,
     devices: Roster,
-    device_ids: HashMap<Arc<str>, DeviceId>,
+    ids: Ids,
+    namespaces: Namespaces,
     attributes: Vec<Arc<str>>,
     attribute_ids: HashMap<Arc<str>, AttrId>,
     /// Retired devices, by the position of the record that says so: the first is the first to be forgotten.
@@ -68,10 +72,14 @@ pub struct Observer {
     acked: Seq,
     heard: Arc<Heard>,
     values: Values,
+    blind: redact::Blind,
+    brake: brake::Brake,
     changes: Vec<(u32, u32)>,
     stamp: u32,
     /// The message at hand is new, not retained: a sign of life.
     alive: bool,
+    /// Its actions have been recorded before.
+    repeated: bool,
     topics: usize,
     limits: Limits,
     /// Values held back by an interval, by when it ends.
@@ -88,6 +96,7 @@ struct Limits {
     text_bytes: usize,
     name_bytes: usize,
     quarantine_payload_bytes: usize,
+    quarantine_per_topic: usize,
 }
 
 impl Observer {
@@ -105,7 +114,8 @@ impl Observer {
         let mut observer = Observer {
             sources: Vec::new(),
             devices: Roster::default(),
-            device_ids: HashMap::new(),
+            ids: Ids::default(),
+            namespaces: Namespaces::default(),
             attributes: Vec::new(),
             attribute_ids: HashMap::new(),
             retired: BTreeSet::new(),
@@ -115,9 +125,12 @@ impl Observer {
             acked: view.seq,
             heard,
             values: Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max),
+            blind: redact::Blind::default(),
+            brake: brake::Brake::default(),
             changes: Vec::new(),
             stamp: 0,
             alive: false,
+            repeated: false,
             topics: 0,
             limits: Limits::new(config),
             deferred: BTreeMap::new(),
@@ -145,22 +158,17 @@ impl Observer {
     /// # Errors
     /// As [`Observer::new`]; nothing is taken over then.
     pub fn configure(&mut self, config: &Config, outcomes: &[Arc<Outcomes>]) -> Result<(), RuleError> {
-        let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone()));
+        let namespaces = &mut self.namespaces;
+        let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone(), namespaces));
         self.sources = sources.collect::<Result<_, _>>()?;
         self.limits = Limits::new(config);
         self.values = Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max);
         self.topics = 0;
         let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
         for id in ids {
-            let device = &self.devices[id];
-            let policies: Vec<Option<u16>> = device
-                .slots
-                .iter()
-                .map(|slot| self.policy(usize::from(device.source.0), &device.name, slot.attr))
-                .collect();
-            for (slot, policy) in self.devices[id].slots.iter_mut().zip(policies) {
-                slot.policy = policy;
-            }
+            self.find_policies(id);
+            // Rules say anew what is redacted, as their topics are learnt.
+            self.devices[id].slots.iter_mut().for_each(|slot| slot.redact = false);
         }
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
         self.budget.configure(max, &crate::config::windows(&config.aggregates));
@@ -202,7 +210,7 @@ impl Observer {
     ) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
-        self.quarantine(index, message, reason, received, batch);
+        self.quarantine_alone(index, message, reason, received, batch);
         outcomes.count(Verdict::Quarantined, message.retain, 1);
     }
 
@@ -238,21 +246,6 @@ impl Observer {
         }
         result
     }
-
-    fn quarantine(&self, source: usize, message: &Message, reason: &str, received: Time, batch: &mut Batch) {
-        let fact = Fact::InputQuarantined {
-            source: self.sources[source].name.to_string(),
-            topic: String::from_utf8_lossy(&message.topic).into_owned(),
-            reason: cut(reason, REASON_BYTES_MAX).to_string(),
-            size: match message.fault {
-                Some(WireFault::TooLarge { size }) => size,
-                _ => message.payload.len() as u64,
-            },
-        };
-        batch.body.push_fact(at(received), &fact);
-        let kept = message.payload.len().min(self.limits.quarantine_payload_bytes);
-        batch.quarantine.push((batch.body.len() - 1, message.payload[..kept].to_vec()));
-    }
 }
 
 impl Limits {
@@ -265,6 +258,7 @@ impl Limits {
             text_bytes: limits.text_bytes_max,
             name_bytes: limits.name_bytes_max,
             quarantine_payload_bytes: limits.quarantine_payload_bytes_max,
+            quarantine_per_topic: limits.quarantine_per_topic_max,
         }
     }
 }

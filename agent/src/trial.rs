@@ -45,6 +45,8 @@ impl Trial {
         let Some(index) = index else {
             return Err(TrialError::NoSource { name: source.map(str::to_owned), known: names() });
         };
+        // Each message is tried by itself.
+        config.limits.quarantine_per_topic_max = 0;
         config.sources.swap(0, index);
         config.sources.truncate(1);
         let rules = config.sources.first().map(Rules::compile).transpose()?.unwrap_or_default();

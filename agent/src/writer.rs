@@ -303,7 +303,7 @@ impl Writer {
 
     fn stop(mut self) -> Result<(), WriterError> {
         self.thinner.stop();
-        self.observer.flush_deferred(Time(i64::MAX), self.clock.wall(), &mut self.batch);
+        self.observer.finish(self.clock.wall(), &mut self.batch);
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;
         self.snapshots.finish();

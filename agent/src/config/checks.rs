@@ -177,6 +177,12 @@ fn limits(mut table: Table<'_>) -> Limits {
             "bytes",
             d.quarantine_payload_bytes_max,
         ),
+        quarantine_per_topic_max: size(
+            "quarantine_per_topic_max",
+            0..=1_000_000,
+            "records",
+            d.quarantine_per_topic_max,
+        ),
     };
     table.finish();
     limits

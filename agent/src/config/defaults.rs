@@ -87,6 +87,7 @@ impl Default for Limits {
             name_bytes_max: 256,
             quarantine_records_max: 1_000,
             quarantine_payload_bytes_max: 4_096,
+            quarantine_per_topic_max: 3,
         }
     }
 }

@@ -9,7 +9,7 @@ mod read;
 mod types;
 mod when;
 
-pub(super) use read::{KEYS, check_patterns, read};
+pub(super) use read::{KEYS, check_patterns, namespace, read};
 pub use types::{Kind, ValueType};
 pub use when::{Subject, Test, When};
 
@@ -70,6 +70,11 @@ pub struct Rule {
     pub online: Vec<String>,
     /// `offline` (availability; default `offline`, `false`, `0`, `off`, `disconnected`, `lost`).
     pub offline: Vec<String>,
+    /// `namespace` (default: the source's name; for a preset, if there is another one before it in the source, that and the
+    /// preset's name, as in `home.tasmota`): what its devices' names are in. The same name in another namespace is another
+    /// device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// `redact`: attribute patterns whose values are never kept: what is recorded is that they changed. They name attributes
     /// like `ignore`.
     pub redact: Vec<String>,
@@ -214,6 +219,7 @@ impl Rule {
             types: Vec::new(),
             online: texts(&ONLINE),
             offline: texts(&OFFLINE),
+            namespace: None,
             redact: Vec::new(),
             idempotent_by: None,
             parent: None,

@@ -24,9 +24,9 @@ use fieldlog_wire::json::{self, Rfc3339, Val};
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 200;
 
-/// The device with an id, or a problem that names those that may have been meant.
+/// The device that has an id or had it before, or a problem that names those that may have been meant.
 pub(super) fn find<'a>(devices: &'a Devices, name: &str) -> Result<(DeviceId, &'a Device), Problem> {
-    devices.find(name).ok_or_else(|| {
+    devices.find_ever(name).ok_or_else(|| {
         let near = did_you_mean(name, devices.iter().map(|(_, device)| &*device.name));
         let detail =
             format!("there is no device `{name}`.{near} /api/v1/devices lists them; a `/` in an id is written %2F in a path");
@@ -64,6 +64,11 @@ struct One<'a> {
 #[derive(Serialize)]
 struct DeviceJson<'a, A> {
     id: &'a str,
+    /// `null` if no record says so yet.
+    namespace: Option<&'a str>,
+    /// What its source calls it.
+    called: &'a str,
+    former_ids: &'a [Arc<str>],
     source: &'a str,
     parent: Option<&'a str>,
     availability: &'static str,
@@ -88,6 +93,9 @@ impl<'a, A> DeviceJson<'a, A> {
         let newest = heard.map_or(device.changed.1, |heard| heard.max(device.changed.1));
         DeviceJson {
             id: &device.name,
+            namespace: device.namespace(),
+            called: device.called(),
+            former_ids: &device.former,
             source: &device.source,
             parent: device.parent.and_then(name),
             availability: json::availability(availability),
@@ -271,15 +279,19 @@ fn single<'a>(
 
 /// The device as it was. The device must be known now, so that a misspelt id costs no replay.
 async fn at_moment(app: &App, name: String, moment: past::Moment) -> Result<Response, Problem> {
-    let (at, discovered) = app.with_view(|view, at| Ok((at, find(&view.devices, &name)?.1.discovered)))?;
+    let (at, id, discovered) = app.with_view(|view, at| {
+        let (id, device) = find(&view.devices, &name)?;
+        Ok((at, id, device.discovered))
+    })?;
     let (side, budget) = (app.side.clone(), app.budget.clone());
     let body = app
         .reads
         .replay(move |cancel| {
             let past = past::View::at(&side, at, moment, cancel)?;
-            let Some((_, device)) = past.view.devices.find(&name) else {
-                return Err(not_yet(&name, discovered));
-            };
+            // By its number, because it may have had another id; before that, another device may have been called so.
+            let devices = &past.view.devices;
+            let then = devices.get(id).or_else(|| devices.find(&name).map(|(_, device)| device));
+            let Some(device) = then else { return Err(not_yet(&name, discovered)) };
             encode(&budget, &single(&past.view, device, None, past.as_of.time(), at, Some(past.as_of)))
         })
         .await?;

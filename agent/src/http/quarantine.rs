@@ -37,15 +37,41 @@ struct Item {
     topic: String,
     reason: String,
     size: u64,
+    /// How many this is a summary of; the reason, the size and the payload are those of the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_at: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_at: Option<Rfc3339>,
 }
 
 impl Item {
     fn of(entry: Entry) -> Option<Item> {
         let (seq, at) = (entry.seq, Rfc3339(entry.time));
         match entry.fact {
-            Fact::InputQuarantined { source, topic, reason, size } => {
-                Some(Item { seq, at, source, topic, reason, size })
-            }
+            Fact::InputQuarantined { source, topic, reason, size } => Some(Item {
+                seq,
+                at,
+                source,
+                topic,
+                reason,
+                size,
+                count: None,
+                first_at: None,
+                last_at: None,
+            }),
+            Fact::QuarantineSummarised { source, topic, reason, size, count, first, last } => Some(Item {
+                seq,
+                at,
+                source,
+                topic,
+                reason,
+                size,
+                count: Some(count),
+                first_at: Some(Rfc3339(first)),
+                last_at: Some(Rfc3339(last)),
+            }),
             _ => None,
         }
     }

@@ -190,6 +190,9 @@ struct Source {
     retained_repeats: u64,
     suppressed: u64,
     quarantined: u64,
+    /// Of these, the ones that are recorded in a summary.
+    summarised: u64,
+    name_clashes: u64,
     ignored: u64,
     unacked: u64,
     refused_filters: Vec<Refused>,
@@ -325,6 +328,8 @@ fn source(view: &SourceView) -> Source {
         retained_repeats: get(&outcomes.retained_repeats),
         suppressed: get(&outcomes.suppressed),
         quarantined: get(&outcomes.quarantined),
+        summarised: get(&outcomes.summarised),
+        name_clashes: get(&outcomes.clashes),
         ignored: get(&outcomes.ignored),
         unacked: status.unacked.get(),
         refused_filters: details

@@ -77,6 +77,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             name_bytes_max: 100,
             quarantine_records_max: 10,
             quarantine_payload_bytes_max: 100,
+            quarantine_per_topic_max: 3,
         },
         sources: vec![crate::config::SourceConfig::removed("z2m")],
         sinks: Vec::new(),
@@ -209,7 +210,13 @@ fn check_problem(answer: &Answer, path: &str, status: u16, code: &str) {
 
 fn discovered(device: u32, name: &str, parent: Option<u32>) -> Fact {
     let parent = parent.map(DeviceId);
-    Fact::DeviceDiscovered { device: DeviceId(device), name: name.into(), source: "z2m".into(), parent }
+    Fact::DeviceDiscovered {
+        device: DeviceId(device),
+        name: name.into(),
+        source: "z2m".into(),
+        parent,
+        identity: None,
+    }
 }
 
 fn named(attribute: u32, name: &str) -> Fact {

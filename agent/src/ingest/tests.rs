@@ -43,6 +43,7 @@ pub(crate) fn config(port: u16) -> SourceConfig {
         tls: TlsConfig::default(),
         will: None,
         silence_timeout: None,
+        redact: Vec::new(),
         exclude: vec![],
         rules: vec![rule("t/#")],
         policies: vec![],

@@ -81,6 +81,18 @@ fn outcomes(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
     let outcomes = sources.iter().flat_map(|source| {
         OUTCOMES.map(|(outcome, count)| (two(source, "outcome", outcome), get(count(&source.outcomes))))
     });
+    let summarised = sources.iter().map(|source| (one(source), get(&source.outcomes.summarised)));
+    out.counters(
+        "ingest_quarantine_summarised",
+        "Of the quarantined messages, those that are recorded in a summary.",
+        summarised,
+    )?;
+    let clashes = sources.iter().map(|source| (one(source), get(&source.outcomes.clashes)));
+    out.counters(
+        "ingest_name_clashes",
+        "Devices whose id is not their name, because another device has or had it, and renames that were refused.",
+        clashes,
+    )?;
     let times = sources.iter().map(|source| (one(source), get(&source.outcomes.times_unread)));
     out.counters("ingest_times_unread", "Times in payloads that could not be read.", times)?;
     out.counters("ingest_outcomes", "Messages and values that made no record of state, by why.", outcomes)

@@ -4,6 +4,7 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{Time, Value, ValueRef};
 
 use super::outcomes::{Refusal, Verdict};
+use super::redact::REDACTED;
 use super::topics::{Names, RuleMatch, Said, Topic};
 use super::{Batch, Observer};
 use crate::config::Decoder;
@@ -77,7 +78,7 @@ impl Observer {
         let verdict = match decoder {
             Decoder::Ignore => Verdict::Ignored,
             _ if payload.is_empty() && (decoder.is_document() || decoder == Decoder::Availability) => {
-                self.retire(matched, received, batch)
+                self.retire(source, matched, received, batch)
             }
             Decoder::Cbor | Decoder::Msgpack | Decoder::Senml | Decoder::SenmlCbor | Decoder::Influx => {
                 return self.apply_tree(arrival, matched, said, batch);
@@ -112,6 +113,8 @@ impl Observer {
                     let value = if scalar.exact { scalar.value } else { ValueRef::Text(scalar.text) };
                     let device = self.device(source, matched, received, batch)?;
                     let name = matched.attribute.clone();
+                    let secret = self.sources[source].compiled[matched.rule].secrets.has_name(&name);
+                    let value = if secret { ValueRef::Text(REDACTED) } else { value };
                     self.fire(device, &name, value.to_owned(), received, None, batch)?
                 }
             }
@@ -171,7 +174,7 @@ impl Observer {
     ) -> Result<Verdict, Refusal> {
         let Arrival { source, received, .. } = arrival;
         let mut named = match &matched.names {
-            Some(names) => Some(self.named(matched.rule, names, document)?),
+            Some(names) => Some(self.named(source, matched.rule, names, document)?),
             None => None,
         };
         let target = named.as_mut().unwrap_or(matched);
@@ -180,7 +183,7 @@ impl Observer {
         let together = document.together(rule);
         let recorded = self.record(source, target, received, device_time, batch);
         let fired = match together {
-            Some(value) if self.alive => {
+            Some(value) if self.alive && !self.repeated => {
                 self.fire_together(source, target, value, received, device_time, batch)
             }
             _ => Ok(None),
@@ -208,13 +211,20 @@ impl Observer {
             let why = DecodeError::TooLong { bytes: value.len(), max };
             return Err(Refusal(format!("the fields of action {} together are {why}", matched.attribute)));
         }
+        let value = self.sources[source].compiled[matched.rule].secrets.text(value);
         let device = self.device(source, matched, received, batch)?;
         let name = matched.attribute.clone();
         self.fire(device, &name, Value::Json(value.into()), received, device_time, batch).map(Some)
     }
 
     /// The match of one document, whose names are in it.
-    fn named(&self, rule: usize, names: &Names, document: Document<'_>) -> Result<RuleMatch, Refusal> {
+    fn named(
+        &self,
+        source: usize,
+        rule: usize,
+        names: &Names,
+        document: Document<'_>,
+    ) -> Result<RuleMatch, Refusal> {
         let mut missing = Vec::new();
         let mut device = None;
         for name in &names.devices {
@@ -237,7 +247,7 @@ impl Observer {
         })?;
         decode::check_name(&device, self.limits.name_bytes)?;
         decode::check_name(&attribute, self.limits.name_bytes)?;
-        Ok(self.rule_match(rule, device, attribute))
+        Ok(self.rule_match(source, rule, device, attribute))
     }
 
     /// Says, once for each topic, what of its values was left out.

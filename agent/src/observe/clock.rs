@@ -9,6 +9,7 @@ impl Observer {
     /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
     pub fn tick(&mut self, now: Time, batch: &mut Batch) {
         self.flush_deferred(now, now, batch);
+        self.summarise(false, now, batch);
         for index in 0..self.devices.len() {
             let id = DeviceId(index as u32);
             let Some(device) = self.devices.get_mut(id) else { continue };
@@ -31,6 +32,7 @@ impl Observer {
             }
             before
         };
+        self.brake_stepped(by);
         self.deferred.clear();
         for (id, device) in self.devices.iter_mut() {
             shift(&mut device.heard);

@@ -4,7 +4,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use fieldlog_projections::ValueRef;
+
+use super::identity::{Namespace, Namespaces};
 use super::outcomes::Outcomes;
+use super::redact::Secrets;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
 use crate::config::{ActionFields, Policy, Rule, SourceConfig};
@@ -17,11 +21,15 @@ pub(super) struct Source {
     pub(super) name: Box<str>,
     pub(super) rules: Rules,
     pub(super) compiled: Vec<CompiledRule>,
+    /// The namespace of each rule.
+    pub(super) namespaces: Vec<Namespace>,
     pub(super) policies: Vec<CompiledPolicy>,
     /// A device is silent after this time, in microseconds.
     pub(super) silence: Option<i64>,
     pub(super) topics: HashMap<Box<[u8]>, Topic>,
     pub(super) outcomes: Arc<Outcomes>,
+    /// All that its rules redact, for payloads that no rule could read.
+    pub(super) secrets: Secrets,
 }
 
 /// A rule with all that can be prepared once.
@@ -35,6 +43,9 @@ pub(super) struct CompiledRule {
     pub(super) types: Types,
     only: Patterns,
     ignore: Patterns,
+    pub(super) secrets: Secrets,
+    /// Path of the counter that tells a repeated action; empty: none.
+    pub(super) counter: Box<str>,
 }
 
 /// A policy and the names it holds for.
@@ -46,21 +57,28 @@ pub(super) struct CompiledPolicy {
 }
 
 impl Source {
-    pub(super) fn new(config: &SourceConfig, outcomes: Arc<Outcomes>) -> Result<Source, RuleError> {
+    pub(super) fn new(
+        config: &SourceConfig,
+        outcomes: Arc<Outcomes>,
+        namespaces: &mut Namespaces,
+    ) -> Result<Source, RuleError> {
+        let namespace = |rule: &Rule| namespaces.number(rule.namespace.as_deref().unwrap_or(&config.name));
         Ok(Source {
             name: config.name.as_str().into(),
             rules: Rules::compile(config)?,
-            compiled: compile(&config.rules, CompiledRule::new)?,
+            compiled: compile(&config.rules, |index, rule| CompiledRule::new(index, rule, &config.redact))?,
+            namespaces: config.rules.iter().map(namespace).collect(),
             policies: compile(&config.policies, CompiledPolicy::new)?,
             silence: config.silence_timeout.map(|t| t.as_micros() as i64),
             topics: HashMap::new(),
+            secrets: secrets(0, config.rules.iter().flat_map(|rule| &rule.redact).chain(&config.redact))?,
             outcomes,
         })
     }
 }
 
 impl CompiledRule {
-    fn new(index: usize, rule: &Rule) -> Result<CompiledRule, RuleError> {
+    fn new(index: usize, rule: &Rule, redact: &[String]) -> Result<CompiledRule, RuleError> {
         Ok(CompiledRule {
             json: JsonRule::new(rule, Zone::system()).map_err(|cause| fault(index, "when", cause))?,
             actions: patterns(index, "actions", &rule.actions)?,
@@ -68,6 +86,8 @@ impl CompiledRule {
             types: Types::new(&rule.types).map_err(|cause| fault(index, "types", cause))?,
             only: patterns(index, "only", &rule.only)?,
             ignore: patterns(index, "ignore", &rule.ignore)?,
+            secrets: secrets(index, rule.redact.iter().chain(redact))?,
+            counter: counter(rule).into(),
             rule: rule.clone(),
         })
     }
@@ -76,9 +96,20 @@ impl CompiledRule {
 impl CompiledRule {
     /// Whether an attribute of a document is state.
     pub(super) fn keeps(&self, path: &str) -> bool {
-        (self.only.is_empty() || self.only.matches(path))
-            && !self.actions.matches(path)
-            && !self.ignore.matches(path)
+        self.is_counter(path)
+            || (self.only.is_empty() || self.only.matches(path))
+                && !self.actions.matches(path)
+                && !self.ignore.matches(path)
+    }
+
+    /// Whether an attribute of a document is the counter of its actions. It is state, whatever else is said of it.
+    pub(super) fn is_counter(&self, path: &str) -> bool {
+        !self.counter.is_empty() && *self.counter == *path
+    }
+
+    /// Whether a value of a document must not be kept.
+    pub(super) fn is_secret(&self, prefix: &str, path: &str, value: ValueRef<'_>) -> bool {
+        !self.secrets.is_empty() && self.secrets.has(path, &self.attribute(prefix, path), value)
     }
 
     /// The name of an attribute of a document.
@@ -110,6 +141,20 @@ fn compile<T, C>(
     compile: impl Fn(usize, &T) -> Result<C, RuleError>,
 ) -> Result<Vec<C>, RuleError> {
     items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
+}
+
+/// The counter of `idempotent_by` by its path in a device's document.
+fn counter(rule: &Rule) -> String {
+    let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
+    let below = rule.idempotent_by.as_deref().and_then(|pointer| pointer.strip_prefix(root));
+    below.unwrap_or_default().trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
+}
+
+fn secrets<'a>(index: usize, texts: impl Iterator<Item = &'a String>) -> Result<Secrets, RuleError> {
+    let mut texts: Vec<&str> = texts.map(String::as_str).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    Secrets::new(&texts).map_err(|cause| fault(index, "redact", cause))
 }
 
 fn patterns(index: usize, field: &'static str, texts: &[String]) -> Result<Patterns, RuleError> {

@@ -10,8 +10,12 @@ use super::{Batch, Heard, Observer, Outcomes, budget};
 use crate::config::{Config, Decoder, Each, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
+mod brake;
 mod devices;
+mod identity;
 mod policies;
+mod presses;
+mod secrets;
 mod story;
 
 /// An observer and the view of what it has recorded.
@@ -36,6 +40,8 @@ fn rule(topic: &str, decoder: Decoder) -> Rule {
 fn config(state_bytes_max: usize) -> Config {
     let mut config = Config::default();
     config.limits.state_bytes_max = Some(state_bytes_max);
+    // The brake has tests of its own.
+    config.limits.quarantine_per_topic_max = 0;
     let rules = vec![
         rule("d/+device", Decoder::Json),
         Rule { update: Update::Replace, ..rule("r/+device", Decoder::Json) },
@@ -148,7 +154,11 @@ impl Scene {
 }
 
 fn observer(config: &Config, view: &View, now: Time) -> Observer {
-    Observer::new(config, view, Arc::new(Heard::default()), &[Arc::new(Outcomes::default())], now).unwrap()
+    Observer::new(config, view, Arc::new(Heard::default()), &outcomes(config), now).unwrap()
+}
+
+fn outcomes(config: &Config) -> Vec<Arc<Outcomes>> {
+    config.sources.iter().map(|_| Arc::default()).collect()
 }
 
 /// Small numbers that look random: the same in every run with a seed.
@@ -218,8 +228,7 @@ fn operate(scene: &mut Scene, rng: &mut Rng) {
         }
         5 if rng.below(5) == 0 => scene.restart(),
         6 if rng.below(5) == 0 => {
-            let outcomes = [Arc::new(Outcomes::default())];
-            scene.observer.configure(&scene.config, &outcomes).unwrap();
+            scene.observer.configure(&scene.config, &outcomes(&scene.config)).unwrap();
         }
         _ if kind == "b" => drop(scene.take(&topic, ["on", "off"][rng.below(2) as usize])),
         _ if kind == "e" => drop(scene.take(&topic, &format!("[{},{}]", rng.document(), rng.document()))),

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use fieldlog_projections::{DeviceId, Time};
+use fieldlog_projections::{DeviceId, Time, ValueRef};
 
+use super::registry::Device;
 use super::{Batch, Observer, Refusal, budget};
 use crate::config::rules::Found;
 use crate::decode;
@@ -67,7 +68,7 @@ impl Observer {
         for name in matches.iter().flat_map(|found| found.devices.iter().chain([&found.attribute])) {
             decode::check_name(name.fixed().unwrap_or_default(), self.limits.name_bytes)?;
         }
-        let topic = self.topic(matches);
+        let topic = self.topic(source, matches);
         if message.topic.len() > TOPIC_BYTES_REMEMBERED {
             return Ok(topic);
         }
@@ -81,26 +82,32 @@ impl Observer {
         Ok(topic)
     }
 
-    fn topic(&self, matches: Vec<Found>) -> Topic {
+    fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
         let one = |found: Found| {
             let device = found.devices.first().map_or(Some(""), Name::fixed);
             if let (Some(device), Some(attribute)) = (device, found.attribute.fixed()) {
-                return self.rule_match(found.rule, device.to_owned(), attribute.to_owned());
+                return self.rule_match(source, found.rule, device.to_owned(), attribute.to_owned());
             }
             let names = Names { devices: found.devices, attribute: found.attribute };
             RuleMatch {
                 names: Some(Box::new(names)),
-                ..self.rule_match(found.rule, String::new(), String::new())
+                ..self.rule_match(source, found.rule, String::new(), String::new())
             }
         };
         Topic { matches: matches.into_iter().map(one).collect(), said: Said::default() }
     }
 
     /// A rule that takes the topic for this device and this attribute.
-    pub(super) fn rule_match(&self, rule: usize, device: String, attribute: String) -> RuleMatch {
+    pub(super) fn rule_match(
+        &self,
+        source: usize,
+        rule: usize,
+        device: String,
+        attribute: String,
+    ) -> RuleMatch {
         RuleMatch {
             rule,
-            device: self.device_ids.get(device.as_str()).copied(),
+            device: self.known(source, self.namespace(source, rule), &device),
             device_name: device.into(),
             attribute: attribute.into(),
             names: None,
@@ -136,6 +143,10 @@ impl Observer {
             None
         };
         let rule = &self.sources[source].compiled[matched.rule];
+        if let Some(slot) = slot {
+            self.devices[device].slots[slot as usize].redact |=
+                rule.is_secret(&matched.attribute, path, ValueRef::Null);
+        }
         // A value without a path has the name that the rule gives it.
         let kind = rule.types.find(if path.is_empty() { &matched.attribute } else { path });
         self.know(matched, index, Known { path: path.into(), slot, kind });
@@ -152,9 +163,12 @@ impl Observer {
         }
     }
 
-    /// A topic remembers its device by number; a forgotten device has to be discovered again.
-    pub(super) fn check_device(&mut self, matched: &mut RuleMatch) {
-        if matched.device.is_some_and(|id| !self.devices.has(id)) {
+    /// A topic remembers its device by number. A forgotten device has to be discovered again, and one without a namespace may
+    /// be another one's meanwhile.
+    pub(super) fn check_device(&mut self, source: usize, matched: &mut RuleMatch) {
+        let namespace = self.namespace(source, matched.rule);
+        let good = |device: &Device| device.namespace.is_none_or(|of| of == namespace);
+        if matched.device.is_some_and(|id| !self.devices.get(id).is_some_and(good)) {
             matched.device = None;
             self.cut_shape(matched, 0);
         }

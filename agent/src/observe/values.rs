@@ -6,6 +6,7 @@ use fieldlog_projections::{DeviceId, Time, Value, ValueRef, stored};
 
 use super::outcomes::{Refusal, Verdict};
 use super::policy::{self, Decision};
+use super::redact::REDACTED;
 use super::topics::{Known, RuleMatch};
 use super::{Batch, Observer, at, budget};
 use crate::config::{HeldValues, Update};
@@ -26,6 +27,8 @@ impl Observer {
             _ => {
                 let name = matched.attribute.clone();
                 let slot = self.slot(device, &name, received, batch)?;
+                self.devices[device].slots[slot as usize].redact |=
+                    self.sources[source].compiled[matched.rule].secrets.has_name(&name);
                 let kind = self.sources[source].compiled[matched.rule].types.find(&name);
                 self.know(matched, 0, Known { path: "".into(), slot: Some(slot), kind });
                 (slot, kind)
@@ -62,6 +65,7 @@ impl Observer {
         device_time: Option<Time>,
         batch: &mut Batch,
     ) -> Result<Verdict, Refusal> {
+        self.repeated = false;
         let device = self.device(source, matched, received, batch)?;
         let values = std::mem::take(&mut self.values);
         let result = self.record_values(source, matched, &values, device, received, device_time, batch);
@@ -84,6 +88,7 @@ impl Observer {
         self.stamp += 1;
         self.changes.clear();
         let mut refusal = None;
+        self.repeated = self.is_repeated(source, matched, values, device);
         for (index, (path, value)) in values.iter().enumerate() {
             let (slot, kind) = match matched.shape.get(index) {
                 Some(known) if *known.path == *path => (known.slot, known.kind),
@@ -101,6 +106,10 @@ impl Observer {
                 refusal = refusal.or(fired.err());
                 continue;
             };
+            if matches!(value, ValueRef::Json(_)) {
+                self.devices[device].slots[slot as usize].redact |=
+                    self.sources[source].compiled[matched.rule].is_secret(&matched.attribute, path, value);
+            }
             let mut scratch = String::new();
             let value = match kind {
                 None => value,
@@ -139,7 +148,7 @@ impl Observer {
     ) -> Result<(), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
         // A retained document says what was, at every new subscription.
-        if rule.together || !self.alive || !rule.actions.matches(path) {
+        if rule.together || !self.alive || self.repeated || !rule.actions.matches(path) {
             return Ok(());
         }
         let mut scratch = String::new();
@@ -150,9 +159,29 @@ impl Observer {
         if !matches!(value, ValueRef::Null | ValueRef::Text("")) {
             let name = rule.attribute(&matched.attribute, path).into_owned();
             decode::check_name(&name, self.limits.name_bytes)?;
+            let secret = rule.is_secret(&matched.attribute, path, value);
+            let value = if secret { ValueRef::Text(REDACTED) } else { value };
             self.fire(device, &name, value.to_owned(), received, device_time, batch)?;
         }
         Ok(())
+    }
+
+    /// Whether the actions of a document have been recorded already: its counter is the one that the device has. The counter is
+    /// kept as state, in the same commit as the actions, so that this is known after a restart, too.
+    fn is_repeated(&self, source: usize, matched: &RuleMatch, values: &Values, device: DeviceId) -> bool {
+        let rule = &self.sources[source].compiled[matched.rule];
+        if rule.counter.is_empty() {
+            return false;
+        }
+        let counter = values.iter().filter(|(path, _)| rule.is_counter(path)).last();
+        let Some((path, value)) = counter.filter(|(_, value)| *value != ValueRef::Null) else { return false };
+        let name = rule.attribute(&matched.attribute, path);
+        let Some(attr) = self.attribute_ids.get(&*name) else { return false };
+        let slot = self.devices[device].slots.iter().find(|slot| slot.attr == *attr);
+        slot.is_some_and(|slot| {
+            let newest = slot.deferred.as_ref().map_or(&slot.value, |(_, value)| value);
+            value.same(newest.borrow())
+        })
     }
 
     pub(super) fn fire(
@@ -170,9 +199,30 @@ impl Observer {
         Ok(Verdict::Recorded)
     }
 
-    /// As [`Observer::is_event`], with room made for the value if need be.
+    /// As [`Observer::is_event`], with room made for the value if need be, and without the value of a secret.
     #[inline]
     fn accept(
+        &mut self,
+        device: DeviceId,
+        slot: u32,
+        value: ValueRef<'_>,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<bool, Refusal> {
+        if self.devices[device].slots[slot as usize].redact {
+            let Some(hidden) = self.hide(device, slot, value) else { return Ok(false) };
+            let accepted = self.accept_open(device, slot, hidden.borrow(), received, batch);
+            if accepted.is_err() {
+                // It was not recorded, so nothing is known of it.
+                self.devices[device].slots[slot as usize].secret = None;
+            }
+            return accepted;
+        }
+        self.accept_open(device, slot, value, received, batch)
+    }
+
+    #[inline]
+    fn accept_open(
         &mut self,
         device: DeviceId,
         slot: u32,
@@ -279,8 +329,14 @@ impl Observer {
         Verdict::Recorded
     }
 
+    /// Records what is held back: at a clean stop.
+    pub fn finish(&mut self, now: Time, batch: &mut Batch) {
+        self.flush_deferred(Time(i64::MAX), now, batch);
+        self.summarise(true, now, batch);
+    }
+
     /// Records the values held back by an interval that ends before `until`.
-    pub fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut Batch) {
+    pub(super) fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut Batch) {
         while let Some((&(due, device, slot_index), ())) = self.deferred.first_key_value() {
             if due > until {
                 break;

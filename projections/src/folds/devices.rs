@@ -5,31 +5,36 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Availability, AvailabilityCause, Fact};
+use crate::fact::{Availability, AvailabilityCause, Fact, Identity};
 use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
 use crate::record::Record;
 use crate::stored::{Changes, type_id};
 use crate::{AttrId, DeviceId, Seq, Time, Value};
 
+mod names;
 mod slots;
 
+pub use names::FORMER_MAX;
+use names::Names;
 use slots::Slots;
 
 /// Version of this fold. Raised whenever the same records would give another state, or the state is stored in another
 /// way; snapshots of a version that is not known here are not used.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// All devices, by number, and the names of attributes.
 ///
 /// A clone shares the devices with the original, and each is copied when the first of the two changes it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Devices {
     devices: Slots,
     attributes: Vec<Arc<str>>,
-    #[serde(skip)]
     by_name: BTreeMap<Arc<str>, DeviceId>,
-    #[serde(skip)]
+    /// Ids that devices had before.
+    former: BTreeMap<Arc<str>, DeviceId>,
     attribute_by_name: BTreeMap<Arc<str>, AttrId>,
+    /// Of all devices that are there.
+    renames: u64,
 }
 
 /// One device as its records left it.
@@ -37,6 +42,15 @@ pub struct Devices {
 pub struct Device {
     /// Its id.
     pub name: Arc<str>,
+    /// What makes it this device and no other; `None` if no record says so yet.
+    #[serde(skip)]
+    pub identity: Option<Box<Identity>>,
+    /// Ids that it had before, the oldest first.
+    #[serde(skip)]
+    pub former: Vec<Arc<str>>,
+    /// How often it was renamed.
+    #[serde(skip)]
+    pub renames: u32,
     /// The source it was last discovered on.
     pub source: Box<str>,
     /// The device it is reached through.
@@ -79,9 +93,13 @@ impl Section for Devices {
         Devices::ID
     }
 
-    /// The first version as long as it can hold them, so that an older fieldlog can read the snapshot, too.
+    /// The first version that can hold them, so that an older fieldlog can read the snapshot, too.
     fn version(&self) -> u16 {
-        if self.forgotten() == 0 { 1 } else { VERSION }
+        match (self.iter().any(|(_, device)| device.has_names()), self.forgotten()) {
+            (true, _) => VERSION,
+            (false, 0) => 1,
+            (false, _) => 2,
+        }
     }
 
     fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable> {
@@ -93,6 +111,15 @@ impl Section for Devices {
             2 => {
                 let (devices, attributes): (Vec<Option<Arc<Device>>>, _) = whole(bytes)?;
                 (devices.into_iter().collect(), attributes)
+            }
+            3 => {
+                let (devices, attributes, names): (Vec<Option<Arc<Device>>>, _, Vec<Names>) = whole(bytes)?;
+                let mut devices: Slots = devices.into_iter().collect();
+                for Names(id, identity, former, renames) in names {
+                    let device = devices.get_mut(DeviceId(id)).ok_or(Unreadable)?;
+                    (device.identity, device.former, device.renames) = (identity, former, renames);
+                }
+                (devices, attributes)
             }
             _ => return Ok(false),
         };
@@ -186,12 +213,17 @@ impl Devices {
     /// What a snapshot holds of it, shared with the original.
     pub(crate) fn share(&self) -> Devices {
         let (devices, attributes) = (self.devices.clone(), self.attributes.clone());
-        Devices { devices, attributes, ..Devices::default() }
+        Devices { devices, attributes, renames: self.renames, ..Devices::default() }
     }
 
     /// Restores what a snapshot does not hold.
     fn index(&mut self) {
         self.by_name = self.devices.iter().map(|(id, device)| (device.name.clone(), id)).collect();
+        let former = |(id, device): (_, &Device)| {
+            device.former.iter().map(|name| (name.clone(), id)).collect::<Vec<_>>()
+        };
+        self.former = self.devices.iter().flat_map(former).collect();
+        self.renames = self.devices.iter().map(|(_, device)| u64::from(device.renames)).sum();
         self.attribute_by_name =
             self.attributes.iter().zip(0..).map(|(name, id)| (name.clone(), AttrId(id))).collect();
     }
@@ -256,6 +288,7 @@ impl Devices {
             record.kind.type_id,
             type_id::AVAILABILITY_CHANGED
                 | type_id::DEVICE_DISCOVERED
+                | type_id::DEVICE_RENAMED
                 | type_id::ATTRIBUTE_NAMED
                 | type_id::DEVICE_RETIRED
                 | type_id::ACTION_FIRED
@@ -264,9 +297,10 @@ impl Devices {
             return Ok(());
         }
         match record.fact()? {
-            Fact::DeviceDiscovered { device, name, source, parent } => {
-                self.discover(record, device, &name, &source, parent)
+            Fact::DeviceDiscovered { device, name, source, parent, identity } => {
+                self.discover(record, device, &name, &source, parent, identity)
             }
+            Fact::DeviceRenamed { device, name, called } => self.rename(record, device, &name, called),
             Fact::AttributeNamed { attribute, name } => self.name(record, attribute, &name),
             Fact::AvailabilityChanged { device, availability, cause } => {
                 let at = (record.seq, record.time);
@@ -306,13 +340,8 @@ impl Devices {
             return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
         }
         let Some(device) = self.devices.forget(id) else { return Ok(()) };
-        if self.by_name.get(&device.name) == Some(&id) {
-            // A name belongs to one device. Should a log say otherwise, the newest one has it, as in a view that is restored.
-            match self.iter().filter(|(_, other)| other.name == device.name).last() {
-                Some((other, _)) => self.by_name.insert(device.name.clone(), other),
-                None => self.by_name.remove(&device.name),
-            };
-        }
+        self.renames -= u64::from(device.renames);
+        device.former.iter().chain([&device.name]).for_each(|name| self.own(name));
         Ok(())
     }
 
@@ -323,11 +352,15 @@ impl Devices {
         name: &str,
         source: &str,
         parent: Option<DeviceId>,
+        identity: Option<Identity>,
     ) -> Result<(), FoldError> {
         let at = (record.seq, record.time);
         if let Some(device) = self.devices.get_mut(id) {
             device.touch(record);
             (device.source, device.parent, device.retired) = (source.into(), parent, false);
+            if identity.is_some() {
+                device.identity = identity.map(Box::new);
+            }
             return Ok(());
         }
         if id.0 as usize != self.devices.len() {
@@ -337,6 +370,9 @@ impl Devices {
         self.by_name.insert(name.clone(), id);
         self.devices.push(Device {
             name,
+            identity: identity.map(Box::new),
+            former: Vec::new(),
+            renames: 0,
             source: source.into(),
             parent,
             retired: false,

@@ -8,6 +8,7 @@ mod archive;
 mod chunk;
 mod forgotten;
 mod given;
+mod names;
 mod snapshot;
 mod stored;
 mod view;

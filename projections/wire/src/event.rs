@@ -36,24 +36,99 @@ pub struct Data<'a>(Schema<'a>);
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Schema<'a> {
-    Changes { changes: ChangesJson<'a> },
-    Availability { availability: &'a str, cause: &'a str },
-    Discovered { name: &'a str, source: &'a str, parent: Option<&'a str> },
-    Named { attribute: u32, name: &'a str },
+    Changes {
+        changes: ChangesJson<'a>,
+    },
+    Availability {
+        availability: &'a str,
+        cause: &'a str,
+    },
+    Discovered {
+        name: &'a str,
+        source: &'a str,
+        parent: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
+        /// What its source calls it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        called: Option<&'a str>,
+    },
+    Renamed {
+        name: &'a str,
+        called: &'a str,
+    },
+    Named {
+        attribute: u32,
+        name: &'a str,
+    },
     Retired {},
-    Forgotten { number: u32 },
-    Action { attribute: &'a str, value: Val<'a> },
-    Quarantined { source: &'a str, topic: &'a str, reason: &'a str, size: u64 },
-    Booted { version: &'a str, boot_id: String, clock: &'a str },
-    Stepped { expected: Rfc3339, found: Rfc3339 },
-    Corrected { before: Rfc3339, after: Rfc3339 },
-    Config { keys: &'a [String] },
-    DeadLettered { sink: &'a str, first: Seq, last: Seq, reason: &'a str },
-    Trimmed { first: Seq, last: Seq },
-    Gap { first: Seq, last: Seq, lost_by: &'a [String] },
-    EpochBegun { previous_epoch: Option<String>, reason: &'a str },
-    RecordsLost { first: Seq, last: Seq, reason: &'a str },
-    Unknown { type_id: u16, version: u8, payload_base16: String },
+    Forgotten {
+        number: u32,
+    },
+    Action {
+        attribute: &'a str,
+        value: Val<'a>,
+    },
+    Quarantined {
+        source: &'a str,
+        topic: &'a str,
+        reason: &'a str,
+        size: u64,
+    },
+    Summarised {
+        source: &'a str,
+        topic: &'a str,
+        reason: &'a str,
+        size: u64,
+        count: u64,
+        first_at: Rfc3339,
+        last_at: Rfc3339,
+    },
+    Booted {
+        version: &'a str,
+        boot_id: String,
+        clock: &'a str,
+    },
+    Stepped {
+        expected: Rfc3339,
+        found: Rfc3339,
+    },
+    Corrected {
+        before: Rfc3339,
+        after: Rfc3339,
+    },
+    Config {
+        keys: &'a [String],
+    },
+    DeadLettered {
+        sink: &'a str,
+        first: Seq,
+        last: Seq,
+        reason: &'a str,
+    },
+    Trimmed {
+        first: Seq,
+        last: Seq,
+    },
+    Gap {
+        first: Seq,
+        last: Seq,
+        lost_by: &'a [String],
+    },
+    EpochBegun {
+        previous_epoch: Option<String>,
+        reason: &'a str,
+    },
+    RecordsLost {
+        first: Seq,
+        last: Seq,
+        reason: &'a str,
+    },
+    Unknown {
+        type_id: u16,
+        version: u8,
+        payload_base16: String,
+    },
 }
 
 impl<'a> Data<'a> {
@@ -71,9 +146,14 @@ impl<'a> Schema<'a> {
                 availability: json::availability(*availability),
                 cause: json::cause(*cause),
             },
-            Fact::DeviceDiscovered { name, source, parent, .. } => {
-                Schema::Discovered { name, source, parent: parent.map(|id| names.device(id)) }
-            }
+            Fact::DeviceDiscovered { name, source, parent, identity, .. } => Schema::Discovered {
+                name,
+                source,
+                parent: parent.map(|id| names.device(id)),
+                namespace: identity.as_ref().map(|identity| identity.namespace.as_str()),
+                called: identity.as_ref().map(|identity| identity.name.as_str()),
+            },
+            Fact::DeviceRenamed { name, called, .. } => Schema::Renamed { name, called },
             Fact::AttributeNamed { attribute, name } => Schema::Named { attribute: attribute.0, name },
             Fact::DeviceRetired { .. } => Schema::Retired {},
             Fact::DeviceForgotten { device } => Schema::Forgotten { number: device.0 },
@@ -82,6 +162,17 @@ impl<'a> Schema<'a> {
             }
             Fact::InputQuarantined { source, topic, reason, size } => {
                 Schema::Quarantined { source, topic, reason, size: *size }
+            }
+            Fact::QuarantineSummarised { source, topic, reason, size, count, first, last } => {
+                Schema::Summarised {
+                    source,
+                    topic,
+                    reason,
+                    size: *size,
+                    count: *count,
+                    first_at: Rfc3339(*first),
+                    last_at: Rfc3339(*last),
+                }
             }
             Fact::Booted { boot_id, version, clock } => {
                 Schema::Booted { version, boot_id: json::base16(boot_id), clock: json::clock(*clock) }

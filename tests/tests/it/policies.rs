@@ -146,6 +146,7 @@ async fn limits_and_policies_change_while_running() {
     let scene = Scene::start("[[source.subscription]]\ntopic = \"j/+device\"\ndecoder = \"json\"").await;
     let mut new = scene.config.clone();
     new.limits.quarantine_records_max = 2;
+    new.limits.quarantine_per_topic_max = 0;
     let every = config(
         &scene._dir,
         &[(&scene.broker, "[[source.policy]]\nattributes = [\"n\"]\nrecord = \"every\"")],
@@ -165,6 +166,29 @@ async fn limits_and_policies_change_while_running() {
     assert_eq!(values(&log, "n"), ints(&[1, 1, 1, 2]));
     let kept: Vec<bool> = log.quarantined().iter().map(|(_, _, payload)| !payload.is_empty()).collect();
     assert_eq!(kept, [false, false, false, true, true]);
+}
+
+#[tokio::test]
+async fn many_unreadable_messages_are_a_few_events_and_one_that_counts_the_others() {
+    let scene = Scene::start("[[source.subscription]]\ntopic = \"j/+device\"\ndecoder = \"json\"").await;
+    for n in 0..40 {
+        scene.broker.publish("j/d", format!("{{{n}"), false, Qos::AtLeastOnce).unwrap();
+    }
+    scene.publish("n", &["1"]).await;
+    let before = scene.agent.head();
+    scene.clock.advance(Duration::from_secs(601));
+    until("the summary", || scene.agent.head() > before).await;
+    for n in 40..45 {
+        scene.broker.publish("j/d", format!("{{{n}"), false, Qos::AtLeastOnce).unwrap();
+    }
+    scene.publish("n", &["2"]).await;
+    let log = Logbook::read(&scene.agent.stop().await);
+    assert_eq!(log.count(|fact| matches!(fact, Fact::InputQuarantined { .. })), 3);
+    // The rest is recorded at the stop.
+    for expected in [37, 5] {
+        let is = |fact: &Fact| matches!(fact, Fact::QuarantineSummarised { count, .. } if *count == expected);
+        assert_eq!(log.count(is), 1, "{expected}");
+    }
 }
 
 /// Changes that follow each other faster than a connection ends: the last one counts, and one connection is left.

@@ -254,7 +254,8 @@ async fn shelly_of_the_first_generation() {
         ])
         .await;
     scene.check(&json!({
-        "shellyplug-s-7c87ce": ["online", {"relay/0": "overpower", "relay/0/power": 23.45, "relay/0/energy": 123}],
+        "shellyplug-s-7c87ce": ["online", {"relay/0": "overpower", "relay/0/power": 23.45, "relay/0/energy": 123,
+                                        "input_event/0.event_cnt": 2}],
     }));
     scene.publish([Post::new(topic("online"), "false")]).await;
     assert_eq!(scene.state()["shellyplug-s-7c87ce"][0], "offline");

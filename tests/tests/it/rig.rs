@@ -74,6 +74,7 @@ pub fn config(sources: usize) -> Config {
             name_bytes_max: 256,
             quarantine_records_max: 20,
             quarantine_payload_bytes_max: 4_096,
+            quarantine_per_topic_max: 3,
         },
         sources: (0..sources).map(source).collect(),
         sinks: Vec::new(),

@@ -33,6 +33,8 @@ const TIME_FORMATS: [(&str, TimeFormat); 5] = [
     ("unix_ms", TimeFormat::UnixMs),
     ("local", TimeFormat::Local),
 ];
+/// Room for the name of a source, a dot and the name of a preset.
+const NAMESPACE_BYTES_MAX: usize = 64;
 /// Keys that only decoders of documents read.
 const DOCUMENT_KEYS: [&str; 12] = [
     "root",
@@ -112,6 +114,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         types: types::read(table),
         online: payloads(table, "online", &ONLINE),
         offline: payloads(table, "offline", &OFFLINE),
+        namespace: namespace(table),
         redact: patterns(table, "redact"),
         idempotent_by: pointer(table, "idempotent_by"),
         parent: table.filled("parent").map(|found| found.value),
@@ -122,8 +125,26 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         check_names(table, template, &rule, decoder);
     }
     check_payloads(table, &rule);
+    check_counter(table, &rule);
     check_together(table, &rule);
     (topic.is_some() && decoder.is_some()).then_some(rule)
+}
+
+/// `namespace`, also of a preset's subscription.
+pub(in super::super) fn namespace(table: &mut Table<'_>) -> Option<String> {
+    let found = table.filled("namespace")?;
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b);
+    if found.value.len() <= NAMESPACE_BYTES_MAX && found.value.bytes().all(allowed) {
+        return Some(found.value);
+    }
+    let what = format!("{:?} is too long or has other characters than it may", found.value);
+    table.fault_at(
+        "namespace",
+        found.origin.as_deref(),
+        what,
+        "use 1 to 64 of the characters a-z, 0-9, _, - and .",
+    );
+    None
 }
 
 fn topic(table: &mut Table<'_>) -> Option<Template> {
@@ -274,6 +295,18 @@ fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<S
         table.fault(key, "it is empty", "name at least one payload, or remove it for the default");
     }
     given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
+}
+
+/// The counter is one of the attributes, so that the log has it.
+fn check_counter(table: &Table<'_>, rule: &Rule) {
+    let Some(pointer) = &rule.idempotent_by else { return };
+    let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
+    if pointer.strip_prefix(root).is_some_and(|below| below.starts_with('/')) {
+        return;
+    }
+    let what = format!("{pointer:?} is not below root, {:?}", rule.root);
+    let hint = format!("write it from the top of the document, as \"{}{pointer}\"", rule.root);
+    table.fault("idempotent_by", what, hint);
 }
 
 fn check_payloads(table: &Table<'_>, rule: &Rule) {

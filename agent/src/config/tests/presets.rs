@@ -9,6 +9,27 @@ fn with_preset(preset: &str) -> Config {
     parse(&SOURCE.replace("preset = \"zigbee2mqtt\"", preset))
 }
 
+#[test]
+fn a_second_preset_of_a_source_has_a_namespace_of_its_own() {
+    let sub = |line: &str| format!("\n[[source.subscription]]\n{line}\n");
+    let own = "topic = \"x/+device\"\ndecoder = \"json\"";
+    let text = SOURCE.to_owned()
+        + &sub(own)
+        + &sub("preset = \"tasmota\"")
+        + &sub("preset = \"zigbee2mqtt\"\nbase = \"second\"")
+        + &sub("preset = \"esphome\"\nnamespace = \"house\"");
+    let config = parse(&text);
+    let of = |topic: &str| {
+        let rules = &config.sources.first().unwrap().rules;
+        let rule = rules.iter().find(|rule| rule.topic.starts_with(topic)).unwrap();
+        rule.namespace.clone()
+    };
+    assert_eq!((of("zigbee2mqtt/"), of("x/"), of("second/")), (None, None, None));
+    assert_eq!(of("tele/"), Some("home.tasmota".into()));
+    assert_eq!(of("+device/status"), Some("house".into()));
+    assert_eq!(parse(&config.to_toml()), config);
+}
+
 type Expected<'a> = Option<(&'a str, &'a str, Decoder)>;
 
 /// The first rule that takes the topic; `None` stands for ignored or not subscribed.

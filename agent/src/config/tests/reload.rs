@@ -42,6 +42,11 @@ fn sources_are_compared_by_name() {
     check(SOURCE, &format!("{attic}{SOURCE}"), &[("source \"attic\"", true)]);
     check(SOURCE, &attic, &[("source \"home\"", true), ("source \"attic\"", true)]);
     let window = SOURCE.replace("[[source.s", "receive_window = 5\nexclude = [\"a\"]\n[[source.s");
+    let redact = SOURCE.replace("[[source.s", "redact = [\"token\"]\n[[source.s");
+    check(SOURCE, &redact, &[("source \"home\" redact", true)]);
+    let namespace = SOURCE.replace("preset =", "namespace = \"house\"\npreset =");
+    check(SOURCE, &namespace, &[("source \"home\" subscription", true)]);
+    check("", "[limits]\nquarantine_per_topic_max = 9", &[("limits.quarantine_per_topic_max", true)]);
     check(SOURCE, &window, &[("source \"home\" receive_window", true), ("source \"home\" exclude", true)]);
 }
 

@@ -50,6 +50,32 @@ fn unknown_keys() {
 }
 
 #[test]
+fn namespaces_and_what_is_redacted() {
+    let rule = "topic = \"a/+device\"\ndecoder = \"json\"\nnamespace = ";
+    let words = "use 1 to 64 of the characters a-z, 0-9, _, - and .";
+    let long = "x".repeat(65);
+    for name in ["House", "a@b", "a/b", &long] {
+        let fault = format!("namespace: {name:?} is too long or has other characters than it may; {words}");
+        check_rule(&format!("{rule}{name:?}"), &[&fault]);
+        check_rule(&format!("preset = \"tasmota\"\nnamespace = {name:?}"), &[&fault]);
+    }
+    let good = format!("{rule}\"house.of-mine_2\"");
+    assert!(Config::from_toml(&SOURCE.replace("preset = \"zigbee2mqtt\"", &good), "test.toml").is_ok());
+    check_rule(
+        "topic = \"a/+device\"\ndecoder = \"json\"\nroot = \"/params\"\nidempotent_by = \"/n\"",
+        &[
+            "idempotent_by: \"/n\" is not below root, \"/params\"; write it from the top of the document, as \"/params/n\"",
+        ],
+    );
+    check_source(
+        "redact = 5",
+        &["redact: it is the number 5; it must be an array of texts, such as [\"a\", \"b\"]"],
+    );
+    let fault = lines(&SOURCE.replace("[[source.s", "redact = [\"\"]\n[[source.s")).remove(0);
+    assert!(fault.contains("redact[0]: \"\" is not a pattern"), "{fault}");
+}
+
+#[test]
 fn wrong_types() {
     let delay = "log.commit_delay_ms: it is";
     let must = "it must be a whole number, 1 to 10000 milliseconds";
@@ -488,7 +514,7 @@ fn preset_faults() {
             "base: \"a/#\" is not the beginning of a topic: level \"#\" has a wildcard inside it; \
          `+` and `#` must be a whole level or begin it; use plain text, such as \"zigbee2mqtt\"",
             "topic: it cannot be combined with a preset; \
-         a preset takes only base, device_prefix and qos; write a subscription of its own before it",
+         a preset takes only base, device_prefix, namespace and qos; write a subscription of its own before it",
         ],
     );
     check_rule(

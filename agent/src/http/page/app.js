@@ -89,7 +89,7 @@ function onFrame({ event, data }) {
   position.seq = record.seq;
   tailEvent(record);
   panelEvent(record);
-  if (record.type === 'input_quarantined') quarantineEvent(record);
+  if (record.type === 'input_quarantined' || record.type === 'quarantine_summarised') quarantineEvent(record);
   if (applyEvent(record)) refreshSoon();
 }
 

@@ -84,7 +84,7 @@ const same = (a, b) => a === b || (typeof a === 'object' && typeof b === 'object
 export function applyEvent(event) {
   if (!event.device) return false;
   const d = devices.get(event.device);
-  if (!d || event.type === 'device_discovered') return true;
+  if (!d || event.type === 'device_discovered' || event.type === 'device_renamed') return true;
   if (event.seq <= d.seq) return false;
   const at = Date.parse(event.time);
   Object.assign(d, { seq: event.seq, changed: at, heard: Math.max(d.heard, at) });

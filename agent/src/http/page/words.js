@@ -97,6 +97,8 @@ export function describe({ type, data = {} }) {
       return [el(`span.${data.availability}`, data.availability), data.cause === 'silence' ? ' (nothing heard)' : ''];
     case 'device_discovered':
       return [`first seen on ${data.source}`, data.parent ? ` behind ${data.parent}` : ''];
+    case 'device_renamed':
+      return [`is called ${data.called} now`];
     case 'device_retired':
       return ['removed at its source'];
     case 'device_forgotten':
@@ -107,6 +109,8 @@ export function describe({ type, data = {} }) {
       return [`new attribute ${data.name ?? ''}`];
     case 'input_quarantined':
       return [el('span.offline', 'quarantined '), `${data.topic}: ${data.reason}`];
+    case 'quarantine_summarised':
+      return [el('span.offline', 'quarantined '), `${data.count} more on ${data.topic || 'many topics'}: ${data.reason}`];
     case 'booted':
       return [`fieldlog ${data.version} started`];
     default:

@@ -181,6 +181,24 @@ async fn the_quarantine_gives_its_bytes_only_as_a_download() {
     });
     assert_eq!(list["quarantine"][1], oldest);
     assert_eq!(seqs(&agent.json("/api/v1/quarantine?limit=1").await["quarantine"]), [11]);
+    let summary = Fact::QuarantineSummarised {
+        source: "z2m".into(),
+        topic: "a/b".into(),
+        reason: "no JSON".into(),
+        size: 4,
+        count: 2_997,
+        first: Time((BEGIN_S + 1) * 1_000_000),
+        last: Time((BEGIN_S + 2) * 1_000_000),
+    };
+    agent.commit_with([(102, summary)], &[(0, b"newest".to_vec())]);
+    let newest = &agent.json("/api/v1/quarantine").await["quarantine"][0];
+    assert_eq!(
+        (&newest["seq"], &newest["count"], &newest["topic"]),
+        (&12.into(), &2_997.into(), &"a/b".into())
+    );
+    assert_eq!(newest["first_at"], "2025-11-23T10:00:01.000000Z");
+    assert_eq!(newest["last_at"], "2025-11-23T10:00:02.000000Z");
+    assert_eq!(agent.get("/api/v1/quarantine/12").await.body, b"newest");
     let raw = agent.get("/api/v1/quarantine/11").await;
     assert_eq!(raw.body, b"\xff\xfe");
     assert_eq!(raw.header("content-type"), Some("application/octet-stream"));

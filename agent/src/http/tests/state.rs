@@ -8,7 +8,8 @@ async fn devices_are_listed_with_their_state() {
     let expected = serde_json::json!({"epoch": "000000000000feed", "applied": 9, "head": 9, "lag": 0});
     assert_eq!(list["position"], expected);
     let lamp = serde_json::json!({
-        "id": "kitchen/lamp", "source": "z2m", "parent": "bridge",
+        "id": "kitchen/lamp", "namespace": null, "called": "kitchen/lamp", "former_ids": [],
+        "source": "z2m", "parent": "bridge",
         "availability": "online", "availability_cause": "topic", "availability_at": "2025-11-23T10:01:20.000000Z",
         "offline_because": null, "retired": false,
         "discovered_at": "2025-11-23T10:00:00.000000Z",
@@ -18,6 +19,57 @@ async fn devices_are_listed_with_their_state() {
     });
     assert_eq!(list["devices"][1], lamp);
     assert_eq!(list["next"], Json::Null);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_renamed_device_answers_to_both_ids_and_one_of_another_namespace_has_its_own() {
+    let agent = Agent::start().await;
+    agent.commit_house();
+    let identity = |namespace: &str, name: &str| {
+        Some(fieldlog_projections::fact::Identity { namespace: namespace.into(), name: name.into() })
+    };
+    let claimed = Fact::DeviceDiscovered {
+        device: DeviceId(1),
+        name: "kitchen/lamp".into(),
+        source: "z2m".into(),
+        parent: None,
+        identity: identity("z2m", "kitchen/lamp"),
+    };
+    let other = Fact::DeviceDiscovered {
+        device: DeviceId(2),
+        name: "kitchen/lamp@tasmota".into(),
+        source: "t".into(),
+        parent: None,
+        identity: identity("tasmota", "kitchen/lamp"),
+    };
+    let renamed = Fact::DeviceRenamed { device: DeviceId(1), name: "hall".into(), called: "hall".into() };
+    agent.commit([
+        (100, claimed),
+        (110, other),
+        (120, renamed),
+        (130, changed(1, vec![(0, Value::Int(25))])),
+    ]);
+    for path in ["/api/v1/devices/hall", "/api/v1/devices/kitchen%2Flamp"] {
+        let device = &agent.json(path).await["device"];
+        assert_eq!((&device["id"], &device["called"]), (&"hall".into(), &"hall".into()), "{path}");
+        assert_eq!(
+            (&device["namespace"], &device["former_ids"]),
+            (&"z2m".into(), &["kitchen/lamp"][..].into())
+        );
+        assert_eq!(device["attributes"]["temperature"]["value"], 25, "{path}");
+        // Its history is that of one device, whichever id is asked for.
+        let history = &agent.json(&format!("{path}/history")).await["history"];
+        assert_eq!(history.as_array().unwrap().len(), 8, "{history}");
+    }
+    // At a time before it was renamed.
+    let then = &agent.json("/api/v1/devices/hall?at=11").await["device"];
+    assert_eq!((&then["id"], &then["former_ids"]), (&"kitchen/lamp".into(), &Json::Array(Vec::new())));
+    let other = &agent.json("/api/v1/devices/kitchen%2Flamp@tasmota").await["device"];
+    assert_eq!((&other["namespace"], &other["called"]), (&"tasmota".into(), &"kitchen/lamp".into()));
+    let list = agent.json("/api/v1/devices").await;
+    let ids: Vec<_> = list["devices"].as_array().unwrap().iter().map(|device| device["id"].clone()).collect();
+    assert_eq!(ids, ["bridge", "hall", "kitchen/lamp@tasmota"]);
     agent.stop().await;
 }
 

@@ -1,0 +1,147 @@
+//! What is momentary: each press is recorded, once.
+
+use super::story::Input::{Retained, Says, SaysOn};
+use super::story::given;
+use super::*;
+
+fn settings() -> Config {
+    let mut settings = config(50_000_000);
+    let event = Rule {
+        attribute: "input_event/{input}".into(),
+        actions: vec!["event".into()],
+        idempotent_by: Some("/event_cnt".into()),
+        ..rule("shellies/+device/input_event/+input", Decoder::Json)
+    };
+    let root = Rule {
+        root: "/params".into(),
+        attribute: "button".into(),
+        actions: vec!["press".into()],
+        idempotent_by: Some("/params/n".into()),
+        ..rule("rpc/+device", Decoder::Json)
+    };
+    settings.sources[0].rules = vec![
+        Rule { actions: vec!["Button*".into()], ..rule("stat/+device/RESULT", Decoder::Json) },
+        Rule {
+            attribute: "event/{name}".into(),
+            actions: vec!["event_type".into()],
+            ..rule("esp/+device/event/+name/state", Decoder::Json)
+        },
+        event,
+        root,
+    ];
+    settings
+}
+
+#[test]
+fn three_equal_presses_are_three_presses() {
+    let press = r#"{"Button1":{"Action":"SINGLE"}}"#;
+    given(settings(), &[(0, Says("stat/t/RESULT", "{}"))])
+        .when(1, Says("stat/t/RESULT", press))
+        .then(&["named Button1.Action", "t Button1.Action!SINGLE"])
+        .when(2, Says("stat/t/RESULT", press))
+        .then(&["t Button1.Action!SINGLE"])
+        .when(3, Says("stat/t/RESULT", press))
+        .then(&["t Button1.Action!SINGLE"]);
+}
+
+#[test]
+fn what_a_broker_has_kept_is_no_press() {
+    given(settings(), &[(0, Says("stat/t/RESULT", "{}"))])
+        .when(1, Retained("stat/t/RESULT", r#"{"Button1":{"Action":"SINGLE"},"x":1}"#))
+        .then(&["named x", "t x=1"]);
+}
+
+#[test]
+fn which_button_it_was_is_in_the_name() {
+    given(settings(), &[(0, Says("esp/front/event/doorbell/state", r#"{"event_type":"press"}"#))])
+        .when(1, Says("esp/front/event/doorbell2/state", r#"{"event_type":"press"}"#))
+        .then(&["named event/doorbell2.event_type", "front event/doorbell2.event_type!press"])
+        .when(2, Says("esp/front/event/doorbell/state", r#"{"event_type":"press"}"#))
+        .then(&["front event/doorbell.event_type!press"]);
+}
+
+#[test]
+fn a_press_with_the_counter_of_the_last_one_is_a_repeat() {
+    let (one, two) = (r#"{"event":"S","event_cnt":1}"#, r#"{"event":"S","event_cnt":2}"#);
+    given(settings(), &[])
+        .when(0, Says("shellies/ix3/input_event/0", one))
+        .then(&[
+            "discovered ix3",
+            "named input_event/0.event",
+            "ix3 input_event/0.event!S",
+            "named input_event/0.event_cnt",
+            "ix3 input_event/0.event_cnt=1",
+        ])
+        .when(1, Says("shellies/ix3/input_event/0", one))
+        .then(&[])
+        .counted("unchanged", 1)
+        // Each input counts for itself.
+        .when(2, Says("shellies/ix3/input_event/1", one))
+        .then(&[
+            "named input_event/1.event",
+            "ix3 input_event/1.event!S",
+            "named input_event/1.event_cnt",
+            "ix3 input_event/1.event_cnt=1",
+        ])
+        .when(3, Says("shellies/ix3/input_event/0", two))
+        .then(&["ix3 input_event/0.event!S", "ix3 input_event/0.event_cnt=2"])
+        .restarted(settings())
+        .when(4, Says("shellies/ix3/input_event/0", two))
+        .then(&[])
+        .when(5, Says("shellies/ix3/input_event/0", one))
+        .then(&["ix3 input_event/0.event!S", "ix3 input_event/0.event_cnt=1"])
+        // Without a counter there is nothing to tell it by.
+        .when(6, Says("shellies/ix3/input_event/0", r#"{"event":"L"}"#))
+        .then(&["ix3 input_event/0.event!L"])
+        .when(7, Says("shellies/ix3/input_event/0", r#"{"event":"L"}"#))
+        .then(&["ix3 input_event/0.event!L"]);
+}
+
+#[test]
+fn one_action_of_all_fields_is_not_repeated_either_and_has_no_secret() {
+    let mut settings = settings();
+    settings.sources[0].redact = vec!["*code".into()];
+    settings.sources[0].rules = vec![Rule {
+        attribute: "rf".into(),
+        actions: vec!["rf*".into()],
+        action_fields: crate::config::ActionFields::Together,
+        each: Some(crate::config::Each::Members),
+        device: vec!["{key}".into()],
+        idempotent_by: Some("/n".into()),
+        ..rule("bridge/+x", Decoder::Json)
+    }];
+    let press = r#"{"a":{"n":1,"rf":{"code":"0xAF","bits":24}},"b":{"n":1,"rf":{"bits":12}}}"#;
+    given(settings.clone(), &[])
+        .when(0, Says("bridge/x", press))
+        .then(&[
+            "discovered a",
+            "named rf.n",
+            "a rf.n=1",
+            "named rf",
+            r#"a rf!{"rf":{"bits":24,"code":"(redacted)"}}"#,
+            "discovered b",
+            "b rf.n=1",
+            r#"b rf!{"rf":{"bits":12}}"#,
+        ])
+        .when(1, Says("bridge/x", press))
+        .then(&[])
+        .restarted(settings)
+        .when(2, Says("bridge/x", press))
+        .then(&[]);
+}
+
+#[test]
+fn a_counter_below_the_root_counts() {
+    let press = r#"{"params":{"n":7,"press":"long"}}"#;
+    given(settings(), &[])
+        .when(0, SaysOn(0, "rpc/b", press))
+        .then(&[
+            "discovered b",
+            "named button.n",
+            "named button.press",
+            "b button.press!long",
+            "b button.n=7",
+        ])
+        .when(1, Says("rpc/b", press))
+        .then(&[]);
+}
