@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::histogram::Histogram;
 use crate::log::FILE_NAME;
-use crate::read_side::{DeviceCounts, ReadSide};
+use crate::read_side::{ReadSide, count_devices};
 
 pub mod process;
 mod sinks;
@@ -195,7 +195,7 @@ fn views(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     out.gauge("aggregates_rebuilt_sequence", "How far the last rebuild came.", get(&rebuild.applied))?;
     let counts = {
         let view = side.shared.view.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        DeviceCounts::of(&view.devices)
+        count_devices(&view.devices)
     };
     let devices = [
         ([("state", "online")], counts.online as u64),

@@ -25,7 +25,7 @@ pub fn start(shared: Arc<Shared>, folds: &[FoldId], windows: Vec<Window>) {
         tracing::error!(
             "cannot start the rebuild thread: {error}; restart fieldlog to rebuild what is missing"
         );
-        shared.rebuild.end(number);
+        shared.rebuild.end(number, false);
     }
 }
 
@@ -35,6 +35,7 @@ pub fn names(folds: &[FoldId]) -> String {
 }
 
 fn finish(shared: &Shared, number: u64, names: &str, result: Result<Option<Seq>, String>) {
+    let rebuilt = result.is_ok();
     match result {
         Ok(Some(seq)) => tracing::info!("rebuilt from the log up to sequence {seq}: {names}"),
         Ok(None) => {}
@@ -42,7 +43,7 @@ fn finish(shared: &Shared, number: u64, names: &str, result: Result<Option<Seq>,
             "cannot rebuild {names} from the log: {error}; what was there before stays, restart fieldlog to try again"
         ),
     }
-    shared.rebuild.end(number);
+    shared.rebuild.end(number, rebuilt);
 }
 
 /// Tells up to where they are; `None` if a newer rebuild was begun meanwhile.

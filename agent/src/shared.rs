@@ -156,6 +156,8 @@ struct UnderWay {
     /// Number of the newest rebuild that was begun; older ones give up.
     number: u64,
     folds: Vec<FoldId>,
+    /// Those that could not be rebuilt.
+    failed: Vec<FoldId>,
 }
 
 impl RebuildProgress {
@@ -169,10 +171,16 @@ impl RebuildProgress {
         self.under_way().folds.clone()
     }
 
+    /// The folds that could not be rebuilt when that was last tried.
+    pub fn failed(&self) -> Vec<FoldId> {
+        self.under_way().failed.clone()
+    }
+
     /// Begins another one, which takes over the folds of one that is under way. Tells its number and all of its folds.
     pub(crate) fn begin(&self, folds: &[FoldId]) -> (u64, Vec<FoldId>) {
         let mut under_way = self.under_way();
         under_way.number += 1;
+        under_way.failed.retain(|failed| !folds.contains(failed));
         for fold in folds {
             if !under_way.folds.contains(fold) {
                 under_way.folds.push(*fold);
@@ -187,11 +195,14 @@ impl RebuildProgress {
         self.under_way().number == number
     }
 
-    /// This one has ended, unless another one has taken over.
-    pub(crate) fn end(&self, number: u64) {
+    /// This one has ended, with its folds rebuilt or not, unless another one has taken over.
+    pub(crate) fn end(&self, number: u64, rebuilt: bool) {
         let mut under_way = self.under_way();
         if under_way.number == number {
-            under_way.folds.clear();
+            let folds = std::mem::take(&mut under_way.folds);
+            if !rebuilt {
+                under_way.failed.extend(folds);
+            }
         }
     }
 

@@ -7,7 +7,6 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::{Fact, Seq};
-use serde::Serialize;
 
 use super::App;
 use super::body::{Page, Pieces};
@@ -17,37 +16,20 @@ use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
 use super::routes::answer;
+use fieldlog_wire::api::quarantine::{QuarantinePage, Quarantined};
 use fieldlog_wire::json::Rfc3339;
 
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 100;
 
-/// What a page says about its items.
-#[derive(Serialize)]
-struct Rest {
-    /// Go on with `before` at this sequence number, if there are more.
-    next: Option<Seq>,
-}
-
-#[derive(Serialize)]
-struct Item {
-    seq: Seq,
-    at: Rfc3339,
-    source: String,
-    topic: String,
-    reason: String,
-    size: u64,
-}
-
-impl Item {
-    fn of(entry: Entry) -> Option<Item> {
-        let (seq, at) = (entry.seq, Rfc3339(entry.time));
-        match entry.fact {
-            Fact::InputQuarantined { source, topic, reason, size } => {
-                Some(Item { seq, at, source, topic, reason, size })
-            }
-            _ => None,
+fn item(entry: Entry) -> Option<Quarantined<'static>> {
+    let (seq, at) = (entry.seq, Rfc3339(entry.time));
+    match entry.fact {
+        Fact::InputQuarantined { source, topic, reason, size } => {
+            let (source, topic, reason) = (source.into(), topic.into(), reason.into());
+            Some(Quarantined { seq, at, source, topic, reason, size })
         }
+        _ => None,
     }
 }
 
@@ -64,16 +46,18 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
             let end = before.map_or(at.applied.next(), |before| before.min(at.applied.next()));
             let kept = side.shared.reader.quarantine(usize::MAX)?;
             let mut kept = kept.into_iter().filter(|seq| *seq < end).peekable();
-            let mut page = Page::begin(&budget, at, "quarantine")?;
+            let mut rest = QuarantinePage { position: at.into(), quarantine: Vec::new(), next: None };
+            let mut page = Page::begin(&budget, &rest)?;
             let mut last = None;
             for seq in kept.by_ref().take(limit) {
                 last = Some(seq);
-                let item = Item::of(find(&side, at, seq, cancel)?);
+                let item = item(find(&side, at, seq, cancel)?);
                 if item.map_or(Ok(false), |item| page.push(&item))? {
                     break;
                 }
             }
-            page.end(&Rest { next: last.filter(|_| kept.peek().is_some()) })
+            rest.next = last.filter(|_| kept.peek().is_some());
+            page.end(&rest)
         })
         .await?;
     Ok(answer(body, at, Validator::Weak))

@@ -32,6 +32,7 @@ mod odd;
 mod rebuild;
 mod state;
 mod stream;
+mod wire;
 
 const EPOCH: Epoch = Epoch(0xfeed);
 /// 2025-11-23T10:00:00Z, when the first record was made.
