@@ -255,7 +255,7 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
             "the snapshot does not have these as they are now, so they are rebuilt from the log: {}",
             rebuild::names(&stale)
         );
-        rebuild::start(shared.clone(), &stale, crate::config::windows(&config.aggregates));
+        rebuild::start(&shared, &stale, crate::config::windows(&config.aggregates));
     }
     Ok(shared)
 }

@@ -630,7 +630,7 @@ impl Writer {
         self.config = config;
         if rebuild {
             let windows = crate::config::windows(&self.config.aggregates);
-            rebuild::start(self.shared.clone(), &[Aggregates::ID], windows);
+            rebuild::start(&self.shared, &[Aggregates::ID], windows);
         }
         if keys.is_empty() { Ok(()) } else { self.record(&Fact::ConfigChanged { keys }) }
     }

@@ -9,12 +9,12 @@ use fieldlog_projections::aggregates::start_s;
 use fieldlog_projections::{Aggregates, AttrId, Bucket, DeviceId, Time, View};
 
 use super::App;
+use super::answer::answer;
 use super::body::encode;
 use super::devices::{find, find_attribute};
 use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
-use super::routes::answer;
 use fieldlog_wire::api::aggregates::{self as api, AggregatesAnswer};
 use fieldlog_wire::json::Rfc3339;
 

@@ -12,13 +12,13 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::App;
+use super::answer::answer;
 use super::body::{Budget, Page, Pieces, encode};
 use super::nearest::did_you_mean;
 use super::params::Params;
 use super::past::{Moment, Past};
 use super::position::{At, Validator};
 use super::problem::Problem;
-use super::routes::answer;
 use crate::read_side::ReadSide;
 use fieldlog_wire::api::devices as api;
 use fieldlog_wire::json::{self, Rfc3339, Val};

@@ -10,13 +10,13 @@ use fieldlog_projections::{Seq, Time, View};
 use fieldlog_wire::api::events::{EventAnswer, EventPage};
 
 use super::App;
+use super::answer::answer;
 use super::body::{Page, encode};
 use super::event::{Entry, Names, Selection, event_json};
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::reads::{Cancel, Scanned, Stretch, scan};
-use super::routes::answer;
 use crate::read_side::ReadSide;
 
 const LIMIT_MAX: u64 = 10_000;

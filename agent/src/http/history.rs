@@ -8,6 +8,7 @@ use axum::response::Response;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq};
 
 use super::App;
+use super::answer::answer;
 use super::body::Page;
 use super::devices::{find, find_attribute};
 use super::event::{Entry, Names, device_of};
@@ -15,7 +16,6 @@ use super::events::Slice;
 use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
-use super::routes::answer;
 use fieldlog_wire::api::history::{HistoryItem, HistoryPage};
 use fieldlog_wire::event::{ChangesJson, Data};
 use fieldlog_wire::json::Rfc3339;

@@ -9,13 +9,13 @@ use axum::response::Response;
 use fieldlog_projections::{Fact, Seq};
 
 use super::App;
+use super::answer::answer;
 use super::body::{Page, Pieces};
 use super::event::Entry;
 use super::events::find;
 use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
-use super::routes::answer;
 use fieldlog_wire::api::quarantine::{QuarantinePage, Quarantined};
 use fieldlog_wire::json::Rfc3339;
 

@@ -9,11 +9,11 @@ use axum::response::Response;
 use fieldlog_projections::{Seq, Time};
 
 use super::App;
+use super::answer::answer;
 use super::body::{Budget, Pieces, encode};
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
-use super::routes::answer;
 use crate::correct;
 use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;

@@ -49,7 +49,7 @@ async fn a_fold_that_is_missing_is_rebuilt_beside_and_its_readers_are_told() {
     assert_eq!(meanwhile["buckets"].as_array().unwrap().len(), 3);
 
     // The rebuild that was begun is taken over, with its fold.
-    crate::rebuild::start(shared.clone(), &[], vec![WINDOW]);
+    crate::rebuild::start(shared, &[], vec![WINDOW]);
     while progress.running() {
         tokio::task::yield_now().await;
     }
