@@ -25,6 +25,7 @@ use seats::{RESERVE_MAX, Seats};
 use token::Token;
 
 mod aggregates;
+mod answer;
 mod body;
 mod devices;
 pub(crate) mod event;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{Devices, Time};
-use serde::Serialize;
+use fieldlog_wire::api::status::DeviceCounts;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -41,31 +41,19 @@ impl ReadSide {
 }
 
 /// Devices by what is known about them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct DeviceCounts {
-    /// Not retired.
-    pub(crate) total: usize,
-    pub(crate) online: usize,
-    pub(crate) offline: usize,
-    pub(crate) unknown: usize,
-    pub(crate) retired: usize,
-}
-
-impl DeviceCounts {
-    pub(crate) fn of(devices: &Devices) -> DeviceCounts {
-        let mut counts = DeviceCounts::default();
-        for (_, device) in devices.iter() {
-            if device.retired {
-                counts.retired += 1;
-                continue;
-            }
-            counts.total += 1;
-            match devices.effective_availability(device).0 {
-                Availability::Online => counts.online += 1,
-                Availability::Offline => counts.offline += 1,
-                Availability::Unknown => counts.unknown += 1,
-            }
+pub(crate) fn count_devices(devices: &Devices) -> DeviceCounts {
+    let mut counts = DeviceCounts::default();
+    for (_, device) in devices.iter() {
+        if device.retired {
+            counts.retired += 1;
+            continue;
         }
-        counts
+        counts.total += 1;
+        match devices.effective_availability(device).0 {
+            Availability::Online => counts.online += 1,
+            Availability::Offline => counts.offline += 1,
+            Availability::Unknown => counts.unknown += 1,
+        }
     }
+    counts
 }

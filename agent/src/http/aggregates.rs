@@ -6,17 +6,16 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use fieldlog_projections::aggregates::start_s;
-use fieldlog_projections::{AttrId, Bucket, DeviceId, Time, View};
-use serde::Serialize;
+use fieldlog_projections::{Aggregates, AttrId, Bucket, DeviceId, Time, View};
 
 use super::App;
+use super::answer::answer;
 use super::body::encode;
 use super::devices::{find, find_attribute};
 use super::params::Params;
-use super::position::{At, Validator};
+use super::position::Validator;
 use super::problem::Problem;
-use super::routes::answer;
-use crate::read_side::ReadSide;
+use fieldlog_wire::api::aggregates::{self as api, AggregatesAnswer};
 use fieldlog_wire::json::Rfc3339;
 
 mod stored;
@@ -26,33 +25,9 @@ const WINDOW_S_MAX: u64 = 31_536_000;
 /// Buckets in one answer.
 const BUCKETS_MAX: usize = 10_000;
 
-#[derive(Serialize)]
-struct Body<'a> {
-    position: At,
-    window_s: u32,
-    attribute: &'a str,
-    source: &'static str,
-    /// Left out if all of what was asked for is there. Buckets before it lack records that have been deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    complete_from: Option<Rfc3339>,
-    buckets: Vec<BucketJson>,
-}
-
-#[derive(Serialize)]
-struct BucketJson {
-    start: Rfc3339,
-    count: u32,
-    min: f64,
-    max: f64,
-    mean: f64,
-    last: f64,
-    /// Values can still be added.
-    open: bool,
-}
-
 /// A series of buckets that begin in `from_s..to_s`.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
+struct Series {
     device: DeviceId,
     attr: AttrId,
     window_s: u32,
@@ -69,7 +44,7 @@ struct Found {
     incomplete_until: Option<Time>,
 }
 
-impl Wanted {
+impl Series {
     fn begins_after_from(&self, start_s: i64) -> bool {
         self.from_s.is_none_or(|from_s| start_s >= from_s)
     }
@@ -80,12 +55,12 @@ impl Wanted {
     }
 
     /// The buckets, if memory has all of them.
-    fn in_memory(&self, side: &ReadSide, view: &View) -> Option<Found> {
+    fn in_memory(&self, view: &View) -> Option<Found> {
         let window = *view.aggregates.windows().iter().find(|w| w.length_s == self.window_s)?;
-        if side.shared.rebuild.running() {
+        if view.is_stale(Aggregates::ID) {
             return None;
         }
-        // Without `from`, what memory has is what is wanted.
+        // Without `from`, what memory has is what is series.
         let from_s = self.from_s.unwrap_or(i64::MIN);
         let forgotten = view.aggregates.complete_from_s(self.device, self.attr, window);
         let missing_until = view.aggregates.missing_until();
@@ -117,15 +92,15 @@ pub(super) async fn list(
     let Some(attribute) = params.text("attribute").map(str::to_owned) else {
         return Err(Problem::bad_parameter("`attribute` is required here: the name of a numeric attribute"));
     };
-    let (at, now, wanted, in_memory) = app.with_view(|view, at| {
+    let (at, now, series, in_memory) = app.with_view(|view, at| {
         let (device, state) = find(&view.devices, &name)?;
         let attr = find_attribute(&view.devices, state, &attribute)?;
         // A bucket that begins before `from` and reaches into it is wanted, too.
         let from_s = from.map(|from| start_s(from, window_s));
         let to_s =
             to.map_or(i64::MAX, |to| to.0.div_euclid(1_000_000) + i64::from(to.0.rem_euclid(1_000_000) > 0));
-        let wanted = Wanted { device, attr, window_s, from_s, to_s };
-        Ok((at, view.time, wanted, wanted.in_memory(&app.side, view)))
+        let series = Series { device, attr, window_s, from_s, to_s };
+        Ok((at, view.time, series, series.in_memory(view)))
     })?;
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);
@@ -134,7 +109,7 @@ pub(super) async fn list(
     let found = match in_memory {
         Some(found) => found,
         None => {
-            let read = move |cancel: &_| stored::read(&side.shared.reader, wanted, at.applied, cancel);
+            let read = move |cancel: &_| stored::read(&side.shared.reader, series, at.applied, cancel);
             app.reads.long(read).await?
         }
     };
@@ -142,24 +117,28 @@ pub(super) async fn list(
         return Err(too_many());
     }
     let open = |bucket: &Bucket| seconds(bucket.start_s + i64::from(window_s)) > now;
-    let buckets = found.buckets.iter().map(|bucket| BucketJson::new(bucket, open(bucket))).collect();
-    let complete_from = found.incomplete_until.map(|time| Rfc3339(seconds(wanted.complete_from_s(time))));
-    let body =
-        Body { position: at, window_s, attribute: &attribute, source: found.source, complete_from, buckets };
+    let buckets = found.buckets.iter().map(|bucket| bucket_json(bucket, open(bucket))).collect();
+    let complete_from = found.incomplete_until.map(|time| Rfc3339(seconds(series.complete_from_s(time))));
+    let body = AggregatesAnswer {
+        position: at.into(),
+        window_s,
+        attribute: attribute.into(),
+        source: found.source.into(),
+        complete_from,
+        buckets,
+    };
     Ok(answer(encode(&app.budget, &body)?, at, Validator::Strong))
 }
 
-impl BucketJson {
-    fn new(bucket: &Bucket, open: bool) -> BucketJson {
-        BucketJson {
-            start: Rfc3339(seconds(bucket.start_s)),
-            count: bucket.count,
-            min: bucket.min,
-            max: bucket.max,
-            mean: bucket.mean(),
-            last: bucket.last,
-            open,
-        }
+fn bucket_json(bucket: &Bucket, open: bool) -> api::Bucket {
+    api::Bucket {
+        start: Rfc3339(seconds(bucket.start_s)),
+        count: bucket.count,
+        min: bucket.min,
+        max: bucket.max,
+        mean: bucket.mean(),
+        last: bucket.last,
+        open,
     }
 }
 

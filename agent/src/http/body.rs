@@ -14,7 +14,6 @@ use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::position::At;
 use super::problem::Problem;
 
 /// Bytes of a piece. The first of each answer is free, so that small answers are given whatever large ones hold.
@@ -181,20 +180,23 @@ pub(super) fn encode(budget: &Budget, body: &impl Serialize) -> Result<Pieces, P
     Ok(pieces)
 }
 
-/// A page: a position, a list, and what is said about the list.
+/// A page: an object whose list is written item by item, so that it is never whole in memory but in pieces.
 #[derive(Debug)]
 pub(super) struct Page {
     pieces: Pieces,
     empty: bool,
 }
 
+/// Where the list of a page without items is.
+const NO_ITEMS: &str = "[]";
+
 impl Page {
-    /// Begins a page whose list is called `member`.
-    pub(super) fn begin(budget: &Budget, position: At, member: &str) -> Result<Page, Problem> {
+    /// Begins a page with what `page`, which has no items, says before them.
+    pub(super) fn begin(budget: &Budget, page: &impl Serialize) -> Result<Page, Problem> {
         let mut pieces = Pieces::new(budget);
-        pieces.put(b"{\"position\":")?;
-        pieces.json(&position)?;
-        pieces.put(format!(",\"{member}\":[").as_bytes())?;
+        let (before, _) = around_items(page).map_err(|error| pieces.problem(&error))?;
+        pieces.put(before.as_bytes())?;
+        pieces.put(b"[")?;
         Ok(Page { pieces, empty: true })
     }
 
@@ -207,13 +209,20 @@ impl Page {
         Ok(self.pieces.len() >= PAGE_BYTES)
     }
 
-    /// Ends the page with the members of `rest`.
-    pub(super) fn end(mut self, rest: &impl Serialize) -> Result<Pieces, Problem> {
-        let rest = serde_json::to_string(rest).map_err(|error| self.pieces.problem(&error))?;
-        self.pieces.put(b"],")?;
-        self.pieces.put(rest.trim_start_matches('{').as_bytes())?;
+    /// Ends the page with what `page`, which has no items, says after them.
+    pub(super) fn end(mut self, page: &impl Serialize) -> Result<Pieces, Problem> {
+        let (_, after) = around_items(page).map_err(|error| self.pieces.problem(&error))?;
+        self.pieces.put(b"]")?;
+        self.pieces.put(after.as_bytes())?;
         Ok(self.pieces)
     }
+}
+
+/// What a page without items says before and after them. No page has another list, or text, before its items.
+fn around_items(page: &impl Serialize) -> serde_json::Result<(String, String)> {
+    let text = serde_json::to_string(page)?;
+    let parts = text.split_once(NO_ITEMS).ok_or_else(|| serde::ser::Error::custom("a page has a list"))?;
+    Ok((parts.0.to_owned(), parts.1.to_owned()))
 }
 
 #[cfg(test)]

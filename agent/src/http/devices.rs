@@ -1,5 +1,6 @@
 //! `/api/v1/devices`: current state, and the state at a past moment.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -11,14 +12,15 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::App;
+use super::answer::answer;
 use super::body::{Budget, Page, Pieces, encode};
 use super::nearest::did_you_mean;
 use super::params::Params;
-use super::past;
+use super::past::{Moment, Past};
 use super::position::{At, Validator};
 use super::problem::Problem;
-use super::routes::answer;
 use crate::read_side::ReadSide;
+use fieldlog_wire::api::devices as api;
 use fieldlog_wire::json::{self, Rfc3339, Val};
 
 const LIMIT_MAX: u64 = 1_000;
@@ -46,72 +48,37 @@ pub(super) fn find_attribute(devices: &Devices, device: &Device, name: &str) -> 
     })
 }
 
-/// What a page says about its devices.
-#[derive(Serialize)]
-struct Rest<'a> {
-    next: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct One<'a> {
-    position: At,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    as_of: Option<past::AsOf>,
-    device: DeviceJson<'a, Details<'a>>,
-}
-
-/// A device.
-#[derive(Serialize)]
-struct DeviceJson<'a, A> {
-    id: &'a str,
-    /// `null` if no record says so yet.
-    namespace: Option<&'a str>,
-    /// What its source calls it.
-    called: &'a str,
-    former_ids: &'a [Arc<str>],
-    source: &'a str,
-    parent: Option<&'a str>,
-    availability: &'static str,
-    availability_cause: &'static str,
-    availability_at: Rfc3339,
-    offline_because: Option<&'a str>,
-    retired: bool,
-    discovered_at: Rfc3339,
-    changed_seq: Seq,
-    changed_at: Rfc3339,
-    device_time: Option<Rfc3339>,
-    heard_at: Option<Rfc3339>,
-    data_age_s: f64,
-    events: u64,
+/// A device, whose attributes write themselves.
+fn device_json<'a, A>(
+    devices: &'a Devices,
+    device: &'a Device,
+    heard: Option<Time>,
+    now: Time,
     attributes: A,
-}
-
-impl<'a, A> DeviceJson<'a, A> {
-    fn new(devices: &'a Devices, device: &'a Device, heard: Option<Time>, now: Time, attributes: A) -> Self {
-        let name = |id: DeviceId| devices.get(id).map(|device| &*device.name);
-        let (availability, because) = devices.effective_availability(device);
-        let newest = heard.map_or(device.changed.1, |heard| heard.max(device.changed.1));
-        DeviceJson {
-            id: &device.name,
-            namespace: device.namespace(),
-            called: device.called(),
-            former_ids: &device.former,
-            source: &device.source,
-            parent: device.parent.and_then(name),
-            availability: json::availability(availability),
-            availability_cause: json::cause(device.availability_cause),
-            availability_at: Rfc3339(device.availability_changed.1),
-            offline_because: because.and_then(name),
-            retired: device.retired,
-            discovered_at: Rfc3339(device.discovered.1),
-            changed_seq: device.changed.0,
-            changed_at: Rfc3339(device.changed.1),
-            device_time: device.device_time.map(Rfc3339),
-            heard_at: heard.map(Rfc3339),
-            data_age_s: now.micros_since(newest) as f64 / 1e6,
-            events: device.events,
-            attributes,
-        }
+) -> api::Device<'a, A> {
+    let name = |id: DeviceId| devices.get(id).map(|device| Cow::from(&*device.name));
+    let (availability, because) = devices.effective_availability(device);
+    let newest = heard.map_or(device.changed.1, |heard| heard.max(device.changed.1));
+    api::Device {
+        id: (&*device.name).into(),
+        namespace: device.namespace().map(Cow::from),
+        called: device.called().into(),
+        former_ids: device.former.iter().map(|id| Cow::from(&**id)).collect(),
+        source: (&*device.source).into(),
+        parent: device.parent.and_then(name),
+        availability: availability.into(),
+        availability_cause: device.availability_cause.into(),
+        availability_at: Rfc3339(device.availability_changed.1),
+        offline_because: because.and_then(name),
+        retired: device.retired,
+        discovered_at: Rfc3339(device.discovered.1),
+        changed_seq: device.changed.0,
+        changed_at: Rfc3339(device.changed.1),
+        device_time: device.device_time.map(Rfc3339),
+        heard_at: heard.map(Rfc3339),
+        data_age_s: now.micros_since(newest) as f64 / 1e6,
+        events: device.events,
+        attributes,
     }
 }
 
@@ -131,27 +98,21 @@ impl Serialize for Values<'_> {
 /// Attributes with position and time.
 struct Details<'a>(&'a Devices, &'a Device);
 
-#[derive(Serialize)]
-struct Detail<'a> {
-    value: Val<'a>,
-    seq: Seq,
-    at: Rfc3339,
-}
-
 impl Serialize for Details<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for slot in self.1.attributes.iter().filter(|slot| slot.value != Value::Null) {
-            let detail = Detail { value: Val(slot.value.borrow()), seq: slot.seq, at: Rfc3339(slot.time) };
-            map.serialize_entry(self.0.attribute_name(slot.id).unwrap_or(""), &detail)?;
+            let (value, at) = (Val(slot.value.borrow()), Rfc3339(slot.time));
+            let attribute = api::Attribute { value, seq: slot.seq, at };
+            map.serialize_entry(self.0.attribute_name(slot.id).unwrap_or(""), &attribute)?;
         }
         map.end()
     }
 }
 
-/// Which devices are listed.
+/// Which devices a request asks for.
 #[derive(Debug)]
-struct Wanted {
+struct DeviceFilter {
     after: Option<String>,
     limit: usize,
     source: Option<String>,
@@ -159,8 +120,8 @@ struct Wanted {
     retired: bool,
 }
 
-impl Wanted {
-    fn from(params: &Params) -> Result<Wanted, Problem> {
+impl DeviceFilter {
+    fn from(params: &Params) -> Result<DeviceFilter, Problem> {
         let availability = match params.text("availability") {
             None => None,
             Some("online") => Some(Availability::Online),
@@ -171,7 +132,7 @@ impl Wanted {
                 return Err(Problem::bad_parameter(detail));
             }
         };
-        Ok(Wanted {
+        Ok(DeviceFilter {
             after: params.text("after").map(str::to_owned),
             limit: params.limit(LIMIT_MAX, LIMIT_DEFAULT)?,
             source: params.text("source").map(str::to_owned),
@@ -180,7 +141,7 @@ impl Wanted {
         })
     }
 
-    fn wants(&self, devices: &Devices, device: &Device) -> bool {
+    fn matches(&self, devices: &Devices, device: &Device) -> bool {
         (self.retired || !device.retired)
             && self.source.as_deref().is_none_or(|source| *source == *device.source)
             && self.availability.is_none_or(|wanted| devices.effective_availability(device).0 == wanted)
@@ -194,12 +155,12 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let params = Params::of(&uri, &["after", "limit", "source", "availability", "retired"])?;
-    let wanted = Wanted::from(&params)?;
+    let filter = DeviceFilter::from(&params)?;
     if let Some(known) = At::published(&app.side.shared).not_modified(&headers) {
         return Ok(known);
     }
     let (side, budget) = (app.side.clone(), app.budget.clone());
-    let read = move |_: &_| side.with_view(|view, at| page(&side, &budget, view, at, &wanted));
+    let read = move |_: &_| side.with_view(|view, at| page(&side, &budget, view, at, &filter));
     let (body, at, next) = app.reads.short(read).await?;
     let mut response = answer(body, at, Validator::Weak);
     if let Some(link) = next.and_then(|next| next_link(&uri, &next)) {
@@ -213,24 +174,26 @@ fn page(
     budget: &Budget,
     view: &View,
     at: At,
-    wanted: &Wanted,
+    filter: &DeviceFilter,
 ) -> Result<(Pieces, At, Option<String>), Problem> {
     let (devices, now) = (&view.devices, side.now());
-    let mut page = Page::begin(budget, at, "devices")?;
+    let mut rest = api::DevicePage { position: at.into(), devices: Vec::new(), next: None };
+    let mut page = Page::begin(budget, &rest)?;
     let mut found = devices
-        .by_name_after(wanted.after.as_deref())
-        .filter(|(_, device)| wanted.wants(devices, device))
+        .by_name_after(filter.after.as_deref())
+        .filter(|(_, device)| filter.matches(devices, device))
         .peekable();
     let mut last = None;
-    for (id, device) in found.by_ref().take(wanted.limit) {
+    for (id, device) in found.by_ref().take(filter.limit) {
         last = Some(&*device.name);
         let heard = side.heard.get(id);
-        if page.push(&DeviceJson::new(devices, device, heard, now, Values(devices, device)))? {
+        if page.push(&device_json(devices, device, heard, now, Values(devices, device)))? {
             break;
         }
     }
     let next = last.filter(|_| found.peek().is_some());
-    Ok((page.end(&Rest { next })?, at, next.map(str::to_owned)))
+    rest.next = next.map(Cow::from);
+    Ok((page.end(&rest)?, at, next.map(str::to_owned)))
 }
 
 /// RFC 8288: the same request, after the last device of this page.
@@ -250,7 +213,7 @@ pub(super) async fn one(
 ) -> Result<Response, Problem> {
     let params = Params::of(&uri, &["at"])?;
     if let Some(moment) = params.text("at") {
-        let moment = past::Moment::parse(moment)?;
+        let moment = Moment::parse(moment)?;
         return at_moment(&app, name, moment).await;
     }
     if let Some(known) = At::published(&app.side.shared).not_modified(&headers) {
@@ -271,14 +234,15 @@ fn single<'a>(
     heard: Option<Time>,
     now: Time,
     position: At,
-    as_of: Option<past::AsOf>,
-) -> One<'a> {
+    as_of: Option<api::AsOf>,
+) -> api::DeviceAnswer<'a, Details<'a>> {
     let attributes = Details(&view.devices, device);
-    One { position, as_of, device: DeviceJson::new(&view.devices, device, heard, now, attributes) }
+    let device = device_json(&view.devices, device, heard, now, attributes);
+    api::DeviceAnswer { position: position.into(), as_of, device }
 }
 
 /// The device as it was. The device must be known now, so that a misspelt id costs no replay.
-async fn at_moment(app: &App, name: String, moment: past::Moment) -> Result<Response, Problem> {
+async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, Problem> {
     let (at, id, discovered) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &name)?;
         Ok((at, id, device.discovered))
@@ -287,12 +251,12 @@ async fn at_moment(app: &App, name: String, moment: past::Moment) -> Result<Resp
     let body = app
         .reads
         .replay(move |cancel| {
-            let past = past::View::at(&side, at, moment, cancel)?;
+            let past = Past::at(&side, at, moment, cancel)?;
             // By its number, because it may have had another id; before that, another device may have been called so.
             let devices = &past.view.devices;
             let then = devices.get(id).or_else(|| devices.find(&name).map(|(_, device)| device));
             let Some(device) = then else { return Err(not_yet(&name, discovered)) };
-            encode(&budget, &single(&past.view, device, None, past.as_of.time(), at, Some(past.as_of)))
+            encode(&budget, &single(&past.view, device, None, past.as_of.time.0, at, Some(past.as_of)))
         })
         .await?;
     Ok(answer(body, at, Validator::Weak))

@@ -1,12 +1,12 @@
-//! Records as they look from outside, and which of them a request wants.
+//! Records as they look from outside, and which of them a request selects.
 
 use std::collections::BTreeMap;
 
 use fieldlog_projections::stored::{self, Changes, StoredError, type_id};
 use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time};
+use fieldlog_wire::api::events::Event;
 use fieldlog_wire::event::{Data, Naming};
 use fieldlog_wire::json::Rfc3339;
-use serde::Serialize;
 
 use super::params::Params;
 use super::problem::Problem;
@@ -83,23 +83,23 @@ pub(super) fn each_change(
     walk().map_err(|e| unreadable(record, e))
 }
 
-/// Which records are wanted.
+/// Which records a request selects.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Filter {
+pub(super) struct Selection {
     pub(super) device: Option<DeviceId>,
     /// Empty: all.
     types: Vec<u16>,
 }
 
-impl Filter {
+impl Selection {
     /// From `device` and `type`; several types are separated by commas.
-    pub(super) fn from(params: &Params, devices: &Devices) -> Result<Filter, Problem> {
+    pub(super) fn from(params: &Params, devices: &Devices) -> Result<Selection, Problem> {
         let device = params.text("device").map(|name| super::devices::find(devices, name)).transpose()?;
         let types = params.text("type").map(parse_types).transpose()?;
-        Ok(Filter { device: device.map(|(id, _)| id), types: types.unwrap_or_default() })
+        Ok(Selection { device: device.map(|(id, _)| id), types: types.unwrap_or_default() })
     }
 
-    pub(super) fn wants(&self, record: &Record<'_>) -> Result<bool, Problem> {
+    pub(super) fn has(&self, record: &Record<'_>) -> Result<bool, Problem> {
         if !self.types.is_empty() && !self.types.contains(&record.kind.type_id) {
             return Ok(false);
         }
@@ -168,36 +168,21 @@ impl Naming for Names {
 }
 
 /// A record as an event.
-#[derive(Serialize)]
-pub(super) struct EventJson<'a> {
-    id: String,
-    seq: Seq,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    time: Rfc3339,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wall_time: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_time: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<Seq>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<&'a str>,
-    data: Data<'a>,
-}
-
-impl<'a> EventJson<'a> {
-    pub(super) fn new(entry: &'a Entry, names: &'a Names, gateway: &str, epoch: Epoch) -> EventJson<'a> {
-        EventJson {
-            id: format!("{gateway}/{epoch}/{}", entry.seq),
-            seq: entry.seq,
-            kind: entry.kind(),
-            time: Rfc3339(entry.time),
-            wall_time: (entry.wall != entry.time).then_some(Rfc3339(entry.wall)),
-            device_time: entry.device_time.map(Rfc3339),
-            cause: entry.cause,
-            device: entry.fact.device().map(|id| names.device(id)),
-            data: Data::of(&entry.fact, names),
-        }
+pub(super) fn event_json<'a>(
+    entry: &'a Entry,
+    names: &'a Names,
+    gateway: &str,
+    epoch: Epoch,
+) -> Event<'a, Data<'a>> {
+    Event {
+        id: format!("{gateway}/{epoch}/{}", entry.seq).into(),
+        seq: entry.seq,
+        kind: entry.kind().into(),
+        time: Rfc3339(entry.time),
+        wall_time: (entry.wall != entry.time).then_some(Rfc3339(entry.wall)),
+        device_time: entry.device_time.map(Rfc3339),
+        cause: entry.cause,
+        device: entry.fact.device().map(|id| names.device(id).into()),
+        data: Data::of(&entry.fact, names),
     }
 }

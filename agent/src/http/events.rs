@@ -7,35 +7,22 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use fieldlog_projections::{Seq, Time, View};
-use serde::Serialize;
+use fieldlog_wire::api::events::{EventAnswer, EventPage};
 
 use super::App;
+use super::answer::answer;
 use super::body::{Page, encode};
-use super::event::{Entry, EventJson, Filter, Names};
+use super::event::{Entry, Names, Selection, event_json};
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::reads::{Cancel, Scanned, Stretch, scan};
-use super::routes::answer;
 use crate::read_side::ReadSide;
 
 const LIMIT_MAX: u64 = 10_000;
 const LIMIT_DEFAULT: u64 = 500;
 /// Records visited for one answer; then `next` is given, however few were wanted.
 pub(super) const RECORDS_MAX: u64 = 2_000_000;
-
-/// What a page says about its events.
-#[derive(Serialize)]
-struct Rest {
-    /// Where to go on, if there is or may be more.
-    next: Option<Seq>,
-}
-
-#[derive(Serialize)]
-struct One<'a> {
-    position: At,
-    event: EventJson<'a>,
-}
 
 /// What of the log a request asks for, apart from the filter.
 #[derive(Clone, Copy, Debug)]
@@ -52,14 +39,14 @@ impl Slice {
         Ok(Slice { after: params.seq("after")?, from, to, limit: params.limit(LIMIT_MAX, limit_default)? })
     }
 
-    /// Gives the entries that `take` makes of the slice's records, up to position `until`, to `put`, which says when the
+    /// Gives the entries that `select` makes of the slice's records, up to position `until`, to `put`, which says when the
     /// page is full. Returns where to go on, if there is or may be more.
     pub(super) fn read(
         self,
         side: &ReadSide,
         until: Seq,
         cancel: &Cancel,
-        mut take: impl FnMut(&fieldlog_projections::Record<'_>) -> Result<Option<Entry>, Problem>,
+        mut select: impl FnMut(&fieldlog_projections::Record<'_>) -> Result<Option<Entry>, Problem>,
         mut put: impl FnMut(&Entry, &Names) -> Result<bool, Problem>,
     ) -> Result<Option<Seq>, Problem> {
         let reader = &side.shared.reader;
@@ -76,7 +63,7 @@ impl Slice {
             if self.from.is_some_and(|from| moment(record) < from) {
                 return Ok(ControlFlow::Continue(()));
             }
-            let Some(entry) = take(record)? else { return Ok(ControlFlow::Continue(())) };
+            let Some(entry) = select(record)? else { return Ok(ControlFlow::Continue(())) };
             if full || count == self.limit {
                 more = true;
                 return Ok(ControlFlow::Break(()));
@@ -102,7 +89,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let params = Params::of(&uri, &["after", "limit", "device", "type", "from", "to"])?;
     let slice = Slice::from(&params, LIMIT_DEFAULT)?;
-    let (at, filter) = app.with_view(|view, at| Ok((at, Filter::from(&params, &view.devices)?)))?;
+    let (at, selection) = app.with_view(|view, at| Ok((at, Selection::from(&params, &view.devices)?)))?;
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);
     }
@@ -111,14 +98,14 @@ pub(super) async fn list(
         .reads
         .long(move |cancel| {
             let gateway = side.config.borrow().gateway_id.clone();
-            let mut page = Page::begin(&budget, at, "events")?;
-            let take = |record: &fieldlog_projections::Record<'_>| {
-                if filter.wants(record)? { Entry::of(record).map(Some) } else { Ok(None) }
+            let mut rest = EventPage { position: at.into(), events: Vec::new(), next: None };
+            let mut page = Page::begin(&budget, &rest)?;
+            let select = |record: &fieldlog_projections::Record<'_>| {
+                if selection.has(record)? { Entry::of(record).map(Some) } else { Ok(None) }
             };
-            let put =
-                |entry: &Entry, names: &Names| page.push(&EventJson::new(entry, names, &gateway, at.epoch));
-            let next = slice.read(&side, at.applied, cancel, take, put)?;
-            page.end(&Rest { next })
+            let put = |entry: &Entry, names: &Names| page.push(&event_json(entry, names, &gateway, at.epoch));
+            rest.next = slice.read(&side, at.applied, cancel, select, put)?;
+            page.end(&rest)
         })
         .await?;
     Ok(answer(body, at, Validator::Strong))
@@ -144,8 +131,8 @@ pub(super) async fn one(
             let entry = find(&side, at, seq, cancel)?;
             let names = side.names(&entry);
             let gateway = side.config.borrow().gateway_id.clone();
-            let event = EventJson::new(&entry, &names, &gateway, at.epoch);
-            encode(&budget, &One { position: at, event })
+            let event = event_json(&entry, &names, &gateway, at.epoch);
+            encode(&budget, &EventAnswer { position: at.into(), event })
         })
         .await?;
     Ok(answer(body, at, Validator::Strong))

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fieldlog_projections::Time;
-use serde::Serialize;
+use fieldlog_projections::{Time, View};
+use fieldlog_wire::api::health::{CONTENT_TYPE, Check, Health, Verdict, Version};
 
 use super::App;
 use crate::ingest::status::State as Connection;
@@ -17,30 +17,8 @@ use crate::read_side::ReadSide;
 /// The writer's loop comes round at least once a second; after this long without it, it is stuck.
 const BEAT_MAX_MICROS: i64 = 10_000_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    Pass,
-    Warn,
-    Fail,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Check {
-    status: Outcome,
-    output: String,
-}
-
-#[derive(Serialize)]
-struct Health {
-    status: Outcome,
-    checks: BTreeMap<String, Check>,
-}
-
-impl Check {
-    fn new(status: Outcome, output: impl Into<String>) -> Check {
-        Check { status, output: output.into() }
-    }
+fn check(status: Verdict, output: impl Into<String>) -> Check {
+    Check { status, output: output.into() }
 }
 
 /// Whether the writer's loop comes round.
@@ -53,9 +31,9 @@ fn writer(side: &ReadSide) -> Check {
             "the writer has not come round for {} s; the disk hangs, or it has ended",
             age / 1_000_000
         );
-        Check::new(Outcome::Fail, output)
+        check(Verdict::Fail, output)
     } else {
-        Check::new(Outcome::Pass, "the writer is at work")
+        check(Verdict::Pass, "the writer is at work")
     }
 }
 
@@ -65,9 +43,9 @@ fn sources(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
         let details = source.status.details();
         let status = match details.state {
             Connection::Connected { .. } if details.refused.is_empty() && details.warnings.is_empty() => {
-                Outcome::Pass
+                Verdict::Pass
             }
-            _ => Outcome::Warn,
+            _ => Verdict::Warn,
         };
         let mut output = details.state.to_string();
         for (filter, reason) in &details.refused {
@@ -76,26 +54,37 @@ fn sources(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
         for more in details.warnings.iter().chain(&details.advice) {
             output.push_str(&format!("; {more}"));
         }
-        (format!("source:{}", source.name), Check::new(status, output))
+        (format!("source:{}", source.name), check(status, output))
     })
 }
 
-fn rebuild(side: &ReadSide) -> Check {
+/// Whether the folds beside the devices have answers. The view is not asked: whoever holds it must not hold this up.
+fn folds(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
     let progress = &side.shared.rebuild;
-    if progress.running() {
-        let applied = progress.applied.load(Ordering::Relaxed);
-        Check::new(Outcome::Warn, format!("aggregates are being rebuilt, sequence {applied}"))
-    } else {
-        Check::new(Outcome::Pass, "aggregates are up to date")
-    }
+    let (rebuilt, applied) = (progress.folds(), progress.applied.load(Ordering::Relaxed));
+    let failed = progress.failed();
+    View::FOLDS.iter().map(move |fold| {
+        let name = fold.name;
+        let found = if rebuilt.contains(fold) {
+            check(Verdict::Warn, format!("{name} are being rebuilt, sequence {applied}"))
+        } else if failed.contains(fold) {
+            let output = format!(
+                "{name} could not be rebuilt, the agent's log says why; restart fieldlog to try again"
+            );
+            check(Verdict::Warn, output)
+        } else {
+            check(Verdict::Pass, format!("{name} are up to date"))
+        };
+        (name.into(), found)
+    })
 }
 
 fn report(checks: BTreeMap<String, Check>) -> Response {
-    let status = checks.values().map(|check| check.status).max().unwrap_or(Outcome::Pass);
-    let code = if status == Outcome::Fail { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let body = serde_json::to_vec(&Health { status, checks }).unwrap_or_default();
+    let health = Health::of(checks);
+    let code = if health.status == Verdict::Fail { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let body = serde_json::to_vec(&health).unwrap_or_default();
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/health+json")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (code, headers, body).into_response()
@@ -111,15 +100,16 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let side = &app.side;
     let mut checks: BTreeMap<String, Check> = sources(side).collect();
     checks.insert("writer".into(), writer(side));
-    checks.insert("aggregates".into(), rebuild(side));
+    checks.extend(folds(side));
     if *app.stop.borrow() {
-        checks.insert("agent".into(), Check::new(Outcome::Fail, "fieldlog is being stopped"));
+        checks.insert("agent".into(), check(Verdict::Fail, "fieldlog is being stopped"));
     }
     report(checks)
 }
 
 /// `GET /version`
 pub(super) async fn version() -> Response {
-    let body = format!("{{\"name\":\"fieldlog\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    let version = Version { name: "fieldlog".into(), version: env!("CARGO_PKG_VERSION").into() };
+    let body = serde_json::to_vec(&version).unwrap_or_default();
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }

@@ -6,9 +6,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq};
-use serde::Serialize;
 
 use super::App;
+use super::answer::answer;
 use super::body::Page;
 use super::devices::{find, find_attribute};
 use super::event::{Entry, Names, device_of};
@@ -16,43 +16,19 @@ use super::events::Slice;
 use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
-use super::routes::answer;
+use fieldlog_wire::api::history::{HistoryItem, HistoryPage};
 use fieldlog_wire::event::{ChangesJson, Data};
 use fieldlog_wire::json::Rfc3339;
 
 const LIMIT_DEFAULT: u64 = 500;
 
-/// What a page says about its items.
-#[derive(Serialize)]
-struct Rest {
-    next: Option<Seq>,
-    complete: bool,
-}
-
-#[derive(Serialize)]
-struct Item<'a> {
-    seq: Seq,
-    at: Rfc3339,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changes: Option<ChangesJson<'a>>,
-    /// What a record says that is not a state change.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_time: Option<Rfc3339>,
-}
-
-impl<'a> Item<'a> {
-    fn new(entry: &'a Entry, names: &'a Names) -> Item<'a> {
-        let (changes, data) = match &entry.fact {
-            Fact::StateChanged { changes, .. } => (Some(ChangesJson(names, changes)), None),
-            fact => (None, Some(Data::of(fact, names))),
-        };
-        let (seq, at, kind) = (entry.seq, Rfc3339(entry.time), entry.kind());
-        Item { seq, at, kind, changes, data, device_time: entry.device_time.map(Rfc3339) }
-    }
+fn item<'a>(entry: &'a Entry, names: &'a Names) -> HistoryItem<'a, ChangesJson<'a>, Data<'a>> {
+    let (changes, data) = match &entry.fact {
+        Fact::StateChanged { changes, .. } => (Some(ChangesJson(names, changes)), None),
+        fact => (None, Some(Data::of(fact, names))),
+    };
+    let (seq, at, kind) = (entry.seq, Rfc3339(entry.time), entry.kind().into());
+    HistoryItem { seq, at, kind, changes, data, device_time: entry.device_time.map(Rfc3339) }
 }
 
 /// `GET /api/v1/devices/{id}/history`
@@ -83,18 +59,21 @@ pub(super) async fn list(
     let body = app
         .reads
         .long(move |cancel| {
-            let mut page = Page::begin(&budget, at, "history")?;
-            let take = |record: &Record<'_>| take(record, device, attribute);
-            let put = |entry: &Entry, names: &Names| page.push(&Item::new(entry, names));
-            let next = slice.read(&side, at.applied, cancel, take, put)?;
-            page.end(&Rest { next, complete: next.is_none() })
+            let mut rest =
+                HistoryPage { position: at.into(), history: Vec::new(), next: None, complete: true };
+            let mut page = Page::begin(&budget, &rest)?;
+            let select = |record: &Record<'_>| about(record, device, attribute);
+            let put = |entry: &Entry, names: &Names| page.push(&item(entry, names));
+            rest.next = slice.read(&side, at.applied, cancel, select, put)?;
+            rest.complete = rest.next.is_none();
+            page.end(&rest)
         })
         .await?;
     Ok(answer(body, at, Validator::Strong))
 }
 
 /// The entry of a record about `device`; with `attribute`, only what it says about that.
-fn take(record: &Record<'_>, device: DeviceId, attribute: Option<AttrId>) -> Result<Option<Entry>, Problem> {
+fn about(record: &Record<'_>, device: DeviceId, attribute: Option<AttrId>) -> Result<Option<Entry>, Problem> {
     if device_of(record)? != Some(device) {
         return Ok(None);
     }

@@ -4,13 +4,13 @@ use std::ops::ControlFlow;
 
 use axum::http::StatusCode;
 use fieldlog_projections::{Seq, Time};
-use serde::Serialize;
 
 use super::position::At;
 use super::problem::Problem;
 use super::reads::{Cancel, Stretch, scan};
 use crate::read_side::ReadSide;
 use crate::recovery::{self, RecoveryError};
+use fieldlog_wire::api::devices::AsOf;
 use fieldlog_wire::json::{self, Rfc3339};
 
 /// Records of a moment may be committed this long after it: the longest commit delay.
@@ -36,31 +36,15 @@ impl Moment {
     }
 }
 
-/// What a past state is the state of.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct AsOf {
-    seq: Seq,
-    time: Rfc3339,
-    /// Whether no record can still be added before the moment.
-    exact: bool,
-    replayed: u64,
-}
-
-impl AsOf {
-    pub(super) fn time(&self) -> Time {
-        self.time.0
-    }
-}
-
 /// A past state.
-pub(super) struct View {
+pub(super) struct Past {
     pub(super) view: fieldlog_projections::View,
     pub(super) as_of: AsOf,
 }
 
-impl View {
+impl Past {
     /// The state at `moment`; `at` is where the current view is.
-    pub(super) fn at(side: &ReadSide, at: At, moment: Moment, cancel: &Cancel) -> Result<View, Problem> {
+    pub(super) fn at(side: &ReadSide, at: At, moment: Moment, cancel: &Cancel) -> Result<Past, Problem> {
         let (seq, exact) = match moment {
             Moment::Seq(seq) if seq > at.applied => return Err(ahead(seq, at)),
             Moment::Seq(seq) => (seq, true),
@@ -87,7 +71,7 @@ impl View {
         };
         let as_of =
             AsOf { seq: recovered.view.seq, time: Rfc3339(time), exact, replayed: recovered.replayed };
-        Ok(View { view: recovered.view, as_of })
+        Ok(Past { view: recovered.view, as_of })
     }
 }
 

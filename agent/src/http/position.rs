@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fieldlog_projections::{Epoch, Seq, View};
-use serde::{Serialize, Serializer};
+use fieldlog_wire::api::position::{Position, parse_epoch};
 
 use super::params::Params;
 use super::problem::Problem;
@@ -23,15 +23,9 @@ pub(super) struct At {
     pub(super) head: Seq,
 }
 
-impl Serialize for At {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("position", 4)?;
-        out.serialize_field("epoch", &self.epoch.to_string())?;
-        out.serialize_field("applied", &self.applied)?;
-        out.serialize_field("head", &self.head)?;
-        out.serialize_field("lag", &(self.head.0 - self.applied.0))?;
-        out.end()
+impl From<At> for Position {
+    fn from(at: At) -> Position {
+        Position::new(at.epoch, at.applied, at.head)
     }
 }
 
@@ -89,18 +83,18 @@ pub(super) enum Validator {
 
 /// `?min_seq=`: what a client wants to see in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wanted {
+struct MinSeq {
     epoch: Option<Epoch>,
     seq: Seq,
     wait: Duration,
 }
 
-impl Wanted {
-    fn from(params: &Params) -> Result<Option<Wanted>, Problem> {
+impl MinSeq {
+    fn from(params: &Params) -> Result<Option<MinSeq>, Problem> {
         let epoch = params.text("epoch").map(|text| parse_epoch(text).ok_or_else(bad_epoch)).transpose()?;
         let wait = params.number("min_seq_timeout_ms", 0..=WAIT_MAX_MS)?.unwrap_or(WAIT_DEFAULT_MS);
         let Some(text) = params.text("min_seq") else {
-            return Ok(epoch.map(|epoch| Wanted { epoch: Some(epoch), seq: Seq(0), wait: Duration::ZERO }));
+            return Ok(epoch.map(|epoch| MinSeq { epoch: Some(epoch), seq: Seq(0), wait: Duration::ZERO }));
         };
         let bad = || {
             Problem::bad_parameter(format!(
@@ -111,17 +105,12 @@ impl Wanted {
             Some(_) => parse_tag(text).map(|(epoch, seq)| (Some(epoch), seq)).ok_or_else(bad)?,
             None => (epoch, Seq(text.parse().map_err(|_| bad())?)),
         };
-        Ok(Some(Wanted { epoch, seq, wait: Duration::from_millis(wait) }))
+        Ok(Some(MinSeq { epoch, seq, wait: Duration::from_millis(wait) }))
     }
 }
 
 fn bad_epoch() -> Problem {
     Problem::bad_parameter("`epoch` must be 16 hex digits, as `position.epoch` has them")
-}
-
-fn parse_epoch(text: &str) -> Option<Epoch> {
-    let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    digits.then(|| u64::from_str_radix(text, 16).ok().map(Epoch))?
 }
 
 /// Reads `<epoch>-<seq>`.
@@ -133,9 +122,9 @@ pub(super) fn parse_tag(text: &str) -> Option<(Epoch, Seq)> {
 
 /// Waits until the view has what the request wants to see.
 pub(super) async fn reach(app: &App, params: &Params) -> Result<(), Problem> {
-    let Some(wanted) = Wanted::from(params)? else { return Ok(()) };
+    let Some(min_seq) = MinSeq::from(params)? else { return Ok(()) };
     let shared = &app.side.shared;
-    if let Some(epoch) = wanted.epoch
+    if let Some(epoch) = min_seq.epoch
         && epoch != shared.epoch
     {
         let title = "Another epoch";
@@ -148,7 +137,7 @@ pub(super) async fn reach(app: &App, params: &Params) -> Result<(), Problem> {
             Problem::new(StatusCode::CONFLICT, "other-epoch", title, detail).at(At::published(shared))
         );
     }
-    if At::published(shared).applied >= wanted.seq {
+    if At::published(shared).applied >= min_seq.seq {
         return Ok(());
     }
     let _waiting = app.waits.try_acquire().map_err(|_| {
@@ -159,7 +148,7 @@ pub(super) async fn reach(app: &App, params: &Params) -> Result<(), Problem> {
     let mut position = shared.position.subscribe();
     let mut stop = app.stop.clone();
     let reached = tokio::select! {
-        reached = tokio::time::timeout(wanted.wait, position.wait_for(|p| p.applied >= wanted.seq)) => reached.is_ok(),
+        reached = tokio::time::timeout(min_seq.wait, position.wait_for(|p| p.applied >= min_seq.seq)) => reached.is_ok(),
         () = stopped(&mut stop) => return Err(Problem::stopping()),
     };
     if reached {
@@ -169,7 +158,7 @@ pub(super) async fn reach(app: &App, params: &Params) -> Result<(), Problem> {
     let detail = format!(
         "sequence {} is not in the view yet, which is at {}; try again, or wait longer with `min_seq_timeout_ms` (at most \
          {WAIT_MAX_MS})",
-        wanted.seq, at.applied
+        min_seq.seq, at.applied
     );
     let title = "The position was not reached in time";
     Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "position-not-reached", title, detail).at(at))
@@ -183,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_position_says_how_far_behind_it_is() {
-        let json = serde_json::to_string(&AT).unwrap();
+        let json = serde_json::to_string(&Position::from(AT)).unwrap();
         assert_eq!(json, r#"{"epoch":"00000000000000ab","applied":7,"head":9,"lag":2}"#);
     }
 

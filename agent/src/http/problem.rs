@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use fieldlog_wire::api::problem;
 
 use super::position::At;
 use crate::log::LogError;
@@ -14,19 +14,6 @@ pub(super) struct Problem {
     pub(super) code: &'static str,
     title: &'static str,
     detail: String,
-    position: Option<At>,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    instance: &'a str,
-    code: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<At>,
 }
 
@@ -72,18 +59,18 @@ impl Problem {
 
     /// The answer to a request for `path`.
     pub(super) fn render(&self, path: &str) -> Response {
-        let body = Body {
-            kind: format!("urn:fieldlog:problem:{}", self.code),
-            title: self.title,
+        let body = problem::Problem {
+            kind: format!("urn:fieldlog:problem:{}", self.code).into(),
+            title: self.title.into(),
             status: self.status.as_u16(),
-            detail: &self.detail,
-            instance: path,
-            code: self.code,
-            position: self.position,
+            detail: (&self.detail).into(),
+            instance: path.into(),
+            code: self.code.into(),
+            position: self.position.map(Into::into),
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let headers = [
-            (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")),
+            (header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE)),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
         let mut response = (self.status, headers, body).into_response();

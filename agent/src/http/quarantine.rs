@@ -7,73 +7,36 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::{Fact, Seq};
-use serde::Serialize;
 
 use super::App;
+use super::answer::answer;
 use super::body::{Page, Pieces};
 use super::event::Entry;
 use super::events::find;
 use super::params::Params;
 use super::position::Validator;
 use super::problem::Problem;
-use super::routes::answer;
+use fieldlog_wire::api::quarantine::{QuarantinePage, Quarantined};
 use fieldlog_wire::json::Rfc3339;
 
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 100;
 
-/// What a page says about its items.
-#[derive(Serialize)]
-struct Rest {
-    /// Go on with `before` at this sequence number, if there are more.
-    next: Option<Seq>,
-}
-
-#[derive(Serialize)]
-struct Item {
-    seq: Seq,
-    at: Rfc3339,
-    source: String,
-    topic: String,
-    reason: String,
-    size: u64,
-    /// How many this is a summary of; the reason, the size and the payload are those of the newest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_at: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_at: Option<Rfc3339>,
-}
-
-impl Item {
-    fn of(entry: Entry) -> Option<Item> {
-        let (seq, at) = (entry.seq, Rfc3339(entry.time));
-        match entry.fact {
-            Fact::InputQuarantined { source, topic, reason, size } => Some(Item {
-                seq,
-                at,
-                source,
-                topic,
-                reason,
-                size,
-                count: None,
-                first_at: None,
-                last_at: None,
-            }),
-            Fact::QuarantineSummarised { source, topic, reason, size, count, first, last } => Some(Item {
-                seq,
-                at,
-                source,
-                topic,
-                reason,
-                size,
-                count: Some(count),
-                first_at: Some(Rfc3339(first)),
-                last_at: Some(Rfc3339(last)),
-            }),
-            _ => None,
-        }
+fn item(entry: Entry) -> Option<Quarantined<'static>> {
+    let (seq, at) = (entry.seq, Rfc3339(entry.time));
+    let one = |source: String, topic: String, reason: String, size| {
+        let (source, topic, reason) = (source.into(), topic.into(), reason.into());
+        Quarantined { seq, at, source, topic, reason, size, count: None, first_at: None, last_at: None }
+    };
+    match entry.fact {
+        Fact::InputQuarantined { source, topic, reason, size } => Some(one(source, topic, reason, size)),
+        Fact::QuarantineSummarised { source, topic, reason, size, count, first, last } => Some(Quarantined {
+            count: Some(count),
+            first_at: Some(Rfc3339(first)),
+            last_at: Some(Rfc3339(last)),
+            ..one(source, topic, reason, size)
+        }),
+        _ => None,
     }
 }
 
@@ -90,16 +53,18 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
             let end = before.map_or(at.applied.next(), |before| before.min(at.applied.next()));
             let kept = side.shared.reader.quarantine(usize::MAX)?;
             let mut kept = kept.into_iter().filter(|seq| *seq < end).peekable();
-            let mut page = Page::begin(&budget, at, "quarantine")?;
+            let mut rest = QuarantinePage { position: at.into(), quarantine: Vec::new(), next: None };
+            let mut page = Page::begin(&budget, &rest)?;
             let mut last = None;
             for seq in kept.by_ref().take(limit) {
                 last = Some(seq);
-                let item = Item::of(find(&side, at, seq, cancel)?);
+                let item = item(find(&side, at, seq, cancel)?);
                 if item.map_or(Ok(false), |item| page.push(&item))? {
                     break;
                 }
             }
-            page.end(&Rest { next: last.filter(|_| kept.peek().is_some()) })
+            rest.next = last.filter(|_| kept.peek().is_some());
+            page.end(&rest)
         })
         .await?;
     Ok(answer(body, at, Validator::Weak))

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::http::{HeaderValue, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::body::Pieces;
 use super::gate::{Gate, pass};
-use super::position::{At, Validator};
 use super::problem::Problem;
 use super::{App, Scope, Transport};
 use super::{aggregates, devices, events, health, history, page, quarantine, status, stream};
@@ -58,12 +55,4 @@ async fn scrape(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Re
         .scrape(move |_| metrics::encode(&side).map_err(|e| Problem::internal(e.to_string())))
         .await?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
-}
-
-/// A JSON answer of a position.
-pub(super) fn answer(body: Pieces, at: At, validator: Validator) -> Response {
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    let mut response = (json, Body::new(body)).into_response();
-    at.stamp(&mut response, validator);
-    response
 }

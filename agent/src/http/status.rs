@@ -7,14 +7,13 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::{Seq, Time};
-use serde::Serialize;
 
 use super::App;
+use super::answer::answer;
 use super::body::{Budget, Pieces, encode};
 use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
-use super::routes::answer;
 use crate::correct;
 use crate::forward::backlog::Backlog;
 use crate::forward::sinks::SinkView;
@@ -22,61 +21,12 @@ use crate::ingest::status::State as Connection;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
 use crate::observe::StateUse;
-use crate::read_side::{DeviceCounts, ReadSide};
+use crate::read_side::{ReadSide, count_devices};
 use crate::sources::SourceView;
+use fieldlog_wire::api::status as api;
 use fieldlog_wire::json::Rfc3339;
 
-#[derive(Serialize)]
-struct Status {
-    position: At,
-    version: &'static str,
-    gateway_id: String,
-    started_at: Rfc3339,
-    uptime_s: f64,
-    log: LogStatus,
-    devices: DeviceCounts,
-    state: StateStatus,
-    snapshot: Snapshot,
-    rebuild: Rebuild,
-    sources: Vec<Source>,
-    sinks: Vec<Sink>,
-    /// Why no messages are taken; null while they are.
-    blocked: Option<String>,
-    /// What to do about log time that is far ahead of the wall clock; null if it is not.
-    clock_advice: Option<String>,
-    process: process::Usage,
-}
-
-#[derive(Serialize)]
-struct Sink {
-    name: String,
-    address: String,
-    required: bool,
-    state: &'static str,
-    state_text: String,
-    connected: bool,
-    connected_at: Option<Rfc3339>,
-    waiting_until: Option<Rfc3339>,
-    waiting_why: Option<String>,
-    acked_upto: Seq,
-    backlog_events: u64,
-    backlog_bytes: u64,
-    backlog_oldest: Option<Rfc3339>,
-    events_per_s: f64,
-    events_acked: u64,
-    early_acked: u64,
-    parcels_acked: u64,
-    bytes_acked: u64,
-    parcels_retried: u64,
-    dead_letters: u64,
-    refused_events: u64,
-    connections: u64,
-    warning: Option<String>,
-    last_error: Option<String>,
-    last_error_at: Option<Rfc3339>,
-}
-
-fn sink(view: &SinkView, reader: &LogReader) -> Result<Sink, Problem> {
+fn sink(view: &SinkView, reader: &LogReader) -> Result<api::Sink, Problem> {
     let (status, details) = (&view.status, view.status.details());
     let connected_at = details.state.connected_since().map(Rfc3339);
     let waiting = details.state.waiting().map(|(until, why)| (Rfc3339(until), why.to_owned()));
@@ -84,11 +34,11 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<Sink, Problem> {
     let backlog = Backlog::of(&details.acked, reader)?;
     let (last_error, last_error_at) =
         details.last_error.map(|failure| (failure.why, Rfc3339(failure.at))).unzip();
-    Ok(Sink {
+    Ok(api::Sink {
         name: view.name.clone(),
         address: view.address.clone(),
         required: view.required,
-        state: details.state.label(),
+        state: details.state.label().into(),
         state_text: details.state.to_string(),
         connected: connected_at.is_some(),
         connected_at,
@@ -113,97 +63,6 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<Sink, Problem> {
     })
 }
 
-#[derive(Serialize)]
-struct LogStatus {
-    first_seq: Option<Seq>,
-    file_bytes: Option<u64>,
-    bytes_written: u64,
-    bytes_per_event: Option<f64>,
-    bytes_written_per_day: Option<f64>,
-    syncs: u64,
-    commits: Commits,
-    commit_ms_mean: Option<f64>,
-    commit_ms_max: f64,
-    events: u64,
-    /// Null if it cannot be read.
-    archive: Option<Archive>,
-}
-
-/// Aggregates of records, kept longer than the records.
-#[derive(Serialize)]
-struct Archive {
-    rows: u64,
-    bytes: u64,
-    upto_seq: Option<Seq>,
-    upto: Option<Rfc3339>,
-}
-
-#[derive(Serialize)]
-struct Commits {
-    delay: u64,
-    bytes: u64,
-    window: u64,
-    internal: u64,
-}
-
-/// Memory counted for what is known about devices.
-#[derive(Serialize)]
-struct StateStatus {
-    bytes: u64,
-    bytes_max: u64,
-    refused: u64,
-    devices_forgotten: u64,
-}
-
-#[derive(Serialize)]
-struct Snapshot {
-    seq: Seq,
-    at: Option<Rfc3339>,
-    bytes: u64,
-    written: u64,
-    errors: u64,
-}
-
-#[derive(Serialize)]
-struct Rebuild {
-    running: bool,
-    applied: u64,
-}
-
-#[derive(Serialize)]
-struct Source {
-    name: String,
-    address: String,
-    state: &'static str,
-    state_text: String,
-    connected: bool,
-    connected_at: Option<Rfc3339>,
-    session_present: bool,
-    reconnects: u64,
-    last_error: Option<String>,
-    advice: Option<String>,
-    warnings: Vec<String>,
-    messages: u64,
-    qos0: u64,
-    events: u64,
-    unchanged: u64,
-    retained_repeats: u64,
-    suppressed: u64,
-    quarantined: u64,
-    /// Of these, the ones that are recorded in a summary.
-    summarised: u64,
-    name_clashes: u64,
-    ignored: u64,
-    unacked: u64,
-    refused_filters: Vec<Refused>,
-}
-
-#[derive(Serialize)]
-struct Refused {
-    filter: String,
-    reason: &'static str,
-}
-
 /// `GET /status`
 pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Params::of(&uri, &[])?;
@@ -218,12 +77,12 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
 
 fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
     let (devices, position, log_time) =
-        side.with_view(|view, at| (DeviceCounts::of(&view.devices), at, view.time));
+        side.with_view(|view, at| (count_devices(&view.devices), at, view.time));
     let uptime_s = side.now().micros_since(side.started) as f64 / 1e6;
     let progress = &side.shared.rebuild;
-    let status = Status {
-        position,
-        version: env!("CARGO_PKG_VERSION"),
+    let status = api::Status {
+        position: position.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         gateway_id: side.config.borrow().gateway_id.clone(),
         started_at: Rfc3339(side.started),
         uptime_s,
@@ -231,7 +90,11 @@ fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
         devices,
         state: state(side),
         snapshot: snapshot(side),
-        rebuild: Rebuild { running: progress.running(), applied: get(&progress.applied) },
+        rebuild: api::Rebuild {
+            running: progress.running(),
+            applied: get(&progress.applied),
+            folds: progress.folds().iter().map(|fold| fold.name.into()).collect(),
+        },
         sources: side.sources.views().iter().map(source).collect(),
         sinks: sinks(side)?,
         blocked: side.shared.stats.blocked(),
@@ -241,7 +104,7 @@ fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
     Ok((encode(budget, &status)?, position))
 }
 
-fn sinks(side: &ReadSide) -> Result<Vec<Sink>, Problem> {
+fn sinks(side: &ReadSide) -> Result<Vec<api::Sink>, Problem> {
     side.sinks.views().iter().map(|view| sink(view, &side.shared.reader)).collect()
 }
 
@@ -249,11 +112,11 @@ fn get(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-fn log(side: &ReadSide, uptime_s: f64) -> Result<LogStatus, Problem> {
+fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
     let (stats, disk) = (&side.shared.stats, &side.shared.disk);
     let path = side.config.borrow().data_dir.join(FILE_NAME);
     let (bytes_written, events) = (get(&disk.bytes_written), get(&stats.events));
-    let commits = Commits {
+    let commits = api::Commits {
         delay: get(&stats.commits_delay),
         bytes: get(&stats.commits_bytes),
         window: get(&stats.commits_window),
@@ -261,7 +124,7 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<LogStatus, Problem> {
     };
     let all = commits.delay + commits.bytes + commits.window + commits.internal;
     let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
-    Ok(LogStatus {
+    Ok(api::Log {
         first_seq: side.shared.reader.range()?.map(|(first, _)| first),
         file_bytes: std::fs::metadata(path).ok().map(|m| m.len()),
         bytes_written,
@@ -276,9 +139,9 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<LogStatus, Problem> {
     })
 }
 
-fn archive(reader: &LogReader) -> Result<Archive, LogError> {
+fn archive(reader: &LogReader) -> Result<api::Archive, LogError> {
     let (size, end) = (reader.archive_size()?, reader.archive_end()?.map(|end| end.period));
-    Ok(Archive {
+    Ok(api::Archive {
         rows: size.rows,
         bytes: size.bytes,
         upto_seq: end.map(|period| period.last),
@@ -286,15 +149,15 @@ fn archive(reader: &LogReader) -> Result<Archive, LogError> {
     })
 }
 
-fn state(side: &ReadSide) -> StateStatus {
+fn state(side: &ReadSide) -> api::State {
     let StateUse { bytes, bytes_max, refused, forgotten } = side.shared.stats.state.get();
-    StateStatus { bytes, bytes_max, refused, devices_forgotten: forgotten }
+    api::State { bytes, bytes_max, refused, devices_forgotten: forgotten }
 }
 
-fn snapshot(side: &ReadSide) -> Snapshot {
+fn snapshot(side: &ReadSide) -> api::Snapshot {
     let stats = &side.shared.stats;
     let at = Time(stats.snapshot_time.load(Ordering::Relaxed));
-    Snapshot {
+    api::Snapshot {
         seq: Seq(get(&stats.snapshot_seq)),
         at: (at.0 != 0).then_some(Rfc3339(at)),
         bytes: get(&stats.snapshot_bytes),
@@ -303,16 +166,16 @@ fn snapshot(side: &ReadSide) -> Snapshot {
     }
 }
 
-fn source(view: &SourceView) -> Source {
+fn source(view: &SourceView) -> api::Source {
     let (details, status, outcomes) = (view.status.details(), &view.status, &view.outcomes);
     let since = match details.state {
         Connection::Connected { since } => Some(since),
         _ => None,
     };
-    Source {
+    api::Source {
         name: view.name.clone(),
         address: view.address.clone(),
-        state: details.state.label(),
+        state: details.state.label().into(),
         state_text: details.state.to_string(),
         connected: since.is_some(),
         connected_at: since.map(Rfc3339),
@@ -335,7 +198,7 @@ fn source(view: &SourceView) -> Source {
         refused_filters: details
             .refused
             .into_iter()
-            .map(|(filter, reason)| Refused { filter, reason })
+            .map(|(filter, reason)| api::RefusedFilter { filter, reason: reason.into() })
             .collect(),
     }
 }

@@ -15,11 +15,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::Seq;
+use fieldlog_wire::api::events::{Omitted, Reset};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::body::{Budget, NoRoom, Pieces};
-use super::event::{Entry, EventJson, Filter};
+use super::event::{Entry, Selection, event_json};
 use super::params::Params;
 use super::position::{At, parse_tag};
 use super::problem::Problem;
@@ -45,7 +46,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// One stream.
 struct Tail {
     app: Arc<App>,
-    filter: Filter,
+    selection: Selection,
     /// Everything up to here has been sent, or is not wanted.
     cursor: Seq,
     ready: VecDeque<Bytes>,
@@ -69,12 +70,12 @@ pub(super) async fn stream(
         ))
     })?;
     let after = params.seq("after")?;
-    let (at, filter) = app.with_view(|view, at| Ok((at, Filter::from(&params, &view.devices)?)))?;
+    let (at, selection) = app.with_view(|view, at| Ok((at, Selection::from(&params, &view.devices)?)))?;
     let first = oldest(&app).await?;
     let last_id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or(""));
     let begin = Begin::decide(at, first, last_id, after);
     let tail = Tail {
-        filter,
+        selection,
         cursor: begin.cursor,
         ready: VecDeque::from([begin.events(at).into()]),
         position: app.side.shared.position.subscribe(),
@@ -131,8 +132,8 @@ impl Begin {
         if !self.reset {
             return hello;
         }
-        let position = serde_json::to_string(&at).unwrap_or_default();
-        format!("{hello}event: reset\nid: {id}\ndata: {{\"position\":{position}}}\n\n")
+        let reset = serde_json::to_string(&Reset { position: at.into() }).unwrap_or_default();
+        format!("{hello}event: reset\nid: {id}\ndata: {reset}\n\n")
     }
 }
 
@@ -176,9 +177,11 @@ impl Tail {
 
     /// Reads on from the cursor. A log that cannot be read ends the stream; the writer is the one to say why.
     async fn read(&mut self, until: Seq) -> Option<()> {
-        let (side, filter, budget) = (self.app.side.clone(), self.filter.clone(), self.app.budget.clone());
+        let (side, selection, budget) =
+            (self.app.side.clone(), self.selection.clone(), self.app.budget.clone());
         let stretch = Stretch { from: self.cursor.next(), until, records_max: RECORDS_PER_READ };
-        let read = self.app.reads.short(move |cancel| Ahead::read(&side, &filter, &budget, stretch, cancel));
+        let read =
+            self.app.reads.short(move |cancel| Ahead::read(&side, &selection, &budget, stretch, cancel));
         let ahead = read.await.ok()?;
         (self.cursor, self.ready) = (ahead.cursor, ahead.events);
         if ahead.no_room && self.ready.is_empty() {
@@ -194,7 +197,7 @@ impl Tail {
 impl Ahead {
     fn read(
         side: &ReadSide,
-        filter: &Filter,
+        selection: &Selection,
         budget: &Budget,
         stretch: Stretch,
         cancel: &Cancel,
@@ -204,7 +207,7 @@ impl Ahead {
         let gateway = side.config.borrow().gateway_id.clone();
         let (mut count, mut bytes) = (0, 0);
         let scanned = scan(&side.shared.reader, stretch, cancel, |record| {
-            if !filter.wants(record)? {
+            if !selection.has(record)? {
                 return Ok(ControlFlow::Continue(()));
             }
             let entry = Entry::of(record)?;
@@ -234,7 +237,7 @@ fn event(side: &ReadSide, entry: &Entry, gateway: &str, budget: &Budget) -> Resu
     let mut pieces = Pieces::new(budget);
     let written = pieces
         .put(head(entry.kind()).as_bytes())
-        .and_then(|()| pieces.json(&EventJson::new(entry, &names, gateway, epoch)))
+        .and_then(|()| pieces.json(&event_json(entry, &names, gateway, epoch)))
         .and_then(|()| pieces.put(b"\n\n"));
     match (written, pieces.no_room()) {
         (Ok(()), _) => Ok(Some(pieces)),
@@ -242,8 +245,9 @@ fn event(side: &ReadSide, entry: &Entry, gateway: &str, budget: &Budget) -> Resu
         // It would never fit, and must not hold up what comes after it.
         (Err(_), Some(NoRoom::Ever)) => {
             let mut omitted = Pieces::new(budget);
-            let data = format!("{{\"seq\":{},\"type\":\"{}\"}}\n\n", entry.seq, entry.kind());
-            omitted.put((head("omitted") + &data).as_bytes())?;
+            omitted.put(head("omitted").as_bytes())?;
+            omitted.json(&Omitted { seq: entry.seq, kind: entry.kind().into() })?;
+            omitted.put(b"\n\n")?;
             Ok(Some(omitted))
         }
         (Err(problem), None) => Err(problem),

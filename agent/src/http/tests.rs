@@ -29,8 +29,10 @@ mod gate;
 mod growing;
 mod log;
 mod odd;
+mod rebuild;
 mod state;
 mod stream;
+mod wire;
 
 const EPOCH: Epoch = Epoch(0xfeed);
 /// 2025-11-23T10:00:00Z, when the first record was made.

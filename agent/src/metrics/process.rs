@@ -2,35 +2,22 @@
 
 use std::fmt;
 
+use fieldlog_wire::api::status::Process;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use serde::Serialize;
 
 use super::Out;
 
 /// `/proc/self/stat` counts in ticks, of which Linux shows user space 100 a second on all machines we run on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What the process uses; `None` where `/proc` does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Usage {
-    /// Memory in RAM, in bytes.
-    pub resident_bytes: Option<u64>,
-    /// Processor time since the start, user and system, in seconds.
-    pub cpu_s: Option<f64>,
-    /// Threads.
-    pub threads: Option<u64>,
-    /// Open file descriptors.
-    pub open_fds: Option<u64>,
-}
-
 /// Reads `/proc/self`.
-pub fn usage() -> Usage {
+pub fn usage() -> Process {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The directory that is being read is open, too.
     let fds = std::fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count().saturating_sub(1) as u64);
-    Usage {
+    Process {
         resident_bytes: field(&status, "VmRSS:").map(|kib| kib * 1024),
         cpu_s: cpu_s(&stat),
         threads: field(&status, "Threads:"),

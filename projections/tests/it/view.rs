@@ -3,7 +3,7 @@
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::stored::encode_state_changed_v1;
-use fieldlog_projections::view::FoldError;
+use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
     Aggregates, AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, View, aggregates, devices, snapshot,
 };
@@ -89,6 +89,11 @@ const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
 #[test]
 fn changing_a_fold_means_raising_its_version() {
     let view = folded(&fixed());
+    assert_eq!(
+        View::FOLDS,
+        [Aggregates::ID],
+        "each fold has its line here, with records in `fixed` that it has branches for"
+    );
     let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
         let found = (version, crc32fast::hash(&bytes));
         assert_eq!(
@@ -142,6 +147,17 @@ fn what_no_record_introduces_is_refused() {
 }
 
 #[test]
+fn what_is_not_at_the_position_of_the_view_does_not_take_a_place_in_it() {
+    let body = fixed();
+    let mut view = folded(&body);
+    let mut rebuild = Rebuild::new(View::FOLDS, &WINDOWS);
+    rebuild.apply_records(&view.devices, body.records(Seq(1)), Seq(100)).unwrap();
+    let result = rebuild.replace_in(&mut view);
+    assert_eq!(result, Err(FoldError::Missing { have: Seq(100), found: Seq(218) }));
+    assert!(view == folded(&body));
+}
+
+#[test]
 fn a_gap_is_refused_and_an_overlap_passed_over() {
     let body = fixed();
     let mut view = View::new(WINDOWS.to_vec());
@@ -154,13 +170,44 @@ fn a_gap_is_refused_and_an_overlap_passed_over() {
 
 proptest! {
     #[test]
-    fn aggregates_fold_by_themselves_to_the_same(body in history(1..50)) {
-        let view = folded(&body);
-        let mut aggregates = Aggregates::new(WINDOWS.to_vec());
-        for record in body.records(Seq(1)) {
-            view.devices.apply_to(&mut aggregates, &record.unwrap()).unwrap();
+    fn each_fold_is_rebuilt_by_itself_to_the_same(body in history(1..50)) {
+        let (view, golden) = (folded(&body), bytes(&folded(&body)));
+        for fold in View::FOLDS {
+            // Its neighbours stay, and what was there of it goes.
+            let mut other = folded(&body);
+            let mut rebuild = Rebuild::new(&[*fold], &WINDOWS);
+            rebuild.apply_records(&view.devices, body.records(Seq(1)), view.seq).unwrap();
+            rebuild.replace_in(&mut other).unwrap();
+            prop_assert!(other == view, "{}", fold.name);
         }
-        prop_assert!(aggregates == view.aggregates);
+        let mut none = View::new(WINDOWS.to_vec());
+        none.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+        let mut rebuild = Rebuild::new(View::FOLDS, &WINDOWS);
+        rebuild.apply_records(&none.devices, body.records(Seq(1)), none.seq).unwrap();
+        rebuild.replace_in(&mut none).unwrap();
+        prop_assert_eq!(bytes(&none), golden);
+    }
+
+    #[test]
+    fn what_a_snapshot_lacks_is_told_and_rebuilt_and_the_rest_goes_on(body in history(1..50), at: prop::sample::Index) {
+        let all = folded(&body);
+        let at = Seq(at.index(body.len()) as u64 + 1);
+        let mut before = View::new(WINDOWS.to_vec());
+        before.apply_records(body.records(Seq(1)), at).unwrap();
+        // Read with other windows, the aggregates are not there, and a snapshot of that does not have them.
+        let mut view = snapshot::decode(&bytes(&before), &[]).unwrap();
+        prop_assert_eq!(view.stale(), &[Aggregates::ID]);
+        view = snapshot::decode(&bytes(&view), &WINDOWS).unwrap();
+        prop_assert!(view.is_stale(Aggregates::ID), "an empty one is not taken for the whole");
+        view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+        prop_assert!(view.devices == all.devices);
+        prop_assert!(view.aggregates == Aggregates::new(WINDOWS.to_vec()), "nothing half is made of it");
+
+        let mut rebuild = Rebuild::new(view.stale(), &WINDOWS);
+        prop_assert!(rebuild.seq() < view.seq);
+        rebuild.apply_records(&view.devices, body.records(Seq(1)), view.seq).unwrap();
+        rebuild.replace_in(&mut view).unwrap();
+        prop_assert!(view.stale().is_empty() && view == all);
     }
 
     #[test]
@@ -172,8 +219,8 @@ proptest! {
             partly.apply_records(body.records(Seq(1)), Seq(cut)).unwrap();
             prop_assert_eq!(partly.seq, Seq(cut));
             let restored = snapshot::decode(&bytes(&partly), &WINDOWS).unwrap();
-            prop_assert!(restored.stale.is_empty());
-            let mut view = restored.view;
+            prop_assert!(restored.stale().is_empty());
+            let mut view = restored;
             prop_assert!(view == partly, "a snapshot at {} is not the view", cut);
             view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
             prop_assert!(view == all, "cut at {}", cut);

@@ -6,16 +6,24 @@ use std::fmt;
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::{Time, ValueRef};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A time as RFC 3339 with microseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rfc3339(pub Time);
 
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rfc3339, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        parse_time(&text).map(Rfc3339).ok_or_else(|| D::Error::custom("a time is RFC 3339 with an offset"))
     }
 }
 

@@ -7,7 +7,7 @@ use fieldlog_projections::archive::{ArchiveError, Row};
 use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::{Bucket, Chunk, Record, Seq, Time};
 
-use super::{BUCKETS_MAX, Found, Wanted, seconds};
+use super::{BUCKETS_MAX, Found, Series, seconds};
 use crate::http::event::each_change;
 use crate::http::problem::Problem;
 use crate::http::reads::Cancel;
@@ -19,24 +19,24 @@ const TRIES: usize = 3;
 /// Folds the buckets, up to the record at `until`.
 pub(super) fn read(
     reader: &LogReader,
-    wanted: Wanted,
+    series: Series,
     until: Seq,
     cancel: &Cancel,
 ) -> Result<Found, Problem> {
     for _ in 1..TRIES {
         let end = reader.archive_end()?;
-        let found = Reading::new(reader, wanted, until).run(cancel)?;
+        let found = Reading::new(reader, series, until).run(cancel)?;
         // Records that go from the log into the archive meanwhile are in neither as it was read.
         if found.incomplete_until.is_none() || reader.archive_end()? == end {
             return Ok(found);
         }
     }
-    Reading::new(reader, wanted, until).run(cancel)
+    Reading::new(reader, series, until).run(cancel)
 }
 
 struct Reading<'a> {
     reader: &'a LogReader,
-    wanted: Wanted,
+    series: Series,
     from: Time,
     until: Seq,
     /// All before it is in the buckets, is known to be missing, or is too early.
@@ -46,10 +46,10 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(reader: &'a LogReader, wanted: Wanted, until: Seq) -> Reading<'a> {
-        let from = wanted.from_s.map_or(Time(i64::MIN), seconds);
+    fn new(reader: &'a LogReader, series: Series, until: Seq) -> Reading<'a> {
+        let from = series.from_s.map_or(Time(i64::MIN), seconds);
         let found = Found { source: "log", buckets: Vec::new(), incomplete_until: None };
-        Reading { reader, wanted, from, until, next: Seq(1), enough: false, found }
+        Reading { reader, series, from, until, next: Seq(1), enough: false, found }
     }
 
     fn run(mut self, cancel: &Cancel) -> Result<Found, Problem> {
@@ -90,12 +90,12 @@ impl<'a> Reading<'a> {
     fn row(&mut self, row: &Row<'_>) -> Result<ControlFlow<()>, ArchiveError> {
         let period = row.period;
         // Longer windows than the wanted ones cannot be divided; what the log still has of them comes from there.
-        if !self.wanted.window_s.is_multiple_of(period.length_s) || period.last > self.until {
+        if !self.series.window_s.is_multiple_of(period.length_s) || period.last > self.until {
             return Ok(ControlFlow::Continue(()));
         }
         let begin = self.reader.moment(period.last, seconds(period.start_s));
-        let start_s = start_s(begin, self.wanted.window_s);
-        if start_s >= self.wanted.to_s {
+        let start_s = start_s(begin, self.series.window_s);
+        if start_s >= self.series.to_s {
             self.enough = true;
             return Ok(ControlFlow::Break(()));
         }
@@ -104,8 +104,8 @@ impl<'a> Reading<'a> {
             self.next = period.last.next();
             self.found.source = "archive+log";
         }
-        let bucket = row.bucket(self.wanted.device, self.wanted.attr)?;
-        if let Some(bucket) = bucket.filter(|_| self.wanted.begins_after_from(start_s)) {
+        let bucket = row.bucket(self.series.device, self.series.attr)?;
+        if let Some(bucket) = bucket.filter(|_| self.series.begins_after_from(start_s)) {
             add(&mut self.found.buckets, Bucket { start_s, ..bucket });
         }
         Ok(self.unless_too_many())
@@ -127,12 +127,12 @@ impl<'a> Reading<'a> {
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<ControlFlow<()>, Problem> {
-        let Wanted { device, attr, window_s, to_s, .. } = self.wanted;
+        let Series { device, attr, window_s, to_s, .. } = self.series;
         let start_s = start_s(self.reader.moment(record.seq, record.time), window_s);
         if start_s >= to_s || record.seq > self.until {
             return Ok(ControlFlow::Break(()));
         }
-        if self.wanted.begins_after_from(start_s) {
+        if self.series.begins_after_from(start_s) {
             each_change(record, |at, of, value| {
                 if let (true, Some(number)) = ((at, of) == (device, attr), value.as_number()) {
                     add_value(&mut self.found.buckets, start_s, number);

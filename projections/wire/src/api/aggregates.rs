@@ -1,0 +1,45 @@
+//! `/api/v1/devices/{id}/aggregates`.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::position::Position;
+use crate::json::Rfc3339;
+
+/// `GET /api/v1/devices/{id}/aggregates`: what one numeric attribute did, window by window, oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AggregatesAnswer<'a> {
+    /// Where the view is.
+    pub position: Position,
+    /// Length of a window in seconds, 1 to 31,536,000.
+    pub window_s: u32,
+    /// The attribute.
+    pub attribute: Cow<'a, str>,
+    /// Where the buckets come from: `memory`, `log`, `archive` or `archive+log`.
+    pub source: Cow<'a, str>,
+    /// Buckets before this one lack records that are deleted; absent if all of what was asked for is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_from: Option<Rfc3339>,
+    /// The windows that have a value, at most 10,000.
+    pub buckets: Vec<Bucket>,
+}
+
+/// The recorded values in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Its begin, a multiple of its length since 1970, UTC.
+    pub start: Rfc3339,
+    /// Values, at least 1.
+    pub count: u32,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Arithmetic mean, not weighted by time.
+    pub mean: f64,
+    /// Last.
+    pub last: f64,
+    /// Whether values can still be added.
+    pub open: bool,
+}

@@ -1,0 +1,56 @@
+//! `/livez`, `/healthz` and `/readyz`, in the form of draft-inadarei-api-health-check; `/version`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Media type of [`Health`].
+pub const CONTENT_TYPE: &str = "application/health+json";
+
+/// Whether all is well. Status code 503 if it is [`Verdict::Fail`], else 200.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The worst of the checks.
+    pub status: Verdict,
+    /// The checks by name: `writer`, `agent`, `source:<name>`, and each part of the view that can be rebuilt.
+    pub checks: BTreeMap<String, Check>,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// How it is.
+    pub status: Verdict,
+    /// The same in words, with what to do.
+    pub output: String,
+}
+
+/// How something is, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Good.
+    Pass,
+    /// It works, and somebody should look at it.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+impl Health {
+    /// With the worst of the checks as its status.
+    pub fn of(checks: BTreeMap<String, Check>) -> Health {
+        let status = checks.values().map(|check| check.status).max().unwrap_or(Verdict::Pass);
+        Health { status, checks }
+    }
+}
+
+/// `GET /version`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version<'a> {
+    /// `fieldlog`.
+    pub name: Cow<'a, str>,
+    /// The version that is running.
+    pub version: Cow<'a, str>,
+}

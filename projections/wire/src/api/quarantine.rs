@@ -1,0 +1,46 @@
+//! `/api/v1/quarantine`.
+
+use std::borrow::Cow;
+
+use fieldlog_projections::Seq;
+use serde::{Deserialize, Serialize};
+
+use super::position::Position;
+use crate::json::Rfc3339;
+
+/// `GET /api/v1/quarantine`: messages that could not be decoded and whose payloads are kept, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinePage<'a> {
+    /// Where the view is.
+    pub position: Position,
+    /// The messages.
+    pub quarantine: Vec<Quarantined<'a>>,
+    /// Where to go on, as `before`; null if there are no more.
+    pub next: Option<Seq>,
+}
+
+/// A message that could not be decoded. `GET /api/v1/quarantine/{seq}` has its payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined<'a> {
+    /// Position of its record.
+    pub seq: Seq,
+    /// Log time of that.
+    pub at: Rfc3339,
+    /// The source it came from.
+    pub source: Cow<'a, str>,
+    /// Its topic.
+    pub topic: Cow<'a, str>,
+    /// Why it could not be decoded.
+    pub reason: Cow<'a, str>,
+    /// Bytes of its payload; what is kept may be less.
+    pub size: u64,
+    /// How many messages this is a summary of; reason, size and payload are those of the newest. Absent for one message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// When the first of them came; absent for one message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<Rfc3339>,
+    /// When the last of them came; absent for one message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<Rfc3339>,
+}
