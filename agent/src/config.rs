@@ -23,6 +23,7 @@ pub mod rules;
 mod show;
 mod sink;
 mod source;
+mod sparkplug;
 #[cfg(test)]
 mod tests;
 
@@ -168,6 +169,8 @@ pub struct SourceConfig {
     pub tls: TlsConfig,
     /// `[source.will]` (default none): published by the broker when this agent's connection dies.
     pub will: Option<WillConfig>,
+    /// `[source.sparkplug]` (default none): the source is a Sparkplug host application.
+    pub sparkplug: Option<SparkplugConfig>,
     /// `silence_timeout_s` (0–31,536,000; default 0: never): a device of this source that was not heard for so long is
     /// recorded as offline.
     pub silence_timeout: Option<Duration>,
@@ -198,6 +201,7 @@ impl SourceConfig {
             packet_bytes_max: 0,
             tls: TlsConfig::default(),
             will: None,
+            sparkplug: None,
             silence_timeout: None,
             exclude: Vec::new(),
             rules: Vec::new(),
@@ -255,6 +259,17 @@ pub struct WillConfig {
     pub offline: String,
     /// `online` (default `online`): payload published, retained, after each connection.
     pub online: String,
+}
+
+/// `[source.sparkplug]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SparkplugConfig {
+    /// `host_id` (default: `gateway_id`): unique among all host applications of the broker.
+    pub host_id: String,
+    /// `groups` (default `["+"]`: all): groups whose edge nodes are taken.
+    pub groups: Vec<String>,
+    /// `reorder_timeout_ms` (0–60,000; default 2,000): how long a message waits for those before it.
+    pub reorder_timeout: Duration,
 }
 
 /// One expanded subscription rule: which topics, and how to read them.

@@ -33,6 +33,7 @@ pub mod run;
 pub mod shared;
 pub mod snapshots;
 pub mod sources;
+pub mod sparkplug;
 pub mod telemetry;
 pub mod topic;
 pub mod verify;

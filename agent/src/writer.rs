@@ -264,6 +264,8 @@ impl Writer {
         }
         self.last_arrival = now;
         self.oldest.get_or_insert(now);
+        let connection = delivery.acks.connection();
+        self.observer.connection(delivery.source, connection, delivery.received, &mut self.batch);
         self.in_hand.begin(&delivery.messages);
         self.observe_all(delivery)?;
         self.in_hand.observed(&delivery.messages);
@@ -637,6 +639,7 @@ impl Writer {
     fn stop(mut self) -> Result<(), WriterError> {
         self.thinner.stop();
         self.observer.flush_deferred(Time(i64::MAX), self.clock.wall(), &mut self.batch);
+        self.observer.pause(self.clock.wall(), &mut self.batch);
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;
         self.snapshots.finish();

@@ -5,6 +5,7 @@ use crate::fact::{ClockQuality, Fact};
 use crate::fold::{Fold, Section};
 use crate::folds::aggregates::{Aggregates, Window};
 use crate::folds::devices::Devices;
+use crate::folds::sessions::Sessions;
 use crate::record::{Record, Records};
 use crate::stored::type_id;
 use crate::{Seq, Time};
@@ -78,6 +79,8 @@ macro_rules! view {
 view! {
     /// Windowed aggregates.
     aggregates: Aggregates = Aggregates::new,
+    /// Sessions of Sparkplug edge nodes.
+    sessions: Sessions = |_| Sessions::default(),
 }
 
 impl View {

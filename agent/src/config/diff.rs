@@ -116,6 +116,7 @@ impl SourceConfig {
             ("packet_bytes_max", self.packet_bytes_max != new.packet_bytes_max),
             ("tls", self.tls != new.tls),
             ("will", self.will != new.will),
+            ("sparkplug", self.sparkplug != new.sparkplug),
             ("silence_timeout_s", self.silence_timeout != new.silence_timeout),
             ("exclude", self.exclude != new.exclude),
             ("subscription", self.rules != new.rules),

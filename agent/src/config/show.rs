@@ -126,6 +126,12 @@ fn show_source(doc: &mut Doc, source: &SourceConfig) {
     doc.texts("exclude", &source.exclude);
     show_tls(doc, "[source.tls]", &source.tls);
     show_will(doc, "[source.will]", source.will.as_ref());
+    if let Some(sparkplug) = &source.sparkplug {
+        doc.header("[source.sparkplug]");
+        doc.text("host_id", &sparkplug.host_id);
+        doc.texts("groups", &sparkplug.groups);
+        doc.raw("reorder_timeout_ms", sparkplug.reorder_timeout.as_millis());
+    }
     source.rules.iter().for_each(|rule| show_rule(doc, rule));
     source.policies.iter().for_each(|policy| show_policy(doc, policy));
 }

@@ -101,7 +101,7 @@ fn take(record: &Record<'_>, device: DeviceId, attribute: Option<AttrId>) -> Res
     let mut entry = Entry::of(record)?;
     let Some(wanted) = attribute else { return Ok(Some(entry)) };
     let about = match &mut entry.fact {
-        Fact::StateChanged { changes, .. } => {
+        Fact::StateChanged { changes, .. } | Fact::HistoryReported { changes, .. } => {
             changes.retain(|(attr, _)| *attr == wanted);
             !changes.is_empty()
         }

@@ -1,5 +1,6 @@
 //! `/status`: everything an operator asks first, in one answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -193,6 +194,36 @@ struct Source {
     ignored: u64,
     unacked: u64,
     refused_filters: Vec<Refused>,
+    /// Null unless the source is a Sparkplug host application.
+    sparkplug: Option<SparkplugHost>,
+}
+
+/// A Sparkplug host application and its edge nodes.
+#[derive(Serialize)]
+struct SparkplugHost {
+    host_id: String,
+    nodes_online: u64,
+    /// Online, but messages of theirs may have been missed.
+    nodes_stale: u64,
+    nodes_offline: u64,
+    births: u64,
+    deaths: u64,
+    gaps: u64,
+    rebirth_requests: BTreeMap<&'static str, u64>,
+}
+
+fn sparkplug(view: &SourceView) -> Option<SparkplugHost> {
+    let counts = &view.outcomes.sparkplug;
+    Some(SparkplugHost {
+        host_id: view.host_id.clone()?,
+        nodes_online: get(&counts.nodes_online),
+        nodes_stale: get(&counts.nodes_stale),
+        nodes_offline: get(&counts.nodes_offline),
+        births: get(&counts.births),
+        deaths: get(&counts.deaths),
+        gaps: get(&counts.gaps),
+        rebirth_requests: counts.rebirths().collect(),
+    })
 }
 
 #[derive(Serialize)]
@@ -332,5 +363,6 @@ fn source(view: &SourceView) -> Source {
             .into_iter()
             .map(|(filter, reason)| Refused { filter, reason })
             .collect(),
+        sparkplug: sparkplug(view),
     }
 }

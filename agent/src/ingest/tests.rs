@@ -42,6 +42,7 @@ pub(crate) fn config(port: u16) -> SourceConfig {
         packet_bytes_max: 65_536,
         tls: TlsConfig::default(),
         will: None,
+        sparkplug: None,
         silence_timeout: None,
         exclude: vec![],
         rules: vec![rule("t/#")],

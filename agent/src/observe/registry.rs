@@ -172,7 +172,7 @@ impl Observer {
         Ok(id)
     }
 
-    fn discover(
+    pub(super) fn discover(
         &mut self,
         source: usize,
         name: &str,
@@ -220,6 +220,18 @@ impl Observer {
     ) {
         let parent = self.sources[source].compiled[matched.rule].rule.parent.as_ref();
         let parent = parent.and_then(|name| self.device_ids.get(name.as_str()).copied()).filter(|p| *p != id);
+        self.bring_back(source, id, parent, received, batch);
+    }
+
+    /// A retired device is there again, and this is its parent.
+    pub(super) fn bring_back(
+        &mut self,
+        source: usize,
+        id: DeviceId,
+        parent: Option<DeviceId>,
+        received: Time,
+        batch: &mut Batch,
+    ) {
         self.add_child(parent);
         let device = &mut self.devices[id];
         let before = std::mem::replace(&mut device.parent, parent);

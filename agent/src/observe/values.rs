@@ -132,7 +132,7 @@ impl Observer {
 
     /// As [`Observer::is_event`], with room made for the value if need be.
     #[inline]
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         device: DeviceId,
         slot: u32,
@@ -215,7 +215,7 @@ impl Observer {
     }
 
     /// Appends the listed changes as one record.
-    fn append(
+    pub(super) fn append(
         &mut self,
         device: DeviceId,
         received: Time,
