@@ -8,6 +8,8 @@ pub mod command;
 pub mod payload;
 pub mod session;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod topic;
 pub mod value;
 

@@ -13,6 +13,7 @@ use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, Update, WillCon
 use crate::message::{Message, WireFault};
 
 mod mosquitto;
+mod state;
 
 /// Long enough for a busy machine; reached only when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

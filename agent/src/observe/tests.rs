@@ -12,6 +12,7 @@ use crate::message::{Message, SourceId};
 
 mod devices;
 mod policies;
+mod sparkplug;
 mod story;
 
 /// An observer and the view of what it has recorded.

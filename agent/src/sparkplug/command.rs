@@ -21,7 +21,7 @@ pub fn rebirth(group: &str, node: &str, at: Time) -> (String, Bytes) {
         value: Some(Raw::Bool(true)),
         ..Metric::default()
     };
-    let payload =
-        Payload { timestamp: Some(millis(at)), metrics: vec![metric.encode_to_vec().into()], seq: None };
+    let metrics = vec![metric.encode_to_vec().into()];
+    let payload = Payload { timestamp: Some(millis(at)), metrics, ..Payload::default() };
     (format!("{NAMESPACE}/{group}/NCMD/{node}"), payload.encode_to_vec().into())
 }

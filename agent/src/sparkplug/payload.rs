@@ -10,6 +10,9 @@ use prost::{Message, Oneof};
 /// More metrics than this in one payload are refused: they cannot all become attributes.
 pub const METRICS_MAX: usize = 65_536;
 
+/// The payload of a message that another one is compressed in, as some libraries do it: not part of the specification.
+const COMPRESSED: &str = "SPBV1.0_COMPRESSED";
+
 /// The metric with the number of a session; births and deaths of edge nodes have it.
 pub const BDSEQ: &str = "bdSeq";
 
@@ -25,6 +28,9 @@ pub struct Payload {
     /// Its number in the session of the edge node, 0 to 255.
     #[prost(uint64, optional, tag = "3")]
     pub seq: Option<u64>,
+    /// What the payload is, where it is not what it seems: see [`COMPRESSED`].
+    #[prost(string, optional, tag = "4")]
+    pub uuid: Option<String>,
 }
 
 /// A metric.
@@ -157,6 +163,9 @@ impl Certificate {
     /// [`PayloadFault`]
     pub fn decode(bytes: Bytes) -> Result<Certificate, PayloadFault> {
         let payload = Payload::decode(bytes)?;
+        if payload.uuid.as_deref() == Some(COMPRESSED) {
+            return Err(PayloadFault::Compressed);
+        }
         let count = payload.metrics.len();
         if count > METRICS_MAX {
             return Err(PayloadFault::Metrics(count));
@@ -184,6 +193,9 @@ pub enum PayloadFault {
     /// Not Protocol Buffers.
     #[error("it is not a Sparkplug B payload: {0}")]
     Protobuf(#[from] prost::DecodeError),
+    /// Compressed.
+    #[error("it is compressed, which Sparkplug 3.0 does not know; let the edge node publish without compression")]
+    Compressed,
     /// Too many metrics.
     #[error("it has {0} metrics; at most {METRICS_MAX} are taken")]
     Metrics(usize),

@@ -189,11 +189,12 @@ impl<T> NodeSession<T> {
         Taken { ended, ..Taken::just(This::Apply(Trust::Full)) }
     }
 
-    /// NDEATH. True if it ends the session; one of an earlier session does not.
+    /// NDEATH. True if it ends the session; one of an earlier session does not. One of a later session does: then the birth
+    /// of that one was missed.
     pub fn died(&mut self, birth: Option<u64>) -> bool {
         let ends = match self.state {
             State::InOrder { birth: Some(known), .. } | State::Resuming { birth: Some(known), .. } => {
-                birth.is_none_or(|birth| birth == known)
+                !birth.is_some_and(|birth| is_older(birth, known))
             }
             // In doubt it may be the death of a session whose birth was missed.
             State::InOrder { birth: None, .. }
@@ -365,4 +366,10 @@ impl<T> NodeSession<T> {
         self.held.clear();
         self.gap_since = None;
     }
+}
+
+/// Whether a session began before another one; their numbers go from 0 to 255 and round.
+fn is_older(birth: u64, than: u64) -> bool {
+    let wraps = birth <= 255 && than <= 255;
+    if wraps { (birth.wrapping_sub(than) & 0xff) > 128 } else { birth < than }
 }

@@ -86,8 +86,7 @@ pub fn value(datatype: u32, raw: &Raw, text_bytes_max: usize) -> Result<Value, V
             json(table(bytes)?, text_bytes_max)?
         }
         (_, Raw::Bytes(bytes)) if ARRAYS.contains(&datatype) => {
-            // No element takes less than a bit.
-            check_length(bytes.len(), text_bytes_max)?;
+            check_length(text_bytes_min(datatype, bytes), text_bytes_max)?;
             json(array(datatype, bytes)?, text_bytes_max)?
         }
         (1..=18 | 22..=34, _) => return Err(ValueFault::Mismatch(datatype)),
@@ -159,6 +158,16 @@ fn to_json(value: Value) -> Json {
         Value::Uint(v) => v.into(),
         Value::Float(v) => Number::from_f64(v).map_or(Json::Null, Json::Number),
         Value::Text(v) | Value::Json(v) => Json::String(v.into()),
+    }
+}
+
+/// What the elements of an array take as text, at least: known before there is a list of them.
+fn text_bytes_min(datatype: u32, bytes: &[u8]) -> usize {
+    match (datatype, bytes.first_chunk::<4>()) {
+        (32, Some(count)) => (u32::from_le_bytes(*count) as usize).saturating_mul("true,".len()),
+        (22 | 26, _) => bytes.len() * "0,".len(),
+        // Two bytes or more for an element, or text.
+        _ => bytes.len(),
     }
 }
 

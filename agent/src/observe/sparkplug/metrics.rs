@@ -123,7 +123,10 @@ struct Report {
 enum Resolved {
     As { attr: AttrId, datatype: u32 },
     NotRecorded,
+    /// No birth lists it.
     Unknown,
+    /// Its alias may mean something else by now.
+    Doubtful,
 }
 
 impl Observer {
@@ -217,8 +220,11 @@ impl Observer {
             let (attr, datatype) = match resolved {
                 Resolved::As { attr, datatype } => (attr, datatype),
                 Resolved::NotRecorded => continue,
-                Resolved::Unknown => {
-                    node.session.doubt(Reason::UnknownMetric);
+                resolved => {
+                    match resolved {
+                        Resolved::Doubtful => node.session.miss(Reason::Away),
+                        _ => node.session.doubt(Reason::UnknownMetric),
+                    }
                     let counts = &self.sources[taken.source].outcomes.sparkplug;
                     counts.unresolved.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -264,8 +270,8 @@ impl Observer {
                     (declared, _) => declared,
                 }
             }
-            (None, Some(alias)) if trust == Trust::Full => node.table.by_alias(device, alias),
-            (None, _) => None,
+            (None, Some(_)) if trust == Trust::NamesOnly => return Ok(Resolved::Doubtful),
+            (None, alias) => alias.and_then(|alias| node.table.by_alias(device, alias)),
         };
         Ok(match declared {
             None => Resolved::Unknown,
