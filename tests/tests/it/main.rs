@@ -24,6 +24,7 @@ mod reload;
 mod rig;
 mod scan;
 mod scripted;
+mod sparkplug;
 mod thin;
 mod unlinked;
 mod window;
