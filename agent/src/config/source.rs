@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::raw::{Found, Table};
 use super::{
-    Address, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets, rule, sparkplug,
+    Address, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets, rule,
+    sparkplug,
 };
 use crate::topic;
 

@@ -14,7 +14,11 @@ pub(super) fn session_expiry(table: &mut Table<'_>) -> Duration {
     let expiry = seconds(table, "session_expiry_s", 0, 4_294_967_295, if host { 0 } else { WEEK_S });
     if host && !expiry.is_zero() {
         let what = "a Sparkplug host application begins each connection with a clean session";
-        table.fault("session_expiry_s", what, "remove it, or give what must not be lost a [[source]] of its own");
+        table.fault(
+            "session_expiry_s",
+            what,
+            "remove it, or give what must not be lost a [[source]] of its own",
+        );
     }
     expiry
 }

@@ -47,7 +47,9 @@ fn sparkplug(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
     const COUNTERS: [Counter; 9] = [
         ("sparkplug_births", "Birth certificates of edge nodes and devices.", |s| &s.births),
         ("sparkplug_deaths", "Death certificates that ended a session.", |s| &s.deaths),
-        ("sparkplug_stale_deaths", "Death certificates of sessions that had ended before.", |s| &s.stale_deaths),
+        ("sparkplug_stale_deaths", "Death certificates of sessions that had ended before.", |s| {
+            &s.stale_deaths
+        }),
         ("sparkplug_reordered", "Messages that waited for one before them.", |s| &s.reordered),
         ("sparkplug_gaps", "Times that a message before others did not come.", |s| &s.gaps),
         ("sparkplug_dropped", "Messages of edge nodes or devices without a birth.", |s| &s.dropped),

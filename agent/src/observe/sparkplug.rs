@@ -1,4 +1,5 @@
-//! Sparkplug messages to facts: the sessions of edge nodes, and their devices. What their metrics say is in [`metrics`].
+//! Sparkplug messages to facts: the sessions of edge nodes, and their devices. What their metrics say is in [`metrics`], what time alone
+//! does in [`time`].
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -12,19 +13,14 @@ use super::outcomes::{Refusal, Verdict};
 use super::{Batch, Observer, at, budget};
 use crate::config::SparkplugConfig;
 use crate::decode;
-use crate::message::{Message, Publication};
-use crate::sparkplug::command;
+use crate::message::Message;
 use crate::sparkplug::payload::Certificate;
 use crate::sparkplug::session::{NodeSession, Reason, Taken, This, Trust};
 use crate::sparkplug::topic::{SparkplugTopic, Verb, is_sparkplug};
 use metrics::{Table, device_time};
 
 mod metrics;
-
-/// Edge nodes that are asked for their births by time alone, at most in one tick.
-const ASKED_PER_TICK: usize = 20;
-/// A connection that has brought no message for so long, in microseconds, is noticed all the same.
-const QUIET: i64 = 10_000_000;
+mod time;
 
 /// The edge nodes of a source.
 #[derive(Debug, Default)]
@@ -64,6 +60,7 @@ impl Host {
         self.due = self.due.into_iter().chain(due).min();
     }
 
+    /// What is booked for its edge nodes.
     pub(super) fn bytes(&self) -> usize {
         self.nodes.values().map(|node| node.bytes).sum()
     }
@@ -119,8 +116,7 @@ impl Observer {
             let entry = host.nodes.entry(Box::from(&*node.name)).or_default();
             let alive = |device: &fieldlog_projections::Device| device.availability == Availability::Online;
             if id == node_id {
-                entry.session =
-                    NodeSession::restored(alive(device), session.birth, session.seq, view.time);
+                entry.session = NodeSession::restored(alive(device), session.birth, session.seq, view.time);
                 entry.noted = session.birth;
             }
             entry.table.restore(id, session.metrics.clone(), alive(device));
@@ -143,7 +139,8 @@ impl Observer {
         received: Time,
         batch: &mut Batch,
     ) -> Result<Verdict, Refusal> {
-        let topic = std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
+        let topic =
+            std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
         // Others publish commands and the STATE of other hosts in the namespace.
         let Some(topic) = SparkplugTopic::parse(topic) else { return Ok(Verdict::Ignored) };
         let Some(mut host) = self.hosts[source].take() else { return Ok(Verdict::Ignored) };
@@ -332,115 +329,6 @@ impl Observer {
         Verdict::Recorded
     }
 
-    /// Asks an edge node for its births if that is due. True if it was.
-    fn ask(&mut self, source: usize, name: &str, node: &mut EdgeNode, now: Time) -> bool {
-        let outcomes = &self.sources[source].outcomes;
-        if outcomes.outbox.connection().is_none() {
-            return false;
-        }
-        let Some(reason) = node.session.ask(now) else { return false };
-        let Some((group, node)) = name.split_once('/') else { return false };
-        let (topic, payload) = command::rebirth(group, node, now);
-        match outcomes.outbox.publish(Publication { topic, payload }) {
-            Ok(()) => {
-                outcomes.sparkplug.asked(reason);
-                tracing::debug!("edge node {name} is asked for its births: {}", reason.label());
-            }
-            Err(error) => tracing::debug!("edge node {name} cannot be asked for its births: {error}"),
-        }
-        true
-    }
-
-    /// A message has come by this connection of a source.
-    pub(super) fn came_by(&mut self, source: usize, connection: u64, now: Time, batch: &mut Batch) {
-        let Some(Some(host)) = self.hosts.get_mut(source) else { return };
-        if host.connection == connection {
-            return;
-        }
-        host.connection = connection;
-        self.each_node(source, |observer, _, node| {
-            let held = node.session.reconnected(now);
-            observer.apply_held(node, source, held, now, batch);
-        });
-    }
-
-    /// What is due by time alone.
-    pub(super) fn tick_hosts(&mut self, now: Time, batch: &mut Batch) {
-        for source in 0..self.hosts.len() {
-            let Some(Some(host)) = self.hosts.get_mut(source) else { continue };
-            let timeout = host.reorder_timeout;
-            host.due = None;
-            let open = self.sources[source].outcomes.outbox.connection();
-            if let Some((connection, since)) = open
-                && now.micros_since(since) >= QUIET
-            {
-                self.came_by(source, connection, now, batch);
-            }
-            let before = batch.body.len();
-            let (mut asked, mut due) = (0, None);
-            let [mut online, mut stale, mut offline] = [0, 0, 0];
-            self.each_node(source, |observer, name, node| {
-                let held = node.session.elapse(now, timeout);
-                if !held.is_empty() {
-                    observer.sources[source].outcomes.sparkplug.gaps.fetch_add(1, Ordering::Relaxed);
-                    observer.apply_held(node, source, held, now, batch);
-                }
-                due = due.into_iter().chain(node.session.due(timeout)).min();
-                if asked < ASKED_PER_TICK && observer.ask(source, name, node, now) {
-                    asked += 1;
-                }
-                *match (node.session.is_stale(), node.session.is_alive()) {
-                    (true, _) => &mut stale,
-                    (false, true) => &mut online,
-                    (false, false) => &mut offline,
-                } += 1;
-            });
-            if let Some(Some(host)) = self.hosts.get_mut(source) {
-                host.wait_until(due);
-            }
-            let outcomes = &self.sources[source].outcomes;
-            outcomes.events.fetch_add((batch.body.len() - before) as u64, Ordering::Relaxed);
-            outcomes.sparkplug.note_nodes(online, stale, offline);
-        }
-    }
-
-    /// The agent is about to stop: messages that wait are taken as they are, and where each session is goes into the log.
-    pub fn pause(&mut self, now: Time, batch: &mut Batch) {
-        for source in 0..self.hosts.len() {
-            self.each_node(source, |observer, name, node| {
-                let held = node.session.give_up();
-                observer.apply_held(node, source, held, now, batch);
-                let device = observer.device_ids.get(name).copied();
-                if let (Some(device), Some((birth, seq))) = (device, node.session.noted()) {
-                    let fact = Fact::SessionNoted { device, birth, seq: Some(seq) };
-                    batch.body.push_fact(at(now), &fact);
-                }
-            });
-        }
-    }
-
-    /// The wall clock was set.
-    pub(super) fn hosts_clock_stepped(&mut self, now: Time) {
-        for host in self.hosts.iter_mut().flatten() {
-            host.nodes.values_mut().for_each(|node| node.session.clock_stepped(now));
-            host.due = host.due.map(|_| now);
-        }
-    }
-
-    /// When a reorder timeout ends.
-    pub(super) fn hosts_due(&self) -> Option<Time> {
-        self.hosts.iter().flatten().filter_map(|host| host.due).min()
-    }
-
-    fn each_node(&mut self, source: usize, mut act: impl FnMut(&mut Observer, &str, &mut EdgeNode)) {
-        let Some(mut host) = self.hosts.get_mut(source).and_then(Option::take) else { return };
-        for (name, node) in &mut host.nodes {
-            act(self, name, node);
-            self.rebook(name, node);
-        }
-        self.hosts[source] = Some(host);
-    }
-
     fn rebook(&mut self, name: &str, node: &mut EdgeNode) {
         let bytes = node.count(name);
         if bytes != node.bytes {
@@ -476,8 +364,7 @@ fn hold(message: &Message) -> Option<(Message, usize)> {
     if message.pkid.is_some() {
         return None;
     }
-    let (topic, payload) =
-        (Bytes::copy_from_slice(&message.topic), Bytes::copy_from_slice(&message.payload));
+    let (topic, payload) = (Bytes::copy_from_slice(&message.topic), Bytes::copy_from_slice(&message.payload));
     let bytes = topic.len() + payload.len() + size_of::<Message>();
     Some((Message { topic, payload, ..message.clone() }, bytes))
 }

@@ -194,7 +194,9 @@ pub enum PayloadFault {
     #[error("it is not a Sparkplug B payload: {0}")]
     Protobuf(#[from] prost::DecodeError),
     /// Compressed.
-    #[error("it is compressed, which Sparkplug 3.0 does not know; let the edge node publish without compression")]
+    #[error(
+        "it is compressed, which Sparkplug 3.0 does not know; let the edge node publish without compression"
+    )]
     Compressed,
     /// Too many metrics.
     #[error("it has {0} metrics; at most {METRICS_MAX} are taken")]

@@ -7,9 +7,10 @@ use super::payload::{Certificate, Payload, PayloadFault, Raw};
 use super::state;
 use super::topic::{SparkplugTopic, Verb, is_sparkplug};
 use super::value::{ValueFault, value};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
+#[allow(clippy::needless_pass_by_value)] // literals
 fn check(datatype: u32, raw: Raw, expected: Result<Value, ValueFault>) {
     assert_eq!(value(datatype, &raw, 80), expected, "data type {datatype}, {raw:?}");
 }
@@ -85,14 +86,24 @@ fn tck_id_payloads_metric_datatype_arrays() {
     check(29, packed(&[0xff; 8]), json("[18446744073709551615]"));
     check(30, packed(&[0xa4, 0x70, 0x9d, 0x3f, 0x98, 0xae, 0xb2, 0x42]), json("[1.23,89.341]"));
     check(31, packed(&[0, 0, 0, 0, 0, 0, 0xf8, 0x3f]), json("[1.5]"));
-    check(32, packed(&[12, 0, 0, 0, 0x34, 0xd0]), json("[false,false,true,true,false,true,false,false,true,true,false,true]"));
+    check(
+        32,
+        packed(&[12, 0, 0, 0, 0x34, 0xd0]),
+        json("[false,false,true,true,false,true,false,false,true,true,false,true]"),
+    );
     check(33, packed(b"ABC\0hello\0"), json("[\"ABC\",\"hello\"]"));
     check(34, packed(&[0, 0x68, 0xe5, 0xcf, 0x8b, 1, 0, 0]), json("[\"2023-11-14T22:13:20.000Z\"]"));
     check(33, packed(b""), json("[]"));
     check(32, packed(&[0xff; 4]), Err(ValueFault::TooLong { bytes: u32::MAX as usize * 5, max: 80 }));
-    for (datatype, bytes) in
-        [(23, &[1][..]), (32, &[9, 0, 0, 0, 1]), (32, &[1, 0, 0, 0]), (32, &[1]), (33, b"ABC"), (33, b"\xff\0"), (25, &[0; 12])]
-    {
+    for (datatype, bytes) in [
+        (23, &[1][..]),
+        (32, &[9, 0, 0, 0, 1]),
+        (32, &[1, 0, 0, 0]),
+        (32, &[1]),
+        (33, b"ABC"),
+        (33, b"\xff\0"),
+        (25, &[0; 12]),
+    ] {
         check(datatype, Raw::Bytes(bytes.into()), Err(ValueFault::Malformed(datatype)));
     }
 }

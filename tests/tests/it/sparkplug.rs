@@ -13,11 +13,11 @@ use fieldlog::clock::TestClock;
 use fieldlog::config::Config;
 use fieldlog_projections::Value;
 use fieldlog_projections::fact::Availability;
-use fieldlog_sim::servers::{free_port, skip};
+use fieldlog_sim::servers::{free_port, installed, skip};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::Process;
-use fieldlog_tests::wait::until;
+use fieldlog_tests::wait::{until, until_some};
 
 /// Where `.ci/run tools` puts what is not packaged.
 fn tools() -> PathBuf {
@@ -66,7 +66,9 @@ impl Peer {
         let mut child = command.spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let (lines, heard) = (BufReader::new(child.stdout.take().unwrap()).lines(), said.clone());
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line)));
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line))
+        });
         Peer { stdin: child.stdin.take().unwrap(), child, said }
     }
 
@@ -110,7 +112,23 @@ async fn value(agent: &Agent, device: &str, metric: &str, value: i64) {
     until(&what, || agent.value(device, metric) == Some(Value::Int(value))).await;
 }
 
+/// What the broker keeps of the host's STATE, once it says `online` or not.
+async fn state(port: u16, online: bool) -> String {
+    let has = format!("{{\"online\":{online},\"timestamp\":");
+    let look = || {
+        let port = port.to_string();
+        let arguments = ["-p", &port, "-t", "spBv1.0/STATE/host", "-C", "1", "-W", "30"];
+        let said = Command::new("mosquitto_sub").args(arguments).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        said.strip_prefix(&has).map(|rest| rest.trim_end_matches("}\n").to_owned())
+    };
+    until_some("the STATE", look).await
+}
+
 async fn interop(command: impl Fn() -> Option<Command>) {
+    if !installed("mosquitto_sub", "--help") {
+        return;
+    }
     let Some(mosquitto) = Mosquitto::start("") else { return };
     let Some(first) = command() else { return };
     let (dir, http) = (tempfile::tempdir().unwrap(), free_port());
@@ -128,9 +146,8 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     let mut peer = Peer::start(first, mosquitto.port);
     until("the birth", || peer.has_said("born") == 1).await;
     let process = Process::run(&path, &[]);
-    let subscribed = || get(http, "/status").is_some_and(|status| status.contains("\"connected\":true"));
-    until("the subscriptions", subscribed).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Its birth follows its subscriptions.
+    let born = state(mosquitto.port, true).await;
     peer.tell("x -5");
     let device = |path: &str, has: &str| get(http, path).is_some_and(|answer| answer.contains(has));
     until("the births", || device("/api/v1/devices/g%2Fn%2Fd", "30")).await;
@@ -139,6 +156,7 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     peer.tell("z -31");
     until("the device's data", || device("/api/v1/devices/g%2Fn%2Fd", "-31")).await;
     assert_eq!(process.kill().code, -9);
+    assert_eq!(state(mosquitto.port, false).await, born, "the will has the time of the birth");
 
     // What comes while it is away is in the births that it asks for.
     peer.tell("x -6");
@@ -163,7 +181,8 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     value(&agent, "g/n", "x", 7).await;
     peer.tell("y -8");
     value(&agent, "g/n", "y", -8).await;
-    let asked: Vec<_> = agent.source().outcomes.sparkplug.rebirths().filter(|(_, count)| *count > 0).collect();
+    let asked: Vec<_> =
+        agent.source().outcomes.sparkplug.rebirths().filter(|(_, count)| *count > 0).collect();
     assert_eq!((asked, peer.has_said("asked")), (vec![], 2), "nothing was missed");
     assert_eq!(agent.source().outcomes.quarantined.load(Ordering::Relaxed), 0);
 

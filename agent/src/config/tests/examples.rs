@@ -25,7 +25,8 @@ fn examples() -> (String, String, String) {
     let [_, second, host] = sources[..] else { panic!("{sources:?}") };
     let (first, rest) = lines.split_at(second);
     // The third source is another example; see `sparkplug_example`.
-    let rest = [&rest[..host - second], &rest[rest.iter().position(|line| *line == "[[sink]]").unwrap()..]].concat();
+    let rest =
+        [&rest[..host - second], &rest[rest.iter().position(|line| *line == "[[sink]]").unwrap()..]].concat();
     let third = rest.iter().position(|line| *line == "[[sink]]").unwrap();
     let (second, third) = rest.split_at(third);
     (first.join("\n"), second.join("\n"), third.join("\n"))

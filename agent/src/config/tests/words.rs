@@ -123,7 +123,10 @@ fn sparkplug() {
             "sparkplug.host: unknown key; did you mean host_id?",
         ],
     );
-    check_source("[source.sparkplug]\ngroups = []", &["sparkplug.groups: it is empty; name at least one group, or remove it for all"]);
+    check_source(
+        "[source.sparkplug]\ngroups = []",
+        &["sparkplug.groups: it is empty; name at least one group, or remove it for all"],
+    );
 }
 
 #[test]

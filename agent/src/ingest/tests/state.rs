@@ -20,7 +20,8 @@ fn host(mut config: SourceConfig, protocol: Protocol) -> SourceConfig {
 /// The time in a certificate somewhere in these bytes.
 fn timestamp(bytes: &[u8], online: bool) -> u64 {
     let text = String::from_utf8_lossy(bytes);
-    let (_, rest) = text.split_once(&format!("{{\"online\":{online},\"timestamp\":")).expect("no certificate");
+    let (_, rest) =
+        text.split_once(&format!("{{\"online\":{online},\"timestamp\":")).expect("no certificate");
     rest.split_once('}').unwrap().0.parse().unwrap()
 }
 
@@ -67,7 +68,10 @@ async fn tck_id_operational_behavior_host_application_connect() {
             assert_ne!(connect[11], 0x11, "a session expiry interval");
         }
         let text = String::from_utf8_lossy(&subscribe).into_owned();
-        assert!(text.contains("spBv1.0/STATE/gateway-1") && text.contains("spBv1.0/plant/DDATA/+/+"), "{text}");
+        assert!(
+            text.contains("spBv1.0/STATE/gateway-1") && text.contains("spBv1.0/plant/DDATA/+/+"),
+            "{text}"
+        );
         // Before the subscriptions are there nothing is published, not even in answer to this.
         peer.send(&state(protocol, r#"{"online":false,"timestamp":1}"#)).await;
         let unready = source.status.outbox.publish(Publication { topic: "t".into(), payload: "x".into() });

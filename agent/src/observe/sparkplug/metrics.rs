@@ -69,7 +69,10 @@ impl Table {
     }
 
     pub(super) fn restore(&mut self, device: DeviceId, metrics: Vec<DeclaredMetric>, born: bool) {
-        self.list_aliases(device, &metrics);
+        // Those of a device that is dead may stand for something else in the session of now.
+        if born {
+            self.list_aliases(device, &metrics);
+        }
         self.members.insert(device, Member { metrics, born, told: false });
     }
 
@@ -121,7 +124,10 @@ struct Report {
 
 /// What a metric is recorded as.
 enum Resolved {
-    As { attr: AttrId, datatype: u32 },
+    As {
+        attr: AttrId,
+        datatype: u32,
+    },
     NotRecorded,
     /// No birth lists it.
     Unknown,
@@ -265,7 +271,9 @@ impl Observer {
                 match (declared, metric.datatype) {
                     (None, Some(datatype)) => {
                         let found = self.metric_slot(device, name, received, batch)?;
-                        return Ok(found.map_or(Resolved::NotRecorded, |(_, attr)| Resolved::As { attr, datatype }));
+                        return Ok(
+                            found.map_or(Resolved::NotRecorded, |(_, attr)| Resolved::As { attr, datatype })
+                        );
                     }
                     (declared, _) => declared,
                 }
@@ -346,9 +354,9 @@ impl Observer {
         while let Some(first) = reports.next() {
             let time = first.at;
             let mut changes = vec![(first.attr, first.value)];
-            while let Some(next) = reports.next_if(|next| {
-                next.at == time && changes.iter().all(|(attr, _)| *attr != next.attr)
-            }) {
+            while let Some(next) =
+                reports.next_if(|next| next.at == time && changes.iter().all(|(attr, _)| *attr != next.attr))
+            {
                 changes.push((next.attr, next.value));
             }
             let envelope = Envelope { device_time: time, ..at(received) };
@@ -357,12 +365,7 @@ impl Observer {
     }
 
     /// The device of a certificate, discovered if need be.
-    fn member(
-        &mut self,
-        taken: &Sparkplug<'_>,
-        name: &str,
-        batch: &mut Batch,
-    ) -> Result<DeviceId, Refusal> {
+    fn member(&mut self, taken: &Sparkplug<'_>, name: &str, batch: &mut Batch) -> Result<DeviceId, Refusal> {
         let (source, received) = (taken.source, taken.received);
         let parent = match taken.topic.device {
             None => None,

@@ -202,8 +202,10 @@ fn what_another_implementation_writes_is_read_as_it_was_meant() {
         .collect();
     assert_eq!(
         reasons,
-        ["metric motor: it is a template; templates are not recorded. Let the edge node publish its members as metrics \
-          (said once for each device); the other metrics were taken"]
+        [
+            "metric motor: it is a template; templates are not recorded. Let the edge node publish its members as metrics \
+          (said once for each device); the other metrics were taken"
+        ]
     );
     let born = json!({
         "table": [{"id": -1, "v": 1.5}, {"id": 2, "v": 2.5}],
@@ -324,16 +326,10 @@ fn tck_id_operational_behavior_data_commands_ncmd_rebirth() {
     assert_eq!(scene.send("g/NDATA/n", payload(0, &[by_alias(1, 12)])), []);
     let asked = scene.published();
     let now = (scene.now.0 / 1_000) as u64;
-    let name = metric(
-        Some("Node Control/Rebirth"),
-        None,
-        &[number(3, now), number(4, 11), number(14, 1)],
-    );
+    let name = metric(Some("Node Control/Rebirth"), None, &[number(3, now), number(4, 11), number(14, 1)]);
     // No seq.
-    let expected = Publication {
-        topic: "spBv1.0/g/NCMD/n".into(),
-        payload: [number(1, now), name].concat().into(),
-    };
+    let expected =
+        Publication { topic: "spBv1.0/g/NCMD/n".into(), payload: [number(1, now), name].concat().into() };
     assert_eq!(asked, [expected]);
 }
 
@@ -434,10 +430,7 @@ fn tck_id_operational_behavior_data_publish_nbirth_order() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(
-        changes,
-        [vec![Value::Int(1)], vec![Value::Int(2)], vec![Value::Int(3)], vec![Value::Int(9)]]
-    );
+    assert_eq!(changes, [vec![Value::Int(1)], vec![Value::Int(2)], vec![Value::Int(3)], vec![Value::Int(9)]]);
 }
 
 #[test]
@@ -484,7 +477,11 @@ fn after_a_kill_or_a_long_time_or_another_number_the_births_are_asked_for() {
     let check = |away_s: i64, clean: bool, seq: u64| {
         let mut scene = Scene::host();
         scene.born(4);
-        if clean { scene.stop_and_start(away_s) } else { scene.kill_and_start(away_s) }
+        if clean {
+            scene.stop_and_start(away_s)
+        } else {
+            scene.kill_and_start(away_s)
+        }
         scene.check_is("g/n", Online, json!({"x": 10, "y": 20}));
         assert_eq!(scene.send("g/NDATA/n", payload(seq, &[by_alias(1, 11)])), [], "{away_s} {clean} {seq}");
         scene.send("g/NDATA/n", payload(seq + 1, &[int("y", None, 21)]));
