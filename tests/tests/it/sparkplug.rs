@@ -155,6 +155,9 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     assert_eq!(peer.has_said("asked"), 1);
     peer.tell("z -31");
     until("the device's data", || device("/api/v1/devices/g%2Fn%2Fd", "-31")).await;
+    assert!(device("/status", "\"host_id\":\"host\""), "{:?}", get(http, "/status"));
+    let counted = "sparkplug_rebirth_requests_total{source=\"plant\",reason=\"no_birth\"} 1";
+    assert!(device("/metrics", counted), "{:?}", get(http, "/metrics"));
     assert_eq!(process.kill().code, -9);
     assert_eq!(state(mosquitto.port, false).await, born, "the will has the time of the birth");
 

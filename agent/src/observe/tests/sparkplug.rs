@@ -594,6 +594,24 @@ fn a_flood_of_edge_nodes_and_of_waiting_messages_stays_within_the_state() {
 }
 
 #[test]
+fn what_is_kept_of_ten_thousand_edge_nodes_is_small_beside_their_state() {
+    let mut scene = Scene::host_with(400_000_000);
+    scene.config.aggregates = Vec::new();
+    scene.restart();
+    let names: Vec<String> = (0..20).map(|n| format!("Inputs/{n}")).collect();
+    for node in 0..10_000u64 {
+        let metrics = names.iter().zip(1..).map(|(name, alias)| int(name, Some(alias), node));
+        let metrics: Vec<_> = std::iter::once(bdseq(1)).chain(metrics).collect();
+        scene.send(&format!("g/NBIRTH/n{node}"), payload(0, &metrics));
+    }
+    let bytes = scene.observer.hosts[0].as_ref().unwrap().bytes();
+    let all = scene.observer.budget.used();
+    println!("{} bytes for a metric, of {}", bytes / 200_000, all / 200_000);
+    assert!(bytes / 200_000 < 150 && bytes * 3 < all, "{bytes} of {all}");
+    scene.check();
+}
+
+#[test]
 fn a_metric_of_the_wrong_kind_is_left_out_and_told() {
     let mut scene = Scene::host();
     scene.born(4);
