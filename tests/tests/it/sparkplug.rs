@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use fieldlog::clock::TestClock;
 use fieldlog::config::Config;
-use fieldlog_projections::Value;
 use fieldlog_projections::fact::Availability;
+use fieldlog_projections::{Fact, Value};
 use fieldlog_sim::servers::{free_port, installed, skip};
 use fieldlog_tests::agent::Agent;
+use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::Process;
 use fieldlog_tests::wait::{until, until_some};
@@ -50,6 +51,18 @@ fn sparkplug_client() -> Option<Command> {
     }
     let mut command = Command::new("node");
     command.arg(script("client_node.js")).env("NODE_PATH", modules);
+    Some(command)
+}
+
+/// PyPI `aiospb`: a node that waits for its primary host and keeps what happens without it.
+fn aiospb() -> Option<Command> {
+    let python = tools().join("aiospb/bin/python");
+    if !python.exists() {
+        skip("aiospb is not installed");
+        return None;
+    }
+    let mut command = Command::new(python);
+    command.arg(script("aiospb_node.py"));
     Some(command)
 }
 
@@ -125,6 +138,14 @@ async fn state(port: u16, online: bool) -> String {
     until_some("the STATE", look).await
 }
 
+fn config(dir: &Path, http: u16, broker: u16) -> String {
+    format!(
+        "gateway_id = \"test\"\ndata_dir = {:?}\n[log]\ncommit_delay_ms = 20\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
+         [[source]]\nname = \"plant\"\naddress = \"mqtt://127.0.0.1:{broker}\"\n[source.sparkplug]\nhost_id = \"host\"\n",
+        dir.join("data"),
+    )
+}
+
 async fn interop(command: impl Fn() -> Option<Command>) {
     if !installed("mosquitto_sub", "--help") {
         return;
@@ -132,12 +153,7 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     let Some(mosquitto) = Mosquitto::start("") else { return };
     let Some(first) = command() else { return };
     let (dir, http) = (tempfile::tempdir().unwrap(), free_port());
-    let text = format!(
-        "gateway_id = \"test\"\ndata_dir = {:?}\n[log]\ncommit_delay_ms = 20\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-         [[source]]\nname = \"plant\"\naddress = \"mqtt://127.0.0.1:{}\"\n[source.sparkplug]\nhost_id = \"host\"\n",
-        dir.path().join("data"),
-        mosquitto.port
-    );
+    let text = config(dir.path(), http, mosquitto.port);
     let path = dir.path().join("fieldlog.toml");
     std::fs::write(&path, &text).unwrap();
     let config = Config::from_toml(&text, "test").unwrap();
@@ -209,4 +225,37 @@ async fn pysparkplug_is_understood() {
 #[tokio::test]
 async fn sparkplug_client_is_understood() {
     interop(sparkplug_client).await;
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_its_primary_host_reports_the_past() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let Some(command) = aiospb() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::from_toml(&config(dir.path(), 0, mosquitto.port), "test").unwrap();
+    let mut peer = Peer::start(command, mosquitto.port);
+    until("the peer", || peer.has_said("born") == 1).await;
+    let x = |agent: &Agent, value| {
+        let found = agent.value("g/n", "x");
+        found == Some(Value::Float(value))
+    };
+
+    let agent = Agent::start(config.clone()).await;
+    until("the birth that waited for the host", || x(&agent, 1.5)).await;
+    peer.tell("x 2.5");
+    until("the data", || x(&agent, 2.5)).await;
+    agent.stop().await;
+
+    // The host says that it goes: what changes now is of the past when it comes again.
+    for (value, seen) in [("x 3.5", 2), ("x 4.5", 3)] {
+        peer.tell(value);
+        until("a scan", || peer.has_said("seen") == seen).await;
+    }
+    let agent = Agent::start(config).await;
+    until("the birth with the present value", || x(&agent, 4.5)).await;
+    let historical = || agent.source().outcomes.sparkplug.historical.load(Ordering::Relaxed);
+    until("the past", || historical() == 2).await;
+    assert!(x(&agent, 4.5), "the past changes no state");
+    let log = Logbook::read(&agent.stop().await);
+    assert_eq!(log.count(|fact| matches!(fact, Fact::HistoryReported { .. })), 2);
 }
