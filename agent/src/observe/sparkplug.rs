@@ -193,11 +193,24 @@ impl Observer {
             }
         };
         let (now, seq) = (taken.received, payload.seq);
+        // What waits is of a session that ends with its death, or has its present values in another birth.
+        let waiting = node.session.held();
+        let dropped = |observer: &Observer| {
+            let counts = &observer.sources[taken.source].outcomes.sparkplug;
+            counts.dropped.fetch_add(waiting as u64, Ordering::Relaxed);
+        };
         let steps = match (taken.topic.verb, taken.topic.device) {
             (Verb::Death, None) => {
-                return Ok(self.node_died(node, taken, payload.birth(), batch));
+                let verdict = self.node_died(node, taken, payload.birth(), batch);
+                if !node.session.is_alive() {
+                    dropped(self);
+                }
+                return Ok(verdict);
             }
-            (Verb::Birth, None) => node.session.born(payload.birth(), seq, now),
+            (Verb::Birth, None) => {
+                dropped(self);
+                node.session.born(payload.birth(), seq, now)
+            }
             _ => node.session.take(seq, now, || hold(taken.message)),
         };
         let Taken { ended, this, then } = steps;

@@ -170,6 +170,11 @@ impl<T> NodeSession<T> {
         matches!(self.state, State::Resuming { .. } | State::Doubted { .. })
     }
 
+    /// Messages that wait.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Bytes of the payloads that wait.
     pub fn held_bytes(&self) -> usize {
         self.held.iter().map(|waiting| waiting.bytes).sum()
@@ -220,6 +225,12 @@ impl<T> NodeSession<T> {
             }
             State::Doubted { .. } => {
                 self.heard = now;
+                // Behind those that wait already: what is older must not come after it.
+                if !self.held.is_empty()
+                    && let Some((message, bytes)) = hold()
+                {
+                    return self.wait(Waiting { seq, bytes, message }, now);
+                }
                 return Taken::just(This::Apply(Trust::NamesOnly));
             }
             State::Resuming { birth, last, until } => {
@@ -246,13 +257,17 @@ impl<T> NodeSession<T> {
             self.doubt(Reason::Gap);
             return Taken { then, ..Taken::just(This::Apply(Trust::NamesOnly)) };
         };
-        self.held.push(Waiting { seq, bytes, message });
+        self.wait(Waiting { seq, bytes, message }, now)
+    }
+
+    fn wait(&mut self, waiting: Waiting<T>, now: Time) -> Taken<T> {
+        self.held.push(waiting);
         self.gap_since.get_or_insert(now);
         let full = self.held.len() > HELD_MAX || self.held_bytes() > HELD_BYTES_MAX;
         Taken { then: if full { self.give_up() } else { Vec::new() }, ..Taken::just(This::Held) }
     }
 
-    /// there is a gap, too.
+    /// What is due by time alone: messages whose predecessors did not come within `reorder_timeout` microseconds.
     pub fn elapse(&mut self, now: Time, reorder_timeout: i64) -> Vec<(T, Trust)> {
         match self.gap_since {
             Some(since) if now.micros_since(since) >= reorder_timeout => self.give_up(),
@@ -284,8 +299,11 @@ impl<T> NodeSession<T> {
         if self.held.is_empty() {
             return Vec::new();
         }
+        let mut held = std::mem::take(&mut self.held);
+        if let State::InOrder { last, .. } = self.state {
+            held.sort_by_key(|waiting| waiting.seq.wrapping_sub(last.wrapping_add(1)));
+        }
         self.doubt(Reason::Gap);
-        let held = std::mem::take(&mut self.held);
         held.into_iter().map(|waiting| (waiting.message, Trust::NamesOnly)).collect()
     }
 

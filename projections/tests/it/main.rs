@@ -8,6 +8,7 @@ mod archive;
 mod chunk;
 mod forgotten;
 mod given;
+mod sessions;
 mod snapshot;
 mod stored;
 mod view;

@@ -309,6 +309,38 @@ fn tck_id_operational_behavior_host_reordering_rebirth() {
 }
 
 #[test]
+fn what_has_waited_in_vain_is_taken_in_order_and_before_what_comes_after_it() {
+    let mut scene = Scene::host();
+    scene.born(4);
+    let named = |seq, value| payload(seq, &[int("x", None, value)]);
+    scene.send("g/NDATA/n", named(5, 15));
+    scene.send("g/NDATA/n", named(4, 14));
+    // A message in order puts the aliases into doubt; the one after it must not overtake those that wait.
+    scene.send("g/NDATA/n", payload(2, &[by_alias(99, 1)]));
+    assert_eq!(scene.send("g/NDATA/n", named(6, 16)), []);
+    scene.check_is("g/n", Online, json!({"x": 10, "y": 20}));
+    let facts = scene.pass(2_000);
+    assert_eq!(facts.len(), 3, "{facts:?}");
+    scene.check_is("g/n", Online, json!({"x": 16, "y": 20}));
+    scene.check();
+    let mut scene = Scene::host();
+    scene.born(4);
+    for (seq, value) in [(5, 15), (4, 14)] {
+        scene.send("g/NDATA/n", named(seq, value));
+    }
+    scene.pass(2_000);
+    assert_eq!(scene.is("g/n").1["x"], 15, "by their numbers");
+    let dropped =
+        |scene: &Scene| scene.observer.sources[0].outcomes.sparkplug.dropped.load(Ordering::Relaxed);
+    scene.born(4);
+    scene.send("g/NDATA/n", named(5, 15));
+    scene.send("g/NDEATH/n", payload(0, &[bdseq(3)]));
+    assert_eq!(dropped(&scene), 0, "an old death ends nothing");
+    scene.send("g/NDEATH/n", payload(0, &[bdseq(4)]));
+    assert_eq!(dropped(&scene), 1);
+}
+
+#[test]
 fn tck_id_payloads_sequence_num_incrementing() {
     let mut scene = Scene::host();
     scene.born(4);
