@@ -24,6 +24,7 @@ pub mod rules;
 mod show;
 mod sink;
 mod source;
+mod sparkplug;
 #[cfg(test)]
 mod tests;
 mod written;
@@ -194,6 +195,9 @@ pub struct SourceConfig {
     /// `[source.will]` (default none): published by the broker when this agent's connection dies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<WillConfig>,
+    /// `[source.sparkplug]` (default none): the source is a Sparkplug host application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparkplug: Option<SparkplugConfig>,
     /// `silence_timeout_s` (0–31,536,000; default 0: never): a device of this source that was not heard for so long is
     /// recorded as offline.
     #[serde(rename = "silence_timeout_s", serialize_with = "written::seconds")]
@@ -233,6 +237,7 @@ impl SourceConfig {
             packet_bytes_max: 0,
             tls: TlsConfig::default(),
             will: None,
+            sparkplug: None,
             silence_timeout: None,
             redact: Vec::new(),
             exclude: Vec::new(),
@@ -320,6 +325,18 @@ pub struct WillConfig {
     pub offline: String,
     /// `online` (default `online`): payload published, retained, after each connection.
     pub online: String,
+}
+
+/// `[source.sparkplug]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SparkplugConfig {
+    /// `host_id` (default: `gateway_id`): unique among all host applications of the broker.
+    pub host_id: String,
+    /// `groups` (default `["+"]`: all): groups whose edge nodes are taken.
+    pub groups: Vec<String>,
+    /// `reorder_timeout_ms` (0–60,000; default 2,000): how long a message waits for those before it.
+    #[serde(rename = "reorder_timeout_ms", serialize_with = "written::milliseconds")]
+    pub reorder_timeout: Duration,
 }
 
 /// `[[source.policy]]`: when a change of an attribute is worth an event.

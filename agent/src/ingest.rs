@@ -23,10 +23,12 @@ use crate::mqtt::handshake::{self, Hello, Welcome};
 use crate::net::backoff::{self, Backoff, Pace, Repeats};
 use crate::net::connect::{self, Endpoint, Wire};
 use session::{End, READ_BYTES, Session, Source};
+use state::HostState;
 use status::State;
 use window::Window;
 
 mod session;
+mod state;
 pub mod status;
 mod window;
 
@@ -56,7 +58,7 @@ where
 {
     let mut source = Source {
         id: source,
-        filters: rules::filters(&config.rules),
+        filters: rules::filters_after(state::filters(&config), &config.rules),
         window: Window::new(config.receive_window),
         config,
         deliver,
@@ -102,9 +104,10 @@ where
     F: FnMut(Delivery) -> Result<(), InboxGone>,
 {
     source.status.update(|details| details.state = State::Connecting);
+    let host = HostState::of(&source.config, source.clock.wall());
     let opened = tokio::select! {
         () = stopped(&mut source.shutdown) => return Attempt { end: End::Stopped, lived: None },
-        opened = open(&source.config) => opened,
+        opened = open(&source.config, host.as_ref()) => opened,
     };
     let (stream, input, welcome) = match opened {
         Ok(opened) => opened,
@@ -112,17 +115,21 @@ where
     };
     let accepted = Instant::now();
     source.accepted(&welcome);
-    let session = Session::new(source, stream, input, &welcome, Acks::new(Arc::clone(outstanding)));
+    let acks = Acks::numbered(Arc::clone(outstanding), source.status.connections.get());
+    let session = Session::new(source, stream, input, &welcome, acks, host);
     let end = session.run(&welcome).await;
     Attempt { end, lived: Some(accepted.elapsed()) }
 }
 
-async fn open(config: &SourceConfig) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
+async fn open(
+    config: &SourceConfig,
+    host: Option<&HostState>,
+) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
     let limit = config.connect_timeout;
     let opening = async {
         let mut stream = connect::connect(&config.endpoint()).await?;
         let mut input = BytesMut::with_capacity(READ_BYTES);
-        let welcome = handshake::introduce(&mut *stream, &config.hello(), &mut input).await?;
+        let welcome = handshake::introduce(&mut *stream, &config.hello(host), &mut input).await?;
         Ok((stream, input, welcome))
     };
     let late = |_| Failure::TimedOut { address: config.address.to_string(), limit };
@@ -134,17 +141,18 @@ impl SourceConfig {
         Endpoint { address: &self.address, tls: &self.tls, connect_timeout: self.connect_timeout }
     }
 
-    fn hello(&self) -> Hello<'_> {
+    fn hello<'a>(&'a self, host: Option<&'a HostState>) -> Hello<'a> {
         Hello {
             protocol: self.protocol,
             client_id: &self.client_id,
             username: self.username.as_deref(),
             password_file: self.password_file.as_deref(),
             keep_alive: self.keep_alive,
-            session_expiry: Some(self.session_expiry),
+            // A host application begins with a clean session, which ends with the connection.
+            session_expiry: host.is_none().then_some(self.session_expiry),
             receive_window: self.receive_window,
             packet_bytes_max: self.packet_bytes_max,
-            will: self.will.as_ref(),
+            will: host.map(HostState::will).or(self.will.as_ref()),
         }
     }
 }
@@ -175,6 +183,13 @@ impl<F> Source<F> {
         if welcome.qos_max == Some(0) && self.filters.iter().any(|(_, qos)| *qos > 0) {
             warnings.push(
                 "the broker offers QoS 0 only: what it sends while this agent is away is lost".to_owned(),
+            );
+        }
+        if self.config.sparkplug.is_some() && !self.config.rules.is_empty() {
+            warnings.push(
+                "this source is a Sparkplug host application, whose session is not kept: what its other subscriptions \
+                 are sent while this agent is away is lost. Give them a [[source]] of their own at the same address"
+                    .to_owned(),
             );
         }
         let asked = handshake::seconds(self.config.session_expiry);

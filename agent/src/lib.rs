@@ -34,6 +34,7 @@ pub mod run;
 pub mod shared;
 pub mod snapshots;
 pub mod sources;
+pub mod sparkplug;
 pub mod telemetry;
 pub mod topic;
 pub mod trial;

@@ -1,5 +1,6 @@
 //! What ingest hands to the writer: [`Message`]s, and the way back for their acknowledgements.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -71,6 +72,7 @@ pub struct Acks {
     pub wake: Notify,
     outstanding: Arc<AtomicUsize>,
     parked: AtomicUsize,
+    connection: u64,
 }
 
 impl Acks {
@@ -78,6 +80,16 @@ impl Acks {
     /// reconnecting does not widen the bound.
     pub fn new(outstanding: Arc<AtomicUsize>) -> Arc<Acks> {
         Arc::new(Acks { outstanding, ..Acks::default() })
+    }
+
+    /// The same, for the connection with this number; see [`Outbox::open`].
+    pub fn numbered(outstanding: Arc<AtomicUsize>, connection: u64) -> Arc<Acks> {
+        Arc::new(Acks { outstanding, connection, ..Acks::default() })
+    }
+
+    /// Number of the connection among those of its source; 0 if it has none.
+    pub fn connection(&self) -> u64 {
+        self.connection
     }
 
     /// Counts messages handed to the writer.
@@ -126,4 +138,87 @@ impl Acks {
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
+}
+
+/// Messages that wait in an [`Outbox`], at most.
+const PUBLICATIONS_MAX: usize = 256;
+
+/// A message that a source is to publish, with QoS 0 and not retained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Topic.
+    pub topic: String,
+    /// Payload.
+    pub payload: Bytes,
+}
+
+/// What a source is to publish on the connection that it has. It takes nothing while there is none, and what it could not
+/// publish before a connection ended is dropped: nobody is to get on another connection what was meant for this one.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    inner: Mutex<OutboxInner>,
+    /// Tells the connection that [`Outbox::take`] has something.
+    pub wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct OutboxInner {
+    /// Number of the connection, and since when it is open.
+    open: Option<(u64, Time)>,
+    waiting: VecDeque<Publication>,
+}
+
+impl Outbox {
+    fn lock(&self) -> std::sync::MutexGuard<'_, OutboxInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection is ready for publications; its number is not that of an earlier one.
+    pub fn open(&self, connection: u64, now: Time) {
+        self.lock().open = Some((connection, now));
+    }
+
+    /// The connection is gone, and what waits with it.
+    pub fn close(&self) {
+        *self.lock() = OutboxInner::default();
+    }
+
+    /// The number of the connection, and since when it takes publications.
+    pub fn connection(&self) -> Option<(u64, Time)> {
+        self.lock().open
+    }
+
+    /// Hands over a publication.
+    ///
+    /// # Errors
+    /// [`Unpublished`]
+    pub fn publish(&self, publication: Publication) -> Result<(), Unpublished> {
+        let mut inner = self.lock();
+        if inner.open.is_none() {
+            return Err(Unpublished::NotConnected);
+        }
+        if inner.waiting.len() >= PUBLICATIONS_MAX {
+            return Err(Unpublished::Full);
+        }
+        inner.waiting.push_back(publication);
+        drop(inner);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The publication that has waited longest.
+    pub fn take(&self) -> Option<Publication> {
+        self.lock().waiting.pop_front()
+    }
+}
+
+/// Why a publication was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpublished {
+    /// There is no connection to a broker.
+    #[error("the source is not connected")]
+    NotConnected,
+    /// The broker takes less than it is given.
+    #[error("{PUBLICATIONS_MAX} publications wait for the broker to take them")]
+    Full,
 }

@@ -30,6 +30,7 @@ mod registry;
 mod room;
 mod roster;
 mod source;
+mod sparkplug;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -38,7 +39,7 @@ mod values;
 use budget::Budget;
 pub use budget::StateUse;
 use identity::{Ids, Namespaces};
-pub use outcomes::{Heard, Outcomes};
+pub use outcomes::{Heard, Outcomes, SparkplugCounts};
 use outcomes::{Refusal, Verdict};
 use roster::Roster;
 use source::Source;
@@ -82,6 +83,8 @@ pub struct Observer {
     repeated: bool,
     topics: usize,
     limits: Limits,
+    /// Sparkplug's edge nodes, for each source that is a host application.
+    hosts: Vec<Option<sparkplug::Host>>,
     /// Values held back by an interval, by when it ends.
     deferred: BTreeMap<(Time, DeviceId, u32), ()>,
     /// Those of them whose messages wait for a commit that records them; some may not be held back any more.
@@ -133,6 +136,7 @@ impl Observer {
             repeated: false,
             topics: 0,
             limits: Limits::new(config),
+            hosts: Vec::new(),
             deferred: BTreeMap::new(),
             unrecorded: BTreeSet::new(),
         };
@@ -148,6 +152,7 @@ impl Observer {
             observer.devices.push_forgotten();
         }
         observer.count_children();
+        observer.restore_sessions(view);
         observer.heard.resize(observer.devices.len());
         observer.count();
         Ok(observer)
@@ -164,6 +169,8 @@ impl Observer {
         self.limits = Limits::new(config);
         self.values = Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max);
         self.topics = 0;
+        let hosts: Vec<_> = config.sources.iter().map(|source| source.sparkplug.as_ref()).collect();
+        self.configure_hosts(&hosts);
         let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.find_policies(id);
@@ -199,6 +206,11 @@ impl Observer {
         outcomes.count(verdict, message.retain, batch.body.len() - before);
     }
 
+    /// A delivery has come by this connection of a source: what comes now may not follow what came before.
+    pub fn connection(&mut self, source: SourceId, number: u64, now: Time, batch: &mut Batch) {
+        self.came_by(usize::from(source.0), number, now, batch);
+    }
+
     /// Puts a message into quarantine without looking into it.
     pub fn refuse(
         &mut self,
@@ -229,6 +241,9 @@ impl Observer {
             }
             Some(WireFault::Malformed(why)) => return Err(Refusal(format!("not a valid PUBLISH: {why}"))),
             None => {}
+        }
+        if self.is_for_host(source, &message.topic) {
+            return self.take_sparkplug(source, message, received, batch);
         }
         self.alive = !message.retain;
         // The topic is taken out and put back, so that `self` is free meanwhile.

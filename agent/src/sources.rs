@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, SourceConfig};
 use crate::ingest::{self, InboxGone, SourceStatus};
-use crate::message::SourceId;
+use crate::message::{Outbox, SourceId};
 use crate::observe::Outcomes;
 use crate::writer::Input;
 
@@ -53,6 +53,8 @@ pub struct SourceView {
     pub address: String,
     /// Still in the configuration.
     pub configured: bool,
+    /// Its id, if it is a Sparkplug host application.
+    pub host_id: Option<String>,
     /// What became of its messages.
     pub outcomes: Arc<Outcomes>,
     /// What its connection does.
@@ -61,14 +63,20 @@ pub struct SourceView {
 
 impl SourceView {
     fn new(config: &SourceConfig) -> SourceView {
+        let outbox = Arc::<Outbox>::default();
         SourceView {
             name: config.name.clone(),
             address: address(config),
             configured: true,
-            outcomes: Arc::default(),
-            status: Arc::default(),
+            host_id: host_id(config),
+            outcomes: Arc::new(Outcomes { outbox: outbox.clone(), ..Outcomes::default() }),
+            status: Arc::new(SourceStatus::with_outbox(outbox)),
         }
     }
+}
+
+fn host_id(config: &SourceConfig) -> Option<String> {
+    config.sparkplug.as_ref().map(|host| host.host_id.clone())
 }
 
 fn address(config: &SourceConfig) -> String {
@@ -135,6 +143,7 @@ impl Sources {
             match by_name.remove(entry.view.name.as_str()) {
                 Some(source) => {
                     (entry.view.configured, entry.view.address) = (true, address(source));
+                    entry.view.host_id = host_id(source);
                     ordered.push(source.clone());
                 }
                 None => {

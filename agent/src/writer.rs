@@ -305,6 +305,7 @@ impl Writer {
     fn stop(mut self) -> Result<(), WriterError> {
         self.thinner.stop();
         self.observer.finish(self.clock.wall(), &mut self.batch);
+        self.observer.pause(self.clock.wall(), &mut self.batch);
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;
         self.snapshots.finish();

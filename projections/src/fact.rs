@@ -69,6 +69,31 @@ pub enum Fact {
         /// Which action.
         value: Value,
     },
+    /// Values that a device reports late: they were its state at the record's device time, and are not now. They change no
+    /// state and go into no aggregate.
+    HistoryReported {
+        /// The device.
+        device: DeviceId,
+        /// The attributes and what they were.
+        changes: Vec<(AttrId, Value)>,
+    },
+    /// The metrics that a Sparkplug birth certificate lists for an edge node or device. It replaces the list before.
+    MetricsDeclared {
+        /// The edge node or device.
+        device: DeviceId,
+        /// The metrics, in the order of the certificate.
+        metrics: Vec<DeclaredMetric>,
+    },
+    /// Where the session of a Sparkplug edge node is.
+    SessionNoted {
+        /// The edge node.
+        device: DeviceId,
+        /// Number of its birth certificate (`bdSeq`), if it had one.
+        birth: Option<u64>,
+        /// Number of the last message (`seq`) that is in the log, written at a clean stop: a message with the number after
+        /// it continues the session. `None` while the agent runs.
+        seq: Option<u8>,
+    },
     /// An input could not be decoded. Its bytes are kept in the quarantine under this record's position.
     InputQuarantined {
         /// The source it came from.
@@ -189,6 +214,17 @@ pub struct Identity {
     pub name: String,
 }
 
+/// A metric as a Sparkplug birth certificate lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeclaredMetric {
+    /// The attribute it is recorded as; `None` for one that is not recorded.
+    pub attribute: Option<AttrId>,
+    /// The number that stands for its name in later messages.
+    pub alias: Option<u64>,
+    /// Its data type, as section 6.4.16 of the Sparkplug 3.0 specification numbers them.
+    pub datatype: u32,
+}
+
 /// Whether a device can be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Availability {
@@ -232,7 +268,10 @@ impl Fact {
             | Fact::DeviceRenamed { device, .. }
             | Fact::DeviceRetired { device }
             | Fact::DeviceForgotten { device }
-            | Fact::ActionFired { device, .. } => Some(*device),
+            | Fact::ActionFired { device, .. }
+            | Fact::HistoryReported { device, .. }
+            | Fact::MetricsDeclared { device, .. }
+            | Fact::SessionNoted { device, .. } => Some(*device),
             Fact::AttributeNamed { .. }
             | Fact::InputQuarantined { .. }
             | Fact::QuarantineSummarised { .. }

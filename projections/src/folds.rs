@@ -2,3 +2,4 @@
 
 pub mod aggregates;
 pub mod devices;
+pub mod sessions;

@@ -4,7 +4,7 @@
 //! release has written it. A new layout is a new version, a further `read` line of its kind; its golden bytes go into the
 //! tests, and `FORMAT.md` gets a line.
 
-use crate::fact::Identity;
+use crate::fact::{DeclaredMetric, Identity};
 use crate::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, ValueRef};
 
 mod changes;
@@ -255,6 +255,46 @@ kinds! {
             first: Time(v.first),
             last: Time(v.last),
         };
+    }
+    /// [`crate::Fact::HistoryReported`]
+    HISTORY_REPORTED = 40, "history_reported" {
+        write 1: Fact::HistoryReported { device, changes } => HistoryReportedV1 {
+            device: device.0,
+            changes: changes.iter().map(|(attr, value)| (attr.0, value.borrow().into())).collect(),
+        };
+        read 1: v = HistoryReportedV1<'_> => Fact::HistoryReported {
+            device: DeviceId(v.device),
+            changes: v
+                .changes
+                .into_iter()
+                .map(|(attr, value)| (AttrId(attr), ValueRef::from(value).to_owned()))
+                .collect(),
+        };
+    }
+    /// [`crate::Fact::MetricsDeclared`]
+    METRICS_DECLARED = 41, "metrics_declared" {
+        write 1: Fact::MetricsDeclared { device, metrics } => MetricsDeclaredV1 {
+            device: device.0,
+            metrics: metrics
+                .iter()
+                .map(|metric| (metric.attribute.map(|attr| attr.0), metric.alias, metric.datatype))
+                .collect(),
+        };
+        read 1: v = MetricsDeclaredV1 => Fact::MetricsDeclared {
+            device: DeviceId(v.device),
+            metrics: v
+                .metrics
+                .into_iter()
+                .map(|(attr, alias, datatype)| DeclaredMetric { attribute: attr.map(AttrId), alias, datatype })
+                .collect(),
+        };
+    }
+    /// [`crate::Fact::SessionNoted`]
+    SESSION_NOTED = 42, "session_noted" {
+        write 1: Fact::SessionNoted { device, birth, seq } =>
+            SessionNotedV1 { device: device.0, birth: *birth, seq: *seq };
+        read 1: v = SessionNotedV1 =>
+            Fact::SessionNoted { device: DeviceId(v.device), birth: v.birth, seq: v.seq };
     }
 }
 

@@ -5,6 +5,7 @@ use crate::fact::{ClockQuality, Fact};
 use crate::fold::{Change, Fold, FoldId, Section};
 use crate::folds::aggregates::{Aggregates, Window};
 use crate::folds::devices::Devices;
+use crate::folds::sessions::Sessions;
 use crate::record::{Record, Records};
 use crate::stored::type_id;
 use crate::{Seq, Time};
@@ -143,6 +144,8 @@ macro_rules! view {
 view! {
     /// Windowed aggregates.
     aggregates: Aggregates = Aggregates::new,
+    /// Sessions of Sparkplug edge nodes.
+    sessions: Sessions = |_| Sessions::default(),
 }
 
 impl View {

@@ -90,7 +90,15 @@ impl Rules {
 /// so that a filter whose topics another one brings is left out; rules that only ignore need none. Rules that passed the
 /// configuration's checks have a filter each.
 pub fn filters(rules: &[Rule]) -> Vec<(String, u8)> {
+    filters_after(Vec::new(), rules)
+}
+
+/// The same, behind filters that are wanted in any case.
+pub fn filters_after(first: Vec<(String, u8)>, rules: &[Rule]) -> Vec<(String, u8)> {
     let mut filters: Vec<(String, u8)> = Vec::new();
+    for (filter, qos) in first {
+        add_filter(&mut filters, filter, qos);
+    }
     for rule in rules.iter().filter(|rule| rule.decoder != Decoder::Ignore) {
         if let Ok(template) = Template::parse(&rule.topic) {
             add_filter(&mut filters, template.filter(), rule.qos);

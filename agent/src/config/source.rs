@@ -9,7 +9,7 @@ use serde::Serializer;
 use super::raw::{Found, Table};
 use super::{
     Address, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets,
-    rule,
+    rule, sparkplug,
 };
 use crate::topic;
 
@@ -55,11 +55,12 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         keep_alive: seconds(table, "keep_alive_s", 5, 3_600, 30),
         connect_timeout: seconds(table, "connect_timeout_s", 1, 300, 20),
         backoff_max: seconds(table, "backoff_max_s", 1, 3_600, 60),
-        session_expiry: seconds(table, "session_expiry_s", 0, 4_294_967_295, 604_800),
+        session_expiry: sparkplug::session_expiry(table),
         receive_window: narrow(table.integer("receive_window", 1..=65_535, "messages", 1_000)),
         packet_bytes_max: narrow(table.integer("packet_bytes_max", 1_024..=268_435_455, "bytes", 1_048_576)),
         tls: tls(table, address.as_ref().filter(|address| !address.tls).map(|_| UNENCRYPTED)),
         will: table.table_if_present("will").and_then(will),
+        sparkplug: sparkplug::read(table, gateway_id),
         silence_timeout: Some(seconds(table, "silence_timeout_s", 0, 31_536_000, 0)).filter(|t| !t.is_zero()),
         exclude: exclude(table),
         redact: redact(table),
@@ -251,8 +252,8 @@ fn rules(table: &mut Table<'_>, source: &str) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut first_preset = None;
     let subscriptions = table.tables("subscription").unwrap_or_default();
-    if subscriptions.is_empty() {
-        let hint = "add [[source.subscription]] with a preset or a topic";
+    if subscriptions.is_empty() && !table.was_written("sparkplug") {
+        let hint = "add [[source.subscription]] with a preset or a topic, or [source.sparkplug]";
         table.fault("subscription", "the source subscribes to nothing", hint);
     }
     for mut entry in subscriptions {

@@ -40,6 +40,9 @@ impl Entry {
             Fact::DeviceRetired { .. } => type_id::DEVICE_RETIRED,
             Fact::DeviceForgotten { .. } => type_id::DEVICE_FORGOTTEN,
             Fact::ActionFired { .. } => type_id::ACTION_FIRED,
+            Fact::HistoryReported { .. } => type_id::HISTORY_REPORTED,
+            Fact::MetricsDeclared { .. } => type_id::METRICS_DECLARED,
+            Fact::SessionNoted { .. } => type_id::SESSION_NOTED,
             Fact::InputQuarantined { .. } => type_id::INPUT_QUARANTINED,
             Fact::QuarantineSummarised { .. } => type_id::QUARANTINE_SUMMARISED,
             Fact::Booted { .. } => type_id::BOOTED,
@@ -136,10 +139,14 @@ impl Names {
             self.learn_device(devices, id);
         }
         match &entry.fact {
-            Fact::StateChanged { changes, .. } => {
+            Fact::StateChanged { changes, .. } | Fact::HistoryReported { changes, .. } => {
                 changes.iter().for_each(|(attr, _)| self.learn_attribute(devices, *attr));
             }
             Fact::ActionFired { attribute, .. } => self.learn_attribute(devices, *attribute),
+            Fact::MetricsDeclared { metrics, .. } => {
+                let attributes = metrics.iter().filter_map(|metric| metric.attribute);
+                attributes.for_each(|attr| self.learn_attribute(devices, attr));
+            }
             Fact::DeviceDiscovered { parent: Some(parent), .. } => self.learn_device(devices, *parent),
             _ => {}
         }

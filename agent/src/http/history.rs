@@ -80,7 +80,7 @@ fn about(record: &Record<'_>, device: DeviceId, attribute: Option<AttrId>) -> Re
     let mut entry = Entry::of(record)?;
     let Some(wanted) = attribute else { return Ok(Some(entry)) };
     let about = match &mut entry.fact {
-        Fact::StateChanged { changes, .. } => {
+        Fact::StateChanged { changes, .. } | Fact::HistoryReported { changes, .. } => {
             changes.retain(|(attr, _)| *attr == wanted);
             !changes.is_empty()
         }

@@ -200,5 +200,20 @@ fn source(view: &SourceView) -> api::Source {
             .into_iter()
             .map(|(filter, reason)| api::RefusedFilter { filter, reason: reason.into() })
             .collect(),
+        sparkplug: sparkplug(view),
     }
+}
+
+fn sparkplug(view: &SourceView) -> Option<api::SparkplugHost> {
+    let counts = &view.outcomes.sparkplug;
+    Some(api::SparkplugHost {
+        host_id: view.host_id.clone()?,
+        nodes_online: get(&counts.nodes_online),
+        nodes_stale: get(&counts.nodes_stale),
+        nodes_offline: get(&counts.nodes_offline),
+        births: get(&counts.births),
+        deaths: get(&counts.deaths),
+        gaps: get(&counts.gaps),
+        rebirth_requests: counts.rebirths().map(|(reason, count)| (reason.into(), count)).collect(),
+    })
 }

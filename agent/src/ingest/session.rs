@@ -8,18 +8,20 @@ use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::state::{HostState, PKID};
 use super::status::SourceStatus;
 use super::window::Window;
 use super::{InboxGone, SHORT_LIVED, stopped};
 use crate::clock::Clock;
-use crate::config::SourceConfig;
-use crate::message::{Acks, Delivery, Message, SourceId, WireFault};
+use crate::config::{Protocol, SourceConfig};
+use crate::message::{Acks, Delivery, Message, Outbox, Publication, SourceId, WireFault};
 use crate::mqtt::connection::{Connection, Step};
 use crate::mqtt::failure::Failure;
 use crate::mqtt::frame::{Cut, Frame, PUBLISH, frames};
 use crate::mqtt::handshake::{self, Subscription, Welcome};
 use crate::mqtt::publish::{self, Publish};
 use crate::net::connect::Wire;
+use crate::sparkplug::state;
 
 mod control;
 
@@ -79,8 +81,10 @@ pub(super) struct Session<'a, F> {
     unacked: usize,
     accepted: Instant,
     settled: bool,
-    subscribed: Instant,
+    asked: Instant,
     waiting: Vec<Subscription>,
+    host: Option<HostState>,
+    outbox: Arc<Outbox>,
 }
 
 impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
@@ -91,6 +95,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         input: BytesMut,
         welcome: &Welcome,
         acks: Arc<Acks>,
+        host: Option<HostState>,
     ) -> Session<'a, F> {
         let now = Instant::now();
         let (packet_max, keep_alive) = (source.config.packet_bytes_max, source.config.keep_alive);
@@ -100,8 +105,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             unacked: 0,
             accepted: now,
             settled: false,
-            subscribed: now,
+            asked: now,
             waiting: Vec::new(),
+            host,
+            outbox: source.status.outbox.clone(),
             source,
             acks,
         }
@@ -115,6 +122,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         };
         // From here on releases go nowhere: packet identifiers mean nothing on another connection.
         self.acks.close();
+        self.outbox.close();
         match &end {
             End::Failed(failure) => {
                 if let Some(code) = failure.farewell() {
@@ -136,8 +144,21 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             if let Some(will) = &config.will {
                 handshake::announce(&will.topic, &will.online, config.protocol, out)?;
             }
-            Ok(())
-        })
+            Ok::<(), Failure>(())
+        })?;
+        self.subscribed()
+    }
+
+    /// Writes what others in the agent want published.
+    fn publish(&mut self) -> Result<(), Failure> {
+        while self.connection.unwritten() < OUT_BYTES_MAX
+            && let Some(Publication { topic, payload }) = self.outbox.take()
+        {
+            let protocol = self.source.config.protocol;
+            self.connection.send(|out| handshake::publish(&topic, &payload, None, false, protocol, out))?;
+            self.source.status.published.add(1);
+        }
+        Ok(())
     }
 
     async fn serve(&mut self) -> End {
@@ -154,6 +175,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
                 biased;
                 () = stopped(&mut self.source.shutdown) => return self.drain().await,
                 () = self.acks.wake.notified() => { self.acknowledge(); Ok(()) }
+                () = self.outbox.wake.notified() => self.publish().map_err(End::Failed),
                 // Also notices that messages of an earlier connection were released, which wakes nobody here.
                 _ = tick.tick() => self.check(open),
                 step = self.connection.step(open) => self.stepped(step),
@@ -227,7 +249,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         batch: &mut Batch,
     ) -> Result<(), Failure> {
         match publish::read(chunk, frame, self.source.config.protocol, size) {
-            Publish::Message(message) => batch.messages.push(message),
+            Publish::Message(message) => {
+                self.heed_state(&message)?;
+                batch.messages.push(message);
+            }
             Publish::Violation(violation) => return Err(Failure::Violation(violation)),
             Publish::Unreadable(reason) => {
                 self.source.status.malformed.add(1);
@@ -282,10 +307,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             self.settled = true;
             self.source.status.update(|details| details.advice = None);
         }
-        let waited = now.saturating_duration_since(self.subscribed);
+        let waited = now.saturating_duration_since(self.asked);
         if !reading {
             // A SUBACK cannot be missed while nothing is read.
-            self.subscribed = now;
+            self.asked = now;
         } else if !self.waiting.is_empty() && waited >= self.source.config.connect_timeout {
             return Err(Failure::NoSuback { waited }.into());
         }
@@ -316,8 +341,27 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         End::Stopped
     }
 
+    /// Somebody says that this host application is offline, such as the will of a connection that it had before: it is not.
+    fn heed_state(&mut self, message: &Message) -> Result<(), Failure> {
+        let Some(host) = &self.host else { return Ok(()) };
+        let ours = message.topic == host.topic().as_bytes() && state::says_offline(&message.payload);
+        // Before the subscriptions are answered the birth is still to come.
+        if ours && self.waiting.is_empty() {
+            let protocol = self.source.config.protocol;
+            self.connection.send(|out| host_state(host, host.birth(), protocol, out))?;
+        }
+        Ok(())
+    }
+
     async fn leave(&mut self) {
         let config = &self.source.config;
+        if let Some(host) = &self.host {
+            let death = state::certificate(false, self.source.clock.wall());
+            let said = self.connection.send(|out| host_state(host, &death, config.protocol, out));
+            if let Err(error) = said {
+                tracing::warn!(source = %config.name, %error, "cannot say that this host application goes offline");
+            }
+        }
         if let Some(will) = &config.will {
             let announced = self
                 .connection
@@ -336,9 +380,31 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
 }
 
 impl<F> Session<'_, F> {
+    /// Once all subscriptions are answered: a host application says that it is there, before it publishes anything else.
+    pub(super) fn subscribed(&mut self) -> Result<(), Failure> {
+        if !self.waiting.is_empty() {
+            return Ok(());
+        }
+        if let Some(host) = &self.host {
+            self.connection.send(|out| host_state(host, host.birth(), self.source.config.protocol, out))?;
+        }
+        self.outbox.open(self.acks.connection(), self.source.clock.wall());
+        Ok(())
+    }
+
     fn send(&mut self, packet: &[u8]) {
         self.connection.send(|out| out.extend_from_slice(packet));
     }
+}
+
+/// Writes a certificate: QoS 1 and retained.
+fn host_state(
+    host: &HostState,
+    certificate: &str,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Result<(), Failure> {
+    handshake::publish(host.topic(), certificate.as_bytes(), Some(PKID), true, protocol, out)
 }
 
 #[derive(Default)]

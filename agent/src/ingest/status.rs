@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fieldlog_projections::Time;
+
+use crate::message::Outbox;
 
 /// A number that only its source changes.
 #[derive(Debug, Default)]
@@ -49,10 +51,19 @@ pub struct SourceStatus {
     pub connections: Count,
     /// QoS 1 messages of the present connection that have not been acknowledged yet.
     pub unacked: Count,
+    /// Messages published for others in the agent.
+    pub published: Count,
+    /// What is to be published.
+    pub outbox: Arc<Outbox>,
     details: Mutex<Details>,
 }
 
 impl SourceStatus {
+    /// Of a source that publishes what is put into `outbox`.
+    pub fn with_outbox(outbox: Arc<Outbox>) -> SourceStatus {
+        SourceStatus { outbox, ..SourceStatus::default() }
+    }
+
     /// A copy of what is not a number.
     pub fn details(&self) -> Details {
         self.lock().clone()

@@ -13,6 +13,7 @@ use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, WillConfig};
 use crate::message::{Message, WireFault};
 
 mod mosquitto;
+mod state;
 
 /// Long enough for a busy machine; reached only when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,6 +43,7 @@ pub(crate) fn config(port: u16) -> SourceConfig {
         packet_bytes_max: 65_536,
         tls: TlsConfig::default(),
         will: None,
+        sparkplug: None,
         silence_timeout: None,
         redact: Vec::new(),
         exclude: vec![],

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Out, get};
 use crate::ingest::status::State;
-use crate::observe::Outcomes;
+use crate::observe::{Outcomes, SparkplugCounts};
 use crate::sources::SourceView;
 
 /// What can become of a message, beside events.
@@ -33,7 +33,48 @@ fn two(source: &SourceView, name: &'static str, value: &str) -> Labels {
 pub(super) fn encode(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
     connections(sources, out)?;
     traffic(sources, out)?;
-    outcomes(sources, out)
+    outcomes(sources, out)?;
+    sparkplug(sources, out)
+}
+
+/// Of sources that are Sparkplug host applications.
+fn sparkplug(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
+    let hosts: Vec<_> = sources.iter().filter(|source| source.host_id.is_some()).collect();
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    type Counter = (&'static str, &'static str, fn(&SparkplugCounts) -> &std::sync::atomic::AtomicU64);
+    const COUNTERS: [Counter; 9] = [
+        ("sparkplug_births", "Birth certificates of edge nodes and devices.", |s| &s.births),
+        ("sparkplug_deaths", "Death certificates that ended a session.", |s| &s.deaths),
+        ("sparkplug_stale_deaths", "Death certificates of sessions that had ended before.", |s| {
+            &s.stale_deaths
+        }),
+        ("sparkplug_reordered", "Messages that waited for one before them.", |s| &s.reordered),
+        ("sparkplug_gaps", "Times that a message before others did not come.", |s| &s.gaps),
+        ("sparkplug_dropped", "Messages of edge nodes or devices without a birth.", |s| &s.dropped),
+        ("sparkplug_unresolved_metrics", "Metrics that no known birth lists.", |s| &s.unresolved),
+        ("sparkplug_historical_values", "Values of the past.", |s| &s.historical),
+        ("sparkplug_transient_values", "Values that are not to be stored.", |s| &s.transient),
+    ];
+    let nodes = hosts.iter().flat_map(|source| {
+        let counts = &source.outcomes.sparkplug;
+        [
+            (two(source, "state", "online"), get(&counts.nodes_online)),
+            (two(source, "state", "stale"), get(&counts.nodes_stale)),
+            (two(source, "state", "offline"), get(&counts.nodes_offline)),
+        ]
+    });
+    let help = "Edge nodes; stale ones are online, but messages of theirs may have been missed.";
+    out.gauges("sparkplug_nodes", help, nodes)?;
+    for (name, help, count) in COUNTERS {
+        let values = hosts.iter().map(|source| (one(source), get(count(&source.outcomes.sparkplug))));
+        out.counters(name, help, values)?;
+    }
+    let asked = hosts.iter().flat_map(|source| {
+        source.outcomes.sparkplug.rebirths().map(|(reason, count)| (two(source, "reason", reason), count))
+    });
+    out.counters("sparkplug_rebirth_requests", "Requests for births, by reason.", asked)
 }
 
 fn connections(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {

@@ -296,16 +296,29 @@ pub(crate) fn announce(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Result<(), Failure> {
+    publish(topic, payload.as_bytes(), None, true, protocol, out)
+}
+
+/// Writes a PUBLISH: of QoS 1 with a packet identifier, else of QoS 0.
+pub(crate) fn publish(
+    topic: &str,
+    payload: &[u8],
+    pkid: Option<u16>,
+    retain: bool,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Result<(), Failure> {
     match protocol {
         Protocol::V4 => {
-            let mut packet = v4::Publish::new(topic, mqtt4::QoS::AtMostOnce, payload);
-            packet.retain = true;
+            let qos = if pkid.is_some() { mqtt4::QoS::AtLeastOnce } else { mqtt4::QoS::AtMostOnce };
+            let mut packet = v4::Publish::new(topic, qos, payload);
+            (packet.retain, packet.pkid) = (retain, pkid.unwrap_or(0));
             packet.write(out)?;
         }
         Protocol::V5 => {
-            let payload = Bytes::copy_from_slice(payload.as_bytes());
-            let mut packet = v5::Publish::new(topic, mqtt5::QoS::AtMostOnce, payload, None);
-            packet.retain = true;
+            let qos = if pkid.is_some() { mqtt5::QoS::AtLeastOnce } else { mqtt5::QoS::AtMostOnce };
+            let mut packet = v5::Publish::new(topic, qos, Bytes::copy_from_slice(payload), None);
+            (packet.retain, packet.pkid) = (retain, pkid.unwrap_or(0));
             packet.write(out)?;
         }
     }

@@ -5,8 +5,8 @@
 //! structures, and for text the blocks that an allocator hands out for it.
 
 use fieldlog_projections::devices::Attribute;
-use fieldlog_projections::fact::Identity;
-use fieldlog_projections::{Aggregates, ValueRef, Window};
+use fieldlog_projections::fact::{DeclaredMetric, Identity};
+use fieldlog_projections::{Aggregates, DeviceId, ValueRef, Window};
 
 use super::registry::{Device, Slot};
 use super::topics::{Known, Names, RuleMatch, Topic};
@@ -185,6 +185,21 @@ pub(super) fn value_bytes(value: ValueRef<'_>) -> usize {
 /// A value that is held back, counted as what it becomes.
 pub(super) fn deferred_bytes(value: ValueRef<'_>) -> usize {
     value_bytes(value) + MAP_ENTRY_BYTES
+}
+
+/// A Sparkplug edge node without metrics.
+pub(super) fn edge_node_bytes(name: &str) -> usize {
+    block(name.len()) + (16 + size_of::<super::sparkplug::EdgeNode>()) * DOUBLING
+}
+
+/// The metrics of an edge node or a device, in observer and view.
+pub(super) fn declared_bytes(metrics: usize) -> usize {
+    2 * (MAP_ENTRY_BYTES + size_of::<DeclaredMetric>() * metrics) + block(SHARED_BYTES)
+}
+
+/// Entries of the map of aliases.
+pub(super) fn aliases_bytes(aliases: usize) -> usize {
+    aliases * (size_of::<(u64, (DeviceId, u32))>() + 1) * DOUBLING
 }
 
 fn slot_value_bytes(slot: &Slot) -> usize {

@@ -10,6 +10,7 @@ impl Observer {
     pub fn tick(&mut self, now: Time, batch: &mut Batch) {
         self.flush_deferred(now, now, batch);
         self.summarise(false, now, batch);
+        self.tick_hosts(now, batch);
         for index in 0..self.devices.len() {
             let id = DeviceId(index as u32);
             let Some(device) = self.devices.get_mut(id) else { continue };
@@ -33,6 +34,7 @@ impl Observer {
             before
         };
         self.brake_stepped(by);
+        self.hosts_clock_stepped(now);
         self.deferred.clear();
         for (id, device) in self.devices.iter_mut() {
             shift(&mut device.heard);
@@ -46,8 +48,9 @@ impl Observer {
         }
     }
 
-    /// When [`Observer::tick`] has something to do for a value held back.
+    /// When [`Observer::tick`] has something to do for a value held back, or for a message that waits for one before it.
     pub fn deferred_until(&self) -> Option<Time> {
-        self.deferred.first_key_value().map(|((due, _, _), ())| *due)
+        let value = self.deferred.first_key_value().map(|((due, _, _), ())| *due);
+        value.into_iter().chain(self.hosts_due()).min()
     }
 }

@@ -121,6 +121,18 @@ impl Observer {
         newest(&|device| device.namespace == Some(namespace)).or_else(|| newest(&unclaimed))
     }
 
+    /// The namespace of what no rule names: the source's name.
+    pub(super) fn own_namespace(&mut self, source: usize) -> Namespace {
+        let name = self.sources[source].name.clone();
+        self.namespaces.number(&name)
+    }
+
+    /// The device of this name in the source's own namespace.
+    pub(super) fn own_device(&mut self, source: usize, name: &str) -> Option<DeviceId> {
+        let namespace = self.own_namespace(source);
+        self.known(source, namespace, name)
+    }
+
     /// The id of a device that is new.
     pub(super) fn free_id(&self, namespace: Namespace, name: &str) -> Arc<str> {
         self.ids.free(name, &self.namespaces.name(namespace), None)

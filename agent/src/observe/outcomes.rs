@@ -1,9 +1,12 @@
 //! What became of messages: counted for each source, and the reason if they were refused.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use fieldlog_projections::{DeviceId, Time};
+
+use crate::message::Outbox;
+use crate::sparkplug::session::Reason;
 
 /// What became of the messages of a source. All counters since the start.
 #[derive(Debug, Default)]
@@ -28,6 +31,61 @@ pub struct Outcomes {
     pub clashes: AtomicU64,
     /// Messages on topics that no rule takes, or that a rule ignores.
     pub ignored: AtomicU64,
+    /// Of a Sparkplug host application.
+    pub sparkplug: SparkplugCounts,
+    /// What the source is to publish.
+    pub outbox: Arc<Outbox>,
+}
+
+/// What a Sparkplug host application has seen, since the start.
+#[derive(Debug, Default)]
+pub struct SparkplugCounts {
+    /// Edge nodes that have a session of which all messages are known, ...
+    pub nodes_online: AtomicU64,
+    /// ... that have one, but messages of it may have been missed, ...
+    pub nodes_stale: AtomicU64,
+    /// ... and that have none, as they were last looked at.
+    pub nodes_offline: AtomicU64,
+    /// Birth certificates, of edge nodes and devices.
+    pub births: AtomicU64,
+    /// Death certificates that ended something.
+    pub deaths: AtomicU64,
+    /// Death certificates of sessions that had ended before.
+    pub stale_deaths: AtomicU64,
+    /// Messages that came before one that they follow, and waited for it.
+    pub reordered: AtomicU64,
+    /// Times that messages waited for one that did not come.
+    pub gaps: AtomicU64,
+    /// Messages of edge nodes or devices without a birth.
+    pub dropped: AtomicU64,
+    /// Metrics whose alias or name stands for nothing known.
+    pub unresolved: AtomicU64,
+    /// Values of the past.
+    pub historical: AtomicU64,
+    /// Values that are not to be stored.
+    pub transient: AtomicU64,
+    asked: [AtomicU64; Reason::ALL.len()],
+}
+
+impl SparkplugCounts {
+    /// Requests for births, by reason.
+    pub fn rebirths(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let asked = Reason::ALL.iter().zip(&self.asked);
+        asked.map(|(reason, count)| (reason.label(), count.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn asked(&self, reason: Reason) {
+        let counted = Reason::ALL.iter().zip(&self.asked).find(|(known, _)| **known == reason);
+        counted.inspect(|(_, count)| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    pub(super) fn note_nodes(&self, online: u64, stale: u64, offline: u64) {
+        self.nodes_online.store(online, Ordering::Relaxed);
+        self.nodes_stale.store(stale, Ordering::Relaxed);
+        self.nodes_offline.store(offline, Ordering::Relaxed);
+    }
 }
 
 impl Outcomes {

@@ -215,7 +215,7 @@ impl Observer {
         Ok(id)
     }
 
-    fn discover(
+    pub(super) fn discover(
         &mut self,
         source: usize,
         namespace: Namespace,
@@ -271,6 +271,19 @@ impl Observer {
         let parent = self.sources[source].compiled[matched.rule].rule.parent.as_ref();
         let namespace = self.namespace(source, matched.rule);
         let parent = parent.and_then(|name| self.known(source, namespace, name)).filter(|p| *p != id);
+        self.bring_back(source, namespace, id, parent, received, batch);
+    }
+
+    /// A retired device is there again, and this is its parent.
+    pub(super) fn bring_back(
+        &mut self,
+        source: usize,
+        namespace: Namespace,
+        id: DeviceId,
+        parent: Option<DeviceId>,
+        received: Time,
+        batch: &mut Batch,
+    ) {
         self.add_child(parent);
         let device = &mut self.devices[id];
         device.namespace = Some(namespace);

@@ -23,7 +23,8 @@ impl Observer {
     pub(super) fn count(&mut self) {
         self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
         let live: usize = self.devices.iter().map(|(_, device)| self.budget.device(device)).sum();
-        self.budget.state = live + (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES;
+        let hosts: usize = self.hosts.iter().flatten().map(super::sparkplug::Host::bytes).sum();
+        self.budget.state = live + (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES + hosts;
     }
 
     /// Books a new device, or says why there is no room for it.

@@ -16,6 +16,7 @@ mod identity;
 mod policies;
 mod presses;
 mod secrets;
+mod sparkplug;
 mod story;
 
 /// An observer and the view of what it has recorded.

@@ -201,7 +201,7 @@ impl Observer {
 
     /// As [`Observer::is_event`], with room made for the value if need be, and without the value of a secret.
     #[inline]
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         device: DeviceId,
         slot: u32,
@@ -309,7 +309,7 @@ impl Observer {
     }
 
     /// Appends the listed changes as one record.
-    fn append(
+    pub(super) fn append(
         &mut self,
         device: DeviceId,
         received: Time,

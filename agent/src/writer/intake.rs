@@ -15,6 +15,8 @@ impl Writer {
         }
         self.last_arrival = now;
         self.oldest.get_or_insert(now);
+        let connection = delivery.acks.connection();
+        self.observer.connection(delivery.source, connection, delivery.received, &mut self.batch);
         self.in_hand.begin(&delivery.messages);
         self.observe_all(delivery)?;
         self.in_hand.observed(&delivery.messages);

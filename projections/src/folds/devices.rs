@@ -293,6 +293,7 @@ impl Devices {
                 | type_id::DEVICE_RETIRED
                 | type_id::ACTION_FIRED
                 | type_id::DEVICE_FORGOTTEN
+                | type_id::HISTORY_REPORTED
         ) {
             return Ok(());
         }
@@ -318,6 +319,10 @@ impl Devices {
             }
             Fact::DeviceForgotten { device } => self.forget(record, device),
             Fact::ActionFired { device, .. } => self.touched(record, device).map(|_| ()),
+            // Its time is of the past: the device's own time does not go back to it.
+            Fact::HistoryReported { device, .. } => {
+                self.touched(&Record { device_time: None, ..*record }, device).map(|_| ())
+            }
             _ => Ok(()),
         }
     }

@@ -140,3 +140,24 @@ pub(super) struct RecordsLostV1<'a> {
     pub last: u64,
     pub reason: &'a str,
 }
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct HistoryReportedV1<'a> {
+    pub device: u32,
+    #[serde(borrow)]
+    pub changes: Vec<(u32, ValueV2<'a>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MetricsDeclaredV1 {
+    pub device: u32,
+    /// Attribute, alias and data type of each.
+    pub metrics: Vec<(Option<u32>, Option<u64>, u32)>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct SessionNotedV1 {
+    pub device: u32,
+    pub birth: Option<u64>,
+    pub seq: Option<u8>,
+}

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
 use fieldlog_projections::fold::{Section, State};
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, View, Window};
@@ -28,6 +28,12 @@ pub fn value() -> impl Strategy<Value = Value> {
         ".{0,20}".prop_map(|text| Value::Text(text.into())),
         "\\[[0-9]{0,30}\\]".prop_map(|text| Value::Json(text.into())),
     ]
+}
+
+fn metric() -> impl Strategy<Value = DeclaredMetric> {
+    (prop::option::of(0..12u32), prop::option::of(any::<u64>()), 0..35u32).prop_map(
+        |(attribute, alias, datatype)| DeclaredMetric { attribute: attribute.map(AttrId), alias, datatype },
+    )
 }
 
 /// What a fact is about, with the numbers of devices and attributes still to be made valid.
@@ -81,6 +87,12 @@ pub fn fact() -> impl Strategy<Value = Fact> {
             .prop_map(|(a, b)| Fact::ClockStepped { expected: Time(a), found: Time(b) }),
         1 => prop::collection::vec(".{0,9}", 0..3).prop_map(|keys| Fact::ConfigChanged { keys }),
         1 => id.prop_map(|device| Fact::DeviceForgotten { device: DeviceId(device) }),
+        1 => (id, prop::collection::vec((id.prop_map(AttrId), value()), 0..3))
+            .prop_map(|(device, changes)| Fact::HistoryReported { device: DeviceId(device), changes }),
+        1 => (id, prop::collection::vec(metric(), 0..4))
+            .prop_map(|(device, metrics)| Fact::MetricsDeclared { device: DeviceId(device), metrics }),
+        1 => (id, prop::option::of(any::<u64>()), prop::option::of(any::<u8>()))
+            .prop_map(|(device, birth, seq)| Fact::SessionNoted { device: DeviceId(device), birth, seq }),
         1 => (prop::option::of(any::<u64>()), ".{0,9}")
             .prop_map(|(previous, reason)| Fact::EpochBegun { previous: previous.map(Epoch), reason }),
         1 => (any::<u64>(), any::<u64>(), ".{0,9}").prop_map(|(first, last, reason)| Fact::RecordsLost {
@@ -157,6 +169,16 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
             Fact::DeviceForgotten { device } => {
                 forgotten.insert(known(device));
                 Fact::DeviceForgotten { device: known(device) }
+            }
+            Fact::HistoryReported { device, changes } => {
+                let changes = changes.into_iter().map(|(a, v)| (attr(a), v)).collect();
+                Fact::HistoryReported { device: known(device), changes }
+            }
+            Fact::MetricsDeclared { device, metrics } => {
+                Fact::MetricsDeclared { device: known(device), metrics }
+            }
+            Fact::SessionNoted { device, birth, seq } => {
+                Fact::SessionNoted { device: known(device), birth, seq }
             }
             Fact::ActionFired { device, attribute, value } => {
                 Fact::ActionFired { device: known(device), attribute: attr(attribute), value }

@@ -9,6 +9,7 @@ mod chunk;
 mod forgotten;
 mod given;
 mod names;
+mod sessions;
 mod snapshot;
 mod stored;
 mod view;

@@ -2,7 +2,7 @@
 
 use fieldlog_projections::fold::Fold;
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};
-use fieldlog_projections::{Aggregates, Epoch, Seq, Time, View, Window};
+use fieldlog_projections::{Aggregates, Epoch, Seq, Sessions, Time, View, Window};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history, layout_1, seal};
@@ -20,14 +20,22 @@ fn golden_header() {
     view.time.0 = 0x0304;
     let bytes = snapshot::encode(&view, Epoch(0xfe)).unwrap();
     let payload = bytes.len() - HEADER_BYTES;
-    assert_eq!(bytes[..8], *b"FLSN\x01\0\0\0");
+    assert_eq!(bytes[..8], *b"FLSN\x02\0\0\0");
     assert_eq!(bytes[8..16], [0xfe, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[16..24], [2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[24..32], [4, 3, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[32..40], [payload as u8, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[40..44], crc32fast::hash(&bytes[HEADER_BYTES..]).to_le_bytes());
-    // Boot id, clock, device fold 1 of 2 bytes, aggregate fold 2 of 3 bytes.
-    assert_eq!(bytes[HEADER_BYTES..], [&[0; 17][..], &[1, 2, 0, 0, 2, 3, 0, 0, 0]].concat());
+    // Boot id, clock; number, version, length and bytes of the devices, the aggregates and the sessions.
+    let golden = [&[0; 17][..], &[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0], &[5, 1, 1, 0]].concat();
+    assert_eq!(bytes[HEADER_BYTES..], golden);
+}
+
+#[test]
+fn a_snapshot_from_before_sessions_is_read() {
+    let restored = snapshot::decode(&layout_1(&View::new(Vec::new())), &[]).unwrap();
+    assert_eq!(restored.stale(), [Sessions::ID]);
+    assert!(restored.devices == View::new(Vec::new()).devices);
 }
 
 #[test]

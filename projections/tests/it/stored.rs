@@ -1,7 +1,7 @@
 //! The stored form, byte by byte: what a release has written must be read by every later one.
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
 };
@@ -171,6 +171,33 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
         ),
         (Fact::Trimmed { first: Seq(1), last: Seq(128) }, type_id::TRIMMED, 1, &[1, 0x80, 1]),
         (Fact::DeviceForgotten { device }, type_id::DEVICE_FORGOTTEN, 1, &[0xac, 0x02]),
+        (
+            Fact::HistoryReported {
+                device,
+                changes: vec![(AttrId(1), Value::Float(21.5)), (AttrId(2), Value::Text("on".into()))],
+            },
+            type_id::HISTORY_REPORTED,
+            1,
+            &[0xac, 0x02, 2, 1, 6, 0xae, 0x03, 2, 10, 2, b'o', b'n'],
+        ),
+        (
+            Fact::MetricsDeclared {
+                device,
+                metrics: vec![
+                    DeclaredMetric { attribute: Some(AttrId(128)), alias: Some(300), datatype: 9 },
+                    DeclaredMetric { attribute: None, alias: None, datatype: 11 },
+                ],
+            },
+            type_id::METRICS_DECLARED,
+            1,
+            &[0xac, 0x02, 2, 1, 0x80, 1, 1, 0xac, 2, 9, 0, 0, 11],
+        ),
+        (
+            Fact::SessionNoted { device, birth: Some(200), seq: Some(255) },
+            type_id::SESSION_NOTED,
+            1,
+            &[0xac, 0x02, 1, 0xc8, 1, 1, 0xff],
+        ),
         (
             Fact::Gap { first: Seq(2), last: Seq(3), lost_by: vec!["a".into()] },
             type_id::GAP,

@@ -1,11 +1,12 @@
 //! Folds: the same records give the same state, wherever one begins.
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric};
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
-    Aggregates, AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, View, aggregates, devices, snapshot,
+    Aggregates, AttrId, DeviceId, Epoch, Fact, Kind, Seq, Sessions, Time, Value, View, aggregates, devices,
+    snapshot,
 };
 use proptest::prelude::*;
 
@@ -85,14 +86,35 @@ fn fixed() -> Body {
 /// `(version of the fold, CRC-32 of what it makes of [`fixed`])`.
 const DEVICES_GOLDEN: (u16, u32) = (3, 0x759d_5428);
 const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
+const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
+
+/// An edge node with its device, a device that was forgotten, and a session whose number counts no more.
+fn sessions() -> Body {
+    let mut body = Body::after(Time(1_700_000_000_000_000));
+    let wall = body.last_time();
+    let mut push = |fact: Fact| body.push_fact(Envelope { wall, ..Envelope::default() }, &fact);
+    let metric = |attribute, alias| DeclaredMetric { attribute, alias, datatype: 10 };
+    for device in 0..3 {
+        let (name, source) = (format!("g/{device}"), "s".into());
+        push(Fact::DeviceDiscovered { device: DeviceId(device), name, source, parent: None, identity: None });
+        let metrics = vec![metric(Some(AttrId(device)), Some(300)), metric(None, None)];
+        push(Fact::MetricsDeclared { device: DeviceId(device), metrics });
+    }
+    push(Fact::SessionNoted { device: DeviceId(0), birth: Some(7), seq: Some(255) });
+    push(Fact::Booted { boot_id: [1; 16], version: "v".into(), clock: ClockQuality::Synchronised });
+    push(Fact::SessionNoted { device: DeviceId(1), birth: None, seq: Some(3) });
+    push(Fact::DeviceRetired { device: DeviceId(2) });
+    push(Fact::DeviceForgotten { device: DeviceId(2) });
+    body
+}
 
 #[test]
 fn changing_a_fold_means_raising_its_version() {
     let view = folded(&fixed());
     assert_eq!(
         View::FOLDS,
-        [Aggregates::ID],
-        "each fold has its line here, with records in `fixed` that it has branches for"
+        [Aggregates::ID, Sessions::ID],
+        "each fold has its line here, with records in `fixed` or of its own that it has branches for"
     );
     let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
         let found = (version, crc32fast::hash(&bytes));
@@ -109,6 +131,13 @@ fn changing_a_fold_means_raising_its_version() {
         aggregates::VERSION,
         AGGREGATES_GOLDEN,
         postcard::to_stdvec(&view.aggregates).unwrap(),
+    );
+    let sessions = folded(&sessions()).sessions;
+    check(
+        "sessions",
+        fieldlog_projections::sessions::VERSION,
+        SESSIONS_GOLDEN,
+        postcard::to_stdvec(&sessions).unwrap(),
     );
 }
 

@@ -1,5 +1,6 @@
 //! What a record says, as JSON: one schema per type, the same over HTTP, in CloudEvents and in the stream.
 
+use fieldlog_projections::fact::DeclaredMetric;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Seq, Value};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -25,6 +26,14 @@ impl Serialize for ChangesJson<'_> {
         }
         map.end()
     }
+}
+
+/// A metric of a Sparkplug birth certificate.
+#[derive(Serialize)]
+struct MetricJson<'a> {
+    attribute: Option<&'a str>,
+    alias: Option<u64>,
+    datatype: u32,
 }
 
 /// What a record says, as the `data` of an event; its form is that of the record's type.
@@ -68,6 +77,13 @@ enum Schema<'a> {
     Action {
         attribute: &'a str,
         value: Val<'a>,
+    },
+    Metrics {
+        metrics: Vec<MetricJson<'a>>,
+    },
+    Session {
+        birth: Option<u64>,
+        seq: Option<u8>,
     },
     Quarantined {
         source: &'a str,
@@ -160,6 +176,16 @@ impl<'a> Schema<'a> {
             Fact::ActionFired { attribute, value, .. } => {
                 Schema::Action { attribute: names.attribute(*attribute), value: Val(value.borrow()) }
             }
+            Fact::HistoryReported { changes, .. } => Schema::Changes { changes: ChangesJson(names, changes) },
+            Fact::MetricsDeclared { metrics, .. } => {
+                let metric = |metric: &DeclaredMetric| MetricJson {
+                    attribute: metric.attribute.map(|attr| names.attribute(attr)),
+                    alias: metric.alias,
+                    datatype: metric.datatype,
+                };
+                Schema::Metrics { metrics: metrics.iter().map(metric).collect() }
+            }
+            Fact::SessionNoted { birth, seq, .. } => Schema::Session { birth: *birth, seq: *seq },
             Fact::InputQuarantined { source, topic, reason, size } => {
                 Schema::Quarantined { source, topic, reason, size: *size }
             }

@@ -25,6 +25,7 @@ mod reload;
 mod rig;
 mod scan;
 mod scripted;
+mod sparkplug;
 mod thin;
 mod trial;
 mod unlinked;

@@ -21,11 +21,35 @@ fn defaults() -> String {
 fn examples() -> (String, String, String) {
     let lines: Vec<&str> =
         EXAMPLE.lines().filter_map(|line| line.strip_prefix("#:")).map(str::trim_start).collect();
-    let second = lines.iter().rposition(|line| *line == "[[source]]").unwrap();
+    let sources: Vec<usize> = (0..lines.len()).filter(|at| lines[*at] == "[[source]]").collect();
+    let [_, second, host] = sources[..] else { panic!("{sources:?}") };
     let (first, rest) = lines.split_at(second);
+    // The third source is another example; see `sparkplug_example`.
+    let rest =
+        [&rest[..host - second], &rest[rest.iter().position(|line| *line == "[[sink]]").unwrap()..]].concat();
     let third = rest.iter().position(|line| *line == "[[sink]]").unwrap();
     let (second, third) = rest.split_at(third);
     (first.join("\n"), second.join("\n"), third.join("\n"))
+}
+
+/// The source that is a Sparkplug host application.
+fn sparkplug_example() -> String {
+    let lines: Vec<&str> =
+        EXAMPLE.lines().filter_map(|line| line.strip_prefix("#:")).map(str::trim_start).collect();
+    let begin = lines.iter().rposition(|line| *line == "[[source]]").unwrap();
+    let end = lines.iter().position(|line| *line == "[[sink]]").unwrap();
+    lines[begin..end].join("\n")
+}
+
+#[test]
+fn the_sparkplug_example_shows_every_key_with_its_default() {
+    let example = sparkplug_example();
+    let (head, keys) = example.split_once("[source.sparkplug]").unwrap();
+    assert_eq!(keys.lines().filter(|line| !line.is_empty()).count(), 3);
+    let id = "gateway_id = \"gateway\"\n";
+    assert_eq!(parse(&format!("{id}{example}")), parse(&format!("{id}{head}[source.sparkplug]")));
+    let config = parse(&example);
+    assert_eq!(parse(&config.to_toml()), config);
 }
 
 #[test]

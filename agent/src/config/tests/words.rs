@@ -133,6 +133,29 @@ fn ranges() {
 }
 
 #[test]
+fn sparkplug() {
+    check_source(
+        "session_expiry_s = 60\n[source.will]\ntopic = \"a\"\n[source.sparkplug]\nhost_id = \"a/b\"\n\
+         groups = [\"+\", \"g+\"]\nreorder_timeout_ms = 60001\nhost = 1",
+        &[
+            "session_expiry_s: a Sparkplug host application begins each connection with a clean session; remove it, or \
+             give what must not be lost a [[source]] of its own",
+            "will: a connection has one will, and that of a Sparkplug host application is its STATE; remove [source.will]",
+            "sparkplug.host_id: \"a/b\" has one of the characters /, + and #; give the host application a name of its \
+             own, such as \"gateway-1\"",
+            "sparkplug.groups[1]: \"g+\" has one of the characters /, + and #; write the group as it stands in topics, \
+             or \"+\" for all",
+            "sparkplug.reorder_timeout_ms: 60001 is out of range; it must be 0 to 60000 milliseconds",
+            "sparkplug.host: unknown key; did you mean host_id?",
+        ],
+    );
+    check_source(
+        "[source.sparkplug]\ngroups = []",
+        &["sparkplug.groups: it is empty; name at least one group, or remove it for all"],
+    );
+}
+
+#[test]
 fn missing() {
     check(
         "[[source]]",
@@ -140,7 +163,7 @@ fn missing() {
             "source[0] name: it is missing; give the source a short name, such as \"home\"",
             "source[0] address: it is missing; give the broker's address, such as \"mqtt://127.0.0.1:1883\"",
             "source[0] subscription: the source subscribes to nothing; \
-         add [[source.subscription]] with a preset or a topic",
+         add [[source.subscription]] with a preset or a topic, or [source.sparkplug]",
         ],
     );
     check(

@@ -13,7 +13,10 @@ impl<F> Session<'_, F> {
         match frame.packet_type() {
             // PINGRESP; that it was heard is all it says. PUBACK and UNSUBACK answer nothing of ours and harm nobody.
             13 | 4 | 11 => Ok(()),
-            9 => self.take_suback(body),
+            9 => {
+                self.take_suback(body)?;
+                self.subscribed()
+            }
             // PUBREL, of a QoS 2 message that an earlier client of this session has received: answered with PUBCOMP, or
             // it would come again on every connection.
             6 => match body {

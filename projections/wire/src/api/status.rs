@@ -2,6 +2,7 @@
 //! otherwise.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use fieldlog_projections::Seq;
 use serde::{Deserialize, Serialize};
@@ -204,6 +205,29 @@ pub struct Source {
     pub unacked: u64,
     /// Subscriptions that the broker refuses.
     pub refused_filters: Vec<RefusedFilter>,
+    /// Null unless the source is a Sparkplug host application.
+    pub sparkplug: Option<SparkplugHost>,
+}
+
+/// A Sparkplug host application and its edge nodes. Counts are since the agent's start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SparkplugHost {
+    /// Its id, as in its STATE topic.
+    pub host_id: String,
+    /// Edge nodes that are online.
+    pub nodes_online: u64,
+    /// Online, but messages of theirs may have been missed.
+    pub nodes_stale: u64,
+    /// Edge nodes that are offline.
+    pub nodes_offline: u64,
+    /// Birth certificates of edge nodes and devices.
+    pub births: u64,
+    /// Death certificates of edge nodes and devices.
+    pub deaths: u64,
+    /// Messages that were missing in the order of an edge node.
+    pub gaps: u64,
+    /// How often an edge node was asked for its births, by reason.
+    pub rebirth_requests: BTreeMap<Words, u64>,
 }
 
 /// A subscription that the broker refuses.

@@ -1,0 +1,44 @@
+//! A source that is a Sparkplug host application says so under its STATE topic.
+
+use fieldlog_projections::Time;
+
+use crate::config::{SourceConfig, WillConfig};
+use crate::sparkplug::{state, topic};
+
+/// Packet identifier of the certificates. Those of the SUBSCRIBEs count up from 1, and are never so many.
+pub(super) const PKID: u16 = u16::MAX;
+
+/// The certificates of one connection: both have the time of its CONNECT.
+#[derive(Debug)]
+pub(super) struct HostState(WillConfig);
+
+impl HostState {
+    /// For a connection that begins now; `None` if the source is no host application.
+    pub(super) fn of(config: &SourceConfig, now: Time) -> Option<HostState> {
+        let host_id = &config.sparkplug.as_ref()?.host_id;
+        Some(HostState(WillConfig {
+            topic: state::topic(host_id),
+            offline: state::certificate(false, now),
+            online: state::certificate(true, now),
+        }))
+    }
+
+    pub(super) fn will(&self) -> &WillConfig {
+        &self.0
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    pub(super) fn birth(&self) -> &str {
+        &self.0.online
+    }
+}
+
+/// What a host application subscribes to.
+pub(super) fn filters(config: &SourceConfig) -> Vec<(String, u8)> {
+    let Some(host) = &config.sparkplug else { return Vec::new() };
+    let own = (state::topic(&host.host_id), 1);
+    host.groups.iter().flat_map(|group| topic::filters(group)).chain([own]).collect()
+}

@@ -1,0 +1,450 @@
+//! The metrics of edge nodes and devices: what their births list, and what their messages say.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use fieldlog_projections::chunk::Envelope;
+use fieldlog_projections::fact::{Availability, AvailabilityCause, DeclaredMetric, Fact};
+use fieldlog_projections::{AttrId, DeviceId, Time, Value};
+
+use super::{EdgeNode, Sparkplug};
+use crate::decode;
+use crate::observe::outcomes::{Refusal, Verdict};
+use crate::observe::{Batch, Observer, at, budget};
+use crate::sparkplug::command::REBIRTH;
+use crate::sparkplug::payload::{BDSEQ, Certificate, Metric};
+use crate::sparkplug::session::{Reason, Trust};
+use crate::sparkplug::value::{self, ValueFault};
+
+/// Metrics that are no state of anything: the number of the session, and commands.
+const NOT_RECORDED: [&str; 4] = [BDSEQ, REBIRTH, "Node Control/Reboot", "Node Control/Next Server"];
+
+/// Year 9999; what lies beyond is no time.
+const MILLIS_MAX: u64 = 253_402_300_800_000;
+
+/// A device's own time, from milliseconds.
+pub(super) fn device_time(millis: u64) -> Option<Time> {
+    (millis < MILLIS_MAX).then_some(Time((millis * 1_000) as i64))
+}
+
+/// The metrics of an edge node and its devices.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    members: HashMap<DeviceId, Member>,
+    /// Which metric of which member an alias stands for. Aliases are unique in an edge node.
+    aliases: HashMap<u64, (DeviceId, u32)>,
+}
+
+/// The edge node itself, or one of its devices.
+#[derive(Debug, Default)]
+pub(super) struct Member {
+    metrics: Vec<DeclaredMetric>,
+    /// It has been born since the last death.
+    born: bool,
+    /// The operator has been told that its templates are not recorded.
+    told: bool,
+}
+
+impl Table {
+    pub(super) fn member(&self, device: DeviceId) -> Option<&Member> {
+        self.members.get(&device)
+    }
+
+    pub(super) fn is_born(&self, device: DeviceId) -> bool {
+        self.members.get(&device).is_some_and(|member| member.born)
+    }
+
+    pub(super) fn devices(&self) -> Vec<DeviceId> {
+        let mut devices: Vec<_> = self.members.keys().copied().collect();
+        devices.sort_unstable();
+        devices
+    }
+
+    pub(super) fn died(&mut self, device: DeviceId) {
+        self.members.entry(device).or_default().born = false;
+    }
+
+    pub(super) fn all_died(&mut self) {
+        self.members.values_mut().for_each(|member| member.born = false);
+    }
+
+    pub(super) fn restore(&mut self, device: DeviceId, metrics: Vec<DeclaredMetric>, born: bool) {
+        // Those of a device that is dead may stand for something else in the session of now.
+        if born {
+            self.list_aliases(device, &metrics);
+        }
+        self.members.insert(device, Member { metrics, born, told: false });
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let metrics = |member: &Member| budget::declared_bytes(member.metrics.len());
+        self.members.values().map(metrics).sum::<usize>() + budget::aliases_bytes(self.aliases.len())
+    }
+
+    /// Takes over what a birth lists. True if it is not what was known.
+    fn declare(&mut self, device: DeviceId, metrics: Vec<DeclaredMetric>) -> bool {
+        self.aliases.retain(|_, (of, _)| *of != device);
+        self.list_aliases(device, &metrics);
+        let member = self.members.entry(device).or_default();
+        member.born = true;
+        let differs = member.metrics != metrics;
+        if differs {
+            member.metrics = metrics;
+        }
+        differs
+    }
+
+    fn list_aliases(&mut self, device: DeviceId, metrics: &[DeclaredMetric]) {
+        let aliases = metrics.iter().zip(0..).filter_map(|(metric, at)| Some((metric.alias?, at)));
+        self.aliases.extend(aliases.map(|(alias, at)| (alias, (device, at))));
+    }
+
+    fn by_alias(&self, device: DeviceId, alias: u64) -> Option<DeclaredMetric> {
+        let (of, at) = *self.aliases.get(&alias)?;
+        if of != device {
+            return None;
+        }
+        self.members.get(&of)?.metrics.get(at as usize).copied()
+    }
+
+    fn by_attribute(&self, device: DeviceId, attr: AttrId) -> Option<DeclaredMetric> {
+        let metrics = &self.members.get(&device)?.metrics;
+        metrics.iter().find(|metric| metric.attribute == Some(attr)).copied()
+    }
+}
+
+/// One value of a metric.
+struct Report {
+    slot: u32,
+    attr: AttrId,
+    value: Value,
+    at: Option<Time>,
+    historical: bool,
+}
+
+/// What a metric is recorded as.
+enum Resolved {
+    As {
+        attr: AttrId,
+        datatype: u32,
+    },
+    NotRecorded,
+    /// No birth lists it.
+    Unknown,
+    /// Its alias may mean something else by now.
+    Doubtful,
+}
+
+impl Observer {
+    /// NBIRTH or DBIRTH: all metrics, with their present values.
+    pub(super) fn certified(
+        &mut self,
+        node: &mut EdgeNode,
+        taken: &Sparkplug<'_>,
+        name: &str,
+        payload: Certificate,
+        batch: &mut Batch,
+    ) -> Result<Verdict, Refusal> {
+        let before = batch.body.len();
+        let received = taken.received;
+        let bytes = budget::declared_bytes(payload.metrics.len());
+        self.room_for_metrics(bytes, name)?;
+        let device = self.member(taken, name, batch)?;
+        self.sources[taken.source].outcomes.sparkplug.births.fetch_add(1, Ordering::Relaxed);
+        self.sign_of_life(device, received, batch);
+        self.set_availability(device, Availability::Online, AvailabilityCause::Topic, received, batch);
+        let birth = payload.birth();
+        if taken.topic.device.is_none() {
+            // What devices have of aliases ends with the session that they were born in.
+            node.table.aliases.clear();
+            node.table.all_died();
+            if node.noted != birth || birth.is_none() {
+                node.noted = birth;
+                let fact = Fact::SessionNoted { device, birth, seq: None };
+                batch.body.push_fact(at(received), &fact);
+            }
+        }
+        let sent = payload.timestamp.and_then(device_time);
+        let mut refusal = Refusals::default();
+        let (mut declared, mut reports) = (Vec::with_capacity(payload.metrics.len()), Vec::new());
+        for metric in payload.metrics {
+            let Some(text) = metric.name.as_deref().filter(|text| !text.is_empty()) else {
+                refusal.say("a metric of a birth certificate has no name");
+                continue;
+            };
+            let datatype = metric.datatype.unwrap_or(0);
+            let recorded = !NOT_RECORDED.contains(&text);
+            let slot = if recorded { self.metric_slot(device, text, received, batch) } else { Ok(None) };
+            let (slot, attribute) = match slot {
+                Ok(slot) => slot.unzip(),
+                Err(Refusal(reason)) => {
+                    refusal.say(&reason);
+                    (None, None)
+                }
+            };
+            declared.push(DeclaredMetric { attribute, alias: metric.alias, datatype });
+            let (Some(slot), Some(attr)) = (slot, attribute) else { continue };
+            let historical = metric.is_historical == Some(true);
+            let at = if historical { metric.timestamp.and_then(device_time).or(sent) } else { sent };
+            match self.metric_value(taken.source, &metric, datatype) {
+                Ok(Some(value)) => reports.push(Report { slot, attr, value, at, historical }),
+                Ok(None) => {}
+                Err(fault) => refusal.fault(node, device, text, &fault),
+            }
+        }
+        let record = declared.clone();
+        if node.table.declare(device, declared) {
+            let fact = Fact::MetricsDeclared { device, metrics: record };
+            batch.body.push_fact(at(received), &fact);
+        }
+        self.record_reports(device, taken.source, reports, received, batch, &mut refusal);
+        refusal.verdict(batch.body.len() > before)
+    }
+
+    /// NDATA or DDATA.
+    pub(super) fn reported(
+        &mut self,
+        node: &mut EdgeNode,
+        taken: &Sparkplug<'_>,
+        device: DeviceId,
+        payload: Certificate,
+        trust: Trust,
+        batch: &mut Batch,
+    ) -> Result<Verdict, Refusal> {
+        let (before, received) = (batch.body.len(), taken.received);
+        let sent = payload.timestamp.and_then(device_time);
+        let mut refusal = Refusals::default();
+        let mut reports = Vec::with_capacity(payload.metrics.len());
+        for metric in payload.metrics {
+            let resolved = match self.resolve(node, device, &metric, trust, received, batch) {
+                Ok(resolved) => resolved,
+                Err(Refusal(reason)) => {
+                    refusal.say(&reason);
+                    continue;
+                }
+            };
+            let (attr, datatype) = match resolved {
+                Resolved::As { attr, datatype } => (attr, datatype),
+                Resolved::NotRecorded => continue,
+                resolved => {
+                    match resolved {
+                        Resolved::Doubtful => node.session.miss(Reason::Away),
+                        _ => node.session.doubt(Reason::UnknownMetric),
+                    }
+                    let counts = &self.sources[taken.source].outcomes.sparkplug;
+                    counts.unresolved.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            };
+            let name = self.attributes[attr.0 as usize].clone();
+            let historical = metric.is_historical == Some(true);
+            let at = metric.timestamp.and_then(device_time).or(sent);
+            match self.metric_value(taken.source, &metric, datatype) {
+                Ok(Some(value)) => match self.slot(device, &name, received, batch) {
+                    Ok(slot) => reports.push(Report { slot, attr, value, at, historical }),
+                    Err(Refusal(reason)) => refusal.say(&reason),
+                },
+                Ok(None) => {}
+                Err(fault) => refusal.fault(node, device, &name, &fault),
+            }
+        }
+        self.record_reports(device, taken.source, reports, received, batch, &mut refusal);
+        refusal.verdict(batch.body.len() > before)
+    }
+
+    /// What a metric of a message is recorded as. A name with a data type says all that is needed; an alias is good as long
+    /// as every message since the birth is known.
+    fn resolve(
+        &mut self,
+        node: &EdgeNode,
+        device: DeviceId,
+        metric: &Metric,
+        trust: Trust,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<Resolved, Refusal> {
+        let declared = match (metric.name.as_deref().filter(|name| !name.is_empty()), metric.alias) {
+            (Some(name), _) if NOT_RECORDED.contains(&name) => return Ok(Resolved::NotRecorded),
+            (Some(name), _) => {
+                let known = self.attribute_ids.get(name).copied();
+                let declared = known.and_then(|attr| node.table.by_attribute(device, attr));
+                match (declared, metric.datatype) {
+                    (None, Some(datatype)) => {
+                        let found = self.metric_slot(device, name, received, batch)?;
+                        return Ok(
+                            found.map_or(Resolved::NotRecorded, |(_, attr)| Resolved::As { attr, datatype })
+                        );
+                    }
+                    (declared, _) => declared,
+                }
+            }
+            (None, Some(_)) if trust == Trust::NamesOnly => return Ok(Resolved::Doubtful),
+            (None, alias) => alias.and_then(|alias| node.table.by_alias(device, alias)),
+        };
+        Ok(match declared {
+            None => Resolved::Unknown,
+            Some(DeclaredMetric { attribute: None, .. }) => Resolved::NotRecorded,
+            Some(DeclaredMetric { attribute: Some(attr), datatype, .. }) => {
+                Resolved::As { attr, datatype: metric.datatype.unwrap_or(datatype) }
+            }
+        })
+    }
+
+    /// The value of a metric; `None` if there is none to be stored.
+    fn metric_value(
+        &self,
+        source: usize,
+        metric: &Metric,
+        datatype: u32,
+    ) -> Result<Option<Value>, ValueFault> {
+        if metric.is_transient == Some(true) {
+            self.sources[source].outcomes.sparkplug.transient.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        if metric.is_null == Some(true) {
+            return Ok(Some(Value::Null));
+        }
+        let raw = metric.value.as_ref().ok_or(ValueFault::Missing)?;
+        value::value(datatype, raw, self.limits.text_bytes).map(Some)
+    }
+
+    /// Records values in their order. What is of one time is one record; a metric that comes again begins the next.
+    fn record_reports(
+        &mut self,
+        device: DeviceId,
+        source: usize,
+        reports: Vec<Report>,
+        received: Time,
+        batch: &mut Batch,
+        refusal: &mut Refusals,
+    ) {
+        let (past, present): (Vec<_>, Vec<_>) = reports.into_iter().partition(|report| report.historical);
+        self.record_past(device, source, past, received, batch);
+        self.stamp += 1;
+        self.changes.clear();
+        let mut time = None;
+        for report in present {
+            let again = self.devices[device].slots[report.slot as usize].stamp == self.stamp;
+            if again || time != report.at {
+                self.append(device, received, time, batch);
+                self.stamp += 1;
+                self.changes.clear();
+            }
+            time = report.at;
+            match self.accept(device, report.slot, report.value.borrow(), received, batch) {
+                Ok(true) => self.changes.push((report.slot, 0)),
+                Ok(false) => {}
+                Err(Refusal(reason)) => refusal.say(&reason),
+            }
+        }
+        self.append(device, received, time, batch);
+    }
+
+    fn record_past(
+        &mut self,
+        device: DeviceId,
+        source: usize,
+        reports: Vec<Report>,
+        received: Time,
+        batch: &mut Batch,
+    ) {
+        let counts = &self.sources[source].outcomes.sparkplug;
+        counts.historical.fetch_add(reports.len() as u64, Ordering::Relaxed);
+        let mut reports = reports.into_iter().peekable();
+        while let Some(first) = reports.next() {
+            let time = first.at;
+            let mut changes = vec![(first.attr, first.value)];
+            while let Some(next) =
+                reports.next_if(|next| next.at == time && changes.iter().all(|(attr, _)| *attr != next.attr))
+            {
+                changes.push((next.attr, next.value));
+            }
+            let envelope = Envelope { device_time: time, ..at(received) };
+            batch.body.push_fact(envelope, &Fact::HistoryReported { device, changes });
+        }
+    }
+
+    /// The device of a certificate, discovered if need be.
+    fn member(&mut self, taken: &Sparkplug<'_>, name: &str, batch: &mut Batch) -> Result<DeviceId, Refusal> {
+        let (source, received) = (taken.source, taken.received);
+        let namespace = self.own_namespace(source);
+        let parent = match taken.topic.device {
+            None => None,
+            Some(_) => {
+                let node = format!("{}/{}", taken.topic.group, taken.topic.node);
+                Some(self.discover(source, namespace, &node, None, received, batch)?)
+            }
+        };
+        let id = self.discover(source, namespace, name, parent, received, batch)?;
+        if self.devices[id].retired.is_some() {
+            self.bring_back(source, namespace, id, parent, received, batch);
+        }
+        Ok(id)
+    }
+
+    /// The slot and the number of a metric that is recorded.
+    fn metric_slot(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<Option<(u32, AttrId)>, Refusal> {
+        decode::check_name(name, self.limits.name_bytes)?;
+        let slot = self.slot(device, name, received, batch)?;
+        Ok(Some((slot, self.devices[device].slots[slot as usize].attr)))
+    }
+
+    /// Whether there is room for what has to be kept of so many metrics.
+    pub(super) fn room_for_metrics(&mut self, bytes: usize, name: &str) -> Result<(), Refusal> {
+        if self.budget.fits(bytes) {
+            return Ok(());
+        }
+        self.budget.refuse();
+        Err(Refusal(format!(
+            "what is to be kept of the session of {name} needs {bytes} bytes of state; limits.state_bytes_max is {}, of \
+             which {} are in use and an eighth is kept for topics",
+            self.budget.max(),
+            self.budget.used()
+        )))
+    }
+}
+
+/// What of a message was not taken: the first reason is told.
+#[derive(Default)]
+struct Refusals {
+    first: Option<String>,
+    more: usize,
+}
+
+impl Refusals {
+    fn say(&mut self, reason: &str) {
+        if self.first.is_none() {
+            self.first = Some(reason.to_owned());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn fault(&mut self, node: &mut EdgeNode, device: DeviceId, name: &str, fault: &ValueFault) {
+        if *fault == ValueFault::Template {
+            let member = node.table.members.entry(device).or_default();
+            if std::mem::replace(&mut member.told, true) {
+                return;
+            }
+            return self.say(&format!("metric {name}: {fault} (said once for each device)"));
+        }
+        self.say(&format!("metric {name}: {fault}"));
+    }
+
+    fn verdict(self, recorded: bool) -> Result<Verdict, Refusal> {
+        match (self.first, self.more) {
+            (None, _) if recorded => Ok(Verdict::Recorded),
+            (None, _) => Ok(Verdict::Unchanged),
+            (Some(reason), 0) => Err(Refusal(format!("{reason}; the other metrics were taken"))),
+            (Some(reason), more) => {
+                Err(Refusal(format!("{reason}; {more} more were not taken, the others were")))
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What time alone does to edge nodes: messages have waited long enough, births are asked for, connections come and go.
+
+use std::sync::atomic::Ordering;
+
+use fieldlog_projections::Time;
+use fieldlog_projections::fact::Fact;
+
+use super::EdgeNode;
+use crate::message::Publication;
+use crate::observe::{Batch, Observer, at};
+use crate::sparkplug::command;
+
+/// Edge nodes that are asked for their births by time alone, at most in one tick.
+const ASKED_PER_TICK: usize = 20;
+/// A connection that has brought no message for so long, in microseconds, is noticed all the same.
+const QUIET: i64 = 10_000_000;
+
+impl Observer {
+    /// Asks an edge node for its births if that is due. True if it was.
+    pub(super) fn ask(&mut self, source: usize, name: &str, node: &mut EdgeNode, now: Time) -> bool {
+        let outcomes = &self.sources[source].outcomes;
+        if outcomes.outbox.connection().is_none() {
+            return false;
+        }
+        let Some(reason) = node.session.ask(now) else { return false };
+        let Some((group, node)) = name.split_once('/') else { return false };
+        let (topic, payload) = command::rebirth(group, node, now);
+        match outcomes.outbox.publish(Publication { topic, payload }) {
+            Ok(()) => {
+                outcomes.sparkplug.asked(reason);
+                tracing::debug!("edge node {name} is asked for its births: {}", reason.label());
+            }
+            Err(error) => tracing::debug!("edge node {name} cannot be asked for its births: {error}"),
+        }
+        true
+    }
+
+    /// A message has come by this connection of a source.
+    pub(in crate::observe) fn came_by(
+        &mut self,
+        source: usize,
+        connection: u64,
+        now: Time,
+        batch: &mut Batch,
+    ) {
+        let Some(Some(host)) = self.hosts.get_mut(source) else { return };
+        if host.connection == connection {
+            return;
+        }
+        host.connection = connection;
+        self.each_node(source, |observer, _, node| {
+            let held = node.session.reconnected(now);
+            observer.apply_held(node, source, held, now, batch);
+        });
+    }
+
+    /// What is due by time alone.
+    pub(in crate::observe) fn tick_hosts(&mut self, now: Time, batch: &mut Batch) {
+        for source in 0..self.hosts.len() {
+            let Some(Some(host)) = self.hosts.get_mut(source) else { continue };
+            let timeout = host.reorder_timeout;
+            host.due = None;
+            let open = self.sources[source].outcomes.outbox.connection();
+            if let Some((connection, since)) = open
+                && now.micros_since(since) >= QUIET
+            {
+                self.came_by(source, connection, now, batch);
+            }
+            let before = batch.body.len();
+            let (mut asked, mut due) = (0, None);
+            let [mut online, mut stale, mut offline] = [0, 0, 0];
+            self.each_node(source, |observer, name, node| {
+                let held = node.session.elapse(now, timeout);
+                if !held.is_empty() {
+                    observer.sources[source].outcomes.sparkplug.gaps.fetch_add(1, Ordering::Relaxed);
+                    observer.apply_held(node, source, held, now, batch);
+                }
+                due = due.into_iter().chain(node.session.due(timeout)).min();
+                if asked < ASKED_PER_TICK && observer.ask(source, name, node, now) {
+                    asked += 1;
+                }
+                *match (node.session.is_stale(), node.session.is_alive()) {
+                    (true, _) => &mut stale,
+                    (false, true) => &mut online,
+                    (false, false) => &mut offline,
+                } += 1;
+            });
+            if let Some(Some(host)) = self.hosts.get_mut(source) {
+                host.wait_until(due);
+            }
+            let outcomes = &self.sources[source].outcomes;
+            outcomes.events.fetch_add((batch.body.len() - before) as u64, Ordering::Relaxed);
+            outcomes.sparkplug.note_nodes(online, stale, offline);
+        }
+    }
+
+    /// The agent is about to stop: messages that wait are taken as they are, and where each session is goes into the log.
+    pub fn pause(&mut self, now: Time, batch: &mut Batch) {
+        for source in 0..self.hosts.len() {
+            self.each_node(source, |observer, name, node| {
+                let held = node.session.give_up();
+                observer.apply_held(node, source, held, now, batch);
+                let device = observer.own_device(source, name);
+                if let (Some(device), Some((birth, seq))) = (device, node.session.noted()) {
+                    let fact = Fact::SessionNoted { device, birth, seq: Some(seq) };
+                    batch.body.push_fact(at(now), &fact);
+                }
+            });
+        }
+    }
+
+    /// The wall clock was set.
+    pub(in crate::observe) fn hosts_clock_stepped(&mut self, now: Time) {
+        for host in self.hosts.iter_mut().flatten() {
+            host.nodes.values_mut().for_each(|node| node.session.clock_stepped(now));
+            host.due = host.due.map(|_| now);
+        }
+    }
+
+    /// When a reorder timeout ends.
+    pub(in crate::observe) fn hosts_due(&self) -> Option<Time> {
+        self.hosts.iter().flatten().filter_map(|host| host.due).min()
+    }
+
+    fn each_node(&mut self, source: usize, mut act: impl FnMut(&mut Observer, &str, &mut EdgeNode)) {
+        let Some(mut host) = self.hosts.get_mut(source).and_then(Option::take) else { return };
+        for (name, node) in &mut host.nodes {
+            act(self, name, node);
+            self.rebook(name, node);
+        }
+        self.hosts[source] = Some(host);
+    }
+}
