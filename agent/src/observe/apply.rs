@@ -144,7 +144,8 @@ impl Observer {
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
-        if let Some(place) = left_out
+        // What goes on to a later rule is not left out.
+        if let Some(place) = left_out.filter(|_| !self.sources[source].compiled[matched.rule].rule.also)
             && !std::mem::replace(&mut said.left_out, true)
         {
             let reason = format!(

@@ -29,9 +29,9 @@ pub(super) struct Source {
 pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) json: JsonRule,
-    pub(super) actions: Patterns,
+    actions: Patterns,
     /// The actions are fired as one.
-    pub(super) together: bool,
+    together: bool,
     pub(super) types: Types,
     only: Patterns,
     ignore: Patterns,
@@ -79,6 +79,11 @@ impl CompiledRule {
         (self.only.is_empty() || self.only.matches(path))
             && !self.actions.matches(path)
             && !self.ignore.matches(path)
+    }
+
+    /// Whether an attribute of a document is an action, one for itself.
+    pub(super) fn fires(&self, path: &str) -> bool {
+        !self.together && self.actions.matches(path) && !self.ignore.matches(path)
     }
 
     /// The name of an attribute of a document.

@@ -139,7 +139,7 @@ impl Observer {
     ) -> Result<(), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
         // A retained document says what was, at every new subscription.
-        if rule.together || !self.alive || !rule.actions.matches(path) {
+        if !self.alive || !rule.fires(path) {
             return Ok(());
         }
         let mut scratch = String::new();
