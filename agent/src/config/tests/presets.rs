@@ -1,6 +1,6 @@
 //! Topics as real devices publish them, and what the presets make of them.
 
-use super::super::{Config, Decoder, PRESETS, Rule, Test, When};
+use super::super::{Config, Decoder, PRESETS, Rule, Shape, Test, When};
 use super::{SOURCE, parse};
 use crate::config::rules::{Rules, filters};
 use crate::topic::Name;
@@ -11,13 +11,14 @@ fn with_preset(preset: &str) -> Config {
 
 type Expected<'a> = Option<(&'a str, &'a str, Decoder)>;
 
-/// The first rule that takes the topic, whatever the payload; `None` stands for ignored or not subscribed.
+/// The first rule that takes an object on the topic, whatever is in it; `None` stands for ignored or not subscribed.
 fn check(preset: &str, cases: &[(&str, Expected<'_>)]) {
     let config = with_preset(preset);
     let source = config.sources.first().unwrap();
     let rules = Rules::compile(source).unwrap();
     for (topic, expected) in cases {
-        let decides = |rule: &Rule| !rule.also && rule.when.iter().all(When::is_of_topic);
+        let holds = |when: &When| when.is_of_topic() || when.test == Test::Is(Shape::Object);
+        let decides = |rule: &Rule| !rule.also && rule.when.iter().all(holds);
         let first = rules.find(topic).find(|found| decides(source.rules.get(found.rule).unwrap()));
         let found = first.as_ref().and_then(|found| {
             let decoder = source.rules.get(found.rule).unwrap().decoder;
@@ -74,7 +75,7 @@ fn zigbee2mqtt() {
 fn zigbee2mqtt_rules_know_actions_and_the_bridge() {
     let config = with_preset("preset = \"zigbee2mqtt\"\ndevice_prefix = \"x/\"\nqos = 0");
     let rules = &config.sources.first().unwrap().rules;
-    let state = rules.last().unwrap();
+    let state = rules.iter().find(|rule| rule.topic == "zigbee2mqtt/#device").unwrap();
     assert_eq!(state.actions, ["action"]);
     assert_eq!(state.parent.as_deref(), Some("x/zigbee2mqtt/bridge"));
     assert!(rules.iter().all(|rule| rule.qos == 0));

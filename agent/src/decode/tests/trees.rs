@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::Shape;
 use crate::decode::formats::PAYLOAD_BYTES_MAX;
 
 /// Name and values of each document, as JSON.
@@ -185,6 +186,12 @@ fn conditions_look_at_a_payload_in_every_way() {
         (Test::Exists(true), r#"{"b":1}"#, false),
         (Test::Exists(false), r#"{"b":1}"#, true),
         (Test::Exists(false), r#"{"a":[1,2]}"#, false),
+        (Test::Is(Shape::Object), r#"{"a":{"b":[1]}}"#, true),
+        (Test::Is(Shape::Object), r#"{"a":[{}]}"#, false),
+        (Test::Is(Shape::List), r#"{"a":[{"b":1}]}"#, true),
+        (Test::Is(Shape::Value), r#"{"a":null}"#, true),
+        (Test::Is(Shape::Value), r#"{"b":1}"#, false),
+        (Test::Is(Shape::Value), r#"{"a":1.5}"#, true),
     ] {
         let rule = Rule { when: when("/a", test.clone()), ..plain() };
         let outcome = json(payload.as_bytes(), &prepared(&rule), &mut Values::new(100, 256)).unwrap();
