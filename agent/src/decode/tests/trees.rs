@@ -198,6 +198,22 @@ fn conditions_look_at_a_payload_in_every_way() {
         assert_eq!(outcome != Json::NotThis(None), holds, "{test:?} {payload}");
         assert_eq!(!taken(&rule, payload).unwrap().is_empty(), holds, "built: {test:?} {payload}");
     }
+    let object = Rule { when: when("", Test::Is(Shape::Object)), ..plain() };
+    for (payload, holds, document) in [
+        (" {\"a\":1}", true, true),
+        ("[{}]", false, true),
+        ("5", false, true),
+        ("ON", false, false),
+        ("", false, false),
+    ] {
+        let outcome = json(payload.as_bytes(), &prepared(&object), &mut Values::new(100, 256)).unwrap();
+        assert_eq!(matches!(outcome, Json::Values(_)), holds, "{payload}");
+        assert_eq!(!matches!(outcome, Json::NotThis(Some(_))), document, "{payload}");
+        if document {
+            assert_eq!(!taken(&object, payload).unwrap().is_empty(), holds, "built: {payload}");
+        }
+    }
+    assert!(json(b"{\"a\":", &prepared(&object), &mut Values::new(100, 256)).is_err());
     let rule = prepared(&Rule { when: when("", Test::Exists(true)), ..plain() });
     let foreign = json(b"ON", &rule, &mut Values::new(100, 256)).unwrap();
     assert!(matches!(foreign, Json::NotThis(Some(DecodeError::Json(_)))), "{foreign:?}");
