@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::fmt;
 
 use fieldlog_projections::Time;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::config::{ActionFields, Arrays, Decoder, Each, Rule, Subject, TimeFormat};
+use crate::config::{ActionFields, Arrays, Decoder, Each, Rule, Shape, Subject, Test, TimeFormat, When};
 use crate::pattern::{PatternError, Patterns};
 use arena::Item;
 use bounded::{Room, Tree};
@@ -51,6 +51,8 @@ const TIME_TEXT_BYTES_MAX: usize = 128;
 pub struct JsonRule {
     /// Pointer to the state; with `each`, to the documents.
     root: String,
+    /// The whole must be an object, which its first byte tells.
+    object: bool,
     when: Vec<Condition>,
     each: Option<Each>,
     /// Pointer to the one value, from the root.
@@ -83,12 +85,17 @@ impl JsonRule {
             None => String::new(),
         };
         let together = rule.action_fields == ActionFields::Together;
-        let pointers = rule.when.iter().filter_map(|when| match &when.subject {
+        let is_object = |when: &&When| {
+            when.subject == Subject::Pointer(String::new()) && when.test == Test::Is(Shape::Object)
+        };
+        let others = rule.when.iter().filter(|when| !is_object(when));
+        let pointers = others.filter_map(|when| match &when.subject {
             Subject::Pointer(pointer) => Some(Condition::new(pointer, &when.test)),
             Subject::Capture(_) => None,
         });
         Ok(JsonRule {
             root: rule.root.clone(),
+            object: rule.when.iter().any(|when| is_object(&when)),
             when: pointers.collect::<Result<_, _>>()?,
             each: rule.each,
             value: rule.value.clone(),
@@ -111,7 +118,7 @@ impl JsonRule {
 
     /// Whether documents can be another rule's.
     pub fn has_conditions(&self) -> bool {
-        !self.when.is_empty()
+        self.object || !self.when.is_empty()
     }
 
     /// Whether the rule needs the whole document at once, see [`documents`].
@@ -135,6 +142,10 @@ pub enum Json {
 /// [`DecodeError`] with the reason in words, for the quarantine. `values` is then empty.
 pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json, DecodeError> {
     values.begin(payload.len());
+    if rule.object && payload.trim_ascii_start().first() != Some(&b'{') {
+        let document = serde_json::from_slice::<IgnoredAny>(payload);
+        return Ok(Json::NotThis(document.err().map(|error| DecodeError::Json(error.to_string()))));
+    }
     let direct = rule.place.is_empty() && rule.when.is_empty() && rule.value.is_none();
     if !direct {
         match conditions(payload, rule) {

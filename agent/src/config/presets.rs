@@ -98,6 +98,8 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
         table.fault(key, "it cannot be combined with a preset", hint);
     }
     let Some((name, text)) = preset else { return Subscription { name: "", namespace, rules: Vec::new() } };
+    // What is wrong with the base has been said.
+    let base = base.filter(|base| base_fault(base).is_none());
     let mut rules = expand(text, base.as_deref(), &prefix);
     for rule in &mut rules {
         rule.qos = u8::try_from(qos).unwrap_or(1);
@@ -117,16 +119,26 @@ fn preset(table: &Table<'_>, name: &Found<String>) -> Option<(&'static str, &'st
 }
 
 fn check_literal(table: &Table<'_>, key: &str, text: &str) {
-    let fault = |what: String| table.fault(key, what, "use plain text, such as \"zigbee2mqtt\"");
-    if text.contains(['{', '}']) {
-        fault(format!("{text:?} has a brace in it"));
-    } else if key == "base" && !text.is_empty() {
-        if let Err(error) = topic::check_name(text) {
-            fault(format!("{text:?} is not the beginning of a topic: {error}"));
-        } else if text.starts_with('/') || text.ends_with('/') {
-            fault(format!("{text:?} begins or ends with a slash"));
-        }
+    let what = if key == "base" { base_fault(text) } else { brace_fault(text) };
+    if let Some(what) = what {
+        table.fault(key, what, "use plain text, such as \"zigbee2mqtt\"");
     }
+}
+
+fn brace_fault(text: &str) -> Option<String> {
+    text.contains(['{', '}']).then(|| format!("{text:?} has a brace in it"))
+}
+
+fn base_fault(text: &str) -> Option<String> {
+    let of_topic = || match topic::check_name(text) {
+        _ if text.is_empty() => None,
+        Err(error) => Some(format!("{text:?} is not the beginning of a topic: {error}")),
+        Ok(()) if text.starts_with('/') || text.ends_with('/') => {
+            Some(format!("{text:?} begins or ends with a slash"))
+        }
+        Ok(()) => None,
+    };
+    brace_fault(text).or_else(of_topic)
 }
 
 /// The rules of a preset's text. The presets are embedded and tested: they have no faults to report.

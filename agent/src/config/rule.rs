@@ -11,7 +11,7 @@ mod when;
 
 pub(super) use read::{KEYS, check_patterns, namespace, read};
 pub use types::{Kind, ValueType};
-pub use when::{Subject, Test, When};
+pub use when::{Shape, Subject, Test, When};
 
 /// One expanded subscription rule: which topics, and how to read them.
 #[derive(Clone, Debug, PartialEq, Serialize)]

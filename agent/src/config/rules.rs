@@ -1,6 +1,6 @@
 //! The rules of one source, compiled: which rule takes a topic, and which device and attribute it is about.
 
-use crate::config::{Decoder, Rule, SourceConfig, Subject, Test};
+use crate::config::{Decoder, Rule, Shape, SourceConfig, Subject, Test};
 use crate::pattern::{PatternError, Patterns};
 use crate::topic::{
     Captures, Name, Pattern, Template, TemplateError, check_filter, filter_covers, filter_matches,
@@ -137,8 +137,9 @@ fn conditions(index: usize, rule: &Rule, template: &Template) -> Result<Vec<Cond
             Test::Equals(text) => (Some(text.clone()), [].as_slice(), true),
             Test::In(texts) => (None, texts.as_slice(), true),
             Test::NotIn(texts) => (None, texts.as_slice(), false),
-            // A capture is always there.
+            // A capture is always there, and a text.
             Test::Exists(exists) => (None, [].as_slice(), !exists),
+            Test::Is(shape) => (None, [].as_slice(), *shape != Shape::Value),
         };
         let patterns = Patterns::parse(texts).map_err(|error| fault(error.into()))?;
         conditions.push(Condition { capture, patterns, equals, wanted });

@@ -1,12 +1,13 @@
 //! What `when` asks of a document.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::seek::{self, Take};
-use crate::config::Test;
+use crate::config::{Shape, Test};
 use crate::pattern::{PatternError, Patterns};
 
 /// Longest value that a condition can be about, in bytes. A longer one is like none.
@@ -25,6 +26,7 @@ enum Compiled {
     In(Patterns),
     NotIn(Patterns),
     Exists(bool),
+    Is(Shape),
 }
 
 impl Condition {
@@ -34,16 +36,17 @@ impl Condition {
             Test::In(texts) => Compiled::In(Patterns::parse(texts)?),
             Test::NotIn(texts) => Compiled::NotIn(Patterns::parse(texts)?),
             Test::Exists(exists) => Compiled::Exists(*exists),
+            Test::Is(shape) => Compiled::Is(*shape),
         };
         Ok(Condition { pointer: pointer.to_owned(), test })
     }
 
     /// Whether it holds in a text, which is checked to be a document.
     pub(super) fn holds_in(&self, text: &str) -> Result<bool, serde_json::Error> {
-        if let Compiled::Exists(wanted) = self.test {
-            let mut there = There(false);
+        if let Compiled::Exists(_) | Compiled::Is(_) = self.test {
+            let mut there = There(None);
             seek::seek(text, &self.pointer, &mut there)?;
-            return Ok(there.0 == wanted);
+            return Ok(self.shape_holds(there.0));
         }
         let found = seek::value_at(text, &self.pointer, BYTES_MAX)?;
         Ok(self.holds(|_| found.as_ref()))
@@ -57,8 +60,24 @@ impl Condition {
             Compiled::Equals(wanted) => text().as_deref() == Some(wanted),
             Compiled::In(patterns) => text().is_some_and(|text| patterns.matches(&text)),
             Compiled::NotIn(patterns) => !text().is_some_and(|text| patterns.matches(&text)),
-            Compiled::Exists(wanted) => found.is_some() == *wanted,
+            Compiled::Exists(_) | Compiled::Is(_) => self.shape_holds(found.map(shape)),
         }
+    }
+
+    fn shape_holds(&self, found: Option<Shape>) -> bool {
+        match self.test {
+            Compiled::Exists(wanted) => found.is_some() == wanted,
+            Compiled::Is(wanted) => found == Some(wanted),
+            _ => false,
+        }
+    }
+}
+
+fn shape(value: &Value) -> Shape {
+    match value {
+        Value::Object(_) => Shape::Object,
+        Value::Array(_) => Shape::List,
+        _ => Shape::Value,
     }
 }
 
@@ -70,16 +89,61 @@ fn text(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// Whether anything is there.
-struct There(bool);
+/// What is there.
+struct There(Option<Shape>);
 
 impl Take for There {
     fn take<'de, D: Deserializer<'de>>(&mut self, de: D) -> Result<(), D::Error> {
-        self.0 = true;
-        de.deserialize_ignored_any(IgnoredAny).map(|_| ())
+        self.0 = Some(de.deserialize_any(AnyShape)?);
+        Ok(())
     }
 
     fn forget(&mut self) {
-        self.0 = false;
+        self.0 = None;
+    }
+}
+
+/// Reads over a value and tells what it was.
+struct AnyShape;
+
+impl<'de> Visitor<'de> for AnyShape {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Shape::Object)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Shape::List)
+    }
+
+    fn visit_unit<E>(self) -> Result<Shape, E> {
+        Ok(Shape::Value)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
+        Ok(Shape::Value)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
+        Ok(Shape::Value)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
+        Ok(Shape::Value)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
+        Ok(Shape::Value)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Shape, E> {
+        Ok(Shape::Value)
     }
 }

@@ -2,7 +2,7 @@ use fieldlog_projections::{Value, ValueRef};
 
 use super::arena::Range;
 use super::*;
-use crate::config::{PayloadTime, Test, When};
+use crate::config::PayloadTime;
 
 mod trees;
 mod zone;

@@ -97,7 +97,8 @@ impl<'d> Document<'d> {
     }
 
     fn holds(&self, rule: &JsonRule) -> bool {
-        rule.when.iter().all(|condition| condition.holds(|pointer| self.at(pointer)))
+        let object = !rule.object || self.at("").is_some_and(Value::is_object);
+        object && rule.when.iter().all(|condition| condition.holds(|pointer| self.at(pointer)))
     }
 
     /// A name with all its parts, or the one that is missing.

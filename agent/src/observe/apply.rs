@@ -40,6 +40,10 @@ impl Observer {
         let (mut taken, mut refusal, mut foreign) = (None, None, None);
         for matched in &mut topic.matches {
             match self.apply(arrival, matched, &mut topic.said, batch) {
+                // What begins like a document is a broken one, and no other rule's.
+                Ok(Applied::NotThis(Some(why))) if begins_document(&message.payload) => {
+                    refusal = refusal.or(Some(why.into()));
+                }
                 Ok(Applied::NotThis(why)) => {
                     foreign = foreign.or(why);
                     continue;
@@ -75,9 +79,15 @@ impl Observer {
         let payload = &message.payload[..];
         let compiled = &self.sources[source].compiled[matched.rule];
         let decoder = compiled.rule.decoder;
+        // Nothing is no document that conditions could be about, but a device can be gone.
+        let conditional = compiled.json.has_conditions();
         let verdict = match decoder {
             Decoder::Ignore => Verdict::Ignored,
             _ if payload.is_empty() && (decoder.is_document() || decoder == Decoder::Availability) => {
+                self.check_device(source, matched);
+                if matched.device.is_none() && conditional {
+                    return Ok(Applied::NotThis(None));
+                }
                 self.retire(source, matched, received, batch)
             }
             Decoder::Cbor | Decoder::Msgpack | Decoder::Senml | Decoder::SenmlCbor | Decoder::Influx => {
@@ -97,7 +107,13 @@ impl Observer {
             }
             Decoder::Scalar => {
                 let scalar = decode::scalar(payload, self.limits.text_bytes)?;
-                self.record_one(source, matched, scalar, received, batch)?
+                self.check_device(source, matched);
+                if scalar.value == ValueRef::Null && matched.device.is_none() {
+                    // No value of a device that has never had one.
+                    Verdict::Unchanged
+                } else {
+                    self.record_one(source, matched, scalar, received, batch)?
+                }
             }
             Decoder::Availability => {
                 let online = decode::availability(payload, &compiled.rule.online, &compiled.rule.offline)?;
@@ -152,7 +168,8 @@ impl Observer {
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
-        if let Some(place) = left_out
+        // What goes on to a later rule is not left out.
+        if let Some(place) = left_out.filter(|_| !self.sources[source].compiled[matched.rule].rule.also)
             && !std::mem::replace(&mut said.left_out, true)
         {
             let reason = format!(
@@ -282,4 +299,8 @@ impl Observer {
             }
         }
     }
+}
+
+fn begins_document(payload: &[u8]) -> bool {
+    matches!(payload.trim_ascii_start().first(), Some(b'{' | b'['))
 }

@@ -37,9 +37,9 @@ pub(super) struct Source {
 pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) json: JsonRule,
-    pub(super) actions: Patterns,
+    actions: Patterns,
     /// The actions are fired as one.
-    pub(super) together: bool,
+    together: bool,
     pub(super) types: Types,
     only: Patterns,
     ignore: Patterns,
@@ -110,6 +110,11 @@ impl CompiledRule {
     /// Whether a value of a document must not be kept.
     pub(super) fn is_secret(&self, prefix: &str, path: &str, value: ValueRef<'_>) -> bool {
         !self.secrets.is_empty() && self.secrets.has(path, &self.attribute(prefix, path), value)
+    }
+
+    /// Whether an attribute of a document is an action, one for itself.
+    pub(super) fn fires(&self, path: &str) -> bool {
+        !self.together && self.actions.matches(path) && !self.ignore.matches(path)
     }
 
     /// The name of an attribute of a document.

@@ -148,7 +148,7 @@ impl Observer {
     ) -> Result<(), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
         // A retained document says what was, at every new subscription.
-        if rule.together || !self.alive || self.repeated || !rule.actions.matches(path) {
+        if !self.alive || self.repeated || !rule.fires(path) {
             return Ok(());
         }
         let mut scratch = String::new();

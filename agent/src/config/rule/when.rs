@@ -36,7 +36,24 @@ pub enum Test {
     NotIn(Vec<String>),
     /// `exists`: whether there is anything; `null` is.
     Exists(bool),
+    /// `is`: something of this kind.
+    Is(Shape),
 }
+
+/// What can be in a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// An object.
+    Object,
+    /// A list.
+    List,
+    /// A text, a number, true, false or null.
+    Value,
+}
+
+const SHAPES: [(&str, Option<Shape>); 3] =
+    [("object", Some(Shape::Object)), ("list", Some(Shape::List)), ("value", Some(Shape::Value))];
 
 impl When {
     /// Whether the topic alone decides.
@@ -91,7 +108,7 @@ fn subject(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> O
 }
 
 fn test(table: &mut Table<'_>, capture: bool) -> Option<Test> {
-    const TESTS: [&str; 4] = ["equals", "in", "not_in", "exists"];
+    const TESTS: [&str; 5] = ["equals", "in", "not_in", "exists", "is"];
     table.expect(&TESTS);
     let given: Vec<&str> = TESTS.into_iter().filter(|key| table.has(key)).collect();
     match given.as_slice() {
@@ -104,8 +121,14 @@ fn test(table: &mut Table<'_>, capture: bool) -> Option<Test> {
             }
             Some(Test::Exists(table.flag("exists", true)))
         }
+        ["is"] => {
+            if capture {
+                table.fault("is", "a capture is always a text", "use in or not_in");
+            }
+            table.choice("is", &SHAPES, None).map(Test::Is)
+        }
         [] => {
-            table.fault("equals", "it is missing", "give equals, in, not_in or exists");
+            table.fault("equals", "it is missing", "give equals, in, not_in, exists or is");
             None
         }
         several => {
@@ -138,6 +161,7 @@ impl Serialize for When {
             Test::In(texts) => map.serialize_entry("in", texts)?,
             Test::NotIn(texts) => map.serialize_entry("not_in", texts)?,
             Test::Exists(exists) => map.serialize_entry("exists", exists)?,
+            Test::Is(shape) => map.serialize_entry("is", shape)?,
         }
         map.end()
     }

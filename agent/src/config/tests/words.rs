@@ -43,7 +43,7 @@ fn unknown_keys() {
     check_rule(
         "topic = \"a/+device\"\ndecoder = \"json\"\nwhen = { pointer = \"/a\", equal = \"b\" }",
         &[
-            "when.equals: it is missing; give equals, in, not_in or exists",
+            "when.equals: it is missing; give equals, in, not_in, exists or is",
             "when.equal: unknown key; did you mean equals?",
         ],
     );
@@ -470,6 +470,14 @@ fn faults_of_conditions() {
     json(
         "[{ capture = \"x\", exists = true }]",
         &["when[0] exists: a capture is always there; use in or not_in"],
+    );
+    json(
+        "[{ capture = \"x\", is = \"object\" }]",
+        &["when[0] is: a capture is always a text; use in or not_in"],
+    );
+    json(
+        "[{ pointer = \"/a\", is = \"array\" }]",
+        &["when[0] is: \"array\" is unknown; it must be object, list or value"],
     );
     json("[{ capture = \"x\", in = [] }]", &["when[0] in: it is empty; give at least one text"]);
     json(

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::Shape;
 use crate::decode::formats::PAYLOAD_BYTES_MAX;
 
 /// Name and values of each document, as JSON.
@@ -185,12 +186,34 @@ fn conditions_look_at_a_payload_in_every_way() {
         (Test::Exists(true), r#"{"b":1}"#, false),
         (Test::Exists(false), r#"{"b":1}"#, true),
         (Test::Exists(false), r#"{"a":[1,2]}"#, false),
+        (Test::Is(Shape::Object), r#"{"a":{"b":[1]}}"#, true),
+        (Test::Is(Shape::Object), r#"{"a":[{}]}"#, false),
+        (Test::Is(Shape::List), r#"{"a":[{"b":1}]}"#, true),
+        (Test::Is(Shape::Value), r#"{"a":null}"#, true),
+        (Test::Is(Shape::Value), r#"{"b":1}"#, false),
+        (Test::Is(Shape::Value), r#"{"a":1.5}"#, true),
     ] {
         let rule = Rule { when: when("/a", test.clone()), ..plain() };
         let outcome = json(payload.as_bytes(), &prepared(&rule), &mut Values::new(100, 256)).unwrap();
         assert_eq!(outcome != Json::NotThis(None), holds, "{test:?} {payload}");
         assert_eq!(!taken(&rule, payload).unwrap().is_empty(), holds, "built: {test:?} {payload}");
     }
+    let object = Rule { when: when("", Test::Is(Shape::Object)), ..plain() };
+    for (payload, holds, document) in [
+        (" {\"a\":1}", true, true),
+        ("[{}]", false, true),
+        ("5", false, true),
+        ("ON", false, false),
+        ("", false, false),
+    ] {
+        let outcome = json(payload.as_bytes(), &prepared(&object), &mut Values::new(100, 256)).unwrap();
+        assert_eq!(matches!(outcome, Json::Values(_)), holds, "{payload}");
+        assert_eq!(!matches!(outcome, Json::NotThis(Some(_))), document, "{payload}");
+        if document {
+            assert_eq!(!taken(&object, payload).unwrap().is_empty(), holds, "built: {payload}");
+        }
+    }
+    assert!(json(b"{\"a\":", &prepared(&object), &mut Values::new(100, 256)).is_err());
     let rule = prepared(&Rule { when: when("", Test::Exists(true)), ..plain() });
     let foreign = json(b"ON", &rule, &mut Values::new(100, 256)).unwrap();
     assert!(matches!(foreign, Json::NotThis(Some(DecodeError::Json(_)))), "{foreign:?}");
