@@ -72,8 +72,8 @@ mod tests {
     #[test]
     fn faults_name_what_was_written() {
         let none: &[&str] = &[];
-        let error = Filter::new(&["a", "b*c"], none).unwrap_err().to_string();
-        assert!(error.starts_with("\"b*c\" is not a pattern"), "{error}");
+        let error = Filter::new(&["a", "b**c"], none).unwrap_err().to_string();
+        assert!(error.starts_with("\"b**c\" is not a pattern"), "{error}");
         let error = Filter::new(&["a"], &["state_change"]).unwrap_err().to_string();
         assert!(error.contains("`state_change`") && error.contains("state_changed"), "{error}");
         let filter = Filter::new(&["a*"], &["booted"]).unwrap();

@@ -157,7 +157,7 @@ async fn flood(site: &Site, config: &Path, from: u64, acked_more: usize) -> (u64
 
 #[tokio::test]
 async fn drop_oldest_goes_on_for_ever_on_a_disk_without_a_watermark() {
-    let mut site = Site::new().await;
+    let site = Site::new().await;
     let Some(tmpfs) = Tmpfs::mount(&site.data_dir(), "12M") else { return };
     let config = site.configure(&format!("data_dir = {:?}", site.data_dir()), DROPPING);
     // Several times what fits, as fast as it goes.
