@@ -22,6 +22,7 @@ pub struct Agent {
 pub struct Usage {
     pub cpu_s: f64,
     pub peak_rss: u64,
+    pub rss: u64,
 }
 
 pub struct Boot {
@@ -107,9 +108,13 @@ impl Agent {
     pub fn usage(&self) -> Usage {
         let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
         let status = std::fs::read_to_string(proc.join("status")).expect("/proc/PID/status");
-        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
-        let kib: u64 = peak.trim().trim_end_matches("kB").trim().parse().expect("a number");
-        Usage { cpu_s: cpu_seconds(&proc.join("stat")), peak_rss: kib * 1024 }
+        let bytes = |field: &str| -> u64 {
+            let kib =
+                status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of the status");
+            kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
+        };
+        let (peak_rss, rss) = (bytes("VmHWM:"), bytes("VmRSS:"));
+        Usage { cpu_s: cpu_seconds(&proc.join("stat")), peak_rss, rss }
     }
 
     pub fn stop(mut self) {

@@ -6,6 +6,7 @@
 
 mod agent;
 mod counter;
+mod formats;
 mod forward;
 mod receiver;
 mod stub;
@@ -67,6 +68,8 @@ fn main() {
         replay(dir.path(), &mut table);
         boots(dir.path(), &mut table);
         thin::measure(&mut table);
+        formats::measure(&mut table);
+        memory(&mut table);
         let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());
         table.row("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 10 MB", size <= 10_000_000);
     } else {
@@ -158,6 +161,36 @@ fn replay(dir: &std::path::Path, table: &mut Table) {
     }
     let rate = median(&mut rates);
     table.row("replay", format!("{:.2} M events/s ({cold:.0} events)", rate / 1e6), "≥ 5 M/s", rate >= 5e6);
+}
+
+/// Memory that devices and attributes take, without aggregates and with them.
+fn memory(table: &mut Table) {
+    const DEVICES: usize = 10_000;
+    const ATTRIBUTES: usize = 20;
+    let resident = |devices: usize, aggregates: &str| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let stub = Stub::start();
+        let more = format!("{aggregates}[limits]\nstate_bytes_max = 4000000000\n");
+        let agent = Agent::start_with(dir.path(), stub.port(), 1000, &more);
+        // Twice, so that each attribute has changed.
+        let events = 2 * devices as u64;
+        stub.feed(&Feed::wide(devices, ATTRIBUTES), events);
+        agent.wait_for_events(events);
+        let resident = agent.usage().rss;
+        agent.stop();
+        resident as f64
+    };
+    for (aggregates, what) in [
+        ("", "with the default aggregates"),
+        ("[[aggregates]]\nwindow_s = 86400\nkeep = 1\n", "with one window a day"),
+    ] {
+        let more = resident(DEVICES, aggregates) - resident(10, aggregates);
+        let each = more / (DEVICES * ATTRIBUTES) as f64;
+        table.info(
+            &format!("memory of {DEVICES} devices of {ATTRIBUTES} numbers, {what}"),
+            format!("{:.0} MB, {:.0} bytes per attribute", more / 1e6, each),
+        );
+    }
 }
 
 fn boots(dir: &std::path::Path, table: &mut Table) {

@@ -48,6 +48,19 @@ impl Feed {
         feed
     }
 
+    /// Two messages of each device, with so many numbers, all of them new.
+    pub fn wide(devices: usize, attributes: usize) -> Feed {
+        let mut feed = Feed { bytes: Vec::new(), marks: Vec::new(), payload_bytes: 0 };
+        for round in 0..2 {
+            for device in 0..devices {
+                let value = |n: usize| format!("\"attribute{n}\":{}", round * 100 + (device + n) % 100);
+                let payload = (0..attributes).map(value).collect::<Vec<_>>().join(",");
+                feed.push(&format!("bench/device{device:05}"), &format!("{{{payload}}}"));
+            }
+        }
+        feed
+    }
+
     fn push(&mut self, topic: &str, payload: &str) {
         let remaining = 2 + topic.len() + 2 + 1 + payload.len();
         self.bytes.push(0x32);
