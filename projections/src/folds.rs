@@ -1,4 +1,5 @@
 //! The folds.
 
 pub mod aggregates;
+pub mod descriptions;
 pub mod devices;

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod chain;
 pub mod chunk;
+pub mod description;
 pub mod fact;
 pub mod fold;
 pub mod folds;
@@ -21,11 +22,13 @@ pub mod view;
 
 pub use chain::{Anchor, Link};
 pub use chunk::Chunk;
+pub use description::{AttributeDescription, DataType, DescribedBy, DeviceDescription};
 pub use fact::Fact;
 pub use fold::FoldError;
 pub use folds::aggregates::{Aggregates, Bucket, Window};
+pub use folds::descriptions::{Described, Descriptions};
 pub use folds::devices::{Device, Devices};
-pub use folds::{aggregates, devices};
+pub use folds::{aggregates, descriptions, devices};
 pub use ids::{AttrId, DeviceId, Epoch, Seq, Time};
 pub use kind::Kind;
 pub use record::{Record, Records};

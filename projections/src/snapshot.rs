@@ -1,9 +1,8 @@
 //! A snapshot: the bytes of a [`View`], behind a header that is checked before them.
 //!
 //! Each fold is a section with a version of its own, so that a change of one leaves the others valid. Layout 1 has the two
-//! sections of the devices and the aggregates, and no numbers. It is written as long as there are no others, so that an
-//! older fieldlog can read it. In layout 2 each section begins with its number, and a reader passes over those that it
-//! does not know.
+//! sections of the devices and the aggregates, and no numbers; it is read, and written no more since there are other
+//! folds. In layout 2 each section begins with its number, and a reader passes over those that it does not know.
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 

@@ -4,6 +4,7 @@ use crate::chunk::Chunk;
 use crate::fact::{ClockQuality, Fact};
 use crate::fold::{Fold, Section};
 use crate::folds::aggregates::{Aggregates, Window};
+use crate::folds::descriptions::Descriptions;
 use crate::folds::devices::Devices;
 use crate::record::{Record, Records};
 use crate::stored::type_id;
@@ -78,6 +79,8 @@ macro_rules! view {
 view! {
     /// Windowed aggregates.
     aggregates: Aggregates = Aggregates::new,
+    /// Descriptions of devices and attributes.
+    descriptions: Descriptions = |_| Descriptions::default(),
 }
 
 impl View {

