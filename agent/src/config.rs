@@ -32,6 +32,7 @@ pub use load::Loaded;
 pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
 pub use retention::{RetentionConfig, WhenFull};
+pub use rule::{Decoder, PayloadTime, Rule, TimeFormat, Update, When};
 pub use sink::{
     HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,
     SinkFormat, SinkTarget,
@@ -255,96 +256,6 @@ pub struct WillConfig {
     pub offline: String,
     /// `online` (default `online`): payload published, retained, after each connection.
     pub online: String,
-}
-
-/// One expanded subscription rule: which topics, and how to read them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// `topic`: a template such as `zigbee2mqtt/+device` (see [`crate::topic`]).
-    pub topic: String,
-    /// `qos`: 0 or 1 (default 1).
-    pub qos: u8,
-    /// `decoder`.
-    pub decoder: Decoder,
-    /// `device` (default `{device}`; ignore: empty): the device's id, built from captures.
-    pub device: String,
-    /// `attribute` (scalar; default `{attribute}`; action; default `action`), or prefix of the attributes (json;
-    /// default empty).
-    pub attribute: String,
-    /// `root` (json; default empty: the whole document): JSON pointer (RFC 6901) to the object that holds the state.
-    pub root: String,
-    /// `when` (json): only documents in which `pointer` has this text; others go on to the next rule.
-    pub when: Option<When>,
-    /// `update`: `merge` (default) or `replace`.
-    pub update: Update,
-    /// `time` (json): where the payload's own time is.
-    pub time: Option<PayloadTime>,
-    /// `actions` (json): attributes (`*` at the end) that are momentary; fired as actions, never state. Like `ignore`,
-    /// they name attributes as they are in the document, below `root` and before the prefix.
-    pub actions: Vec<String>,
-    /// `ignore` (json): attribute patterns (`*` at the end) that are not recorded.
-    pub ignore: Vec<String>,
-    /// `online` (availability; default `online`, `true`, `1`, `on`, `connected`, `ready`): payloads, any case.
-    pub online: Vec<String>,
-    /// `offline` (availability; default `offline`, `false`, `0`, `off`, `disconnected`, `lost`).
-    pub offline: Vec<String>,
-    /// `parent` (default empty): device id whose being offline makes this device offline, e.g. the bridge.
-    pub parent: Option<String>,
-}
-
-/// How a payload is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoder {
-    /// A JSON object, flattened into attributes.
-    Json,
-    /// One value as text: number, `ON`/`OFF`, `true`/`false`, anything else as text.
-    Scalar,
-    /// Online or offline: as text, or `{"state": …}`.
-    Availability,
-    /// The payload is a momentary action's name.
-    Action,
-    /// Taken from the broker, acknowledged, not recorded.
-    Ignore,
-}
-
-/// What a JSON document says about attributes it does not mention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// Nothing (RFC 7396 merge).
-    Merge,
-    /// They are gone.
-    Replace,
-}
-
-/// A condition on a JSON document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct When {
-    /// JSON pointer (RFC 6901).
-    pub pointer: String,
-    /// The text (or number or bool as text) that must be there.
-    pub equals: String,
-}
-
-/// Where a payload's own time is and how it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PayloadTime {
-    /// JSON pointer (RFC 6901).
-    pub pointer: String,
-    /// How it is written.
-    pub format: TimeFormat,
-}
-
-/// How a payload writes time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeFormat {
-    /// `2026-11-23T10:00:00Z`, with an offset; without one it is ignored.
-    Rfc3339,
-    /// Seconds since 1970, may have a fraction.
-    UnixS,
-    /// Milliseconds since 1970.
-    UnixMs,
-    /// Like `Rfc3339` without offset, in the gateway's time zone.
-    Local,
 }
 
 /// `[[source.policy]]`: when a change of an attribute is worth an event.

@@ -234,6 +234,11 @@ impl JsonRule {
             zone,
         }
     }
+
+    /// Takes times without an offset for those of `zone`.
+    pub fn set_zone(&mut self, zone: Zone) {
+        self.zone = zone;
+    }
 }
 
 /// What came of a JSON payload.

@@ -35,6 +35,7 @@ pub mod snapshots;
 pub mod sources;
 pub mod telemetry;
 pub mod topic;
+pub mod trial;
 pub mod verify;
 pub mod window;
 pub mod words;

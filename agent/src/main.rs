@@ -40,6 +40,8 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Say what would be recorded of a message, without a broker: a line for each fact.
+    Try(fieldlog::trial::TryArgs),
     /// Walk the whole log of a stopped agent and say what is intact.
     Verify {
         /// The data directory.
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
             let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }
+        Command::Try(args) => ExitCode::from(fieldlog::trial::main(&args)),
         Command::Verify { data_dir, anchor } => match verify::verify_against(&data_dir, &anchor) {
             Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
             Err(error) => {

@@ -12,7 +12,7 @@ use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
 
 use crate::config::rules::RuleError;
 use crate::config::{Config, Decoder};
-use crate::decode::{self, Json, Values};
+use crate::decode::{self, Json, Values, Zone};
 use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
 
@@ -21,6 +21,7 @@ const REASON_BYTES_MAX: usize = 1_024;
 
 mod budget;
 mod clock;
+mod identity;
 mod outcomes;
 mod policy;
 mod registry;
@@ -34,6 +35,7 @@ mod values;
 
 use budget::Budget;
 pub use budget::StateUse;
+use identity::{Ids, Namespaces};
 pub use outcomes::{Heard, Outcomes};
 use outcomes::{Refusal, Verdict};
 use roster::Roster;
@@ -54,7 +56,8 @@ pub struct Batch {
 pub struct Observer {
     sources: Vec<Source>,
     devices: Roster,
-    device_ids: HashMap<Arc<str>, DeviceId>,
+    ids: Ids,
+    namespaces: Namespaces,
     attributes: Vec<Arc<str>>,
     attribute_ids: HashMap<Arc<str>, AttrId>,
     /// Retired devices, by the position of the record that says so: the first is the first to be forgotten.
@@ -103,7 +106,8 @@ impl Observer {
         let mut observer = Observer {
             sources: Vec::new(),
             devices: Roster::default(),
-            device_ids: HashMap::new(),
+            ids: Ids::default(),
+            namespaces: Namespaces::default(),
             attributes: Vec::new(),
             attribute_ids: HashMap::new(),
             retired: BTreeSet::new(),
@@ -142,27 +146,28 @@ impl Observer {
     /// # Errors
     /// As [`Observer::new`]; nothing is taken over then.
     pub fn configure(&mut self, config: &Config, outcomes: &[Arc<Outcomes>]) -> Result<(), RuleError> {
-        let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone()));
+        let namespaces = &mut self.namespaces;
+        let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone(), namespaces));
         self.sources = sources.collect::<Result<_, _>>()?;
         self.limits = Limits::new(config);
         self.values = Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max);
         self.topics = 0;
         let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
         for id in ids {
-            let device = &self.devices[id];
-            let policies: Vec<Option<u16>> = device
-                .slots
-                .iter()
-                .map(|slot| self.policy(usize::from(device.source.0), &device.name, slot.attr))
-                .collect();
-            for (slot, policy) in self.devices[id].slots.iter_mut().zip(policies) {
-                slot.policy = policy;
-            }
+            self.find_policies(id);
         }
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
         self.budget.configure(max, &crate::config::windows(&config.aggregates));
         self.count();
         Ok(())
+    }
+
+    /// Takes times without an offset for those of `zone`, until the next configuration.
+    pub fn set_zone(&mut self, zone: Zone) {
+        self.sources
+            .iter_mut()
+            .flat_map(|source| &mut source.compiled)
+            .for_each(|rule| rule.json.set_zone(zone));
     }
 
     /// Takes one message: appends what it says to the batch, and counts it.
@@ -243,7 +248,7 @@ impl Observer {
             match decoder {
                 Decoder::Ignore => return Ok(Verdict::Ignored),
                 Decoder::Json | Decoder::Availability if empty => {
-                    return Ok(self.retire(matched, received, batch));
+                    return Ok(self.retire(source, matched, received, batch));
                 }
                 Decoder::Json => {
                     let rule = &self.sources[source].compiled[matched.rule].json;

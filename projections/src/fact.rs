@@ -22,16 +22,27 @@ pub enum Fact {
         /// How that is known.
         cause: AvailabilityCause,
     },
-    /// A device was seen for the first time, or again after it was retired. Interns its name.
+    /// A device was seen for the first time, or again after it was retired, or its identity was recorded. Interns its id.
     DeviceDiscovered {
         /// Its number from now on.
         device: DeviceId,
-        /// Its id as the operator's templates make it.
+        /// Its id: its name, if no device of another namespace had that before.
         name: String,
         /// The source it was seen on.
         source: String,
         /// The device it is reached through, such as a bridge.
         parent: Option<DeviceId>,
+        /// What makes it this device and no other; `None` in records of versions that did not know namespaces.
+        identity: Option<Identity>,
+    },
+    /// A device is called something else from now on. Its history goes on, and its id before still finds it.
+    DeviceRenamed {
+        /// The device.
+        device: DeviceId,
+        /// Its id from now on.
+        name: String,
+        /// What its source calls it from now on.
+        called: String,
     },
     /// An attribute name was seen for the first time. Interns it.
     AttributeNamed {
@@ -89,6 +100,24 @@ pub enum Fact {
         reason: String,
         /// Size of the payload, in bytes.
         size: u64,
+    },
+    /// Further inputs of a topic that could not be decoded, after the first ones were recorded one by one. Of these the
+    /// number is kept, and the bytes of the newest in the quarantine under this record's position.
+    QuarantineSummarised {
+        /// The source they came from.
+        source: String,
+        /// Their topic, with invalid UTF-8 replaced; empty for those of many topics.
+        topic: String,
+        /// Why the newest could not be decoded.
+        reason: String,
+        /// Size of its payload, in bytes.
+        size: u64,
+        /// How many they are.
+        count: u64,
+        /// When the first of them came, by the gateway's clock.
+        first: Time,
+        /// When the newest of them came.
+        last: Time,
     },
     /// The agent started. The records that follow were made under this boot.
     Booted {
@@ -172,6 +201,15 @@ pub enum Fact {
     },
 }
 
+/// What makes a device itself: the same name in another namespace is another device.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    /// The namespace, as the configuration declares it.
+    pub namespace: String,
+    /// The name in it, as the operator's templates make it.
+    pub name: String,
+}
+
 /// Whether a device can be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Availability {
@@ -212,6 +250,7 @@ impl Fact {
             Fact::StateChanged { device, .. }
             | Fact::AvailabilityChanged { device, .. }
             | Fact::DeviceDiscovered { device, .. }
+            | Fact::DeviceRenamed { device, .. }
             | Fact::DeviceRetired { device }
             | Fact::DeviceForgotten { device }
             | Fact::DeviceDescribed { device, .. }
@@ -219,6 +258,7 @@ impl Fact {
             | Fact::ActionFired { device, .. } => Some(*device),
             Fact::AttributeNamed { .. }
             | Fact::InputQuarantined { .. }
+            | Fact::QuarantineSummarised { .. }
             | Fact::Booted { .. }
             | Fact::ClockStepped { .. }
             | Fact::ClockCorrected { .. }

@@ -5,6 +5,7 @@
 //! tests, and `FORMAT.md` gets a line.
 
 use crate::description::{AttributeDescription, DeviceDescription};
+use crate::fact::Identity;
 use crate::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, ValueRef};
 
 mod changes;
@@ -88,13 +89,32 @@ kinds! {
     }
     /// [`crate::Fact::DeviceDiscovered`]
     DEVICE_DISCOVERED = 3, "device_discovered" {
-        write 1: Fact::DeviceDiscovered { device, name, source, parent } =>
-            DeviceDiscoveredV1 { device: device.0, name, source, parent: parent.map(|parent| parent.0) };
+        write 2: Fact::DeviceDiscovered { device, name, source, parent, identity } => DeviceDiscoveredV2 {
+            device: device.0,
+            id: name,
+            source,
+            parent: parent.map(|parent| parent.0),
+            identity: identity.as_ref().map(|identity| {
+                let other = Some(identity.name.as_str()).filter(|called| called != name);
+                (identity.namespace.as_str(), other)
+            }),
+        };
         read 1: v = DeviceDiscoveredV1<'_> => Fact::DeviceDiscovered {
             device: DeviceId(v.device),
             name: v.name.into(),
             source: v.source.into(),
             parent: v.parent.map(DeviceId),
+            identity: None,
+        };
+        read 2: v = DeviceDiscoveredV2<'_> => Fact::DeviceDiscovered {
+            device: DeviceId(v.device),
+            name: v.id.into(),
+            source: v.source.into(),
+            parent: v.parent.map(DeviceId),
+            identity: v.identity.map(|(namespace, called)| Identity {
+                namespace: namespace.into(),
+                name: called.unwrap_or(v.id).into(),
+            }),
         };
     }
     /// [`crate::Fact::AttributeNamed`]
@@ -259,6 +279,38 @@ kinds! {
                 values: v.values.into_iter().map(String::from).collect(),
                 writable: v.writable,
             },
+        };
+    }
+    /// [`crate::Fact::DeviceRenamed`]
+    DEVICE_RENAMED = 19, "device_renamed" {
+        write 1: Fact::DeviceRenamed { device, name, called } =>
+            DeviceRenamedV1 { device: device.0, id: name, called };
+        read 1: v = DeviceRenamedV1<'_> => Fact::DeviceRenamed {
+            device: DeviceId(v.device),
+            name: v.id.into(),
+            called: v.called.into(),
+        };
+    }
+    /// [`crate::Fact::QuarantineSummarised`]
+    QUARANTINE_SUMMARISED = 20, "quarantine_summarised" {
+        write 1: Fact::QuarantineSummarised { source, topic, reason, size, count, first, last } =>
+            QuarantineSummarisedV1 {
+                source,
+                topic,
+                reason,
+                size: *size,
+                count: *count,
+                first: first.0,
+                last: last.0,
+            };
+        read 1: v = QuarantineSummarisedV1<'_> => Fact::QuarantineSummarised {
+            source: v.source.into(),
+            topic: v.topic.into(),
+            reason: v.reason.into(),
+            size: v.size,
+            count: v.count,
+            first: Time(v.first),
+            last: Time(v.last),
         };
     }
 }

@@ -17,11 +17,21 @@ pub const PRESETS: [(&str, &str); 5] = [
     ("esphome", include_str!("../../../config/presets/esphome.toml")),
 ];
 
+/// A subscription that names a preset.
+pub(super) struct Subscription {
+    /// Name of the preset; empty if there is none of that name.
+    pub(super) name: &'static str,
+    /// As it is written.
+    pub(super) namespace: Option<String>,
+    pub(super) rules: Vec<Rule>,
+}
+
 /// Reads a subscription that names a preset.
-pub(super) fn subscription(table: &mut Table<'_>) -> Vec<Rule> {
+pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
     let preset = table.required("preset", "name a preset").and_then(|found| preset(table, &found));
     let base = table.text("base").map(|found| found.value);
     let prefix = table.filled("device_prefix").map(|found| found.value).unwrap_or_default();
+    let namespace = rule::namespace(table);
     let qos = table.integer("qos", 0..=1, "", 1);
     for (key, text) in [("base", base.as_deref()), ("device_prefix", Some(prefix.as_str()))] {
         check_literal(table, key, text.unwrap_or_default());
@@ -30,20 +40,19 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Vec<Rule> {
         if table.discard(key).is_none() {
             continue;
         }
-        let hint =
-            "a preset takes only base, device_prefix and qos; write a subscription of its own before it";
+        let hint = "a preset takes only base, device_prefix, namespace and qos; write a subscription of its own before it";
         table.fault(key, "it cannot be combined with a preset", hint);
     }
-    let Some(text) = preset else { return Vec::new() };
+    let Some((name, text)) = preset else { return Subscription { name: "", namespace, rules: Vec::new() } };
     let mut rules = expand(text, base.as_deref(), &prefix);
     for rule in &mut rules {
         rule.qos = u8::try_from(qos).unwrap_or(1);
     }
-    rules
+    Subscription { name, namespace, rules }
 }
 
-fn preset(table: &Table<'_>, name: &Found<String>) -> Option<&'static str> {
-    let found = PRESETS.iter().find(|(known, _)| *known == name.value).map(|(_, text)| *text);
+fn preset(table: &Table<'_>, name: &Found<String>) -> Option<(&'static str, &'static str)> {
+    let found = PRESETS.iter().find(|(known, _)| *known == name.value).copied();
     if found.is_none() {
         let names = PRESETS.map(|(known, _)| known);
         let what = format!("there is no preset {:?}; it must be {}", name.value, one_of(&names));

@@ -5,7 +5,7 @@ use crate::pattern::PatternError;
 use crate::topic::{Captures, Pattern, Template, TemplateError, check_filter, filter_covers, filter_matches};
 
 /// The compiled rules and exclusions of one source.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     rules: Vec<Compiled>,
     exclude: Vec<String>,

@@ -5,10 +5,7 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{
-    Address, Config, Decoder, Policy, Protocol, RecordMode, Rule, SourceConfig, TimeFormat, TlsConfig,
-    Update, WillConfig,
-};
+use super::{Address, Config, Policy, Protocol, RecordMode, SourceConfig, TlsConfig, WillConfig, rule};
 
 /// TOML under construction. Writing to a string cannot fail.
 #[derive(Default)]
@@ -39,7 +36,7 @@ impl Doc {
 }
 
 /// A TOML basic string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
@@ -126,7 +123,7 @@ fn show_source(doc: &mut Doc, source: &SourceConfig) {
     doc.texts("exclude", &source.exclude);
     show_tls(doc, "[source.tls]", &source.tls);
     show_will(doc, "[source.will]", source.will.as_ref());
-    source.rules.iter().for_each(|rule| show_rule(doc, rule));
+    source.rules.iter().for_each(|rule| rule::show(doc, rule));
     source.policies.iter().for_each(|policy| show_policy(doc, policy));
 }
 
@@ -155,39 +152,6 @@ pub(super) fn host_and_port(address: &Address) -> String {
     format!("{host}:{}", address.port)
 }
 
-fn show_rule(doc: &mut Doc, rule: &Rule) {
-    doc.header("[[source.subscription]]");
-    doc.text("topic", &rule.topic);
-    doc.raw("qos", rule.qos);
-    doc.text("decoder", decoder(rule.decoder));
-    doc.text("device", &rule.device);
-    doc.text("attribute", &rule.attribute);
-    match rule.decoder {
-        Decoder::Json => show_json(doc, rule),
-        Decoder::Availability => {
-            doc.texts("online", &rule.online);
-            doc.texts("offline", &rule.offline);
-        }
-        Decoder::Scalar | Decoder::Action | Decoder::Ignore => {}
-    }
-    doc.text("parent", rule.parent.as_deref().unwrap_or_default());
-}
-
-fn show_json(doc: &mut Doc, rule: &Rule) {
-    doc.text("root", &rule.root);
-    if let Some(when) = &rule.when {
-        let (pointer, equals) = (quoted(&when.pointer), quoted(&when.equals));
-        doc.raw("when", format_args!("{{ pointer = {pointer}, equals = {equals} }}"));
-    }
-    doc.text("update", if rule.update == Update::Replace { "replace" } else { "merge" });
-    if let Some(time) = &rule.time {
-        let (pointer, format) = (quoted(&time.pointer), quoted(time_format(time.format)));
-        doc.raw("time", format_args!("{{ pointer = {pointer}, format = {format} }}"));
-    }
-    doc.texts("actions", &rule.actions);
-    doc.texts("ignore", &rule.ignore);
-}
-
 fn show_policy(doc: &mut Doc, policy: &Policy) {
     doc.header("[[source.policy]]");
     doc.texts("attributes", &policy.attributes);
@@ -202,23 +166,4 @@ fn show_policy(doc: &mut Doc, policy: &Policy) {
             RecordMode::Never => "never",
         },
     );
-}
-
-fn decoder(decoder: Decoder) -> &'static str {
-    match decoder {
-        Decoder::Json => "json",
-        Decoder::Scalar => "scalar",
-        Decoder::Availability => "availability",
-        Decoder::Action => "action",
-        Decoder::Ignore => "ignore",
-    }
-}
-
-fn time_format(format: TimeFormat) -> &'static str {
-    match format {
-        TimeFormat::Rfc3339 => "rfc3339",
-        TimeFormat::UnixS => "unix_s",
-        TimeFormat::UnixMs => "unix_ms",
-        TimeFormat::Local => "local",
-    }
 }

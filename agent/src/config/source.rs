@@ -59,7 +59,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         will: table.table_if_present("will").and_then(will),
         silence_timeout: Some(seconds(table, "silence_timeout_s", 0, 31_536_000, 0)).filter(|t| !t.is_zero()),
         exclude: exclude(table),
-        rules: rules(table),
+        rules: rules(table, name.as_deref().unwrap_or_default()),
         policies: policies(table),
         // Without them there is no source, but every other fault of the table has been found.
         name: name?,
@@ -231,8 +231,9 @@ fn exclude(table: &mut Table<'_>) -> Vec<String> {
     filters
 }
 
-fn rules(table: &mut Table<'_>) -> Vec<Rule> {
+fn rules(table: &mut Table<'_>, source: &str) -> Vec<Rule> {
     let mut rules = Vec::new();
+    let mut first_preset = None;
     let subscriptions = table.tables("subscription").unwrap_or_default();
     if subscriptions.is_empty() {
         let hint = "add [[source.subscription]] with a preset or a topic";
@@ -240,7 +241,13 @@ fn rules(table: &mut Table<'_>) -> Vec<Rule> {
     }
     for mut entry in subscriptions {
         if entry.has("preset") {
-            rules.extend(presets::subscription(&mut entry));
+            let preset = presets::subscription(&mut entry);
+            let first = *first_preset.get_or_insert(preset.name);
+            // A name that two conventions use is no reason to take two devices for one. The first preset shares the
+            // source's own namespace with subscriptions that are written beside it.
+            let own = (preset.name != first).then(|| format!("{source}.{}", preset.name));
+            let namespace = preset.namespace.or(own);
+            rules.extend(preset.rules.into_iter().map(|rule| Rule { namespace: namespace.clone(), ..rule }));
         } else {
             rules.extend(rule::read(&mut entry));
         }

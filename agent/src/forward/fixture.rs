@@ -56,7 +56,7 @@ impl Fixture {
         for id in 0..DEVICES {
             let parent = (id > 0).then_some(DeviceId(0));
             let (device, name, source) = (DeviceId(id), format!("plant/sensor {id}"), "z2m".into());
-            facts.push(Fact::DeviceDiscovered { device, name, source, parent });
+            facts.push(Fact::DeviceDiscovered { device, name, source, parent, identity: None });
         }
         facts.push(Fact::AvailabilityChanged {
             device: DeviceId(3),

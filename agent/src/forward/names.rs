@@ -6,11 +6,13 @@ use fieldlog_projections::{AttrId, DeviceId, Seq, View};
 
 use fieldlog_wire::event::Naming;
 
-/// Names by number. A number never changes its name; that of a forgotten device is dropped.
+/// Names by number. A device that is renamed has its new id from then on, also in events from before; that of a forgotten
+/// device is dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     devices: Vec<Option<Arc<str>>>,
     forgotten: usize,
+    renames: u64,
     attributes: Vec<Arc<str>>,
 }
 
@@ -19,6 +21,10 @@ impl Names {
     pub(crate) fn refresh(&mut self, view: &RwLock<View>) -> Seq {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         let name = |id: usize| view.devices.get(DeviceId(id as u32)).map(|device| device.name.clone());
+        if self.renames != view.devices.renames() {
+            self.renames = view.devices.renames();
+            self.devices.iter_mut().enumerate().for_each(|(id, known)| *known = name(id));
+        }
         self.devices.extend((self.devices.len()..view.devices.len()).map(name));
         if self.forgotten != view.devices.forgotten() {
             self.forgotten = view.devices.forgotten();

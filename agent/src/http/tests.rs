@@ -209,7 +209,13 @@ fn check_problem(answer: &Answer, path: &str, status: u16, code: &str) {
 
 fn discovered(device: u32, name: &str, parent: Option<u32>) -> Fact {
     let parent = parent.map(DeviceId);
-    Fact::DeviceDiscovered { device: DeviceId(device), name: name.into(), source: "z2m".into(), parent }
+    Fact::DeviceDiscovered {
+        device: DeviceId(device),
+        name: name.into(),
+        source: "z2m".into(),
+        parent,
+        identity: None,
+    }
 }
 
 fn named(attribute: u32, name: &str) -> Fact {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::Clock;
-use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, Update, WillConfig};
+use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, WillConfig};
 use crate::message::{Message, WireFault};
 
 mod mosquitto;
@@ -50,22 +50,7 @@ pub(crate) fn config(port: u16) -> SourceConfig {
 }
 
 pub(crate) fn rule(topic: &str) -> Rule {
-    Rule {
-        topic: topic.into(),
-        qos: 1,
-        decoder: Decoder::Json,
-        device: "{device}".into(),
-        attribute: String::new(),
-        root: String::new(),
-        when: None,
-        update: Update::Merge,
-        time: None,
-        actions: vec![],
-        ignore: vec![],
-        online: vec![],
-        offline: vec![],
-        parent: None,
-    }
+    Rule::new(topic, Decoder::Json)
 }
 
 /// A running source whose writer is the test.

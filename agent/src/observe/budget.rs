@@ -5,6 +5,7 @@
 //! structures, and for text the blocks that an allocator hands out for it.
 
 use fieldlog_projections::devices::Attribute;
+use fieldlog_projections::fact::Identity;
 use fieldlog_projections::{Aggregates, ValueRef, Window};
 
 use super::registry::{Device, Slot};
@@ -20,6 +21,8 @@ const DOUBLING: usize = 2;
 const MAP_ENTRY_BYTES: usize = 64;
 /// The view has the name of its source with each device.
 const SOURCE_NAME_BYTES_MAX: usize = 32;
+/// The view has the namespace with each device.
+const NAMESPACE_BYTES_MAX: usize = 64;
 /// Head of a shared allocation.
 const SHARED_BYTES: usize = 16;
 
@@ -113,7 +116,8 @@ impl Budget {
     /// All that is kept of a device.
     pub(super) fn device(&self, device: &Device) -> usize {
         let slots: usize = device.slots.iter().map(|slot| self.slot(slot)).sum();
-        device_bytes(&device.name) + slots + device.actions.len() * ACTION_BYTES
+        let former: usize = device.former.iter().map(|name| former_bytes(name)).sum();
+        device_bytes(&device.name, &device.called) + former + slots + device.actions.len() * ACTION_BYTES
     }
 
     fn slot(&self, slot: &Slot) -> usize {
@@ -144,12 +148,24 @@ const fn block(bytes: usize) -> usize {
     if block < 32 { 32 } else { block }
 }
 
-/// A device without attributes, in observer and view; the text of its name is in both.
-pub(super) fn device_bytes(name: &str) -> usize {
+/// A device without attributes, in observer and view; the text of its id is in both, and so is what its source calls it.
+pub(super) fn device_bytes(name: &str, called: &str) -> usize {
     let names = 2 * block(SHARED_BYTES + name.len()) + 2 * MAP_ENTRY_BYTES + block(SOURCE_NAME_BYTES_MAX);
+    let called = block(SHARED_BYTES + called.len()) + block(called.len()) + MAP_ENTRY_BYTES + block(8);
+    let identity = block(size_of::<Identity>()) + block(NAMESPACE_BYTES_MAX);
     let structures =
         block(size_of::<Device>()) + block(SHARED_BYTES + size_of::<fieldlog_projections::Device>());
-    names + structures + FORGOTTEN_BYTES + MAP_ENTRY_BYTES
+    names + called + identity + structures + FORGOTTEN_BYTES + MAP_ENTRY_BYTES
+}
+
+/// An id that a device had before, in observer and view, by device and by id.
+pub(super) fn former_bytes(name: &str) -> usize {
+    2 * (block(SHARED_BYTES + name.len()) + MAP_ENTRY_BYTES + size_of::<usize>() * 2 * DOUBLING)
+}
+
+/// What a device takes more at most if it gets a new id and a new name.
+pub(super) fn renamed_bytes(before: &str, name: &str, called: &str) -> usize {
+    former_bytes(before) + device_bytes(name, called)
 }
 
 /// A name of an attribute: the text in observer and view, in a list and a map each, and in the lists of sinks.

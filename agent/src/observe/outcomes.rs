@@ -20,6 +20,8 @@ pub struct Outcomes {
     pub suppressed: AtomicU64,
     /// Messages put into quarantine.
     pub quarantined: AtomicU64,
+    /// Devices that could not get their name as their id, because another device has or had it.
+    pub clashes: AtomicU64,
     /// Messages on topics that no rule takes, or that a rule ignores.
     pub ignored: AtomicU64,
 }
@@ -43,6 +45,10 @@ impl Outcomes {
                 }
             }
         }
+    }
+
+    pub(super) fn count_clash(&self) {
+        self.clashes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a value that was held back.

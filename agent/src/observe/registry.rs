@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact, Identity};
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
 
+use super::identity::Namespace;
 use super::outcomes::{Refusal, Verdict};
 use super::source::CompiledPolicy;
 use super::topics::RuleMatch;
@@ -16,7 +17,14 @@ const NEVER: Time = Time(i64::MIN);
 
 #[derive(Debug)]
 pub(super) struct Device {
+    /// Its id.
     pub(super) name: Arc<str>,
+    /// What its source calls it.
+    pub(super) called: Arc<str>,
+    /// `None` if no record says so.
+    pub(super) namespace: Option<Namespace>,
+    /// Ids that it had before, the oldest first.
+    pub(super) former: Vec<Arc<str>>,
     pub(super) source: SourceId,
     pub(super) parent: Option<DeviceId>,
     /// Devices that have this one as their parent.
@@ -73,7 +81,9 @@ impl Observer {
         }
         let source =
             self.sources.iter().position(|s| *s.name == *device.source).unwrap_or(usize::from(u16::MAX));
-        self.device_ids.insert(device.name.clone(), id);
+        let called: Arc<str> =
+            if *device.name == *device.called() { device.name.clone() } else { device.called().into() };
+        let namespace = device.namespace().map(|name| self.namespaces.number(name));
         let slots = device
             .attributes
             .iter()
@@ -83,7 +93,7 @@ impl Observer {
                 // Log time may be ahead of a clock that has been set back.
                 recorded: a.time.min(now),
                 stamp: 0,
-                policy: self.policy(source, &device.name, a.id),
+                policy: self.policy(source, &device.name, &called, a.id),
                 deferred: None,
                 series: view.aggregates.has(id, a.id),
             })
@@ -93,6 +103,9 @@ impl Observer {
         self.retired.extend(retired.map(|seq| (seq, id)));
         self.devices.push(Device {
             name: device.name.clone(),
+            called,
+            namespace,
+            former: device.former.clone(),
             source: SourceId(source as u16),
             parent: device.parent,
             children: 0,
@@ -103,13 +116,27 @@ impl Observer {
             slots,
             actions: Vec::new(),
         });
+        self.ids.insert(id, &self.devices[id]);
     }
 
-    pub(super) fn policy(&self, source: usize, device: &str, attr: AttrId) -> Option<u16> {
+    /// The policy of an attribute, by the id of its device or what its source calls it.
+    pub(super) fn policy(&self, source: usize, device: &str, called: &str, attr: AttrId) -> Option<u16> {
         let attribute = self.attributes.get(attr.0 as usize)?;
         let policies = &self.sources.get(source)?.policies;
-        let wanted = |p: &CompiledPolicy| p.devices.matches(device) && p.attributes.matches(attribute);
+        let of_device = |p: &CompiledPolicy| p.devices.matches(device) || p.devices.matches(called);
+        let wanted = |p: &CompiledPolicy| of_device(p) && p.attributes.matches(attribute);
         policies.iter().position(wanted).map(|at| at as u16)
+    }
+
+    /// Finds the policies of a device's attributes anew.
+    pub(super) fn find_policies(&mut self, id: DeviceId) {
+        let device = &self.devices[id];
+        let source = usize::from(device.source.0);
+        let find = |slot: &Slot| self.policy(source, &device.name, &device.called, slot.attr);
+        let policies: Vec<Option<u16>> = device.slots.iter().map(find).collect();
+        for (slot, policy) in self.devices[id].slots.iter_mut().zip(policies) {
+            slot.policy = policy;
+        }
     }
 
     /// Counts the children of restored devices.
@@ -140,25 +167,29 @@ impl Observer {
         received: Time,
         batch: &mut Batch,
     ) -> Result<DeviceId, Refusal> {
-        self.check_device(matched);
+        let namespace = self.namespace(source, matched.rule);
+        self.check_device(source, matched);
         let id = match matched.device {
             Some(id) => id,
             None => {
                 let parent = self.sources[source].compiled[matched.rule].rule.parent.clone();
                 let parent = match parent {
                     Some(name) if *name != *matched.device_name => {
-                        Some(self.discover(source, &name, None, received, batch)?)
+                        Some(self.discover(source, namespace, &name, None, received, batch)?)
                     }
                     _ => None,
                 };
                 let name = matched.device_name.clone();
-                let id = self.discover(source, &name, parent, received, batch)?;
+                let id = self.discover(source, namespace, &name, parent, received, batch)?;
                 matched.device = Some(id);
                 id
             }
         };
-        if self.devices[id].retired.is_some() {
+        let device = &self.devices[id];
+        if device.retired.is_some() {
             self.rediscover(source, matched, id, received, batch);
+        } else if device.namespace.is_none() {
+            self.claim(id, namespace, received, batch);
         }
         if !self.alive {
             return Ok(id);
@@ -175,23 +206,29 @@ impl Observer {
     fn discover(
         &mut self,
         source: usize,
+        namespace: Namespace,
         name: &str,
         parent: Option<DeviceId>,
         received: Time,
         batch: &mut Batch,
     ) -> Result<DeviceId, Refusal> {
-        if let Some(id) = self.device_ids.get(name) {
-            return Ok(*id);
+        if let Some(id) = self.known(source, namespace, name) {
+            return Ok(id);
         }
+        let text = self.free_id(namespace, name);
         // A parent must not be forgotten to make room for its child.
         self.add_child(parent);
-        if let Err(refusal) = self.room_for_device(name, received, batch) {
+        if let Err(refusal) = self.room_for_device(&text, name, received, batch) {
             self.remove_child(parent);
             return Err(refusal);
         }
-        let text: Arc<str> = name.into();
+        self.count_clash(source, namespace, name, &text);
+        let called = if *text == *name { text.clone() } else { name.into() };
         let id = self.devices.push(Device {
             name: text.clone(),
+            called,
+            namespace: Some(namespace),
+            former: Vec::new(),
             source: SourceId(source as u16),
             parent,
             children: 0,
@@ -202,10 +239,11 @@ impl Observer {
             slots: Vec::new(),
             actions: Vec::new(),
         });
-        self.device_ids.insert(text, id);
+        self.ids.insert(id, &self.devices[id]);
         self.heard.resize(self.devices.len());
         let source = self.sources[source].name.to_string();
-        let fact = Fact::DeviceDiscovered { device: id, name: name.into(), source, parent };
+        let (name, identity) = (text.to_string(), self.identity(id));
+        let fact = Fact::DeviceDiscovered { device: id, name, source, parent, identity };
         batch.body.push_fact(at(received), &fact);
         Ok(id)
     }
@@ -219,9 +257,11 @@ impl Observer {
         batch: &mut Batch,
     ) {
         let parent = self.sources[source].compiled[matched.rule].rule.parent.as_ref();
-        let parent = parent.and_then(|name| self.device_ids.get(name.as_str()).copied()).filter(|p| *p != id);
+        let namespace = self.namespace(source, matched.rule);
+        let parent = parent.and_then(|name| self.known(source, namespace, name)).filter(|p| *p != id);
         self.add_child(parent);
         let device = &mut self.devices[id];
+        device.namespace = Some(namespace);
         let before = std::mem::replace(&mut device.parent, parent);
         let retired = device.retired.take();
         device.source = SourceId(source as u16);
@@ -231,11 +271,20 @@ impl Observer {
             self.retired.remove(&(seq, id));
         }
         let source = self.sources[source].name.to_string();
-        batch.body.push_fact(at(received), &Fact::DeviceDiscovered { device: id, name, source, parent });
+        let identity: Option<Identity> = self.identity(id);
+        let fact = Fact::DeviceDiscovered { device: id, name, source, parent, identity };
+        batch.body.push_fact(at(received), &fact);
     }
 
     /// An empty payload where a document should be: the device was removed at its source.
-    pub(super) fn retire(&mut self, matched: &RuleMatch, received: Time, batch: &mut Batch) -> Verdict {
+    pub(super) fn retire(
+        &mut self,
+        source: usize,
+        matched: &mut RuleMatch,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Verdict {
+        self.check_device(source, matched);
         let Some(id) = matched.device else { return Verdict::Unchanged };
         let Some(device) = self.devices.get_mut(id).filter(|device| device.retired.is_none()) else {
             return Verdict::Unchanged;
@@ -310,7 +359,7 @@ impl Observer {
         self.room_for_attribute(device, name, known.is_none(), budget::SLOT_BYTES, received, batch)?;
         let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
         let owner = &self.devices[device];
-        let policy = self.policy(usize::from(owner.source.0), &owner.name, attr);
+        let policy = self.policy(usize::from(owner.source.0), &owner.name, &owner.called, attr);
         let slots = &mut self.devices[device].slots;
         slots.push(Slot::new(attr, policy));
         Ok(slots.len() as u32 - 1)

@@ -30,6 +30,7 @@ impl Observer {
     pub(super) fn room_for_device(
         &mut self,
         name: &str,
+        called: &str,
         received: Time,
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
@@ -42,7 +43,7 @@ impl Observer {
                 )));
             }
         }
-        let bytes = budget::device_bytes(name);
+        let bytes = budget::device_bytes(name, called);
         self.make_room(bytes, received, batch).map_err(|full| full.refuse(&format!("device {name}")))?;
         self.budget.state += bytes;
         Ok(())
@@ -84,6 +85,22 @@ impl Observer {
             return Err(full.refuse(&what(self)));
         }
         self.budget.state += bytes;
+        Ok(())
+    }
+
+    /// Books further names of a device, or says why there is no room for them.
+    pub(super) fn room_for_name(
+        &mut self,
+        device: DeviceId,
+        more: usize,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        if let Err(full) = self.make_room(more, received, batch) {
+            let name = self.devices.get(device).map(|device| device.name.to_string()).unwrap_or_default();
+            return Err(full.refuse(&format!("another name of device {name}")));
+        }
+        self.budget.state += more;
         Ok(())
     }
 
@@ -137,7 +154,7 @@ impl Observer {
         };
         self.retired.remove(&(seq, id));
         if let Some(device) = self.devices.forget(id) {
-            self.device_ids.remove(&device.name);
+            self.ids.remove(id, &device);
             self.remove_child(device.parent);
             self.budget.book((FORGOTTEN_BYTES, self.budget.device(&device)));
             self.budget.forgotten += 1;

@@ -6,7 +6,7 @@ use fieldlog_projections::DeviceId;
 
 use super::registry::Device;
 
-/// See the module. Whoever holds a number over several messages asks first whether it is still [there](Roster::has).
+/// See the module. Whoever holds a number over several messages asks first whether it is still [there](Roster::get).
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     devices: Vec<Option<Box<Device>>>,
@@ -24,8 +24,8 @@ impl Roster {
         self.live
     }
 
-    pub(super) fn has(&self, id: DeviceId) -> bool {
-        self.devices.get(id.0 as usize).is_some_and(Option::is_some)
+    pub(super) fn get(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(id.0 as usize)?.as_deref()
     }
 
     pub(super) fn get_mut(&mut self, id: DeviceId) -> Option<&mut Device> {

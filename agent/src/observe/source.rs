@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::identity::{Namespace, Namespaces};
 use super::outcomes::Outcomes;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
@@ -16,6 +17,8 @@ pub(super) struct Source {
     pub(super) name: Box<str>,
     pub(super) rules: Rules,
     pub(super) compiled: Vec<CompiledRule>,
+    /// The namespace of each rule.
+    pub(super) namespaces: Vec<Namespace>,
     pub(super) policies: Vec<CompiledPolicy>,
     /// A device is silent after this time, in microseconds.
     pub(super) silence: Option<i64>,
@@ -41,11 +44,17 @@ pub(super) struct CompiledPolicy {
 }
 
 impl Source {
-    pub(super) fn new(config: &SourceConfig, outcomes: Arc<Outcomes>) -> Result<Source, RuleError> {
+    pub(super) fn new(
+        config: &SourceConfig,
+        outcomes: Arc<Outcomes>,
+        namespaces: &mut Namespaces,
+    ) -> Result<Source, RuleError> {
+        let namespace = |rule: &Rule| namespaces.number(rule.namespace.as_deref().unwrap_or(&config.name));
         Ok(Source {
             name: config.name.as_str().into(),
             rules: Rules::compile(config)?,
             compiled: compile(&config.rules, CompiledRule::new)?,
+            namespaces: config.rules.iter().map(namespace).collect(),
             policies: compile(&config.policies, CompiledPolicy::new)?,
             silence: config.silence_timeout.map(|t| t.as_micros() as i64),
             topics: HashMap::new(),

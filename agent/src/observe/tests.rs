@@ -11,6 +11,7 @@ use crate::config::{Config, Decoder, Policy, RecordMode, Rule, SourceConfig, Upd
 use crate::message::{Message, SourceId};
 
 mod devices;
+mod identity;
 mod policies;
 mod story;
 
@@ -24,21 +25,12 @@ struct Scene {
 }
 
 fn rule(topic: &str, decoder: Decoder) -> Rule {
+    let attribute = if decoder == Decoder::Action { "action" } else { "" };
     Rule {
-        topic: topic.into(),
-        qos: 1,
-        decoder,
-        device: "{device}".into(),
-        attribute: if decoder == Decoder::Action { "action".into() } else { String::new() },
-        root: String::new(),
-        when: None,
-        update: Update::Merge,
-        time: None,
-        actions: Vec::new(),
-        ignore: Vec::new(),
+        attribute: attribute.into(),
         online: vec!["on".into()],
         offline: vec!["off".into()],
-        parent: None,
+        ..Rule::new(topic, decoder)
     }
 }
 
@@ -150,7 +142,11 @@ impl Scene {
 }
 
 fn observer(config: &Config, view: &View, now: Time) -> Observer {
-    Observer::new(config, view, Arc::new(Heard::default()), &[Arc::new(Outcomes::default())], now).unwrap()
+    Observer::new(config, view, Arc::new(Heard::default()), &outcomes(config), now).unwrap()
+}
+
+fn outcomes(config: &Config) -> Vec<Arc<Outcomes>> {
+    config.sources.iter().map(|_| Arc::default()).collect()
 }
 
 /// Small numbers that look random: the same in every run with a seed.
@@ -220,8 +216,7 @@ fn operate(scene: &mut Scene, rng: &mut Rng) {
         }
         5 if rng.below(5) == 0 => scene.restart(),
         6 if rng.below(5) == 0 => {
-            let outcomes = [Arc::new(Outcomes::default())];
-            scene.observer.configure(&scene.config, &outcomes).unwrap();
+            scene.observer.configure(&scene.config, &outcomes(&scene.config)).unwrap();
         }
         _ if kind == "b" => drop(scene.take(&topic, ["on", "off"][rng.below(2) as usize])),
         _ => drop(scene.take(&topic, &rng.document())),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fieldlog_projections::{DeviceId, Time};
 
+use super::registry::Device;
 use super::{Batch, Observer, Refusal, budget};
 use crate::config::rules::Found;
 use crate::decode;
@@ -40,7 +41,7 @@ impl Observer {
             decode::check_name(&found.device, self.limits.name_bytes)?;
             decode::check_name(&found.attribute, self.limits.name_bytes)?;
         }
-        let topic = self.topic(matches);
+        let topic = self.topic(source, matches);
         if message.topic.len() > TOPIC_BYTES_REMEMBERED {
             return Ok(topic);
         }
@@ -54,12 +55,12 @@ impl Observer {
         Ok(topic)
     }
 
-    fn topic(&self, matches: Vec<Found>) -> Topic {
+    fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
         let matches = matches
             .into_iter()
             .map(|found| RuleMatch {
                 rule: found.rule,
-                device: self.device_ids.get(found.device.as_str()).copied(),
+                device: self.known(source, self.namespace(source, found.rule), &found.device),
                 device_name: found.device.into(),
                 attribute: found.attribute.into(),
                 shape: Vec::new(),
@@ -106,9 +107,12 @@ impl Observer {
         Ok(slot)
     }
 
-    /// A topic remembers its device by number; a forgotten device has to be discovered again.
-    pub(super) fn check_device(&mut self, matched: &mut RuleMatch) {
-        if matched.device.is_some_and(|id| !self.devices.has(id)) {
+    /// A topic remembers its device by number. A forgotten device has to be discovered again, and one without a namespace may
+    /// be another one's meanwhile.
+    pub(super) fn check_device(&mut self, source: usize, matched: &mut RuleMatch) {
+        let namespace = self.namespace(source, matched.rule);
+        let good = |device: &Device| device.namespace.is_none_or(|of| of == namespace);
+        if matched.device.is_some_and(|id| !self.devices.get(id).is_some_and(good)) {
             matched.device = None;
             self.cut_shape(matched, 0);
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::fact::{Availability, AvailabilityCause, Fact};
+use crate::fact::{Availability, AvailabilityCause, Fact, Identity};
 use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
 use crate::record::Record;
 use crate::stored::{Changes, type_id};
@@ -17,19 +17,23 @@ use slots::Slots;
 
 /// Version of this fold. Raised whenever the same records would give another state, or the state is stored in another
 /// way; snapshots of a version that is not known here are not used.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
+/// Ids that a device had before and still answers to, at most; the oldest give way.
+pub const FORMER_MAX: usize = 8;
 
 /// All devices, by number, and the names of attributes.
 ///
 /// A clone shares the devices with the original, and each is copied when the first of the two changes it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Devices {
     devices: Slots,
     attributes: Vec<Arc<str>>,
-    #[serde(skip)]
     by_name: BTreeMap<Arc<str>, DeviceId>,
-    #[serde(skip)]
+    /// Ids that devices had before.
+    former: BTreeMap<Arc<str>, DeviceId>,
     attribute_by_name: BTreeMap<Arc<str>, AttrId>,
+    /// Of all devices that are there.
+    renames: u64,
 }
 
 /// One device as its records left it.
@@ -37,6 +41,15 @@ pub struct Devices {
 pub struct Device {
     /// Its id.
     pub name: Arc<str>,
+    /// What makes it this device and no other; `None` if no record says so yet.
+    #[serde(skip)]
+    pub identity: Option<Box<Identity>>,
+    /// Ids that it had before, the oldest first.
+    #[serde(skip)]
+    pub former: Vec<Arc<str>>,
+    /// How often it was renamed.
+    #[serde(skip)]
+    pub renames: u32,
     /// The source it was last discovered on.
     pub source: Box<str>,
     /// The device it is reached through.
@@ -79,9 +92,13 @@ impl Section for Devices {
         Devices::ID
     }
 
-    /// The first version as long as it can hold them, so that an older fieldlog can read the snapshot, too.
+    /// The first version that can hold them, so that an older fieldlog can read the snapshot, too.
     fn version(&self) -> u16 {
-        if self.forgotten() == 0 { 1 } else { VERSION }
+        match (self.iter().any(|(_, device)| device.has_names()), self.forgotten()) {
+            (true, _) => VERSION,
+            (false, 0) => 1,
+            (false, _) => 2,
+        }
     }
 
     fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable> {
@@ -94,11 +111,38 @@ impl Section for Devices {
                 let (devices, attributes): (Vec<Option<Arc<Device>>>, _) = whole(bytes)?;
                 (devices.into_iter().collect(), attributes)
             }
+            3 => {
+                let (devices, attributes, names): (Vec<Option<Arc<Device>>>, _, Vec<Names>) = whole(bytes)?;
+                let mut devices: Slots = devices.into_iter().collect();
+                for Names(id, identity, former, renames) in names {
+                    let device = devices.get_mut(DeviceId(id)).ok_or(Unreadable)?;
+                    (device.identity, device.former, device.renames) = (identity, former, renames);
+                }
+                (devices, attributes)
+            }
             _ => return Ok(false),
         };
         *self = Devices { devices, attributes, ..Devices::default() };
         self.index();
         Ok(true)
+    }
+}
+
+/// What version 3 says of a device beside version 2: its number, its identity, its ids before, and how often it was
+/// renamed.
+#[derive(Serialize, Deserialize)]
+struct Names(u32, Option<Box<Identity>>, Vec<Arc<str>>, u32);
+
+impl Serialize for Devices {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.version() < VERSION {
+            return (&self.devices, &self.attributes).serialize(serializer);
+        }
+        let names = self
+            .iter()
+            .filter(|(_, device)| device.has_names())
+            .map(|(id, device)| Names(id.0, device.identity.clone(), device.former.clone(), device.renames));
+        (self.devices.options(), &self.attributes, names.collect::<Vec<_>>()).serialize(serializer)
     }
 }
 
@@ -125,6 +169,20 @@ impl Devices {
     pub fn find(&self, name: &str) -> Option<(DeviceId, &Device)> {
         let id = *self.by_name.get(name)?;
         self.get(id).map(|device| (id, device))
+    }
+
+    /// The device that has this id, or had it before and no other has it now.
+    pub fn find_ever(&self, name: &str) -> Option<(DeviceId, &Device)> {
+        self.find(name).or_else(|| {
+            let id = *self.former.get(name)?;
+            self.get(id).map(|device| (id, device))
+        })
+    }
+
+    /// How often the devices that are there were renamed. As long as this and [`Devices::forgotten`] stay, no number has
+    /// another id than before.
+    pub fn renames(&self) -> u64 {
+        self.renames
     }
 
     /// All devices that are not forgotten, retired ones too, by number.
@@ -186,12 +244,17 @@ impl Devices {
     /// What a snapshot holds of it, shared with the original.
     pub(crate) fn share(&self) -> Devices {
         let (devices, attributes) = (self.devices.clone(), self.attributes.clone());
-        Devices { devices, attributes, ..Devices::default() }
+        Devices { devices, attributes, renames: self.renames, ..Devices::default() }
     }
 
     /// Restores what a snapshot does not hold.
     fn index(&mut self) {
         self.by_name = self.devices.iter().map(|(id, device)| (device.name.clone(), id)).collect();
+        let former = |(id, device): (_, &Device)| {
+            device.former.iter().map(|name| (name.clone(), id)).collect::<Vec<_>>()
+        };
+        self.former = self.devices.iter().flat_map(former).collect();
+        self.renames = self.devices.iter().map(|(_, device)| u64::from(device.renames)).sum();
         self.attribute_by_name =
             self.attributes.iter().zip(0..).map(|(name, id)| (name.clone(), AttrId(id))).collect();
     }
@@ -256,6 +319,7 @@ impl Devices {
             record.kind.type_id,
             type_id::AVAILABILITY_CHANGED
                 | type_id::DEVICE_DISCOVERED
+                | type_id::DEVICE_RENAMED
                 | type_id::ATTRIBUTE_NAMED
                 | type_id::DEVICE_RETIRED
                 | type_id::ACTION_FIRED
@@ -264,9 +328,10 @@ impl Devices {
             return Ok(());
         }
         match record.fact()? {
-            Fact::DeviceDiscovered { device, name, source, parent } => {
-                self.discover(record, device, &name, &source, parent)
+            Fact::DeviceDiscovered { device, name, source, parent, identity } => {
+                self.discover(record, device, &name, &source, parent, identity)
             }
+            Fact::DeviceRenamed { device, name, called } => self.rename(record, device, &name, called),
             Fact::AttributeNamed { attribute, name } => self.name(record, attribute, &name),
             Fact::AvailabilityChanged { device, availability, cause } => {
                 let at = (record.seq, record.time);
@@ -306,13 +371,48 @@ impl Devices {
             return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
         }
         let Some(device) = self.devices.forget(id) else { return Ok(()) };
-        if self.by_name.get(&device.name) == Some(&id) {
-            // A name belongs to one device. Should a log say otherwise, the newest one has it, as in a view that is restored.
-            match self.iter().filter(|(_, other)| other.name == device.name).last() {
-                Some((other, _)) => self.by_name.insert(device.name.clone(), other),
-                None => self.by_name.remove(&device.name),
+        self.renames -= u64::from(device.renames);
+        device.former.iter().chain([&device.name]).for_each(|name| self.own(name));
+        Ok(())
+    }
+
+    /// Finds out which device has an id, and which one had it before. It belongs to one device; should a log say otherwise,
+    /// the newest one has it, as in a view that is restored.
+    fn own(&mut self, name: &Arc<str>) {
+        let now = self.iter().filter(|(_, device)| device.name == *name).last().map(|(id, _)| id);
+        let before = self.iter().filter(|(_, device)| device.former.contains(name)).last().map(|(id, _)| id);
+        for (owners, owner) in [(&mut self.by_name, now), (&mut self.former, before)] {
+            match owner {
+                Some(owner) => owners.insert(name.clone(), owner),
+                None => owners.remove(name),
             };
         }
+    }
+
+    fn rename(
+        &mut self,
+        record: &Record<'_>,
+        id: DeviceId,
+        name: &str,
+        called: String,
+    ) -> Result<(), FoldError> {
+        let name: Arc<str> = name.into();
+        let Some(device) = self.touched(record, id)? else { return Ok(()) };
+        device.renames = device.renames.saturating_add(1);
+        if let Some(identity) = &mut device.identity {
+            identity.name = called;
+        }
+        let before = std::mem::replace(&mut device.name, name.clone());
+        let mut names = vec![before.clone(), name.clone()];
+        if before != name {
+            device.former.retain(|former| *former != name && *former != before);
+            device.former.push(before);
+            if device.former.len() > FORMER_MAX {
+                names.push(device.former.remove(0));
+            }
+        }
+        self.renames += 1;
+        names.iter().for_each(|name| self.own(name));
         Ok(())
     }
 
@@ -323,11 +423,15 @@ impl Devices {
         name: &str,
         source: &str,
         parent: Option<DeviceId>,
+        identity: Option<Identity>,
     ) -> Result<(), FoldError> {
         let at = (record.seq, record.time);
         if let Some(device) = self.devices.get_mut(id) {
             device.touch(record);
             (device.source, device.parent, device.retired) = (source.into(), parent, false);
+            if identity.is_some() {
+                device.identity = identity.map(Box::new);
+            }
             return Ok(());
         }
         if id.0 as usize != self.devices.len() {
@@ -337,6 +441,9 @@ impl Devices {
         self.by_name.insert(name.clone(), id);
         self.devices.push(Device {
             name,
+            identity: identity.map(Box::new),
+            former: Vec::new(),
+            renames: 0,
             source: source.into(),
             parent,
             retired: false,
@@ -364,6 +471,21 @@ impl Devices {
 }
 
 impl Device {
+    /// The namespace that its name is in, if a record says so.
+    pub fn namespace(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.namespace.as_str())
+    }
+
+    /// What its source calls it. Its id is the same as long as no other device had it before.
+    pub fn called(&self) -> &str {
+        self.identity.as_ref().map_or(&self.name, |identity| &identity.name)
+    }
+
+    /// Whether it has anything that versions before the third do not hold.
+    fn has_names(&self) -> bool {
+        self.identity.is_some() || self.renames > 0
+    }
+
     fn touch(&mut self, record: &Record<'_>) {
         self.changed = (record.seq, record.time);
         self.events += 1;

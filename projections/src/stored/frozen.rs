@@ -22,6 +22,35 @@ pub(super) struct DeviceDiscoveredV1<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+pub(super) struct DeviceDiscoveredV2<'a> {
+    pub device: u32,
+    pub id: &'a str,
+    pub source: &'a str,
+    pub parent: Option<u32>,
+    /// The namespace, and the name in it if that is not the id.
+    #[serde(borrow)]
+    pub identity: Option<(&'a str, Option<&'a str>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeviceRenamedV1<'a> {
+    pub device: u32,
+    pub id: &'a str,
+    pub called: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct QuarantineSummarisedV1<'a> {
+    pub source: &'a str,
+    pub topic: &'a str,
+    pub reason: &'a str,
+    pub size: u64,
+    pub count: u64,
+    pub first: i64,
+    pub last: i64,
+}
+
+#[derive(Serialize, Deserialize)]
 pub(super) struct AttributeNamedV1<'a> {
     pub attribute: u32,
     pub name: &'a str,

@@ -14,8 +14,13 @@ const ATTR: AttrId = AttrId(4);
 /// A view of one device whose attribute had these values at these times.
 fn view(values: &[(i64, i32)]) -> View {
     let mut body = Body::after(Time(i64::MIN));
-    let device =
-        Fact::DeviceDiscovered { device: DEVICE, name: "d".into(), source: "s".into(), parent: None };
+    let device = Fact::DeviceDiscovered {
+        device: DEVICE,
+        name: "d".into(),
+        source: "s".into(),
+        parent: None,
+        identity: None,
+    };
     body.push_fact(Envelope { wall: Time(values[0].0), ..Envelope::default() }, &device);
     for (time, value) in values {
         let changes = vec![

@@ -64,7 +64,13 @@ pub fn first_version_facts() -> Vec<Fact> {
     let state =
         |changes: &[(AttrId, Value)]| Fact::StateChanged { device: DeviceId(0), changes: changes.to_vec() };
     vec![
-        Fact::DeviceDiscovered { device: DeviceId(0), name: "old".into(), source: "s".into(), parent: None },
+        Fact::DeviceDiscovered {
+            device: DeviceId(0),
+            name: "old".into(),
+            source: "s".into(),
+            parent: None,
+            identity: None,
+        },
         Fact::AttributeNamed { attribute: AttrId(0), name: "temperature".into() },
         state(&[(AttrId(0), Value::Float(21.5)), (AttrId(1), Value::Bool(false)), (AttrId(2), Value::Null)]),
         state(&[(AttrId(0), Value::Int(-3)), (AttrId(3), Value::Text("grün".into()))]),

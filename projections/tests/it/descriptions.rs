@@ -27,7 +27,13 @@ fn device(by: DescribedBy, name: &str, area: &str) -> Fact {
 fn folded(facts: &[Fact]) -> View {
     let mut body = Body::after(Time(1_700_000_000_000_000));
     let before = [
-        Fact::DeviceDiscovered { device: LAMP, name: "lamp".into(), source: "home".into(), parent: None },
+        Fact::DeviceDiscovered {
+            device: LAMP,
+            name: "lamp".into(),
+            source: "home".into(),
+            parent: None,
+            identity: None,
+        },
         Fact::AttributeNamed { attribute: LEVEL, name: "level".into() },
         Fact::AttributeNamed { attribute: POWER, name: "power".into() },
     ];

@@ -12,7 +12,13 @@ const NEW: DeviceId = DeviceId(1);
 const ATTR: AttrId = AttrId(0);
 
 fn discovered(device: DeviceId) -> Fact {
-    Fact::DeviceDiscovered { device, name: "lamp".into(), source: "home".into(), parent: None }
+    Fact::DeviceDiscovered {
+        device,
+        name: "lamp".into(),
+        source: "home".into(),
+        parent: None,
+        identity: None,
+    }
 }
 
 fn state(device: DeviceId, value: i64) -> Fact {

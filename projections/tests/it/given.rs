@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
 use fieldlog_projections::{
     AttrId, AttributeDescription, DescribedBy, DeviceDescription, DeviceId, Epoch, Fact, Kind, Seq, Time,
     Value, Window,
@@ -46,9 +46,28 @@ pub fn fact() -> impl Strategy<Value = Fact> {
             availability: if on { Availability::Online } else { Availability::Offline },
             cause: if topic { AvailabilityCause::Topic } else { AvailabilityCause::Silence },
         }),
-        1 => (id, ".{0,9}", ".{0,9}", prop::option::of(id)).prop_map(|(device, name, source, parent)| {
-            Fact::DeviceDiscovered { device: DeviceId(device), name, source, parent: parent.map(DeviceId) }
-        }),
+        1 => (id, ".{0,9}", ".{0,9}", prop::option::of(id), prop::option::of(identity())).prop_map(
+            |(device, name, source, parent, identity)| Fact::DeviceDiscovered {
+                device: DeviceId(device),
+                name,
+                source,
+                parent: parent.map(DeviceId),
+                identity,
+            },
+        ),
+        1 => (id, "[a-c]{0,2}", ".{0,9}")
+            .prop_map(|(device, name, called)| Fact::DeviceRenamed { device: DeviceId(device), name, called }),
+        1 => (".{0,9}", ".{0,9}", ".{0,9}", any::<u64>(), any::<u64>(), any::<i64>()).prop_map(
+            |(source, topic, reason, size, count, first)| Fact::QuarantineSummarised {
+                source,
+                topic,
+                reason,
+                size,
+                count,
+                first: Time(first),
+                last: Time(first / 2),
+            },
+        ),
         1 => (id, ".{0,9}").prop_map(|(attribute, name)| Fact::AttributeNamed { attribute: AttrId(attribute), name }),
         1 => id.prop_map(|device| Fact::DeviceRetired { device: DeviceId(device) }),
         1 => (id, id, value()).prop_map(|(device, attribute, value)| Fact::ActionFired {
@@ -97,6 +116,10 @@ pub fn fact() -> impl Strategy<Value = Fact> {
     ]
 }
 
+fn identity() -> impl Strategy<Value = Identity> {
+    ("[a-z.]{0,9}", "[a-c]{0,2}").prop_map(|(namespace, name)| Identity { namespace, name })
+}
+
 /// What goes round a fact; the wall clock goes on from `from`, mostly.
 pub fn envelope(from: i64, step: i64) -> impl Strategy<Value = Envelope> {
     let near = from..from + step;
@@ -117,7 +140,7 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
         let known = |id: DeviceId| DeviceId(id.0 % devices.max(1));
         let attr = |id: AttrId| AttrId(id.0 % 12);
         match fact {
-            Fact::DeviceDiscovered { name, source, parent, device } => {
+            Fact::DeviceDiscovered { name, source, parent, device, identity } => {
                 let again = device.0 % 3 == 0 && devices > 0 && !forgotten.contains(&known(device));
                 let device = if again { known(device) } else { DeviceId(devices) };
                 devices += u32::from(!again);
@@ -126,6 +149,7 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
                     name,
                     source,
                     parent: parent.map(|p| DeviceId(p.0 % devices)),
+                    identity,
                 }
             }
             Fact::AttributeNamed { name, .. } => {
@@ -139,6 +163,7 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
                     name: "first".into(),
                     source: "s".into(),
                     parent: None,
+                    identity: None,
                 }
             }
             Fact::StateChanged { device, changes } => {
@@ -149,6 +174,9 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
                 Fact::AvailabilityChanged { device: known(device), availability, cause }
             }
             Fact::DeviceRetired { device } => Fact::DeviceRetired { device: known(device) },
+            Fact::DeviceRenamed { device, name, called } => {
+                Fact::DeviceRenamed { device: known(device), name, called }
+            }
             Fact::DeviceForgotten { device } => {
                 forgotten.insert(known(device));
                 Fact::DeviceForgotten { device: known(device) }

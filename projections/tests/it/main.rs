@@ -9,6 +9,7 @@ mod chunk;
 mod descriptions;
 mod forgotten;
 mod given;
+mod names;
 mod snapshot;
 mod stored;
 mod view;

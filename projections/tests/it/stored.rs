@@ -1,7 +1,7 @@
 //! The stored form, byte by byte: what a release has written must be read by every later one.
 
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
 };
@@ -69,10 +69,55 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
                 name: "a/b".into(),
                 source: "s".into(),
                 parent: Some(DeviceId(1)),
+                identity: None,
             },
             type_id::DEVICE_DISCOVERED,
+            2,
+            &[0xac, 0x02, 3, b'a', b'/', b'b', 1, b's', 1, 1, 0],
+        ),
+        (
+            Fact::DeviceDiscovered {
+                device,
+                name: "a".into(),
+                source: "s".into(),
+                parent: None,
+                identity: Some(Identity { namespace: "n".into(), name: "a".into() }),
+            },
+            type_id::DEVICE_DISCOVERED,
+            2,
+            &[0xac, 0x02, 1, b'a', 1, b's', 0, 1, 1, b'n', 0],
+        ),
+        (
+            Fact::DeviceDiscovered {
+                device,
+                name: "a@n".into(),
+                source: "s".into(),
+                parent: None,
+                identity: Some(Identity { namespace: "n".into(), name: "a".into() }),
+            },
+            type_id::DEVICE_DISCOVERED,
+            2,
+            &[0xac, 0x02, 3, b'a', b'@', b'n', 1, b's', 0, 1, 1, b'n', 1, 1, b'a'],
+        ),
+        (
+            Fact::DeviceRenamed { device, name: "b@n".into(), called: "b".into() },
+            type_id::DEVICE_RENAMED,
             1,
-            &[0xac, 0x02, 3, b'a', b'/', b'b', 1, b's', 1, 1],
+            &[0xac, 0x02, 3, b'b', b'@', b'n', 1, b'b'],
+        ),
+        (
+            Fact::QuarantineSummarised {
+                source: "s".into(),
+                topic: "t".into(),
+                reason: "no".into(),
+                size: 300,
+                count: 128,
+                first: Time(-1),
+                last: Time(64),
+            },
+            type_id::QUARANTINE_SUMMARISED,
+            1,
+            &[1, b's', 1, b't', 2, b'n', b'o', 0xac, 2, 0x80, 1, 1, 0x80, 1],
         ),
         (
             Fact::AttributeNamed { attribute: AttrId(128), name: "t".into() },
@@ -207,7 +252,8 @@ fn golden_bytes_of_every_type_and_version() {
         assert_eq!(found, bytes, "{fact:?}");
         assert_eq!(stored::decode(kind, bytes), Ok(fact));
     }
-    let older = [(type_id::STATE_CHANGED, 1)];
+    // Each has a test of its own below.
+    let older = [(type_id::STATE_CHANGED, 1), (type_id::DEVICE_DISCOVERED, 1)];
     for (type_id, version, name) in KINDS {
         let here = golden().iter().any(|(_, id, v, _)| (id, v) == (type_id, version));
         assert!(
@@ -222,6 +268,7 @@ fn every_kind_says_which_device_it_is_about() {
     let of_no_device = [
         type_id::ATTRIBUTE_NAMED,
         type_id::INPUT_QUARANTINED,
+        type_id::QUARANTINE_SUMMARISED,
         type_id::BOOTED,
         type_id::CLOCK_STEPPED,
         type_id::CLOCK_CORRECTED,
@@ -257,6 +304,20 @@ fn a_record_of_an_unknown_type_goes_on_byte_for_byte() {
     let mut again = Body::after(Time(0));
     again.push_fact(Envelope::default(), &record.fact().unwrap());
     assert_eq!(again.records(Seq(1)).next().unwrap().unwrap().raw, record.raw);
+}
+
+#[test]
+fn device_discovered_version_1_says_nothing_of_a_namespace() {
+    let bytes = [0xac, 0x02, 3, b'a', b'/', b'b', 1, b's', 1, 1];
+    let today = Fact::DeviceDiscovered {
+        device: DeviceId(300),
+        name: "a/b".into(),
+        source: "s".into(),
+        parent: Some(DeviceId(1)),
+        identity: None,
+    };
+    let kind = Kind { type_id: type_id::DEVICE_DISCOVERED, version: 1 };
+    assert_eq!(stored::decode(kind, &bytes), Ok(today));
 }
 
 #[test]

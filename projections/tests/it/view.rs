@@ -34,6 +34,7 @@ fn fixed() -> Body {
         name: name.into(),
         source: "home".into(),
         parent: parent.map(DeviceId),
+        identity: None,
     };
     let state = |device: u32, changes: &[(u32, Value)]| Fact::StateChanged {
         device: DeviceId(device),
@@ -82,7 +83,7 @@ fn fixed() -> Body {
 }
 
 /// `(version of the fold, CRC-32 of what it makes of [`fixed`])`.
-const DEVICES_GOLDEN: (u16, u32) = (2, 0x759d_5428);
+const DEVICES_GOLDEN: (u16, u32) = (3, 0x759d_5428);
 const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
 
 #[test]
@@ -135,7 +136,8 @@ fn what_no_record_introduces_is_refused() {
     check(Fact::StateChanged { device, changes: Vec::new() }, FoldError::UnknownDevice { seq, device });
     check(Fact::DeviceRetired { device }, FoldError::UnknownDevice { seq, device });
     check(Fact::AttributeNamed { attribute: AttrId(1), name: "x".into() }, FoldError::Numbering { seq });
-    let far = Fact::DeviceDiscovered { device, name: "x".into(), source: "s".into(), parent: None };
+    let far =
+        Fact::DeviceDiscovered { device, name: "x".into(), source: "s".into(), parent: None, identity: None };
     check(far, FoldError::Numbering { seq });
 }
 

@@ -84,6 +84,15 @@ enum Schema<'a> {
         name: &'a str,
         source: &'a str,
         parent: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
+        /// What its source calls it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        called: Option<&'a str>,
+    },
+    Renamed {
+        name: &'a str,
+        called: &'a str,
     },
     Named {
         attribute: u32,
@@ -111,6 +120,15 @@ enum Schema<'a> {
         topic: &'a str,
         reason: &'a str,
         size: u64,
+    },
+    Summarised {
+        source: &'a str,
+        topic: &'a str,
+        reason: &'a str,
+        size: u64,
+        count: u64,
+        first_at: Rfc3339,
+        last_at: Rfc3339,
     },
     Booted {
         version: &'a str,
@@ -177,9 +195,14 @@ impl<'a> Schema<'a> {
                 availability: json::availability(*availability),
                 cause: json::cause(*cause),
             },
-            Fact::DeviceDiscovered { name, source, parent, .. } => {
-                Schema::Discovered { name, source, parent: parent.map(|id| names.device(id)) }
-            }
+            Fact::DeviceDiscovered { name, source, parent, identity, .. } => Schema::Discovered {
+                name,
+                source,
+                parent: parent.map(|id| names.device(id)),
+                namespace: identity.as_ref().map(|identity| identity.namespace.as_str()),
+                called: identity.as_ref().map(|identity| identity.name.as_str()),
+            },
+            Fact::DeviceRenamed { name, called, .. } => Schema::Renamed { name, called },
             Fact::AttributeNamed { attribute, name } => Schema::Named { attribute: attribute.0, name },
             Fact::DeviceRetired { .. } => Schema::Retired {},
             Fact::DeviceForgotten { device } => Schema::Forgotten { number: device.0 },
@@ -197,6 +220,17 @@ impl<'a> Schema<'a> {
             }
             Fact::InputQuarantined { source, topic, reason, size } => {
                 Schema::Quarantined { source, topic, reason, size: *size }
+            }
+            Fact::QuarantineSummarised { source, topic, reason, size, count, first, last } => {
+                Schema::Summarised {
+                    source,
+                    topic,
+                    reason,
+                    size: *size,
+                    count: *count,
+                    first_at: Rfc3339(*first),
+                    last_at: Rfc3339(*last),
+                }
             }
             Fact::Booted { boot_id, version, clock } => {
                 Schema::Booted { version, boot_id: json::base16(boot_id), clock: json::clock(*clock) }

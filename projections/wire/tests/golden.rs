@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use fieldlog_projections::Records;
 use fieldlog_projections::chunk::{Body, Envelope};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
+use fieldlog_projections::stored::type_id;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, Link, Record, Seq, Time, Value};
 use fieldlog_wire::compact::{Compact, Encoder, MAGIC};
 use fieldlog_wire::event::Naming;
@@ -65,8 +66,13 @@ fn live() -> Case {
     let clock = ClockQuality::Synchronised;
     body.push_fact(at(0), &Fact::Booted { boot_id: [7; 16], version: "0.1.0".into(), clock });
     body.push_fact(at(0), &Fact::AttributeNamed { attribute: AttrId(0), name: "temperature".into() });
-    let (device, name, source) = (DeviceId(5), "plant/sensor 5".into(), "home".into());
-    body.push_fact(at(1), &Fact::DeviceDiscovered { device, name, source, parent: Some(DeviceId(0)) });
+    // As version 1 wrote it.
+    body.push(at(1), |out| {
+        out.push(5);
+        out.extend(b"\x0eplant/sensor 5");
+        out.extend(b"\x04home\x01\x00");
+        Kind { type_id: type_id::DEVICE_DISCOVERED, version: 1 }
+    });
     let caused = Envelope { device_time: Some(Time(START.0 - 250)), cause: Some(Seq(3)), ..at(2) };
     body.push_fact(caused, &state(5, 21.5));
     Case { name: "live", lane: Lane::Live, first: 1, body, sent: vec![1, 2, 3, 4] }
@@ -106,6 +112,35 @@ fn corrected() -> Case {
     Case { name: "corrected", lane: Lane::Live, first: 20, body, sent: vec![20, 21, 22] }
 }
 
+/// What there is of namespaces.
+fn names() -> Case {
+    let mut body = Body::after(START);
+    let (device, parent) = (DeviceId(5), Some(DeviceId(0)));
+    let identity = Some(Identity { namespace: "home".into(), name: "plant/sensor".into() });
+    let discovered = Fact::DeviceDiscovered {
+        device,
+        name: "plant/sensor@home".into(),
+        source: "s".into(),
+        parent,
+        identity,
+    };
+    body.push_fact(at(0), &discovered);
+    let renamed =
+        Fact::DeviceRenamed { device, name: "plant/sensor 5".into(), called: "plant/sensor 5".into() };
+    body.push_fact(at(1), &renamed);
+    let summary = Fact::QuarantineSummarised {
+        source: "home".into(),
+        topic: "plant/x".into(),
+        reason: "no JSON".into(),
+        size: 300,
+        count: 2_997,
+        first: at(-600).wall,
+        last: at(-1).wall,
+    };
+    body.push_fact(at(2), &summary);
+    Case { name: "names", lane: Lane::Live, first: 30, body, sent: vec![30, 31, 32] }
+}
+
 /// No event has passed the filter.
 fn empty() -> Case {
     let mut body = Body::after(START);
@@ -114,8 +149,8 @@ fn empty() -> Case {
     Case { name: "empty", lane: Lane::Live, first: 8, body, sent: vec![] }
 }
 
-fn cases() -> [Case; 5] {
-    [live(), filtered(), priority(), corrected(), empty()]
+fn cases() -> [Case; 6] {
+    [live(), filtered(), priority(), corrected(), empty(), names()]
 }
 
 impl Case {
@@ -203,7 +238,12 @@ fn what_is_written_is_the_same_uncompressed() {
 fn the_chain_of_a_whole_parcel_comes_out_as_it_says() {
     for case in cases() {
         let received = Received::read(&case.golden(), |_| None).unwrap();
-        assert_eq!(received.has_chain(), ["live", "corrected"].contains(&case.name), "{}", case.name);
+        assert_eq!(
+            received.has_chain(),
+            ["live", "corrected", "names"].contains(&case.name),
+            "{}",
+            case.name
+        );
         let after = received.arrival().chain.map(|chain| *chain.last().unwrap());
         assert!(after.is_none_or(|link| link == received.manifest.after), "{}", case.name);
     }

@@ -33,7 +33,7 @@ fn introduce(log: &mut Log, at_s: i64) {
     let at = Envelope { wall: Time::from_secs(at_s), ..Envelope::default() };
     let mut body = Body::after(log.last_time());
     let (device, name, source) = (DeviceId(0), "meter".into(), "plant".into());
-    body.push_fact(at, &Fact::DeviceDiscovered { device, name, source, parent: None });
+    body.push_fact(at, &Fact::DeviceDiscovered { device, name, source, parent: None, identity: None });
     body.push_fact(at, &Fact::AttributeNamed { attribute: AttrId(0), name: "power".into() });
     body.push_fact(at, &Fact::AttributeNamed { attribute: AttrId(1), name: "note".into() });
     log.append(&body, &[]).unwrap();

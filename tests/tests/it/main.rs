@@ -25,6 +25,7 @@ mod rig;
 mod scan;
 mod scripted;
 mod thin;
+mod trial;
 mod unlinked;
 mod window;
 mod wire;

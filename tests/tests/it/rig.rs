@@ -7,7 +7,7 @@ use std::time::Duration;
 use fieldlog::clock::{Clock, TestClock};
 use fieldlog::config::{
     Address, Config, Decoder, HttpConfig, Limits, LogConfig, Protocol, RetentionConfig, Rule, SnapshotConfig,
-    SourceConfig, Update, WindowConfig,
+    SourceConfig, WindowConfig,
 };
 use fieldlog::log::Log;
 use fieldlog::message::{Acks, Message};
@@ -76,22 +76,7 @@ pub fn config(sources: usize) -> Config {
 }
 
 fn rule() -> Rule {
-    Rule {
-        topic: "d/+device".into(),
-        qos: 1,
-        decoder: Decoder::Json,
-        device: "{device}".into(),
-        attribute: String::new(),
-        root: String::new(),
-        when: None,
-        update: Update::Merge,
-        time: None,
-        actions: Vec::new(),
-        ignore: Vec::new(),
-        online: Vec::new(),
-        offline: Vec::new(),
-        parent: None,
-    }
+    Rule::new("d/+device", Decoder::Json)
 }
 
 /// A PUBLISH of QoS 1.

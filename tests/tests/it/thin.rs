@@ -42,7 +42,10 @@ fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
     let at = |second: i64| Envelope { wall: Time::from_secs(second), ..Envelope::default() };
     for (device, name) in [(DeviceId(0), "meter"), (DeviceId(1), "old/lamp")] {
         let (name, source) = (name.into(), "plant".into());
-        body.push_fact(at(begin_s), &Fact::DeviceDiscovered { device, name, source, parent: None });
+        body.push_fact(
+            at(begin_s),
+            &Fact::DeviceDiscovered { device, name, source, parent: None, identity: None },
+        );
     }
     for (attribute, name) in [(AttrId(0), "power"), (AttrId(1), "energy")] {
         body.push_fact(at(begin_s), &Fact::AttributeNamed { attribute, name: name.into() });

@@ -15,6 +15,10 @@ pub(super) enum Input<'a> {
     Retained(&'a str, &'a str),
     /// A topic and payload of any bytes.
     Bytes(&'a [u8], &'a [u8]),
+    /// A message of another source than the first.
+    SaysOn(u16, &'a str, &'a str),
+    /// Its source calls the device with this id something else.
+    Renamed(&'a str, &'a str),
     /// A packet that could not be taken as it was sent.
     Faulty(WireFault),
     /// Time has gone on.
@@ -32,6 +36,7 @@ pub(super) struct Story {
     start: Time,
     devices: HashMap<DeviceId, String>,
     attributes: Vec<String>,
+    refused: Option<String>,
 }
 
 /// What came of an input.
@@ -40,7 +45,8 @@ pub(super) struct Told(Story, Vec<String>);
 /// An observer that has seen all this, at these times.
 pub(super) fn given(settings: Config, before: &[(i64, Input<'_>)]) -> Story {
     let scene = Scene::new(settings);
-    let mut story = Story { start: scene.now, scene, devices: HashMap::new(), attributes: Vec::new() };
+    let mut story =
+        Story { start: scene.now, scene, devices: HashMap::new(), attributes: Vec::new(), refused: None };
     for (at, input) in before {
         story = story.when(*at, *input).0;
     }
@@ -67,14 +73,24 @@ impl Story {
         let now = self.scene.now;
         let mut batch = self.scene.batch();
         let observer = &mut self.scene.observer;
-        let mut observe = |topic: &[u8], payload: &[u8], retain, fault| {
+        let mut observe_on = |source, topic: &[u8], payload: &[u8], retain, fault| {
             let (topic, payload) = (topic.to_vec().into(), payload.to_vec().into());
             let message = Message { topic, payload, retain, dup: false, pkid: Some(1), fault };
-            observer.observe(SourceId(0), &message, now, &mut batch);
+            observer.observe(SourceId(source), &message, now, &mut batch);
+        };
+        let mut observe = |topic: &[u8], payload: &[u8], retain, fault| {
+            observe_on(0, topic, payload, retain, fault);
         };
         match input {
             Input::Says(topic, payload) => observe(topic.as_bytes(), payload.as_bytes(), false, None),
             Input::Retained(topic, payload) => observe(topic.as_bytes(), payload.as_bytes(), true, None),
+            Input::SaysOn(source, topic, payload) => {
+                observe_on(source, topic.as_bytes(), payload.as_bytes(), false, None);
+            }
+            Input::Renamed(id, name) => {
+                let (id, _) = self.scene.view.devices.find(id).unwrap();
+                self.refused = observer.rename(id, name, now, &mut batch).err().map(|refusal| refusal.0);
+            }
             Input::Bytes(topic, payload) => observe(topic, payload, false, None),
             Input::Faulty(fault) => observe(b"d/lamp", b"{}", false, Some(fault)),
             Input::Tick => observer.tick(now, &mut batch),
@@ -83,7 +99,7 @@ impl Story {
             }
             Input::PoliciesRemoved => {
                 self.scene.config.sources[0].policies.clear();
-                observer.configure(&self.scene.config, &[Arc::new(Outcomes::default())]).unwrap();
+                observer.configure(&self.scene.config, &outcomes(&self.scene.config)).unwrap();
             }
             Input::Stop => observer.flush_deferred(Time(i64::MAX), now, &mut batch),
         }
@@ -92,22 +108,65 @@ impl Story {
         Told(self, facts)
     }
 
+    /// The agent ends and starts again, with what its log has and these settings.
+    pub(super) fn restarted(mut self, settings: Config) -> Story {
+        self.scene.config = settings;
+        self.scene.restart();
+        self.scene.check();
+        self
+    }
+
+    /// The configuration is read again.
+    pub(super) fn reloaded(mut self, settings: Config) -> Story {
+        self.scene.config = settings;
+        self.scene.observer.configure(&self.scene.config, &outcomes(&self.scene.config)).unwrap();
+        self
+    }
+
+    /// The log has this fact; the agent was not there yet.
+    pub(super) fn recorded(mut self, fact: &Fact) -> Story {
+        let mut batch = self.scene.batch();
+        batch.body.push_fact(super::super::at(self.scene.now), fact);
+        for fact in self.scene.commit(&batch) {
+            self.tell(fact);
+        }
+        self.scene.restart();
+        self
+    }
+
+    /// What the view says of the device that has this id, or had it.
+    pub(super) fn device(&self, id: &str) -> (DeviceId, &fieldlog_projections::Device) {
+        self.scene.view.devices.find_ever(id).unwrap()
+    }
+
+    /// Why the last rename was refused.
+    pub(super) fn refused(self, words: &str) -> Story {
+        let refusal = self.refused.as_deref().unwrap_or("not refused");
+        assert!(refusal.contains(words), "{words:?} is not what was said: {refusal:?}");
+        self
+    }
+
     fn time(&self, at: i64) -> Time {
         Time(self.start.0 + at * 1_000)
     }
 
     /// How often something was counted since the start.
     pub(super) fn counted(self, counter: &str, times: u64) -> Story {
-        let outcomes = &self.scene.observer.sources[0].outcomes;
-        let found = match counter {
-            "unchanged" => &outcomes.unchanged,
-            "retained" => &outcomes.retained_repeats,
-            "suppressed" => &outcomes.suppressed,
-            "quarantined" => &outcomes.quarantined,
-            "ignored" => &outcomes.ignored,
-            _ => panic!("{counter} is not a counter"),
+        let of = |source: &super::super::source::Source| source.outcomes.clone();
+        let all: Vec<_> = self.scene.observer.sources.iter().map(of).collect();
+        let one = |outcomes: &Arc<Outcomes>| {
+            match counter {
+                "unchanged" => &outcomes.unchanged,
+                "retained" => &outcomes.retained_repeats,
+                "suppressed" => &outcomes.suppressed,
+                "quarantined" => &outcomes.quarantined,
+                "clashes" => &outcomes.clashes,
+                "ignored" => &outcomes.ignored,
+                _ => panic!("{counter} is not a counter"),
+            }
+            .load(Ordering::Relaxed)
         };
-        assert_eq!(found.load(Ordering::Relaxed), times, "{counter}");
+        assert_eq!(all.iter().map(one).sum::<u64>(), times, "{counter}");
         self
     }
 
@@ -118,11 +177,18 @@ impl Story {
 
     fn tell(&mut self, fact: Fact) -> String {
         match fact {
-            Fact::DeviceDiscovered { device, name, parent, .. } => {
+            Fact::DeviceDiscovered { device, name, parent, identity, .. } => {
                 self.devices.insert(device, name.clone());
-                parent.map_or(format!("discovered {name}"), |parent| {
-                    format!("discovered {name} behind {}", self.devices[&parent])
-                })
+                let behind =
+                    parent.map_or(String::new(), |parent| format!(" behind {}", self.devices[&parent]));
+                // Said only where it is no matter of course.
+                let other = identity.filter(|of| of.namespace != "s" || of.name != name);
+                let of = other.map_or(String::new(), |of| format!(" ({} of {})", of.name, of.namespace));
+                format!("discovered {name}{of}{behind}")
+            }
+            Fact::DeviceRenamed { device, name, called } => {
+                let before = self.devices.insert(device, name.clone()).unwrap();
+                format!("renamed {before} {name} ({called})")
             }
             Fact::AttributeNamed { attribute, name } => {
                 assert_eq!(attribute.0 as usize, self.attributes.len());

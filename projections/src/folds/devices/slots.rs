@@ -37,6 +37,11 @@ impl Slots {
         self.slots.get_mut(id.0 as usize)?.as_mut().map(Arc::make_mut)
     }
 
+    /// All of them, as versions after the first write them.
+    pub(super) fn options(&self) -> &[Option<Arc<Device>>] {
+        &self.slots
+    }
+
     pub(super) fn push(&mut self, device: Device) {
         self.slots.push(Some(Arc::new(device)));
     }

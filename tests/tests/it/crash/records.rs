@@ -97,6 +97,7 @@ impl Maker<'_> {
                 name: format!("device/{}", self.devices - 1),
                 source: "test".into(),
                 parent,
+                identity: None,
             };
         }
         let device = DeviceId(self.rng.below(self.devices as usize) as u32);

@@ -1,0 +1,194 @@
+//! What would be recorded of a message, without a broker and without a log: for `fieldlog try` and for the tests of real
+//! payloads. It is the real observer, with nothing behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fieldlog_projections::chunk::Body;
+use fieldlog_projections::fact::Availability;
+use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq, Time, Value, View, stored};
+use fieldlog_wire::json::Val;
+
+use crate::config::rules::{RuleError, Rules};
+use crate::config::{Config, Decoder};
+use crate::decode::Zone;
+use crate::message::{Message, SourceId};
+use crate::observe::{Batch, Heard, Observer, Outcomes};
+
+mod cli;
+
+pub use cli::{TryArgs, main};
+
+/// An observer that has seen nothing before, and what it has recorded since.
+pub struct Trial {
+    observer: Observer,
+    outcomes: Arc<Outcomes>,
+    view: View,
+    config: Config,
+    rules: Rules,
+    now: Time,
+}
+
+impl Trial {
+    /// Of one source of a configuration, by its name. `now` is when the messages arrive; times without an offset are of
+    /// `zone`.
+    ///
+    /// # Errors
+    /// [`TrialError`] if there is no such source, or none was named and there are several.
+    pub fn new(mut config: Config, source: Option<&str>, now: Time, zone: Zone) -> Result<Trial, TrialError> {
+        let names = || config.sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>();
+        let index = match source {
+            Some(name) => config.sources.iter().position(|source| source.name == name),
+            None if config.sources.len() > 1 => return Err(TrialError::Several(names())),
+            None => Some(0).filter(|_| !config.sources.is_empty()),
+        };
+        let Some(index) = index else {
+            return Err(TrialError::NoSource { name: source.map(str::to_owned), known: names() });
+        };
+        config.sources.swap(0, index);
+        config.sources.truncate(1);
+        let rules = config.sources.first().map(Rules::compile).transpose()?.unwrap_or_default();
+        let outcomes = Arc::new(Outcomes::default());
+        let view = View::new(crate::config::windows(&config.aggregates));
+        let counters = [outcomes.clone()];
+        let mut observer = Observer::new(&config, &view, Arc::new(Heard::default()), &counters, now)?;
+        observer.set_zone(zone);
+        Ok(Trial { observer, outcomes, view, config, rules, now })
+    }
+
+    /// Takes a message, and tells what is recorded of it, a line for each fact. In place of facts there is `unchanged`, or
+    /// `ignored: ` with the reason.
+    ///
+    /// # Errors
+    /// [`TrialError::Fold`] if the records cannot be read back.
+    pub fn take(&mut self, topic: &str, payload: &[u8], retain: bool) -> Result<Vec<String>, TrialError> {
+        let message = Message {
+            topic: topic.as_bytes().to_vec().into(),
+            payload: payload.to_vec().into(),
+            retain,
+            dup: false,
+            pkid: None,
+            fault: None,
+        };
+        let ignored = count(&self.outcomes.ignored);
+        let mut batch = Batch { body: Body::after(self.view.time), quarantine: Vec::new() };
+        self.observer.observe(SourceId(0), &message, self.now, &mut batch);
+        let first = self.view.seq.next();
+        self.view.apply_records(batch.body.records(first), Seq(u64::MAX))?;
+        self.observer.committed(self.view.seq, self.view.seq);
+        let mut lines = Vec::new();
+        for record in batch.body.records(first).flatten() {
+            self.say(&record, &mut lines)?;
+        }
+        if count(&self.outcomes.ignored) > ignored {
+            lines.push(format!("ignored: {}", self.why_ignored(topic)));
+        } else if lines.is_empty() {
+            lines.push("unchanged".to_owned());
+        }
+        Ok(lines)
+    }
+
+    fn why_ignored(&self, topic: &str) -> String {
+        if self.rules.excluded(topic) {
+            return "the source excludes this topic".to_owned();
+        }
+        let rules = self.config.sources.first().map(|source| source.rules.as_slice()).unwrap_or_default();
+        let mut found = self.rules.find(topic).filter_map(|found| rules.get(found.rule)).peekable();
+        if found.peek().is_none() {
+            return "no rule matches the topic".to_owned();
+        }
+        match found.find(|rule| rule.decoder == Decoder::Ignore) {
+            Some(rule) => format!("by the rule for {}", rule.topic),
+            None => "the rules that match the topic do not take this payload".to_owned(),
+        }
+    }
+
+    fn say(&self, record: &Record<'_>, lines: &mut Vec<String>) -> Result<(), TrialError> {
+        let at = record.device_time.map(said_time).unwrap_or_default();
+        let fact = record.fact().map_err(fieldlog_projections::FoldError::from)?;
+        let device = fact.device().map(|id| self.device(id)).unwrap_or_default();
+        match &fact {
+            Fact::StateChanged { changes, .. } => {
+                for (attribute, value) in changes {
+                    lines.push(format!("{device}  {} = {}{at}", self.attribute(*attribute), json(value)));
+                }
+            }
+            Fact::ActionFired { attribute, value, .. } => {
+                lines.push(format!("{device}  action {} = {}{at}", self.attribute(*attribute), json(value)));
+            }
+            Fact::AvailabilityChanged { availability, .. } => {
+                let word = match availability {
+                    Availability::Online => "online",
+                    Availability::Offline => "offline",
+                    Availability::Unknown => "availability unknown",
+                };
+                lines.push(format!("{device}  {word}"));
+            }
+            Fact::DeviceDiscovered { parent, .. } => {
+                let parent = parent.map(|id| format!(", below {}", self.device(id))).unwrap_or_default();
+                lines.push(format!("{device}  discovered{parent}"));
+            }
+            Fact::DeviceRetired { .. } => lines.push(format!("{device}  retired")),
+            Fact::InputQuarantined { reason, .. } => lines.push(format!("quarantined: {reason}")),
+            // The name is in the line of the value.
+            Fact::AttributeNamed { .. } => {}
+            _ => {
+                let name = stored::type_name(record.kind.type_id).unwrap_or_default();
+                lines.push(format!("{device}  {name}").trim_start().to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn device(&self, id: DeviceId) -> &str {
+        self.view.devices.get(id).map(|device| &*device.name).unwrap_or_default()
+    }
+
+    fn attribute(&self, id: AttrId) -> &str {
+        self.view.devices.attribute_name(id).unwrap_or_default()
+    }
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// In JSON's notation.
+fn json(value: &Value) -> String {
+    serde_json::to_string(&Val(value.borrow())).unwrap_or_default()
+}
+
+fn said_time(time: Time) -> String {
+    jiff::Timestamp::from_microsecond(time.0).map(|time| format!(" at {time}")).unwrap_or_default()
+}
+
+/// Why nothing can be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// There is no such source, or none at all.
+    #[error("{}", no_source(name.as_deref(), known))]
+    NoSource {
+        /// The name that was given.
+        name: Option<String>,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// Several sources, and none was named.
+    #[error("the configuration has several sources: {}; choose one with --source", .0.join(", "))]
+    Several(Vec<String>),
+    /// A rule that a checked configuration does not have.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// What was recorded cannot be read back.
+    #[error("what was recorded cannot be read back: {0}")]
+    Fold(#[from] fieldlog_projections::FoldError),
+}
+
+fn no_source(name: Option<&str>, known: &[String]) -> String {
+    match name {
+        Some(name) if !known.is_empty() => {
+            format!("the configuration has no source {name:?}; it has {}", known.join(", "))
+        }
+        _ => "the configuration has no [[source]]; write one, or try a preset with --preset".to_owned(),
+    }
+}

@@ -1,0 +1,141 @@
+//! The command line of `fieldlog try`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Trial;
+use crate::clock::Clock;
+use crate::config::{Config, EXIT_CONFIG};
+use crate::decode::Zone;
+use crate::topic;
+use crate::words::{complain, say};
+
+/// Exit code for arguments that are of no use, `EX_USAGE` of sysexits.
+const EXIT_USAGE: u8 = 64;
+
+/// Arguments of `fieldlog try`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TryArgs {
+    /// The topic. Given several times, each goes with the payload in the same place; given once, it is the topic of all.
+    #[arg(long, value_name = "TOPIC", required = true)]
+    topic: Vec<String>,
+    /// The payload as text; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, group = "payloads")]
+    payload: Vec<String>,
+    /// A file that has the payload; may be given several times.
+    #[arg(long, value_name = "FILE", group = "payloads")]
+    payload_file: Vec<PathBuf>,
+    /// The payload as hexadecimal digits, spaces allowed; may be given several times.
+    #[arg(long, value_name = "HEX", group = "payloads")]
+    payload_hex: Vec<String>,
+    /// As the broker sends it for a new subscription, because it was retained.
+    #[arg(long)]
+    retain: bool,
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// The source of the configuration whose rules are tried, if it has several.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Try this preset instead of a configuration.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "source"])]
+    preset: Option<String>,
+    /// What the topics of the preset begin with; default: the preset's own.
+    #[arg(long, value_name = "TOPIC", requires = "preset")]
+    base: Option<String>,
+}
+
+/// Runs `fieldlog try`; returns the exit code.
+pub fn main(args: &TryArgs) -> u8 {
+    match tried(args) {
+        Ok(lines) => {
+            say(&lines);
+            0
+        }
+        Err((code, words)) => {
+            complain(&words);
+            code
+        }
+    }
+}
+
+fn tried(args: &TryArgs) -> Result<String, (u8, String)> {
+    let usage = |words: String| (EXIT_USAGE, words);
+    let payloads = payloads(args).map_err(usage)?;
+    let topics = args.topic.len();
+    if topics != 1 && topics != payloads.len() {
+        let words = format!(
+            "there are {topics} topics and {} payloads; give each a topic, or one to all",
+            payloads.len()
+        );
+        return Err(usage(words));
+    }
+    for topic in &args.topic {
+        topic::check_name(topic)
+            .map_err(|error| usage(format!("{topic:?} is not the topic of a message: {error}")))?;
+    }
+    let config = match &args.preset {
+        Some(preset) => Config::from_toml(&preset_source(preset, args.base.as_deref()), "--preset"),
+        None => Config::load(&args.config).map(|loaded| loaded.config),
+    };
+    let config = config.map_err(|faults| (EXIT_CONFIG, faults.to_string()))?;
+    let now = Clock::system().wall();
+    let mut trial = Trial::new(config, args.source.as_deref(), now, Zone::system())
+        .map_err(|error| usage(error.to_string()))?;
+    let mut text = String::new();
+    for (topic, payload) in args.topic.iter().cycle().zip(&payloads) {
+        let lines = trial.take(topic, payload, args.retain).map_err(|error| (1, error.to_string()))?;
+        lines.iter().for_each(|line| text += &format!("{line}\n"));
+    }
+    Ok(text)
+}
+
+/// A configuration with one source, which has the preset and nothing else.
+fn preset_source(preset: &str, base: Option<&str>) -> String {
+    // A JSON string is a TOML string, except for what no topic and no preset has in it.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let base = base.map(|base| format!("base = {}\n", quoted(base))).unwrap_or_default();
+    format!(
+        "[[source]]\nname = \"try\"\naddress = \"mqtt://localhost\"\n[[source.subscription]]\npreset = {}\n{base}",
+        quoted(preset)
+    )
+}
+
+fn payloads(args: &TryArgs) -> Result<Vec<Vec<u8>>, String> {
+    let texts = args.payload.iter().map(|text| Ok(text.clone().into_bytes()));
+    let files = args.payload_file.iter().map(|path| read(path));
+    let hex = args.payload_hex.iter().map(|digits| {
+        from_hex(digits).ok_or_else(|| format!("{digits:?} is not an even number of hexadecimal digits"))
+    });
+    let payloads: Vec<Vec<u8>> = texts.chain(files).chain(hex).collect::<Result<_, _>>()?;
+    if payloads.is_empty() {
+        return Err("there is no payload; give --payload, --payload-file or --payload-hex".to_owned());
+    }
+    Ok(payloads)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+/// Bytes from hexadecimal digits, with white space between them.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes = pairs.iter().map(|&[high, low]| Some(value(high)? << 4 | value(low)?));
+    if rest.is_empty() { bytes.collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_bytes() {
+        assert_eq!(from_hex("a1 0F\nff"), Some(vec![0xa1, 0x0f, 0xff]));
+        assert_eq!(from_hex(""), Some(Vec::new()));
+        assert_eq!(from_hex("a1f"), None);
+        assert_eq!(from_hex("0x"), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! Payloads as devices send them, and the facts that are recorded of them: `tests/fixtures/devices/*.toml`.
+//!
+//! A case is what a person knows of one situation: where the payloads are from (`source`), the `preset` (with its `base`)
+//! or the `rules` that read them, the `messages` in the order in which they arrive, and all `facts` of them in the words of
+//! `fieldlog try`. Of `ignored: …` and `quarantined: …` a fact may leave out the reason.
+
+// Helpers of tests fail by panicking, like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fieldlog::config::Config;
+use fieldlog::decode::Zone;
+use fieldlog::trial::Trial;
+use fieldlog_projections::Time;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+/// 2026-11-28T12:00:00Z.
+const NOW: Time = Time(1_795_867_200_000_000);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    /// URL, or repository and path, of the payloads.
+    source: String,
+    preset: Option<String>,
+    base: Option<String>,
+    /// `[[rule]]` tables, each a `[[source.subscription]]`.
+    rules: Option<String>,
+    messages: Vec<Post>,
+    facts: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Post {
+    topic: String,
+    payload: Option<String>,
+    hex: Option<String>,
+    json: Option<serde_json::Value>,
+    #[serde(default)]
+    retain: bool,
+}
+
+impl Post {
+    fn bytes(&self) -> Vec<u8> {
+        match (&self.payload, &self.hex, &self.json) {
+            (Some(text), None, None) => text.clone().into_bytes(),
+            (None, Some(hex), None) => {
+                let digits: Vec<u8> = hex
+                    .chars()
+                    .filter(|c| !c.is_whitespace())
+                    .map(|c| c.to_digit(16).unwrap() as u8)
+                    .collect();
+                assert_eq!(digits.len() % 2, 0, "{hex}");
+                digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+            }
+            (None, None, Some(json)) => json.to_string().into_bytes(),
+            _ => panic!("{}: give one of payload, hex and json", self.topic),
+        }
+    }
+}
+
+impl Case {
+    fn config(&self) -> Config {
+        let mut text = "[[source]]\nname = \"home\"\naddress = \"mqtt://localhost\"\n".to_owned();
+        match (&self.preset, &self.rules) {
+            (Some(preset), None) => {
+                write!(text, "[[source.subscription]]\npreset = {preset:?}\n").unwrap();
+                self.base.iter().for_each(|base| writeln!(text, "base = {base:?}").unwrap());
+            }
+            (None, Some(rules)) => text += &rules.replace("[[rule]]", "[[source.subscription]]"),
+            _ => panic!("{}: give one of preset and rules", self.name),
+        }
+        Config::from_toml(&text, &self.name).unwrap_or_else(|faults| panic!("{}: {faults}", self.name))
+    }
+
+    fn found(&self) -> Vec<String> {
+        let zone = Zone(|| TimeZone::UTC);
+        let mut trial = Trial::new(self.config(), None, NOW, zone).unwrap();
+        let of = |post: &Post| trial.take(&post.topic, &post.bytes(), post.retain).unwrap();
+        self.messages.iter().flat_map(of).collect()
+    }
+
+    /// What differs, line by line; nothing if all is as expected.
+    fn difference(&self) -> Option<String> {
+        let found = self.found();
+        if self.facts.len() == found.len() && self.facts.iter().zip(&found).all(|(a, b)| same(a, b)) {
+            return None;
+        }
+        Some(difference(&self.facts, &found))
+    }
+}
+
+/// Whether a line is the expected one, which may leave out a reason.
+fn same(expected: &str, found: &str) -> bool {
+    let open = ["ignored", "quarantined"].contains(&expected);
+    expected == found || (open && found.split_once(": ").is_some_and(|(word, _)| word == expected))
+}
+
+/// The longest common lines, with what is missing (`-`) and what is there in its place (`+`).
+fn difference(expected: &[String], found: &[String]) -> String {
+    let mut lengths = vec![vec![0; found.len() + 1]; expected.len() + 1];
+    for i in (0..expected.len()).rev() {
+        for j in (0..found.len()).rev() {
+            let either = lengths[i + 1][j].max(lengths[i][j + 1]);
+            lengths[i][j] = if same(&expected[i], &found[j]) { lengths[i + 1][j + 1] + 1 } else { either };
+        }
+    }
+    let (mut i, mut j, mut text) = (0, 0, String::new());
+    while i < expected.len() || j < found.len() {
+        let both = i < expected.len() && j < found.len();
+        if both && same(&expected[i], &found[j]) {
+            writeln!(text, "    {}", found[j]).unwrap();
+            (i, j) = (i + 1, j + 1);
+        } else if i < expected.len() && (j == found.len() || lengths[i + 1][j] >= lengths[i][j + 1]) {
+            writeln!(text, "  - {}", expected[i]).unwrap();
+            i += 1;
+        } else {
+            writeln!(text, "  + {}", found[j]).unwrap();
+            j += 1;
+        }
+    }
+    text
+}
+
+fn fixtures() -> Vec<(PathBuf, Document)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/devices");
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let document = toml::from_str(&fs::read_to_string(&path).unwrap());
+        let document = document.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path, document)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Those of one file or one case with `FIELDLOG_CASE`, a part of the file's or the case's name.
+#[test]
+fn real_payloads_become_the_facts_that_a_person_would_write_down() {
+    let wanted = std::env::var("FIELDLOG_CASE").unwrap_or_default();
+    let (mut faults, mut names) = (String::new(), BTreeSet::new());
+    for (path, document) in fixtures() {
+        let file = path.file_stem().unwrap().to_string_lossy().into_owned();
+        for case in document.case {
+            assert!(!case.source.is_empty() && !case.messages.is_empty(), "{file}: {}", case.name);
+            assert!(names.insert((file.clone(), case.name.clone())), "{file}: {} is there twice", case.name);
+            if !file.contains(&wanted) && !case.name.contains(&wanted) {
+                continue;
+            }
+            if let Some(difference) = case.difference() {
+                write!(faults, "\n{file}: {}   (- expected, + found)\n{difference}", case.name).unwrap();
+            }
+        }
+    }
+    assert!(names.len() > 10, "the fixtures were not found");
+    assert!(faults.is_empty(), "\n{faults}");
+}
+
+#[test]
+fn a_difference_is_shown_line_by_line() {
+    let lines = |text: &str| text.split('|').map(str::to_owned).collect::<Vec<_>>();
+    let text = difference(&lines("a|b|ignored|d"), &lines("a|x|ignored: no rule|d|e"));
+    assert_eq!(text, "    a\n  - b\n  + x\n    ignored: no rule\n    d\n  + e\n");
+}

@@ -1,0 +1,70 @@
+//! `fieldlog try`: lines, words and exit codes, as somebody meets them on the command line.
+
+use fieldlog_tests::process::call;
+
+fn tried(arguments: &[&str]) -> (i32, String, String) {
+    call(&[&["try"], arguments].concat())
+}
+
+#[test]
+fn a_preset_says_what_would_be_recorded() {
+    let (code, out, err) = tried(&[
+        "--preset",
+        "tasmota",
+        "--base",
+        "home",
+        "--topic",
+        "home/tele/kitchen/SENSOR",
+        "--payload",
+        r#"{"DS18B20":{"Temperature":20.6}}"#,
+        "--payload",
+        r#"{"DS18B20":{"Temperature":20.6}}"#,
+    ]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "kitchen  discovered\nkitchen  DS18B20.Temperature = 20.6\nunchanged\n");
+}
+
+#[test]
+fn a_configuration_is_tried_and_its_data_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, data) = (dir.path().join("fieldlog.toml"), dir.path().join("data"));
+    let source = |name: &str, attribute: &str| {
+        format!(
+            "[[source]]\nname = {name:?}\naddress = \"mqtt://broker.invalid\"\n[[source.subscription]]\n\
+             topic = \"+device/x\"\ndecoder = \"scalar\"\nattribute = {attribute:?}\n"
+        )
+    };
+    let text = format!("data_dir = {data:?}\n{}{}", source("a", "x"), source("b", "y"));
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let with = |more: &[&str]| tried(&[&["--config", config, "--topic", "d/x"], more].concat());
+
+    let (code, out, _) = with(&["--source", "b", "--payload-hex", "31 32"]);
+    assert_eq!((code, out.as_str()), (0, "d  discovered\nd  y = 12\n"));
+    assert!(!data.exists());
+
+    let (code, _, err) = with(&["--payload", "1"]);
+    assert_eq!(code, 64);
+    assert_eq!(err, "the configuration has several sources: a, b; choose one with --source\n");
+    let (code, _, err) = with(&["--source", "c", "--payload", "1"]);
+    assert_eq!((code, err.as_str()), (64, "the configuration has no source \"c\"; it has a, b\n"));
+    let (code, _, err) = with(&["--source", "a", "--topic", "d/y", "--payload", "1"]);
+    assert_eq!(code, 64);
+    assert_eq!(err, "there are 2 topics and 1 payloads; give each a topic, or one to all\n");
+}
+
+#[test]
+fn what_cannot_be_tried_is_said_in_words() {
+    let (code, _, err) = tried(&["--preset", "tasmoto", "--topic", "x", "--payload", "1"]);
+    assert_eq!(code, 78);
+    assert!(err.contains("did you mean tasmota?"), "{err}");
+    let (code, _, err) = tried(&["--preset", "tasmota", "--topic", "a/+/c", "--payload", "1"]);
+    assert_eq!(code, 64);
+    assert!(err.starts_with("\"a/+/c\" is not the topic of a message"), "{err}");
+    let (code, _, err) = tried(&["--preset", "tasmota", "--topic", "a"]);
+    assert_eq!(code, 64);
+    assert!(err.contains("--payload-file"), "{err}");
+    let (code, _, err) = tried(&["--preset", "tasmota", "--topic", "a", "--payload-file", "/nowhere"]);
+    assert_eq!(code, 64);
+    assert!(err.starts_with("/nowhere cannot be read"), "{err}");
+}
