@@ -9,6 +9,7 @@ use fieldlog_projections::Window;
 
 mod checks;
 mod defaults;
+mod describe;
 mod diff;
 mod faults;
 mod hints;
@@ -26,13 +27,14 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use describe::Describe;
 pub use diff::Change;
 pub use faults::{Fault, Faults};
 pub use load::Loaded;
 pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
 pub use retention::{RetentionConfig, WhenFull};
-pub use rule::{Decoder, PayloadTime, Rule, TimeFormat, Update, When};
+pub use rule::{Announcer, Decoder, PayloadTime, Rule, TimeFormat, Update, When};
 pub use sink::{
     HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,
     SinkFormat, SinkTarget,
@@ -178,6 +180,8 @@ pub struct SourceConfig {
     pub rules: Vec<Rule>,
     /// `[[source.policy]]`, in order: the first that matches an attribute rules it.
     pub policies: Vec<Policy>,
+    /// `[[source.describe]]`, in order; of several blocks that say something about the same, the first counts.
+    pub describe: Vec<Describe>,
 }
 
 impl SourceConfig {
@@ -203,6 +207,7 @@ impl SourceConfig {
             exclude: Vec::new(),
             rules: Vec::new(),
             policies: Vec::new(),
+            describe: Vec::new(),
         }
     }
 }

@@ -21,6 +21,7 @@ const REASON_BYTES_MAX: usize = 1_024;
 
 mod budget;
 mod clock;
+mod describe;
 mod identity;
 mod outcomes;
 mod policy;
@@ -35,6 +36,7 @@ mod values;
 
 use budget::Budget;
 pub use budget::StateUse;
+use describe::Announcers;
 use identity::{Ids, Namespaces};
 pub use outcomes::{Heard, Outcomes};
 use outcomes::{Refusal, Verdict};
@@ -77,6 +79,9 @@ pub struct Observer {
     alive: bool,
     topics: usize,
     limits: Limits,
+    announcers: Announcers,
+    /// Devices of which the operator's words have to be looked up: something about them is new.
+    undescribed: Vec<DeviceId>,
     /// Values held back by an interval, by when it ends.
     deferred: BTreeMap<(Time, DeviceId, u32), ()>,
 }
@@ -122,6 +127,8 @@ impl Observer {
             alive: false,
             topics: 0,
             limits: Limits::new(config),
+            announcers: Announcers::default(),
+            undescribed: Vec::new(),
             deferred: BTreeMap::new(),
         };
         observer.configure(config, outcomes)?;
@@ -138,6 +145,7 @@ impl Observer {
         observer.count_children();
         observer.heard.resize(observer.devices.len());
         observer.count();
+        observer.undescribed = observer.devices.iter().map(|(id, _)| id).collect();
         Ok(observer)
     }
 
@@ -153,9 +161,12 @@ impl Observer {
         self.values = Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max);
         self.topics = 0;
         let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
-        for id in ids {
-            self.find_policies(id);
+        for id in &ids {
+            self.find_policies(*id);
         }
+        self.undescribed = ids;
+        // The rules may lead elsewhere now.
+        self.announcers = Announcers::default();
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
         self.budget.configure(max, &crate::config::windows(&config.aggregates));
         self.count();
@@ -182,6 +193,9 @@ impl Observer {
                 Verdict::Quarantined
             }
         };
+        if !self.undescribed.is_empty() {
+            self.describe_undescribed(received, batch);
+        }
         outcomes.count(verdict, message.retain, batch.body.len() - before);
     }
 
@@ -247,6 +261,9 @@ impl Observer {
             let empty = payload.is_empty();
             match decoder {
                 Decoder::Ignore => return Ok(Verdict::Ignored),
+                Decoder::Announcement(announcer) => {
+                    return self.announce(source, matched.rule, announcer, message, received, batch);
+                }
                 Decoder::Json | Decoder::Availability if empty => {
                     return Ok(self.retire(source, matched, received, batch));
                 }

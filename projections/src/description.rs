@@ -2,13 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Whose words they are. What the operator says counts, where both say something.
+/// Whose words they are. Where several say something, what the operator says counts, then what the device announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DescribedBy {
     /// An announcement, by the device itself or by the bridge that it is reached through.
     Announcement,
     /// The operator's configuration.
     Operator,
+    /// Home Assistant's discovery, which may come from the device or from anything else that knows it.
+    Discovery,
+}
+
+impl DescribedBy {
+    /// All of them; the words of an earlier one count before those of a later one.
+    pub const ALL: [DescribedBy; 3] =
+        [DescribedBy::Operator, DescribedBy::Announcement, DescribedBy::Discovery];
 }
 
 /// What a device is. An empty text is one that nothing was said about; if all are empty, the device has no description.

@@ -120,6 +120,7 @@ impl SourceConfig {
             ("exclude", self.exclude != new.exclude),
             ("subscription", self.rules != new.rules),
             ("policy", self.policies != new.policies),
+            ("describe", self.describe != new.describe),
         ];
         fields.iter().filter(|(_, differs)| *differs).for_each(|(key, _)| note(key));
     }
@@ -132,6 +133,7 @@ impl SourceConfig {
             exclude: self.exclude.clone(),
             rules: self.rules.clone(),
             policies: self.policies.clone(),
+            describe: self.describe.clone(),
             ..new.clone()
         };
         *self == ingest_only

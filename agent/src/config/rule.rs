@@ -15,7 +15,7 @@ pub struct Rule {
     pub qos: u8,
     /// `decoder`.
     pub decoder: Decoder,
-    /// `device` (default `{device}`; ignore: empty): the device's id, built from captures.
+    /// `device` (default `{device}`; ignore and announcements: empty): the device's id, built from captures.
     pub device: String,
     /// `attribute` (scalar; default `{attribute}`; action; default `action`), or prefix of the attributes (json;
     /// default empty).
@@ -64,6 +64,28 @@ pub enum Decoder {
     Action,
     /// Taken from the broker, acknowledged, not recorded.
     Ignore,
+    /// What devices are, in words: names, units, ranges. Which device it is about follows from the topics that it speaks
+    /// on, by the other rules.
+    Announcement(Announcer),
+}
+
+/// Who announces devices, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announcer {
+    /// Zigbee2MQTT's list of devices, `bridge/devices`.
+    Zigbee2mqttDevices,
+    /// Zigbee2MQTT's list of groups, `bridge/groups`.
+    Zigbee2mqttGroups,
+    /// Home Assistant's MQTT discovery, a component or a device with components.
+    HomeAssistant,
+    /// An attribute of a device or property, Homie 3 and 4.
+    Homie,
+    /// `$description`, Homie 5.
+    Homie5,
+    /// `tasmota/discovery/…/config` and `…/sensors`.
+    Tasmota,
+    /// Shelly's `announce`, and the answer to `Shelly.GetDeviceInfo`.
+    Shelly,
 }
 
 /// What a JSON document says about attributes it does not mention.
@@ -140,7 +162,7 @@ impl Decoder {
             Decoder::Scalar => ("{device}", "{attribute}"),
             Decoder::Action => ("{device}", "action"),
             Decoder::Json | Decoder::Availability => ("{device}", ""),
-            Decoder::Ignore => ("", ""),
+            Decoder::Ignore | Decoder::Announcement(_) => ("", ""),
         }
     }
 }

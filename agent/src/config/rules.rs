@@ -23,7 +23,7 @@ struct Compiled {
 pub struct Found {
     /// Index in [`SourceConfig::rules`].
     pub rule: usize,
-    /// The device's id; empty for [`Decoder::Ignore`].
+    /// The device's id; empty for [`Decoder::Ignore`] and [`Decoder::Announcement`].
     pub device: String,
     /// The attribute, or the prefix of the attributes.
     pub attribute: String,
@@ -85,7 +85,7 @@ fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
     let template = Template::parse(&rule.topic).map_err(fault("topic", &rule.topic))?;
     let device = template.pattern(&rule.device).map_err(fault("device", &rule.device))?;
     let attribute = template.pattern(&rule.attribute).map_err(fault("attribute", &rule.attribute))?;
-    if device.is_empty() && rule.decoder != Decoder::Ignore {
+    if device.is_empty() && !matches!(rule.decoder, Decoder::Ignore | Decoder::Announcement(_)) {
         return Err(fault("device", &rule.device)(TemplateError::Empty));
     }
     Ok(Compiled { template, device, attribute })

@@ -5,7 +5,9 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Address, Config, Policy, Protocol, RecordMode, SourceConfig, TlsConfig, WillConfig, rule};
+use super::{
+    Address, Config, Policy, Protocol, RecordMode, SourceConfig, TlsConfig, WillConfig, describe, rule,
+};
 
 /// TOML under construction. Writing to a string cannot fail.
 #[derive(Default)]
@@ -125,6 +127,7 @@ fn show_source(doc: &mut Doc, source: &SourceConfig) {
     show_will(doc, "[source.will]", source.will.as_ref());
     source.rules.iter().for_each(|rule| rule::show(doc, rule));
     source.policies.iter().for_each(|policy| show_policy(doc, policy));
+    source.describe.iter().for_each(|block| describe::show(doc, block));
 }
 
 pub(super) fn show_tls(doc: &mut Doc, header: &str, tls: &TlsConfig) {

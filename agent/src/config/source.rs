@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::raw::{Found, Table};
 use super::{
-    Address, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets, rule,
+    Address, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, describe, presets, rule,
 };
 use crate::topic;
 
@@ -61,6 +61,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         exclude: exclude(table),
         rules: rules(table, name.as_deref().unwrap_or_default()),
         policies: policies(table),
+        describe: describe::read_all(table),
         // Without them there is no source, but every other fault of the table has been found.
         name: name?,
         address: address?,

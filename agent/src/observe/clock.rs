@@ -9,6 +9,7 @@ impl Observer {
     /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
     pub fn tick(&mut self, now: Time, batch: &mut Batch) {
         self.flush_deferred(now, now, batch);
+        self.describe_undescribed(now, batch);
         for index in 0..self.devices.len() {
             let id = DeviceId(index as u32);
             let Some(device) = self.devices.get_mut(id) else { continue };

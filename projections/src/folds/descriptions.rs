@@ -29,9 +29,10 @@ pub struct Descriptions(BTreeMap<DeviceId, Arc<Described>>);
 pub struct Described {
     announced: Said,
     configured: Said,
+    discovered: Said,
 }
 
-/// The same, by one of those who say something. Empty bytes: nothing. Attributes ascend.
+/// What one of those who say something says. Empty bytes: nothing. Attributes ascend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Said {
     device: Box<[u8]>,
@@ -69,27 +70,27 @@ impl Descriptions {
 impl Described {
     /// Whether nothing is said.
     pub fn is_empty(&self) -> bool {
-        [&self.announced, &self.configured]
-            .iter()
-            .all(|said| said.device.is_empty() && said.attributes.is_empty())
+        self.all().all(|said| said.device.is_empty() && said.attributes.is_empty())
     }
 
-    /// What the device is: the operator's words, and where there are none, those announced.
+    /// What the device is, of all that is said.
     pub fn device(&self) -> DeviceDescription {
-        self.device_by(DescribedBy::Operator).or(self.device_by(DescribedBy::Announcement))
+        let said = DescribedBy::ALL.into_iter().map(|by| self.device_by(by));
+        said.fold(DeviceDescription::default(), DeviceDescription::or)
     }
 
-    /// What an attribute is: the operator's words, and where there are none, those announced.
+    /// What an attribute is, of all that is said.
     pub fn attribute(&self, attr: AttrId) -> AttributeDescription {
-        self.attribute_by(DescribedBy::Operator, attr).or(self.attribute_by(DescribedBy::Announcement, attr))
+        let said = DescribedBy::ALL.into_iter().map(|by| self.attribute_by(by, attr));
+        said.fold(AttributeDescription::default(), AttributeDescription::or)
     }
 
-    /// What one of the two says about the device.
+    /// What one of them says about the device.
     pub fn device_by(&self, by: DescribedBy) -> DeviceDescription {
         unpack(&self.said(by).device)
     }
 
-    /// What one of the two says about an attribute.
+    /// What one of them says about an attribute.
     pub fn attribute_by(&self, by: DescribedBy, attr: AttrId) -> AttributeDescription {
         let attributes = &self.said(by).attributes;
         attributes
@@ -98,22 +99,21 @@ impl Described {
             .unwrap_or_default()
     }
 
-    /// The attributes that one of the two says something about, ascending.
+    /// The attributes that one of them says something about, ascending.
     pub fn attributes_by(&self, by: DescribedBy) -> impl ExactSizeIterator<Item = AttrId> + '_ {
         self.said(by).attributes.iter().map(|(id, _)| *id)
     }
 
     /// The attributes that something is said about, ascending.
     pub fn attributes(&self) -> Vec<AttrId> {
-        let both =
-            self.attributes_by(DescribedBy::Announcement).chain(self.attributes_by(DescribedBy::Operator));
-        let mut all: Vec<AttrId> = both.collect();
+        let mut all: Vec<AttrId> =
+            DescribedBy::ALL.into_iter().flat_map(|by| self.attributes_by(by)).collect();
         all.sort_unstable();
         all.dedup();
         all
     }
 
-    /// Takes over what one of the two says about the device; tells whether that is new.
+    /// Takes over what one of them says about the device; tells whether that is new.
     pub fn describe_device(&mut self, by: DescribedBy, description: &DeviceDescription) -> bool {
         let packed = if description.is_empty() { Box::default() } else { pack(description) };
         let device = &mut self.said_mut(by).device;
@@ -122,7 +122,7 @@ impl Described {
         differs
     }
 
-    /// Takes over what one of the two says about an attribute; tells whether that is new.
+    /// Takes over what one of them says about an attribute; tells whether that is new.
     pub fn describe_attribute(
         &mut self,
         by: DescribedBy,
@@ -149,17 +149,22 @@ impl Described {
         }
     }
 
-    /// Lengths of all texts of bytes that it holds.
+    /// Lengths of the bytes that it holds, one for each device and attribute that something is said about.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
-        [&self.announced, &self.configured].into_iter().flat_map(|said| {
+        self.all().flat_map(|said| {
             std::iter::once(said.device.len()).chain(said.attributes.iter().map(|(_, bytes)| bytes.len()))
         })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Said> {
+        [&self.announced, &self.configured, &self.discovered].into_iter()
     }
 
     fn said(&self, by: DescribedBy) -> &Said {
         match by {
             DescribedBy::Announcement => &self.announced,
             DescribedBy::Operator => &self.configured,
+            DescribedBy::Discovery => &self.discovered,
         }
     }
 
@@ -167,6 +172,7 @@ impl Described {
         match by {
             DescribedBy::Announcement => &mut self.announced,
             DescribedBy::Operator => &mut self.configured,
+            DescribedBy::Discovery => &mut self.discovered,
         }
     }
 
@@ -176,7 +182,7 @@ impl Described {
                 && said.attributes.is_sorted_by(|(a, _), (b, _)| a < b)
                 && said.attributes.iter().all(|(_, bytes)| whole::<AttributeDescription>(bytes).is_ok())
         };
-        reads(&self.announced) && reads(&self.configured)
+        self.all().all(reads)
     }
 }
 

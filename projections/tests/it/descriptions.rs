@@ -108,13 +108,13 @@ fn a_snapshot_has_them() {
     let restored = snapshot::decode(&bytes, &[]).unwrap();
     assert!(restored.stale.is_empty());
     assert_eq!(restored.view, view);
-    // One device; announced: no text, two attributes of 11 bytes, by number; configured: 5 texts, no attribute.
+    // One device; announced: no text, two attributes by number; configured: 5 texts, no attribute; discovered: nothing.
     let attribute = |number: u8, unit: &[u8]| {
         let head = [number, (9 + unit.len()) as u8, 0, unit.len() as u8];
         [&head[..], unit, &[0, 0, 0, 0, 0, 0, 0]].concat()
     };
     let device = [1, 0, 0, 2].into_iter().chain(attribute(0, b"lx")).chain(attribute(1, b"W"));
-    let golden: Vec<u8> = device.chain([6, 0, 1, b'L', 0, 0, 0, 0]).collect();
+    let golden: Vec<u8> = device.chain([6, 0, 1, b'L', 0, 0, 0, 0, 0, 0]).collect();
     assert_eq!(bytes[bytes.len() - golden.len() - 3..][..3], [3, 1, golden.len() as u8]);
     assert_eq!(bytes[bytes.len() - golden.len()..], golden);
 }

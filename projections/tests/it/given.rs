@@ -32,7 +32,7 @@ pub fn value() -> impl Strategy<Value = Value> {
 }
 
 fn by() -> impl Strategy<Value = DescribedBy> {
-    prop_oneof![Just(DescribedBy::Announcement), Just(DescribedBy::Operator)]
+    prop::sample::select(DescribedBy::ALL.to_vec())
 }
 
 /// What a fact is about, with the numbers of devices and attributes still to be made valid.

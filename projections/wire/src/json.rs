@@ -84,11 +84,12 @@ pub fn cause(cause: AvailabilityCause) -> &'static str {
     }
 }
 
-/// As it is written: `announcement` or `operator`.
+/// As it is written: `announcement`, `operator` or `discovery`.
 pub fn described_by(by: DescribedBy) -> &'static str {
     match by {
         DescribedBy::Announcement => "announcement",
         DescribedBy::Operator => "operator",
+        DescribedBy::Discovery => "discovery",
     }
 }
 

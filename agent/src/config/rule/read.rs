@@ -2,16 +2,23 @@
 
 use super::super::hints::one_of;
 use super::super::raw::Table;
-use super::{Decoder, OFFLINE, ONLINE, PayloadTime, Rule, TimeFormat, Update, When};
+use super::{Announcer, Decoder, OFFLINE, ONLINE, PayloadTime, Rule, TimeFormat, Update, When};
 use crate::pattern::Pattern;
 use crate::topic::Template;
 
-const DECODERS: [(&str, Decoder); 5] = [
+pub(super) const DECODERS: [(&str, Decoder); 12] = [
     ("json", Decoder::Json),
     ("scalar", Decoder::Scalar),
     ("availability", Decoder::Availability),
     ("action", Decoder::Action),
     ("ignore", Decoder::Ignore),
+    ("zigbee2mqtt-devices", Decoder::Announcement(Announcer::Zigbee2mqttDevices)),
+    ("zigbee2mqtt-groups", Decoder::Announcement(Announcer::Zigbee2mqttGroups)),
+    ("homeassistant-discovery", Decoder::Announcement(Announcer::HomeAssistant)),
+    ("homie", Decoder::Announcement(Announcer::Homie)),
+    ("homie5-description", Decoder::Announcement(Announcer::Homie5)),
+    ("tasmota-discovery", Decoder::Announcement(Announcer::Tasmota)),
+    ("shelly-announce", Decoder::Announcement(Announcer::Shelly)),
 ];
 const UPDATES: [(&str, Update); 2] = [("merge", Update::Merge), ("replace", Update::Replace)];
 const TIME_FORMATS: [(&str, TimeFormat); 4] = [
@@ -140,6 +147,13 @@ fn check_decoder_keys(table: &Table<'_>, decoder: Decoder) {
     }
     if decoder != Decoder::Availability {
         refuse(&AVAILABILITY_KEYS, "availability");
+    }
+    if let Decoder::Announcement(_) = decoder {
+        for key in ["device", "attribute"].iter().filter(|key| table.has(key)) {
+            let what =
+                "an announcement is about the devices that the other subscriptions make of their topics";
+            table.fault(key, what, "remove it");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A rule as TOML.
 
 use super::super::show::{Doc, quoted};
+use super::read::DECODERS;
 use super::{Decoder, Rule, TimeFormat, Update};
 
 pub(in super::super) fn show(doc: &mut Doc, rule: &Rule) {
@@ -8,15 +9,17 @@ pub(in super::super) fn show(doc: &mut Doc, rule: &Rule) {
     doc.text("topic", &rule.topic);
     doc.raw("qos", rule.qos);
     doc.text("decoder", decoder(rule.decoder));
-    doc.text("device", &rule.device);
-    doc.text("attribute", &rule.attribute);
+    if !matches!(rule.decoder, Decoder::Announcement(_)) {
+        doc.text("device", &rule.device);
+        doc.text("attribute", &rule.attribute);
+    }
     match rule.decoder {
         Decoder::Json => show_json(doc, rule),
         Decoder::Availability => {
             doc.texts("online", &rule.online);
             doc.texts("offline", &rule.offline);
         }
-        Decoder::Scalar | Decoder::Action | Decoder::Ignore => {}
+        Decoder::Scalar | Decoder::Action | Decoder::Ignore | Decoder::Announcement(_) => {}
     }
     if let Some(namespace) = &rule.namespace {
         doc.text("namespace", namespace);
@@ -44,13 +47,7 @@ fn show_json(doc: &mut Doc, rule: &Rule) {
 }
 
 fn decoder(decoder: Decoder) -> &'static str {
-    match decoder {
-        Decoder::Json => "json",
-        Decoder::Scalar => "scalar",
-        Decoder::Availability => "availability",
-        Decoder::Action => "action",
-        Decoder::Ignore => "ignore",
-    }
+    DECODERS.iter().find(|(_, known)| *known == decoder).map_or("", |(word, _)| word)
 }
 
 fn time_format(format: TimeFormat) -> &'static str {
