@@ -62,8 +62,8 @@ fn read(mut table: Table<'_>) -> Describe {
     };
     rule::check_patterns(&table, "devices", &describe.devices, true);
     rule::check_patterns(&table, "attributes", describe.attributes.as_deref().unwrap_or_default(), true);
-    let words = DEVICE_KEYS.iter().chain(&ATTRIBUTE_KEYS).chain(&["name"]);
-    if !words.into_iter().any(|key| table.has(key)) {
+    let Describe { name, area, model, manufacturer, unit, device_class, .. } = &describe;
+    if [name, area, model, manufacturer, unit, device_class].iter().all(|text| text.is_empty()) {
         let key = if describe.attributes.is_some() { "unit" } else { "name" };
         table.fault(
             key,

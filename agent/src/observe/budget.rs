@@ -180,7 +180,7 @@ pub(super) fn attribute_bytes(name: &str) -> usize {
 
 /// What is said about a device and its attributes, in observer and view.
 pub(super) fn described_bytes(described: Option<&Described>) -> usize {
-    let Some(described) = described else { return 0 };
+    let Some(described) = described.filter(|described| !described.is_empty()) else { return 0 };
     let texts: usize =
         described.lengths().map(|bytes| block(bytes) + size_of::<(AttrId, Box<[u8]>)>() * DOUBLING).sum();
     2 * (block(SHARED_BYTES + size_of::<Described>()) + texts + MAP_ENTRY_BYTES)
