@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fieldlog_projections::{Seq, Time};
+use fieldlog_projections::{Aggregates, Seq, Time, View};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
@@ -187,7 +187,11 @@ fn views(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     out.gauge("projection_applied_sequence", "The last record in the view.", position.applied.0)?;
     out.gauge("projection_lag_events", "Durable records that are not in the view yet.", lag)?;
     let rebuild = &side.shared.rebuild;
-    out.gauge("aggregates_rebuilding", "1 while aggregates are rebuilt.", u32::from(rebuild.running()))?;
+    let rebuilding = rebuild.folds();
+    let folds = View::FOLDS.iter().map(|fold| ([("fold", fold.name)], u32::from(rebuilding.contains(fold))));
+    out.gauges("fold_rebuilding", "1 while this part of the view is rebuilt from the log.", folds)?;
+    let aggregates = u32::from(rebuilding.contains(&Aggregates::ID));
+    out.gauge("aggregates_rebuilding", "1 while aggregates are rebuilt.", aggregates)?;
     out.gauge("aggregates_rebuilt_sequence", "How far the last rebuild came.", get(&rebuild.applied))?;
     let counts = {
         let view = side.shared.view.read().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::snapshot::Header;
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Epoch, Seq, View, Window};
@@ -75,14 +74,12 @@ pub fn fallback(log: LogState) -> Fallback {
 /// A view at the head of the log, and how it was come by.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The view.
+    /// The view. What is stale in it must be rebuilt.
     pub view: View,
     /// The snapshot it was made from; 0 for none.
     pub snapshot: Seq,
     /// Records folded on top.
     pub replayed: u64,
-    /// Folds that must be rebuilt: the snapshot lacks them, or they were folded by another version or with other windows.
-    pub stale: Vec<FoldId>,
     /// Records that the log no longer has, first and last: the snapshots that were set aside had them.
     pub lost: Option<(Seq, Seq)>,
     /// One line for each snapshot that was passed over.
@@ -167,15 +164,8 @@ fn base(
         };
         match judge(header, log) {
             Verdict::Use => match store.load(&candidate.path, windows) {
-                Ok(restored) => {
-                    return Ok(Recovered {
-                        snapshot: restored.view.seq,
-                        view: restored.view,
-                        stale: restored.stale,
-                        replayed: 0,
-                        lost,
-                        notes,
-                    });
+                Ok(view) => {
+                    return Ok(Recovered { snapshot: view.seq, view, replayed: 0, lost, notes });
                 }
                 Err(fault) => notes.push(format!("snapshot {path} passed over: {fault}")),
             },
@@ -199,14 +189,9 @@ fn base(
         }
     }
     match fallback(log) {
-        Fallback::Empty | Fallback::FoldAll => Ok(Recovered {
-            view: View::new(windows.to_vec()),
-            snapshot: Seq(0),
-            replayed: 0,
-            stale: Vec::new(),
-            lost,
-            notes,
-        }),
+        Fallback::Empty | Fallback::FoldAll => {
+            Ok(Recovered { view: View::new(windows.to_vec()), snapshot: Seq(0), replayed: 0, lost, notes })
+        }
         Fallback::Refuse => {
             let first = log.range.map_or(Seq(0), |(first, _)| first);
             Err(RecoveryError::NoBase { dir, first, notes: notes.join("; ") })

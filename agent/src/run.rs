@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use fieldlog_projections::fact::ClockQuality;
-use fieldlog_projections::{Aggregates, Epoch, Fact, Seq};
+use fieldlog_projections::{Epoch, Fact, Seq};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -239,6 +239,7 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
     let stats = WriterStats::default();
     stats.snapshot_seq.store(recovered.snapshot.0, std::sync::atomic::Ordering::Relaxed);
     let position = Position { head: log.head(), applied: recovered.view.seq };
+    let stale = recovered.view.stale().to_vec();
     let shared = Arc::new(Shared {
         epoch: log.epoch(),
         view: recovered.view.into(),
@@ -249,9 +250,12 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
         stats,
         rebuild: RebuildProgress::default(),
     });
-    if recovered.stale.contains(&Aggregates::ID) {
-        tracing::info!("aggregates are rebuilt from the log, their windows or their fold have changed");
-        rebuild::start(shared.clone(), crate::config::windows(&config.aggregates));
+    if !stale.is_empty() {
+        tracing::info!(
+            "the snapshot does not have these as they are now, so they are rebuilt from the log: {}",
+            rebuild::names(&stale)
+        );
+        rebuild::start(shared.clone(), &stale, crate::config::windows(&config.aggregates));
     }
     Ok(shared)
 }

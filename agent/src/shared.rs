@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::{Epoch, Seq, View};
 use tokio::sync::watch;
 
@@ -40,7 +41,7 @@ pub struct Shared {
     pub snapshots: SnapshotStore,
     /// What the writer counts.
     pub stats: WriterStats,
-    /// Aggregates that are being rebuilt.
+    /// Folds that are being rebuilt.
     pub rebuild: RebuildProgress,
 }
 
@@ -142,19 +143,59 @@ impl WriterStats {
     }
 }
 
-/// How far a rebuild is.
+/// Which folds are being rebuilt, and how far that is.
 #[derive(Debug, Default)]
 pub struct RebuildProgress {
-    /// Number of the newest rebuild that was asked for; older ones give up.
-    pub(crate) wanted: AtomicU64,
-    pub(crate) done: AtomicU64,
+    under_way: Mutex<UnderWay>,
     /// The last record folded so far.
     pub applied: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// Number of the newest rebuild that was begun; older ones give up.
+    number: u64,
+    folds: Vec<FoldId>,
 }
 
 impl RebuildProgress {
     /// Whether one is under way.
     pub fn running(&self) -> bool {
-        self.wanted.load(Ordering::Acquire) != self.done.load(Ordering::Acquire)
+        !self.under_way().folds.is_empty()
+    }
+
+    /// The folds that are being rebuilt.
+    pub fn folds(&self) -> Vec<FoldId> {
+        self.under_way().folds.clone()
+    }
+
+    /// Begins another one, which takes over the folds of one that is under way. Tells its number and all of its folds.
+    pub(crate) fn begin(&self, folds: &[FoldId]) -> (u64, Vec<FoldId>) {
+        let mut under_way = self.under_way();
+        under_way.number += 1;
+        for fold in folds {
+            if !under_way.folds.contains(fold) {
+                under_way.folds.push(*fold);
+            }
+        }
+        self.applied.store(0, Ordering::Relaxed);
+        (under_way.number, under_way.folds.clone())
+    }
+
+    /// Whether none was begun after this one.
+    pub(crate) fn is_newest(&self, number: u64) -> bool {
+        self.under_way().number == number
+    }
+
+    /// This one has ended, unless another one has taken over.
+    pub(crate) fn end(&self, number: u64) {
+        let mut under_way = self.under_way();
+        if under_way.number == number {
+            under_way.folds.clear();
+        }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

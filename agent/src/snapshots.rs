@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, IntoInnerError};
 use std::path::{Path, PathBuf};
 
-use fieldlog_projections::snapshot::{self, Header, ReadError, Restored, SnapshotError};
+use fieldlog_projections::snapshot::{self, Header, ReadError, SnapshotError};
 use fieldlog_projections::{Epoch, View, Window};
 
 /// Directory of the snapshots in the data directory.
@@ -104,7 +104,7 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// [`SnapshotFault`]
-    pub fn load(&self, path: &Path, windows: &[Window]) -> Result<Restored, SnapshotFault> {
+    pub fn load(&self, path: &Path, windows: &[Window]) -> Result<View, SnapshotFault> {
         Ok(snapshot::read(File::open(path)?, windows)?)
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Fact, Seq, Time};
+use fieldlog_projections::{Aggregates, Fact, Seq, Time};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -629,7 +629,8 @@ impl Writer {
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
         if rebuild {
-            rebuild::start(self.shared.clone(), crate::config::windows(&self.config.aggregates));
+            let windows = crate::config::windows(&self.config.aggregates);
+            rebuild::start(self.shared.clone(), &[Aggregates::ID], windows);
         }
         if keys.is_empty() { Ok(()) } else { self.record(&Fact::ConfigChanged { keys }) }
     }

@@ -1,7 +1,9 @@
 //! What a fold is: state that comes of the records alone, in their order.
 //!
-//! A new fold is a file in `folds/` and a line in `view.rs`. In a snapshot it has a section of its own, so that it can be
-//! added or changed without touching the others.
+//! A new fold is a file in `folds/` and a line in `view.rs`: a type that is [`Fold`] and [`Section`], [`Default`],
+//! [`PartialEq`] and cheap to clone, with a constant `ID` that names it. In a snapshot it has a section of its own, so that
+//! it can be added or changed without touching the others. A snapshot without that section leaves it stale; it is then
+//! rebuilt beside the others from the oldest record there is.
 
 use std::io::Write;
 
@@ -16,7 +18,7 @@ use crate::{AttrId, DeviceId, Seq, Time, ValueRef};
 pub struct FoldId {
     /// Number of its section in a snapshot. Never reused.
     pub number: u8,
-    /// Its name, in words.
+    /// Its name: plural, so that "… are being rebuilt" can follow.
     pub name: &'static str,
 }
 
@@ -36,7 +38,10 @@ pub struct Change<'a> {
 }
 
 /// A fold beside the devices. It gets each record once, in order: a state change as its changes, any other as it is.
-pub trait Fold: Section {
+///
+/// Where the front of the log is deleted and no snapshot has the fold, it begins in the middle. A record then is no fault
+/// because it speaks of something that only a deleted one introduced.
+pub trait Fold {
     /// Takes in one change of a state change. Every event comes by here.
     fn change(&mut self, change: &Change<'_>);
 
@@ -45,6 +50,9 @@ pub trait Fold: Section {
     /// # Errors
     /// [`FoldError`] if it cannot be read or does not follow.
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError>;
+
+    /// Notes that the records up to this log time are deleted, so that it never gets them.
+    fn miss(&mut self, until: Time);
 }
 
 /// A fold as a section of a snapshot.

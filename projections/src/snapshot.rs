@@ -39,15 +39,6 @@ pub struct Header {
     layout: u16,
 }
 
-/// What could be taken from a snapshot.
-#[derive(Debug)]
-pub struct Restored {
-    /// The view. Folds that are stale are empty and have to be rebuilt.
-    pub view: View,
-    /// Folds that are not in it, or were folded by another version or with other settings; never the devices.
-    pub stale: Vec<FoldId>,
-}
-
 /// Writes a snapshot as it is made, without a copy of it in memory: the header, which holds length and checksum, last.
 /// Tells how many bytes it has.
 ///
@@ -185,18 +176,20 @@ pub fn header(bytes: &[u8]) -> Result<Header, SnapshotError> {
     })
 }
 
-/// Restores a view whose aggregates have `windows`. The snapshot is read twice, first for its checksum, and one fold
+/// Restores a view whose aggregates have `windows`. Folds that are not in the snapshot, or were folded by another version or
+/// with other settings, are empty and [`View::stale`]; never the devices. The snapshot is read twice, first for its checksum, and one fold
 /// at a time, so that it is never whole in memory beside the view.
 ///
 /// # Errors
 /// [`ReadError`] for anything that is not exactly what was written, and with [`SnapshotError::Fold`] where the devices
 /// were folded by a version not known here.
-pub fn read<R: Read + Seek>(input: R, windows: &[Window]) -> Result<Restored, ReadError> {
+pub fn read<R: Read + Seek>(input: R, windows: &[Window]) -> Result<View, ReadError> {
     let mut view = View::new(windows.to_vec());
     let found = read_folds(input, &mut view.sections_mut())?;
     (view.seq, view.time) = (found.header.seq, found.header.time);
     (view.boot_id, view.clock) = found.boot;
-    Ok(Restored { view, stale: found.stale })
+    view.stale = found.stale;
+    Ok(view)
 }
 
 /// What a snapshot has beside the folds that were restored.
@@ -239,7 +232,7 @@ fn read_folds<R: Read + Seek>(mut input: R, folds: &mut [&mut dyn Section]) -> R
 ///
 /// # Errors
 /// As [`read`].
-pub fn decode(bytes: &[u8], windows: &[Window]) -> Result<Restored, SnapshotError> {
+pub fn decode(bytes: &[u8], windows: &[Window]) -> Result<View, SnapshotError> {
     read(Cursor::new(bytes), windows).map_err(|error| match error {
         ReadError::Content(error) => error,
         ReadError::File(_) => SnapshotError::Payload,

@@ -2,7 +2,7 @@
 
 use crate::chunk::Chunk;
 use crate::fact::{ClockQuality, Fact};
-use crate::fold::{Fold, Section};
+use crate::fold::{Change, Fold, FoldId, Section};
 use crate::folds::aggregates::{Aggregates, Window};
 use crate::folds::descriptions::Descriptions;
 use crate::folds::devices::Devices;
@@ -11,8 +11,12 @@ use crate::stored::type_id;
 use crate::{Seq, Time};
 
 pub use crate::fold::FoldError;
+pub use rebuild::Rebuild;
 
-/// Makes the view of the folds that are in it: for each its name, its type, and what makes an empty one of the windows.
+mod rebuild;
+
+/// Makes the view of the folds that are in it, and what rebuilds them: for each its name, its type, and what makes an empty
+/// one of the windows.
 macro_rules! view {
     ($($(#[$doc:meta])* $name:ident: $fold:ty = $new:expr,)*) => {
         /// Everything that is folded from the log, at one position.
@@ -26,12 +30,17 @@ macro_rules! view {
             pub boot_id: [u8; 16],
             /// Clock quality of the newest `Booted` record.
             pub clock: ClockQuality,
+            /// Folds that the snapshot did not have.
+            pub(crate) stale: Vec<FoldId>,
             /// Current state and availability. The other folds go by its numbers.
             pub devices: Devices,
             $($(#[$doc])* pub $name: $fold,)*
         }
 
         impl View {
+            /// The folds beside the devices.
+            pub const FOLDS: &'static [FoldId] = &[$(<$fold>::ID),*];
+
             /// The state before the first record.
             pub fn new(windows: Vec<Window>) -> View {
                 View { $($name: $new(windows.clone()),)* ..View::default() }
@@ -40,12 +49,22 @@ macro_rules! view {
             /// What a snapshot holds of it, at little cost: devices and series are shared, and each is copied when this
             /// view changes it first. It cannot be asked for names.
             pub fn share(&self) -> View {
-                View { devices: self.devices.share(), $($name: self.$name.clone(),)* ..*self }
+                View {
+                    seq: self.seq,
+                    time: self.time,
+                    boot_id: self.boot_id,
+                    clock: self.clock,
+                    stale: self.stale.clone(),
+                    devices: self.devices.share(),
+                    $($name: self.$name.clone(),)*
+                }
             }
 
-            /// All folds, by number.
+            /// What a snapshot holds: all folds that are not stale, by number.
             pub(crate) fn sections(&self) -> Vec<&dyn Section> {
-                vec![&self.devices, $(&self.$name),*]
+                let mut sections: Vec<&dyn Section> = vec![&self.devices, $(&self.$name),*];
+                sections.retain(|fold| !self.is_stale(fold.id()));
+                sections
             }
 
             /// All folds, by number, to be restored.
@@ -56,9 +75,12 @@ macro_rules! view {
             /// Reads a state change once, for all folds.
             #[inline]
             fn apply_changes(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
-                let View { devices, $($name,)* .. } = self;
+                let View { devices, stale, $($name,)* .. } = self;
+                let whole = stale.is_empty();
                 devices.apply_changes(record, |change| {
-                    $($name.change(change);)*
+                    $(if whole || !stale.contains(&<$fold>::ID) {
+                        $name.change(change);
+                    })*
                 })
             }
 
@@ -69,8 +91,51 @@ macro_rules! view {
                     (self.boot_id, self.clock) = (boot_id, clock);
                 }
                 self.devices.apply(record)?;
-                $(self.$name.other(record)?;)*
+                $(if !self.is_stale(<$fold>::ID) {
+                    self.$name.other(record)?;
+                })*
                 Ok(())
+            }
+        }
+
+        /// Those of the folds that are rebuilt.
+        #[derive(Debug)]
+        struct Anew {
+            $($name: Option<$fold>,)*
+        }
+
+        impl Anew {
+            fn new(folds: &[FoldId], windows: &[Window]) -> Anew {
+                Anew { $($name: folds.contains(&<$fold>::ID).then(|| $new(windows.to_vec())),)* }
+            }
+
+            fn replace_in(self, view: &mut View) {
+                $(if let Some(fold) = self.$name {
+                    view.$name = fold;
+                    view.stale.retain(|stale| *stale != <$fold>::ID);
+                })*
+            }
+        }
+
+        impl Fold for Anew {
+            #[inline]
+            fn change(&mut self, change: &Change<'_>) {
+                $(if let Some(fold) = &mut self.$name {
+                    fold.change(change);
+                })*
+            }
+
+            fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
+                $(if let Some(fold) = &mut self.$name {
+                    fold.other(record)?;
+                })*
+                Ok(())
+            }
+
+            fn miss(&mut self, until: Time) {
+                $(if let Some(fold) = &mut self.$name {
+                    fold.miss(until);
+                })*
             }
         }
     };
@@ -84,6 +149,17 @@ view! {
 }
 
 impl View {
+    /// The folds that are empty because the snapshot did not have them, or had them of another version or with other
+    /// settings. They get no records until they are rebuilt, see [`Rebuild`], and are left out of snapshots.
+    pub fn stale(&self) -> &[FoldId] {
+        &self.stale
+    }
+
+    /// Whether a fold is one of [`View::stale`], so that it has no answers yet.
+    pub fn is_stale(&self, fold: FoldId) -> bool {
+        self.stale.contains(&fold)
+    }
+
     /// Applies the records of a chunk that it does not have yet.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use fieldlog_projections::aggregates::start_s;
-use fieldlog_projections::{AttrId, Bucket, DeviceId, Time, View};
+use fieldlog_projections::{Aggregates, AttrId, Bucket, DeviceId, Time, View};
 use serde::Serialize;
 
 use super::App;
@@ -16,7 +16,6 @@ use super::params::Params;
 use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
-use crate::read_side::ReadSide;
 use fieldlog_wire::json::Rfc3339;
 
 mod stored;
@@ -80,9 +79,9 @@ impl Wanted {
     }
 
     /// The buckets, if memory has all of them.
-    fn in_memory(&self, side: &ReadSide, view: &View) -> Option<Found> {
+    fn in_memory(&self, view: &View) -> Option<Found> {
         let window = *view.aggregates.windows().iter().find(|w| w.length_s == self.window_s)?;
-        if side.shared.rebuild.running() {
+        if view.is_stale(Aggregates::ID) {
             return None;
         }
         // Without `from`, what memory has is what is wanted.
@@ -125,7 +124,7 @@ pub(super) async fn list(
         let to_s =
             to.map_or(i64::MAX, |to| to.0.div_euclid(1_000_000) + i64::from(to.0.rem_euclid(1_000_000) > 0));
         let wanted = Wanted { device, attr, window_s, from_s, to_s };
-        Ok((at, view.time, wanted, wanted.in_memory(&app.side, view)))
+        Ok((at, view.time, wanted, wanted.in_memory(view)))
     })?;
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fieldlog_projections::Time;
+use fieldlog_projections::{Time, View};
 use serde::Serialize;
 
 use super::App;
@@ -80,14 +80,25 @@ fn sources(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
     })
 }
 
-fn rebuild(side: &ReadSide) -> Check {
+/// Whether the folds beside the devices have answers.
+fn folds(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
     let progress = &side.shared.rebuild;
-    if progress.running() {
-        let applied = progress.applied.load(Ordering::Relaxed);
-        Check::new(Outcome::Warn, format!("aggregates are being rebuilt, sequence {applied}"))
-    } else {
-        Check::new(Outcome::Pass, "aggregates are up to date")
-    }
+    let (rebuilt, applied) = (progress.folds(), progress.applied.load(Ordering::Relaxed));
+    let stale = side.with_view(|view, _| view.stale().to_vec());
+    View::FOLDS.iter().map(move |fold| {
+        let name = fold.name;
+        let check = if rebuilt.contains(fold) {
+            Check::new(Outcome::Warn, format!("{name} are being rebuilt, sequence {applied}"))
+        } else if stale.contains(fold) {
+            let output = format!(
+                "{name} could not be rebuilt, the agent's log says why; restart fieldlog to try again"
+            );
+            Check::new(Outcome::Warn, output)
+        } else {
+            Check::new(Outcome::Pass, format!("{name} are up to date"))
+        };
+        (name.into(), check)
+    })
 }
 
 fn report(checks: BTreeMap<String, Check>) -> Response {
@@ -111,7 +122,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let side = &app.side;
     let mut checks: BTreeMap<String, Check> = sources(side).collect();
     checks.insert("writer".into(), writer(side));
-    checks.insert("aggregates".into(), rebuild(side));
+    checks.extend(folds(side));
     if *app.stop.borrow() {
         checks.insert("agent".into(), Check::new(Outcome::Fail, "fieldlog is being stopped"));
     }

@@ -168,6 +168,8 @@ struct Snapshot {
 struct Rebuild {
     running: bool,
     applied: u64,
+    /// The names of the folds that are rebuilt.
+    folds: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -228,7 +230,11 @@ fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
         devices,
         state: state(side),
         snapshot: snapshot(side),
-        rebuild: Rebuild { running: progress.running(), applied: get(&progress.applied) },
+        rebuild: Rebuild {
+            running: progress.running(),
+            applied: get(&progress.applied),
+            folds: progress.folds().iter().map(|fold| fold.name).collect(),
+        },
         sources: side.sources.views().iter().map(source).collect(),
         sinks: sinks(side)?,
         blocked: side.shared.stats.blocked(),

@@ -29,6 +29,7 @@ mod gate;
 mod growing;
 mod log;
 mod odd;
+mod rebuild;
 mod state;
 mod stream;
 

@@ -454,10 +454,16 @@ impl Observer {
         let Some(device) = self.devices.get_mut(id).filter(|device| device.retired.is_none()) else {
             return Ok(());
         };
-        let known = device.described.as_deref().cloned().unwrap_or_default();
-        let mut next = known.clone();
         let blocks =
             self.sources.get(usize::from(device.source.0)).map_or(&[][..], |source| &source.describe);
+        let known = device.described.as_deref();
+        let has_words =
+            |known: &Described| !known.device_by(by).is_empty() || known.attributes_by(by).len() > 0;
+        if blocks.is_empty() && !known.is_some_and(has_words) {
+            return Ok(());
+        }
+        let known = known.cloned().unwrap_or_default();
+        let mut next = known.clone();
         let of = |block: &&CompiledDescribe| {
             block.devices.matches(&device.name) || block.devices.matches(&device.called)
         };

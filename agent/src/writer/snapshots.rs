@@ -38,7 +38,8 @@ impl SnapshotWriter {
         }
     }
 
-    /// Begins a snapshot of the view as it is, unless one is being written or aggregates are being rebuilt.
+    /// Begins a snapshot of the view as it is, unless one is being written or folds are being rebuilt:
+    /// with it, the records that these need could be deleted.
     pub fn begin(&mut self) {
         if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
         {

@@ -144,6 +144,10 @@ impl Fold for Aggregates {
         }
         Ok(())
     }
+
+    fn miss(&mut self, until: Time) {
+        self.missing_until = self.missing_until.max(Some(until));
+    }
 }
 
 impl Section for Aggregates {
@@ -189,11 +193,6 @@ impl Aggregates {
     /// Some records up to this log time are not in it: they were deleted before it was folded.
     pub fn missing_until(&self) -> Option<Time> {
         self.missing_until
-    }
-
-    /// Notes that records up to this log time are not there to be folded.
-    pub fn miss(&mut self, until: Time) {
-        self.missing_until = self.missing_until.max(Some(until));
     }
 
     /// Log time goes on from `time`, before records that are in it: what they said would come after what is to come. The

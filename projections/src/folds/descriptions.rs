@@ -14,7 +14,7 @@ use crate::fact::Fact;
 use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
 use crate::record::Record;
 use crate::stored::type_id;
-use crate::{AttrId, DeviceId};
+use crate::{AttrId, DeviceId, Time};
 
 /// Version of this fold; see [`super::devices::VERSION`].
 pub const VERSION: u16 = 1;
@@ -223,6 +223,9 @@ impl Section for Descriptions {
 impl Fold for Descriptions {
     #[inline]
     fn change(&mut self, _change: &Change<'_>) {}
+
+    /// What was said in deleted records is said again with the next announcement.
+    fn miss(&mut self, _until: Time) {}
 
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
         if !matches!(

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
+use fieldlog_projections::fold::{Section, State};
+use fieldlog_projections::snapshot::{self, HEADER_BYTES};
 use fieldlog_projections::{
     AttrId, AttributeDescription, DescribedBy, DeviceDescription, DeviceId, Epoch, Fact, Kind, Seq, Time,
-    Value, Window,
+    Value, View, Window,
 };
 use proptest::prelude::*;
 
@@ -211,4 +213,29 @@ pub fn history(count: std::ops::Range<usize>) -> impl Strategy<Value = Body> {
         }
         body
     })
+}
+
+/// The snapshot of a view in layout 1, as it was written while there were no folds but the devices and the aggregates.
+pub fn layout_1(view: &View) -> Vec<u8> {
+    let mut bytes = snapshot::encode(view, Epoch(1)).unwrap()[..HEADER_BYTES].to_vec();
+    bytes[4] = 1;
+    bytes.extend(postcard::to_stdvec(&(view.boot_id, view.clock)).unwrap());
+    let folds: [(u16, &dyn State); 2] =
+        [(view.devices.version(), &view.devices), (view.aggregates.version(), &view.aggregates)];
+    for (version, fold) in folds {
+        bytes.extend(postcard::to_stdvec(&(version, fold.size().unwrap() as u64)).unwrap());
+        fold.write(&mut bytes).unwrap();
+    }
+    let payload_bytes = (bytes.len() - HEADER_BYTES) as u64;
+    bytes[32..40].copy_from_slice(&payload_bytes.to_le_bytes());
+    seal(&mut bytes);
+    bytes
+}
+
+/// Writes the checksums that make a forged snapshot credible.
+pub fn seal(bytes: &mut [u8]) {
+    let crc = crc32fast::hash(&bytes[HEADER_BYTES..]);
+    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..44]);
+    bytes[44..48].copy_from_slice(&crc.to_le_bytes());
 }

@@ -3,9 +3,10 @@
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
 use fieldlog_projections::stored::encode_state_changed_v1;
-use fieldlog_projections::view::FoldError;
+use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
-    Aggregates, AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, View, aggregates, devices, snapshot,
+    Aggregates, AttrId, AttributeDescription, DescribedBy, Descriptions, DeviceDescription, DeviceId, Epoch,
+    Fact, Kind, Seq, Time, Value, View, aggregates, descriptions, devices, snapshot,
 };
 use proptest::prelude::*;
 
@@ -79,16 +80,40 @@ fn fixed() -> Body {
     body.push(Envelope { wall: Time(wall + 90_000_000_000), ..Envelope::default() }, |out| {
         encode_state_changed_v1(DeviceId(1), &[(AttrId(0), Value::Float(1.5))], out)
     });
+    let device = DeviceId(1);
+    let unit = |unit: &str| AttributeDescription { unit: unit.into(), ..AttributeDescription::default() };
+    let attribute = |attribute: u32, by, description| Fact::AttributeDescribed {
+        device,
+        attribute: AttrId(attribute),
+        by,
+        description,
+    };
+    let name = DeviceDescription { name: "Sensor".into(), ..DeviceDescription::default() };
+    for fact in [
+        Fact::DeviceDescribed { device, by: DescribedBy::Announcement, description: name },
+        attribute(1, DescribedBy::Discovery, unit("V")),
+        attribute(0, DescribedBy::Announcement, unit("°C")),
+        attribute(0, DescribedBy::Operator, unit("K")),
+        attribute(0, DescribedBy::Operator, unit("")),
+    ] {
+        body.push_fact(Envelope { wall: body.last_time(), ..Envelope::default() }, &fact);
+    }
     body
 }
 
 /// `(version of the fold, CRC-32 of what it makes of [`fixed`])`.
 const DEVICES_GOLDEN: (u16, u32) = (3, 0x759d_5428);
 const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
+const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 
 #[test]
 fn changing_a_fold_means_raising_its_version() {
     let view = folded(&fixed());
+    assert_eq!(
+        View::FOLDS,
+        [Aggregates::ID, Descriptions::ID],
+        "each fold has its line here, with records in `fixed` that it has branches for"
+    );
     let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
         let found = (version, crc32fast::hash(&bytes));
         assert_eq!(
@@ -105,6 +130,12 @@ fn changing_a_fold_means_raising_its_version() {
         AGGREGATES_GOLDEN,
         postcard::to_stdvec(&view.aggregates).unwrap(),
     );
+    check(
+        "descriptions",
+        descriptions::VERSION,
+        DESCRIPTIONS_GOLDEN,
+        postcard::to_stdvec(&view.descriptions).unwrap(),
+    );
 }
 
 #[test]
@@ -119,7 +150,7 @@ fn the_fixed_records_come_to_what_one_would_expect() {
     let (_, bridge) = view.devices.find("bridge").unwrap();
     assert_eq!(bridge.availability, Availability::Offline);
     assert_eq!(view.devices.attribute_named("state"), Some(AttrId(1)));
-    assert_eq!((view.seq, view.boot_id), (Seq(218), [7; 16]));
+    assert_eq!((view.seq, view.boot_id), (Seq(223), [7; 16]));
     assert_eq!(view.clock, ClockQuality::Synchronised);
 }
 
@@ -142,25 +173,67 @@ fn what_no_record_introduces_is_refused() {
 }
 
 #[test]
+fn what_is_not_at_the_position_of_the_view_does_not_take_a_place_in_it() {
+    let body = fixed();
+    let mut view = folded(&body);
+    let mut rebuild = Rebuild::new(View::FOLDS, &WINDOWS);
+    rebuild.apply_records(&view.devices, body.records(Seq(1)), Seq(100)).unwrap();
+    let result = rebuild.replace_in(&mut view);
+    assert_eq!(result, Err(FoldError::Missing { have: Seq(100), found: Seq(223) }));
+    assert!(view == folded(&body));
+}
+
+#[test]
 fn a_gap_is_refused_and_an_overlap_passed_over() {
     let body = fixed();
     let mut view = View::new(WINDOWS.to_vec());
     view.apply_records(body.records(Seq(1)), Seq(100)).unwrap();
     view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
     assert!(view == folded(&body));
-    let gap = view.apply_records(body.records(Seq(220)), Seq(u64::MAX));
-    assert_eq!(gap, Err(FoldError::Missing { have: Seq(218), found: Seq(220) }));
+    let gap = view.apply_records(body.records(Seq(225)), Seq(u64::MAX));
+    assert_eq!(gap, Err(FoldError::Missing { have: Seq(223), found: Seq(225) }));
 }
 
 proptest! {
     #[test]
-    fn aggregates_fold_by_themselves_to_the_same(body in history(1..50)) {
-        let view = folded(&body);
-        let mut aggregates = Aggregates::new(WINDOWS.to_vec());
-        for record in body.records(Seq(1)) {
-            view.devices.apply_to(&mut aggregates, &record.unwrap()).unwrap();
+    fn each_fold_is_rebuilt_by_itself_to_the_same(body in history(1..50)) {
+        let (view, golden) = (folded(&body), bytes(&folded(&body)));
+        for fold in View::FOLDS {
+            // Its neighbours stay, and what was there of it goes.
+            let mut other = folded(&body);
+            let mut rebuild = Rebuild::new(&[*fold], &WINDOWS);
+            rebuild.apply_records(&view.devices, body.records(Seq(1)), view.seq).unwrap();
+            rebuild.replace_in(&mut other).unwrap();
+            prop_assert!(other == view, "{}", fold.name);
         }
-        prop_assert!(aggregates == view.aggregates);
+        let mut none = View::new(WINDOWS.to_vec());
+        none.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+        let mut rebuild = Rebuild::new(View::FOLDS, &WINDOWS);
+        rebuild.apply_records(&none.devices, body.records(Seq(1)), none.seq).unwrap();
+        rebuild.replace_in(&mut none).unwrap();
+        prop_assert_eq!(bytes(&none), golden);
+    }
+
+    #[test]
+    fn what_a_snapshot_lacks_is_told_and_rebuilt_and_the_rest_goes_on(body in history(1..50), at: prop::sample::Index) {
+        let all = folded(&body);
+        let at = Seq(at.index(body.len()) as u64 + 1);
+        let mut before = View::new(WINDOWS.to_vec());
+        before.apply_records(body.records(Seq(1)), at).unwrap();
+        // Read with other windows, the aggregates are not there, and a snapshot of that does not have them.
+        let mut view = snapshot::decode(&bytes(&before), &[]).unwrap();
+        prop_assert_eq!(view.stale(), &[Aggregates::ID]);
+        view = snapshot::decode(&bytes(&view), &WINDOWS).unwrap();
+        prop_assert!(view.is_stale(Aggregates::ID), "an empty one is not taken for the whole");
+        view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+        prop_assert!(view.devices == all.devices);
+        prop_assert!(view.aggregates == Aggregates::new(WINDOWS.to_vec()), "nothing half is made of it");
+
+        let mut rebuild = Rebuild::new(view.stale(), &WINDOWS);
+        prop_assert!(rebuild.seq() < view.seq);
+        rebuild.apply_records(&view.devices, body.records(Seq(1)), view.seq).unwrap();
+        rebuild.replace_in(&mut view).unwrap();
+        prop_assert!(view.stale().is_empty() && view == all);
     }
 
     #[test]
@@ -172,8 +245,8 @@ proptest! {
             partly.apply_records(body.records(Seq(1)), Seq(cut)).unwrap();
             prop_assert_eq!(partly.seq, Seq(cut));
             let restored = snapshot::decode(&bytes(&partly), &WINDOWS).unwrap();
-            prop_assert!(restored.stale.is_empty());
-            let mut view = restored.view;
+            prop_assert!(restored.stale().is_empty());
+            let mut view = restored;
             prop_assert!(view == partly, "a snapshot at {} is not the view", cut);
             view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
             prop_assert!(view == all, "cut at {}", cut);

@@ -254,10 +254,16 @@ fn other_windows_make_the_aggregates_stale_and_nothing_else() {
     let other = [Window { length_s: 30, keep: 4 }];
     let recovered =
         recovery::recover(&given.store, &given.reader(), given.log.epoch(), &other, None).unwrap();
-    assert_eq!(recovered.stale, [Aggregates::ID]);
+    assert_eq!(recovered.view.stale(), [Aggregates::ID]);
     assert_eq!(recovered.snapshot, Seq(300));
     assert!(recovered.view.devices == given.view.devices);
     assert_eq!(recovered.view.aggregates.windows(), other);
+
+    // A snapshot of that does not have them either, and makes nothing else stale.
+    given.store.save(&recovered.view, given.log.epoch(), 10).unwrap();
+    let again = given.recover(None).unwrap();
+    assert_eq!(again.view.stale(), [Aggregates::ID]);
+    assert!(again.view.devices == given.view.devices);
 }
 
 #[test]

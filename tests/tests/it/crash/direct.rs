@@ -154,7 +154,7 @@ impl Model {
         add(&tally.snapshots_used, usize::from(recovered.snapshot > Seq(0)));
         add(&tally.snapshots_passed_over, recovered.notes.len());
         assert!(recovered.view == self.view, "fold(snapshot + tail) is not the view before the crash");
-        assert!(recovered.stale.is_empty());
+        assert!(recovered.view.stale().is_empty());
         let nothing = tempfile::tempdir_in(self.dir.path()).unwrap();
         let nothing = SnapshotStore::open(nothing.path()).unwrap();
         let folded = recovery::recover(&nothing, &reader, log.epoch(), &windows(), None).unwrap();
