@@ -6,7 +6,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::fact::Availability;
-use fieldlog_projections::{AttrId, Device, DeviceId, Devices, Seq, Time, Value, View};
+use fieldlog_projections::{
+    AttrId, Described, Device, DeviceDescription, DeviceId, Devices, Seq, Time, Value, ValueRef, View,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -19,6 +21,7 @@ use super::position::{At, Validator};
 use super::problem::Problem;
 use super::routes::answer;
 use crate::read_side::ReadSide;
+use fieldlog_wire::describe;
 use fieldlog_wire::json::{self, Rfc3339, Val};
 
 const LIMIT_MAX: u64 = 1_000;
@@ -65,6 +68,8 @@ struct One<'a> {
 struct DeviceJson<'a, A> {
     id: &'a str,
     source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<Description>,
     parent: Option<&'a str>,
     availability: &'static str,
     availability_cause: &'static str,
@@ -79,16 +84,42 @@ struct DeviceJson<'a, A> {
     data_age_s: f64,
     events: u64,
     attributes: A,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units: Option<Units<'a>>,
+}
+
+/// What a device is, if anything is said about that.
+struct Description(DeviceDescription);
+
+impl Description {
+    fn of(described: Option<&Described>) -> Option<Description> {
+        described.map(|described| Description(described.device())).filter(|said| !said.0.is_empty())
+    }
+}
+
+impl Serialize for Description {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        describe::DeviceJson::of(&self.0).serialize(serializer)
+    }
 }
 
 impl<'a, A> DeviceJson<'a, A> {
-    fn new(devices: &'a Devices, device: &'a Device, heard: Option<Time>, now: Time, attributes: A) -> Self {
+    fn new(
+        view: &'a View,
+        (id, device): (DeviceId, &'a Device),
+        heard: Option<Time>,
+        now: Time,
+        attributes: A,
+        units: Option<Units<'a>>,
+    ) -> Self {
+        let devices = &view.devices;
         let name = |id: DeviceId| devices.get(id).map(|device| &*device.name);
         let (availability, because) = devices.effective_availability(device);
         let newest = heard.map_or(device.changed.1, |heard| heard.max(device.changed.1));
         DeviceJson {
             id: &device.name,
             source: &device.source,
+            description: Description::of(view.descriptions.get(id)),
             parent: device.parent.and_then(name),
             availability: json::availability(availability),
             availability_cause: json::cause(device.availability_cause),
@@ -103,6 +134,7 @@ impl<'a, A> DeviceJson<'a, A> {
             data_age_s: now.micros_since(newest) as f64 / 1e6,
             events: device.events,
             attributes,
+            units,
         }
     }
 }
@@ -120,22 +152,60 @@ impl Serialize for Values<'_> {
     }
 }
 
-/// Attributes with position and time.
-struct Details<'a>(&'a Devices, &'a Device);
+/// Units of the attributes that have a value and a unit.
+struct Units<'a>(Vec<(&'a str, String)>);
+
+impl<'a> Units<'a> {
+    fn of(view: &'a View, id: DeviceId, device: &Device) -> Option<Units<'a>> {
+        let described = view.descriptions.get(id)?;
+        let with_value = device.attributes.iter().filter(|slot| slot.value != Value::Null);
+        let units = with_value.map(|slot| {
+            (view.devices.attribute_name(slot.id).unwrap_or(""), described.attribute(slot.id).unit)
+        });
+        let units: Vec<_> = units.filter(|(_, unit)| !unit.is_empty()).collect();
+        (!units.is_empty()).then_some(Units(units))
+    }
+}
+
+impl Serialize for Units<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, unit)| (name, unit)))
+    }
+}
+
+/// Attributes with position, time, and what is known about them. One that has no value yet, or no more, is here if it is
+/// described: it may be one that can only be set.
+struct Details<'a> {
+    devices: &'a Devices,
+    device: &'a Device,
+    described: Option<&'a Described>,
+}
 
 #[derive(Serialize)]
 struct Detail<'a> {
     value: Val<'a>,
-    seq: Seq,
-    at: Rfc3339,
+    seq: Option<Seq>,
+    at: Option<Rfc3339>,
+    #[serde(flatten)]
+    description: describe::AttributeJson<'a>,
 }
 
 impl Serialize for Details<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for slot in self.1.attributes.iter().filter(|slot| slot.value != Value::Null) {
-            let detail = Detail { value: Val(slot.value.borrow()), seq: slot.seq, at: Rfc3339(slot.time) };
-            map.serialize_entry(self.0.attribute_name(slot.id).unwrap_or(""), &detail)?;
+        let mut put = |id: AttrId, value, seq, at: Option<Time>| {
+            let description = self.described.map(|described| described.attribute(id)).unwrap_or_default();
+            let description = describe::AttributeJson::of(&description);
+            let detail = Detail { value: Val(value), seq, at: at.map(Rfc3339), description };
+            map.serialize_entry(self.devices.attribute_name(id).unwrap_or(""), &detail)
+        };
+        let with_value = || self.device.attributes.iter().filter(|slot| slot.value != Value::Null);
+        for slot in with_value() {
+            put(slot.id, slot.value.borrow(), Some(slot.seq), Some(slot.time))?;
+        }
+        let described = self.described.map(Described::attributes).unwrap_or_default();
+        for id in described.into_iter().filter(|id| !with_value().any(|slot| slot.id == *id)) {
+            put(id, ValueRef::Null, None, None)?;
         }
         map.end()
     }
@@ -217,7 +287,14 @@ fn page(
     for (id, device) in found.by_ref().take(wanted.limit) {
         last = Some(&*device.name);
         let heard = side.heard.get(id);
-        if page.push(&DeviceJson::new(devices, device, heard, now, Values(devices, device)))? {
+        if page.push(&DeviceJson::new(
+            view,
+            (id, device),
+            heard,
+            now,
+            Values(devices, device),
+            Units::of(view, id, device),
+        ))? {
             break;
         }
     }
@@ -252,21 +329,21 @@ pub(super) async fn one(
     let (body, at) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &name)?;
         let heard = app.side.heard.get(id);
-        Ok((encode(&app.budget, &single(view, device, heard, now, at, None))?, at))
+        Ok((encode(&app.budget, &single(view, (id, device), heard, now, at, None))?, at))
     })?;
     Ok(answer(body, at, Validator::Weak))
 }
 
 fn single<'a>(
     view: &'a View,
-    device: &'a Device,
+    (id, device): (DeviceId, &'a Device),
     heard: Option<Time>,
     now: Time,
     position: At,
     as_of: Option<past::AsOf>,
 ) -> One<'a> {
-    let attributes = Details(&view.devices, device);
-    One { position, as_of, device: DeviceJson::new(&view.devices, device, heard, now, attributes) }
+    let attributes = Details { devices: &view.devices, device, described: view.descriptions.get(id) };
+    One { position, as_of, device: DeviceJson::new(view, (id, device), heard, now, attributes, None) }
 }
 
 /// The device as it was. The device must be known now, so that a misspelt id costs no replay.
@@ -277,10 +354,10 @@ async fn at_moment(app: &App, name: String, moment: past::Moment) -> Result<Resp
         .reads
         .replay(move |cancel| {
             let past = past::View::at(&side, at, moment, cancel)?;
-            let Some((_, device)) = past.view.devices.find(&name) else {
+            let Some(found) = past.view.devices.find(&name) else {
                 return Err(not_yet(&name, discovered));
             };
-            encode(&budget, &single(&past.view, device, None, past.as_of.time(), at, Some(past.as_of)))
+            encode(&budget, &single(&past.view, found, None, past.as_of.time(), at, Some(past.as_of)))
         })
         .await?;
     Ok(answer(body, at, Validator::Weak))

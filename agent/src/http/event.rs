@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fieldlog_projections::stored::{self, Changes, StoredError, type_id};
-use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time};
+use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time, View};
 use fieldlog_wire::event::{Data, Naming};
 use fieldlog_wire::json::Rfc3339;
 use serde::Serialize;
@@ -129,19 +129,25 @@ fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {
 pub(super) struct Names {
     devices: BTreeMap<DeviceId, Box<str>>,
     attributes: BTreeMap<AttrId, Box<str>>,
+    /// Unit and spoken name of an attribute; empty where nothing is known.
+    described: BTreeMap<(DeviceId, AttrId), (Box<str>, Box<str>)>,
 }
 
 impl Names {
     /// Adds the names that an entry needs.
-    pub(super) fn learn(&mut self, devices: &Devices, entry: &Entry) {
+    pub(super) fn learn(&mut self, view: &View, entry: &Entry) {
+        let devices = &view.devices;
         if let Some(id) = entry.fact.device() {
             self.learn_device(devices, id);
         }
         match &entry.fact {
-            Fact::StateChanged { changes, .. } => {
-                changes.iter().for_each(|(attr, _)| self.learn_attribute(devices, *attr));
+            Fact::StateChanged { device, changes } => changes.iter().for_each(|(attr, _)| {
+                self.learn_attribute(devices, *attr);
+                self.learn_description(view, *device, *attr);
+            }),
+            Fact::ActionFired { attribute, .. } | Fact::AttributeDescribed { attribute, .. } => {
+                self.learn_attribute(devices, *attribute)
             }
-            Fact::ActionFired { attribute, .. } => self.learn_attribute(devices, *attribute),
             Fact::DeviceDiscovered { parent: Some(parent), .. } => self.learn_device(devices, *parent),
             _ => {}
         }
@@ -151,6 +157,15 @@ impl Names {
         let name =
             || devices.get(id).map_or_else(|| format!("#{}", id.0).into(), |device| Box::from(&*device.name));
         self.devices.entry(id).or_insert_with(name);
+    }
+
+    /// As it is known now, which may be later than the event.
+    fn learn_description(&mut self, view: &View, device: DeviceId, attr: AttrId) {
+        let Some(described) = view.descriptions.get(device) else { return };
+        self.described.entry((device, attr)).or_insert_with(|| {
+            let description = described.attribute(attr);
+            (description.unit.into(), description.name.into())
+        });
     }
 
     fn learn_attribute(&mut self, devices: &Devices, id: AttrId) {
@@ -166,6 +181,10 @@ impl Naming for Names {
 
     fn attribute(&self, id: AttrId) -> &str {
         self.attributes.get(&id).map_or("", |name| name)
+    }
+
+    fn described(&self, device: DeviceId, attribute: AttrId) -> (&str, &str) {
+        self.described.get(&(device, attribute)).map_or(("", ""), |(unit, name)| (unit, name))
     }
 }
 

@@ -105,7 +105,9 @@ fn take(record: &Record<'_>, device: DeviceId, attribute: Option<AttrId>) -> Res
             changes.retain(|(attr, _)| *attr == wanted);
             !changes.is_empty()
         }
-        Fact::ActionFired { attribute, .. } => *attribute == wanted,
+        Fact::ActionFired { attribute, .. } | Fact::AttributeDescribed { attribute, .. } => {
+            *attribute == wanted
+        }
         _ => false,
     };
     Ok(about.then_some(entry))
