@@ -10,7 +10,7 @@ use super::*;
 
 const BOUNDS: Bounds = Bounds { devices: 100, attributes: 50, text_bytes: 64 };
 
-fn announced(announcer: Announcer, topic: &str, payload: impl ToString) -> Announcements {
+fn announced(announcer: Announcer, topic: &str, payload: impl std::fmt::Display) -> Announcements {
     decode(announcer, topic, payload.to_string().as_bytes(), &BOUNDS).unwrap()
 }
 

@@ -6,40 +6,39 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fieldlog_projections::{
-    AttrId, AttributeDescription, Described, DescribedBy, DeviceDescription, DeviceId, Fact, Time,
-};
+use fieldlog_projections::{AttrId, AttributeDescription, Described, DescribedBy, DeviceId, Fact, Time};
 
 use super::outcomes::{Refusal, Verdict};
-use super::source::CompiledDescribe;
 use super::topics::RuleMatch;
 use super::{Batch, Observer, at, budget};
-use crate::config::{Announcer, Decoder};
+use crate::config::Announcer;
 use crate::decode;
 use crate::describe::{self, Address, Announced, Announcement, Bounds};
 use crate::message::Message;
 
+mod operator;
+mod resolve;
+
+use resolve::Target;
+
 /// Announcements that wait for the one that introduces their device, at most.
 const WAITING_MAX: usize = 64;
+
+/// An attribute of a device.
+type Place = (DeviceId, AttrId);
 
 /// What announcements need to know of each other. None of it outlives the process: they are retained, and come again.
 #[derive(Debug, Default)]
 pub(super) struct Announcers {
     /// What each topic of Home Assistant's discovery describes.
-    topics: HashMap<(usize, Arc<str>), Vec<(DeviceId, AttrId)>>,
+    topics: HashMap<(usize, Arc<str>), Vec<Place>>,
     /// The same the other way round. Each attribute has one topic.
-    owners: HashMap<(DeviceId, AttrId), (usize, Arc<str>)>,
+    owners: HashMap<Place, (usize, Arc<str>)>,
     /// Topics of devices by an id that announcements know them by.
     introduced: HashMap<(usize, Box<str>), Box<str>>,
     waiting: HashMap<(usize, Box<str>), Announcement>,
     /// Bytes of the first three.
     pub(super) bytes: usize,
-}
-
-/// Where an announcement leads: a rule's match, and the attribute if it is about one.
-struct Target {
-    matched: RuleMatch,
-    attribute: Option<String>,
 }
 
 impl Observer {
@@ -167,7 +166,7 @@ impl Observer {
             }
             Address::Introduced(id) => {
                 let key = (source, id.as_str().into());
-                let Some(topic) = self.announcers.introduced.get(&key).map(|topic| topic.to_string()) else {
+                let Some(topic) = self.announcers.introduced.get(&key).map(ToString::to_string) else {
                     if self.announcers.waiting.len() < WAITING_MAX {
                         self.announcers.waiting.insert(key, announcement);
                     }
@@ -258,54 +257,6 @@ impl Observer {
         };
         decode::check_name(&name, self.limits.name_bytes)?;
         self.attribute(device, &name, received, batch).map(Some)
-    }
-
-    /// What the rules make of a topic, and of a place in the document there if one is asked for.
-    fn resolve(&self, source: usize, topic: &str, path: Option<&str>) -> Option<Target> {
-        for found in self.sources.get(source)?.rules.find(topic) {
-            let compiled = &self.sources[source].compiled[found.rule];
-            let rule = &compiled.rule;
-            let attribute = match (rule.decoder, path) {
-                (Decoder::Announcement(_), _) => continue,
-                // Which documents it takes is not known here.
-                (Decoder::Json, _) if rule.when.is_some() => continue,
-                (Decoder::Ignore, _) => return None,
-                (_, None) | (Decoder::Availability, _) => None,
-                (Decoder::Json, Some(path)) => {
-                    let root = rule.root.trim_start_matches('/').replace('/', ".");
-                    let below = match path.strip_prefix(&root) {
-                        Some(rest) if root.is_empty() => rest,
-                        Some(rest) => rest.strip_prefix('.')?,
-                        None => return None,
-                    };
-                    let kept = !below.is_empty() && !compiled.ignore.matches(below);
-                    let prefix = &found.attribute;
-                    let is_state = !compiled.actions.matches(below);
-                    kept.then(|| match prefix.is_empty() || !is_state {
-                        true => below.to_owned(),
-                        false => format!("{prefix}.{below}"),
-                    })
-                }
-                (Decoder::Scalar | Decoder::Action, Some(path)) => {
-                    path.is_empty().then(|| found.attribute.clone())
-                }
-            };
-            let matched = RuleMatch {
-                rule: found.rule,
-                device: self.known(source, self.namespace(source, found.rule), &found.device),
-                device_name: found.device.into(),
-                attribute: found.attribute.into(),
-                shape: Vec::new(),
-            };
-            return Some(Target { matched, attribute });
-        }
-        None
-    }
-
-    fn resolve_availability(&self, source: usize, topic: &str) -> Option<Target> {
-        let target = self.resolve(source, topic, None)?;
-        let decoder = self.sources[source].compiled[target.matched.rule].rule.decoder;
-        (decoder == Decoder::Availability).then_some(target)
     }
 
     /// Makes the next description of a device the one that is known, and records what is new in it.
@@ -431,65 +382,6 @@ impl Observer {
             };
             self.retire(source, &mut matched, received, batch);
         }
-    }
-
-    /// Applies the operator's words to devices and attributes that are new, or to all after the configuration was read.
-    pub(super) fn describe_undescribed(&mut self, received: Time, batch: &mut Batch) {
-        let mut ids = std::mem::take(&mut self.undescribed);
-        ids.sort_unstable();
-        ids.dedup();
-        for id in ids {
-            // What does not fit now is tried again when something else about the device is new.
-            let _ = self.describe_by_operator(id, received, batch);
-        }
-    }
-
-    fn describe_by_operator(
-        &mut self,
-        id: DeviceId,
-        received: Time,
-        batch: &mut Batch,
-    ) -> Result<(), Refusal> {
-        let by = DescribedBy::Operator;
-        let Some(device) = self.devices.get_mut(id).filter(|device| device.retired.is_none()) else {
-            return Ok(());
-        };
-        let blocks =
-            self.sources.get(usize::from(device.source.0)).map_or(&[][..], |source| &source.describe);
-        let known = device.described.as_deref();
-        let has_words =
-            |known: &Described| !known.device_by(by).is_empty() || known.attributes_by(by).len() > 0;
-        if blocks.is_empty() && !known.is_some_and(has_words) {
-            return Ok(());
-        }
-        let known = known.cloned().unwrap_or_default();
-        let mut next = known.clone();
-        let of = |block: &&CompiledDescribe| {
-            block.devices.matches(&device.name) || block.devices.matches(&device.called)
-        };
-        let mine: Vec<&CompiledDescribe> = blocks.iter().filter(of).collect();
-        let mut facts = Vec::new();
-        let of_device = mine.iter().filter(|block| block.attributes.is_none());
-        let description =
-            of_device.fold(DeviceDescription::default(), |said, block| said.or(block.device.clone()));
-        if next.describe_device(by, &description) {
-            facts.push(Fact::DeviceDescribed { device: id, by, description });
-        }
-        let mut attributes: Vec<AttrId> = device.slots.iter().map(|slot| slot.attr).collect();
-        attributes.extend(&device.actions);
-        attributes.extend(known.attributes());
-        attributes.sort_unstable();
-        attributes.dedup();
-        for attribute in attributes {
-            let Some(name) = self.attributes.get(attribute.0 as usize) else { continue };
-            let of_attribute = mine.iter().filter(|b| b.attributes.as_ref().is_some_and(|a| a.matches(name)));
-            let description = of_attribute
-                .fold(AttributeDescription::default(), |said, block| said.or(block.attribute.clone()));
-            if next.describe_attribute(by, attribute, &description) {
-                facts.push(Fact::AttributeDescribed { device: id, attribute, by, description });
-            }
-        }
-        self.record_descriptions(id, next, &facts, received, batch)
     }
 }
 

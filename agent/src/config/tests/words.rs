@@ -360,7 +360,7 @@ fn preset_faults() {
             "base: \"a/#\" is not the beginning of a topic: level \"#\" has a wildcard inside it; \
          `+` and `#` must be a whole level or begin it; use plain text, such as \"zigbee2mqtt\"",
             "topic: it cannot be combined with a preset; \
-         a preset takes only base, device_prefix and qos; write a subscription of its own before it",
+         a preset takes only base, device_prefix, namespace and qos; write a subscription of its own before it",
         ],
     );
     check_rule(
