@@ -174,7 +174,8 @@ async fn a_new_epoch_is_refused_while_there_is_a_log() {
 fn an_interrupted_new_epoch_counts_as_lost_and_can_be_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = SnapshotStore::open(dir.path()).unwrap();
-    let view = View { seq: Seq(9), ..View::default() };
+    let mut view = View::default();
+    view.seq = Seq(9);
     store.save(&view, Epoch(5), 2).unwrap();
     // The file is made, and its first record is not.
     Log::open(dir.path(), OPTIONS, Epoch(6)).unwrap().close().unwrap();
@@ -191,7 +192,8 @@ fn pruning_leaves_snapshots_that_are_not_of_this_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let store = SnapshotStore::open(dir.path()).unwrap();
     let save = |epoch: u64, seq: u64| {
-        let view = View { seq: Seq(seq), ..View::default() };
+        let mut view = View::default();
+        view.seq = Seq(seq);
         store.save(&view, Epoch(epoch), 2).unwrap().0
     };
     let other = save(1, 500);
