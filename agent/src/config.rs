@@ -10,6 +10,7 @@ use serde::Serialize;
 
 mod checks;
 mod defaults;
+mod describe;
 mod diff;
 mod faults;
 mod hints;
@@ -29,6 +30,7 @@ mod sparkplug;
 mod tests;
 mod written;
 
+pub use describe::Describe;
 pub use diff::Change;
 pub use faults::{Fault, Faults};
 pub use load::Loaded;
@@ -36,8 +38,8 @@ pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
 pub use retention::{RetentionConfig, WhenFull};
 pub use rule::{
-    ActionFields, Arrays, Decoder, Each, Kind, PayloadTime, Rename, Rule, Shape, Subject, Test, TimeFormat,
-    Update, ValueType, When,
+    ActionFields, Announcer, Arrays, Decoder, Each, Kind, PayloadTime, Rename, Rule, Shape, Subject, Test,
+    TimeFormat, Update, ValueType, When,
 };
 pub use sink::{
     HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,
@@ -216,6 +218,9 @@ pub struct SourceConfig {
     /// `[[source.policy]]`, in order: the first that matches an attribute rules it.
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
+    /// `[[source.describe]]`, in order; of several blocks that say something about the same, the first counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub describe: Vec<Describe>,
 }
 
 impl SourceConfig {
@@ -243,6 +248,7 @@ impl SourceConfig {
             exclude: Vec::new(),
             rules: Vec::new(),
             policies: Vec::new(),
+            describe: Vec::new(),
         }
     }
 }

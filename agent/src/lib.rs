@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod decode;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod describe;
 pub mod forward;
 pub(crate) mod histogram;
 pub mod http;

@@ -16,6 +16,7 @@ use crate::histogram::Histogram;
 use crate::log::FILE_NAME;
 use crate::read_side::{ReadSide, count_devices};
 
+mod described;
 pub mod process;
 mod sinks;
 mod sources;
@@ -49,6 +50,7 @@ impl Collector for Metrics {
         archive(side, out)?;
         store(side, out)?;
         views(side, out)?;
+        described::encode(side, out)?;
         state(side, out)?;
         snapshots(side, out)?;
         sinks::encode(&side.sinks.views(), &side.shared.reader, out)?;

@@ -22,6 +22,7 @@ mod apply;
 mod brake;
 mod budget;
 mod clock;
+mod describe;
 mod identity;
 mod outcomes;
 mod policy;
@@ -38,6 +39,7 @@ mod values;
 
 use budget::Budget;
 pub use budget::StateUse;
+use describe::Announcers;
 use identity::{Ids, Namespaces};
 pub use outcomes::{Heard, Outcomes, SparkplugCounts};
 use outcomes::{Refusal, Verdict};
@@ -85,6 +87,9 @@ pub struct Observer {
     limits: Limits,
     /// Sparkplug's edge nodes, for each source that is a host application.
     hosts: Vec<Option<sparkplug::Host>>,
+    announcers: Announcers,
+    /// Devices of which the operator's words have to be looked up: something about them is new.
+    undescribed: Vec<DeviceId>,
     /// Values held back by an interval, by when it ends.
     deferred: BTreeMap<(Time, DeviceId, u32), ()>,
     /// Those of them whose messages wait for a commit that records them; some may not be held back any more.
@@ -137,6 +142,8 @@ impl Observer {
             topics: 0,
             limits: Limits::new(config),
             hosts: Vec::new(),
+            announcers: Announcers::default(),
+            undescribed: Vec::new(),
             deferred: BTreeMap::new(),
             unrecorded: BTreeSet::new(),
         };
@@ -155,6 +162,7 @@ impl Observer {
         observer.restore_sessions(view);
         observer.heard.resize(observer.devices.len());
         observer.count();
+        observer.undescribed = observer.devices.iter().map(|(id, _)| id).collect();
         Ok(observer)
     }
 
@@ -172,11 +180,14 @@ impl Observer {
         let hosts: Vec<_> = config.sources.iter().map(|source| source.sparkplug.as_ref()).collect();
         self.configure_hosts(&hosts);
         let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
-        for id in ids {
+        for id in ids.iter().copied() {
             self.find_policies(id);
             // Rules say anew what is redacted, as their topics are learnt.
             self.devices[id].slots.iter_mut().for_each(|slot| slot.redact = false);
         }
+        self.undescribed = ids;
+        // The rules may lead elsewhere now.
+        self.announcers = Announcers::default();
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
         self.budget.configure(max, &crate::config::windows(&config.aggregates));
         self.count();
@@ -203,6 +214,9 @@ impl Observer {
                 Verdict::Quarantined
             }
         };
+        if !self.undescribed.is_empty() {
+            self.describe_undescribed(received, batch);
+        }
         outcomes.count(verdict, message.retain, batch.body.len() - before);
     }
 

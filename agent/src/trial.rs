@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fieldlog_projections::chunk::Body;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq, Time, Value, View, stored};
+use fieldlog_wire::describe;
 use fieldlog_wire::json::Val;
 
 use crate::config::rules::{RuleError, Rules};
@@ -135,6 +136,14 @@ impl Trial {
             }
             Fact::DeviceRetired { .. } => lines.push(format!("{device}  retired")),
             Fact::InputQuarantined { reason, .. } => lines.push(format!("quarantined: {reason}")),
+            Fact::DeviceDescribed { description, .. } => {
+                let said = text(&describe::DeviceJson::of(description));
+                lines.push(format!("{device}  described {said}"));
+            }
+            Fact::AttributeDescribed { attribute, description, .. } => {
+                let said = text(&describe::AttributeJson::of(description));
+                lines.push(format!("{device}  {} described {said}", self.attribute(*attribute)));
+            }
             // The name is in the line of the value.
             Fact::AttributeNamed { .. } => {}
             _ => {
@@ -160,7 +169,11 @@ fn count(counter: &AtomicU64) -> u64 {
 
 /// In JSON's notation.
 fn json(value: &Value) -> String {
-    serde_json::to_string(&Val(value.borrow())).unwrap_or_default()
+    text(&Val(value.borrow()))
+}
+
+fn text(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn said_time(time: Time) -> String {

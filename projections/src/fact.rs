@@ -1,5 +1,6 @@
 //! Facts: what happened, typed, without a position.
 
+use crate::description::{AttributeDescription, DescribedBy, DeviceDescription};
 use crate::{AttrId, DeviceId, Seq, Time, Value};
 
 /// What a record says.
@@ -59,6 +60,26 @@ pub enum Fact {
     DeviceForgotten {
         /// The device.
         device: DeviceId,
+    },
+    /// What is said about a device is new. It replaces all that the same one said before.
+    DeviceDescribed {
+        /// The device.
+        device: DeviceId,
+        /// Who says so.
+        by: DescribedBy,
+        /// What is said; an empty description takes back what was said before.
+        description: DeviceDescription,
+    },
+    /// What is said about an attribute of a device is new. It replaces all that the same one said before.
+    AttributeDescribed {
+        /// The device.
+        device: DeviceId,
+        /// The attribute; the device need not have sent it yet.
+        attribute: AttrId,
+        /// Who says so.
+        by: DescribedBy,
+        /// What is said; an empty description takes back what was said before.
+        description: AttributeDescription,
     },
     /// Something momentary happened, such as a button push.
     ActionFired {
@@ -268,6 +289,8 @@ impl Fact {
             | Fact::DeviceRenamed { device, .. }
             | Fact::DeviceRetired { device }
             | Fact::DeviceForgotten { device }
+            | Fact::DeviceDescribed { device, .. }
+            | Fact::AttributeDescribed { device, .. }
             | Fact::ActionFired { device, .. }
             | Fact::HistoryReported { device, .. }
             | Fact::MetricsDeclared { device, .. }

@@ -1,5 +1,6 @@
 //! The folds.
 
 pub mod aggregates;
+pub mod descriptions;
 pub mod devices;
 pub mod sessions;

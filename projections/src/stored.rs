@@ -4,6 +4,7 @@
 //! release has written it. A new layout is a new version, a further `read` line of its kind; its golden bytes go into the
 //! tests, and `FORMAT.md` gets a line.
 
+use crate::description::{AttributeDescription, DeviceDescription};
 use crate::fact::{DeclaredMetric, Identity};
 use crate::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, ValueRef};
 
@@ -223,6 +224,62 @@ kinds! {
     DEVICE_FORGOTTEN = 18, "device_forgotten" {
         write 1: Fact::DeviceForgotten { device } => DeviceForgottenV1 { device: device.0 };
         read 1: v = DeviceForgottenV1 => Fact::DeviceForgotten { device: DeviceId(v.device) };
+    }
+    /// [`crate::Fact::DeviceDescribed`]
+    DEVICE_DESCRIBED = 21, "device_described" {
+        write 1: Fact::DeviceDescribed { device, by, description } => DeviceDescribedV1 {
+            device: device.0,
+            by: *by,
+            stable_id: &description.stable_id,
+            name: &description.name,
+            model: &description.model,
+            manufacturer: &description.manufacturer,
+            area: &description.area,
+        };
+        read 1: v = DeviceDescribedV1<'_> => Fact::DeviceDescribed {
+            device: DeviceId(v.device),
+            by: v.by,
+            description: DeviceDescription {
+                stable_id: v.stable_id.into(),
+                name: v.name.into(),
+                model: v.model.into(),
+                manufacturer: v.manufacturer.into(),
+                area: v.area.into(),
+            },
+        };
+    }
+    /// [`crate::Fact::AttributeDescribed`]
+    ATTRIBUTE_DESCRIBED = 22, "attribute_described" {
+        write 1: Fact::AttributeDescribed { device, attribute, by, description } => AttributeDescribedV1 {
+            device: device.0,
+            attribute: attribute.0,
+            by: *by,
+            name: &description.name,
+            unit: &description.unit,
+            device_class: &description.device_class,
+            data_type: description.data_type,
+            min: description.min,
+            max: description.max,
+            step: description.step,
+            values: description.values.iter().map(String::as_str).collect(),
+            writable: description.writable,
+        };
+        read 1: v = AttributeDescribedV1<'_> => Fact::AttributeDescribed {
+            device: DeviceId(v.device),
+            attribute: AttrId(v.attribute),
+            by: v.by,
+            description: AttributeDescription {
+                name: v.name.into(),
+                unit: v.unit.into(),
+                device_class: v.device_class.into(),
+                data_type: v.data_type,
+                min: v.min,
+                max: v.max,
+                step: v.step,
+                values: v.values.into_iter().map(String::from).collect(),
+                writable: v.writable,
+            },
+        };
     }
     /// [`crate::Fact::DeviceRenamed`]
     DEVICE_RENAMED = 19, "device_renamed" {

@@ -4,6 +4,7 @@ use crate::chunk::Chunk;
 use crate::fact::{ClockQuality, Fact};
 use crate::fold::{Change, Fold, FoldId, Section};
 use crate::folds::aggregates::{Aggregates, Window};
+use crate::folds::descriptions::Descriptions;
 use crate::folds::devices::Devices;
 use crate::folds::sessions::Sessions;
 use crate::record::{Record, Records};
@@ -144,6 +145,8 @@ macro_rules! view {
 view! {
     /// Windowed aggregates.
     aggregates: Aggregates = Aggregates::new,
+    /// Descriptions of devices and attributes.
+    descriptions: Descriptions = |_| Descriptions::default(),
     /// Sessions of Sparkplug edge nodes.
     sessions: Sessions = |_| Sessions::default(),
 }

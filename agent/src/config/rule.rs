@@ -28,7 +28,7 @@ pub struct Rule {
     /// `when`: all of them must hold; otherwise the message goes on to the next rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<When>,
-    /// `device` (default `{device}`; ignore: none): the device's id, built from captures and what is in the document; the
+    /// `device` (default `{device}`; ignore and announcements: none): the device's id, built from captures and what is in the document; the
     /// first whose parts are all there.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "written::one_or_more")]
     pub device: Vec<String>,
@@ -88,8 +88,7 @@ pub struct Rule {
 }
 
 /// How a payload is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoder {
     /// A JSON document, flattened into attributes.
     Json,
@@ -111,6 +110,28 @@ pub enum Decoder {
     Action,
     /// Taken from the broker, acknowledged, not recorded.
     Ignore,
+    /// What devices are, in words: names, units, ranges. Which device it is about follows from the topics that it speaks
+    /// on, by the other rules.
+    Announcement(Announcer),
+}
+
+/// Who announces devices, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announcer {
+    /// Zigbee2MQTT's list of devices, `bridge/devices`.
+    Zigbee2mqttDevices,
+    /// Zigbee2MQTT's list of groups, `bridge/groups`.
+    Zigbee2mqttGroups,
+    /// Home Assistant's MQTT discovery, a component or a device with components.
+    HomeAssistant,
+    /// An attribute of a device or property, Homie 3 and 4.
+    Homie,
+    /// `$description`, Homie 5.
+    Homie5,
+    /// `tasmota/discovery/…/config` and `…/sensors`.
+    Tasmota,
+    /// Shelly's `announce`, and the answer to `Shelly.GetDeviceInfo`.
+    Shelly,
 }
 
 /// What the documents of several devices are in.
@@ -233,7 +254,8 @@ impl Decoder {
         match self {
             Decoder::Json | Decoder::Cbor | Decoder::Msgpack => true,
             Decoder::Senml | Decoder::SenmlCbor | Decoder::Influx => true,
-            Decoder::Scalar | Decoder::Availability | Decoder::Action | Decoder::Ignore => false,
+            Decoder::Scalar | Decoder::Availability | Decoder::Action => false,
+            Decoder::Ignore | Decoder::Announcement(_) => false,
         }
     }
 
@@ -250,8 +272,14 @@ impl Decoder {
             Decoder::Json | Decoder::Cbor | Decoder::Msgpack | Decoder::Availability => (&["{device}"], ""),
             Decoder::Senml | Decoder::SenmlCbor => (&["{/device}", "{device}"], ""),
             Decoder::Influx => (&["{/tags/host}", "{device}"], ""),
-            Decoder::Ignore => (&[], ""),
+            Decoder::Ignore | Decoder::Announcement(_) => (&[], ""),
         }
+    }
+}
+
+impl Serialize for Decoder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(read::decoder_word(*self))
     }
 }
 

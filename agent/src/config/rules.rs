@@ -44,7 +44,7 @@ impl Condition {
 pub struct Found {
     /// Index in [`SourceConfig::rules`].
     pub rule: usize,
-    /// The device's id: the first whose parts are all there. Empty for [`Decoder::Ignore`].
+    /// The device's id: the first whose parts are all there. Empty for [`Decoder::Ignore`] and [`Decoder::Announcement`].
     pub devices: Vec<Name>,
     /// The attribute, or the prefix of the attributes.
     pub attribute: Name,
@@ -116,7 +116,8 @@ fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
     let device = |text: &String| template.pattern(text).map_err(fault("device", text));
     let devices: Vec<Pattern> = rule.device.iter().map(device).collect::<Result<_, _>>()?;
     let attribute = template.pattern(&rule.attribute).map_err(fault("attribute", &rule.attribute))?;
-    if rule.decoder != Decoder::Ignore && (devices.is_empty() || devices.iter().any(Pattern::is_empty)) {
+    let nameless = matches!(rule.decoder, Decoder::Ignore | Decoder::Announcement(_));
+    if !nameless && (devices.is_empty() || devices.iter().any(Pattern::is_empty)) {
         return Err(fault("device", &String::new())(TemplateError::Empty));
     }
     let conditions = conditions(index, rule, &template)?;

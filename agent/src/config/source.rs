@@ -8,8 +8,8 @@ use serde::Serializer;
 
 use super::raw::{Found, Table};
 use super::{
-    Address, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, presets,
-    rule, sparkplug,
+    Address, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, describe,
+    presets, rule, sparkplug,
 };
 use crate::topic;
 
@@ -66,6 +66,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         redact: redact(table),
         rules: rules(table, name.as_deref().unwrap_or_default()),
         policies: policies(table),
+        describe: describe::read_all(table),
         // Without them there is no source, but every other fault of the table has been found.
         name: name?,
         address: address?,

@@ -45,9 +45,11 @@ pub(super) fn document(decoder: Decoder, payload: &[u8]) -> Result<Value, Decode
         Decoder::Senml => senml::read(payload),
         Decoder::SenmlCbor => senml::read_cbor(payload),
         Decoder::Influx => influx::read(payload),
-        Decoder::Scalar | Decoder::Availability | Decoder::Action | Decoder::Ignore => {
-            Err(DecodeError::Json("this decoder reads no documents".into()))
-        }
+        Decoder::Scalar
+        | Decoder::Availability
+        | Decoder::Action
+        | Decoder::Ignore
+        | Decoder::Announcement(_) => Err(DecodeError::Json("this decoder reads no documents".into())),
     }
 }
 

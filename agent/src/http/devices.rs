@@ -1,13 +1,14 @@
 //! `/api/v1/devices`: current state, and the state at a past moment.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::fact::Availability;
-use fieldlog_projections::{AttrId, Device, DeviceId, Devices, Seq, Time, Value, View};
+use fieldlog_projections::{AttrId, Described, Device, DeviceId, Devices, Seq, Time, Value, ValueRef, View};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -21,6 +22,7 @@ use super::position::{At, Validator};
 use super::problem::Problem;
 use crate::read_side::ReadSide;
 use fieldlog_wire::api::devices as api;
+use fieldlog_wire::describe::{AttributeJson, DeviceJson};
 use fieldlog_wire::json::{self, Rfc3339, Val};
 
 const LIMIT_MAX: u64 = 1_000;
@@ -50,12 +52,13 @@ pub(super) fn find_attribute(devices: &Devices, device: &Device, name: &str) -> 
 
 /// A device, whose attributes write themselves.
 fn device_json<'a, A>(
-    devices: &'a Devices,
-    device: &'a Device,
+    view: &'a View,
+    (id, device): (DeviceId, &'a Device),
     heard: Option<Time>,
     now: Time,
     attributes: A,
 ) -> api::Device<'a, A> {
+    let devices = &view.devices;
     let name = |id: DeviceId| devices.get(id).map(|device| Cow::from(&*device.name));
     let (availability, because) = devices.effective_availability(device);
     let newest = heard.map_or(device.changed.1, |heard| heard.max(device.changed.1));
@@ -65,6 +68,7 @@ fn device_json<'a, A>(
         called: device.called().into(),
         former_ids: device.former.iter().map(|id| Cow::from(&**id)).collect(),
         source: (&*device.source).into(),
+        description: description(view.descriptions.get(id)),
         parent: device.parent.and_then(name),
         availability: availability.into(),
         availability_cause: device.availability_cause.into(),
@@ -79,7 +83,27 @@ fn device_json<'a, A>(
         data_age_s: now.micros_since(newest) as f64 / 1e6,
         events: device.events,
         attributes,
+        units: None,
     }
+}
+
+/// What a device is, if anything is said about that.
+fn description(described: Option<&Described>) -> Option<DeviceJson<'static>> {
+    let said = described?.device();
+    (!said.is_empty()).then(|| DeviceJson::of(&said).into_owned())
+}
+
+/// Units of the attributes that have a value and a unit.
+fn units<'a>(view: &'a View, id: DeviceId, device: &Device) -> Option<BTreeMap<Cow<'a, str>, String>> {
+    let described = view.descriptions.get(id)?;
+    let with_value = device.attributes.iter().filter(|slot| slot.value != Value::Null);
+    let units = with_value.filter_map(|slot| {
+        let unit = described.attribute(slot.id).unit;
+        let name = view.devices.attribute_name(slot.id)?;
+        (!unit.is_empty()).then(|| (Cow::from(name), unit))
+    });
+    let units: BTreeMap<_, _> = units.collect();
+    (!units.is_empty()).then_some(units)
 }
 
 /// Attributes with their values only.
@@ -95,16 +119,30 @@ impl Serialize for Values<'_> {
     }
 }
 
-/// Attributes with position and time.
-struct Details<'a>(&'a Devices, &'a Device);
+/// Attributes with position, time, and what is known about them. One that has no value yet, or no more, is here if it is
+/// described: it may be one that can only be set.
+struct Details<'a> {
+    devices: &'a Devices,
+    device: &'a Device,
+    described: Option<&'a Described>,
+}
 
 impl Serialize for Details<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for slot in self.1.attributes.iter().filter(|slot| slot.value != Value::Null) {
-            let (value, at) = (Val(slot.value.borrow()), Rfc3339(slot.time));
-            let attribute = api::Attribute { value, seq: slot.seq, at };
-            map.serialize_entry(self.0.attribute_name(slot.id).unwrap_or(""), &attribute)?;
+        let mut put = |id: AttrId, value, seq, at: Option<Time>| {
+            let description = self.described.map(|described| described.attribute(id)).unwrap_or_default();
+            let description = AttributeJson::of(&description);
+            let attribute = api::Attribute { value: Val(value), seq, at: at.map(Rfc3339), description };
+            map.serialize_entry(self.devices.attribute_name(id).unwrap_or(""), &attribute)
+        };
+        let with_value = || self.device.attributes.iter().filter(|slot| slot.value != Value::Null);
+        for slot in with_value() {
+            put(slot.id, slot.value.borrow(), Some(slot.seq), Some(slot.time))?;
+        }
+        let described = self.described.map(Described::attributes).unwrap_or_default();
+        for id in described.into_iter().filter(|id| !with_value().any(|slot| slot.id == *id)) {
+            put(id, ValueRef::Null, None, None)?;
         }
         map.end()
     }
@@ -187,7 +225,8 @@ fn page(
     for (id, device) in found.by_ref().take(filter.limit) {
         last = Some(&*device.name);
         let heard = side.heard.get(id);
-        if page.push(&device_json(devices, device, heard, now, Values(devices, device)))? {
+        let json = device_json(view, (id, device), heard, now, Values(devices, device));
+        if page.push(&api::Device { units: units(view, id, device), ..json })? {
             break;
         }
     }
@@ -223,21 +262,21 @@ pub(super) async fn one(
     let (body, at) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &name)?;
         let heard = app.side.heard.get(id);
-        Ok((encode(&app.budget, &single(view, device, heard, now, at, None))?, at))
+        Ok((encode(&app.budget, &single(view, (id, device), heard, now, at, None))?, at))
     })?;
     Ok(answer(body, at, Validator::Weak))
 }
 
 fn single<'a>(
     view: &'a View,
-    device: &'a Device,
+    (id, device): (DeviceId, &'a Device),
     heard: Option<Time>,
     now: Time,
     position: At,
     as_of: Option<api::AsOf>,
 ) -> api::DeviceAnswer<'a, Details<'a>> {
-    let attributes = Details(&view.devices, device);
-    let device = device_json(&view.devices, device, heard, now, attributes);
+    let attributes = Details { devices: &view.devices, device, described: view.descriptions.get(id) };
+    let device = device_json(view, (id, device), heard, now, attributes);
     api::DeviceAnswer { position: position.into(), as_of, device }
 }
 
@@ -254,9 +293,9 @@ async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, 
             let past = Past::at(&side, at, moment, cancel)?;
             // By its number, because it may have had another id; before that, another device may have been called so.
             let devices = &past.view.devices;
-            let then = devices.get(id).or_else(|| devices.find(&name).map(|(_, device)| device));
-            let Some(device) = then else { return Err(not_yet(&name, discovered)) };
-            encode(&budget, &single(&past.view, device, None, past.as_of.time.0, at, Some(past.as_of)))
+            let then = devices.get(id).map(|device| (id, device)).or_else(|| devices.find(&name));
+            let Some(found) = then else { return Err(not_yet(&name, discovered)) };
+            encode(&budget, &single(&past.view, found, None, past.as_of.time.0, at, Some(past.as_of)))
         })
         .await?;
     Ok(answer(body, at, Validator::Weak))

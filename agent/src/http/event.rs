@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fieldlog_projections::stored::{self, Changes, StoredError, type_id};
-use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time};
+use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time, View};
 use fieldlog_wire::api::events::Event;
 use fieldlog_wire::event::{Data, Naming};
 use fieldlog_wire::json::Rfc3339;
@@ -39,6 +39,8 @@ impl Entry {
             Fact::DeviceRenamed { .. } => type_id::DEVICE_RENAMED,
             Fact::DeviceRetired { .. } => type_id::DEVICE_RETIRED,
             Fact::DeviceForgotten { .. } => type_id::DEVICE_FORGOTTEN,
+            Fact::DeviceDescribed { .. } => type_id::DEVICE_DESCRIBED,
+            Fact::AttributeDescribed { .. } => type_id::ATTRIBUTE_DESCRIBED,
             Fact::ActionFired { .. } => type_id::ACTION_FIRED,
             Fact::HistoryReported { .. } => type_id::HISTORY_REPORTED,
             Fact::MetricsDeclared { .. } => type_id::METRICS_DECLARED,
@@ -130,19 +132,28 @@ fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {
 pub(super) struct Names {
     devices: BTreeMap<DeviceId, Box<str>>,
     attributes: BTreeMap<AttrId, Box<str>>,
+    /// Unit and spoken name of an attribute; empty where nothing is known.
+    described: BTreeMap<(DeviceId, AttrId), (Box<str>, Box<str>)>,
 }
 
 impl Names {
     /// Adds the names that an entry needs.
-    pub(super) fn learn(&mut self, devices: &Devices, entry: &Entry) {
+    pub(super) fn learn(&mut self, view: &View, entry: &Entry) {
+        let devices = &view.devices;
         if let Some(id) = entry.fact.device() {
             self.learn_device(devices, id);
         }
         match &entry.fact {
-            Fact::StateChanged { changes, .. } | Fact::HistoryReported { changes, .. } => {
+            Fact::StateChanged { device, changes } => changes.iter().for_each(|(attr, _)| {
+                self.learn_attribute(devices, *attr);
+                self.learn_description(view, *device, *attr);
+            }),
+            Fact::HistoryReported { changes, .. } => {
                 changes.iter().for_each(|(attr, _)| self.learn_attribute(devices, *attr));
             }
-            Fact::ActionFired { attribute, .. } => self.learn_attribute(devices, *attribute),
+            Fact::ActionFired { attribute, .. } | Fact::AttributeDescribed { attribute, .. } => {
+                self.learn_attribute(devices, *attribute)
+            }
             Fact::MetricsDeclared { metrics, .. } => {
                 let attributes = metrics.iter().filter_map(|metric| metric.attribute);
                 attributes.for_each(|attr| self.learn_attribute(devices, attr));
@@ -158,6 +169,15 @@ impl Names {
         self.devices.entry(id).or_insert_with(name);
     }
 
+    /// As it is known now, which may be later than the event.
+    fn learn_description(&mut self, view: &View, device: DeviceId, attr: AttrId) {
+        let Some(described) = view.descriptions.get(device) else { return };
+        self.described.entry((device, attr)).or_insert_with(|| {
+            let description = described.attribute(attr);
+            (description.unit.into(), description.name.into())
+        });
+    }
+
     fn learn_attribute(&mut self, devices: &Devices, id: AttrId) {
         let name = || devices.attribute_name(id).map_or_else(|| format!("#{}", id.0).into(), Box::from);
         self.attributes.entry(id).or_insert_with(name);
@@ -171,6 +191,10 @@ impl Naming for Names {
 
     fn attribute(&self, id: AttrId) -> &str {
         self.attributes.get(&id).map_or("", |name| name)
+    }
+
+    fn described(&self, device: DeviceId, attribute: AttrId) -> (&str, &str) {
+        self.described.get(&(device, attribute)).map_or(("", ""), |(unit, name)| (unit, name))
     }
 }
 

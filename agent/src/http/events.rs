@@ -68,7 +68,7 @@ impl Slice {
                 more = true;
                 return Ok(ControlFlow::Break(()));
             }
-            side.with_view(|view, _| names.learn(&view.devices, &entry));
+            side.with_view(|view, _| names.learn(view, &entry));
             full = put(&entry, &names)?;
             (count, last) = (count + 1, Some(entry.seq));
             Ok(ControlFlow::Continue(()))
@@ -170,7 +170,7 @@ impl ReadSide {
     /// The names that an entry needs.
     pub(super) fn names(&self, entry: &Entry) -> Names {
         let mut names = Names::default();
-        self.with_view(|view, _| names.learn(&view.devices, entry));
+        self.with_view(|view, _| names.learn(view, entry));
         names
     }
 }

@@ -84,7 +84,9 @@ fn about(record: &Record<'_>, device: DeviceId, attribute: Option<AttrId>) -> Re
             changes.retain(|(attr, _)| *attr == wanted);
             !changes.is_empty()
         }
-        Fact::ActionFired { attribute, .. } => *attribute == wanted,
+        Fact::ActionFired { attribute, .. } | Fact::AttributeDescribed { attribute, .. } => {
+            *attribute == wanted
+        }
         _ => false,
     };
     Ok(about.then_some(entry))

@@ -83,6 +83,9 @@ impl Observer {
         let conditional = compiled.json.has_conditions();
         let verdict = match decoder {
             Decoder::Ignore => Verdict::Ignored,
+            Decoder::Announcement(announcer) => {
+                self.announce(source, matched.rule, announcer, message, received, batch)?
+            }
             _ if payload.is_empty() && (decoder.is_document() || decoder == Decoder::Availability) => {
                 self.check_device(source, matched);
                 if matched.device.is_none() && conditional {

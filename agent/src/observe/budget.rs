@@ -6,7 +6,7 @@
 
 use fieldlog_projections::devices::Attribute;
 use fieldlog_projections::fact::{DeclaredMetric, Identity};
-use fieldlog_projections::{Aggregates, DeviceId, ValueRef, Window};
+use fieldlog_projections::{Aggregates, AttrId, Described, DeviceId, ValueRef, Window};
 
 use super::registry::{Device, Slot};
 use super::topics::{Known, Names, RuleMatch, Topic};
@@ -117,7 +117,12 @@ impl Budget {
     pub(super) fn device(&self, device: &Device) -> usize {
         let slots: usize = device.slots.iter().map(|slot| self.slot(slot)).sum();
         let former: usize = device.former.iter().map(|name| former_bytes(name)).sum();
-        device_bytes(&device.name, &device.called) + former + slots + device.actions.len() * ACTION_BYTES
+        let described = described_bytes(device.described.as_deref());
+        device_bytes(&device.name, &device.called)
+            + former
+            + slots
+            + device.actions.len() * ACTION_BYTES
+            + described
     }
 
     fn slot(&self, slot: &Slot) -> usize {
@@ -171,6 +176,26 @@ pub(super) fn renamed_bytes(before: &str, name: &str, called: &str) -> usize {
 /// A name of an attribute: the text in observer and view, in a list and a map each, and in the lists of sinks.
 pub(super) fn attribute_bytes(name: &str) -> usize {
     2 * (block(SHARED_BYTES + name.len()) + MAP_ENTRY_BYTES + 16 * DOUBLING)
+}
+
+/// What is said about a device and its attributes, in observer and view.
+pub(super) fn described_bytes(described: Option<&Described>) -> usize {
+    let Some(described) = described.filter(|described| !described.is_empty()) else { return 0 };
+    let texts: usize =
+        described.lengths().map(|bytes| block(bytes) + size_of::<(AttrId, Box<[u8]>)>() * DOUBLING).sum();
+    2 * (block(SHARED_BYTES + size_of::<Described>()) + texts + MAP_ENTRY_BYTES)
+}
+
+/// The topic of a device that an announcement introduces by an id.
+pub(super) fn introduced_bytes(id: &str, topic: &str) -> usize {
+    block(id.len()) + block(topic.len()) + MAP_ENTRY_BYTES * DOUBLING
+}
+
+/// What a topic of discovery describes, and for each attribute which topic does.
+pub(super) fn announcing_bytes(topic: &str, attributes: usize) -> usize {
+    block(SHARED_BYTES + topic.len())
+        + MAP_ENTRY_BYTES * DOUBLING
+        + attributes * (16 + MAP_ENTRY_BYTES) * DOUBLING
 }
 
 /// A value beside its place, in observer and view.

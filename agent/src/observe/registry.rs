@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact, Identity};
-use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
+use fieldlog_projections::{AttrId, Described, DeviceId, Seq, Time, Value, View};
 
 use super::identity::Namespace;
 use super::outcomes::{Refusal, Verdict};
@@ -38,6 +38,8 @@ pub(super) struct Device {
     pub(super) slots: Vec<Slot>,
     /// Its actions since the start: their names are attributes, too.
     pub(super) actions: Vec<AttrId>,
+    /// What is said about it and its attributes.
+    pub(super) described: Option<Box<Described>>,
 }
 
 /// An attribute of a device.
@@ -127,6 +129,7 @@ impl Observer {
             heard: now,
             slots,
             actions: Vec::new(),
+            described: view.descriptions.get(id).cloned().map(Box::new),
         });
         self.ids.insert(id, &self.devices[id]);
     }
@@ -250,6 +253,7 @@ impl Observer {
             heard: received,
             slots: Vec::new(),
             actions: Vec::new(),
+            described: None,
         });
         self.ids.insert(id, &self.devices[id]);
         self.heard.resize(self.devices.len());
@@ -257,6 +261,7 @@ impl Observer {
         let (name, identity) = (text.to_string(), self.identity(id));
         let fact = Fact::DeviceDiscovered { device: id, name, source, parent, identity };
         batch.body.push_fact(at(received), &fact);
+        self.undescribed.push(id);
         Ok(id)
     }
 
@@ -299,6 +304,7 @@ impl Observer {
         let identity: Option<Identity> = self.identity(id);
         let fact = Fact::DeviceDiscovered { device: id, name, source, parent, identity };
         batch.body.push_fact(at(received), &fact);
+        self.undescribed.push(id);
     }
 
     /// An empty payload where a document should be: the device was removed at its source.
@@ -365,7 +371,23 @@ impl Observer {
         self.room_for_attribute(device, name, known.is_none(), budget::ACTION_BYTES, received, batch)?;
         let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
         self.devices[device].actions.push(attr);
+        self.undescribed.push(device);
         Ok(attr)
+    }
+
+    /// The number of an attribute that a device is said to have, given now if need be. It has no place in the device.
+    pub(super) fn attribute(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<AttrId, Refusal> {
+        if let Some(attr) = self.attribute_ids.get(name) {
+            return Ok(*attr);
+        }
+        self.room_for_attribute_name(device, name, received, batch)?;
+        Ok(self.name_attribute(name, received, batch))
     }
 
     /// The slot of an attribute in a device, made now if need be.
@@ -387,6 +409,8 @@ impl Observer {
         let policy = self.policy(usize::from(owner.source.0), &owner.name, &owner.called, attr);
         let slots = &mut self.devices[device].slots;
         slots.push(Slot::new(attr, policy));
-        Ok(slots.len() as u32 - 1)
+        let index = slots.len() as u32 - 1;
+        self.undescribed.push(device);
+        Ok(index)
     }
 }

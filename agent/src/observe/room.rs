@@ -24,7 +24,8 @@ impl Observer {
         self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
         let live: usize = self.devices.iter().map(|(_, device)| self.budget.device(device)).sum();
         let hosts: usize = self.hosts.iter().flatten().map(super::sparkplug::Host::bytes).sum();
-        self.budget.state = live + (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES + hosts;
+        let forgotten = (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES;
+        self.budget.state = live + forgotten + hosts + self.announcers.bytes;
     }
 
     /// Books a new device, or says why there is no room for it.
@@ -70,16 +71,7 @@ impl Observer {
                 self.limits.attributes
             )));
         }
-        let named = if new { budget::attribute_bytes(name) } else { 0 };
-        let names_max = self.budget.names_max(bytes == budget::ACTION_BYTES);
-        if new && self.budget.names + named > names_max {
-            self.refuse_growth();
-            return Err(Refusal(format!(
-                "attribute {name} of device {} has a new name; names of attributes may take a quarter of \
-                 limits.state_bytes_max, those of actions an eighth: {names_max} bytes, and they take {}",
-                self.devices[device].name, self.budget.names
-            )));
-        }
+        let named = if new { self.names_fit(device, name, bytes == budget::ACTION_BYTES)? } else { 0 };
         let what =
             |observer: &Observer| format!("attribute {name} of device {}", observer.devices[device].name);
         if let Err(full) = self.make_room(bytes + named, received, batch) {
@@ -87,6 +79,47 @@ impl Observer {
         }
         self.budget.state += bytes;
         Ok(())
+    }
+
+    /// Whether there is room for the name of an attribute, or of one that may be invented with each message.
+    fn names_fit(&mut self, device: DeviceId, name: &str, invented: bool) -> Result<usize, Refusal> {
+        let named = budget::attribute_bytes(name);
+        let names_max = self.budget.names_max(invented);
+        if self.budget.names + named <= names_max {
+            return Ok(named);
+        }
+        self.refuse_growth();
+        Err(Refusal(format!(
+            "attribute {name} of device {} has a new name; names of attributes may take a quarter of \
+             limits.state_bytes_max, those of actions and of attributes that are only announced an eighth: {names_max} \
+             bytes, and they take {}",
+            self.devices[device].name, self.budget.names
+        )))
+    }
+
+    /// Makes room for the name of an attribute that is only announced, or says why there is none.
+    pub(super) fn room_for_attribute_name(
+        &mut self,
+        device: DeviceId,
+        name: &str,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        let named = self.names_fit(device, name, true)?;
+        let what = format!("attribute {name} of device {}", self.devices[device].name);
+        self.make_room(named, received, batch).map_err(|full| full.refuse(&what))
+    }
+
+    /// Makes room for so many bytes more that are said about a device, or says why there is none.
+    pub(super) fn room_for_description(
+        &mut self,
+        device: DeviceId,
+        more: usize,
+        received: Time,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        let what = format!("what is said about device {}", self.devices[device].name);
+        self.make_room(more, received, batch).map_err(|full| full.refuse(&what))
     }
 
     /// Books further names of a device, or says why there is no room for them.

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fieldlog_projections::ValueRef;
+use fieldlog_projections::{AttributeDescription, DeviceDescription, ValueRef};
 
 use super::identity::{Namespace, Namespaces};
 use super::outcomes::Outcomes;
 use super::redact::Secrets;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
-use crate::config::{ActionFields, Policy, Rule, SourceConfig};
+use crate::config::{ActionFields, Describe, Policy, Rule, SourceConfig};
 use crate::decode::{JsonRule, Types, Zone};
 use crate::pattern::{PatternError, Patterns};
 
@@ -24,6 +24,7 @@ pub(super) struct Source {
     /// The namespace of each rule.
     pub(super) namespaces: Vec<Namespace>,
     pub(super) policies: Vec<CompiledPolicy>,
+    pub(super) describe: Vec<CompiledDescribe>,
     /// A device is silent after this time, in microseconds.
     pub(super) silence: Option<i64>,
     pub(super) topics: HashMap<Box<[u8]>, Topic>,
@@ -69,6 +70,7 @@ impl Source {
             compiled: compile(&config.rules, |index, rule| CompiledRule::new(index, rule, &config.redact))?,
             namespaces: config.rules.iter().map(namespace).collect(),
             policies: compile(&config.policies, CompiledPolicy::new)?,
+            describe: compile(&config.describe, CompiledDescribe::new)?,
             silence: config.silence_timeout.map(|t| t.as_micros() as i64),
             topics: HashMap::new(),
             secrets: secrets(0, config.rules.iter().flat_map(|rule| &rule.redact).chain(&config.redact))?,
@@ -137,6 +139,35 @@ impl CompiledPolicy {
             devices: patterns(index, "devices", &policy.devices)?,
             attributes: patterns(index, "attributes", &policy.attributes)?,
             policy: policy.clone(),
+        })
+    }
+}
+
+/// What the operator says, and the names it is about.
+#[derive(Debug)]
+pub(super) struct CompiledDescribe {
+    pub(super) devices: Patterns,
+    /// `None`: it is about the devices themselves.
+    pub(super) attributes: Option<Patterns>,
+    pub(super) device: DeviceDescription,
+    pub(super) attribute: AttributeDescription,
+}
+
+impl CompiledDescribe {
+    fn new(index: usize, describe: &Describe) -> Result<CompiledDescribe, RuleError> {
+        let Describe { name, area, model, manufacturer, unit, device_class, .. } = describe.clone();
+        let of = |texts: &Vec<String>| patterns(index, "attributes", texts);
+        Ok(CompiledDescribe {
+            devices: patterns(index, "devices", &describe.devices)?,
+            attributes: describe.attributes.as_ref().map(of).transpose()?,
+            device: DeviceDescription {
+                stable_id: String::new(),
+                name: name.clone(),
+                model,
+                manufacturer,
+                area,
+            },
+            attribute: AttributeDescription { name, unit, device_class, ..AttributeDescription::default() },
         })
     }
 }

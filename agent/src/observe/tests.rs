@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldlog_projections::chunk::Body;
-use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, View};
+use fieldlog_projections::{AttributeDescription, DeviceDescription, DeviceId, Fact, Seq, Time, Value, View};
 
 use super::{Batch, Heard, Observer, Outcomes, budget};
 use crate::config::{Config, Decoder, Each, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
 mod brake;
+mod describe;
 mod devices;
 mod identity;
 mod policies;

@@ -63,7 +63,7 @@ pub struct Device {
     pub changed: (Seq, Time),
     /// The device's own time in its newest record that had one.
     pub device_time: Option<Time>,
-    /// Records about it.
+    /// Records about it, other than descriptions: what is said about a device is no sign of it.
     pub events: u64,
     /// Whether it can be reached, as it said itself.
     pub availability: Availability,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::value::ValueV2;
+use crate::description::{DataType, DescribedBy};
 use crate::fact::{Availability, AvailabilityCause, ClockQuality};
 
 #[derive(Serialize, Deserialize)]
@@ -139,6 +140,34 @@ pub(super) struct RecordsLostV1<'a> {
     pub first: u64,
     pub last: u64,
     pub reason: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeviceDescribedV1<'a> {
+    pub device: u32,
+    pub by: DescribedBy,
+    pub stable_id: &'a str,
+    pub name: &'a str,
+    pub model: &'a str,
+    pub manufacturer: &'a str,
+    pub area: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct AttributeDescribedV1<'a> {
+    pub device: u32,
+    pub attribute: u32,
+    pub by: DescribedBy,
+    pub name: &'a str,
+    pub unit: &'a str,
+    pub device_class: &'a str,
+    pub data_type: DataType,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub step: Option<f64>,
+    #[serde(borrow)]
+    pub values: Vec<&'a str>,
+    pub writable: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,7 +6,10 @@ use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
 use fieldlog_projections::fold::{Section, State};
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};
-use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, Value, View, Window};
+use fieldlog_projections::{
+    AttrId, AttributeDescription, DescribedBy, DeviceDescription, DeviceId, Epoch, Fact, Kind, Seq, Time,
+    Value, View, Window,
+};
 use proptest::prelude::*;
 
 pub const WINDOWS: [Window; 3] = [
@@ -34,6 +37,10 @@ fn metric() -> impl Strategy<Value = DeclaredMetric> {
     (prop::option::of(0..12u32), prop::option::of(any::<u64>()), 0..35u32).prop_map(
         |(attribute, alias, datatype)| DeclaredMetric { attribute: attribute.map(AttrId), alias, datatype },
     )
+}
+
+fn by() -> impl Strategy<Value = DescribedBy> {
+    prop::sample::select(DescribedBy::ALL.to_vec())
 }
 
 /// What a fact is about, with the numbers of devices and attributes still to be made valid.
@@ -93,6 +100,24 @@ pub fn fact() -> impl Strategy<Value = Fact> {
             .prop_map(|(device, metrics)| Fact::MetricsDeclared { device: DeviceId(device), metrics }),
         1 => (id, prop::option::of(any::<u64>()), prop::option::of(any::<u8>()))
             .prop_map(|(device, birth, seq)| Fact::SessionNoted { device: DeviceId(device), birth, seq }),
+        1 => (id, by(), ".{0,3}", ".{0,9}").prop_map(|(device, by, area, name)| Fact::DeviceDescribed {
+            device: DeviceId(device),
+            by,
+            description: DeviceDescription { area, name, ..DeviceDescription::default() },
+        }),
+        1 => (id, id, by(), ".{0,3}", prop::option::of(-9..9i32), prop::collection::vec(".{0,3}", 0..3)).prop_map(
+            |(device, attribute, by, unit, min, values)| Fact::AttributeDescribed {
+                device: DeviceId(device),
+                attribute: AttrId(attribute),
+                by,
+                description: AttributeDescription {
+                    unit,
+                    min: min.map(f64::from),
+                    values,
+                    ..AttributeDescription::default()
+                },
+            }
+        ),
         1 => (prop::option::of(any::<u64>()), ".{0,9}")
             .prop_map(|(previous, reason)| Fact::EpochBegun { previous: previous.map(Epoch), reason }),
         1 => (any::<u64>(), any::<u64>(), ".{0,9}").prop_map(|(first, last, reason)| Fact::RecordsLost {
@@ -180,6 +205,15 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
             Fact::SessionNoted { device, birth, seq } => {
                 Fact::SessionNoted { device: known(device), birth, seq }
             }
+            Fact::DeviceDescribed { device, by, description } => {
+                Fact::DeviceDescribed { device: known(device), by, description }
+            }
+            Fact::AttributeDescribed { device, attribute, by, description } => Fact::AttributeDescribed {
+                device: known(device),
+                attribute: attr(attribute),
+                by,
+                description,
+            },
             Fact::ActionFired { device, attribute, value } => {
                 Fact::ActionFired { device: known(device), attribute: attr(attribute), value }
             }

@@ -6,6 +6,7 @@
 mod aggregate;
 mod archive;
 mod chunk;
+mod descriptions;
 mod forgotten;
 mod given;
 mod names;

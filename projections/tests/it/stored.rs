@@ -5,7 +5,10 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, 
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
 };
-use fieldlog_projections::{AttrId, Chunk, DeviceId, Epoch, Fact, Kind, Seq, Time, Value};
+use fieldlog_projections::{
+    AttrId, AttributeDescription, Chunk, DataType, DescribedBy, DeviceDescription, DeviceId, Epoch, Fact,
+    Kind, Seq, Time, Value,
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +174,53 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
         ),
         (Fact::Trimmed { first: Seq(1), last: Seq(128) }, type_id::TRIMMED, 1, &[1, 0x80, 1]),
         (Fact::DeviceForgotten { device }, type_id::DEVICE_FORGOTTEN, 1, &[0xac, 0x02]),
+        (
+            Fact::DeviceDescribed {
+                device,
+                by: DescribedBy::Announcement,
+                description: DeviceDescription {
+                    stable_id: "0x0b".into(),
+                    name: "Plug".into(),
+                    model: "Z2".into(),
+                    manufacturer: String::new(),
+                    area: "ä".into(),
+                },
+            },
+            type_id::DEVICE_DESCRIBED,
+            1,
+            &[
+                0xac, 0x02, 0, // device 300, announced
+                4, b'0', b'x', b'0', b'b', 4, b'P', b'l', b'u', b'g', 2, b'Z', b'2', 0, 2, 0xc3, 0xa4,
+            ],
+        ),
+        (
+            Fact::AttributeDescribed {
+                device,
+                attribute: AttrId(7),
+                by: DescribedBy::Operator,
+                description: AttributeDescription {
+                    name: "T".into(),
+                    unit: "°C".into(),
+                    device_class: "t".into(),
+                    data_type: DataType::Number,
+                    min: Some(-0.5),
+                    max: None,
+                    step: Some(1.0),
+                    values: vec!["a".into(), String::new()],
+                    writable: Some(true),
+                },
+            },
+            type_id::ATTRIBUTE_DESCRIBED,
+            1,
+            &[
+                0xac, 0x02, 7, 1, // device 300, attribute 7, the operator
+                1, b'T', 3, 0xc2, 0xb0, b'C', 1, b't', 2, // name, unit, device class, number
+                1, 0, 0, 0, 0, 0, 0, 0xe0, 0xbf, // from -0.5
+                0,    // no maximum
+                1, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, // in steps of 1
+                2, 1, b'a', 0, 1, 1, // two values; writable
+            ],
+        ),
         (
             Fact::HistoryReported {
                 device,

@@ -5,8 +5,8 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, 
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
-    Aggregates, AttrId, DeviceId, Epoch, Fact, Kind, Seq, Sessions, Time, Value, View, aggregates, devices,
-    snapshot,
+    Aggregates, AttrId, AttributeDescription, DescribedBy, Descriptions, DeviceDescription, DeviceId, Epoch,
+    Fact, Kind, Seq, Sessions, Time, Value, View, aggregates, descriptions, devices, snapshot,
 };
 use proptest::prelude::*;
 
@@ -80,12 +80,31 @@ fn fixed() -> Body {
     body.push(Envelope { wall: Time(wall + 90_000_000_000), ..Envelope::default() }, |out| {
         encode_state_changed_v1(DeviceId(1), &[(AttrId(0), Value::Float(1.5))], out)
     });
+    let device = DeviceId(1);
+    let unit = |unit: &str| AttributeDescription { unit: unit.into(), ..AttributeDescription::default() };
+    let attribute = |attribute: u32, by, description| Fact::AttributeDescribed {
+        device,
+        attribute: AttrId(attribute),
+        by,
+        description,
+    };
+    let name = DeviceDescription { name: "Sensor".into(), ..DeviceDescription::default() };
+    for fact in [
+        Fact::DeviceDescribed { device, by: DescribedBy::Announcement, description: name },
+        attribute(1, DescribedBy::Discovery, unit("V")),
+        attribute(0, DescribedBy::Announcement, unit("°C")),
+        attribute(0, DescribedBy::Operator, unit("K")),
+        attribute(0, DescribedBy::Operator, unit("")),
+    ] {
+        body.push_fact(Envelope { wall: body.last_time(), ..Envelope::default() }, &fact);
+    }
     body
 }
 
 /// `(version of the fold, CRC-32 of what it makes of [`fixed`])`.
 const DEVICES_GOLDEN: (u16, u32) = (3, 0x759d_5428);
 const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
+const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
 
 /// An edge node with its device, a device that was forgotten, and a session whose number counts no more.
@@ -113,7 +132,7 @@ fn changing_a_fold_means_raising_its_version() {
     let view = folded(&fixed());
     assert_eq!(
         View::FOLDS,
-        [Aggregates::ID, Sessions::ID],
+        [Aggregates::ID, Descriptions::ID, Sessions::ID],
         "each fold has its line here, with records in `fixed` or of its own that it has branches for"
     );
     let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
@@ -131,6 +150,12 @@ fn changing_a_fold_means_raising_its_version() {
         aggregates::VERSION,
         AGGREGATES_GOLDEN,
         postcard::to_stdvec(&view.aggregates).unwrap(),
+    );
+    check(
+        "descriptions",
+        descriptions::VERSION,
+        DESCRIPTIONS_GOLDEN,
+        postcard::to_stdvec(&view.descriptions).unwrap(),
     );
     let sessions = folded(&sessions()).sessions;
     check(
@@ -153,7 +178,7 @@ fn the_fixed_records_come_to_what_one_would_expect() {
     let (_, bridge) = view.devices.find("bridge").unwrap();
     assert_eq!(bridge.availability, Availability::Offline);
     assert_eq!(view.devices.attribute_named("state"), Some(AttrId(1)));
-    assert_eq!((view.seq, view.boot_id), (Seq(218), [7; 16]));
+    assert_eq!((view.seq, view.boot_id), (Seq(223), [7; 16]));
     assert_eq!(view.clock, ClockQuality::Synchronised);
 }
 
@@ -182,7 +207,7 @@ fn what_is_not_at_the_position_of_the_view_does_not_take_a_place_in_it() {
     let mut rebuild = Rebuild::new(View::FOLDS, &WINDOWS);
     rebuild.apply_records(&view.devices, body.records(Seq(1)), Seq(100)).unwrap();
     let result = rebuild.replace_in(&mut view);
-    assert_eq!(result, Err(FoldError::Missing { have: Seq(100), found: Seq(218) }));
+    assert_eq!(result, Err(FoldError::Missing { have: Seq(100), found: Seq(223) }));
     assert!(view == folded(&body));
 }
 
@@ -193,8 +218,8 @@ fn a_gap_is_refused_and_an_overlap_passed_over() {
     view.apply_records(body.records(Seq(1)), Seq(100)).unwrap();
     view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
     assert!(view == folded(&body));
-    let gap = view.apply_records(body.records(Seq(220)), Seq(u64::MAX));
-    assert_eq!(gap, Err(FoldError::Missing { have: Seq(218), found: Seq(220) }));
+    let gap = view.apply_records(body.records(Seq(225)), Seq(u64::MAX));
+    assert_eq!(gap, Err(FoldError::Missing { have: Seq(223), found: Seq(225) }));
 }
 
 proptest! {

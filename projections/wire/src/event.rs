@@ -5,6 +5,7 @@ use fieldlog_projections::{AttrId, DeviceId, Fact, Seq, Value};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::describe::{AttributeJson, DeviceJson};
 use crate::json::{self, Rfc3339, Val};
 
 /// What numbers stand for.
@@ -13,6 +14,10 @@ pub trait Naming {
     fn device(&self, id: DeviceId) -> &str;
     /// An attribute's name.
     fn attribute(&self, id: AttrId) -> &str;
+    /// Unit and spoken name of a device's attribute, where they are known and wanted; empty texts otherwise.
+    fn described(&self, _device: DeviceId, _attribute: AttrId) -> (&str, &str) {
+        ("", "")
+    }
 }
 
 /// Changes as an object; removed attributes are null.
@@ -36,6 +41,36 @@ struct MetricJson<'a> {
     datatype: u32,
 }
 
+/// Units and spoken names of some attributes, by attribute; left out where nothing is known.
+struct DescribedJson<'a>(&'a dyn Naming, DeviceId, Vec<AttrId>);
+
+#[derive(Serialize)]
+struct InBrief<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    unit: &'a str,
+}
+
+impl<'a> DescribedJson<'a> {
+    fn of(names: &'a dyn Naming, device: DeviceId, attributes: impl Iterator<Item = AttrId>) -> Option<Self> {
+        let known = attributes.filter(|attr| names.described(device, *attr) != ("", ""));
+        Some(DescribedJson(names, device, known.collect())).filter(|described| !described.2.is_empty())
+    }
+}
+
+impl Serialize for DescribedJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let DescribedJson(names, device, attributes) = self;
+        let mut map = serializer.serialize_map(Some(attributes.len()))?;
+        for attr in attributes {
+            let (unit, name) = names.described(*device, *attr);
+            map.serialize_entry(names.attribute(*attr), &InBrief { name, unit })?;
+        }
+        map.end()
+    }
+}
+
 /// What a record says, as the `data` of an event; its form is that of the record's type.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -47,6 +82,8 @@ pub struct Data<'a>(Schema<'a>);
 enum Schema<'a> {
     Changes {
         changes: ChangesJson<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        described: Option<DescribedJson<'a>>,
     },
     Availability {
         availability: &'a str,
@@ -73,6 +110,15 @@ enum Schema<'a> {
     Retired {},
     Forgotten {
         number: u32,
+    },
+    DeviceDescribed {
+        by: &'a str,
+        description: DeviceJson<'a>,
+    },
+    AttributeDescribed {
+        attribute: &'a str,
+        by: &'a str,
+        description: AttributeJson<'a>,
     },
     Action {
         attribute: &'a str,
@@ -157,7 +203,10 @@ impl<'a> Data<'a> {
 impl<'a> Schema<'a> {
     fn of(fact: &'a Fact, names: &'a dyn Naming) -> Schema<'a> {
         match fact {
-            Fact::StateChanged { changes, .. } => Schema::Changes { changes: ChangesJson(names, changes) },
+            Fact::StateChanged { device, changes } => Schema::Changes {
+                changes: ChangesJson(names, changes),
+                described: DescribedJson::of(names, *device, changes.iter().map(|(attr, _)| *attr)),
+            },
             Fact::AvailabilityChanged { availability, cause, .. } => Schema::Availability {
                 availability: json::availability(*availability),
                 cause: json::cause(*cause),
@@ -173,10 +222,21 @@ impl<'a> Schema<'a> {
             Fact::AttributeNamed { attribute, name } => Schema::Named { attribute: attribute.0, name },
             Fact::DeviceRetired { .. } => Schema::Retired {},
             Fact::DeviceForgotten { device } => Schema::Forgotten { number: device.0 },
+            Fact::DeviceDescribed { by, description, .. } => Schema::DeviceDescribed {
+                by: json::described_by(*by),
+                description: DeviceJson::of(description),
+            },
+            Fact::AttributeDescribed { attribute, by, description, .. } => Schema::AttributeDescribed {
+                attribute: names.attribute(*attribute),
+                by: json::described_by(*by),
+                description: AttributeJson::of(description),
+            },
             Fact::ActionFired { attribute, value, .. } => {
                 Schema::Action { attribute: names.attribute(*attribute), value: Val(value.borrow()) }
             }
-            Fact::HistoryReported { changes, .. } => Schema::Changes { changes: ChangesJson(names, changes) },
+            Fact::HistoryReported { changes, .. } => {
+                Schema::Changes { changes: ChangesJson(names, changes), described: None }
+            }
             Fact::MetricsDeclared { metrics, .. } => {
                 let metric = |metric: &DeclaredMetric| MetricJson {
                     attribute: metric.attribute.map(|attr| names.attribute(attr)),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
-use fieldlog_projections::{Time, ValueRef};
+use fieldlog_projections::{DescribedBy, Time, ValueRef};
 use jiff::Timestamp;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -89,6 +89,15 @@ pub fn cause(cause: AvailabilityCause) -> &'static str {
     match cause {
         AvailabilityCause::Topic => "topic",
         AvailabilityCause::Silence => "silence",
+    }
+}
+
+/// As it is written: `announcement`, `operator` or `discovery`.
+pub fn described_by(by: DescribedBy) -> &'static str {
+    match by {
+        DescribedBy::Announcement => "announcement",
+        DescribedBy::Operator => "operator",
+        DescribedBy::Discovery => "discovery",
     }
 }
 

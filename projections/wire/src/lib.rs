@@ -9,6 +9,7 @@ pub mod account;
 pub mod api;
 pub mod cloudevent;
 pub mod compact;
+pub mod describe;
 pub mod event;
 pub mod json;
 pub mod ledger;

@@ -112,7 +112,10 @@ fn zigbee() -> Vec<Post> {
         Post::retained(base("bridge/state"), r#"{"state":"online"}"#),
         Post::retained(
             base("bridge/devices"),
-            format!("[{}1]", r#"{"ieee_address":"0x00"},"#.repeat(10_000)),
+            format!(
+                r#"[{}{{"ieee_address":"0x01","friendly_name":"bulb","definition":{{"vendor":"IKEA"}}}},1]"#,
+                r#"{"ieee_address":"0x00","type":"Coordinator"},"#.repeat(10_000)
+            ),
         ),
         Post::retained(base("bulb"), r#"{"state":"ON","brightness":50,"color_temp":370,"linkquality":99}"#),
         Post::retained(base("bulb/availability"), r#"{"state":"online"}"#),
@@ -145,6 +148,11 @@ async fn zigbee2mqtt() {
         })
     };
     scene.check(&devices("online", "unknown", "online"));
+    let maker = scene.agent.view(|view| {
+        let (bulb, _) = view.devices.find("bulb")?;
+        Some(view.descriptions.get(bulb)?.device().manufacturer)
+    });
+    assert_eq!(maker.as_deref(), Some("IKEA"));
 
     // Zigbee2MQTT ends: every device behind it is out of reach, without a record for each.
     let before = scene.agent.head();
@@ -185,8 +193,8 @@ async fn retained_repeats_append_nothing() {
     assert_eq!(scene.agent.head(), before + 2, "the start and the mark");
     assert_eq!(scene.state(), state);
     let outcomes = scene.agent.source().outcomes;
-    // The lists of the bridge are ignored, whether repeated or not.
-    assert_eq!(outcomes.retained_repeats.load(Ordering::Relaxed), 4);
+    // The list of devices is one of them; what it says is known.
+    assert_eq!(outcomes.retained_repeats.load(Ordering::Relaxed), 5);
     scene.stop().await.assert_no_equal_values(&[]);
 }
 
@@ -255,7 +263,9 @@ async fn shelly_of_the_first_generation() {
         .await;
     scene.check(&json!({
         "shellyplug-s-7c87ce": ["online", {"relay/0": "overpower", "relay/0/power": 23.45, "relay/0/energy": 123,
-                                        "input_event/0.event_cnt": 2}],
+                                        "input_event.0.event_cnt": 2}],
+        // It has announced itself and said nothing else.
+        "shellyplug-s-aabbcc": ["unknown", {}],
     }));
     scene.publish([Post::new(topic("online"), "false")]).await;
     assert_eq!(scene.state()["shellyplug-s-7c87ce"][0], "offline");

@@ -3,13 +3,13 @@
 use super::super::hints::one_of;
 use super::super::raw::Table;
 use super::{
-    ActionFields, Arrays, Decoder, Each, OFFLINE, ONLINE, PayloadTime, Rename, Rule, TimeFormat, Update,
-    types, when,
+    ActionFields, Announcer, Arrays, Decoder, Each, OFFLINE, ONLINE, PayloadTime, Rename, Rule, TimeFormat,
+    Update, types, when,
 };
 use crate::pattern::Pattern;
 use crate::topic::{self, Template};
 
-const DECODERS: [(&str, Decoder); 10] = [
+const DECODERS: [(&str, Decoder); 17] = [
     ("json", Decoder::Json),
     ("cbor", Decoder::Cbor),
     ("msgpack", Decoder::Msgpack),
@@ -20,6 +20,13 @@ const DECODERS: [(&str, Decoder); 10] = [
     ("availability", Decoder::Availability),
     ("action", Decoder::Action),
     ("ignore", Decoder::Ignore),
+    ("zigbee2mqtt-devices", Decoder::Announcement(Announcer::Zigbee2mqttDevices)),
+    ("zigbee2mqtt-groups", Decoder::Announcement(Announcer::Zigbee2mqttGroups)),
+    ("homeassistant-discovery", Decoder::Announcement(Announcer::HomeAssistant)),
+    ("homie", Decoder::Announcement(Announcer::Homie)),
+    ("homie5-description", Decoder::Announcement(Announcer::Homie5)),
+    ("tasmota-discovery", Decoder::Announcement(Announcer::Tasmota)),
+    ("shelly-announce", Decoder::Announcement(Announcer::Shelly)),
 ];
 const UPDATES: [(&str, Update); 2] = [("merge", Update::Merge), ("replace", Update::Replace)];
 const EACH: [(&str, Option<Each>); 2] =
@@ -79,10 +86,16 @@ pub(in super::super) const KEYS: [&str; 24] = [
     "parent",
 ];
 
+/// The word of a decoder.
+pub(super) fn decoder_word(decoder: Decoder) -> &'static str {
+    DECODERS.iter().find(|(_, known)| *known == decoder).map(|(word, _)| *word).unwrap_or_default()
+}
+
 /// Whether a decoder reads a key.
 pub(super) fn reads(decoder: Decoder, key: &str) -> bool {
     (decoder.is_document() || !DOCUMENT_KEYS.contains(&key))
         && (decoder == Decoder::Availability || !AVAILABILITY_KEYS.contains(&key))
+        && (!matches!(decoder, Decoder::Announcement(_)) || !["device", "attribute"].contains(&key))
 }
 
 /// Reads a rule; `None` if what it lacks makes it impossible.
@@ -190,6 +203,13 @@ fn check_decoder_keys(table: &Table<'_>, decoder: Decoder) {
     }
     if decoder == Decoder::Ignore {
         refuse(&["also"], "a rule that ignores a message takes nothing of it");
+    }
+    if let Decoder::Announcement(_) = decoder {
+        for key in ["device", "attribute"].iter().filter(|key| table.has(key)) {
+            let what =
+                "an announcement is about the devices that the other subscriptions make of their topics";
+            table.fault(key, what, "remove it");
+        }
     }
 }
 

@@ -56,6 +56,14 @@ const SHAPES: [(&str, Option<Shape>); 3] =
     [("object", Some(Shape::Object)), ("list", Some(Shape::List)), ("value", Some(Shape::Value))];
 
 impl When {
+    /// Whether every document that is an object meets it. What it asks of the topic has been decided before.
+    pub fn is_met_by_any_object(&self) -> bool {
+        match &self.subject {
+            Subject::Pointer(pointer) => pointer.is_empty() && self.test == Test::Is(Shape::Object),
+            Subject::Capture(_) => true,
+        }
+    }
+
     /// Whether the topic alone decides.
     pub fn is_of_topic(&self) -> bool {
         matches!(self.subject, Subject::Capture(_))

@@ -100,7 +100,7 @@ fn the_second_example_shows_every_key_of_a_source() {
     let source = parse(&second).sources.remove(0);
     assert_eq!(source.protocol, Protocol::V5);
     assert!(source.tls.key_file.is_some() && source.will.is_some() && source.password_file.is_some());
-    assert_eq!(source.policies.len(), 1);
+    assert_eq!((source.policies.len(), source.describe.len()), (1, 2));
     let own = source.rules.iter().find(|rule| rule.topic == "plant/+line/+machine/state").unwrap();
     assert!(!own.when.is_empty() && own.time.is_some() && own.parent.is_some());
     for key in super::super::rule::KEYS {

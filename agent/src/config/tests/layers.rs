@@ -180,7 +180,7 @@ fn check_config_reports() {
     let (code, out, err) = run(&files.path("fieldlog.toml"), false);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("fieldlog.toml: good\n"), "{out}");
-    assert!(out.contains("source \"home\": mqtt://127.0.0.1:1883, 12 rules\n"), "{out}");
+    assert!(out.contains("source \"home\": mqtt://127.0.0.1:1883, 14 rules\n"), "{out}");
     assert!(out.contains("sink \"cloud\": http://broker.example:80, json\n"), "{out}");
     let (code, out, _) = run(&files.path("fieldlog.toml"), true);
     assert_eq!(code, 0);

@@ -1,6 +1,6 @@
 //! Topics as real devices publish them, and what the presets make of them.
 
-use super::super::{Config, Decoder, PRESETS, Rule, Shape, Test, When};
+use super::super::{Announcer, Config, Decoder, PRESETS, Rule, Shape, Test, When};
 use super::{SOURCE, parse};
 use crate::config::rules::{Rules, filters};
 use crate::topic::Name;
@@ -59,7 +59,7 @@ fn check(preset: &str, cases: &[(&str, Expected<'_>)]) {
     }
 }
 
-use Decoder::{Availability, Json, Scalar};
+use Decoder::{Announcement, Availability, Json, Scalar};
 
 #[test]
 fn zigbee2mqtt() {
@@ -73,7 +73,9 @@ fn zigbee2mqtt() {
             ("zigbee2mqtt/bulb_color/availability", Some(("bulb_color", "", Availability))),
             ("zigbee2mqtt/kitchen/floor_light/availability", Some(("kitchen/floor_light", "", Availability))),
             ("zigbee2mqtt/bridge/state", Some(("zigbee2mqtt/bridge", "", Availability))),
-            ("zigbee2mqtt/bridge/devices", None),
+            ("zigbee2mqtt/bridge/devices", Some(("", "", Announcement(Announcer::Zigbee2mqttDevices)))),
+            ("zigbee2mqtt/bridge/groups", Some(("", "", Announcement(Announcer::Zigbee2mqttGroups)))),
+            ("zigbee2mqtt/bridge/info", None),
             ("zigbee2mqtt/bridge/request/permit_join", None),
             ("zigbee2mqtt/bulb/set", None),
             ("zigbee2mqtt/kitchen/floor_light/set/brightness", None),
@@ -149,7 +151,8 @@ fn shelly_gen1() {
             ("shellies/shellyplug-s-7c87ce/relay/0/command", None),
             ("shellies/shellyplug-s-7c87ce/command", None),
             ("shellies/shellyplug-s-7c87ce/info", None),
-            ("shellies/announce", None),
+            ("shellies/announce", Some(("", "", Announcement(Announcer::Shelly)))),
+            ("shellies/shellyplug-s-1/announce", Some(("", "", Announcement(Announcer::Shelly)))),
         ],
     );
 }
@@ -163,7 +166,7 @@ fn shelly_gen2() {
             ("shellypro4pm-f008d1d8b8b8/online", Some((id, "", Availability))),
             ("shellypro4pm-f008d1d8b8b8/status/switch:0", Some((id, "switch:0", Json))),
             ("shellypro4pm-f008d1d8b8b8/events/rpc", None),
-            ("shellypro4pm-f008d1d8b8b8/rpc", None),
+            ("user_1/rpc", Some(("", "", Announcement(Announcer::Shelly)))),
         ],
     );
     check(
@@ -201,6 +204,47 @@ fn esphome() {
             ("kitchen/status", Some(("kitchen", "", Availability))),
             ("kitchen/debug", None),
             ("kitchen/switch/pump/command", None),
+        ],
+    );
+}
+
+#[test]
+fn homie() {
+    let homie = Some(("", "", Announcement(Announcer::Homie)));
+    check(
+        "preset = \"homie\"",
+        &[
+            ("homie/super-car/$state", Some(("super-car", "", Availability))),
+            ("homie/super-car/$name", homie),
+            ("homie/super-car/$homie", None),
+            ("homie/super-car/$fw/name", None),
+            ("homie/super-car/$stats/uptime", None),
+            ("homie/super-car/engine/$name", None),
+            ("homie/super-car/engine/$properties", None),
+            ("homie/super-car/engine/temperature", Some(("super-car", "engine/temperature", Scalar))),
+            ("homie/super-car/engine/temperature/$unit", homie),
+            ("homie/super-car/engine/temperature/set", None),
+            ("homie/$broadcast/alert", None),
+            ("homie/5/super-car/$state", Some(("super-car", "", Availability))),
+            ("homie/5/super-car/$description", Some(("", "", Announcement(Announcer::Homie5)))),
+            ("homie/5/super-car/engine/temperature", Some(("super-car", "engine/temperature", Scalar))),
+            ("homie/5/super-car/engine/temperature/set", None),
+            ("homie/5/super-car/engine/temperature/$target", None),
+            ("homie/5/super-car/$log/warn", None),
+            ("homie/5/$broadcast/security/alert", None),
+        ],
+    );
+}
+
+#[test]
+fn homeassistant_discovery() {
+    let discovery = Some(("", "", Announcement(Announcer::HomeAssistant)));
+    check(
+        "preset = \"homeassistant-discovery\"",
+        &[
+            ("homeassistant/sensor/0x01/temperature/config", discovery),
+            ("homeassistant/device/0x01/config", discovery),
+            ("homeassistant/status", None),
         ],
     );
 }

@@ -174,7 +174,7 @@ fn missing() {
         "qos = 0",
         &[
             "topic: it is missing; give a topic such as \"sensors/+device\", or a preset",
-            "decoder: it is missing; choose json, cbor, msgpack, senml, senml-cbor, influx, scalar, availability, action or ignore",
+            "decoder: it is missing; choose json, cbor, msgpack, senml, senml-cbor, influx, scalar, availability, action, ignore, zigbee2mqtt-devices, zigbee2mqtt-groups, homeassistant-discovery, homie, homie5-description, tasmota-discovery or shelly-announce",
         ],
     );
     check_rule(
@@ -374,7 +374,7 @@ fn pointers_patterns_and_choices() {
     check_rule(
         "topic = \"a/+device\"\ndecoder = \"jsn\"",
         &[
-            "decoder: \"jsn\" is unknown; it must be json, cbor, msgpack, senml, senml-cbor, influx, scalar, availability, action or ignore; did you mean json?",
+            "decoder: \"jsn\" is unknown; it must be json, cbor, msgpack, senml, senml-cbor, influx, scalar, availability, action, ignore, zigbee2mqtt-devices, zigbee2mqtt-groups, homeassistant-discovery, homie, homie5-description, tasmota-discovery or shelly-announce; did you mean json?",
         ],
     );
     check_source(
@@ -532,12 +532,12 @@ fn preset_faults() {
     check_rule(
         "preset = \"zigbee\"",
         &["preset: there is no preset \"zigbee\"; \
-         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2 or esphome"],
+         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2, esphome, homie or homeassistant-discovery"],
     );
     check_rule(
         "preset = \"tasmoto\"",
         &["preset: there is no preset \"tasmoto\"; \
-         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2 or esphome; did you mean tasmota?"],
+         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2, esphome, homie or homeassistant-discovery; did you mean tasmota?"],
     );
     check_rule(
         "preset = \"tasmota\"\nbase = \"a/#\"\ntopic = \"x\"",
@@ -582,4 +582,43 @@ fn all_faults_are_reported_at_once_and_secrets_never() {
             .starts_with("test.toml: 7 faults in the configuration\n  log.commit_delay_ms: 0 is")
     );
     assert!(!format!("{faults}{faults:?}").contains("hunter2"), "{faults}");
+}
+
+#[test]
+fn descriptions() {
+    let block = |keys: &str| format!("{SOURCE}[[source.describe]]\n{keys}\n");
+    let check = |keys: &str, expected: &str| {
+        assert_eq!(lines(&block(keys)), [format!("source[0] \"home\" describe[0] {expected}")], "{keys}");
+    };
+    check(
+        "unit = \"V\"",
+        "unit: it is for attributes, and the block names none; write one block for the devices and another for their \
+         attributes",
+    );
+    check(
+        "attributes = [\"a\"]\nunit = \"V\"\narea = \"x\"",
+        "area: it is for devices; a block with `attributes` is about those; write one block for the devices and another \
+         for their attributes",
+    );
+    check(
+        "devices = [\"a\"]",
+        "name: the block says nothing; give at least one of name, area, model, manufacturer, unit, device_class",
+    );
+    check(
+        "attributes = []\nunit = \"V\"",
+        "attributes: it is empty; name attributes, or remove it to describe the devices",
+    );
+    check(
+        "name = \"a\\nb\"",
+        "name: it is longer than 256 bytes or holds a control character; write a short text on one line",
+    );
+    check(
+        "name = \"x\"\ndevices = [\"a**b\"]",
+        "devices[0]: \"a**b\" is not a pattern; it must not be empty, nor have two `*` side by side",
+    );
+    let announced =
+        "[[source.subscription]]\ntopic = \"a/+device\"\ndecoder = \"homie\"\ndevice = \"{device}\"\n";
+    let expected = "source[0] \"home\" subscription[1] device: an announcement is about the devices that the other \
+                    subscriptions make of their topics; remove it";
+    assert_eq!(lines(&format!("{SOURCE}{announced}")), [expected]);
 }

@@ -103,6 +103,10 @@ export function describe({ type, data = {} }) {
       return ['removed at its source'];
     case 'device_forgotten':
       return ['forgotten to make room'];
+    case 'device_described':
+      return [`described by ${data.by}: ${Object.values(data.description).join(', ') || 'nothing'}`];
+    case 'attribute_described':
+      return [`${data.attribute} described by ${data.by}: ${data.description.unit || data.description.name || ''}`];
     case 'action_fired':
       return ['action ', chip(data.attribute, data.value)];
     case 'attribute_named':

@@ -216,7 +216,7 @@ impl Observer {
         let mut refusal = Refusals::default();
         let mut reports = Vec::with_capacity(payload.metrics.len());
         for metric in payload.metrics {
-            let resolved = match self.resolve(node, device, &metric, trust, received, batch) {
+            let resolved = match self.resolve_metric(node, device, &metric, trust, received, batch) {
                 Ok(resolved) => resolved,
                 Err(Refusal(reason)) => {
                     refusal.say(&reason);
@@ -254,7 +254,7 @@ impl Observer {
 
     /// What a metric of a message is recorded as. A name with a data type says all that is needed; an alias is good as long
     /// as every message since the birth is known.
-    fn resolve(
+    fn resolve_metric(
         &mut self,
         node: &EdgeNode,
         device: DeviceId,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Members;
 use super::position::Position;
+use crate::describe::{AttributeJson, DeviceJson};
 use crate::json::Rfc3339;
 
 /// `GET /api/v1/devices`: devices by id, with the values of their attributes.
@@ -59,6 +60,9 @@ pub struct Device<'a, A = Members> {
     pub former_ids: Vec<Cow<'a, str>>,
     /// The source it was last discovered on.
     pub source: Cow<'a, str>,
+    /// What is said about it; absent if nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<DeviceJson<'a>>,
     /// The device it is reached through; null for none.
     pub parent: Option<Cow<'a, str>>,
     /// Whether it can be reached; offline also if a device it is reached through is.
@@ -87,17 +91,23 @@ pub struct Device<'a, A = Members> {
     pub events: u64,
     /// Its attributes.
     pub attributes: A,
+    /// Units of the attributes, in a list of devices; absent if none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<BTreeMap<Cow<'a, str>, String>>,
 }
 
 /// A value of an attribute, of type `V`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Attribute<V = serde_json::Value> {
-    /// The value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attribute<V = serde_json::Value, D = AttributeJson<'static>> {
+    /// The value; null for an attribute that has none and is described.
     pub value: V,
-    /// The record that set it.
-    pub seq: Seq,
-    /// Log time of that record.
-    pub at: Rfc3339,
+    /// The record that set it; null if there is no value.
+    pub seq: Option<Seq>,
+    /// Log time of that record; null if there is no value.
+    pub at: Option<Rfc3339>,
+    /// What is said about it, as members beside these.
+    #[serde(flatten)]
+    pub description: D,
 }
 
 /// Whether a device can be reached.
