@@ -11,12 +11,15 @@ use super::{Rule, rule};
 use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
-pub const PRESETS: [(&str, &str); 5] = [
+pub const PRESETS: [(&str, &str); 8] = [
     ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
     ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
     ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
     ("shelly-gen2", include_str!("../../../config/presets/shelly-gen2.toml")),
     ("esphome", include_str!("../../../config/presets/esphome.toml")),
+    ("homeassistant-statestream", include_str!("../../../config/presets/homeassistant-statestream.toml")),
+    ("chirpstack", include_str!("../../../config/presets/chirpstack.toml")),
+    ("the-things-stack", include_str!("../../../config/presets/the-things-stack.toml")),
 ];
 
 /// Bases of one preset that are looked for, at most.
