@@ -11,7 +11,7 @@ use super::{Rule, rule};
 use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
-pub const PRESETS: [(&str, &str); 11] = [
+pub const PRESETS: [(&str, &str); 13] = [
     ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
     ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
     ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
@@ -23,6 +23,8 @@ pub const PRESETS: [(&str, &str); 11] = [
     ("zwave-js-ui", include_str!("../../../config/presets/zwave-js-ui.toml")),
     ("victron-venus", include_str!("../../../config/presets/victron-venus.toml")),
     ("rtl_433", include_str!("../../../config/presets/rtl_433.toml")),
+    ("openmqttgateway", include_str!("../../../config/presets/openmqttgateway.toml")),
+    ("owntracks", include_str!("../../../config/presets/owntracks.toml")),
 ];
 
 /// Bases of one preset that are looked for, at most.
