@@ -11,7 +11,7 @@ use super::{Rule, rule};
 use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
-pub const PRESETS: [(&str, &str); 13] = [
+pub const PRESETS: [(&str, &str); 15] = [
     ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
     ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
     ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
@@ -25,6 +25,8 @@ pub const PRESETS: [(&str, &str); 13] = [
     ("rtl_433", include_str!("../../../config/presets/rtl_433.toml")),
     ("openmqttgateway", include_str!("../../../config/presets/openmqttgateway.toml")),
     ("owntracks", include_str!("../../../config/presets/owntracks.toml")),
+    ("wled", include_str!("../../../config/presets/wled.toml")),
+    ("frigate", include_str!("../../../config/presets/frigate.toml")),
 ];
 
 /// Bases of one preset that are looked for, at most.
