@@ -11,7 +11,7 @@ use super::{Rule, rule};
 use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
-pub const PRESETS: [(&str, &str); 15] = [
+pub const PRESETS: [(&str, &str); 18] = [
     ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
     ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
     ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
@@ -27,6 +27,9 @@ pub const PRESETS: [(&str, &str); 15] = [
     ("owntracks", include_str!("../../../config/presets/owntracks.toml")),
     ("wled", include_str!("../../../config/presets/wled.toml")),
     ("frigate", include_str!("../../../config/presets/frigate.toml")),
+    ("ems-esp", include_str!("../../../config/presets/ems-esp.toml")),
+    ("valetudo", include_str!("../../../config/presets/valetudo.toml")),
+    ("evcc", include_str!("../../../config/presets/evcc.toml")),
 ];
 
 /// Bases of one preset that are looked for, at most.
