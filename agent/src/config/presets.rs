@@ -11,7 +11,7 @@ use super::{Rule, rule};
 use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
-pub const PRESETS: [(&str, &str); 22] = [
+pub const PRESETS: [(&str, &str); 21] = [
     ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
     ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
     ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
@@ -33,7 +33,6 @@ pub const PRESETS: [(&str, &str); 22] = [
     ("ring-mqtt", include_str!("../../../config/presets/ring-mqtt.toml")),
     ("meshtastic", include_str!("../../../config/presets/meshtastic.toml")),
     ("aws-shadow", include_str!("../../../config/presets/aws-shadow.toml")),
-    ("zigbee2mqtt-attribute", include_str!("../../../config/presets/zigbee2mqtt-attribute.toml")),
 ];
 
 /// Bases of one preset that are looked for, at most.
