@@ -11,7 +11,7 @@ use super::{Rule, rule};
 use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
-pub const PRESETS: [(&str, &str); 7] = [
+pub const PRESETS: [(&str, &str); 23] = [
     ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
     ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
     ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
@@ -19,6 +19,22 @@ pub const PRESETS: [(&str, &str); 7] = [
     ("esphome", include_str!("../../../config/presets/esphome.toml")),
     ("homie", include_str!("../../../config/presets/homie.toml")),
     ("homeassistant-discovery", include_str!("../../../config/presets/homeassistant-discovery.toml")),
+    ("homeassistant-statestream", include_str!("../../../config/presets/homeassistant-statestream.toml")),
+    ("chirpstack", include_str!("../../../config/presets/chirpstack.toml")),
+    ("the-things-stack", include_str!("../../../config/presets/the-things-stack.toml")),
+    ("zwave-js-ui", include_str!("../../../config/presets/zwave-js-ui.toml")),
+    ("victron-venus", include_str!("../../../config/presets/victron-venus.toml")),
+    ("rtl_433", include_str!("../../../config/presets/rtl_433.toml")),
+    ("openmqttgateway", include_str!("../../../config/presets/openmqttgateway.toml")),
+    ("owntracks", include_str!("../../../config/presets/owntracks.toml")),
+    ("wled", include_str!("../../../config/presets/wled.toml")),
+    ("frigate", include_str!("../../../config/presets/frigate.toml")),
+    ("ems-esp", include_str!("../../../config/presets/ems-esp.toml")),
+    ("valetudo", include_str!("../../../config/presets/valetudo.toml")),
+    ("evcc", include_str!("../../../config/presets/evcc.toml")),
+    ("ring-mqtt", include_str!("../../../config/presets/ring-mqtt.toml")),
+    ("meshtastic", include_str!("../../../config/presets/meshtastic.toml")),
+    ("aws-shadow", include_str!("../../../config/presets/aws-shadow.toml")),
 ];
 
 /// Bases of one preset that are looked for, at most.
@@ -33,6 +49,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn default_base(preset: &str) -> Option<String> {
     let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
     Some(Head::read(&mut Table::new("", parse(text), None, &Collector::default())).base)
+}
+
+/// Topics that only the devices of a preset have, with `{base}` in them.
+#[cfg(test)]
+pub fn recognised_by(preset: &str) -> Vec<String> {
+    let text = PRESETS.iter().find(|(name, _)| *name == preset).map_or("", |(_, text)| text);
+    Head::read(&mut Table::new("", parse(text), None, &Collector::default())).recognised_by
 }
 
 /// The bases with which a preset's devices are among these topics: a preset names topics that no other devices have. The

@@ -271,3 +271,18 @@ fn excluded_topics_have_no_rule() {
     assert_eq!(rules.find("zigbee2mqtt/test/bulb").count(), 0);
     assert_eq!(rules.find("zigbee2mqtt/bulb").count(), 1);
 }
+
+#[test]
+fn each_preset_is_recognised_by_topics_of_its_own_rules() {
+    use crate::config::presets::{bases, default_base, names, recognised_by};
+    for preset in names() {
+        let topics = recognised_by(preset);
+        assert!(!topics.is_empty(), "{preset} says no topics that `fieldlog probe` could recognise it by");
+        let base = default_base(preset).unwrap();
+        for template in topics {
+            let prefix = if base.is_empty() { String::new() } else { format!("{base}/") };
+            let topic = template.replace("{base}/", &prefix).replace(['+', '#'], "");
+            assert!(bases(preset, [&topic.as_str()]).contains(&base), "{preset}: {topic}");
+        }
+    }
+}

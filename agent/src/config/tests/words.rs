@@ -1,5 +1,6 @@
 //! Every kind of fault, with its words.
 
+use super::super::hints::one_of;
 use super::{Config, SOURCE, lines};
 
 #[track_caller]
@@ -529,15 +530,15 @@ fn faults_of_types() {
 
 #[test]
 fn preset_faults() {
+    let names = one_of(&super::super::PRESETS.map(|(name, _)| name));
+    assert!(names.starts_with("zigbee2mqtt, tasmota, "), "{names}");
     check_rule(
-        "preset = \"zigbee\"",
-        &["preset: there is no preset \"zigbee\"; \
-         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2, esphome, homie or homeassistant-discovery"],
+        "preset = \"bluetooth\"",
+        &[&format!("preset: there is no preset \"bluetooth\"; it must be {names}")],
     );
     check_rule(
         "preset = \"tasmoto\"",
-        &["preset: there is no preset \"tasmoto\"; \
-         it must be zigbee2mqtt, tasmota, shelly-gen1, shelly-gen2, esphome, homie or homeassistant-discovery; did you mean tasmota?"],
+        &[&format!("preset: there is no preset \"tasmoto\"; it must be {names}; did you mean tasmota?")],
     );
     check_rule(
         "preset = \"tasmota\"\nbase = \"a/#\"\ntopic = \"x\"",
