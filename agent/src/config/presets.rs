@@ -64,8 +64,8 @@ pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) ->
     let Some((_, text)) = PRESETS.iter().find(|(name, _)| *name == preset) else { return Vec::new() };
     let head = Head::read(&mut Table::new("", parse(text), None, &Collector::default()));
     // The base is a capture; without a base there is nothing in front of the rest.
-    let templates =
-        head.recognised_by.iter().flat_map(|topic| [with_base(topic, "#base"), with_base(topic, "")]);
+    let topics_with = |base: &'static str| head.recognised_by.iter().map(move |topic| with_base(topic, base));
+    let templates = topics_with("#base").chain(topics_with(""));
     let templates: Vec<Template> = templates.filter_map(|topic| Template::parse(&topic).ok()).collect();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut captures = Captures::default();
