@@ -10,7 +10,9 @@ mod absent;
 pub mod acked;
 mod append;
 mod archive;
+mod checked;
 mod clock;
+mod correct;
 mod cursors;
 mod damage;
 mod disk;
@@ -28,11 +30,10 @@ mod trim;
 
 use guard::{Hold, Seal};
 
-pub use absent::Absence;
 pub use append::{Commit, Committed};
 pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
 pub use disk::{DiskStats, MeteredDisk};
-pub use error::LogError;
+pub use error::{Absence, LogError};
 pub use read::LogReader;
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");

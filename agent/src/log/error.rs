@@ -1,12 +1,37 @@
 //! What can go wrong with the log.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::Seq;
 use fieldlog_projections::archive::ArchiveError;
 use fieldlog_projections::chunk::ChunkError;
 
-use super::{Absence, FORMAT_VERSION};
+use super::FORMAT_VERSION;
+
+/// Why there is no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// There is no file.
+    Missing,
+    /// The file has no bytes.
+    Empty,
+    /// The file has zeros only, or what an interrupted creation leaves.
+    Blank,
+    /// It is a store to which no record was ever written.
+    NoRecords,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Absence::Missing => "is missing",
+            Absence::Empty => "is empty",
+            Absence::Blank => "is blank: zeroed, or never finished",
+            Absence::NoRecords => "has no records",
+        })
+    }
+}
 
 /// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! What there must be: checksums beside the small values, and after a clean close a record of everything that was there.
+//! What there must be: what holds for the whole epoch, and after a clean close a record of everything that was there.
 //!
 //! redb checks its pages after an unclean end, and trusts them after a clean one. So the record is written when the log is
 //! closed, and deleted by the first commit after that: a commit costs nothing for it. Wherever the record is there, it is true.
@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::archive::ARCHIVE;
+use super::checked::{unwrap, wrap};
 use super::clock::CORRECTIONS;
 use super::error::Fault;
-use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE};
+use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE, cursors};
 
 const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
 /// What holds for the whole epoch.
@@ -20,27 +21,6 @@ const EPOCH: &str = "epoch";
 const CLOSED: &str = "closed";
 /// First byte of a row.
 const VERSION: u8 = 1;
-
-/// First byte of a value that carries a checksum; the versions of cursors without one are small numbers.
-pub(super) const CHECKED: u8 = 0xc1;
-
-/// A value with its checksum: a mark, CRC-32 of name and value, and the value.
-pub(super) fn wrap(mark: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
-    [&[mark][..], &checksum(name, value).to_le_bytes(), value].concat()
-}
-
-/// The value, if its checksum is right.
-pub(super) fn unwrap<'a>(mark: u8, name: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
-    let (sum, value) = stored.strip_prefix(&[mark])?.split_first_chunk()?;
-    (checksum(name, value) == u32::from_le_bytes(*sum)).then_some(value)
-}
-
-fn checksum(name: &[u8], value: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(name);
-    hasher.update(value);
-    hasher.finalize()
-}
 
 /// What holds for the whole epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,7 +208,7 @@ impl Log {
         sums.remove(CLOSED)?;
         if self.gains {
             put(&mut sums, EPOCH, &OfEpoch { epoch: self.epoch.0, checked_from: self.checked_from.0 })?;
-            super::cursors::check_all(txn)?;
+            cursors::check_all(txn)?;
         }
         Ok(())
     }
