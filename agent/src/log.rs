@@ -28,11 +28,12 @@ mod read;
 mod sums;
 mod trim;
 
-use guard::{Hold, Seal};
+use disk::Seal;
+use guard::Hold;
 
 pub use append::{Commit, Committed};
 pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
-pub use disk::{DiskStats, MeteredDisk};
+pub use disk::DiskStats;
 pub use error::{Absence, LogError};
 pub use read::LogReader;
 

@@ -196,8 +196,7 @@ fn a_commit_after_a_clean_close_costs_no_more_than_the_next() {
     let disk = FaultDisk::new(Rng::new(1));
     let open = || {
         let stats = Arc::new(fieldlog::log::DiskStats::default());
-        let metered = fieldlog::log::MeteredDisk::new(disk.clone(), stats.clone());
-        (Log::open_on(metered, stats.clone(), OPTIONS, Epoch(99)).unwrap(), stats)
+        (Log::open_on(disk.clone(), stats.clone(), OPTIONS, Epoch(99)).unwrap(), stats)
     };
     let written = |log: &mut Log, stats: &fieldlog::log::DiskStats, count: u64| {
         let before = stats.bytes_written.load(Ordering::Relaxed);
