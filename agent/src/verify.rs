@@ -120,9 +120,6 @@ fn finding(found: Result<Option<String>, LogError>) -> Result<Option<String>, Lo
         Err(LogError::Archive { at, source }) => {
             Ok(Some(format!("the archive's row of sequence {at}: {source}")))
         }
-        Err(LogError::Store { op, source }) if LogError::is_damage(&source) => {
-            Ok(Some(format!("cannot {op}: {source}")))
-        }
         Err(LogError::Damaged { op, why }) => Ok(Some(format!("cannot {op}: {why}"))),
         Err(error @ LogError::Missing { .. }) => Ok(Some(error.to_string())),
         other => other,

@@ -220,7 +220,7 @@ impl LogError {
     }
 
     /// Whether the store says that what is in the file cannot be right.
-    pub(crate) fn is_damage(error: &redb::Error) -> bool {
+    fn is_damage(error: &redb::Error) -> bool {
         match error {
             redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
             redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,

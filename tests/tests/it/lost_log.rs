@@ -363,7 +363,7 @@ fn damage_beside_the_records_is_found_by_the_stores_own_check() {
     fs::write(&path, damaged).unwrap();
     let (code, said) = verify(dir.path());
     assert_eq!(code, 65, "{said}");
-    assert_says(&said, &["DAMAGED", "pages of the store do not match their checksums"]);
+    assert_says(&said, &["DAMAGED", "cannot compare the log's pages with their checksums"]);
 }
 
 /// Whatever is damaged: what verify calls intact has every record and the chain as they were.
