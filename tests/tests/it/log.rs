@@ -10,10 +10,8 @@ use fieldlog_tests::rng::Rng;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::crash::records::{Kept, kept, make};
-use crate::rig::scratch;
+use crate::rig::{OPTIONS, scratch};
 
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use fieldlog::log::{Log, LogError, LogOptions};
+use fieldlog::log::{Log, LogError};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog_projections::chunk::{Body, Envelope};
 use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
@@ -14,10 +14,7 @@ use fieldlog_tests::process::{Process, call};
 use fieldlog_tests::rng::Rng;
 
 use crate::daemon::Site;
-use crate::rig::scratch;
-
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+use crate::rig::{OPTIONS, scratch};
 
 /// Everything in a directory: content, and when it was changed.
 fn seen(dir: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, SystemTime)> {

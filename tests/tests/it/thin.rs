@@ -6,27 +6,21 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use fieldlog::clock::Clock;
-use fieldlog::config::Config;
-use fieldlog::log::{Commit, FILE_NAME, Log, LogOptions};
+use fieldlog::log::{Commit, FILE_NAME, Log};
 use fieldlog::retention::thin::{Job, thin};
 use fieldlog::verify::{self, verify};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::Body;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::until;
 use redb::{Database, ReadableTable, TableDefinition};
 use serde_json::Value as Json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::rig::scratch;
+use crate::history::{DAY_S, HOUR_S, at, config, introduce};
+use crate::rig::{OPTIONS, scratch};
 
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
-const HOUR_S: i64 = 3_600;
-const DAY_S: i64 = 86_400;
 
 /// What `device` had of `attribute`: values that add up exactly in any order.
 fn changed(device: u32, values: &[(u32, f64)]) -> Fact {
@@ -39,17 +33,7 @@ fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
     let mut rng = Rng::new(seed);
     let mut log = Log::open(dir, OPTIONS, Epoch(7)).unwrap();
     let mut body = Body::after(Time(0));
-    let at = |second: i64| Envelope { wall: Time::from_secs(second), ..Envelope::default() };
-    for (device, name) in [(DeviceId(0), "meter"), (DeviceId(1), "old/lamp")] {
-        let (name, source) = (name.into(), "plant".into());
-        body.push_fact(
-            at(begin_s),
-            &Fact::DeviceDiscovered { device, name, source, parent: None, identity: None },
-        );
-    }
-    for (attribute, name) in [(AttrId(0), "power"), (AttrId(1), "energy")] {
-        body.push_fact(at(begin_s), &Fact::AttributeNamed { attribute, name: name.into() });
-    }
+    introduce(&mut body, begin_s, &["meter", "old/lamp"], &["power", "energy"]);
     let retired_s = begin_s + (end_s - begin_s) / 4;
     for second in (begin_s..end_s).step_by(120) {
         let quarter = |rng: &mut Rng| rng.below(4_000) as f64 / 4.0 - 200.0;
@@ -68,32 +52,10 @@ fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
     log.close().unwrap();
 }
 
-fn config(dir: &Path, retention: &str, aggregates: &str) -> Config {
-    let text = format!(
-        "data_dir = {dir:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[retention]\nfree_bytes_min = 0\n{retention}\n{aggregates}"
-    );
-    Config::from_toml(&text, "test.toml").unwrap()
-}
-
-async fn get(agent: &Agent, path: &str) -> String {
-    let mut socket = TcpStream::connect(agent.handle.http.unwrap()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-    body.to_owned()
-}
-
-async fn json(agent: &Agent, path: &str) -> Json {
-    serde_json::from_str(&get(agent, path).await).unwrap()
-}
-
 /// Aggregates from the begin on.
 async fn aggregates(agent: &Agent, device: &str, attribute: &str, window_s: i64) -> Json {
     let query = format!("attribute={attribute}&window_s={window_s}&from=2000-01-01T00:00:00Z");
-    let mut answer = json(agent, &format!("/api/v1/devices/{device}/aggregates?{query}")).await;
+    let mut answer = agent.json(&format!("/api/v1/devices/{device}/aggregates?{query}")).await;
     // Whether a bucket is open is a matter of the time at which one asks.
     for bucket in answer["buckets"].as_array_mut().unwrap() {
         bucket.as_object_mut().unwrap().remove("open");
@@ -115,13 +77,9 @@ async fn all(agent: &Agent) -> BTreeMap<(&'static str, &'static str, i64), Json>
     all
 }
 
-fn first(agent: &Agent) -> Seq {
-    agent.handle.shared.reader.range().unwrap().unwrap().0
-}
-
 /// Waits until most of the four days are gone that are older than one; the last chunk of them stays.
 async fn trimmed(agent: &Agent) {
-    until("a trimmed log", || first(agent) > Seq(3_000)).await;
+    until("a trimmed log", || agent.first() > Seq(3_000)).await;
 }
 
 fn buckets_from<'a>(answer: &'a Json, from: &str) -> Vec<&'a Json> {
@@ -150,7 +108,7 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     trimmed(&agent).await;
     let reader = &agent.handle.shared.reader;
     let upto = reader.archive_end().unwrap().unwrap().period.last;
-    assert!(first(&agent) <= upto.next());
+    assert!(agent.first() <= upto.next());
     let after = all(&agent).await;
     let mut incomplete = 0;
     for (key, answer) in &after {
@@ -174,10 +132,10 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     }
     assert_eq!(incomplete, 2 * SERIES.len(), "the archive cannot be divided into shorter windows");
 
-    let status = json(&agent, "/status").await["log"]["archive"].clone();
+    let status = agent.json("/status").await["log"]["archive"].clone();
     assert_eq!(status["upto_seq"], upto.0);
     assert!(status["rows"].as_u64().unwrap() > 80 && status["bytes"].as_u64().unwrap() > 5_000, "{status}");
-    let metrics = get(&agent, "/metrics").await;
+    let metrics = agent.get("/metrics").await;
     assert!(metrics.contains(&format!("fieldlog_archive_last_sequence {}", upto.0)), "{metrics}");
     println!("{status}");
 
@@ -213,13 +171,13 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
 }
 
 async fn check_memory(agent: &Agent) {
-    let memory = json(agent, "/api/v1/devices/meter/aggregates?attribute=power&window_s=1200").await;
+    let memory = agent.json("/api/v1/devices/meter/aggregates?attribute=power&window_s=1200").await;
     assert_eq!(memory["source"], "memory");
     let from = memory["complete_from"].as_str().expect("the records before are deleted").to_owned();
     assert!(buckets_from(&memory, &from).len() > 60);
-    let log =
-        json(agent, &format!("/api/v1/devices/meter/aggregates?attribute=power&window_s=1200&from={from}"))
-            .await;
+    let log = agent
+        .json(&format!("/api/v1/devices/meter/aggregates?attribute=power&window_s=1200&from={from}"))
+        .await;
     assert_eq!((&log["source"], log.get("complete_from")), (&"memory".into(), None));
     let earlier = aggregates(agent, "meter", "power", 1_200).await;
     assert_eq!((&earlier["source"], earlier["complete_from"].as_str()), (&"log".into(), Some(&*from)));

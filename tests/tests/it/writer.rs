@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fieldlog::config::{HeldValues, Policy, RecordMode};
 use fieldlog::log::acked::AckedRanges;
-use fieldlog::log::{DiskStats, Log, LogOptions};
+use fieldlog::log::{DiskStats, Log};
 use fieldlog::message::{Delivery, SourceId};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
@@ -18,10 +18,7 @@ use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
 use fieldlog_tests::rng::Rng;
 use tokio::sync::oneshot;
 
-use crate::rig::{Rig, clock, config, message, pass, scratch};
-
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+use crate::rig::{OPTIONS, Rig, clock, config, message, pass, scratch};
 
 /// Sends 50 messages one by one to a writer that commits each, with a fault planned before the 21st.
 fn check(plan: Plan, words: &str) {

@@ -145,7 +145,7 @@ async fn a_full_log_keeps_what_a_required_sink_refuses() {
     agent.reload(site.config(&(more + &sink))).await;
     until("the end of acknowledging", || agent.handle.shared.stats.blocked().is_some()).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let first = agent.handle.shared.reader.range().unwrap().unwrap().0.0;
+    let first = agent.first().0;
     assert_eq!(first, 1, "records went that the sink had refused");
     wrong.mend();
     until("messages taken again", || agent.handle.shared.stats.blocked().is_none()).await;

@@ -32,7 +32,7 @@ fn blocked(agent: &Agent) -> Option<String> {
 }
 
 fn first(agent: &Agent) -> u64 {
-    agent.handle.shared.reader.range().unwrap().unwrap().0.0
+    agent.first().0
 }
 
 #[tokio::test]
