@@ -50,7 +50,7 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<api::Sink, Problem> {
         backlog_oldest: backlog.oldest.map(Rfc3339),
         events_per_s: status.events_per_s(),
         events_acked: get(&status.events_acked),
-        early_acked: get(&status.early_acked),
+        priority_acked: get(&status.priority_acked),
         parcels_acked: get(&status.parcels_acked),
         bytes_acked: get(&status.bytes_acked),
         parcels_retried: get(&status.parcels_retried),

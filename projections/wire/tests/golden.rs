@@ -92,7 +92,7 @@ fn filtered() -> Case {
     Case { name: "filtered", lane: Lane::Backlog, first: 1_000, body, sent: vec![1_002, 1_003, 1_006, 1_009] }
 }
 
-/// Early copies, which cover nothing.
+/// Priority copies, which cover nothing.
 fn priority() -> Case {
     let mut body = Body::after(START);
     let (availability, cause) = (Availability::Offline, AvailabilityCause::Silence);
