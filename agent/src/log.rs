@@ -9,7 +9,6 @@ use redb::TableDefinition;
 mod absent;
 pub mod acked;
 mod append;
-mod archive;
 mod checked;
 mod clock;
 mod correct;
@@ -25,6 +24,7 @@ mod overlay;
 mod place;
 mod quarantine;
 mod read;
+mod rollups;
 mod sums;
 mod trim;
 
@@ -32,10 +32,10 @@ use disk::Seal;
 use guard::Hold;
 
 pub use append::{Commit, Committed};
-pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
 pub use disk::DiskStats;
 pub use error::{Absence, LogError};
 pub use read::LogReader;
+pub use rollups::{ROW_BYTES_MAX, RolledUp, RollupsEnd, RollupsSize};
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

@@ -24,7 +24,7 @@ use crate::observe::{Batch, Observer, Outcomes};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
-use crate::retention::thin::{ThinError, Thinner};
+use crate::retention::rollup::{JobError, RollupThread};
 use crate::shared::Shared;
 use crate::window::InflightWindow;
 use commit::Committer;
@@ -97,7 +97,7 @@ pub struct Writer {
     cursors: Cursors,
     keeper: Keeper,
     orders: Orders,
-    thinner: Thinner,
+    rollup_thread: RollupThread,
     /// Deliveries that came while the log takes no more; their sources' windows bound them.
     parked: VecDeque<Delivery>,
     oldest: Option<Instant>,
@@ -112,12 +112,12 @@ pub struct Writer {
     draining: bool,
 }
 
-impl From<ThinError> for WriterError {
-    fn from(error: ThinError) -> WriterError {
+impl From<JobError> for WriterError {
+    fn from(error: JobError) -> WriterError {
         match error {
-            ThinError::Log(error) => WriterError::Log(error),
-            ThinError::Fold(error) => WriterError::Fold(error),
-            ThinError::Panicked => WriterError::Panicked,
+            JobError::Log(error) => WriterError::Log(error),
+            JobError::Fold(error) => WriterError::Fold(error),
+            JobError::Panicked => WriterError::Panicked,
         }
     }
 }
@@ -148,7 +148,7 @@ impl Writer {
             cursors,
             keeper: Keeper::new(&config),
             orders: Orders::default(),
-            thinner: Thinner::default(),
+            rollup_thread: RollupThread::default(),
             parked: VecDeque::new(),
             oldest: None,
             last_arrival: now,
@@ -303,7 +303,7 @@ impl Writer {
     }
 
     fn stop(mut self) -> Result<(), WriterError> {
-        self.thinner.stop();
+        self.rollup_thread.stop();
         self.observer.finish(self.clock.wall(), &mut self.batch);
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;

@@ -8,8 +8,8 @@ mod agent;
 mod counter;
 mod forward;
 mod receiver;
+mod rollup;
 mod stub;
-mod thin;
 mod yardstick;
 
 use std::time::Duration;
@@ -66,7 +66,7 @@ fn main() {
         small_window(&feed, &mut table);
         replay(dir.path(), &mut table);
         boots(dir.path(), &mut table);
-        thin::measure(&mut table);
+        rollup::measure(&mut table);
         let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());
         table.row("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 10 MB", size <= 10_000_000);
     } else {

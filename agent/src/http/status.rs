@@ -135,12 +135,12 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
         commit_ms_mean: ratio(get(&stats.commit_micros) as f64 / 1e3, all as f64),
         commit_ms_max: get(&stats.commit_micros_max) as f64 / 1e3,
         events,
-        archive: archive(&side.shared.reader).ok(),
+        archive: rollups(&side.shared.reader).ok(),
     })
 }
 
-fn archive(reader: &LogReader) -> Result<api::Archive, LogError> {
-    let (size, end) = (reader.archive_size()?, reader.archive_end()?.map(|end| end.period));
+fn rollups(reader: &LogReader) -> Result<api::Archive, LogError> {
+    let (size, end) = (reader.rollups_size()?, reader.rollups_end()?.map(|end| end.period));
     Ok(api::Archive {
         rows: size.rows,
         bytes: size.bytes,

@@ -8,7 +8,7 @@ use fieldlog_projections::{Seq, Time};
 use super::error::{Fault, during};
 use super::guard::guarded;
 use super::trim::trim;
-use super::{Archived, CHUNKS, FILL, Log, LogError, archive, clock, cursors, quarantine};
+use super::{CHUNKS, FILL, Log, LogError, RolledUp, clock, cursors, quarantine, rollups};
 
 /// What a commit did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,10 @@ pub struct Commit<'a> {
     pub cursors: &'a [(String, Vec<u8>)],
     /// Trim records before this position: a bounded slice of them, so that the commit stays short.
     pub trim_before: Option<Seq>,
-    /// Periods for the archive.
-    pub archive: &'a [Archived],
+    /// Rollups for the archive.
+    pub rollups: &'a [RolledUp],
     /// Delete what the archive has before this position.
-    pub trim_archive_before: Option<Seq>,
+    pub trim_rollups_before: Option<Seq>,
     /// The first record sets log time back to this.
     pub corrected: Option<Time>,
     /// By how many microseconds the wall clock has jumped forward without being believed, if that has changed.
@@ -50,8 +50,8 @@ impl<'a> Commit<'a> {
             quarantine: &[],
             cursors: &[],
             trim_before: None,
-            archive: &[],
-            trim_archive_before: None,
+            rollups: &[],
+            trim_rollups_before: None,
             corrected: None,
             doubted: None,
         }
@@ -62,8 +62,8 @@ impl<'a> Commit<'a> {
         self.body.is_empty()
             && self.cursors.is_empty()
             && self.trim_before.is_none()
-            && self.archive.is_empty()
-            && self.trim_archive_before.is_none()
+            && self.rollups.is_empty()
+            && self.trim_rollups_before.is_none()
     }
 }
 
@@ -107,11 +107,11 @@ impl Log {
             quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max),
         )?;
         cursors::put(&txn, commit.cursors)?;
-        if !commit.archive.is_empty() {
-            during("write to the archive", archive::put(&txn, commit.archive))?;
+        if !commit.rollups.is_empty() {
+            during("write to the archive", rollups::put(&txn, commit.rollups))?;
         }
-        if let Some(before) = commit.trim_archive_before {
-            during("trim the archive", archive::trim(&txn, before))?;
+        if let Some(before) = commit.trim_rollups_before {
+            during("trim the archive", rollups::trim(&txn, before))?;
         }
         if let Some(after) = commit.corrected {
             clock::put_correction(&txn, first, after)?;

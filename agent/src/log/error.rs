@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::Seq;
-use fieldlog_projections::archive::ArchiveError;
 use fieldlog_projections::chunk::ChunkError;
+use fieldlog_projections::rollup::RollupError;
 
 use super::FORMAT_VERSION;
 
@@ -179,11 +179,11 @@ pub enum LogError {
         "the archive in the log is damaged at the row of sequence {at}: {source}; restore the file from a backup, or set \
          retention.thin_to_s = 0 to go on without adding to the archive"
     )]
-    Archive {
+    Rollup {
         /// First record of the row's period.
         at: Seq,
         /// What is wrong with it.
-        source: ArchiveError,
+        source: RollupError,
     },
     /// A chunk is damaged.
     #[error(
@@ -211,7 +211,7 @@ impl LogError {
             | LogError::Missing { .. }
             | LogError::Cursor { .. }
             | LogError::Chunk { .. }
-            | LogError::Archive { .. } => true,
+            | LogError::Rollup { .. } => true,
             LogError::Absent { absence, .. } => *absence != Absence::Missing,
             // The store cannot make anything of the file: damaged, of another version, or no store at all.
             LogError::Open { source, .. } | LogError::Store { source, .. } => LogError::is_damage(source),

@@ -8,10 +8,10 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetada
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::archive::ARCHIVE;
 use super::checked::{unwrap, wrap};
 use super::clock::CORRECTIONS;
 use super::error::Fault;
+use super::rollups::ROLLUPS;
 use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE, cursors};
 
 const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
@@ -45,7 +45,7 @@ pub(super) struct Closed {
     link: [u8; 32],
     chunks: Extent,
     quarantine: Extent,
-    archive: Extent,
+    rollups: Extent,
     corrections: Extent,
     cursors: u64,
     /// CRC-32 of all rows of `meta` and `corrections`.
@@ -138,7 +138,7 @@ impl Closed {
             link: link.0,
             chunks: extent(txn, CHUNKS, |seq| seq)?,
             quarantine: extent(txn, QUARANTINE, |seq| seq)?,
-            archive: extent(txn, ARCHIVE, |(first, _)| first)?,
+            rollups: extent(txn, ROLLUPS, |(first, _)| first)?,
             corrections: extent(txn, CORRECTIONS, |seq| seq)?,
             cursors: table(txn, CURSORS)?.map_or(Ok(0), |table| table.len())?,
             small: small(txn)?,
@@ -150,7 +150,7 @@ impl Closed {
         let tables = [
             ("records of the log (table \"chunks\")", self.chunks, found.chunks),
             ("payloads of the quarantine (table \"quarantine\")", self.quarantine, found.quarantine),
-            ("rows of the archive (table \"archive\")", self.archive, found.archive),
+            ("rows of the archive (table \"archive\")", self.rollups, found.rollups),
             ("corrections of the clock (table \"corrections\")", self.corrections, found.corrections),
         ];
         let differ = tables.into_iter().find(|(_, was, is)| was != is);

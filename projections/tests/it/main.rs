@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod aggregate;
-mod archive;
 mod chunk;
 mod forgotten;
 mod given;
 mod names;
+mod rollup;
 mod snapshot;
 mod stored;
 mod view;

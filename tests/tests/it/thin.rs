@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use fieldlog::clock::Clock;
 use fieldlog::log::{Commit, FILE_NAME, Log};
-use fieldlog::retention::thin::{Job, thin};
+use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog::verify::{self, verify};
 use fieldlog_projections::chunk::Body;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
@@ -20,7 +20,7 @@ use serde_json::Value as Json;
 use crate::history::{DAY_S, HOUR_S, at, config, introduce};
 use crate::rig::{OPTIONS, scratch};
 
-const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
+const ROLLUPS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
 
 /// What `device` had of `attribute`: values that add up exactly in any order.
 fn changed(device: u32, values: &[(u32, f64)]) -> Fact {
@@ -107,7 +107,7 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     agent.reload(config(dir.path(), "age_days = 1\nthin_to_s = 3600", "")).await;
     trimmed(&agent).await;
     let reader = &agent.handle.shared.reader;
-    let upto = reader.archive_end().unwrap().unwrap().period.last;
+    let upto = reader.rollups_end().unwrap().unwrap().period.last;
     assert!(agent.first() <= upto.next());
     let after = all(&agent).await;
     let mut incomplete = 0;
@@ -160,12 +160,12 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     agent.stop().await;
 
     let report = verify(dir.path()).unwrap();
-    assert_eq!((report.fault.clone(), report.archive.range), (None, Some((Seq(1), upto))));
+    assert_eq!((report.fault.clone(), report.rollups.range), (None, Some((Seq(1), upto))));
     let mut words = Vec::new();
     verify::print(&report, &mut words).unwrap();
     let words = String::from_utf8(words).unwrap();
     assert!(
-        words.contains(&format!("archive aggregates of 1 to {upto} in {} rows", report.archive.rows)),
+        words.contains(&format!("archive aggregates of 1 to {upto} in {} rows", report.rollups.rows)),
         "{words}"
     );
 }
@@ -201,12 +201,12 @@ async fn without_thinning_an_answer_says_from_when_on_it_is_complete() {
 }
 
 /// A log of a day whose first part is in the archive.
-fn thinned(dir: &Path) -> (Log, Vec<fieldlog::log::Archived>) {
+fn thinned(dir: &Path) -> (Log, Vec<fieldlog::log::RolledUp>) {
     fill(dir, 20 * DAY_S, 21 * DAY_S, 1);
     let mut log = Log::open(dir, OPTIONS, Epoch(1)).unwrap();
-    let periods = thin(&log.reader(), job(&log, Seq(200)), &AtomicBool::new(false)).unwrap();
+    let periods = roll_up(&log.reader(), job(&log, Seq(200)), &AtomicBool::new(false)).unwrap();
     let nothing = Body::after(log.last_time());
-    log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).unwrap();
+    log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).unwrap();
     (log, periods)
 }
 
@@ -221,9 +221,9 @@ fn a_window_that_has_ended_is_archived_whole_and_once() {
     let last = periods.last().unwrap().period;
     assert!(last.last.next() >= Seq(200) && last.first < Seq(200), "{last:?}");
     // It reaches beyond what has to go, to the end of its window, so that it need not be written again.
-    let again = thin(&log.reader(), job(&log, last.last.next()), &AtomicBool::new(false)).unwrap();
+    let again = roll_up(&log.reader(), job(&log, last.last.next()), &AtomicBool::new(false)).unwrap();
     assert!(again.is_empty());
-    let more = thin(&log.reader(), job(&log, last.last.next().next()), &AtomicBool::new(false)).unwrap();
+    let more = roll_up(&log.reader(), job(&log, last.last.next().next()), &AtomicBool::new(false)).unwrap();
     assert_eq!((more.len(), more[0].period.first), (1, last.last.next()));
     assert_eq!(more[0].period.start_s, last.start_s + HOUR_S);
 }
@@ -234,12 +234,12 @@ fn a_log_without_an_archive_has_an_empty_one() {
     fill(dir.path(), 20 * DAY_S, 21 * DAY_S, 1);
     let log = Log::open(dir.path(), OPTIONS, Epoch(1)).unwrap();
     let reader = log.reader();
-    assert_eq!(reader.archive_end().unwrap(), None);
-    assert_eq!(reader.archive_size().unwrap(), Default::default());
-    assert_eq!(reader.archive_older(Time(i64::MAX)).unwrap(), None);
-    assert_eq!(reader.scan_archive(Seq(0), |_| Ok(ControlFlow::Break(()))).unwrap(), None);
+    assert_eq!(reader.rollups_end().unwrap(), None);
+    assert_eq!(reader.rollups_size().unwrap(), Default::default());
+    assert_eq!(reader.rollups_older(Time(i64::MAX)).unwrap(), None);
+    assert_eq!(reader.scan_rollups(Seq(0), |_| Ok(ControlFlow::Break(()))).unwrap(), None);
     log.close().unwrap();
-    assert_eq!(verify(dir.path()).unwrap().archive, Default::default());
+    assert_eq!(verify(dir.path()).unwrap().rollups, Default::default());
 }
 
 #[test]
@@ -247,21 +247,21 @@ fn what_is_too_old_leaves_the_archive_and_its_end_stays() {
     let dir = scratch();
     let (mut log, periods) = thinned(dir.path());
     let reader = log.reader();
-    let size = reader.archive_size().unwrap();
+    let size = reader.rollups_size().unwrap();
     let bytes: usize = periods.iter().flat_map(|p| &p.rows).map(Vec::len).sum();
     assert_eq!((size.rows, size.bytes), (periods.len() as u64, bytes as u64));
-    assert_eq!(reader.archive_older(periods[0].period.last_time).unwrap(), None);
+    assert_eq!(reader.rollups_older(periods[0].period.last_time).unwrap(), None);
     let nothing = Body::after(log.last_time());
     for (time, kept) in [(periods[2].period.last_time, 2), (Time(i64::MAX), periods.len() - 1)] {
-        let before = reader.archive_older(time).unwrap();
+        let before = reader.rollups_older(time).unwrap();
         assert_eq!(before, Some(periods[kept].period.first));
-        log.commit(&Commit { trim_archive_before: before, ..Commit::of(&nothing) }).unwrap();
+        log.commit(&Commit { trim_rollups_before: before, ..Commit::of(&nothing) }).unwrap();
         let bytes: usize = periods[kept..].iter().flat_map(|p| &p.rows).map(Vec::len).sum();
-        let size = reader.archive_size().unwrap();
+        let size = reader.rollups_size().unwrap();
         assert_eq!((size.rows, size.bytes), ((periods.len() - kept) as u64, bytes as u64));
-        assert_eq!(reader.archive_end().unwrap().unwrap().period, periods.last().unwrap().period);
+        assert_eq!(reader.rollups_end().unwrap().unwrap().period, periods.last().unwrap().period);
     }
-    assert_eq!(reader.archive_older(Time(i64::MAX)).unwrap(), None);
+    assert_eq!(reader.rollups_older(Time(i64::MAX)).unwrap(), None);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_damaged_row_is_named_and_never_counted() {
     let db = Database::open(dir.path().join(FILE_NAME)).unwrap();
     let txn = db.begin_write().unwrap();
     {
-        let mut table = txn.open_table(ARCHIVE).unwrap();
+        let mut table = txn.open_table(ROLLUPS).unwrap();
         let mut bytes = table.get((last, 0)).unwrap().unwrap().value().to_vec();
         *bytes.last_mut().unwrap() ^= 4;
         table.insert((last, 0), &bytes[..]).unwrap();
@@ -286,8 +286,9 @@ fn a_damaged_row_is_named_and_never_counted() {
         fault.contains(&format!("the archive's row of sequence {last}: its checksum is wrong")),
         "{fault}"
     );
-    assert_eq!(report.archive.rows, periods.len() as u64 - 1);
+    assert_eq!(report.rollups.rows, periods.len() as u64 - 1);
     let log = Log::open(dir.path(), OPTIONS, Epoch(1)).unwrap();
-    let error = thin(&log.reader(), job(&log, log.head()), &AtomicBool::new(false)).unwrap_err().to_string();
+    let error =
+        roll_up(&log.reader(), job(&log, log.head()), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("damaged") && error.contains("retention.thin_to_s = 0"), "{error}");
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::retention::thin::{Job, thin};
+use crate::retention::rollup::{Job, roll_up};
 
 #[tokio::test]
 async fn history_is_read_by_time_attribute_and_page() {
@@ -265,9 +265,9 @@ async fn the_archive_is_used_as_far_as_its_windows_divide() {
     for (length_s, before) in [(60, ends[2].next()), (120, ends[6])] {
         let mut log = agent.log.lock().unwrap();
         let job = Job { length_s, before, head: (log.head(), log.last_time()) };
-        let periods = thin(&log.reader(), job, &Default::default()).unwrap();
+        let periods = roll_up(&log.reader(), job, &Default::default()).unwrap();
         let nothing = Body::after(log.last_time());
-        log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).unwrap();
+        log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).unwrap();
     }
     let thinned = ask(120).await;
     assert_eq!((&thinned["source"], &thinned["buckets"]), (&"archive+log".into(), &two["buckets"]));

@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicBool;
 
 use fieldlog::correct::{Corrected, correct};
 use fieldlog::log::Commit;
-use fieldlog::retention::thin::{Job, thin};
+use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog::verify::verify;
-use fieldlog_projections::archive::Row;
+use fieldlog_projections::rollup::Row;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::process::call;
 use serde_json::Value as Json;
@@ -157,7 +157,7 @@ fn ages_and_windows_go_by_the_correction() {
         before: log.head().next(),
         head: (log.head(), Time::from_secs(hour(5))),
     };
-    let periods = thin(&reader, job, &AtomicBool::new(false)).unwrap();
+    let periods = roll_up(&reader, job, &AtomicBool::new(false)).unwrap();
     let found: Vec<_> = periods
         .iter()
         .map(|p| {
@@ -180,20 +180,20 @@ async fn an_archive_made_before_the_correction_is_read_by_it() {
     (0..10).for_each(|n| report(&mut log, FAR_S + n * 60, (1_000 + n) as f64));
     let head = (log.head(), Time::from_secs(FAR_S + DAY_S));
     let job = Job { length_s: HOUR_S as u32, before: log.head().next(), head };
-    let periods = thin(&log.reader(), job, &AtomicBool::new(false)).unwrap();
+    let periods = roll_up(&log.reader(), job, &AtomicBool::new(false)).unwrap();
     assert_eq!(periods.iter().map(|p| p.period.start_s).collect::<Vec<_>>(), [begin_s, FAR_S]);
     let empty = Body::after(log.last_time());
-    log.commit(&Commit { archive: &periods, ..Commit::of(&empty) }).unwrap();
+    log.commit(&Commit { rollups: &periods, ..Commit::of(&empty) }).unwrap();
     log.close().unwrap();
     correct(dir.path(), Time::from_secs(begin_s + HOUR_S)).unwrap();
     let mut log = open(dir.path());
     (60..120).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
     assert_eq!(
-        log.reader().seek_archive(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap(),
-        log.reader().seek_archive(Time(i64::MAX)).unwrap()
+        log.reader().seek_rollups(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap(),
+        log.reader().seek_rollups(Time(i64::MAX)).unwrap()
     );
     // Only a last period is kept for ever, and 2099 is it.
-    let old = log.reader().archive_older(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap();
+    let old = log.reader().rollups_older(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap();
     assert_eq!(old, Some(periods[1].period.first));
     log.close().unwrap();
     let agent = Agent::start(config(dir.path(), "", KEEP)).await;
