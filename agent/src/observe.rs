@@ -45,9 +45,9 @@ use source::Source;
 
 /// Records and quarantined payloads that wait for a commit.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct RecordBatch {
     /// The records.
-    pub body: Body,
+    pub records: Body,
     /// Payloads for the quarantine, by the index of their record.
     pub quarantine: Vec<(usize, Vec<u8>)>,
 }
@@ -185,10 +185,10 @@ impl Observer {
     }
 
     /// Takes one message: appends what it says to the batch, and counts it.
-    pub fn observe(&mut self, source: SourceId, message: &Message, received: Time, batch: &mut Batch) {
+    pub fn observe(&mut self, source: SourceId, message: &Message, received: Time, batch: &mut RecordBatch) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
-        let before = batch.body.len();
+        let before = batch.records.len();
         let verdict = match self.interpret(index, message, received, batch) {
             Ok(verdict) => verdict,
             Err(Refusal(reason)) => {
@@ -196,7 +196,7 @@ impl Observer {
                 Verdict::Quarantined
             }
         };
-        outcomes.count(verdict, message.retain, batch.body.len() - before);
+        outcomes.count(verdict, message.retain, batch.records.len() - before);
     }
 
     /// Puts a message into quarantine without looking into it.
@@ -206,7 +206,7 @@ impl Observer {
         message: &Message,
         reason: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
@@ -219,7 +219,7 @@ impl Observer {
         source: usize,
         message: &Message,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         match message.fault {
             Some(WireFault::TooLarge { size }) => {

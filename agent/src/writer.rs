@@ -20,7 +20,7 @@ use crate::in_hand::InHand;
 use crate::log::acked::AckedRanges;
 use crate::log::{Log, LogError};
 use crate::message::Delivery;
-use crate::observe::{Batch, Observer, Outcomes};
+use crate::observe::{Observer, Outcomes, RecordBatch};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
@@ -91,7 +91,7 @@ pub struct Writer {
     config: Config,
     clock: Clock,
     snapshots: SnapshotWriter,
-    batch: Batch,
+    batch: RecordBatch,
     pending: PendingAcks,
     windows: Vec<InflightWindow>,
     cursors: Cursors,
@@ -130,7 +130,7 @@ impl Writer {
         // What cannot be read now has been read a moment ago, when the log was opened.
         let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
         let doubted = reader.clock_doubted().unwrap_or(0);
-        let batch = Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
+        let batch = RecordBatch { records: Body::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock.clone());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
         shared.stats.beat.store(wall.0, Ordering::Relaxed);
@@ -176,7 +176,7 @@ impl Writer {
     /// [`WriterError`]
     pub fn record(&mut self, fact: &Fact) -> Result<(), WriterError> {
         let wall = self.clock.wall();
-        self.batch.body.push_fact(Envelope { wall, ..Envelope::default() }, fact);
+        self.batch.records.push_fact(Envelope { wall, ..Envelope::default() }, fact);
         self.commit(None)
     }
 
@@ -210,7 +210,7 @@ impl Writer {
                 Ok(Input::DeadLetter { sink, first, last, reason }) => {
                     let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
                     let fact = Fact::DeadLettered { sink, first, last, reason };
-                    self.batch.body.push_fact(envelope, &fact);
+                    self.batch.records.push_fact(envelope, &fact);
                 }
                 Ok(Input::Snapshot(reply)) => {
                     self.commit_all()?;
@@ -264,7 +264,7 @@ impl Writer {
                 (now.0 - expected.0) / 1_000_000
             );
             let envelope = Envelope { wall: now, ..Envelope::default() };
-            self.batch.body.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
+            self.batch.records.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
             self.ages.stepped(now.0 - expected.0, self.last_tick);
             self.observer.clock_stepped(expected, now);
         }

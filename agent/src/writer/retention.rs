@@ -17,7 +17,7 @@ impl Writer {
         if self.keeper.is_due(self.clock.now()) {
             self.look()?;
         }
-        if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
+        if self.orders.trim_before.is_some() && self.batch.records.is_empty() {
             let empty = Body::after(self.log.log().last_time());
             let trim = Commit { trim_before: self.orders.trim_before, ..Commit::of(&empty) };
             if self.log.commit(&trim, None)?.trimmed.is_none() {
