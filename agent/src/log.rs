@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fieldlog_projections::chunk::{Body, Fill, Place};
+use fieldlog_projections::chunk::{Fill, Place, RecordBuffer};
 use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 use redb::TableDefinition;
 
@@ -72,7 +72,7 @@ pub struct Log {
     next: Seq,
     /// The records of the last chunk while it does not fill a page. Every commit rewrites that page anyway, so keeping
     /// the chunk open costs no flash and makes the log of a quiet gateway as dense as that of a busy one.
-    open: Body,
+    open: RecordBuffer,
     /// Where the open records stand.
     place: Place,
     /// The chain after the last record.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, View};
 
 use crate::config::Config;
@@ -47,7 +47,7 @@ use source::Source;
 #[derive(Debug, Default)]
 pub struct RecordBatch {
     /// The records.
-    pub records: Body,
+    pub records: RecordBuffer,
     /// Payloads for the quarantine, by the index of their record.
     pub quarantine: Vec<(usize, Vec<u8>)>,
 }

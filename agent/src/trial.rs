@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq, Time, Value, View, stored};
 use fieldlog_wire::json::Val;
@@ -73,7 +73,7 @@ impl Trial {
             fault: None,
         };
         let [ignored, unread] = [count(&self.outcomes.ignored), count(&self.outcomes.times_unread)];
-        let mut batch = RecordBatch { records: Body::after(self.view.time), quarantine: Vec::new() };
+        let mut batch = RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() };
         self.observer.observe(SourceId(0), &message, self.now, &mut batch);
         let first = self.view.seq.next();
         self.view.apply_records(batch.records.records(first), Seq(u64::MAX))?;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Aggregates, Fact, Seq, Time};
 use tokio::sync::oneshot;
@@ -130,7 +130,7 @@ impl Writer {
         // What cannot be read now has been read a moment ago, when the log was opened.
         let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
         let doubted = reader.clock_doubted().unwrap_or(0);
-        let batch = RecordBatch { records: Body::after(log.last_time()), quarantine: Vec::new() };
+        let batch = RecordBatch { records: RecordBuffer::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock.clone());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
         shared.stats.beat.store(wall.0, Ordering::Relaxed);

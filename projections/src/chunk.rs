@@ -23,7 +23,7 @@ const CODEC_LZ4: u8 = 1;
 
 /// Records that wait to be committed, in their stored form.
 #[derive(Clone, Debug, Default)]
-pub struct Body {
+pub struct RecordBuffer {
     bytes: Vec<u8>,
     /// End of each record in `bytes`, and its log time.
     marks: Vec<(u32, Time)>,
@@ -31,10 +31,10 @@ pub struct Body {
     base_time: Time,
 }
 
-impl Body {
-    /// An empty body that follows a record of log time `last_time`.
-    pub fn after(last_time: Time) -> Body {
-        Body { base_time: last_time, ..Body::default() }
+impl RecordBuffer {
+    /// An empty buffer that follows a record of log time `last_time`.
+    pub fn after(last_time: Time) -> RecordBuffer {
+        RecordBuffer { base_time: last_time, ..RecordBuffer::default() }
     }
 
     /// Number of records.
@@ -162,8 +162,8 @@ impl Body {
         Records { rest: &self.bytes, next: first_seq, left: self.marks.len() as u32, time: self.base_time }
     }
 
-    /// Appends the records of a body that follows this one.
-    pub fn append(&mut self, later: &Body) {
+    /// Appends the records of a buffer that follows this one.
+    pub fn append(&mut self, later: &RecordBuffer) {
         debug_assert_eq!(self.last_time(), later.base_time);
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&later.bytes);
@@ -237,7 +237,7 @@ pub struct Place {
     pub link: ChainHash,
 }
 
-/// What [`Body::chunks`] made.
+/// What [`RecordBuffer::chunks`] made.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     /// Index of the first record of the last chunk.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fieldlog::log::{Commit, Log, LogOptions};
 use fieldlog::retention::rollup::{Job, roll_up};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Time, Value};
 
 use crate::{EVENTS, Table};
@@ -37,7 +37,7 @@ pub fn measure(table: &mut Table) {
 fn fill(log: &mut Log) {
     let mut wall = Time::from_secs(1_700_000_000);
     for commit in 0..EVENTS / EACH {
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         for n in commit * EACH..(commit + 1) * EACH {
             wall.0 += STEP_MICROS;
             let value = |salt: u64| Value::Float(20.0 + ((n * 7_919 + salt) % 100) as f64 / 10.0);
@@ -58,7 +58,7 @@ fn roll_up_all(log: &mut Log) -> Duration {
         if periods.is_empty() {
             return begin.elapsed();
         }
-        let nothing = Body::after(log.last_time());
+        let nothing = RecordBuffer::after(log.last_time());
         log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).expect("a commit");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use fieldlog_projections::chunk::{Body, Cut, Place};
+use fieldlog_projections::chunk::{Cut, Place, RecordBuffer};
 use fieldlog_projections::{Seq, Time};
 
 use super::error::{Fault, during};
@@ -25,8 +25,8 @@ pub struct Committed {
 #[derive(Clone, Copy, Debug)]
 pub struct Commit<'a> {
     /// Records to append.
-    pub body: &'a Body,
-    /// Payloads for the quarantine, by the index of their record in `body`.
+    pub records: &'a RecordBuffer,
+    /// Payloads for the quarantine, by the index of their record in `records`.
     pub quarantine: &'a [(usize, Vec<u8>)],
     /// Cursors to store, by name.
     pub cursors: &'a [(String, Vec<u8>)],
@@ -44,9 +44,9 @@ pub struct Commit<'a> {
 
 impl<'a> Commit<'a> {
     /// A commit of records alone.
-    pub fn of(body: &'a Body) -> Commit<'a> {
+    pub fn of(records: &'a RecordBuffer) -> Commit<'a> {
         Commit {
-            body,
+            records,
             quarantine: &[],
             cursors: &[],
             trim_before: None,
@@ -59,7 +59,7 @@ impl<'a> Commit<'a> {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.body.is_empty()
+        self.records.is_empty()
             && self.cursors.is_empty()
             && self.trim_before.is_none()
             && self.rollups.is_empty()
@@ -68,12 +68,16 @@ impl<'a> Commit<'a> {
 }
 
 impl Log {
-    /// Commits records, and payloads for the quarantine by the index of their record in `body`.
+    /// Commits records, and payloads for the quarantine by the index of their record in `records`.
     ///
     /// # Errors
     /// As [`Log::commit`].
-    pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
-        self.commit(&Commit { quarantine, ..Commit::of(body) })
+    pub fn append(
+        &mut self,
+        records: &RecordBuffer,
+        quarantine: &[(usize, Vec<u8>)],
+    ) -> Result<Committed, LogError> {
+        self.commit(&Commit { quarantine, ..Commit::of(records) })
     }
 
     /// Does all of a commit, durably: when this returns, it survives a power loss.
@@ -98,10 +102,10 @@ impl Log {
 
     fn commit_all(&mut self, commit: &Commit<'_>) -> Result<Committed, Fault> {
         let first = self.next;
-        let last = Seq(first.0 + commit.body.len() as u64 - 1);
+        let last = Seq(first.0 + commit.records.len() as u64 - 1);
         let mut txn = self.hold.get()?.begin_write()?;
         txn.set_quick_repair(self.options.quick_repair);
-        let cut = if commit.body.is_empty() { None } else { Some(self.put(&txn, commit.body)?) };
+        let cut = if commit.records.is_empty() { None } else { Some(self.put(&txn, commit.records)?) };
         during(
             "write to the quarantine",
             quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max),
@@ -142,9 +146,9 @@ impl Log {
         Ok(())
     }
 
-    fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, Fault> {
+    fn put(&mut self, txn: &redb::WriteTransaction, records: &RecordBuffer) -> Result<Cut, Fault> {
         let open_first = Seq(self.next.0 - self.open.len() as u64);
-        self.open.append(body);
+        self.open.append(records);
         let mut chunks = txn.open_table(CHUNKS)?;
         Ok(self.open.chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
             chunks.insert(seq.0, bytes).map(drop)

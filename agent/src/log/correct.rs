@@ -1,6 +1,6 @@
 //! Setting log time back, and when a record happened where that was done.
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Seq, Time};
 
 use super::clock::{self, DOUBTED};
@@ -15,7 +15,7 @@ impl Log {
         if self.head() == Seq(0) || wall >= self.last_time() {
             return Ok(None);
         }
-        let mut body = Body::after(self.last_time());
+        let mut body = RecordBuffer::after(self.last_time());
         body.push_correction(wall);
         let commit = Commit { corrected: Some(wall), doubted: Some(0), ..Commit::of(&body) };
         let committed = self.commit(&commit)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldlog_projections::chunk::{Body, Chunk, Place};
+use fieldlog_projections::chunk::{Chunk, Place, RecordBuffer};
 use fieldlog_projections::{ChainHash, Epoch, Seq};
 use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 
@@ -113,7 +113,7 @@ impl Log {
             options,
             epoch: new_epoch,
             next: Seq(1),
-            open: Body::default(),
+            open: RecordBuffer::default(),
             place: Place::default(),
             link: ChainHash::default(),
             ratio: 1024,
@@ -169,7 +169,7 @@ impl Log {
         let damaged = |source| LogError::Chunk { at: key, source };
         let last = Chunk::parse(bytes, &mut scratch).map_err(damaged)?;
         in_place(key, &last.header)?;
-        self.open = Body::after(last.header.base_time);
+        self.open = RecordBuffer::after(last.header.base_time);
         self.open.join(&last).map_err(damaged)?;
         self.next = last.header.last().next();
         self.place = last.header.place;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, View};
 
 use super::{Heard, Observer, Outcomes, RecordBatch, budget};
@@ -91,7 +91,7 @@ impl Scene {
     }
 
     fn batch(&self) -> RecordBatch {
-        RecordBatch { records: Body::after(self.view.time), quarantine: Vec::new() }
+        RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() }
     }
 
     fn commit(&mut self, batch: &RecordBatch) -> Vec<Fact> {

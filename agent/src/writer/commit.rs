@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 
 use super::{HELD_PATIENCE, Writer, WriterError};
 use crate::clock::Clock;
@@ -45,7 +45,7 @@ impl Committer {
         }
         let begin = self.clock.now();
         let committed = self.log.commit(commit)?;
-        self.count(due, commit.body, self.clock.since(begin));
+        self.count(due, commit.records, self.clock.since(begin));
         // Before anything is acknowledged for it.
         self.log.still_there()?;
         Ok(committed)
@@ -59,13 +59,13 @@ impl Committer {
         let begin = self.clock.now();
         let noted = self.log.note_end();
         if let Ok(true) = noted {
-            self.count(None, &Body::default(), self.clock.since(begin));
+            self.count(None, &RecordBuffer::default(), self.clock.since(begin));
         }
         let closed = self.log.close();
         noted.map(drop).and(closed)
     }
 
-    fn count(&self, due: Option<Due>, body: &Body, took: Duration) {
+    fn count(&self, due: Option<Due>, body: &RecordBuffer, took: Duration) {
         let stats = &self.shared.stats;
         let commits = match due {
             Some(Due::Delay) => &stats.commits_delay,
@@ -192,7 +192,7 @@ impl Writer {
                 return self.commit(None);
             }
             let cursors = self.cursors.drain_moved();
-            let empty = Body::after(self.log.log().last_time());
+            let empty = RecordBuffer::after(self.log.log().last_time());
             self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) }, None)?;
         }
         Ok(())

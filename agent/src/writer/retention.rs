@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Fact, Seq, Time};
 
 use super::{Writer, WriterError};
@@ -18,7 +18,7 @@ impl Writer {
             self.look()?;
         }
         if self.orders.trim_before.is_some() && self.batch.records.is_empty() {
-            let empty = Body::after(self.log.log().last_time());
+            let empty = RecordBuffer::after(self.log.log().last_time());
             let trim = Commit { trim_before: self.orders.trim_before, ..Commit::of(&empty) };
             if self.log.commit(&trim, None)?.trimmed.is_none() {
                 self.orders.trim_before = None;
@@ -74,7 +74,7 @@ impl Writer {
             }
             _ => None,
         };
-        let empty = Body::after(self.log.log().last_time());
+        let empty = RecordBuffer::after(self.log.log().last_time());
         let store = Commit { rollups: &periods, trim_rollups_before: too_old, ..Commit::of(&empty) };
         self.log.commit(&store, None)?;
         if !periods.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::rollup::Rollup;
 use fieldlog_projections::rollup::{self, Period, RollupError, Row, Series};
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Fact, Seq, Time, Value};
@@ -161,7 +161,7 @@ proptest! {
         changes in prop::collection::vec((0..6u32, prop::collection::vec((0..5u32, -999..999i32), 1..6)), 1..60),
         cut: prop::sample::Index,
     ) {
-        let mut body = Body::after(Time(0));
+        let mut body = RecordBuffer::after(Time(0));
         for (device, values) in &changes {
             let mut changes: Vec<_> = values.iter().map(|(attr, n)| (AttrId(*attr), Value::Int(i64::from(*n)))).collect();
             changes.push((AttrId(77), Value::Text("no number".into())));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fieldlog::clock::{Clock, TestClock};
 use fieldlog::log::Log;
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::rng::Rng;
@@ -28,14 +28,14 @@ fn open(dir: &Path) -> Log {
 }
 
 fn introduce(log: &mut Log, at_s: i64) {
-    let mut body = Body::after(log.last_time());
+    let mut body = RecordBuffer::after(log.last_time());
     history::introduce(&mut body, at_s, &["meter"], &["power", "note"]);
     log.append(&body, &[]).unwrap();
 }
 
 /// The device's value at a time of the wall clock, one commit each, so that there are many chunks.
 fn report(log: &mut Log, at_s: i64, value: f64) {
-    let mut body = Body::after(log.last_time());
+    let mut body = RecordBuffer::after(log.last_time());
     // Something that does not compress, or a hundred records would be one chunk.
     let mut rng = Rng::new(value.to_bits());
     let note = (0..80).map(|_| char::from(b'0' + rng.below(75) as u8)).collect::<String>();

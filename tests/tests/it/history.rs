@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fieldlog::config::Config;
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, DeviceId, Fact, Time};
 
 pub const HOUR_S: i64 = 3_600;
@@ -15,7 +15,7 @@ pub fn at(second: i64) -> Envelope {
 }
 
 /// Records that name devices of one source, and attributes, in the order of their numbers.
-pub fn introduce(body: &mut Body, second: i64, devices: &[&str], attributes: &[&str]) {
+pub fn introduce(body: &mut RecordBuffer, second: i64, devices: &[&str], attributes: &[&str]) {
     for (device, name) in (0..).map(DeviceId).zip(devices) {
         let (name, source) = ((*name).into(), "plant".into());
         let fact = Fact::DeviceDiscovered { device, name, source, parent: None, identity: None };

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use fieldlog::log::{Log, LogError};
 use fieldlog::snapshots::SnapshotStore;
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::process::{Process, call};
@@ -288,7 +288,7 @@ async fn verify_changes_nothing_whatever_it_finds() {
 fn large(dir: &Path) {
     let mut log = Log::open(dir, OPTIONS, Epoch(3)).unwrap();
     for n in 0..60_u64 {
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         let wall = Time::from_secs(n as i64);
         let envelope = Envelope { wall, device_time: None, cause: None };
         for _ in 0..100 {

@@ -9,7 +9,7 @@ use fieldlog::clock::Clock;
 use fieldlog::log::{Commit, FILE_NAME, Log};
 use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog::verify::{self, verify};
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::rng::Rng;
@@ -32,7 +32,7 @@ fn changed(device: u32, values: &[(u32, f64)]) -> Fact {
 fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
     let mut rng = Rng::new(seed);
     let mut log = Log::open(dir, OPTIONS, Epoch(7)).unwrap();
-    let mut body = Body::after(Time(0));
+    let mut body = RecordBuffer::after(Time(0));
     introduce(&mut body, begin_s, &["meter", "old/lamp"], &["power", "energy"]);
     let retired_s = begin_s + (end_s - begin_s) / 4;
     for second in (begin_s..end_s).step_by(120) {
@@ -45,7 +45,7 @@ fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
         }
         if body.len() > 30 {
             log.append(&body, &[]).unwrap();
-            body = Body::after(log.last_time());
+            body = RecordBuffer::after(log.last_time());
         }
     }
     log.append(&body, &[]).unwrap();
@@ -205,7 +205,7 @@ fn thinned(dir: &Path) -> (Log, Vec<fieldlog::log::RolledUp>) {
     fill(dir, 20 * DAY_S, 21 * DAY_S, 1);
     let mut log = Log::open(dir, OPTIONS, Epoch(1)).unwrap();
     let periods = roll_up(&log.reader(), job(&log, Seq(200)), &AtomicBool::new(false)).unwrap();
-    let nothing = Body::after(log.last_time());
+    let nothing = RecordBuffer::after(log.last_time());
     log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).unwrap();
     (log, periods)
 }
@@ -251,7 +251,7 @@ fn what_is_too_old_leaves_the_archive_and_its_end_stays() {
     let bytes: usize = periods.iter().flat_map(|p| &p.rows).map(Vec::len).sum();
     assert_eq!((size.rows, size.bytes), (periods.len() as u64, bytes as u64));
     assert_eq!(reader.rollups_older(periods[0].period.last_time).unwrap(), None);
-    let nothing = Body::after(log.last_time());
+    let nothing = RecordBuffer::after(log.last_time());
     for (time, kept) in [(periods[2].period.last_time, 2), (Time(i64::MAX), periods.len() - 1)] {
         let before = reader.rollups_older(time).unwrap();
         assert_eq!(before, Some(periods[kept].period.first));

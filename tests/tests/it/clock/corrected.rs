@@ -182,7 +182,7 @@ async fn an_archive_made_before_the_correction_is_read_by_it() {
     let job = Job { length_s: HOUR_S as u32, before: log.head().next(), head };
     let periods = roll_up(&log.reader(), job, &AtomicBool::new(false)).unwrap();
     assert_eq!(periods.iter().map(|p| p.period.start_s).collect::<Vec<_>>(), [begin_s, FAR_S]);
-    let empty = Body::after(log.last_time());
+    let empty = RecordBuffer::after(log.last_time());
     log.commit(&Commit { rollups: &periods, ..Commit::of(&empty) }).unwrap();
     log.close().unwrap();
     correct(dir.path(), Time::from_secs(begin_s + HOUR_S)).unwrap();

@@ -9,7 +9,7 @@ use fieldlog::log::DiskStats;
 use fieldlog::recovery::{self, RecoveryError};
 use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog::snapshots::SnapshotStore;
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Seq, Time, View, Window, snapshot};
 use redb::StorageBackend;
 
@@ -215,7 +215,7 @@ pub fn original() -> Original {
             .unwrap();
         }
     }
-    let nothing = Body::after(log.last_time());
+    let nothing = RecordBuffer::after(log.last_time());
     log.commit(&Commit {
         doubted: Some(77),
         cursors: &[("cloud".into(), cursor(120))],
@@ -238,7 +238,7 @@ fn thin_out(log: &mut Log) {
     let head = log.head();
     let (half, reader) = (Seq(head.0 / 2), log.reader());
     let job = Job { length_s: 3_600, before: half, head: (head, log.last_time()) };
-    let nothing = Body::after(log.last_time());
+    let nothing = RecordBuffer::after(log.last_time());
     loop {
         let periods = roll_up(&reader, job, &AtomicBool::new(false)).unwrap();
         let Some(last) = periods.last().map(|archived| archived.period.last) else { break };

@@ -201,7 +201,7 @@ fn a_commit_after_a_clean_close_costs_no_more_than_the_next() {
     let written = |log: &mut Log, stats: &fieldlog::log::DiskStats, count: u64| {
         let before = stats.bytes_written.load(Ordering::Relaxed);
         for _ in 0..count {
-            let mut body = fieldlog_projections::chunk::Body::after(log.last_time());
+            let mut body = fieldlog_projections::chunk::RecordBuffer::after(log.last_time());
             body.push_fact(
                 Default::default(),
                 &fieldlog_projections::Fact::ConfigChanged { keys: Vec::new() },

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use fieldlog::log::{Commit, Log, LogReader};
 use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog_projections::aggregates::start_s;
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::rollup::{Period, Series};
 use fieldlog_projections::stored::{Changes, type_id};
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Epoch, Seq, Time, View};
@@ -140,7 +140,7 @@ impl Model {
         if !self.prune(log, rng) {
             return false;
         }
-        let nothing = Body::after(log.last_time());
+        let nothing = RecordBuffer::after(log.last_time());
         loop {
             let Ok(periods) = roll_up(&reader, job, &AtomicBool::new(false)) else { return false };
             let Some(last) = periods.last().map(|archived| archived.period.last) else { break };
@@ -175,7 +175,7 @@ impl Model {
         self.pruned = true;
         let too_old = Time(self.view.time.0 - 4_000_000_000);
         let Ok(before) = log.reader().rollups_older(too_old) else { return false };
-        let nothing = Body::after(log.last_time());
+        let nothing = RecordBuffer::after(log.last_time());
         log.commit(&Commit { trim_rollups_before: before, ..Commit::of(&nothing) }).is_ok()
     }
 
