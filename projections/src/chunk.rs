@@ -1,7 +1,7 @@
 //! The chunk: the records of one commit, or of several merged ones, as one value of the store.
 //!
-//! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so a body can be cut
-//! at any record, and adjacent bodies can be joined, without touching a byte of the records.
+//! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so records can be
+//! cut at any record, and adjacent bodies be joined, without touching a byte of the records.
 
 use crate::record::{self, Records, RecordsError};
 use crate::stored;
@@ -52,7 +52,7 @@ impl RecordBuffer {
         self.bytes.len()
     }
 
-    /// Log time of the last record, or of the one before the body.
+    /// Log time of the last record, or of the one before the first.
     pub fn last_time(&self) -> Time {
         self.marks.last().map_or(self.base_time, |(_, time)| *time)
     }
@@ -182,10 +182,10 @@ impl RecordBuffer {
         }
     }
 
-    /// Cuts the body into chunks and gives each to `sink` with its first position. A chunk's stored size is close below
+    /// Cuts the records into chunks and gives each to `sink` with its first position. A chunk's stored size is close below
     /// `fill.large` bytes while there are records for it, then close below `fill.small` (unless a single record is
     /// larger); the last takes what is left. `ratio` is how well earlier chunks compressed, in stored bytes per 1,024 raw
-    /// bytes; it is updated. `place` is where the body stands.
+    /// bytes; it is updated. `place` is where the first record stands.
     ///
     /// # Errors
     /// What `sink` returns.
@@ -228,7 +228,7 @@ impl RecordBuffer {
     }
 }
 
-/// Where a body stands in its epoch.
+/// Where a chunk, or a buffer, stands in its epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// Stored bytes of all chunks before it, those that have been trimmed too.
