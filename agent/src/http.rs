@@ -35,6 +35,7 @@ mod health;
 mod history;
 mod host;
 mod listen;
+mod min_seq;
 mod nearest;
 mod page;
 mod params;

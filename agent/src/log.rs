@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use fieldlog_projections::chunk::{Body, Fill, Place};
+use fieldlog_projections::chunk::{Fill, Place, RecordBuffer};
 use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 use redb::TableDefinition;
 
 mod absent;
 pub mod acked;
 mod append;
-mod archive;
+mod checked;
 mod clock;
+mod correct;
 mod cursors;
 mod damage;
 mod disk;
@@ -23,17 +24,18 @@ mod overlay;
 mod place;
 mod quarantine;
 mod read;
+mod rollups;
 mod sums;
 mod trim;
 
-use guard::{Hold, Seal};
+use disk::Seal;
+use guard::Hold;
 
-pub use absent::Absence;
 pub use append::{Commit, Committed};
-pub use archive::{ArchiveEnd, ArchiveSize, Archived, ROW_BYTES_MAX};
-pub use disk::{DiskStats, MeteredDisk};
-pub use error::LogError;
+pub use disk::DiskStats;
+pub use error::{Absence, LogError};
 pub use read::LogReader;
+pub use rollups::{ROW_BYTES_MAX, RolledUp, RollupsEnd, RollupsSize};
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -70,7 +72,7 @@ pub struct Log {
     next: Seq,
     /// The records of the last chunk while it does not fill a page. Every commit rewrites that page anyway, so keeping
     /// the chunk open costs no flash and makes the log of a quiet gateway as dense as that of a busy one.
-    open: Body,
+    open: RecordBuffer,
     /// Where the open records stand.
     place: Place,
     /// The chain after the last record.

@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{Epoch, Fact, Seq, Time};
 
 use crate::log::{Absence, FILE_NAME, Log, LogError, LogOptions};
@@ -86,7 +86,7 @@ pub fn begin_anew(data_dir: &Path, options: LogOptions, epoch: Epoch, wall: Time
     let absence = clear(data_dir, options)?;
     let mut log = Log::open(data_dir, options, epoch)?;
     let reason = format!("fieldlog run --new-epoch: the log {absence}");
-    let mut body = Body::after(log.last_time());
+    let mut body = RecordBuffer::after(log.last_time());
     body.push_fact(Envelope { wall, device_time: None, cause: None }, &Fact::EpochBegun { previous, reason });
     log.append(&body, &[])?;
     log.close()?;

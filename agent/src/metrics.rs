@@ -47,7 +47,7 @@ impl Collector for Metrics {
         let (side, out) = (&*self.0, &mut Out(&mut encoder));
         agent(side, out)?;
         log(side, out)?;
-        archive(side, out)?;
+        rollups(side, out)?;
         store(side, out)?;
         views(side, out)?;
         described::encode(side, out)?;
@@ -151,14 +151,14 @@ fn log(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     )
 }
 
-fn archive(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
+fn rollups(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let reader = &side.shared.reader;
     // What cannot be read has no value; the log says why when it is next thinned.
-    if let Ok(size) = reader.archive_size() {
+    if let Ok(size) = reader.rollups_size() {
         out.gauge("archive_rows", "Rows of aggregates kept of deleted records.", size.rows)?;
         out.gauge("archive_bytes", "Bytes of these rows.", size.bytes)?;
     }
-    if let Ok(Some(end)) = reader.archive_end() {
+    if let Ok(Some(end)) = reader.rollups_end() {
         let period = end.period;
         out.gauge("archive_last_sequence", "The last record that is in the archive.", period.last.0)?;
         let help = "Log time of the last record that is in the archive.";

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, View};
 
 use crate::config::Config;
@@ -48,9 +48,9 @@ use source::Source;
 
 /// Records and quarantined payloads that wait for a commit.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct RecordBatch {
     /// The records.
-    pub body: Body,
+    pub records: RecordBuffer,
     /// Payloads for the quarantine, by the index of their record.
     pub quarantine: Vec<(usize, Vec<u8>)>,
 }
@@ -203,10 +203,10 @@ impl Observer {
     }
 
     /// Takes one message: appends what it says to the batch, and counts it.
-    pub fn observe(&mut self, source: SourceId, message: &Message, received: Time, batch: &mut Batch) {
+    pub fn observe(&mut self, source: SourceId, message: &Message, received: Time, batch: &mut RecordBatch) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
-        let before = batch.body.len();
+        let before = batch.records.len();
         let verdict = match self.interpret(index, message, received, batch) {
             Ok(verdict) => verdict,
             Err(Refusal(reason)) => {
@@ -217,11 +217,11 @@ impl Observer {
         if !self.undescribed.is_empty() {
             self.describe_undescribed(received, batch);
         }
-        outcomes.count(verdict, message.retain, batch.body.len() - before);
+        outcomes.count(verdict, message.retain, batch.records.len() - before);
     }
 
     /// A delivery has come by this connection of a source: what comes now may not follow what came before.
-    pub fn connection(&mut self, source: SourceId, number: u64, now: Time, batch: &mut Batch) {
+    pub fn connection(&mut self, source: SourceId, number: u64, now: Time, batch: &mut RecordBatch) {
         self.came_by(usize::from(source.0), number, now, batch);
     }
 
@@ -232,7 +232,7 @@ impl Observer {
         message: &Message,
         reason: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
@@ -245,7 +245,7 @@ impl Observer {
         source: usize,
         message: &Message,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         match message.fault {
             Some(WireFault::TooLarge { size }) => {

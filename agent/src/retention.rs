@@ -4,7 +4,7 @@
 pub mod age;
 pub mod keeper;
 pub mod reserve;
-pub mod thin;
+pub mod rollup;
 
 use crate::config::WhenFull;
 use fieldlog_projections::Seq;

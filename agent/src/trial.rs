@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq, Time, Value, View, stored};
 use fieldlog_wire::describe;
@@ -14,7 +14,7 @@ use crate::config::rules::{RuleError, Rules};
 use crate::config::{Config, Decoder};
 use crate::decode::Zone;
 use crate::message::{Message, SourceId};
-use crate::observe::{Batch, Heard, Observer, Outcomes};
+use crate::observe::{Heard, Observer, Outcomes, RecordBatch};
 
 mod cli;
 
@@ -74,13 +74,13 @@ impl Trial {
             fault: None,
         };
         let [ignored, unread] = [count(&self.outcomes.ignored), count(&self.outcomes.times_unread)];
-        let mut batch = Batch { body: Body::after(self.view.time), quarantine: Vec::new() };
+        let mut batch = RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() };
         self.observer.observe(SourceId(0), &message, self.now, &mut batch);
         let first = self.view.seq.next();
-        self.view.apply_records(batch.body.records(first), Seq(u64::MAX))?;
+        self.view.apply_records(batch.records.records(first), Seq(u64::MAX))?;
         self.observer.committed(self.view.seq, self.view.seq);
         let mut lines = Vec::new();
-        for record in batch.body.records(first).flatten() {
+        for record in batch.records.records(first).flatten() {
             self.say(&record, &mut lines)?;
         }
         if count(&self.outcomes.times_unread) > unread {

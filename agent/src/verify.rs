@@ -16,14 +16,14 @@ use crate::log::acked::AckedRanges;
 use crate::log::{Log, LogError, LogOptions, LogReader};
 use crate::lost;
 
-mod archive;
 mod print;
+mod rollups;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use archive::ArchiveReport;
 pub use print::print;
+pub use rollups::RollupsReport;
 
 /// What a walk over the log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Report {
     /// The last intact position.
     pub intact: Seq,
     /// What the archive has.
-    pub archive: ArchiveReport,
+    pub rollups: RollupsReport,
     /// What is wrong: after the last intact record, with the archive, in the store around them, or beside it.
     pub fault: Option<String>,
     /// The anchors that were given, by position.
@@ -88,15 +88,15 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
     let mut log = lost::open_untouched(data_dir, options)?;
     let reader = log.reader();
     let (mut walk, sinks) = survey(&log, &reader, anchors)?;
-    let mut archive = ArchiveReport::default();
+    let mut rollups = RollupsReport::default();
     let mut faults = vec![finding(walk.all(&reader))?];
     let damaged = reader.cursors_damaged()?.into_iter().next();
     faults.push(damaged.map(|name| LogError::Cursor { name }.to_string()));
-    faults.push(finding(archive::walk(&reader, &mut archive))?);
+    faults.push(finding(rollups::walk(&reader, &mut rollups))?);
     drop(reader);
     faults.push(finding(store::check(&mut log))?);
     faults.push(store::snapshots_ahead(data_dir, log.epoch(), log.head())?);
-    Ok(Report { archive, ..walk.report(faults, sinks, anchors) })
+    Ok(Report { rollups, ..walk.report(faults, sinks, anchors) })
 }
 
 /// What the sinks have acknowledged without a gap, by name.
@@ -117,11 +117,8 @@ fn survey(log: &Log, reader: &LogReader, anchors: &[Anchor]) -> Result<(Walk, Ac
 fn finding(found: Result<Option<String>, LogError>) -> Result<Option<String>, LogError> {
     match found {
         Err(LogError::Chunk { at, source }) => Ok(Some(format!("the chunk at sequence {at}: {source}"))),
-        Err(LogError::Archive { at, source }) => {
+        Err(LogError::Rollup { at, source }) => {
             Ok(Some(format!("the archive's row of sequence {at}: {source}")))
-        }
-        Err(LogError::Store { op, source }) if LogError::is_damage(&source) => {
-            Ok(Some(format!("cannot {op}: {source}")))
         }
         Err(LogError::Damaged { op, why }) => Ok(Some(format!("cannot {op}: {why}"))),
         Err(error @ LogError::Missing { .. }) => Ok(Some(error.to_string())),
@@ -265,7 +262,7 @@ impl Walk {
             chunks: self.chunks,
             link: self.link,
             intact: self.intact,
-            archive: ArchiveReport::default(),
+            rollups: RollupsReport::default(),
             fault: (!faults.is_empty()).then(|| faults.join("; ")),
             anchors,
             sinks: sinks.into_iter().map(|(name, seq)| (name, seq, link_at(seq))).collect(),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Aggregates, Fact, Seq, Time};
 use tokio::sync::oneshot;
@@ -20,11 +20,11 @@ use crate::in_hand::InHand;
 use crate::log::acked::AckedRanges;
 use crate::log::{Log, LogError};
 use crate::message::Delivery;
-use crate::observe::{Batch, Observer, Outcomes};
+use crate::observe::{Observer, Outcomes, RecordBatch};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
 use crate::retention::keeper::{Keeper, Orders};
-use crate::retention::thin::{ThinError, Thinner};
+use crate::retention::rollup::{JobError, RollupThread};
 use crate::shared::Shared;
 use crate::window::InflightWindow;
 use commit::Committer;
@@ -91,13 +91,13 @@ pub struct Writer {
     config: Config,
     clock: Clock,
     snapshots: SnapshotWriter,
-    batch: Batch,
+    batch: RecordBatch,
     pending: PendingAcks,
     windows: Vec<InflightWindow>,
     cursors: Cursors,
     keeper: Keeper,
     orders: Orders,
-    thinner: Thinner,
+    rollup_thread: RollupThread,
     /// Deliveries that came while the log takes no more; their sources' windows bound them.
     parked: VecDeque<Delivery>,
     oldest: Option<Instant>,
@@ -112,12 +112,12 @@ pub struct Writer {
     draining: bool,
 }
 
-impl From<ThinError> for WriterError {
-    fn from(error: ThinError) -> WriterError {
+impl From<JobError> for WriterError {
+    fn from(error: JobError) -> WriterError {
         match error {
-            ThinError::Log(error) => WriterError::Log(error),
-            ThinError::Fold(error) => WriterError::Fold(error),
-            ThinError::Panicked => WriterError::Panicked,
+            JobError::Log(error) => WriterError::Log(error),
+            JobError::Fold(error) => WriterError::Fold(error),
+            JobError::Panicked => WriterError::Panicked,
         }
     }
 }
@@ -130,7 +130,7 @@ impl Writer {
         // What cannot be read now has been read a moment ago, when the log was opened.
         let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
         let doubted = reader.clock_doubted().unwrap_or(0);
-        let batch = Batch { body: Body::after(log.last_time()), quarantine: Vec::new() };
+        let batch = RecordBatch { records: RecordBuffer::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock.clone());
         // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
         shared.stats.beat.store(wall.0, Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl Writer {
             cursors,
             keeper: Keeper::new(&config),
             orders: Orders::default(),
-            thinner: Thinner::default(),
+            rollup_thread: RollupThread::default(),
             parked: VecDeque::new(),
             oldest: None,
             last_arrival: now,
@@ -176,7 +176,7 @@ impl Writer {
     /// [`WriterError`]
     pub fn record(&mut self, fact: &Fact) -> Result<(), WriterError> {
         let wall = self.clock.wall();
-        self.batch.body.push_fact(Envelope { wall, ..Envelope::default() }, fact);
+        self.batch.records.push_fact(Envelope { wall, ..Envelope::default() }, fact);
         self.commit(None)
     }
 
@@ -210,7 +210,7 @@ impl Writer {
                 Ok(Input::DeadLetter { sink, first, last, reason }) => {
                     let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
                     let fact = Fact::DeadLettered { sink, first, last, reason };
-                    self.batch.body.push_fact(envelope, &fact);
+                    self.batch.records.push_fact(envelope, &fact);
                 }
                 Ok(Input::Snapshot(reply)) => {
                     self.commit_all()?;
@@ -264,7 +264,7 @@ impl Writer {
                 (now.0 - expected.0) / 1_000_000
             );
             let envelope = Envelope { wall: now, ..Envelope::default() };
-            self.batch.body.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
+            self.batch.records.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
             self.ages.stepped(now.0 - expected.0, self.last_tick);
             self.observer.clock_stepped(expected, now);
         }
@@ -303,7 +303,7 @@ impl Writer {
     }
 
     fn stop(mut self) -> Result<(), WriterError> {
-        self.thinner.stop();
+        self.rollup_thread.stop();
         self.observer.finish(self.clock.wall(), &mut self.batch);
         self.observer.pause(self.clock.wall(), &mut self.batch);
         self.commit_all()?;

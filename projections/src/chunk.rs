@@ -1,7 +1,7 @@
 //! The chunk: the records of one commit, or of several merged ones, as one value of the store.
 //!
-//! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so a body can be cut
-//! at any record, and adjacent bodies can be joined, without touching a byte of the records.
+//! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so records can be
+//! cut at any record, and adjacent bodies be joined, without touching a byte of the records.
 
 use crate::record::{self, Records, RecordsError};
 use crate::stored;
@@ -23,7 +23,7 @@ const CODEC_LZ4: u8 = 1;
 
 /// Records that wait to be committed, in their stored form.
 #[derive(Clone, Debug, Default)]
-pub struct Body {
+pub struct RecordBuffer {
     bytes: Vec<u8>,
     /// End of each record in `bytes`, and its log time.
     marks: Vec<(u32, Time)>,
@@ -31,10 +31,10 @@ pub struct Body {
     base_time: Time,
 }
 
-impl Body {
-    /// An empty body that follows a record of log time `last_time`.
-    pub fn after(last_time: Time) -> Body {
-        Body { base_time: last_time, ..Body::default() }
+impl RecordBuffer {
+    /// An empty buffer that follows a record of log time `last_time`.
+    pub fn after(last_time: Time) -> RecordBuffer {
+        RecordBuffer { base_time: last_time, ..RecordBuffer::default() }
     }
 
     /// Number of records.
@@ -52,7 +52,7 @@ impl Body {
         self.bytes.len()
     }
 
-    /// Log time of the last record, or of the one before the body.
+    /// Log time of the last record, or of the one before the first.
     pub fn last_time(&self) -> Time {
         self.marks.last().map_or(self.base_time, |(_, time)| *time)
     }
@@ -162,8 +162,8 @@ impl Body {
         Records { rest: &self.bytes, next: first_seq, left: self.marks.len() as u32, time: self.base_time }
     }
 
-    /// Appends the records of a body that follows this one.
-    pub fn append(&mut self, later: &Body) {
+    /// Appends the records of a buffer that follows this one.
+    pub fn append(&mut self, later: &RecordBuffer) {
         debug_assert_eq!(self.last_time(), later.base_time);
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&later.bytes);
@@ -182,10 +182,10 @@ impl Body {
         }
     }
 
-    /// Cuts the body into chunks and gives each to `sink` with its first position. A chunk's stored size is close below
+    /// Cuts the records into chunks and gives each to `sink` with its first position. A chunk's stored size is close below
     /// `fill.large` bytes while there are records for it, then close below `fill.small` (unless a single record is
     /// larger); the last takes what is left. `ratio` is how well earlier chunks compressed, in stored bytes per 1,024 raw
-    /// bytes; it is updated. `place` is where the body stands.
+    /// bytes; it is updated. `place` is where the first record stands.
     ///
     /// # Errors
     /// What `sink` returns.
@@ -228,7 +228,7 @@ impl Body {
     }
 }
 
-/// Where a body stands in its epoch.
+/// Where a chunk, or a buffer, stands in its epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// Stored bytes of all chunks before it, those that have been trimmed too.
@@ -237,7 +237,7 @@ pub struct Place {
     pub link: ChainHash,
 }
 
-/// What [`Body::chunks`] made.
+/// What [`RecordBuffer::chunks`] made.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     /// Index of the first record of the last chunk.

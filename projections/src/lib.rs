@@ -3,7 +3,6 @@
 //! Nothing in this crate does IO, reads a clock or draws a random number; time is an argument. The same records give
 //! the same [`View`], byte for byte. The bytes are described in `FORMAT.md`, the flow in `ARCHITECTURE.md`.
 
-pub mod archive;
 pub mod chain;
 pub mod chunk;
 pub mod description;

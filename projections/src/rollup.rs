@@ -1,65 +1,255 @@
-//! The rollup: records to the buckets of one period of the archive.
+//! Rollups: aggregates that outlive the records they were folded from, as they are stored in the archive.
+//!
+//! A [`Period`] is the part of the log that falls into one window. Its buckets are stored as one or more rows, each with a
+//! checksum; `FORMAT.md` has the bytes. Periods name the records they were folded from, so that a reader can tell what is
+//! covered, what is missing and what would be counted twice.
 
-use crate::archive::Series;
-use crate::stored::{Changes, StoredError, type_id};
-use crate::{AttrId, Bucket, DeviceId, Record};
+use crate::{AttrId, Bucket, DeviceId, Seq, Time, varint};
 
-/// The buckets of one period, as far as they are folded. Holds one for each attribute of each device that changed in it.
-#[derive(Debug, Default)]
-pub struct Rollup {
-    /// By device number, then in the order in which the attributes were met.
-    devices: Vec<Vec<(AttrId, Bucket)>>,
+mod fold;
+mod numbers;
+
+pub use fold::Rollup;
+
+const MAGIC: [u8; 2] = *b"FA";
+/// Version of the row layout that is written.
+pub const VERSION: u8 = 1;
+/// Magic, version and checksum.
+const FRAME_BYTES: usize = 7;
+/// More than frame and head of a row ever take.
+const HEAD_BYTES_MAX: usize = 96;
+
+/// The records of one window, or those of them that are archived so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// The first record.
+    pub first: Seq,
+    /// The last record; all between are in it.
+    pub last: Seq,
+    /// Log time of the record before the first, in or out of the archive; 0 if there is none.
+    pub base_time: Time,
+    /// Log time of the last record.
+    pub last_time: Time,
+    /// Length of the window, in seconds.
+    pub length_s: u32,
+    /// Begin of the window, in seconds since 1970.
+    pub start_s: i64,
 }
 
-impl Rollup {
-    /// Takes in the numbers of a record of the window that begins at `start_s`. Records come in their order.
+/// The bucket of one attribute in a period.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Series {
+    /// The device.
+    pub device: DeviceId,
+    /// The attribute.
+    pub attr: AttrId,
+    /// What it did; begins with the period's window.
+    pub bucket: Bucket,
+}
+
+/// One stored row: some of a period's series, in the order of device and attribute.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// What it is about.
+    pub period: Period,
+    /// Its number in the period, from 0.
+    pub part: u32,
+    /// Rows of the period.
+    pub parts: u32,
+    /// Bytes of all rows before this one since the archive was begun, deleted ones too.
+    pub stored_before: u64,
+    /// Its own bytes.
+    pub bytes: u64,
+    count: u32,
+    body: &'a [u8],
+}
+
+/// Writes a period as rows of at most `row_bytes_max` bytes, which must be 256 or more. `series` come in the order of
+/// device and attribute. A period without series has one row all the same: it says that there was nothing.
+pub fn encode(
+    period: &Period,
+    series: impl IntoIterator<Item = Series>,
+    mut stored_before: u64,
+    row_bytes_max: usize,
+) -> Vec<Vec<u8>> {
+    let bodies = bodies(series, row_bytes_max.saturating_sub(HEAD_BYTES_MAX));
+    let parts = bodies.len() as u64;
+    let row = |(part, (count, body)): (usize, &(u64, Vec<u8>))| {
+        let mut out = Vec::with_capacity(HEAD_BYTES_MAX + body.len());
+        out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
+        out.extend_from_slice(&[0; 4]);
+        varint::put(&mut out, period.first.0);
+        varint::put(&mut out, period.last.0 - period.first.0);
+        varint::put_signed(&mut out, period.base_time.0);
+        varint::put_signed(&mut out, period.last_time.0.wrapping_sub(period.base_time.0));
+        varint::put(&mut out, u64::from(period.length_s));
+        varint::put_signed(&mut out, period.start_s.div_euclid(i64::from(period.length_s)));
+        varint::put(&mut out, stored_before);
+        varint::put(&mut out, part as u64);
+        varint::put(&mut out, parts);
+        varint::put(&mut out, *count);
+        out.extend_from_slice(body);
+        let crc = checksum(&out);
+        out[3..FRAME_BYTES].copy_from_slice(&crc.to_le_bytes());
+        stored_before += out.len() as u64;
+        out
+    };
+    bodies.iter().enumerate().map(row).collect()
+}
+
+/// The series of each row and how many they are; one empty row for none.
+fn bodies(series: impl IntoIterator<Item = Series>, bytes_max: usize) -> Vec<(u64, Vec<u8>)> {
+    let mut bodies = vec![(0, Vec::new())];
+    let (mut before, mut entry) = (None, Vec::new());
+    for one in series {
+        entry.clear();
+        put(&mut entry, before, &one);
+        let full = bodies.last().is_some_and(|(_, body)| body.len() + entry.len() > bytes_max);
+        if full {
+            entry.clear();
+            put(&mut entry, None, &one);
+            bodies.push((0, Vec::new()));
+        }
+        if let Some((count, body)) = bodies.last_mut() {
+            *count += 1;
+            body.extend_from_slice(&entry);
+        }
+        before = Some((one.device, one.attr));
+    }
+    bodies
+}
+
+/// Appends one series, numbered after the one before it in its row.
+fn put(out: &mut Vec<u8>, before: Option<(DeviceId, AttrId)>, series: &Series) {
+    let (device, attr) = before.unwrap_or_default();
+    let step = series.device.0.wrapping_sub(device.0);
+    varint::put(out, u64::from(step));
+    // Within a device, attributes ascend; with the next one they begin anew.
+    let base = if step == 0 { attr.0 } else { 0 };
+    varint::put(out, u64::from(series.attr.0.wrapping_sub(base)));
+    numbers::put(out, &series.bucket);
+}
+
+fn take(rest: &mut &[u8], before: (DeviceId, AttrId), start_s: i64) -> Option<Series> {
+    let (device, attr) = before;
+    let step = u32::try_from(varint::take(rest)?).ok()?;
+    let base = if step == 0 { attr.0 } else { 0 };
+    let attr = u32::try_from(varint::take(rest)?).ok()?.checked_add(base)?;
+    let device = device.0.checked_add(step)?;
+    Some(Series { device: DeviceId(device), attr: AttrId(attr), bucket: numbers::take(rest, start_s)? })
+}
+
+/// CRC-32 of a row without the checksum itself.
+fn checksum(row: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&row[..3]);
+    hasher.update(&row[FRAME_BYTES..]);
+    hasher.finalize()
+}
+
+impl<'a> Row<'a> {
+    /// Reads a row's head, and checks all of it.
     ///
     /// # Errors
-    /// [`StoredError`] if the record is a state change that cannot be read.
-    pub fn add(&mut self, record: &Record<'_>, start_s: i64) -> Result<(), StoredError> {
-        if record.kind.type_id != type_id::STATE_CHANGED {
-            return Ok(());
+    /// [`RollupError`] for anything that is not what [`encode`] writes.
+    pub fn parse(bytes: &'a [u8]) -> Result<Row<'a>, RollupError> {
+        if bytes.len() < FRAME_BYTES || bytes[..2] != MAGIC {
+            return Err(RollupError::NoRow);
         }
-        let mut changes = Changes::parse(record.kind, record.payload)?;
-        let device = self.device(changes.device);
-        let mut hint = 0;
-        while let Some((attr, value)) = changes.next()? {
-            let Some(number) = value.as_number() else { continue };
-            // Devices repeat the order of their attributes.
-            let at = match device.get(hint) {
-                Some((here, _)) if *here == attr => hint,
-                _ => device.iter().position(|(here, _)| *here == attr).unwrap_or(device.len()),
-            };
-            hint = at + 1;
-            match device.get_mut(at) {
-                Some((_, bucket)) => bucket.add(number),
-                None => device.push((attr, Bucket::new(start_s, number))),
+        if bytes[2] != VERSION {
+            return Err(RollupError::Version(bytes[2]));
+        }
+        if bytes[3..FRAME_BYTES] != checksum(bytes).to_le_bytes() {
+            return Err(RollupError::Checksum);
+        }
+        let row = Row::head(&bytes[FRAME_BYTES..]).ok_or(RollupError::Content)?;
+        Ok(Row { bytes: bytes.len() as u64, ..row })
+    }
+
+    fn head(mut rest: &'a [u8]) -> Option<Row<'a>> {
+        let rest = &mut rest;
+        let small = |rest: &mut &[u8]| u32::try_from(varint::take(rest)?).ok();
+        let first = varint::take(rest)?;
+        let last = first.checked_add(varint::take(rest)?)?;
+        let base_time = varint::take_signed(rest)?;
+        let last_time = base_time.wrapping_add(varint::take_signed(rest)?);
+        let length_s = small(rest).filter(|length_s| *length_s > 0)?;
+        let start_s = varint::take_signed(rest)?.checked_mul(i64::from(length_s))?;
+        let stored_before = varint::take(rest)?;
+        let (part, parts, count) = (small(rest)?, small(rest)?, small(rest)?);
+        let period = Period {
+            first: Seq(first),
+            last: Seq(last),
+            base_time: Time(base_time),
+            last_time: Time(last_time),
+            length_s,
+            start_s,
+        };
+        (part < parts).then_some(Row { period, part, parts, stored_before, bytes: 0, count, body: rest })
+    }
+
+    /// All its series, in order.
+    ///
+    /// # Errors
+    /// [`RollupError::Content`] if they are not what [`encode`] writes.
+    pub fn series(&self) -> Result<Vec<Series>, RollupError> {
+        let mut all = Vec::new();
+        self.walk(|series| {
+            all.push(series);
+            true
+        })?;
+        Ok(all)
+    }
+
+    /// The bucket of one attribute, if it is in this row.
+    ///
+    /// # Errors
+    /// As [`Row::series`], for those up to it.
+    pub fn bucket(&self, device: DeviceId, attr: AttrId) -> Result<Option<Bucket>, RollupError> {
+        let mut found = None;
+        self.walk(|series| {
+            if (series.device, series.attr) == (device, attr) {
+                found = Some(series.bucket);
+            }
+            (series.device, series.attr) < (device, attr)
+        })?;
+        Ok(found)
+    }
+
+    /// Visits series until `visit` has enough.
+    fn walk(&self, mut visit: impl FnMut(Series) -> bool) -> Result<(), RollupError> {
+        let (mut rest, mut before) = (self.body, (DeviceId(0), AttrId(0)));
+        for _ in 0..self.count {
+            let series = take(&mut rest, before, self.period.start_s).ok_or(RollupError::Content)?;
+            before = (series.device, series.attr);
+            if !visit(series) {
+                return Ok(());
             }
         }
-        Ok(())
+        if rest.is_empty() { Ok(()) } else { Err(RollupError::Content) }
     }
+}
 
-    /// Puts back what was stored of the period before; once for each series, before any record.
-    pub fn put(&mut self, series: Series) {
-        self.device(series.device).push((series.attr, series.bucket));
-    }
-
-    /// Takes everything out, in the order of device and attribute.
-    pub fn drain(&mut self) -> Vec<Series> {
-        let mut all = Vec::new();
-        for (buckets, device) in self.devices.iter_mut().zip(0..) {
-            buckets.sort_unstable_by_key(|(attr, _)| *attr);
-            let series = |(attr, bucket)| Series { device: DeviceId(device), attr, bucket };
-            all.extend(buckets.drain(..).map(series));
-        }
-        all
-    }
-
-    fn device(&mut self, device: DeviceId) -> &mut Vec<(AttrId, Bucket)> {
-        let at = device.0 as usize;
-        if at >= self.devices.len() {
-            self.devices.resize_with(at + 1, Vec::new);
-        }
-        &mut self.devices[at]
-    }
+/// Why a row of the archive cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RollupError {
+    /// Something else.
+    #[error("it is no row of the archive")]
+    NoRow,
+    /// A layout from the future.
+    #[error("its layout version {0} is not known; it was written by a newer fieldlog")]
+    Version(u8),
+    /// Damaged.
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// Whole, but not what the layout says.
+    #[error("its content cannot be read")]
+    Content,
+    /// Rows of a period are missing.
+    #[error("rows of it are missing")]
+    Rows,
+    /// Rows before it are missing.
+    #[error("rows before it are missing")]
+    Before,
 }

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fieldlog_tests::http_message::Message;
 use fieldlog_tests::rng::Rng;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What happens to requests.
@@ -105,24 +106,25 @@ async fn serve(client: TcpStream, receiver: SocketAddr, shared: Arc<Shared>) -> 
     let mut client = BufReader::new(client);
     let mut server = None;
     loop {
-        let request = message(&mut client).await?;
+        let request = Message::read(&mut client).await?;
         let manner = *shared.manner.lock().unwrap();
         let manner = manner.of_request(&mut shared.rng.lock().unwrap());
         match manner {
             Manner::Honest | Manner::Any => {
                 let answer = ask(&mut server, receiver, &request).await?;
-                client.write_all(&answer).await.ok()?;
+                client.write_all(&answer.bytes).await.ok()?;
             }
             Manner::Refuses(status, retry) => client.write_all(&refusal(status, retry)).await.ok()?,
             Manner::Lies => {
-                let field = |name| header(&request, name)?.parse::<u64>().ok();
+                let field = |name| request.field(name)?.parse::<u64>().ok();
                 shared.kept.lock().unwrap().extend(field("fieldlog-first")?..=field("fieldlog-last")?);
                 client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.ok()?;
             }
             Manner::CutsBefore => return None,
             Manner::CutsAfter => {
                 let answer = ask(&mut server, receiver, &request).await?;
-                client.write_all(&answer[..answer.len().min(9)]).await.ok()?;
+                let begin = &answer.bytes[..answer.bytes.len().min(9)];
+                client.write_all(begin).await.ok()?;
                 return None;
             }
             Manner::Silent => tokio::time::sleep(Duration::from_secs(2)).await,
@@ -138,40 +140,18 @@ async fn serve(client: TcpStream, receiver: SocketAddr, shared: Arc<Shared>) -> 
 async fn ask(
     server: &mut Option<BufReader<TcpStream>>,
     receiver: SocketAddr,
-    request: &[u8],
-) -> Option<Vec<u8>> {
+    request: &Message,
+) -> Option<Message> {
     if server.is_none() {
         *server = Some(BufReader::new(TcpStream::connect(receiver).await.ok()?));
     }
     let server = server.as_mut()?;
-    server.write_all(request).await.ok()?;
-    message(server).await
+    server.write_all(&request.bytes).await.ok()?;
+    Message::read(server).await
 }
 
 fn refusal(status: u16, retry: Option<&str>) -> Vec<u8> {
     let retry = retry.map_or(String::new(), |after| format!("retry-after: {after}\r\n"));
     let location = if status / 100 == 3 { "location: http://127.0.0.1:1/elsewhere\r\n" } else { "" };
     format!("HTTP/1.1 {status} So\r\n{retry}{location}content-length: 0\r\n\r\n").into_bytes()
-}
-
-/// A request or an answer with a length, head and body; `None` at the end.
-async fn message(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
-        stream.read_until(b'\n', &mut bytes).await.ok().filter(|read| *read > 0)?;
-    }
-    let length = header(&bytes, "content-length").map_or(0, |length| length.parse().unwrap());
-    let head = bytes.len();
-    bytes.resize(head + length, 0);
-    stream.read_exact(&mut bytes[head..]).await.ok()?;
-    Some(bytes)
-}
-
-fn header<'a>(message: &'a [u8], name: &str) -> Option<&'a str> {
-    let end = message.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let mut lines = std::str::from_utf8(&message[..end]).ok()?.lines();
-    lines.find_map(|line| {
-        let (found, value) = line.split_once(':')?;
-        found.eq_ignore_ascii_case(name).then_some(value.trim())
-    })
 }

@@ -13,7 +13,9 @@ use fieldlog::config::Config;
 use fieldlog::ingest::status::Details;
 use fieldlog::run::{self, Controls, Event, Handle, RunError};
 use fieldlog::sources::SourceView;
-use fieldlog_projections::{Value, View};
+use fieldlog_projections::{Seq, Value, View};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::wait::{PATIENCE, until};
@@ -118,6 +120,37 @@ impl Agent {
             let found = device.attributes.iter().find(|a| a.id == attr)?;
             Some(found.value.clone()).filter(|value| *value != Value::Null)
         })
+    }
+
+    /// Position of the oldest record.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn first(&self) -> Seq {
+        self.handle.shared.reader.range().unwrap().unwrap().0
+    }
+
+    /// What it answers to a GET of this path.
+    ///
+    /// # Panics
+    /// If it does not listen, or the answer is not 200.
+    pub async fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.handle.http.unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        body.to_owned()
+    }
+
+    /// The same, as JSON.
+    ///
+    /// # Panics
+    /// As [`Agent::get`], or if it is something else.
+    pub async fn json(&self, path: &str) -> serde_json::Value {
+        serde_json::from_str(&self.get(path).await).unwrap()
     }
 
     /// Position of the last record.

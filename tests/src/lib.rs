@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod binary;
 pub mod fault_disk;
+pub mod http_message;
 pub mod logbook;
 pub mod memory_limit;
 pub mod process;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldlog::config::Config;
 use fieldlog::message::{Message, SourceId};
-use fieldlog::observe::{Batch, Heard, Observer, Outcomes};
+use fieldlog::observe::{Heard, Observer, Outcomes, RecordBatch};
 use fieldlog::sparkplug::payload::{Metric, Payload, Raw};
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Time, View};
 use prost::Message as _;
 
@@ -61,15 +61,15 @@ fn micros_per_event(make: fn(usize) -> (String, Vec<u8>)) -> f64 {
         Observer::new(&config, &view, Arc::new(Heard::default()), &outcomes, BASE).expect("good rules");
     let births = (0..DEVICES).map(birth).collect::<Vec<_>>();
     let messages: Vec<Message> = (0..EVENTS).map(|n| message(make(n))).collect();
-    let mut batch = Batch { body: Body::after(BASE), quarantine: Vec::new() };
+    let mut batch = RecordBatch { records: RecordBuffer::after(BASE), quarantine: Vec::new() };
     births.into_iter().for_each(|birth| observer.observe(SourceId(0), &message(birth), BASE, &mut batch));
     let mut recorded = 0;
     let begin = thread_seconds();
     for messages in messages.chunks(EACH) {
-        let before = batch.body.len();
+        let before = batch.records.len();
         messages.iter().for_each(|message| observer.observe(SourceId(0), message, BASE, &mut batch));
-        recorded += batch.body.len() - before;
-        batch.body.clear();
+        recorded += batch.records.len() - before;
+        batch.records.clear();
     }
     let took = thread_seconds() - begin;
     assert!(recorded >= EVENTS, "{recorded} of {EVENTS} were recorded");

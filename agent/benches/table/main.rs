@@ -9,8 +9,8 @@ mod counter;
 mod formats;
 mod forward;
 mod receiver;
+mod rollup;
 mod stub;
-mod thin;
 mod yardstick;
 
 use std::time::Duration;
@@ -67,7 +67,7 @@ fn main() {
         small_window(&feed, &mut table);
         replay(dir.path(), &mut table);
         boots(dir.path(), &mut table);
-        thin::measure(&mut table);
+        rollup::measure(&mut table);
         formats::measure(&mut table);
         memory(&mut table);
         let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());

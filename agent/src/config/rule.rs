@@ -5,11 +5,13 @@ use serde::{Serialize, Serializer};
 
 use super::written::{self, table_of};
 
+mod checks;
 mod read;
 mod types;
 mod when;
 
-pub(super) use read::{KEYS, check_patterns, namespace, read};
+pub(super) use checks::check_patterns;
+pub(super) use read::{KEYS, namespace, read};
 pub use types::{Kind, ValueType};
 pub use when::{Shape, Subject, Test, When};
 

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::SparkplugConfig;
 use super::raw::Table;
-use super::source::seconds;
 
 const WEEK_S: u64 = 604_800;
 
 /// `session_expiry_s`; a Sparkplug host application keeps no session.
 pub(super) fn session_expiry(table: &mut Table<'_>) -> Duration {
     let host = table.has("sparkplug");
-    let expiry = seconds(table, "session_expiry_s", 0, 4_294_967_295, if host { 0 } else { WEEK_S });
+    let default = if host { 0 } else { WEEK_S };
+    let expiry =
+        Duration::from_secs(table.integer("session_expiry_s", 0..=4_294_967_295, "seconds", default));
     if host && !expiry.is_zero() {
         let what = "a Sparkplug host application begins each connection with a clean session";
         table.fault(

@@ -48,7 +48,7 @@ fn unless_damaged<T: Default>(found: Result<T, LogError>) -> Result<T, LogError>
 
 #[cfg(test)]
 mod tests {
-    use fieldlog_projections::chunk::{Body, Envelope};
+    use fieldlog_projections::chunk::{Envelope, RecordBuffer};
     use fieldlog_projections::{AttrId, Epoch, Fact};
 
     use super::*;
@@ -57,7 +57,7 @@ mod tests {
     fn log(dir: &std::path::Path, records: i64) -> Log {
         let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
         let mut log = Log::open(dir, options, Epoch(7)).unwrap();
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         for n in 1..=records {
             let wall = Time::from_secs(n);
             let name =

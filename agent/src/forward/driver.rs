@@ -47,7 +47,7 @@ pub struct Service {
     /// In which order.
     pub order: Order,
     /// Some events go ahead of their turn: `build` makes parcels for [`Lane::Priority`].
-    pub early: bool,
+    pub priority: bool,
     /// Share of the bytes for the backlog while there are fresh events, too; 0 to 1.
     pub backlog_share: f64,
     /// Bytes per second, 0 for no limit.

@@ -167,8 +167,8 @@ pub(crate) mod tests {
         assert_eq!(Manifest::read(find).ok(), Some(manifest.clone()));
         assert_eq!(Manifest::read(|name| find(name).filter(|_| name != "after")).ok(), None);
         assert_eq!(manifest.identity(), "gw-1/000000000000001f/5-12");
-        let early = Manifest { lane: Lane::Priority, ..manifest };
-        assert_eq!(early.identity(), "gw-1/000000000000001f/5-12/priority");
+        let priority = Manifest { lane: Lane::Priority, ..manifest };
+        assert_eq!(priority.identity(), "gw-1/000000000000001f/5-12/priority");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock};
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Fact};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Seq, Time, Value, View, stored};
 
@@ -66,7 +66,7 @@ impl Fixture {
         let (device, attribute) = (DeviceId(4), AttrId(3));
         facts.push(Fact::ActionFired { device, attribute, value: Value::Text("push \"1\"".into()) });
         facts.push(Fact::ConfigChanged { keys: vec!["a".into(), "b".into()] });
-        let mut body = Body::after(self.log.last_time());
+        let mut body = RecordBuffer::after(self.log.last_time());
         for fact in &facts {
             body.push_fact(Envelope { wall: Time(1_763_892_000_000_000), ..Envelope::default() }, fact);
         }
@@ -77,7 +77,7 @@ impl Fixture {
     pub(crate) fn record(&mut self, events: u64) {
         let until = self.made + events;
         while self.made < until {
-            let mut body = Body::after(self.log.last_time());
+            let mut body = RecordBuffer::after(self.log.last_time());
             for _ in 0..(1 + self.made % 500).min(until - self.made) {
                 self.made += 1;
                 self.push(&mut body);
@@ -90,7 +90,7 @@ impl Fixture {
     /// Records that a device is there, or not.
     pub(crate) fn availability(&mut self, device: u32, availability: Availability) -> Seq {
         let (device, cause) = (DeviceId(device), AvailabilityCause::Topic);
-        let mut body = Body::after(self.log.last_time());
+        let mut body = RecordBuffer::after(self.log.last_time());
         let fact = Fact::AvailabilityChanged { device, availability, cause };
         body.push_fact(Envelope { wall: self.log.last_time(), ..Envelope::default() }, &fact);
         self.log.commit(&Commit::of(&body)).unwrap();
@@ -98,7 +98,7 @@ impl Fixture {
         self.log.head()
     }
 
-    fn push(&self, body: &mut Body) {
+    fn push(&self, body: &mut RecordBuffer) {
         let n = self.made as i64;
         let wall = Time(1_763_892_000_000_000 + n * 1_700);
         let device_time = (n % 3 == 0).then_some(Time(wall.0 - 1_000_000));

@@ -18,8 +18,8 @@ const HELD_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Pace {
     pub(super) pause: Pause,
     pub(super) bucket: Bucket,
-    /// Early copies wait only for early copies, at half the rate: so the other half is for what covers something.
-    pub(super) early: Bucket,
+    /// Priority copies wait only for priority copies, at half the rate: so the other half is for what covers something.
+    pub(super) priority: Bucket,
     /// Since when fresh events wait for company.
     pub(super) fresh_since: Option<Instant>,
     /// Since when a range of the live lane, or of the backlog, without any event that passes the filter has been held back,
@@ -32,7 +32,7 @@ impl Pace {
         Pace {
             pause: Pause::default(),
             bucket: Bucket::new(bandwidth, now),
-            early: Bucket::new(bandwidth.div_ceil(2), now),
+            priority: Bucket::new(bandwidth.div_ceil(2), now),
             fresh_since: None,
             held: [None; 2],
         }

@@ -4,7 +4,7 @@
 //! of the bytes, so that it ends some day.
 //!
 //! Events of some types may matter more than what is before them in the queue. While there is a queue they are looked for in
-//! what is unsent and go ahead as early copies, which cover nothing: what is acknowledged does not change by them.
+//! what is unsent and go ahead as priority copies, which cover nothing: what is acknowledged does not change by them.
 
 use fieldlog_projections::Seq;
 
@@ -28,7 +28,7 @@ pub struct Plan {
     queue: bool,
     /// What is acknowledged, and where events to go ahead have been looked for and those found are at the sink.
     looked: AckedRanges,
-    early_under_way: bool,
+    priority_under_way: bool,
     /// Ranges that cannot be read in the log, ascending: neither sent nor acknowledged.
     unreadable: Vec<(Seq, Seq)>,
     /// Where to go on among what is refused.
@@ -49,7 +49,7 @@ impl Plan {
             under_way: Vec::new(),
             contended: (0, 0),
             queue: false,
-            early_under_way: false,
+            priority_under_way: false,
             unreadable: Vec::new(),
             offer_from: Seq(0),
             turn_of_others: false,
@@ -66,7 +66,7 @@ impl Plan {
     pub fn connected(&mut self, head: Seq, parcel_events: u64) {
         self.under_way.clear();
         self.contended = (0, 0);
-        self.early_under_way = false;
+        self.priority_under_way = false;
         let waiting = self.acked.missing_count(head) - self.acked.refused_count();
         self.queue = waiting > parcel_events;
         let next = self.acked.contiguous().next();
@@ -101,35 +101,35 @@ impl Plan {
         self.unsent(Seq(1), Seq(self.live_from.0 - 1))
     }
 
-    /// The next range to look through for early copies; `held` if the next parcel may not go yet. On a link without a queue
+    /// The next range to look through for priority copies; `held` if the next parcel may not go yet. On a link without a queue
     /// there is none: there an event goes as soon as its copy would.
-    pub fn next_early(&self, head: Seq, held: bool) -> Option<(Seq, Seq)> {
-        if self.early_under_way || !(self.queue || held) {
+    pub fn next_priority(&self, head: Seq, held: bool) -> Option<(Seq, Seq)> {
+        if self.priority_under_way || !(self.queue || held) {
             return None;
         }
         self.free(&self.looked, Seq(1), head)
     }
 
-    /// Whether the next parcel is to be one that covers something: else early copies could keep all others back.
+    /// Whether the next parcel is to be one that covers something: else priority copies could keep all others back.
     pub fn turn_of_others(&self) -> bool {
         self.turn_of_others
     }
 
-    /// Early copies are looked for, and under way if there are some.
+    /// Priority copies are looked for, and under way if there are some.
     pub fn looking(&mut self) {
-        self.early_under_way = true;
+        self.priority_under_way = true;
         self.turn_of_others = true;
     }
 
     /// What is to go ahead of a range has gone, or there is nothing.
     pub fn looked_through(&mut self, first: Seq, last: Seq) {
-        self.early_under_way = false;
+        self.priority_under_way = false;
         self.looked.add(first, last);
     }
 
-    /// Early copies are to be sent again.
-    pub fn failed_early(&mut self) {
-        self.early_under_way = false;
+    /// Priority copies are to be sent again.
+    pub fn failed_priority(&mut self) {
+        self.priority_under_way = false;
     }
 
     /// A range is under way; `contended` if the other lane had something to send, too.
@@ -307,14 +307,14 @@ mod tests {
                         plan.connected(head, 10);
                     }
                     4 => {
-                        let Some((first, last)) = plan.next_early(head, size % 2 == 0) else { continue };
+                        let Some((first, last)) = plan.next_priority(head, size % 2 == 0) else { continue };
                         prop_assert!(under_way.iter().all(|&(a, b)| last < a || b < first));
                         prop_assert_eq!(plan.acked.missing(first, last), Some((first, last)));
                         plan.looking();
-                        prop_assert_eq!(plan.next_early(head, true), None);
+                        prop_assert_eq!(plan.next_priority(head, true), None);
                         match size % 3 {
                             0 => plan.looked_through(first, last.min(Seq(first.0 + size))),
-                            1 => plan.failed_early(),
+                            1 => plan.failed_priority(),
                             _ => {}
                         }
                     }
@@ -333,7 +333,7 @@ mod tests {
                 plan.acknowledged(first, last);
             }
             prop_assert_eq!(plan.acked(), &AckedRanges::upto(head));
-            prop_assert_eq!(plan.next_early(head, true), None);
+            prop_assert_eq!(plan.next_priority(head, true), None);
         }
     }
 
@@ -405,33 +405,33 @@ mod tests {
     fn nothing_goes_ahead_where_nothing_waits() {
         let mut plan = Plan::new(AckedRanges::upto(Seq(10)), Order::LiveFirst, 0.5);
         plan.connected(Seq(50), 100);
-        assert_eq!(plan.next_early(Seq(50), false), None);
+        assert_eq!(plan.next_priority(Seq(50), false), None);
         // The next parcel has to wait, for the bandwidth.
-        assert_eq!(plan.next_early(Seq(50), true), Some((Seq(11), Seq(50))));
+        assert_eq!(plan.next_priority(Seq(50), true), Some((Seq(11), Seq(50))));
         plan.sent(Lane::Live, Seq(11), Seq(50), 1, Seq(50));
-        assert_eq!(plan.next_early(Seq(60), false), None);
+        assert_eq!(plan.next_priority(Seq(60), false), None);
         plan.sent(Lane::Live, Seq(51), Seq(55), 1, Seq(60));
-        assert_eq!(plan.next_early(Seq(60), false), Some((Seq(56), Seq(60))));
+        assert_eq!(plan.next_priority(Seq(60), false), Some((Seq(56), Seq(60))));
         plan.sent(Lane::Live, Seq(56), Seq(60), 1, Seq(60));
-        assert_eq!(plan.next_early(Seq(70), false), None);
+        assert_eq!(plan.next_priority(Seq(70), false), None);
     }
 
     #[test]
     fn what_was_looked_through_is_not_again() {
         let mut plan = Plan::new(AckedRanges::default(), Order::LiveFirst, 0.5);
         plan.connected(Seq(1_000), 100);
-        assert_eq!(plan.next_early(Seq(1_000), false), Some((Seq(1), Seq(1_000))));
+        assert_eq!(plan.next_priority(Seq(1_000), false), Some((Seq(1), Seq(1_000))));
         plan.looking();
         plan.looked_through(Seq(1), Seq(400));
         assert!(plan.turn_of_others());
         plan.sent(Lane::Live, Seq(401), Seq(500), 1, Seq(1_000));
         assert!(!plan.turn_of_others());
         // That under way arrives as soon as a copy would.
-        assert_eq!(plan.next_early(Seq(1_000), false), Some((Seq(501), Seq(1_000))));
+        assert_eq!(plan.next_priority(Seq(1_000), false), Some((Seq(501), Seq(1_000))));
         plan.looked_through(Seq(501), Seq(1_000));
-        assert_eq!(plan.next_early(Seq(1_001), false), Some((Seq(1_001), Seq(1_001))));
+        assert_eq!(plan.next_priority(Seq(1_001), false), Some((Seq(1_001), Seq(1_001))));
         // If it was lost, it waits behind the backlog now.
         plan.connected(Seq(1_001), 100);
-        assert_eq!(plan.next_early(Seq(1_001), false), Some((Seq(401), Seq(500))));
+        assert_eq!(plan.next_priority(Seq(1_001), false), Some((Seq(401), Seq(500))));
     }
 }

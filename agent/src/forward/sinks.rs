@@ -171,7 +171,7 @@ impl Service {
         Service {
             name: sink.name.clone(),
             order: sink.order,
-            early: !sink.priority.is_empty(),
+            priority: !sink.priority.is_empty(),
             backlog_share: sink.backlog_share,
             bandwidth: sink.bandwidth_bytes_per_s.unwrap_or(0),
             events_max: sink.parcel_events_max,
@@ -279,13 +279,13 @@ pub(super) fn builder(
     };
     let priority = Filter::new(&sink.filter.devices, &sink.priority).map_err(|e| e.to_string())?;
     let of = |filter| Arc::new(Mutex::new(Builder::new(gateway.clone(), epoch, filter, format)));
-    let (covering, early) = (of(filter), of(priority));
+    let (covering, ahead) = (of(filter), of(priority));
     let shared = shared.clone();
     Ok(move |wanted: Wanted| {
         let limits = Limits { events_max: wanted.events_max as usize, bytes_max: wanted.bytes_max };
         let span =
             Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
-        let builder = if wanted.lane == Lane::Priority { &early } else { &covering };
+        let builder = if wanted.lane == Lane::Priority { &ahead } else { &covering };
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
         builder.build(&shared.reader, &shared.view, &span)
     })

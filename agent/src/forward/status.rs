@@ -20,7 +20,7 @@ pub struct SinkStatus {
     /// Events that the sink has acknowledged.
     pub events_acked: AtomicU64,
     /// Events sent ahead of their turn that the sink has acknowledged; each counts above when its turn has come.
-    pub early_acked: AtomicU64,
+    pub priority_acked: AtomicU64,
     /// Parcels that the sink has acknowledged.
     pub parcels_acked: AtomicU64,
     /// Payload bytes of these, as sent.
@@ -166,7 +166,7 @@ impl SinkStatus {
     pub fn new(clock: Clock) -> SinkStatus {
         SinkStatus {
             events_acked: AtomicU64::default(),
-            early_acked: AtomicU64::default(),
+            priority_acked: AtomicU64::default(),
             parcels_acked: AtomicU64::default(),
             bytes_acked: AtomicU64::default(),
             parcels_retried: AtomicU64::default(),
@@ -201,7 +201,7 @@ impl SinkStatus {
     pub(super) fn acked(&self, parcel: &Parcel) {
         let events = u64::from(parcel.manifest.events);
         let counter =
-            if parcel.manifest.lane == Lane::Priority { &self.early_acked } else { &self.events_acked };
+            if parcel.manifest.lane == Lane::Priority { &self.priority_acked } else { &self.events_acked };
         SinkStatus::add(counter, events);
         SinkStatus::add(&self.parcels_acked, 1);
         SinkStatus::add(&self.bytes_acked, parcel.bytes() as u64);

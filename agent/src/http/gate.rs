@@ -13,7 +13,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use super::params::Params;
 use super::problem::Problem;
 use super::seats::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
-use super::{App, REQUESTS_MAX, Scope, Transport, host, position};
+use super::{App, REQUESTS_MAX, Scope, Transport, host, min_seq};
 
 /// What a router's requests are let in by.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
     }
     // Whoever waits does not keep others from being answered.
     if request.uri().path() == "/status" || request.uri().path().starts_with("/api/") {
-        position::reach(&gate.app, &Params::any(request.uri())?).await?;
+        min_seq::reach(&gate.app, &Params::any(request.uri())?).await?;
     }
     let _permit = gate.app.requests.try_acquire().map_err(|_| {
         Problem::busy(format!(

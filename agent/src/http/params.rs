@@ -9,7 +9,7 @@ use fieldlog_projections::{Seq, Time};
 use super::problem::Problem;
 use fieldlog_wire::json;
 
-/// Parameters that every read takes; see [`super::position`].
+/// Parameters that every read takes; see [`super::min_seq`].
 const COMMON: [&str; 3] = ["min_seq", "epoch", "min_seq_timeout_ms"];
 
 /// The parameters of one request.

@@ -50,7 +50,7 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<api::Sink, Problem> {
         backlog_oldest: backlog.oldest.map(Rfc3339),
         events_per_s: status.events_per_s(),
         events_acked: get(&status.events_acked),
-        early_acked: get(&status.early_acked),
+        priority_acked: get(&status.priority_acked),
         parcels_acked: get(&status.parcels_acked),
         bytes_acked: get(&status.bytes_acked),
         parcels_retried: get(&status.parcels_retried),
@@ -135,12 +135,12 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
         commit_ms_mean: ratio(get(&stats.commit_micros) as f64 / 1e3, all as f64),
         commit_ms_max: get(&stats.commit_micros_max) as f64 / 1e3,
         events,
-        archive: archive(&side.shared.reader).ok(),
+        archive: rollups(&side.shared.reader).ok(),
     })
 }
 
-fn archive(reader: &LogReader) -> Result<api::Archive, LogError> {
-    let (size, end) = (reader.archive_size()?, reader.archive_end()?.map(|end| end.period));
+fn rollups(reader: &LogReader) -> Result<api::Archive, LogError> {
+    let (size, end) = (reader.rollups_size()?, reader.rollups_end()?.map(|end| end.period));
     Ok(api::Archive {
         rows: size.rows,
         bytes: size.bytes,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value, View, Window};
 use serde_json::Value as Json;
@@ -145,7 +145,7 @@ impl Agent {
         quarantine: &[(usize, Vec<u8>)],
     ) -> Seq {
         let mut log = self.log.lock().unwrap();
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         for (second, fact) in facts {
             body.push_fact(
                 Envelope { wall: Time::from_secs(BEGIN_S + second), ..Envelope::default() },

@@ -1,35 +1,10 @@
 //! Whether there is a log at all, without touching its file.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::{FILE_NAME, Log, LogError, incomplete};
-
-/// Why there is no log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absence {
-    /// There is no file.
-    Missing,
-    /// The file has no bytes.
-    Empty,
-    /// The file has zeros only, or what an interrupted creation leaves.
-    Blank,
-    /// It is a store to which no record was ever written.
-    NoRecords,
-}
-
-impl fmt::Display for Absence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Absence::Missing => "is missing",
-            Absence::Empty => "is empty",
-            Absence::Blank => "is blank: zeroed, or never finished",
-            Absence::NoRecords => "has no records",
-        })
-    }
-}
+use super::{Absence, FILE_NAME, Log, LogError, incomplete};
 
 impl Log {
     /// Looks at the file in a data directory; `None` if it has content, of whatever kind. Never

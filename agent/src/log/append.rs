@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use fieldlog_projections::chunk::{Body, Cut, Place};
+use fieldlog_projections::chunk::{Cut, Place, RecordBuffer};
 use fieldlog_projections::{Seq, Time};
 
 use super::error::{Fault, during};
 use super::guard::guarded;
 use super::trim::trim;
-use super::{Archived, CHUNKS, FILL, Log, LogError, archive, clock, cursors, quarantine};
+use super::{CHUNKS, FILL, Log, LogError, RolledUp, clock, cursors, quarantine, rollups};
 
 /// What a commit did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +25,17 @@ pub struct Committed {
 #[derive(Clone, Copy, Debug)]
 pub struct Commit<'a> {
     /// Records to append.
-    pub body: &'a Body,
-    /// Payloads for the quarantine, by the index of their record in `body`.
+    pub records: &'a RecordBuffer,
+    /// Payloads for the quarantine, by the index of their record in `records`.
     pub quarantine: &'a [(usize, Vec<u8>)],
     /// Cursors to store, by name.
     pub cursors: &'a [(String, Vec<u8>)],
     /// Trim records before this position: a bounded slice of them, so that the commit stays short.
     pub trim_before: Option<Seq>,
-    /// Periods for the archive.
-    pub archive: &'a [Archived],
+    /// Rollups for the archive.
+    pub rollups: &'a [RolledUp],
     /// Delete what the archive has before this position.
-    pub trim_archive_before: Option<Seq>,
+    pub trim_rollups_before: Option<Seq>,
     /// The first record sets log time back to this.
     pub corrected: Option<Time>,
     /// By how many microseconds the wall clock has jumped forward without being believed, if that has changed.
@@ -44,14 +44,14 @@ pub struct Commit<'a> {
 
 impl<'a> Commit<'a> {
     /// A commit of records alone.
-    pub fn of(body: &'a Body) -> Commit<'a> {
+    pub fn of(records: &'a RecordBuffer) -> Commit<'a> {
         Commit {
-            body,
+            records,
             quarantine: &[],
             cursors: &[],
             trim_before: None,
-            archive: &[],
-            trim_archive_before: None,
+            rollups: &[],
+            trim_rollups_before: None,
             corrected: None,
             doubted: None,
         }
@@ -59,21 +59,25 @@ impl<'a> Commit<'a> {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.body.is_empty()
+        self.records.is_empty()
             && self.cursors.is_empty()
             && self.trim_before.is_none()
-            && self.archive.is_empty()
-            && self.trim_archive_before.is_none()
+            && self.rollups.is_empty()
+            && self.trim_rollups_before.is_none()
     }
 }
 
 impl Log {
-    /// Commits records, and payloads for the quarantine by the index of their record in `body`.
+    /// Commits records, and payloads for the quarantine by the index of their record in `records`.
     ///
     /// # Errors
     /// As [`Log::commit`].
-    pub fn append(&mut self, body: &Body, quarantine: &[(usize, Vec<u8>)]) -> Result<Committed, LogError> {
-        self.commit(&Commit { quarantine, ..Commit::of(body) })
+    pub fn append(
+        &mut self,
+        records: &RecordBuffer,
+        quarantine: &[(usize, Vec<u8>)],
+    ) -> Result<Committed, LogError> {
+        self.commit(&Commit { quarantine, ..Commit::of(records) })
     }
 
     /// Does all of a commit, durably: when this returns, it survives a power loss.
@@ -98,20 +102,20 @@ impl Log {
 
     fn commit_all(&mut self, commit: &Commit<'_>) -> Result<Committed, Fault> {
         let first = self.next;
-        let last = Seq(first.0 + commit.body.len() as u64 - 1);
+        let last = Seq(first.0 + commit.records.len() as u64 - 1);
         let mut txn = self.hold.get()?.begin_write()?;
         txn.set_quick_repair(self.options.quick_repair);
-        let cut = if commit.body.is_empty() { None } else { Some(self.put(&txn, commit.body)?) };
+        let cut = if commit.records.is_empty() { None } else { Some(self.put(&txn, commit.records)?) };
         during(
             "write to the quarantine",
             quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max),
         )?;
         cursors::put(&txn, commit.cursors)?;
-        if !commit.archive.is_empty() {
-            during("write to the archive", archive::put(&txn, commit.archive))?;
+        if !commit.rollups.is_empty() {
+            during("write to the archive", rollups::put(&txn, commit.rollups))?;
         }
-        if let Some(before) = commit.trim_archive_before {
-            during("trim the archive", archive::trim(&txn, before))?;
+        if let Some(before) = commit.trim_rollups_before {
+            during("trim the archive", rollups::trim(&txn, before))?;
         }
         if let Some(after) = commit.corrected {
             clock::put_correction(&txn, first, after)?;
@@ -142,9 +146,9 @@ impl Log {
         Ok(())
     }
 
-    fn put(&mut self, txn: &redb::WriteTransaction, body: &Body) -> Result<Cut, Fault> {
+    fn put(&mut self, txn: &redb::WriteTransaction, records: &RecordBuffer) -> Result<Cut, Fault> {
         let open_first = Seq(self.next.0 - self.open.len() as u64);
-        self.open.append(body);
+        self.open.append(records);
         let mut chunks = txn.open_table(CHUNKS)?;
         Ok(self.open.chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
             chunks.insert(seq.0, bytes).map(drop)

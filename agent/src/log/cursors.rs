@@ -2,8 +2,8 @@
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
+use super::checked::{CHECKED, unwrap, wrap};
 use super::error::Fault;
-use super::sums::{CHECKED, unwrap, wrap};
 use super::{CURSORS, LogError, LogReader};
 
 /// First bytes of cursors as they were written without a checksum.

@@ -1,9 +1,9 @@
-//! The disk under the log, with a meter on it.
+//! The disk under the log, with a meter and a seal on it.
 
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use redb::{BackendError, StorageBackend};
@@ -21,21 +21,32 @@ pub struct DiskStats {
     pub sync_micros: AtomicU64,
 }
 
-/// A disk that counts.
-#[derive(Debug)]
-pub struct MeteredDisk<D> {
-    disk: D,
-    stats: Arc<DiskStats>,
-}
+/// Once it is closed, nothing reaches the disk any more. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seal(Arc<AtomicBool>);
 
-impl<D> MeteredDisk<D> {
-    /// Counts what goes to `disk`.
-    pub fn new(disk: D, stats: Arc<DiskStats>) -> MeteredDisk<D> {
-        MeteredDisk { disk, stats }
+impl Seal {
+    pub(super) fn close(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the log is damaged, and left as it is")),
+            false => Ok(()),
+        }
     }
 }
 
-impl<D: StorageBackend> StorageBackend for MeteredDisk<D> {
+/// The disk as the store sees it: what goes to it is counted, and nothing does once it is sealed.
+#[derive(Debug)]
+pub(super) struct Disk<D> {
+    pub(super) disk: Arc<D>,
+    pub(super) stats: Arc<DiskStats>,
+    pub(super) seal: Seal,
+}
+
+impl<D: StorageBackend> StorageBackend for Disk<D> {
     fn len(&self) -> io::Result<u64> {
         self.disk.len()
     }
@@ -45,10 +56,12 @@ impl<D: StorageBackend> StorageBackend for MeteredDisk<D> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.seal.check()?;
         self.disk.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.seal.check()?;
         let begin = Instant::now();
         let result = self.disk.sync_data();
         self.stats.syncs.fetch_add(1, Ordering::Relaxed);
@@ -57,6 +70,7 @@ impl<D: StorageBackend> StorageBackend for MeteredDisk<D> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.seal.check()?;
         self.stats.bytes_written.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.disk.write(offset, data)
     }
@@ -87,5 +101,26 @@ impl<D: StorageBackend> StorageBackend for MeteredDisk<D> {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.disk.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_passes_a_closed_seal() {
+        let (seal, stats) = (Seal::default(), Arc::new(DiskStats::default()));
+        let disk = Arc::new(redb::backends::InMemoryBackend::new());
+        let sealed = Disk { disk, stats: stats.clone(), seal: seal.clone() };
+        sealed.set_len(10).unwrap();
+        sealed.write(0, b"a").unwrap();
+        seal.close();
+        assert!(sealed.write(0, b"b").is_err() && sealed.set_len(0).is_err() && sealed.sync_data().is_err());
+        let mut found = [0];
+        sealed.read(0, &mut found).unwrap();
+        assert_eq!((found, sealed.len().unwrap()), (*b"a", 10));
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        assert_eq!((count(&stats.bytes_written), count(&stats.syncs)), (1, 0), "it counts what did not pass");
     }
 }

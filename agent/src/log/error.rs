@@ -1,12 +1,37 @@
 //! What can go wrong with the log.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::Seq;
-use fieldlog_projections::archive::ArchiveError;
 use fieldlog_projections::chunk::ChunkError;
+use fieldlog_projections::rollup::RollupError;
 
-use super::{Absence, FORMAT_VERSION};
+use super::FORMAT_VERSION;
+
+/// Why there is no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// There is no file.
+    Missing,
+    /// The file has no bytes.
+    Empty,
+    /// The file has zeros only, or what an interrupted creation leaves.
+    Blank,
+    /// It is a store to which no record was ever written.
+    NoRecords,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Absence::Missing => "is missing",
+            Absence::Empty => "is empty",
+            Absence::Blank => "is blank: zeroed, or never finished",
+            Absence::NoRecords => "has no records",
+        })
+    }
+}
 
 /// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
 #[derive(Debug, thiserror::Error)]
@@ -154,11 +179,11 @@ pub enum LogError {
         "the archive in the log is damaged at the row of sequence {at}: {source}; restore the file from a backup, or set \
          retention.thin_to_s = 0 to go on without adding to the archive"
     )]
-    Archive {
+    Rollup {
         /// First record of the row's period.
         at: Seq,
         /// What is wrong with it.
-        source: ArchiveError,
+        source: RollupError,
     },
     /// A chunk is damaged.
     #[error(
@@ -186,7 +211,7 @@ impl LogError {
             | LogError::Missing { .. }
             | LogError::Cursor { .. }
             | LogError::Chunk { .. }
-            | LogError::Archive { .. } => true,
+            | LogError::Rollup { .. } => true,
             LogError::Absent { absence, .. } => *absence != Absence::Missing,
             // The store cannot make anything of the file: damaged, of another version, or no store at all.
             LogError::Open { source, .. } | LogError::Store { source, .. } => LogError::is_damage(source),
@@ -195,7 +220,7 @@ impl LogError {
     }
 
     /// Whether the store says that what is in the file cannot be right.
-    pub(crate) fn is_damage(error: &redb::Error) -> bool {
+    fn is_damage(error: &redb::Error) -> bool {
         match error {
             redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
             redb::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,

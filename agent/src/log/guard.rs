@@ -1,18 +1,15 @@
 //! What redb does when it meets damage: it panics, or goes on to write. Neither leaves this module.
 //!
 //! redb trusts its pages after a clean end, and panics where one cannot be right. Every call into it goes through
-//! [`guarded`], which makes a [`LogError::Damaged`] of a panic. After one, or where the log is refused, a [`Seal`] keeps
+//! [`guarded`], which makes a [`LogError::Damaged`] of a panic. After one, or where the log is refused, a `Seal` keeps
 //! redb from writing on the way out: what is left of the file stays as it was found.
 
 use std::any::Any;
 use std::cell::Cell;
-use std::io;
-use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once, Weak};
 
-use redb::{BackendError, Database, StorageBackend};
+use redb::Database;
 
 use super::LogError;
 use super::error::{Fault, during};
@@ -64,83 +61,6 @@ fn words(panic: &(dyn Any + Send)) -> String {
     match text.lines().next() {
         Some(line) if !line.is_empty() => format!("a page cannot be right ({line})"),
         _ => "a page cannot be right".into(),
-    }
-}
-
-/// Once it is closed, nothing reaches the disk any more. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seal(Arc<AtomicBool>);
-
-impl Seal {
-    pub(super) fn close(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn check(&self) -> io::Result<()> {
-        match self.0.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("the log is damaged, and left as it is")),
-            false => Ok(()),
-        }
-    }
-}
-
-/// A disk with a seal.
-#[derive(Debug)]
-pub(super) struct Sealed<D> {
-    pub(super) disk: Arc<D>,
-    pub(super) seal: Seal,
-}
-
-impl<D: StorageBackend> StorageBackend for Sealed<D> {
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.seal.check()?;
-        self.disk.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.seal.check()?;
-        self.disk.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.seal.check()?;
-        self.disk.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.disk.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.disk.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.disk.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.disk.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.disk.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.disk.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.disk.query_lock_range(start, end)
     }
 }
 
@@ -217,18 +137,5 @@ mod tests {
         assert!(!INSIDE.get());
         let nested = guarded::<()>("a", || Ok(outside(|| guarded("b", || panic!("x")))?));
         assert!(matches!(nested, Err(LogError::Damaged { op: "b", .. })), "{nested:?}");
-    }
-
-    #[test]
-    fn nothing_passes_a_closed_seal() {
-        let seal = Seal::default();
-        let sealed = Sealed { disk: Arc::new(redb::backends::InMemoryBackend::new()), seal: seal.clone() };
-        sealed.set_len(10).unwrap();
-        sealed.write(0, b"a").unwrap();
-        seal.close();
-        assert!(sealed.write(0, b"b").is_err() && sealed.set_len(0).is_err() && sealed.sync_data().is_err());
-        let mut found = [0];
-        sealed.read(0, &mut found).unwrap();
-        assert_eq!((found, sealed.len().unwrap()), (*b"a", 10));
     }
 }

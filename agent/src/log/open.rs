@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldlog_projections::chunk::{Body, Chunk, Place};
+use fieldlog_projections::chunk::{Chunk, Place, RecordBuffer};
 use fieldlog_projections::{ChainHash, Epoch, Seq};
 use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 
-use super::disk::{DiskStats, MeteredDisk};
+use super::disk::{Disk, DiskStats, Seal};
 use super::error::{Fault, during};
-use super::guard::{self, Hold, Seal, Sealed, guarded};
+use super::guard::{self, Hold, guarded};
 use super::read::in_place;
 use super::{
     CHUNKS, FILE_NAME, FILL, FORMAT_VERSION, Log, LogError, LogOptions, META, QUARANTINE, clock, incomplete,
@@ -43,9 +43,8 @@ impl Log {
             .map_err(|source| LogError::File { path: path.clone(), source })?;
         let backend = redb::backends::FileBackend::new(file)
             .map_err(|source| LogError::refused(&path, Box::new(source.into())))?;
-        let disk = Arc::new(DiskStats::default());
-        let mut log = Log::open_on(MeteredDisk::new(backend, disk.clone()), disk, options, new_epoch)
-            .map_err(|error| match error {
+        let mut log =
+            Log::open_on(backend, Arc::default(), options, new_epoch).map_err(|error| match error {
                 LogError::Store { source, .. } => LogError::refused(&path, source),
                 other => other,
             })?;
@@ -59,7 +58,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens the log on any disk; the tests have one that fails.
+    /// Opens the log on any disk, and counts what goes to it; the tests have one that fails.
     ///
     /// # Errors
     /// As [`Log::open`].
@@ -102,10 +101,10 @@ impl Log {
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
         let seal = Seal::default();
-        let sealed = Sealed { disk: backend, seal: seal.clone() };
+        let gate = Disk { disk: backend, stats: disk.clone(), seal: seal.clone() };
         let db = guarded("open the log", || {
             let mut builder = redb::Builder::new();
-            let opened = builder.set_cache_size(options.cache_bytes).create_with_backend(sealed);
+            let opened = builder.set_cache_size(options.cache_bytes).create_with_backend(gate);
             Ok(opened?)
         })?;
         Ok(Log {
@@ -114,7 +113,7 @@ impl Log {
             options,
             epoch: new_epoch,
             next: Seq(1),
-            open: Body::default(),
+            open: RecordBuffer::default(),
             place: Place::default(),
             link: ChainHash::default(),
             ratio: 1024,
@@ -170,7 +169,7 @@ impl Log {
         let damaged = |source| LogError::Chunk { at: key, source };
         let last = Chunk::parse(bytes, &mut scratch).map_err(damaged)?;
         in_place(key, &last.header)?;
-        self.open = Body::after(last.header.base_time);
+        self.open = RecordBuffer::after(last.header.base_time);
         self.open.join(&last).map_err(damaged)?;
         self.next = last.header.last().next();
         self.place = last.header.place;

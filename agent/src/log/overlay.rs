@@ -190,9 +190,10 @@ impl Log {
     /// that was opened untouched, and that nobody reads.
     ///
     /// # Errors
-    /// [`LogError::Store`] if it cannot be read, or not be repaired either.
+    /// [`LogError::Damaged`] if a page cannot be right and cannot be repaired either; [`LogError::Store`] if it cannot be
+    /// read.
     pub fn check_store(&mut self) -> Result<bool, LogError> {
-        let op = "check the log's pages";
+        let op = "compare the log's pages with their checksums";
         let in_use = || LogError::store(op, redb::Error::TransactionInProgress);
         let db = self.hold.get_mut().ok_or_else(in_use)?;
         guarded(op, || Ok(db.check_integrity()?))

@@ -3,8 +3,8 @@
 use fieldlog_projections::Seq;
 use redb::{ReadableTable, ReadableTableMetadata};
 
+use super::checked::{CHECKED, unwrap, wrap};
 use super::error::Fault;
-use super::sums::{CHECKED, unwrap, wrap};
 use super::{LogError, LogReader, QUARANTINE};
 
 /// Stores payloads by their record's index behind `first`, and deletes the oldest beyond `records_max`.

@@ -1,4 +1,4 @@
-//! What there must be: checksums beside the small values, and after a clean close a record of everything that was there.
+//! What there must be: what holds for the whole epoch, and after a clean close a record of everything that was there.
 //!
 //! redb checks its pages after an unclean end, and trusts them after a clean one. So the record is written when the log is
 //! closed, and deleted by the first commit after that: a commit costs nothing for it. Wherever the record is there, it is true.
@@ -8,10 +8,11 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetada
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::archive::ARCHIVE;
+use super::checked::{unwrap, wrap};
 use super::clock::CORRECTIONS;
 use super::error::Fault;
-use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE};
+use super::rollups::ROLLUPS;
+use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE, cursors};
 
 const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
 /// What holds for the whole epoch.
@@ -20,27 +21,6 @@ const EPOCH: &str = "epoch";
 const CLOSED: &str = "closed";
 /// First byte of a row.
 const VERSION: u8 = 1;
-
-/// First byte of a value that carries a checksum; the versions of cursors without one are small numbers.
-pub(super) const CHECKED: u8 = 0xc1;
-
-/// A value with its checksum: a mark, CRC-32 of name and value, and the value.
-pub(super) fn wrap(mark: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
-    [&[mark][..], &checksum(name, value).to_le_bytes(), value].concat()
-}
-
-/// The value, if its checksum is right.
-pub(super) fn unwrap<'a>(mark: u8, name: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
-    let (sum, value) = stored.strip_prefix(&[mark])?.split_first_chunk()?;
-    (checksum(name, value) == u32::from_le_bytes(*sum)).then_some(value)
-}
-
-fn checksum(name: &[u8], value: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(name);
-    hasher.update(value);
-    hasher.finalize()
-}
 
 /// What holds for the whole epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +45,7 @@ pub(super) struct Closed {
     link: [u8; 32],
     chunks: Extent,
     quarantine: Extent,
-    archive: Extent,
+    rollups: Extent,
     corrections: Extent,
     cursors: u64,
     /// CRC-32 of all rows of `meta` and `corrections`.
@@ -158,7 +138,7 @@ impl Closed {
             link: link.0,
             chunks: extent(txn, CHUNKS, |seq| seq)?,
             quarantine: extent(txn, QUARANTINE, |seq| seq)?,
-            archive: extent(txn, ARCHIVE, |(first, _)| first)?,
+            rollups: extent(txn, ROLLUPS, |(first, _)| first)?,
             corrections: extent(txn, CORRECTIONS, |seq| seq)?,
             cursors: table(txn, CURSORS)?.map_or(Ok(0), |table| table.len())?,
             small: small(txn)?,
@@ -170,7 +150,7 @@ impl Closed {
         let tables = [
             ("records of the log (table \"chunks\")", self.chunks, found.chunks),
             ("payloads of the quarantine (table \"quarantine\")", self.quarantine, found.quarantine),
-            ("rows of the archive (table \"archive\")", self.archive, found.archive),
+            ("rows of the archive (table \"archive\")", self.rollups, found.rollups),
             ("corrections of the clock (table \"corrections\")", self.corrections, found.corrections),
         ];
         let differ = tables.into_iter().find(|(_, was, is)| was != is);
@@ -228,7 +208,7 @@ impl Log {
         sums.remove(CLOSED)?;
         if self.gains {
             put(&mut sums, EPOCH, &OfEpoch { epoch: self.epoch.0, checked_from: self.checked_from.0 })?;
-            super::cursors::check_all(txn)?;
+            cursors::check_all(txn)?;
         }
         Ok(())
     }

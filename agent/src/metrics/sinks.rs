@@ -12,7 +12,9 @@ use crate::log::LogReader;
 type Counter = (&'static str, &'static str, fn(&SinkStatus) -> &AtomicU64);
 const COUNTERS: [Counter; 7] = [
     ("forward_events_acked", "Events the sink has acknowledged.", |s| &s.events_acked),
-    ("forward_early_copies_acked", "Copies sent ahead of their turn and acknowledged.", |s| &s.early_acked),
+    ("forward_priority_copies_acked", "Copies sent ahead of their turn and acknowledged.", |s| {
+        &s.priority_acked
+    }),
     ("forward_parcels_acked", "Parcels the sink has acknowledged.", |s| &s.parcels_acked),
     ("forward_acked_bytes", "Payload bytes of these, before transport compression.", |s| &s.bytes_acked),
     ("forward_parcels_retried", "Parcels that had to be sent again.", |s| &s.parcels_retried),

@@ -6,7 +6,7 @@ use fieldlog_projections::{Time, Value, ValueRef};
 use super::outcomes::{Refusal, Verdict};
 use super::redact::REDACTED;
 use super::topics::{Names, RuleMatch, Said, Topic};
-use super::{Batch, Observer};
+use super::{Observer, RecordBatch};
 use crate::config::Decoder;
 use crate::decode::{self, DecodeError, Document, Documents, Json};
 use crate::message::Message;
@@ -34,7 +34,7 @@ impl Observer {
         topic: &mut Topic,
         message: &Message,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let arrival = Arrival { source, message, received };
         let (mut taken, mut refusal, mut foreign) = (None, None, None);
@@ -73,7 +73,7 @@ impl Observer {
         arrival: Arrival<'_>,
         matched: &mut RuleMatch,
         said: &mut Said,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Applied, Refusal> {
         let Arrival { source, message, received } = arrival;
         let payload = &message.payload[..];
@@ -147,7 +147,7 @@ impl Observer {
         arrival: Arrival<'_>,
         matched: &mut RuleMatch,
         said: &mut Said,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Applied, Refusal> {
         let Arrival { source, message, received } = arrival;
         let compiled = &self.sources[source].compiled[matched.rule];
@@ -190,7 +190,7 @@ impl Observer {
         matched: &mut RuleMatch,
         document: Document<'_>,
         said: &mut Said,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let Arrival { source, received, .. } = arrival;
         let mut named = match &matched.names {
@@ -224,7 +224,7 @@ impl Observer {
         value: String,
         received: Time,
         device_time: Option<Time>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Option<Verdict>, Refusal> {
         if value.len() > self.limits.text_bytes {
             let max = self.limits.text_bytes;
@@ -271,7 +271,7 @@ impl Observer {
     }
 
     /// Says, once for each topic, what of its values was left out.
-    fn tell(&mut self, arrival: Arrival<'_>, said: &mut Said, batch: &mut Batch) {
+    fn tell(&mut self, arrival: Arrival<'_>, said: &mut Said, batch: &mut RecordBatch) {
         let Arrival { source, message, received } = arrival;
         if let Some(attribute) = self.values.too_long()
             && !std::mem::replace(&mut said.too_long, true)

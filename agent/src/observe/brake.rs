@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use fieldlog_projections::{Fact, Time};
 
 use super::redact::{REDACTED, without_quotes};
-use super::{Batch, Observer, REASON_BYTES_MAX, at, cut};
+use super::{Observer, REASON_BYTES_MAX, RecordBatch, at, cut};
 use crate::message::{Message, WireFault};
 
 /// So many inputs of a topic are recorded one by one within this time, in microseconds.
@@ -74,7 +74,7 @@ impl Observer {
         message: &Message,
         reason: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let max = self.limits.quarantine_per_topic;
         let lately = self.brake.lately(source, &message.topic, received);
@@ -103,7 +103,7 @@ impl Observer {
         message: &Message,
         reason: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let (payload, reason) = self.kept(source, message, reason, usize::MAX);
         let fact = Fact::InputQuarantined {
@@ -112,8 +112,8 @@ impl Observer {
             reason,
             size: size(message),
         };
-        batch.body.push_fact(at(received), &fact);
-        batch.quarantine.push((batch.body.len() - 1, payload));
+        batch.records.push_fact(at(received), &fact);
+        batch.quarantine.push((batch.records.len() - 1, payload));
     }
 
     /// What is kept of a payload and of the reason: nothing that a rule of its source redacts, and no more than the limits.
@@ -135,7 +135,7 @@ impl Observer {
     }
 
     /// Records the summaries that are due, all of them at a stop, and forgets topics that have been good since.
-    pub(super) fn summarise(&mut self, all: bool, now: Time, batch: &mut Batch) {
+    pub(super) fn summarise(&mut self, all: bool, now: Time, batch: &mut RecordBatch) {
         // In an order that does not depend on the process.
         let mut due: Vec<_> =
             self.brake.topics.iter().filter(|(_, lately)| lately.is_due(all, now)).collect();
@@ -159,8 +159,8 @@ impl Observer {
                 first: summary.first,
                 last: summary.last,
             };
-            batch.body.push_fact(at(now), &fact);
-            batch.quarantine.push((batch.body.len() - 1, summary.payload));
+            batch.records.push_fact(at(now), &fact);
+            batch.quarantine.push((batch.records.len() - 1, summary.payload));
         }
         self.brake.topics.retain(|_, lately| lately.summary.is_some() || within(lately.begun, PERIOD, now));
     }

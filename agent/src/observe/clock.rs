@@ -3,11 +3,11 @@
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{DeviceId, Time};
 
-use super::{Batch, Observer};
+use super::{Observer, RecordBatch};
 
 impl Observer {
     /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
-    pub fn tick(&mut self, now: Time, batch: &mut Batch) {
+    pub fn tick(&mut self, now: Time, batch: &mut RecordBatch) {
         self.flush_deferred(now, now, batch);
         self.summarise(false, now, batch);
         self.tick_hosts(now, batch);

@@ -10,7 +10,7 @@ use fieldlog_projections::{AttrId, AttributeDescription, Described, DescribedBy,
 
 use super::outcomes::{Refusal, Verdict};
 use super::topics::RuleMatch;
-use super::{Batch, Observer, at, budget};
+use super::{Observer, RecordBatch, at, budget};
 use crate::config::Announcer;
 use crate::decode;
 use crate::describe::{self, Address, Announced, Announcement, Bounds};
@@ -50,7 +50,7 @@ impl Observer {
         announcer: Announcer,
         message: &Message,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let topic =
             std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
@@ -62,7 +62,7 @@ impl Observer {
         let announcements = describe::decode(announcer, topic, &message.payload, &bounds)?;
         // It speaks about devices; that they are alive, they say themselves.
         self.alive = false;
-        let before = batch.body.len();
+        let before = batch.records.len();
         let (mut refusal, mut listed, mut described) = (None, Vec::new(), Vec::new());
         let lists = matches!(announcer, Announcer::Zigbee2mqttDevices | Announcer::Zigbee2mqttGroups);
         let known = if lists { self.by_stable_id(source) } else { HashMap::new() };
@@ -89,7 +89,7 @@ impl Observer {
         }
         match refusal {
             Some(refusal) => Err(refusal),
-            None if batch.body.len() > before => Ok(Verdict::Recorded),
+            None if batch.records.len() > before => Ok(Verdict::Recorded),
             None => Ok(Verdict::Unchanged),
         }
     }
@@ -114,7 +114,7 @@ impl Observer {
         known: &HashMap<String, DeviceId>,
         announcement: &Announcement,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let Some(id) = known.get(&announcement.description.stable_id).copied() else { return };
         let Address::Topic(topic) = &announcement.device else { return };
@@ -154,7 +154,7 @@ impl Observer {
         from: &str,
         announcement: Announcement,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Option<(DeviceId, Vec<AttrId>)>, Refusal> {
         let (target, topic) = match &announcement.device {
             Address::Topic(topic) => (self.resolve(source, topic, None), topic.clone()),
@@ -248,7 +248,7 @@ impl Observer {
         device: DeviceId,
         announced: &Announced,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Option<AttrId>, Refusal> {
         let topic = if announced.topic.is_empty() { topic } else { &announced.topic };
         let Some(target) = self.resolve(source, topic, Some(&announced.path)) else { return Ok(None) };
@@ -266,7 +266,7 @@ impl Observer {
         next: Described,
         facts: &[Fact],
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         if facts.is_empty() {
             return Ok(());
@@ -288,7 +288,7 @@ impl Observer {
         self.budget.book(change);
         self.devices[id].described = if next.is_empty() { None } else { Some(Box::new(next)) };
         facts.iter().for_each(|fact| {
-            batch.body.push_fact(at(received), fact);
+            batch.records.push_fact(at(received), fact);
         });
         Ok(())
     }
@@ -314,7 +314,7 @@ impl Observer {
         topic: &str,
         described: Vec<(DeviceId, AttrId)>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let key = (source, Arc::<str>::from(topic));
         let before = self.announcers.topics.remove(&key).unwrap_or_default();
@@ -353,7 +353,7 @@ impl Observer {
         announcer: Announcer,
         listed: &[DeviceId],
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let parent = self.sources[source].compiled[rule].rule.parent.as_deref();
         let namespace = self.namespace(source, rule);

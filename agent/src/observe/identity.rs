@@ -14,7 +14,7 @@ use fieldlog_projections::{DeviceId, Seq, Time};
 
 use super::outcomes::Refusal;
 use super::registry::Device;
-use super::{Batch, Observer, at, budget};
+use super::{Observer, RecordBatch, at, budget};
 use crate::decode;
 
 /// A namespace by number; numbers hold for one observer.
@@ -173,7 +173,13 @@ impl Observer {
     }
 
     /// Records the namespace of a device that a version without namespaces has discovered; its history goes on.
-    pub(super) fn claim(&mut self, id: DeviceId, namespace: Namespace, received: Time, batch: &mut Batch) {
+    pub(super) fn claim(
+        &mut self,
+        id: DeviceId,
+        namespace: Namespace,
+        received: Time,
+        batch: &mut RecordBatch,
+    ) {
         let device = &mut self.devices[id];
         device.namespace = Some(namespace);
         let source = self.sources.get(usize::from(device.source.0)).map(|s| s.name.to_string());
@@ -184,7 +190,7 @@ impl Observer {
             parent: device.parent,
             identity: self.identity(id),
         };
-        batch.body.push_fact(at(received), &fact);
+        batch.records.push_fact(at(received), &fact);
     }
 
     /// Its source calls a device something else from now on. Its history goes on under an id of the new name, and the id
@@ -198,7 +204,7 @@ impl Observer {
         id: DeviceId,
         name: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<bool, Refusal> {
         let Some(device) = self.devices.get_mut(id) else { return Ok(false) };
         if *device.called == *name {
@@ -240,7 +246,7 @@ impl Observer {
         self.ids.insert(id, device);
         self.budget.book((self.budget.device(device), 0));
         let fact = Fact::DeviceRenamed { device: id, name: after.to_string(), called: name.into() };
-        batch.body.push_fact(at(received), &fact);
+        batch.records.push_fact(at(received), &fact);
         if let Some(namespace) = namespace {
             self.count_clash(source, namespace, name, &after);
         }

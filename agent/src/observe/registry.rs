@@ -10,7 +10,7 @@ use super::identity::Namespace;
 use super::outcomes::{Refusal, Verdict};
 use super::source::CompiledPolicy;
 use super::topics::RuleMatch;
-use super::{Batch, Observer, at, budget};
+use super::{Observer, RecordBatch, at, budget};
 use crate::message::SourceId;
 
 /// Stands for the time of the last event where there has been none.
@@ -180,7 +180,7 @@ impl Observer {
         source: usize,
         matched: &mut RuleMatch,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<DeviceId, Refusal> {
         let namespace = self.namespace(source, matched.rule);
         self.check_device(source, matched);
@@ -225,7 +225,7 @@ impl Observer {
         name: &str,
         parent: Option<DeviceId>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<DeviceId, Refusal> {
         if let Some(id) = self.known(source, namespace, name) {
             return Ok(id);
@@ -260,7 +260,7 @@ impl Observer {
         let source = self.sources[source].name.to_string();
         let (name, identity) = (text.to_string(), self.identity(id));
         let fact = Fact::DeviceDiscovered { device: id, name, source, parent, identity };
-        batch.body.push_fact(at(received), &fact);
+        batch.records.push_fact(at(received), &fact);
         self.undescribed.push(id);
         Ok(id)
     }
@@ -271,7 +271,7 @@ impl Observer {
         matched: &RuleMatch,
         id: DeviceId,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let parent = self.sources[source].compiled[matched.rule].rule.parent.as_ref();
         let namespace = self.namespace(source, matched.rule);
@@ -287,7 +287,7 @@ impl Observer {
         id: DeviceId,
         parent: Option<DeviceId>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         self.add_child(parent);
         let device = &mut self.devices[id];
@@ -303,7 +303,7 @@ impl Observer {
         let source = self.sources[source].name.to_string();
         let identity: Option<Identity> = self.identity(id);
         let fact = Fact::DeviceDiscovered { device: id, name, source, parent, identity };
-        batch.body.push_fact(at(received), &fact);
+        batch.records.push_fact(at(received), &fact);
         self.undescribed.push(id);
     }
 
@@ -313,15 +313,15 @@ impl Observer {
         source: usize,
         matched: &mut RuleMatch,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Verdict {
         self.check_device(source, matched);
         let Some(id) = matched.device else { return Verdict::Unchanged };
         let Some(device) = self.devices.get_mut(id).filter(|device| device.retired.is_none()) else {
             return Verdict::Unchanged;
         };
-        batch.body.push_fact(at(received), &Fact::DeviceRetired { device: id });
-        let seq = Seq(self.head.0 + batch.body.len() as u64);
+        batch.records.push_fact(at(received), &Fact::DeviceRetired { device: id });
+        let seq = Seq(self.head.0 + batch.records.len() as u64);
         device.retired = Some(seq);
         self.retired.insert((seq, id));
         Verdict::Recorded
@@ -333,7 +333,7 @@ impl Observer {
         availability: Availability,
         cause: AvailabilityCause,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Verdict {
         let device = &mut self.devices[id];
         if device.availability == availability {
@@ -341,18 +341,18 @@ impl Observer {
         }
         (device.availability, device.cause) = (availability, cause);
         let fact = Fact::AvailabilityChanged { device: id, availability, cause };
-        batch.body.push_fact(at(received), &fact);
+        batch.records.push_fact(at(received), &fact);
         Verdict::Recorded
     }
 
     /// Gives a number to an attribute name.
-    fn name_attribute(&mut self, name: &str, received: Time, batch: &mut Batch) -> AttrId {
+    fn name_attribute(&mut self, name: &str, received: Time, batch: &mut RecordBatch) -> AttrId {
         let id = AttrId(self.attributes.len() as u32);
         let text: Arc<str> = name.into();
         self.attributes.push(text.clone());
         self.attribute_ids.insert(text, id);
         self.budget.names += budget::attribute_bytes(name);
-        batch.body.push_fact(at(received), &Fact::AttributeNamed { attribute: id, name: name.into() });
+        batch.records.push_fact(at(received), &Fact::AttributeNamed { attribute: id, name: name.into() });
         id
     }
 
@@ -362,7 +362,7 @@ impl Observer {
         device: DeviceId,
         name: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<AttrId, Refusal> {
         let known = self.attribute_ids.get(name).copied();
         if let Some(attr) = known.filter(|attr| self.devices[device].actions.contains(attr)) {
@@ -381,7 +381,7 @@ impl Observer {
         device: DeviceId,
         name: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<AttrId, Refusal> {
         if let Some(attr) = self.attribute_ids.get(name) {
             return Ok(*attr);
@@ -396,7 +396,7 @@ impl Observer {
         device: DeviceId,
         name: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<u32, Refusal> {
         let known = self.attribute_ids.get(name).copied();
         let slots = &self.devices[device].slots;

@@ -5,7 +5,7 @@ use fieldlog_projections::{DeviceId, Fact, Seq, Time, ValueRef};
 use super::budget::{self, FORGOTTEN_BYTES};
 use super::outcomes::Refusal;
 use super::registry::Slot;
-use super::{Batch, Budget, Observer, StateUse, at};
+use super::{Budget, Observer, RecordBatch, StateUse, at};
 
 impl Observer {
     /// What the state takes, and what was done about it.
@@ -34,7 +34,7 @@ impl Observer {
         name: &str,
         called: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         while self.devices.live() >= self.limits.devices {
             if !self.forget_retired(received, batch) {
@@ -59,7 +59,7 @@ impl Observer {
         new: bool,
         bytes: usize,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         let owner = &self.devices[device];
         let count = owner.slots.len() + owner.actions.len();
@@ -103,7 +103,7 @@ impl Observer {
         device: DeviceId,
         name: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         let named = self.names_fit(device, name, true)?;
         let what = format!("attribute {name} of device {}", self.devices[device].name);
@@ -116,7 +116,7 @@ impl Observer {
         device: DeviceId,
         more: usize,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         let what = format!("what is said about device {}", self.devices[device].name);
         self.make_room(more, received, batch).map_err(|full| full.refuse(&what))
@@ -128,7 +128,7 @@ impl Observer {
         device: DeviceId,
         more: usize,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         if let Err(full) = self.make_room(more, received, batch) {
             let name = self.devices.get(device).map(|device| device.name.to_string()).unwrap_or_default();
@@ -146,7 +146,7 @@ impl Observer {
         slot: u32,
         more: usize,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         let Err(full) = self.make_room(more, received, batch) else { return Ok(()) };
         let owner = &self.devices[device];
@@ -156,7 +156,7 @@ impl Observer {
     }
 
     /// Forgets retired devices until so many bytes fit.
-    fn make_room(&mut self, more: usize, received: Time, batch: &mut Batch) -> Result<(), Full> {
+    fn make_room(&mut self, more: usize, received: Time, batch: &mut RecordBatch) -> Result<(), Full> {
         while !self.budget.fits(more) {
             if !self.forget_retired(received, batch) {
                 self.refuse_growth();
@@ -181,7 +181,7 @@ impl Observer {
     }
 
     /// Forgets the device that was retired longest ago, unless somebody still needs its name.
-    fn forget_retired(&mut self, received: Time, batch: &mut Batch) -> bool {
+    fn forget_retired(&mut self, received: Time, batch: &mut RecordBatch) -> bool {
         let known = self.retired.iter().take_while(|(seq, _)| *seq <= self.acked);
         let Some(&(seq, id)) = known.into_iter().find(|(_, id)| self.devices[*id].children == 0) else {
             return false;
@@ -192,7 +192,7 @@ impl Observer {
             self.remove_child(device.parent);
             self.budget.book((FORGOTTEN_BYTES, self.budget.device(&device)));
             self.budget.forgotten += 1;
-            batch.body.push_fact(at(received), &Fact::DeviceForgotten { device: id });
+            batch.records.push_fact(at(received), &Fact::DeviceForgotten { device: id });
         }
         true
     }

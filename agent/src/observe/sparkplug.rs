@@ -10,7 +10,7 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
 use fieldlog_projections::{DeviceId, Time, View};
 
 use super::outcomes::{Refusal, Verdict};
-use super::{Batch, Observer, at, budget};
+use super::{Observer, RecordBatch, at, budget};
 use crate::config::SparkplugConfig;
 use crate::decode;
 use crate::message::Message;
@@ -137,7 +137,7 @@ impl Observer {
         source: usize,
         message: &Message,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let topic =
             std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
@@ -154,7 +154,7 @@ impl Observer {
         &mut self,
         host: &mut Host,
         taken: &Sparkplug<'_>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let SparkplugTopic { group, node: name, .. } = taken.topic;
         // Certificates are never retained: one that is may be of any time.
@@ -183,7 +183,7 @@ impl Observer {
         &mut self,
         node: &mut EdgeNode,
         taken: &Sparkplug<'_>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let payload = match Certificate::decode(taken.message.payload.clone()) {
             Ok(payload) => payload,
@@ -240,7 +240,7 @@ impl Observer {
         source: usize,
         held: Vec<(Message, Trust)>,
         now: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         for (message, trust) in held {
             let topic = std::str::from_utf8(&message.topic).ok().and_then(SparkplugTopic::parse);
@@ -260,7 +260,7 @@ impl Observer {
         taken: &Sparkplug<'_>,
         payload: Certificate,
         trust: Trust,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let excluded = std::str::from_utf8(&taken.message.topic)
             .is_ok_and(|topic| self.sources[taken.source].rules.excluded(topic));
@@ -295,7 +295,7 @@ impl Observer {
         node: &mut EdgeNode,
         taken: &Sparkplug<'_>,
         birth: Option<u64>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Verdict {
         let counts = &self.sources[taken.source].outcomes.sparkplug;
         if !node.session.died(birth) {
@@ -303,17 +303,17 @@ impl Observer {
             return Verdict::Ignored;
         }
         counts.deaths.fetch_add(1, Ordering::Relaxed);
-        let before = batch.body.len();
+        let before = batch.records.len();
         if let Some(device) = self.own_device(taken.source, &taken.name()) {
             self.offline(device, taken.received, None, batch);
         }
         self.devices_offline(&node.table, taken.received, batch);
         node.table.all_died();
-        if batch.body.len() > before { Verdict::Recorded } else { Verdict::Unchanged }
+        if batch.records.len() > before { Verdict::Recorded } else { Verdict::Unchanged }
     }
 
     /// All devices of an edge node go offline, by the time of this host.
-    fn devices_offline(&mut self, table: &Table, received: Time, batch: &mut Batch) {
+    fn devices_offline(&mut self, table: &Table, received: Time, batch: &mut RecordBatch) {
         for device in table.devices() {
             if self.devices.get_mut(device).is_some_and(|device| device.parent.is_some()) {
                 self.offline(device, received, None, batch);
@@ -326,7 +326,7 @@ impl Observer {
         id: DeviceId,
         received: Time,
         device_time: Option<Time>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Verdict {
         let device = &mut self.devices[id];
         if device.availability == Availability::Offline && device.cause == AvailabilityCause::Topic {
@@ -338,7 +338,7 @@ impl Observer {
             availability: Availability::Offline,
             cause: AvailabilityCause::Topic,
         };
-        batch.body.push_fact(Envelope { device_time, ..at(received) }, &fact);
+        batch.records.push_fact(Envelope { device_time, ..at(received) }, &fact);
         Verdict::Recorded
     }
 
@@ -362,7 +362,7 @@ impl Observer {
     }
 
     /// The member of a table is there, and is heard.
-    fn sign_of_life(&mut self, id: DeviceId, received: Time, batch: &mut Batch) {
+    fn sign_of_life(&mut self, id: DeviceId, received: Time, batch: &mut RecordBatch) {
         let device = &mut self.devices[id];
         device.heard = received;
         self.heard.set(id, received);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{AttributeDescription, DeviceDescription, DeviceId, Fact, Seq, Time, Value, View};
 
-use super::{Batch, Heard, Observer, Outcomes, budget};
+use super::{Heard, Observer, Outcomes, RecordBatch, budget};
 use crate::config::{Config, Decoder, Each, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
@@ -92,16 +92,16 @@ impl Scene {
         self.commit(&batch)
     }
 
-    fn batch(&self) -> Batch {
-        Batch { body: Body::after(self.view.time), quarantine: Vec::new() }
+    fn batch(&self) -> RecordBatch {
+        RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() }
     }
 
-    fn commit(&mut self, batch: &Batch) -> Vec<Fact> {
+    fn commit(&mut self, batch: &RecordBatch) -> Vec<Fact> {
         let (first, until) = (self.view.seq.next(), Seq(u64::MAX));
-        self.view.apply_records(batch.body.records(first), until).unwrap();
+        self.view.apply_records(batch.records.records(first), until).unwrap();
         let head = self.view.seq;
         self.observer.committed(head, self.acked.unwrap_or(Seq(u64::MAX)));
-        batch.body.records(first).map(|record| record.unwrap().fact().unwrap()).collect()
+        batch.records.records(first).map(|record| record.unwrap().fact().unwrap()).collect()
     }
 
     fn reasons(&mut self, topic: &str, payload: &str) -> Vec<String> {

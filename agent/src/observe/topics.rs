@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fieldlog_projections::{DeviceId, Time, ValueRef};
 
 use super::registry::Device;
-use super::{Batch, Observer, Refusal, budget};
+use super::{Observer, RecordBatch, Refusal, budget};
 use crate::config::rules::Found;
 use crate::decode;
 use crate::message::Message;
@@ -132,7 +132,7 @@ impl Observer {
         device: DeviceId,
         path: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(Option<u32>, Option<u16>), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
         let slot = if rule.keeps(path) {

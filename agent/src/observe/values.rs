@@ -8,7 +8,7 @@ use super::outcomes::{Refusal, Verdict};
 use super::policy::{self, Decision};
 use super::redact::REDACTED;
 use super::topics::{Known, RuleMatch};
-use super::{Batch, Observer, at, budget};
+use super::{Observer, RecordBatch, at, budget};
 use crate::config::{HeldValues, Update};
 use crate::decode::{self, Scalar, Values};
 
@@ -19,7 +19,7 @@ impl Observer {
         matched: &mut RuleMatch,
         scalar: Scalar<'_>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let device = self.device(source, matched, received, batch)?;
         let (slot, kind) = match matched.shape.first() {
@@ -63,7 +63,7 @@ impl Observer {
         matched: &mut RuleMatch,
         received: Time,
         device_time: Option<Time>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         self.repeated = false;
         let device = self.device(source, matched, received, batch)?;
@@ -82,9 +82,9 @@ impl Observer {
         device: DeviceId,
         received: Time,
         device_time: Option<Time>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
-        let before = batch.body.len();
+        let before = batch.records.len();
         self.stamp += 1;
         self.changes.clear();
         let mut refusal = None;
@@ -129,7 +129,7 @@ impl Observer {
         self.append(device, received, device_time, batch);
         match refusal {
             Some(reason) => Err(reason),
-            None if batch.body.len() > before => Ok(Verdict::Recorded),
+            None if batch.records.len() > before => Ok(Verdict::Recorded),
             None => Ok(Verdict::Unchanged),
         }
     }
@@ -144,7 +144,7 @@ impl Observer {
         value: ValueRef<'_>,
         received: Time,
         device_time: Option<Time>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
         // A retained document says what was, at every new subscription.
@@ -191,11 +191,11 @@ impl Observer {
         value: Value,
         received: Time,
         device_time: Option<Time>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let attribute = self.action(device, attribute, received, batch)?;
         let envelope = Envelope { device_time, ..at(received) };
-        batch.body.push_fact(envelope, &Fact::ActionFired { device, attribute, value });
+        batch.records.push_fact(envelope, &Fact::ActionFired { device, attribute, value });
         Ok(Verdict::Recorded)
     }
 
@@ -207,7 +207,7 @@ impl Observer {
         slot: u32,
         value: ValueRef<'_>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<bool, Refusal> {
         if self.devices[device].slots[slot as usize].redact {
             let Some(hidden) = self.hide(device, slot, value) else { return Ok(false) };
@@ -228,7 +228,7 @@ impl Observer {
         slot: u32,
         value: ValueRef<'_>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<bool, Refusal> {
         let differs = self.is_event(device, slot, value, received);
         match self.missing_bytes.take() {
@@ -314,7 +314,7 @@ impl Observer {
         device: DeviceId,
         received: Time,
         device_time: Option<Time>,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Verdict {
         if self.changes.is_empty() {
             return Verdict::Unchanged;
@@ -325,18 +325,18 @@ impl Observer {
             (slot.attr, slot.value.borrow())
         });
         let envelope = Envelope { device_time, ..at(received) };
-        batch.body.push(envelope, |out| stored::encode_changes(device, changes, out));
+        batch.records.push(envelope, |out| stored::encode_changes(device, changes, out));
         Verdict::Recorded
     }
 
     /// Records what is held back: at a clean stop.
-    pub fn finish(&mut self, now: Time, batch: &mut Batch) {
+    pub fn finish(&mut self, now: Time, batch: &mut RecordBatch) {
         self.flush_deferred(Time(i64::MAX), now, batch);
         self.summarise(true, now, batch);
     }
 
     /// Records the values held back by an interval that ends before `until`.
-    pub(super) fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut Batch) {
+    pub(super) fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut RecordBatch) {
         while let Some((&(due, device, slot_index), ())) = self.deferred.first_key_value() {
             if due > until {
                 break;
@@ -362,7 +362,7 @@ impl Observer {
 
     /// Records the values that are held back and whose messages wait for the commit which is about to be made. Their
     /// intervals begin anew.
-    pub fn record_awaited(&mut self, now: Time, batch: &mut Batch) {
+    pub fn record_awaited(&mut self, now: Time, batch: &mut RecordBatch) {
         while let Some((device, slot_index)) = self.unrecorded.pop_first() {
             self.record_deferred(device, slot_index, None, now, batch);
         }
@@ -375,7 +375,7 @@ impl Observer {
         slot_index: u32,
         due: Option<Time>,
         now: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         self.changes.clear();
         // A device that was forgotten meanwhile has nothing to be recorded.

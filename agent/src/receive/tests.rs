@@ -14,11 +14,11 @@ use fieldlog_wire::Manifest;
 use fieldlog_wire::ledger::{Fault, Ledger, LogReport};
 use fieldlog_wire::received::Received;
 
-mod early;
 #[cfg(feature = "demo")]
 mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
+mod priority;
 mod serving;
 
 const EVENTS: u64 = 3_000;

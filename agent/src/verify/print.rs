@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use fieldlog_projections::{Anchor, Seq};
 
-use super::{Agreement, ArchiveReport, EX_DATAERR, Report};
+use super::{Agreement, EX_DATAERR, Report, RollupsReport};
 
 /// Prints a report; the exit code is 0 if everything is intact and every anchor agrees, [`EX_DATAERR`] if something is
 /// damaged, else 1: an anchor disagrees or cannot be compared.
@@ -21,7 +21,7 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
             writeln!(out, "chain   {} after sequence {}", report.link, report.intact)?;
         }
     }
-    if let ArchiveReport { rows, range: Some((first, last)), gaps } = report.archive {
+    if let RollupsReport { rows, range: Some((first, last)), gaps } = report.rollups {
         let without = if gaps == 0 { String::new() } else { format!(", without {gaps} stretches between") };
         writeln!(out, "archive aggregates of {first} to {last}{without} in {rows} rows")?;
     }

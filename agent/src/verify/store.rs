@@ -9,17 +9,8 @@ use crate::snapshots;
 
 /// Has every page of the store checked, those that no record is in, too.
 pub(super) fn check(log: &mut Log) -> Result<Option<String>, LogError> {
-    match log.check_store() {
-        Ok(true) => Ok(None),
-        Ok(false) => Ok(Some(
-            "the newest commit does not match its checksums, or the account of the pages in use is wrong"
-                .to_owned(),
-        )),
-        Err(LogError::Damaged { why, .. }) => {
-            Ok(Some(format!("pages of the store do not match their checksums ({why})")))
-        }
-        Err(error) => Err(error),
-    }
+    let wrong = "the newest commit does not match its checksums, or the account of the pages in use is wrong";
+    Ok((!log.check_store()?).then(|| wrong.to_owned()))
 }
 
 /// Whether a snapshot has records that the log has not.

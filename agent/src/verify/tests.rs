@@ -1,4 +1,4 @@
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, Fact, Time};
 
 use super::*;
@@ -9,7 +9,7 @@ fn log(names: &[&str], cursors: &[(&str, u64)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
     let mut log = Log::open(dir.path(), options, Epoch(7)).unwrap();
-    let mut body = Body::after(Time(0));
+    let mut body = RecordBuffer::after(Time(0));
     for (n, name) in names.iter().enumerate() {
         let wall = Time::from_secs(n as i64);
         let fact = Fact::AttributeNamed { attribute: AttrId(n as u32), name: (*name).to_owned() };
@@ -117,7 +117,7 @@ fn a_log_that_begins_late_is_damaged_unless_a_record_says_why() {
         let dir = log(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
         let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
         let mut open = Log::open(dir.path(), options, Epoch(0)).unwrap();
-        let mut records = Body::after(open.last_time());
+        let mut records = RecordBuffer::after(open.last_time());
         facts.iter().for_each(|fact| records.push_fact(Envelope::default(), fact));
         let trim = Commit { trim_before: Some(Seq(3_000)), ..Commit::of(&records) };
         let (_, last) = open.commit(&trim).unwrap().trimmed.unwrap();
@@ -143,7 +143,7 @@ fn an_anchor_in_what_was_trimmed_cannot_be_compared_but_the_one_at_its_end_can()
     let old = anchor_at(&dir, 5);
     let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
     let mut open = Log::open(dir.path(), options, Epoch(0)).unwrap();
-    let mut record = Body::after(open.last_time());
+    let mut record = RecordBuffer::after(open.last_time());
     record.push_fact(Envelope::default(), &Fact::Trimmed { first: Seq(1), last: Seq(2_999) });
     let trim = Commit { trim_before: Some(Seq(3_000)), ..Commit::of(&record) };
     let (_, last) = open.commit(&trim).unwrap().trimmed.unwrap();

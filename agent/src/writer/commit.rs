@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 
 use super::{HELD_PATIENCE, Writer, WriterError};
 use crate::clock::Clock;
@@ -45,7 +45,7 @@ impl Committer {
         }
         let begin = self.clock.now();
         let committed = self.log.commit(commit)?;
-        self.count(due, commit.body, self.clock.since(begin));
+        self.count(due, commit.records, self.clock.since(begin));
         // Before anything is acknowledged for it.
         self.log.still_there()?;
         Ok(committed)
@@ -59,13 +59,13 @@ impl Committer {
         let begin = self.clock.now();
         let noted = self.log.note_end();
         if let Ok(true) = noted {
-            self.count(None, &Body::default(), self.clock.since(begin));
+            self.count(None, &RecordBuffer::default(), self.clock.since(begin));
         }
         let closed = self.log.close();
         noted.map(drop).and(closed)
     }
 
-    fn count(&self, due: Option<Due>, body: &Body, took: Duration) {
+    fn count(&self, due: Option<Due>, body: &RecordBuffer, took: Duration) {
         let stats = &self.shared.stats;
         let commits = match due {
             Some(Due::Delay) => &stats.commits_delay,
@@ -87,7 +87,7 @@ impl Writer {
     /// Commits if it is time to.
     pub(super) fn commit_if_due(&mut self) -> Result<(), WriterError> {
         let held = self.observer.awaits_commit();
-        if self.batch.body.is_empty() && !held {
+        if self.batch.records.is_empty() && !held {
             // Nothing to store, and everything before is stored: the messages may go at once.
             self.release();
             return Ok(());
@@ -95,7 +95,7 @@ impl Writer {
         let now = self.clock.now();
         let age = now.saturating_duration_since(*self.oldest.get_or_insert(now));
         let bytes =
-            self.batch.body.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
+            self.batch.records.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
         let window_full = self.pending.iter().any(|pending| {
             let window = self.windows.get(usize::from(pending.source.0));
             // Messages that are not acknowledged fill the source's own window, too, and may wait longer here.
@@ -112,7 +112,7 @@ impl Writer {
     /// How long the oldest message may wait for its commit.
     pub(super) fn commit_delay(&self) -> Duration {
         let delay = self.config.log.commit_delay;
-        match (self.draining, self.batch.body.is_empty()) {
+        match (self.draining, self.batch.records.is_empty()) {
             (true, _) => Duration::ZERO,
             (false, false) => delay,
             // There is no event: it waits because its value is held back.
@@ -130,7 +130,7 @@ impl Writer {
     /// Commits what waits, whether it is due or not.
     pub(super) fn commit_all(&mut self) -> Result<(), WriterError> {
         self.record_awaited();
-        if self.batch.body.is_empty() {
+        if self.batch.records.is_empty() {
             self.release();
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl Writer {
         if self.keeper.is_urgent(self.clock.now()) {
             // What it has to record is committed together with what waits.
             self.look()?;
-            if self.batch.body.is_empty() {
+            if self.batch.records.is_empty() {
                 return Ok(());
             }
         }
@@ -155,7 +155,7 @@ impl Writer {
             quarantine: &self.batch.quarantine,
             cursors: &cursors,
             trim_before: self.orders.trim_before,
-            ..Commit::of(&self.batch.body)
+            ..Commit::of(&self.batch.records)
         };
         let committed = self.log.commit(&commit, due)?;
         self.doubted = doubted;
@@ -165,7 +165,7 @@ impl Writer {
         self.shared.position.send_modify(|p| p.head = committed.last);
         {
             let mut view = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
-            view.apply_records(self.batch.body.records(committed.first), committed.last)?;
+            view.apply_records(self.batch.records.records(committed.first), committed.last)?;
         }
         self.shared.position.send_modify(|p| p.applied = committed.last);
         self.observer.committed(committed.last, self.acked_by_required());
@@ -177,7 +177,7 @@ impl Writer {
                 }
             }
         }
-        self.batch.body.clear();
+        self.batch.records.clear();
         self.batch.quarantine.clear();
         self.release();
         self.last_commit = self.clock.now();
@@ -187,12 +187,12 @@ impl Writer {
 
     /// Stores cursors in a commit of their own when there has been no other for a while.
     pub(super) fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
-        if self.cursors.waiting_for(patience, self.clock.now()) && self.batch.body.is_empty() {
+        if self.cursors.waiting_for(patience, self.clock.now()) && self.batch.records.is_empty() {
             if self.observer.awaits_commit() {
                 return self.commit(None);
             }
             let cursors = self.cursors.drain_moved();
-            let empty = Body::after(self.log.log().last_time());
+            let empty = RecordBuffer::after(self.log.log().last_time());
             self.log.commit(&Commit { cursors: &cursors, ..Commit::of(&empty) }, None)?;
         }
         Ok(())

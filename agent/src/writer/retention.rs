@@ -2,23 +2,23 @@
 
 use std::sync::PoisonError;
 
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Fact, Seq, Time};
 
 use super::{Writer, WriterError};
 use crate::log::Commit;
 use crate::retention::keeper::Orders;
-use crate::retention::thin::Job;
+use crate::retention::rollup::Job;
 
 impl Writer {
     /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
     pub(super) fn keep(&mut self) -> Result<(), WriterError> {
-        self.archive()?;
+        self.store_rollups()?;
         if self.keeper.is_due(self.clock.now()) {
             self.look()?;
         }
-        if self.orders.trim_before.is_some() && self.batch.body.is_empty() {
-            let empty = Body::after(self.log.log().last_time());
+        if self.orders.trim_before.is_some() && self.batch.records.is_empty() {
+            let empty = RecordBuffer::after(self.log.log().last_time());
             let trim = Commit { trim_before: self.orders.trim_before, ..Commit::of(&empty) };
             if self.log.commit(&trim, None)?.trimmed.is_none() {
                 self.orders.trim_before = None;
@@ -40,7 +40,7 @@ impl Writer {
         let at = (self.clock.now(), self.aged());
         let cursors = self.cursors.acked();
         let mut orders = self.keeper.look(&shared.reader, shared.epoch, &shared.snapshots, cursors, at)?;
-        self.thin_first(&mut orders)?;
+        self.roll_up_first(&mut orders)?;
         self.announce(&orders);
         self.record_trimming(&orders)?;
         self.orders = orders;
@@ -51,32 +51,32 @@ impl Writer {
     }
 
     /// Holds a trim back until the archive has what would go.
-    fn thin_first(&mut self, orders: &mut Orders) -> Result<(), WriterError> {
+    fn roll_up_first(&mut self, orders: &mut Orders) -> Result<(), WriterError> {
         let (Some(length_s), Some(before)) = (self.config.retention.thin_to_s, orders.trim_before) else {
             return Ok(());
         };
-        let archived = self.shared.reader.archive_end()?.map_or(Seq(0), |end| end.period.last);
-        if archived.next() < before {
+        let rolled_up = self.shared.reader.rollups_end()?.map_or(Seq(0), |end| end.period.last);
+        if rolled_up.next() < before {
             orders.trim_before = None;
             let head = (self.log.log().head(), self.log.log().last_time());
-            self.thinner.start(self.shared.reader.clone(), Job { length_s, before, head });
+            self.rollup_thread.start(self.shared.reader.clone(), Job { length_s, before, head });
         }
         Ok(())
     }
 
     /// Stores what has been folded for the archive, and deletes from its front what is too old.
-    fn archive(&mut self) -> Result<(), WriterError> {
-        let periods = self.thinner.finished()?.unwrap_or_default();
+    fn store_rollups(&mut self) -> Result<(), WriterError> {
+        let periods = self.rollup_thread.finished()?.unwrap_or_default();
         let too_old = match self.config.retention.thin_age {
             Some(age) if self.keeper.is_due(self.clock.now()) => {
                 let before = Time(self.aged().0.saturating_sub(age.as_micros() as i64));
-                self.shared.reader.archive_older(before)?
+                self.shared.reader.rollups_older(before)?
             }
             _ => None,
         };
-        let empty = Body::after(self.log.log().last_time());
-        let archive = Commit { archive: &periods, trim_archive_before: too_old, ..Commit::of(&empty) };
-        self.log.commit(&archive, None)?;
+        let empty = RecordBuffer::after(self.log.log().last_time());
+        let store = Commit { rollups: &periods, trim_rollups_before: too_old, ..Commit::of(&empty) };
+        self.log.commit(&store, None)?;
         if !periods.is_empty() {
             self.keeper.look_again();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Fact, Seq, Time, Value, View, Window};
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ const ATTR: AttrId = AttrId(4);
 
 /// A view of one device whose attribute had these values at these times.
 fn view(values: &[(i64, i32)]) -> View {
-    let mut body = Body::after(Time(i64::MIN));
+    let mut body = RecordBuffer::after(Time(i64::MIN));
     let device = Fact::DeviceDiscovered {
         device: DEVICE,
         name: "d".into(),

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use fieldlog_projections::chunk::{Body, ChunkError, Envelope, Fill, HEADER_BYTES, Header, Place};
+use fieldlog_projections::chunk::{ChunkError, Envelope, Fill, HEADER_BYTES, Header, Place, RecordBuffer};
 use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::{AttrId, Chunk, DeviceId, Fact, Kind, Seq, Time, Value};
@@ -12,7 +12,7 @@ use crate::given;
 
 const WIDE: Fill = Fill { large: 1 << 20, small: 1 << 20 };
 
-fn pack(body: &Body, first: Seq, fill: Fill) -> Vec<(Seq, Vec<u8>)> {
+fn pack(body: &RecordBuffer, first: Seq, fill: Fill) -> Vec<(Seq, Vec<u8>)> {
     let mut packed = Vec::new();
     let mut ratio = 1024;
     let sink = |seq, bytes: &[u8]| {
@@ -24,7 +24,7 @@ fn pack(body: &Body, first: Seq, fill: Fill) -> Vec<(Seq, Vec<u8>)> {
 }
 
 /// Everything about the records of a body, as text that can be compared.
-fn listed(body: &Body, first: Seq) -> Vec<String> {
+fn listed(body: &RecordBuffer, first: Seq) -> Vec<String> {
     body.records(first).map(|record| format!("{:?}", record.unwrap())).collect()
 }
 
@@ -44,7 +44,7 @@ fn unpacked(packed: &[(Seq, Vec<u8>)]) -> Vec<String> {
 
 /// A chunk of one fact.
 fn one() -> Vec<u8> {
-    let mut body = Body::after(Time(0x0102_0304_0506_0708));
+    let mut body = RecordBuffer::after(Time(0x0102_0304_0506_0708));
     let fact = Fact::DeviceRetired { device: DeviceId(7) };
     body.push_fact(Envelope { wall: Time(0x0102_0304_0506_0709), ..Envelope::default() }, &fact);
     pack(&body, Seq(0x1112_1314_1516_1718), WIDE).remove(0).1
@@ -52,7 +52,7 @@ fn one() -> Vec<u8> {
 
 /// A chunk that is worth compressing.
 fn many() -> Vec<u8> {
-    let mut body = Body::after(Time(0));
+    let mut body = RecordBuffer::after(Time(0));
     for n in 0..40 {
         let changes = vec![(AttrId(1), Value::Int(n)), (AttrId(2), Value::Text("always the same".into()))];
         body.push_fact(Envelope::default(), &Fact::StateChanged { device: DeviceId(1), changes });
@@ -83,7 +83,7 @@ pub fn first_version_facts() -> Vec<Fact> {
 #[test]
 #[ignore = "a fixture is made once, with the version that it is of"]
 fn make_the_fixture() {
-    let mut body = Body::after(Time(1_600_000_000_000_000));
+    let mut body = RecordBuffer::after(Time(1_600_000_000_000_000));
     for (n, fact) in first_version_facts().iter().enumerate() {
         let wall = Time(1_600_000_000_000_000 + (n as i64).min(3) * 1_000_000);
         body.push(Envelope { wall, ..Envelope::default() }, |out| match fact {
@@ -188,7 +188,7 @@ fn seal(bytes: &mut [u8]) {
 fn walk(bytes: &[u8]) {
     let mut scratch = Vec::new();
     if let Ok(chunk) = Chunk::parse(bytes, &mut scratch) {
-        let _ = Body::after(Time(0)).join(&chunk);
+        let _ = RecordBuffer::after(Time(0)).join(&chunk);
         for record in chunk.records().flatten() {
             let _ = record.fact();
         }
@@ -216,7 +216,7 @@ proptest! {
 
     #[test]
     fn joined_chunks_are_the_body_again(body in given::history(1..80), fill in fill(), more in given::history(0..20)) {
-        let mut joined = Body::after(Time(1_700_000_000_000_000));
+        let mut joined = RecordBuffer::after(Time(1_700_000_000_000_000));
         for (_, bytes) in pack(&body, Seq(1), fill) {
             let mut scratch = Vec::new();
             joined.join(&Chunk::parse(&bytes, &mut scratch).unwrap()).unwrap();
@@ -224,7 +224,7 @@ proptest! {
         prop_assert_eq!(listed(&joined, Seq(1)), listed(&body, Seq(1)));
         prop_assert_eq!((joined.len(), joined.bytes(), joined.last_time()), (body.len(), body.bytes(), body.last_time()));
         // What is appended to it then is as if it had been pushed.
-        let mut later = Body::after(joined.last_time());
+        let mut later = RecordBuffer::after(joined.last_time());
         for record in more.records(Seq(1)) {
             let record = record.unwrap();
             let envelope = Envelope { wall: record.wall, device_time: record.device_time, cause: record.cause };

@@ -1,6 +1,6 @@
 //! What is said about devices and attributes, and who says it.
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{
     AttrId, AttributeDescription, DataType, DescribedBy, Descriptions, DeviceDescription, DeviceId, Epoch,
     Fact, Seq, Time, Value, View, snapshot,
@@ -25,7 +25,7 @@ fn device(by: DescribedBy, name: &str, area: &str) -> Fact {
 }
 
 fn folded(facts: &[Fact]) -> View {
-    let mut body = Body::after(Time(1_700_000_000_000_000));
+    let mut body = RecordBuffer::after(Time(1_700_000_000_000_000));
     let before = [
         Fact::DeviceDiscovered {
             device: LAMP,

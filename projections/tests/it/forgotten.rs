@@ -1,6 +1,6 @@
 //! Retired devices that were forgotten: their number stays, and nothing else.
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Aggregates, AttrId, DeviceId, Epoch, Fact, Seq, Time, Value, View, Window};
@@ -25,8 +25,8 @@ fn state(device: DeviceId, value: i64) -> Fact {
     Fact::StateChanged { device, changes: vec![(ATTR, Value::Int(value))] }
 }
 
-fn body(facts: &[Fact]) -> Body {
-    let mut body = Body::after(Time(1_700_000_000_000_000));
+fn body(facts: &[Fact]) -> RecordBuffer {
+    let mut body = RecordBuffer::after(Time(1_700_000_000_000_000));
     for fact in facts {
         body.push_fact(Envelope { wall: body.last_time(), ..Envelope::default() }, fact);
     }

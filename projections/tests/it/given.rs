@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
 use fieldlog_projections::fold::{Section, State};
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};
@@ -224,11 +224,11 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
 }
 
 /// A body of facts that a fold takes.
-pub fn history(count: std::ops::Range<usize>) -> impl Strategy<Value = Body> {
+pub fn history(count: std::ops::Range<usize>) -> impl Strategy<Value = RecordBuffer> {
     // Steps of half an hour on average, so that buckets of all windows close.
     prop::collection::vec((fact(), envelope(0, 3_600_000_000)), count).prop_map(|pairs| {
         let (facts, envelopes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        let mut body = Body::after(Time(1_700_000_000_000_000));
+        let mut body = RecordBuffer::after(Time(1_700_000_000_000_000));
         for (fact, envelope) in valid(facts).iter().zip(envelopes) {
             let wall = Time(body.last_time().0 + envelope.wall.0 - 600_000_000);
             body.push_fact(Envelope { wall, ..envelope }, fact);

@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod aggregate;
-mod archive;
 mod chunk;
 mod descriptions;
 mod forgotten;
 mod given;
 mod names;
+mod rollup;
 mod sessions;
 mod snapshot;
 mod stored;

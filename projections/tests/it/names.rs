@@ -1,6 +1,6 @@
 //! Namespaces, and devices that were renamed.
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::Identity;
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};
 use fieldlog_projections::{DeviceId, Epoch, Fact, Seq, Time, View};
@@ -22,7 +22,7 @@ fn renamed(name: &str, called: &str) -> Fact {
 }
 
 fn folded(facts: &[Fact]) -> View {
-    let mut body = Body::after(Time(1_700_000_000_000_000));
+    let mut body = RecordBuffer::after(Time(1_700_000_000_000_000));
     for fact in facts {
         body.push_fact(Envelope { wall: body.last_time(), ..Envelope::default() }, fact);
     }

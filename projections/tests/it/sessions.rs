@@ -1,13 +1,13 @@
 //! Sessions of Sparkplug edge nodes: what outlives a restart.
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{ClockQuality, DeclaredMetric};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value, View, snapshot};
 
 const NODE: DeviceId = DeviceId(0);
 
 fn folded(facts: &[Fact]) -> View {
-    let mut body = Body::after(Time(0));
+    let mut body = RecordBuffer::after(Time(0));
     body.push_fact(
         Envelope::default(),
         &Fact::DeviceDiscovered {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history, layout_1, seal};
 
-fn some_view(body: &fieldlog_projections::chunk::Body) -> View {
+fn some_view(body: &fieldlog_projections::chunk::RecordBuffer) -> View {
     let mut view = View::new(WINDOWS.to_vec());
     view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
     view

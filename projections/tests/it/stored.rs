@@ -1,6 +1,6 @@
 //! The stored form, byte by byte: what a release has written must be read by every later one.
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
@@ -311,7 +311,7 @@ fn every_kind_says_which_device_it_is_about() {
         let (fact, ..) = golden.iter().find(|(_, type_id, ..)| type_id == id).unwrap();
         let expected = (!of_no_device.contains(id)).then_some(DeviceId(300));
         assert_eq!(fact.device(), expected, "{name}: add it to the list if it is about no device");
-        let mut body = Body::after(Time(0));
+        let mut body = RecordBuffer::after(Time(0));
         body.push_fact(Envelope::default(), fact);
         let record = body.records(Seq(1)).next().unwrap().unwrap();
         assert_eq!(record.subject(), Ok(expected), "{name}");
@@ -321,14 +321,14 @@ fn every_kind_says_which_device_it_is_about() {
 #[test]
 fn a_record_of_an_unknown_type_goes_on_byte_for_byte() {
     let kind = Kind { type_id: 4_000, version: 7 };
-    let mut body = Body::after(Time(0));
+    let mut body = RecordBuffer::after(Time(0));
     body.push(Envelope::default(), |out| {
         out.extend([0xff, 0, 1, 2]);
         kind
     });
     let record = body.records(Seq(1)).next().unwrap().unwrap();
     assert_eq!((record.kind, record.subject()), (kind, Ok(None)));
-    let mut again = Body::after(Time(0));
+    let mut again = RecordBuffer::after(Time(0));
     again.push_fact(Envelope::default(), &record.fact().unwrap());
     assert_eq!(again.records(Seq(1)).next().unwrap().unwrap().raw, record.raw);
 }

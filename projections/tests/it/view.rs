@@ -1,6 +1,6 @@
 //! Folds: the same records give the same state, wherever one begins.
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric};
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::view::{FoldError, Rebuild};
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history};
 
-fn folded(body: &Body) -> View {
+fn folded(body: &RecordBuffer) -> View {
     let mut view = View::new(WINDOWS.to_vec());
     view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
     view
@@ -23,8 +23,8 @@ fn bytes(view: &View) -> Vec<u8> {
 }
 
 /// Records of every type, with what the folds have branches for. Never change it: add another one beside it.
-fn fixed() -> Body {
-    let mut body = Body::after(Time(1_700_000_000_000_000));
+fn fixed() -> RecordBuffer {
+    let mut body = RecordBuffer::after(Time(1_700_000_000_000_000));
     let mut wall = 1_700_000_000_000_000;
     let mut push = |step_s: i64, device_time: Option<i64>, fact: Fact| {
         wall += step_s * 1_000_000;
@@ -108,8 +108,8 @@ const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
 
 /// An edge node with its device, a device that was forgotten, and a session whose number counts no more.
-fn sessions() -> Body {
-    let mut body = Body::after(Time(1_700_000_000_000_000));
+fn sessions() -> RecordBuffer {
+    let mut body = RecordBuffer::after(Time(1_700_000_000_000_000));
     let wall = body.last_time();
     let mut push = |fact: Fact| body.push_fact(Envelope { wall, ..Envelope::default() }, &fact);
     let metric = |attribute, alias| DeclaredMetric { attribute, alias, datatype: 10 };
@@ -185,7 +185,7 @@ fn the_fixed_records_come_to_what_one_would_expect() {
 #[test]
 fn what_no_record_introduces_is_refused() {
     let check = |fact: Fact, expected: FoldError| {
-        let mut body = Body::after(Time(0));
+        let mut body = RecordBuffer::after(Time(0));
         body.push_fact(Envelope::default(), &fact);
         let result = View::new(Vec::new()).apply_records(body.records(Seq(1)), Seq(9));
         assert_eq!(result, Err(expected));

@@ -11,8 +11,8 @@ use crate::manifest::{Lane, Manifest};
 const LINKS_MAX: usize = 65_536;
 /// Events whose digest is remembered: the newest at each position modulo this.
 const DIGESTS: usize = 16_384;
-/// Early copies that wait for the parcel that covers them; further ones are left for that parcel to bring.
-const EARLY_MAX: usize = 65_536;
+/// Priority copies that wait for the parcel that covers them; further ones are left for that parcel to bring.
+const PRIORITY_MAX: usize = 65_536;
 /// Faults that are kept in full; further ones are counted.
 const FAULTS_MAX: usize = 100;
 
@@ -121,7 +121,7 @@ pub(crate) struct Account {
     links: BTreeMap<u64, ChainHash>,
     digests: Vec<(Seq, u64)>,
     /// Positions that no parcel has covered yet, and whose events have come ahead.
-    early: BTreeSet<Seq>,
+    priority: BTreeSet<Seq>,
     pub(crate) counts: Counts,
     pub(crate) faults: Vec<Fault>,
     newest: [Seq; 2],
@@ -139,7 +139,7 @@ pub struct Counts {
     /// Events that came again.
     pub duplicate_events: u64,
     /// Events that came ahead of the parcel that covers them.
-    pub early_events: u64,
+    pub priority_events: u64,
     /// Parcels that came after a later one of their lane, other than duplicates.
     pub out_of_order: u64,
     /// Contradictions; one that is the reason for refusing a parcel again and again counts once.
@@ -157,7 +157,7 @@ impl Account {
             segments: BTreeMap::new(),
             links: BTreeMap::new(),
             digests: Vec::new(),
-            early: BTreeSet::new(),
+            priority: BTreeSet::new(),
             counts: Counts::default(),
             faults: Vec::new(),
             newest: [Seq(0); 2],
@@ -202,7 +202,7 @@ impl Account {
         for &(seq, digest) in arrival.events {
             if !taken.is_fresh(seq) {
                 taken.duplicates += 1;
-            } else if self.early.contains(&seq) {
+            } else if self.priority.contains(&seq) {
                 taken.known.push(seq);
             } else {
                 fresh_events += 1;
@@ -213,12 +213,12 @@ impl Account {
         taken
     }
 
-    /// Enters early copies. Nothing is covered by them, so nothing that is missing, and no link, is known by them.
+    /// Enters priority copies. Nothing is covered by them, so nothing that is missing, and no link, is known by them.
     fn take_ahead(&mut self, arrival: &Arrival<'_>, faults: Vec<Fault>) -> Taken {
         let mut taken = Taken { faults, ..Taken::default() };
-        let room = EARLY_MAX.saturating_sub(self.early.len());
+        let room = PRIORITY_MAX.saturating_sub(self.priority.len());
         for &(seq, digest) in arrival.events {
-            if self.early.contains(&seq) || self.holes(seq, seq).is_empty() {
+            if self.priority.contains(&seq) || self.holes(seq, seq).is_empty() {
                 taken.duplicates += 1;
             } else if taken.ahead.len() < room {
                 taken.ahead.push(seq);
@@ -238,11 +238,11 @@ impl Account {
         fresh_events: u64,
     ) {
         let sound = taken.faults.is_empty();
-        self.early.extend(&taken.ahead);
+        self.priority.extend(&taken.ahead);
         for &(first, last) in &taken.fresh {
             self.insert(manifest, chain.filter(|_| sound), sound, first, last);
-            while let Some(&seq) = self.early.range(first..=last).next() {
-                self.early.remove(&seq);
+            while let Some(&seq) = self.priority.range(first..=last).next() {
+                self.priority.remove(&seq);
             }
         }
         if sound && manifest.lane != Lane::Priority {
@@ -256,17 +256,17 @@ impl Account {
     }
 
     fn count(&mut self, manifest: &Manifest, taken: &Taken, fresh_events: u64) {
-        let early = manifest.lane == Lane::Priority;
-        let duplicate = taken.fresh.is_empty() && !early;
+        let priority = manifest.lane == Lane::Priority;
+        let duplicate = taken.fresh.is_empty() && !priority;
         let counts = &mut self.counts;
         counts.parcels += 1;
         counts.events += fresh_events;
         counts.duplicate_events += taken.duplicates;
         counts.duplicate_parcels += u64::from(duplicate);
-        counts.early_events += taken.ahead.len() as u64;
+        counts.priority_events += taken.ahead.len() as u64;
         counts.faults += taken.faults.len() as u64;
         counts.head = counts.head.max(manifest.head);
-        if !early {
+        if !priority {
             let newest = &mut self.newest[usize::from(manifest.lane == Lane::Backlog)];
             counts.out_of_order += u64::from(!duplicate && manifest.last < *newest);
             *newest = (*newest).max(manifest.last);
@@ -310,9 +310,9 @@ impl Account {
         other.map(|(seq, _)| Fault::Content { seq: *seq })
     }
 
-    /// Early copies whose positions no parcel has covered yet.
+    /// Priority copies whose positions no parcel has covered yet.
     pub(crate) fn uncovered(&self) -> usize {
-        self.early.len()
+        self.priority.len()
     }
 
     /// The chain after a position, if it is known.

@@ -123,7 +123,7 @@ pub struct LogReport {
     pub chained: Seq,
     /// It has been computed again from the records up to here.
     pub recomputed: Seq,
-    /// Early copies that no parcel has covered yet.
+    /// Priority copies that no parcel has covered yet.
     pub uncovered: u64,
     /// The chain where it fits up to, for `fieldlog verify --anchor`.
     pub anchor: Option<Anchor>,
@@ -180,11 +180,11 @@ impl fmt::Display for LogReport {
             counts.duplicate_parcels,
             counts.out_of_order
         )?;
-        if counts.early_events > 0 {
+        if counts.priority_events > 0 {
             writeln!(
                 f,
                 "  {} events came ahead of their turn; the parcels that cover {} of them are still to come",
-                counts.early_events, self.uncovered
+                counts.priority_events, self.uncovered
             )?;
         }
         writeln!(

@@ -13,7 +13,7 @@ pub enum Lane {
     Live,
     /// What was recorded while the sink could not be reached.
     Backlog,
-    /// Early copies of events that matter more than what is before them in the queue. Its parcels cover no position: the
+    /// Priority copies of events that matter more than what is before them in the queue. Its parcels cover no position: the
     /// events come again in the parcel that does.
     Priority,
 }
@@ -106,11 +106,11 @@ impl Manifest {
 }
 
 impl Manifest {
-    /// The same parcel has the same identity however often it is sent. Early copies are not taken for the parcel that
+    /// The same parcel has the same identity however often it is sent. Priority copies are not taken for the parcel that
     /// covers them.
     pub fn identity(&self) -> String {
-        let early = if self.lane == Lane::Priority { "/priority" } else { "" };
-        format!("{}/{}/{}-{}{early}", self.gateway, self.epoch, self.first, self.last)
+        let priority = if self.lane == Lane::Priority { "/priority" } else { "" };
+        format!("{}/{}/{}-{}{priority}", self.gateway, self.epoch, self.first, self.last)
     }
 
     /// As header fields; each transport puts its prefix before the names.

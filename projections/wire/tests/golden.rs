@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use fieldlog_projections::Records;
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
 use fieldlog_projections::stored::type_id;
 use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Kind, Record, Seq, Time, Value};
@@ -26,7 +26,7 @@ struct Case {
     name: &'static str,
     lane: Lane,
     first: u64,
-    body: Body,
+    body: RecordBuffer,
     sent: Vec<u64>,
 }
 
@@ -62,7 +62,7 @@ fn state(device: u32, value: f64) -> Fact {
 
 /// A log from its first position on, all of it sent.
 fn live() -> Case {
-    let mut body = Body::after(Time(0));
+    let mut body = RecordBuffer::after(Time(0));
     let clock = ClockQuality::Synchronised;
     body.push_fact(at(0), &Fact::Booted { boot_id: [7; 16], version: "0.1.0".into(), clock });
     body.push_fact(at(0), &Fact::AttributeNamed { attribute: AttrId(0), name: "temperature".into() });
@@ -80,7 +80,7 @@ fn live() -> Case {
 
 /// Positions without an event at the start, in between and at the end; a record of a type that is not known here.
 fn filtered() -> Case {
-    let mut body = Body::after(START);
+    let mut body = RecordBuffer::after(START);
     for n in 0..9 {
         body.push_fact(at(60 * n), &state(if n == 6 { 300 } else { 5 }, n as f64 / 10.0));
     }
@@ -92,9 +92,9 @@ fn filtered() -> Case {
     Case { name: "filtered", lane: Lane::Backlog, first: 1_000, body, sent: vec![1_002, 1_003, 1_006, 1_009] }
 }
 
-/// Early copies, which cover nothing.
+/// Priority copies, which cover nothing.
 fn priority() -> Case {
-    let mut body = Body::after(START);
+    let mut body = RecordBuffer::after(START);
     let (availability, cause) = (Availability::Offline, AvailabilityCause::Silence);
     for n in 0..6 {
         let fact = Fact::AvailabilityChanged { device: DeviceId(300), availability, cause };
@@ -105,7 +105,7 @@ fn priority() -> Case {
 
 /// Log time goes back within the parcel.
 fn corrected() -> Case {
-    let mut body = Body::after(START);
+    let mut body = RecordBuffer::after(START);
     body.push_fact(at(86_400), &state(5, 1.0));
     body.push_correction(at(10).wall);
     body.push_fact(at(11), &state(5, 2.0));
@@ -114,7 +114,7 @@ fn corrected() -> Case {
 
 /// What there is of namespaces.
 fn names() -> Case {
-    let mut body = Body::after(START);
+    let mut body = RecordBuffer::after(START);
     let (device, parent) = (DeviceId(5), Some(DeviceId(0)));
     let identity = Some(Identity { namespace: "home".into(), name: "plant/sensor".into() });
     let discovered = Fact::DeviceDiscovered {
@@ -143,7 +143,7 @@ fn names() -> Case {
 
 /// No event has passed the filter.
 fn empty() -> Case {
-    let mut body = Body::after(START);
+    let mut body = RecordBuffer::after(START);
     body.push_fact(at(0), &state(5, 1.0));
     body.push_fact(at(1), &state(5, 2.0));
     Case { name: "empty", lane: Lane::Live, first: 8, body, sent: vec![] }

@@ -5,22 +5,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use fieldlog::clock::{Clock, TestClock};
-use fieldlog::config::Config;
-use fieldlog::log::{Log, LogOptions};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog::log::Log;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::until;
 
-use crate::rig::scratch;
+use crate::history::{self, DAY_S, at, config};
+use crate::rig::{OPTIONS, scratch};
 
 mod corrected;
 
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
-
-const DAY_S: i64 = 86_400;
+/// Further lines of the configuration.
+const KEEP: &str = "[snapshots]\nkeep = 1\n";
 /// What may be deleted is looked at every 5 s.
 const KEEPER: Duration = Duration::from_secs(6);
 
@@ -30,37 +28,20 @@ fn open(dir: &Path) -> Log {
 }
 
 fn introduce(log: &mut Log, at_s: i64) {
-    let at = Envelope { wall: Time::from_secs(at_s), ..Envelope::default() };
-    let mut body = Body::after(log.last_time());
-    let (device, name, source) = (DeviceId(0), "meter".into(), "plant".into());
-    body.push_fact(at, &Fact::DeviceDiscovered { device, name, source, parent: None, identity: None });
-    body.push_fact(at, &Fact::AttributeNamed { attribute: AttrId(0), name: "power".into() });
-    body.push_fact(at, &Fact::AttributeNamed { attribute: AttrId(1), name: "note".into() });
+    let mut body = RecordBuffer::after(log.last_time());
+    history::introduce(&mut body, at_s, &["meter"], &["power", "note"]);
     log.append(&body, &[]).unwrap();
 }
 
 /// The device's value at a time of the wall clock, one commit each, so that there are many chunks.
 fn report(log: &mut Log, at_s: i64, value: f64) {
-    let at = Envelope { wall: Time::from_secs(at_s), ..Envelope::default() };
-    let mut body = Body::after(log.last_time());
+    let mut body = RecordBuffer::after(log.last_time());
     // Something that does not compress, or a hundred records would be one chunk.
     let mut rng = Rng::new(value.to_bits());
     let note = (0..80).map(|_| char::from(b'0' + rng.below(75) as u8)).collect::<String>();
     let changes = vec![(AttrId(0), Value::Float(value)), (AttrId(1), Value::Text(note.as_str().into()))];
-    body.push_fact(at, &Fact::StateChanged { device: DeviceId(0), changes });
+    body.push_fact(at(at_s), &Fact::StateChanged { device: DeviceId(0), changes });
     log.append(&body, &[]).unwrap();
-}
-
-fn config(dir: &Path, retention: &str) -> Config {
-    let text = format!(
-        "data_dir = {dir:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[retention]\nfree_bytes_min = 0\n{retention}\n\
-         [snapshots]\nkeep = 1\n"
-    );
-    Config::from_toml(&text, "test.toml").unwrap()
-}
-
-fn first(agent: &Agent) -> Seq {
-    agent.handle.shared.reader.range().unwrap().unwrap().0
 }
 
 fn facts(agent: &Agent, is: fn(&Fact) -> bool) -> usize {
@@ -83,7 +64,7 @@ async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() 
     (0..500).for_each(|n| report(&mut log, now_s - 3_600 + n, (n * n % 9_973) as f64 / 7.0));
     log.close().unwrap();
 
-    let (config, clock) = (config(dir.path(), "age_days = 1"), TestClock::running());
+    let (config, clock) = (config(dir.path(), "age_days = 1", KEEP), TestClock::running());
     let agent = Agent::start_at(config.clone(), clock.clock()).await;
     agent.pass(&clock, KEEPER).await;
     clock.step(730 * DAY_S * 1_000_000);
@@ -95,7 +76,7 @@ async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() 
     for _ in 0..2 {
         let agent = Agent::start_at(config.clone(), clock.clock()).await;
         agent.pass(&clock, KEEPER).await;
-        assert_eq!(first(&agent), Seq(1), "records were deleted for the age that a wrong clock gave them");
+        assert_eq!(agent.first(), Seq(1), "records were deleted for the age that a wrong clock gave them");
         assert_eq!(facts(&agent, |fact| matches!(fact, Fact::Trimmed { .. })), 0);
         agent.stop().await;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fieldlog::log::{Log, LogOptions};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{Epoch, Fact};
 use fieldlog_tests::process::{Ended, Process, call};
 use tempfile::TempDir;
@@ -131,7 +131,7 @@ async fn a_log_with_zeroed_pages_ends_with_65_and_no_panic() {
     let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
     let mut store = Log::open(dir.path(), options, Epoch(7)).unwrap();
     for n in 0..200 {
-        let mut body = Body::after(store.last_time());
+        let mut body = RecordBuffer::after(store.last_time());
         let keys = vec!["x".repeat(n); 20];
         body.push_fact(Envelope::default(), &Fact::ConfigChanged { keys });
         store.append(&body, &[]).unwrap();

@@ -14,6 +14,8 @@ use crate::daemon::Site;
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Events of 1 MB, as large as they get with the default limits; twice, they would not fit into the memory.
 const LARGE_EVENTS: u32 = 130;
+/// So many of them are a page, which is more than fits into the buffers of a socket.
+const EVENTS_OF_A_PAGE: u32 = 3;
 const ATTRIBUTES: u32 = 250;
 const TEXT_BYTES: usize = 4_000;
 /// After this long without taking a byte a client is cut off.
@@ -113,13 +115,6 @@ fn large(n: u32) -> String {
 async fn hostile_clients_get_no_more_than_the_unit_has() {
     let mut site = Site::new().await;
     let victim = Victim::start(&mut site).await;
-    for n in 0..LARGE_EVENTS {
-        site.publish("t/large/state", &large(n)).await;
-    }
-    for n in 0..20 {
-        site.publish(&format!("t/{n}/state"), &format!("{{{}", "broken".repeat(1_000))).await;
-    }
-    victim.check_memory("recording");
     let trickle = tokio::task::spawn_blocking({
         let mut socket = victim.connect();
         move || {
@@ -141,8 +136,19 @@ async fn hostile_clients_get_no_more_than_the_unit_has() {
         }
     });
 
-    // One that takes nothing of its page, for as long as the test goes on.
-    let (mut forgotten, since) = (victim.ask("/api/v1/events?after=20"), Instant::now());
+    // One that takes nothing of its page, for as long as the test goes on. Its time runs while all else happens.
+    for n in 0..EVENTS_OF_A_PAGE {
+        site.publish("t/large/state", &large(n)).await;
+    }
+    let (mut forgotten, since) = (victim.ask("/api/v1/events"), Instant::now());
+
+    for n in EVENTS_OF_A_PAGE..LARGE_EVENTS {
+        site.publish("t/large/state", &large(n)).await;
+    }
+    for n in 0..20 {
+        site.publish(&format!("t/{n}/state"), &format!("{{{}", "broken".repeat(1_000))).await;
+    }
+    victim.check_memory("recording");
 
     // One that reads everything, with the defaults.
     let events = victim.follow("/api/v1/events", "events", "after");

@@ -4,16 +4,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use fieldlog::log::{FILE_NAME, Log, LogError, LogOptions, LogReader};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value, View};
 use fieldlog_tests::rng::Rng;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::crash::records::{Kept, kept, make};
-use crate::rig::scratch;
+use crate::rig::{OPTIONS, scratch};
 
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -75,7 +73,7 @@ fn a_scan_follows_a_log_that_grows_under_it() {
     let mut rng = Rng::new(4);
     let mut at = Seq(1);
     for _ in 0..100 {
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         for _ in 0..rng.between(1, 20) {
             body.push_fact(Envelope::default(), &Fact::ConfigChanged { keys: Vec::new() });
         }
@@ -124,7 +122,7 @@ fn chunk_bytes(events: usize, per_commit: usize) -> usize {
     let mut rng = Rng::new(1);
     let mut wall = Time(1_700_000_000_000_000);
     for _ in 0..events / per_commit {
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         for _ in 0..per_commit {
             wall.0 += rng.below(2_000_000) as i64;
             let device = DeviceId(rng.below(50) as u32);
@@ -158,7 +156,7 @@ fn the_quarantine_keeps_the_newest_and_no_more() {
         size: n as u64,
     };
     for n in 0..8 {
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         (0..3).for_each(|m| body.push_fact(Envelope::default(), &quarantined(m)));
         let payloads = [(0, vec![n; 10]), (2, vec![n + 100; 10])];
         log.append(&body, &payloads).unwrap();
@@ -174,7 +172,7 @@ fn the_quarantine_keeps_the_newest_and_no_more() {
     drop(reader);
     let none = LogOptions { quarantine_records_max: 0, ..OPTIONS };
     let mut log = Log::open(dir.path(), none, Epoch(1)).unwrap();
-    let mut body = Body::after(log.last_time());
+    let mut body = RecordBuffer::after(log.last_time());
     body.push_fact(Envelope::default(), &quarantined(0));
     log.append(&body, &[(0, vec![1])]).unwrap();
     assert!(log.reader().quarantine(10).unwrap().is_empty());
@@ -188,9 +186,9 @@ fn a_log_is_continued_in_its_epoch() {
     log.close().unwrap();
     let mut log = Log::open(dir.path(), OPTIONS, Epoch(77)).unwrap();
     assert_eq!(log.epoch(), Epoch(5));
-    let nothing = log.append(&Body::after(log.last_time()), &[]).unwrap();
+    let nothing = log.append(&RecordBuffer::after(log.last_time()), &[]).unwrap();
     assert_eq!(nothing.last, log.head());
-    let mut body = Body::after(log.last_time());
+    let mut body = RecordBuffer::after(log.last_time());
     body.push_fact(Envelope::default(), &Fact::ConfigChanged { keys: Vec::new() });
     let committed = log.append(&body, &[]).unwrap();
     assert_eq!(committed.first.0, records.len() as u64 + 1);
@@ -207,7 +205,7 @@ fn a_record_as_large_as_a_packet_can_be_read_again() {
         })
         .collect();
     let fact = Fact::StateChanged { device: DeviceId(0), changes };
-    let mut body = Body::after(Time(0));
+    let mut body = RecordBuffer::after(Time(0));
     body.push_fact(Envelope::default(), &fact);
     log.append(&body, &[]).unwrap();
     log.close().unwrap();

@@ -5,19 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use fieldlog::log::{Log, LogError, LogOptions};
+use fieldlog::log::{Log, LogError};
 use fieldlog::snapshots::SnapshotStore;
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::process::{Process, call};
 use fieldlog_tests::rng::Rng;
 
 use crate::daemon::Site;
-use crate::rig::scratch;
-
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+use crate::rig::{OPTIONS, scratch};
 
 /// Everything in a directory: content, and when it was changed.
 fn seen(dir: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, SystemTime)> {
@@ -291,7 +288,7 @@ async fn verify_changes_nothing_whatever_it_finds() {
 fn large(dir: &Path) {
     let mut log = Log::open(dir, OPTIONS, Epoch(3)).unwrap();
     for n in 0..60_u64 {
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         let wall = Time::from_secs(n as i64);
         let envelope = Envelope { wall, device_time: None, cause: None };
         for _ in 0..100 {
@@ -363,7 +360,7 @@ fn damage_beside_the_records_is_found_by_the_stores_own_check() {
     fs::write(&path, damaged).unwrap();
     let (code, said) = verify(dir.path());
     assert_eq!(code, 65, "{said}");
-    assert_says(&said, &["DAMAGED", "pages of the store do not match their checksums"]);
+    assert_says(&said, &["DAMAGED", "cannot compare the log's pages with their checksums"]);
 }
 
 /// Whatever is damaged: what verify calls intact has every record and the chain as they were.

@@ -12,6 +12,7 @@ mod demo;
 mod disk_full;
 mod exit_codes;
 mod forward;
+mod history;
 mod hostile_http;
 mod kill;
 mod log;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fieldlog::log::{FILE_NAME, Log, LogOptions, LogReader};
+use fieldlog::log::{FILE_NAME, Log, LogReader};
 use fieldlog::recovery::{self, Recovered, RecoveryError};
 use fieldlog::snapshots::{DIR_NAME, SnapshotStore};
 use fieldlog_projections::{Aggregates, Epoch, Seq, View, Window, snapshot};
@@ -11,10 +11,7 @@ use fieldlog_tests::rng::Rng;
 use redb::{ReadableTable, TableDefinition};
 
 use crate::crash::records::make;
-use crate::rig::scratch;
-
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+use crate::rig::{OPTIONS, scratch};
 
 fn windows() -> Vec<Window> {
     vec![Window { length_s: 60, keep: 10 }]

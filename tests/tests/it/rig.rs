@@ -9,7 +9,7 @@ use fieldlog::config::{
     Address, Config, Decoder, HttpConfig, Limits, LogConfig, Protocol, RetentionConfig, Rule, SnapshotConfig,
     SourceConfig, WindowConfig,
 };
-use fieldlog::log::Log;
+use fieldlog::log::{Log, LogOptions};
 use fieldlog::message::{Acks, Message};
 use fieldlog::observe::{Heard, Observer, Outcomes};
 use fieldlog::shared::{Position, Shared, WriterStats};
@@ -17,6 +17,10 @@ use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::{Fact, Time, View};
+
+/// How tests open a log.
+pub const OPTIONS: LogOptions =
+    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 
 const BEGIN: Time = Time(1_700_000_000_000_000);
 

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use fieldlog::log::{Log, LogOptions};
-use fieldlog_projections::chunk::{Body, Chunk, Envelope};
+use fieldlog_projections::chunk::{Chunk, Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Seq, Value};
 
 use crate::rig::scratch;
 
 fn append(log: &mut Log, records: i64) {
-    let mut body = Body::after(log.last_time());
+    let mut body = RecordBuffer::after(log.last_time());
     for n in 0..records {
         let changes = vec![(AttrId(0), Value::Int(n))];
         body.push_fact(Envelope::default(), &Fact::StateChanged { device: DeviceId(0), changes });

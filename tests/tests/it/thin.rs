@@ -6,27 +6,21 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use fieldlog::clock::Clock;
-use fieldlog::config::Config;
-use fieldlog::log::{Commit, FILE_NAME, Log, LogOptions};
-use fieldlog::retention::thin::{Job, thin};
+use fieldlog::log::{Commit, FILE_NAME, Log};
+use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog::verify::{self, verify};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::until;
 use redb::{Database, ReadableTable, TableDefinition};
 use serde_json::Value as Json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::rig::scratch;
+use crate::history::{DAY_S, HOUR_S, at, config, introduce};
+use crate::rig::{OPTIONS, scratch};
 
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
-const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
-const HOUR_S: i64 = 3_600;
-const DAY_S: i64 = 86_400;
+const ROLLUPS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
 
 /// What `device` had of `attribute`: values that add up exactly in any order.
 fn changed(device: u32, values: &[(u32, f64)]) -> Fact {
@@ -38,18 +32,8 @@ fn changed(device: u32, values: &[(u32, f64)]) -> Fact {
 fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
     let mut rng = Rng::new(seed);
     let mut log = Log::open(dir, OPTIONS, Epoch(7)).unwrap();
-    let mut body = Body::after(Time(0));
-    let at = |second: i64| Envelope { wall: Time::from_secs(second), ..Envelope::default() };
-    for (device, name) in [(DeviceId(0), "meter"), (DeviceId(1), "old/lamp")] {
-        let (name, source) = (name.into(), "plant".into());
-        body.push_fact(
-            at(begin_s),
-            &Fact::DeviceDiscovered { device, name, source, parent: None, identity: None },
-        );
-    }
-    for (attribute, name) in [(AttrId(0), "power"), (AttrId(1), "energy")] {
-        body.push_fact(at(begin_s), &Fact::AttributeNamed { attribute, name: name.into() });
-    }
+    let mut body = RecordBuffer::after(Time(0));
+    introduce(&mut body, begin_s, &["meter", "old/lamp"], &["power", "energy"]);
     let retired_s = begin_s + (end_s - begin_s) / 4;
     for second in (begin_s..end_s).step_by(120) {
         let quarter = |rng: &mut Rng| rng.below(4_000) as f64 / 4.0 - 200.0;
@@ -61,39 +45,17 @@ fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
         }
         if body.len() > 30 {
             log.append(&body, &[]).unwrap();
-            body = Body::after(log.last_time());
+            body = RecordBuffer::after(log.last_time());
         }
     }
     log.append(&body, &[]).unwrap();
     log.close().unwrap();
 }
 
-fn config(dir: &Path, retention: &str, aggregates: &str) -> Config {
-    let text = format!(
-        "data_dir = {dir:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[retention]\nfree_bytes_min = 0\n{retention}\n{aggregates}"
-    );
-    Config::from_toml(&text, "test.toml").unwrap()
-}
-
-async fn get(agent: &Agent, path: &str) -> String {
-    let mut socket = TcpStream::connect(agent.handle.http.unwrap()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-    body.to_owned()
-}
-
-async fn json(agent: &Agent, path: &str) -> Json {
-    serde_json::from_str(&get(agent, path).await).unwrap()
-}
-
 /// Aggregates from the begin on.
 async fn aggregates(agent: &Agent, device: &str, attribute: &str, window_s: i64) -> Json {
     let query = format!("attribute={attribute}&window_s={window_s}&from=2000-01-01T00:00:00Z");
-    let mut answer = json(agent, &format!("/api/v1/devices/{device}/aggregates?{query}")).await;
+    let mut answer = agent.json(&format!("/api/v1/devices/{device}/aggregates?{query}")).await;
     // Whether a bucket is open is a matter of the time at which one asks.
     for bucket in answer["buckets"].as_array_mut().unwrap() {
         bucket.as_object_mut().unwrap().remove("open");
@@ -115,13 +77,9 @@ async fn all(agent: &Agent) -> BTreeMap<(&'static str, &'static str, i64), Json>
     all
 }
 
-fn first(agent: &Agent) -> Seq {
-    agent.handle.shared.reader.range().unwrap().unwrap().0
-}
-
 /// Waits until most of the four days are gone that are older than one; the last chunk of them stays.
 async fn trimmed(agent: &Agent) {
-    until("a trimmed log", || first(agent) > Seq(3_000)).await;
+    until("a trimmed log", || agent.first() > Seq(3_000)).await;
 }
 
 fn buckets_from<'a>(answer: &'a Json, from: &str) -> Vec<&'a Json> {
@@ -149,8 +107,8 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     agent.reload(config(dir.path(), "age_days = 1\nthin_to_s = 3600", "")).await;
     trimmed(&agent).await;
     let reader = &agent.handle.shared.reader;
-    let upto = reader.archive_end().unwrap().unwrap().period.last;
-    assert!(first(&agent) <= upto.next());
+    let upto = reader.rollups_end().unwrap().unwrap().period.last;
+    assert!(agent.first() <= upto.next());
     let after = all(&agent).await;
     let mut incomplete = 0;
     for (key, answer) in &after {
@@ -174,10 +132,10 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     }
     assert_eq!(incomplete, 2 * SERIES.len(), "the archive cannot be divided into shorter windows");
 
-    let status = json(&agent, "/status").await["log"]["archive"].clone();
+    let status = agent.json("/status").await["log"]["archive"].clone();
     assert_eq!(status["upto_seq"], upto.0);
     assert!(status["rows"].as_u64().unwrap() > 80 && status["bytes"].as_u64().unwrap() > 5_000, "{status}");
-    let metrics = get(&agent, "/metrics").await;
+    let metrics = agent.get("/metrics").await;
     assert!(metrics.contains(&format!("fieldlog_archive_last_sequence {}", upto.0)), "{metrics}");
     println!("{status}");
 
@@ -202,24 +160,24 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     agent.stop().await;
 
     let report = verify(dir.path()).unwrap();
-    assert_eq!((report.fault.clone(), report.archive.range), (None, Some((Seq(1), upto))));
+    assert_eq!((report.fault.clone(), report.rollups.range), (None, Some((Seq(1), upto))));
     let mut words = Vec::new();
     verify::print(&report, &mut words).unwrap();
     let words = String::from_utf8(words).unwrap();
     assert!(
-        words.contains(&format!("archive aggregates of 1 to {upto} in {} rows", report.archive.rows)),
+        words.contains(&format!("archive aggregates of 1 to {upto} in {} rows", report.rollups.rows)),
         "{words}"
     );
 }
 
 async fn check_memory(agent: &Agent) {
-    let memory = json(agent, "/api/v1/devices/meter/aggregates?attribute=power&window_s=1200").await;
+    let memory = agent.json("/api/v1/devices/meter/aggregates?attribute=power&window_s=1200").await;
     assert_eq!(memory["source"], "memory");
     let from = memory["complete_from"].as_str().expect("the records before are deleted").to_owned();
     assert!(buckets_from(&memory, &from).len() > 60);
-    let log =
-        json(agent, &format!("/api/v1/devices/meter/aggregates?attribute=power&window_s=1200&from={from}"))
-            .await;
+    let log = agent
+        .json(&format!("/api/v1/devices/meter/aggregates?attribute=power&window_s=1200&from={from}"))
+        .await;
     assert_eq!((&log["source"], log.get("complete_from")), (&"memory".into(), None));
     let earlier = aggregates(agent, "meter", "power", 1_200).await;
     assert_eq!((&earlier["source"], earlier["complete_from"].as_str()), (&"log".into(), Some(&*from)));
@@ -243,12 +201,12 @@ async fn without_thinning_an_answer_says_from_when_on_it_is_complete() {
 }
 
 /// A log of a day whose first part is in the archive.
-fn thinned(dir: &Path) -> (Log, Vec<fieldlog::log::Archived>) {
+fn thinned(dir: &Path) -> (Log, Vec<fieldlog::log::RolledUp>) {
     fill(dir, 20 * DAY_S, 21 * DAY_S, 1);
     let mut log = Log::open(dir, OPTIONS, Epoch(1)).unwrap();
-    let periods = thin(&log.reader(), job(&log, Seq(200)), &AtomicBool::new(false)).unwrap();
-    let nothing = Body::after(log.last_time());
-    log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).unwrap();
+    let periods = roll_up(&log.reader(), job(&log, Seq(200)), &AtomicBool::new(false)).unwrap();
+    let nothing = RecordBuffer::after(log.last_time());
+    log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).unwrap();
     (log, periods)
 }
 
@@ -263,9 +221,9 @@ fn a_window_that_has_ended_is_archived_whole_and_once() {
     let last = periods.last().unwrap().period;
     assert!(last.last.next() >= Seq(200) && last.first < Seq(200), "{last:?}");
     // It reaches beyond what has to go, to the end of its window, so that it need not be written again.
-    let again = thin(&log.reader(), job(&log, last.last.next()), &AtomicBool::new(false)).unwrap();
+    let again = roll_up(&log.reader(), job(&log, last.last.next()), &AtomicBool::new(false)).unwrap();
     assert!(again.is_empty());
-    let more = thin(&log.reader(), job(&log, last.last.next().next()), &AtomicBool::new(false)).unwrap();
+    let more = roll_up(&log.reader(), job(&log, last.last.next().next()), &AtomicBool::new(false)).unwrap();
     assert_eq!((more.len(), more[0].period.first), (1, last.last.next()));
     assert_eq!(more[0].period.start_s, last.start_s + HOUR_S);
 }
@@ -276,12 +234,12 @@ fn a_log_without_an_archive_has_an_empty_one() {
     fill(dir.path(), 20 * DAY_S, 21 * DAY_S, 1);
     let log = Log::open(dir.path(), OPTIONS, Epoch(1)).unwrap();
     let reader = log.reader();
-    assert_eq!(reader.archive_end().unwrap(), None);
-    assert_eq!(reader.archive_size().unwrap(), Default::default());
-    assert_eq!(reader.archive_older(Time(i64::MAX)).unwrap(), None);
-    assert_eq!(reader.scan_archive(Seq(0), |_| Ok(ControlFlow::Break(()))).unwrap(), None);
+    assert_eq!(reader.rollups_end().unwrap(), None);
+    assert_eq!(reader.rollups_size().unwrap(), Default::default());
+    assert_eq!(reader.rollups_older(Time(i64::MAX)).unwrap(), None);
+    assert_eq!(reader.scan_rollups(Seq(0), |_| Ok(ControlFlow::Break(()))).unwrap(), None);
     log.close().unwrap();
-    assert_eq!(verify(dir.path()).unwrap().archive, Default::default());
+    assert_eq!(verify(dir.path()).unwrap().rollups, Default::default());
 }
 
 #[test]
@@ -289,21 +247,21 @@ fn what_is_too_old_leaves_the_archive_and_its_end_stays() {
     let dir = scratch();
     let (mut log, periods) = thinned(dir.path());
     let reader = log.reader();
-    let size = reader.archive_size().unwrap();
+    let size = reader.rollups_size().unwrap();
     let bytes: usize = periods.iter().flat_map(|p| &p.rows).map(Vec::len).sum();
     assert_eq!((size.rows, size.bytes), (periods.len() as u64, bytes as u64));
-    assert_eq!(reader.archive_older(periods[0].period.last_time).unwrap(), None);
-    let nothing = Body::after(log.last_time());
+    assert_eq!(reader.rollups_older(periods[0].period.last_time).unwrap(), None);
+    let nothing = RecordBuffer::after(log.last_time());
     for (time, kept) in [(periods[2].period.last_time, 2), (Time(i64::MAX), periods.len() - 1)] {
-        let before = reader.archive_older(time).unwrap();
+        let before = reader.rollups_older(time).unwrap();
         assert_eq!(before, Some(periods[kept].period.first));
-        log.commit(&Commit { trim_archive_before: before, ..Commit::of(&nothing) }).unwrap();
+        log.commit(&Commit { trim_rollups_before: before, ..Commit::of(&nothing) }).unwrap();
         let bytes: usize = periods[kept..].iter().flat_map(|p| &p.rows).map(Vec::len).sum();
-        let size = reader.archive_size().unwrap();
+        let size = reader.rollups_size().unwrap();
         assert_eq!((size.rows, size.bytes), ((periods.len() - kept) as u64, bytes as u64));
-        assert_eq!(reader.archive_end().unwrap().unwrap().period, periods.last().unwrap().period);
+        assert_eq!(reader.rollups_end().unwrap().unwrap().period, periods.last().unwrap().period);
     }
-    assert_eq!(reader.archive_older(Time(i64::MAX)).unwrap(), None);
+    assert_eq!(reader.rollups_older(Time(i64::MAX)).unwrap(), None);
 }
 
 #[test]
@@ -315,7 +273,7 @@ fn a_damaged_row_is_named_and_never_counted() {
     let db = Database::open(dir.path().join(FILE_NAME)).unwrap();
     let txn = db.begin_write().unwrap();
     {
-        let mut table = txn.open_table(ARCHIVE).unwrap();
+        let mut table = txn.open_table(ROLLUPS).unwrap();
         let mut bytes = table.get((last, 0)).unwrap().unwrap().value().to_vec();
         *bytes.last_mut().unwrap() ^= 4;
         table.insert((last, 0), &bytes[..]).unwrap();
@@ -328,8 +286,9 @@ fn a_damaged_row_is_named_and_never_counted() {
         fault.contains(&format!("the archive's row of sequence {last}: its checksum is wrong")),
         "{fault}"
     );
-    assert_eq!(report.archive.rows, periods.len() as u64 - 1);
+    assert_eq!(report.rollups.rows, periods.len() as u64 - 1);
     let log = Log::open(dir.path(), OPTIONS, Epoch(1)).unwrap();
-    let error = thin(&log.reader(), job(&log, log.head()), &AtomicBool::new(false)).unwrap_err().to_string();
+    let error =
+        roll_up(&log.reader(), job(&log, log.head()), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("damaged") && error.contains("retention.thin_to_s = 0"), "{error}");
 }

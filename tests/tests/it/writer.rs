@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fieldlog::config::{HeldValues, Policy, RecordMode};
 use fieldlog::log::acked::AckedRanges;
-use fieldlog::log::{DiskStats, Log, LogOptions, MeteredDisk};
+use fieldlog::log::{DiskStats, Log};
 use fieldlog::message::{Delivery, SourceId};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
@@ -18,10 +18,7 @@ use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
 use fieldlog_tests::rng::Rng;
 use tokio::sync::oneshot;
 
-use crate::rig::{Rig, clock, config, message, pass, scratch};
-
-const OPTIONS: LogOptions =
-    LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+use crate::rig::{OPTIONS, Rig, clock, config, message, pass, scratch};
 
 /// Sends 50 messages one by one to a writer that commits each, with a fault planned before the 21st.
 fn check(plan: Plan, words: &str) {
@@ -97,12 +94,11 @@ fn every_commit_is_counted() {
     const DAY: Duration = Duration::from_secs(86_400);
     let dir = scratch();
     let (disk, written) = (FaultDisk::new(Rng::new(1)), Arc::<DiskStats>::default());
-    let metered = MeteredDisk::new(disk.clone(), written.clone());
     let mut config = config(1);
     config.log.commit_bytes_max = 1;
     config.retention.age = Some(DAY);
     let store = SnapshotStore::open(dir.path()).unwrap();
-    let log = Log::open_on(metered, written.clone(), OPTIONS, Epoch(1)).unwrap();
+    let log = Log::open_on(disk.clone(), written.clone(), OPTIONS, Epoch(1)).unwrap();
     let mut rig = Rig::new(log, View::new(fieldlog::config::windows(&config.aggregates)), &config, &store);
     let shared = rig.shared.clone();
     let done = || written.commits.load(Ordering::Relaxed);

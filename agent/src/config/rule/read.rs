@@ -2,12 +2,12 @@
 
 use super::super::hints::one_of;
 use super::super::raw::Table;
+use super::checks::{check_patterns, pointer};
 use super::{
     ActionFields, Announcer, Arrays, Decoder, Each, OFFLINE, ONLINE, PayloadTime, Rename, Rule, TimeFormat,
     Update, types, when,
 };
-use crate::pattern::Pattern;
-use crate::topic::{self, Template};
+use crate::topic::Template;
 
 const DECODERS: [(&str, Decoder); 17] = [
     ("json", Decoder::Json),
@@ -266,18 +266,6 @@ fn check_together(table: &Table<'_>, rule: &Rule) {
     }
 }
 
-/// A JSON pointer, if there is one.
-pub(super) fn pointer(table: &mut Table<'_>, key: &'static str) -> Option<String> {
-    let found = table.text(key)?;
-    if topic::is_pointer(&found.value) {
-        return Some(found.value);
-    }
-    let what = format!("{:?} is not a JSON pointer", found.value);
-    let hint = "write it as \"/params/ts\"; ~1 stands for / and ~0 for ~ in a name";
-    table.fault_at(key, found.origin.as_deref(), what, hint);
-    None
-}
-
 fn arrays(table: &mut Table<'_>) -> Arrays {
     match table.filled("arrays").map(|found| found.value) {
         None => Arrays::Json,
@@ -342,13 +330,4 @@ fn patterns(table: &mut Table<'_>, key: &'static str) -> Vec<String> {
     let patterns = table.texts(key).unwrap_or_default();
     check_patterns(table, key, &patterns);
     patterns
-}
-
-/// Checks a list of patterns of names.
-pub(in super::super) fn check_patterns(table: &Table<'_>, key: &str, patterns: &[String]) {
-    for (index, text) in patterns.iter().enumerate() {
-        if let Err(error) = Pattern::parse(text) {
-            table.fault(&format!("{key}[{index}]"), error.to_string(), "");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::super::raw::Table;
+use super::checks::check_patterns;
 
 /// Texts that are true and false, in any case, if none are given.
 const TRUE: [&str; 4] = ["true", "on", "yes", "1"];
@@ -71,7 +72,7 @@ fn one(mut table: Table<'_>) -> Option<ValueType> {
     if attributes.is_empty() {
         table.fault("attributes", "it is missing or empty", "name attributes, such as [\"*version\"]");
     }
-    super::check_patterns(&table, "attributes", &attributes);
+    check_patterns(&table, "attributes", &attributes);
     if !table.has("type") {
         table.fault("type", "it is missing", "choose text, number, integer or boolean");
     }

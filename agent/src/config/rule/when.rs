@@ -4,7 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::super::raw::Table;
-use super::read::pointer;
+use super::checks::{check_patterns, pointer};
 use crate::topic::Template;
 
 /// A condition.
@@ -153,7 +153,7 @@ fn patterns(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
     if patterns.is_empty() {
         table.fault(key, "it is empty", "give at least one text");
     }
-    super::check_patterns(table, key, &patterns);
+    check_patterns(table, key, &patterns);
     Some(patterns)
 }
 

@@ -588,7 +588,7 @@ fn what_is_sent_must_not_come_back() {
         ["sink[0] \"cloud\" topic: source \"home\" takes \"up/gw/live\" from the same broker; \
          events would go round for ever; exclude the topic from the source",]
     );
-    // Early copies have a topic of their own if the template says so, but only if there are any.
+    // Priority copies have a topic of their own if the template says so, but only if there are any.
     let lane = source.replace("#device", "up/+device/priority");
     let sink = format!("{local}topic = \"up/{{gateway}}/{{lane}}\"\n");
     parse(&format!("gateway_id = \"gw\"\n{lane}{sink}"));

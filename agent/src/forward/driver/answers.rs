@@ -42,7 +42,7 @@ where
 
     /// Takes in an answer; the reason if the connection is gone.
     pub(super) fn answer(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
-        let early = parcel.manifest.lane == Lane::Priority;
+        let priority = parcel.manifest.lane == Lane::Priority;
         let status = self.parts.status.clone();
         match outcome {
             Outcome::Acked => {
@@ -72,7 +72,7 @@ where
                 self.note(why);
             }
             // What becomes of the event is decided when its turn has come.
-            Outcome::TooLarge { .. } | Outcome::Refused { .. } if early => self.answered(parcel),
+            Outcome::TooLarge { .. } | Outcome::Refused { .. } if priority => self.answered(parcel),
             Outcome::TooLarge { why } | Outcome::Refused { why } => self.refused(parcel, why, pause),
         }
         SinkStatus::add(&status.parcels_retried, 1);
@@ -122,7 +122,7 @@ where
 
     pub(super) fn failed(&mut self, Parcel { manifest, .. }: &Parcel) {
         match manifest.lane {
-            Lane::Priority => self.plan.failed_early(),
+            Lane::Priority => self.plan.failed_priority(),
             Lane::Live | Lane::Backlog => self.plan.failed(manifest.first, manifest.last),
         }
     }

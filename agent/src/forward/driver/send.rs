@@ -21,13 +21,14 @@ where
         let now = self.parts.clock.now();
         let covering = self.sooner(self.offer_due(pace, now), self.covering_due(head, pace, now));
         let held = !pace.bucket.left(now).is_zero();
-        let Some((first, last)) = self.service.early.then(|| self.plan.next_early(head, held)).flatten()
+        let Some((first, last)) =
+            self.service.priority.then(|| self.plan.next_priority(head, held)).flatten()
         else {
             return covering;
         };
-        let early = pace.pause.left(now).max(pace.early.left(now));
-        let others_first = |due: &Due| due.0 < early || (due.0.is_zero() && self.plan.turn_of_others());
-        Some(covering.filter(others_first).unwrap_or((early, (Lane::Priority, first, last))))
+        let priority = pace.pause.left(now).max(pace.priority.left(now));
+        let others_first = |due: &Due| due.0 < priority || (due.0.is_zero() && self.plan.turn_of_others());
+        Some(covering.filter(others_first).unwrap_or((priority, (Lane::Priority, first, last))))
     }
 
     /// The next range that is to be covered: it waits for the sink, for the bandwidth, and fresh events for company.
@@ -64,7 +65,7 @@ where
         under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
         pace: &mut Pace,
     ) -> Result<(), LogError> {
-        let early = lane == Lane::Priority;
+        let priority = lane == Lane::Priority;
         if lane == Lane::Live {
             pace.fresh_since = None;
         }
@@ -80,7 +81,7 @@ where
             }
         };
         let Some(parcel) = built else {
-            if early {
+            if priority {
                 self.plan.looked_through(first, last);
                 return Ok(());
             }
@@ -96,8 +97,8 @@ where
             // What was before is trimmed; a record in the log says so, and goes upstream like any other.
             self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
         }
-        if early {
-            self.dispatch_early(parcel, transport, under_way, pace);
+        if priority {
+            self.dispatch_priority(parcel, transport, under_way, pace);
             return Ok(());
         }
         if self.plan.acked().is_refused(parcel.manifest.first) {
@@ -117,8 +118,8 @@ where
         Ok(())
     }
 
-    /// Sends the early copies that were found, if any.
-    pub(super) fn dispatch_early<T: Transport>(
+    /// Sends the priority copies that were found, if any.
+    pub(super) fn dispatch_priority<T: Transport>(
         &mut self,
         parcel: Parcel,
         transport: &mut T,
@@ -130,7 +131,7 @@ where
             return self.plan.looked_through(parcel.manifest.first, parcel.manifest.last);
         }
         let now = self.parts.clock.now();
-        pace.early.take(parcel.bytes() as u64, now);
+        pace.priority.take(parcel.bytes() as u64, now);
         launch(parcel, transport, under_way, pace, now);
     }
 }

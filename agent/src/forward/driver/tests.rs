@@ -163,9 +163,9 @@ async fn an_event_that_matters_goes_ahead_of_a_backlog() {
         assert_eq!(find(old), Some(0), "nothing can be before it");
         let found = find(fresh).unwrap();
         assert!((before..=before + 3).contains(&found), "published after {before}, sent as {found}");
-        let early: u32 =
+        let priority: u32 =
             parcels.iter().filter(|p| p.manifest.lane == Lane::Priority).map(|p| p.manifest.events).sum();
-        assert_eq!(early, 3, "there are three such events, each is copied once");
+        assert_eq!(priority, 3, "there are three such events, each is copied once");
         assert!(acked.missing(old, old).is_some(), "a copy covers nothing");
         // What covers the log goes on beside it, in parcels that meet.
         let mut backlog = parcels.iter().filter(|parcel| parcel.manifest.lane == Lane::Backlog);
@@ -243,11 +243,11 @@ async fn a_copy_does_not_wait_until_telemetry_has_paid_for_its_bandwidth() {
     let seq = rig.fixture.availability(1, Availability::Online);
     rig.publish();
     rig.arrived.until("the copy", |parcels| parcels.iter().any(|p| at(p, Lane::Priority, seq))).await;
-    let early = rig.status.clone();
+    let priority = rig.status.clone();
     let (parcels, _) = rig.stop().await;
     let covering = parcels.iter().filter(|p| p.manifest.lane != Lane::Priority).count();
     assert_eq!(covering, 1, "telemetry keeps to the limit");
-    assert_eq!(early.early_acked.load(std::sync::atomic::Ordering::Relaxed), 2);
+    assert_eq!(priority.priority_acked.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
 
 /// With a sink that takes one parcel at a time, and with one whose bandwidth is less than there are copies.

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use fieldlog_projections::aggregates::start_s;
-use fieldlog_projections::archive::{ArchiveError, Row};
 use fieldlog_projections::record::RecordsError;
+use fieldlog_projections::rollup::{RollupError, Row};
 use fieldlog_projections::{Bucket, Chunk, Record, Seq, Time};
 
 use super::{BUCKETS_MAX, Found, Series, seconds};
@@ -24,10 +24,10 @@ pub(super) fn read(
     cancel: &Cancel,
 ) -> Result<Found, Problem> {
     for _ in 1..TRIES {
-        let end = reader.archive_end()?;
+        let end = reader.rollups_end()?;
         let found = Reading::new(reader, series, until).run(cancel)?;
         // Records that go from the log into the archive meanwhile are in neither as it was read.
-        if found.incomplete_until.is_none() || reader.archive_end()? == end {
+        if found.incomplete_until.is_none() || reader.rollups_end()? == end {
             return Ok(found);
         }
     }
@@ -54,7 +54,7 @@ impl<'a> Reading<'a> {
 
     fn run(mut self, cancel: &Cancel) -> Result<Found, Problem> {
         let reader = self.reader;
-        let cancelled = reader.scan_archive(reader.seek_archive(self.from)?, |row| {
+        let cancelled = reader.scan_rollups(reader.seek_rollups(self.from)?, |row| {
             if cancel.is_set() {
                 return Ok(ControlFlow::Break(true));
             }
@@ -87,7 +87,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn row(&mut self, row: &Row<'_>) -> Result<ControlFlow<()>, ArchiveError> {
+    fn row(&mut self, row: &Row<'_>) -> Result<ControlFlow<()>, RollupError> {
         let period = row.period;
         // Longer windows than the wanted ones cannot be divided; what the log still has of them comes from there.
         if !self.series.window_s.is_multiple_of(period.length_s) || period.last > self.until {

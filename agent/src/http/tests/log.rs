@@ -1,5 +1,5 @@
 use super::*;
-use crate::retention::thin::{Job, thin};
+use crate::retention::rollup::{Job, roll_up};
 
 #[tokio::test]
 async fn history_is_read_by_time_attribute_and_page() {
@@ -216,7 +216,7 @@ async fn a_damaged_record_is_an_error_and_not_an_empty_answer() {
         Fact::Unknown { kind: fieldlog_projections::Kind { type_id: 1, version: 2 }, payload: vec![] };
     let committed = {
         let mut log = agent.log.lock().unwrap();
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         body.push_fact(Envelope::default(), &truncated);
         log.commit(&crate::log::Commit::of(&body)).unwrap()
     };
@@ -265,9 +265,9 @@ async fn the_archive_is_used_as_far_as_its_windows_divide() {
     for (length_s, before) in [(60, ends[2].next()), (120, ends[6])] {
         let mut log = agent.log.lock().unwrap();
         let job = Job { length_s, before, head: (log.head(), log.last_time()) };
-        let periods = thin(&log.reader(), job, &Default::default()).unwrap();
-        let nothing = Body::after(log.last_time());
-        log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).unwrap();
+        let periods = roll_up(&log.reader(), job, &Default::default()).unwrap();
+        let nothing = RecordBuffer::after(log.last_time());
+        log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).unwrap();
     }
     let thinned = ask(120).await;
     assert_eq!((&thinned["source"], &thinned["buckets"]), (&"archive+log".into(), &two["buckets"]));
@@ -276,7 +276,7 @@ async fn the_archive_is_used_as_far_as_its_windows_divide() {
 
     {
         let mut log = agent.log.lock().unwrap();
-        let nothing = Body::after(log.last_time());
+        let nothing = RecordBuffer::after(log.last_time());
         log.commit(&Commit { trim_before: Some(ends[5].next()), ..Commit::of(&nothing) }).unwrap();
         let (first, _) = log.reader().range().unwrap().unwrap();
         assert!(first > ends[3], "{first}");

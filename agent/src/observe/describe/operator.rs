@@ -6,11 +6,11 @@ use fieldlog_projections::{
 
 use super::super::outcomes::Refusal;
 use super::super::source::CompiledDescribe;
-use super::super::{Batch, Observer};
+use super::super::{Observer, RecordBatch};
 
 impl Observer {
     /// Applies the operator's words to devices and attributes that are new, or to all after the configuration was read.
-    pub(in super::super) fn describe_undescribed(&mut self, received: Time, batch: &mut Batch) {
+    pub(in super::super) fn describe_undescribed(&mut self, received: Time, batch: &mut RecordBatch) {
         let mut ids = std::mem::take(&mut self.undescribed);
         ids.sort_unstable();
         ids.dedup();
@@ -24,7 +24,7 @@ impl Observer {
         &mut self,
         id: DeviceId,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         let by = DescribedBy::Operator;
         let Some(device) = self.devices.get_mut(id).filter(|device| device.retired.is_none()) else {

@@ -10,7 +10,7 @@ use fieldlog_projections::{AttrId, DeviceId, Time, Value};
 use super::{EdgeNode, Sparkplug};
 use crate::decode;
 use crate::observe::outcomes::{Refusal, Verdict};
-use crate::observe::{Batch, Observer, at, budget};
+use crate::observe::{Observer, RecordBatch, at, budget};
 use crate::sparkplug::command::REBIRTH;
 use crate::sparkplug::payload::{BDSEQ, Certificate, Metric};
 use crate::sparkplug::session::{Reason, Trust};
@@ -143,9 +143,9 @@ impl Observer {
         taken: &Sparkplug<'_>,
         name: &str,
         payload: Certificate,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
-        let before = batch.body.len();
+        let before = batch.records.len();
         let received = taken.received;
         let bytes = budget::declared_bytes(payload.metrics.len());
         self.room_for_metrics(bytes, name)?;
@@ -161,7 +161,7 @@ impl Observer {
             if node.noted != birth || birth.is_none() {
                 node.noted = birth;
                 let fact = Fact::SessionNoted { device, birth, seq: None };
-                batch.body.push_fact(at(received), &fact);
+                batch.records.push_fact(at(received), &fact);
             }
         }
         let sent = payload.timestamp.and_then(device_time);
@@ -195,10 +195,10 @@ impl Observer {
         let record = declared.clone();
         if node.table.declare(device, declared) {
             let fact = Fact::MetricsDeclared { device, metrics: record };
-            batch.body.push_fact(at(received), &fact);
+            batch.records.push_fact(at(received), &fact);
         }
         self.record_reports(device, taken.source, reports, received, batch, &mut refusal);
-        refusal.verdict(batch.body.len() > before)
+        refusal.verdict(batch.records.len() > before)
     }
 
     /// NDATA or DDATA.
@@ -209,9 +209,9 @@ impl Observer {
         device: DeviceId,
         payload: Certificate,
         trust: Trust,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
-        let (before, received) = (batch.body.len(), taken.received);
+        let (before, received) = (batch.records.len(), taken.received);
         let sent = payload.timestamp.and_then(device_time);
         let mut refusal = Refusals::default();
         let mut reports = Vec::with_capacity(payload.metrics.len());
@@ -249,7 +249,7 @@ impl Observer {
             }
         }
         self.record_reports(device, taken.source, reports, received, batch, &mut refusal);
-        refusal.verdict(batch.body.len() > before)
+        refusal.verdict(batch.records.len() > before)
     }
 
     /// What a metric of a message is recorded as. A name with a data type says all that is needed; an alias is good as long
@@ -261,7 +261,7 @@ impl Observer {
         metric: &Metric,
         trust: Trust,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Resolved, Refusal> {
         let declared = match (metric.name.as_deref().filter(|name| !name.is_empty()), metric.alias) {
             (Some(name), _) if NOT_RECORDED.contains(&name) => return Ok(Resolved::NotRecorded),
@@ -315,7 +315,7 @@ impl Observer {
         source: usize,
         reports: Vec<Report>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
         refusal: &mut Refusals,
     ) {
         let (past, present): (Vec<_>, Vec<_>) = reports.into_iter().partition(|report| report.historical);
@@ -346,7 +346,7 @@ impl Observer {
         source: usize,
         reports: Vec<Report>,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let counts = &self.sources[source].outcomes.sparkplug;
         counts.historical.fetch_add(reports.len() as u64, Ordering::Relaxed);
@@ -360,12 +360,17 @@ impl Observer {
                 changes.push((next.attr, next.value));
             }
             let envelope = Envelope { device_time: time, ..at(received) };
-            batch.body.push_fact(envelope, &Fact::HistoryReported { device, changes });
+            batch.records.push_fact(envelope, &Fact::HistoryReported { device, changes });
         }
     }
 
     /// The device of a certificate, discovered if need be.
-    fn member(&mut self, taken: &Sparkplug<'_>, name: &str, batch: &mut Batch) -> Result<DeviceId, Refusal> {
+    fn member(
+        &mut self,
+        taken: &Sparkplug<'_>,
+        name: &str,
+        batch: &mut RecordBatch,
+    ) -> Result<DeviceId, Refusal> {
         let (source, received) = (taken.source, taken.received);
         let namespace = self.own_namespace(source);
         let parent = match taken.topic.device {
@@ -388,7 +393,7 @@ impl Observer {
         device: DeviceId,
         name: &str,
         received: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) -> Result<Option<(u32, AttrId)>, Refusal> {
         decode::check_name(name, self.limits.name_bytes)?;
         let slot = self.slot(device, name, received, batch)?;

@@ -7,7 +7,7 @@ use fieldlog_projections::fact::Fact;
 
 use super::EdgeNode;
 use crate::message::Publication;
-use crate::observe::{Batch, Observer, at};
+use crate::observe::{Observer, RecordBatch, at};
 use crate::sparkplug::command;
 
 /// Edge nodes that are asked for their births by time alone, at most in one tick.
@@ -41,7 +41,7 @@ impl Observer {
         source: usize,
         connection: u64,
         now: Time,
-        batch: &mut Batch,
+        batch: &mut RecordBatch,
     ) {
         let Some(Some(host)) = self.hosts.get_mut(source) else { return };
         if host.connection == connection {
@@ -55,7 +55,7 @@ impl Observer {
     }
 
     /// What is due by time alone.
-    pub(in crate::observe) fn tick_hosts(&mut self, now: Time, batch: &mut Batch) {
+    pub(in crate::observe) fn tick_hosts(&mut self, now: Time, batch: &mut RecordBatch) {
         for source in 0..self.hosts.len() {
             let Some(Some(host)) = self.hosts.get_mut(source) else { continue };
             let timeout = host.reorder_timeout;
@@ -66,7 +66,7 @@ impl Observer {
             {
                 self.came_by(source, connection, now, batch);
             }
-            let before = batch.body.len();
+            let before = batch.records.len();
             let (mut asked, mut due) = (0, None);
             let [mut online, mut stale, mut offline] = [0, 0, 0];
             self.each_node(source, |observer, name, node| {
@@ -89,13 +89,13 @@ impl Observer {
                 host.wait_until(due);
             }
             let outcomes = &self.sources[source].outcomes;
-            outcomes.events.fetch_add((batch.body.len() - before) as u64, Ordering::Relaxed);
+            outcomes.events.fetch_add((batch.records.len() - before) as u64, Ordering::Relaxed);
             outcomes.sparkplug.note_nodes(online, stale, offline);
         }
     }
 
     /// The agent is about to stop: messages that wait are taken as they are, and where each session is goes into the log.
-    pub fn pause(&mut self, now: Time, batch: &mut Batch) {
+    pub fn pause(&mut self, now: Time, batch: &mut RecordBatch) {
         for source in 0..self.hosts.len() {
             self.each_node(source, |observer, name, node| {
                 let held = node.session.give_up();
@@ -103,7 +103,7 @@ impl Observer {
                 let device = observer.own_device(source, name);
                 if let (Some(device), Some((birth, seq))) = (device, node.session.noted()) {
                     let fact = Fact::SessionNoted { device, birth, seq: Some(seq) };
-                    batch.body.push_fact(at(now), &fact);
+                    batch.records.push_fact(at(now), &fact);
                 }
             });
         }

@@ -170,7 +170,7 @@ impl Scene {
         self.connect(1);
         let mut batch = self.batch();
         let boot = Fact::Booted { boot_id: [0; 16], version: String::new(), clock: Default::default() };
-        batch.body.push_fact(super::super::at(self.now), &boot);
+        batch.records.push_fact(super::super::at(self.now), &boot);
         self.commit(&batch);
     }
 }
@@ -255,7 +255,7 @@ fn tck_id_operational_behavior_edge_node_termination_host_action_ddeath_devices_
     let message = scene.message("g/DDEATH/n/d", payload(2, &[]));
     let mut batch = scene.batch();
     scene.observer.observe(SourceId(0), &message, scene.now, &mut batch);
-    let record = batch.body.records(Seq(1)).next().unwrap().unwrap();
+    let record = batch.records.records(Seq(1)).next().unwrap().unwrap();
     assert_eq!(record.device_time, Some(Time(T as i64 * 1_000)), "the time in the DDEATH payload");
     scene.commit(&batch);
     scene.check_is("g/n", Online, json!({"x": 10, "y": 20}));
@@ -425,7 +425,7 @@ fn tck_id_payloads_metric_is_historical_changes_no_state() {
     let message = scene.message("g/NDATA/n", payload(2, &[past, by_alias(2, 21)]));
     let mut batch = scene.batch();
     scene.observer.observe(SourceId(0), &message, scene.now, &mut batch);
-    let record = batch.body.records(Seq(1)).next().unwrap().unwrap();
+    let record = batch.records.records(Seq(1)).next().unwrap().unwrap();
     assert_eq!(record.device_time, Some(Time((T as i64 - 60_000) * 1_000)));
     let facts = scene.commit(&batch);
     let (node, _) = scene.view.devices.find("g/n").unwrap();
@@ -588,7 +588,7 @@ fn commands_state_and_retained_certificates_are_passed_over() {
     retained.retain = true;
     let mut batch = scene.batch();
     scene.observer.observe(SourceId(0), &retained, scene.now, &mut batch);
-    assert!(batch.body.is_empty());
+    assert!(batch.records.is_empty());
     assert_eq!(scene.asked(), 0);
 }
 

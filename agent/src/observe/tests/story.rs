@@ -143,7 +143,7 @@ impl Story {
     /// The log has this fact; the agent was not there yet.
     pub(super) fn recorded(mut self, fact: &Fact) -> Story {
         let mut batch = self.scene.batch();
-        batch.body.push_fact(super::super::at(self.scene.now), fact);
+        batch.records.push_fact(super::super::at(self.scene.now), fact);
         for fact in self.scene.commit(&batch) {
             self.tell(fact);
         }

@@ -273,7 +273,7 @@ pub struct Sink {
     /// Records acknowledged.
     pub events_acked: u64,
     /// Copies sent ahead of their turn and acknowledged.
-    pub early_acked: u64,
+    pub priority_acked: u64,
     /// Parcels acknowledged.
     pub parcels_acked: u64,
     /// Bytes of these.

@@ -4,20 +4,18 @@ use std::sync::atomic::AtomicBool;
 
 use fieldlog::correct::{Corrected, correct};
 use fieldlog::log::Commit;
-use fieldlog::retention::thin::{Job, thin};
+use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog::verify::verify;
-use fieldlog_projections::archive::Row;
+use fieldlog_projections::rollup::Row;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::process::call;
 use serde_json::Value as Json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::*;
+use crate::history::HOUR_S;
 
 /// 2099-01-01.
 const FAR_S: i64 = 4_070_908_800;
-const HOUR_S: i64 = 3_600;
 
 /// Four hours: one with a right clock, one second of 2099 with values 1000 to 1009, one in which log time stands still, the
 /// correction at its end, and one after it. The values count the minutes. Returns the second of the first value and the
@@ -37,17 +35,6 @@ fn four_hours(dir: &Path) -> (i64, Seq) {
     (120..180).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
     log.close().unwrap();
     (begin_s, at)
-}
-
-async fn get(agent: &Agent, path: &str) -> Json {
-    let mut socket = TcpStream::connect(agent.handle.http.unwrap()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-    serde_json::from_str(body).unwrap()
 }
 
 fn rfc3339(second: i64) -> String {
@@ -70,7 +57,7 @@ fn rfc3339(second: i64) -> String {
 async fn history(agent: &Agent, from_s: i64, to_s: i64) -> Vec<f64> {
     let (from, to) = (rfc3339(from_s), rfc3339(to_s));
     let answer =
-        get(agent, &format!("/api/v1/devices/meter/history?attribute=power&from={from}&to={to}")).await;
+        agent.json(&format!("/api/v1/devices/meter/history?attribute=power&from={from}&to={to}")).await;
     let items = answer["history"].as_array().unwrap().iter();
     items.filter_map(|item| item["changes"]["power"].as_f64()).collect()
 }
@@ -79,7 +66,7 @@ async fn history(agent: &Agent, from_s: i64, to_s: i64) -> Vec<f64> {
 async fn buckets(agent: &Agent, from_s: i64, source: &str) -> Vec<(String, u64, f64)> {
     let from = rfc3339(from_s);
     let path = format!("/api/v1/devices/meter/aggregates?attribute=power&window_s=3600&from={from}");
-    let answer = get(agent, &path).await;
+    let answer = agent.json(&path).await;
     assert_eq!(answer["source"], source, "{answer}");
     let bucket = |b: &Json| {
         (
@@ -99,7 +86,7 @@ fn minutes(range: std::ops::Range<i64>) -> Vec<f64> {
 async fn what_was_recorded_is_found_where_it_happened() {
     let dir = scratch();
     let (begin_s, _) = four_hours(dir.path());
-    let agent = Agent::start(config(dir.path(), "")).await;
+    let agent = Agent::start(config(dir.path(), "", KEEP)).await;
     let hour = |n: i64| begin_s + n * HOUR_S;
 
     // By log time, or by the correction for what log time was wrong about.
@@ -109,13 +96,13 @@ async fn what_was_recorded_is_found_where_it_happened() {
     assert_eq!(history(&agent, hour(2), hour(2) + 1).await, [wrong, minutes(120..121)].concat());
     assert_eq!(history(&agent, hour(2) + 1, hour(3)).await, minutes(121..180));
     assert_eq!(history(&agent, FAR_S - 1, FAR_S + 1).await, minutes(0..0));
-    let events = get(&agent, &format!("/api/v1/events?type=clock_corrected&from={}", rfc3339(hour(2)))).await;
+    let events = agent.json(&format!("/api/v1/events?type=clock_corrected&from={}", rfc3339(hour(2)))).await;
     let data = &events["events"][0]["data"];
     assert_eq!(data["before"], "2099-01-01T00:00:00.000000Z", "{events}");
     assert_eq!(data["after"].as_str().unwrap()[..19], rfc3339(hour(2))[..19]);
 
     let at = async |second: i64| {
-        get(&agent, &format!("/api/v1/devices/meter?at={}", rfc3339(second))).await.to_string()
+        agent.json(&format!("/api/v1/devices/meter?at={}", rfc3339(second))).await.to_string()
     };
     for (second, value) in [(hour(0) + 600, 10.0), (hour(2) - 1, 59.0), (hour(2), 120.0), (hour(3), 179.0)] {
         let answer = at(second).await;
@@ -125,7 +112,7 @@ async fn what_was_recorded_is_found_where_it_happened() {
     // Memory has what came after the correction; all else is folded from the log.
     let expected = [(rfc3339(hour(0)), 60, 59.0), (rfc3339(hour(2)), 130, 179.0)];
     assert_eq!(buckets(&agent, hour(0), "log").await, expected);
-    let advice = get(&agent, "/status").await["clock_advice"].clone();
+    let advice = agent.json("/status").await["clock_advice"].clone();
     assert_eq!(advice, Json::Null);
     agent.stop().await;
     let log = Logbook::read(dir.path());
@@ -144,7 +131,7 @@ async fn later_records_alone_are_in_the_aggregates_in_memory() {
     log.close().unwrap();
     // From the whole log, and from the snapshot that the first stop leaves.
     for _ in 0..2 {
-        let agent = Agent::start(config(dir.path(), "")).await;
+        let agent = Agent::start(config(dir.path(), "", KEEP)).await;
         let hour = begin_s + 3 * HOUR_S;
         assert_eq!(buckets(&agent, hour, "memory").await, [(rfc3339(hour), 60, 239.0)]);
         agent.stop().await;
@@ -170,7 +157,7 @@ fn ages_and_windows_go_by_the_correction() {
         before: log.head().next(),
         head: (log.head(), Time::from_secs(hour(5))),
     };
-    let periods = thin(&reader, job, &AtomicBool::new(false)).unwrap();
+    let periods = roll_up(&reader, job, &AtomicBool::new(false)).unwrap();
     let found: Vec<_> = periods
         .iter()
         .map(|p| {
@@ -193,23 +180,23 @@ async fn an_archive_made_before_the_correction_is_read_by_it() {
     (0..10).for_each(|n| report(&mut log, FAR_S + n * 60, (1_000 + n) as f64));
     let head = (log.head(), Time::from_secs(FAR_S + DAY_S));
     let job = Job { length_s: HOUR_S as u32, before: log.head().next(), head };
-    let periods = thin(&log.reader(), job, &AtomicBool::new(false)).unwrap();
+    let periods = roll_up(&log.reader(), job, &AtomicBool::new(false)).unwrap();
     assert_eq!(periods.iter().map(|p| p.period.start_s).collect::<Vec<_>>(), [begin_s, FAR_S]);
-    let empty = Body::after(log.last_time());
-    log.commit(&Commit { archive: &periods, ..Commit::of(&empty) }).unwrap();
+    let empty = RecordBuffer::after(log.last_time());
+    log.commit(&Commit { rollups: &periods, ..Commit::of(&empty) }).unwrap();
     log.close().unwrap();
     correct(dir.path(), Time::from_secs(begin_s + HOUR_S)).unwrap();
     let mut log = open(dir.path());
     (60..120).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
     assert_eq!(
-        log.reader().seek_archive(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap(),
-        log.reader().seek_archive(Time(i64::MAX)).unwrap()
+        log.reader().seek_rollups(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap(),
+        log.reader().seek_rollups(Time(i64::MAX)).unwrap()
     );
     // Only a last period is kept for ever, and 2099 is it.
-    let old = log.reader().archive_older(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap();
+    let old = log.reader().rollups_older(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap();
     assert_eq!(old, Some(periods[1].period.first));
     log.close().unwrap();
-    let agent = Agent::start(config(dir.path(), "")).await;
+    let agent = Agent::start(config(dir.path(), "", KEEP)).await;
     let hour = |n: i64| rfc3339(begin_s + n * HOUR_S);
     let expected = [(hour(0), 60, 59.0), (hour(1), 70, 119.0)];
     assert_eq!(buckets(&agent, begin_s, "archive+log").await, expected);
@@ -230,8 +217,8 @@ async fn the_command_says_what_it_did_and_what_it_cannot_do() {
     report(&mut log, FAR_S, 1.0);
     log.close().unwrap();
     // The agent says so, in its status, and has the log.
-    let agent = Agent::start(config(dir.path(), "")).await;
-    let advice = get(&agent, "/status").await["clock_advice"].as_str().unwrap().to_owned();
+    let agent = Agent::start(config(dir.path(), "", KEEP)).await;
+    let advice = agent.json("/status").await["clock_advice"].as_str().unwrap().to_owned();
     for part in ["2099-01-01", "stands still", "correct-clock", path] {
         assert!(advice.contains(part), "{part:?} is not in: {advice}");
     }

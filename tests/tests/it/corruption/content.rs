@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 
 use fieldlog::log::DiskStats;
 use fieldlog::recovery::{self, RecoveryError};
-use fieldlog::retention::thin::{Job, thin};
+use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog::snapshots::SnapshotStore;
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Seq, Time, View, Window, snapshot};
 use redb::StorageBackend;
 
@@ -139,9 +139,9 @@ fn quarantine(reader: &LogReader) -> Result<Vec<(Seq, Vec<u8>)>, String> {
 }
 
 fn archive(reader: &LogReader) -> Result<Vec<String>, String> {
-    let mut rows = vec![format!("{:?}", reader.archive_end().map_err(|error| lasting(&error))?)];
-    rows.push(format!("{:?}", reader.archive_size().map_err(|error| lasting(&error))?));
-    let scanned = reader.scan_archive(Seq(0), |row| {
+    let mut rows = vec![format!("{:?}", reader.rollups_end().map_err(|error| lasting(&error))?)];
+    rows.push(format!("{:?}", reader.rollups_size().map_err(|error| lasting(&error))?));
+    let scanned = reader.scan_rollups(Seq(0), |row| {
         rows.push(format!("{:?} {} {:?}", row.period, row.part, row.series()?));
         Ok(ControlFlow::<()>::Continue(()))
     });
@@ -215,7 +215,7 @@ pub fn original() -> Original {
             .unwrap();
         }
     }
-    let nothing = Body::after(log.last_time());
+    let nothing = RecordBuffer::after(log.last_time());
     log.commit(&Commit {
         doubted: Some(77),
         cursors: &[("cloud".into(), cursor(120))],
@@ -238,11 +238,11 @@ fn thin_out(log: &mut Log) {
     let head = log.head();
     let (half, reader) = (Seq(head.0 / 2), log.reader());
     let job = Job { length_s: 3_600, before: half, head: (head, log.last_time()) };
-    let nothing = Body::after(log.last_time());
+    let nothing = RecordBuffer::after(log.last_time());
     loop {
-        let periods = thin(&reader, job, &AtomicBool::new(false)).unwrap();
+        let periods = roll_up(&reader, job, &AtomicBool::new(false)).unwrap();
         let Some(last) = periods.last().map(|archived| archived.period.last) else { break };
-        log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).unwrap();
+        log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).unwrap();
         if last.next() >= half {
             break;
         }

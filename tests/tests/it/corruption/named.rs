@@ -196,13 +196,12 @@ fn a_commit_after_a_clean_close_costs_no_more_than_the_next() {
     let disk = FaultDisk::new(Rng::new(1));
     let open = || {
         let stats = Arc::new(fieldlog::log::DiskStats::default());
-        let metered = fieldlog::log::MeteredDisk::new(disk.clone(), stats.clone());
-        (Log::open_on(metered, stats.clone(), OPTIONS, Epoch(99)).unwrap(), stats)
+        (Log::open_on(disk.clone(), stats.clone(), OPTIONS, Epoch(99)).unwrap(), stats)
     };
     let written = |log: &mut Log, stats: &fieldlog::log::DiskStats, count: u64| {
         let before = stats.bytes_written.load(Ordering::Relaxed);
         for _ in 0..count {
-            let mut body = fieldlog_projections::chunk::Body::after(log.last_time());
+            let mut body = fieldlog_projections::chunk::RecordBuffer::after(log.last_time());
             body.push_fact(
                 Default::default(),
                 &fieldlog_projections::Fact::ConfigChanged { keys: Vec::new() },

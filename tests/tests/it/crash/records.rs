@@ -1,6 +1,6 @@
 //! Records for the tests: valid for the folds, of every type, of many sizes.
 
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Fact};
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::{AttrId, DeviceId, Seq, Time, Value, View};
@@ -33,7 +33,7 @@ pub fn kept(records: Records<'_>) -> Vec<Kept> {
 /// A batch: records that follow what `view` was folded from, and payloads for the quarantine.
 #[derive(Debug)]
 pub struct Made {
-    pub body: Body,
+    pub body: RecordBuffer,
     pub quarantine: Vec<(usize, Vec<u8>)>,
 }
 
@@ -52,7 +52,7 @@ pub fn make(rng: &mut Rng, view: &View, count: usize, text_max: usize) -> Made {
         devices: view.devices.len() as u32,
         attributes: view.devices.attribute_names().len() as u32,
         wall: Time(view.time.0.max(1_700_000_000_000_000)),
-        made: Made { body: Body::after(view.time), quarantine: Vec::new() },
+        made: Made { body: RecordBuffer::after(view.time), quarantine: Vec::new() },
         rng,
     };
     (0..count).for_each(|_| maker.one(text_max));

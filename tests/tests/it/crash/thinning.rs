@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
 use fieldlog::log::{Commit, Log, LogReader};
-use fieldlog::retention::thin::{Job, thin};
+use fieldlog::retention::rollup::{Job, roll_up};
 use fieldlog_projections::aggregates::start_s;
-use fieldlog_projections::archive::{Period, Series};
-use fieldlog_projections::chunk::Body;
+use fieldlog_projections::chunk::RecordBuffer;
+use fieldlog_projections::rollup::{Period, Series};
 use fieldlog_projections::stored::{Changes, type_id};
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Epoch, Seq, Time, View};
 use fieldlog_tests::fault_disk::FaultDisk;
@@ -99,7 +99,7 @@ fn naive<'a>(records: impl Iterator<Item = &'a Kept>, start_s: i64) -> Vec<Serie
 }
 
 fn upto(reader: &LogReader) -> Seq {
-    reader.archive_end().unwrap().map_or(Seq(0), |end| end.period.last)
+    reader.rollups_end().unwrap().map_or(Seq(0), |end| end.period.last)
 }
 
 impl Model {
@@ -140,11 +140,11 @@ impl Model {
         if !self.prune(log, rng) {
             return false;
         }
-        let nothing = Body::after(log.last_time());
+        let nothing = RecordBuffer::after(log.last_time());
         loop {
-            let Ok(periods) = thin(&reader, job, &AtomicBool::new(false)) else { return false };
+            let Ok(periods) = roll_up(&reader, job, &AtomicBool::new(false)) else { return false };
             let Some(last) = periods.last().map(|archived| archived.period.last) else { break };
-            if log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).is_err() {
+            if log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).is_err() {
                 add(&tally.failed_commits, 1);
                 return false;
             }
@@ -153,7 +153,7 @@ impl Model {
                 break;
             }
         }
-        let Ok(end) = reader.archive_end() else { return false };
+        let Ok(end) = reader.rollups_end() else { return false };
         assert!(before == Seq(1) || end.is_some_and(|end| end.period.last.next() >= before));
         for _ in 0..rng.below(4) {
             match log.commit(&Commit { trim_before: Some(before), ..Commit::of(&nothing) }) {
@@ -174,9 +174,9 @@ impl Model {
         }
         self.pruned = true;
         let too_old = Time(self.view.time.0 - 4_000_000_000);
-        let Ok(before) = log.reader().archive_older(too_old) else { return false };
-        let nothing = Body::after(log.last_time());
-        log.commit(&Commit { trim_archive_before: before, ..Commit::of(&nothing) }).is_ok()
+        let Ok(before) = log.reader().rollups_older(too_old) else { return false };
+        let nothing = RecordBuffer::after(log.last_time());
+        log.commit(&Commit { trim_rollups_before: before, ..Commit::of(&nothing) }).is_ok()
     }
 
     fn check(&mut self, log: &Log, tally: &Tally) {
@@ -189,7 +189,7 @@ impl Model {
             self.take(&made);
         }
         assert_eq!(log.head(), self.view.seq);
-        assert_eq!(self.check_archive(&reader), upto(&reader));
+        assert_eq!(self.check_rollups(&reader), upto(&reader));
         let Some((first, last)) = reader.range().unwrap() else { return };
         assert_eq!(last, log.head());
         assert!(first <= upto(&reader).next(), "records are neither in the log nor in the archive");
@@ -203,9 +203,9 @@ impl Model {
     }
 
     /// Every period has what its records come to, and the periods follow each other. Gives the last record in them.
-    fn check_archive(&self, reader: &LogReader) -> Seq {
+    fn check_rollups(&self, reader: &LogReader) -> Seq {
         let mut periods: Vec<(Period, Vec<Series>)> = Vec::new();
-        let stopped = reader.scan_archive(Seq(0), |row| {
+        let stopped = reader.scan_rollups(Seq(0), |row| {
             match periods.last_mut() {
                 Some((period, all)) if *period == row.period => all.extend(row.series()?),
                 _ => periods.push((row.period, row.series()?)),

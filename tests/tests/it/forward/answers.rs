@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::Fact;
+use fieldlog_tests::http_message::Message;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::wait::until;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::site::{Site, http};
@@ -47,13 +48,15 @@ async fn serve(answers: Answers) -> (SocketAddr, Arc<Mutex<Seen>>) {
 
 async fn converse(stream: TcpStream, answers: Answers, seen: Arc<Mutex<Seen>>) {
     let mut stream = BufReader::new(stream);
-    while let Some(body) = request(&mut stream).await {
+    while let Some(request) = Message::read(&mut stream).await {
+        // Nothing is compressed here.
+        let body = std::str::from_utf8(request.body()).unwrap();
         let (status, head) = {
             let mut seen = seen.lock().unwrap();
-            let (status, head) = answers(seen.asked.len(), &body);
+            let (status, head) = answers(seen.asked.len(), body);
             seen.asked.push(Asked { at: Instant::now(), bytes: body.len(), status });
             if status == 200 {
-                for seq in positions(&body) {
+                for seq in positions(body) {
                     let fresh = seen.accepted.insert(seq);
                     seen.again += usize::from(!fresh);
                 }
@@ -65,24 +68,6 @@ async fn converse(stream: TcpStream, answers: Answers, seen: Arc<Mutex<Seen>>) {
             return;
         }
     }
-}
-
-async fn request(stream: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
-    Some(String::from_utf8(body).unwrap())
 }
 
 fn positions(body: &str) -> Vec<u64> {

@@ -33,7 +33,7 @@ fn config(site: &Site, sink: &str) -> Config {
 }
 
 fn first(agent: &Agent) -> u64 {
-    agent.handle.shared.reader.range().unwrap().unwrap().0.0
+    agent.first().0
 }
 
 /// How often the clock was found to have been set.

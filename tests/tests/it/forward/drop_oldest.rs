@@ -35,7 +35,7 @@ async fn drop_oldest_makes_room_on_a_disk_that_is_smaller_than_bytes_max() {
         agent.pass(&clock, Duration::from_secs(1)).await;
         assert_eq!(blocked(&agent), None);
     }
-    let first = || agent.handle.shared.reader.range().unwrap().unwrap().0.0;
+    let first = || agent.first().0;
     until("dropped records", || first() > 1_000).await;
     agent.stop().await;
     assert_eq!(verify(&site.data_dir()).unwrap().fault, None);

@@ -56,7 +56,7 @@ async fn http_in_strict_order() {
     check(receiver, server, sink, true, true).await;
 }
 
-/// Early copies of nearly everything, lost and repeated, too.
+/// Priority copies of nearly everything, lost and repeated, too.
 #[tokio::test]
 async fn http_with_priorities() {
     let receiver = Receiver::http().await;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use fieldlog_tests::http_message::Message;
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::free_port;
 use fieldlog_tests::rng::Rng;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::parts::Keeper;
@@ -79,42 +80,20 @@ async fn relay(
 ) {
     let mut client = BufReader::new(client);
     let mut server = BufReader::new(TcpStream::connect(server).await.unwrap());
-    while let Some(request) = message(&mut client).await {
+    while let Some(request) = Message::read(&mut client).await {
         let keeps = !*honest.lock().unwrap() && rng.lock().unwrap().chance(30);
         let answer = if keeps {
-            let field = |name| header(&request, name).unwrap().parse::<u64>().unwrap();
+            let field = |name| request.field(name).unwrap().parse::<u64>().unwrap();
             kept.lock().unwrap().extend(field("fieldlog-first")..=field("fieldlog-last"));
             b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()
         } else {
-            server.write_all(&request).await.unwrap();
-            message(&mut server).await.unwrap()
+            server.write_all(&request.bytes).await.unwrap();
+            Message::read(&mut server).await.unwrap().bytes
         };
         if client.write_all(&answer).await.is_err() {
             return;
         }
     }
-}
-
-/// A request or an answer with a length, head and body; `None` at the end.
-async fn message(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
-        stream.read_until(b'\n', &mut bytes).await.ok().filter(|read| *read > 0)?;
-    }
-    let length = header(&bytes, "content-length").map_or(0, |length| length.parse().unwrap());
-    let head = bytes.len();
-    bytes.resize(head + length, 0);
-    stream.read_exact(&mut bytes[head..]).await.ok()?;
-    Some(bytes)
-}
-
-fn header<'a>(message: &'a [u8], name: &str) -> Option<&'a str> {
-    let end = message.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let mut lines = std::str::from_utf8(&message[..end]).unwrap().lines();
-    lines.find_map(|line| {
-        let (found, value) = line.split_once(':')?;
-        found.eq_ignore_ascii_case(name).then_some(value.trim())
-    })
 }
 
 #[tokio::test]

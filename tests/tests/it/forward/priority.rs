@@ -23,14 +23,14 @@ async fn check(receiver: Receiver, server: SocketAddr, sink: impl Fn(SocketAddr)
     site.post(BACKLOG);
     site.recorded().await;
     proxy.set(Fault::Pass);
-    let early = |log: &LogReport| log.counts.early_events;
+    let priority = |log: &LogReport| log.counts.priority_events;
     let log = || receiver.log().filter(|log| log.newest.0 > 0);
     until("a part of the backlog", || log().is_some_and(|log| log.counts.parcels > 4)).await;
-    let before = early(&log().unwrap());
+    let before = priority(&log().unwrap());
     // The devices of the backlog are among the first events in it, and all were copied.
     assert!(before > 0);
     site.publish("t/d-new/state", r#"{"value":0.5}"#.into());
-    until("the new device", || early(&log().unwrap()) > before).await;
+    until("the new device", || priority(&log().unwrap()) > before).await;
     let found = log().unwrap();
     println!("{found}");
     assert!((found.contiguous.0 as usize) < BACKLOG, "the backlog was through before it");

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use fieldlog_projections::Fact;
 use fieldlog_tests::agent::Agent;
+use fieldlog_tests::http_message::Message;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::wait::until;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::io::{AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::site::{Site, complete, http, random};
@@ -62,29 +63,13 @@ async fn pass(mut stream: TcpStream, receiver: SocketAddr) {
 /// Answers request by request; the connection ends with the first one after the mending.
 async fn refuse(stream: TcpStream, head: &str, mended: Arc<AtomicBool>, asked: Arc<AtomicUsize>) {
     let mut stream = BufReader::new(stream);
-    while skip_request(&mut stream).await.is_some() && !mended.load(Ordering::SeqCst) {
+    while Message::read(&mut stream).await.is_some() && !mended.load(Ordering::SeqCst) {
         asked.fetch_add(1, Ordering::SeqCst);
         let answer = format!("HTTP/1.1 {head}content-length: 0\r\n\r\n");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
     }
-}
-
-async fn skip_request(stream: &mut BufReader<TcpStream>) -> Option<()> {
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    stream.read_exact(&mut vec![0; length]).await.ok().map(|_| ())
 }
 
 fn dead_letters(log: &Logbook) -> usize {
@@ -160,7 +145,7 @@ async fn a_full_log_keeps_what_a_required_sink_refuses() {
     agent.reload(site.config(&(more + &sink))).await;
     until("the end of acknowledging", || agent.handle.shared.stats.blocked().is_some()).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let first = agent.handle.shared.reader.range().unwrap().unwrap().0.0;
+    let first = agent.first().0;
     assert_eq!(first, 1, "records went that the sink had refused");
     wrong.mend();
     until("messages taken again", || agent.handle.shared.stats.blocked().is_none()).await;

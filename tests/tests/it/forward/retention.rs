@@ -32,7 +32,7 @@ fn blocked(agent: &Agent) -> Option<String> {
 }
 
 fn first(agent: &Agent) -> u64 {
-    agent.handle.shared.reader.range().unwrap().unwrap().0.0
+    agent.first().0
 }
 
 #[tokio::test]
@@ -113,8 +113,8 @@ async fn drop_oldest_says_what_is_gone() {
 async fn what_is_dropped_is_in_the_archive_first() {
     let (_site, data_dir) = drop_oldest("thin_to_s = 60\n").await;
     let report = verify(&data_dir).unwrap();
-    assert_eq!((report.fault, report.archive.gaps), (None, 0));
-    let (begin, end) = report.archive.range.unwrap();
+    assert_eq!((report.fault, report.rollups.gaps), (None, 0));
+    let (begin, end) = report.rollups.range.unwrap();
     let (first, _) = report.range.unwrap();
     assert!(begin == Seq(1) && end.next() >= first, "{first} follows an archive of {begin} to {end}");
 }

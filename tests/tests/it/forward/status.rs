@@ -6,23 +6,11 @@ use fieldlog_tests::agent::Agent;
 use fieldlog_tests::proxy::{Fault, Proxy};
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::wait::until;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::site::{Site, arrived, http};
 
-async fn get(agent: &Agent, path: &str) -> String {
-    let mut stream = TcpStream::connect(agent.handle.http.unwrap()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
-}
-
 async fn sink(agent: &Agent) -> serde_json::Value {
-    let status: serde_json::Value = serde_json::from_str(&get(agent, "/status").await).unwrap();
-    status["sinks"][0].clone()
+    agent.json("/status").await["sinks"][0].clone()
 }
 
 fn metric(text: &str, name: &str) -> f64 {
@@ -46,7 +34,7 @@ async fn a_sink_that_is_away_and_comes_back() {
         line.contains("sink cloud backing off until") && line.contains(&proxy.address.to_string()),
         "{line}"
     );
-    let (sent, metrics) = (sink(&agent).await, get(&agent, "/metrics").await);
+    let (sent, metrics) = (sink(&agent).await, agent.get("/metrics").await);
     let behind = sent["backlog_events"].as_u64().unwrap();
     assert!(behind >= 300 && line.contains(&format!("({behind} events, ")), "{line} {sent}");
     let bytes = sent["backlog_bytes"].as_u64().unwrap();
@@ -75,7 +63,7 @@ async fn a_sink_that_is_away_and_comes_back() {
         line.contains("sink cloud connected (nothing behind, ") && line.contains(", last error at 20"),
         "{line}"
     );
-    let metrics = get(&agent, "/metrics").await;
+    let metrics = agent.get("/metrics").await;
     assert_eq!(metric(&metrics, "fieldlog_sink_state{sink=\"cloud\",state=\"connected\"}"), 1.0);
     assert!(metric(&metrics, "fieldlog_forward_events_per_second{") > 0.0);
 

@@ -1,10 +1,10 @@
-//! The table `archive`: aggregates of records, kept longer than the records.
+//! The table `archive`: rollups, kept longer than the records that they were folded from.
 //!
 //! It is made when the first row is written; a log without it has an empty archive.
 
 use std::ops::ControlFlow;
 
-use fieldlog_projections::archive::{ArchiveError, Period, Row};
+use fieldlog_projections::rollup::{Period, RollupError, Row};
 use fieldlog_projections::{Seq, Time};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
@@ -13,7 +13,7 @@ use super::guard::outside;
 use super::{LogError, LogReader};
 
 /// By a period's first record, and the part.
-pub(super) const ARCHIVE: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
+pub(super) const ROLLUPS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
 
 /// What fills one page of the store beside its own 20 bytes.
 pub const ROW_BYTES_MAX: usize = 4096 - 20;
@@ -27,7 +27,7 @@ type Entry<'a> = (redb::AccessGuard<'a, (u64, u32)>, redb::AccessGuard<'a, &'sta
 
 /// A period to be stored, in place of what is stored of it already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Archived {
+pub struct RolledUp {
     /// What it covers.
     pub period: Period,
     /// Its rows, in their order.
@@ -36,7 +36,7 @@ pub struct Archived {
 
 /// Where the archive ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArchiveEnd {
+pub struct RollupsEnd {
     /// The last period.
     pub period: Period,
     /// Stored bytes before it since the archive was begun, deleted ones too.
@@ -45,21 +45,21 @@ pub struct ArchiveEnd {
 
 /// How large the archive is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArchiveSize {
+pub struct RollupsSize {
     /// Rows.
     pub rows: u64,
     /// Bytes of them.
     pub bytes: u64,
 }
 
-fn damaged(at: u64) -> impl Fn(ArchiveError) -> LogError {
-    move |source| LogError::Archive { at: Seq(at), source }
+fn damaged(at: u64) -> impl Fn(RollupError) -> LogError {
+    move |source| LogError::Rollup { at: Seq(at), source }
 }
 
 /// Stores periods.
-pub(super) fn put(txn: &redb::WriteTransaction, periods: &[Archived]) -> Result<(), Fault> {
-    let mut table = txn.open_table(ARCHIVE)?;
-    for Archived { period, rows } in periods {
+pub(super) fn put(txn: &redb::WriteTransaction, periods: &[RolledUp]) -> Result<(), Fault> {
+    let mut table = txn.open_table(ROLLUPS)?;
+    for RolledUp { period, rows } in periods {
         let first = period.first.0;
         table.retain_in((first, 0)..=(first, u32::MAX), |_, _| false)?;
         for (row, part) in rows.iter().zip(0..) {
@@ -71,18 +71,18 @@ pub(super) fn put(txn: &redb::WriteTransaction, periods: &[Archived]) -> Result<
 
 /// Deletes the periods that begin before a position.
 pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<(), Fault> {
-    let mut table = txn.open_table(ARCHIVE)?;
+    let mut table = txn.open_table(ROLLUPS)?;
     Ok(table.retain_in(..(before.0, 0), |_, _| false)?)
 }
 
 impl LogReader {
     /// Looks into the archive; `None` if there is none.
-    fn archive<T>(
+    fn rollups<T>(
         &self,
         op: &'static str,
         look: impl FnOnce(&redb::ReadOnlyTable<(u64, u32), &'static [u8]>) -> Result<T, Fault>,
     ) -> Result<Option<T>, LogError> {
-        self.read(op, |txn| match txn.open_table(ARCHIVE) {
+        self.read(op, |txn| match txn.open_table(ROLLUPS) {
             Ok(table) => look(&table).map(Some),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(error.into()),
@@ -93,14 +93,14 @@ impl LogReader {
     ///
     /// # Errors
     /// [`LogError`] if the store or the row cannot be read.
-    pub fn archive_end(&self) -> Result<Option<ArchiveEnd>, LogError> {
-        let end = self.archive("read the archive", |table| {
+    pub fn rollups_end(&self) -> Result<Option<RollupsEnd>, LogError> {
+        let end = self.rollups("read the archive", |table| {
             let Some((key, _)) = table.last()? else { return Ok(None) };
             let first = key.value().0;
             let row = table.get((first, 0))?;
-            let row = row.ok_or(damaged(first)(ArchiveError::Rows))?;
+            let row = row.ok_or(damaged(first)(RollupError::Rows))?;
             let row = Row::parse(row.value()).map_err(damaged(first))?;
-            Ok(Some(ArchiveEnd { period: row.period, stored_before: row.stored_before }))
+            Ok(Some(RollupsEnd { period: row.period, stored_before: row.stored_before }))
         })?;
         Ok(end.flatten())
     }
@@ -108,9 +108,9 @@ impl LogReader {
     /// Rows and their bytes.
     ///
     /// # Errors
-    /// As [`LogReader::archive_end`].
-    pub fn archive_size(&self) -> Result<ArchiveSize, LogError> {
-        let size = self.archive("read the archive", |table| {
+    /// As [`LogReader::rollups_end`].
+    pub fn rollups_size(&self) -> Result<RollupsSize, LogError> {
+        let size = self.rollups("read the archive", |table| {
             let edge = |entry: Option<Entry<'_>>| {
                 let Some((key, value)) = entry else { return Ok(None) };
                 let row = Row::parse(value.value()).map_err(damaged(key.value().0))?;
@@ -122,7 +122,7 @@ impl LogReader {
                 (Some((begin, _)), Some((end, size))) => (end + size).saturating_sub(begin),
                 _ => 0,
             };
-            Ok(ArchiveSize { rows: table.len()?, bytes })
+            Ok(RollupsSize { rows: table.len()?, bytes })
         })?;
         Ok(size.unwrap_or_default())
     }
@@ -132,15 +132,15 @@ impl LogReader {
     ///
     /// # Errors
     /// [`LogError`] if the store or a row cannot be read, or rows of a period are missing.
-    pub fn scan_archive<B>(
+    pub fn scan_rollups<B>(
         &self,
         from: Seq,
-        mut visit: impl FnMut(&Row<'_>) -> Result<ControlFlow<B>, ArchiveError>,
+        mut visit: impl FnMut(&Row<'_>) -> Result<ControlFlow<B>, RollupError>,
     ) -> Result<Option<B>, LogError> {
         let mut at = from.0;
         loop {
             let before = at;
-            let stopped = self.archive("read the archive", |table| scan_some(table, &mut at, &mut visit))?;
+            let stopped = self.rollups("read the archive", |table| scan_some(table, &mut at, &mut visit))?;
             if let Some(Some(value)) = stopped {
                 return Ok(Some(value));
             }
@@ -153,9 +153,9 @@ impl LogReader {
     /// The first period with a record at `time` or later; the position after the archive if there is none.
     ///
     /// # Errors
-    /// As [`LogReader::archive_end`].
-    pub fn seek_archive(&self, time: Time) -> Result<Seq, LogError> {
-        let found = self.archive("search the archive", |table| {
+    /// As [`LogReader::rollups_end`].
+    pub fn seek_rollups(&self, time: Time) -> Result<Seq, LogError> {
+        let found = self.rollups("search the archive", |table| {
             let edge = |entry: Option<Entry<'_>>| entry.map_or(0, |(key, _)| key.value().0);
             let (mut low, mut high) = (edge(table.first()?), edge(table.last()?) + 1);
             // Periods that begin before `low` end before `time`; those that begin at `high` or later do not.
@@ -181,11 +181,11 @@ impl LogReader {
     /// the last one, which says where the archive ends.
     ///
     /// # Errors
-    /// As [`LogReader::archive_end`].
-    pub fn archive_older(&self, time: Time) -> Result<Option<Seq>, LogError> {
-        let Some(end) = self.archive_end()? else { return Ok(None) };
+    /// As [`LogReader::rollups_end`].
+    pub fn rollups_older(&self, time: Time) -> Result<Option<Seq>, LogError> {
+        let Some(end) = self.rollups_end()? else { return Ok(None) };
         let (mut seen, mut before) = (0, None);
-        self.scan_archive(Seq(0), |row| {
+        self.scan_rollups(Seq(0), |row| {
             let Period { first, last, last_time, .. } = row.period;
             // The first one that is kept.
             before = (seen > 0).then_some(first);
@@ -198,11 +198,11 @@ impl LogReader {
     }
 }
 
-/// One read transaction's worth of [`LogReader::scan_archive`], which ends with a period; moves `at` behind it.
+/// One read transaction's worth of [`LogReader::scan_rollups`], which ends with a period; moves `at` behind it.
 fn scan_some<B>(
     table: &redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
     at: &mut u64,
-    visit: &mut impl FnMut(&Row<'_>) -> Result<ControlFlow<B>, ArchiveError>,
+    visit: &mut impl FnMut(&Row<'_>) -> Result<ControlFlow<B>, RollupError>,
 ) -> Result<Option<B>, Fault> {
     let mut next = None;
     let mut stored_before = stored_before(table, *at)?;
@@ -214,11 +214,11 @@ fn scan_some<B>(
         let (first, part) = key.value();
         let row = Row::parse(value.value()).map_err(damaged(first))?;
         if (row.period.first.0, row.part) != (first, part) || (first, part) != next.unwrap_or((first, 0)) {
-            return Err(damaged(first)(ArchiveError::Rows).into());
+            return Err(damaged(first)(RollupError::Rows).into());
         }
         let follows = row.stored_before + value.value().len() as u64;
         if stored_before.replace(follows).is_some_and(|expected| expected != row.stored_before) {
-            return Err(damaged(first)(ArchiveError::Before).into());
+            return Err(damaged(first)(RollupError::Before).into());
         }
         next = (part + 1 < row.parts).then_some((first, part + 1));
         *at = first + 1;
@@ -228,7 +228,7 @@ fn scan_some<B>(
     }
     match next {
         None => Ok(None),
-        Some((first, _)) => Err(damaged(first)(ArchiveError::Rows).into()),
+        Some((first, _)) => Err(damaged(first)(RollupError::Rows).into()),
     }
 }
 

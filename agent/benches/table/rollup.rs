@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use fieldlog::log::{Commit, Log, LogOptions};
-use fieldlog::retention::thin::{Job, thin};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog::retention::rollup::{Job, roll_up};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Time, Value};
 
 use crate::{EVENTS, Table};
@@ -23,8 +23,8 @@ pub fn measure(table: &mut Table) {
     let options = LogOptions { cache_bytes: 4 << 20, quick_repair: false, quarantine_records_max: 1000 };
     let mut log = Log::open(dir.path(), options, Epoch(1)).expect("a log");
     fill(&mut log);
-    let took = archive(&mut log);
-    let size = log.reader().archive_size().expect("the archive's size");
+    let took = roll_up_all(&mut log);
+    let size = log.reader().rollups_size().expect("the archive's size");
     // Each row is a window, with one bucket for each device and attribute.
     let buckets = size.rows as f64 * 2.0 * DEVICES as f64;
     let rate = EVENTS as f64 / took.as_secs_f64();
@@ -37,7 +37,7 @@ pub fn measure(table: &mut Table) {
 fn fill(log: &mut Log) {
     let mut wall = Time::from_secs(1_700_000_000);
     for commit in 0..EVENTS / EACH {
-        let mut body = Body::after(log.last_time());
+        let mut body = RecordBuffer::after(log.last_time());
         for n in commit * EACH..(commit + 1) * EACH {
             wall.0 += STEP_MICROS;
             let value = |salt: u64| Value::Float(20.0 + ((n * 7_919 + salt) % 100) as f64 / 10.0);
@@ -50,15 +50,15 @@ fn fill(log: &mut Log) {
 }
 
 /// Job after job, each stored, until there is nothing left to fold.
-fn archive(log: &mut Log) -> Duration {
+fn roll_up_all(log: &mut Log) -> Duration {
     let begin = Instant::now();
     loop {
         let job = Job { length_s: WINDOW_S, before: log.head(), head: (log.head(), log.last_time()) };
-        let periods = thin(&log.reader(), job, &AtomicBool::new(false)).expect("a readable log");
+        let periods = roll_up(&log.reader(), job, &AtomicBool::new(false)).expect("a readable log");
         if periods.is_empty() {
             return begin.elapsed();
         }
-        let nothing = Body::after(log.last_time());
-        log.commit(&Commit { archive: &periods, ..Commit::of(&nothing) }).expect("a commit");
+        let nothing = RecordBuffer::after(log.last_time());
+        log.commit(&Commit { rollups: &periods, ..Commit::of(&nothing) }).expect("a commit");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fieldlog_projections::archive::{self, ArchiveError, Period, Row, Series};
-use fieldlog_projections::chunk::{Body, Envelope};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::rollup::Rollup;
+use fieldlog_projections::rollup::{self, Period, RollupError, Row, Series};
 use fieldlog_projections::{AttrId, Bucket, DeviceId, Fact, Seq, Time, Value};
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ fn golden_bytes_of_a_row() {
         series(7, 1, &[0.1, 0.2, 0.3]),
         series(8, 1, &[std::f64::consts::PI]),
     ];
-    let rows = archive::encode(&PERIOD, some, 4_000, ROW_BYTES_MAX);
+    let rows = rollup::encode(&PERIOD, some, 4_000, ROW_BYTES_MAX);
     let mut expected = b"FA\x01".to_vec();
     expected.extend([147, 246, 16, 193]);
     expected.extend([0xac, 2, 0xff, 3]); // first, and the last after it
@@ -69,7 +69,7 @@ fn golden_bytes_of_a_row() {
 
 #[test]
 fn a_period_without_numbers_has_one_empty_row() {
-    let rows = archive::encode(&PERIOD, [], 0, ROW_BYTES_MAX);
+    let rows = rollup::encode(&PERIOD, [], 0, ROW_BYTES_MAX);
     assert_eq!(rows.len(), 1);
     let row = Row::parse(&rows[0]).unwrap();
     assert_eq!((row.period, row.parts), (PERIOD, 1));
@@ -79,10 +79,10 @@ fn a_period_without_numbers_has_one_empty_row() {
 
 #[test]
 fn a_newer_layout_is_refused_by_its_number() {
-    let mut row = archive::encode(&PERIOD, [], 0, ROW_BYTES_MAX).remove(0);
+    let mut row = rollup::encode(&PERIOD, [], 0, ROW_BYTES_MAX).remove(0);
     row[2] = 2;
     let error = Row::parse(&row).unwrap_err();
-    assert_eq!(error, ArchiveError::Version(2));
+    assert_eq!(error, RollupError::Version(2));
     assert!(error.to_string().contains("version 2 is not known; it was written by a newer fieldlog"));
 }
 
@@ -90,7 +90,7 @@ fn a_newer_layout_is_refused_by_its_number() {
 fn a_sensor_takes_about_a_dozen_bytes() {
     let readings = |n: u32| (0..360).map(|i| f64::from(200 + (i * 7 + n) % 50) / 10.0).collect::<Vec<_>>();
     let many: Vec<Series> = (0..1_000).map(|n| series(n / 10, n % 10, &readings(n))).collect();
-    let rows = archive::encode(&PERIOD, many.iter().copied(), 0, 4_076);
+    let rows = rollup::encode(&PERIOD, many.iter().copied(), 0, 4_076);
     let bytes: usize = rows.iter().map(Vec::len).sum();
     println!("{} bytes in {} rows, {:.1} a bucket", bytes, rows.len(), bytes as f64 / 1_000.0);
     assert!(bytes <= 14_000, "{bytes} bytes for 1000 buckets");
@@ -117,7 +117,7 @@ fn some_series() -> impl Strategy<Value = Vec<Series>> {
 proptest! {
     #[test]
     fn what_is_stored_comes_back_to_the_bit(all in some_series(), stored_before in 0..u64::MAX / 2) {
-        let rows = archive::encode(&PERIOD, all.iter().copied(), stored_before, ROW_BYTES_MAX);
+        let rows = rollup::encode(&PERIOD, all.iter().copied(), stored_before, ROW_BYTES_MAX);
         let (mut found, mut before) = (Vec::new(), stored_before);
         for (row, part) in rows.iter().zip(0..) {
             prop_assert!(row.len() <= ROW_BYTES_MAX);
@@ -137,7 +137,7 @@ proptest! {
 
     #[test]
     fn damage_is_never_believed(all in some_series(), at: prop::sample::Index, bit in 0..8u8) {
-        for row in archive::encode(&PERIOD, all, 0, ROW_BYTES_MAX) {
+        for row in rollup::encode(&PERIOD, all, 0, ROW_BYTES_MAX) {
             let mut bad = row.clone();
             bad[at.index(row.len())] ^= 1u8 << bit;
             prop_assert!(Row::parse(&bad).is_err());
@@ -161,7 +161,7 @@ proptest! {
         changes in prop::collection::vec((0..6u32, prop::collection::vec((0..5u32, -999..999i32), 1..6)), 1..60),
         cut: prop::sample::Index,
     ) {
-        let mut body = Body::after(Time(0));
+        let mut body = RecordBuffer::after(Time(0));
         for (device, values) in &changes {
             let mut changes: Vec<_> = values.iter().map(|(attr, n)| (AttrId(*attr), Value::Int(i64::from(*n)))).collect();
             changes.push((AttrId(77), Value::Text("no number".into())));

@@ -1,4 +1,4 @@
-//! Early copies: handed on at once, accounted for by the parcels that cover them, and never twice.
+//! Priority copies: handed on at once, accounted for by the parcels that cover them, and never twice.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::*;
 use fieldlog_wire::Lane;
 use fieldlog_wire::ledger::Arrival;
 
-/// Early copies of the events of some devices, in parcels of both formats.
+/// Priority copies of the events of some devices, in parcels of both formats.
 fn copies() -> &'static Vec<Received> {
     static COPIES: OnceLock<Vec<Received>> = OnceLock::new();
     COPIES.get_or_init(|| {
@@ -42,25 +42,25 @@ proptest! {
     ) {
         let (tilings, head) = tilings();
         let tiling = &tilings[which];
-        let pick = |(early, at): &(bool, Index)| if *early { at.get(copies()) } else { at.get(tiling) };
+        let pick = |(priority, at): &(bool, Index)| if *priority { at.get(copies()) } else { at.get(tiling) };
         let mut arrivals: Vec<&Received> = arrivals.iter().map(pick).collect();
         if rest {
             arrivals.extend(tiling);
         }
         let mut ledger = Ledger::new(false);
         let (mut handed_on, mut ahead, mut covered) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let (mut duplicates, mut early_events) = (0, 0);
+        let (mut duplicates, mut priority_events) = (0, 0);
         for received in &arrivals {
             let taken = ledger.take(&received.arrival());
             prop_assert_eq!(&taken.faults, &vec![]);
-            let early = received.manifest.lane == Lane::Priority;
+            let priority = received.manifest.lane == Lane::Priority;
             for (seq, _) in &received.events {
                 prop_assert_eq!(taken.is_new(*seq), handed_on.insert(*seq), "{}", seq);
-                let again = covered.contains(seq) || (early && !ahead.insert(*seq));
+                let again = covered.contains(seq) || (priority && !ahead.insert(*seq));
                 duplicates += u64::from(again);
-                early_events += u64::from(early && !again);
+                priority_events += u64::from(priority && !again);
             }
-            if !early {
+            if !priority {
                 covered.extend((received.manifest.first.0..=received.manifest.last.0).map(Seq));
             }
         }
@@ -70,7 +70,7 @@ proptest! {
         prop_assert_eq!(missing, newest - covered.len() as u64, "copies fill no gap and make none");
         prop_assert_eq!(log.counts.events, handed_on.len() as u64);
         prop_assert_eq!(log.counts.duplicate_events, duplicates);
-        prop_assert_eq!(log.counts.early_events, early_events);
+        prop_assert_eq!(log.counts.priority_events, priority_events);
         prop_assert_eq!(log.uncovered, ahead.difference(&covered).count() as u64);
         if rest {
             prop_assert!(log.is_clean());

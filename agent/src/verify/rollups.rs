@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use fieldlog_projections::Seq;
-use fieldlog_projections::archive::Period;
+use fieldlog_projections::rollup::Period;
 
 use crate::log::{LogError, LogReader};
 
 /// What a walk over the archive found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArchiveReport {
+pub struct RollupsReport {
     /// Intact rows.
     pub rows: u64,
     /// The first and the last record that they were folded from.
@@ -19,8 +19,8 @@ pub struct ArchiveReport {
 }
 
 /// Reads all of it, up to what is wrong.
-pub(super) fn walk(reader: &LogReader, report: &mut ArchiveReport) -> Result<Option<String>, LogError> {
-    reader.scan_archive(Seq(0), |row| {
+pub(super) fn walk(reader: &LogReader, report: &mut RollupsReport) -> Result<Option<String>, LogError> {
+    reader.scan_rollups(Seq(0), |row| {
         row.series()?;
         let Period { first, last, .. } = row.period;
         let (begin, end) = report.range.unwrap_or((first, Seq(first.0.saturating_sub(1))));

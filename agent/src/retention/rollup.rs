@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use fieldlog_projections::aggregates::start_s;
-use fieldlog_projections::archive::{self, Period};
 use fieldlog_projections::rollup::Rollup;
+use fieldlog_projections::rollup::{self, Period};
 use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Chunk, Record, Seq, Time};
 
-use crate::log::{Archived, LogError, LogReader, ROW_BYTES_MAX};
+use crate::log::{LogError, LogReader, ROW_BYTES_MAX, RolledUp};
 
 /// A job ends after the period with which it has made so many bytes; they are one commit. One period alone may have
 /// more: a dozen bytes for each attribute of each device.
@@ -36,8 +36,8 @@ pub struct Job {
 /// job. Gives what is to be stored; nothing if the archive has them all.
 ///
 /// # Errors
-/// [`ThinError`]
-pub fn thin(reader: &LogReader, job: Job, stop: &AtomicBool) -> Result<Vec<Archived>, ThinError> {
+/// [`JobError`]
+pub fn roll_up(reader: &LogReader, job: Job, stop: &AtomicBool) -> Result<Vec<RolledUp>, JobError> {
     let Some((first, _)) = reader.range()? else { return Ok(Vec::new()) };
     let mut work = Work::new(reader, job, first);
     work.go_on_with_last()?;
@@ -70,7 +70,7 @@ struct Work<'a> {
     changed: bool,
     stored_before: u64,
     bytes: usize,
-    done: Vec<Archived>,
+    done: Vec<RolledUp>,
 }
 
 impl<'a> Work<'a> {
@@ -94,7 +94,7 @@ impl<'a> Work<'a> {
     /// Begins behind the archive, with what it has of the window in which it ends.
     fn go_on_with_last(&mut self) -> Result<(), LogError> {
         let reader = self.reader;
-        let Some(end) = reader.archive_end()? else { return Ok(()) };
+        let Some(end) = reader.rollups_end()? else { return Ok(()) };
         let follows = end.period.last.next() >= self.from;
         self.from = self.from.max(end.period.last.next());
         let resume = follows && end.period.length_s == self.job.length_s;
@@ -102,7 +102,7 @@ impl<'a> Work<'a> {
             (self.open, self.stored_before) = (Some(end.period), end.stored_before);
         }
         let (fold, size) = (&mut self.fold, &mut 0);
-        reader.scan_archive(end.period.first, |row| {
+        reader.scan_rollups(end.period.first, |row| {
             if resume {
                 row.series()?.into_iter().for_each(|series| fold.put(series));
             }
@@ -167,12 +167,12 @@ impl<'a> Work<'a> {
     fn close(&mut self) -> Option<Seq> {
         let period = self.open.take()?;
         let series = self.fold.drain();
-        let rows = archive::encode(&period, series, self.stored_before, ROW_BYTES_MAX);
+        let rows = rollup::encode(&period, series, self.stored_before, ROW_BYTES_MAX);
         let bytes = rows.iter().map(Vec::len).sum::<usize>();
         self.stored_before += bytes as u64;
         if std::mem::take(&mut self.changed) {
             self.bytes += bytes;
-            self.done.push(Archived { period, rows });
+            self.done.push(RolledUp { period, rows });
         }
         Some(period.last)
     }
@@ -180,20 +180,20 @@ impl<'a> Work<'a> {
 
 /// Does the folding beside the writer, one job at a time.
 #[derive(Debug, Default)]
-pub struct Thinner {
-    running: Option<JoinHandle<Result<Vec<Archived>, ThinError>>>,
+pub struct RollupThread {
+    running: Option<JoinHandle<Result<Vec<RolledUp>, JobError>>>,
     stop: Arc<AtomicBool>,
 }
 
-impl Thinner {
+impl RollupThread {
     /// Begins a job, unless one is under way.
     pub fn start(&mut self, reader: LogReader, job: Job) {
         if self.running.is_some() {
             return;
         }
         let stop = self.stop.clone();
-        let work = move || thin(&reader, job, &stop);
-        match std::thread::Builder::new().name("thin".into()).spawn(work) {
+        let work = move || roll_up(&reader, job, &stop);
+        match std::thread::Builder::new().name("rollup".into()).spawn(work) {
             Ok(thread) => self.running = Some(thread),
             Err(error) => tracing::error!(
                 "cannot start the thread that thins the log: {error}; nothing is deleted meanwhile, and it is tried again"
@@ -204,10 +204,10 @@ impl Thinner {
     /// What a job has made, once it has ended.
     ///
     /// # Errors
-    /// [`ThinError`]
-    pub fn finished(&mut self) -> Result<Option<Vec<Archived>>, ThinError> {
+    /// [`JobError`]
+    pub fn finished(&mut self) -> Result<Option<Vec<RolledUp>>, JobError> {
         match self.running.take_if(|thread| thread.is_finished()) {
-            Some(thread) => thread.join().unwrap_or(Err(ThinError::Panicked)).map(Some),
+            Some(thread) => thread.join().unwrap_or(Err(JobError::Panicked)).map(Some),
             None => Ok(None),
         }
     }
@@ -223,7 +223,7 @@ impl Thinner {
 
 /// Why the log could not be thinned.
 #[derive(Debug, thiserror::Error)]
-pub enum ThinError {
+pub enum JobError {
     /// Log or archive cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
