@@ -38,8 +38,8 @@ pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};
 pub use retention::{RetentionConfig, WhenFull};
 pub use rule::{
-    ActionFields, Announcer, Arrays, Decoder, Each, Kind, PayloadTime, Rename, Rule, Shape, Subject, Test,
-    TimeFormat, Update, ValueType, When,
+    ActionFields, Announcer, Arrays, Decoder, Each, KeepAlive, Kind, PayloadTime, Rename, Rule, Shape,
+    Subject, Test, TimeFormat, Update, ValueType, When,
 };
 pub use sink::{
     HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,

@@ -24,6 +24,7 @@ mod budget;
 mod clock;
 mod describe;
 mod identity;
+mod keep_alive;
 mod outcomes;
 mod policy;
 mod redact;

@@ -84,6 +84,9 @@ pub struct Rule {
     /// topic's last message is a repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent_by: Option<String>,
+    /// `keep_alive` (default none): what the source publishes so that the devices of the topic go on sending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<KeepAlive>,
     /// `parent` (default empty): device id whose being offline makes this device offline, e.g. the bridge.
     #[serde(serialize_with = "written::or_empty")]
     pub parent: Option<String>,
@@ -187,6 +190,20 @@ pub enum Update {
     Replace,
 }
 
+/// A message that devices need now and then, or they fall silent. It is published with QoS 0 and not retained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeepAlive {
+    /// `topic`: with captures of the rule's topic. Nothing is published before a message has come whose topic has them.
+    pub topic: String,
+    /// `first_payload` (default: `payload`): the first one on a connection.
+    pub first_payload: String,
+    /// `payload` (default empty).
+    pub payload: String,
+    /// `every_s` (5 to 3,600; default 30).
+    #[serde(rename = "every_s", serialize_with = "written::seconds")]
+    pub every: std::time::Duration,
+}
+
 /// Where a payload's own time is and how it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PayloadTime {
@@ -245,6 +262,7 @@ impl Rule {
             namespace: None,
             redact: Vec::new(),
             idempotent_by: None,
+            keep_alive: None,
             parent: None,
         }
     }

@@ -19,6 +19,7 @@ struct Compiled {
     conditions: Vec<Condition>,
     devices: Vec<Pattern>,
     attribute: Pattern,
+    keep_alive: Option<Pattern>,
 }
 
 /// What a capture must be.
@@ -48,6 +49,8 @@ pub struct Found {
     pub devices: Vec<Name>,
     /// The attribute, or the prefix of the attributes.
     pub attribute: Name,
+    /// Where the source keeps the devices of the topic alive.
+    pub keep_alive: Option<Name>,
 }
 
 impl Rules {
@@ -76,7 +79,8 @@ impl Rules {
                 return None;
             }
             let devices = compiled.devices.iter().map(|device| device.expand(&captures)).collect();
-            Some(Found { rule, devices, attribute: compiled.attribute.expand(&captures) })
+            let keep_alive = compiled.keep_alive.as_ref().map(|topic| topic.expand(&captures));
+            Some(Found { rule, devices, attribute: compiled.attribute.expand(&captures), keep_alive })
         })
     }
 
@@ -121,7 +125,10 @@ fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
         return Err(fault("device", &String::new())(TemplateError::Empty));
     }
     let conditions = conditions(index, rule, &template)?;
-    Ok(Compiled { template, conditions, devices, attribute })
+    let keep_alive = rule.keep_alive.as_ref().map(|keep_alive| &keep_alive.topic);
+    let keep_alive =
+        keep_alive.map(|topic| template.pattern(topic).map_err(fault("keep_alive", topic))).transpose()?;
+    Ok(Compiled { template, conditions, devices, attribute, keep_alive })
 }
 
 /// What `when` says of the topic.

@@ -11,6 +11,7 @@ impl Observer {
         self.flush_deferred(now, now, batch);
         self.summarise(false, now, batch);
         self.tick_hosts(now, batch);
+        self.keep_alive(now);
         self.describe_undescribed(now, batch);
         for index in 0..self.devices.len() {
             let id = DeviceId(index as u32);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fieldlog_projections::{AttributeDescription, DeviceDescription, ValueRef};
 
 use super::identity::{Namespace, Namespaces};
+use super::keep_alive::KeepAlives;
 use super::outcomes::Outcomes;
 use super::redact::Secrets;
 use super::topics::Topic;
@@ -28,6 +29,7 @@ pub(super) struct Source {
     /// A device is silent after this time, in microseconds.
     pub(super) silence: Option<i64>,
     pub(super) topics: HashMap<Box<[u8]>, Topic>,
+    pub(super) keep_alives: KeepAlives,
     pub(super) outcomes: Arc<Outcomes>,
     /// All that its rules redact, for payloads that no rule could read.
     pub(super) secrets: Secrets,
@@ -73,6 +75,7 @@ impl Source {
             describe: compile(&config.describe, CompiledDescribe::new)?,
             silence: config.silence_timeout.map(|t| t.as_micros() as i64),
             topics: HashMap::new(),
+            keep_alives: KeepAlives::default(),
             secrets: secrets(0, config.rules.iter().flat_map(|rule| &rule.redact).chain(&config.redact))?,
             outcomes,
         })

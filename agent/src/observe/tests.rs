@@ -14,6 +14,7 @@ mod brake;
 mod describe;
 mod devices;
 mod identity;
+mod keep_alive;
 mod policies;
 mod presses;
 mod secrets;

@@ -68,6 +68,7 @@ impl Observer {
         for name in matches.iter().flat_map(|found| found.devices.iter().chain([&found.attribute])) {
             decode::check_name(name.fixed().unwrap_or_default(), self.limits.name_bytes)?;
         }
+        self.note_keep_alives(source, &matches);
         let topic = self.topic(source, matches);
         if message.topic.len() > TOPIC_BYTES_REMEMBERED {
             return Ok(topic);

@@ -1,11 +1,13 @@
 //! The checked stage of a rule.
 
+use std::time::Duration;
+
 use super::super::hints::one_of;
 use super::super::raw::Table;
 use super::checks::{check_patterns, pointer};
 use super::{
-    ActionFields, Announcer, Arrays, Decoder, Each, OFFLINE, ONLINE, PayloadTime, Rename, Rule, TimeFormat,
-    Update, types, when,
+    ActionFields, Announcer, Arrays, Decoder, Each, KeepAlive, OFFLINE, ONLINE, PayloadTime, Rename, Rule,
+    TimeFormat, Update, types, when,
 };
 use crate::topic::Template;
 
@@ -59,7 +61,7 @@ const DOCUMENT_KEYS: [&str; 12] = [
 ];
 const AVAILABILITY_KEYS: [&str; 2] = ["online", "offline"];
 /// Keys of a rule that a preset's subscription must not have.
-pub(in super::super) const KEYS: [&str; 24] = [
+pub(in super::super) const KEYS: [&str; 25] = [
     "topic",
     "qos",
     "decoder",
@@ -83,6 +85,7 @@ pub(in super::super) const KEYS: [&str; 24] = [
     "offline",
     "redact",
     "idempotent_by",
+    "keep_alive",
     "parent",
 ];
 
@@ -130,6 +133,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         namespace: namespace(table),
         redact: patterns(table, "redact"),
         idempotent_by: pointer(table, "idempotent_by"),
+        keep_alive: table.table_if_present("keep_alive").and_then(|keep| keep_alive(keep, topic.as_ref())),
         parent: table.filled("parent").map(|found| found.value),
         topic: topic.as_ref().map(Template::to_string).unwrap_or_default(),
         decoder: decoder.unwrap_or(Decoder::Ignore),
@@ -284,6 +288,35 @@ fn renames(table: &mut Table<'_>) -> Vec<Rename> {
         Some(Rename { from: from?.value, to: to?.value })
     };
     tables.into_iter().filter_map(one).collect()
+}
+
+fn keep_alive(mut table: Table<'_>, rule_topic: Option<&Template>) -> Option<KeepAlive> {
+    let topic = table.required("topic", "give the topic to publish, such as \"plant/{device}/keepalive\"");
+    if let (Some(found), Some(template)) = (&topic, rule_topic) {
+        let what = match template.pattern(&found.value) {
+            Ok(pattern) if pattern.needs_document() || pattern.needs_key() => {
+                Some("only captures of the subscription's topic can be in it".to_owned())
+            }
+            Ok(_) => {
+                found.value.contains(['+', '#']).then(|| "a message has no wildcards in its topic".to_owned())
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(what) = what {
+            let hint = "write +NAME or #NAME in the topic of the subscription and {NAME} here";
+            table.fault_at(
+                "topic",
+                found.origin.as_deref(),
+                format!("it is {:?}: {what}", found.value),
+                hint,
+            );
+        }
+    }
+    let payload = table.text("payload").map(|found| found.value).unwrap_or_default();
+    let first_payload = table.text("first_payload").map_or_else(|| payload.clone(), |found| found.value);
+    let every = Duration::from_secs(table.integer("every_s", 5..=3_600, "seconds", 30));
+    table.finish();
+    Some(KeepAlive { topic: topic?.value, first_payload, payload, every })
 }
 
 fn time(mut table: Table<'_>) -> Option<PayloadTime> {

@@ -623,3 +623,26 @@ fn descriptions() {
                     subscriptions make of their topics; remove it";
     assert_eq!(lines(&format!("{SOURCE}{announced}")), [expected]);
 }
+
+#[test]
+fn faults_of_keep_alives() {
+    let rule = "topic = \"a/+device/+x\"\ndecoder = \"scalar\"\nattribute = \"x\"\n";
+    let check = |keys: &str, expected: &[&str]| check_rule(&format!("{rule}keep_alive = {keys}"), expected);
+    check(
+        "{}",
+        &["keep_alive.topic: it is missing; give the topic to publish, such as \"plant/{device}/keepalive\""],
+    );
+    check(
+        "{ topic = \"r/{name}\", every_s = 1 }",
+        &[
+            "keep_alive.topic: it is \"r/{name}\": the topic has no capture \"name\"; it has device, x; \
+             write +NAME or #NAME in the topic of the subscription and {NAME} here",
+            "keep_alive.every_s: it is 1; it must be 5 to 3600 seconds",
+        ],
+    );
+    check(
+        "{ topic = \"r/+/x\" }",
+        &["keep_alive.topic: it is \"r/+/x\": a message has no wildcards in its topic; \
+         write +NAME or #NAME in the topic of the subscription and {NAME} here"],
+    );
+}
