@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::Parcel;
 use super::backlog::Backlog;
-use super::driver::{Parts, Service, Wanted, drive};
+use super::driver::{Parts, Service, drive};
 use super::filter::Filter;
-use super::parcel::{Builder, Format, Limits, Span};
+use super::parcel::{Builder, Format, Span};
 use super::status::{SinkStatus, moment};
 use super::transport::Target;
 use crate::clock::Clock;
@@ -237,7 +237,7 @@ pub(super) fn builder(
     shared: &Arc<Shared>,
     gateway: &Arc<str>,
     epoch: Epoch,
-) -> Result<impl Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
+) -> Result<impl Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
     let filter = Filter::new(&sink.filter.devices, &sink.filter.types).map_err(|e| e.to_string())?;
     let format = match sink.format {
         SinkFormat::Json => Format::Json,
@@ -247,11 +247,8 @@ pub(super) fn builder(
     let of = |filter| Arc::new(Mutex::new(Builder::new(gateway.clone(), epoch, filter, format)));
     let (covering, early) = (of(filter), of(priority));
     let shared = shared.clone();
-    Ok(move |wanted: Wanted| {
-        let limits = Limits { events_max: wanted.events_max as usize, bytes_max: wanted.bytes_max };
-        let span =
-            Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
-        let builder = if wanted.lane == Lane::Priority { &early } else { &covering };
+    Ok(move |span: Span| {
+        let builder = if span.lane == Lane::Priority { &early } else { &covering };
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
         builder.build(&shared.reader, &shared.view, &span)
     })
