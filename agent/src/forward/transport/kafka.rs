@@ -54,8 +54,8 @@ impl KafkaTarget {
             pace: Pace::Unreached,
         };
         let partitions = timeout(self.connect_timeout, self.connect()).await.map_err(late)??;
-        let sink = Sink { target: self.clone(), partitions };
-        Ok(Kafka { queue: Queue::start(|jobs| sink.serve(jobs)) })
+        let producer = Producer { target: self.clone(), partitions };
+        Ok(Kafka { queue: Queue::start(|jobs| producer.serve(jobs)) })
     }
 
     async fn connect(&self) -> Result<Vec<Arc<PartitionClient>>, Unreachable> {
@@ -110,13 +110,13 @@ impl KafkaTarget {
     }
 }
 
-/// The connection's task.
-struct Sink {
+/// The connection's task: it produces the records of parcels, one parcel after the other.
+struct Producer {
     target: KafkaTarget,
     partitions: Vec<Arc<PartitionClient>>,
 }
 
-impl Sink {
+impl Producer {
     async fn serve(self, mut jobs: Jobs) {
         while let Some(job) = jobs.incoming.recv().await {
             let limit = self.target.answer_timeout;

@@ -7,7 +7,7 @@
 //! rules forbid, or that is too large for it, is usually acknowledged and dropped. Use MQTT 5 where there is a choice.
 
 mod packet;
-mod session;
+mod publisher;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::mqtt::failure::Failure;
 use crate::mqtt::handshake::{self, Hello, Welcome};
 use crate::net::connect::{self, Endpoint, Wire};
-use session::Session;
+use publisher::Publisher;
 
 /// Room for the CONNACK.
 const READ_BYTES: usize = 16 * 1024;
@@ -61,9 +61,9 @@ impl MqttTarget {
         let receive_max = welcome.receive_max.unwrap_or(u16::MAX);
         let window = usize::from(self.in_flight_max.min(receive_max).max(1));
         let unheard = Arc::new(AtomicU64::new(0));
-        let session = Session::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard));
+        let publisher = Publisher::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard));
         Ok(Mqtt {
-            queue: Queue::start(|jobs| session.run(jobs)),
+            queue: Queue::start(|jobs| publisher.run(jobs)),
             window,
             unheard,
             unheard_words: format!("subscribed to `{}` at {}", self.sink.topic, self.sink.address),

@@ -18,7 +18,7 @@ use fieldlog_projections::Epoch;
 use tokio::time::timeout;
 
 use crate::config::NatsSink;
-use crate::forward::envelope::{self, Body};
+use crate::forward::envelope::{self, Payload};
 use crate::forward::queue::{FAREWELL, Jobs, Queue};
 use crate::forward::transport::Target;
 use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
@@ -56,8 +56,8 @@ impl NatsTarget {
         let stored =
             subjects.iter().filter(|subject| subject.stored.is_some()).max_by_key(|subject| subject.last);
         let stored = stored.and_then(|subject| subject.stored.clone());
-        let sink = Sink { target: self.clone(), client, jetstream, subjects, news };
-        Ok(Nats { queue: Queue::start(|jobs| sink.serve(jobs)), stored })
+        let publisher = Publisher { target: self.clone(), client, jetstream, subjects, news };
+        Ok(Nats { queue: Queue::start(|jobs| publisher.serve(jobs)), stored })
     }
 
     /// Everything that has to be known before the first message.
@@ -142,8 +142,8 @@ impl News {
     }
 }
 
-/// The connection's task.
-struct Sink {
+/// The connection's task: it publishes parcels one after the other.
+struct Publisher {
     target: NatsTarget,
     client: Client,
     jetstream: Context,
@@ -151,7 +151,7 @@ struct Sink {
     news: Arc<News>,
 }
 
-impl Sink {
+impl Publisher {
     async fn serve(mut self, mut jobs: Jobs) {
         loop {
             let news = Arc::clone(&self.news);
@@ -196,7 +196,7 @@ impl Sink {
             .message_id(manifest.identity())
             .expected_stream(&self.target.sink.stream)
             .expected_last_subject_sequence(subject.last)
-            .payload(Body::plain(parcel).to_bytes());
+            .payload(Payload::plain(parcel).to_bytes());
         self.news.complaint();
         let published = match self.jetstream.send_publish(name, message).await {
             Ok(acknowledged) => acknowledged.await,

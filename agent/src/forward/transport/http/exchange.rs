@@ -22,7 +22,7 @@ use fieldlog_projections::Time;
 
 use super::HttpTarget;
 use super::answer::{Answer, retry_after};
-use crate::forward::envelope::{self, Body};
+use crate::forward::envelope::{self, Payload};
 use crate::forward::{Outcome, Pace, Parcel, SLOW, Unreachable};
 use crate::net::connect::{self, Endpoint};
 use crate::net::failure::{ConnectError, causes};
@@ -261,7 +261,7 @@ fn now() -> Time {
 }
 
 async fn content(parcel: Arc<Parcel>, gzip: bool) -> Content {
-    let plain = Body::plain(&parcel);
+    let plain = Payload::plain(&parcel);
     let size = plain.len();
     // The compact format is compressed by itself.
     if !gzip || !parcel.compact.is_empty() || size < GZIP_BYTES_MIN {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{Address, TlsConfig};
 use crate::forward::envelope::tests::parcel;
-use crate::forward::envelope::{Body, COMPACT, JSON};
+use crate::forward::envelope::{COMPACT, JSON, Payload};
 use crate::forward::{Pace, SLOW};
 use crate::ingest::tests::{PATIENCE, refusing_port};
 use fieldlog_wire::Manifest;
@@ -101,7 +101,7 @@ async fn a_parcel_arrives_as_it_was_sent() {
         assert_eq!(uri, "/in?key=1");
         assert_eq!(headers["content-type"], JSON);
         assert_eq!(headers["idempotency-key"].to_str().unwrap(), sent.manifest.identity());
-        assert_eq!(unzipped(headers, body), Body::plain(sent).to_bytes());
+        assert_eq!(unzipped(headers, body), Payload::plain(sent).to_bytes());
         let field = |name: &str| headers.get(format!("fieldlog-{name}"))?.to_str().ok();
         assert_eq!(Manifest::read(field).ok(), Some(sent.manifest.clone()));
     }

@@ -63,7 +63,7 @@ async fn in_stream(target: &NatsTarget) -> Vec<(u64, u64)> {
         let message = stream.get_raw_message(sequence).await.unwrap();
         let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());
         let manifest = Manifest::read(field).unwrap();
-        assert_eq!(message.payload, Body::plain(&parcel(manifest.first.0, manifest.last.0)).to_bytes());
+        assert_eq!(message.payload, Payload::plain(&parcel(manifest.first.0, manifest.last.0)).to_bytes());
         found.push((manifest.first.0, manifest.last.0));
     }
     found

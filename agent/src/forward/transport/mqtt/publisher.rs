@@ -31,8 +31,8 @@ const TICK_MIN: Duration = Duration::from_millis(10);
 
 const PACKET_TOO_LARGE: u8 = 0x95;
 
-/// The state of one connection.
-pub(super) struct Session {
+/// Publishes parcels over one connection.
+pub(super) struct Publisher {
     target: MqttTarget,
     address: String,
     connection: Connection,
@@ -52,7 +52,7 @@ struct InFlight {
     reply: oneshot::Sender<Outcome>,
 }
 
-impl Session {
+impl Publisher {
     pub(super) fn new(
         target: MqttTarget,
         stream: Box<dyn Wire>,
@@ -60,9 +60,9 @@ impl Session {
         welcome: &Welcome,
         window: usize,
         unheard: Arc<AtomicU64>,
-    ) -> Session {
+    ) -> Publisher {
         let bytes_max = welcome.packet_bytes_max.unwrap_or(u32::MAX).min(target.sink.packet_bytes_max);
-        Session {
+        Publisher {
             address: target.sink.address.to_string(),
             connection: Connection::new(
                 stream,
