@@ -9,9 +9,9 @@ pub mod rollup;
 use crate::config::WhenFull;
 use fieldlog_projections::Seq;
 
-/// What the operator wants.
+/// How far the bounds that the operator has set would reach into the log, as a look at it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RetentionScan {
     /// Everything before this position is too old.
     pub by_age: Seq,
     /// Everything before this position is too much: without it the log is within `retention.bytes_max`.
@@ -31,9 +31,9 @@ pub struct Need {
     pub yields: bool,
 }
 
-/// What is to be done.
+/// What is to be done about the front of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum RetentionPlan {
     /// Nothing may go, nothing has to.
     Keep,
     /// Records before this position may go: nobody needs them.
@@ -57,29 +57,29 @@ pub enum Decision {
 }
 
 /// Decides about the front of a log that begins at `first`.
-pub fn decide(first: Seq, wanted: Wanted, needs: &[Need], when_full: WhenFull) -> Decision {
+pub fn decide(first: Seq, scan: RetentionScan, needs: &[Need], when_full: WhenFull) -> RetentionPlan {
     let floor = |needs: &mut dyn Iterator<Item = &Need>| needs.map(|n| n.from).min().unwrap_or(Seq(u64::MAX));
     let needed_from = floor(&mut needs.iter());
-    let by_age = wanted.by_age.min(needed_from);
-    let by_bytes = wanted.by_bytes.min(wanted.history_min).min(needed_from);
+    let by_age = scan.by_age.min(needed_from);
+    let by_bytes = scan.by_bytes.min(scan.history_min).min(needed_from);
     let may_go = by_age.max(by_bytes).max(first);
-    if may_go >= wanted.by_bytes {
-        return if may_go > first { Decision::Trim(may_go) } else { Decision::Keep };
+    if may_go >= scan.by_bytes {
+        return if may_go > first { RetentionPlan::Trim(may_go) } else { RetentionPlan::Keep };
     }
     // What may go does not suffice. That a sink gets a little further at each look must not make room for ever.
     let hard_floor = floor(&mut needs.iter().filter(|n| !n.yields));
-    let before = wanted.by_bytes.min(hard_floor);
+    let before = scan.by_bytes.min(hard_floor);
     if when_full == WhenFull::DropOldest && before > may_go {
         let lost_by = needs.iter().filter(|n| n.from < before).map(|n| n.who.clone()).collect();
-        return Decision::Drop { before, lost_from: may_go, lost_by };
+        return RetentionPlan::Drop { before, lost_from: may_go, lost_by };
     }
     // A snapshot can be replaced by a newer one; whoever cannot is the one to name.
-    let in_the_way = needs.iter().filter(|n| n.from < wanted.by_bytes);
+    let in_the_way = needs.iter().filter(|n| n.from < scan.by_bytes);
     let by = match in_the_way.min_by_key(|n| (!n.yields, n.from)) {
         Some(need) => need.who.clone(),
         None => "retention.history_min_s".into(),
     };
-    Decision::Full { by, trim: may_go }
+    RetentionPlan::Full { by, trim: may_go }
 }
 
 #[cfg(test)]
@@ -90,54 +90,55 @@ mod tests {
         Need { who: who.into(), from: Seq(from), yields }
     }
 
-    fn wanted(by_age: u64, by_bytes: u64, history_min: u64) -> Wanted {
-        Wanted { by_age: Seq(by_age), by_bytes: Seq(by_bytes), history_min: Seq(history_min) }
+    fn scan(by_age: u64, by_bytes: u64, history_min: u64) -> RetentionScan {
+        RetentionScan { by_age: Seq(by_age), by_bytes: Seq(by_bytes), history_min: Seq(history_min) }
     }
 
     #[track_caller]
-    fn check(wanted: Wanted, needs: &[Need], when_full: WhenFull, expected: &Decision) {
-        assert_eq!(&decide(Seq(100), wanted, needs, when_full), expected);
+    fn check(scan: RetentionScan, needs: &[Need], when_full: WhenFull, expected: &RetentionPlan) {
+        assert_eq!(&decide(Seq(100), scan, needs, when_full), expected);
     }
 
     #[test]
     fn nothing_wanted_keeps_all() {
-        check(wanted(0, 0, 500), &[need("a", 1000, true)], WhenFull::Block, &Decision::Keep);
-        check(wanted(100, 100, 500), &[], WhenFull::DropOldest, &Decision::Keep);
+        check(scan(0, 0, 500), &[need("a", 1000, true)], WhenFull::Block, &RetentionPlan::Keep);
+        check(scan(100, 100, 500), &[], WhenFull::DropOldest, &RetentionPlan::Keep);
     }
 
     #[test]
     fn age_and_bytes_stop_before_what_is_needed() {
         let needs = [need("snapshot", 300, false), need("sink", 250, true)];
-        check(wanted(200, 0, 900), &needs, WhenFull::Block, &Decision::Trim(Seq(200)));
-        check(wanted(280, 0, 900), &needs, WhenFull::Block, &Decision::Trim(Seq(250)));
-        check(wanted(0, 250, 900), &needs, WhenFull::DropOldest, &Decision::Trim(Seq(250)));
+        check(scan(200, 0, 900), &needs, WhenFull::Block, &RetentionPlan::Trim(Seq(200)));
+        check(scan(280, 0, 900), &needs, WhenFull::Block, &RetentionPlan::Trim(Seq(250)));
+        check(scan(0, 250, 900), &needs, WhenFull::DropOldest, &RetentionPlan::Trim(Seq(250)));
     }
 
     #[test]
     fn the_minimum_history_limits_bytes_not_age() {
-        let full = |trim| Decision::Full { by: "retention.history_min_s".into(), trim: Seq(trim) };
-        check(wanted(0, 400, 150), &[], WhenFull::Block, &full(150));
-        check(wanted(400, 0, 150), &[], WhenFull::Block, &Decision::Trim(Seq(400)));
-        check(wanted(0, 400, 100), &[], WhenFull::Block, &full(100));
+        let full = |trim| RetentionPlan::Full { by: "retention.history_min_s".into(), trim: Seq(trim) };
+        check(scan(0, 400, 150), &[], WhenFull::Block, &full(150));
+        check(scan(400, 0, 150), &[], WhenFull::Block, &RetentionPlan::Trim(Seq(400)));
+        check(scan(0, 400, 100), &[], WhenFull::Block, &full(100));
     }
 
     #[test]
     fn a_full_log_blocks_and_says_for_whom() {
-        let full = |trim| Decision::Full { by: "sink \"cloud\"".into(), trim: Seq(trim) };
+        let full = |trim| RetentionPlan::Full { by: "sink \"cloud\"".into(), trim: Seq(trim) };
         let needs = |cloud| [need("the oldest snapshot", 150, false), need("sink \"cloud\"", cloud, true)];
-        check(wanted(0, 400, 900), &needs(100), WhenFull::Block, &full(100));
-        check(wanted(0, 400, 900), &needs(160), WhenFull::Block, &full(150));
-        let snapshot = Decision::Full { by: "the oldest snapshot".into(), trim: Seq(150) };
-        check(wanted(0, 400, 900), &needs(400), WhenFull::Block, &snapshot);
+        check(scan(0, 400, 900), &needs(100), WhenFull::Block, &full(100));
+        check(scan(0, 400, 900), &needs(160), WhenFull::Block, &full(150));
+        let snapshot = RetentionPlan::Full { by: "the oldest snapshot".into(), trim: Seq(150) };
+        check(scan(0, 400, 900), &needs(400), WhenFull::Block, &snapshot);
     }
 
     #[test]
     fn a_sink_that_crawls_makes_no_room() {
         let needs = [need("snapshot", 390, false), need("cloud", 110, true)];
-        let full = Decision::Full { by: "cloud".into(), trim: Seq(110) };
-        check(wanted(0, 400, 900), &needs, WhenFull::Block, &full);
-        let drop = Decision::Drop { before: Seq(390), lost_from: Seq(110), lost_by: vec!["cloud".into()] };
-        check(wanted(0, 400, 900), &needs, WhenFull::DropOldest, &drop);
+        let full = RetentionPlan::Full { by: "cloud".into(), trim: Seq(110) };
+        check(scan(0, 400, 900), &needs, WhenFull::Block, &full);
+        let drop =
+            RetentionPlan::Drop { before: Seq(390), lost_from: Seq(110), lost_by: vec!["cloud".into()] };
+        check(scan(0, 400, 900), &needs, WhenFull::DropOldest, &drop);
     }
 
     #[test]
@@ -145,17 +146,17 @@ mod tests {
         let needs = [need("snapshot", 300, false), need("cloud", 100, true)];
         let lost_by = vec!["cloud".into()];
         check(
-            wanted(0, 400, 900),
+            scan(0, 400, 900),
             &needs,
             WhenFull::DropOldest,
-            &Decision::Drop { before: Seq(300), lost_from: Seq(100), lost_by },
+            &RetentionPlan::Drop { before: Seq(300), lost_from: Seq(100), lost_by },
         );
         let needs = [need("snapshot", 100, false)];
         check(
-            wanted(0, 400, 900),
+            scan(0, 400, 900),
             &needs,
             WhenFull::DropOldest,
-            &Decision::Full { by: "snapshot".into(), trim: Seq(100) },
+            &RetentionPlan::Full { by: "snapshot".into(), trim: Seq(100) },
         );
     }
 }

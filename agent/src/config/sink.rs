@@ -300,7 +300,7 @@ impl fmt::Display for SinkTarget {
         match self {
             SinkTarget::Mqtt(mqtt) => f.write_str(&with_scheme("mqtt", "mqtts", &mqtt.address)),
             SinkTarget::Http(http) => f.write_str(&with_scheme("http", "https", &http.address)),
-            SinkTarget::Nats(nats) => f.write_str(&with_scheme("nats", "tls", &nats.address)),
+            SinkTarget::Nats(nats) => f.write_str(&nats.url()),
             SinkTarget::Kafka(kafka) => {
                 let scheme = if kafka.is_tls() { "kafkas" } else { "kafka" };
                 write!(f, "{scheme}://{}", kafka.hosts().join(","))
@@ -322,10 +322,28 @@ impl KafkaSink {
 }
 
 impl HttpSink {
-    /// The URL that is posted to. The port is left out where it goes without saying: servers compare the Host field.
+    /// The URL that is posted to; it may hold a secret.
     pub fn url(&self) -> String {
-        let address = with_scheme("http", "https", &self.address);
+        format!("{}{}", self.origin(), self.path)
+    }
+
+    /// The server that is posted to, `https://host[:port]`.
+    pub fn origin(&self) -> String {
+        let scheme = if self.address.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
+    /// `host[:port]`. The port is left out where it goes without saying: servers compare the Host field.
+    pub fn authority(&self) -> String {
+        let authority = self.address.host_and_port();
         let default_port = if self.address.tls { ":443" } else { ":80" };
-        format!("{}{}", address.strip_suffix(default_port).unwrap_or(&address), self.path)
+        authority.strip_suffix(default_port).unwrap_or(&authority).to_owned()
+    }
+}
+
+impl NatsSink {
+    /// `nats://host:port`, or `tls://host:port`.
+    pub fn url(&self) -> String {
+        with_scheme("nats", "tls", &self.address)
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::pace::Pace;
-use super::parcel::link_at;
+use super::parcel::{Span, link_at};
 use super::plan::Plan;
 use super::refusals::Refusals;
 use super::size::Size;
@@ -82,23 +82,6 @@ pub struct Parts {
     pub known: Option<AckedRanges>,
 }
 
-/// What there is to send: a range of the log, at most so many events of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted {
-    /// Which stream it goes into.
-    pub lane: Lane,
-    /// First position.
-    pub first: Seq,
-    /// Last position at the most.
-    pub last: Seq,
-    /// Newest position of the log.
-    pub head: Seq,
-    /// Most events.
-    pub events_max: u32,
-    /// Most bytes of these.
-    pub bytes_max: usize,
-}
-
 /// How long until a parcel may go, its lane, and from where to where.
 type Due = (Duration, (Lane, Seq, Seq));
 
@@ -123,7 +106,7 @@ where
     T: Transport,
     O: FnMut() -> F,
     F: Future<Output = Result<T, Unreachable>>,
-    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+    B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     let (acked, lost_end) = start::start(&service, &parts);
     let cursor_sent = parts.clock.now();
@@ -193,7 +176,7 @@ struct SinkDriver<B> {
 
 impl<B> SinkDriver<B>
 where
-    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+    B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     async fn serve<T: Transport>(&mut self, mut transport: T, shutdown: &mut watch::Receiver<bool>) -> End {
         let clock = self.parts.clock.clone();

@@ -16,26 +16,26 @@ pub(crate) fn content_type(parcel: &Parcel) -> &'static str {
     if parcel.compact.is_empty() { JSON } else { COMPACT }
 }
 
-/// A body whose length is known before it is written, so that large parcels are written only once.
-pub(crate) struct Body<'a> {
+/// The payload of a parcel. Its length is known before it is written, so that large parcels are written only once.
+pub(crate) struct Payload<'a> {
     parcel: &'a Parcel,
     before: String,
     after: &'static str,
 }
 
-impl<'a> Body<'a> {
+impl<'a> Payload<'a> {
     /// For carriers that have header fields for the manifest.
-    pub(crate) fn plain(parcel: &'a Parcel) -> Body<'a> {
-        Body { parcel, before: String::new(), after: "" }
+    pub(crate) fn plain(parcel: &'a Parcel) -> Payload<'a> {
+        Payload { parcel, before: String::new(), after: "" }
     }
 
     /// For carriers that have none. The compact format contains the manifest anyway.
-    pub(crate) fn with_manifest(parcel: &'a Parcel) -> Body<'a> {
+    pub(crate) fn with_manifest(parcel: &'a Parcel) -> Payload<'a> {
         if !parcel.compact.is_empty() {
-            return Body::plain(parcel);
+            return Payload::plain(parcel);
         }
         let before = format!("{{\"fieldlog\":{},\"events\":", parcel.manifest.json());
-        Body { parcel, before, after: "}" }
+        Payload { parcel, before, after: "}" }
     }
 
     /// Length in bytes.
@@ -126,7 +126,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn written(body: &Body<'_>) -> String {
+    fn written(body: &Payload<'_>) -> String {
         let mut out = BytesMut::new();
         body.put(&mut out);
         assert_eq!(out.len(), body.len());
@@ -140,10 +140,10 @@ pub(crate) mod tests {
             let mut parcel = parcel(7, 9);
             parcel.items.truncate(count);
             let array: Vec<serde_json::Value> =
-                serde_json::from_str(&written(&Body::plain(&parcel))).unwrap();
+                serde_json::from_str(&written(&Payload::plain(&parcel))).unwrap();
             assert_eq!(array.len(), count);
             let object: serde_json::Value =
-                serde_json::from_str(&written(&Body::with_manifest(&parcel))).unwrap();
+                serde_json::from_str(&written(&Payload::with_manifest(&parcel))).unwrap();
             assert_eq!(object["events"], serde_json::Value::Array(array));
             let said = &object["fieldlog"];
             assert_eq!((&said["gateway"], &said["epoch"]), (&"gw-1".into(), &"000000000000001f".into()));
@@ -154,8 +154,8 @@ pub(crate) mod tests {
         }
         let mut parcel = parcel(1, 1);
         parcel.compact = Bytes::from_static(b"FLC1");
-        assert_eq!(written(&Body::plain(&parcel)), "FLC1");
-        assert_eq!(written(&Body::with_manifest(&parcel)), "FLC1");
+        assert_eq!(written(&Payload::plain(&parcel)), "FLC1");
+        assert_eq!(written(&Payload::with_manifest(&parcel)), "FLC1");
         assert_eq!(content_type(&parcel), COMPACT);
     }
 

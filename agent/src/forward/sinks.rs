@@ -11,12 +11,11 @@ use tokio::task::JoinHandle;
 
 use super::Parcel;
 use super::backlog::Backlog;
-use super::driver::{Parts, Service, Wanted, drive};
+use super::driver::{Parts, Service, drive};
 use super::filter::Filter;
-use super::parcel::{Builder, Format, Limits, Span};
+use super::parcel::{Builder, Format, Span};
 use super::status::{SinkStatus, moment};
-use super::transport::http::HttpTarget;
-use super::transport::mqtt::MqttTarget;
+use super::transport::Target;
 use crate::clock::Clock;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::acked::AckedRanges;
@@ -202,54 +201,21 @@ async fn serve(
     };
     let acked = match &sink.target {
         SinkTarget::Mqtt(mqtt) => {
-            let target = MqttTarget {
-                address: mqtt.address.clone(),
-                tls: mqtt.tls.clone(),
-                protocol: mqtt.protocol,
-                client_id: mqtt.client_id.clone(),
-                username: mqtt.username.clone(),
-                password_file: mqtt.password_file.clone(),
-                topic: mqtt.topic.clone(),
-                keep_alive: mqtt.keep_alive,
-                connect_timeout: sink.connect_timeout,
-                answer_timeout: sink.answer_timeout,
-                in_flight_max: sink.in_flight_max,
-                packet_bytes_max: mqtt.packet_bytes_max,
-                will: mqtt.will.clone(),
-            };
+            let target = Target::of(&sink, mqtt);
             drive(service, parts, || target.open(), build, stopping).await
         }
         SinkTarget::Http(http) => {
-            let target = HttpTarget {
-                url: http.url(),
-                token_file: http.token_file.clone(),
-                gzip: http.gzip,
-                connect_timeout: sink.connect_timeout,
-                answer_timeout: sink.answer_timeout,
-                tls: http.tls.clone(),
-            };
+            let target = Target::of(&sink, http);
             drive(service, parts, || target.open(), build, stopping).await
         }
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
-            let target = super::transport::nats::NatsTarget {
-                url: sink.target.to_string(),
-                subject: nats.subject.clone(),
-                stream: nats.stream.clone(),
-                create_stream: nats.create_stream,
-                credentials_file: nats.credentials_file.clone(),
-                token_file: nats.token_file.clone(),
-                username: nats.username.clone(),
-                password_file: nats.password_file.clone(),
-                connect_timeout: sink.connect_timeout,
-                answer_timeout: sink.answer_timeout,
-                tls: nats.tls.clone(),
-            };
+            let target = Target::of(&sink, nats);
             drive(service, parts, || target.open(&gateway, epoch), build, stopping).await
         }
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(kafka) => {
-            let target = kafka_target(kafka, &sink);
+            let target = Target::of(&sink, kafka);
             drive(service, parts, || target.open(), build, stopping).await
         }
         #[allow(unreachable_patterns)] // With all features there is none left.
@@ -271,7 +237,7 @@ pub(super) fn builder(
     shared: &Arc<Shared>,
     gateway: &Arc<str>,
     epoch: Epoch,
-) -> Result<impl Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
+) -> Result<impl Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static, String> {
     let filter = Filter::new(&sink.filter.devices, &sink.filter.types).map_err(|e| e.to_string())?;
     let format = match sink.format {
         SinkFormat::Json => Format::Json,
@@ -281,27 +247,9 @@ pub(super) fn builder(
     let of = |filter| Arc::new(Mutex::new(Builder::new(gateway.clone(), epoch, filter, format)));
     let (covering, ahead) = (of(filter), of(priority));
     let shared = shared.clone();
-    Ok(move |wanted: Wanted| {
-        let limits = Limits { events_max: wanted.events_max as usize, bytes_max: wanted.bytes_max };
-        let span =
-            Span { lane: wanted.lane, first: wanted.first, last_max: wanted.last, head: wanted.head, limits };
-        let builder = if wanted.lane == Lane::Priority { &ahead } else { &covering };
+    Ok(move |span: Span| {
+        let builder = if span.lane == Lane::Priority { &ahead } else { &covering };
         let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
         builder.build(&shared.reader, &shared.view, &span)
     })
-}
-
-#[cfg(feature = "kafka")]
-fn kafka_target(kafka: &crate::config::KafkaSink, sink: &SinkConfig) -> super::transport::kafka::KafkaTarget {
-    super::transport::kafka::KafkaTarget {
-        brokers: kafka.hosts(),
-        topic: kafka.topic.clone(),
-        gzip: true,
-        username: kafka.username.clone(),
-        password_file: kafka.password_file.clone(),
-        sasl: kafka.sasl,
-        connect_timeout: sink.connect_timeout,
-        answer_timeout: sink.answer_timeout,
-        tls: kafka.is_tls().then(|| kafka.tls.clone()),
-    }
 }

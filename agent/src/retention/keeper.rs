@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fieldlog_projections::{Epoch, Seq, Time};
 
 use super::reserve::{self, Reserve, free_bytes};
-use super::{Decision, Need, Wanted, decide};
+use super::{Need, RetentionPlan, RetentionScan, decide};
 use crate::config::WhenFull;
 use crate::config::{Config, RetentionConfig};
 use crate::log::acked::AckedRanges;
@@ -120,7 +120,7 @@ impl Keeper {
         }
         let Some((first, head)) = reader.range()? else { return Ok(Orders::default()) };
         let before = |age: Duration| reader.seek_time(Time(now.0.saturating_sub(age.as_micros() as i64)));
-        let wanted = Wanted {
+        let scan = RetentionScan {
             by_age: self.config.age.map_or(Ok(Seq(0)), before)?,
             by_bytes: bytes_max.map_or(Ok(Seq(0)), |bytes| reader.seek_newest_bytes(bytes))?,
             // None is none: ages that are not believed yet must not keep what nobody has asked for.
@@ -132,16 +132,16 @@ impl Keeper {
         let needs = self.needs(epoch, snapshots, cursors);
         let worth = |before: Seq| before > first && before.0 - first.0 >= (head.0 - first.0) / WORTH_A_TRIM;
         let trim = |before| Orders { trim_before: Some(before).filter(|b| worth(*b)), ..Orders::default() };
-        Ok(match decide(first, wanted, &needs, self.config.when_full) {
-            Decision::Keep => Orders::default(),
-            Decision::Trim(before) => trim(before),
-            Decision::Drop { before, lost_from, lost_by } => {
+        Ok(match decide(first, scan, &needs, self.config.when_full) {
+            RetentionPlan::Keep => Orders::default(),
+            RetentionPlan::Trim(before) => trim(before),
+            RetentionPlan::Drop { before, lost_from, lost_by } => {
                 Orders { trim_before: Some(before), lost_by, lost_from, ..Orders::default() }
             }
-            Decision::Full { by, trim: before } => Orders {
+            RetentionPlan::Full { by, trim: before } => Orders {
                 snapshot_due: needs
                     .iter()
-                    .any(|n| n.who == SNAPSHOT && n.from < wanted.by_bytes && n.from < head),
+                    .any(|n| n.who == SNAPSHOT && n.from < scan.by_bytes && n.from < head),
                 // A snapshot of our own is not a reason to stop, but to make a newer one.
                 blocked: (by != SNAPSHOT).then(|| {
                     format!(

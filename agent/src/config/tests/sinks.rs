@@ -124,17 +124,18 @@ fn addresses() {
 #[test]
 #[cfg_attr(not(feature = "tls"), ignore = "https:// needs the feature tls")]
 fn urls() {
-    for (address, url, words) in [
-        ("http://host", "http://host/", "http://host:80"),
-        ("https://host:443/in/", "https://host/in/", "https://host:443"),
-        ("http://host:8080?key=a@b", "http://host:8080/?key=a@b", "http://host:8080"),
-        ("http://[::1]/x?y=z", "http://[::1]/x?y=z", "http://[::1]:80"),
-        ("https://host:80", "https://host:80/", "https://host:80"),
+    for (address, url, words, authority) in [
+        ("http://host", "http://host/", "http://host:80", "host"),
+        ("https://host:443/in/", "https://host/in/", "https://host:443", "host"),
+        ("http://host:8080?key=a@b", "http://host:8080/?key=a@b", "http://host:8080", "host:8080"),
+        ("http://[::1]/x?y=z", "http://[::1]/x?y=z", "http://[::1]:80", "[::1]"),
+        ("http://[::1]:8443/x", "http://[::1]:8443/x", "http://[::1]:8443", "[::1]:8443"),
+        ("https://host:80", "https://host:80/", "https://host:80", "host:80"),
     ] {
         let target = one(&at(address)).target;
         assert_eq!(target.to_string(), words);
         let SinkTarget::Http(http) = target else { panic!() };
-        assert_eq!(http.url(), url);
+        assert_eq!((http.url(), http.authority()), (url.to_owned(), authority.to_owned()));
         assert_eq!(one(&at(url)).target, SinkTarget::Http(http));
     }
 }

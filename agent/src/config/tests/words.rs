@@ -637,7 +637,7 @@ fn faults_of_keep_alives() {
         &[
             "keep_alive.topic: it is \"r/{name}\": the topic has no capture \"name\"; it has device, x; \
              write +NAME or #NAME in the topic of the subscription and {NAME} here",
-            "keep_alive.every_s: it is 1; it must be 5 to 3600 seconds",
+            "keep_alive.every_s: 1 is out of range; it must be 5 to 3600 seconds",
         ],
     );
     check(

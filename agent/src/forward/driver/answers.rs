@@ -6,15 +6,16 @@ use std::time::Duration;
 use fieldlog_wire::Lane;
 use tokio::task::{JoinError, JoinSet};
 
-use super::{SinkDriver, Wanted};
+use super::SinkDriver;
 use crate::forward::pace::{Pace, Pause};
+use crate::forward::parcel::Span;
 use crate::forward::status::SinkStatus;
 use crate::forward::{Outcome, Parcel};
 use crate::log::LogError;
 
 impl<B> SinkDriver<B>
 where
-    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+    B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     /// Takes in the answers to what is under way, until there is nothing left or the connection is lost.
     pub(super) async fn last_answers(

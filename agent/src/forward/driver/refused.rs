@@ -7,9 +7,10 @@ use fieldlog_projections::stored;
 use tokio::task::JoinSet;
 
 use super::send::launch;
-use super::{Due, SinkDriver, Wanted};
+use super::{Due, SinkDriver};
 use crate::config::RefusedPolicy;
 use crate::forward::pace::{Pace, Pause};
+use crate::forward::parcel::Span;
 use crate::forward::refusals::Verdict;
 use crate::forward::status::SinkStatus;
 use crate::forward::{Outcome, Parcel, Transport};
@@ -19,7 +20,7 @@ use fieldlog_wire::Lane;
 
 impl<B> SinkDriver<B>
 where
-    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+    B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     /// The sink refuses a single event, or a range without any.
     pub(super) fn refused(&mut self, parcel: &Parcel, why: String, pause: &mut Pause) {

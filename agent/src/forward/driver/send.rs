@@ -7,14 +7,15 @@ use fieldlog_projections::Seq;
 use fieldlog_wire::Lane;
 use tokio::task::JoinSet;
 
-use super::{Due, NOT_YET, SinkDriver, Wanted};
+use super::{Due, NOT_YET, SinkDriver};
 use crate::forward::pace::Pace;
+use crate::forward::parcel::{Limits, Span};
 use crate::forward::{Outcome, Parcel, Transport};
 use crate::log::LogError;
 
 impl<B> SinkDriver<B>
 where
-    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+    B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     /// The next range, and how long it has to wait.
     pub(super) fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
@@ -69,10 +70,10 @@ where
         if lane == Lane::Live {
             pace.fresh_since = None;
         }
-        let (events_max, bytes_max) = (self.size.events(), self.size.bytes());
-        let wanted = Wanted { lane, first, last, head, events_max, bytes_max };
+        let limits = Limits { events_max: self.size.events() as usize, bytes_max: self.size.bytes() };
+        let span = Span { lane, first, last_max: last, head, limits };
         let build = self.build.clone();
-        let built = match tokio::task::spawn_blocking(move || build(wanted)).await {
+        let built = match tokio::task::spawn_blocking(move || build(span)).await {
             Ok(Err(error)) => return self.set_aside(first, last, error),
             Ok(Ok(built)) => built,
             Err(error) => {

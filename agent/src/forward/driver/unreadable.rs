@@ -2,9 +2,10 @@
 
 use fieldlog_projections::Seq;
 
-use super::{SinkDriver, Wanted};
+use super::SinkDriver;
 use crate::config::Order;
 use crate::forward::Parcel;
+use crate::forward::parcel::Span;
 use crate::log::LogError;
 
 /// Damaged chunks that are gone round. A log with more is to be restored before anything else.
@@ -12,7 +13,7 @@ const UNREADABLE_MAX: usize = 16;
 
 impl<B> SinkDriver<B>
 where
-    B: Fn(Wanted) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
+    B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     /// Sets a damaged chunk aside that was met between two positions, so that the rest goes on.
     pub(super) fn set_aside(&mut self, first: Seq, last: Seq, error: LogError) -> Result<(), LogError> {

@@ -3,35 +3,19 @@
 
 mod answer;
 mod exchange;
-mod site;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::config::TlsConfig;
+use crate::config::HttpSink;
 use crate::forward::queue::{Jobs, Queue};
-use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
+use crate::forward::transport::Target;
+use crate::forward::{Outcome, Parcel, Transport, Unreachable};
 pub(crate) use answer::FORK;
 use exchange::Client;
-use site::Site;
 
-/// Where and how to post.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpTarget {
-    /// `http://` or `https://` URL.
-    pub url: String,
-    /// File that holds a bearer token.
-    pub token_file: Option<PathBuf>,
-    /// Compress JSON bodies.
-    pub gzip: bool,
-    /// TCP and TLS together.
-    pub connect_timeout: Duration,
-    /// From the first byte of a request to the last one of its answer.
-    pub answer_timeout: Duration,
-    /// Counts only with `https://`.
-    pub tls: TlsConfig,
-}
+/// Where and how to post. `connect_timeout` is for TCP and TLS together; `answer_timeout` from the first byte of a request
+/// to the last one of its answer.
+pub type HttpTarget = Target<HttpSink>;
 
 /// A connection to a server.
 pub struct Http {
@@ -39,15 +23,9 @@ pub struct Http {
 }
 
 impl HttpTarget {
-    /// Whether `url` can be used; the configuration asks.
-    pub fn check(url: &str) -> Result<(), String> {
-        Site::parse(url).map(|_| ())
-    }
-
     /// Connects, so that a server that cannot be reached is known before anything is sent.
     pub async fn open(&self) -> Result<Http, Unreachable> {
-        let site = Site::parse(&self.url).map_err(|why| Unreachable { why, pace: Pace::Slow })?;
-        let client = Client::open(self.clone(), site).await?;
+        let client = Client::open(self.clone()).await?;
         Ok(Http { queue: Queue::start(|jobs| serve(client, jobs)) })
     }
 }

@@ -12,7 +12,6 @@ mod failure;
 mod partition;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,34 +26,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::config::{SaslMechanism, TlsConfig};
+use crate::config::{KafkaSink, SaslMechanism};
 use crate::forward::queue::{Jobs, Queue};
+use crate::forward::transport::Target;
 use crate::forward::{Item, Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
 use crate::net::secret;
 use crate::net::tls::client_config;
 
-/// Where and how to produce.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaTarget {
-    /// `host:port` of some brokers; they name the others.
-    pub brokers: Vec<String>,
-    /// Topic. It must exist.
-    pub topic: String,
-    /// Compress with gzip.
-    pub gzip: bool,
-    /// User name for SASL, with `password_file`.
-    pub username: Option<String>,
-    /// File that holds the password.
-    pub password_file: Option<PathBuf>,
-    /// How the password is used.
-    pub sasl: SaslMechanism,
-    /// Connecting and asking for the topic together.
-    pub connect_timeout: Duration,
-    /// From a parcel to its acknowledgement by all partitions.
-    pub answer_timeout: Duration,
-    /// TLS; `None`: plain TCP. `server_name` does not count: certificates must be for the brokers' own names.
-    pub tls: Option<TlsConfig>,
-}
+/// Where and how to produce. `connect_timeout` is for connecting and asking for the topic together; `answer_timeout` from a
+/// parcel to its acknowledgement by all partitions.
+pub type KafkaTarget = Target<KafkaSink>;
 
 /// A connection to a cluster.
 pub struct Kafka {
@@ -73,25 +54,25 @@ impl KafkaTarget {
             pace: Pace::Unreached,
         };
         let partitions = timeout(self.connect_timeout, self.connect()).await.map_err(late)??;
-        let sink = Sink { target: self.clone(), partitions };
-        Ok(Kafka { queue: Queue::start(|jobs| sink.serve(jobs)) })
+        let producer = Producer { target: self.clone(), partitions };
+        Ok(Kafka { queue: Queue::start(|jobs| producer.serve(jobs)) })
     }
 
     async fn connect(&self) -> Result<Vec<Arc<PartitionClient>>, Unreachable> {
         let client = self.client().await?;
         let failed = |error: rskafka::client::error::Error| failure::connect(&self.name(), &error);
         let topics = client.list_topics().await.map_err(failed)?;
-        let Some(topic) = topics.into_iter().find(|topic| topic.name == self.topic) else {
+        let Some(topic) = topics.into_iter().find(|topic| topic.name == self.sink.topic) else {
             let why = format!(
                 "{}: there is no topic `{}`, or this user may not see it: create it, or check `kafka_topic`",
                 self.name(),
-                self.topic
+                self.sink.topic
             );
             return Err(Unreachable { why, pace: Pace::Slow });
         };
         let mut partitions = Vec::new();
         for partition in topic.partitions {
-            let opening = client.partition_client(&self.topic, partition, UnknownTopicHandling::Error);
+            let opening = client.partition_client(&self.sink.topic, partition, UnknownTopicHandling::Error);
             partitions.push(Arc::new(opening.await.map_err(failed)?));
         }
         Ok(partitions)
@@ -107,16 +88,15 @@ impl KafkaTarget {
             // driver's; were there more attempts, `connect_timeout` would end them, and hide why they fail.
             deadline: Some(Duration::from_millis(500)),
         };
-        let mut builder =
-            ClientBuilder::new(self.brokers.clone()).client_id("fieldlog").backoff_config(backoff);
-        if let Some(tls) = &self.tls {
-            let config = client_config(tls).map_err(|error| bad(error.to_string()))?;
+        let mut builder = ClientBuilder::new(self.sink.hosts()).client_id("fieldlog").backoff_config(backoff);
+        if self.sink.is_tls() {
+            let config = client_config(&self.sink.tls).map_err(|error| bad(error.to_string()))?;
             builder = builder.tls_config(Arc::new(config));
         }
-        if let (Some(username), Some(file)) = (&self.username, &self.password_file) {
+        if let (Some(username), Some(file)) = (&self.sink.username, &self.sink.password_file) {
             let password = secret::read("password_file", file).map_err(|error| bad(error.to_string()))?;
             let credentials = Credentials::new(username.clone(), password);
-            builder = builder.sasl_config(match self.sasl {
+            builder = builder.sasl_config(match self.sink.sasl {
                 SaslMechanism::Plain => SaslConfig::Plain(credentials),
                 SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
                 SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
@@ -126,17 +106,17 @@ impl KafkaTarget {
     }
 
     fn name(&self) -> String {
-        format!("kafka {}", self.brokers.join(","))
+        format!("kafka {}", self.sink.hosts().join(","))
     }
 }
 
-/// The connection's task.
-struct Sink {
+/// The connection's task: it produces the records of parcels, one parcel after the other.
+struct Producer {
     target: KafkaTarget,
     partitions: Vec<Arc<PartitionClient>>,
 }
 
-impl Sink {
+impl Producer {
     async fn serve(self, mut jobs: Jobs) {
         while let Some(job) = jobs.incoming.recv().await {
             let limit = self.target.answer_timeout;
@@ -162,17 +142,16 @@ impl Sink {
                 format!("{}: Kafka takes events one by one; set `format = \"json\"`", self.target.name());
             return Outcome::Busy { after: Some(SLOW), why };
         }
-        let compression = if self.target.gzip { Compression::Gzip } else { Compression::NoCompression };
         let mut producing = JoinSet::new();
         for (partition, records) in self.distribute(parcel) {
             let partition = Arc::clone(&self.partitions[partition]);
-            producing.spawn(async move { partition.produce(records, compression).await });
+            producing.spawn(async move { partition.produce(records, Compression::Gzip).await });
         }
         let mut worst = Outcome::Acked;
         while let Some(produced) = producing.join_next().await {
             let outcome = match produced {
                 Ok(Ok(_)) => continue,
-                Ok(Err(error)) => failure::produce(&self.target.name(), &self.target.topic, &error),
+                Ok(Err(error)) => failure::produce(&self.target.name(), &self.target.sink.topic, &error),
                 Err(error) => Outcome::Lost { why: format!("{}: {error}", self.target.name()) },
             };
             worst = failure::worse(worst, outcome);

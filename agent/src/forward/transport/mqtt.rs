@@ -7,24 +7,23 @@
 //! rules forbid, or that is too large for it, is usually acknowledged and dropped. Use MQTT 5 where there is a choice.
 
 mod packet;
-mod session;
+mod publisher;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::timeout;
 
-use crate::config::{Address, Protocol, TlsConfig, WillConfig};
+use crate::config::MqttSink;
 use crate::forward::queue::Queue;
+use crate::forward::transport::Target;
 use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 
 use crate::mqtt::failure::Failure;
 use crate::mqtt::handshake::{self, Hello, Welcome};
 use crate::net::connect::{self, Endpoint, Wire};
-use session::Session;
+use publisher::Publisher;
 
 /// Room for the CONNACK.
 const READ_BYTES: usize = 16 * 1024;
@@ -32,37 +31,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// Largest packet that a broker may send us; we subscribe to nothing.
 const RECEIVED_BYTES_MAX: u32 = 65_536;
 
-/// Where and how to publish. The values are checked by the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MqttTarget {
-    /// Where the broker is.
-    pub address: Address,
-    /// Counts only if the address asks for TLS.
-    pub tls: TlsConfig,
-    /// Protocol version.
-    pub protocol: Protocol,
-    /// Client identifier: one of its own for each sink, as a broker lets each in only once.
-    pub client_id: String,
-    /// User name.
-    pub username: Option<String>,
-    /// File that holds the password.
-    pub password_file: Option<PathBuf>,
-    /// Topic, in which `{gateway}`, `{lane}` and `{epoch}` are filled in.
-    pub topic: String,
-    /// Keep-alive interval.
-    pub keep_alive: Duration,
-    /// TCP, TLS and CONNACK together.
-    pub connect_timeout: Duration,
-    /// A broker that acknowledges nothing for so long counts as lost.
-    pub answer_timeout: Duration,
-    /// Parcels under way at once, if the broker's Receive Maximum allows as many.
-    pub in_flight_max: u16,
-    /// Largest packet to send, if the broker does not ask for smaller ones; mosquitto and most services have limits of
-    /// their own that MQTT 3.1.1 does not tell.
-    pub packet_bytes_max: u32,
-    /// Published when the connection breaks.
-    pub will: Option<WillConfig>,
-}
+/// Where and how to publish. `connect_timeout` is for TCP, TLS and the CONNACK together; a Receive Maximum of the broker
+/// may be below `in_flight_max`.
+pub type MqttTarget = Target<MqttSink>;
 
 /// A connection to a broker.
 pub struct Mqtt {
@@ -76,43 +47,47 @@ impl MqttTarget {
     /// Connects.
     pub async fn open(&self) -> Result<Mqtt, Unreachable> {
         let opened = timeout(self.connect_timeout, self.connect()).await;
-        let late = |_| Failure::TimedOut { address: self.address.to_string(), limit: self.connect_timeout };
+        let late =
+            |_| Failure::TimedOut { address: self.sink.address.to_string(), limit: self.connect_timeout };
         let (stream, input, welcome) =
             opened.map_err(late).flatten().map_err(|failure| self.unreachable(&failure))?;
         if welcome.qos_max == Some(0) {
             let why = format!(
                 "{}: the broker offers QoS 0 only, so it never says what it has; use another broker",
-                self.address
+                self.sink.address
             );
             return Err(Unreachable { why, pace: Pace::Slow });
         }
         let receive_max = welcome.receive_max.unwrap_or(u16::MAX);
         let window = usize::from(self.in_flight_max.min(receive_max).max(1));
         let unheard = Arc::new(AtomicU64::new(0));
-        let session = Session::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard));
+        let publisher = Publisher::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard));
         Ok(Mqtt {
-            queue: Queue::start(|jobs| session.run(jobs)),
+            queue: Queue::start(|jobs| publisher.run(jobs)),
             window,
             unheard,
-            unheard_words: format!("subscribed to `{}` at {}", self.topic, self.address),
+            unheard_words: format!("subscribed to `{}` at {}", self.sink.topic, self.sink.address),
         })
     }
 
     async fn connect(&self) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
-        let endpoint =
-            Endpoint { address: &self.address, tls: &self.tls, connect_timeout: self.connect_timeout };
+        let endpoint = Endpoint {
+            address: &self.sink.address,
+            tls: &self.sink.tls,
+            connect_timeout: self.connect_timeout,
+        };
         let mut stream = connect::connect(&endpoint).await?;
         let mut input = BytesMut::with_capacity(READ_BYTES);
         let hello = Hello {
-            protocol: self.protocol,
-            client_id: &self.client_id,
-            username: self.username.as_deref(),
-            password_file: self.password_file.as_deref(),
-            keep_alive: self.keep_alive,
+            protocol: self.sink.protocol,
+            client_id: &self.sink.client_id,
+            username: self.sink.username.as_deref(),
+            password_file: self.sink.password_file.as_deref(),
+            keep_alive: self.sink.keep_alive,
             session_expiry: None,
             receive_window: u16::MAX,
             packet_bytes_max: RECEIVED_BYTES_MAX,
-            will: self.will.as_ref(),
+            will: self.sink.will.as_ref(),
         };
         let welcome = handshake::introduce(&mut *stream, &hello, &mut input).await?;
         Ok((stream, input, welcome))
@@ -124,8 +99,8 @@ impl MqttTarget {
 
     /// The failure in words that name this sink.
     fn words(&self, failure: &Failure) -> String {
-        let words = failure.chain(&self.client_id);
-        let address = self.address.to_string();
+        let words = failure.chain(&self.sink.client_id);
+        let address = self.sink.address.to_string();
         if words.contains(&address) { words } else { format!("{address}: {words}") }
     }
 }

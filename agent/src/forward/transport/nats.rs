@@ -7,7 +7,6 @@
 mod failure;
 mod stream;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +17,10 @@ use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use fieldlog_projections::Epoch;
 use tokio::time::timeout;
 
-use crate::config::TlsConfig;
-use crate::forward::envelope::{self, Body};
+use crate::config::NatsSink;
+use crate::forward::envelope::{self, Payload};
 use crate::forward::queue::{FAREWELL, Jobs, Queue};
+use crate::forward::transport::Target;
 use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::net::failure::causes;
 use crate::net::secret;
@@ -28,32 +28,9 @@ use crate::net::tls::client_config;
 use fieldlog_wire::Manifest;
 use stream::Subject;
 
-/// Where and how to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NatsTarget {
-    /// `nats://host:port`, or `tls://host:port`.
-    pub url: String,
-    /// Subject, in which `{gateway}` (its dots as underscores), `{lane}` and `{epoch}` are filled in.
-    pub subject: String,
-    /// The stream that holds the subject.
-    pub stream: String,
-    /// Create the stream if there is none.
-    pub create_stream: bool,
-    /// NATS credentials file (a JWT and its seed).
-    pub credentials_file: Option<PathBuf>,
-    /// File that holds a token.
-    pub token_file: Option<PathBuf>,
-    /// User name, with `password_file`.
-    pub username: Option<String>,
-    /// File that holds the password.
-    pub password_file: Option<PathBuf>,
-    /// TCP, TLS and the questions to JetStream, each.
-    pub connect_timeout: Duration,
-    /// From a message to its acknowledgement.
-    pub answer_timeout: Duration,
-    /// Counts only with `tls://`, `server_name` not at all: the certificate must be one for the host in `url`.
-    pub tls: TlsConfig,
-}
+/// Where and how to publish. `connect_timeout` is for TCP, TLS and the questions to JetStream, each; `answer_timeout` from
+/// a message to its acknowledgement.
+pub type NatsTarget = Target<NatsSink>;
 
 /// A connection to a server.
 pub struct Nats {
@@ -79,8 +56,8 @@ impl NatsTarget {
         let stored =
             subjects.iter().filter(|subject| subject.stored.is_some()).max_by_key(|subject| subject.last);
         let stored = stored.and_then(|subject| subject.stored.clone());
-        let sink = Sink { target: self.clone(), client, jetstream, subjects, news };
-        Ok(Nats { queue: Queue::start(|jobs| sink.serve(jobs)), stored })
+        let publisher = Publisher { target: self.clone(), client, jetstream, subjects, news };
+        Ok(Nats { queue: Queue::start(|jobs| publisher.serve(jobs)), stored })
     }
 
     /// Everything that has to be known before the first message.
@@ -92,14 +69,15 @@ impl NatsTarget {
     ) -> Result<Vec<Subject>, Unreachable> {
         let stream = stream::find(self, jetstream).await?;
         let mut subjects = Vec::new();
-        for name in stream::subjects(&self.subject, gateway, epoch) {
+        for name in stream::subjects(&self.sink.subject, gateway, epoch) {
             subjects.push(Subject::read(self, &stream, name, gateway, epoch).await?);
         }
         Ok(subjects)
     }
 
     async fn connect(&self, news: &Arc<News>) -> Result<Client, Unreachable> {
-        let bad = |why: String| Unreachable { why: format!("{}: {why}", self.url), pace: Pace::Slow };
+        let url = self.sink.url();
+        let bad = |why: String| Unreachable { why: format!("{url}: {why}"), pace: Pace::Slow };
         let told = Arc::clone(news);
         let mut options = ConnectOptions::new()
             .name("fieldlog")
@@ -112,31 +90,31 @@ impl NatsTarget {
                 told.hear(event);
                 std::future::ready(())
             });
-        if self.url.starts_with("tls://") {
-            let tls = client_config(&self.tls).map_err(|error| bad(error.to_string()))?;
+        if self.sink.address.tls {
+            let tls = client_config(&self.sink.tls).map_err(|error| bad(error.to_string()))?;
             options = options.require_tls(true).tls_client_config(tls);
         }
-        if let Some(file) = &self.credentials_file {
+        if let Some(file) = &self.sink.credentials_file {
             let text = secret::read("credentials_file", file).map_err(|error| bad(error.to_string()))?;
             options = options.credentials(&text).map_err(|error| {
                 bad(format!("`credentials_file` {} is not one of NATS: {error}", file.display()))
             })?;
         }
-        if let Some(file) = &self.token_file {
+        if let Some(file) = &self.sink.token_file {
             options =
                 options.token(secret::read("token_file", file).map_err(|error| bad(error.to_string()))?);
         }
-        if let (Some(user), Some(file)) = (&self.username, &self.password_file) {
+        if let (Some(user), Some(file)) = (&self.sink.username, &self.sink.password_file) {
             let password = secret::read("password_file", file).map_err(|error| bad(error.to_string()))?;
             options = options.user_and_password(user.clone(), password);
         }
         // A host name may have several addresses, each of which takes its time.
-        let connecting = timeout(self.connect_timeout * 3, options.connect(&self.url)).await;
+        let connecting = timeout(self.connect_timeout * 3, options.connect(&url)).await;
         let late = |_| Unreachable {
-            why: format!("{}: no connection within {} s", self.url, self.connect_timeout.as_secs_f32() * 3.0),
+            why: format!("{url}: no connection within {} s", self.connect_timeout.as_secs_f32() * 3.0),
             pace: Pace::Unreached,
         };
-        connecting.map_err(late)?.map_err(|error| failure::connect(&self.url, &error))
+        connecting.map_err(late)?.map_err(|error| failure::connect(&url, &error))
     }
 }
 
@@ -164,8 +142,8 @@ impl News {
     }
 }
 
-/// The connection's task.
-struct Sink {
+/// The connection's task: it publishes parcels one after the other.
+struct Publisher {
     target: NatsTarget,
     client: Client,
     jetstream: Context,
@@ -173,7 +151,7 @@ struct Sink {
     news: Arc<News>,
 }
 
-impl Sink {
+impl Publisher {
     async fn serve(mut self, mut jobs: Jobs) {
         loop {
             let news = Arc::clone(&self.news);
@@ -200,15 +178,15 @@ impl Sink {
 
     fn gone(&self) -> String {
         let why = self.news.complaint().map(|text| format!(": {text}")).unwrap_or_default();
-        format!("{}: the connection broke{why}", self.target.url)
+        format!("{}: the connection broke{why}", self.target.sink.url())
     }
 
     async fn send(&mut self, parcel: &Parcel) -> Outcome {
         let manifest = &parcel.manifest;
-        let name = stream::subject(&self.target.subject, manifest);
+        let name = stream::subject(&self.target.sink.subject, manifest);
         let Some(subject) = self.subjects.iter_mut().find(|subject| subject.name == name) else {
             // Another epoch or gateway than the one that was asked for at the opening.
-            return Outcome::Lost { why: format!("{}: `{name}` was not opened", self.target.url) };
+            return Outcome::Lost { why: format!("{}: `{name}` was not opened", self.target.sink.url()) };
         };
         if subject.holds(manifest) {
             return Outcome::Acked;
@@ -216,9 +194,9 @@ impl Sink {
         let message = PublishMessage::build()
             .headers(headers(parcel))
             .message_id(manifest.identity())
-            .expected_stream(&self.target.stream)
+            .expected_stream(&self.target.sink.stream)
             .expected_last_subject_sequence(subject.last)
-            .payload(Body::plain(parcel).to_bytes());
+            .payload(Payload::plain(parcel).to_bytes());
         self.news.complaint();
         let published = match self.jetstream.send_publish(name, message).await {
             Ok(acknowledged) => acknowledged.await,

@@ -8,7 +8,7 @@ use fieldlog_sim::broker::{Broker, Options, Qos};
 
 use super::serving::{Running, expected, ids};
 use super::*;
-use crate::forward::envelope::Body;
+use crate::forward::envelope::Payload;
 use crate::receive::{MqttOptions, Out, ReceiveOptions};
 
 async fn until(what: impl Fn() -> bool) {
@@ -21,7 +21,7 @@ async fn until(what: impl Fn() -> bool) {
 }
 
 fn send(broker: &Broker, parcel: &Parcel) {
-    let body = Body::with_manifest(parcel).to_bytes();
+    let body = Payload::with_manifest(parcel).to_bytes();
     broker.publish("fieldlog/plant-7/events", body, false, Qos::AtLeastOnce).unwrap();
 }
 

@@ -23,8 +23,8 @@ async fn a_stream_is_consumed_once() {
     let dir = tempfile::tempdir().unwrap();
     let options = || ReceiveOptions {
         nats: Some(NatsOptions {
-            server: target.url.clone(),
-            stream: target.stream.clone(),
+            server: target.sink.url(),
+            stream: target.sink.stream.clone(),
             subject: "fieldlog.*.events".into(),
             consumer: "receiver".into(),
         }),

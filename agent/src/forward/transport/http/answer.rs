@@ -36,7 +36,7 @@ impl Answer {
             }
             401 | 403 | 407 => slow(format!("{said}: check `token_file` and what the token allows"), self),
             // These speak of the URL or of the kind of request: the next parcel would fare no better.
-            404 | 405 | 410 | 421 | 426 | 501 | 505 => slow(format!("{said}: check `url`"), self),
+            404 | 405 | 410 | 421 | 426 | 501 | 505 => slow(format!("{said}: check `address`"), self),
             406 | 415 => slow(format!("{said}: check `format` and `gzip`, this server takes others"), self),
             413 => Outcome::TooLarge { why: format!("{said}: {bytes} bytes are too large for it") },
             409 if self.problem.as_deref() == Some(FORK) => Outcome::Forked { why: said },

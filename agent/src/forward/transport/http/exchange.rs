@@ -22,8 +22,7 @@ use fieldlog_projections::Time;
 
 use super::HttpTarget;
 use super::answer::{Answer, retry_after};
-use super::site::Site;
-use crate::forward::envelope::{self, Body};
+use crate::forward::envelope::{self, Payload};
 use crate::forward::{Outcome, Pace, Parcel, SLOW, Unreachable};
 use crate::net::connect::{self, Endpoint};
 use crate::net::failure::{ConnectError, causes};
@@ -58,7 +57,10 @@ struct Problem {
 /// Posts parcels to one server.
 pub(super) struct Client {
     target: HttpTarget,
-    site: Site,
+    /// For the `Host` field.
+    authority: String,
+    /// The URL in messages: without the query, which may hold a secret.
+    name: String,
     /// `None`: to be read again.
     authorization: Option<HeaderValue>,
     kept: Option<Connection>,
@@ -84,16 +86,19 @@ struct Content {
 }
 
 impl Client {
-    pub(super) async fn open(target: HttpTarget, site: Site) -> Result<Client, Unreachable> {
-        let mut client = Client { target, site, authorization: None, kept: None };
+    pub(super) async fn open(target: HttpTarget) -> Result<Client, Unreachable> {
+        let authority = target.sink.authority();
+        // Without the path, which may hold a secret.
+        let name = target.sink.origin();
+        let mut client = Client { target, authority, name, authorization: None, kept: None };
         client.authorize().map_err(|why| Unreachable { why, pace: Pace::Slow })?;
         client.kept = Some(client.connect().await?);
         Ok(client)
     }
 
     fn authorize(&mut self) -> Result<(), String> {
-        let Some(file) = &self.target.token_file else { return Ok(()) };
-        let name = &self.site.name;
+        let Some(file) = &self.target.sink.token_file else { return Ok(()) };
+        let name = &self.name;
         let token = secret::read("token_file", file).map_err(|error| format!("{name}: {error}"))?;
         let mut value = HeaderValue::try_from(format!("Bearer {token}"))
             .map_err(|_| format!("{name}: `token_file` {} holds no token", file.display()))?;
@@ -109,7 +114,7 @@ impl Client {
         {
             return Outcome::Busy { after: Some(SLOW), why };
         }
-        let content = content(Arc::clone(&parcel), self.target.gzip).await;
+        let content = content(Arc::clone(&parcel), self.target.sink.gzip).await;
         let request = match self.request(&parcel, &content) {
             Ok(request) => request,
             Err(why) => return Outcome::Busy { after: Some(SLOW), why },
@@ -120,7 +125,7 @@ impl Client {
                     // By the next attempt an operator may have put another token there.
                     self.authorization = None;
                 }
-                answer.outcome(&self.site.name, content.bytes.len())
+                answer.outcome(&self.name, content.bytes.len())
             }
             Err(why) => Outcome::Lost { why },
         }
@@ -128,8 +133,8 @@ impl Client {
 
     fn request(&self, parcel: &Parcel, content: &Content) -> Result<Request<Full<Bytes>>, String> {
         let manifest = &parcel.manifest;
-        let mut request = Request::post(&self.site.path)
-            .header(HOST, &self.site.authority)
+        let mut request = Request::post(&self.target.sink.path)
+            .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("fieldlog/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, envelope::content_type(parcel))
             .header("idempotency-key", manifest.identity());
@@ -143,7 +148,7 @@ impl Client {
             request = request.header(format!("fieldlog-{name}"), value);
         }
         let body = Full::new(content.bytes.clone());
-        request.body(body).map_err(|error| format!("{}: no request can be made: {error}", self.site.name))
+        request.body(body).map_err(|error| format!("{}: no request can be made: {error}", self.name))
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
@@ -157,7 +162,7 @@ impl Client {
         // The server may have closed the kept connection just when it was used; the identity makes a repetition safe.
         let fresh = self.connect().await.map_err(|unreachable| unreachable.why)?;
         self.attempt(fresh, request).await?.map_err(|error| {
-            format!("{}: the connection broke before it had answered: {}", self.site.name, causes(&error))
+            format!("{}: the connection broke before it had answered: {}", self.name, causes(&error))
         })
     }
 
@@ -177,7 +182,7 @@ impl Client {
         let answered = answered.map_err(|_| {
             format!(
                 "{} has not answered within {} s (see `answer_timeout_s`)",
-                self.site.name,
+                self.name,
                 limit.as_secs_f32()
             )
         })?;
@@ -191,10 +196,13 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Connection, Unreachable> {
-        let name = &self.site.name;
+        let name = &self.name;
         let limit = self.target.connect_timeout;
-        let endpoint =
-            Endpoint { address: &self.site.address, tls: &self.target.tls, connect_timeout: limit };
+        let endpoint = Endpoint {
+            address: &self.target.sink.address,
+            tls: &self.target.sink.tls,
+            connect_timeout: limit,
+        };
         let failed = |error: &ConnectError| Unreachable {
             why: format!("{name}: {}", causes(error)),
             pace: error.pace(),
@@ -254,7 +262,7 @@ fn now() -> Time {
 }
 
 async fn content(parcel: Arc<Parcel>, gzip: bool) -> Content {
-    let plain = Body::plain(&parcel);
+    let plain = Payload::plain(&parcel);
     let size = plain.len();
     // The compact format is compressed by itself.
     if !gzip || !parcel.compact.is_empty() || size < GZIP_BYTES_MIN {

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,20 +14,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::{Address, TlsConfig};
 use crate::forward::envelope::tests::parcel;
-use crate::forward::envelope::{Body, COMPACT, JSON};
+use crate::forward::envelope::{COMPACT, JSON, Payload};
 use crate::forward::{Pace, SLOW};
 use crate::ingest::tests::{PATIENCE, refusing_port};
 use fieldlog_wire::Manifest;
 
 fn target(port: u16) -> HttpTarget {
-    HttpTarget {
-        url: format!("http://127.0.0.1:{port}/in?key=1"),
-        token_file: None,
-        gzip: true,
+    Target {
+        sink: HttpSink {
+            address: Address { host: "127.0.0.1".into(), port, tls: false },
+            path: "/in?key=1".into(),
+            token_file: None,
+            gzip: true,
+            tls: TlsConfig::default(),
+        },
         connect_timeout: Duration::from_secs(20),
         answer_timeout: Duration::from_secs(20),
-        tls: TlsConfig::default(),
+        in_flight_max: 1,
     }
 }
 
@@ -95,7 +101,7 @@ async fn a_parcel_arrives_as_it_was_sent() {
         assert_eq!(uri, "/in?key=1");
         assert_eq!(headers["content-type"], JSON);
         assert_eq!(headers["idempotency-key"].to_str().unwrap(), sent.manifest.identity());
-        assert_eq!(unzipped(headers, body), Body::plain(sent).to_bytes());
+        assert_eq!(unzipped(headers, body), Payload::plain(sent).to_bytes());
         let field = |name: &str| headers.get(format!("fieldlog-{name}"))?.to_str().ok();
         assert_eq!(Manifest::read(field).ok(), Some(sent.manifest.clone()));
     }
@@ -147,14 +153,15 @@ async fn a_token_is_sent_and_read_again_when_refused() {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     };
     write("first\n");
-    let mut sink = HttpTarget { token_file: Some(file.clone()), ..target(port) }.open().await.unwrap();
+    let mut target = target(port);
+    target.sink.token_file = Some(file.clone());
+    let mut sink = target.open().await.unwrap();
     let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
     assert!(why.contains("401 Unauthorized") && why.contains("`token_file`"), "{why}");
     write("second\n");
     assert_eq!(send(&mut sink, parcel(1, 1)).await, Outcome::Acked);
 
     std::fs::remove_file(&file).unwrap();
-    let target = HttpTarget { token_file: Some(file), ..target(port) };
     let unreachable = target.open().await.err().unwrap();
     assert!(
         unreachable.pace == Pace::Slow && unreachable.why.contains("cannot read `token_file`"),
@@ -241,7 +248,7 @@ async fn a_reset_in_the_middle_loses_the_parcel() {
         }
     });
     let mut target = target(port);
-    target.gzip = false;
+    target.sink.gzip = false;
     let mut sink = target.open().await.unwrap();
     let Outcome::Lost { why } = send(&mut sink, parcel(1, 50_000)).await else { panic!() };
     assert!(why.starts_with(&format!("http://127.0.0.1:{port}/in: ")), "{why}");
@@ -298,11 +305,11 @@ async fn tls_is_checked_against_the_ca_file() {
         }
     });
     let mut target = target(port);
-    target.url = format!("https://localhost:{port}/in");
-    target.tls.ca_file = Some(dir.path().join("ca.pem"));
+    target.sink.address = Address { host: "localhost".into(), port, tls: true };
+    target.sink.tls.ca_file = Some(dir.path().join("ca.pem"));
     let mut sink = target.open().await.unwrap();
     assert_eq!(send(&mut sink, parcel(1, 20_000)).await, Outcome::Acked);
-    target.tls.server_name = Some("elsewhere".into());
+    target.sink.tls.server_name = Some("elsewhere".into());
     let unreachable = target.open().await.err().unwrap();
     assert!(unreachable.why.contains("`elsewhere`"), "{unreachable}");
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use fieldlog_sim::servers::{Process, skip};
 
 use super::*;
+use crate::config::{Address, TlsConfig};
 use crate::forward::Pace;
 use crate::forward::envelope::tests::parcel;
 use crate::ingest::tests::PATIENCE;
@@ -50,16 +51,20 @@ impl Cluster {
     }
 
     fn target(&self) -> KafkaTarget {
-        KafkaTarget {
-            brokers: vec![self.address.clone()],
-            topic: "events".into(),
-            gzip: true,
-            username: None,
-            password_file: None,
-            sasl: SaslMechanism::Plain,
+        let (host, port) = self.address.rsplit_once(':').unwrap();
+        let broker = Address { host: host.to_owned(), port: port.parse().unwrap(), tls: false };
+        Target {
+            sink: KafkaSink {
+                brokers: vec![broker],
+                topic: "events".into(),
+                username: None,
+                password_file: None,
+                sasl: SaslMechanism::Plain,
+                tls: TlsConfig::default(),
+            },
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(10),
-            tls: None,
+            in_flight_max: 1,
         }
     }
 }
@@ -107,8 +112,9 @@ async fn events_arrive_in_order_per_device() {
 #[tokio::test]
 async fn what_is_missing_is_said() {
     let Some(mut cluster) = Cluster::start() else { return };
-    let unreachable =
-        KafkaTarget { topic: "elsewhere".into(), ..cluster.target() }.open().await.err().unwrap();
+    let mut target = cluster.target();
+    target.sink.topic = "elsewhere".into();
+    let unreachable = target.open().await.err().unwrap();
     assert!(
         unreachable.pace == Pace::Slow && unreachable.why.contains("there is no topic `elsewhere`"),
         "{unreachable}"

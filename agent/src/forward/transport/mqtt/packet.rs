@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::config::Protocol;
-use crate::forward::envelope::{self, Body};
+use crate::forward::envelope::{self, Payload};
 use crate::forward::{Outcome, Parcel, SLOW};
 use crate::mqtt::failure::reason;
 use crate::mqtt::handshake::detail_of;
@@ -31,8 +31,8 @@ pub(super) fn publish(
         Protocol::V5 => properties(parcel),
     };
     let body = match protocol {
-        Protocol::V4 => Body::with_manifest(parcel),
-        Protocol::V5 => Body::plain(parcel),
+        Protocol::V4 => Payload::with_manifest(parcel),
+        Protocol::V5 => Payload::plain(parcel),
     };
     let remaining = 2 + topic.len() + 2 + properties.len() + body.len();
     let size = 1 + variable_int_len(remaining) + remaining;
@@ -132,7 +132,7 @@ mod tests {
 
             let Ok(v5::Packet::Publish(read)) = v5::Packet::read(&mut out, None) else { panic!() };
             assert_eq!((&read.topic[..], read.pkid, read.dup), (&b"a/b"[..], 7, false));
-            assert_eq!(read.payload, Body::plain(&parcel).to_bytes());
+            assert_eq!(read.payload, Payload::plain(&parcel).to_bytes());
             let said = read.properties.unwrap();
             assert_eq!(said.content_type.as_deref(), Some("application/cloudevents-batch+json"));
             assert_eq!(said.user_properties.len(), 9);
@@ -150,7 +150,7 @@ mod tests {
         let mut out = BytesMut::new();
         publish(&mut out, Protocol::V4, "a/b", 7, &parcel, usize::MAX).unwrap();
         let Ok(v4::Packet::Publish(read)) = v4::Packet::read(&mut out, 100_000) else { panic!() };
-        assert_eq!(read.payload, Body::with_manifest(&parcel).to_bytes());
+        assert_eq!(read.payload, Payload::with_manifest(&parcel).to_bytes());
     }
 
     #[test]

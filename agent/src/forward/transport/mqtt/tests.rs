@@ -10,28 +10,39 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use std::time::Duration;
+
 use super::*;
+use crate::config::{Address, Protocol, TlsConfig, WillConfig};
 use crate::forward::SLOW;
 use crate::forward::envelope::tests::parcel;
 use crate::ingest::tests::{PATIENCE, refusing_port};
 use fieldlog_wire::Manifest;
 
 fn target(port: u16) -> MqttTarget {
-    MqttTarget {
-        address: Address { host: "127.0.0.1".into(), port, tls: false },
-        tls: TlsConfig::default(),
-        protocol: Protocol::V5,
-        client_id: "fieldlog-test-sink".into(),
-        username: None,
-        password_file: None,
-        topic: "fieldlog/{gateway}/{lane}".into(),
-        keep_alive: Duration::from_secs(30),
+    Target {
+        sink: MqttSink {
+            address: Address { host: "127.0.0.1".into(), port, tls: false },
+            tls: TlsConfig::default(),
+            protocol: Protocol::V5,
+            client_id: "fieldlog-test-sink".into(),
+            username: None,
+            password_file: None,
+            topic: "fieldlog/{gateway}/{lane}".into(),
+            keep_alive: Duration::from_secs(30),
+            packet_bytes_max: 1024 * 1024,
+            will: None,
+        },
         connect_timeout: Duration::from_secs(20),
         answer_timeout: Duration::from_secs(20),
         in_flight_max: 16,
-        packet_bytes_max: 1024 * 1024,
-        will: None,
     }
+}
+
+fn with_protocol(port: u16, protocol: Protocol) -> MqttTarget {
+    let mut target = target(port);
+    target.sink.protocol = protocol;
+    target
 }
 
 async fn opened(target: &MqttTarget) -> Mqtt {
@@ -99,7 +110,7 @@ async fn a_parcel_arrives_as_it_was_sent() {
     let Some(broker) = Mosquitto::start("") else { return };
     let mut subscriber = Subscriber::at(broker.port).await;
     for protocol in [Protocol::V5, Protocol::V4] {
-        let mut sink = opened(&MqttTarget { protocol, ..target(broker.port) }).await;
+        let mut sink = opened(&with_protocol(broker.port, protocol)).await;
         assert_eq!(sink.window(), 16);
         assert_eq!(send(&mut sink, vec![parcel(1, 3)]).await, [Outcome::Acked]);
         let publish = subscriber.publish().await;
@@ -148,7 +159,8 @@ async fn a_will_tells_whether_the_gateway_is_there() {
     for protocol in [Protocol::V5, Protocol::V4] {
         let (topic, offline, online) = ("gw-1/state".into(), "gone".into(), "here".into());
         let will = Some(WillConfig { topic, offline, online });
-        let target = MqttTarget { protocol, will, ..target(broker.port) };
+        let mut target = with_protocol(broker.port, protocol);
+        target.sink.will = will;
         let mut witness = Subscriber::at(broker.port).await;
         // Of the protocol before, for a newcomer.
         if protocol == Protocol::V4 {
@@ -188,7 +200,9 @@ async fn said(witness: &mut Subscriber) -> (String, bool) {
 async fn the_operators_limit_counts_where_the_broker_names_none() {
     let Some(broker) = Mosquitto::start("") else { return };
     for protocol in [Protocol::V5, Protocol::V4] {
-        let mut sink = opened(&MqttTarget { protocol, packet_bytes_max: 2_000, ..target(broker.port) }).await;
+        let mut target = with_protocol(broker.port, protocol);
+        target.sink.packet_bytes_max = 2_000;
+        let mut sink = opened(&target).await;
         let outcomes = send(&mut sink, vec![parcel(1, 100), parcel(1, 2)]).await;
         let Outcome::TooLarge { why } = &outcomes[0] else { panic!("{outcomes:?}") };
         assert!(why.contains("`packet_bytes_max` is 2000"), "{why}");
@@ -229,7 +243,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
         return;
     };
     for protocol in [Protocol::V4, Protocol::V5] {
-        let target = MqttTarget { protocol, ..target(broker.port) };
+        let target = with_protocol(broker.port, protocol);
         let unreachable = target.open().await.err().unwrap();
         let address = format!("127.0.0.1:{}: ", broker.port);
         assert!(unreachable.pace == Pace::Slow && unreachable.why.starts_with(&address), "{unreachable}");
@@ -255,15 +269,15 @@ async fn tls_is_checked_against_the_ca_file() {
     let listener = format!("cafile {path}/ca.pem\ncertfile {path}/server.pem\nkeyfile {path}/server.key");
     let Some(broker) = Mosquitto::start(&listener) else { return };
     let mut target = target(broker.port);
-    target.address.tls = true;
-    target.tls.ca_file = Some(dir.path().join("ca.pem"));
+    target.sink.address.tls = true;
+    target.sink.tls.ca_file = Some(dir.path().join("ca.pem"));
     let mut sink = opened(&target).await;
     // Larger than any TLS record and socket buffer.
     assert_eq!(
         send(&mut sink, vec![parcel(1, 7000), parcel(7001, 7001)]).await,
         [Outcome::Acked, Outcome::Acked]
     );
-    target.tls.server_name = Some("elsewhere".into());
+    target.sink.tls.server_name = Some("elsewhere".into());
     let unreachable = target.open().await.err().unwrap();
     assert!(unreachable.why.contains("`elsewhere`"), "{unreachable}");
 }
@@ -333,7 +347,7 @@ async fn the_largest_is_blamed_for_being_too_large() {
 #[tokio::test]
 async fn a_silent_broker_is_noticed_while_nothing_is_under_way() {
     let (_broker, mut target) = scripted(Behaviour::default().then(Point::ConnAck, Action::HalfOpen)).await;
-    target.keep_alive = Duration::from_millis(200);
+    target.sink.keep_alive = Duration::from_millis(200);
     let mut sink = opened(&target).await;
     let why = timeout(PATIENCE, sink.lost()).await.unwrap();
     assert!(why.contains("no answer"), "{why}");

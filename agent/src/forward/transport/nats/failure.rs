@@ -24,7 +24,7 @@ pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
         ),
         ConnectErrorKind::Tls => (NO_TLS, Pace::Slow),
         ConnectErrorKind::Dns => {
-            ("the name has no address: check `url` and this machine's name resolution", or_unreached)
+            ("the name has no address: check `address` and this machine's name resolution", or_unreached)
         }
         ConnectErrorKind::ServerParse => ("not a NATS address: give one like nats://host:4222", Pace::Slow),
         _ if is_tls(error) => (NO_TLS, Pace::Slow),
@@ -63,7 +63,7 @@ pub(super) fn publish(
     complaint: Option<String>,
     payload_bytes_max: usize,
 ) -> Outcome {
-    let (url, stream) = (&target.url, &target.stream);
+    let (url, stream) = (target.sink.url(), &target.sink.stream);
     let said = causes(error);
     let slow = |what: String| Outcome::Busy { after: Some(SLOW), why: format!("{url}: {what}") };
     match error.kind() {
@@ -93,7 +93,7 @@ pub(super) fn publish(
         PublishErrorKind::BrokenPipe => {
             Outcome::Lost { why: format!("{url}: the connection broke ({said})") }
         }
-        _ => refused(url, stream, &said),
+        _ => refused(&url, stream, &said),
     }
 }
 

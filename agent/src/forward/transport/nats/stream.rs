@@ -44,7 +44,7 @@ fn fill(template: &str, gateway: &str, epoch: Epoch, lane: &str) -> String {
 
 /// Finds the stream, or creates it if that is allowed.
 pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Stream, Unreachable> {
-    let (url, stream) = (&target.url, &target.stream);
+    let (url, stream) = (target.sink.url(), &target.sink.stream);
     let slow = |what: String| Unreachable { why: format!("{url}: {what}"), pace: Pace::Slow };
     let error = match jetstream.get_stream(stream).await {
         Ok(found) => return Ok(found),
@@ -65,15 +65,15 @@ pub(super) async fn find(target: &NatsTarget, jetstream: &Context) -> Result<Str
         }
         _ => return Err(slow(format!("stream `{stream}` cannot be used: {}", causes(&error)))),
     }
-    if !target.create_stream {
-        let subjects = pattern(&target.subject);
+    if !target.sink.create_stream {
+        let subjects = pattern(&target.sink.subject);
         return Err(slow(format!(
             "there is no stream `{stream}`: create it, for the subject `{subjects}`, or set `create_stream = true`"
         )));
     }
     let config = Config {
         name: stream.clone(),
-        subjects: vec![pattern(&target.subject)],
+        subjects: vec![pattern(&target.sink.subject)],
         storage: StorageType::File,
         description: Some("Events of fieldlog gateways".to_owned()),
         ..Config::default()
@@ -119,8 +119,8 @@ impl Subject {
                 let why = format!(
                     "{}: the last message of `{name}` cannot be read: check the link, `subject`, and that this user may publish to \
                      $JS.API.STREAM.MSG.GET.{} ({})",
-                    target.url,
-                    target.stream,
+                    target.sink.url(),
+                    target.sink.stream,
                     causes(&error)
                 );
                 return Err(Unreachable { why, pace: pace(&error) });

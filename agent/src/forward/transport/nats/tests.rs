@@ -1,6 +1,7 @@
 //! The sink against a real nats-server.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use fieldlog_sim::servers::certificates;
 use fieldlog_sim::servers::nats::{JETSTREAM, NatsServer};
@@ -8,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::config::{Address, TlsConfig};
 use crate::forward::SLOW;
 use crate::forward::envelope::tests::parcel;
 use crate::ingest::tests::{PATIENCE, refusing_port};
@@ -15,18 +17,21 @@ use crate::ingest::tests::{PATIENCE, refusing_port};
 const EPOCH: Epoch = Epoch(0x1f);
 
 pub(crate) fn target_of(server: &NatsServer) -> NatsTarget {
-    NatsTarget {
-        url: format!("nats://127.0.0.1:{}", server.port),
-        subject: "fieldlog.{gateway}.events".into(),
-        stream: "FIELDLOG".into(),
-        create_stream: true,
-        credentials_file: None,
-        token_file: None,
-        username: None,
-        password_file: None,
+    Target {
+        sink: NatsSink {
+            address: Address { host: "127.0.0.1".into(), port: server.port, tls: false },
+            subject: "fieldlog.{gateway}.events".into(),
+            stream: "FIELDLOG".into(),
+            create_stream: true,
+            credentials_file: None,
+            token_file: None,
+            username: None,
+            password_file: None,
+            tls: TlsConfig::default(),
+        },
         connect_timeout: Duration::from_secs(5),
         answer_timeout: Duration::from_secs(5),
-        tls: TlsConfig::default(),
+        in_flight_max: 1,
     }
 }
 
@@ -52,13 +57,13 @@ async fn send(sink: &mut Nats, parcel: Parcel) -> Outcome {
 /// Positions of the parcels in the stream, in its order.
 async fn in_stream(target: &NatsTarget) -> Vec<(u64, u64)> {
     let client = target.connect(&Arc::default()).await.unwrap();
-    let stream = async_nats::jetstream::new(client).get_stream(&target.stream).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream(&target.sink.stream).await.unwrap();
     let mut found = Vec::new();
     for sequence in 1..=stream.cached_info().state.last_sequence {
         let message = stream.get_raw_message(sequence).await.unwrap();
         let field = |name: &str| Some(message.headers.get(header(name).as_str())?.as_str());
         let manifest = Manifest::read(field).unwrap();
-        assert_eq!(message.payload, Body::plain(&parcel(manifest.first.0, manifest.last.0)).to_bytes());
+        assert_eq!(message.payload, Payload::plain(&parcel(manifest.first.0, manifest.last.0)).to_bytes());
         found.push((manifest.first.0, manifest.last.0));
     }
     found
@@ -116,7 +121,7 @@ async fn another_epoch_goes_on_behind_the_old_one() {
 async fn what_is_missing_is_said() {
     let Some(server) = NatsServer::start(JETSTREAM) else { return };
     let mut target = target_of(&server);
-    target.create_stream = false;
+    target.sink.create_stream = false;
     let unreachable = open(&target).await.err().unwrap();
     assert!(
         unreachable.pace == Pace::Slow && unreachable.why.contains("there is no stream `FIELDLOG`"),
@@ -124,9 +129,9 @@ async fn what_is_missing_is_said() {
     );
     assert!(unreachable.why.contains("`fieldlog.*.events`"), "{unreachable}");
 
-    target.create_stream = true;
+    target.sink.create_stream = true;
     opened(&target).await.close().await;
-    target.subject = "elsewhere.{gateway}".into();
+    target.sink.subject = "elsewhere.{gateway}".into();
     let mut sink = opened(&target).await;
     let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
     assert!(why.contains("no stream takes messages on `elsewhere.gw-1`"), "{why}");
@@ -137,7 +142,7 @@ async fn what_is_missing_is_said() {
 
     let mut target = target_of(&server);
     let (_taken, port) = refusing_port();
-    target.url = format!("nats://127.0.0.1:{port}");
+    target.sink.address.port = port;
     let unreachable = open(&target).await.err().unwrap();
     assert!(unreachable.pace != Pace::Slow && unreachable.why.contains("cannot connect"), "{unreachable}");
 }
@@ -173,11 +178,9 @@ async fn a_link_that_breaks_while_asking_is_tried_again_soon() {
     let Some(server) = NatsServer::start(JETSTREAM) else { return };
     for hangs_up in [true, false] {
         let port = broken_link(&server, hangs_up).await;
-        let target = NatsTarget {
-            url: format!("nats://127.0.0.1:{port}"),
-            connect_timeout: Duration::from_millis(500),
-            ..target_of(&server)
-        };
+        let mut target = target_of(&server);
+        target.sink.address.port = port;
+        target.connect_timeout = Duration::from_millis(500);
         let unreachable = open(&target).await.err().unwrap();
         assert!(
             unreachable.pace == Pace::Soon && unreachable.why.contains("check the link"),
@@ -192,8 +195,8 @@ async fn a_user_that_may_not_ask_is_for_an_operator() {
         "authorization { users: [ { user: gw, password: secret, permissions: { publish: [\"x\"] } } ] }";
     let Some(server) = NatsServer::start(&format!("{JETSTREAM}\n{lines}")) else { return };
     let mut target = target_of(&server);
-    target.username = Some("gw".into());
-    target.password_file = Some(secret(&server, "password", "secret"));
+    target.sink.username = Some("gw".into());
+    target.sink.password_file = Some(secret(&server, "password", "secret"));
     target.connect_timeout = Duration::from_millis(500);
     let unreachable = open(&target).await.err().unwrap();
     assert!(
@@ -213,8 +216,8 @@ async fn credentials_and_permissions_are_for_an_operator() {
         unreachable.pace == Pace::Slow && unreachable.why.contains("refuses the credentials"),
         "{unreachable}"
     );
-    target.username = Some("gw".into());
-    target.password_file = Some(secret(&server, "password", "secret\n"));
+    target.sink.username = Some("gw".into());
+    target.sink.password_file = Some(secret(&server, "password", "secret\n"));
     target.answer_timeout = Duration::from_millis(500);
     let mut sink = opened(&target).await;
     let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
@@ -224,7 +227,7 @@ async fn credentials_and_permissions_are_for_an_operator() {
         return;
     };
     let mut target = target_of(&server);
-    target.token_file = Some(secret(&server, "token", "sesame"));
+    target.sink.token_file = Some(secret(&server, "token", "sesame"));
     assert_eq!(send(&mut opened(&target).await, parcel(1, 1)).await, Outcome::Acked);
 }
 
@@ -277,10 +280,10 @@ async fn tls_is_checked_against_the_ca_file() {
     let tls = format!("tls {{ cert_file: \"{path}/server.pem\", key_file: \"{path}/server.key\" }}");
     let Some(server) = NatsServer::start(&format!("{JETSTREAM}\n{tls}")) else { return };
     let mut target = target_of(&server);
-    target.url = format!("tls://localhost:{}", server.port);
-    target.tls.ca_file = Some(dir.path().join("ca.pem"));
+    target.sink.address = Address { host: "localhost".into(), port: server.port, tls: true };
+    target.sink.tls.ca_file = Some(dir.path().join("ca.pem"));
     assert_eq!(send(&mut opened(&target).await, parcel(1, 3000)).await, Outcome::Acked);
-    target.tls.ca_file = None;
+    target.sink.tls.ca_file = None;
     let unreachable = open(&target).await.err().unwrap();
     assert!(unreachable.why.contains("TLS"), "{unreachable}");
 }

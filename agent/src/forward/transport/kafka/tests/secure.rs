@@ -141,13 +141,11 @@ async fn a_cluster_with_tls_and_a_password() {
         std::fs::set_permissions(&password_file, std::fs::Permissions::from_mode(0o600)).unwrap();
     };
     write("a secret\n");
-    let target = KafkaTarget {
-        brokers: vec![format!("127.0.0.1:{port}")],
-        username: Some("someone".into()),
-        password_file: Some(password_file.clone()),
-        tls: Some(tls_of(dir.path(), "ca.pem")),
-        ..cluster.target()
-    };
+    let mut target = cluster.target();
+    target.sink.brokers = vec![Address { host: "127.0.0.1".into(), port, tls: true }];
+    target.sink.username = Some("someone".into());
+    target.sink.password_file = Some(password_file.clone());
+    target.sink.tls = tls_of(dir.path(), "ca.pem");
     let mut sink = target.open().await.unwrap();
     assert_eq!(send(&mut sink, parcel(1, 50)).await, Outcome::Acked);
     sink.close().await;
@@ -161,11 +159,15 @@ async fn a_cluster_with_tls_and_a_password() {
     write("another secret");
     refused(target.clone(), "`username`, `password_file` and `sasl`").await;
     write("a secret");
-    refused(KafkaTarget { sasl: SaslMechanism::ScramSha256, ..target.clone() }, "`sasl`").await;
-    refused(KafkaTarget { tls: Some(tls_of(dir.path(), "none.pem")), ..target.clone() }, "none.pem").await;
+    let mut scram = target.clone();
+    scram.sink.sasl = SaslMechanism::ScramSha256;
+    refused(scram, "`sasl`").await;
+    target.sink.tls = tls_of(dir.path(), "none.pem");
+    refused(target.clone(), "none.pem").await;
     let other = tempfile::tempdir().unwrap();
     assert!(certificates(other.path()));
-    refused(KafkaTarget { tls: Some(tls_of(other.path(), "ca.pem")), ..target }, "`ca_file`").await;
+    target.sink.tls = tls_of(other.path(), "ca.pem");
+    refused(target, "`ca_file`").await;
 }
 
 fn tls_of(dir: &Path, ca: &str) -> TlsConfig {

@@ -31,8 +31,8 @@ const TICK_MIN: Duration = Duration::from_millis(10);
 
 const PACKET_TOO_LARGE: u8 = 0x95;
 
-/// The state of one connection.
-pub(super) struct Session {
+/// Publishes parcels over one connection.
+pub(super) struct Publisher {
     target: MqttTarget,
     address: String,
     connection: Connection,
@@ -52,7 +52,7 @@ struct InFlight {
     reply: oneshot::Sender<Outcome>,
 }
 
-impl Session {
+impl Publisher {
     pub(super) fn new(
         target: MqttTarget,
         stream: Box<dyn Wire>,
@@ -60,15 +60,15 @@ impl Session {
         welcome: &Welcome,
         window: usize,
         unheard: Arc<AtomicU64>,
-    ) -> Session {
-        let bytes_max = welcome.packet_bytes_max.unwrap_or(u32::MAX).min(target.packet_bytes_max);
-        Session {
-            address: target.address.to_string(),
+    ) -> Publisher {
+        let bytes_max = welcome.packet_bytes_max.unwrap_or(u32::MAX).min(target.sink.packet_bytes_max);
+        Publisher {
+            address: target.sink.address.to_string(),
             connection: Connection::new(
                 stream,
                 input,
                 RECEIVED_BYTES_MAX,
-                target.keep_alive,
+                target.sink.keep_alive,
                 welcome.server_keep_alive,
             ),
             window,
@@ -95,8 +95,8 @@ impl Session {
 
     /// Ends without an error when the queue is closed.
     async fn serve(&mut self, jobs: &mut Jobs) -> Result<(), Failure> {
-        if let Some(will) = &self.target.will {
-            let protocol = self.target.protocol;
+        if let Some(will) = &self.target.sink.will {
+            let protocol = self.target.sink.protocol;
             self.connection.send(|out| announce(&will.topic, &will.online, protocol, out))?;
         }
         self.take_input()?;
@@ -119,10 +119,10 @@ impl Session {
     }
 
     fn publish(&mut self, job: Job) {
-        let topic = expand(&self.target.topic, &job.parcel.manifest);
+        let topic = expand(&self.target.sink.topic, &job.parcel.manifest);
         let before = self.connection.unwritten();
         let pkid = self.next_pkid();
-        let protocol = self.target.protocol;
+        let protocol = self.target.sink.protocol;
         let bytes_max = self.bytes_max;
         let write = |out: &mut _| packet::publish(out, protocol, &topic, pkid, &job.parcel, bytes_max);
         match self.connection.send(write) {
@@ -212,7 +212,7 @@ impl Session {
         if code == 0x10 {
             self.nobody_listens();
         }
-        let outcome = packet::outcome(code, frame, &self.target.topic, &self.address);
+        let outcome = packet::outcome(code, frame, &self.target.sink.topic, &self.address);
         // The driver may have given up on it.
         let _ = waiting.reply.send(outcome);
         Ok(())
@@ -222,7 +222,7 @@ impl Session {
     fn nobody_listens(&self) {
         let so_far = self.unheard.fetch_add(1, Ordering::Relaxed) + 1;
         if so_far.is_power_of_two() {
-            let (sink, topic) = (&self.address, &self.target.topic);
+            let (sink, topic) = (&self.address, &self.target.sink.topic);
             tracing::warn!(
                 %sink, %topic, so_far,
                 "the broker has acknowledged a parcel that nobody is subscribed to: it is not kept anywhere upstream"
@@ -256,15 +256,15 @@ impl Session {
     }
 
     async fn leave(&mut self) {
-        if let Some(will) = &self.target.will {
+        if let Some(will) = &self.target.sink.will {
             // The will is not published after a DISCONNECT. If this fails nobody misses more than a notice.
-            let protocol = self.target.protocol;
+            let protocol = self.target.sink.protocol;
             let _ = self.connection.send(|out| announce(&will.topic, &will.offline, protocol, out));
         }
         self.hang_up(DisconnectReasonCode::NormalDisconnection).await;
     }
 
     async fn hang_up(&mut self, code: DisconnectReasonCode) {
-        self.connection.hang_up(code, self.target.protocol, FAREWELL).await;
+        self.connection.hang_up(code, self.target.sink.protocol, FAREWELL).await;
     }
 }
