@@ -24,7 +24,7 @@ const MILLIS_MAX: u64 = 253_402_300_800_000;
 
 /// A device's own time, from milliseconds.
 pub(super) fn device_time(millis: u64) -> Option<Time> {
-    (millis < MILLIS_MAX).then_some(Time((millis * 1_000) as i64))
+    (millis < MILLIS_MAX).then(|| Time((millis * 1_000) as i64))
 }
 
 /// The metrics of an edge node and its devices.
