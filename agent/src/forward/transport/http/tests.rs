@@ -117,7 +117,7 @@ async fn answers_decide_what_becomes_of_a_parcel() {
     .await;
     let Outcome::Busy { after, why } = one(&target(port)).await else { panic!() };
     assert_eq!(after, Some(Duration::from_secs(7)));
-    assert_eq!(why, format!("http://127.0.0.1:{port}/in answers 429 Too Many Requests, \"slowdown\""));
+    assert_eq!(why, format!("http://127.0.0.1:{port} answers 429 Too Many Requests, \"slowdown\""));
 
     let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
     let at = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
@@ -251,7 +251,7 @@ async fn a_reset_in_the_middle_loses_the_parcel() {
     target.sink.gzip = false;
     let mut sink = target.open().await.unwrap();
     let Outcome::Lost { why } = send(&mut sink, parcel(1, 50_000)).await else { panic!() };
-    assert!(why.starts_with(&format!("http://127.0.0.1:{port}/in: ")), "{why}");
+    assert!(why.starts_with(&format!("http://127.0.0.1:{port}: ")), "{why}");
     assert_eq!(timeout(PATIENCE, sink.lost()).await.unwrap(), why);
     assert!(matches!(send(&mut sink, parcel(1, 1)).await, Outcome::Lost { .. }));
 }
