@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use fieldlog::config::Config;
 use fieldlog::message::{Message, SourceId, WireFault};
-use fieldlog::observe::{Batch, Heard, Observer, Outcomes};
+use fieldlog::observe::{Heard, Observer, Outcomes, RecordBatch};
 use fieldlog::trial::Trial;
-use fieldlog_projections::chunk::{Body, Chunk, Fill, Place};
+use fieldlog_projections::chunk::{Chunk, Fill, Place, RecordBuffer};
 use fieldlog_projections::{Epoch, Fact, Seq, Time, View, snapshot, stored};
 
 use crate::json::check_value;
@@ -71,7 +71,7 @@ struct Run<'c> {
     outcomes: Vec<Arc<Outcomes>>,
     view: View,
     /// What is not committed yet.
-    batch: Batch,
+    batch: RecordBatch,
     /// Folded of the chunks, as at a start.
     again: View,
     now: Time,
@@ -82,7 +82,7 @@ impl<'c> Run<'c> {
         let outcomes: Vec<Arc<Outcomes>> = config.sources.iter().map(|_| Arc::default()).collect();
         let view = View::new(fieldlog::config::windows(&config.aggregates));
         let observer = observer(config, &view, &outcomes, NOW);
-        let batch = Batch { body: Body::after(view.time), quarantine: Vec::new() };
+        let batch = RecordBatch { records: RecordBuffer::after(view.time), quarantine: Vec::new() };
         Run { config, observer, outcomes, again: view.clone(), view, batch, now: NOW }
     }
 
@@ -103,10 +103,10 @@ impl<'c> Run<'c> {
             fault,
         };
         let before = Counts::of(&self.outcomes[source]);
-        let (records, quarantined) = (self.batch.body.len(), self.batch.quarantine.len());
+        let (records, quarantined) = (self.batch.records.len(), self.batch.quarantine.len());
         self.observer.observe(SourceId(source as u16), &message, self.now, &mut self.batch);
         let counts = Counts::of(&self.outcomes[source]).since(before);
-        let new = self.batch.body.len() - records;
+        let new = self.batch.records.len() - records;
         assert_eq!(counts.messages, 1);
         // It came to one thing: recorded, or one of the others, or it waits for one before it.
         let others = [counts.unchanged, counts.ignored, counts.quarantined].iter().sum::<u64>();
@@ -181,11 +181,12 @@ impl<'c> Run<'c> {
     fn commit(&mut self) {
         let first = self.view.seq.next();
         for (index, _) in self.batch.quarantine.drain(..) {
-            assert!(index < self.batch.body.len(), "bytes in quarantine without a record");
+            assert!(index < self.batch.records.len(), "bytes in quarantine without a record");
         }
-        if !self.batch.body.is_empty() {
+        if !self.batch.records.is_empty() {
             let (view, again) = (&mut self.view, &mut self.again);
-            view.apply_records(self.batch.body.records(first), Seq(u64::MAX)).expect("records can be folded");
+            view.apply_records(self.batch.records.records(first), Seq(u64::MAX))
+                .expect("records can be folded");
             let store = |_: Seq, bytes: &[u8]| {
                 let mut scratch = Vec::new();
                 again.apply_chunk(&Chunk::parse(bytes, &mut scratch).expect("a chunk can be read"))
@@ -197,7 +198,7 @@ impl<'c> Run<'c> {
                 .expect("chunks can be folded");
             assert!(self.view == self.again, "the chunks are another state");
         }
-        for record in self.batch.body.records(first) {
+        for record in self.batch.records.records(first) {
             let record = record.expect("a record can be read");
             let fact = record.fact().expect("a fact can be read");
             let mut bytes = Vec::new();
@@ -208,7 +209,7 @@ impl<'c> Run<'c> {
             );
             self.check_fact(&fact);
         }
-        self.batch.body.clear();
+        self.batch.records.clear();
         self.observer.committed(self.view.seq, self.view.seq);
         self.check_state();
     }

@@ -428,7 +428,7 @@ fn a_time_that_no_clock_shows_is_none() {
         let message = scene.message("g/NDATA/n", payload);
         let mut batch = scene.batch();
         scene.observer.observe(SourceId(0), &message, scene.now, &mut batch);
-        let record = batch.body.records(Seq(1)).next().unwrap().unwrap();
+        let record = batch.records.records(Seq(1)).next().unwrap().unwrap();
         assert_eq!(record.device_time, None, "{millis}");
         scene.commit(&batch);
         scene.check_is("g/n", Online, json!({"x": seq, "y": 20}));
