@@ -193,7 +193,7 @@ impl<'c> Run<'c> {
             };
             let fill = Fill { large: 4_096, small: 512 };
             self.batch
-                .body
+                .records
                 .chunks(first, Place::default(), fill, &mut 1_024, store)
                 .expect("chunks can be folded");
             assert!(self.view == self.again, "the chunks are another state");
