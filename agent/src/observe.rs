@@ -28,6 +28,7 @@ mod outcomes;
 mod policy;
 mod redact;
 mod registry;
+mod removed;
 mod room;
 mod roster;
 mod source;

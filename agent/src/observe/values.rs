@@ -7,6 +7,7 @@ use fieldlog_projections::{DeviceId, Time, Value, ValueRef, stored};
 use super::outcomes::{Refusal, Verdict};
 use super::policy::{self, Decision};
 use super::redact::REDACTED;
+use super::removed::was_there;
 use super::topics::{Known, RuleMatch};
 use super::{Observer, RecordBatch, at, budget};
 use crate::config::{HeldValues, Update};
@@ -92,14 +93,25 @@ impl Observer {
         for (index, (path, value)) in values.iter().enumerate() {
             let (slot, kind) = match matched.shape.get(index) {
                 Some(known) if *known.path == *path => (known.slot, known.kind),
-                _ => match self.learn_path(source, matched, index, device, path, received, batch) {
-                    Ok(learnt) => learnt,
-                    Err(reason) => {
-                        refusal.get_or_insert(reason);
-                        continue;
+                _ => {
+                    let before = was_there(&matched.shape, path);
+                    match self.learn_path(source, matched, index, device, path, received, batch) {
+                        Ok(learnt) => {
+                            if learnt.0.is_some() {
+                                self.replace_kind(source, matched, device, path, before, received);
+                            }
+                            learnt
+                        }
+                        Err(reason) => {
+                            refusal.get_or_insert(reason);
+                            continue;
+                        }
                     }
-                },
+                }
             };
+            if value == ValueRef::Null && slot.is_some() {
+                self.remove_below(source, matched, device, path, received);
+            }
             let Some(slot) = slot else {
                 let fired =
                     self.fire_if_action(source, matched, device, path, value, received, device_time, batch);
@@ -290,22 +302,6 @@ impl Observer {
         slot.recorded = received;
         // A key that stands twice in one document: the last one counts, the change is already listed.
         !again || !self.changes.iter().any(|(s, _)| *s == index)
-    }
-
-    fn remove_unmentioned(&mut self, device: DeviceId, prefix: &str, received: Time) {
-        let stamp = self.stamp;
-        let names = &self.attributes;
-        let below = |name: &str| {
-            prefix.is_empty() || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
-        };
-        for (index, slot) in self.devices[device].slots.iter_mut().enumerate() {
-            if slot.stamp != stamp && slot.value != Value::Null && below(&names[slot.attr.0 as usize]) {
-                slot.undefer(&mut self.budget);
-                self.budget.book(self.budget.change(slot, ValueRef::Null));
-                (slot.value, slot.recorded) = (Value::Null, received);
-                self.changes.push((index as u32, 0));
-            }
-        }
     }
 
     /// Appends the listed changes as one record.
