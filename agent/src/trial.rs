@@ -134,6 +134,12 @@ impl Trial {
                 let parent = parent.map(|id| format!(", below {}", self.device(id))).unwrap_or_default();
                 lines.push(format!("{device}  discovered{parent}"));
             }
+            // It has its new id already.
+            Fact::DeviceRenamed { device: id, .. } => {
+                let before = self.view.devices.get(*id).and_then(|device| device.former.last());
+                let before = before.map(|before| format!(", {before} before")).unwrap_or_default();
+                lines.push(format!("{device}  renamed{before}"));
+            }
             Fact::DeviceRetired { .. } => lines.push(format!("{device}  retired")),
             Fact::InputQuarantined { reason, .. } => lines.push(format!("quarantined: {reason}")),
             Fact::DeviceDescribed { description, .. } => {

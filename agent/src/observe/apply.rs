@@ -111,8 +111,9 @@ impl Observer {
             Decoder::Scalar => {
                 let scalar = decode::scalar(payload, self.limits.text_bytes)?;
                 self.check_device(source, matched);
-                if scalar.value == ValueRef::Null && matched.device.is_none() {
-                    // No value of a device that has never had one.
+                let gone = |id| self.devices.get(id).is_some_and(|device| device.retired.is_some());
+                if scalar.value == ValueRef::Null && matched.device.is_none_or(gone) {
+                    // No value of a device that has never had one, or that is gone: its topics are cleared one by one.
                     Verdict::Unchanged
                 } else {
                     self.record_one(source, matched, scalar, received, batch)?

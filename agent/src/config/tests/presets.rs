@@ -32,7 +32,7 @@ fn a_second_preset_of_a_source_has_a_namespace_of_its_own() {
 
 type Expected<'a> = Option<(&'a str, &'a str, Decoder)>;
 
-/// The first rule that takes an object on the topic, whatever is in it; `None` stands for ignored or not subscribed.
+/// The first rule that takes an object on the topic for itself, whatever is in it; `None` stands for ignored or not subscribed.
 fn check(preset: &str, cases: &[(&str, Expected<'_>)]) {
     let config = with_preset(preset);
     let source = config.sources.first().unwrap();
@@ -214,7 +214,7 @@ fn homie() {
     check(
         "preset = \"homie\"",
         &[
-            ("homie/super-car/$state", Some(("super-car", "", Availability))),
+            ("homie/super-car/$state", Some(("super-car", "state", Scalar))),
             ("homie/super-car/$name", homie),
             ("homie/super-car/$homie", None),
             ("homie/super-car/$fw/name", None),
@@ -225,7 +225,7 @@ fn homie() {
             ("homie/super-car/engine/temperature/$unit", homie),
             ("homie/super-car/engine/temperature/set", None),
             ("homie/$broadcast/alert", None),
-            ("homie/5/super-car/$state", Some(("super-car", "", Availability))),
+            ("homie/5/super-car/$state", Some(("super-car", "state", Scalar))),
             ("homie/5/super-car/$description", Some(("", "", Announcement(Announcer::Homie5)))),
             ("homie/5/super-car/engine/temperature", Some(("super-car", "engine/temperature", Scalar))),
             ("homie/5/super-car/engine/temperature/set", None),

@@ -15,30 +15,51 @@ pub(super) struct Target {
 impl Observer {
     /// What the rules make of a topic, and of a place in the document there if one is asked for.
     pub(super) fn resolve(&self, source: usize, topic: &str, path: Option<&str>) -> Option<Target> {
-        for found in self.sources.get(source)?.rules.find(topic) {
-            let compiled = &self.sources[source].compiled[found.rule];
-            let rule = &compiled.rule;
-            // Which documents it takes, and of which devices they are, is not known here; but that they are objects is.
-            let needs_document = rule.each.is_some() || !rule.when.iter().all(When::is_met_by_any_object);
-            match rule.decoder {
-                Decoder::Announcement(_) => continue,
-                decoder if decoder.is_document() && needs_document => continue,
-                Decoder::Ignore => return None,
-                _ => {}
-            }
-            let device = found.devices.first().and_then(Name::fixed);
-            let (Some(device), Some(prefix)) = (device, found.attribute.fixed()) else { continue };
-            let attribute = path.and_then(|path| attribute(compiled, prefix, path));
-            let matched = self.rule_match(source, found.rule, device.to_owned(), prefix.to_owned());
-            return Some(Target { matched, attribute });
+        let mut targets = self.targets(source, topic, path).into_iter();
+        let first = targets.next()?;
+        if path.is_none() || first.attribute.is_some() {
+            return Some(first);
         }
-        None
+        // A rule that lets others have the message, too, may leave this place to them.
+        Some(targets.find(|target| target.attribute.is_some()).unwrap_or(first))
     }
 
     pub(super) fn resolve_availability(&self, source: usize, topic: &str) -> Option<Target> {
-        let target = self.resolve(source, topic, None)?;
-        let decoder = self.sources[source].compiled[target.matched.rule].rule.decoder;
-        (decoder == Decoder::Availability).then_some(target)
+        let compiled = &self.sources.get(source)?.compiled;
+        let is_availability =
+            |target: &Target| compiled[target.matched.rule].rule.decoder == Decoder::Availability;
+        self.targets(source, topic, None).into_iter().find(is_availability)
+    }
+
+    /// What each rule makes of it whose names are known without a document, up to the first that keeps the messages of the
+    /// topic for itself.
+    fn targets(&self, source: usize, topic: &str, path: Option<&str>) -> Vec<Target> {
+        let mut targets = Vec::new();
+        let Some(of) = self.sources.get(source) else { return targets };
+        for found in of.rules.find(topic) {
+            let compiled = &of.compiled[found.rule];
+            let rule = &compiled.rule;
+            match rule.decoder {
+                Decoder::Announcement(_) => continue,
+                Decoder::Ignore => break,
+                // Which documents it takes is not known here; but that they are objects is.
+                decoder if decoder.is_document() && !rule.when.iter().all(When::is_met_by_any_object) => {
+                    continue;
+                }
+                _ => {}
+            }
+            let device = found.devices.first().and_then(Name::fixed);
+            if let (Some(device), Some(prefix), None) = (device, found.attribute.fixed(), rule.each) {
+                let attribute = path.and_then(|path| attribute(compiled, prefix, path));
+                let matched = self.rule_match(source, found.rule, device.to_owned(), prefix.to_owned());
+                targets.push(Target { matched, attribute });
+            }
+            // Of which devices the documents are may not be known here; but that no other rule gets them is.
+            if !rule.also {
+                break;
+            }
+        }
+        targets
     }
 }
 

@@ -254,6 +254,42 @@ fn a_prefix_and_a_root_are_found_again() {
 }
 
 #[test]
+fn the_rules_that_share_a_topic_share_its_places() {
+    let rule =
+        |keys: &str| format!("[[source.subscription]]\ntopic = \"x/+device\"\ndecoder = \"json\"\n{keys}\n");
+    let told = |rules: &[String], place: &str| {
+        let mut scene = Scene::new(with(&["homeassistant-discovery"], &rules.concat()));
+        let payload =
+            format!(r#"{{"stat_t":"x/pump","val_tpl":"{{{{ value_json.{place} }}}}","unit_of_meas":"V"}}"#);
+        scene.told("homeassistant/sensor/one/config", &payload)
+    };
+    let described = |name: &str| {
+        [
+            "discovered pump".to_owned(),
+            format!("named {name}"),
+            format!("Discovery on pump {name}: ,V,,number,None,[],Some(false)"),
+        ]
+    };
+    let first = rule("also = true\nonly = [\"u\"]\nrename = [{ from = \"u\", to = \"voltage\" }]");
+    let both = [first, rule("attribute = \"rest\"")];
+    assert_eq!(told(&both, "u"), described("voltage"));
+    assert_eq!(told(&both, "i"), described("rest.i"));
+    // Without `also` the first rule is the only one.
+    let alone = [both[0].replace("also = true\n", ""), both[1].clone()];
+    assert_eq!(told(&alone, "u"), described("voltage"));
+    assert_eq!(told(&alone, "i"), ["discovered pump"]);
+    // The payload says of which device it is, and no other rule gets it.
+    for named in ["device = \"{/id}\"", "each = \"members\"\ndevice = \"{key}\"", "each = \"members\""] {
+        assert_eq!(told(&[rule(named), rule("")], "u"), [""; 0], "{named}");
+        let shared = rule(&format!("also = true\n{named}"));
+        assert_eq!(told(&[shared, rule("")], "u"), described("u"), "{named}");
+    }
+    // Which documents it takes is known when they are here.
+    let some = rule("attribute = \"a\"\nwhen = { pointer = \"/kind\", equals = \"a\" }");
+    assert_eq!(told(&[some, rule("")], "u"), described("u"));
+}
+
+#[test]
 fn homie_says_it_piece_by_piece() {
     let mut scene = Scene::new(with(&["homie"], ""));
     let base = "homie/car/engine/temperature";
@@ -275,13 +311,13 @@ fn homie_says_it_piece_by_piece() {
     assert_eq!(scene.told("homie/car/$name", "Super car"), [""; 0]);
     assert_eq!(scene.told("homie/car/engine/$name", "Engine"), [""; 0]);
     assert_eq!(scene.told(base, "21.5"), ["changed car"]);
-    for (word, told) in
-        [("init", vec!["car Online"]), ("ready", vec![]), ("alert", vec![]), ("sleeping", vec![])]
-    {
-        assert_eq!(scene.told("homie/car/$state", word), told);
+    assert_eq!(scene.told("homie/car/$state", "init"), ["car Online", "named state", "changed car"]);
+    for word in ["ready", "alert", "sleeping"] {
+        assert_eq!(scene.told("homie/car/$state", word), ["changed car"]);
+        assert_eq!(scene.told("homie/car/$state", word), [""; 0]);
     }
-    assert_eq!(scene.told("homie/car/$state", "lost"), ["car Offline"]);
-    assert_eq!(scene.told("homie/car/$state", "disconnected"), [""; 0]);
+    assert_eq!(scene.told("homie/car/$state", "lost"), ["car Offline", "changed car"]);
+    assert_eq!(scene.told("homie/car/$state", "disconnected"), ["changed car"]);
     assert_eq!(scene.told("homie/car/$state", ""), ["retired car"]);
 }
 
@@ -300,7 +336,7 @@ fn homie_5_says_it_at_once() {
     let without = payload.replace(r#","temp":{"unit":"°C"}"#, "");
     assert_eq!(scene.told(topic, &without), ["Announcement on car engine/temp: ,,,,None,[],None"]);
     assert_eq!(scene.told("homie/5/car/engine/speed", "3.5"), ["changed car"]);
-    assert_eq!(scene.told("homie/5/car/$state", "sleeping"), ["car Online"]);
+    assert_eq!(scene.told("homie/5/car/$state", "sleeping"), ["car Online", "named state", "changed car"]);
     assert_eq!(scene.told(topic, "").len(), 2);
     assert!(scene.view.descriptions.is_empty());
 }
