@@ -74,7 +74,8 @@ pub fn decide(first: Seq, scan: RetentionScan, needs: &[Need], when_full: WhenFu
         return RetentionPlan::Drop { before, lost_from: may_go, lost_by };
     }
     // A snapshot can be replaced by a newer one; whoever cannot is the one to name.
-    let in_the_way = needs.iter().filter(|n| n.from < scan.by_bytes);
+    let gives_way = |n: &Need| n.yields && when_full == WhenFull::DropOldest;
+    let in_the_way = needs.iter().filter(|n| n.from < scan.by_bytes && !gives_way(n));
     let by = match in_the_way.min_by_key(|n| (!n.yields, n.from)) {
         Some(need) => need.who.clone(),
         None => "retention.history_min_s".into(),
@@ -152,6 +153,13 @@ mod tests {
             &RetentionPlan::Drop { before: Seq(300), lost_from: Seq(100), lost_by },
         );
         let needs = [need("snapshot", 100, false)];
+        check(
+            scan(0, 400, 900),
+            &needs,
+            WhenFull::DropOldest,
+            &RetentionPlan::Full { by: "snapshot".into(), trim: Seq(100) },
+        );
+        let needs = [need("snapshot", 100, false), need("cloud", 100, true)];
         check(
             scan(0, 400, 900),
             &needs,

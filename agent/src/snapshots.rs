@@ -128,10 +128,12 @@ impl SnapshotStore {
     pub fn save(&self, view: &View, epoch: Epoch, keep: usize) -> io::Result<(PathBuf, u64)> {
         let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = view.seq.0));
         let tmp = path.with_extension(EXTENSION_UNFINISHED);
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(&tmp)?);
-        let size = snapshot::write(view, epoch, &mut out)?;
-        out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&tmp, &path)?;
+        let written = write(view, epoch, &tmp).and_then(|size| fs::rename(&tmp, &path).map(|()| size));
+        if written.is_err() {
+            // On a full disk, what there is of it would take the rest.
+            let _ = fs::remove_file(&tmp);
+        }
+        let size = written?;
         File::open(&self.dir)?.sync_all()?;
         self.prune(epoch, keep)?;
         self.sweep()?;
@@ -187,4 +189,12 @@ impl From<ReadError> for SnapshotFault {
             ReadError::Content(error) => SnapshotFault::Content(error),
         }
     }
+}
+
+/// Writes a snapshot to a file, durably; says how large it is.
+fn write(view: &View, epoch: Epoch, path: &Path) -> io::Result<u64> {
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
+    let size = snapshot::write(view, epoch, &mut out)?;
+    out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
+    Ok(size)
 }

@@ -1,6 +1,6 @@
 //! The writer: one thread that turns deliveries into committed records, and only then lets their acknowledgements go.
 //!
-//! It never waits for a connection: acknowledgements are left in [`Acks`], and the connection is woken.
+//! It never waits for a connection: acknowledgements are left in `PendingAcks`, and the connection is woken.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

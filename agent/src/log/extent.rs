@@ -42,6 +42,15 @@ impl LogReader {
         })
     }
 
+    /// The first position of the chunk that holds a position, or of the log's first chunk: where a trim before that position
+    /// ends, as chunks go whole.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn begin_of_chunk(&self, seq: Seq) -> Result<Seq, LogError> {
+        self.seek(|header| header.first <= seq)
+    }
+
     /// Log time of the record at a position, or of the next one that is there; `None` after the end.
     ///
     /// # Errors

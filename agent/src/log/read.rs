@@ -190,7 +190,7 @@ impl LogReader {
 
     /// The first position of the last chunk for which `before` holds, or of the first chunk; `before` must hold for a
     /// prefix of the log.
-    fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
+    pub(super) fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
         let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
         self.read("search the log", |txn| {
             let chunks = txn.open_table(CHUNKS)?;

@@ -13,7 +13,7 @@ const CHUNKS_PER_TRIM: usize = 64;
 pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<Option<(Seq, Seq)>, Fault> {
     let mut chunks = txn.open_table(CHUNKS)?;
     let mut keys = Vec::new();
-    for entry in chunks.range(..before.0)?.take(CHUNKS_PER_TRIM + 1) {
+    for entry in chunks.range(..=before.0)?.take(CHUNKS_PER_TRIM + 1) {
         keys.push(entry?.0.value());
     }
     // The chunk before the next one's first record ends there; the last key found may reach beyond `before`.

@@ -37,6 +37,8 @@ pub struct Orders {
     pub blocked: Option<String>,
     /// The front is held by the oldest snapshot: a newer one would set it free.
     pub snapshot_due: bool,
+    /// The older ones have to go with it: the disk has no room for what they need.
+    pub one_snapshot: bool,
 }
 
 /// Keeps the log within its bounds.
@@ -109,11 +111,13 @@ impl Keeper {
         self.looked = Some(at);
         self.tend_reserve();
         let mut bytes_max = self.config.bytes_max;
+        let mut one_snapshot = false;
         if let Some(why) = self.short_of_space() {
             match self.room_in_file() {
                 // The file does not grow while it has room; dropping the oldest records makes some.
                 Some(room) if self.config.when_full == WhenFull::DropOldest => {
                     bytes_max = Some(bytes_max.map_or(room, |bytes| bytes.min(room)));
+                    one_snapshot = true;
                 }
                 _ => return Ok(Orders { blocked: Some(why), ..Orders::default() }),
             }
@@ -132,16 +136,19 @@ impl Keeper {
         let needs = self.needs(epoch, snapshots, cursors);
         let worth = |before: Seq| before > first && before.0 - first.0 >= (head.0 - first.0) / WORTH_A_TRIM;
         let trim = |before| Orders { trim_before: Some(before).filter(|b| worth(*b)), ..Orders::default() };
+        let snapshot_due = needs.iter().any(|n| n.who == SNAPSHOT && n.from < scan.by_bytes && n.from < head);
+        // Chunks go whole: what is only a part of one would be recorded as gone at each look.
         Ok(match decide(first, scan, &needs, self.config.when_full) {
             RetentionPlan::Keep => Orders::default(),
-            RetentionPlan::Trim(before) => trim(before),
+            RetentionPlan::Trim(before) => trim(reader.begin_of_chunk(before)?),
             RetentionPlan::Drop { before, lost_from, lost_by } => {
-                Orders { trim_before: Some(before), lost_by, lost_from, ..Orders::default() }
+                let before = reader.begin_of_chunk(before)?;
+                let trim_before = Some(before).filter(|before| *before > first);
+                Orders { trim_before, lost_by, lost_from, snapshot_due, one_snapshot, blocked: None }
             }
             RetentionPlan::Full { by, trim: before } => Orders {
-                snapshot_due: needs
-                    .iter()
-                    .any(|n| n.who == SNAPSHOT && n.from < scan.by_bytes && n.from < head),
+                snapshot_due,
+                one_snapshot,
                 // A snapshot of our own is not a reason to stop, but to make a newer one.
                 blocked: (by != SNAPSHOT).then(|| {
                     format!(
@@ -149,7 +156,7 @@ impl Keeper {
                          stay at the broker until that changes"
                     )
                 }),
-                ..trim(before)
+                ..trim(reader.begin_of_chunk(before)?)
             },
         })
     }

@@ -28,7 +28,7 @@ pub struct Payload {
     /// Its number in the session of the edge node, 0 to 255.
     #[prost(uint64, optional, tag = "3")]
     pub seq: Option<u64>,
-    /// What the payload is, where it is not what it seems: see [`COMPRESSED`].
+    /// `SPBV1.0_COMPRESSED` where the body is a compressed payload.
     #[prost(string, optional, tag = "4")]
     pub uuid: Option<String>,
 }

@@ -45,7 +45,7 @@ impl Writer {
         self.record_trimming(&orders)?;
         self.orders = orders;
         if self.orders.snapshot_due {
-            self.snapshots.begin();
+            self.snapshots.begin_for(self.orders.one_snapshot);
         }
         Ok(())
     }
@@ -107,7 +107,8 @@ impl Writer {
             return Ok(());
         };
         let last = Seq(before.0 - 1);
-        if orders.lost_by.is_empty() {
+        // What somebody needs may be in a chunk that stays.
+        if orders.lost_by.is_empty() || orders.lost_from > last {
             return self.record(&Fact::Trimmed { first, last });
         }
         let lost_by = orders.lost_by.clone();

@@ -41,6 +41,11 @@ impl SnapshotWriter {
     /// Begins a snapshot of the view as it is, unless one is being written or folds are being rebuilt:
     /// with it, the records that these need could be deleted.
     pub fn begin(&mut self) {
+        self.begin_for(false);
+    }
+
+    /// The same; as the `only` one, it leaves no older ones beside it.
+    pub fn begin_for(&mut self, only: bool) {
         if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
         {
             return;
@@ -49,7 +54,7 @@ impl SnapshotWriter {
         let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner).share();
         self.last = (view.seq, self.clock.now());
         let now = self.clock.wall();
-        let (shared, keep) = (self.shared.clone(), self.keep);
+        let (shared, keep) = (self.shared.clone(), if only { 1 } else { self.keep });
         let work = move || save(&shared, &view, now, keep);
         match std::thread::Builder::new().name("snapshot".into()).spawn(work) {
             Ok(thread) => self.writing = Some(thread),
