@@ -1,5 +1,6 @@
 //! A log that has reached `retention.bytes_max`.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -148,9 +149,12 @@ async fn drop_oldest(thinning: &str) -> (Site, PathBuf) {
     // What is missing is what a gap record speaks of.
     let told = gaps.iter().map(|gap| {
         let event: serde_json::Value = serde_json::from_str(gap).unwrap();
-        event["data"]["last"].as_u64().unwrap()
+        (event["data"]["last"].as_u64().unwrap(), event["id"].to_string())
     });
-    let told = told.max().unwrap();
+    let told: BTreeSet<_> = told.collect();
+    let ends: BTreeSet<_> = told.iter().map(|(last, _)| last).collect();
+    assert_eq!(ends.len(), told.len(), "a gap was recorded twice: {told:?}");
+    let told = **ends.last().unwrap();
     assert!(
         log.missing.iter().all(|(_, last)| last.0 <= told),
         "missing {:?}, told up to {told}",
