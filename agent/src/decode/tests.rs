@@ -68,6 +68,21 @@ fn keeps_integers_beyond_2_to_53() {
     );
 }
 
+/// As many digits as a double has: what is recorded is what was sent, to the last one.
+#[test]
+fn keeps_every_digit_of_a_number() {
+    for text in [
+        "51.24817837550540",
+        "31.245270191439438",
+        "121.48791951161945",
+        "-54.17684871286513",
+        "1.7976931348623157e308",
+    ] {
+        let number: f64 = text.parse().unwrap();
+        check(&JsonRule::default(), &format!("{{\"v\":{text}}}"), &[("v", Value::Float(number))]);
+    }
+}
+
 #[test]
 fn takes_the_root_when_the_condition_holds() {
     let rule = prepared(&Rule {
