@@ -294,8 +294,8 @@ fn booted() -> Fact {
 fn records_lost((first, last): (Seq, Seq)) -> Fact {
     tracing::error!(
         "{} acknowledged records are missing from the log: {first} to {last}, as its snapshots show. The loss is \
-         recorded, and new records will reuse these positions; if a backup holds the missing records, restore the log \
-         from it",
+         recorded, and new records will reuse these positions; restore the log from a backup if \
+         it holds the missing ones",
         last.0.saturating_sub(first.0) + 1
     );
     let reason = "a snapshot is ahead of the log, which was restored from an older copy or has lost its end";
