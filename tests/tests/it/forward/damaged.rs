@@ -180,7 +180,11 @@ async fn a_damaged_cursor_is_said_and_everything_is_sent_again() {
     let receiver = Receiver::http().await;
     let agent = site.start(&site.config(&http(receiver.address(), ""))).await;
     let said = words(&agent);
-    for part in [&format!("cursor of the sink \"{name}\"")[..], "sends it everything in the log again", "fieldlog verify"] {
+    for part in [
+        &format!("cursor of the sink \"{name}\"")[..],
+        "sends it everything in the log again",
+        "fieldlog verify",
+    ] {
         assert!(said.contains(part), "{part:?} is not in: {said}");
     }
     forwarded(&agent).await;
