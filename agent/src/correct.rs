@@ -43,8 +43,8 @@ impl fmt::Display for Corrected {
             ),
             Corrected::Back { before, after, at } => write!(
                 f,
-                "log time was {} and goes on from {}, as the record at sequence {at} says.\nNo other record was changed; \
-                 those before it count as no later than the correction where times are asked for.",
+                "log time was {} and now continues from {}; the record at sequence {at} says so.\nNo other record was \
+                 changed; queries by time treat earlier records as no later than the correction.",
                 Rfc3339(before),
                 Rfc3339(after)
             ),

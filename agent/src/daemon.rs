@@ -61,8 +61,8 @@ fn begin_anew(config: &Config) -> Result<(), RunError> {
     let Begun { epoch, previous, absence, snapshots } = run::begin_anew(config)?;
     let previous = previous.map_or("unknown".to_owned(), |epoch| epoch.to_string());
     tracing::warn!(
-        "a new log is begun, with epoch {epoch}: the one before {absence}. Its epoch was {previous}; {snapshots} snapshots \
-         of it are now called *.old-epoch"
+        "starting a new log with epoch {epoch}: the previous log {absence}. Its epoch was {previous}; its {snapshots} \
+         snapshots are now called *.old-epoch"
     );
     Ok(())
 }
@@ -90,7 +90,7 @@ async fn supervise(path: &Path, config: Config) -> ExitCode {
     let result = run::run(config, Clock::system(), controls, |event| report(event, &ready_tx)).await;
     match result {
         Ok(()) => {
-            tracing::info!("stopped; everything that was acknowledged is in the log");
+            tracing::info!("stopped; every acknowledged message is in the log");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -145,7 +145,10 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
         if still <= BEAT_MAX_MICROS {
             let _ = notify(&[NotifyState::Watchdog]).await;
         } else {
-            tracing::error!("the writer has not moved for {} s; the watchdog is not fed", still / 1_000_000);
+            tracing::error!(
+                "the writer has made no progress for {} s; the systemd watchdog is not notified until it does",
+                still / 1_000_000
+            );
         }
         // Not waited for: a disk that is slow to read is none of the watchdog's business.
         if telling.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -222,7 +225,7 @@ impl Signals {
                 }
             }
         }
-        tracing::info!("stopping: committing what waits, writing a snapshot");
+        tracing::info!("stopping: committing pending messages and writing a snapshot");
         notify(&[NotifyState::Stopping]);
         shutdown.send_replace(true);
         // Whoever asks twice does not want to wait.
@@ -231,7 +234,7 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
         tracing::warn!(
-            "stopped at once; what was acknowledged is in the log, the next start replays more of it"
+            "stopped at once; every acknowledged message is in the log, but the next start will replay more records"
         );
         std::process::exit(130);
     }
@@ -242,7 +245,9 @@ fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     let new = match Config::load(path) {
         Ok(new) => new.config,
         Err(faults) => {
-            tracing::error!("reload refused, everything goes on as before:\n{faults}");
+            tracing::error!(
+                "reload refused; the old configuration stays in effect. Correct these faults, then reload again:\n{faults}"
+            );
             return None;
         }
     };
@@ -255,7 +260,7 @@ fn reloaded(path: &Path, current: &Config) -> Option<Config> {
         match change.reloadable {
             true => tracing::info!("reload: {} changed", change.key),
             false => {
-                tracing::warn!("reload: {} changed, but takes effect at the next start only", change.key)
+                tracing::warn!("reload: {} has changed, but takes effect only after a restart", change.key)
             }
         }
     }

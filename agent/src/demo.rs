@@ -37,10 +37,10 @@ pub struct DemoArgs {
     /// Port of the status page on 127.0.0.1; 0 takes any free one [default: 8687, or any free one if it is taken].
     #[arg(long)]
     port: Option<u16>,
-    /// How fast the simulated world goes.
+    /// Speed of the simulated devices: 2 is twice as fast.
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
-    /// End by itself after so many seconds.
+    /// Stop after this many seconds.
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
 }
@@ -157,7 +157,7 @@ async fn beside(
     }
     say(&format!("broker      mqtt://{} (any MQTT client may join)\n", broker.local_addr()));
     say(&format!("receiver    http://{upstream}/report (what is forwarded arrives here, in this process)\n"));
-    say("Ctrl-C ends; start again and it goes on where it was (--fresh to begin anew)\n\n");
+    say("Ctrl-C stops the demo; the next start continues from there (--fresh starts over)\n\n");
     let fleet =
         Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
     tokio::select! {

@@ -118,8 +118,8 @@ impl InHand {
         match read(&path).map(|found| in_hand.restore(&found, boot)).and_then(|()| create(&path)) {
             Ok(file) => in_hand.note = Some(Note { file, path, boot, bytes: Vec::new() }),
             Err(error) => tracing::warn!(
-                "cannot keep a note of the messages in hand in {}: {error}; should a message kill the agent, it will do so \
-                 at each start",
+                "cannot note the messages in hand in {}: {error}. A message that kills the agent will kill it at every \
+                 start; check the directory and its disk, then restart fieldlog",
                 path.display()
             ),
         }
@@ -131,14 +131,14 @@ impl InHand {
     fn tell(&self) {
         if !self.condemned.is_empty() {
             tracing::warn!(
-                "the agent has died repeatedly with the same message in hand; it goes into quarantine unread when it comes \
-                 again"
+                "the agent has died repeatedly with the same message in hand; when the message arrives again, it is \
+                 quarantined unread"
             );
         }
         if self.is_careful() {
             tracing::warn!(
-                "the agent has died {} times in a row, each time within {} s of its start. Should a message be the cause, it \
-                 will be found: until this run is {} s old, each message is recorded by itself, which is slow",
+                "the agent has died {} times in a row, each time within {} s of its start. To find out whether a \
+                 message is the cause, it records each message separately, which is slow, until this run is {} s old",
                 self.young_deaths,
                 YOUNG.as_secs(),
                 YOUNG.as_secs()
@@ -146,8 +146,8 @@ impl InHand {
         }
         if !self.suspects.is_empty() {
             tracing::warn!(
-                "the agent died with messages in hand, {} in number; each is taken by itself when it comes again, and if one of \
-                 them ends this run, too, the next start does not read it",
+                "the agent died with messages in hand ({} in all). Each is recorded separately when it arrives again; if one of \
+                 them also ends this run, the next start does not read it",
                 self.suspects.len()
             );
         }
@@ -292,7 +292,11 @@ impl InHand {
             bytes.extend_from_slice(&mark.to_le_bytes());
         }
         if let Err(error) = note.file.write_all_at(bytes, 0) {
-            tracing::warn!("cannot write {}: {error}; no more notes are kept", note.path.display());
+            tracing::warn!(
+                "cannot write {}: {error}; messages in hand are no longer noted. Check the directory and its disk, then \
+                 restart fieldlog",
+                note.path.display()
+            );
             self.note = None;
         }
     }

@@ -26,35 +26,35 @@ enum Command {
         /// The configuration file.
         #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
         config: PathBuf,
-        /// Begin a new log where the one there was is missing, empty or blank. Its first record says so, and the old
-        /// snapshots are kept as *.old-epoch. Refused while there is a log.
+        /// Begin a new log when the previous one is missing, empty or blank. Its first record notes this, and the old
+        /// snapshots are kept as *.old-epoch. Refused while a log exists.
         #[arg(long)]
         new_epoch: bool,
     },
-    /// Check the configuration and name every fault in it.
+    /// Check the configuration and list every fault in it.
     CheckConfig {
         /// The configuration file.
         #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
         config: PathBuf,
-        /// Print the configuration as it takes effect, presets expanded.
+        /// Print the effective configuration, with presets expanded.
         #[arg(long)]
         show: bool,
     },
-    /// Say what would be recorded of a message, without a broker: a line for each fact.
+    /// Show what would be recorded from a message, one fact per line; no broker is needed.
     Try(fieldlog::trial::TryArgs),
-    /// Listen at a broker and say which topics there are, which preset takes them, and what would not be recorded.
+    /// Listen to a broker and show its topics, the preset that takes each, and what would not be recorded.
     Probe(fieldlog::probe::ProbeArgs),
-    /// Walk the whole log of a stopped agent and say what is intact.
+    /// Check the whole log of a stopped agent and report what is intact.
     Verify {
         /// The data directory.
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
         data_dir: PathBuf,
-        /// Compare with the chain at a position that was kept elsewhere, such as `anchor` of a receiver's report; may be
+        /// Compare the chain with a hash that was kept elsewhere, such as the `anchor` in a receiver's report; may be
         /// given several times.
         #[arg(long, value_name = "SEQUENCE:HASH")]
         anchor: Vec<fieldlog_projections::Anchor>,
     },
-    /// Let log time go on from the wall clock, after a clock that was ahead; the agent must be stopped.
+    /// Set log time back to the wall clock after the clock was ahead; the agent must be stopped.
     CorrectClock {
         /// The data directory.
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]

@@ -31,16 +31,16 @@ pub struct ProbeArgs {
     /// The configuration file.
     #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
     config: PathBuf,
-    /// The source of the configuration whose broker is listened to, if it has several.
+    /// The source whose broker to listen to; needed if the configuration has several sources.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Listen at this broker instead, such as mqtt://127.0.0.1:1883, without user name and password.
+    /// Listen to this broker instead, such as mqtt://127.0.0.1:1883, without user name and password.
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["config", "source"])]
     address: Option<String>,
-    /// How long to listen. Devices that report rarely and keep nothing at the broker need longer.
+    /// How long to listen. Allow more time for devices that report rarely and retain nothing at the broker.
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// What to listen to.
+    /// The topics to listen to.
     #[arg(long, default_value = "#", value_name = "FILTER")]
     filter: String,
 }
@@ -71,7 +71,7 @@ fn probed(args: &ProbeArgs) -> Result<String, (u8, String)> {
     let topic = rule_topic(&args.filter).map_err(|words| (EXIT_USAGE, words))?;
     let place = source.address.to_string();
     complain(&format!(
-        "listening to {} at {place} for {} s; Ctrl-C ends it early",
+        "listening to {} at {place} for {} s; Ctrl-C stops it early",
         args.filter, args.seconds
     ));
     let heard = listen(listener(source.clone(), &topic), Duration::from_secs(u64::from(args.seconds)))

@@ -40,7 +40,8 @@ fn finish(shared: &Shared, number: u64, names: &str, result: Result<Option<Seq>,
         Ok(Some(seq)) => tracing::info!("rebuilt from the log up to sequence {seq}: {names}"),
         Ok(None) => {}
         Err(error) => tracing::error!(
-            "cannot rebuild {names} from the log: {error}; what was there before stays, restart fieldlog to try again"
+            "cannot rebuild {names} from the log: {error}; the earlier state stays in use. Restart fieldlog to try \
+             again"
         ),
     }
     shared.rebuild.end(number, rebuilt);

@@ -251,7 +251,7 @@ enum TakeError {
         fault: Fault,
     },
     /// Nothing can be written.
-    #[error("what arrives cannot be written; the receiver stops")]
+    #[error("cannot write the received events; the receiver stops")]
     Store,
 }
 

@@ -214,7 +214,7 @@ pub enum RecoveryError {
         source: std::io::Error,
     },
     /// A record cannot be folded.
-    #[error("the log cannot be folded from sequence {from} on: {source}")]
+    #[error("cannot rebuild the state from the log, from sequence {from} on: {source}")]
     Fold {
         /// Where the fold started.
         from: Seq,
@@ -222,12 +222,12 @@ pub enum RecoveryError {
         source: FoldError,
     },
     /// Nobody waits for it any more.
-    #[error("the replay was given up")]
+    #[error("the replay was cancelled")]
     GivenUp,
     /// B2.
     #[error(
-        "the log begins at sequence {first} and no snapshot in {} leads up to it ({notes}); restore a snapshot from a \
-         backup, or move the data directory away to begin a new epoch",
+        "the log begins at sequence {first}, but no snapshot in {} covers the records before it ({notes}); restore a \
+         snapshot from a backup, or move the data directory away to begin a new epoch",
         dir.display()
     )]
     NoBase {

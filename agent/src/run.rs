@@ -165,7 +165,10 @@ pub async fn run(
     sources.abort();
     sinks.stop().await;
     if clock.within(STOP_MAX, http.join_all()).await.is_none() {
-        tracing::warn!("HTTP requests were still being answered after {} s", STOP_MAX.as_secs());
+        tracing::warn!(
+            "some HTTP requests were still in progress after {} s; stopping without them",
+            STOP_MAX.as_secs()
+        );
     }
     drop(inputs);
     // The thread has sent its result; joining only waits for its stack to unwind.
@@ -184,11 +187,14 @@ async fn stop_writer(
 ) -> Result<(), WriterError> {
     let _ = inputs.send(Input::Drain);
     if clock.within(STOP_MAX, sources.stop()).await.is_none() {
-        tracing::warn!("a source did not say good-bye to its broker within {} s", STOP_MAX.as_secs());
+        tracing::warn!(
+            "a source did not disconnect from its broker within {} s; stopping without it",
+            STOP_MAX.as_secs()
+        );
     }
     if clock.within(STOP_MAX, sinks.stop()).await.is_none() {
         tracing::warn!(
-            "a sink did not end within {} s; it goes on from its cursor next time",
+            "a sink did not stop within {} s; it will resume from its cursor at the next start",
             STOP_MAX.as_secs()
         );
     }
@@ -254,7 +260,7 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
     });
     if !stale.is_empty() {
         tracing::info!(
-            "the snapshot does not have these as they are now, so they are rebuilt from the log: {}",
+            "the snapshot lacks these parts in their current form, so they are being rebuilt from the log: {}",
             rebuild::names(&stale)
         );
         rebuild::start(&shared, &stale, crate::config::windows(&config.aggregates));
@@ -287,8 +293,9 @@ fn booted() -> Fact {
 /// For whoever had these records, or counts on them: their positions are given again.
 fn records_lost((first, last): (Seq, Seq)) -> Fact {
     tracing::error!(
-        "{} acknowledged records are no longer in the log: {first} to {last}, as its snapshots show. This is recorded, \
-         and their positions are given again; restore the log from a backup if it has them",
+        "{} acknowledged records are missing from the log: {first} to {last}, as its snapshots show. The loss is \
+         recorded, and new records will reuse these positions; restore the log from a backup if \
+         it holds the missing ones",
         last.0.saturating_sub(first.0) + 1
     );
     let reason = "a snapshot is ahead of the log, which was restored from an older copy or has lost its end";
@@ -325,7 +332,7 @@ pub enum RunError {
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     /// No random number for a new epoch.
-    #[error("the system gives no random numbers: {0}")]
+    #[error("cannot get random numbers from the operating system: {0}")]
     Random(String),
 }
 

@@ -330,10 +330,10 @@ pub enum TemplateError {
     #[error("capture name \"{0}\" may have only the characters a-z, 0-9 and _")]
     Name(String),
     /// A capture stands in it twice.
-    #[error("capture \"{0}\" stands in it twice")]
+    #[error("capture \"{0}\" appears twice")]
     Twice(String),
     /// A pattern's braces do not match.
-    #[error("\"{0}\" has a brace without its partner")]
+    #[error("\"{0}\" has an unmatched brace")]
     Brace(String),
     /// A pattern has a pointer that is none.
     #[error("{{{0}}} is not a JSON pointer; ~1 stands for / and ~0 for ~ in a name")]

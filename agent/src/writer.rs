@@ -260,7 +260,7 @@ impl Writer {
         let expected = Time(self.expected.1.0 + passed.as_micros() as i64);
         if (now.0 - expected.0).abs() > CLOCK_STEP_MICROS {
             tracing::warn!(
-                "the clock was set by {} s; log time does not go back, records carry the wall clock beside it",
+                "the clock was changed by {} s; log time never goes back, and records also carry the wall clock time",
                 (now.0 - expected.0) / 1_000_000
             );
             let envelope = Envelope { wall: now, ..Envelope::default() };
@@ -324,7 +324,7 @@ pub enum WriterError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The fold of what was just committed.
-    #[error("the log cannot be folded: {0}")]
+    #[error("cannot rebuild the state from the log: {0}")]
     Fold(#[from] FoldError),
     /// Rules that passed the configuration's checks and still do not compile.
     #[error("the rules cannot be used: {0}")]

@@ -249,7 +249,7 @@ await check('without sinks there is no box for them; a blocked ingest stands out
   const shown = await openWith((status) => ({ ...status, sinks: [], blocked: why }));
   const alert = shown.locator('#blocked', { hasText: why });
   await alert.waitFor({ timeout: LIVE_MS });
-  assert((await alert.textContent()).startsWith('No messages are taken: '), 'it does not say what happens');
+  assert((await alert.textContent()).startsWith('fieldlog accepts no messages: '), 'it does not say what happens');
   assert(await shown.locator('#sinks-card').isHidden(), 'there is an empty box');
   assert(/Upstream\s*–\s*no sinks/.test(await shown.locator('#tiles').innerText()), 'the strip does not say so');
   await shown.context().close();

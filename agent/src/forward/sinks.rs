@@ -158,7 +158,7 @@ impl Entry {
     /// Waits for its end; what the sink has, if it was served.
     async fn end(self) -> Option<AckedRanges> {
         self.task.await.unwrap_or_else(|error| {
-            tracing::error!(sink = %self.config.name, "its task ended badly: {error}");
+            tracing::error!(sink = %self.config.name, "the sink's task failed: {error}");
             None
         })
     }

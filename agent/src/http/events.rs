@@ -119,7 +119,7 @@ pub(super) async fn one(
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::of(&uri, &[])?;
-    let seq = Seq(seq.parse().map_err(|_| no_such_event(format!("`{seq}` is no sequence number")))?);
+    let seq = Seq(seq.parse().map_err(|_| no_such_event(format!("`{seq}` is not a sequence number")))?);
     let at = app.with_view(|_, at| Ok(at))?;
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);

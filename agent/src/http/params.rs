@@ -31,7 +31,7 @@ impl Params {
             if !known.contains(&name.as_str()) && !COMMON.contains(&name.as_str()) {
                 let names = [known, &COMMON].concat().join(", ");
                 return Err(Problem::bad_parameter(format!(
-                    "there is no parameter `{name}` here; there are {names}"
+                    "this resource has no parameter `{name}`; it has {names}"
                 )));
             }
             if params.0[..index].iter().any(|(earlier, _)| earlier == name) {

@@ -104,7 +104,7 @@ fn refused(error: RecoveryError) -> Problem {
         RecoveryError::NoBase { first, .. } => {
             let detail =
                 format!("the log begins at sequence {first}, and no snapshot before that moment is kept");
-            Problem::new(StatusCode::GONE, "trimmed", "That moment is no longer kept", detail)
+            Problem::new(StatusCode::GONE, "trimmed", "The log no longer covers that moment", detail)
         }
         RecoveryError::GivenUp => Problem::stopping(),
         error => Problem::internal(error.to_string()),

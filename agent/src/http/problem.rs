@@ -48,7 +48,7 @@ impl Problem {
     pub(super) fn internal(detail: impl Into<String>) -> Problem {
         let detail = detail.into();
         tracing::error!("an HTTP request could not be answered: {detail}");
-        let title = "The answer could not be made";
+        let title = "The server could not answer the request";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
     }
 

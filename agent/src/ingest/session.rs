@@ -336,7 +336,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         let _ = clock.within(DRAIN, drained).await;
         if self.unacked > 0 {
             let (source, unacked) = (&self.source.config.name, self.unacked);
-            tracing::warn!(%source, unacked, "stopped before everything was acknowledged; the broker sends it again");
+            tracing::warn!(
+                %source, unacked,
+                "stopped before every message was acknowledged; the broker will send the rest again"
+            );
         }
         End::Stopped
     }
@@ -359,7 +362,10 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             let death = state::certificate(false, self.source.clock.wall());
             let said = self.connection.send(|out| host_state(host, &death, config.protocol, out));
             if let Err(error) = said {
-                tracing::warn!(source = %config.name, %error, "cannot say that this host application goes offline");
+                tracing::warn!(
+                    source = %config.name, %error,
+                    "cannot publish that this host application is going offline"
+                );
             }
         }
         if let Some(will) = &config.will {
@@ -367,7 +373,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
                 .connection
                 .send(|out| handshake::announce(&will.topic, &will.offline, config.protocol, out));
             if let Err(error) = announced {
-                tracing::warn!(source = %config.name, %error, "cannot say that this agent goes offline");
+                tracing::warn!(source = %config.name, %error, "cannot publish that this agent is going offline");
             }
         }
         self.hang_up(DisconnectReasonCode::NormalDisconnection).await;

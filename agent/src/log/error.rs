@@ -49,8 +49,9 @@ pub enum LogError {
     },
     /// Its name leads elsewhere, or nowhere: what is written is lost when this process ends.
     #[error(
-        "the log {} was deleted, moved or replaced while fieldlog had it open; nothing more is acknowledged, and the broker \
-         keeps it. Put the file back, then start fieldlog again; with --new-epoch if the log is to be given up",
+        "the log {} was deleted, moved or replaced while fieldlog had it open; nothing more is acknowledged, so the \
+         broker keeps new messages. Put the file back, then start fieldlog again; to give the log up, start it with \
+         --new-epoch",
         path.display()
     )]
     Gone {
@@ -59,9 +60,9 @@ pub enum LogError {
     },
     /// There is none, but there was one.
     #[error(
-        "the log {} {absence}, and {snapshots} snapshots of a log that was there are in {}: its records are lost. Restore \
-         log.redb from a backup. Or, to go on without them, start once with `fieldlog run --new-epoch`: it begins a new log, \
-         says so in its first record, and keeps the snapshots as *.old-epoch",
+        "the log {} {absence}, but {snapshots} snapshots of an earlier log are in {}: its records are lost. Restore \
+         log.redb from a backup. To continue without them, start once with `fieldlog run --new-epoch`: this begins a \
+         new log, notes that in its first record, and keeps the snapshots as *.old-epoch",
         path.display(), dir.display()
     )]
     Lost {
@@ -84,8 +85,8 @@ pub enum LogError {
     },
     /// There is one, for who wants to begin anew.
     #[error(
-        "--new-epoch is refused: the log {} is there and goes up to sequence {head}. Start without --new-epoch to go on with \
-         it; to give it up, move it away first",
+        "--new-epoch is refused: the log {} exists and ends at sequence {head}. To continue it, start without \
+         --new-epoch; to give it up, move it away first",
         path.display()
     )]
     NotLost {
@@ -114,7 +115,8 @@ pub enum LogError {
     },
     /// An operation on the store failed.
     #[error(
-        "cannot {op}: {source}; the broker keeps what was not acknowledged. Check disk and free space, then start fieldlog again"
+        "cannot {op}: {source}; the broker keeps every unacknowledged message. Check the disk and its free space, then \
+         start fieldlog again"
     )]
     Store {
         /// What was tried.
@@ -124,7 +126,8 @@ pub enum LogError {
     },
     /// The store holds another format.
     #[error(
-        "the log has format {found}, this fieldlog knows format {FORMAT_VERSION}; install the version that wrote it, or a later one"
+        "the log has format {found}, but this version of fieldlog reads format {FORMAT_VERSION}; install the version \
+         that wrote the log, or a later one"
     )]
     Format {
         /// The version found.
@@ -137,8 +140,8 @@ pub enum LogError {
     NoFormat,
     /// The store has met a page that cannot be right.
     #[error(
-        "the log (log.redb in the data directory) is damaged: cannot {op}: {why}. Run `fieldlog verify` to see how far it is \
-         intact, then restore the file from a backup, or move it away to begin a new epoch"
+        "the log (log.redb in the data directory) is damaged: cannot {op}: {why}. Run `fieldlog verify` to see how \
+         much of it is intact, then restore the file from a backup, or move it away to begin a new epoch"
     )]
     Damaged {
         /// What was tried.
@@ -148,8 +151,9 @@ pub enum LogError {
     },
     /// It is not what it was when it was closed.
     #[error(
-        "the log (log.redb in the data directory) is damaged: since it was closed something in it has changed: {what}. Run \
-         `fieldlog verify` to see what is intact, then restore the file from a backup, or move it away to begin a new epoch"
+        "the log (log.redb in the data directory) is damaged: it has changed since it was closed: {what}. Run \
+         `fieldlog verify` to see what is intact, then restore the file from a backup, or move it away to begin a new \
+         epoch"
     )]
     Changed {
         /// What has changed.
@@ -166,9 +170,9 @@ pub enum LogError {
     },
     /// A stored cursor is damaged.
     #[error(
-        "the cursor of the sink \"{name}\" in the log is damaged: what it has acknowledged is not known, and everything that \
-         is in the log is sent to it again, with the same identity. There may be more damage: stop fieldlog and run \
-         `fieldlog verify`"
+        "the cursor of the sink \"{name}\" in the log is damaged, so fieldlog does not know what the sink has \
+         acknowledged and sends it everything in the log again, with the same identity. There may be more damage: stop \
+         fieldlog and run `fieldlog verify`"
     )]
     Cursor {
         /// Of which sink.

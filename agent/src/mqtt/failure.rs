@@ -170,15 +170,15 @@ pub(crate) enum Failure {
     NoSuback { waited: Duration },
     #[error("the broker has acknowledged nothing for {} s", waited.as_secs_f32())]
     NoPuback { waited: Duration },
-    #[error("the broker has taken nothing from us for {} s", waited.as_secs_f32())]
+    #[error("the broker has read nothing from fieldlog for {} s", waited.as_secs_f32())]
     WriteStalled { waited: Duration },
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error("the broker sent a malformed {0}")]
     Malformed(&'static str),
     #[error("the broker sent {}", match .0 {
-        Violation::Qos2 => "a QoS 2 message, which was not subscribed here: the session holds a subscription of another \
-                            client; choose another `client_id`",
+        Violation::Qos2 => "a QoS 2 message, but fieldlog never subscribes with QoS 2: the session holds another \
+                            client's subscription; choose another `client_id`",
         Violation::TopicAlias => "a topic alias, which CONNECT does not allow",
     })]
     Violation(Violation),

@@ -207,7 +207,7 @@ pub(crate) fn variable_int(bytes: &[u8]) -> VariableInt {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum FrameError {
     #[error(
-        "a packet's length field has more than four bytes; what answers at this address does not speak MQTT"
+        "a packet's length field has more than four bytes; the server at this address does not speak MQTT"
     )]
     RemainingLength,
     #[error("a control packet of type {packet_type} announces {size} bytes, more than `packet_bytes_max`")]

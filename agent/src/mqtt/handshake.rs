@@ -276,7 +276,7 @@ pub(crate) fn suback(
     };
     let pkid = u16::from_be_bytes([high, low]);
     let Some(index) = waiting.iter().position(|subscription| subscription.pkid == pkid) else {
-        return Err(Failure::Unexpected("a SUBACK that nobody waits for"));
+        return Err(Failure::Unexpected("a SUBACK for no pending subscription"));
     };
     let filters = waiting.swap_remove(index).filters;
     match codes {

@@ -13,7 +13,9 @@ pub(crate) enum ConnectError {
     Tls(#[from] TlsError),
     #[error("cannot find the address of `{host}`: check `address` and this machine's name resolution")]
     Resolve { host: String, source: io::Error },
-    #[error("cannot connect to {address}: check that it runs and that the firewall lets us through")]
+    #[error(
+        "cannot connect to {address}: check that the server runs and that the firewall allows the connection"
+    )]
     Connect { address: String, source: io::Error },
     #[error("the connection broke")]
     Io(#[source] io::Error),

@@ -39,7 +39,7 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
     if heard.beyond > 0 {
         let _ = writeln!(
             text,
-            "{} messages were not looked at: too many topics, too large, or not text",
+            "{} messages were not examined: too many topics, too large, or not text",
             heard.beyond
         );
     }

@@ -18,7 +18,7 @@ const EXIT_INCOMPLETE: u8 = 1;
 /// Arguments of `fieldlog receive`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReceiveArgs {
-    /// Subscribe at this broker (MQTT 5).
+    /// Subscribe to parcels at this broker (MQTT 5).
     #[arg(long, value_name = "mqtt://HOST:PORT")]
     mqtt: Option<String>,
     /// Topic filter; may be given several times.
@@ -27,38 +27,39 @@ pub struct ReceiveArgs {
     /// Name of the session that the broker keeps for this receiver.
     #[arg(long, value_name = "ID", default_value = "fieldlog-receive")]
     client_id: String,
-    /// Take parcels by HTTP POST on this address; port 0 takes any free one. Only over HTTP can a parcel of another history be
-    /// refused (409): a broker has acknowledged it before it comes here, so there it is taken and reported as FORK.
+    /// Accept parcels by HTTP POST at this address; port 0 picks a free port. Over HTTP, the receiver refuses a parcel
+    /// of another history (409). A broker has already acknowledged such a parcel, so the receiver takes it and reports
+    /// a FORK.
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
-    /// Consume a JetStream of this server.
+    /// Consume a JetStream stream of this NATS server.
     #[cfg(feature = "nats")]
     #[arg(long, value_name = "nats://HOST:PORT")]
     nats: Option<String>,
-    /// The stream.
+    /// Name of the stream.
     #[cfg(feature = "nats")]
     #[arg(long, value_name = "NAME", default_value = "FIELDLOG")]
     stream: String,
-    /// Only this subject of the stream.
+    /// Consume only this subject of the stream.
     #[cfg(feature = "nats")]
     #[arg(long, value_name = "FILTER", default_value = "fieldlog.*.events")]
     subject: String,
     /// Append the events to this file, one CloudEvent per line; `-` is standard output.
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
-    /// Keep what is known in this file: after a restart the receiver goes on, and no line is written twice.
+    /// Keep the receiver's state in this file. After a restart, the receiver continues and writes no line twice.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Sync the files before a parcel is acknowledged: what was acknowledged survives a power loss.
+    /// Sync the files before acknowledging a parcel, so that acknowledged events survive a power loss.
     #[arg(long)]
     fsync: bool,
-    /// Do not call missing what is before the first event that arrives.
+    /// Do not report events before the first one received as missing.
     #[arg(long)]
     joined_late: bool,
-    /// Refuse larger parcels.
+    /// Refuse parcels larger than this.
     #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024)]
     parcel_bytes_max: usize,
-    /// Log a report so often.
+    /// Log a report every S seconds.
     #[arg(long, value_name = "S")]
     report_every: Option<u64>,
 }
@@ -144,7 +145,7 @@ async fn receive(options: ReceiveOptions) -> Result<fieldlog_wire::ledger::Repor
         let (Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
-            tracing::error!("cannot listen for signals; only SIGKILL ends the receiver now");
+            tracing::error!("cannot listen for signals; only SIGKILL can stop the receiver");
             return std::future::pending().await;
         };
         tokio::select! {

@@ -52,10 +52,10 @@ pub(super) async fn serve(
     tokio::select! {
         result = serving => {
             if let Err(error) = result {
-                tracing::error!("HTTP ended: {error}");
+                tracing::error!("the HTTP server stopped: {error}");
             }
         }
-        () = too_late => tracing::warn!("HTTP requests were still under way; they were not acknowledged"),
+        () = too_late => tracing::warn!("some HTTP requests were still in progress and were not acknowledged"),
     }
 }
 
@@ -68,7 +68,7 @@ async fn parcel(State(app): State<App>, request: axum::extract::Request) -> Resp
     if head.method != axum::http::Method::POST {
         return answer(
             StatusCode::METHOD_NOT_ALLOWED,
-            "parcels come by POST; GET /report tells what has arrived",
+            "send parcels by POST; GET /report shows what has arrived",
         );
     }
     let bytes = match read(&head.headers, body, app.bytes_max).await {
@@ -115,7 +115,7 @@ impl App {
         match self.receiver.take_unless_forked(body, field) {
             Ok(()) => StatusCode::NO_CONTENT.into_response(),
             Err(error @ TakeError::Malformed(_)) => {
-                tracing::warn!("a request was no parcel: {error}");
+                tracing::warn!("a request was not a valid parcel: {error}");
                 answer(StatusCode::BAD_REQUEST, &error.to_string())
             }
             Err(error @ TakeError::Forked { .. }) => forked(&error.to_string()),

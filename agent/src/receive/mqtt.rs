@@ -57,7 +57,7 @@ impl MqttOptions {
         };
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| format!("`{port}` is no port"))?)
+                (host, port.parse().map_err(|_| format!("`{port}` is not a port"))?)
             }
             _ => (place, 1883),
         };
@@ -180,7 +180,7 @@ fn work(inbox: &mut mpsc::Receiver<Letter>, receiver: &Receiver) {
             Err(error) => {
                 // It would come again for ever; it is counted and stays in the report.
                 let topic = String::from_utf8_lossy(&publish.topic);
-                tracing::warn!("a message on {topic} was not taken: {error}");
+                tracing::warn!("a message on {topic} was not accepted: {error}");
             }
         }
         // Fails if the connection is gone; then the broker sends the message again.

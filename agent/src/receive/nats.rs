@@ -74,7 +74,7 @@ async fn consume(
             Ok(()) => {}
             Err(TakeError::Store) => return Ok(()),
             // It would come again for ever; it is counted and stays in the report.
-            Err(error) => tracing::warn!("a message on {} was not taken: {error}", message.subject),
+            Err(error) => tracing::warn!("a message on {} was not accepted: {error}", message.subject),
         }
         // With the server's word for it: an acknowledgement that is lost at a stop would bring the parcel again.
         message.double_ack().await?;

@@ -219,7 +219,7 @@ fn replay(file: &mut File, path: &Path, ledger: &mut Ledger) -> Result<Option<u6
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file.
-    #[error("cannot use {}: {source}; what was not acknowledged comes again when the receiver is started again", path.display())]
+    #[error("cannot use {}: {source}; fix this and start the receiver again: every unacknowledged parcel is sent again", path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -228,11 +228,13 @@ pub enum StoreError {
     },
     /// Standard output.
     #[error(
-        "cannot write to standard output: {0}; what was not acknowledged comes again when the receiver is started again"
+        "cannot write to standard output: {0}; fix this and start the receiver again: every unacknowledged parcel is \
+         sent again"
     )]
     Stdout(io::Error),
     /// The state file.
-    #[error("{} line {line} is no receiver state: {source}; name another file with --state, or move this one away to begin anew", path.display())]
+    #[error("{} line {line} is not a receiver state: {source}; name another file with --state, or move this one away \
+             to start over", path.display())]
     Journal {
         /// Which.
         path: PathBuf,
@@ -243,7 +245,8 @@ pub enum StoreError {
     },
     /// Lines that were acknowledged are gone.
     #[error(
-        "{} has {found} bytes, and {} says that {known} were written; put the file back, or move both away to begin anew",
+        "{} has {found} bytes, and {} says that {known} were written; put the file back, or move both away to start \
+         over",
         path.display(), state.display()
     )]
     Shorter {

@@ -36,8 +36,8 @@ impl Reserve {
             return false;
         }
         tracing::warn!(
-            "only {free} bytes are free on the disk of {}; it was removed to make room for dropping the oldest records, and \
-             is made again when there is space",
+            "only {free} bytes are free on the disk of {}; this reserve file was removed to make room for dropping the \
+             oldest records, and is created again when there is space",
             self.path.display()
         );
         true
@@ -52,7 +52,7 @@ impl Reserve {
             // Without it the disk must have the room.
             let _ = fs::remove_file(&self.path);
             tracing::warn!(
-                "cannot make {}, the room that is kept for dropping records on a full disk: {error}",
+                "cannot create {}, which reserves space for dropping records when the disk is full: {error}",
                 self.path.display()
             );
         }

@@ -196,7 +196,8 @@ impl RollupThread {
         match std::thread::Builder::new().name("rollup".into()).spawn(work) {
             Ok(thread) => self.running = Some(thread),
             Err(error) => tracing::error!(
-                "cannot start the thread that thins the log: {error}; nothing is deleted meanwhile, and it is tried again"
+                "cannot start the thread that thins the log: {error}; nothing is deleted until it starts, and fieldlog \
+                 tries again"
             ),
         }
     }

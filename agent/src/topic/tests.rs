@@ -50,7 +50,7 @@ fn faulty_templates_are_refused() {
         ("#a/b/#", "more than one `#`"),
         ("+Device", "capture name \"Device\""),
         ("++", "capture name \"+\""),
-        ("+a/+a", "\"a\" stands in it twice"),
+        ("+a/+a", "\"a\" appears twice"),
     ] {
         let message = Template::parse(template).unwrap_err().to_string();
         assert!(message.contains(words), "{template}: {message}");
@@ -67,8 +67,8 @@ fn patterns_expand() {
         ("", Ok("")),
         ("x/{component}/{id}.", Ok("x/switch:0/plug.")),
         ("{name}", Err("the topic has no capture \"name\"; it has id, component")),
-        ("{id", Err("\"{id\" has a brace without its partner")),
-        ("id}", Err("\"id}\" has a brace without its partner")),
+        ("{id", Err("\"{id\" has an unmatched brace")),
+        ("id}", Err("\"id}\" has an unmatched brace")),
     ] {
         let found = template
             .pattern(pattern)

@@ -16,31 +16,32 @@ const EXIT_USAGE: u8 = 64;
 /// Arguments of `fieldlog try`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TryArgs {
-    /// The topic. Given several times, each goes with the payload in the same place; given once, it is the topic of all.
+    /// The topic. If given once, it applies to every payload; if given several times, each applies to the payload in
+    /// the same place.
     #[arg(long, value_name = "TOPIC", required = true)]
     topic: Vec<String>,
     /// The payload as text; may be given several times.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, group = "payloads")]
     payload: Vec<String>,
-    /// A file that has the payload; may be given several times.
+    /// A file that holds the payload; may be given several times.
     #[arg(long, value_name = "FILE", group = "payloads")]
     payload_file: Vec<PathBuf>,
     /// The payload as hexadecimal digits, spaces allowed; may be given several times.
     #[arg(long, value_name = "HEX", group = "payloads")]
     payload_hex: Vec<String>,
-    /// As the broker sends it for a new subscription, because it was retained.
+    /// Treat the message as retained, as the broker sends it after a new subscription.
     #[arg(long)]
     retain: bool,
     /// The configuration file.
     #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
     config: PathBuf,
-    /// The source of the configuration whose rules are tried, if it has several.
+    /// The source whose rules to try; needed if the configuration has several sources.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     /// Try this preset instead of a configuration.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "source"])]
     preset: Option<String>,
-    /// What the topics of the preset begin with; default: the preset's own.
+    /// The beginning of the preset's topics [default: the preset's own].
     #[arg(long, value_name = "TOPIC", requires = "preset")]
     base: Option<String>,
 }

@@ -68,16 +68,19 @@ fn reach(report: &Report) -> String {
         // A cursor is in the log itself: whoever rewrites the one can rewrite the other.
         (None, Some((name, seq, _))) => (
             format!(
-                "none without --anchor; as the log says itself, {name} has the chain up to {seq}: compare with its \
-                 receiver's report"
+                "none without --anchor; according to the log itself, {name} has the chain up to {seq}: compare it with \
+                 its receiver's report"
             ),
             *seq,
         ),
-        (None, None) => ("none: nobody else has the chain of this log".to_owned(), Seq(0)),
+        (None, None) => ("none: no sink has the chain of this log".to_owned(), Seq(0)),
     };
     let alone = report.range.map_or(reached, |(first, _)| first).max(reached.next());
     if alone <= report.intact {
-        format!("{words}; {alone} to {} are intact only by themselves", report.intact)
+        format!(
+            "{words}; {alone} to {} are consistent, but nothing outside the log confirms them",
+            report.intact
+        )
     } else {
         words
     }
@@ -93,7 +96,10 @@ fn verdict(report: &Report, out: &mut impl Write) -> io::Result<()> {
         );
     }
     if against(|a| matches!(a, Agreement::Differs(_) | Agreement::Ends)) {
-        writeln!(out, "result  NOT THE SAME LOG: intact by itself, but not what led to the anchor")?;
+        writeln!(
+            out,
+            "result  NOT THE SAME LOG: intact in itself, but its chain does not lead to the anchor"
+        )?;
         return writeln!(
             out,
             "        It was rewritten, restored from an older backup, or the anchor is of another gateway. The \

@@ -49,7 +49,10 @@ fn a_log_that_was_rewritten_with_its_chain_passes_alone_and_fails_its_anchor() {
     assert_eq!(code, 0, "{words}");
     assert!(words.contains("anchor  3 agrees"), "{words}");
     assert!(
-        words.contains("proof   up to 3, by the anchor given; 4 to 4 are intact only by themselves"),
+        words.contains(
+            "proof   up to 3, by the anchor given; 4 to 4 are consistent, but nothing outside the log \
+             confirms them"
+        ),
         "{words}"
     );
 
@@ -57,7 +60,7 @@ fn a_log_that_was_rewritten_with_its_chain_passes_alone_and_fails_its_anchor() {
     assert_eq!(code, 1, "{words}");
     let own = anchor_at(&forged, 3).link;
     assert!(words.contains(&format!("anchor  3 DIFFERS: the chain here is {own}")), "{words}");
-    assert!(words.contains("proof   none: no anchor agrees; 1 to 4 are intact only by"), "{words}");
+    assert!(words.contains("proof   none: no anchor agrees; 1 to 4 are consistent, but nothing"), "{words}");
     assert!(words.contains("result  NOT THE SAME LOG"), "{words}");
 
     // What was changed after an anchor agrees with it.
@@ -73,13 +76,14 @@ fn each_sinks_anchor_is_named_and_what_is_after_all_of_them() {
     let anchor = anchor_at(&dir, 3);
     assert!(words.contains(&format!("sink    cloud has acknowledged up to 3; anchor {anchor}\n")), "{words}");
     assert!(words.contains("sink    lab has acknowledged up to 1; anchor 1:"), "{words}");
-    assert!(words.contains("as the log says itself, cloud has the chain up to 3"), "{words}");
+    assert!(words.contains("according to the log itself, cloud has the chain up to 3"), "{words}");
     assert!(words.contains("sink    idle has acknowledged nothing"), "{words}");
-    assert!(words.contains("4 to 5 are intact only by themselves"), "{words}");
+    assert!(words.contains("4 to 5 are consistent, but nothing outside the log confirms them"), "{words}");
     let (_, words) = said(&verify(log(&["a"], &[]).path()).unwrap());
     assert!(
         words.contains(
-            "proof   none: nobody else has the chain of this log; 1 to 1 are intact only by themselves"
+            "proof   none: no sink has the chain of this log; 1 to 1 are consistent, but nothing outside the log \
+             confirms them"
         ),
         "{words}"
     );

@@ -25,7 +25,9 @@ impl Cursors {
         let (mut cursors, mut cut) = (BTreeMap::new(), BTreeMap::new());
         let reader = log.reader();
         let stored = reader.cursors().unwrap_or_else(|error| {
-            tracing::error!("no sink's cursor is known, and everything in the log is sent again: {error}");
+            tracing::error!(
+                "cannot read the cursors of the sinks, so everything in the log is sent again: {error}"
+            );
             Vec::new()
         });
         // Each sink says so, too; here also those that are not configured any more.

@@ -92,8 +92,8 @@ impl Writer {
     fn announce(&self, orders: &Orders) {
         if orders.blocked != self.orders.blocked {
             match &orders.blocked {
-                Some(why) => tracing::error!("no more messages are taken: {why}"),
-                None => tracing::info!("messages are taken again"),
+                Some(why) => tracing::error!("fieldlog no longer accepts messages: {why}"),
+                None => tracing::info!("fieldlog accepts messages again"),
             }
             let mut blocked = self.shared.stats.blocked.lock().unwrap_or_else(PoisonError::into_inner);
             blocked.clone_from(&orders.blocked);
@@ -117,7 +117,7 @@ impl Writer {
         }
         let first = first.max(orders.lost_from);
         tracing::warn!(
-            "the log is full: records {first} to {last} are dropped, {} had not got them",
+            "the log is full: dropping records {first} to {last}, which {} had not received",
             lost_by.join(", ")
         );
         self.record(&Fact::Gap { first, last, lost_by })

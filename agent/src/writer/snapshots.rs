@@ -94,8 +94,8 @@ fn save(shared: &Shared, view: &View, now: Time, keep: usize) {
         Err(error) => {
             stats.snapshot_errors.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
-                "cannot write the snapshot at sequence {seq} into {}: {error}; the log is not affected, the next start \
-                 will replay more of it",
+                "cannot write the snapshot at sequence {seq} into {}: {error}; the log is not affected, but the next \
+                 start will replay more records",
                 shared.snapshots.dir().display()
             );
         }

@@ -161,7 +161,7 @@ impl fmt::Display for Report {
         }
         self.logs.iter().try_for_each(|log| write!(f, "{log}"))?;
         if self.malformed > 0 {
-            writeln!(f, "{} messages were no parcels; the log lines say why", self.malformed)?;
+            writeln!(f, "{} messages were not parcels; the log says why", self.malformed)?;
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
     let ended = process.ended().await;
     println!("{}", ended.words);
     assert_eq!(ended.code, 74, "{}", ended.words);
-    for part in ["No space left on device", "the broker keeps what was not acknowledged", "free space"] {
+    for part in ["No space left on device", "the broker keeps every unacknowledged message", "free space"] {
         assert!(ended.words.contains(part), "{part:?} is not in: {}", ended.words);
     }
     let acked_before = site.broker.acked().len();

@@ -255,7 +255,7 @@ fn a_newer_format_is_refused() {
     txn.commit().unwrap();
     db.close().unwrap();
     let words = refusal(dir.path());
-    assert!(words.contains("has format 2, this fieldlog knows format 1; install"), "{words}");
+    assert!(words.contains("has format 2, but this version of fieldlog reads format 1; install"), "{words}");
 }
 
 #[test]

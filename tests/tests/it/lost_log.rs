@@ -133,7 +133,7 @@ async fn a_new_epoch_begins_when_it_is_told_to_and_keeps_the_old_snapshots() {
         process.signal("TERM");
         let ended = process.ended().await;
         assert_eq!(ended.code, 0, "{}", ended.words);
-        assert_says(&ended.words, &["a new log is begun", absence, &previous.to_string(), "*.old-epoch"]);
+        assert_says(&ended.words, &["starting a new log", absence, &previous.to_string(), "*.old-epoch"]);
 
         let (first, .., fact) = Logbook::read(&data_dir).records[0].clone();
         let Fact::EpochBegun { previous: recorded, reason } = fact else { panic!("{fact:?}") };
@@ -156,7 +156,7 @@ async fn a_new_epoch_is_refused_while_there_is_a_log() {
     assert_eq!(ended.code, 64, "{}", ended.words);
     assert_says(
         &ended.words,
-        &["--new-epoch is refused", "log.redb", "Start without --new-epoch", "move it away"],
+        &["--new-epoch is refused", "log.redb", "start without --new-epoch", "move it away"],
     );
     assert_eq!(fs::read(site.data_dir().join("log.redb")).unwrap(), before);
 
@@ -228,7 +228,7 @@ async fn records_that_are_lost_from_the_end_are_counted_and_recorded() {
     process.signal("TERM");
     let ended = process.ended().await;
     let lost = format!(
-        "{} acknowledged records are no longer in the log: {} to {last}",
+        "{} acknowledged records are missing from the log: {} to {last}",
         last.0 - head.0,
         head.next()
     );

@@ -48,7 +48,7 @@ async fn what_cannot_be_changed_is_said_and_the_rest_is_applied() {
     let elsewhere = site.dir.path().join("elsewhere");
     site.configure(&format!("data_dir = {elsewhere:?}"), MORE);
     process.signal("HUP");
-    process.says("data_dir changed, but takes effect at the next start only", 0).await;
+    process.says("data_dir has changed, but takes effect only after a restart", 0).await;
     process.says("reload: source \"plant\" subscription changed", 0).await;
     // The subscription is there as soon as its first message is acknowledged.
     site.publish("t/a/state", r#"{"n":1}"#).await;
@@ -73,7 +73,7 @@ async fn a_faulty_configuration_is_refused_and_everything_goes_on() {
     site.ready().await;
     site.configure("data_dir = 7\ngateway = \"x\"", "[[source.subscription]]\npreset = \"zigbee\"\n");
     process.signal("HUP");
-    let said = process.says("reload refused, everything goes on as before", 0).await;
+    let said = process.says("reload refused; the old configuration stays in effect", 0).await;
     process.says("preset", 0).await;
     let words = process.words();
     for part in ["3 faults", "data_dir", "gateway", "preset"] {

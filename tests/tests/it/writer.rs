@@ -79,7 +79,7 @@ fn a_failing_sync_ends_it() {
 #[test]
 fn a_full_disk_ends_it() {
     let full = Fault::ErrorsFromNow(ErrorKind::StorageFull);
-    check(Plan { on: On::Write, nth: 1, fault: full }, "Check disk and free space");
+    check(Plan { on: On::Write, nth: 1, fault: full }, "Check the disk and its free space");
     check(Plan { on: On::Write, nth: 5, fault: full }, "no storage space");
 }
 

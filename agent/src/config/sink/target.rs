@@ -270,7 +270,7 @@ fn check_nats(table: &Table<'_>, sink: &NatsSink) {
     ];
     let mut given = given.iter().filter(|(_, given)| *given).map(|(key, _)| key);
     if let (Some(first), Some(second)) = (given.next(), given.next()) {
-        let what = format!("there is {first}, too; a server takes only one of them");
+        let what = format!("{first} is set as well, but a server takes only one of them");
         table.fault(second, what, "remove one of the two");
     }
     if sink.tls.server_name.is_some() {

@@ -378,13 +378,13 @@ fn what_a_nats_server_takes() {
         "nats://host",
         "credentials_file = \"a\"\ntoken_file = \"b\"",
         &[
-            "token_file: there is credentials_file, too; a server takes only one of them; remove one of the two",
+            "token_file: credentials_file is set as well, but a server takes only one of them; remove one of the two",
         ],
     );
     check(
         "nats://host",
         "token_file = \"b\"\nusername = \"a\"\npassword_file = \"c\"",
-        &["username: there is token_file, too; a server takes only one of them; remove one of the two"],
+        &["username: token_file is set as well, but a server takes only one of them; remove one of the two"],
     );
     check(
         "tls://host",

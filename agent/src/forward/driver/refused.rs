@@ -43,8 +43,8 @@ where
             Verdict::Hold(words) => {
                 self.plan.failed(first, last);
                 let why = format!(
-                    "{why}: {words}. Sequence {first} and what follows waits; see why the receiver answers so, it is asked \
-                     again at least every {} s",
+                    "{why}: {words}. Sequence {first} and everything after it waits. Find out why the receiver gives \
+                     this answer; it is asked again at least every {} s",
                     self.service.backoff_max.as_secs()
                 );
                 if self.repeats.is_news(&why) {
@@ -58,7 +58,10 @@ where
     /// Those behind it go on.
     fn pass(&mut self, parcel: &Parcel, why: &str) {
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
-        tracing::error!(sink = %self.service.name, "sequence {first} to {last} is refused, and passed: {why}");
+        tracing::error!(
+            sink = %self.service.name,
+            "the sink refused sequence {first} to {last}, and the events after it are sent: {why}"
+        );
         SinkStatus::add(&self.parts.status.dead_letters, 1);
         match self.service.refused {
             RefusedPolicy::Keep => self.plan.refused(first, last),
@@ -84,7 +87,7 @@ where
         if parcel.manifest.lane != Lane::Priority && self.plan.acked().is_refused(first) {
             tracing::info!(
                 sink = %self.service.name,
-                "sequence {first} to {last}, which the sink had refused, has been taken"
+                "the sink has accepted sequence {first} to {last}, which it had refused before"
             );
             // Then the others may be, too.
             self.refusals.offer_after(std::time::Duration::ZERO, self.parts.clock.now());

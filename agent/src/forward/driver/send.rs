@@ -77,7 +77,10 @@ where
             Ok(Err(error)) => return self.set_aside(first, last, error),
             Ok(Ok(built)) => built,
             Err(error) => {
-                tracing::error!(sink = %self.service.name, "making a parcel from sequence {first} on: {error}");
+                tracing::error!(
+                    sink = %self.service.name,
+                    "cannot build the parcel that begins at sequence {first}: {error}"
+                );
                 None
             }
         };

@@ -41,9 +41,9 @@ fn lost_cursor(service: &Service, parts: &Parts) -> Option<String> {
 /// would never be sent.
 fn lost_end(sink: &str, CursorCut { newest, head }: CursorCut) -> String {
     let why = format!(
-        "this sink has acknowledged up to sequence {newest}, and the log ends at {head}: it was restored from a backup, or has \
-         lost its end. What is recorded from there on is sent. The receiver may have other events at these positions: look for \
-         FORK in its report, and run `fieldlog verify`"
+        "this sink has acknowledged up to sequence {newest}, but the log ends at {head}: the log was restored from a \
+         backup or has lost its end. New events after {head} are sent. The receiver may have other events at these \
+         positions: look for FORK in its report, and run `fieldlog verify`"
     );
     tracing::error!(sink, "{why}");
     why
@@ -54,8 +54,8 @@ fn release(service: &Service, acked: &mut AckedRanges) {
     if count > 0 {
         tracing::warn!(
             sink = %service.name,
-            "{count} events that the sink has refused are given up, as `refused = \"release\"` says; dead_lettered records name \
-             them"
+            "{count} events that the sink refused will not be offered again, because `refused = \"release\"` is set; \
+             the dead_lettered records list them"
         );
         acked.release();
     }

@@ -56,7 +56,7 @@ where
 
 fn words(first: Seq, last: Seq, error: &str) -> String {
     format!(
-        "sequence {first} to {last} cannot be sent, everything else goes on: {error}. Run `fieldlog verify` to see what else is \
-         damaged"
+        "sequence {first} to {last} cannot be sent; everything else is sent: {error}. Run `fieldlog verify` to see \
+         what else is damaged"
     )
 }

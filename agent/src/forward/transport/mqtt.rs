@@ -122,7 +122,7 @@ impl Transport for Mqtt {
         let unheard = self.unheard.load(Ordering::Relaxed);
         (unheard > 0).then(|| {
             format!(
-                "nobody is {}: the broker has thrown away {unheard} acknowledged parcels since it was connected",
+                "no client is {}: the broker has discarded {unheard} acknowledged parcels since fieldlog connected",
                 self.unheard_words
             )
         })

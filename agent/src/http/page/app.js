@@ -25,7 +25,7 @@ function showBanner() {
   const words =
     error?.status === undefined
       ? `offline: cannot reach fieldlog, retrying (last answer at ${clock(lastAnswer)})`
-      : `fieldlog answers with an error, retrying: ${error.message}`;
+      : `fieldlog answered with an error, retrying: ${error.message}`;
   setText($('banner'), error === null ? '' : words);
 }
 

@@ -7,7 +7,7 @@ import { $, bytes, clock, count, el, moment, rate, setText, span } from './words
 const ageOf = (at) => (gatewayNow() - Date.parse(at)) / 1000;
 
 export function showUpstream({ sinks = [], blocked = null, clock_advice = null }) {
-  setText($('blocked'), blocked === null ? '' : `No messages are taken: ${blocked}`);
+  setText($('blocked'), blocked === null ? '' : `fieldlog accepts no messages: ${blocked}`);
   setText($('clock'), clock_advice ?? '');
   $('sinks-card').hidden = sinks.length === 0;
   showList($('sinks'), sinks, fillSink);

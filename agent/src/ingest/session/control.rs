@@ -59,7 +59,8 @@ impl<F> Session<'_, F> {
                 Err(reason) => {
                     tracing::error!(
                         %source, %filter, reason,
-                        "the broker refuses a subscription: nothing of it is recorded until its access rules allow it"
+                        "the broker refuses a subscription: nothing from it is recorded until the broker's access \
+                         rules allow it"
                     );
                     self.source.status.update(|details| details.refused.push((filter, reason)));
                 }

@@ -230,7 +230,7 @@ async fn a_full_disk_stops_the_receiver_without_an_acknowledgement() {
     let running = Running::start(options).await;
     assert_eq!(post(running.handle.http.unwrap(), &parcel, false).await.0, 503);
     let error = running.task.await.unwrap().unwrap_err().to_string();
-    assert!(error.contains("/dev/full") && error.contains("comes again"), "{error}");
+    assert!(error.contains("/dev/full") && error.contains("is sent again"), "{error}");
 }
 
 /// It is refused as often as it comes, told once, and the history that was there first goes on.

@@ -230,7 +230,7 @@ async fn the_command_says_what_it_did_and_what_it_cannot_do() {
 
     let (code, out, err) = call(&["correct-clock", "--data-dir", path]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    assert!(out.contains("log time was 2099-01-01T00:00:00.000000Z and goes on from 20"), "{out}");
+    assert!(out.contains("log time was 2099-01-01T00:00:00.000000Z and now continues from 20"), "{out}");
     let (code, out, _) = call(&["correct-clock", "--data-dir", path]);
     assert_eq!(code, 0);
     assert!(out.contains("nothing to correct"), "{out}");

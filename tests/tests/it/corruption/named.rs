@@ -119,7 +119,9 @@ fn a_damaged_cursor_is_lost_and_the_others_are_not() {
         assert_eq!(outcome(damaged.clone(), &original).0, Outcome::CursorsLost, "byte {at}");
         let log = open_on(&FaultDisk::with_content(damaged, Rng::new(1))).unwrap();
         let words = log.reader().cursor("cloud").unwrap_err().to_string();
-        for part in ["sink \"cloud\"", "sent to it again", "same identity", "`fieldlog verify`"] {
+        for part in
+            ["sink \"cloud\"", "sends it everything in the log again", "same identity", "`fieldlog verify`"]
+        {
             assert!(words.contains(part), "{part:?} is not in: {words}");
         }
     }

@@ -132,7 +132,7 @@ async fn what_a_log_that_has_lost_its_end_records_anew_is_sent() {
     let proxy = Proxy::start("127.0.0.1:9".parse().unwrap(), Fault::Refuse).await;
     let agent = site.start(&site.config(&http(proxy.address, ""))).await;
     let said = words(&agent);
-    let ends = format!("acknowledged up to sequence {had}, and the log ends at {left}");
+    let ends = format!("acknowledged up to sequence {had}, but the log ends at {left}");
     assert!(said.contains(&ends) && said.contains("fieldlog verify"), "{said}");
     site.post((had - left) as usize + 100);
     site.recorded().await;
@@ -180,7 +180,11 @@ async fn a_damaged_cursor_is_said_and_everything_is_sent_again() {
     let receiver = Receiver::http().await;
     let agent = site.start(&site.config(&http(receiver.address(), ""))).await;
     let said = words(&agent);
-    for part in [&format!("cursor of the sink \"{name}\"")[..], "sent to it again", "fieldlog verify"] {
+    for part in [
+        &format!("cursor of the sink \"{name}\"")[..],
+        "sends it everything in the log again",
+        "fieldlog verify",
+    ] {
         assert!(said.contains(part), "{part:?} is not in: {said}");
     }
     forwarded(&agent).await;

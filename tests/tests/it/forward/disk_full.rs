@@ -30,7 +30,7 @@ async fn the_backlog_goes_upstream_when_there_is_room_again() {
     site.post_bytes(&mut rng, MESSAGES * 1_000);
     let ended = process.ended().await;
     assert_eq!(ended.code, 74, "{}", ended.words);
-    for part in ["No space left on device", "the broker keeps what was not acknowledged", "free space"] {
+    for part in ["No space left on device", "the broker keeps every unacknowledged message", "free space"] {
         assert!(ended.words.contains(part), "{part:?} is not in: {}", ended.words);
     }
     let session = site.session();

@@ -23,7 +23,7 @@ fn hint(said: &str) -> (&'static str, Pace) {
             "check `ca_file`, and that the brokers' certificates are for the hosts that the cluster names";
         return (hint, Pace::Slow);
     }
-    let hint = "check `address`, that the brokers run, that the firewall lets us through, and whether they want TLS \
+    let hint = "check `address`, that the brokers run, that the firewall allows the connection, and whether they want TLS \
                 (kafkas://) or a user name";
     (hint, Pace::Soon)
 }

@@ -205,7 +205,7 @@ impl Publisher {
     fn acknowledged(&mut self, pkid: u16, code: u8, frame: &Bytes) -> Result<(), Failure> {
         // Brokers answer in order, so it is nearly always the first.
         let Some(index) = self.in_flight.iter().position(|waiting| waiting.pkid == pkid) else {
-            return Err(Failure::Unexpected("a PUBACK that nobody waits for"));
+            return Err(Failure::Unexpected("a PUBACK for no pending message"));
         };
         let Some(waiting) = self.in_flight.remove(index) else { return Ok(()) };
         self.waiting = Instant::now();
@@ -225,7 +225,8 @@ impl Publisher {
             let (sink, topic) = (&self.address, &self.target.sink.topic);
             tracing::warn!(
                 %sink, %topic, so_far,
-                "the broker has acknowledged a parcel that nobody is subscribed to: it is not kept anywhere upstream"
+                "the broker acknowledged a parcel, but no client subscribes to its topic, so nothing upstream keeps \
+                 it: subscribe a receiver"
             );
         }
     }

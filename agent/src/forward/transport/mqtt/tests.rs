@@ -217,7 +217,7 @@ async fn nobody_listening_is_acknowledged_and_said() {
     let mut sink = opened(&target(broker.port)).await;
     assert_eq!(send(&mut sink, vec![parcel(1, 1), parcel(2, 2)]).await, [Outcome::Acked, Outcome::Acked]);
     let warning = sink.warning().unwrap();
-    assert!(warning.contains("nobody is subscribed to `fieldlog/{gateway}/{lane}`"), "{warning}");
+    assert!(warning.contains("no client is subscribed to `fieldlog/{gateway}/{lane}`"), "{warning}");
     assert!(warning.contains("2 acknowledged parcels"), "{warning}");
 }
 

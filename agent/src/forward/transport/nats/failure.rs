@@ -28,7 +28,10 @@ pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
         }
         ConnectErrorKind::ServerParse => ("not a NATS address: give one like nats://host:4222", Pace::Slow),
         _ if is_tls(error) => (NO_TLS, Pace::Slow),
-        _ => ("cannot connect: check that it runs and that the firewall lets us through", or_unreached),
+        _ => (
+            "cannot connect: check that the server runs and that the firewall allows the connection",
+            or_unreached,
+        ),
     };
     Unreachable { why: format!("{url}: {hint} ({})", causes(error)), pace }
 }
