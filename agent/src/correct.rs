@@ -21,7 +21,7 @@ pub enum Corrected {
         /// The wall clock.
         wall: Time,
     },
-    /// Log time goes on from the wall clock.
+    /// Log time continues from the wall clock.
     Back {
         /// Log time before.
         before: Time,

@@ -356,7 +356,7 @@ struct Found {
 }
 
 impl Found {
-    /// `None` for what is no note. A note that was cut short gives what is there.
+    /// `None` if the bytes are not a note. A note that was cut short gives what it has.
     fn parse(bytes: &[u8]) -> Option<Found> {
         let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
         let named = u32::from_le_bytes(*header[20..].first_chunk()?) as usize;

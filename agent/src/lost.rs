@@ -61,7 +61,7 @@ fn traces(dir: &Path) -> Result<Vec<snapshots::Candidate>, LogError> {
     snapshots::traces(dir).map_err(|source| LogError::File { path: dir.to_owned(), source })
 }
 
-/// How a log was begun anew.
+/// How a new log was begun in place of a lost one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// Epoch of the new log.

@@ -212,7 +212,7 @@ impl Outbox {
     }
 }
 
-/// Why a publication was not taken.
+/// Why a publication was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unpublished {
     /// There is no connection to a broker.

@@ -13,7 +13,7 @@ use crate::shared::Shared;
 /// So few records are folded under the lock at the end.
 const LAST_STRETCH: u64 = 5_000;
 
-/// Begins to fold some of the folds anew from the log, aggregates with `windows`; the view's are replaced when these have
+/// Begins to rebuild some of the folds from the log, aggregates with `windows`; the view's are replaced when these have
 /// caught up. A rebuild that is under way gives up, and this one does its folds, too.
 pub fn start(shared: &Arc<Shared>, folds: &[FoldId], windows: Vec<Window>) {
     let (number, folds) = shared.rebuild.begin(folds);

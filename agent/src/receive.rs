@@ -236,7 +236,7 @@ fn log(received: &Received, taken: &Taken) {
     tracing::debug!("{}: {} events, {} known", manifest.identity(), manifest.events, taken.duplicates);
 }
 
-/// Why a message was not taken.
+/// Why a message was refused.
 #[derive(Debug, thiserror::Error)]
 enum TakeError {
     /// It is no parcel, and will not be one when it comes again.

@@ -36,7 +36,7 @@ use crate::writer::{Input, Writer, WriterError};
 /// A stop that takes longer than this is cut short; what was acknowledged is safe in any case.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// What happens while the agent runs, for whoever started it.
+/// What happens while the agent runs, reported to its caller.
 #[derive(Debug)]
 pub enum Event {
     /// The log is open and the view is at its head.
@@ -215,7 +215,7 @@ fn options(config: &Config) -> LogOptions {
     }
 }
 
-/// Begins a new log where there is none any more, for [`run`] to go on with.
+/// Begins a new log in place of a lost one, for [`run`] to use.
 ///
 /// # Errors
 /// [`RunError`]: there is one, or it cannot be made.

@@ -146,7 +146,7 @@ impl Template {
     /// Compiles text with `{name}` in it against the captures of this template.
     ///
     /// # Errors
-    /// [`TemplateError`] for a brace without its partner, a capture that is not there, and what is no JSON pointer.
+    /// [`TemplateError`] for an unmatched brace, an unknown capture, and text that is not a JSON pointer.
     pub fn pattern(&self, text: &str) -> Result<Pattern, TemplateError> {
         Pattern::compile(self, text)
     }

@@ -1,6 +1,6 @@
 //! `fieldlog verify`: walks the whole log and says what is intact, and up to where somebody else could tell.
 //!
-//! Checksums and the chain show damage. They do not show a log that was written anew, chain and all: only a link that was
+//! Checksums and the chain show damage. They do not show a log that was rewritten, chain included: only a link that was
 //! kept elsewhere does. Those are the anchors.
 
 use std::collections::BTreeMap;

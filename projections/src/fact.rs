@@ -35,7 +35,7 @@ pub enum Fact {
         /// What makes it this device and no other; `None` in records of versions that did not know namespaces.
         identity: Option<Identity>,
     },
-    /// A device is called something else from now on. Its history goes on, and its id before still finds it.
+    /// A device has another name from now on. Its history continues, and its former id still finds it.
     DeviceRenamed {
         /// The device.
         device: DeviceId,

@@ -142,7 +142,7 @@ pub enum FoldError {
     /// A payload cannot be read.
     #[error(transparent)]
     Stored(#[from] StoredError),
-    /// Records cannot be taken out of their chunk.
+    /// Records cannot be read from their chunk.
     #[error(transparent)]
     Records(#[from] RecordsError),
 }

@@ -98,7 +98,7 @@ impl Head {
 
 /// A subscription that names a preset.
 pub(super) struct Subscription {
-    /// Name of the preset; empty if there is none of that name.
+    /// Name of the preset; empty if no preset has that name.
     pub(super) name: &'static str,
     /// As it is written.
     pub(super) namespace: Option<String>,

@@ -27,7 +27,7 @@ pub struct Rule {
     /// `also` (default false): later rules get the message, too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub also: bool,
-    /// `when`: all of them must hold; otherwise the message goes on to the next rule.
+    /// `when`: all of them must hold; otherwise the next rule is tried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<When>,
     /// `device` (default `{device}`; ignore and announcements: none): the device's id, built from captures and what is in the document; the

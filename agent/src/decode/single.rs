@@ -93,7 +93,7 @@ pub fn availability(payload: &[u8], online: &[String], offline: &[String]) -> Re
     }
 }
 
-/// The word itself, or the text around it if that is no JSON.
+/// The word itself, or the whole text if it is not JSON.
 fn availability_word(text: &str) -> Cow<'_, str> {
     let found = match text.as_bytes().first() {
         Some(b'{') => seek::value_at(text, "/state", WORD_BYTES_MAX).map(Option::unwrap_or_default),

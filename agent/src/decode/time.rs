@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::TimeFormat;
 
-/// Asks for the time zone of times without an offset. It is asked anew for each, so that a gateway whose zone is set
+/// Asks for the time zone of times without an offset. It is asked each time, so that a gateway whose zone is set
 /// while the agent runs is followed.
 #[derive(Clone, Copy, Debug)]
 pub struct Zone(pub fn() -> TimeZone);

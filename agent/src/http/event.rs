@@ -11,7 +11,7 @@ use fieldlog_wire::json::Rfc3339;
 use super::params::Params;
 use super::problem::Problem;
 
-/// A record that has been taken out of the log.
+/// A record copied from the log.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) seq: Seq,
@@ -117,7 +117,10 @@ fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {
         stored::type_named(name).ok_or_else(|| {
             let mut names: Vec<&str> = stored::KINDS.iter().map(|(_, _, name)| *name).collect();
             names.dedup();
-            Problem::bad_parameter(format!("there is no type `{name}`; there are {}", names.join(", ")))
+            Problem::bad_parameter(format!(
+                "no event type is called `{name}`; the types are {}",
+                names.join(", ")
+            ))
         })
     };
     let mut types = text.split(',').map(parse).collect::<Result<Vec<u16>, _>>()?;

@@ -31,7 +31,7 @@ impl MinSeq {
         };
         let bad = || {
             Problem::bad_parameter(format!(
-                "`min_seq={text}` is no position; give a sequence number, or `<epoch>-<seq>` as in an ETag"
+                "`min_seq={text}` is not a position; give a sequence number, or `<epoch>-<seq>` as in an ETag"
             ))
         };
         let (epoch, seq) = match text.rsplit_once('-') {
@@ -55,8 +55,8 @@ pub(super) async fn reach(app: &App, params: &Params) -> Result<(), Problem> {
     {
         let title = "Another epoch";
         let detail = format!(
-            "the position is of epoch {epoch}, this log is epoch {}: it was begun anew. Read the state again without \
-             `min_seq`, and continue from its position",
+            "the position is of epoch {epoch}, but this log has epoch {}: the log was replaced. Read the state again \
+             without `min_seq`, and continue from its position",
             shared.epoch
         );
         return Err(

@@ -105,7 +105,7 @@ async fn oldest(app: &App) -> Result<Seq, Problem> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Begin {
     cursor: Seq,
-    /// The client's position means nothing here: it has to read the state anew.
+    /// The client's position means nothing here: the client must read the state again.
     reset: bool,
 }
 

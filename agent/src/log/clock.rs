@@ -9,7 +9,7 @@ use redb::{ReadableTable, TableDefinition};
 use super::META;
 use super::error::Fault;
 
-/// By the position of a `clock_corrected` record: the log time that goes on from there. Made with the first of them.
+/// By the position of a `clock_corrected` record: the log time from which it continues. Made with the first of them.
 pub(super) const CORRECTIONS: TableDefinition<'_, u64, i64> = TableDefinition::new("corrections");
 /// In `meta`: by how many microseconds the wall clock has jumped forward without being believed.
 pub(super) const DOUBTED: &str = "clock_doubted";

@@ -75,7 +75,7 @@ pub enum LogError {
         /// How many there are.
         snapshots: usize,
     },
-    /// There is none, for who wants to read it.
+    /// There is no log to read.
     #[error("there is nothing to read: the log {} {absence}; name the data_dir of an agent that has run", path.display())]
     Absent {
         /// Where it should be.
@@ -83,7 +83,7 @@ pub enum LogError {
         /// What is there.
         absence: Absence,
     },
-    /// There is one, for who wants to begin anew.
+    /// There is a log already, so a new one cannot begin.
     #[error(
         "--new-epoch is refused: the log {} exists and ends at sequence {head}. To continue it, start without \
          --new-epoch; to give it up, move it away first",

@@ -1,4 +1,4 @@
-//! What redb does when it meets damage: it panics, or goes on to write. Neither leaves this module.
+//! What redb does when it meets damage: it panics, or continues to write. This module contains both.
 //!
 //! redb trusts its pages after a clean end, and panics where one cannot be right. Every call into it goes through
 //! [`guarded`], which makes a [`LogError::Damaged`] of a panic. After one, or where the log is refused, a `Seal` keeps

@@ -10,7 +10,7 @@ pub(super) const PAGE: u64 = 4096;
 /// Several times what redb lays out at first.
 const LEN_MAX: u64 = 1024 * 1024;
 
-/// Empties a store that was never finished, so that it is created anew; says whether it was one.
+/// Empties a store whose creation never finished, so that it is created again. Returns whether it was one.
 ///
 /// redb gives the file its length, writes the first page without the magic number, syncs, and only then the magic
 /// number. In between, redb refuses the file for ever. It holds nothing then: all of it beyond the first page is zero,

@@ -17,7 +17,7 @@ impl Tls {
     }
 }
 
-/// Why there is no TLS connection. The other variants are those of the build with TLS.
+/// Why a TLS connection failed. The other variants are those of the build with TLS.
 #[allow(dead_code)]
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {

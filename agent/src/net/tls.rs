@@ -92,7 +92,7 @@ impl TlsError {
     }
 }
 
-/// Why there is no TLS connection.
+/// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("cannot use `{setting}` {}: {reason}", path.display())]

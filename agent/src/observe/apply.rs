@@ -15,7 +15,7 @@ use crate::message::Message;
 enum Applied {
     /// It was the rule's.
     Took(Verdict),
-    /// It goes on to the next rule. The error says that it was no document, which this rule would have needed.
+    /// The next rule is tried. The error says that the payload was not a document, which this rule needs.
     NotThis(Option<DecodeError>),
 }
 
@@ -177,7 +177,7 @@ impl Observer {
             && !std::mem::replace(&mut said.left_out, true)
         {
             let reason = format!(
-                "{place} is no document of a device and was left out; the others were taken (said once for this topic). \
+                "{place} is not a document of a device and was left out; the others were recorded (said once for this topic). \
                  `ignore` can name it"
             );
             self.quarantine(source, message, &reason, received, batch);

@@ -172,7 +172,7 @@ impl Observer {
         Some(Identity { namespace, name: device.called.to_string() })
     }
 
-    /// Records the namespace of a device that a version without namespaces has discovered; its history goes on.
+    /// Records the namespace of a device that a version without namespaces has discovered; its history continues.
     pub(super) fn claim(
         &mut self,
         id: DeviceId,
@@ -193,7 +193,7 @@ impl Observer {
         batch.records.push_fact(at(received), &fact);
     }
 
-    /// Its source calls a device something else from now on. Its history goes on under an id of the new name, and the id
+    /// Its source calls a device by another name from now on. Its history continues under an id of the new name, and the id
     /// before still finds it. Tells whether that is new. What is known about topics is forgotten.
     ///
     /// # Errors

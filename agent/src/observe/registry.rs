@@ -143,7 +143,7 @@ impl Observer {
         policies.iter().position(wanted).map(|at| at as u16)
     }
 
-    /// Finds the policies of a device's attributes anew.
+    /// Finds the policies of a device's attributes again.
     pub(super) fn find_policies(&mut self, id: DeviceId) {
         let device = &self.devices[id];
         let source = usize::from(device.source.0);

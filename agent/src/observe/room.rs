@@ -19,7 +19,7 @@ impl Observer {
         (self.head, self.acked) = (head, acked);
     }
 
-    /// Counts anew what is known. Topics are counted as they are learnt.
+    /// Recounts what is known. Topics are counted as they are learnt.
     pub(super) fn count(&mut self) {
         self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
         let live: usize = self.devices.iter().map(|(_, device)| self.budget.device(device)).sum();

@@ -30,7 +30,7 @@ pub struct NatsOptions {
     pub consumer: String,
 }
 
-/// Why consuming ended; each time it is begun anew.
+/// Why consuming ended; it is then started again.
 type Ended = Box<dyn std::error::Error + Send + Sync>;
 
 /// Receives until `stopped`, over as many connections as it takes.

@@ -27,7 +27,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at the messages of a delivery. A panic goes on, with a note of the message that it came of.
+    /// Looks at the messages of a delivery. A panic propagates, after the message that caused it has been noted.
     fn observe_all(&mut self, delivery: &Delivery) -> Result<(), WriterError> {
         let mut at = 0;
         let observed = panic::catch_unwind(AssertUnwindSafe(|| {

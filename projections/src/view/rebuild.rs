@@ -1,11 +1,11 @@
-//! Folding some of the folds anew, beside a view that is served meanwhile.
+//! Rebuilding some of the folds, beside a view that is served meanwhile.
 
 use super::{Anew, View};
 use crate::chunk::Chunk;
 use crate::fold::{Fold, FoldError, FoldId};
 use crate::{Devices, Records, Seq, Window};
 
-/// Folds that are folded anew from the oldest record there is, until they can take their places in a view.
+/// Folds that are rebuilt from the oldest record, until they can take their places in a view.
 #[derive(Debug)]
 pub struct Rebuild {
     seq: Seq,

@@ -132,7 +132,7 @@ impl Serialize for ChangesJson<'_> {
     }
 }
 
-/// A time as text. Most events follow the one before within the same second, so only the fraction is written anew.
+/// A time as text. Most events follow the one before within the same second, so only the fraction is rewritten.
 #[derive(Clone, Debug, Default)]
 struct TimeText {
     second: Option<i64>,

@@ -1,4 +1,4 @@
-//! Where a sink goes on from.
+//! The position from which a sink continues.
 
 use fieldlog_projections::Seq;
 

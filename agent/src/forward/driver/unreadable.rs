@@ -15,7 +15,7 @@ impl<B> SinkDriver<B>
 where
     B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
-    /// Sets a damaged chunk aside that was met between two positions, so that the rest goes on.
+    /// Sets a damaged chunk aside that was met between two positions, so that the rest is sent.
     pub(super) fn set_aside(&mut self, first: Seq, last: Seq, error: LogError) -> Result<(), LogError> {
         let LogError::Chunk { at, .. } = error else { return Err(error) };
         let next = self.parts.shared.reader.chunk_after(at)?;

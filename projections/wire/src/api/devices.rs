@@ -71,7 +71,7 @@ pub struct Device<'a, A = Members> {
     pub availability_cause: AvailabilityCause,
     /// Log time of that.
     pub availability_at: Rfc3339,
-    /// The device it is reached through because of which it is offline; null if there is none.
+    /// Id of the parent device that makes it offline; else null.
     pub offline_because: Option<Cow<'a, str>>,
     /// Removed at its source; its last state is kept.
     pub retired: bool,

@@ -67,9 +67,9 @@ pub struct Omitted<'a> {
     pub kind: Cow<'a, str>,
 }
 
-/// What the stream sends as `reset` when the client's position means nothing in this log: it has to read the state anew.
+/// What the stream sends as `reset` when the client's position means nothing in this log: the client must read the state again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset {
-    /// Where the view is, and where the stream goes on.
+    /// Position of the view, from which the stream continues.
     pub position: Position,
 }

@@ -57,9 +57,9 @@ pub struct Log {
     pub file_bytes: Option<u64>,
     /// Bytes written to the file.
     pub bytes_written: u64,
-    /// Those per record; null before the first one.
+    /// Bytes written per record; null before the first one.
     pub bytes_per_event: Option<f64>,
-    /// Those in a day, if it goes on like this.
+    /// Bytes written per day at the present rate.
     pub bytes_written_per_day: Option<f64>,
     /// Calls to fsync.
     pub syncs: u64,
