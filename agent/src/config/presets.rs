@@ -115,7 +115,7 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
     for (key, text) in [("base", base.as_deref()), ("device_prefix", Some(prefix.as_str()))] {
         check_literal(table, key, text.unwrap_or_default());
     }
-    for key in rule::KEYS {
+    for key in rule::keys() {
         if table.discard(key).is_none() {
             continue;
         }

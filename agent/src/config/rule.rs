@@ -11,7 +11,7 @@ mod types;
 mod when;
 
 pub(super) use checks::check_patterns;
-pub(super) use read::{KEYS, namespace, read};
+pub(super) use read::{keys, namespace, read};
 pub use types::{Kind, ValueType};
 pub use when::{Shape, Subject, Test, When};
 

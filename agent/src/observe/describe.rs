@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fieldlog_projections::{AttrId, AttributeDescription, Described, DescribedBy, DeviceId, Fact, Time};
 
-use super::outcomes::{Refusal, Verdict};
+use super::outcomes::{Refusal, Verdict, topic_text};
 use super::topics::RuleMatch;
 use super::{Observer, RecordBatch, at, budget};
 use crate::config::Announcer;
@@ -52,8 +52,7 @@ impl Observer {
         received: Time,
         batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
-        let topic =
-            std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
+        let topic = topic_text(&message.topic)?;
         let bounds = Bounds {
             devices: self.limits.devices,
             attributes: self.limits.attributes,

@@ -172,6 +172,11 @@ impl Verdict {
 /// Why a message cannot be taken; becomes the reason in the quarantine.
 pub(super) struct Refusal(pub(super) String);
 
+/// A topic as text, which MQTT wants it to be.
+pub(super) fn topic_text(topic: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(topic).map_err(|_| Refusal("the topic is not UTF-8".into()))
+}
+
 impl<E: std::error::Error> From<E> for Refusal {
     fn from(error: E) -> Refusal {
         Refusal(error.to_string())

@@ -9,7 +9,7 @@ use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact};
 use fieldlog_projections::{DeviceId, Time, View};
 
-use super::outcomes::{Refusal, Verdict};
+use super::outcomes::{Refusal, Verdict, topic_text};
 use super::{Observer, RecordBatch, at, budget};
 use crate::config::SparkplugConfig;
 use crate::decode;
@@ -139,8 +139,7 @@ impl Observer {
         received: Time,
         batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
-        let topic =
-            std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
+        let topic = topic_text(&message.topic)?;
         // Others publish commands and the STATE of other hosts in the namespace.
         let Some(topic) = SparkplugTopic::parse(topic) else { return Ok(Verdict::Ignored) };
         let Some(mut host) = self.hosts[source].take() else { return Ok(Verdict::Ignored) };

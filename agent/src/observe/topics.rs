@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fieldlog_projections::{DeviceId, Time, ValueRef};
 
+use super::outcomes::topic_text;
 use super::registry::Device;
 use super::{Observer, RecordBatch, Refusal, budget};
 use crate::config::rules::Found;
@@ -62,8 +63,7 @@ pub(super) struct Names {
 impl Observer {
     /// Finds the rules for a topic that is not remembered, and remembers it if there is room.
     pub(super) fn learn_topic(&mut self, source: usize, message: &Message) -> Result<Topic, Refusal> {
-        let name =
-            std::str::from_utf8(&message.topic).map_err(|_| Refusal("the topic is not UTF-8".into()))?;
+        let name = topic_text(&message.topic)?;
         let matches = self.sources[source].rules.find(name).collect::<Vec<_>>();
         for name in matches.iter().flat_map(|found| found.devices.iter().chain([&found.attribute])) {
             decode::check_name(name.fixed().unwrap_or_default(), self.limits.name_bytes)?;

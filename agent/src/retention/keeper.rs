@@ -135,12 +135,15 @@ impl Keeper {
         };
         let needs = self.needs(epoch, snapshots, cursors);
         let worth = |before: Seq| before > first && before.0 - first.0 >= (head.0 - first.0) / WORTH_A_TRIM;
-        let trim = |before| Orders { trim_before: Some(before).filter(|b| worth(*b)), ..Orders::default() };
-        let snapshot_due = needs.iter().any(|n| n.who == SNAPSHOT && n.from < scan.by_bytes && n.from < head);
         // Chunks go whole: what is only a part of one would be recorded as gone at each look.
+        let trim = |before| -> Result<Orders, LogError> {
+            let trim_before = Some(reader.begin_of_chunk(before)?).filter(|b| worth(*b));
+            Ok(Orders { trim_before, ..Orders::default() })
+        };
+        let snapshot_due = needs.iter().any(|n| n.who == SNAPSHOT && n.from < scan.by_bytes && n.from < head);
         Ok(match decide(first, scan, &needs, self.config.when_full) {
             RetentionPlan::Keep => Orders::default(),
-            RetentionPlan::Trim(before) => trim(reader.begin_of_chunk(before)?),
+            RetentionPlan::Trim(before) => trim(before)?,
             RetentionPlan::Drop { before, lost_from, lost_by } => {
                 let before = reader.begin_of_chunk(before)?;
                 let trim_before = Some(before).filter(|before| *before > first);
@@ -156,7 +159,7 @@ impl Keeper {
                          stay at the broker until that changes"
                     )
                 }),
-                ..trim(reader.begin_of_chunk(before)?)
+                ..trim(before)?
             },
         })
     }

@@ -42,7 +42,6 @@ impl Cursors {
             }
             cursors.insert(name, acked);
         }
-        // It is the first writer of this process that opens the log.
         let moved: BTreeSet<String> = cut.keys().cloned().collect();
         // It is the first writer of this process that opens the log.
         let _ = stats.cursors_cut.set(cut);

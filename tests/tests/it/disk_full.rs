@@ -9,6 +9,7 @@ use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::{Epoch, Fact, Value};
 use fieldlog_sim::broker::Qos;
 use fieldlog_tests::logbook::Logbook;
+use fieldlog_tests::process::Process;
 use fieldlog_tests::tmpfs::Tmpfs;
 use fieldlog_tests::wait::{PATIENCE, until};
 
@@ -22,6 +23,18 @@ fn noise(seed: u64, length: usize) -> String {
         char::from(b'!' + (state >> 33).to_le_bytes()[0] % 90)
     };
     (0..length).map(|_| letter()).filter(|c| !matches!(c, '"' | '\\')).collect()
+}
+
+/// Waits until everything is acknowledged, and stops the agent.
+async fn stop_drained(site: &Site, process: Process) {
+    until("all PUBACKs", || {
+        let session = site.broker.session("fieldlog-test-plant");
+        session.is_some_and(|s| s.connected && s.queued + s.in_flight == 0)
+    })
+    .await;
+    process.signal("TERM");
+    let ended = process.ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.words);
 }
 
 #[tokio::test]
@@ -62,14 +75,7 @@ async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
 
     tmpfs.grow("64M");
     let process = site.run(&config);
-    until("all PUBACKs", || {
-        let session = site.broker.session("fieldlog-test-plant");
-        session.is_some_and(|s| s.connected && s.queued + s.in_flight == 0)
-    })
-    .await;
-    process.signal("TERM");
-    let ended = process.ended().await;
-    assert_eq!(ended.code, 0, "{}", ended.words);
+    stop_drained(&site, process).await;
     let log = Logbook::read(&site.data_dir());
     let recorded: HashSet<i64> = log
         .changes()
@@ -144,14 +150,7 @@ async fn flood(site: &Site, config: &Path, from: u64, acked_more: usize) -> (u64
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    until("all PUBACKs", || {
-        let session = site.broker.session("fieldlog-test-plant");
-        session.is_some_and(|s| s.connected && s.queued + s.in_flight == 0)
-    })
-    .await;
-    process.signal("TERM");
-    let ended = process.ended().await;
-    assert_eq!(ended.code, 0, "{}", ended.words);
+    stop_drained(site, process).await;
     (published, ends)
 }
 

@@ -60,8 +60,8 @@ const DOCUMENT_KEYS: [&str; 12] = [
     "idempotent_by",
 ];
 const AVAILABILITY_KEYS: [&str; 2] = ["online", "offline"];
-/// Keys of a rule that a preset's subscription must not have.
-pub(in super::super) const KEYS: [&str; 25] = [
+/// Keys that rules with any decoder may have.
+const COMMON_KEYS: [&str; 11] = [
     "topic",
     "qos",
     "decoder",
@@ -69,25 +69,16 @@ pub(in super::super) const KEYS: [&str; 25] = [
     "when",
     "device",
     "attribute",
-    "root",
-    "each",
-    "value",
-    "arrays",
-    "update",
-    "time",
-    "only",
-    "actions",
-    "action_fields",
-    "ignore",
-    "rename",
     "types",
-    "online",
-    "offline",
     "redact",
-    "idempotent_by",
     "keep_alive",
     "parent",
 ];
+
+/// All keys of a rule; a preset's subscription must not have them.
+pub(in super::super) fn keys() -> impl Iterator<Item = &'static str> {
+    [&COMMON_KEYS[..], &DOCUMENT_KEYS, &AVAILABILITY_KEYS].into_iter().flatten().copied()
+}
 
 /// The word of a decoder.
 pub(super) fn decoder_word(decoder: Decoder) -> &'static str {

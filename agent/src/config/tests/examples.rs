@@ -103,7 +103,7 @@ fn the_second_example_shows_every_key_of_a_source() {
     assert_eq!((source.policies.len(), source.describe.len()), (1, 2));
     let own = source.rules.iter().find(|rule| rule.topic == "plant/+line/+machine/state").unwrap();
     assert!(!own.when.is_empty() && own.time.is_some() && own.parent.is_some());
-    for key in super::super::rule::KEYS {
+    for key in super::super::rule::keys() {
         assert!(second.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
     }
     // What the example says is the default, is.
