@@ -1,5 +1,6 @@
 //! Facts: what happened, typed, without a position.
 
+use crate::command::{CommandRejection, CommandRequest, Progress};
 use crate::description::{AttributeDescription, DescribedBy, DeviceDescription};
 use crate::{AttrId, DeviceId, Seq, Time, Value};
 
@@ -217,6 +218,48 @@ pub enum Fact {
         /// How that is known.
         reason: String,
     },
+    /// A command to a device was accepted. Its position names it from now on.
+    CommandRequested {
+        /// The device.
+        device: DeviceId,
+        /// What is asked for.
+        request: Box<CommandRequest>,
+    },
+    /// A command was not accepted.
+    CommandRejected {
+        /// The device, if there is one of that name.
+        device: Option<DeviceId>,
+        /// What was asked for, and why not.
+        rejection: Box<CommandRejection>,
+    },
+    /// A command took a step. Its cause is the step before.
+    CommandProgressed {
+        /// The device.
+        device: DeviceId,
+        /// The command.
+        command: Seq,
+        /// The step.
+        progress: Progress,
+    },
+    /// Somebody told the agent to do something other than a command. The records that follow from it have this one as
+    /// their cause.
+    Administered {
+        /// Who.
+        actor: String,
+        /// What they asked for, as a word.
+        call: String,
+        /// What it is about, such as a device; empty: the agent itself.
+        target: String,
+        /// Why, in their words; empty: not said.
+        reason: String,
+    },
+    /// A quarantined input was dealt with, and is no longer in the quarantine.
+    QuarantineResolved {
+        /// Position of its record.
+        input: Seq,
+        /// How.
+        resolution: Resolution,
+    },
     /// A record of a type that this version does not know; kept as it is.
     Unknown {
         /// Type and version.
@@ -224,6 +267,15 @@ pub enum Fact {
         /// Its bytes.
         payload: Vec<u8>,
     },
+}
+
+/// How a quarantined input was dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Resolution {
+    /// It was taken again; what it says is in the records with its position as their cause.
+    Requeued,
+    /// It was thrown away.
+    Purged,
 }
 
 /// What makes a device itself: the same name in another namespace is another device.
@@ -279,6 +331,16 @@ pub enum ClockQuality {
 }
 
 impl Fact {
+    /// Who asked for it: a command, or an administrative call.
+    pub fn actor(&self) -> Option<&str> {
+        match self {
+            Fact::CommandRequested { request, .. } => Some(&request.actor),
+            Fact::CommandRejected { rejection, .. } => Some(&rejection.actor),
+            Fact::Administered { actor, .. } => Some(actor),
+            _ => None,
+        }
+    }
+
     /// The device it is about. Each kind of fact says so here: one that is left out would be missing from the history of
     /// its device, and from what a sink sends of it.
     pub fn device(&self) -> Option<DeviceId> {
@@ -294,7 +356,10 @@ impl Fact {
             | Fact::ActionFired { device, .. }
             | Fact::HistoryReported { device, .. }
             | Fact::MetricsDeclared { device, .. }
-            | Fact::SessionNoted { device, .. } => Some(*device),
+            | Fact::SessionNoted { device, .. }
+            | Fact::CommandRequested { device, .. }
+            | Fact::CommandProgressed { device, .. } => Some(*device),
+            Fact::CommandRejected { device, .. } => *device,
             Fact::AttributeNamed { .. }
             | Fact::InputQuarantined { .. }
             | Fact::QuarantineSummarised { .. }
@@ -307,6 +372,8 @@ impl Fact {
             | Fact::Gap { .. }
             | Fact::EpochBegun { .. }
             | Fact::RecordsLost { .. }
+            | Fact::Administered { .. }
+            | Fact::QuarantineResolved { .. }
             | Fact::Unknown { .. } => None,
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod chunk;
+pub mod command;
 pub mod description;
 pub mod fact;
 pub mod fold;
@@ -21,14 +22,16 @@ pub mod view;
 
 pub use chain::{Anchor, ChainHash};
 pub use chunk::Chunk;
+pub use command::{CommandRequest, CommandState};
 pub use description::{AttributeDescription, DataType, DescribedBy, DeviceDescription};
 pub use fact::Fact;
 pub use fold::FoldError;
 pub use folds::aggregates::{Aggregates, Bucket, Window};
+pub use folds::commands::Commands;
 pub use folds::descriptions::{Described, Descriptions};
 pub use folds::devices::{Device, Devices};
 pub use folds::sessions::Sessions;
-pub use folds::{aggregates, descriptions, devices, sessions};
+pub use folds::{aggregates, commands, descriptions, devices, sessions};
 pub use ids::{AttrId, DeviceId, Epoch, Seq, Time};
 pub use kind::Kind;
 pub use record::{Record, Records};

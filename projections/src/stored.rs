@@ -4,6 +4,7 @@
 //! release has written it. A new layout is a new version, a further `read` line of its kind; its golden bytes go into the
 //! tests, and `FORMAT.md` gets a line.
 
+use crate::command::Progress;
 use crate::description::{AttributeDescription, DeviceDescription};
 use crate::fact::{DeclaredMetric, Identity};
 use crate::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, ValueRef};
@@ -32,6 +33,9 @@ macro_rules! kinds {
         /// Type ids. Never reused.
         pub mod type_id {
             $($(#[$doc])* pub const $id: u16 = $number;)*
+
+            /// The steps of a command after its request.
+            pub const COMMAND_STEPS: std::ops::RangeInclusive<u16> = COMMAND_DISPATCHED..=COMMAND_UNKNOWN;
         }
 
         /// `(type, version, name)` of everything this version writes or reads, the newest version of a type last.
@@ -353,6 +357,103 @@ kinds! {
         read 1: v = SessionNotedV1 =>
             Fact::SessionNoted { device: DeviceId(v.device), birth: v.birth, seq: v.seq };
     }
+    /// [`crate::Fact::CommandRequested`]
+    COMMAND_REQUESTED = 50, "command_requested" {
+        write 1: Fact::CommandRequested { device, request } => CommandRequestedV1::of(device.0, request);
+        read 1: v = CommandRequestedV1<'_> =>
+            Fact::CommandRequested { device: DeviceId(v.device), request: Box::new(v.lift()) };
+    }
+    /// [`crate::Fact::CommandRejected`]
+    COMMAND_REJECTED = 51, "command_rejected" {
+        write 1: Fact::CommandRejected { device, rejection } =>
+            CommandRejectedV1::of(device.map(|id| id.0), rejection);
+        read 1: v = CommandRejectedV1<'_> =>
+            Fact::CommandRejected { device: v.device.map(DeviceId), rejection: Box::new(v.lift()) };
+    }
+    /// [`crate::command::Progress::Dispatched`]
+    COMMAND_DISPATCHED = 52, "command_dispatched" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Dispatched { attempt } } =>
+            CommandDispatchedV1 { device: device.0, command: command.0, attempt: *attempt };
+        read 1: v = CommandDispatchedV1 => step(v.device, v.command, Progress::Dispatched { attempt: v.attempt });
+    }
+    /// [`crate::command::Progress::Acknowledged`]
+    COMMAND_ACKNOWLEDGED = 53, "command_acknowledged" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Acknowledged { by } } =>
+            CommandAcknowledgedV1 { device: device.0, command: command.0, by: *by };
+        read 1: v = CommandAcknowledgedV1 => step(v.device, v.command, Progress::Acknowledged { by: v.by });
+    }
+    /// [`crate::command::Progress::Applied`]
+    COMMAND_APPLIED = 54, "command_applied" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Applied { evidence } } =>
+            CommandAppliedV1 { device: device.0, command: command.0, evidence: evidence.map(|seq| seq.0) };
+        read 1: v = CommandAppliedV1 => step(v.device, v.command, Progress::Applied { evidence: v.evidence.map(Seq) });
+    }
+    /// [`crate::command::Progress::Failed`]
+    COMMAND_FAILED = 55, "command_failed" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Failed { reason } } =>
+            CommandFailedV1 { device: device.0, command: command.0, reason };
+        read 1: v = CommandFailedV1<'_> => step(v.device, v.command, Progress::Failed { reason: v.reason.into() });
+    }
+    /// [`crate::command::Progress::Expired`]
+    COMMAND_EXPIRED = 56, "command_expired" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Expired } =>
+            CommandStepV1 { device: device.0, command: command.0 };
+        read 1: v = CommandStepV1 => step(v.device, v.command, Progress::Expired);
+    }
+    /// [`crate::command::Progress::Superseded`]
+    COMMAND_SUPERSEDED = 57, "command_superseded" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Superseded { by } } =>
+            CommandSupersededV1 { device: device.0, command: command.0, by: by.0 };
+        read 1: v = CommandSupersededV1 => step(v.device, v.command, Progress::Superseded { by: Seq(v.by) });
+    }
+    /// [`crate::command::Progress::Unconfirmed`]
+    COMMAND_UNCONFIRMED = 58, "command_unconfirmed" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Unconfirmed } =>
+            CommandStepV1 { device: device.0, command: command.0 };
+        read 1: v = CommandStepV1 => step(v.device, v.command, Progress::Unconfirmed);
+    }
+    /// [`crate::command::Progress::Unknown`]
+    COMMAND_UNKNOWN = 59, "command_unknown" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Unknown } =>
+            CommandStepV1 { device: device.0, command: command.0 };
+        read 1: v = CommandStepV1 => step(v.device, v.command, Progress::Unknown);
+    }
+    /// [`crate::Fact::Administered`]
+    ADMINISTERED = 60, "administered" {
+        write 1: Fact::Administered { actor, call, target, reason } =>
+            AdministeredV1 { actor, call, target, reason };
+        read 1: v = AdministeredV1<'_> => Fact::Administered {
+            actor: v.actor.into(),
+            call: v.call.into(),
+            target: v.target.into(),
+            reason: v.reason.into(),
+        };
+    }
+    /// [`crate::Fact::QuarantineResolved`]
+    QUARANTINE_RESOLVED = 61, "quarantine_resolved" {
+        write 1: Fact::QuarantineResolved { input, resolution } =>
+            QuarantineResolvedV1 { input: input.0, resolution: *resolution };
+        read 1: v = QuarantineResolvedV1 =>
+            Fact::QuarantineResolved { input: Seq(v.input), resolution: v.resolution };
+    }
+}
+
+/// Type id of a step of a command.
+pub fn step_type(progress: &Progress) -> u16 {
+    match progress {
+        Progress::Dispatched { .. } => type_id::COMMAND_DISPATCHED,
+        Progress::Acknowledged { .. } => type_id::COMMAND_ACKNOWLEDGED,
+        Progress::Applied { .. } => type_id::COMMAND_APPLIED,
+        Progress::Failed { .. } => type_id::COMMAND_FAILED,
+        Progress::Expired => type_id::COMMAND_EXPIRED,
+        Progress::Superseded { .. } => type_id::COMMAND_SUPERSEDED,
+        Progress::Unconfirmed => type_id::COMMAND_UNCONFIRMED,
+        Progress::Unknown => type_id::COMMAND_UNKNOWN,
+    }
+}
+
+fn step(device: u32, command: u64, progress: Progress) -> Fact {
+    Fact::CommandProgressed { device: DeviceId(device), command: Seq(command), progress }
 }
 
 /// Name of a type, as answers and filters use it.

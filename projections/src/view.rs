@@ -4,6 +4,7 @@ use crate::chunk::Chunk;
 use crate::fact::{ClockQuality, Fact};
 use crate::fold::{Change, Fold, FoldId, Section};
 use crate::folds::aggregates::{Aggregates, Window};
+use crate::folds::commands::Commands;
 use crate::folds::descriptions::Descriptions;
 use crate::folds::devices::Devices;
 use crate::folds::sessions::Sessions;
@@ -149,6 +150,8 @@ view! {
     descriptions: Descriptions = |_| Descriptions::default(),
     /// Sessions of Sparkplug edge nodes.
     sessions: Sessions = |_| Sessions::default(),
+    /// Commands to devices.
+    commands: Commands = |_| Commands::default(),
 }
 
 impl View {

@@ -56,6 +56,11 @@ impl Entry {
             Fact::Gap { .. } => type_id::GAP,
             Fact::EpochBegun { .. } => type_id::EPOCH_BEGUN,
             Fact::RecordsLost { .. } => type_id::RECORDS_LOST,
+            Fact::CommandRequested { .. } => type_id::COMMAND_REQUESTED,
+            Fact::CommandRejected { .. } => type_id::COMMAND_REJECTED,
+            Fact::CommandProgressed { progress, .. } => stored::step_type(progress),
+            Fact::Administered { .. } => type_id::ADMINISTERED,
+            Fact::QuarantineResolved { .. } => type_id::QUARANTINE_RESOLVED,
             Fact::Unknown { kind, .. } => kind.type_id,
         };
         stored::type_name(id).unwrap_or("unknown")

@@ -5,6 +5,7 @@ use fieldlog_projections::{AttrId, DeviceId, Fact, Seq, Value};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::command::{RequestJson, StepJson};
 use crate::describe::{AttributeJson, DeviceJson};
 use crate::json::{self, Rfc3339, Val};
 
@@ -186,6 +187,29 @@ enum Schema<'a> {
         last: Seq,
         reason: &'a str,
     },
+    CommandRequested(RequestJson<'a>),
+    CommandRejected {
+        device: &'a str,
+        name: &'a str,
+        actor: &'a str,
+        key: &'a str,
+        code: &'a str,
+        reason: &'a str,
+        unrecorded: u64,
+    },
+    CommandProgressed(StepJson<'a>),
+    Administered {
+        actor: &'a str,
+        call: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        target: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        reason: &'a str,
+    },
+    QuarantineResolved {
+        input: Seq,
+        resolution: &'a str,
+    },
     Unknown {
         type_id: u16,
         version: u8,
@@ -280,6 +304,25 @@ impl<'a> Schema<'a> {
             }
             Fact::RecordsLost { first, last, reason } => {
                 Schema::RecordsLost { first: *first, last: *last, reason }
+            }
+            Fact::CommandRequested { request, .. } => Schema::CommandRequested(RequestJson::of(request)),
+            Fact::CommandRejected { rejection, .. } => Schema::CommandRejected {
+                device: &rejection.device,
+                name: &rejection.name,
+                actor: &rejection.actor,
+                key: &rejection.key,
+                code: &rejection.code,
+                reason: &rejection.reason,
+                unrecorded: rejection.unrecorded,
+            },
+            Fact::CommandProgressed { command, progress, .. } => {
+                Schema::CommandProgressed(StepJson::of(*command, progress))
+            }
+            Fact::Administered { actor, call, target, reason } => {
+                Schema::Administered { actor, call, target, reason }
+            }
+            Fact::QuarantineResolved { input, resolution } => {
+                Schema::QuarantineResolved { input: *input, resolution: json::resolution(*resolution) }
             }
             Fact::Unknown { kind, payload } => Schema::Unknown {
                 type_id: kind.type_id,

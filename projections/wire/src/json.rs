@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality};
+use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Resolution};
 use fieldlog_projections::{DescribedBy, Time, ValueRef};
 use jiff::Timestamp;
 use serde::de::Error;
@@ -106,6 +106,14 @@ pub fn clock(clock: ClockQuality) -> &'static str {
     match clock {
         ClockQuality::Synchronised => "synchronised",
         ClockQuality::Unsynchronised => "unsynchronised",
+    }
+}
+
+/// As it is written: `requeued` or `purged`.
+pub fn resolution(resolution: Resolution) -> &'static str {
+    match resolution {
+        Resolution::Requeued => "requeued",
+        Resolution::Purged => "purged",
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod account;
 pub mod api;
 pub mod cloudevent;
+pub mod command;
 pub mod compact;
 pub mod describe;
 pub mod event;

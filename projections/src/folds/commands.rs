@@ -1,0 +1,252 @@
+//! Commands: where each is, which keys are taken, and what is wanted of each device. A fold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{CommandRequest, CommandState, Progress};
+use crate::fact::Fact;
+use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
+use crate::record::Record;
+use crate::stored::type_id;
+use crate::{DeviceId, Seq, Time, Value};
+
+/// Version of this fold; see [`super::devices::VERSION`].
+pub const VERSION: u16 = 1;
+
+/// Ended commands whose whole state is kept, the newest ones. Of others the log has the records, as long as it has them.
+pub const ENDED_MAX: usize = 1_000;
+
+/// All commands that can still change, the newest of those that have ended, and all keys that are remembered. A clone
+/// shares all of it with the original, and whichever is changed first copies it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Commands(Arc<Inner>);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Inner {
+    /// Commands that can still change.
+    open: BTreeMap<Seq, Arc<Command>>,
+    /// Commands that have ended, by the position of the record that ended them.
+    ended: BTreeMap<Seq, Arc<Command>>,
+    /// By actor and key.
+    keys: BTreeMap<(Arc<str>, Arc<str>), Key>,
+    /// Keys by when they are forgotten.
+    forget: BTreeMap<(Time, Seq), (Arc<str>, Arc<str>)>,
+    /// What is wanted of each device, by attribute.
+    desired: BTreeMap<DeviceId, BTreeMap<Arc<str>, Desired>>,
+}
+
+/// A command and how far it has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// Position of the request, which names the command.
+    pub seq: Seq,
+    /// The device.
+    pub device: DeviceId,
+    /// What was asked for.
+    pub request: Arc<CommandRequest>,
+    /// Log time of the request.
+    pub requested: Time,
+    /// Where it is.
+    pub state: CommandState,
+    /// Position and log time of the record that says so.
+    pub changed: (Seq, Time),
+    /// How many times it was dispatched.
+    pub attempts: u32,
+    /// Position of its last dispatch.
+    pub dispatched: Option<Seq>,
+    /// Position of its first acknowledgement.
+    pub acknowledged: Option<Seq>,
+    /// The newest step.
+    pub progress: Option<Progress>,
+}
+
+/// A key that is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The command it stands for.
+    pub command: Seq,
+    /// Hash of what was asked.
+    pub digest: [u8; 16],
+}
+
+/// What is wanted of an attribute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Desired {
+    /// The value.
+    pub value: Value,
+    /// The command that wants it.
+    pub command: Seq,
+    /// Log time of that command.
+    pub time: Time,
+}
+
+impl Commands {
+    /// This fold.
+    pub const ID: FoldId = FoldId { number: 6, name: "commands" };
+
+    /// A command, if its state is kept.
+    pub fn get(&self, command: Seq) -> Option<&Command> {
+        let ended = || self.0.ended.values().rev().find(|ended| ended.seq == command);
+        self.0.open.get(&command).or_else(ended).map(|command| &**command)
+    }
+
+    /// The commands that can still change, the oldest first.
+    pub fn open(&self) -> impl DoubleEndedIterator<Item = &Command> + ExactSizeIterator {
+        self.0.open.values().map(|command| &**command)
+    }
+
+    /// The commands that have ended and whose state is kept, in the order in which they ended.
+    pub fn ended(&self) -> impl DoubleEndedIterator<Item = &Command> + ExactSizeIterator {
+        self.0.ended.values().map(|command| &**command)
+    }
+
+    /// What a key of an actor stands for.
+    pub fn key(&self, actor: &str, key: &str) -> Option<Key> {
+        self.0.keys.get(&(actor.into(), key.into())).copied()
+    }
+
+    /// How many keys are remembered.
+    pub fn keys(&self) -> usize {
+        self.0.keys.len()
+    }
+
+    /// How many of the keys are still remembered at a later time.
+    pub fn keys_at(&self, time: Time) -> usize {
+        self.0.keys.len() - self.0.forget.range(..(time, Seq(0))).count()
+    }
+
+    /// What is wanted of a device, by attribute.
+    pub fn desired(&self, device: DeviceId) -> impl Iterator<Item = (&str, &Desired)> {
+        self.0.desired.get(&device).into_iter().flatten().map(|(name, desired)| (&**name, desired))
+    }
+}
+
+impl Inner {
+    fn request(&mut self, seq: Seq, time: Time, device: DeviceId, request: CommandRequest) {
+        self.forget_keys(time);
+        let names = (Arc::from(request.actor.as_str()), Arc::from(request.key.as_str()));
+        self.forget.insert((request.remember_until, seq), names.clone());
+        self.keys.insert(names, Key { command: seq, digest: request.digest });
+        if !request.operation {
+            let desired = Desired { value: request.value.clone(), command: seq, time };
+            self.desired.entry(device).or_default().insert(request.name.as_str().into(), desired);
+        }
+        let command = Command {
+            seq,
+            device,
+            request: Arc::new(request),
+            requested: time,
+            state: CommandState::Requested,
+            changed: (seq, time),
+            attempts: 0,
+            dispatched: None,
+            acknowledged: None,
+            progress: None,
+        };
+        self.open.insert(seq, Arc::new(command));
+    }
+
+    /// Forgets what need not be remembered any more: keys, and commands that only late evidence could close.
+    fn forget_keys(&mut self, now: Time) {
+        while let Some(entry) = self.forget.first_entry()
+            && entry.key().0 < now
+        {
+            let ((_, command), names) = entry.remove_entry();
+            // A key that was used again in the meantime stands for another command.
+            if self.keys.get(&names).is_some_and(|key| key.command == command) {
+                self.keys.remove(&names);
+            }
+            if self.open.get(&command).is_some_and(|command| !command.state.is_driven()) {
+                let command = self.open.remove(&command);
+                command.into_iter().for_each(|command| self.end(command.changed.0, command));
+            }
+        }
+    }
+
+    fn end(&mut self, seq: Seq, command: Arc<Command>) {
+        self.ended.insert(seq, command);
+        while self.ended.len() > ENDED_MAX {
+            self.ended.pop_first();
+        }
+    }
+
+    fn progress(&mut self, seq: Seq, time: Time, command: Seq, progress: Progress) {
+        // The request may have been deleted from the front of the log before the fold began.
+        let Some(entry) = self.open.get_mut(&command) else { return };
+        let changed = Arc::make_mut(entry);
+        changed.state = progress.state();
+        changed.changed = (seq, time);
+        match &progress {
+            Progress::Dispatched { attempt } => {
+                (changed.attempts, changed.dispatched) = (*attempt, Some(seq));
+            }
+            Progress::Acknowledged { .. } => {
+                changed.acknowledged.get_or_insert(seq);
+            }
+            Progress::Failed { .. } | Progress::Expired => {
+                let (device, name) = (changed.device, changed.request.name.clone());
+                if let Some(desired) = self.desired.get_mut(&device)
+                    && desired.get(name.as_str()).is_some_and(|desired| desired.command == command)
+                {
+                    // Nobody tries to reach it any more.
+                    desired.remove(name.as_str());
+                }
+            }
+            _ => {}
+        }
+        changed.progress = Some(progress);
+        if changed.state.is_final() {
+            let ended = self.open.remove(&command);
+            ended.into_iter().for_each(|command| self.end(seq, command));
+        }
+    }
+}
+
+impl Fold for Commands {
+    #[inline]
+    fn change(&mut self, _: &Change<'_>) {}
+
+    fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
+        let kind = record.kind.type_id;
+        let ours = kind == type_id::COMMAND_REQUESTED || type_id::COMMAND_STEPS.contains(&kind);
+        if !ours && kind != type_id::DEVICE_FORGOTTEN {
+            return Ok(());
+        }
+        let inner = Arc::make_mut(&mut self.0);
+        match record.fact()? {
+            Fact::CommandRequested { device, request } => {
+                inner.request(record.seq, record.time, device, *request);
+            }
+            Fact::CommandProgressed { command, progress, .. } => {
+                inner.progress(record.seq, record.time, command, progress);
+            }
+            Fact::DeviceForgotten { device } => {
+                inner.desired.remove(&device);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    // A command whose request is deleted is no longer driven; that only happens to logs without a snapshot.
+    fn miss(&mut self, _: Time) {}
+}
+
+impl Section for Commands {
+    fn id(&self) -> FoldId {
+        Commands::ID
+    }
+
+    fn version(&self) -> u16 {
+        VERSION
+    }
+
+    fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable> {
+        if version == VERSION {
+            *self = whole(bytes)?;
+        }
+        Ok(version == VERSION)
+    }
+}
