@@ -1,6 +1,7 @@
 //! Time, handed in wherever it decides something: the wall clock, which may be set, and the monotonic clock, which only
 //! goes on. Timers of the network (keep-alive, connecting, answers) are the runtime's own.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +36,23 @@ impl Clock {
         self.now().saturating_duration_since(moment)
     }
 
+    /// Time since the kernel booted, sleep included, in microseconds.
+    pub fn booted_for(&self) -> u64 {
+        match &self.0 {
+            None => system_booted_for(),
+            Some(clock) => clock.booted_for(),
+        }
+    }
+
+    /// Whether the wall clock is known to be synchronised.
+    pub fn is_synchronised(&self) -> bool {
+        match &self.0 {
+            // systemd-timesyncd touches this file when it has set the clock; other time services do not say so to everyone.
+            None => Path::new("/run/systemd/timesync/synchronized").exists(),
+            Some(clock) => clock.state().synchronised,
+        }
+    }
+
     /// How long a thread that has nothing to do for `wait` may block: as long, unless a test may move the clock meanwhile.
     pub fn block_for(&self, wait: Duration) -> Duration {
         if self.0.is_some() { wait.min(LOOK_AGAIN) } else { wait }
@@ -63,6 +81,12 @@ fn system_wall() -> Time {
     Time(since.map_or(0, |d| d.as_micros() as i64))
 }
 
+fn system_booted_for() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000)
+}
+
 fn nanos(wall: Time) -> i128 {
     i128::from(wall.0) * 1_000
 }
@@ -87,9 +111,17 @@ struct State {
     running: Option<Instant>,
     /// How far each look at the wall clock moves it, in microseconds.
     each_look: i64,
+    /// When it was made; the kernel has been up for a day then.
+    made: Instant,
+    /// Whether it says that it is synchronised.
+    synchronised: bool,
 }
 
 impl State {
+    fn new(now: Instant, wall: i128) -> State {
+        State { now, wall, running: None, each_look: 0, made: now, synchronised: true }
+    }
+
     /// Catches up with the system's clock.
     fn catch_up(&mut self) {
         if let Some(at) = &mut self.running {
@@ -114,12 +146,12 @@ impl TestClock {
     /// Goes on like the system's clocks, from what they show.
     pub fn running() -> TestClock {
         let now = Instant::now();
-        TestClock::from(State { now, wall: nanos(system_wall()), running: Some(now), each_look: 0 })
+        TestClock::from(State { running: Some(now), ..State::new(now, nanos(system_wall())) })
     }
 
     /// Stands still at this time of the wall clock.
     pub fn standing(wall: Time) -> TestClock {
-        TestClock::from(State { now: Instant::now(), wall: nanos(wall), running: None, each_look: 0 })
+        TestClock::from(State::new(Instant::now(), nanos(wall)))
     }
 
     /// Has each look at the wall clock move it on by so many microseconds: what is recorded then depends on nothing else.
@@ -147,6 +179,19 @@ impl TestClock {
     /// The wall clock alone is set, to this time.
     pub fn set_wall(&self, wall: Time) {
         self.change(|state| state.wall = nanos(wall));
+    }
+
+    /// Whether it says from now on that the wall clock is synchronised.
+    pub fn set_synchronised(&self, synchronised: bool) {
+        self.change(|state| state.synchronised = synchronised);
+    }
+
+    fn booted_for(&self) -> u64 {
+        const DAY_MICROS: u64 = 86_400_000_000;
+        let mut state = self.state();
+        state.catch_up();
+        let up = state.now.saturating_duration_since(state.made).as_micros();
+        DAY_MICROS.saturating_add(u64::try_from(up).unwrap_or(u64::MAX))
     }
 
     /// No time passes any more unless the test moves the clock.

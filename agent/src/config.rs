@@ -9,6 +9,7 @@ use fieldlog_projections::Window;
 use serde::Serialize;
 
 mod checks;
+pub mod command;
 mod defaults;
 mod describe;
 mod diff;
@@ -30,6 +31,7 @@ mod sparkplug;
 mod tests;
 mod written;
 
+pub use command::{CommandRule, EvidenceKind};
 pub use describe::Describe;
 pub use diff::Change;
 pub use faults::{Fault, Faults};
@@ -126,6 +128,10 @@ pub struct HttpConfig {
     /// `token_file` (default empty: none): the bearer token that every request over TCP must carry.
     #[serde(serialize_with = "written::or_empty")]
     pub token_file: Option<PathBuf>,
+    /// `admin_token_file` (default empty: none): the bearer token of requests over TCP that change something; without it, only
+    /// the Unix socket takes such requests.
+    #[serde(serialize_with = "written::or_empty")]
+    pub admin_token_file: Option<PathBuf>,
     /// `hosts` (default empty): names, besides IP addresses and `localhost`, accepted in the Host header.
     pub hosts: Vec<String>,
 }
@@ -148,6 +154,12 @@ pub struct Limits {
     /// `name_bytes_max` (16–4,096; default 256): longest device id or attribute name. Messages with longer ones are
     /// quarantined.
     pub name_bytes_max: usize,
+    /// `commands_max` (1–1,000,000; default 20,000): commands whose keys are remembered; more are refused.
+    pub commands_max: usize,
+    /// `command_key_s` (60–31,536,000; default 86,400): how long after a command's time to live its key is remembered, so
+    /// that a repeat gets the first answer.
+    #[serde(rename = "command_key_s", serialize_with = "written::seconds")]
+    pub command_key: Duration,
     /// `quarantine_records_max` (0–1,000,000; default 1,000).
     pub quarantine_records_max: usize,
     /// `quarantine_payload_bytes_max` (0–1,048,576; default 4,096): bytes kept of each undecodable payload.
@@ -218,6 +230,9 @@ pub struct SourceConfig {
     /// `[[source.policy]]`, in order: the first that matches an attribute rules it.
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
+    /// `[[source.command]]`, those of presets after them; the first that names a device and an attribute counts.
+    #[serde(rename = "command", skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandRule>,
     /// `[[source.describe]]`, in order; of several blocks that say something about the same, the first counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub describe: Vec<Describe>,
@@ -248,6 +263,7 @@ impl SourceConfig {
             exclude: Vec::new(),
             rules: Vec::new(),
             policies: Vec::new(),
+            commands: Vec::new(),
             describe: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! The read side over HTTP: current state, history, events and metrics, each with the position it is of.
 //!
-//! Nothing in here changes the log. What reads it runs on blocking threads, two long and two short reads at a time; the
+//! Nothing in here changes the log: what is to be changed is asked of the writer. What reads the log runs on blocking threads, two long and two short reads at a time; the
 //! view is locked only while an answer is made from it. Whoever connects, and whatever they ask for, health and metrics are
 //! answered, and memory is bounded (`body`, `seats`).
 
@@ -14,19 +14,22 @@ use axum::serve::Listener;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::read_side::ReadSide;
 use body::Budget;
+use gate::Actor;
 use patience::Patient;
 use reads::Reads;
 use seats::{RESERVE_MAX, Seats};
-use token::Token;
+use token::Tokens;
 
 mod aggregates;
 mod answer;
 mod body;
+mod commands;
 mod devices;
 pub(crate) mod event;
 mod events;
@@ -75,9 +78,10 @@ struct App {
     reads: Reads,
     requests: Semaphore,
     waits: Semaphore,
+    asking: commands::Asking,
     budget: Budget,
     streams: Arc<Semaphore>,
-    token: Option<Token>,
+    tokens: Tokens,
     stop: watch::Receiver<bool>,
 }
 
@@ -102,26 +106,27 @@ enum Scope {
 /// Serves until `shutdown` becomes true. When it returns, nothing of it reads the log any more, unless a read did not
 /// heed its cancellation within the grace time.
 pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::Receiver<bool>) {
-    let Listeners { tcp, unix, token } = listeners;
+    let Listeners { tcp, unix, tokens } = listeners;
     let app = Arc::new(App {
         side,
         reads: Reads::new(),
         requests: Semaphore::new(REQUESTS_MAX),
         waits: Semaphore::new(WAITS_MAX),
+        asking: commands::Asking::new(commands::ASKING_MAX),
         budget: Budget::new(),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        token,
+        tokens,
         stop: shutdown.clone(),
     });
     let on_tcp = async {
         if let Some(listener) = tcp {
             let address = |from: &SocketAddr| Some(from.ip());
-            accept(listener, address, &app, Transport::Tcp, shutdown.clone()).await;
+            accept(listener, address, |_| None, &app, Transport::Tcp, shutdown.clone()).await;
         }
     };
     let on_unix = async {
         if let Some((listener, _file)) = unix {
-            accept(listener, |_| None, &app, Transport::Unix, shutdown.clone()).await;
+            accept(listener, |_| None, peer, &app, Transport::Unix, shutdown.clone()).await;
         }
     };
     tokio::join!(on_tcp, on_unix);
@@ -134,6 +139,7 @@ pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::R
 async fn accept<L: Listener>(
     mut listener: L,
     address: fn(&L::Addr) -> Option<IpAddr>,
+    actor: fn(&L::Io) -> Option<Actor>,
     app: &Arc<App>,
     transport: Transport,
     mut stop: watch::Receiver<bool>,
@@ -149,7 +155,11 @@ async fn accept<L: Listener>(
             accepted = listener.accept() => accepted,
         };
         if let Some(seat) = seats.take(address(&from)) {
-            let connection = connection(io, seated.clone(), Scope::All, stop.clone());
+            let router = match actor(&io) {
+                Some(actor) => seated.clone().layer(axum::Extension(actor)),
+                None => seated.clone(),
+            };
+            let connection = connection(io, router, Scope::All, stop.clone());
             open.spawn(async move {
                 connection.await;
                 drop(seat);
@@ -169,6 +179,12 @@ async fn accept<L: Listener>(
     if tokio::time::timeout(STOP_GRACE, ended).await.is_err() {
         open.shutdown().await;
     }
+}
+
+/// The user at the other end of a Unix socket.
+fn peer(io: &UnixStream) -> Option<Actor> {
+    let uid = io.peer_cred().ok()?.uid();
+    Some(Actor(format!("uid:{uid}").into()))
 }
 
 async fn connection<I>(io: I, router: axum::Router, scope: Scope, mut stop: watch::Receiver<bool>)

@@ -4,6 +4,7 @@
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod correct;
 pub mod daemon;

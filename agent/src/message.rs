@@ -1,12 +1,13 @@
 //! What ingest hands to the writer: [`Message`]s, and the way back for their acknowledgements.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
-use fieldlog_projections::Time;
+use fieldlog_projections::{Seq, Time};
 use tokio::sync::Notify;
 
 /// Index of a source in the configuration, stable while the process lives.
@@ -143,22 +144,77 @@ impl Acks {
 /// Messages that wait in an [`Outbox`], at most.
 const PUBLICATIONS_MAX: usize = 256;
 
-/// A message that a source is to publish, with QoS 0 and not retained.
+/// A message that a source is to publish, not retained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// Topic.
     pub topic: String,
     /// Payload.
     pub payload: Bytes,
+    /// Somebody wants to know what becomes of it; with `None` it is published with QoS 0 and forgotten.
+    pub tracked: Option<Tracked>,
+}
+
+/// A publication whose fate is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// The command it is for.
+    pub command: Seq,
+    /// Number of the dispatch it is for.
+    pub attempt: u32,
+    /// Quality of service, 0 or 1.
+    pub qos: u8,
+    /// It must not be published later than this, by the monotonic clock ...
+    pub deadline: Instant,
+    /// ... nor later than this, by the wall clock.
+    pub expires: Time,
+}
+
+/// What became of a tracked publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The command it was for.
+    pub command: Seq,
+    /// Number of the dispatch it was for.
+    pub attempt: u32,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a tracked publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is on its way to the broker. What the source delivers after this was read after that.
+    Written,
+    /// The broker has it.
+    Acknowledged,
+    /// The broker refused it, for this reason.
+    Refused(String),
+    /// It was not written, and will not be: the connection ended first.
+    NotSent,
+    /// It was not written, and will not be: its time was over.
+    TooLate,
+    /// It was written, and the connection ended before the broker acknowledged it.
+    Lost,
 }
 
 /// What a source is to publish on the connection that it has. It takes nothing while there is none, and what it could not
 /// publish before a connection ended is dropped: nobody is to get on another connection what was meant for this one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outbox {
     inner: Mutex<OutboxInner>,
     /// Tells the connection that [`Outbox::take`] has something.
     pub wake: Notify,
+    report: OnceLock<Report>,
+}
+
+/// Is told what becomes of tracked publications.
+type Report = Box<dyn Fn(Published) + Send + Sync>;
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Outbox").field(&*self.lock()).finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -173,6 +229,18 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has `report` told what becomes of tracked publications; only the first call counts.
+    pub fn on_published(&self, report: impl Fn(Published) + Send + Sync + 'static) {
+        let _ = self.report.set(Box::new(report));
+    }
+
+    /// Tells what became of a tracked publication.
+    pub fn report(&self, tracked: &Tracked, fate: Fate) {
+        if let Some(report) = self.report.get() {
+            report(Published { command: tracked.command, attempt: tracked.attempt, fate });
+        }
+    }
+
     /// A connection is ready for publications; its number is not that of an earlier one.
     pub fn open(&self, connection: u64, now: Time) {
         self.lock().open = Some((connection, now));
@@ -180,12 +248,21 @@ impl Outbox {
 
     /// The connection is gone, and what waits with it.
     pub fn close(&self) {
-        *self.lock() = OutboxInner::default();
+        let inner = std::mem::take(&mut *self.lock());
+        for tracked in inner.waiting.iter().filter_map(|publication| publication.tracked.as_ref()) {
+            self.report(tracked, Fate::NotSent);
+        }
     }
 
     /// The number of the connection, and since when it takes publications.
     pub fn connection(&self) -> Option<(u64, Time)> {
         self.lock().open
+    }
+
+    /// How many publications it would take now.
+    pub fn room(&self) -> usize {
+        let inner = self.lock();
+        if inner.open.is_none() { 0 } else { PUBLICATIONS_MAX - inner.waiting.len() }
     }
 
     /// Hands over a publication.
@@ -209,6 +286,13 @@ impl Outbox {
     /// The publication that has waited longest.
     pub fn take(&self) -> Option<Publication> {
         self.lock().waiting.pop_front()
+    }
+}
+
+impl Publication {
+    /// One with QoS 0 that nobody asks after.
+    pub fn untracked(topic: impl Into<String>, payload: impl Into<Bytes>) -> Publication {
+        Publication { topic: topic.into(), payload: payload.into(), tracked: None }
     }
 }
 

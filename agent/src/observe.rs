@@ -38,6 +38,7 @@ mod sparkplug;
 mod tests;
 mod topics;
 mod values;
+mod watch;
 
 use budget::Budget;
 pub use budget::StateUse;
@@ -47,6 +48,7 @@ pub use outcomes::{Heard, Outcomes, SparkplugCounts};
 use outcomes::{Refusal, Verdict};
 use roster::Roster;
 use source::Source;
+pub use watch::Report;
 
 /// Records and quarantined payloads that wait for a commit.
 #[derive(Debug, Default)]
@@ -92,6 +94,8 @@ pub struct Observer {
     announcers: Announcers,
     /// Devices of which the operator's words have to be looked up: something about them is new.
     undescribed: Vec<DeviceId>,
+    /// Values that watched devices have reported.
+    reports: Vec<Report>,
     /// Values held back by an interval, by when it ends.
     deferred: BTreeMap<(Time, DeviceId, u32), ()>,
     /// Those of them whose messages wait for a commit that records them; some may not be held back any more.
@@ -146,6 +150,7 @@ impl Observer {
             hosts: Vec::new(),
             announcers: Announcers::default(),
             undescribed: Vec::new(),
+            reports: Vec::new(),
             deferred: BTreeMap::new(),
             unrecorded: BTreeSet::new(),
         };
@@ -258,10 +263,10 @@ impl Observer {
             Some(WireFault::Malformed(why)) => return Err(Refusal(format!("not a valid PUBLISH: {why}"))),
             None => {}
         }
+        self.alive = !message.retain;
         if self.is_for_host(source, &message.topic) {
             return self.take_sparkplug(source, message, received, batch);
         }
-        self.alive = !message.retain;
         // The topic is taken out and put back, so that `self` is free meanwhile.
         let known = self.sources[source].topics.get_mut(&message.topic[..]).map(std::mem::take);
         let mut topic = match known {

@@ -1,6 +1,7 @@
 //! What HTTP and metrics read from: the view, the sources, the sinks, the configuration in force.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{Devices, Time};
@@ -13,6 +14,7 @@ use crate::forward::sinks::Sinks;
 use crate::observe::Heard;
 use crate::shared::Shared;
 use crate::sources::Sources;
+use crate::writer::Input;
 
 /// What the read side reads from.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct ReadSide {
     pub started: Time,
     /// The wall clock.
     pub clock: Clock,
+    /// What the writer is told.
+    pub inputs: Sender<Input>,
 }
 
 impl ReadSide {

@@ -107,9 +107,10 @@ pub async fn run(
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
     let note_dir = in_hand::dir(runtime_directory.as_deref()).unwrap_or_else(|| config.data_dir.clone());
     let in_hand = InHand::open(&note_dir, log.epoch(), boot_id());
-    let mut writer =
-        Writer::new(log, shared.clone(), observer, config.clone(), clock.clone()).with_in_hand(in_hand);
-    for fact in lost.into_iter().chain([booted()]) {
+    let mut writer = Writer::new(log, shared.clone(), observer, config.clone(), clock.clone())
+        .with_in_hand(in_hand)
+        .with_commands(boot_id());
+    for fact in lost.into_iter().chain([booted(&clock)]) {
         writer.record(&fact)?;
     }
     let (inputs, inbox) = channel();
@@ -132,6 +133,7 @@ pub async fn run(
         sinks: sinks.clone(),
         started: clock.wall(),
         clock: clock.clone(),
+        inputs: inputs.clone(),
     });
     let mut http = JoinSet::new();
     http.spawn(http::serve(listeners, read_side, stopping));
@@ -282,11 +284,10 @@ fn boot_id() -> [u8; 16] {
 }
 
 /// The kernel's boot id, and whether it takes its clock for synchronised.
-fn booted() -> Fact {
+fn booted(clock: &Clock) -> Fact {
     let boot_id = boot_id();
-    // systemd-timesyncd touches this file when it has set the clock; other time services do not say so to everyone.
-    let synchronised = std::path::Path::new("/run/systemd/timesync/synchronized").exists();
-    let clock = if synchronised { ClockQuality::Synchronised } else { ClockQuality::Unsynchronised };
+    let clock =
+        if clock.is_synchronised() { ClockQuality::Synchronised } else { ClockQuality::Unsynchronised };
     Fact::Booted { boot_id, version: env!("CARGO_PKG_VERSION").into(), clock }
 }
 

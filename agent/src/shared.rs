@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use fieldlog_projections::fold::FoldId;
-use fieldlog_projections::{Epoch, Seq, View};
+use fieldlog_projections::{CommandState, Epoch, Seq, View};
 use tokio::sync::watch;
 
 use crate::histogram::Histogram;
@@ -88,6 +89,46 @@ pub struct WriterStats {
     pub cursors_damaged: OnceLock<BTreeSet<String>>,
     /// What the state takes of memory.
     pub state: StateStats,
+    /// Commands.
+    pub commands: CommandStats,
+}
+
+/// Commands, since the start.
+#[derive(Debug, Default)]
+pub struct CommandStats {
+    /// By the state that they came into; a command counts in each of its states.
+    states: [AtomicU64; CommandState::ALL.len()],
+    /// Those that were not accepted, by reason.
+    rejected: Mutex<BTreeMap<&'static str, u64>>,
+    /// How long commands were open that ended.
+    pub open_duration: Histogram,
+}
+
+impl CommandStats {
+    /// How many commands came into each state.
+    pub fn by_state(&self) -> impl Iterator<Item = (CommandState, u64)> {
+        CommandState::ALL.into_iter().zip(self.states.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// How many commands were not accepted, by reason.
+    pub fn by_rejection(&self) -> BTreeMap<&'static str, u64> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn requested(&self) {
+        self.stepped(CommandState::Requested, None);
+    }
+
+    pub(crate) fn stepped(&self, state: CommandState, open_for: Option<Duration>) {
+        self.states[state as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(duration) = open_for {
+            self.open_duration.observe(duration);
+        }
+    }
+
+    pub(crate) fn rejected(&self, code: &'static str) {
+        *self.rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
 }
 
 /// A stored cursor that spoke of more than the log had.

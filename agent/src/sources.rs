@@ -116,11 +116,14 @@ impl Sources {
     fn start_one(&self, entries: &mut [Entry], config: &SourceConfig, inputs: &Sender<Input>) {
         let Some(number) = entries.iter().position(|e| e.view.name == config.name) else { return };
         let (stop, stopping) = watch::channel(false);
-        let inputs = inputs.clone();
+        let (inputs, reports) = (inputs.clone(), inputs.clone());
         // The channel has no bound of its own: ingest delivers at most `outstanding_max` messages of a source before it
         // stops reading from the broker.
         let deliver = move |delivery| inputs.send(Input::Delivery(delivery)).map_err(|_| InboxGone);
         let status = entries[number].view.status.clone();
+        status.outbox.on_published(move |published| {
+            let _ = reports.send(Input::Published(published));
+        });
         let run = ingest::run(
             SourceId(number as u16),
             config.clone(),
@@ -230,7 +233,11 @@ impl Exchange {
 /// Whether the connection can stay: only what is decided behind it differs.
 fn same_subscriptions(before: Option<&SourceConfig>, after: Option<&SourceConfig>) -> bool {
     match (before, after) {
-        (Some(before), Some(after)) => before.same_connection(after) && before.rules == after.rules,
+        (Some(before), Some(after)) => {
+            before.same_connection(after)
+                && before.rules == after.rules
+                && before.replies() == after.replies()
+        }
         (before, after) => before.is_none() && after.is_none(),
     }
 }

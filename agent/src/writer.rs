@@ -14,12 +14,13 @@ use fieldlog_projections::{Aggregates, Fact, Seq, Time};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::command::Asked;
 use crate::config::Config;
 use crate::config::rules::RuleError;
 use crate::in_hand::InHand;
 use crate::log::acked::AckedRanges;
 use crate::log::{Log, LogError};
-use crate::message::Delivery;
+use crate::message::{Delivery, Published};
 use crate::observe::{Observer, Outcomes, RecordBatch};
 use crate::rebuild;
 use crate::retention::age::AgeClock;
@@ -27,11 +28,13 @@ use crate::retention::keeper::{Keeper, Orders};
 use crate::retention::rollup::{JobError, RollupThread};
 use crate::shared::Shared;
 use crate::window::InflightWindow;
+use commands::Commanding;
 use commit::Committer;
 use cursors::Cursors;
 use pending::PendingAcks;
 use snapshots::SnapshotWriter;
 
+mod commands;
 mod commit;
 mod cursors;
 mod intake;
@@ -45,6 +48,8 @@ const TICK: Duration = Duration::from_secs(1);
 const CURSOR_PATIENCE: Duration = Duration::from_secs(10);
 /// A message whose value is held back waits this long for a commit that happens anyway; then its value has one of its own.
 const HELD_PATIENCE: Duration = Duration::from_secs(5);
+/// Inputs that are taken for one commit that somebody waits for, at most.
+const INPUTS_PER_COMMIT_MAX: usize = 256;
 /// A wall clock that is further than this from where it should be has been set.
 const CLOCK_STEP_MICROS: i64 = 2_000_000;
 
@@ -73,6 +78,10 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// Somebody asks for a command.
+    Command(Box<Asked>),
+    /// A source has published something for a command, or not.
+    Published(Published),
     /// The sources are about to stop: from now on commit everything at once, because they wait for their acknowledgements
     /// and nothing more will come to wait for.
     Drain,
@@ -110,6 +119,7 @@ pub struct Writer {
     /// What the log has of `ages`.
     doubted: u64,
     draining: bool,
+    commanding: Commanding,
 }
 
 impl From<JobError> for WriterError {
@@ -159,6 +169,7 @@ impl Writer {
             ages: AgeClock::new(wall, last_wall, doubted, now),
             doubted,
             draining: false,
+            commanding: Commanding::default(),
             shared,
             config,
         }
@@ -196,29 +207,17 @@ impl Writer {
     fn work(&mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
         // Before the first message: a log that was blocked takes none.
         self.keep()?;
+        self.restore_commands();
         loop {
             let input = inputs.recv_timeout(self.clock.block_for(self.wait()));
             self.shared.stats.beat.store(self.clock.wall().0, Ordering::Relaxed);
             match input {
-                Ok(Input::Delivery(delivery)) if self.orders.blocked.is_some() => {
-                    delivery.acks.park(delivery.pubacks());
-                    self.parked.push_back(delivery);
+                Ok(input) => {
+                    if self.handle_all(input, inputs)? {
+                        return Ok(());
+                    }
                 }
-                Ok(Input::Delivery(delivery)) => self.accept(&delivery)?,
-                Ok(Input::Configure(config, outcomes, keys)) => self.configure(*config, &outcomes, keys)?,
-                Ok(Input::Cursor { name, acked }) => self.cursors.advance(name, acked, self.clock.now()),
-                Ok(Input::DeadLetter { sink, first, last, reason }) => {
-                    let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
-                    let fact = Fact::DeadLettered { sink, first, last, reason };
-                    self.batch.records.push_fact(envelope, &fact);
-                }
-                Ok(Input::Snapshot(reply)) => {
-                    self.commit_all()?;
-                    self.snapshots.begin();
-                    let _ = reply.send(self.log.log().head());
-                }
-                Ok(Input::Drain) => self.draining = true,
-                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.clock.since(self.last_tick) >= TICK || self.deferred_due() {
@@ -226,10 +225,54 @@ impl Writer {
                 self.log.log().still_there()?;
                 self.keep()?;
             }
+            self.drive_commands()?;
             self.shared.stats.state.note(self.observer.state_use());
             self.commit_if_due()?;
             self.store_cursors(CURSOR_PATIENCE)?;
         }
+    }
+
+    /// Takes an input. If somebody waits for a commit at once, those behind it are taken, too, for the same commit. True: stop.
+    fn handle_all(&mut self, input: Input, inputs: &Receiver<Input>) -> Result<bool, WriterError> {
+        let mut next = Some(input);
+        let mut taken = 0;
+        while let Some(input) = next {
+            if self.handle(input)? {
+                return Ok(true);
+            }
+            taken += 1;
+            let more = self.commands_press() && taken < INPUTS_PER_COMMIT_MAX;
+            next = if more { inputs.try_recv().ok() } else { None };
+        }
+        Ok(false)
+    }
+
+    /// Takes one input. True: stop.
+    fn handle(&mut self, input: Input) -> Result<bool, WriterError> {
+        match input {
+            Input::Delivery(delivery) if self.orders.blocked.is_some() => {
+                delivery.acks.park(delivery.pubacks());
+                self.parked.push_back(delivery);
+            }
+            Input::Delivery(delivery) => self.accept(&delivery)?,
+            Input::Configure(config, outcomes, keys) => self.configure(*config, &outcomes, keys)?,
+            Input::Cursor { name, acked } => self.cursors.advance(name, acked, self.clock.now()),
+            Input::DeadLetter { sink, first, last, reason } => {
+                let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
+                let fact = Fact::DeadLettered { sink, first, last, reason };
+                self.batch.records.push_fact(envelope, &fact);
+            }
+            Input::Command(asked) => self.ask(*asked)?,
+            Input::Published(published) => self.publication_ended(published),
+            Input::Snapshot(reply) => {
+                self.commit_all()?;
+                self.snapshots.begin();
+                let _ = reply.send(self.log.log().head());
+            }
+            Input::Drain => self.draining = true,
+            Input::Stop => return Ok(true),
+        }
+        Ok(false)
     }
 
     /// How long nothing is due.
@@ -270,6 +313,7 @@ impl Writer {
         }
         self.expected = (self.last_tick, now);
         self.observer.tick(now, &mut self.batch);
+        self.tick_commands();
         self.snapshots.after(self.log.log().head(), self.last_tick, &self.config.snapshots);
     }
 

@@ -181,6 +181,13 @@ pub enum CommandState {
     Unknown,
 }
 
+/// A hash of what was asked: another body under the same key is another command.
+pub fn digest(body: &[u8]) -> [u8; 16] {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(body).as_bytes()[..16]);
+    digest
+}
+
 impl CommandState {
     /// All of them, in the order of a command's life.
     pub const ALL: [CommandState; 9] = [

@@ -153,6 +153,31 @@ impl Agent {
         serde_json::from_str(&self.get(path).await).unwrap()
     }
 
+    /// What it answers to a POST of JSON: status and body.
+    ///
+    /// # Panics
+    /// If it does not listen, or the answer is no JSON.
+    pub async fn post(&self, path: &str, token: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
+        let mut socket = TcpStream::connect(self.handle.http.unwrap()).await.unwrap();
+        let body = body.to_string();
+        let authorization = match token {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n{authorization}\r\n{body}",
+            body.len()
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let json = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        (status, json)
+    }
+
     /// Position of the last record.
     pub fn head(&self) -> u64 {
         self.handle.shared.position.borrow().applied.0

@@ -3,6 +3,7 @@
 //! `cargo test --workspace` runs the tests. What they try a few times, `soak` tries for as long as one likes, with other
 //! seeds and against a process of its own: `cargo run --release -p fieldlog-tests --bin soak -- --minutes 10`.
 
+pub mod actuator;
 pub mod agent;
 pub mod binary;
 pub mod fault_disk;

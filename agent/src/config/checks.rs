@@ -107,6 +107,7 @@ fn http(mut table: Table<'_>) -> HttpConfig {
         listen: listen(&mut table),
         unix_socket: table.path("unix_socket"),
         token_file: table.path("token_file"),
+        admin_token_file: table.path("admin_token_file"),
         hosts: hosts(&mut table),
     };
     if let Some(address) = http.listen.filter(|address| !address.ip().is_loopback())
@@ -152,6 +153,7 @@ fn hosts(table: &mut Table<'_>) -> Vec<String> {
 fn limits(mut table: Table<'_>) -> Limits {
     let d = Limits::default();
     let state = table.integer_or_none("state_bytes_max", 1_048_576..=1_000_000_000_000, "bytes", None);
+    let command_key = Duration::from_secs(table.integer("command_key_s", 60..=31_536_000, "seconds", 86_400));
     let mut size = |key, range, unit, default| table.size(key, range, unit, default);
     let limits = Limits {
         devices_max: size("devices_max", 1..=1_000_000, "devices", d.devices_max),
@@ -165,6 +167,8 @@ fn limits(mut table: Table<'_>) -> Limits {
         state_bytes_max: state.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         text_bytes_max: size("text_bytes_max", 16..=1_048_576, "bytes", d.text_bytes_max),
         name_bytes_max: size("name_bytes_max", 16..=4_096, "bytes", d.name_bytes_max),
+        commands_max: size("commands_max", 1..=1_000_000, "commands", d.commands_max),
+        command_key,
         quarantine_records_max: size(
             "quarantine_records_max",
             0..=1_000_000,

@@ -71,6 +71,7 @@ impl Default for HttpConfig {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8687))),
             unix_socket: None,
             token_file: None,
+            admin_token_file: None,
             hosts: Vec::new(),
         }
     }
@@ -85,6 +86,8 @@ impl Default for Limits {
             state_bytes_max: None,
             text_bytes_max: 4_096,
             name_bytes_max: 256,
+            commands_max: 20_000,
+            command_key: Duration::from_secs(86_400),
             quarantine_records_max: 1_000,
             quarantine_payload_bytes_max: 4_096,
             quarantine_per_topic_max: 3,

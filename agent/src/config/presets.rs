@@ -7,7 +7,7 @@ use ::config::{FileFormat, Format, Map, Value};
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
 use super::raw::{Found, Table};
-use super::{Rule, rule};
+use super::{CommandRule, Rule, command, rule};
 use crate::topic::{self, Captures, Template};
 
 /// Name and text of each preset.
@@ -103,6 +103,7 @@ pub(super) struct Subscription {
     /// As it is written.
     pub(super) namespace: Option<String>,
     pub(super) rules: Vec<Rule>,
+    pub(super) commands: Vec<CommandRule>,
 }
 
 /// Reads a subscription that names a preset.
@@ -112,6 +113,7 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
     let prefix = table.filled("device_prefix").map(|found| found.value).unwrap_or_default();
     let namespace = rule::namespace(table);
     let qos = table.integer("qos", 0..=1, "", 1);
+    let with_commands = table.flag("commands", true);
     for (key, text) in [("base", base.as_deref()), ("device_prefix", Some(prefix.as_str()))] {
         check_literal(table, key, text.unwrap_or_default());
     }
@@ -119,17 +121,22 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
         if table.discard(key).is_none() {
             continue;
         }
-        let hint = "a preset takes only base, device_prefix, namespace and qos; write a subscription of its own before it";
+        let hint = "a preset takes only base, commands, device_prefix, namespace and qos; write a subscription of its own before it";
         table.fault(key, "it cannot be combined with a preset", hint);
     }
-    let Some((name, text)) = preset else { return Subscription { name: "", namespace, rules: Vec::new() } };
+    let Some((name, text)) = preset else {
+        return Subscription { name: "", namespace, rules: Vec::new(), commands: Vec::new() };
+    };
     // What is wrong with the base has been said.
     let base = base.filter(|base| base_fault(base).is_none());
-    let mut rules = expand(text, base.as_deref(), &prefix);
+    let (mut rules, mut commands) = expand(text, base.as_deref(), &prefix);
+    if !with_commands {
+        commands.clear();
+    }
     for rule in &mut rules {
         rule.qos = u8::try_from(qos).unwrap_or(1);
     }
-    Subscription { name, namespace, rules }
+    Subscription { name, namespace, rules, commands }
 }
 
 fn preset(table: &Table<'_>, name: &Found<String>) -> Option<(&'static str, &'static str)> {
@@ -166,8 +173,8 @@ fn base_fault(text: &str) -> Option<String> {
     brace_fault(text).or_else(of_topic)
 }
 
-/// The rules of a preset's text. The presets are embedded and tested: they have no faults to report.
-fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
+/// The rules and commands of a preset's text. The presets are embedded and tested: they have no faults to report.
+fn expand(text: &str, base: Option<&str>, prefix: &str) -> (Vec<Rule>, Vec<CommandRule>) {
     let faults = Collector::default();
     let mut table = Table::new("", parse(text), None, &faults);
     let head = Head::read(&mut table);
@@ -184,9 +191,16 @@ fn expand(text: &str, base: Option<&str>, prefix: &str) -> Vec<Rule> {
         Some(rule)
     });
     let rules = rules.collect();
+    let entries = table.tables("command").unwrap_or_default();
+    let commands = entries.into_iter().filter_map(|mut entry| {
+        entry.edit("topic", |text| with_base(text, base));
+        let command = command::read(entry)?;
+        Some(CommandRule { device_prefix: prefix.to_owned(), ..command })
+    });
+    let commands = commands.collect();
     table.finish();
     debug_assert!(!faults.has_faults(), "{faults:?}");
-    rules
+    (rules, commands)
 }
 
 fn parse(text: &str) -> Map<String, Value> {

@@ -8,8 +8,8 @@ use serde::Serializer;
 
 use super::raw::{Found, Table};
 use super::{
-    Address, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig, WillConfig, describe,
-    presets, rule, sparkplug,
+    Address, CommandRule, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig,
+    WillConfig, command, describe, presets, rule, sparkplug,
 };
 use crate::topic;
 
@@ -42,6 +42,8 @@ fn check_unique(table: &Table<'_>, source: &SourceConfig, others: &[SourceConfig
 
 fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
     let name = name(table, "give the source a short name, such as \"home\"");
+    let mut commands = command::read_all(table);
+    let rules = rules(table, name.as_deref().unwrap_or_default(), &mut commands);
     let address = address(table);
     let protocol = protocol(table);
     let (username, password_file) = credentials(table, protocol);
@@ -64,7 +66,8 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         silence_timeout: Some(seconds(table, "silence_timeout_s", 0, 31_536_000, 0)).filter(|t| !t.is_zero()),
         exclude: exclude(table),
         redact: redact(table),
-        rules: rules(table, name.as_deref().unwrap_or_default()),
+        rules,
+        commands,
         policies: policies(table),
         describe: describe::read_all(table),
         // Without them there is no source, but every other fault of the table has been found.
@@ -249,7 +252,7 @@ fn redact(table: &mut Table<'_>) -> Vec<String> {
     patterns
 }
 
-fn rules(table: &mut Table<'_>, source: &str) -> Vec<Rule> {
+fn rules(table: &mut Table<'_>, source: &str, commands: &mut Vec<CommandRule>) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut first_preset = None;
     let subscriptions = table.tables("subscription").unwrap_or_default();
@@ -265,6 +268,12 @@ fn rules(table: &mut Table<'_>, source: &str) -> Vec<Rule> {
             // source's own namespace with subscriptions that are written beside it.
             let own = (preset.name != first).then(|| format!("{source}.{}", preset.name));
             let namespace = preset.namespace.or(own);
+            commands.extend(
+                preset
+                    .commands
+                    .into_iter()
+                    .map(|command| CommandRule { namespace: namespace.clone(), ..command }),
+            );
             rules.extend(preset.rules.into_iter().map(|rule| Rule { namespace: namespace.clone(), ..rule }));
         } else {
             rules.extend(rule::read(&mut entry));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use fieldlog_projections::Time;
@@ -13,7 +13,12 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use super::params::Params;
 use super::problem::Problem;
 use super::seats::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
+use super::token::Tokens;
 use super::{App, REQUESTS_MAX, Scope, Transport, host, min_seq};
+
+/// Who asks for a change.
+#[derive(Clone, Debug)]
+pub(super) struct Actor(pub(super) Arc<str>);
 
 /// What a router's requests are let in by.
 #[derive(Clone, Debug)]
@@ -40,6 +45,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     };
     let mut response = match response.extensions().get::<Problem>() {
         Some(problem) => problem.render(&path),
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => method_not_allowed().render(&path),
         None if response.status().is_client_error() => malformed(response.status()).render(&path),
         None => response,
     };
@@ -50,10 +56,12 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     response
 }
 
-async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Problem> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(method_not_allowed());
-    }
+async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let changes = match *request.method() {
+        Method::GET | Method::HEAD => false,
+        Method::POST | Method::DELETE if request.uri().path().starts_with("/api/v1/") => true,
+        _ => return Err(method_not_allowed()),
+    };
     // These must answer when everything else is too busy to.
     let probe = matches!(request.uri().path(), "/livez" | "/healthz");
     let always = probe || matches!(request.uri().path(), "/readyz" | "/metrics");
@@ -61,12 +69,18 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
     if gate.transport == Transport::Tcp {
         let hosts = &gate.app.side.config.borrow().http.hosts;
         check_host(host, hosts)?;
-        let admitted = gate.app.token.as_ref().is_none_or(|token| token.admits(request.headers()));
+        let tokens = &gate.app.tokens;
+        let admitted = tokens.may_read(request.headers());
         // The page itself holds no data; it asks for the token before it reads any.
         let page = request.uri().path() == "/" || request.uri().path().starts_with("/assets/");
-        if !admitted && !probe && !page {
+        if changes {
+            let actor = admin(tokens, request.headers())?;
+            request.extensions_mut().insert(actor);
+        } else if !admitted && !probe && !page {
             return Err(unauthorized());
         }
+    } else if changes && request.extensions().get::<Actor>().is_none() {
+        return Err(no_peer());
     }
     if always {
         return Ok(next.run(request).await);
@@ -90,8 +104,33 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
 }
 
 fn method_not_allowed() -> Problem {
-    let detail = "everything here is read only; use GET or HEAD";
+    let detail = "this can only be read; use GET or HEAD";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Read only", detail)
+}
+
+/// Who asks for a change over TCP.
+fn admin(tokens: &Tokens, headers: &HeaderMap) -> Result<Actor, Problem> {
+    if tokens.may_change(headers) {
+        return Ok(Actor("token:admin".into()));
+    }
+    let title = "A token for changes is required";
+    if tokens.admin.is_none() {
+        let detail =
+            "over TCP nothing can be changed without `http.admin_token_file`; set it, or use the Unix socket";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "no-admin-token", title, detail));
+    }
+    if headers.contains_key(header::AUTHORIZATION) {
+        let detail = "the token is not the one in `http.admin_token_file`, which changes need";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail));
+    }
+    let detail = "send the token in `http.admin_token_file` as `Authorization: Bearer <token>`";
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", title, detail))
+}
+
+fn no_peer() -> Problem {
+    let detail =
+        "the kernel does not say which user is at the other end of the Unix socket; use TCP with a token";
+    Problem::new(StatusCode::FORBIDDEN, "unknown-peer", "Who asks is not known", detail)
 }
 
 /// What the router refuses before a handler sees it.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use super::HttpError;
-use super::token::Token;
+use super::token::{Token, Tokens};
 use crate::config::HttpConfig;
 
 /// Owner and group may connect.
@@ -19,12 +19,12 @@ const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// What is listened on, and the token that is asked for.
+/// What is listened on, and the tokens that are asked for.
 #[derive(Debug)]
 pub struct Listeners {
     pub(super) tcp: Option<TcpListener>,
     pub(super) unix: Option<(UnixListener, SocketFile)>,
-    pub(super) token: Option<Token>,
+    pub(super) tokens: Tokens,
 }
 
 impl Listeners {
@@ -40,12 +40,16 @@ impl Listeners {
 /// [`HttpError`]; nothing is left open then.
 pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let token = match &config.token_file {
-        Some(file) => Some(Token::read(file, credentials.as_deref())?),
-        None => None,
+    let read = |key, file: &Option<PathBuf>| -> Result<Option<Token>, HttpError> {
+        let token = file.as_ref().map(|file| Token::read(key, file, credentials.as_deref()));
+        Ok(token.transpose()?)
+    };
+    let tokens = Tokens {
+        read: read("token_file", &config.token_file)?,
+        admin: read("admin_token_file", &config.admin_token_file)?,
     };
     let tcp = match config.listen {
-        Some(address) if !address.ip().is_loopback() && token.is_none() => {
+        Some(address) if !address.ip().is_loopback() && tokens.read.is_none() => {
             return Err(HttpError::TokenRequired { address });
         }
         Some(address) => Some(bind_tcp(address).map_err(|source| HttpError::Tcp { address, source })?),
@@ -55,7 +59,7 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
         Some(path) => Some(bind_unix(path).await?),
         None => None,
     };
-    Ok(Listeners { tcp, unix, token })
+    Ok(Listeners { tcp, unix, tokens })
 }
 
 /// As [`TcpListener::bind`], with small buffers for what the connections send.
@@ -125,7 +129,7 @@ mod tests {
 
     fn config(listen: Option<&str>, unix_socket: Option<PathBuf>) -> HttpConfig {
         let listen = listen.map(|l| l.parse().unwrap());
-        HttpConfig { listen, unix_socket, token_file: None, hosts: Vec::new() }
+        HttpConfig { listen, unix_socket, ..HttpConfig::default() }
     }
 
     #[tokio::test]

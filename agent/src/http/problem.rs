@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fieldlog_projections::Seq;
 use fieldlog_wire::api::problem;
 
 use super::position::At;
@@ -15,6 +16,7 @@ pub(super) struct Problem {
     title: &'static str,
     detail: String,
     position: Option<At>,
+    changed_seq: Option<Seq>,
 }
 
 impl Problem {
@@ -24,7 +26,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        Problem { status, code, title, detail: detail.into(), position: None }
+        Problem { status, code, title, detail: detail.into(), position: None, changed_seq: None }
     }
 
     pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
@@ -57,6 +59,11 @@ impl Problem {
         Problem { position: Some(position), ..self }
     }
 
+    /// Adds the present version of the device.
+    pub(super) fn with_changed_seq(self, changed_seq: Option<Seq>) -> Problem {
+        Problem { changed_seq, ..self }
+    }
+
     /// The answer to a request for `path`.
     pub(super) fn render(&self, path: &str) -> Response {
         let body = problem::Problem {
@@ -67,6 +74,7 @@ impl Problem {
             instance: path.into(),
             code: self.code.into(),
             position: self.position.map(Into::into),
+            changed_seq: self.changed_seq,
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let headers = [

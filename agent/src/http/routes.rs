@@ -11,7 +11,7 @@ use axum::routing::get;
 use super::gate::{Gate, pass};
 use super::problem::Problem;
 use super::{App, Scope, Transport};
-use super::{aggregates, devices, events, health, history, page, quarantine, status, stream};
+use super::{aggregates, commands, devices, events, health, history, page, quarantine, status, stream};
 use crate::metrics;
 
 /// All routes, for requests that come by `transport` and may ask for `scope`.
@@ -27,6 +27,11 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/api/v1/devices/{id}", get(devices::one))
         .route("/api/v1/devices/{id}/history", get(history::list))
         .route("/api/v1/devices/{id}/aggregates", get(aggregates::list))
+        .route("/api/v1/devices/{id}/commands", get(commands::of_device).post(commands::ask))
+        .route("/api/v1/devices/{id}/command-set", get(commands::set))
+        .route("/api/v1/devices/{id}/twin", get(commands::twin))
+        .route("/api/v1/commands", get(commands::list))
+        .route("/api/v1/commands/{id}", get(commands::one))
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/events/stream", get(stream::stream))
         .route("/api/v1/events/{seq}", get(events::one))

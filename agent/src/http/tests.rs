@@ -78,6 +78,8 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             state_bytes_max: None,
             text_bytes_max: 100,
             name_bytes_max: 100,
+            commands_max: 10,
+            command_key: Duration::from_secs(86_400),
             quarantine_records_max: 10,
             quarantine_payload_bytes_max: 100,
             quarantine_per_topic_max: 3,
@@ -98,8 +100,7 @@ impl Agent {
         let mut http = HttpConfig {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             unix_socket: Some(socket.clone()),
-            token_file: None,
-            hosts: Vec::new(),
+            ..HttpConfig::default()
         };
         change(&mut http);
         let config = config(dir.path().to_owned(), http);
@@ -126,6 +127,7 @@ impl Agent {
             heard: Arc::default(),
             started: Time::from_secs(BEGIN_S),
             clock,
+            inputs: std::sync::mpsc::channel().0,
         });
         let listeners = bind(&config.http).await.unwrap();
         let tcp = Target::Tcp(listeners.local_addr().unwrap());

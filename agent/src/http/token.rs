@@ -1,4 +1,4 @@
-//! The bearer token that requests over TCP must carry, when there is one.
+//! The bearer tokens that requests over TCP must carry: one to read, when there is one, and one to change something.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,28 @@ use subtle::ConstantTimeEq;
 const BYTES_MIN: usize = 16;
 const BYTES_MAX: u64 = 4_096;
 
-/// The token.
+/// The tokens.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    /// Lets read; `None`: everyone may.
+    pub(super) read: Option<Token>,
+    /// Lets read and change; `None`: nobody may change anything over TCP.
+    pub(super) admin: Option<Token>,
+}
+
+impl Tokens {
+    /// Whether a request may read.
+    pub(super) fn may_read(&self, headers: &HeaderMap) -> bool {
+        self.read.as_ref().is_none_or(|token| token.admits(headers)) || self.may_change(headers)
+    }
+
+    /// Whether a request may change something.
+    pub(super) fn may_change(&self, headers: &HeaderMap) -> bool {
+        self.admin.as_ref().is_some_and(|token| token.admits(headers))
+    }
+}
+
+/// A token.
 pub(super) struct Token(Box<[u8]>);
 
 impl fmt::Debug for Token {
@@ -23,24 +44,28 @@ impl fmt::Debug for Token {
 
 impl Token {
     /// Reads the token. A bare file name is a systemd credential, looked for in `credentials_dir`.
-    pub(super) fn read(file: &Path, credentials_dir: Option<&Path>) -> Result<Token, TokenError> {
+    pub(super) fn read(
+        key: &'static str,
+        file: &Path,
+        credentials_dir: Option<&Path>,
+    ) -> Result<Token, TokenError> {
         let path = match credentials_dir {
             _ if file.is_absolute() => file.to_owned(),
             Some(dir) => dir.join(file),
-            None => return Err(TokenError::NoCredentials { name: file.to_owned() }),
+            None => return Err(TokenError::NoCredentials { key, name: file.to_owned() }),
         };
-        let unreadable = |source| TokenError::Unreadable { path: path.clone(), source };
+        let unreadable = |source| TokenError::Unreadable { key, path: path.clone(), source };
         let metadata = std::fs::metadata(&path).map_err(unreadable)?;
         if metadata.mode() & 0o004 != 0 {
-            return Err(TokenError::WorldReadable { path });
+            return Err(TokenError::WorldReadable { key, path });
         }
         if metadata.len() > BYTES_MAX {
-            return Err(TokenError::Form { path });
+            return Err(TokenError::Form { key, path });
         }
         let bytes = std::fs::read(&path).map_err(unreadable)?;
         let token = bytes.trim_ascii();
         if token.len() < BYTES_MIN || !token.iter().all(u8::is_ascii_graphic) {
-            return Err(TokenError::Form { path });
+            return Err(TokenError::Form { key, path });
         }
         Ok(Token(token.into()))
     }
@@ -62,34 +87,42 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file.
-    #[error("cannot read `http.token_file` {}: {source}", path.display())]
+    #[error("cannot read `http.{key}` {}: {source}", path.display())]
     Unreadable {
+        /// The key that names it.
+        key: &'static str,
         /// Which.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
     /// The file is open to everyone.
-    #[error("`http.token_file` {p} can be read by everyone on this machine; run: chmod o-rwx {p}", p = path.display())]
+    #[error("`http.{key}` {p} can be read by everyone on this machine; run: chmod o-rwx {p}", p = path.display())]
     WorldReadable {
+        /// The key that names it.
+        key: &'static str,
         /// Which.
         path: PathBuf,
     },
     /// The content.
     #[error(
-        "`http.token_file` {p} must hold 16 to 4,096 visible ASCII characters without spaces; to make one, run: \
+        "`http.{key}` {p} must hold 16 to 4,096 visible ASCII characters without spaces; to make one, run: \
          head -c 24 /dev/urandom | base64 > {p}", p = path.display()
     )]
     Form {
+        /// The key that names it.
+        key: &'static str,
         /// Which.
         path: PathBuf,
     },
     /// A credential without a service that passes it.
     #[error(
-        "`http.token_file` names the systemd credential {n}, but the service has none: add \
+        "`http.{key}` names the systemd credential {n}, but the service has none: add \
          LoadCredential={n}:/path/to/file to its unit, or give an absolute path", n = name.display()
     )]
     NoCredentials {
+        /// The key that names it.
+        key: &'static str,
         /// Its name.
         name: PathBuf,
     },
@@ -106,7 +139,7 @@ mod tests {
         let path = dir.path().join("token");
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        Token::read(&path, None)
+        Token::read("token_file", &path, None)
     }
 
     #[test]
@@ -131,7 +164,7 @@ mod tests {
         for content in ["", "short", "with some spaces in it"] {
             assert!(matches!(read(content, 0o600), Err(TokenError::Form { .. })), "{content}");
         }
-        let error = Token::read(Path::new("token"), None).unwrap_err().to_string();
+        let error = Token::read("token_file", Path::new("token"), None).unwrap_err().to_string();
         assert!(error.contains("LoadCredential=token:"), "{error}");
     }
 }

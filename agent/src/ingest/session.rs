@@ -8,22 +8,25 @@ use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use outgoing::Outgoing;
+
 use super::state::{HostState, PKID};
 use super::status::SourceStatus;
 use super::window::Window;
 use super::{InboxGone, SHORT_LIVED, stopped};
 use crate::clock::Clock;
 use crate::config::{Protocol, SourceConfig};
-use crate::message::{Acks, Delivery, Message, Outbox, Publication, SourceId, WireFault};
+use crate::message::{Acks, Delivery, Message, Outbox, SourceId, WireFault};
 use crate::mqtt::connection::{Connection, Step};
 use crate::mqtt::failure::Failure;
 use crate::mqtt::frame::{Cut, Frame, PUBLISH, frames};
-use crate::mqtt::handshake::{self, Subscription, Welcome};
+use crate::mqtt::handshake::{self, Manner, Subscription, Welcome};
 use crate::mqtt::publish::{self, Publish};
 use crate::net::connect::Wire;
 use crate::sparkplug::state;
 
 mod control;
+mod outgoing;
 
 /// What is read at once, at most, and the size of the buffer that messages are slices of.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -85,6 +88,7 @@ pub(super) struct Session<'a, F> {
     waiting: Vec<Subscription>,
     host: Option<HostState>,
     outbox: Arc<Outbox>,
+    outgoing: Outgoing,
 }
 
 impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
@@ -109,6 +113,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             waiting: Vec::new(),
             host,
             outbox: source.status.outbox.clone(),
+            outgoing: Outgoing::new(welcome),
             source,
             acks,
         }
@@ -122,7 +127,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         };
         // From here on releases go nowhere: packet identifiers mean nothing on another connection.
         self.acks.close();
-        self.outbox.close();
+        self.lose_publications();
         match &end {
             End::Failed(failure) => {
                 if let Some(code) = failure.farewell() {
@@ -147,18 +152,6 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             Ok::<(), Failure>(())
         })?;
         self.subscribed()
-    }
-
-    /// Writes what others in the agent want published.
-    fn publish(&mut self) -> Result<(), Failure> {
-        while self.connection.unwritten() < OUT_BYTES_MAX
-            && let Some(Publication { topic, payload }) = self.outbox.take()
-        {
-            let protocol = self.source.config.protocol;
-            self.connection.send(|out| handshake::publish(&topic, &payload, None, false, protocol, out))?;
-            self.source.status.published.add(1);
-        }
-        Ok(())
     }
 
     async fn serve(&mut self) -> End {
@@ -410,7 +403,8 @@ fn host_state(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Result<(), Failure> {
-    handshake::publish(host.topic(), certificate.as_bytes(), Some(PKID), true, protocol, out)
+    let manner = Manner { pkid: Some(PKID), retain: true, ..Manner::default() };
+    handshake::publish(host.topic(), certificate.as_bytes(), manner, protocol, out)
 }
 
 #[derive(Default)]

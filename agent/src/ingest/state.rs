@@ -36,9 +36,10 @@ impl HostState {
     }
 }
 
-/// What a host application subscribes to.
+/// What a source subscribes to beside its rules: as a host application, and for answers to commands.
 pub(super) fn filters(config: &SourceConfig) -> Vec<(String, u8)> {
-    let Some(host) = &config.sparkplug else { return Vec::new() };
+    let replies = config.replies().into_iter().map(|topic| (topic, 1));
+    let Some(host) = &config.sparkplug else { return replies.collect() };
     let own = (state::topic(&host.host_id), 1);
-    host.groups.iter().flat_map(|group| topic::filters(group)).chain([own]).collect()
+    host.groups.iter().flat_map(|group| topic::filters(group)).chain([own]).chain(replies).collect()
 }

@@ -49,6 +49,7 @@ pub(crate) fn config(port: u16) -> SourceConfig {
         exclude: vec![],
         rules: vec![rule("t/#")],
         policies: vec![],
+        commands: vec![],
         describe: vec![],
     }
 }

@@ -296,18 +296,29 @@ pub(crate) fn announce(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Result<(), Failure> {
-    publish(topic, payload.as_bytes(), None, true, protocol, out)
+    publish(topic, payload.as_bytes(), Manner { retain: true, ..Manner::default() }, protocol, out)
 }
 
-/// Writes a PUBLISH: of QoS 1 with a packet identifier, else of QoS 0.
+/// How a message is published.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// Packet identifier: with one it is of QoS 1, else of QoS 0.
+    pub(crate) pkid: Option<u16>,
+    /// Whether the broker keeps it.
+    pub(crate) retain: bool,
+    /// How long the broker may hold it, in seconds; MQTT 5 only.
+    pub(crate) expiry_s: Option<u32>,
+}
+
+/// Writes a PUBLISH.
 pub(crate) fn publish(
     topic: &str,
     payload: &[u8],
-    pkid: Option<u16>,
-    retain: bool,
+    manner: Manner,
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Result<(), Failure> {
+    let Manner { pkid, retain, expiry_s } = manner;
     match protocol {
         Protocol::V4 => {
             let qos = if pkid.is_some() { mqtt4::QoS::AtLeastOnce } else { mqtt4::QoS::AtMostOnce };
@@ -317,7 +328,11 @@ pub(crate) fn publish(
         }
         Protocol::V5 => {
             let qos = if pkid.is_some() { mqtt5::QoS::AtLeastOnce } else { mqtt5::QoS::AtMostOnce };
-            let mut packet = v5::Publish::new(topic, qos, Bytes::copy_from_slice(payload), None);
+            let properties = expiry_s.map(|seconds| v5::PublishProperties {
+                message_expiry_interval: Some(seconds),
+                ..v5::PublishProperties::default()
+            });
+            let mut packet = v5::Publish::new(topic, qos, Bytes::copy_from_slice(payload), properties);
             (packet.retain, packet.pkid) = (retain, pkid.unwrap_or(0));
             packet.write(out)?;
         }

@@ -51,7 +51,7 @@ impl Observer {
                     continue;
                 }
                 let payload = if first { &wanted.first_payload } else { &wanted.payload };
-                let publication = Publication { topic: topic.clone(), payload: payload.clone().into() };
+                let publication = Publication::untracked(topic, payload.clone());
                 if source.outcomes.outbox.publish(publication).is_ok() {
                     due.connection = Some(connection);
                     due.at = Time(now.0.saturating_add(every));

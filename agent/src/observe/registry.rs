@@ -40,6 +40,8 @@ pub(super) struct Device {
     pub(super) actions: Vec<AttrId>,
     /// What is said about it and its attributes.
     pub(super) described: Option<Box<Described>>,
+    /// What it reports may be evidence for a command.
+    pub(super) watched: bool,
 }
 
 /// An attribute of a device.
@@ -130,6 +132,7 @@ impl Observer {
             slots,
             actions: Vec::new(),
             described: view.descriptions.get(id).cloned().map(Box::new),
+            watched: false,
         });
         self.ids.insert(id, &self.devices[id]);
     }
@@ -254,6 +257,7 @@ impl Observer {
             slots: Vec::new(),
             actions: Vec::new(),
             described: None,
+            watched: false,
         });
         self.ids.insert(id, &self.devices[id]);
         self.heard.resize(self.devices.len());

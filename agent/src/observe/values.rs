@@ -9,6 +9,7 @@ use super::policy::{self, Decision};
 use super::redact::REDACTED;
 use super::removed::was_there;
 use super::topics::{Known, RuleMatch};
+use super::watch::Report;
 use super::{Observer, RecordBatch, at, budget};
 use crate::config::{HeldValues, Update};
 use crate::decode::{self, Scalar, Values};
@@ -243,6 +244,11 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Result<bool, Refusal> {
         let differs = self.is_event(device, slot, value, received);
+        if self.devices[device].watched && self.alive {
+            let attr = self.devices[device].slots[slot as usize].attr;
+            let attribute = self.attributes[attr.0 as usize].clone();
+            self.reports.push(Report { device, attribute, value: value.to_owned() });
+        }
         match self.missing_bytes.take() {
             None => Ok(differs),
             Some(more) => {

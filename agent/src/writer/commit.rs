@@ -132,6 +132,8 @@ impl Writer {
         self.record_awaited();
         if self.batch.records.is_empty() {
             self.release();
+            // Answers that repeat an earlier one wait for nothing.
+            self.release_commands();
             return Ok(());
         }
         self.commit(None)
@@ -180,6 +182,7 @@ impl Writer {
         self.batch.records.clear();
         self.batch.quarantine.clear();
         self.release();
+        self.release_commands();
         self.last_commit = self.clock.now();
         self.snapshots.after(committed.last, self.last_commit, &self.config.snapshots);
         Ok(())

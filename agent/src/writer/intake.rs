@@ -44,6 +44,13 @@ impl Writer {
 
     /// Looks at one message, unless this process has died of it.
     fn observe(&mut self, delivery: &Delivery, message: &Message) -> Result<(), WriterError> {
+        let before = self.batch.records.len();
+        self.observe_one(delivery, message)?;
+        self.look_for_evidence(delivery, message, before);
+        Ok(())
+    }
+
+    fn observe_one(&mut self, delivery: &Delivery, message: &Message) -> Result<(), WriterError> {
         let source = self.config.sources.get(usize::from(delivery.source.0)).map_or("", |s| s.name.as_str());
         match self.in_hand.treatment(source, message) {
             Treatment::Usual => {

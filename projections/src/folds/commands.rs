@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{CommandRequest, CommandState, Progress};
+use crate::command::{CommandRequest, CommandState, Evidence, Progress};
 use crate::fact::Fact;
 use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
 use crate::record::Record;
@@ -35,6 +35,8 @@ struct Inner {
     forget: BTreeMap<(Time, Seq), (Arc<str>, Arc<str>)>,
     /// What is wanted of each device, by attribute.
     desired: BTreeMap<DeviceId, BTreeMap<Arc<str>, Desired>>,
+    /// Kernel boot id of the newest boot.
+    boot_id: [u8; 16],
 }
 
 /// A command and how far it has come.
@@ -48,6 +50,8 @@ pub struct Command {
     pub request: Arc<CommandRequest>,
     /// Log time of the request.
     pub requested: Time,
+    /// Kernel boot id of that time.
+    pub boot_id: [u8; 16],
     /// Where it is.
     pub state: CommandState,
     /// Position and log time of the record that says so.
@@ -92,6 +96,11 @@ impl Commands {
         self.0.open.get(&command).or_else(ended).map(|command| &**command)
     }
 
+    /// Whether a command can still change; `None` if its state is not kept.
+    pub fn is_open(&self, command: Seq) -> Option<bool> {
+        self.get(command).map(|_| self.0.open.contains_key(&command))
+    }
+
     /// The commands that can still change, the oldest first.
     pub fn open(&self) -> impl DoubleEndedIterator<Item = &Command> + ExactSizeIterator {
         self.0.open.values().map(|command| &**command)
@@ -123,6 +132,14 @@ impl Commands {
     }
 }
 
+impl Command {
+    /// Whether nothing more can come of it: it ended, or the broker has it and no evidence is to be had.
+    pub fn is_closed(&self) -> bool {
+        self.state.is_final()
+            || self.state == CommandState::Acknowledged && self.request.evidence == Evidence::None
+    }
+}
+
 impl Inner {
     fn request(&mut self, seq: Seq, time: Time, device: DeviceId, request: CommandRequest) {
         self.forget_keys(time);
@@ -138,6 +155,7 @@ impl Inner {
             device,
             request: Arc::new(request),
             requested: time,
+            boot_id: self.boot_id,
             state: CommandState::Requested,
             changed: (seq, time),
             attempts: 0,
@@ -197,7 +215,7 @@ impl Inner {
             _ => {}
         }
         changed.progress = Some(progress);
-        if changed.state.is_final() {
+        if changed.is_closed() {
             let ended = self.open.remove(&command);
             ended.into_iter().for_each(|command| self.end(seq, command));
         }
@@ -211,7 +229,7 @@ impl Fold for Commands {
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
         let kind = record.kind.type_id;
         let ours = kind == type_id::COMMAND_REQUESTED || type_id::COMMAND_STEPS.contains(&kind);
-        if !ours && kind != type_id::DEVICE_FORGOTTEN {
+        if !ours && !matches!(kind, type_id::DEVICE_FORGOTTEN | type_id::BOOTED) {
             return Ok(());
         }
         let inner = Arc::make_mut(&mut self.0);
@@ -222,6 +240,7 @@ impl Fold for Commands {
             Fact::CommandProgressed { command, progress, .. } => {
                 inner.progress(record.seq, record.time, command, progress);
             }
+            Fact::Booted { boot_id, .. } => inner.boot_id = boot_id,
             Fact::DeviceForgotten { device } => {
                 inner.desired.remove(&device);
             }

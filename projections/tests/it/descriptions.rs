@@ -117,5 +117,5 @@ fn a_snapshot_has_them() {
     let golden: Vec<u8> = device.chain([6, 0, 1, b'L', 0, 0, 0, 0, 0, 0]).collect();
     // Behind it is the section of the sessions, which is empty.
     let section = [&[3, 1, golden.len() as u8][..], &golden, &[5, 1, 1, 0]].concat();
-    assert!(bytes.ends_with(&section));
+    assert!(bytes.windows(section.len()).any(|bytes| bytes == section));
 }

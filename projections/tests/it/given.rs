@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
+use fieldlog_projections::command::{AcknowledgedBy, CommandRequest, Evidence, OnOffline, Progress, Publish};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
 use fieldlog_projections::fold::{Section, State};
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};
@@ -125,8 +126,64 @@ pub fn fact() -> impl Strategy<Value = Fact> {
             last: Seq(last),
             reason,
         }),
+        1 => (id, request())
+            .prop_map(|(device, request)| Fact::CommandRequested { device: DeviceId(device), request: Box::new(request) }),
+        2 => (id, 1..60u64, progress()).prop_map(|(device, command, progress)| Fact::CommandProgressed {
+            device: DeviceId(device),
+            command: Seq(command),
+            progress,
+        }),
+        1 => (".{0,5}", ".{0,5}").prop_map(|(actor, call)| Fact::Administered {
+            actor,
+            call,
+            target: String::new(),
+            reason: String::new(),
+        }),
         1 => (100..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
             .prop_map(|(type_id, version, payload)| Fact::Unknown { kind: Kind { type_id, version }, payload }),
+    ]
+}
+
+/// A command of one of a few keys and names, whose key is forgotten after up to a day.
+pub fn request() -> impl Strategy<Value = CommandRequest> {
+    (("[ab]", "[a-d]", any::<u8>()), ("[xy]", any::<bool>(), value()), 0..86_400_000_000i64, evidence())
+        .prop_map(|((actor, key, digest), (name, operation, value), remembered, evidence)| CommandRequest {
+            actor,
+            key,
+            digest: [digest; 16],
+            reason: String::new(),
+            name,
+            operation,
+            value,
+            expires: Time(1_700_000_000_000_000),
+            ttl_s: 30,
+            booted_for: 5,
+            remember_until: Time(1_700_000_000_000_000 + remembered),
+            publish: Publish { source: "s".into(), topic: "t".into(), payload: Vec::new(), qos: 1 },
+            idempotent: true,
+            on_offline: OnOffline::Reject,
+            confirm_s: 30,
+            evidence,
+        })
+}
+
+fn evidence() -> impl Strategy<Value = Evidence> {
+    prop_oneof![
+        Just(Evidence::None),
+        value().prop_map(|target| Evidence::Reported { attribute: "x".into(), target, tolerance: 0.0 }),
+    ]
+}
+
+fn progress() -> impl Strategy<Value = Progress> {
+    prop_oneof![
+        (1..9u32).prop_map(|attempt| Progress::Dispatched { attempt }),
+        Just(Progress::Acknowledged { by: AcknowledgedBy::Broker }),
+        prop::option::of(any::<u64>()).prop_map(|seq| Progress::Applied { evidence: seq.map(Seq) }),
+        ".{0,9}".prop_map(|reason| Progress::Failed { reason }),
+        Just(Progress::Expired),
+        any::<u64>().prop_map(|by| Progress::Superseded { by: Seq(by) }),
+        Just(Progress::Unconfirmed),
+        Just(Progress::Unknown),
     ]
 }
 
@@ -204,6 +261,12 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
             }
             Fact::SessionNoted { device, birth, seq } => {
                 Fact::SessionNoted { device: known(device), birth, seq }
+            }
+            Fact::CommandRequested { device, request } => {
+                Fact::CommandRequested { device: known(device), request }
+            }
+            Fact::CommandProgressed { device, command, progress } => {
+                Fact::CommandProgressed { device: known(device), command, progress }
             }
             Fact::DeviceDescribed { device, by, description } => {
                 Fact::DeviceDescribed { device: known(device), by, description }

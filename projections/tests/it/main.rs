@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod chunk;
+mod commands;
 mod descriptions;
 mod forgotten;
 mod given;

@@ -2,7 +2,7 @@
 
 use fieldlog_projections::fold::Fold;
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};
-use fieldlog_projections::{Aggregates, Descriptions, Epoch, Seq, Sessions, Time, View, Window};
+use fieldlog_projections::{Aggregates, Commands, Descriptions, Epoch, Seq, Sessions, Time, View, Window};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history, layout_1, seal};
@@ -26,15 +26,16 @@ fn golden_header() {
     assert_eq!(bytes[24..32], [4, 3, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[32..40], [payload as u8, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[40..44], crc32fast::hash(&bytes[HEADER_BYTES..]).to_le_bytes());
-    // Boot id, clock; number, version, length and bytes of devices, aggregates, descriptions and sessions.
-    let golden = [&[0; 17][..], &[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0], &[3, 1, 1, 0], &[5, 1, 1, 0]].concat();
+    // Boot id, clock; number, version, length and bytes of devices, aggregates, descriptions, sessions and commands.
+    let golden = [&[0; 17][..], &[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0], &[3, 1, 1, 0], &[5, 1, 1, 0]];
+    let golden = [golden.concat(), vec![6, 1, 21], vec![0; 21]].concat();
     assert_eq!(bytes[HEADER_BYTES..], golden);
 }
 
 #[test]
 fn a_snapshot_from_before_sections_had_numbers_is_read() {
     let restored = snapshot::decode(&layout_1(&View::new(Vec::new())), &[]).unwrap();
-    assert_eq!(restored.stale(), [Descriptions::ID, Sessions::ID]);
+    assert_eq!(restored.stale(), [Descriptions::ID, Sessions::ID, Commands::ID]);
     assert!(restored.devices == View::new(Vec::new()).devices);
 }
 

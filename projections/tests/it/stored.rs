@@ -1,7 +1,12 @@
 //! The stored form, byte by byte: what a release has written must be read by every later one.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
-use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
+use fieldlog_projections::command::{
+    AcknowledgedBy, CommandRejection, CommandRequest, Evidence, OnOffline, Progress, Publish,
+};
+use fieldlog_projections::fact::{
+    Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity, Resolution,
+};
 use fieldlog_projections::stored::{
     self, Changes, KINDS, StoredError, encode_changes, encode_state_changed_v1, type_id,
 };
@@ -249,6 +254,65 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             &[0xac, 0x02, 1, 0xc8, 1, 1, 0xff],
         ),
         (
+            Fact::CommandRequested { device, request: Box::new(request()) },
+            type_id::COMMAND_REQUESTED,
+            1,
+            REQUEST,
+        ),
+        (
+            Fact::CommandRejected {
+                device: Some(device),
+                rejection: Box::new(CommandRejection {
+                    actor: "a".into(),
+                    key: "k".into(),
+                    device: "d".into(),
+                    name: "n".into(),
+                    code: "c".into(),
+                    reason: "r".into(),
+                    unrecorded: 300,
+                }),
+            },
+            type_id::COMMAND_REJECTED,
+            1,
+            &[1, 0xac, 2, 1, b'a', 1, b'k', 1, b'd', 1, b'n', 1, b'c', 1, b'r', 0xac, 2],
+        ),
+        (step(Progress::Dispatched { attempt: 2 }), type_id::COMMAND_DISPATCHED, 1, &[0xac, 2, 7, 2]),
+        (
+            step(Progress::Acknowledged { by: AcknowledgedBy::Device }),
+            type_id::COMMAND_ACKNOWLEDGED,
+            1,
+            &[0xac, 2, 7, 1],
+        ),
+        (
+            step(Progress::Applied { evidence: Some(Seq(300)) }),
+            type_id::COMMAND_APPLIED,
+            1,
+            &[0xac, 2, 7, 1, 0xac, 2],
+        ),
+        (step(Progress::Applied { evidence: None }), type_id::COMMAND_APPLIED, 1, &[0xac, 2, 7, 0]),
+        (step(Progress::Failed { reason: "r".into() }), type_id::COMMAND_FAILED, 1, &[0xac, 2, 7, 1, b'r']),
+        (step(Progress::Expired), type_id::COMMAND_EXPIRED, 1, &[0xac, 2, 7]),
+        (step(Progress::Superseded { by: Seq(8) }), type_id::COMMAND_SUPERSEDED, 1, &[0xac, 2, 7, 8]),
+        (step(Progress::Unconfirmed), type_id::COMMAND_UNCONFIRMED, 1, &[0xac, 2, 7]),
+        (step(Progress::Unknown), type_id::COMMAND_UNKNOWN, 1, &[0xac, 2, 7]),
+        (
+            Fact::Administered {
+                actor: "a".into(),
+                call: "c".into(),
+                target: "t".into(),
+                reason: "r".into(),
+            },
+            type_id::ADMINISTERED,
+            1,
+            &[1, b'a', 1, b'c', 1, b't', 1, b'r'],
+        ),
+        (
+            Fact::QuarantineResolved { input: Seq(300), resolution: Resolution::Purged },
+            type_id::QUARANTINE_RESOLVED,
+            1,
+            &[0xac, 2, 1],
+        ),
+        (
             Fact::Gap { first: Seq(2), last: Seq(3), lost_by: vec!["a".into()] },
             type_id::GAP,
             1,
@@ -268,6 +332,54 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             &[0xad, 2, 0x90, 3, 1, b'r'],
         ),
     ]
+}
+
+fn step(progress: Progress) -> Fact {
+    Fact::CommandProgressed { device: DeviceId(300), command: Seq(7), progress }
+}
+
+fn request() -> CommandRequest {
+    CommandRequest {
+        actor: "a".into(),
+        key: "k".into(),
+        digest: [9; 16],
+        reason: "r".into(),
+        name: "n".into(),
+        operation: false,
+        value: Value::Text("ON".into()),
+        expires: Time(-1),
+        ttl_s: 300,
+        booted_for: 1,
+        remember_until: Time(1),
+        publish: Publish { source: "s".into(), topic: "t".into(), payload: vec![0xff], qos: 1 },
+        idempotent: true,
+        on_offline: OnOffline::LatestWins,
+        confirm_s: 30,
+        evidence: Evidence::Reported { attribute: "n".into(), target: Value::Bool(true), tolerance: 0.5 },
+    }
+}
+
+const REQUEST: &[u8] = &[
+    0xac, 2, 1, b'a', 1, b'k', 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 1, b'r', 1, b'n', 0, 10, 2,
+    b'O', b'N', 1, 0xac, 2, 1, 2, 1, b's', 1, b't', 1, 0xff, 1, 1, 2, 30, 1, 1, b'n', 2, 0, 0, 0, 0, 0, 0,
+    0xe0, 0x3f,
+];
+
+#[test]
+fn the_evidence_of_a_command_has_three_forms() {
+    let reply = Evidence::Reply { topic: "t".into(), id: "/id".into(), error: "/e".into() };
+    for (evidence, bytes) in
+        [(Evidence::None, &[0][..]), (reply, &[2, 1, b't', 3, b'/', b'i', b'd', 2, b'/', b'e'][..])]
+    {
+        let fact = Fact::CommandRequested {
+            device: DeviceId(300),
+            request: Box::new(CommandRequest { evidence, ..request() }),
+        };
+        let mut found = Vec::new();
+        let kind = stored::encode(&fact, &mut found);
+        assert!(found.ends_with(bytes), "{found:?}");
+        assert_eq!(stored::decode(kind, &found), Ok(fact));
+    }
 }
 
 #[test]
@@ -305,6 +417,8 @@ fn every_kind_says_which_device_it_is_about() {
         type_id::GAP,
         type_id::EPOCH_BEGUN,
         type_id::RECORDS_LOST,
+        type_id::ADMINISTERED,
+        type_id::QUARANTINE_RESOLVED,
     ];
     let golden = golden();
     for (id, _, name) in KINDS {

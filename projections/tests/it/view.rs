@@ -5,8 +5,9 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, 
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
-    Aggregates, AttrId, AttributeDescription, DescribedBy, Descriptions, DeviceDescription, DeviceId, Epoch,
-    Fact, Kind, Seq, Sessions, Time, Value, View, aggregates, descriptions, devices, snapshot,
+    Aggregates, AttrId, AttributeDescription, Commands, DescribedBy, Descriptions, DeviceDescription,
+    DeviceId, Epoch, Fact, Kind, Seq, Sessions, Time, Value, View, aggregates, descriptions, devices,
+    snapshot,
 };
 use proptest::prelude::*;
 
@@ -106,6 +107,7 @@ const DEVICES_GOLDEN: (u16, u32) = (3, 0x759d_5428);
 const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
 const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
+const COMMANDS_GOLDEN: (u16, u32) = (1, 0xf59e_ab7f);
 
 /// An edge node with its device, a device that was forgotten, and a session whose number counts no more.
 fn sessions() -> RecordBuffer {
@@ -132,7 +134,7 @@ fn changing_a_fold_means_raising_its_version() {
     let view = folded(&fixed());
     assert_eq!(
         View::FOLDS,
-        [Aggregates::ID, Descriptions::ID, Sessions::ID],
+        [Aggregates::ID, Descriptions::ID, Sessions::ID, Commands::ID],
         "each fold has its line here, with records in `fixed` or of its own that it has branches for"
     );
     let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
@@ -163,6 +165,13 @@ fn changing_a_fold_means_raising_its_version() {
         fieldlog_projections::sessions::VERSION,
         SESSIONS_GOLDEN,
         postcard::to_stdvec(&sessions).unwrap(),
+    );
+    let commands = crate::commands::folded(&crate::commands::lives()).commands;
+    check(
+        "commands",
+        fieldlog_projections::commands::VERSION,
+        COMMANDS_GOLDEN,
+        postcard::to_stdvec(&commands).unwrap(),
     );
 }
 

@@ -8,6 +8,7 @@
 //! absent. Members that are not known are passed over, so an older reader can read a newer agent.
 
 pub mod aggregates;
+pub mod commands;
 pub mod devices;
 pub mod events;
 pub mod health;

@@ -1,7 +1,7 @@
 //! How commands look in JSON, in events and in answers.
 
-use fieldlog_projections::command::{CommandRequest, Evidence, Progress};
 use fieldlog_projections::Seq;
+use fieldlog_projections::command::{CommandRequest, Evidence, Progress};
 use serde::Serialize;
 
 use crate::json::{Rfc3339, Val};

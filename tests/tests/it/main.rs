@@ -5,6 +5,7 @@
 
 mod bounds;
 mod clock;
+mod commands;
 mod corruption;
 mod crash;
 mod daemon;

@@ -68,7 +68,7 @@ pub fn config(sources: usize) -> Config {
         snapshots: SnapshotConfig { events: u64::MAX, interval: Duration::from_secs(1 << 40), keep: 2 },
         retention: RetentionConfig::default(),
         aggregates: vec![WindowConfig { window_s: 60, keep: 5 }, WindowConfig { window_s: 3_600, keep: 5 }],
-        http: HttpConfig { listen: None, unix_socket: None, token_file: None, hosts: Vec::new() },
+        http: HttpConfig { listen: None, ..HttpConfig::default() },
         limits: Limits {
             devices_max: 1_000,
             attributes_per_device_max: 100,
@@ -76,6 +76,8 @@ pub fn config(sources: usize) -> Config {
             state_bytes_max: None,
             text_bytes_max: 4_096,
             name_bytes_max: 256,
+            commands_max: 20_000,
+            command_key: Duration::from_secs(86_400),
             quarantine_records_max: 20,
             quarantine_payload_bytes_max: 4_096,
             quarantine_per_topic_max: 3,

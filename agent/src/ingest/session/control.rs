@@ -11,8 +11,9 @@ impl<F> Session<'_, F> {
     pub(super) fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
         let body = &chunk[frame.body.clone()];
         match frame.packet_type() {
-            // PINGRESP; that it was heard is all it says. PUBACK and UNSUBACK answer nothing of ours and harm nobody.
-            13 | 4 | 11 => Ok(()),
+            // PINGRESP; that it was heard is all it says. UNSUBACK answers nothing of ours and harms nobody.
+            13 | 11 => Ok(()),
+            4 => self.take_puback(chunk, frame),
             9 => {
                 self.take_suback(body)?;
                 self.subscribed()

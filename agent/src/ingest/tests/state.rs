@@ -74,7 +74,7 @@ async fn tck_id_operational_behavior_host_application_connect() {
         );
         // Before the subscriptions are there nothing is published, not even in answer to this.
         peer.send(&state(protocol, r#"{"online":false,"timestamp":1}"#)).await;
-        let unready = source.status.outbox.publish(Publication { topic: "t".into(), payload: "x".into() });
+        let unready = source.status.outbox.publish(Publication::untracked("t", "x"));
         assert_eq!(unready, Err(Unpublished::NotConnected));
         grant(&mut peer, protocol).await;
         let (first, birth) = peer.frame().await;
@@ -87,7 +87,7 @@ async fn tck_id_operational_behavior_host_application_connect() {
         assert_eq!(peer.frame().await, (0x33, birth));
 
         source.until("an outbox", |status| status.outbox.connection().is_some()).await;
-        source.status.outbox.publish(Publication { topic: "c".into(), payload: "x".into() }).unwrap();
+        source.status.outbox.publish(Publication::untracked("c", "x")).unwrap();
         let published: &[u8] = if protocol == Protocol::V5 { b"\0\x01c\0x" } else { b"\0\x01cx" };
         assert_eq!(peer.frame().await, (0x30, published.to_vec()));
 
@@ -98,7 +98,7 @@ async fn tck_id_operational_behavior_host_application_connect() {
         assert_eq!(peer.frame().await.0, 0xe0);
         peer.closed().await;
         timeout(PATIENCE, source.task).await.unwrap().unwrap().unwrap();
-        let closed = source.status.outbox.publish(Publication { topic: "c".into(), payload: "x".into() });
+        let closed = source.status.outbox.publish(Publication::untracked("c", "x"));
         assert_eq!(closed, Err(Unpublished::NotConnected));
     }
 }

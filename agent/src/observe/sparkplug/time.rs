@@ -25,7 +25,7 @@ impl Observer {
         let Some(reason) = node.session.ask(now) else { return false };
         let Some((group, node)) = name.split_once('/') else { return false };
         let (topic, payload) = command::rebirth(group, node, now);
-        match outcomes.outbox.publish(Publication { topic, payload }) {
+        match outcomes.outbox.publish(Publication::untracked(topic, payload)) {
             Ok(()) => {
                 outcomes.sparkplug.asked(reason);
                 tracing::debug!("edge node {name} is asked for its births: {}", reason.label());

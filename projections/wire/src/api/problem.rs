@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::position::Position;
+use fieldlog_projections::Seq;
 
 /// Media type of [`Problem`].
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -28,4 +29,7 @@ pub struct Problem<'a> {
     /// Where the view is, for problems about positions; absent from others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// The newest record of the device, where another one was expected; absent from other problems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_seq: Option<Seq>,
 }

@@ -1,0 +1,559 @@
+//! The life of commands that are not closed. It decides, and does nothing: each step that it returns is recorded first, and
+//! what it wants published is published once its step is durable.
+//!
+//! ```text
+//! Requested ─► Dispatched(n) ─► Acknowledged ─► Applied
+//!     │             │                │
+//!     ├► Expired    ├► Failed        └─► Unconfirmed ─► Applied, by late evidence
+//!     ├► Superseded └► Unknown, after a crash; never sent again
+//!     └► Failed
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::command::{
+    AcknowledgedBy, CommandRequest, CommandState, Evidence, OnOffline, Progress,
+};
+use fieldlog_projections::fact::Availability;
+use fieldlog_projections::{Commands, DeviceId, Seq, Time, ValueRef};
+
+use super::evidence::{self, Answer};
+use crate::message::{Fate, Publication, Published, Tracked};
+
+/// A property of a device: commands for the same one are sent one after the other.
+type Lane = (DeviceId, Arc<str>);
+
+/// All commands that are not closed.
+#[derive(Debug, Default)]
+pub struct Desk {
+    open: BTreeMap<Seq, Open>,
+    lanes: HashMap<Lane, Queue>,
+    /// Lanes whose first command may be sent now.
+    ready: BTreeSet<Lane>,
+    /// Commands that wait for evidence of a device.
+    watching: HashMap<DeviceId, BTreeSet<Seq>>,
+    /// Commands that wait for an answer, by source and topic.
+    answers: HashMap<(Box<str>, Box<str>), BTreeSet<Seq>>,
+}
+
+/// The commands of one property.
+#[derive(Debug, Default)]
+struct Queue {
+    /// The one that was sent and is not closed.
+    active: Option<Seq>,
+    /// Those that wait to be sent.
+    waiting: VecDeque<Seq>,
+}
+
+#[derive(Debug)]
+struct Open {
+    device: DeviceId,
+    lane: Arc<str>,
+    request: Arc<CommandRequest>,
+    state: CommandState,
+    /// The record of its last step.
+    cause: Seq,
+    attempts: u32,
+    /// When its time is over; `None` if that cannot be known because the clock may be wrong.
+    deadline: Option<Instant>,
+    /// When evidence is no longer waited for.
+    confirm_by: Option<Instant>,
+}
+
+/// A step to record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The device.
+    pub device: DeviceId,
+    /// The command.
+    pub command: Seq,
+    /// The record of the step before.
+    pub cause: Seq,
+    /// The step.
+    pub progress: Progress,
+    /// What is to be published once the step is durable, and the source that publishes it.
+    pub publish: Option<(String, Publication)>,
+}
+
+/// Both clocks, and whether the wall clock can be believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The monotonic clock.
+    pub at: Instant,
+    /// The wall clock.
+    pub wall: Time,
+    /// Time since the kernel booted, in microseconds.
+    pub booted_for: u64,
+    /// The wall clock is synchronised.
+    pub trusted: bool,
+}
+
+/// What can be reached.
+pub trait World {
+    /// Whether a device can be reached; `None` if there is no such device any more.
+    fn availability(&self, device: DeviceId) -> Option<Availability>;
+    /// How many publications a source takes now; `None` while it is not connected.
+    fn room(&self, source: &str) -> Option<usize>;
+}
+
+impl Desk {
+    /// Continues with the commands that a fold has open. `same_boot` says whether the kernel has run since a command was
+    /// requested. The steps are those of commands that may have been sent when the agent ended.
+    pub fn restore(commands: &Commands, boot_id: [u8; 16], now: Now) -> (Desk, Vec<Step>) {
+        let (mut desk, mut steps) = (Desk::default(), Vec::new());
+        for command in commands.open() {
+            let deadline = deadline(&command.request, command.boot_id == boot_id, now);
+            let lane: Arc<str> = command.request.name.as_str().into();
+            let open = Open {
+                device: command.device,
+                lane,
+                request: command.request.clone(),
+                state: command.state,
+                cause: command.changed.0,
+                attempts: command.attempts,
+                deadline,
+                confirm_by: None,
+            };
+            desk.resume(command.seq, open, now, &mut steps);
+        }
+        (desk, steps)
+    }
+
+    fn resume(&mut self, command: Seq, open: Open, now: Now, steps: &mut Vec<Step>) {
+        let lane = (open.device, open.lane.clone());
+        let (state, idempotent) = (open.state, open.request.idempotent);
+        self.open.insert(command, open);
+        match state {
+            CommandState::Requested => self.wait(lane, command, false),
+            // It may have been published. Once more does no harm to one that is idempotent; another is never sent again.
+            CommandState::Dispatched if idempotent => {
+                self.watch(command);
+                self.wait(lane, command, true);
+            }
+            CommandState::Dispatched => {
+                self.watch(command);
+                self.step(command, Progress::Unknown, steps);
+            }
+            CommandState::Acknowledged => {
+                self.lanes.entry(lane).or_default().active = Some(command);
+                self.watch(command);
+                self.confirm_from(command, now.at);
+            }
+            // Late evidence may still close it.
+            _ => self.watch(command),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether a lane may have something to send.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How many commands are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether no command is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The devices whose reports may be evidence.
+    pub fn watched(&self) -> impl ExactSizeIterator<Item = DeviceId> + Clone + '_ {
+        self.watching.keys().copied()
+    }
+
+    /// Takes in a command whose request is about to be recorded at this position.
+    pub fn accept(
+        &mut self,
+        command: Seq,
+        device: DeviceId,
+        request: Arc<CommandRequest>,
+        now: Now,
+        steps: &mut Vec<Step>,
+    ) {
+        let lane: Arc<str> = request.name.as_str().into();
+        let replaces = request.on_offline != OnOffline::Hold && !request.operation;
+        let open = Open {
+            device,
+            lane: lane.clone(),
+            deadline: now.at.checked_add(Duration::from_secs(request.ttl_s.into())),
+            request,
+            state: CommandState::Requested,
+            cause: command,
+            attempts: 0,
+            confirm_by: None,
+        };
+        self.open.insert(command, open);
+        let lane = (device, lane);
+        if replaces {
+            let waiting = self.lanes.get_mut(&lane).map(|queue| std::mem::take(&mut queue.waiting));
+            for older in waiting.into_iter().flatten() {
+                // One that has been sent before may still be carried out: it is not what the newer one replaces.
+                match self.open.get(&older).is_some_and(|open| open.attempts == 0) {
+                    true => self.step(older, Progress::Superseded { by: command }, steps),
+                    false => self.lanes.entry(lane.clone()).or_default().waiting.push_back(older),
+                }
+            }
+        }
+        self.wait(lane, command, false);
+    }
+
+    fn wait(&mut self, lane: Lane, command: Seq, first: bool) {
+        let waiting = &mut self.lanes.entry(lane.clone()).or_default().waiting;
+        if first {
+            waiting.push_front(command)
+        } else {
+            waiting.push_back(command)
+        }
+        self.ready.insert(lane);
+    }
+
+    /// The record of a step is at this position.
+    pub fn recorded(&mut self, command: Seq, at: Seq) {
+        if let Some(open) = self.open.get_mut(&command) {
+            open.cause = at;
+        }
+    }
+
+    /// Sends what can be sent.
+    pub fn dispatch(&mut self, world: &dyn World, now: Now, steps: &mut Vec<Step>) {
+        let mut taken: HashMap<Box<str>, usize> = HashMap::new();
+        for lane in std::mem::take(&mut self.ready) {
+            self.dispatch_lane(&lane, world, now, &mut taken, steps);
+        }
+    }
+
+    fn dispatch_lane(
+        &mut self,
+        lane: &Lane,
+        world: &dyn World,
+        now: Now,
+        taken: &mut HashMap<Box<str>, usize>,
+        steps: &mut Vec<Step>,
+    ) {
+        loop {
+            let Some(queue) = self.lanes.get(lane) else { return };
+            let (None, Some(&command)) = (queue.active, queue.waiting.front()) else { return };
+            let Some(open) = self.open.get(&command) else { return };
+            match self.may_send(open, world, now) {
+                May::Send => {}
+                May::Wait => return,
+                May::Never(progress) => {
+                    self.step(command, progress, steps);
+                    continue;
+                }
+            }
+            let source = open.request.publish.source.as_str();
+            let taken = taken.entry(source.into()).or_default();
+            if world.room(source).is_none_or(|room| room <= *taken) {
+                // What has been sent makes room.
+                self.ready.insert(lane.clone());
+                return;
+            }
+            *taken += 1;
+            self.send(lane, command, now, steps);
+            return;
+        }
+    }
+
+    fn may_send(&self, open: &Open, world: &dyn World, now: Now) -> May {
+        if is_over(open, now) {
+            return May::Never(Progress::Expired);
+        }
+        let Some(_) = open.deadline else { return May::Wait };
+        match world.availability(open.device) {
+            None => May::Never(Progress::Failed { reason: "the device is no longer there".into() }),
+            Some(Availability::Offline) if open.request.on_offline == OnOffline::Reject => {
+                let reason = "the device went offline before it could be sent";
+                May::Never(Progress::Failed { reason: reason.into() })
+            }
+            Some(Availability::Offline) => May::Wait,
+            Some(_) if world.room(&open.request.publish.source).is_none() => May::Wait,
+            Some(_) => May::Send,
+        }
+    }
+
+    fn send(&mut self, lane: &Lane, command: Seq, now: Now, steps: &mut Vec<Step>) {
+        let Some(queue) = self.lanes.get_mut(lane) else { return };
+        queue.waiting.pop_front();
+        queue.active = Some(command);
+        // Reports that come from here on can no longer be told apart: they are evidence of this one.
+        let before = self.watching.get(&lane.0).into_iter().flatten();
+        let before: Vec<Seq> =
+            before.copied().filter(|other| *other != command && self.is_in(*other, lane)).collect();
+        before.into_iter().for_each(|other| self.unwatch(other));
+        let Some(open) = self.open.get_mut(&command) else { return };
+        open.attempts += 1;
+        let attempt = open.attempts;
+        let request = open.request.clone();
+        let tracked = Tracked {
+            command,
+            attempt,
+            qos: request.publish.qos,
+            deadline: open.deadline.unwrap_or(now.at),
+            expires: request.expires,
+        };
+        let publication = Publication {
+            topic: request.publish.topic.clone(),
+            payload: request.publish.payload.clone().into(),
+            tracked: Some(tracked),
+        };
+        self.step(command, Progress::Dispatched { attempt }, steps);
+        if let Some(step) = steps.last_mut() {
+            step.publish = Some((request.publish.source.clone(), publication));
+        }
+    }
+
+    fn is_in(&self, command: Seq, lane: &Lane) -> bool {
+        self.open.get(&command).is_some_and(|open| (open.device, &open.lane) == (lane.0, &lane.1))
+    }
+
+    /// Takes in what became of a publication.
+    pub fn published(&mut self, published: Published, now: Now, steps: &mut Vec<Step>) {
+        let Published { command, attempt, fate } = published;
+        let Some(open) = self.open.get(&command) else { return };
+        // Closed by evidence in the meantime, or sent again.
+        if open.attempts != attempt || !open.state.is_driven() {
+            return;
+        }
+        let idempotent = open.request.idempotent;
+        let lane = (open.device, open.lane.clone());
+        match fate {
+            Fate::Written => {
+                self.watch(command);
+                self.confirm_from(command, now.at);
+            }
+            Fate::Acknowledged => {
+                self.watch(command);
+                self.acknowledged(command, AcknowledgedBy::Broker, steps);
+            }
+            Fate::Refused(reason) => self.step(command, Progress::Failed { reason }, steps),
+            Fate::TooLate => self.step(command, Progress::Expired, steps),
+            Fate::NotSent => self.send_again(lane, command),
+            Fate::Lost if idempotent => self.send_again(lane, command),
+            // It may have arrived: what the device does next tells, or nothing does.
+            Fate::Lost => {}
+        }
+    }
+
+    fn send_again(&mut self, lane: Lane, command: Seq) {
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            queue.active = None;
+        }
+        if let Some(open) = self.open.get_mut(&command) {
+            open.confirm_by = None;
+        }
+        self.wait(lane, command, true);
+    }
+
+    fn acknowledged(&mut self, command: Seq, by: AcknowledgedBy, steps: &mut Vec<Step>) {
+        let Some(open) = self.open.get(&command) else { return };
+        if open.state == CommandState::Dispatched {
+            self.step(command, Progress::Acknowledged { by }, steps);
+        }
+    }
+
+    /// Takes in a value that a device reports: not a retained repeat, and read after what it may be evidence of was
+    /// written. `record` is where the change is recorded, if it is one.
+    pub fn reported(
+        &mut self,
+        device: DeviceId,
+        attribute: &str,
+        value: ValueRef<'_>,
+        record: Option<Seq>,
+        steps: &mut Vec<Step>,
+    ) {
+        let Some(watching) = self.watching.get(&device) else { return };
+        let reached = |command: &&Seq| {
+            let open = self.open.get(command);
+            open.is_some_and(|open| evidence::reached(&open.request.evidence, attribute, value))
+        };
+        let reached: Vec<Seq> = watching.iter().filter(reached).copied().collect();
+        for command in reached {
+            self.step(command, Progress::Applied { evidence: record }, steps);
+        }
+    }
+
+    /// Whether somebody waits for an answer on a topic of a source.
+    pub fn awaits_answer(&self, source: &str, topic: &[u8]) -> bool {
+        !self.answers.is_empty()
+            && std::str::from_utf8(topic)
+                .is_ok_and(|topic| self.answers.contains_key(&(source.into(), topic.into())))
+    }
+
+    /// Takes in a message on a topic where answers are awaited.
+    pub fn answered(&mut self, source: &str, topic: &[u8], payload: &[u8], steps: &mut Vec<Step>) {
+        let Ok(topic) = std::str::from_utf8(topic) else { return };
+        let Some(waiting) = self.answers.get(&(source.into(), topic.into())) else { return };
+        let Ok(payload) = serde_json::from_slice::<serde_json::Value>(payload) else { return };
+        let found = waiting.iter().find_map(|command| {
+            let Evidence::Reply { id, error, .. } = &self.open.get(command)?.request.evidence else {
+                return None;
+            };
+            Some((*command, evidence::answer(*command, id, error, &payload)?))
+        });
+        match found {
+            Some((command, Answer::Accepted)) => {
+                self.acknowledged(command, AcknowledgedBy::Device, steps);
+                self.step(command, Progress::Applied { evidence: None }, steps);
+            }
+            Some((command, Answer::Refused(reason))) => {
+                self.step(command, Progress::Failed { reason }, steps)
+            }
+            None => {}
+        }
+    }
+
+    /// What time alone does: commands expire, evidence is no longer waited for, devices that came back get what waits.
+    pub fn tick(&mut self, now: Now, steps: &mut Vec<Step>) {
+        let mut over = Vec::new();
+        for (command, open) in &mut self.open {
+            if open.deadline.is_none() && now.trusted {
+                open.deadline = Some(after(now.at, open.request.expires.0.saturating_sub(now.wall.0)));
+            }
+            let waits = open.state == CommandState::Requested
+                || open.state == CommandState::Dispatched && open.confirm_by.is_none();
+            if waits && is_over(open, now) {
+                over.push((*command, Progress::Expired));
+            } else if open.confirm_by.is_some_and(|by| by <= now.at) {
+                over.push((*command, Progress::Unconfirmed));
+            }
+        }
+        for (command, progress) in over {
+            // One that is on its way to the broker is not known to be too late: the source says so.
+            let active = self.open.get(&command).and_then(|open| {
+                self.lanes.get(&(open.device, open.lane.clone())).and_then(|queue| queue.active)
+            });
+            if progress != Progress::Expired || active != Some(command) {
+                self.step(command, progress, steps);
+            }
+        }
+        let idle = self.lanes.iter().filter(|(_, queue)| queue.active.is_none() && !queue.waiting.is_empty());
+        self.ready.extend(idle.map(|(lane, _)| lane.clone()));
+    }
+
+    /// Drops what nobody asks after any more: commands that only late evidence could close, once their keys are forgotten.
+    pub fn forget(&mut self, commands: &Commands) {
+        let gone = |(command, open): (&Seq, &Open)| {
+            (!open.state.is_driven() && commands.is_open(*command) == Some(false)).then_some(*command)
+        };
+        let gone: Vec<Seq> = self.open.iter().filter_map(gone).collect();
+        gone.into_iter().for_each(|command| self.close(command));
+    }
+
+    /// Makes a step, and what follows from it.
+    fn step(&mut self, command: Seq, progress: Progress, steps: &mut Vec<Step>) {
+        let Some(open) = self.open.get_mut(&command) else { return };
+        open.state = progress.state();
+        let (device, cause, lane) = (open.device, open.cause, (open.device, open.lane.clone()));
+        let only_acknowledged =
+            open.state == CommandState::Acknowledged && open.request.evidence == Evidence::None;
+        let ends = open.state.is_final() || only_acknowledged;
+        let driven = open.state.is_driven() && !only_acknowledged;
+        if !driven {
+            open.confirm_by = None;
+        }
+        steps.push(Step { device, command, cause, progress, publish: None });
+        if driven {
+            return;
+        }
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            queue.waiting.retain(|waiting| *waiting != command);
+            if queue.active == Some(command) {
+                queue.active = None;
+            }
+            if queue.active.is_none() && queue.waiting.is_empty() {
+                self.lanes.remove(&lane);
+            } else {
+                self.ready.insert(lane);
+            }
+        }
+        if ends {
+            self.close(command);
+        }
+    }
+
+    fn close(&mut self, command: Seq) {
+        self.unwatch(command);
+        self.open.remove(&command);
+    }
+
+    fn confirm_from(&mut self, command: Seq, now: Instant) {
+        if let Some(open) = self.open.get_mut(&command)
+            && open.confirm_by.is_none()
+        {
+            open.confirm_by = now.checked_add(Duration::from_secs(open.request.confirm_s.into()));
+        }
+    }
+
+    fn watch(&mut self, command: Seq) {
+        let Some(open) = self.open.get(&command) else { return };
+        match &open.request.evidence {
+            Evidence::Reported { .. } => {
+                self.watching.entry(open.device).or_default().insert(command);
+            }
+            Evidence::Reply { topic, .. } => {
+                let key = (open.request.publish.source.as_str().into(), topic.as_str().into());
+                self.answers.entry(key).or_default().insert(command);
+            }
+            Evidence::None => {}
+        }
+    }
+
+    fn unwatch(&mut self, command: Seq) {
+        let Some(open) = self.open.get(&command) else { return };
+        if let Some(watching) = self.watching.get_mut(&open.device) {
+            watching.remove(&command);
+            if watching.is_empty() {
+                self.watching.remove(&open.device);
+            }
+        }
+        if let Evidence::Reply { topic, .. } = &open.request.evidence {
+            let key = (open.request.publish.source.as_str().into(), topic.as_str().into());
+            if let Some(waiting) = self.answers.get_mut(&key) {
+                waiting.remove(&command);
+                if waiting.is_empty() {
+                    self.answers.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a command may be sent.
+enum May {
+    Send,
+    Wait,
+    Never(Progress),
+}
+
+/// Whether a command's time is over, by any clock: one that may be wrong can keep it from being sent, but not have it sent.
+fn is_over(open: &Open, now: Now) -> bool {
+    now.wall >= open.request.expires || open.deadline.is_some_and(|deadline| deadline <= now.at)
+}
+
+/// When the time of a restored command is over. While the kernel runs, it knows; after that, only a clock that is
+/// synchronised does.
+fn deadline(request: &CommandRequest, same_boot: bool, now: Now) -> Option<Instant> {
+    if same_boot {
+        let ends = request.booted_for.saturating_add(u64::from(request.ttl_s) * 1_000_000);
+        let left =
+            i64::try_from(ends).unwrap_or(i64::MAX) - i64::try_from(now.booted_for).unwrap_or(i64::MAX);
+        return Some(after(now.at, left));
+    }
+    now.trusted.then(|| after(now.at, request.expires.0.saturating_sub(now.wall.0)))
+}
+
+fn after(now: Instant, micros: i64) -> Instant {
+    let wait = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+    now.checked_add(wait).unwrap_or(now)
+}

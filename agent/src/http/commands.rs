@@ -1,0 +1,390 @@
+//! Commands to devices: asking for one, and what has become of them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::to_bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use fieldlog_projections::command::{CommandState, Evidence, Progress};
+use fieldlog_projections::commands::Command;
+use fieldlog_projections::{Commands, DeviceId, Seq, Value, View};
+use fieldlog_wire::api::commands::{
+    CommandAnswer, CommandBody, CommandJson, CommandPage, CommandSetAnswer, DeclaredJson, DesiredJson,
+    ReportedJson, TwinAnswer, state_named,
+};
+use fieldlog_wire::json::Rfc3339;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::answer::answer;
+use super::body::encode;
+use super::gate::Actor;
+use super::params::Params;
+use super::position::{At, Validator};
+use super::problem::Problem;
+use super::{App, WAITS_MAX, devices, stopped};
+use crate::command::Asked;
+use crate::command::declared::{Code, Declared, Rejected, Target, to_json};
+use crate::config::EvidenceKind;
+use crate::writer::Input;
+
+/// Largest body of a command, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Commands that may be on their way to the writer at a time; more get 503.
+pub(super) const ASKING_MAX: usize = 512;
+/// How long the writer may take to answer; it has then stopped or is stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Longest `wait`, in seconds.
+const WAIT_MAX_S: u64 = 60;
+const LIMIT_MAX: u64 = 1_000;
+const LIMIT_DEFAULT: u64 = 100;
+
+/// How many commands are on their way to the writer.
+pub(super) type Asking = Semaphore;
+
+impl From<Rejected> for Problem {
+    fn from(rejected: Rejected) -> Problem {
+        let (status, title) = match rejected.code {
+            Code::BadRequest => (StatusCode::BAD_REQUEST, "The command cannot be read"),
+            Code::NoSuchDevice => (StatusCode::NOT_FOUND, "No such device"),
+            Code::NoSuchCommand => (StatusCode::UNPROCESSABLE_ENTITY, "The device cannot be told that"),
+            Code::InvalidValue => (StatusCode::UNPROCESSABLE_ENTITY, "The value is not allowed"),
+            Code::Unreachable => (StatusCode::CONFLICT, "The device cannot be reached"),
+            Code::NotAsExpected => (StatusCode::PRECONDITION_FAILED, "The device is not as expected"),
+            Code::KeyConflict => (StatusCode::CONFLICT, "The key stands for another command"),
+            Code::TooMany | Code::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "No commands are taken now"),
+        };
+        Problem::new(status, rejected.code.word(), title, rejected.reason).with_changed_seq(rejected.current)
+    }
+}
+
+/// `POST /api/v1/devices/{id}/commands`
+pub(super) async fn ask(
+    State(app): State<Arc<App>>,
+    Path(device): Path<String>,
+    Extension(actor): Extension<Actor>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let params = Params::of(request.uri(), &["wait"])?;
+    let wait = params.number("wait", 0..=WAIT_MAX_S)?.map(Duration::from_secs);
+    let body = read(request).await?;
+    let (reply, answered) = oneshot::channel();
+    let asked = Asked { actor: actor.0.to_string(), device, body, reply };
+    let accepted = {
+        let _asking = app.asking.try_acquire().map_err(|_| {
+            Problem::busy(format!(
+                "{ASKING_MAX} commands are being recorded, which is the most at a time; try again"
+            ))
+        })?;
+        app.side.inputs.send(Input::Command(Box::new(asked))).map_err(|_| Problem::stopping())?;
+        let answered = tokio::time::timeout(ANSWER_MAX, answered).await;
+        let answered = answered.map_err(|_| {
+            Problem::busy("the log did not record the command in time; ask again with the same key to learn what became of it")
+        })?;
+        // Whoever was to answer is gone.
+        answered.map_err(|_| Problem::stopping())??
+    };
+    if let Some(wait) = wait {
+        closed(&app, accepted.command, wait).await?;
+    }
+    let (at, json) = find(&app, accepted.command)?;
+    let status = if json.closed { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let url = HeaderValue::from_str(&json.url);
+    let body = encode(&app.budget, &CommandAnswer { position: at.into(), command: json })?;
+    let mut response = answer(body, at, Validator::Strong);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Ok(url) = url {
+        headers.insert(header::LOCATION, url);
+    }
+    if accepted.repeated {
+        headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// The body. Only JSON is taken: a page elsewhere cannot have a browser send that without asking first.
+async fn read(request: Request) -> Result<CommandBody, Problem> {
+    let bad = |detail: String| {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-command", "The command cannot be read", detail)
+    };
+    if !is_json(request.headers()) {
+        let detail = "send the command as JSON, with `Content-Type: application/json`";
+        let title = "Not JSON";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", title, detail));
+    }
+    let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
+        let detail = format!("the body cannot be read, or has more than {BODY_BYTES_MAX} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The command is too large", detail)
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        bad(format!(
+            "{error}; a command looks like {{\"attribute\": \"state\", \"value\": \"ON\", \"ttl_s\": 30, \
+             \"idempotency_key\": \"<a new UUID>\"}}"
+        ))
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Waits until nothing more is to be expected of a command soon, for so long at most.
+async fn closed(app: &App, command: Seq, wait: Duration) -> Result<(), Problem> {
+    let _waiting = app.waits.try_acquire().map_err(|_| {
+        Problem::busy(format!(
+            "{WAITS_MAX} requests wait, which is the most at a time; ask again without `wait`"
+        ))
+    })?;
+    let mut position = app.side.shared.position.subscribe();
+    let mut stop = app.stop.clone();
+    let settled = async {
+        loop {
+            let driven = app.with_view(|view, _| {
+                Ok(view
+                    .commands
+                    .get(command)
+                    .is_some_and(|command| !command.is_closed() && command.state.is_driven()))
+            })?;
+            if !driven || position.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    tokio::select! {
+        settled = tokio::time::timeout(wait, settled) => settled.unwrap_or(Ok(())),
+        () = stopped(&mut stop) => Ok(()),
+    }
+}
+
+fn find(app: &App, command: Seq) -> Result<(At, CommandJson<'static>), Problem> {
+    app.with_view(|view, at| {
+        ready(view)?;
+        let missing = || {
+            let detail = format!(
+                "the state of a command {command} is not kept: there is none, or it ended long ago. If the log still has it, \
+                 it is at /api/v1/events/{command}"
+            );
+            Problem::not_found("no-such-command", "No such command", detail)
+        };
+        let command = view.commands.get(command).ok_or_else(missing)?;
+        Ok((at, command_json(view, command)))
+    })
+}
+
+/// `GET /api/v1/commands/{id}`
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Params::of(&uri, &[])?;
+    let command = Seq(id.parse().map_err(|_| {
+        Problem::not_found(
+            "no-such-command",
+            "No such command",
+            "the id of a command is a number, as in its answer",
+        )
+    })?);
+    let (at, command) = find(&app, command)?;
+    let body = encode(&app.budget, &CommandAnswer { position: at.into(), command })?;
+    Ok(answer(body, at, Validator::Strong))
+}
+
+/// `GET /api/v1/commands`
+pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    let params = Params::of(&uri, &["device", "state", "actor", "open", "limit", "before"])?;
+    page(&app, &params, None)
+}
+
+/// `GET /api/v1/devices/{id}/commands`
+pub(super) async fn of_device(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let params = Params::of(&uri, &["state", "actor", "open", "limit", "before"])?;
+    page(&app, &params, Some(id))
+}
+
+fn page(app: &App, params: &Params, device: Option<String>) -> Result<Response, Problem> {
+    let (limit, before) = (params.limit(LIMIT_MAX, LIMIT_DEFAULT)?, params.seq("before")?);
+    let device = device.or_else(|| params.text("device").map(str::to_owned));
+    let states = params.text("state").map(states).transpose()?;
+    let (actor, open) = (params.text("actor"), params.flag("open")?);
+    let (at, body) = app.with_view(|view, at| {
+        ready(view)?;
+        let device = device.as_ref().map(|name| devices::find(&view.devices, name)).transpose()?;
+        let device: Option<DeviceId> = device.map(|(id, _)| id);
+        let wanted = |command: &&Command| {
+            before.is_none_or(|before| command.seq < before)
+                && device.is_none_or(|device| command.device == device)
+                && states.as_ref().is_none_or(|states| states.contains(&command.state))
+                && actor.is_none_or(|actor| command.request.actor == actor)
+                && (!open || !command.is_closed())
+        };
+        let mut found: Vec<&Command> =
+            view.commands.open().chain(view.commands.ended()).filter(wanted).collect();
+        found.sort_unstable_by_key(|command| std::cmp::Reverse(command.seq));
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|command| command.seq);
+        let commands = found.into_iter().map(|command| command_json(view, command)).collect();
+        Ok((at, encode(&app.budget, &CommandPage { position: at.into(), commands, next })?))
+    })?;
+    Ok(answer(body, at, Validator::Strong))
+}
+
+fn states(text: &str) -> Result<Vec<CommandState>, Problem> {
+    let parse = |name: &str| {
+        state_named(name).ok_or_else(|| {
+            let names = CommandState::ALL.map(CommandState::word).join(", ");
+            Problem::bad_parameter(format!("no command state is called `{name}`; the states are {names}"))
+        })
+    };
+    text.split(',').map(parse).collect()
+}
+
+fn ready(view: &View) -> Result<(), Problem> {
+    if view.is_stale(Commands::ID) {
+        return Err(Problem::busy("the commands are being rebuilt from the log; try again"));
+    }
+    Ok(())
+}
+
+fn command_json(view: &View, command: &Command) -> CommandJson<'static> {
+    let request = &command.request;
+    let (mut failure, mut superseded_by, mut evidence_seq) = (None, None, None);
+    match &command.progress {
+        Some(Progress::Failed { reason }) => failure = Some(Cow::Owned(reason.clone())),
+        Some(Progress::Superseded { by }) => superseded_by = Some(*by),
+        Some(Progress::Applied { evidence }) => evidence_seq = *evidence,
+        _ => {}
+    }
+    let device = view
+        .devices
+        .get(command.device)
+        .map_or_else(|| format!("#{}", command.device.0), |d| d.name.to_string());
+    CommandJson {
+        id: command.seq,
+        url: format!("/api/v1/commands/{}", command.seq),
+        device: device.into(),
+        name: request.name.clone().into(),
+        operation: request.operation,
+        value: to_json(request.value.borrow()),
+        state: command.state.word().into(),
+        closed: command.is_closed(),
+        failure,
+        superseded_by,
+        actor: request.actor.clone().into(),
+        idempotency_key: request.key.clone().into(),
+        reason: request.reason.clone().into(),
+        requested_at: Rfc3339(command.requested),
+        expires_at: Rfc3339(request.expires),
+        ttl_s: request.ttl_s,
+        idempotent: request.idempotent,
+        evidence: match request.evidence {
+            Evidence::None => "none",
+            Evidence::Reported { .. } => "reported",
+            Evidence::Reply { .. } => "reply",
+        }
+        .into(),
+        attempts: command.attempts,
+        dispatched_seq: command.dispatched,
+        acknowledged_seq: command.acknowledged,
+        evidence_seq,
+        changed_seq: command.changed.0,
+        changed_at: Rfc3339(command.changed.1),
+    }
+}
+
+/// `GET /api/v1/devices/{id}/command-set`
+pub(super) async fn set(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Params::of(&uri, &[])?;
+    let config = app.side.config.borrow().clone();
+    let (at, body) = app.with_view(|view, at| {
+        let (_, device) = devices::find(&view.devices, &id)?;
+        let target = Target::find(&config, view, &device.name)?;
+        let declared = target.declared();
+        let commands = declared.iter().map(declared_json).collect();
+        let answer = CommandSetAnswer { position: at.into(), device: target.name().into(), commands };
+        Ok((at, encode(&app.budget, &answer)?))
+    })?;
+    Ok(answer(body, at, Validator::Weak))
+}
+
+fn declared_json<'a>(declared: &'a Declared<'_>) -> DeclaredJson<'a> {
+    let value = &declared.value;
+    DeclaredJson {
+        name: declared.name.as_str().into(),
+        operation: declared.rule.is_operation(),
+        data_type: value.data_type.word().into(),
+        min: value.min,
+        max: value.max,
+        step: value.step,
+        values: value.values.clone(),
+        unit: value.unit.as_str().into(),
+        idempotent: declared.rule.idempotent,
+        on_offline: declared.rule.on_offline.word().into(),
+        evidence: match declared.rule.evidence {
+            EvidenceKind::Reported => "reported",
+            EvidenceKind::Reply => "reply",
+            EvidenceKind::None => "none",
+        }
+        .into(),
+    }
+}
+
+/// `GET /api/v1/devices/{id}/twin`
+pub(super) async fn twin(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Params::of(&uri, &[])?;
+    let (at, body) = app.with_view(|view, at| {
+        ready(view)?;
+        let (id, device) = devices::find(&view.devices, &id)?;
+        let mut twin = TwinAnswer {
+            position: at.into(),
+            device: (&*device.name).into(),
+            desired: view
+                .commands
+                .desired(id)
+                .map(|(name, desired)| {
+                    let value = to_json(desired.value.borrow());
+                    (name.into(), DesiredJson { value, command: desired.command, at: Rfc3339(desired.time) })
+                })
+                .collect(),
+            reported: device
+                .attributes
+                .iter()
+                .filter(|slot| slot.value != Value::Null)
+                .filter_map(|slot| {
+                    let name = view.devices.attribute_name(slot.id)?;
+                    let value = to_json(slot.value.borrow());
+                    Some((name.into(), ReportedJson { value, seq: slot.seq, at: Rfc3339(slot.time) }))
+                })
+                .collect(),
+            delta: std::collections::BTreeMap::new(),
+        };
+        for (name, desired) in view.commands.desired(id) {
+            let attr = view.devices.attribute_named(name);
+            let reported =
+                attr.and_then(|attr| device.value(attr)).map_or(Value::Null, |slot| slot.value.clone());
+            if !reported.borrow().same(desired.value.borrow()) {
+                twin.delta.insert(name.into(), to_json(desired.value.borrow()));
+            }
+        }
+        Ok((at, encode(&app.budget, &twin)?))
+    })?;
+    Ok(answer(body, at, Validator::Strong))
+}

@@ -1,0 +1,38 @@
+//! What watched devices report, changed or not: evidence for commands.
+
+use std::sync::Arc;
+
+use fieldlog_projections::{DeviceId, Value};
+
+use super::Observer;
+use crate::message::Outbox;
+
+/// A value that a watched device has reported, in a message that is no retained repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The device.
+    pub device: DeviceId,
+    /// The attribute.
+    pub attribute: Arc<str>,
+    /// The value.
+    pub value: Value,
+}
+
+impl Observer {
+    /// Whether to note what a device reports.
+    pub fn watch(&mut self, device: DeviceId, watched: bool) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.watched = watched;
+        }
+    }
+
+    /// What watched devices have reported since this was asked last.
+    pub fn drain_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Where a source's publications go.
+    pub fn outbox(&self, source: &str) -> Option<&Outbox> {
+        self.sources.iter().find(|known| *known.name == *source).map(|source| &*source.outcomes.outbox)
+    }
+}

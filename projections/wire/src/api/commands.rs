@@ -1,0 +1,210 @@
+//! `/api/v1/commands` and the commands of a device.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use fieldlog_projections::Seq;
+use fieldlog_projections::command::CommandState;
+use serde::{Deserialize, Serialize};
+
+use super::position::Position;
+use crate::json::Rfc3339;
+
+/// The body of `POST /api/v1/devices/{id}/commands`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandBody {
+    /// The attribute to set; either this or `operation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribute: Option<String>,
+    /// The operation to carry out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// The value to set, or the operation's argument.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub value: serde_json::Value,
+    /// 1 to 128 printable ASCII characters. The same key with the same body is the same command.
+    pub idempotency_key: String,
+    /// Time to live, 1 to 604,800 seconds: it is not sent later.
+    pub ttl_s: u32,
+    /// What must be so for the command to be accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// Why, up to 512 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// What must be so for a command to be accepted. All that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// The device has no newer record than this one, its `changed_seq`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_seq: Option<Seq>,
+    /// These attributes have these values; null: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, serde_json::Value>,
+}
+
+/// `POST /api/v1/devices/{id}/commands` and `GET /api/v1/commands/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommandAnswer<'a> {
+    /// Where the view is.
+    pub position: Position,
+    /// The command.
+    pub command: CommandJson<'a>,
+}
+
+/// `GET /api/v1/commands`: the newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommandPage<'a> {
+    /// Where the view is.
+    pub position: Position,
+    /// The commands.
+    pub commands: Vec<CommandJson<'a>>,
+    /// The last id of this page, to go on with as `before`; null if there are no more.
+    pub next: Option<Seq>,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommandJson<'a> {
+    /// Its id: the position of its request.
+    pub id: Seq,
+    /// Where it can be asked for.
+    pub url: String,
+    /// The device.
+    pub device: Cow<'a, str>,
+    /// The attribute to set, or the operation.
+    pub name: Cow<'a, str>,
+    /// Whether it is an operation.
+    pub operation: bool,
+    /// The value, or the operation's argument.
+    pub value: serde_json::Value,
+    /// Where it is: `requested`, `dispatched`, `acknowledged`, `applied`, `failed`, `expired`, `superseded`, `unconfirmed` or
+    /// `unknown`.
+    pub state: Cow<'a, str>,
+    /// Whether it is closed: nothing more can come of it.
+    pub closed: bool,
+    /// Why it failed; absent if it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Cow<'a, str>>,
+    /// The command that took its place; absent if none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<Seq>,
+    /// Who asked.
+    pub actor: Cow<'a, str>,
+    /// The requester's key.
+    pub idempotency_key: Cow<'a, str>,
+    /// Why, in the requester's words; empty if not said.
+    pub reason: Cow<'a, str>,
+    /// Log time of the request.
+    pub requested_at: Rfc3339,
+    /// It is not sent later than this.
+    pub expires_at: Rfc3339,
+    /// Time to live, in seconds.
+    pub ttl_s: u32,
+    /// Whether it may be sent more than once.
+    pub idempotent: bool,
+    /// What shows that it was carried out: `reported`, `reply` or `none`.
+    pub evidence: Cow<'a, str>,
+    /// How many times it was dispatched.
+    pub attempts: u32,
+    /// Record of its last dispatch; null if there was none.
+    pub dispatched_seq: Option<Seq>,
+    /// Record of its first acknowledgement; null if there was none.
+    pub acknowledged_seq: Option<Seq>,
+    /// The record of the state that shows that it was carried out; null if there is none.
+    pub evidence_seq: Option<Seq>,
+    /// Its newest record.
+    pub changed_seq: Seq,
+    /// Log time of that.
+    pub changed_at: Rfc3339,
+}
+
+/// `GET /api/v1/devices/{id}/twin`: what is wanted of a device beside what it reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TwinAnswer<'a> {
+    /// Where the view is.
+    pub position: Position,
+    /// The device.
+    pub device: Cow<'a, str>,
+    /// What was last asked for and not given up, by attribute.
+    pub desired: BTreeMap<Cow<'a, str>, DesiredJson>,
+    /// What the device reports, by attribute.
+    pub reported: BTreeMap<Cow<'a, str>, ReportedJson>,
+    /// Attributes whose reported value is not the desired one, with the desired value.
+    pub delta: BTreeMap<Cow<'a, str>, serde_json::Value>,
+}
+
+/// A desired value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DesiredJson {
+    /// The value.
+    pub value: serde_json::Value,
+    /// The command that wants it.
+    pub command: Seq,
+    /// Log time of that command.
+    pub at: Rfc3339,
+}
+
+/// A reported value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportedJson {
+    /// The value.
+    pub value: serde_json::Value,
+    /// The record that set it.
+    pub seq: Seq,
+    /// Log time of that.
+    pub at: Rfc3339,
+}
+
+/// `GET /api/v1/devices/{id}/command-set`: what a device can be told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommandSetAnswer<'a> {
+    /// Where the view is.
+    pub position: Position,
+    /// The device.
+    pub device: Cow<'a, str>,
+    /// What it can be told, attributes first.
+    pub commands: Vec<DeclaredJson<'a>>,
+}
+
+/// Something that a device can be told. What nothing is said about is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeclaredJson<'a> {
+    /// The attribute, or the operation.
+    pub name: Cow<'a, str>,
+    /// Whether it is an operation.
+    pub operation: bool,
+    /// Type of the value: `text`, `number`, `integer`, `boolean`, `enum` or `json`.
+    #[serde(default, rename = "type", skip_serializing_if = "str::is_empty")]
+    pub data_type: Cow<'a, str>,
+    /// Smallest value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Largest value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// Distance between neighbouring values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
+    /// The values that are allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+    /// Unit of the value.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub unit: Cow<'a, str>,
+    /// Whether it may be sent more than once.
+    pub idempotent: bool,
+    /// What becomes of it while the device is offline: `reject`, `hold` or `latest_wins`.
+    pub on_offline: Cow<'a, str>,
+    /// What shows that it was carried out: `reported`, `reply` or `none`.
+    pub evidence: Cow<'a, str>,
+}
+
+/// The state of that name.
+pub fn state_named(name: &str) -> Option<CommandState> {
+    CommandState::ALL.into_iter().find(|state| state.word() == name)
+}
