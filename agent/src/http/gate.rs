@@ -1,4 +1,4 @@
-//! What every request passes before its handler: method, host, token, how many at once, and the position it waits for.
+//! The checks before every handler: method, host, token, number of concurrent requests, and the position to wait for.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::seats::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
 use super::{App, REQUESTS_MAX, Scope, Transport, host, min_seq};
 
-/// What a router's requests are let in by.
+/// The admission rules of a router.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) app: Arc<App>,
@@ -23,14 +23,14 @@ pub(super) struct Gate {
     pub(super) scope: Scope,
 }
 
-/// Headers of every answer. The page adds its own content policy.
+/// Headers of every answer. The status page adds its own content policy.
 const HEADERS: [(HeaderName, &str); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_FRAME_OPTIONS, "DENY"),
 ];
 
-/// Lets a request in, or answers it with the problem it has.
+/// Admits a request, or answers it with a problem.
 pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let now = gate.app.side.now();
@@ -54,7 +54,7 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
     }
-    // These must answer when everything else is too busy to.
+    // These must answer even when everything else is busy.
     let probe = matches!(request.uri().path(), "/livez" | "/healthz");
     let always = probe || matches!(request.uri().path(), "/readyz" | "/metrics");
     let host = host::named(request.uri(), request.headers(), request.version())?;
@@ -62,7 +62,7 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
         let hosts = &gate.app.side.config.borrow().http.hosts;
         check_host(host, hosts)?;
         let admitted = gate.app.token.as_ref().is_none_or(|token| token.admits(request.headers()));
-        // The page itself holds no data; it asks for the token before it reads any.
+        // The page itself contains no data; it asks for the token before it reads any.
         let page = request.uri().path() == "/" || request.uri().path().starts_with("/assets/");
         if !admitted && !probe && !page {
             return Err(unauthorized());
@@ -77,7 +77,7 @@ async fn admit(gate: &Gate, request: Request, next: Next) -> Result<Response, Pr
              at a time; only /livez, /readyz and /metrics are answered now. Close connections and try again"
         )));
     }
-    // Whoever waits does not keep others from being answered.
+    // A waiting request does not take a slot.
     if request.uri().path() == "/status" || request.uri().path().starts_with("/api/") {
         min_seq::reach(&gate.app, &Params::any(request.uri())?).await?;
     }
@@ -94,7 +94,7 @@ fn method_not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Read only", detail)
 }
 
-/// What the router refuses before a handler sees it.
+/// Problems for requests that the router rejects before a handler.
 fn malformed(status: StatusCode) -> Problem {
     let detail = "the path cannot be read; it must be percent-encoded UTF-8";
     Problem::new(status, "bad-request", "The request cannot be read", detail)
@@ -105,8 +105,8 @@ fn unauthorized() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is required", detail)
 }
 
-/// Refuses names that are not ours: a page elsewhere could have its own name resolved to this address and read us from
-/// a browser (DNS rebinding).
+/// Refuses foreign names: another site could resolve its own name to this address and read the API from a browser (DNS
+/// rebinding).
 fn check_host(host: &str, hosts: &[String]) -> Result<(), Problem> {
     if host::is_ours(host, hosts) {
         return Ok(());
@@ -117,7 +117,7 @@ fn check_host(host: &str, hosts: &[String]) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Not a name of this agent", detail))
 }
 
-/// Adds the date. A clock that was never set, or is beyond what a header can say, is as good as none.
+/// Adds the date, unless the clock was never set or is out of the header's range.
 fn date(response: &mut Response, now: Time) {
     let Some(timestamp) = Timestamp::from_microsecond(now.0).ok().filter(|_| now.0 >= 0) else { return };
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp).ok();

@@ -1,4 +1,4 @@
-//! The bearer token that requests over TCP must carry, when there is one.
+//! The bearer token that TCP requests must have, if one is configured.
 
 use std::fmt;
 use std::io;
@@ -45,7 +45,7 @@ impl Token {
         Ok(Token(token.into()))
     }
 
-    /// Whether a request carries it. How long that takes tells nothing but the length.
+    /// Whether a request has it. The time this takes reveals only the length.
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
         given.is_some_and(|given| bool::from(given.ct_eq(&self.0)))
@@ -69,7 +69,7 @@ pub enum TokenError {
         /// Why.
         source: io::Error,
     },
-    /// The file is open to everyone.
+    /// The file is readable by everyone.
     #[error("`http.token_file` {p} can be read by everyone on this machine; run: chmod o-rwx {p}", p = path.display())]
     WorldReadable {
         /// Which.
@@ -84,7 +84,7 @@ pub enum TokenError {
         /// Which.
         path: PathBuf,
     },
-    /// A credential without a service that passes it.
+    /// A credential that no service manager passes.
     #[error(
         "`http.token_file` names the systemd credential {n}, but the service has none: add \
          LoadCredential={n}:/path/to/file to its unit, or give an absolute path", n = name.display()

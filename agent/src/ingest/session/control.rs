@@ -1,4 +1,4 @@
-//! The packets of a connection that are not messages.
+//! Packets of a connection other than messages.
 
 use bytes::Bytes;
 
@@ -11,14 +11,15 @@ impl<F> Session<'_, F> {
     pub(super) fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
         let body = &chunk[frame.body.clone()];
         match frame.packet_type() {
-            // PINGRESP; that it was heard is all it says. PUBACK and UNSUBACK answer nothing of ours and harm nobody.
+            // PINGRESP only shows that the broker is alive. PUBACK and UNSUBACK answer nothing of ours and are
+            // harmless.
             13 | 4 | 11 => Ok(()),
             9 => {
                 self.take_suback(body)?;
                 self.subscribed()
             }
-            // PUBREL, of a QoS 2 message that an earlier client of this session has received: answered with PUBCOMP, or
-            // it would come again on every connection.
+            // PUBREL, of a QoS 2 message that an earlier client of this session received: must be answered with
+            // PUBCOMP, or it is sent again on every connection.
             6 => match body {
                 &[high, low, ..] => {
                     self.send(&[0x70, 2, high, low]);
