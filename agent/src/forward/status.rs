@@ -117,7 +117,7 @@ impl SinkState {
     pub const LABELS: [&'static str; 6] =
         ["connecting", "connected", "held", "forked", "backing_off", "stopped"];
 
-    /// Since when it is connected, if it is.
+    /// Since when it is connected; `None` if it is not.
     pub fn connected_since(&self) -> Option<Time> {
         match self {
             SinkState::Connected { since }
@@ -127,7 +127,7 @@ impl SinkState {
         }
     }
 
-    /// Until when it waits, if it does, and why.
+    /// Until when it waits, and why; `None` if it does not.
     pub fn waiting(&self) -> Option<(Time, &str)> {
         match self {
             SinkState::Held { until, why, .. }
@@ -163,7 +163,7 @@ pub(crate) fn moment(time: Time) -> String {
 }
 
 impl SinkStatus {
-    /// Nothing has happened yet.
+    /// The initial status.
     pub fn new(clock: Clock) -> SinkStatus {
         SinkStatus {
             events_acked: AtomicU64::default(),
@@ -180,7 +180,7 @@ impl SinkStatus {
         }
     }
 
-    /// A copy of what is not a counter.
+    /// A copy of everything except the counters.
     pub fn details(&self) -> SinkDetails {
         self.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! The rules of a topic, applied to a message: which of them takes it, and what for.
+//! Applies the rules of a topic to a message.
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{Time, Value, ValueRef};
@@ -11,15 +11,15 @@ use crate::config::Decoder;
 use crate::decode::{self, DecodeError, Document, Documents, Json};
 use crate::message::Message;
 
-/// What a rule has made of a message.
+/// The result of applying a rule to a message.
 enum Applied {
     /// It was the rule's.
     Took(Verdict),
-    /// The next rule is tried. The error says that the payload was not a document, which this rule needs.
+    /// The next rule is tried. The error is set if the payload was not a document, which this rule needs.
     NotThis(Option<DecodeError>),
 }
 
-/// A message on its way through the rules.
+/// A message being matched against rules.
 #[derive(Clone, Copy)]
 struct Arrival<'m> {
     source: usize,
@@ -40,7 +40,7 @@ impl Observer {
         let (mut taken, mut refusal, mut foreign) = (None, None, None);
         for matched in &mut topic.matches {
             match self.apply(arrival, matched, &mut topic.said, batch) {
-                // What begins like a document is a broken one, and no other rule's.
+                // A payload that begins like a document is a broken one, for every rule.
                 Ok(Applied::NotThis(Some(why))) if begins_document(&message.payload) => {
                     refusal = refusal.or(Some(why.into()));
                 }
@@ -48,7 +48,7 @@ impl Observer {
                     foreign = foreign.or(why);
                     continue;
                 }
-                // Whatever a rule ignores, it is not what is broken.
+                // Even if a rule ignores the message, the payload is not broken.
                 Ok(Applied::Took(Verdict::Ignored)) if foreign.is_some() => {}
                 Ok(Applied::Took(verdict)) => {
                     foreign = None;
@@ -79,7 +79,7 @@ impl Observer {
         let payload = &message.payload[..];
         let compiled = &self.sources[source].compiled[matched.rule];
         let decoder = compiled.rule.decoder;
-        // Nothing is no document that conditions could be about, but a device can be gone.
+        // Conditions cannot test an empty payload, but it can remove a device.
         let conditional = compiled.json.has_conditions();
         let verdict = match decoder {
             Decoder::Ignore => Verdict::Ignored,
@@ -113,7 +113,7 @@ impl Observer {
                 self.check_device(source, matched);
                 let gone = |id| self.devices.get(id).is_some_and(|device| device.retired.is_some());
                 if scalar.value == ValueRef::Null && matched.device.is_none_or(gone) {
-                    // No value of a device that has never had one, or that is gone: its topics are cleared one by one.
+                    // A clear of a device without values, or that was removed: its topics are cleared one by one.
                     Verdict::Unchanged
                 } else {
                     self.record_one(source, matched, scalar, received, batch)?

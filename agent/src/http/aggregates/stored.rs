@@ -13,7 +13,7 @@ use crate::http::problem::Problem;
 use crate::http::reads::Cancel;
 use crate::log::{LogError, LogReader};
 
-/// Maximum retries if the archive grows during a read.
+/// Maximum attempts if the archive grows during a read.
 const TRIES: usize = 3;
 
 /// Folds the buckets, up to the record at `until`.
