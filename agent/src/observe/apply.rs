@@ -48,7 +48,7 @@ impl Observer {
                     foreign = foreign.or(why);
                     continue;
                 }
-                // Even if a rule ignores the message, the payload is not broken.
+                // A rule that ignores the message does not clear the fault.
                 Ok(Applied::Took(Verdict::Ignored)) if foreign.is_some() => {}
                 Ok(Applied::Took(verdict)) => {
                     foreign = None;
@@ -113,7 +113,7 @@ impl Observer {
                 self.check_device(source, matched);
                 let gone = |id| self.devices.get(id).is_some_and(|device| device.retired.is_some());
                 if scalar.value == ValueRef::Null && matched.device.is_none_or(gone) {
-                    // A clear of a device without values, or that was removed: its topics are cleared one by one.
+                    // No value, for a device that never had one or was removed: its topics are cleared one by one.
                     Verdict::Unchanged
                 } else {
                     self.record_one(source, matched, scalar, received, batch)?
@@ -172,7 +172,7 @@ impl Observer {
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
-        // What goes on to a later rule is not left out.
+        // With `also`, a later rule may take it.
         if let Some(place) = left_out.filter(|_| !self.sources[source].compiled[matched.rule].rule.also)
             && !std::mem::replace(&mut said.left_out, true)
         {
@@ -209,7 +209,7 @@ impl Observer {
             }
             _ => Ok(None),
         };
-        // What is known of a match that is made anew with each message is not kept.
+        // The shape of a match that is rebuilt for each message is not kept.
         if let Some(named) = &mut named {
             self.cut_shape(named, 0);
         }
@@ -238,7 +238,7 @@ impl Observer {
         self.fire(device, &name, Value::Json(value.into()), received, device_time, batch).map(Some)
     }
 
-    /// The match of one document, whose names are in it.
+    /// The match for one document that contains its own names.
     fn named(
         &self,
         source: usize,
@@ -271,7 +271,7 @@ impl Observer {
         Ok(self.rule_match(source, rule, device, attribute))
     }
 
-    /// Says, once for each topic, what of its values was left out.
+    /// Logs, once per topic, which of its values were left out.
     fn tell(&mut self, arrival: Arrival<'_>, said: &mut Said, batch: &mut RecordBatch) {
         let Arrival { source, message, received } = arrival;
         if let Some(attribute) = self.values.too_long()
