@@ -1,5 +1,5 @@
-//! `fieldlog probe`: listens at a broker for a while, and reports the topics, the preset that takes each, and what
-//! would not be recorded. It stores nothing, takes no message away from another client, and keeps no session.
+//! `fieldlog probe`: listens at a broker for a while, and reports the topics, the preset that takes each, and what would
+//! not be recorded. It stores nothing, sends no acknowledgements, and keeps no session.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
