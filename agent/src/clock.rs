@@ -1,5 +1,5 @@
-//! Time, handed in wherever it decides something: the wall clock, which may be set, and the monotonic clock, which only
-//! goes on. Timers of the network (keep-alive, connecting, answers) are the runtime's own.
+//! Time as an injected value: the wall clock, which may be set, and the monotonic clock. Network timers (keep-alive,
+//! connecting, answers) use the runtime's clock.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fieldlog_projections::Time;
 use tokio::sync::watch;
 
-/// How soon a thread that waits by a [`TestClock`] looks at it again, in real time.
+/// How often, in real time, a thread that waits on a [`TestClock`] checks it.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Both clocks of the system, or those of a test.
@@ -31,7 +31,7 @@ impl Clock {
         self.0.as_ref().map_or_else(Instant::now, TestClock::now)
     }
 
-    /// How much time has passed since a moment of the monotonic clock; zero if that is still to come.
+    /// Time since a moment of the monotonic clock; zero if that is in the future.
     pub fn since(&self, moment: Instant) -> Duration {
         self.now().saturating_duration_since(moment)
     }
@@ -53,12 +53,13 @@ impl Clock {
         }
     }
 
-    /// How long a thread that has nothing to do for `wait` may block: as long, unless a test may move the clock meanwhile.
+    /// How long a thread with nothing to do for `wait` may block: `wait`, or less if a test may move the clock
+    /// meanwhile.
     pub fn block_for(&self, wait: Duration) -> Duration {
         if self.0.is_some() { wait.min(LOOK_AGAIN) } else { wait }
     }
 
-    /// Waits until so much time has passed.
+    /// Sleeps for this time.
     pub async fn sleep(&self, wait: Duration) {
         match &self.0 {
             None => tokio::time::sleep(wait).await,
@@ -91,25 +92,25 @@ fn nanos(wall: Time) -> i128 {
     i128::from(wall.0) * 1_000
 }
 
-/// For tests: a clock that they move in place of waiting. All clones move together.
+/// A clock for tests, which advance it instead of waiting. All clones move together.
 #[derive(Clone, Debug)]
 pub struct TestClock(Arc<Moved>);
 
 #[derive(Debug)]
 struct Moved {
     state: Mutex<State>,
-    /// Wakes what sleeps by this clock.
+    /// Wakes the sleepers on this clock.
     changes: watch::Sender<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct State {
     now: Instant,
-    /// Nanoseconds since 1970, so that nothing is lost by looking often.
+    /// Nanoseconds since 1970, so that frequent reads lose nothing.
     wall: i128,
-    /// The moment of the system's monotonic clock that the two above belong to, while they go on with it.
+    /// The system's monotonic time that corresponds to the two above, while the clock is running.
     running: Option<Instant>,
-    /// How far each look at the wall clock moves it, in microseconds.
+    /// How far each read of the wall clock advances it, in microseconds.
     each_look: i64,
     /// When it was made; the kernel has been up for a day then.
     made: Instant,
@@ -143,40 +144,40 @@ impl State {
 }
 
 impl TestClock {
-    /// Goes on like the system's clocks, from what they show.
+    /// A clock that runs with the system's clocks, starting from their time.
     pub fn running() -> TestClock {
         let now = Instant::now();
         TestClock::from(State { running: Some(now), ..State::new(now, nanos(system_wall())) })
     }
 
-    /// Stands still at this time of the wall clock.
+    /// A clock that stands still at this wall clock time.
     pub fn standing(wall: Time) -> TestClock {
         TestClock::from(State::new(Instant::now(), nanos(wall)))
     }
 
-    /// Has each look at the wall clock move it on by so many microseconds: what is recorded then depends on nothing else.
+    /// Makes each read of the wall clock advance it by so many microseconds, so that records are deterministic.
     #[must_use]
     pub fn moved_by_each_look(self, micros: i64) -> TestClock {
         self.state().each_look = micros;
         self
     }
 
-    /// As the stages take it.
+    /// The clock for the stages.
     pub fn clock(&self) -> Clock {
         Clock(Some(self.clone()))
     }
 
-    /// Time passes, on both clocks.
+    /// Advances both clocks.
     pub fn advance(&self, time: Duration) {
         self.change(|state| state.pass(time));
     }
 
-    /// The wall clock alone is set, by so many microseconds.
+    /// Steps only the wall clock, by so many microseconds.
     pub fn step(&self, micros: i64) {
         self.change(|state| state.wall += nanos(Time(micros)));
     }
 
-    /// The wall clock alone is set, to this time.
+    /// Sets only the wall clock.
     pub fn set_wall(&self, wall: Time) {
         self.change(|state| state.wall = nanos(wall));
     }
@@ -194,12 +195,12 @@ impl TestClock {
         DAY_MICROS.saturating_add(u64::try_from(up).unwrap_or(u64::MAX))
     }
 
-    /// No time passes any more unless the test moves the clock.
+    /// Stops the clock; from now on only the test moves it.
     pub fn stand(&self) {
         self.change(|state| state.running = None);
     }
 
-    /// The wall clock, without moving it.
+    /// Reads the wall clock without advancing it.
     pub fn wall(&self) -> Time {
         let mut state = self.state();
         state.catch_up();
@@ -230,7 +231,7 @@ impl TestClock {
             }
             let runs = self.state().running.is_some();
             tokio::select! {
-                // The sender is as old as this clock.
+                // The sender lives as long as this clock.
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(left), if runs => {}
             }

@@ -1,4 +1,4 @@
-//! The checked configuration. Everything in here has been validated; how it is read is in the submodules.
+//! The checked configuration. Everything here has been validated; the submodules read it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ pub use sink::{
 pub struct Config {
     /// `gateway_id`: names this gateway upstream and in answers; default: the machine's host name.
     pub gateway_id: String,
-    /// `data_dir`: where the log and the snapshots live.
+    /// `data_dir`: directory of the log and the snapshots.
     pub data_dir: PathBuf,
     /// `[log]`.
     pub log: LogConfig,
@@ -61,7 +61,7 @@ pub struct Config {
     pub snapshots: SnapshotConfig,
     /// `[retention]`.
     pub retention: RetentionConfig,
-    /// `[[aggregates]]`, shortest window first; each is a multiple of the one before it. May be empty.
+    /// `[[aggregates]]`, shortest window first; each is a multiple of the previous one. May be empty.
     pub aggregates: Vec<WindowConfig>,
     /// `[http]`.
     pub http: HttpConfig,
@@ -75,22 +75,22 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
 }
 
-/// `[log]`: when to commit and how much to hold.
+/// `[log]`: when to commit, and how much to cache.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogConfig {
-    /// `commit_delay_ms` (1–10,000; default 200): the oldest waiting event is committed when it is this old.
+    /// `commit_delay_ms` (1–10,000; default 200): the batch is committed when its oldest event is this old.
     #[serde(rename = "commit_delay_ms", serialize_with = "written::milliseconds")]
     pub commit_delay: Duration,
-    /// `commit_bytes_max` (4,096–16,777,216; default 262,144): commit when this many payload bytes wait.
+    /// `commit_bytes_max` (4,096–16,777,216; default 262,144): commit when this many payload bytes are waiting.
     pub commit_bytes_max: usize,
     /// `cache_bytes` (1,048,576–1,073,741,824; default 1,048,576): page cache of the store.
     pub cache_bytes: usize,
-    /// `quick_repair` (default false): write the allocator state with every commit, so that a boot after a power loss
-    /// does not read the whole file; costs flash writes on every commit.
+    /// `quick_repair` (default false): write the allocator state with every commit, so that a start after a power loss
+    /// does not read the whole file; every commit writes more.
     pub quick_repair: bool,
 }
 
-/// `[snapshots]`: when the folded state is written out.
+/// `[snapshots]`: when to write the folded state to disk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SnapshotConfig {
     /// `events` (1,000–1,000,000,000; default 500,000): after this many events.
@@ -136,7 +136,7 @@ pub struct HttpConfig {
     pub hosts: Vec<String>,
 }
 
-/// `[limits]`: bounds on what devices can make the agent hold.
+/// `[limits]`: bounds on the memory that devices can make the agent use.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// `devices_max` (1–1,000,000; default 10,000).
@@ -164,12 +164,12 @@ pub struct Limits {
     pub quarantine_records_max: usize,
     /// `quarantine_payload_bytes_max` (0–1,048,576; default 4,096): bytes kept of each undecodable payload.
     pub quarantine_payload_bytes_max: usize,
-    /// `quarantine_per_topic_max` (0–1,000,000; default 3): inputs of a topic that are recorded one by one in an hour; those
-    /// beyond are summarised. 0: all are recorded one by one.
+    /// `quarantine_per_topic_max` (0–1,000,000; default 3): undecodable inputs of a topic that are recorded
+    /// individually per hour; further ones are summarised. 0: all are recorded individually.
     pub quarantine_per_topic_max: usize,
 }
 
-/// One `[[source]]`: a broker and what to take from it.
+/// One `[[source]]`: a broker and its subscriptions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceConfig {
     /// `name`: unique, `[a-z0-9_-]{1,32}`; in metrics, events and messages.
@@ -179,7 +179,7 @@ pub struct SourceConfig {
     pub address: Address,
     /// `protocol`: 5 (default, MQTT 5) or 4 (MQTT 3.1.1).
     pub protocol: Protocol,
-    /// `client_id` (default `fieldlog-<gateway_id>-<name>`): must be unique at the broker, it names the session.
+    /// `client_id` (default `fieldlog-<gateway_id>-<name>`): identifies the session; must be unique at the broker.
     pub client_id: String,
     /// `username` (default empty: none).
     #[serde(serialize_with = "written::or_empty")]
@@ -199,7 +199,7 @@ pub struct SourceConfig {
     /// `session_expiry_s` (0–4,294,967,295; default 604,800): how long the broker keeps the session (MQTT 5).
     #[serde(rename = "session_expiry_s", serialize_with = "written::seconds")]
     pub session_expiry: Duration,
-    /// `receive_window` (1–65,535; default 1,000): unacknowledged messages the broker may have outstanding.
+    /// `receive_window` (1–65,535; default 1,000): maximum unacknowledged messages.
     pub receive_window: u16,
     /// `packet_bytes_max` (1,024–268,435,455; default 1,048,576): larger packets are quarantined.
     pub packet_bytes_max: u32,
@@ -212,13 +212,13 @@ pub struct SourceConfig {
     /// `[source.sparkplug]` (default none): the source is a Sparkplug host application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparkplug: Option<SparkplugConfig>,
-    /// `silence_timeout_s` (0–31,536,000; default 0: never): a device of this source that was not heard for so long is
+    /// `silence_timeout_s` (0–31,536,000; default 0: never): a device of this source that is silent for this time is
     /// recorded as offline.
     #[serde(rename = "silence_timeout_s", serialize_with = "written::seconds")]
     pub silence_timeout: Option<Duration>,
     /// `exclude`: MQTT filters whose topics are ignored.
     pub exclude: Vec<String>,
-    /// `redact`: attribute patterns whose values are never kept, beside those of the rules.
+    /// `redact`: attribute patterns whose values are never stored, in addition to those of the rules.
     pub redact: Vec<String>,
     /// `[[source.subscription]]`, presets expanded, in order: the first rule that matches a topic takes it.
     #[serde(
@@ -227,19 +227,19 @@ pub struct SourceConfig {
         serialize_with = "rule::written"
     )]
     pub rules: Vec<Rule>,
-    /// `[[source.policy]]`, in order: the first that matches an attribute rules it.
+    /// `[[source.policy]]`, in order: the first that matches an attribute applies.
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
     /// `[[source.command]]`, those of presets after them; the first that names a device and an attribute counts.
     #[serde(rename = "command", skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandRule>,
-    /// `[[source.describe]]`, in order; of several blocks that say something about the same, the first counts.
+    /// `[[source.describe]]`, in order; if several blocks set the same field, the first counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub describe: Vec<Describe>,
 }
 
 impl SourceConfig {
-    /// Stands in for a source that the configuration no longer has: it takes nothing.
+    /// A placeholder, without rules, for a source that was removed from the configuration.
     pub fn removed(name: &str) -> SourceConfig {
         let zero = Duration::ZERO;
         SourceConfig {
@@ -269,7 +269,7 @@ impl SourceConfig {
     }
 }
 
-/// Where a broker or a sink is.
+/// Address of a broker or a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Host name or IP address.
@@ -289,7 +289,7 @@ impl Address {
 }
 
 impl fmt::Display for Address {
-    /// `host:port` as an operator wrote it.
+    /// `host:port`, as configured.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
@@ -306,7 +306,7 @@ pub enum Protocol {
 }
 
 impl From<Protocol> for u8 {
-    /// As it is written in the configuration.
+    /// The number in the configuration.
     fn from(protocol: Protocol) -> u8 {
         match protocol {
             Protocol::V4 => 4,
@@ -354,14 +354,14 @@ pub struct WillConfig {
 pub struct SparkplugConfig {
     /// `host_id` (default: `gateway_id`): unique among all host applications of the broker.
     pub host_id: String,
-    /// `groups` (default `["+"]`: all): groups whose edge nodes are taken.
+    /// `groups` (default `["+"]`: all): groups of edge nodes to take.
     pub groups: Vec<String>,
-    /// `reorder_timeout_ms` (0–60,000; default 2,000): how long a message waits for those before it.
+    /// `reorder_timeout_ms` (0–60,000; default 2,000): how long a message waits for earlier ones.
     #[serde(rename = "reorder_timeout_ms", serialize_with = "written::milliseconds")]
     pub reorder_timeout: Duration,
 }
 
-/// `[[source.policy]]`: when a change of an attribute is worth an event.
+/// `[[source.policy]]`: when a change of an attribute becomes an event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Policy {
     /// `attributes`: patterns.
@@ -373,7 +373,7 @@ pub struct Policy {
     /// `min_interval_ms` (0–86,400,000; default 0): at most one event of the attribute in this time.
     #[serde(rename = "min_interval_ms", serialize_with = "written::milliseconds")]
     pub min_interval: Duration,
-    /// `held`: what becomes of a message whose value `min_interval_ms` holds back: `memory` (default), or `record`.
+    /// `held`: how to treat a message whose value `min_interval_ms` holds back: `memory` (default), or `record`.
     pub held: HeldValues,
     /// `record`: `change` (default), `every` (equal values too), or `never`.
     pub record: RecordMode,
@@ -395,9 +395,10 @@ pub enum RecordMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldValues {
-    /// It is acknowledged at once, and the value waits in memory for the end of the interval.
+    /// It is acknowledged at once; the value waits in memory for the end of the interval.
     #[default]
     Memory,
-    /// It is acknowledged when a commit has recorded the newest value: the next one, or one of its own a few seconds later.
+    /// It is acknowledged after a commit has recorded the newest value: the next commit, or a separate one a few
+    /// seconds later.
     Record,
 }

@@ -1,4 +1,4 @@
-//! `fieldlog correct-clock`: lets log time go on from the wall clock, after a clock that was ahead.
+//! `fieldlog correct-clock`: sets log time back to the wall clock, after a clock that was ahead.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use fieldlog_projections::{Epoch, Seq, Time};
 use crate::log::{FILE_NAME, Log, LogError, LogOptions};
 use fieldlog_wire::json::Rfc3339;
 
-/// Log time that is ahead of the wall clock by no more is not worth a word: the clock was set back a little.
+/// Log time that is ahead of the wall clock by less is not reported: the clock was set back a little.
 const AHEAD_MICROS: i64 = 3_600_000_000;
 
 /// What was done.
@@ -21,13 +21,13 @@ pub enum Corrected {
         /// The wall clock.
         wall: Time,
     },
-    /// Log time continues from the wall clock.
+    /// Log time was set back to the wall clock.
     Back {
         /// Log time before.
         before: Time,
         /// The wall clock.
         after: Time,
-        /// The record that says so.
+        /// The `clock_corrected` record.
         at: Seq,
     },
 }
@@ -55,14 +55,14 @@ impl fmt::Display for Corrected {
 /// Corrects the log in a data directory that no agent has open; `wall` is the wall clock.
 ///
 /// # Errors
-/// [`CorrectError`]; the log is then as it was.
+/// [`CorrectError`]; the log is then unchanged.
 pub fn correct(data_dir: &Path, wall: Time) -> Result<Corrected, CorrectError> {
     let path = data_dir.join(FILE_NAME);
     if let Some(absence) = Log::absence(data_dir)? {
         return Err(LogError::Absent { path, absence }.into());
     }
     let options = LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
-    // A log that exists keeps its epoch; this one would only be given to a new one.
+    // An existing log keeps its epoch; this value would only be used for a new one.
     let mut log = Log::open(data_dir, options, Epoch(0))?;
     let before = log.last_time();
     let first = log.reader().range()?.map_or(Seq(1), |(first, _)| first);

@@ -1,4 +1,4 @@
-//! `fieldlog run`: signals, systemd's notifications and watchdog, exit codes.
+//! `fieldlog run`: signals, systemd notifications and watchdog, exit codes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::run::{self, Controls, Event, Handle, RunError};
 
 /// How often systemd's status line is refreshed.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
-/// How long the last words to systemd may take.
+/// Limit for the last notification to systemd.
 const NOTIFY_MAX: Duration = Duration::from_secs(1);
-/// The writer loop comes round at least once a second; when it has not for this long, it is stuck.
+/// The writer loop iterates at least once a second; after this long without an iteration it counts as stuck.
 const BEAT_MAX_MICROS: i64 = 10_000_000;
-/// Exit code for a configuration that cannot be used (`EX_CONFIG`); systemd is told not to restart on it.
+/// Exit code for an invalid configuration (`EX_CONFIG`); systemd is told not to restart on it.
 const EX_CONFIG: u8 = 78;
 
-/// Runs the agent until SIGTERM or SIGINT; with `new_epoch`, on a new log in place of one that is lost.
+/// Runs the agent until SIGTERM or SIGINT; with `new_epoch`, on a new log in place of a lost one.
 pub fn main(path: &Path, new_epoch: bool) -> ExitCode {
     let loaded = match Config::load(path) {
         Ok(loaded) => loaded.config,
@@ -52,7 +52,7 @@ pub fn main(path: &Path, new_epoch: bool) -> ExitCode {
         }
     };
     let code = runtime.block_on(supervise(path, loaded));
-    // Blocking reads of the log that are still going are not waited for: they change nothing.
+    // Running blocking reads of the log are not awaited: they change nothing.
     runtime.shutdown_timeout(Duration::from_secs(2));
     code
 }
@@ -67,7 +67,7 @@ fn begin_anew(config: &Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// One thread does all the waiting; a few more read the log for HTTP, and look up names.
+/// One thread does all waiting; a few more read the log for HTTP and resolve names.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
 }
@@ -117,8 +117,8 @@ fn report(event: Event, ready: &watch::Sender<Option<Handle>>) {
     }
 }
 
-/// Tells systemd, from a thread of its own: the socket makes a sender wait while nobody reads it, and a supervisor that is
-/// stuck must not stop the agent.
+/// Notifies systemd from a separate thread: the socket blocks a sender while nobody reads it, and a stuck supervisor
+/// must not stop the agent.
 fn notify(states: &[NotifyState<'_>]) -> JoinHandle<()> {
     let lines: Vec<String> = states.iter().map(NotifyState::to_string).collect();
     tokio::task::spawn_blocking(move || tell(&[NotifyState::Custom(&lines.join("\n"))]))
@@ -130,7 +130,7 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Feeds the watchdog while the writer moves, and refreshes the status line.
+/// Feeds the watchdog while the writer makes progress, and refreshes the status line.
 async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
     let Ok(handle) = ready.wait_for(Option::is_some).await.map(|h| h.clone()) else { return };
     let Some(handle) = handle else { return };
@@ -141,7 +141,7 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
         tokio::time::sleep(every).await;
         let beat = handle.shared.stats.beat.load(Ordering::Relaxed);
         let still = Clock::system().wall().0 - beat;
-        // A clock that was set back makes this negative for a while, which proves nothing; then the beat is fresh again.
+        // Negative for a while if the clock was set back, which proves nothing; then the beat is fresh again.
         if still <= BEAT_MAX_MICROS {
             let _ = notify(&[NotifyState::Watchdog]).await;
         } else {
@@ -150,7 +150,7 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
                 still / 1_000_000
             );
         }
-        // Not waited for: a disk that is slow to read is none of the watchdog's business.
+        // Not awaited: a slow disk must not trigger the watchdog.
         if telling.as_ref().is_none_or(JoinHandle::is_finished) {
             let seen = handle.clone();
             telling =
@@ -159,7 +159,7 @@ async fn keep_notifying(mut ready: watch::Receiver<Option<Handle>>) {
     }
 }
 
-/// One line for `systemctl status`. Blocking: it reads the log where sinks have a backlog.
+/// One line for `systemctl status`. Blocking: reads the log for sinks with a backlog.
 pub fn status_line(handle: &Handle) -> String {
     let views = handle.sources.views();
     let connected = views.iter().filter(|v| v.status.is_connected()).count();
@@ -228,7 +228,7 @@ impl Signals {
         tracing::info!("stopping: committing pending messages and writing a snapshot");
         notify(&[NotifyState::Stopping]);
         shutdown.send_replace(true);
-        // Whoever asks twice does not want to wait.
+        // A second signal ends the wait.
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -240,7 +240,7 @@ impl Signals {
     }
 }
 
-/// The new configuration with what cannot be changed while running kept as it is; `None` if there is nothing to do.
+/// The new configuration, except the keys that cannot change while running; `None` if nothing changes.
 fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     let new = match Config::load(path) {
         Ok(new) => new.config,

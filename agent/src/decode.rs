@@ -1,4 +1,4 @@
-//! Payload bytes to values. Pure: no device, no history, no clock; the time zone is handed in.
+//! Payload bytes to values. Pure: no device, no history, no clock; the time zone is an argument.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -34,28 +34,28 @@ pub use time::Zone;
 pub use tree::{Document, Documents, build, documents};
 pub use typed::Types;
 
-/// Objects nested deeper than this are refused.
+/// More deeply nested objects are refused.
 const DEPTH_MAX: usize = 16;
-/// Attributes of one payload, at most.
+/// Maximum attributes of one payload.
 const LEAVES_MAX: usize = 65_536;
-/// All attribute paths of one payload together, in bytes, at most. A path is copied for each attribute below it, so a small
-/// payload could otherwise ask for any amount.
+/// Maximum total length of all attribute paths of one payload, in bytes. A path is copied for each attribute below it,
+/// so without this bound a small payload could ask for any amount.
 const NAMES_BYTES_MAX: usize = 4 << 20;
-/// An arena that has grown beyond this is given back before the next payload.
+/// A larger arena is freed before the next payload.
 const ARENA_KEPT_BYTES: usize = 256 << 10;
-/// Longest text that can be a payload's own time, in bytes.
+/// Maximum length of a text that can be a payload's own time, in bytes.
 const TIME_TEXT_BYTES_MAX: usize = 128;
 
-/// What a rule asks of the decoder of documents, prepared once.
+/// A rule's settings for the document decoder, prepared once.
 #[derive(Clone, Debug, Default)]
 pub struct JsonRule {
     /// Pointer to the state; with `each`, to the documents.
     root: String,
-    /// The whole must be an object, which its first byte tells.
+    /// The whole must be an object, which its first byte shows.
     object: bool,
     when: Vec<Condition>,
     each: Option<Each>,
-    /// Pointer to the one value, from the root.
+    /// Pointer to the single value, from the root.
     value: Option<String>,
     /// Root and value.
     place: String,
@@ -65,17 +65,17 @@ pub struct JsonRule {
     time_pointer: String,
     time_format: Option<TimeFormat>,
     zone: Zone,
-    /// The document has to be built, because the rule goes through it more than once.
+    /// The document must be built as a whole, because the rule visits it more than once.
     tree: bool,
     together: Option<Together>,
     ignore: Patterns,
 }
 
 impl JsonRule {
-    /// Prepares a rule; `zone` is where times without an offset are from.
+    /// Prepares a rule; `zone` is the time zone of times without an offset.
     ///
     /// # Errors
-    /// [`PatternError`] for a pattern that a checked configuration does not have.
+    /// [`PatternError`] for an invalid pattern, which a checked configuration does not have.
     pub fn new(rule: &Rule, zone: Zone) -> Result<JsonRule, PatternError> {
         let place = format!("{}{}", rule.root, rule.value.as_deref().unwrap_or_default());
         let time_pointer = rule.time.as_ref().map(|t| t.pointer.clone()).unwrap_or_default();
@@ -111,12 +111,12 @@ impl JsonRule {
         })
     }
 
-    /// Takes times without an offset for those of `zone`.
+    /// Sets the time zone of times without an offset.
     pub fn set_zone(&mut self, zone: Zone) {
         self.zone = zone;
     }
 
-    /// Whether documents can be another rule's.
+    /// Whether its `when` can pass documents on to another rule.
     pub fn has_conditions(&self) -> bool {
         self.object || !self.when.is_empty()
     }
@@ -127,12 +127,13 @@ impl JsonRule {
     }
 }
 
-/// What came of a JSON payload.
+/// The result of decoding a JSON payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json {
-    /// Values are there, and the payload's own time if it has a usable one.
+    /// The values were decoded, with the payload's own time if it is usable.
     Values(Option<Time>),
-    /// The rule's `when` does not hold; another rule may apply. The error says that the payload is no document at all.
+    /// The rule's `when` does not hold; another rule may apply. The error is set if the payload is not a document at
+    /// all.
     NotThis(Option<DecodeError>),
 }
 
@@ -159,7 +160,7 @@ pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json
     finish(read, rule, values).map(Json::Values)
 }
 
-/// The time of what was read, or why it was not read.
+/// The time of the payload, or why it was not decoded.
 fn finish(
     read: Result<(), serde_json::Error>,
     rule: &JsonRule,
@@ -187,7 +188,7 @@ fn from_bytes(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<()
 /// Whether all conditions hold.
 ///
 /// # Errors
-/// The payload is no document. Without conditions that is found out later.
+/// If the payload is not a document. Without conditions this is found later.
 fn conditions(payload: &[u8], rule: &JsonRule) -> Result<bool, serde_json::Error> {
     if rule.when.is_empty() {
         return Ok(true);
@@ -205,8 +206,8 @@ fn utf8(payload: &[u8]) -> Result<&str, serde_json::Error> {
     std::str::from_utf8(payload).map_err(|_| serde_json::Error::custom("not UTF-8 text"))
 }
 
-/// The slower way, for rules that look into the document before they take it: once for each condition, once for the state,
-/// and once for a time that stands elsewhere. The document is never built, because that takes a hundred times its bytes.
+/// The slower path, for rules that check the document before they take it: one pass per condition, one for the state,
+/// and one for a time elsewhere. The document is never built, because that takes a hundred times its bytes.
 fn through_document(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<(), serde_json::Error> {
     let text = utf8(payload)?;
     let mut state = State { values, rule, found: false, passed_over: 0 };
@@ -229,7 +230,7 @@ fn nothing_at(pointer: &str) -> serde_json::Error {
     serde_json::Error::custom(format_args!("there is nothing at {pointer}"))
 }
 
-/// A time that does not stand among the attributes.
+/// A time outside the attributes.
 fn time_item(value: &serde_json::Value, values: &mut Values) -> Option<Item> {
     match value {
         serde_json::Value::String(time) if time.len() <= TIME_TEXT_BYTES_MAX => {
@@ -240,7 +241,7 @@ fn time_item(value: &serde_json::Value, values: &mut Values) -> Option<Item> {
     }
 }
 
-/// Takes the state out of a document.
+/// Extracts the state from a document.
 struct State<'v, 'r> {
     values: &'v mut Values,
     rule: &'r JsonRule,
@@ -357,7 +358,7 @@ impl Node<'_, '_> {
         self.values.stop(kept)
     }
 
-    /// Goes into the element of a list, and comes back to `before`.
+    /// Enters an element of a list, and returns to `before`.
     fn element<E, D>(
         &mut self,
         name: &str,
@@ -385,7 +386,7 @@ impl Node<'_, '_> {
         Ok(())
     }
 
-    /// Each element is built, one after the other, to find its name.
+    /// Each element is built, one at a time, to find its name.
     fn by_field<'de, A: SeqAccess<'de>>(mut self, field: &str, mut seq: A) -> Result<(), A::Error> {
         self.check_depth()?;
         let before = self.values.path.len();

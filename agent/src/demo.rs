@@ -1,4 +1,4 @@
-//! `fieldlog demo`: an embedded broker, simulated devices, the agent and a receiver upstream of it in one process.
+//! `fieldlog demo`: an embedded broker, simulated devices, the agent and its upstream receiver in one process.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
 use crate::words::{complain, say};
 
-/// Where the status page is looked for first.
+/// The preferred port of the status page.
 const PORT: u16 = 8687;
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
@@ -80,7 +80,7 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let controls = Controls { shutdown: shutdown_rx, reload: reload_rx };
     let (ready_tx, ready_rx) = oneshot::channel();
     let mut ready_tx = Some(ready_tx);
-    // With everything in it, so that `ready_tx` goes when the agent ends: whoever waits for it must not wait for ever.
+    // Owns everything, so that `ready_tx` is dropped when the agent ends and nobody waits for ever.
     let report = move |event| match event {
         Event::Recovered { snapshot, replayed, head, millis } => {
             say(&format!("log         {}\n", dir.join(FILE_NAME).display()));
@@ -104,7 +104,7 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// The receiver that the demo's agent forwards to, as `fieldlog receive` is one, and only for as long as the demo runs.
+/// The receiver that the demo's agent forwards to, equivalent to `fieldlog receive`; ends with the demo.
 struct Upstream {
     address: SocketAddr,
     shutdown: watch::Sender<bool>,
@@ -115,7 +115,7 @@ impl Upstream {
     async fn start() -> Result<Upstream, DemoError> {
         let options = ReceiveOptions {
             http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-            // What earlier demos have forwarded it does not know.
+            // It does not have what earlier demos forwarded.
             joined_late: true,
             ..ReceiveOptions::default()
         };
@@ -142,7 +142,7 @@ fn ended(
     result.map_err(|_| DemoError::NoReceiver)?.map_err(DemoError::Receiver)
 }
 
-/// Everything of the demo that is not the agent: the devices, the terminal, Ctrl-C.
+/// The demo except the agent: devices, terminal output, Ctrl-C.
 async fn beside(
     args: &DemoArgs,
     broker: Broker,
@@ -150,7 +150,7 @@ async fn beside(
     ready: oneshot::Receiver<Handle>,
     shutdown: watch::Sender<bool>,
 ) -> Result<(), DemoError> {
-    // Gone without a word only if the agent did not start; its own error is what counts then.
+    // Dropped without a message only if the agent did not start; the agent's own error is reported then.
     let Ok(handle) = ready.await else { return Ok(()) };
     if let Some(address) = handle.http {
         say(&format!("status page http://{address}/\n"));
@@ -168,7 +168,7 @@ async fn beside(
     say("\nstopping\n");
     fleet.stop().await;
     shutdown.send_replace(true);
-    // The agent says good-bye to the broker before the broker goes.
+    // The agent disconnects from the broker before the broker stops.
     let gone = async {
         while handle.sources.views().iter().any(|v| v.status.is_connected()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -195,7 +195,7 @@ async fn limit(seconds: Option<u64>) {
     }
 }
 
-/// A line of rates, renewed in place on a terminal.
+/// A line with rates, updated in place on a terminal.
 async fn lines(handle: &Handle, fleet: &Fleet) {
     let terminal = std::io::stdout().is_terminal();
     let mut last = (Instant::now(), Counts::read(handle, fleet));
@@ -215,7 +215,7 @@ async fn lines(handle: &Handle, fleet: &Fleet) {
         let mut out = std::io::stdout();
         let written = if terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") };
         if written.and_then(|()| out.flush()).is_err() {
-            // Nobody reads any more, as in `fieldlog demo | head`: that is the end of the show.
+            // Nobody reads any more, as in `fieldlog demo | head`: end the demo.
             return;
         }
         last = now;
@@ -253,7 +253,7 @@ fn data_dir(args: &DemoArgs) -> Result<PathBuf, DemoError> {
     };
     if args.fresh {
         Log::refuse_if_in_use(&dir).map_err(|error| DemoError::Run(error.into()))?;
-        // Only what a demo has made is deleted, whatever directory was named.
+        // Delete only files that a demo made, whatever directory was given.
         let log = dir.join(FILE_NAME);
         let snapshots = dir.join(crate::snapshots::DIR_NAME);
         let gone = |result: std::io::Result<()>| match result {
@@ -306,7 +306,7 @@ async fn config(
     Config::from_toml(&text, "demo").map_err(|faults| DemoError::Config(faults.to_string()))
 }
 
-/// Why the demo could not go on.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// No port for the broker.

@@ -1,8 +1,8 @@
-//! Announcements: what devices, their bridges and discovery say that devices and attributes are.
+//! Announcements: descriptions of devices and attributes, sent by devices, their bridges and discovery.
 //!
-//! Pure: topic and payload become a bounded list. A decoder does not know what devices and attributes are called here. It
-//! names the topic that a device speaks on and the place in the document there, and the rules that take that topic say
-//! which device and attribute it is.
+//! Pure: topic and payload become a bounded list. A decoder does not know fieldlog's devices and attributes. It returns
+//! the topic that a device sends on and the place in the document there; the rules for that topic determine the device
+//! and attribute.
 
 use std::fmt::Write;
 
@@ -21,11 +21,11 @@ mod template;
 mod tests;
 mod zigbee2mqtt;
 
-/// Values of one attribute that are kept, at most. If it has more, none are.
+/// Maximum values of one attribute. If there are more, none are kept.
 const VALUES_MAX: usize = 64;
-/// Attributes of one payload, at most.
+/// Maximum attributes of one payload.
 const ATTRIBUTES_MAX: usize = 65_536;
-/// Payloads that are taken as one document are not larger than this.
+/// Maximum size of a payload that is decoded as one document.
 const DOCUMENT_BYTES_MAX: usize = 256 << 10;
 
 /// Bounds on what one payload can announce.
@@ -35,46 +35,46 @@ pub struct Bounds {
     pub devices: usize,
     /// Attributes of one device.
     pub attributes: usize,
-    /// Longest text, in bytes; what is longer is left out.
+    /// Maximum length of a text, in bytes; longer ones are left out.
     pub text_bytes: usize,
 }
 
-/// What one payload announces.
+/// The content of one announcement payload.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Announcements {
     /// The devices.
     pub devices: Vec<Announcement>,
-    /// The list names every device that there is; one that was announced before and is not in it is gone.
+    /// The list is complete: a device that was announced before and is not in it is gone.
     pub complete: bool,
 }
 
-/// What is announced of one device.
+/// The announcement of one device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Announcement {
     /// How the device is found.
     pub device: Address,
-    /// It is there: known from now on, also if it was retired.
+    /// The device exists: discover it, or bring it back if it was retired.
     pub joined: bool,
-    /// What it is. An announcement of attributes alone has no parts here.
+    /// The device's description. An announcement of attributes only has empty `parts`.
     pub description: DeviceDescription,
-    /// What the description says something about; the rest stays as it was.
+    /// The parts that the description sets; the others stay unchanged.
     pub parts: Parts,
     /// Its attributes.
     pub attributes: Vec<Announced>,
     /// Attributes that are not listed are no longer described.
     pub complete: bool,
-    /// An id by which other announcements speak of the device, and the topic that their attributes are sent on.
+    /// An id by which other announcements refer to the device, and the topic of their attributes.
     pub introduces: Option<(String, String)>,
 }
 
-/// How a device is found.
+/// How to find a device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Address {
-    /// By a topic that it speaks on.
+    /// By a topic that it sends on.
     Topic(String),
-    /// By the topic of its availability: the first of these that is one.
+    /// By its availability topic: the first of these that a rule takes as such.
     Availability(Vec<String>),
-    /// By an id that another announcement [introduces](Announcement::introduces), before or after.
+    /// By an id that another announcement [introduces](Announcement::introduces), earlier or later.
     Introduced(String),
 }
 
@@ -84,16 +84,16 @@ impl Default for Address {
     }
 }
 
-/// What is announced of one attribute.
+/// The announcement of one attribute.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Announced {
-    /// The topic that it is sent on; empty: the one of the device.
+    /// The topic that it is sent on; empty: that of the device.
     pub topic: String,
-    /// Its place in the document there, levels joined by dots; empty: the payload is its value.
+    /// Its place in the document there, levels joined by dots; empty: the whole payload is its value.
     pub path: String,
     /// What it is.
     pub description: AttributeDescription,
-    /// What the description says something about; the rest stays as it was.
+    /// The parts that the description sets; the others stay unchanged.
     pub parts: Parts,
 }
 
@@ -103,9 +103,9 @@ pub enum Parts {
     /// None.
     #[default]
     Nothing,
-    /// All: what is empty is taken back.
+    /// All parts: empty ones are withdrawn.
     Whole,
-    /// Those that are not empty.
+    /// The parts that are not empty.
     Given,
     /// The name.
     Name,
@@ -120,7 +120,7 @@ pub enum Parts {
 }
 
 impl Parts {
-    /// What is said about a device, after this.
+    /// The description of a device after this announcement.
     pub fn device(self, before: DeviceDescription, now: &DeviceDescription) -> DeviceDescription {
         match self {
             Parts::Whole => now.clone(),
@@ -130,7 +130,7 @@ impl Parts {
         }
     }
 
-    /// What is said about an attribute, after this.
+    /// The description of an attribute after this announcement.
     pub fn attribute(self, before: AttributeDescription, now: &AttributeDescription) -> AttributeDescription {
         let now = now.clone();
         match self {
@@ -183,7 +183,7 @@ fn small(text: &str) -> Result<&str, DescribeError> {
     Ok(text)
 }
 
-/// Leaves out what is beyond the bounds.
+/// Removes everything beyond the bounds.
 fn bound(announcements: &mut Announcements, bounds: &Bounds) {
     if announcements.devices.len() > bounds.devices {
         announcements.devices.truncate(bounds.devices);
@@ -212,7 +212,7 @@ fn bound(announcements: &mut Announcements, bounds: &Bounds) {
     }
 }
 
-/// A value whose type is not what it should be counts as not said: one odd field must not cost the whole announcement.
+/// Reads a value of an unexpected type as absent, so that one odd field does not invalidate the announcement.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     Ok(serde_json::from_str(raw.get()).ok())
@@ -226,7 +226,7 @@ fn as_text(value: &serde_json::Value) -> String {
     }
 }
 
-/// Type and values of something that is on or off: `true` and `false` are booleans, anything else is one of two texts.
+/// Type and values of an on/off attribute: `true` and `false` are booleans, anything else is one of two texts.
 fn two_values(on: &serde_json::Value, off: &serde_json::Value) -> (DataType, Vec<String>) {
     match (on, off) {
         (serde_json::Value::Bool(_), serde_json::Value::Bool(_)) => (DataType::Boolean, Vec::new()),
@@ -247,10 +247,10 @@ pub enum DescribeError {
     /// The payload is not UTF-8.
     #[error("an announcement that is not UTF-8 text")]
     NotText,
-    /// It is not the document that it should be.
+    /// It is not the expected document.
     #[error("an announcement that cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is larger than any that is taken.
+    /// It is larger than the limit.
     #[error("an announcement of {bytes} bytes; at most {DOCUMENT_BYTES_MAX} are taken")]
     TooLarge {
         /// Its size.

@@ -1,8 +1,8 @@
-//! Forwarding: every event upstream, exactly accountable.
+//! Forwards every event upstream, with exact accounting.
 //!
-//! One task per sink reads the log behind a durable cursor, so a backlog costs no memory. What is sent is a [`Parcel`]: a
-//! range of the log without holes, with the chain before and after it, so that the receiver can prove by itself that it has
-//! no gap and no duplicate. The cursor moves only when the sink itself has acknowledged a parcel.
+//! One task per sink reads the log behind a durable cursor, so a backlog needs no memory. It sends a [`Parcel`]: a
+//! range of the log without holes, with the chain before and after, from which the receiver can prove that it has no
+//! gap and no duplicate. The cursor moves only when the sink has acknowledged a parcel.
 
 pub mod backlog;
 pub mod driver;
@@ -45,18 +45,18 @@ pub struct Item {
     pub json: Bytes,
 }
 
-/// A range of the log as it is sent.
+/// A range of the log, ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Parcel {
     /// What it covers.
     pub manifest: Manifest,
     /// Its events, in order.
     pub items: Vec<Item>,
-    /// All of it in the compact format; empty unless the sink wants that.
+    /// The whole parcel in the compact format; empty unless the sink uses that.
     pub compact: Bytes,
     /// Log time of the oldest event in it.
     pub oldest: Time,
-    /// Bytes of its events as [`parcel::Limits`] counts them: before the compact format compresses them.
+    /// Size of its events as [`parcel::Limits`] counts them: before the compact format compresses them.
     pub size: usize,
 }
 
@@ -67,68 +67,69 @@ impl Parcel {
     }
 }
 
-/// What came of sending a parcel.
+/// The result of sending a parcel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The sink has it, by its own word.
+    /// The sink has acknowledged it.
     Acked,
-    /// Not now: throttled, quota, unavailable. The same parcel again, not before `after`.
+    /// The sink is throttling, over quota or unavailable. Send the same parcel again, not before `after`.
     Busy {
-        /// What the sink asked for; `None`: back off as usual.
+        /// The wait that the sink asked for; `None`: the usual back-off.
         after: Option<Duration>,
         /// In words.
         why: String,
     },
-    /// Too large; in smaller pieces it may go.
+    /// Too large; smaller pieces may be accepted.
     TooLarge {
         /// In words.
         why: String,
     },
-    /// The sink does not take this for what is in it. It is cut down to the culprit, which becomes a dead letter.
+    /// The sink refuses its content. It is divided until the refused event is alone, which becomes a dead letter.
     Refused {
         /// In words.
         why: String,
     },
-    /// The sink has other records of this log at these positions. Only an operator can tell which of them are right.
+    /// The sink has other records of this log at these positions. An operator must find out which are right.
     Forked {
         /// In words.
         why: String,
     },
-    /// The connection is gone; whether the sink has it is not known.
+    /// The connection was lost; whether the sink has the parcel is unknown.
     Lost {
         /// In words.
         why: String,
     },
 }
 
-/// What [`Outcome::Busy`] asks for when only an operator can help.
+/// The wait for [`Outcome::Busy`] if only an operator can help.
 pub(crate) const SLOW: Duration = Duration::from_secs(60);
 
-/// A connection to a sink. Dropped at the first [`Outcome::Lost`]; a new one is opened for each attempt.
+/// A connection to a sink. Dropped at the first [`Outcome::Lost`]; each attempt opens a new one.
 pub trait Transport: Send + 'static {
-    /// Sends a parcel; the future ends when the sink has answered. Several are under way at once and may end in any order;
-    /// they are started in the order in which they should arrive.
+    /// Sends a parcel; the future ends when the sink has answered. Several may be in flight and end in any order; they
+    /// are started in the order of arrival.
     fn send(&mut self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static;
 
-    /// Ends when the connection is lost while nothing is under way, with the reason in words.
+    /// Ends when the connection is lost with nothing in flight, and returns the reason.
     fn lost(&mut self) -> impl Future<Output = String> + Send;
 
-    /// How many parcels may be under way at once. The driver keeps to it: nothing else bounds what waits here.
+    /// Maximum parcels in flight. The driver must respect it: nothing else bounds this queue.
     fn window(&self) -> usize {
         1
     }
 
-    /// The last parcel that the sink has stored of this gateway, if the sink can be asked, as it was at the opening.
+    /// The last parcel of this gateway that the sink had stored when the connection was opened, if the sink can be
+    /// asked.
     fn stored(&self) -> Option<&Manifest> {
         None
     }
 
-    /// What an operator should know although parcels are acknowledged, in words.
+    /// A warning for the operator although parcels are acknowledged.
     fn warning(&self) -> Option<String> {
         None
     }
 
-    /// Says good-bye. What is under way is not waited for.
+    /// Disconnects. Does not wait for parcels in flight.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
@@ -136,8 +137,8 @@ pub trait Transport: Send + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Unreachable {
-    /// In words: what, where, what to do.
+    /// In words: the problem, where, and what to do.
     pub why: String,
-    /// When to try again; slowly for what does not pass by itself: bad credentials, not authorised, no such stream.
+    /// When to try again; slowly for persistent problems: bad credentials, not authorised, no such stream.
     pub pace: Pace,
 }

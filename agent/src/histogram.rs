@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds, in microseconds: from a good SSD to an SD card that collects garbage.
+/// Upper bounds, in microseconds: from a good SSD to an SD card during garbage collection.
 const BOUNDS_MICROS: [u64; 11] =
     [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
 
 /// Durations, counted in buckets.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// One per bound, and one for what is longer.
+    /// One per bound, and one for longer durations.
     counts: [AtomicU64; BOUNDS_MICROS.len() + 1],
     sum_micros: AtomicU64,
 }

@@ -1,4 +1,4 @@
-//! The read side over HTTP: current state, history, events and metrics, each with the position it is of.
+//! The read side over HTTP: current state, history, events and metrics, each with its position.
 //!
 //! Nothing in here changes the log: what is to be changed is asked of the writer. What reads the log runs on blocking threads, two long and two short reads at a time; the
 //! view is locked only while an answer is made from it. Whoever connects, and whatever they ask for, health and metrics are
@@ -56,22 +56,22 @@ mod token;
 
 pub use listen::{Listeners, bind};
 
-/// Requests being answered at a time; more get 503.
+/// Maximum requests being answered; further ones get 503.
 const REQUESTS_MAX: usize = 64;
-/// Event streams open at a time; more get 503.
+/// Maximum open event streams; further ones get 503.
 const STREAMS_MAX: usize = 32;
-/// Requests waiting for a position they want to see; more get 503.
+/// Maximum requests waiting for a position; further ones get 503.
 const WAITS_MAX: usize = 32;
-/// A client has this long to send the head of a request, also of the next one on a connection it keeps.
+/// Time limit for the head of a request, including the next one on a persistent connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// The same for connections beyond the bound.
+/// The same for connections beyond the limit.
 const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes a connection may buffer for a request head.
+/// Maximum buffer of a connection for a request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// After this long a stop no longer waits for answers that are under way.
+/// How long a stop waits for running answers.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// What every request can get at.
+/// The state shared by all requests.
 #[derive(Debug)]
 struct App {
     side: Arc<ReadSide>,
@@ -88,23 +88,23 @@ struct App {
 /// How a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
-    /// Anyone who can reach the port: `Host` is checked, and the token where there is one.
+    /// Anyone who can reach the port: `Host` is checked, and the token if one is set.
     Tcp,
-    /// Whoever the socket's mode lets in.
+    /// Anyone whom the socket's mode admits.
     Unix,
 }
 
-/// What a connection's requests may ask for.
+/// The permitted requests of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     /// Everything.
     All,
-    /// Health and metrics: the connection is beyond the bound.
+    /// Health and metrics only: the connection is beyond the limit.
     Health,
 }
 
-/// Serves until `shutdown` becomes true. When it returns, nothing of it reads the log any more, unless a read did not
-/// heed its cancellation within the grace time.
+/// Serves until `shutdown` becomes true. When it returns, no request reads the log any more, unless a read ignored its
+/// cancellation for the whole grace time.
 pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::Receiver<bool>) {
     let Listeners { tcp, unix, tokens } = listeners;
     let app = Arc::new(App {
@@ -135,7 +135,7 @@ pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::R
     }
 }
 
-/// Accepts connections until `stop`, then lets those that are open finish what they are doing.
+/// Accepts connections until `stop`, then lets open ones finish.
 async fn accept<L: Listener>(
     mut listener: L,
     address: fn(&L::Addr) -> Option<IpAddr>,
@@ -201,7 +201,7 @@ where
         .keep_alive(kept)
         .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        // It panics when the clock is before 1970 or after 9999; `gate` adds the date.
+        // It panics if the clock is before 1970 or after 9999; `gate` adds the date instead.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(Patient::new(io)), service);
     let mut connection = std::pin::pin!(connection);
@@ -217,7 +217,7 @@ where
     }
 }
 
-/// Returns once `stop` is true, or nobody is left who could set it.
+/// Returns once `stop` is true or its sender is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -236,7 +236,7 @@ pub enum HttpError {
         /// Why.
         source: std::io::Error,
     },
-    /// Reachable from elsewhere, and open to everyone.
+    /// Reachable from other machines, without a token.
     #[error(
         "`http.listen` {address} can be reached from other machines: set `http.token_file`, or listen on 127.0.0.1"
     )]
@@ -263,7 +263,7 @@ pub enum HttpError {
         /// Which.
         path: PathBuf,
     },
-    /// Something else has the socket's name.
+    /// The socket's path is in use by something else.
     #[error("{} is not a socket and is left alone; move it away, or change `http.unix_socket`", path.display())]
     NotASocket {
         /// Which.

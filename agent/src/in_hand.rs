@@ -1,16 +1,17 @@
-//! A note of the messages in hand, so that one that kills the process does not do so for ever: the broker sends again what
-//! was not acknowledged, and the next start would die of it, too.
+//! A note of the messages in hand, so that a message that kills the process does not kill it at every start: the broker
+//! redelivers what was not acknowledged.
 //!
-//! The note is a file that is written without a sync. What was written survives the end of the process, whoever caused it,
-//! and that is what it is for; a power cut is no message's fault. It holds the marks of large messages, from before they are
-//! looked at until their commit has returned. A small message is noted when the writer panics while it looks at it, and in
-//! runs that are careful: there are so many small ones that a `kill -9` would now and then hit the same one twice.
+//! The note is a file that is written without a sync. It survives any end of the process, which is enough, since a
+//! power cut is no message's fault. It holds the marks of large messages, from before they are observed until their
+//! commit has returned. A small message is noted only when the writer panics while observing it, and in careful runs:
+//! there are so many small ones that a `kill -9` would now and then hit the same one twice.
 //!
-//! A start that finds marks takes the messages that bear one by themselves, each with a note of its own. A message that ends
-//! this run, too, is not read by the next one. An orderly end, with an error or without, takes the note away.
+//! If a start finds marks, it handles messages with such a mark alone, each with a note of its own. A message that also
+//! ends this run is not read by the next one. An orderly end, with an error or without, removes the note.
 //!
-//! The note also counts the runs in a row that died young. After [`YOUNG_DEATHS`] of them a run is careful: it takes every
-//! message by itself, with a note. A message that [`WATCHED_DEATHS`] careful runs in a row died of is not read any more.
+//! The note also counts consecutive runs that died young. After [`YOUNG_DEATHS`] of them a run is careful: it handles
+//! every message alone, with a note. A message that was in hand when [`WATCHED_DEATHS`] consecutive careful runs died
+//! is not read any more.
 //!
 //! The layout is in `FORMAT.md`.
 
@@ -25,74 +26,74 @@ use fieldlog_projections::{ChainHash, Epoch};
 
 use crate::message::Message;
 
-/// Why a message was not read; kept with it in the quarantine.
+/// Why a message was not read; stored in the quarantine.
 pub const REASON: &str = "not read: the agent died repeatedly while it had this message in hand. Until the agent is stopped and \
                           started again in an orderly way, it does not read the like of it";
 
-/// From this size on, topic and payload together, there is a note of a message before it is looked at.
+/// From this size on, topic and payload together, a message is noted before it is observed.
 const LARGE_BYTES: usize = 16 << 10;
-/// So many runs in a row that died young make the next one careful.
+/// After this many consecutive young deaths, the next run is careful.
 pub const YOUNG_DEATHS: u32 = 4;
-/// So many careful runs in a row that died with the same message in hand condemn it. A `kill -9` hits a message while it is
-/// in hand by itself in a few of a hundred cases, so it would have to be very lucky four more times.
+/// After this many consecutive careful runs died with the same message in hand, it is condemned. A `kill -9` hits a
+/// message while it is in hand alone in a few percent of cases, so a random one would have to hit it four more times.
 pub const WATCHED_DEATHS: u32 = 5;
-/// A run that has lived so long has not died young.
+/// A run that was older than this did not die young.
 pub const YOUNG: Duration = Duration::from_secs(30);
-/// Messages that are not read, at most; the newest count.
+/// Maximum condemned messages; the newest are kept.
 const CONDEMNED_MAX: usize = 64;
-/// Bytes of a note that are read, at most.
+/// Maximum bytes read of a note.
 const NOTE_BYTES_MAX: u64 = 1 << 20;
 
-/// Memory as a directory, on any Linux.
+/// Shared memory, available on any Linux.
 const SHARED_MEMORY: &str = "/dev/shm";
 
 const MAGIC: [u8; 4] = *b"FLH2";
 const HEADER_BYTES: usize = 80;
 const NAMED_BYTES: usize = 40;
 
-/// A message for certain: its mark, to look for it quickly, and the hash of its source, topic and payload.
+/// An exact identity of a message: its mark, for quick comparison, and the hash of its source, topic and payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
     mark: u64,
     hash: ChainHash,
 }
 
-/// What is to be done with a message.
+/// How to handle a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// Nothing is known against it.
+    /// The message is not suspect.
     Usual,
-    /// The process may have died of it. Call [`InHand::alone`] before it is looked at, and [`InHand::survived`] after.
+    /// The process may have died of it. Call [`InHand::alone`] before it is observed, and [`InHand::survived`] after.
     Alone(Named),
-    /// The process died of it twice: it must not be read.
+    /// The process has died of it repeatedly: it must not be read.
     Unread {
         /// It has not been seen before in this run.
         first: bool,
     },
 }
 
-/// The messages in hand, and the note of them.
+/// The messages in hand, and their note.
 #[derive(Debug, Default)]
 pub struct InHand {
     note: Option<Note>,
     condemned: Vec<(Named, bool)>,
-    /// Marks of what was in hand when the process died, and has not come again.
+    /// Marks of messages in hand at the last death that have not arrived again.
     suspects: HashSet<u64>,
-    /// Marks of the delivery that is being looked at.
+    /// Marks of the delivery that is being observed.
     delivery: Vec<u64>,
-    /// Marks of large messages that wait for their commit.
+    /// Marks of large messages waiting for their commit.
     waiting: Vec<u64>,
-    /// A message is being looked at by itself; the note names it.
+    /// A message is being observed alone; the note names it.
     single: bool,
-    /// Runs before this one, in a row, that died young.
+    /// Consecutive earlier runs that died young.
     young_deaths: u32,
-    /// What was in hand when the last run died, if it was careful.
+    /// The message in hand when the last run died, if that run was careful.
     watched: Option<Watched>,
-    /// What is in hand by itself because this run is careful.
+    /// The message in hand alone because this run is careful.
     watching: Option<Watched>,
 }
 
-/// A message that careful runs had in hand, and how many of them in a row will have died with it if this one does.
+/// A message that careful runs had in hand, and the number of consecutive deaths with it if this run dies now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Watched {
     named: Named,
@@ -108,10 +109,10 @@ struct Note {
 }
 
 impl InHand {
-    /// Continues from the note of the run before, if that ended without taking it away. `boot` is the kernel's boot id: a
-    /// note from before a boot says nothing.
+    /// Continues from the note of the previous run, if that left one. `boot` is the kernel's boot id: a note from
+    /// before a boot is ignored.
     ///
-    /// Where no note can be kept, the operator is told, and none is.
+    /// If no note can be kept, warns the operator and continues without.
     pub fn open(dir: &Path, epoch: Epoch, boot: [u8; 16]) -> InHand {
         let path = dir.join(format!("in-hand-{epoch}"));
         let mut in_hand = InHand::default();
@@ -153,7 +154,7 @@ impl InHand {
         }
     }
 
-    /// Whether each message is taken by itself.
+    /// Whether each message is handled alone.
     fn is_careful(&self) -> bool {
         (YOUNG_DEATHS..NOT_YOUNG).contains(&self.young_deaths) && self.note.is_some()
     }
@@ -166,7 +167,7 @@ impl InHand {
         }
     }
 
-    /// A delivery is about to be looked at.
+    /// A delivery is about to be observed.
     pub fn begin(&mut self, messages: &[Message]) {
         if self.note.is_some() {
             self.delivery.clear();
@@ -177,7 +178,7 @@ impl InHand {
         }
     }
 
-    /// It has been looked at.
+    /// It was observed.
     pub fn observed(&mut self, messages: &[Message]) {
         if !self.delivery.is_empty() {
             self.delivery.clear();
@@ -186,7 +187,7 @@ impl InHand {
         }
     }
 
-    /// The writer panics, and this is the message that it was looking at, whatever its size.
+    /// The writer panics while observing this message, whatever its size.
     pub fn panicked(&mut self, message: &Message) {
         if !self.single {
             self.suspects.insert(mark(message));
@@ -194,7 +195,7 @@ impl InHand {
         }
     }
 
-    /// Everything that was looked at is committed.
+    /// Everything that was observed is committed.
     pub fn committed(&mut self) {
         if !self.waiting.is_empty() {
             self.waiting.clear();
@@ -202,7 +203,7 @@ impl InHand {
         }
     }
 
-    /// What to do with a message of this source.
+    /// How to handle a message of this source.
     #[inline]
     pub fn treatment(&mut self, source: &str, message: &Message) -> Treatment {
         if self.condemned.is_empty() && self.suspects.is_empty() && !self.is_careful() {
@@ -224,21 +225,21 @@ impl InHand {
         if alone { Treatment::Alone(named) } else { Treatment::Usual }
     }
 
-    /// This message is about to be looked at.
+    /// This message is about to be observed.
     pub fn alone(&mut self, named: Named) {
         self.single = true;
         if self.suspects.remove(&named.mark) {
             self.write(Some(named));
             return;
         }
-        // Nothing is known against it but that the run is careful.
+        // It is suspect only because the run is careful.
         let before =
             self.watched.filter(|watched| watched.named == named).map_or(0, |watched| watched.deaths);
         self.watching = Some(Watched { named, deaths: before + 1 });
         self.write(None);
     }
 
-    /// The process did not die of it.
+    /// The process survived it.
     pub fn survived(&mut self) {
         self.single = false;
         let survived = self.watching.take().map(|watching| watching.named);
@@ -280,7 +281,7 @@ impl InHand {
         bytes.extend_from_slice(&note.boot);
         bytes.extend_from_slice(&(self.condemned.len() as u32 + u32::from(alone.is_some())).to_le_bytes());
         bytes.extend_from_slice(&(marks as u64).to_le_bytes());
-        // What the next start is to read if this run dies now.
+        // The number that the next start must read if this run dies now.
         bytes.extend_from_slice(&self.young_deaths.wrapping_add(1).to_le_bytes());
         let watched = self.watching.or(self.watched).unwrap_or(Watched { named: NOBODY, deaths: 0 });
         bytes.extend_from_slice(&watched.deaths.to_le_bytes());
@@ -302,25 +303,25 @@ impl InHand {
     }
 }
 
-/// In place of the young deaths of a run that has lived long: one more is none.
+/// Replaces the number of young deaths once a run is old: one more would be 0.
 const NOT_YOUNG: u32 = u32::MAX;
-/// Stands where no message is named.
+/// Placeholder if no message is named.
 const NOBODY: Named = Named { mark: 0, hash: ChainHash([0; 32]) };
 
-/// Whether there is a note of a message.
+/// Whether a message is noted.
 pub fn is_large(message: &Message) -> bool {
     message.topic.len() + message.payload.len() >= LARGE_BYTES
 }
 
-/// The directory for the note: memory that outlives the process, systemd's runtime directory or what all have. On a disk a
-/// write can wait for the syncs of others, and a note that stands too long accuses a message that has been survived. `None`
-/// where there is no such memory.
+/// The directory for the note: memory that outlives the process, systemd's runtime directory or shared memory. On a
+/// disk a write may wait for other syncs, and a note that stays too long accuses a message that was survived. `None` if
+/// there is no such memory.
 pub fn dir(runtime_directory: Option<&Path>) -> Option<PathBuf> {
     let given = runtime_directory.filter(|dir| dir.is_absolute());
     given.into_iter().chain([Path::new(SHARED_MEMORY)]).find(|dir| dir.is_dir()).map(Path::to_owned)
 }
 
-/// A mark that few messages share; four nanoseconds.
+/// A mark that few messages share; takes four nanoseconds.
 #[inline]
 fn mark(message: &Message) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -341,7 +342,7 @@ fn ends(bytes: &[u8]) -> [u64; 2] {
     [u64::from_le_bytes(short), 0]
 }
 
-/// Hashes of hashes, so that no part can pass for the end of the one before.
+/// Nested hashes, so that no part can pass for the end of the previous one.
 fn hash(source: &str, message: &Message) -> ChainHash {
     ChainHash::default().after(source.as_bytes()).after(&message.topic).after(&message.payload)
 }
@@ -356,7 +357,7 @@ struct Found {
 }
 
 impl Found {
-    /// `None` if the bytes are not a note. A note that was cut short gives what it has.
+    /// `None` if the bytes are not a note. A truncated note gives what it has.
     fn parse(bytes: &[u8]) -> Option<Found> {
         let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
         let named = u32::from_le_bytes(*header[20..].first_chunk()?) as usize;
@@ -389,7 +390,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    // Others may write to a shared directory: what is there must be a file of ours, not a link to one.
+    // Others may write to a shared directory: the file must be ours, not a link to another.
     let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(flags).open(path)
 }

@@ -1,9 +1,9 @@
 //! Ingest: one task per source keeps a session at its broker, turns PUBLISH packets into [`Delivery`]s for the writer, and
 //! sends a PUBACK for those that the writer has released through [`Acks`], never earlier.
 //!
-//! The connection loop is our own; the packets around the hot path are read and written by rumqttc's codecs. A connection
-//! is made new for each attempt and thrown away at its first error, because packet identifiers, half-read packets and
-//! unsent acknowledgements must not reach the next one.
+//! The connection loop is our own; rumqttc's codecs read and write the packets outside the hot path. Each attempt uses
+//! a new connection, which is dropped at its first error, because packet identifiers, half-read packets and unsent
+//! acknowledgements must not reach the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -35,16 +35,16 @@ mod window;
 pub use status::SourceStatus;
 pub use window::outstanding_max;
 
-/// A connection that ends so soon after its CONNACK has not worked.
+/// A connection that ends this soon after its CONNACK counts as failed.
 const SHORT_LIVED: Duration = Duration::from_secs(5);
 
-/// So many of them in a row for the same reason are a pattern that an operator should hear about.
+/// After this many in a row for the same reason, the operator is told.
 const SHORT_LIVED_MAX: u32 = 3;
 
-/// Runs `source` until `shutdown` becomes true (or its sender is gone).
+/// Runs `source` until `shutdown` becomes true (or its sender is dropped).
 ///
-/// `deliver` must not block: a task that waits for the writer cannot bring it the acknowledgements it waits for. At most
-/// [`outstanding_max`] deliveries, and one, are under way at any time.
+/// `deliver` must not block: a task that waits for the writer cannot receive the acknowledgements it waits for. At most
+/// [`outstanding_max`] deliveries plus one are in flight at any time.
 pub async fn run<F>(
     source: SourceId,
     config: SourceConfig,
@@ -177,7 +177,7 @@ impl<F> Source<F> {
         });
     }
 
-    /// What the broker does not offer, so that messages may be lost while this agent is away.
+    /// Features that the broker lacks, so that messages may be lost while this agent is away.
     fn warnings(&self, welcome: &Welcome) -> Vec<String> {
         let mut warnings = Vec::new();
         if welcome.qos_max == Some(0) && self.filters.iter().any(|(_, qos)| *qos > 0) {
@@ -232,7 +232,7 @@ impl<F> Source<F> {
     }
 }
 
-/// Notices that connections keep ending for the same reason right after they were accepted.
+/// Detects connections that keep ending for the same reason right after they were accepted.
 #[derive(Debug, Default)]
 struct Pattern {
     label: &'static str,
@@ -247,19 +247,19 @@ impl Pattern {
                 self.label = label;
             }
             Some(_) => self.count = 0,
-            // An attempt in between that did not get as far says nothing about the pattern.
+            // An attempt in between that did not get that far does not affect the pattern.
             None => return false,
         }
         self.count >= SHORT_LIVED_MAX
     }
 }
 
-/// Returns once `shutdown` is true, or nobody is left who could set it.
+/// Returns once `shutdown` is true or its sender is gone.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// The writer takes no more deliveries: it has stopped.
+/// The writer has stopped and accepts no more deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("the writer has stopped; its own message says why")]
 pub struct InboxGone;

@@ -47,7 +47,7 @@ pub const FORMAT_VERSION: u64 = 1;
 /// Name of the log in the data directory.
 pub const FILE_NAME: &str = "log.redb";
 
-/// What fills one page, and four, of the store beside its own 16 bytes.
+/// Chunk sizes that fill one page, and four, of the store beside its own 16 bytes.
 const FILL: Fill = Fill { large: 4 * 4096 - 16, small: 4096 - 16 };
 
 /// How to open a log.
@@ -55,17 +55,17 @@ const FILL: Fill = Fill { large: 4 * 4096 - 16, small: 4096 - 16 };
 pub struct LogOptions {
     /// Page cache, in bytes.
     pub cache_bytes: usize,
-    /// Write the allocator state with every commit: no scan of the file after a crash, more bytes per commit.
+    /// Write the allocator state with every commit: no scan of the file after a crash, but more bytes per commit.
     pub quick_repair: bool,
-    /// Undecodable payloads kept; the oldest give way.
+    /// Maximum undecodable payloads kept; the oldest are deleted.
     pub quarantine_records_max: u64,
 }
 
-/// The log, open for appending. There is one, and one thread has it: positions are assigned in its commits.
+/// The log, open for appending. There is only one, owned by one thread: positions are assigned in its commits.
 #[derive(Debug)]
 pub struct Log {
     hold: Hold,
-    /// Closed when there is damage: then nothing is written any more.
+    /// Closed when damage is found: then nothing is written any more.
     seal: Seal,
     options: LogOptions,
     epoch: Epoch,
@@ -73,24 +73,24 @@ pub struct Log {
     /// The records of the last chunk while it does not fill a page. Every commit rewrites that page anyway, so keeping
     /// the chunk open costs no flash and makes the log of a quiet gateway as dense as that of a busy one.
     open: RecordBuffer,
-    /// Where the open records stand.
+    /// The place of the open records.
     place: Place,
     /// The chain after the last record.
     link: ChainHash,
     ratio: u32,
     disk: Arc<DiskStats>,
     corrections: clock::Corrections,
-    /// From here on the payloads in the quarantine have checksums.
+    /// From here on, payloads in the quarantine have checksums.
     checked_from: Seq,
-    /// It is as it was when it was closed, and has a record of that.
+    /// The log is as it was closed, and has the `closed` row.
     as_closed: bool,
     /// Nothing has been committed since it was opened.
     unchanged: bool,
-    /// It is of a version that did not write checksums, and gains them with the next commit.
+    /// An earlier version wrote it without checksums, which the next commit adds.
     gains: bool,
-    /// A commit has failed, and may be there all the same.
+    /// A commit has failed, but may be in the log.
     failed: bool,
-    /// Where the file is; `None` for a disk of a test.
+    /// The file; `None` for a test disk.
     file: Option<place::FilePlace>,
 }
 
@@ -119,12 +119,12 @@ impl Log {
         }
     }
 
-    /// Keeps so many undecodable payloads from the next one on.
+    /// Sets the number of undecodable payloads to keep, from the next one on.
     pub fn keep_quarantined(&mut self, records_max: u64) {
         self.options.quarantine_records_max = records_max;
     }
 
-    /// What has been written to the disk.
+    /// Counters of disk writes.
     pub fn disk(&self) -> &Arc<DiskStats> {
         &self.disk
     }

@@ -1,7 +1,7 @@
-//! A log that is gone is not taken for a new one.
+//! Prevents a lost log from being replaced by an empty one.
 //!
-//! A file without content may be a log that was never finished, or one that a failing medium or a hand has emptied. The
-//! snapshots beside it tell: none is written before the log has records.
+//! A file without content may be a log whose creation never finished, or one that was emptied by a failing medium or by
+//! hand. The snapshots beside it tell: none is written before the log has records.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -13,13 +13,13 @@ use fieldlog_projections::{Epoch, Fact, Seq, Time};
 use crate::log::{Absence, FILE_NAME, Log, LogError, LogOptions};
 use crate::snapshots;
 
-/// What an empty log that gives way to a new one is called from then on.
+/// New name of an empty log that is replaced.
 const OLD_FILE_NAME: &str = "log.redb.old-epoch";
 
-/// Opens the log in a data directory, or creates it with a new epoch where there never was one.
+/// Opens the log in a data directory, or creates it with a new epoch if there never was one.
 ///
 /// # Errors
-/// [`LogError::Lost`] if there is none, or one without records, beside snapshots; else as [`Log::open`].
+/// [`LogError::Lost`] if it is missing or has no records, but snapshots exist; otherwise as [`Log::open`].
 pub fn open(data_dir: &Path, options: LogOptions, new_epoch: Epoch) -> Result<Log, LogError> {
     if let Some(absence) = Log::absence(data_dir)? {
         refuse(data_dir, absence)?;
@@ -34,7 +34,7 @@ pub fn open(data_dir: &Path, options: LogOptions, new_epoch: Epoch) -> Result<Lo
 /// Opens the log in a data directory without changing anything there.
 ///
 /// # Errors
-/// [`LogError::Lost`] as [`open`] has it; else as [`Log::open_untouched`].
+/// [`LogError::Lost`] as for [`open`]; otherwise as [`Log::open_untouched`].
 pub fn open_untouched(data_dir: &Path, options: LogOptions) -> Result<Log, LogError> {
     let log = match Log::open_untouched(data_dir, options) {
         Err(LogError::Absent { absence, path }) => {
@@ -61,24 +61,24 @@ fn traces(dir: &Path) -> Result<Vec<snapshots::Candidate>, LogError> {
     snapshots::traces(dir).map_err(|source| LogError::File { path: dir.to_owned(), source })
 }
 
-/// How a new log was begun in place of a lost one.
+/// The result of beginning a new log in place of a lost one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// Epoch of the new log.
     pub epoch: Epoch,
-    /// Epoch of the one that was there, if a snapshot says so.
+    /// Epoch of the lost log, if a snapshot has it.
     pub previous: Option<Epoch>,
-    /// What was in its place.
+    /// What was found in its place.
     pub absence: Absence,
-    /// Snapshots that are now called `*.old-epoch`.
+    /// Number of snapshots that were renamed to `*.old-epoch`.
     pub snapshots: usize,
 }
 
-/// Begins a new log where there is none any more, with a record of it, and takes the snapshots of the old one out of the
-/// way. If this is interrupted before the record is stored, the log counts as lost as before.
+/// Begins a new log in place of a lost one, with a record of it, and renames the snapshots of the old one. If this is
+/// interrupted before the record is stored, the log still counts as lost.
 ///
 /// # Errors
-/// [`LogError::NotLost`] if there is one with records; else as [`Log::open`].
+/// [`LogError::NotLost`] if a log has records; otherwise as [`Log::open`].
 pub fn begin_anew(data_dir: &Path, options: LogOptions, epoch: Epoch, wall: Time) -> Result<Begun, LogError> {
     let dir = data_dir.join(snapshots::DIR_NAME);
     let old = traces(&dir)?;
@@ -94,7 +94,7 @@ pub fn begin_anew(data_dir: &Path, options: LogOptions, epoch: Epoch, wall: Time
     Ok(Begun { epoch, previous, absence, snapshots: old.len() })
 }
 
-/// Makes sure that there is no log, and takes what is in its place out of the way; says what it was.
+/// Makes sure that there is no log, and moves away what is in its place; returns what it was.
 fn clear(data_dir: &Path, options: LogOptions) -> Result<Absence, LogError> {
     let path = data_dir.join(FILE_NAME);
     let failed = |source: io::Error| LogError::File { path: path.clone(), source };
@@ -112,7 +112,7 @@ fn clear(data_dir: &Path, options: LogOptions) -> Result<Absence, LogError> {
                 Ok(_) | Err(LogError::Absent { .. }) => {}
                 Err(error) => return Err(error),
             }
-            // It has an epoch of its own, perhaps that of the snapshots, and cursors of sinks that had more.
+            // It has an epoch, perhaps that of the snapshots, and cursors of sinks that had more.
             fs::rename(&path, data_dir.join(OLD_FILE_NAME)).map_err(failed)?;
             Ok(Absence::NoRecords)
         }

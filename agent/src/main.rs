@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         }
         Command::CheckConfig { config, show } => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-            // Whoever closes our output early has read enough.
+            // If the reader closes our output early, it has read enough.
             let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }

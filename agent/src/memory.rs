@@ -1,24 +1,23 @@
-//! How much memory this process may use, as the system says.
+//! The memory limit of this process, as reported by the system.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-/// What is assumed where nothing limits the process: the limit of the service's unit.
+/// Assumed if nothing limits the process: the limit in the service's unit.
 pub const BYTES_ASSUMED: u64 = 256 * 1024 * 1024;
-/// Part of the memory that state may take when the configuration does not say: a third. The rest is for the program and
-/// its buffers, for what is copied while a snapshot is written or aggregates are rebuilt, and for states of the past that
-/// somebody asks for.
+/// Share of memory for state if the configuration does not set it: a third. The rest is for the program and its
+/// buffers, for copies while a snapshot is written or aggregates are rebuilt, and for requests of past states.
 const STATE_SHARE: u64 = 3;
 
-/// `limits.state_bytes_max` where the configuration leaves it to the system.
+/// Default of `limits.state_bytes_max`.
 pub fn state_bytes_max() -> usize {
     usize::try_from(bytes_max() / STATE_SHARE).unwrap_or(usize::MAX)
 }
 
-/// The lowest limit that applies: of the control group and those above it, and of the process itself. [`BYTES_ASSUMED`]
-/// if there is none; never more than the machine has.
+/// The lowest limit that applies: of the control group and its parents, and of the process itself. [`BYTES_ASSUMED`] if
+/// there is none; never more than the machine has.
 fn bytes_max() -> u64 {
     let group = group_limit(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"));
     let own = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
@@ -30,7 +29,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The lowest `memory.max` from a process's control group (version 2) up to the root, by what `/proc/self/cgroup` says.
+/// The lowest `memory.max` from a process's control group (version 2) up to the root, according to `/proc/self/cgroup`.
 fn group_limit(root: &Path, groups: &str) -> Option<u64> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let own = root.join(own);
@@ -38,7 +37,7 @@ fn group_limit(root: &Path, groups: &str) -> Option<u64> {
     above.filter_map(|group| read(group.join("memory.max")).trim().parse().ok()).min()
 }
 
-/// Memory of the machine, by what `/proc/meminfo` says.
+/// Memory of the machine, from `/proc/meminfo`.
 fn machine(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What ingest hands to the writer: [`Message`]s, and the way back for their acknowledgements.
+//! Input of the writer: [`Message`]s, and the return path of their acknowledgements.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,36 +10,36 @@ use bytes::Bytes;
 use fieldlog_projections::{Seq, Time};
 use tokio::sync::Notify;
 
-/// Index of a source in the configuration, stable while the process lives.
+/// Index of a source in the configuration, stable for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u16);
 
-/// One PUBLISH as it came off the wire.
+/// One PUBLISH as received.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// Topic name; not yet known to be UTF-8.
     pub topic: Bytes,
-    /// Payload; cut to its first bytes when `fault` is [`WireFault::TooLarge`], the whole frame when malformed.
+    /// Payload; truncated when `fault` is [`WireFault::TooLarge`], the whole frame when malformed.
     pub payload: Bytes,
-    /// The broker sent it because it is retained, not because it is new.
+    /// Sent because it is retained, not because it is new.
     pub retain: bool,
-    /// The broker says that it may have sent it before.
+    /// The DUP flag: it may have been sent before.
     pub dup: bool,
     /// Packet identifier to acknowledge; `None` for QoS 0.
     pub pkid: Option<u16>,
-    /// Why the packet could not be taken as it was sent.
+    /// Why the packet could not be accepted.
     pub fault: Option<WireFault>,
 }
 
 /// A PUBLISH that ingest could frame but not accept. It is quarantined and acknowledged like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireFault {
-    /// Larger than `packet_bytes_max`; the size of the whole packet is given, in bytes.
+    /// Larger than `packet_bytes_max`.
     TooLarge {
-        /// Size the packet had, in bytes.
+        /// Size of the whole packet, in bytes.
         size: u64,
     },
-    /// The frame was complete, its content was not an MQTT PUBLISH.
+    /// The frame was complete, but its content was not a valid PUBLISH.
     Malformed(&'static str),
 }
 
@@ -50,26 +50,26 @@ pub struct Delivery {
     pub source: SourceId,
     /// Wall clock when the read returned.
     pub received: Time,
-    /// Where their acknowledgements go.
+    /// Where to send their acknowledgements.
     pub acks: Arc<Acks>,
     /// At least one message.
     pub messages: Vec<Message>,
 }
 
 impl Delivery {
-    /// How many of its messages want a PUBACK.
+    /// Number of its messages that need a PUBACK.
     pub fn pubacks(&self) -> usize {
         self.messages.iter().filter(|message| message.pkid.is_some()).count()
     }
 }
 
-/// The way back to one connection. It dies with the connection: what is released through it afterwards goes nowhere,
-/// because packet identifiers mean nothing on another connection.
+/// The return path to one connection. It ends with the connection: later releases are dropped, because packet
+/// identifiers are meaningless on another connection.
 #[derive(Debug, Default)]
 pub struct Acks {
     released: Mutex<Vec<u16>>,
     closed: AtomicBool,
-    /// Tells the connection that [`Acks::take`] has something, or that `outstanding` has shrunk.
+    /// Wakes the connection when [`Acks::take`] has something, or `outstanding` has shrunk.
     pub wake: Notify,
     outstanding: Arc<AtomicUsize>,
     parked: AtomicUsize,
@@ -88,12 +88,12 @@ impl Acks {
         Arc::new(Acks { outstanding, connection, ..Acks::default() })
     }
 
-    /// Number of the connection among those of its source; 0 if it has none.
+    /// Number of the connection within its source; 0 if it has none.
     pub fn connection(&self) -> u64 {
         self.connection
     }
 
-    /// Counts messages handed to the writer.
+    /// Counts messages passed to the writer.
     pub fn begin(&self, messages: usize) {
         self.outstanding.fetch_add(messages, Ordering::Relaxed);
     }
@@ -103,8 +103,8 @@ impl Acks {
         self.outstanding.load(Ordering::Relaxed)
     }
 
-    /// Called by the writer after the durable commit: `messages` of this connection are stored, `pkids` of them want a
-    /// PUBACK, in order of arrival.
+    /// Called by the writer after the durable commit: `messages` of this connection are stored, and `pkids` of them
+    /// need a PUBACK, in order of arrival.
     pub fn release(&self, messages: usize, pkids: &[u16]) {
         self.outstanding.fetch_sub(messages, Ordering::Relaxed);
         if !self.closed.load(Ordering::Acquire) && !pkids.is_empty() {
@@ -113,35 +113,35 @@ impl Acks {
         self.wake.notify_one();
     }
 
-    /// Called by the writer while it takes no messages: so many more that want a PUBACK are not going to get it soon. A
-    /// connection that is to end need not wait for them: nothing of them is recorded.
+    /// Called by the writer while it is blocked: this many more PUBACKs will be delayed. A connection that ends need
+    /// not wait for them, since nothing of their messages is recorded.
     pub fn park(&self, pubacks: usize) {
         self.parked.fetch_add(pubacks, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
-    /// Called by the writer when it takes them up.
+    /// Called by the writer when it processes them.
     pub fn unpark(&self, pubacks: usize) {
         self.parked.fetch_sub(pubacks, Ordering::Relaxed);
     }
 
-    /// How many want a PUBACK that is not in sight.
+    /// Number of delayed PUBACKs.
     pub fn parked(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Moves what has been released since the last call into `into`.
+    /// Moves the releases since the last call into `into`.
     pub fn take(&self, into: &mut Vec<u16>) {
         into.append(&mut self.released.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The connection is gone.
+    /// The connection has ended.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 }
 
-/// Messages that wait in an [`Outbox`], at most.
+/// Maximum messages waiting in an [`Outbox`].
 const PUBLICATIONS_MAX: usize = 256;
 
 /// A message that a source is to publish, not retained.
@@ -203,7 +203,7 @@ pub enum Fate {
 #[derive(Default)]
 pub struct Outbox {
     inner: Mutex<OutboxInner>,
-    /// Tells the connection that [`Outbox::take`] has something.
+    /// Wakes the connection when [`Outbox::take`] has something.
     pub wake: Notify,
     report: OnceLock<Report>,
 }
@@ -241,12 +241,12 @@ impl Outbox {
         }
     }
 
-    /// A connection is ready for publications; its number is not that of an earlier one.
+    /// A connection is ready for publications; its number must be new.
     pub fn open(&self, connection: u64, now: Time) {
         self.lock().open = Some((connection, now));
     }
 
-    /// The connection is gone, and what waits with it.
+    /// The connection has ended; waiting publications are dropped.
     pub fn close(&self) {
         let inner = std::mem::take(&mut *self.lock());
         for tracked in inner.waiting.iter().filter_map(|publication| publication.tracked.as_ref()) {
@@ -254,7 +254,7 @@ impl Outbox {
         }
     }
 
-    /// The number of the connection, and since when it takes publications.
+    /// The number of the connection, and since when it accepts publications.
     pub fn connection(&self) -> Option<(u64, Time)> {
         self.lock().open
     }
@@ -265,7 +265,7 @@ impl Outbox {
         if inner.open.is_none() { 0 } else { PUBLICATIONS_MAX - inner.waiting.len() }
     }
 
-    /// Hands over a publication.
+    /// Queues a publication.
     ///
     /// # Errors
     /// [`Unpublished`]
@@ -283,7 +283,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// The publication that has waited longest.
+    /// The oldest waiting publication.
     pub fn take(&self) -> Option<Publication> {
         self.lock().waiting.pop_front()
     }
@@ -302,7 +302,7 @@ pub enum Unpublished {
     /// There is no connection to a broker.
     #[error("the source is not connected")]
     NotConnected,
-    /// The broker takes less than it is given.
+    /// The broker accepts less than is queued.
     #[error("{PUBLICATIONS_MAX} publications wait for the broker to take them")]
     Full,
 }

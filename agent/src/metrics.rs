@@ -1,4 +1,4 @@
-//! Metrics in the OpenMetrics text format. Nothing is kept here: a scrape reads what the stages count anyway.
+//! Metrics in the OpenMetrics text format. This module keeps no state: a scrape reads the counters of the stages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ mod sources;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PREFIX: &str = "fieldlog";
 
-/// All metrics, as text. Reads the log's range and the file system: not for the thread that waits for sockets.
+/// All metrics, as text. Reads the log's range and the file system, so it must not run on the thread that serves sockets.
 ///
 /// # Errors
-/// Never while memory lasts; the encoder is made that way.
+/// Never, in practice: the encoder's interface is fallible, writing to a string is not.
 pub fn encode(side: &Arc<ReadSide>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(Metrics(side.clone())));
@@ -38,7 +38,7 @@ pub fn encode(side: &Arc<ReadSide>) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// Everything but the process.
+/// All metrics except those of the process.
 #[derive(Debug)]
 struct Metrics(Arc<ReadSide>);
 
@@ -55,12 +55,16 @@ impl Collector for Metrics {
         snapshots(side, out)?;
         sinks::encode(&side.sinks.views(), &side.shared.reader, out)?;
         let blocked = u32::from(side.shared.stats.blocked().is_some());
-        out.gauge("ingest_blocked", "1 while no messages are taken, because log or disk are full.", blocked)?;
+        out.gauge(
+            "ingest_blocked",
+            "1 while ingest is blocked because the log or the disk is full.",
+            blocked,
+        )?;
         sources::encode(&side.sources.views(), out)
     }
 }
 
-/// Writes metrics; counters get their `_total` here.
+/// Writes metrics. Appends `_total` to the names of counters.
 pub(crate) struct Out<'a, 'b>(&'a mut DescriptorEncoder<'b>);
 
 impl Out<'_, '_> {
@@ -116,11 +120,20 @@ fn seconds(time: Time) -> f64 {
 
 fn agent(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let labels = [("version", env!("CARGO_PKG_VERSION")), ("target", std::env::consts::ARCH)];
-    let mut info = out.0.encode_descriptor("build", "What runs here.", None, MetricType::Info)?;
+    let mut info = out.0.encode_descriptor(
+        "build",
+        "Version and architecture of the running agent.",
+        None,
+        MetricType::Info,
+    )?;
     info.encode_info(&labels)?;
-    out.gauge("start_time_seconds", "When the agent started.", seconds(side.started))?;
+    out.gauge("start_time_seconds", "Unix time at which the agent started.", seconds(side.started))?;
     let beat = Time(side.shared.stats.beat.load(Ordering::Relaxed));
-    out.gauge("writer_beat_timestamp_seconds", "When the writer's loop last came round.", seconds(beat))
+    out.gauge(
+        "writer_beat_timestamp_seconds",
+        "Unix time of the last iteration of the writer's loop.",
+        seconds(beat),
+    )
 }
 
 fn log(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
@@ -128,8 +141,8 @@ fn log(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let range = side.shared.reader.range().ok().flatten();
     let (first, _) = range.unwrap_or((Seq(0), Seq(0)));
     let head = side.shared.position.borrow().head;
-    out.gauge("log_first_sequence", "The oldest record in the log.", first.0)?;
-    out.gauge("log_last_sequence", "The newest durable record.", head.0)?;
+    out.gauge("log_first_sequence", "Position of the oldest record in the log; 0 if it is empty.", first.0)?;
+    out.gauge("log_last_sequence", "Position of the newest durable record.", head.0)?;
     out.counter("log_events", "Records committed.", get(&stats.events))?;
     out.counter(
         "log_event_bytes",
@@ -142,26 +155,26 @@ fn log(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
         ([("reason", "window")], get(&stats.commits_window)),
         ([("reason", "internal")], get(&stats.commits_internal)),
     ];
-    out.counters("log_commits", "Durable commits, by what made them due.", commits)?;
-    out.histogram("log_commit_duration_seconds", "How long durable commits took.", &stats.commit_duration)?;
+    out.counters("log_commits", "Durable commits, by the reason that made them due.", commits)?;
+    out.histogram("log_commit_duration_seconds", "Duration of durable commits.", &stats.commit_duration)?;
     out.counter(
         "messages_settled",
-        "Messages whose records are durable, or that made none.",
+        "Messages fully processed: their records are durable, or they made none.",
         get(&stats.settled),
     )
 }
 
 fn rollups(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let reader = &side.shared.reader;
-    // What cannot be read has no value; the log says why when it is next thinned.
+    // No value if the archive cannot be read; the error is logged when the log is next thinned.
     if let Ok(size) = reader.rollups_size() {
-        out.gauge("archive_rows", "Rows of aggregates kept of deleted records.", size.rows)?;
-        out.gauge("archive_bytes", "Bytes of these rows.", size.bytes)?;
+        out.gauge("archive_rows", "Rows of archived aggregates.", size.rows)?;
+        out.gauge("archive_bytes", "Size of the archived rows.", size.bytes)?;
     }
     if let Ok(Some(end)) = reader.rollups_end() {
         let period = end.period;
-        out.gauge("archive_last_sequence", "The last record that is in the archive.", period.last.0)?;
-        let help = "Log time of the last record that is in the archive.";
+        out.gauge("archive_last_sequence", "Position of the last record in the archive.", period.last.0)?;
+        let help = "Log time of the last record in the archive.";
         out.gauge("archive_last_timestamp_seconds", help, seconds(period.last_time))?;
     }
     Ok(())
@@ -169,16 +182,16 @@ fn rollups(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
 
 fn store(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let (disk, dir) = (&side.shared.disk, side.config.borrow().data_dir.clone());
-    out.counter("store_written_bytes", "Bytes written to the log's file.", get(&disk.bytes_written))?;
-    out.counter("store_syncs", "Calls to fsync.", get(&disk.syncs))?;
+    out.counter("store_written_bytes", "Bytes written to the log file.", get(&disk.bytes_written))?;
+    out.counter("store_syncs", "fsync calls on the log file.", get(&disk.syncs))?;
     out.counter("store_sync_seconds", "Time spent in fsync.", get(&disk.sync_micros) as f64 / 1e6)?;
     if let Ok(metadata) = std::fs::metadata(dir.join(FILE_NAME)) {
-        out.gauge("store_file_bytes", "Size of the log's file.", metadata.len())?;
+        out.gauge("store_file_bytes", "Size of the log file.", metadata.len())?;
     }
     if let Ok(fs) = rustix::fs::statvfs(&dir) {
         let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
-        out.gauge("store_free_bytes", "Free space where the log is.", bytes(fs.f_bavail))?;
-        out.gauge("store_size_bytes", "Size of the file system the log is on.", bytes(fs.f_blocks))?;
+        out.gauge("store_free_bytes", "Free space of the file system with the log.", bytes(fs.f_bavail))?;
+        out.gauge("store_size_bytes", "Size of the file system with the log.", bytes(fs.f_blocks))?;
     }
     Ok(())
 }
@@ -186,15 +199,19 @@ fn store(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
 fn views(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let position = *side.shared.position.borrow();
     let lag = position.head.0.saturating_sub(position.applied.0);
-    out.gauge("projection_applied_sequence", "The last record in the view.", position.applied.0)?;
+    out.gauge("projection_applied_sequence", "Position of the last record in the view.", position.applied.0)?;
     out.gauge("projection_lag_events", "Durable records that are not in the view yet.", lag)?;
     let rebuild = &side.shared.rebuild;
     let rebuilding = rebuild.folds();
     let folds = View::FOLDS.iter().map(|fold| ([("fold", fold.name)], u32::from(rebuilding.contains(fold))));
-    out.gauges("fold_rebuilding", "1 while this part of the view is rebuilt from the log.", folds)?;
+    out.gauges("fold_rebuilding", "1 while this part of the view is being rebuilt from the log.", folds)?;
     let aggregates = u32::from(rebuilding.contains(&Aggregates::ID));
-    out.gauge("aggregates_rebuilding", "1 while aggregates are rebuilt.", aggregates)?;
-    out.gauge("aggregates_rebuilt_sequence", "How far the last rebuild came.", get(&rebuild.applied))?;
+    out.gauge("aggregates_rebuilding", "1 while the aggregates are being rebuilt.", aggregates)?;
+    out.gauge(
+        "aggregates_rebuilt_sequence",
+        "Position of the last record that the current or last rebuild has processed.",
+        get(&rebuild.applied),
+    )?;
     let counts = {
         let view = side.shared.view.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         count_devices(&view.devices)
@@ -205,26 +222,30 @@ fn views(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
         ([("state", "unknown")], counts.unknown as u64),
         ([("state", "retired")], counts.retired as u64),
     ];
-    out.gauges("devices", "Devices, by whether they can be reached.", devices)
+    out.gauges("devices", "Devices, by availability; retired ones separately.", devices)
 }
 
 fn state(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let state = side.shared.stats.state.get();
     out.gauge("state_bytes", "Memory counted for names, values, aggregates and topics.", state.bytes)?;
-    out.gauge("state_bytes_max", "What that may come to, limits.state_bytes_max.", state.bytes_max)?;
-    out.counter("state_refused", "Devices, attributes and values refused for lack of room.", state.refused)?;
+    out.gauge("state_bytes_max", "Limit of that memory, limits.state_bytes_max.", state.bytes_max)?;
+    out.counter(
+        "state_refused",
+        "Devices, attributes and values refused because state_bytes_max was reached.",
+        state.refused,
+    )?;
     out.counter("devices_forgotten", "Retired devices forgotten to make room.", state.forgotten)
 }
 
 fn snapshots(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let stats = &side.shared.stats;
     out.counter("snapshots", "Snapshots written.", get(&stats.snapshots))?;
-    out.counter("snapshot_errors", "Snapshots that could not be written.", get(&stats.snapshot_errors))?;
+    out.counter("snapshot_errors", "Failed attempts to write a snapshot.", get(&stats.snapshot_errors))?;
     out.gauge("snapshot_last_sequence", "Position of the last snapshot.", get(&stats.snapshot_seq))?;
     out.gauge("snapshot_bytes", "Size of the last snapshot.", get(&stats.snapshot_bytes))?;
     let last = Time(stats.snapshot_time.load(Ordering::Relaxed));
     if last.0 != 0 {
-        let help = "When the last snapshot was written.";
+        let help = "Unix time of the last snapshot.";
         out.gauge("snapshot_last_success_timestamp_seconds", help, seconds(last))?;
     }
     Ok(())

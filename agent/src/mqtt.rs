@@ -1,7 +1,7 @@
-//! MQTT 5 and 3.1.1 as a client speaks it: framing, handshake, reading and writing packets, keeping a connection alive.
+//! The client side of MQTT 5 and 3.1.1: framing, handshake, reading and writing packets, keep-alive.
 //!
-//! [`connection::Connection`] both receives and publishes. Sources, MQTT sinks and whoever else talks to a broker stand
-//! on it; what a packet means to them is theirs.
+//! [`connection::Connection`] both receives and publishes. Sources, MQTT sinks and other clients build on it and
+//! interpret the packets themselves.
 
 pub(crate) mod connection;
 pub(crate) mod failure;

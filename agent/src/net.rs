@@ -1,6 +1,6 @@
-//! From an address to a stream of bytes: name resolution, TCP, TLS, secrets from files, and when to try again.
+//! Turns an address into a byte stream: name resolution, TCP, TLS, secrets from files, back-off.
 //!
-//! Sources and all kinds of sinks stand on this; nothing in here knows what is spoken over the stream.
+//! Sources and all kinds of sinks use this; nothing here depends on the protocol above.
 
 pub mod backoff;
 pub(crate) mod connect;

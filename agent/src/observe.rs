@@ -1,7 +1,7 @@
 //! Messages to facts: which device, which attributes, and whether anything has changed.
 //!
-//! The observer is ahead of the view by the batch that is being built. It is never rolled back: a commit that fails ends
-//! the process.
+//! The observer is ahead of the view by the batch that is being built. It is never rolled back, since a failed commit
+//! ends the process.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::decode::{Values, Zone};
 use crate::memory;
 use crate::message::{Message, SourceId, WireFault};
 
-/// Longest reason kept with a quarantined message, in bytes. A parser may quote what it has found, of any length.
+/// Maximum length of a quarantine reason, in bytes. A parser may quote input of any length.
 const REASON_BYTES_MAX: usize = 1_024;
 
 mod apply;
@@ -50,7 +50,7 @@ use roster::Roster;
 use source::Source;
 pub use watch::Report;
 
-/// Records and quarantined payloads that wait for a commit.
+/// Records and quarantined payloads waiting for a commit.
 #[derive(Debug, Default)]
 pub struct RecordBatch {
     /// The records.
@@ -68,14 +68,14 @@ pub struct Observer {
     namespaces: Namespaces,
     attributes: Vec<Arc<str>>,
     attribute_ids: HashMap<Arc<str>, AttrId>,
-    /// Retired devices, by the position of the record that says so: the first is the first to be forgotten.
+    /// Retired devices, by the position of their retirement: the first is forgotten first.
     retired: BTreeSet<(Seq, DeviceId)>,
     budget: Budget,
-    /// So many bytes more would be needed for the value that was just refused.
+    /// Bytes that were missing for the value that was just refused.
     missing_bytes: Option<usize>,
     /// The last durable record.
     head: Seq,
-    /// Whoever must have the records has them up to here.
+    /// All required sinks have acknowledged everything up to here.
     acked: Seq,
     heard: Arc<Heard>,
     values: Values,
@@ -83,20 +83,20 @@ pub struct Observer {
     brake: brake::Brake,
     changes: Vec<(u32, u32)>,
     stamp: u32,
-    /// The message at hand is new, not retained: a sign of life.
+    /// The current message is new, not retained: a sign of life.
     alive: bool,
-    /// Its actions have been recorded before.
+    /// The actions of the current message were already recorded.
     repeated: bool,
     topics: usize,
     limits: Limits,
-    /// Sparkplug's edge nodes, for each source that is a host application.
+    /// The Sparkplug edge nodes of each source that is a host application.
     hosts: Vec<Option<sparkplug::Host>>,
     announcers: Announcers,
-    /// Devices of which the operator's words have to be looked up: something about them is new.
+    /// Devices whose configured descriptions must be looked up, because something about them is new.
     undescribed: Vec<DeviceId>,
     /// Values that watched devices have reported.
     reports: Vec<Report>,
-    /// Values held back by an interval, by when it ends.
+    /// Values held back by an interval, by its end.
     deferred: BTreeMap<(Time, DeviceId, u32), ()>,
     /// Those of them whose messages wait for a commit that records them; some may not be held back any more.
     unrecorded: BTreeSet<(DeviceId, u32)>,
@@ -114,10 +114,10 @@ struct Limits {
 }
 
 impl Observer {
-    /// Continues from a view. `outcomes` are the counters of each source; `now` starts the silence timeouts anew.
+    /// Continues from a view. `outcomes` are the counters of each source; silence timeouts start again at `now`.
     ///
     /// # Errors
-    /// [`RuleError`] for rules that a checked configuration does not have.
+    /// [`RuleError`] for invalid rules, which a checked configuration does not have.
     pub fn new(
         config: &Config,
         view: &View,
@@ -173,10 +173,10 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Takes over a new configuration; what is known about devices stays.
+    /// Applies a new configuration; the state of devices stays.
     ///
     /// # Errors
-    /// As [`Observer::new`]; nothing is taken over then.
+    /// As [`Observer::new`]; nothing is changed then.
     pub fn configure(&mut self, config: &Config, outcomes: &[Arc<Outcomes>]) -> Result<(), RuleError> {
         let namespaces = &mut self.namespaces;
         let sources = config.sources.iter().zip(outcomes).map(|(s, o)| Source::new(s, o.clone(), namespaces));
@@ -189,11 +189,11 @@ impl Observer {
         let ids: Vec<DeviceId> = self.devices.iter().map(|(id, _)| id).collect();
         for id in ids.iter().copied() {
             self.find_policies(id);
-            // Rules say anew what is redacted, as their topics are learnt.
+            // Rules set again what is redacted, as their topics are learnt.
             self.devices[id].slots.iter_mut().for_each(|slot| slot.redact = false);
         }
         self.undescribed = ids;
-        // The rules may lead elsewhere now.
+        // The rules may lead to other devices now.
         self.announcers = Announcers::default();
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
         self.budget.configure(max, &crate::config::windows(&config.aggregates));
@@ -201,7 +201,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Takes times without an offset for those of `zone`, until the next configuration.
+    /// Sets the time zone of times without an offset, until the next configuration.
     pub fn set_zone(&mut self, zone: Zone) {
         self.sources
             .iter_mut()
@@ -209,7 +209,7 @@ impl Observer {
             .for_each(|rule| rule.json.set_zone(zone));
     }
 
-    /// Takes one message: appends what it says to the batch, and counts it.
+    /// Processes one message: appends its facts to the batch, and counts it.
     pub fn observe(&mut self, source: SourceId, message: &Message, received: Time, batch: &mut RecordBatch) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
@@ -227,12 +227,12 @@ impl Observer {
         outcomes.count(verdict, message.retain, batch.records.len() - before);
     }
 
-    /// A delivery has come by this connection of a source: what comes now may not follow what came before.
+    /// Notes the connection of a delivery: on a new one, messages may not follow the previous ones.
     pub fn connection(&mut self, source: SourceId, number: u64, now: Time, batch: &mut RecordBatch) {
         self.came_by(usize::from(source.0), number, now, batch);
     }
 
-    /// Puts a message into quarantine without looking into it.
+    /// Quarantines a message without decoding it.
     pub fn refuse(
         &mut self,
         source: SourceId,
@@ -303,7 +303,7 @@ fn at(received: Time) -> Envelope {
     Envelope { wall: received, ..Envelope::default() }
 }
 
-/// The first bytes of a text, as whole characters.
+/// The beginning of a text, in whole characters.
 fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {

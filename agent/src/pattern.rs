@@ -1,11 +1,11 @@
-//! Patterns for the names of devices and attributes: a name, in which each `*` stands for any text.
+//! Patterns for the names of devices and attributes, in which each `*` matches any text.
 
 /// One pattern, parsed once and matched without allocating.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// What is before the first `*`, or all of it.
+    /// The text before the first `*`, or the whole pattern.
     head: Box<str>,
-    /// What is between two `*`, and what is after the last one, which may be nothing.
+    /// The texts between two `*`, and the text after the last one, possibly empty.
     tail: Option<(Vec<Box<str>>, Box<str>)>,
 }
 
@@ -21,7 +21,7 @@ impl Pattern {
     /// From its text.
     ///
     /// # Errors
-    /// [`PatternError`] if it is empty or has `**` in it.
+    /// [`PatternError`] if it is empty or contains `**`.
     pub fn parse(text: &str) -> Result<Pattern, PatternError> {
         if text.is_empty() || text.contains("**") {
             return Err(PatternError { text: text.to_owned() });
@@ -32,7 +32,7 @@ impl Pattern {
         Ok(Pattern { head, tail: last.map(|last| (parts.collect(), last)) })
     }
 
-    /// Whether a name matches. `*` stands for any text, none and `/` included.
+    /// Whether a name matches. `*` matches any text, including none and `/`.
     pub fn matches(&self, name: &str) -> bool {
         let Some((between, last)) = &self.tail else { return *name == *self.head };
         let Some(mut rest) = name.strip_prefix(&*self.head) else { return false };
@@ -52,12 +52,12 @@ impl Patterns {
     /// From their texts.
     ///
     /// # Errors
-    /// [`PatternError`] for the first that is not a pattern.
+    /// [`PatternError`] for the first invalid pattern.
     pub fn parse(texts: &[impl AsRef<str>]) -> Result<Patterns, PatternError> {
         texts.iter().map(|text| Pattern::parse(text.as_ref())).collect::<Result<_, _>>().map(Patterns)
     }
 
-    /// Whether there are none: nothing matches.
+    /// Whether there are no patterns, so that nothing matches.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,5 +1,5 @@
-//! `fieldlog probe`: listens at a broker for a while, and says which topics there are, which preset takes them, and what
-//! would not be recorded. It stores nothing, acknowledges nothing that anybody waits for, and keeps no session.
+//! `fieldlog probe`: listens at a broker for a while, and reports the topics, the preset that takes each, and what would
+//! not be recorded. It stores nothing, sends no acknowledgements, and keeps no session.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ mod suggest;
 
 use heard::Heard;
 
-/// Exit code for arguments that are of no use, `EX_USAGE` of sysexits.
+/// Exit code for unusable arguments, `EX_USAGE` of sysexits.
 const EXIT_USAGE: u8 = 64;
 /// Exit code if the broker could not be reached, `EX_UNAVAILABLE` of sysexits.
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -80,7 +80,7 @@ fn probed(args: &ProbeArgs) -> Result<String, (u8, String)> {
     Ok(report::report(&heard, own, Zone::system(), Clock::system().wall()))
 }
 
-/// A configuration of one source that takes nothing.
+/// A configuration with one source and no rules.
 fn bare_config(address: &str) -> Result<Config, (u8, String)> {
     let quoted = serde_json::Value::from(address);
     let text = format!(
@@ -104,7 +104,7 @@ fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfig
     }
 }
 
-/// A filter as the topic of a rule: wildcards are captures there.
+/// A filter as the topic of a rule, with captures for wildcards.
 fn rule_topic(filter: &str) -> Result<String, String> {
     crate::topic::check_filter(filter)
         .map_err(|error| format!("{filter:?} is not a topic filter: {error}; write it as \"home/#\""))?;
@@ -116,7 +116,7 @@ fn rule_topic(filter: &str) -> Result<String, String> {
     Ok(levels.collect::<Vec<_>>().join("/"))
 }
 
-/// The source as somebody who only listens: a session of its own that the broker forgets, no will, no acknowledgements.
+/// The source for listening only: a temporary session, no will, no acknowledgements.
 fn listener(source: SourceConfig, topic: &str) -> SourceConfig {
     let everything = Rule { qos: 0, ..Rule::new(topic, Decoder::Scalar) };
     SourceConfig {
@@ -128,7 +128,7 @@ fn listener(source: SourceConfig, topic: &str) -> SourceConfig {
     }
 }
 
-/// Listens for so long, or until Ctrl-C.
+/// Listens for this long, or until Ctrl-C.
 fn listen(source: SourceConfig, time: Duration) -> Result<Heard, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -142,7 +142,7 @@ fn listen(source: SourceConfig, time: Duration) -> Result<Heard, String> {
         move |delivery: Delivery| {
             let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
             delivery.messages.iter().for_each(|message| heard.add(message));
-            // Nobody waits for an acknowledgement, but this gives back the room that the messages took.
+            // No acknowledgement is sent, but this frees the room that the messages took.
             delivery.acks.release(delivery.messages.len(), &[]);
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! What HTTP and metrics read from: the view, the sources, the sinks, the configuration in force.
+//! The data behind HTTP and metrics: the view, the sources, the sinks, the current configuration.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -16,12 +16,12 @@ use crate::shared::Shared;
 use crate::sources::Sources;
 use crate::writer::Input;
 
-/// What the read side reads from.
+/// The data behind HTTP and metrics.
 #[derive(Debug)]
 pub struct ReadSide {
     /// View, position and log.
     pub shared: Arc<Shared>,
-    /// The configuration in force.
+    /// The current configuration.
     pub config: watch::Receiver<Arc<Config>>,
     /// When devices were last heard.
     pub heard: Arc<Heard>,
@@ -44,7 +44,7 @@ impl ReadSide {
     }
 }
 
-/// Devices by what is known about them.
+/// Counts devices by state.
 pub(crate) fn count_devices(devices: &Devices) -> DeviceCounts {
     let mut counts = DeviceCounts::default();
     for (_, device) in devices.iter() {

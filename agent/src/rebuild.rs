@@ -1,4 +1,4 @@
-//! Rebuilding folds beside those that are served, when a snapshot does not have them or their settings have changed.
+//! Rebuilds folds in the background, when a snapshot lacks them or their settings have changed.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -10,11 +10,11 @@ use fieldlog_projections::{Devices, Seq, Window};
 
 use crate::shared::Shared;
 
-/// So few records are folded under the lock at the end.
+/// Maximum records folded under the lock at the end.
 const LAST_STRETCH: u64 = 5_000;
 
-/// Begins to rebuild some of the folds from the log, aggregates with `windows`; the view's are replaced when these have
-/// caught up. A rebuild that is under way gives up, and this one does its folds, too.
+/// Starts rebuilding folds from the log, aggregates with `windows`; they replace those of the view once they have
+/// caught up. A running rebuild gives up, and this one takes over its folds.
 pub fn start(shared: &Arc<Shared>, folds: &[FoldId], windows: Vec<Window>) {
     let (number, folds) = shared.rebuild.begin(folds);
     let thread = {
@@ -47,7 +47,7 @@ fn finish(shared: &Shared, number: u64, names: &str, result: Result<Option<Seq>,
     shared.rebuild.end(number, rebuilt);
 }
 
-/// Tells up to where they are; `None` if a newer rebuild was begun meanwhile.
+/// Returns the final position; `None` if a newer rebuild was started meanwhile.
 fn run(shared: &Shared, number: u64, folds: &[FoldId], windows: &[Window]) -> Result<Option<Seq>, String> {
     let mut fresh = Rebuild::new(folds, windows);
     loop {
@@ -68,7 +68,7 @@ fn run(shared: &Shared, number: u64, folds: &[FoldId], windows: &[Window]) -> Re
             fresh.replace_in(&mut view).map_err(|e| e.to_string())?;
             return Ok(Some(until));
         }
-        // Which devices and attributes there are is known: only what has been deleted of their values is not.
+        // Devices and attributes are known; only deleted values are missing.
         let devices = shared.view.read().unwrap_or_else(PoisonError::into_inner).devices.clone();
         if !fold(shared, number, &mut fresh, applied, &devices)? {
             return Ok(None);
@@ -76,7 +76,7 @@ fn run(shared: &Shared, number: u64, folds: &[FoldId], windows: &[Window]) -> Re
     }
 }
 
-/// `false` if a newer rebuild was begun meanwhile.
+/// `false` if a newer rebuild was started meanwhile.
 fn fold(
     shared: &Shared,
     number: u64,

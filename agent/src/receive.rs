@@ -1,5 +1,5 @@
-//! `fieldlog receive`: a reference receiver. It takes parcels over MQTT, HTTP or NATS, writes each event once as a line of
-//! JSON, acknowledges only after that, and proves what has arrived: every gap, duplicate and contradiction.
+//! `fieldlog receive`: the reference receiver. It takes parcels over MQTT, HTTP or NATS, writes each event once as a
+//! line of JSON, acknowledges only after that, and accounts for everything: every gap, duplicate and contradiction.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,20 +38,20 @@ pub struct ReceiveOptions {
     pub nats: Option<NatsOptions>,
     /// Where the lines go.
     pub out: Out,
-    /// Where what is known is kept over restarts.
+    /// File for the state that survives restarts.
     pub state: Option<PathBuf>,
     /// Sync the files before acknowledging.
     pub fsync: bool,
-    /// What is before the first position that arrives is not missing.
+    /// Positions before the first one that arrives do not count as missing.
     pub joined_late: bool,
-    /// A parcel larger than this is refused; as it comes, and uncompressed.
+    /// Maximum parcel size, as received and uncompressed; larger ones are refused.
     pub parcel_bytes_max: usize,
     /// Report so often.
     pub report_every: Option<Duration>,
 }
 
 impl Default for ReceiveOptions {
-    /// Receives nothing and writes nowhere.
+    /// Receives nothing and writes nothing.
     fn default() -> ReceiveOptions {
         ReceiveOptions {
             mqtt: None,
@@ -82,7 +82,7 @@ impl Handle {
         self.receiver.report()
     }
 
-    /// Events that have arrived, each once; cheaper than a report.
+    /// Number of distinct events that have arrived; cheaper than a report.
     pub fn events(&self) -> u64 {
         self.receiver.books().ledger.events()
     }
@@ -91,7 +91,7 @@ impl Handle {
 /// Receives until `shutdown` becomes true; `ready` gets a handle once everything is open.
 ///
 /// # Errors
-/// [`ReceiveError`] if something cannot be opened, or what arrives can no longer be written.
+/// [`ReceiveError`] if something cannot be opened, or can no longer be written.
 pub async fn run(
     options: ReceiveOptions,
     mut shutdown: watch::Receiver<bool>,
@@ -110,7 +110,7 @@ pub async fn run(
     let http = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     ready(Handle { http, receiver: receiver.clone() });
 
-    // What serves ends when told to, or when nothing can be written any more.
+    // Servers end when told to, or when nothing can be written any more.
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(listener) = listener {
@@ -146,11 +146,11 @@ async fn report_every(every: Option<Duration>, receiver: &Receiver) {
     }
 }
 
-/// What all transports hand their messages to.
+/// Receives the messages of all transports.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     books: Mutex<Books>,
-    /// Why nothing can be written any more.
+    /// Why nothing can be written any more, once that is so.
     failed: watch::Sender<Option<String>>,
 }
 
@@ -162,9 +162,9 @@ struct Books {
 }
 
 impl Receiver {
-    /// Takes a message that comes from a broker; when this returns well, what is new in it is written. The gateway has the
-    /// broker's acknowledgement already, so a parcel of another history can be reported here, but not refused: what is new
-    /// in it would be lost. Blocking.
+    /// Takes a message from a broker; on success, its new events are written. The gateway already has the broker's
+    /// acknowledgement, so a parcel with a different history is reported here but not refused, since its new events
+    /// would be lost. Blocking.
     fn take<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<(), TakeError> {
         let received = self.read(body, field)?;
         let mut books = self.books();
@@ -175,7 +175,8 @@ impl Receiver {
         self.written(written)
     }
 
-    /// Takes a message from a gateway that gets the answer itself: a parcel of another history is not taken. Blocking.
+    /// Takes a message from a gateway that gets the answer itself: a parcel with a different history is refused.
+    /// Blocking.
     fn take_unless_forked<'a>(
         &self,
         body: &[u8],
@@ -239,10 +240,10 @@ fn log(received: &Received, taken: &Taken) {
 /// Why a message was refused.
 #[derive(Debug, thiserror::Error)]
 enum TakeError {
-    /// It is no parcel, and will not be one when it comes again.
+    /// It is not a parcel, and sending it again will not help.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// It is of another history than what had arrived, and will be as long as nobody finds out which one is right.
+    /// It belongs to a different history, until someone finds out which one is right.
     #[error("gateway {gateway}: {fault}")]
     Forked {
         /// Who sends it.
@@ -255,7 +256,7 @@ enum TakeError {
     Store,
 }
 
-/// Why the receiver could not start, or go on.
+/// Why the receiver could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
     /// The files.

@@ -1,4 +1,4 @@
-//! Where to start from at boot. A table of labelled cases; `ARCHITECTURE.md` has the same labels.
+//! Chooses where to start from at boot. A table of labelled cases; `ARCHITECTURE.md` has the same labels.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -19,19 +19,19 @@ pub struct LogState {
     pub range: Option<(Seq, Seq)>,
 }
 
-/// What is to be done about one snapshot.
+/// What to do about one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// S1: of this epoch, and the log continues it. Load it; if its payload is bad, go on as S2.
+    /// S1: of this epoch, and the log continues it. Load it; if its payload is damaged, treat it as S2.
     Use,
-    /// S2: damaged, cut, or from a newer fieldlog. Try the next older one.
+    /// S2: damaged, truncated, or from a newer fieldlog. Try the next older one.
     SkipDamaged,
-    /// S3: of another epoch. The log was replaced; it says nothing about this one.
+    /// S3: of another epoch. The log was replaced, so the snapshot does not apply.
     SkipOtherEpoch,
-    /// S4: ahead of the log's head. The log was restored from a backup or lost its tail. At boot it is set aside, or the
-    /// log would grow past it with other records and seem to continue it.
+    /// S4: ahead of the log's head. The log was restored from a backup or lost its tail. At boot the snapshot is set
+    /// aside; otherwise the log would grow past it with other records and seem to continue it.
     SkipAhead,
-    /// S5: the log's oldest record is later than the one after it. The records between are gone.
+    /// S5: the log begins after the record that should follow the snapshot. The records between are gone.
     SkipGap,
 }
 
@@ -50,15 +50,15 @@ pub fn judge(header: Option<&Header>, log: LogState) -> Verdict {
     }
 }
 
-/// What to fold from when no snapshot could be used.
+/// What to fold from if no snapshot is usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// B0: the log is empty. Begin with nothing.
+    /// B0: the log is empty. Begin with an empty state.
     Empty,
     /// B1: the log begins at sequence 1. Fold all of it.
     FoldAll,
-    /// B2: the log has been trimmed and its base is gone. Refuse to start: a state made up from the middle is worse than
-    /// none.
+    /// B2: the log has been trimmed and no snapshot covers the trimmed records. Refuse to start: a state folded from
+    /// the middle would be wrong.
     Refuse,
 }
 
@@ -71,26 +71,26 @@ pub fn fallback(log: LogState) -> Fallback {
     }
 }
 
-/// A view at the head of the log, and how it was come by.
+/// A view at the head of the log, and how it was obtained.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The view. What is stale in it must be rebuilt.
+    /// The view. Its stale folds must be rebuilt.
     pub view: View,
     /// The snapshot it was made from; 0 for none.
     pub snapshot: Seq,
     /// Records folded on top.
     pub replayed: u64,
-    /// Records that the log no longer has, first and last: the snapshots that were set aside had them.
+    /// Lost records, first and last: snapshots that were set aside had them.
     pub lost: Option<(Seq, Seq)>,
-    /// One line for each snapshot that was passed over.
+    /// One line for each skipped snapshot.
     pub notes: Vec<String>,
 }
 
-/// Brings a view to `until`, or to the head of the log. The latter is for the boot, while nothing is being appended: it
-/// sets aside the snapshots that are ahead of the log.
+/// Brings a view to `until`, or to the head of the log. The latter is for the boot, when nothing is appended: it sets
+/// aside the snapshots that are ahead of the log.
 ///
 /// # Errors
-/// [`RecoveryError`]: the agent does not start with a state that it cannot account for.
+/// [`RecoveryError`]: the agent does not start with an unproven state.
 pub fn recover(
     store: &SnapshotStore,
     reader: &LogReader,
@@ -101,7 +101,7 @@ pub fn recover(
     recover_unless(store, reader, epoch, windows, until, &|| false)
 }
 
-/// [`recover`], unless `give_up` says, when asked between chunks, that nobody waits for it any more.
+/// [`recover`], unless `give_up`, which is called between chunks, returns `true`.
 ///
 /// # Errors
 /// As [`recover`], and [`RecoveryError::GivenUp`].
@@ -140,7 +140,7 @@ pub fn recover_unless(
     Ok(recovered)
 }
 
-/// The newest usable snapshot, or what stands in for it.
+/// The newest usable snapshot, or the fallback.
 fn base(
     store: &SnapshotStore,
     log: LogState,
@@ -175,7 +175,7 @@ fn base(
             }
             Verdict::SkipAhead if boot => {
                 let aside = store.set_aside(&candidate.path).map_err(unusable)?;
-                // Newest position first: the first of them was the furthest.
+                // Newest position first, so the first one was furthest ahead.
                 lost = lost.or(header.map(|header| (head.next(), header.seq)));
                 notes.push(format!(
                     "snapshot {path} is ahead of the log; was the log restored from a backup? It is now {}",
@@ -221,7 +221,7 @@ pub enum RecoveryError {
         /// Why.
         source: FoldError,
     },
-    /// Nobody waits for it any more.
+    /// Nobody waits for the result any more.
     #[error("the replay was cancelled")]
     GivenUp,
     /// B2.
@@ -235,7 +235,7 @@ pub enum RecoveryError {
         dir: PathBuf,
         /// The log's oldest record.
         first: Seq,
-        /// Why each snapshot was passed over.
+        /// Why each snapshot was skipped.
         notes: String,
     },
 }

@@ -1,5 +1,5 @@
-//! What may be deleted from the front of the log, and what is to be done when it does not suffice. Pure decisions; the
-//! writer carries them out, a slice per commit.
+//! Decides what may be deleted from the front of the log, and what to do if that is not enough. Pure; the writer
+//! carries it out, a slice per commit.
 
 pub mod age;
 pub mod keeper;
@@ -9,14 +9,15 @@ pub mod rollup;
 use crate::config::WhenFull;
 use fieldlog_projections::Seq;
 
-/// How far the bounds that the operator has set would reach into the log, as a look at it finds.
+/// The positions up to which the configured limits would delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionScan {
     /// Everything before this position is too old.
     pub by_age: Seq,
-    /// Everything before this position is too much: without it the log is within `retention.bytes_max`.
+    /// Everything before this position exceeds `retention.bytes_max`.
     pub by_bytes: Seq,
-    /// Nothing from this position on is old enough to go for `bytes_max`, unless the operator chose `drop-oldest`.
+    /// Nothing from this position on is old enough to be deleted for `bytes_max`, unless the operator chose
+    /// `drop-oldest`.
     pub history_min: Seq,
 }
 
@@ -27,31 +28,31 @@ pub struct Need {
     pub who: String,
     /// The first position that is needed.
     pub from: Seq,
-    /// Gives way to `drop-oldest`.
+    /// Yields to `drop-oldest`.
     pub yields: bool,
 }
 
-/// What is to be done about the front of the log.
+/// What to do about the front of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RetentionPlan {
-    /// Nothing may go, nothing has to.
+    /// Nothing may be deleted, and nothing has to be.
     Keep,
-    /// Records before this position may go: nobody needs them.
+    /// Records before this position may be deleted: nobody needs them.
     Trim(Seq),
-    /// Records before this position must go although they are needed; `lost_by` are those who do.
+    /// Records before this position must be deleted although `lost_by` need them.
     Drop {
-        /// The first position that stays.
+        /// The first position that is kept.
         before: Seq,
-        /// The first one that is needed; what is before it nobody loses.
+        /// The first needed position; nobody loses anything before it.
         lost_from: Seq,
         /// Who loses by it.
         lost_by: Vec<String>,
     },
-    /// The log is full and stays so until `by` no longer needs its front.
+    /// The log is full until `by` no longer needs its front.
     Full {
         /// Who needs it.
         by: String,
-        /// Records before this position may go all the same; the log's first one if none may.
+        /// Records before this position may still be deleted; the log's first one if none may.
         trim: Seq,
     },
 }
@@ -66,14 +67,14 @@ pub fn decide(first: Seq, scan: RetentionScan, needs: &[Need], when_full: WhenFu
     if may_go >= scan.by_bytes {
         return if may_go > first { RetentionPlan::Trim(may_go) } else { RetentionPlan::Keep };
     }
-    // What may go does not suffice. That a sink gets a little further at each look must not make room for ever.
+    // Deletable records are not enough. A sink's slow progress must not keep making a little room for ever.
     let hard_floor = floor(&mut needs.iter().filter(|n| !n.yields));
     let before = scan.by_bytes.min(hard_floor);
     if when_full == WhenFull::DropOldest && before > may_go {
         let lost_by = needs.iter().filter(|n| n.from < before).map(|n| n.who.clone()).collect();
         return RetentionPlan::Drop { before, lost_from: may_go, lost_by };
     }
-    // A snapshot can be replaced by a newer one; whoever cannot is the one to name.
+    // A snapshot can be replaced by a newer one, so name somebody else if there is one.
     let gives_way = |n: &Need| n.yields && when_full == WhenFull::DropOldest;
     let in_the_way = needs.iter().filter(|n| n.from < scan.by_bytes && !gives_way(n));
     let by = match in_the_way.min_by_key(|n| (!n.yields, n.from)) {

@@ -1,6 +1,6 @@
 //! The whole agent: opens the log, brings the view to its head, starts the stages, and stops them in order.
 //!
-//! `fieldlog run`, the demo and the tests all start it here, with everything it needs handed in.
+//! `fieldlog run`, the demo and the tests all start it here, with all dependencies injected.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,33 +33,33 @@ use crate::snapshots::SnapshotStore;
 use crate::sources::Sources;
 use crate::writer::{Input, Writer, WriterError};
 
-/// A stop that takes longer than this is cut short; what was acknowledged is safe in any case.
+/// A longer stop is cut short; acknowledged events are safe in any case.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// What happens while the agent runs, reported to its caller.
+/// Progress reported to the caller.
 #[derive(Debug)]
 pub enum Event {
     /// The log is open and the view is at its head.
     Recovered {
-        /// Snapshot it was made from; 0: none.
+        /// Snapshot it was made from; 0 if none.
         snapshot: Seq,
         /// Records folded on top of it.
         replayed: u64,
         /// Head of the log.
         head: Seq,
-        /// How long it took, in milliseconds.
+        /// Duration in milliseconds.
         millis: u64,
     },
     /// HTTP is being served and the sources are being connected.
     Ready(Handle),
 }
 
-/// A hold on a running agent.
+/// A handle of a running agent.
 #[derive(Clone, Debug)]
 pub struct Handle {
     /// Where HTTP is served.
     pub http: Option<SocketAddr>,
-    /// What the read side sees.
+    /// The data of the read side.
     pub shared: Arc<Shared>,
     /// The sources and their state.
     pub sources: Arc<Sources>,
@@ -67,7 +67,7 @@ pub struct Handle {
     pub sinks: Arc<Sinks>,
 }
 
-/// What can be asked of a running agent from outside.
+/// External requests to a running agent.
 #[derive(Debug)]
 pub struct Controls {
     /// True: stop.
@@ -79,7 +79,7 @@ pub struct Controls {
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
-/// [`RunError`]. Nothing that was acknowledged is lost by any of them.
+/// [`RunError`]. Nothing acknowledged is lost by any of them.
 pub async fn run(
     config: Config,
     clock: Clock,
@@ -178,8 +178,8 @@ pub async fn run(
     Ok(outcome?)
 }
 
-/// Sources first, so that nothing new arrives, then sinks, so that no cursor moves any more; then the writer commits,
-/// acknowledges, snapshots and closes.
+/// Sources stop first, so that nothing new arrives, then sinks, so that no cursor moves; then the writer commits,
+/// acknowledges, writes a snapshot and closes the log.
 async fn stop_writer(
     clock: &Clock,
     sources: &Sources,
@@ -205,7 +205,7 @@ async fn stop_writer(
 }
 
 async fn asked(shutdown: &mut watch::Receiver<bool>) {
-    // The sender is gone only when the program that started us is.
+    // The sender is dropped only with the program that started us.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
@@ -220,7 +220,7 @@ fn options(config: &Config) -> LogOptions {
 /// Begins a new log in place of a lost one, for [`run`] to use.
 ///
 /// # Errors
-/// [`RunError`]: there is one, or it cannot be made.
+/// [`RunError`]: a log exists, or none can be created.
 pub fn begin_anew(config: &Config) -> Result<lost::Begun, RunError> {
     let dir = &config.data_dir;
     std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
@@ -276,7 +276,7 @@ fn new_epoch() -> Result<Epoch, RunError> {
     Ok(Epoch(u64::from_le_bytes(bytes)))
 }
 
-/// The kernel's boot id; zeros where it has none.
+/// The kernel's boot id; zeros if unknown.
 fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -291,7 +291,7 @@ fn booted(clock: &Clock) -> Fact {
     Fact::Booted { boot_id, version: env!("CARGO_PKG_VERSION").into(), clock }
 }
 
-/// For whoever had these records, or counts on them: their positions are given again.
+/// For receivers that had these records or count on them: their positions are assigned again.
 fn records_lost((first, last): (Seq, Seq)) -> Fact {
     tracing::error!(
         "{} acknowledged records are missing from the log: {first} to {last}, as its snapshots show. The loss is \
@@ -303,7 +303,7 @@ fn records_lost((first, last): (Seq, Seq)) -> Fact {
     Fact::RecordsLost { first, last, reason: reason.into() }
 }
 
-/// Why the agent did not start, or had to end.
+/// Why the agent did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The data directory.
@@ -317,7 +317,7 @@ pub enum RunError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// No view could be made from it.
+    /// No view could be built from it.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// The writer had to end.
@@ -341,9 +341,9 @@ impl RunError {
     /// The exit code, as in sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
-            // What was asked for cannot be done to this log.
+            // The request cannot be applied to this log.
             RunError::Log(LogError::NotLost { .. }) => 64,
-            // Starting again does not mend these: the unit is told not to.
+            // A restart does not fix these, and the unit prevents one.
             RunError::Log(log)
             | RunError::Recovery(RecoveryError::Log(log))
             | RunError::Writer(WriterError::Log(log))

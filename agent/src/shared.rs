@@ -1,6 +1,6 @@
-//! What the writer shares with everyone who reads: the view and its position, the log, and what is counted.
+//! Shared between the writer and all readers: the view and its position, the log, and counters.
 //!
-//! The writer alone changes it. Snapshots, rebuilds, sinks, HTTP and metrics read it.
+//! Only the writer changes it. Snapshots, rebuilds, sinks, HTTP and metrics read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::log::{DiskStats, LogReader};
 use crate::observe::StateUse;
 use crate::snapshots::SnapshotStore;
 
-/// How far the log and the view are.
+/// Positions of the log and the view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The last durable record.
@@ -25,28 +25,28 @@ pub struct Position {
     pub applied: Seq,
 }
 
-/// What the read side shares with the writer.
+/// Shared between the writer and the read side.
 #[derive(Debug)]
 pub struct Shared {
-    /// Incarnation of the log.
+    /// The epoch of the log.
     pub epoch: Epoch,
-    /// The folded state. The writer takes the lock for writing only to apply what it has just committed.
+    /// The folded state. The writer takes the write lock only to apply what it has just committed.
     pub view: RwLock<View>,
-    /// Wakes whoever waits for a position.
+    /// Wakes waiters for a position.
     pub position: watch::Sender<Position>,
     /// The log.
     pub reader: LogReader,
-    /// What the log has written to the disk.
+    /// Counters of disk writes.
     pub disk: Arc<DiskStats>,
     /// Snapshots on disk.
     pub snapshots: SnapshotStore,
-    /// What the writer counts.
+    /// Counters of the writer.
     pub stats: WriterStats,
     /// Folds that are being rebuilt.
     pub rebuild: RebuildProgress,
 }
 
-/// What the writer counts, since the start.
+/// Counters of the writer, since the start.
 #[derive(Debug, Default)]
 pub struct WriterStats {
     /// Commits because the oldest message had waited long enough.
@@ -61,19 +61,19 @@ pub struct WriterStats {
     pub commit_micros: AtomicU64,
     /// Longest commit, in microseconds.
     pub commit_micros_max: AtomicU64,
-    /// How long commits took.
+    /// Duration of commits.
     pub commit_duration: Histogram,
     /// Records committed.
     pub events: AtomicU64,
     /// Bytes of records committed, before compression.
     pub event_bytes: AtomicU64,
-    /// Messages acknowledged or passed without a record.
+    /// Messages acknowledged, or finished without a record.
     pub settled: AtomicU64,
-    /// Wall clock when the loop last came round, in microseconds; the watchdog's proof of life.
+    /// Wall clock at the last iteration of the loop, in microseconds; the watchdog's sign of life.
     pub beat: AtomicI64,
     /// Snapshots written.
     pub snapshots: AtomicU64,
-    /// Snapshots that could not be written.
+    /// Failed attempts to write a snapshot.
     pub snapshot_errors: AtomicU64,
     /// Position of the last snapshot.
     pub snapshot_seq: AtomicU64,
@@ -81,13 +81,13 @@ pub struct WriterStats {
     pub snapshot_time: AtomicI64,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: AtomicU64,
-    /// Why no messages are taken; `None` while they are.
+    /// Why ingest is blocked; `None` if it is not.
     pub blocked: Mutex<Option<String>>,
-    /// Stored cursors that spoke of more than the log had when it was opened, by sink.
+    /// Stored cursors that were ahead of the log when it was opened, by sink.
     pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
-    /// Stored cursors that were damaged when the log was opened, by sink: these have nothing acknowledged.
+    /// Sinks whose stored cursor was damaged when the log was opened; nothing counts as acknowledged for them.
     pub cursors_damaged: OnceLock<BTreeSet<String>>,
-    /// What the state takes of memory.
+    /// Memory use of the state.
     pub state: StateStats,
     /// Commands.
     pub commands: CommandStats,
@@ -131,12 +131,12 @@ impl CommandStats {
     }
 }
 
-/// A stored cursor that spoke of more than the log had.
+/// A stored cursor that was ahead of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorCut {
-    /// The last position that it called acknowledged.
+    /// The last position that it had as acknowledged.
     pub newest: Seq,
-    /// The last one of the log, up to which it is believed.
+    /// The last position of the log, up to which the cursor is kept.
     pub head: Seq,
 }
 
@@ -170,12 +170,12 @@ impl StateStats {
 }
 
 impl WriterStats {
-    /// Why no messages are taken; `None` while they are.
+    /// Why ingest is blocked; `None` if it is not.
     pub fn blocked(&self) -> Option<String> {
         self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Commits of any reason.
+    /// Number of commits, for all reasons.
     pub fn commits(&self) -> u64 {
         [&self.commits_delay, &self.commits_bytes, &self.commits_window, &self.commits_internal]
             .into_iter()
@@ -184,7 +184,7 @@ impl WriterStats {
     }
 }
 
-/// Which folds are being rebuilt, and how far that is.
+/// The folds that are being rebuilt, and the progress.
 #[derive(Debug, Default)]
 pub struct RebuildProgress {
     under_way: Mutex<UnderWay>,
@@ -194,15 +194,15 @@ pub struct RebuildProgress {
 
 #[derive(Debug, Default)]
 struct UnderWay {
-    /// Number of the newest rebuild that was begun; older ones give up.
+    /// Number of the newest rebuild; older ones give up.
     number: u64,
     folds: Vec<FoldId>,
-    /// Those that could not be rebuilt.
+    /// Folds that could not be rebuilt.
     failed: Vec<FoldId>,
 }
 
 impl RebuildProgress {
-    /// Whether one is under way.
+    /// Whether a rebuild is running.
     pub fn running(&self) -> bool {
         !self.under_way().folds.is_empty()
     }
@@ -212,12 +212,12 @@ impl RebuildProgress {
         self.under_way().folds.clone()
     }
 
-    /// The folds that could not be rebuilt when that was last tried.
+    /// The folds whose last rebuild failed.
     pub fn failed(&self) -> Vec<FoldId> {
         self.under_way().failed.clone()
     }
 
-    /// Begins another one, which takes over the folds of one that is under way. Tells its number and all of its folds.
+    /// Starts a new rebuild, which takes over the folds of a running one. Returns its number and all of its folds.
     pub(crate) fn begin(&self, folds: &[FoldId]) -> (u64, Vec<FoldId>) {
         let mut under_way = self.under_way();
         under_way.number += 1;
@@ -231,12 +231,12 @@ impl RebuildProgress {
         (under_way.number, under_way.folds.clone())
     }
 
-    /// Whether none was begun after this one.
+    /// Whether no newer rebuild was started.
     pub(crate) fn is_newest(&self, number: u64) -> bool {
         self.under_way().number == number
     }
 
-    /// This one has ended, with its folds rebuilt or not, unless another one has taken over.
+    /// A rebuild has ended, successfully or not, unless a newer one has taken over.
     pub(crate) fn end(&self, number: u64, rebuilt: bool) {
         let mut under_way = self.under_way();
         if under_way.number == number {

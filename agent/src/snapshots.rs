@@ -1,4 +1,4 @@
-//! Snapshots on disk: files that can be deleted at any time while their records exist.
+//! Snapshot files, which can be deleted at any time while their records exist.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IntoInnerError};
@@ -13,7 +13,7 @@ const EXTENSION: &str = "snap";
 const EXTENSION_UNFINISHED: &str = "tmp";
 const EXTENSION_AHEAD: &str = "ahead";
 const EXTENSION_OLD: &str = "old-epoch";
-/// Bytes that wait to be written to a snapshot's file.
+/// Buffer for writing a snapshot.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The snapshot directory.
@@ -22,7 +22,7 @@ pub struct SnapshotStore {
     dir: PathBuf,
 }
 
-/// A snapshot file as its header describes it, or why it cannot be used.
+/// A snapshot file with its header, or why it is unusable.
 #[derive(Debug)]
 pub struct Candidate {
     /// The file.
@@ -31,8 +31,8 @@ pub struct Candidate {
     pub header: Result<Header, SnapshotFault>,
 }
 
-/// The snapshots in a directory that say that a log was beside it, those that were set aside too, newest position first;
-/// none if there is no directory. Nothing is changed.
+/// The snapshots that prove that a log existed, including those that were set aside, newest position first; none if the
+/// directory is missing. Changes nothing.
 ///
 /// # Errors
 /// Of the file system, for the directory itself.
@@ -43,7 +43,7 @@ pub fn traces(dir: &Path) -> io::Result<Vec<Candidate>> {
     }
 }
 
-/// Takes the snapshots of a log that was given up out of the way, under other names.
+/// Renames the snapshots of a log that was given up.
 ///
 /// # Errors
 /// Of the file system.
@@ -70,14 +70,14 @@ fn list(dir: &Path, extensions: &[&str]) -> io::Result<Vec<Candidate>> {
 }
 
 impl Candidate {
-    /// Whether it was set aside because it was ahead of the log, which is then recorded.
+    /// Whether it was set aside because it was ahead of the log, which was then recorded.
     pub fn is_aside(&self) -> bool {
         self.path.extension().is_some_and(|e| e == EXTENSION_AHEAD)
     }
 }
 
 impl SnapshotStore {
-    /// The snapshots of a data directory; the directory is made if need be.
+    /// The snapshots of a data directory, which is created if necessary.
     ///
     /// # Errors
     /// Of the file system.
@@ -108,8 +108,8 @@ impl SnapshotStore {
         Ok(snapshot::read(File::open(path)?, windows)?)
     }
 
-    /// Takes a snapshot that is ahead of the log out of the way, under another name. The log will reach its position
-    /// again with other records, and would then seem to continue it.
+    /// Renames a snapshot that is ahead of the log. The log will reach its position again with other records, and would
+    /// then seem to continue it.
     ///
     /// # Errors
     /// Of the file system.
@@ -120,8 +120,8 @@ impl SnapshotStore {
         Ok(aside)
     }
 
-    /// Writes a snapshot so that it is there whole or not at all, then deletes the oldest of its epoch beyond `keep`. It goes
-    /// to the file as it is made. Tells where it is, and its size in bytes.
+    /// Writes a snapshot atomically, then deletes the oldest of its epoch beyond `keep`. The content is streamed.
+    /// Returns the path, and the size in bytes.
     ///
     /// # Errors
     /// Of the file system.
@@ -130,7 +130,7 @@ impl SnapshotStore {
         let tmp = path.with_extension(EXTENSION_UNFINISHED);
         let written = write(view, epoch, &tmp).and_then(|size| fs::rename(&tmp, &path).map(|()| size));
         if written.is_err() {
-            // On a full disk, what there is of it would take the rest.
+            // On a full disk, the partial file would use the remaining space.
             let _ = fs::remove_file(&tmp);
         }
         let size = written?;
@@ -140,7 +140,7 @@ impl SnapshotStore {
         Ok((path, size))
     }
 
-    /// Deletes what a crash left of unfinished snapshots; one at a time is written.
+    /// Deletes unfinished snapshots left by a crash; only one is written at a time.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -151,8 +151,8 @@ impl SnapshotStore {
         Ok(())
     }
 
-    /// Those of another epoch, or without a readable header, may be all that is left of a log that somebody still looks
-    /// for. They stay until an operator deletes them.
+    /// Snapshots of another epoch, or without a readable header, may be all that is left of a log that somebody still
+    /// looks for. They stay until an operator deletes them.
     fn prune(&self, epoch: Epoch, keep: usize) -> io::Result<()> {
         let candidates = self.candidates()?.into_iter();
         let current =
@@ -171,7 +171,7 @@ fn read_header(path: &Path) -> Result<Header, SnapshotFault> {
     Ok(snapshot::header(&head)?)
 }
 
-/// Why a snapshot file cannot be used or written.
+/// Why a snapshot file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotFault {
     /// The file system.
@@ -191,7 +191,7 @@ impl From<ReadError> for SnapshotFault {
     }
 }
 
-/// Writes a snapshot to a file, durably; says how large it is.
+/// Writes a snapshot to a file, durably; returns its size.
 fn write(view: &View, epoch: Epoch, path: &Path) -> io::Result<u64> {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
     let size = snapshot::write(view, epoch, &mut out)?;

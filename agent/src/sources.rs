@@ -1,4 +1,4 @@
-//! The sources of a running agent: their numbers, their counters, and the tasks that keep them connected.
+//! The sources of a running agent: their numbers, counters, and connection tasks.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
@@ -14,8 +14,8 @@ use crate::message::{Outbox, SourceId};
 use crate::observe::Outcomes;
 use crate::writer::Input;
 
-/// All sources that this process has had, by number. A source keeps its number when the configuration changes; one that
-/// was removed stays, without rules.
+/// All sources that this process has had, by number. A source keeps its number when the configuration changes; a
+/// removed one stays, without rules.
 #[derive(Debug)]
 pub struct Sources {
     entries: Mutex<Vec<Entry>>,
@@ -26,9 +26,9 @@ pub struct Sources {
 struct Entry {
     view: SourceView,
     task: Option<Task>,
-    /// Number of the newest change of its configuration; what an older one would start is out of date.
+    /// Number of the newest configuration change; anything that an older one would start is outdated.
     change: u64,
-    /// Held while a connection is exchanged for another: never are there two with one client id.
+    /// Held while a connection is replaced, so that there are never two with one client id.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -44,20 +44,20 @@ struct Task {
     handle: JoinHandle<Result<(), InboxGone>>,
 }
 
-/// What the read side sees of a source.
+/// The public view of a source.
 #[derive(Clone, Debug)]
 pub struct SourceView {
     /// Its name.
     pub name: String,
     /// `mqtt://host:port`.
     pub address: String,
-    /// Still in the configuration.
+    /// Whether it is still in the configuration.
     pub configured: bool,
-    /// Its id, if it is a Sparkplug host application.
+    /// Its host id, if it is a Sparkplug host application.
     pub host_id: Option<String>,
-    /// What became of its messages.
+    /// The outcomes of its messages.
     pub outcomes: Arc<Outcomes>,
-    /// What its connection does.
+    /// The status of its connection.
     pub status: Arc<SourceStatus>,
 }
 
@@ -85,7 +85,7 @@ fn address(config: &SourceConfig) -> String {
 }
 
 impl Sources {
-    /// The sources of a configuration, none connected yet.
+    /// The sources of a configuration, not connected yet.
     pub fn new(config: &Config, clock: Clock) -> Sources {
         let entries = config.sources.iter().map(Entry::new);
         Sources { entries: Mutex::new(entries.collect()), clock }
@@ -135,8 +135,8 @@ impl Sources {
         entries[number].task = Some(Task { stop, handle: tokio::spawn(run) });
     }
 
-    /// Takes over a new configuration and returns it with its sources in the order of their numbers; those that were
-    /// removed stand in it without rules.
+    /// Applies a new configuration and returns it with its sources in the order of their numbers; removed ones are
+    /// included without rules.
     pub fn configure(&self, new: &Config) -> Config {
         let mut entries = self.entries();
         let mut by_name: BTreeMap<&str, &SourceConfig> =
@@ -162,7 +162,7 @@ impl Sources {
         Config { sources: ordered, ..new.clone() }
     }
 
-    /// Reconnects the sources whose configuration differs, connects new ones, disconnects those that are gone.
+    /// Reconnects sources with a changed configuration, connects new ones, disconnects removed ones.
     pub fn restart_changed(self: &Arc<Self>, old: &Config, new: &Config, inputs: &Sender<Input>) {
         let find = |config: &Config, name: &str| config.sources.iter().find(|s| s.name == name).cloned();
         let mut entries = self.entries();
@@ -177,7 +177,7 @@ impl Sources {
         }
     }
 
-    /// Disconnects all sources cleanly; none is connected again.
+    /// Disconnects all sources cleanly, and prevents new connections.
     pub async fn stop(&self) {
         let mut turns = Vec::new();
         for entry in self.entries().iter_mut() {
@@ -200,7 +200,7 @@ impl Sources {
         }
     }
 
-    /// Ends what is left at once.
+    /// Aborts the remaining tasks.
     pub fn abort(&self) {
         for task in self.entries().iter_mut().filter_map(|e| e.task.take()) {
             task.handle.abort();
@@ -208,7 +208,7 @@ impl Sources {
     }
 }
 
-/// One connection in place of another.
+/// The replacement of a connection.
 struct Exchange {
     number: usize,
     change: u64,
@@ -217,7 +217,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// The old connection says good-bye first: two with one client id would throw each other out.
+    /// The old connection disconnects first: two with one client id would disconnect each other.
     async fn run(self, sources: Arc<Sources>, inputs: Sender<Input>) {
         let _turn = self.turn.lock().await;
         sources.end_one(self.number).await;
@@ -230,7 +230,7 @@ impl Exchange {
     }
 }
 
-/// Whether the connection can stay: only what is decided behind it differs.
+/// Whether the connection can be kept: only settings behind it differ.
 fn same_subscriptions(before: Option<&SourceConfig>, after: Option<&SourceConfig>) -> bool {
     match (before, after) {
         (Some(before), Some(after)) => {
@@ -245,7 +245,7 @@ fn same_subscriptions(before: Option<&SourceConfig>, after: Option<&SourceConfig
 impl Task {
     async fn end(self) {
         self.stop.send_replace(true);
-        // Its error says that the writer is gone, which is being dealt with.
+        // An error means that the writer has stopped, which is handled elsewhere.
         let _ = self.handle.await;
     }
 }

@@ -1,8 +1,8 @@
-//! Sparkplug B 3.0 as a host application: what needs neither network nor log. Sections named in here are those of the
-//! Sparkplug 3.0.0 specification.
+//! Sparkplug B 3.0 as a host application, without network and log. Section numbers refer to the Sparkplug 3.0.0
+//! specification.
 //!
-//! [`topic`] and [`payload`] read a message, [`value`] its metrics, [`session`] says what becomes of it in the order of its
-//! edge node, and [`state`] and [`command`] write what a host application publishes.
+//! [`topic`] and [`payload`] parse a message, [`value`] its metrics; [`session`] decides about it in the order of its
+//! edge node; [`state`] and [`command`] build what a host application publishes.
 
 pub mod command;
 pub mod payload;

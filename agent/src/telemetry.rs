@@ -1,4 +1,4 @@
-//! Where the agent's own log lines go: to the journal under systemd, else to stderr.
+//! Destination of the agent's own log lines: the journal under systemd, else stderr.
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
@@ -28,8 +28,8 @@ pub fn start(level: Level) {
     let _ = registry.with(lines).try_init();
 }
 
-/// Whether stderr is the stream that systemd connected to the journal: `JOURNAL_STREAM` is its `device:inode`
-/// (systemd.exec(5)), and must be compared because the variable is inherited by processes whose stderr is something else.
+/// Whether stderr is connected to the journal: `JOURNAL_STREAM` is its `device:inode` (systemd.exec(5)), which must be
+/// compared because processes with another stderr inherit the variable.
 fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };

@@ -1,4 +1,4 @@
-//! Topic templates: which topics a rule takes, and what it learns from their names.
+//! Topic templates: which topics a rule takes, and the captures from their names.
 //!
 //! A template is split into levels at `/`. A level is one of
 //!
@@ -18,7 +18,7 @@ mod name;
 
 pub use name::{Name, Part, Pattern};
 
-/// Longest topic or filter that MQTT can carry, in bytes.
+/// Maximum length of an MQTT topic or filter, in bytes.
 const TOPIC_BYTES_MAX: usize = 65_535;
 
 /// A parsed template.
@@ -44,7 +44,7 @@ struct Tail {
     after: Vec<Level>,
 }
 
-/// What a template captured from one topic; reused from topic to topic.
+/// The captures of one topic; reused from topic to topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captures<'t> {
     /// In the order of [`Template::captures`].
@@ -108,7 +108,7 @@ impl Template {
         Ok(())
     }
 
-    /// Whether the template takes the topic. `captures` holds what it captured; after `false` it holds nothing of use.
+    /// Whether the template matches the topic. `captures` gets the captures; its content is undefined after `false`.
     pub fn matches<'t>(&self, topic: &'t str, captures: &mut Captures<'t>) -> bool {
         captures.values.clear();
         if topic.starts_with('$') && !matches!(self.head.first(), Some(Level::Literal(_))) {
@@ -138,15 +138,15 @@ impl Template {
         levels.join("/")
     }
 
-    /// Names of the captures, in the order they stand in the template.
+    /// Names of the captures, in the order of the template.
     pub fn captures(&self) -> &[String] {
         &self.names
     }
 
-    /// Compiles text with `{name}` in it against the captures of this template.
+    /// Compiles text that contains `{name}` against the captures of this template.
     ///
     /// # Errors
-    /// [`TemplateError`] for an unmatched brace, an unknown capture, and text that is not a JSON pointer.
+    /// [`TemplateError`] for an unmatched brace, an unknown capture, or an invalid JSON pointer.
     pub fn pattern(&self, text: &str) -> Result<Pattern, TemplateError> {
         Pattern::compile(self, text)
     }
@@ -173,12 +173,12 @@ impl Level {
 }
 
 impl Tail {
-    /// `rest` is what the head has left over; `None` when the topic ended with the head.
+    /// `rest` is what remains after the head; `None` if the topic ended with it.
     fn matches<'t>(&self, rest: Option<&'t str>, captures: &mut Captures<'t>) -> bool {
         let Some(mut middle) = rest else {
             return !self.captures && self.after.is_empty();
         };
-        // From the end, so that `#` takes whatever is between. Captures must come out in the template's order.
+        // From the end, so that `#` takes the rest. Captures must be in the template's order.
         let start = captures.values.len();
         for level in self.after.iter().rev() {
             let Some((left, last)) = middle.rsplit_once('/') else { return false };
@@ -323,22 +323,22 @@ pub enum TemplateError {
     /// More than one `#` level.
     #[error("it has more than one `#` level")]
     SecondHash,
-    /// A filter with `#` that is not at its end.
+    /// A filter with `#` before its end.
     #[error("`#` must be its last level")]
     HashNotLast,
-    /// A capture's name is not a name.
+    /// An invalid capture name.
     #[error("capture name \"{0}\" may have only the characters a-z, 0-9 and _")]
     Name(String),
-    /// A capture stands in it twice.
+    /// A duplicate capture.
     #[error("capture \"{0}\" appears twice")]
     Twice(String),
     /// A pattern's braces do not match.
     #[error("\"{0}\" has an unmatched brace")]
     Brace(String),
-    /// A pattern has a pointer that is none.
+    /// An invalid JSON pointer in a pattern.
     #[error("{{{0}}} is not a JSON pointer; ~1 stands for / and ~0 for ~ in a name")]
     Pointer(String),
-    /// A pattern names a capture that the template does not have.
+    /// A pattern uses an unknown capture.
     #[error("the topic has no capture \"{name}\"; it has {}", list(known))]
     Unknown {
         /// The name.

@@ -1,5 +1,5 @@
-//! What would be recorded of a message, without a broker and without a log: for `fieldlog try` and for the tests of real
-//! payloads. It is the real observer, with nothing behind it.
+//! Shows what would be recorded from a message, without a broker and without a log: for `fieldlog try` and for tests
+//! with real payloads. It uses the real observer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ mod cli;
 
 pub use cli::{TryArgs, main};
 
-/// An observer that has seen nothing before, and what it has recorded since.
+/// A fresh observer, and its records.
 pub struct Trial {
     observer: Observer,
     outcomes: Arc<Outcomes>,
@@ -31,8 +31,8 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Of one source of a configuration, by its name. `now` is when the messages arrive; times without an offset are of
-    /// `zone`.
+    /// For one source of a configuration, by name. `now` is the arrival time of the messages; times without an offset
+    /// are in `zone`.
     ///
     /// # Errors
     /// [`TrialError`] if there is no such source, or none was named and there are several.
@@ -46,7 +46,7 @@ impl Trial {
         let Some(index) = index else {
             return Err(TrialError::NoSource { name: source.map(str::to_owned), known: names() });
         };
-        // Each message is tried by itself.
+        // Each message is tried separately.
         config.limits.quarantine_per_topic_max = 0;
         config.sources.swap(0, index);
         config.sources.truncate(1);
@@ -59,8 +59,8 @@ impl Trial {
         Ok(Trial { observer, outcomes, view, config, rules, now })
     }
 
-    /// Takes a message, and tells what is recorded of it, a line for each fact. In place of facts there is `unchanged`, or
-    /// `ignored: ` with the reason; a time that cannot be read is a `warning: `.
+    /// Processes a message and returns one line per recorded fact. Without facts the line is `unchanged`, or `ignored:
+    /// ` with the reason; a time that cannot be read gives a `warning: `.
     ///
     /// # Errors
     /// [`TrialError::Fold`] if the records cannot be read back.
@@ -134,7 +134,7 @@ impl Trial {
                 let parent = parent.map(|id| format!(", below {}", self.device(id))).unwrap_or_default();
                 lines.push(format!("{device}  discovered{parent}"));
             }
-            // It has its new id already.
+            // It already has its new id.
             Fact::DeviceRenamed { device: id, .. } => {
                 let before = self.view.devices.get(*id).and_then(|device| device.former.last());
                 let before = before.map(|before| format!(", {before} before")).unwrap_or_default();
@@ -150,7 +150,7 @@ impl Trial {
                 let said = text(&describe::AttributeJson::of(description));
                 lines.push(format!("{device}  {} described {said}", self.attribute(*attribute)));
             }
-            // The name is in the line of the value.
+            // The line of the value has the name.
             Fact::AttributeNamed { .. } => {}
             _ => {
                 let name = stored::type_name(record.kind.type_id).unwrap_or_default();
@@ -186,7 +186,7 @@ fn said_time(time: Time) -> String {
     jiff::Timestamp::from_microsecond(time.0).map(|time| format!(" at {time}")).unwrap_or_default()
 }
 
-/// Why nothing can be tried.
+/// Why a trial failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
     /// There is no such source, or none at all.
@@ -203,7 +203,7 @@ pub enum TrialError {
     /// A rule that a checked configuration does not have.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// What was recorded cannot be read back.
+    /// The records cannot be read back.
     #[error("what was recorded cannot be read back: {0}")]
     Fold(#[from] fieldlog_projections::FoldError),
 }

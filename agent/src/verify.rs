@@ -1,7 +1,7 @@
-//! `fieldlog verify`: walks the whole log and says what is intact, and up to where somebody else could tell.
+//! `fieldlog verify`: checks the whole log and reports what is intact, and how far this can be proved.
 //!
-//! Checksums and the chain show damage. They do not show a log that was rewritten, chain included: only a link that was
-//! kept elsewhere does. Those are the anchors.
+//! Checksums and the chain reveal damage. They do not reveal a log that was rewritten with its chain; only a link kept
+//! elsewhere, an anchor, does.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -25,10 +25,10 @@ mod tests;
 pub use print::print;
 pub use rollups::RollupsReport;
 
-/// What a walk over the log found.
+/// The findings of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Incarnation of the log.
+    /// The epoch of the log.
     pub epoch: Epoch,
     /// Oldest and newest position; `None` for an empty log.
     pub range: Option<(Seq, Seq)>,
@@ -40,24 +40,24 @@ pub struct Report {
     pub intact: Seq,
     /// What the archive has.
     pub rollups: RollupsReport,
-    /// What is wrong: after the last intact record, with the archive, in the store around them, or beside it.
+    /// The fault: after the last intact record, in the archive, in the store around them, or beside it.
     pub fault: Option<String>,
-    /// The anchors that were given, by position.
+    /// The given anchors, by position.
     pub anchors: Vec<(Anchor, Agreement)>,
     /// What each sink has acknowledged without a gap, by name, with the chain there if it could be read.
     pub sinks: Vec<(String, Seq, Option<ChainHash>)>,
 }
 
-/// What a log says to an anchor.
+/// The result of comparing a log with an anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agreement {
     /// It has exactly the records that led to the anchor.
     Agrees,
-    /// It has other ones; this is its own link there.
+    /// It has other records; this is its own link there.
     Differs(ChainHash),
     /// It has no intact record there: it ends before, or is damaged before.
     Ends,
-    /// Its records begin after the anchor; what was there has been trimmed.
+    /// Its records begin after the anchor; earlier ones were trimmed.
     Trimmed,
 }
 
@@ -71,15 +71,15 @@ impl Report {
 /// Exit code for a log that is damaged, lost, or not of this program (`EX_DATAERR`).
 pub const EX_DATAERR: u8 = 65;
 
-/// Walks a log that no agent has open. Nothing in the directory is changed: what a crash has left is repaired in memory.
+/// Checks a log that no agent has open. Changes nothing in the directory: repairs after a crash are made in memory.
 ///
 /// # Errors
-/// [`LogError`] if it cannot be opened or read; damage that is found is not an error but a finding.
+/// [`LogError`] if it cannot be opened or read; damage is not an error but a finding.
 pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
     verify_against(data_dir, &[])
 }
 
-/// As [`verify`], and compares the log with links that were kept elsewhere.
+/// As [`verify`], and compares the log with the given anchors.
 ///
 /// # Errors
 /// As [`verify`].
@@ -102,7 +102,7 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
 /// What the sinks have acknowledged without a gap, by name.
 type Acknowledged = Vec<(String, Seq)>;
 
-/// Where the log begins and ends, and what is to be looked at on the way.
+/// Where the log begins and ends, and what to check on the way.
 fn survey(log: &Log, reader: &LogReader, anchors: &[Anchor]) -> Result<(Walk, Acknowledged), LogError> {
     let sinks: Acknowledged = reader
         .cursors()?
@@ -113,7 +113,7 @@ fn survey(log: &Log, reader: &LogReader, anchors: &[Anchor]) -> Result<(Walk, Ac
     Ok((Walk::new(log.epoch(), reader.range()?, positions), sinks))
 }
 
-/// What is wrong with the log, as far as it is that; a disk that cannot be read, for one, says nothing about the log.
+/// Turns an error into a finding if it is about the log; an unreadable disk, for example, is not.
 fn finding(found: Result<Option<String>, LogError>) -> Result<Option<String>, LogError> {
     match found {
         Err(LogError::Chunk { at, source }) => Ok(Some(format!("the chunk at sequence {at}: {source}"))),
@@ -126,7 +126,7 @@ fn finding(found: Result<Option<String>, LogError>) -> Result<Option<String>, Lo
     }
 }
 
-/// A walk from the first record on.
+/// A scan from the first record on.
 struct Walk {
     epoch: Epoch,
     range: Option<(Seq, Seq)>,
@@ -134,13 +134,13 @@ struct Walk {
     chunks: u64,
     link: ChainHash,
     intact: Seq,
-    /// The links that are asked for, once they are known.
+    /// The requested links, once they are known.
     links: BTreeMap<Seq, Option<ChainHash>>,
     /// Log time of the last intact record.
     time: Time,
-    /// Folds what it meets, if it can from the beginning.
+    /// Folds the records, if the log begins at 1.
     view: Option<View>,
-    /// Whether a record says that what was before the first one was deleted.
+    /// Whether a record explains that earlier ones were deleted.
     explained: bool,
 }
 
@@ -165,7 +165,7 @@ impl Walk {
         walk
     }
 
-    /// Goes up to the end, or to what is wrong.
+    /// Scans up to the end, or to the first fault.
     fn all(&mut self, reader: &LogReader) -> Result<Option<String>, LogError> {
         let fault = reader.scan(self.first, |chunk| match self.step(chunk) {
             None => ControlFlow::Continue(()),
@@ -181,7 +181,7 @@ impl Walk {
         }))
     }
 
-    /// What is deleted is recorded first, and so behind it: the record is still there.
+    /// A deletion is recorded before it happens, so the record is after the deleted ones and still exists.
     fn explain(&mut self, record: &Record<'_>) {
         if self.explained || !matches!(record.kind.type_id, TRIMMED | GAP) {
             return;
@@ -191,7 +191,7 @@ impl Walk {
         }
     }
 
-    /// Takes in a chunk, or says what is wrong with it.
+    /// Checks a chunk, or returns what is wrong with it.
     fn step(&mut self, chunk: &Chunk<'_>) -> Option<String> {
         let header = &chunk.header;
         if header.first != self.intact.next() {
@@ -201,7 +201,7 @@ impl Walk {
             ));
         }
         if header.first == self.first && self.first > Seq(1) {
-            // What was before is trimmed; its last link is all that is left of it.
+            // Earlier records were trimmed; their last link is in this header.
             self.link = header.place.link;
             self.note();
         }
@@ -231,7 +231,7 @@ impl Walk {
         folded.err().map(|error| error.to_string())
     }
 
-    /// Keeps the link here if it is asked for.
+    /// Stores the link here if it was requested.
     fn note(&mut self) {
         if let Some(link) = self.links.get_mut(&self.intact) {
             *link = Some(self.link);

@@ -1,20 +1,20 @@
-//! When to commit. Pure decisions; the writer carries them out.
+//! Decides when to commit. Pure; the writer carries it out.
 //!
-//! A commit costs flash, so events wait for each other: until the oldest is `commit_delay` old, or enough bytes wait, or
-//! the broker cannot send more before it gets an acknowledgement. That last bound is the broker's in-flight window. We
-//! know ours (`receive_window`), but the broker may have a smaller one that it does not tell (mosquitto: 20), and then
-//! every commit would wait out the whole delay for messages that cannot come. So it is learnt.
+//! A commit costs flash, so events share commits: until the oldest is `commit_delay` old, or enough bytes are waiting,
+//! or the broker cannot send more before it gets an acknowledgement. The last bound is the broker's in-flight window.
+//! We know our own (`receive_window`), but the broker may have a smaller one that it does not announce (mosquitto: 20),
+//! and then every commit would wait the whole delay for messages that cannot come. So the window is learnt.
 
 use std::time::Duration;
 
-/// What waits to be committed.
+/// The messages waiting for a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// Age of the oldest message.
     pub age: Duration,
     /// Bytes of records.
     pub bytes: usize,
-    /// Some broker's window is full.
+    /// A broker's window is full.
     pub window_full: bool,
 }
 
@@ -39,7 +39,7 @@ pub enum Due {
 }
 
 impl Budget {
-    /// Whether what waits is to be committed now, and why; else how long it may still wait.
+    /// Whether to commit now, and why; otherwise how long to wait.
     pub fn decide(&self, waiting: Waiting) -> Result<Due, Duration> {
         if waiting.window_full {
             Ok(Due::Window)
@@ -54,28 +54,28 @@ impl Budget {
     }
 }
 
-/// A broker answers an acknowledgement with the next message within this time if it had one waiting.
+/// If a broker has another message waiting, it sends it within this time after an acknowledgement.
 const PROMPT: Duration = Duration::from_millis(20);
-/// Consecutive observations before a window is believed, or disbelieved.
+/// Consecutive observations before a window is believed, or given up.
 const REPEATS: u32 = 3;
-/// Fewer in flight are taken for a quiet source, not for a full window: believing them would cost a commit each.
+/// Fewer messages in flight mean a quiet source rather than a full window: learning them would cost a commit each.
 const LEARNABLE_MIN: usize = 4;
 
-/// What is known about the in-flight window of one source's broker.
+/// The known in-flight window of one source's broker.
 #[derive(Clone, Debug)]
 pub struct InflightWindow {
     configured: usize,
     learnt: Option<usize>,
-    /// The count at which the source seemed stuck, and how often in a row.
+    /// The count at which the source seemed to be blocked, and how often in a row.
     suspect: (usize, u32),
-    /// Commits for a full learnt window that no prompt message followed.
+    /// Commits for a full learnt window without a prompt message after them.
     misses: u32,
     /// The last commit, until it is known whether a prompt message followed.
     last: Option<(Due, usize, bool)>,
 }
 
 impl InflightWindow {
-    /// Knowing only our own `receive_window`.
+    /// Starts with our own `receive_window`.
     pub fn new(configured: u16) -> InflightWindow {
         InflightWindow {
             configured: usize::from(configured),
@@ -86,19 +86,19 @@ impl InflightWindow {
         }
     }
 
-    /// How many unacknowledged messages stop the broker.
+    /// The number of unacknowledged messages that blocks the broker.
     pub fn size(&self) -> usize {
         self.learnt.unwrap_or(self.configured).min(self.configured)
     }
 
-    /// The broker has this many messages in flight: a belief in less was wrong.
+    /// The broker has this many messages in flight, so a smaller learnt window is wrong.
     pub fn in_flight(&mut self, count: usize) {
         if self.learnt.is_some_and(|learnt| count > learnt) {
             (self.learnt, self.suspect) = (None, (0, 0));
         }
     }
 
-    /// A commit acknowledged `count` messages; nothing had arrived for `idle` before it.
+    /// A commit acknowledged `count` messages, after `idle` without arrivals.
     pub fn committed(&mut self, due: Due, count: usize, idle: Duration, delay: Duration) {
         let stuck = due == Due::Delay && idle >= delay / 2 && count >= LEARNABLE_MIN;
         self.last = Some((due, count, stuck));

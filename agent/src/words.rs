@@ -1,14 +1,14 @@
-//! Words to the terminal, which may be a pipe that nobody reads any more; `println!` would panic there.
+//! Terminal output that tolerates a closed pipe, at which `println!` would panic.
 
 use std::io::Write;
 
-/// Writes to stdout, if anybody reads it.
+/// Writes to stdout, ignoring a closed pipe.
 pub fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Writes a line to stderr, if anybody reads it.
+/// Writes a line to stderr, ignoring a closed pipe.
 pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,6 +1,7 @@
-//! The writer: one thread that turns deliveries into committed records, and only then lets their acknowledgements go.
+//! The writer: one thread that turns deliveries into committed records, and releases their acknowledgements only after
+//! that.
 //!
-//! It never waits for a connection: acknowledgements are left in `PendingAcks`, and the connection is woken.
+//! It never waits for a connection: it leaves acknowledgements in `PendingAcks` and wakes the connection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,18 +43,18 @@ mod pending;
 mod retention;
 mod snapshots;
 
-/// How often time itself is looked at: silence, held-back values, snapshots, clock steps.
+/// Interval of time-driven work: silence, held-back values, snapshots, clock steps.
 const TICK: Duration = Duration::from_secs(1);
-/// A moved cursor waits this long for a commit to go with; then it has one of its own.
+/// A moved cursor waits this long to share a commit; then it gets one of its own.
 const CURSOR_PATIENCE: Duration = Duration::from_secs(10);
-/// A message whose value is held back waits this long for a commit that happens anyway; then its value has one of its own.
+/// A message with a held-back value waits this long for another commit; then its value gets one of its own.
 const HELD_PATIENCE: Duration = Duration::from_secs(5);
 /// Inputs that are taken for one commit that somebody waits for, at most.
 const INPUTS_PER_COMMIT_MAX: usize = 256;
-/// A wall clock that is further than this from where it should be has been set.
+/// A wall clock that is off by more than this has been set.
 const CLOCK_STEP_MICROS: i64 = 2_000_000;
 
-/// What the writer can be told.
+/// The inputs of the writer.
 #[derive(Debug)]
 pub enum Input {
     /// Messages.
@@ -67,7 +68,7 @@ pub enum Input {
         /// What it has.
         acked: AckedRanges,
     },
-    /// A sink refuses records for good.
+    /// A sink refuses records permanently.
     DeadLetter {
         /// The sink.
         sink: String,
@@ -82,16 +83,16 @@ pub enum Input {
     Command(Box<Asked>),
     /// A source has published something for a command, or not.
     Published(Published),
-    /// The sources are about to stop: from now on commit everything at once, because they wait for their acknowledgements
-    /// and nothing more will come to wait for.
+    /// The sources are about to stop: from now on commit everything at once, because they wait for their
+    /// acknowledgements and nothing more will arrive.
     Drain,
-    /// Commit what waits, write a snapshot, close the log and end.
+    /// Commit the batch, write a snapshot, close the log and end.
     Stop,
-    /// Commit what waits, write a snapshot, and answer with its position.
+    /// Commit the batch, write a snapshot, and answer with its position.
     Snapshot(oneshot::Sender<Seq>),
 }
 
-/// The writer's own state.
+/// The state of the writer.
 pub struct Writer {
     log: Committer,
     shared: Arc<Shared>,
@@ -107,7 +108,7 @@ pub struct Writer {
     keeper: Keeper,
     orders: Orders,
     rollup_thread: RollupThread,
-    /// Deliveries that came while the log takes no more; their sources' windows bound them.
+    /// Deliveries that arrived while ingest was blocked; bounded by their sources' windows.
     parked: VecDeque<Delivery>,
     oldest: Option<Instant>,
     last_arrival: Instant,
@@ -116,7 +117,7 @@ pub struct Writer {
     started: Instant,
     expected: (Instant, Time),
     ages: AgeClock,
-    /// What the log has of `ages`.
+    /// The doubted amount as stored in the log.
     doubted: u64,
     draining: bool,
     commanding: Commanding,
@@ -133,16 +134,16 @@ impl From<JobError> for WriterError {
 }
 
 impl Writer {
-    /// A writer that continues `log` where `shared.view` is.
+    /// A writer that continues `log`, whose head is the position of `shared.view`.
     pub fn new(log: Log, shared: Arc<Shared>, observer: Observer, config: Config, clock: Clock) -> Writer {
         let (now, wall) = (clock.now(), clock.wall());
         let reader = log.reader();
-        // What cannot be read now has been read a moment ago, when the log was opened.
+        // Both were read a moment ago, when the log was opened.
         let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
         let doubted = reader.clock_doubted().unwrap_or(0);
         let batch = RecordBatch { records: RecordBuffer::after(log.last_time()), quarantine: Vec::new() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock.clone());
-        // The first time round the loop may be a second away, and whoever looks earlier must not find it stuck.
+        // The first iteration may be a second away, and an earlier check must not find the writer stuck.
         shared.stats.beat.store(wall.0, Ordering::Relaxed);
         let cursors = Cursors::stored(&log, &shared.stats, now);
         shared.stats.state.note(observer.state_use());
@@ -181,7 +182,7 @@ impl Writer {
         Writer { in_hand, ..self }
     }
 
-    /// Appends a fact of the agent's own and commits it at once.
+    /// Appends a fact about the agent itself and commits it at once.
     ///
     /// # Errors
     /// [`WriterError`]
@@ -194,18 +195,18 @@ impl Writer {
     /// Works until told to stop, then leaves a snapshot and a closed log.
     ///
     /// # Errors
-    /// [`WriterError`]: nothing that was not committed has been acknowledged, and nothing more will be.
+    /// [`WriterError`]: uncommitted messages were not acknowledged, and will not be.
     pub fn run(mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
         let worked = self.work(inputs);
         let mut in_hand = std::mem::take(&mut self.in_hand);
         let stopped = worked.and_then(|()| self.stop());
-        // An end that has a reason was caused by no message. After a panic this is not reached.
+        // No message is to blame for an end with a reason. After a panic this is not reached.
         in_hand.withdraw();
         stopped
     }
 
     fn work(&mut self, inputs: &Receiver<Input>) -> Result<(), WriterError> {
-        // Before the first message: a log that was blocked takes none.
+        // Before the first message: a log that is full takes none.
         self.keep()?;
         self.restore_commands();
         loop {
@@ -275,7 +276,7 @@ impl Writer {
         Ok(false)
     }
 
-    /// How long nothing is due.
+    /// How long until something is due.
     fn wait(&self) -> Duration {
         let now = self.clock.now();
         let since = |moment| now.saturating_duration_since(moment);
@@ -334,7 +335,7 @@ impl Writer {
         }
         self.windows = new;
         self.keeper = Keeper::new(&config);
-        // What was to go may have to be thinned first now.
+        // Records to be deleted may have to be archived first now.
         self.orders.trim_before = None;
         self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
         let rebuild = config.aggregates != self.config.aggregates;
@@ -361,16 +362,16 @@ fn windows(config: &Config) -> Vec<InflightWindow> {
     config.sources.iter().map(|source| InflightWindow::new(source.receive_window)).collect()
 }
 
-/// Why the writer had to end. The process ends with it.
+/// Why the writer, and with it the process, had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The fold of what was just committed.
+    /// The fold of the committed records.
     #[error("cannot rebuild the state from the log: {0}")]
     Fold(#[from] FoldError),
-    /// Rules that passed the configuration's checks and still do not compile.
+    /// Rules that passed the configuration's checks but do not compile.
     #[error("the rules cannot be used: {0}")]
     Rules(#[from] RuleError),
     /// A bug.

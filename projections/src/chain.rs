@@ -1,8 +1,8 @@
 //! The hash chain over all records of an epoch.
 //!
-//! Each record's link is the BLAKE3 hash of the link before it and of the record's stored bytes. Those bytes never change,
-//! however chunks are cut and joined, so the chain can be recomputed from the log at any time. What it proves, and what
-//! not, is in `ARCHITECTURE.md`.
+//! Each record's link is the BLAKE3 hash of the previous link and the record's stored bytes. Those bytes never change,
+//! however chunks are split and joined, so the chain can be recomputed from the log at any time. `ARCHITECTURE.md` says
+//! what it proves and what it does not.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ impl ChainHash {
     #[inline]
     pub fn after(self, record: &[u8]) -> ChainHash {
         let mut block = [0; 64];
-        // Most records fit one block of the hash together with the link; hashing that at once is the fastest way.
+        // Most records and the link fit one block of the hash; hashing both in one call is fastest.
         match block.get_mut(32..32 + record.len()) {
             Some(rest) => {
                 rest.copy_from_slice(record);
@@ -62,11 +62,11 @@ impl fmt::Debug for ChainHash {
     }
 }
 
-/// A link and where it is: whoever has one from elsewhere can tell whether a log still has the records that led to it.
-/// As text `<sequence>:<link>`.
+/// A chain link with its position. Someone who has an anchor from elsewhere can check whether a log still has the
+/// records that led to it. As text: `<sequence>:<link>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
-    /// The last record that led to the link.
+    /// The last record that the link covers.
     pub seq: Seq,
     /// The chain after it.
     pub link: ChainHash,

@@ -1,7 +1,7 @@
-//! The chunk: the records of one commit, or of several merged ones, as one value of the store.
+//! The chunk: the records of one or more commits, stored as one value.
 //!
-//! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first, so records can be
-//! cut at any record, and adjacent bodies be joined, without touching a byte of the records.
+//! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first. So a chunk can be
+//! split at any record, and adjacent bodies joined, without changing the bytes of a record.
 
 use crate::record::{self, Records, RecordsError};
 use crate::stored;
@@ -9,19 +9,19 @@ use crate::{ChainHash, Fact, Kind, Seq, Time};
 
 pub use crate::record::Envelope;
 
-/// Bytes before the body.
+/// Length of the header.
 pub const HEADER_BYTES: usize = 72;
 const MAGIC: [u8; 2] = *b"FL";
 /// Version of the chunk layout that is written.
 pub const VERSION: u8 = 1;
-/// A body larger than this is refused before anything is allocated for it. A record of all that MQTT can carry in one
-/// packet, 256 MiB, fits: what was acknowledged must be readable.
+/// A larger body is refused before anything is allocated for it. The limit exceeds a record with the largest MQTT
+/// packet (256 MiB): what was acknowledged must be readable.
 pub const BODY_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 const CODEC_NONE: u8 = 0;
 const CODEC_LZ4: u8 = 1;
 
-/// Records that wait to be committed, in their stored form.
+/// Records waiting for their commit, in stored form.
 #[derive(Clone, Debug, Default)]
 pub struct RecordBuffer {
     bytes: Vec<u8>,
@@ -42,7 +42,7 @@ impl RecordBuffer {
         self.marks.len()
     }
 
-    /// Whether there is no record.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
     }
@@ -57,15 +57,15 @@ impl RecordBuffer {
         self.marks.last().map_or(self.base_time, |(_, time)| *time)
     }
 
-    /// Forgets the records; what follows, follows them.
+    /// Removes the records; later records follow the last of them.
     pub fn clear(&mut self) {
         self.base_time = self.last_time();
         self.bytes.clear();
         self.marks.clear();
     }
 
-    /// Appends a record; `write` appends the payload and says what it is. Log time is the later of the wall clock and
-    /// the record before.
+    /// Appends a record. `write` appends the payload and returns its kind. Log time is the later of the wall clock and
+    /// the previous record's log time.
     #[inline]
     pub fn push(&mut self, envelope: Envelope, write: impl FnOnce(&mut Vec<u8>) -> Kind) {
         let time = self.last_time().max(envelope.wall);
@@ -86,17 +86,17 @@ impl RecordBuffer {
         self.push(envelope, |out| stored::encode(fact, out));
     }
 
-    /// Appends the record that lets log time go on from `wall`, although it is later already.
+    /// Appends the record that sets log time back to `wall`.
     pub fn push_correction(&mut self, wall: Time) {
         let fact = Fact::ClockCorrected { before: self.last_time(), after: wall };
-        // How much later it is than the record before is kept modulo 2^64.
+        // The difference from the previous record is stored modulo 2^64.
         self.push_at(wall, Envelope { wall, ..Envelope::default() }, |out| stored::encode(&fact, out));
     }
 
-    /// Joins the body of a stored chunk that follows this one.
+    /// Joins the body of the stored chunk that follows this one.
     ///
     /// # Errors
-    /// [`ChunkError`] if its records cannot be walked.
+    /// [`ChunkError`] if its records cannot be read.
     pub fn join(&mut self, chunk: &Chunk<'_>) -> Result<(), ChunkError> {
         let start = self.bytes.len();
         let mut records = chunk.records();
@@ -108,14 +108,14 @@ impl RecordBuffer {
         Ok(())
     }
 
-    /// The end of the record range `from..` that has at most `raw_max` bytes, at least one record.
+    /// The end of a range of records that starts at `from`, has at most `raw_max` bytes and at least one record.
     fn cut(&self, from: usize, raw_max: usize) -> usize {
         let start = if from == 0 { 0 } else { self.marks[from - 1].0 as usize };
         let fitting = self.marks[from..].partition_point(|(end, _)| *end as usize - start <= raw_max);
         from + fitting.max(1)
     }
 
-    /// The chain after records `from..to`, from the link before them.
+    /// The chain after records `from..to`, given the link before them.
     fn chain(&self, from: usize, to: usize, mut link: ChainHash) -> ChainHash {
         let mut start = if from == 0 { 0 } else { self.marks[from - 1].0 as usize };
         for (end, _) in &self.marks[from..to] {
@@ -170,7 +170,7 @@ impl RecordBuffer {
         self.marks.extend(later.marks.iter().map(|(end, time)| (start + end, *time)));
     }
 
-    /// Forgets the first `records` records.
+    /// Removes the first `records` records.
     pub fn drop_front(&mut self, records: usize) {
         let Some(last) = records.checked_sub(1) else { return };
         let (end, time) = self.marks[last];
@@ -182,10 +182,10 @@ impl RecordBuffer {
         }
     }
 
-    /// Cuts the records into chunks and gives each to `sink` with its first position. A chunk's stored size is close below
-    /// `fill.large` bytes while there are records for it, then close below `fill.small` (unless a single record is
-    /// larger); the last takes what is left. `ratio` is how well earlier chunks compressed, in stored bytes per 1,024 raw
-    /// bytes; it is updated. `place` is where the first record stands.
+    /// Splits the records into chunks and passes each to `sink` with its first position. Stored sizes are close below
+    /// `fill.large` bytes while there is enough for one, then close below `fill.small` (unless a single record is
+    /// larger); the last chunk takes the rest. `ratio` is the compression of earlier chunks, in stored bytes per 1,024
+    /// raw bytes; it is updated. `place` is the place of the first record.
     ///
     /// # Errors
     /// What `sink` returns.
@@ -228,38 +228,38 @@ impl RecordBuffer {
     }
 }
 
-/// Where a chunk, or a buffer, stands in its epoch.
+/// The place of a chunk, or a buffer, in its epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Stored bytes of all chunks before it, those that have been trimmed too.
+    /// Stored bytes of all chunks before it, including trimmed ones.
     pub stored_before: u64,
     /// The chain before its first record.
     pub link: ChainHash,
 }
 
-/// What [`RecordBuffer::chunks`] made.
+/// The result of [`RecordBuffer::chunks`].
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     /// Index of the first record of the last chunk.
     pub last_from: usize,
     /// Stored bytes of the last chunk.
     pub last_stored: usize,
-    /// Where the last chunk stands.
+    /// The place of the last chunk.
     pub last_place: Place,
     /// The chain after the last record.
     pub link: ChainHash,
 }
 
-/// Stored sizes that chunks are cut to, in bytes; what fills a page of the store, or a run of pages.
+/// Target sizes of stored chunks, in bytes: one page of the store, or several.
 #[derive(Clone, Copy, Debug)]
 pub struct Fill {
-    /// While there is enough.
+    /// While there is enough for one.
     pub large: usize,
     /// For the rest.
     pub small: usize,
 }
 
-/// CRC-32 (IEEE) of a chunk without its checksum field.
+/// CRC-32 (IEEE) of a chunk except its checksum field.
 fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..4]);
@@ -278,7 +278,7 @@ pub struct Header {
     pub raw_bytes: u32,
     /// Log time of the record before the first.
     pub base_time: Time,
-    /// Where the chunk stands in its epoch.
+    /// The place of the chunk in its epoch.
     pub place: Place,
     codec: u8,
     crc: u32,
@@ -288,7 +288,7 @@ impl Header {
     /// Reads a header; the checksum is not verified.
     ///
     /// # Errors
-    /// [`ChunkError`] if it is none, or of a layout that is not known here.
+    /// [`ChunkError`] if it is not a header, or has an unknown layout version.
     pub fn parse(bytes: &[u8]) -> Result<Header, ChunkError> {
         let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { return Err(ChunkError::Cut) };
         if head[..2] != MAGIC {
@@ -318,7 +318,7 @@ impl Header {
     }
 }
 
-/// A verified chunk, uncompressed.
+/// A verified, uncompressed chunk.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
     /// Its header.
@@ -330,7 +330,7 @@ impl<'a> Chunk<'a> {
     /// Verifies and uncompresses a stored chunk; `scratch` is reused between calls.
     ///
     /// # Errors
-    /// [`ChunkError`] for anything that is not exactly what was written.
+    /// [`ChunkError`] for anything that is not exactly as written.
     pub fn parse(bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Chunk<'a>, ChunkError> {
         let header = Header::parse(bytes)?;
         let found = checksum(bytes);
@@ -345,7 +345,7 @@ impl<'a> Chunk<'a> {
         let body = match header.codec {
             CODEC_NONE => &bytes[HEADER_BYTES..],
             CODEC_LZ4 => {
-                // LZ4 does not go beyond 255 to 1; a header that says so asks for memory for nothing.
+                // LZ4 compresses at most 255 to 1; a header that claims more is refused before allocating.
                 if raw_bytes > bytes.len() * 256 {
                     return Err(ChunkError::Length);
                 }
@@ -362,11 +362,11 @@ impl<'a> Chunk<'a> {
         Ok(Chunk { header, body })
     }
 
-    /// What it holds from `seq` on, as a chunk of its own: first position, log time and chain of the header are those of
+    /// The part from `seq` on, as a chunk of its own: first position, base time and chain in its header are those of
     /// the record at `seq`. `place.stored_before` stays that of the whole chunk.
     ///
     /// # Errors
-    /// [`ChunkError`] if a record before `seq` cannot be read, or there is none from there on.
+    /// [`ChunkError`] if a record before `seq` cannot be read, or there is no record at or after `seq`.
     pub fn from_seq(&self, seq: Seq) -> Result<Chunk<'a>, ChunkError> {
         let (mut records, mut header) = (self.records(), self.header);
         while records.next < seq {
@@ -389,7 +389,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// Why stored bytes are not a chunk.
+/// Why stored bytes are not a valid chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
     /// Shorter than a header.
@@ -398,13 +398,13 @@ pub enum ChunkError {
     /// No magic.
     #[error("it does not begin like a chunk")]
     NotAChunk,
-    /// A layout from the future.
+    /// A newer layout version.
     #[error("its layout version {0} is not known; it was written by a newer fieldlog")]
     Version(u8),
-    /// A codec from the future.
+    /// An unknown compression.
     #[error("its compression {0} is not known; it was written by a newer fieldlog")]
     Codec(u8),
-    /// Bit rot, or a torn write that the store did not notice.
+    /// Damage, or a torn write that the store did not notice.
     #[error("its checksum is {found:08x} and should be {stored:08x}")]
     Checksum {
         /// In the header.
@@ -415,10 +415,10 @@ pub enum ChunkError {
     /// The compressed body cannot be read.
     #[error("its body cannot be uncompressed")]
     Compression,
-    /// Sizes in the header do not fit the body.
+    /// Sizes in the header do not match the body.
     #[error("its body has another length than its header says")]
     Length,
-    /// The records are not what the header promises.
+    /// The records do not match the header.
     #[error(transparent)]
     Records(#[from] RecordsError),
 }

@@ -1,47 +1,48 @@
-//! What devices and attributes are, in words: names, units, ranges. Announced by devices, or given by the operator.
+//! Descriptions of devices and attributes: names, units, ranges. Announced by devices, or configured by the operator.
 
 use serde::{Deserialize, Serialize};
 
-/// Whose words they are. Where several say something, what the operator says counts, then what the device announces.
+/// The author of a description. Field by field, the operator's overrides the device's announcement, which overrides
+/// discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DescribedBy {
-    /// An announcement, by the device itself or by the bridge that it is reached through.
+    /// The device's own announcement, or that of the bridge it is reached through.
     Announcement,
     /// The operator's configuration.
     Operator,
-    /// Home Assistant's discovery, which may come from the device or from anything else that knows it.
+    /// Home Assistant's discovery, published by the device or by any other program that knows it.
     Discovery,
 }
 
 impl DescribedBy {
-    /// All of them; the words of an earlier one count before those of a later one.
+    /// All of them, in order of precedence.
     pub const ALL: [DescribedBy; 3] =
         [DescribedBy::Operator, DescribedBy::Announcement, DescribedBy::Discovery];
 }
 
-/// What a device is. An empty text is one that nothing was said about; if all are empty, the device has no description.
+/// The description of a device. An empty text is not stated; if all are empty, the device has no description.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceDescription {
-    /// What stays when the name changes: a hardware address, a serial number.
+    /// An id that stays when the name changes: a hardware address, a serial number.
     pub stable_id: String,
     /// What people call it.
     pub name: String,
-    /// Model, as its manufacturer calls it.
+    /// The manufacturer's name of the model.
     pub model: String,
     /// Who makes it.
     pub manufacturer: String,
-    /// Where it is, such as a room.
+    /// Its location, such as a room.
     pub area: String,
 }
 
-/// What an attribute is. Empty texts, `None` and [`DataType::Unknown`] are what nothing was said about.
+/// The description of an attribute. Empty texts, `None` and [`DataType::Unknown`] are not stated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttributeDescription {
     /// What people call it.
     pub name: String,
     /// Unit of its values, as announced: `°C`, `kWh`.
     pub unit: String,
-    /// Kind of quantity, in the words of who announces it: `temperature`, `power`.
+    /// Kind of quantity, in the announcer's terms: `temperature`, `power`.
     pub device_class: String,
     /// Type of its values.
     pub data_type: DataType,
@@ -49,11 +50,11 @@ pub struct AttributeDescription {
     pub min: Option<f64>,
     /// Largest value.
     pub max: Option<f64>,
-    /// Distance between neighbouring values.
+    /// Step between values.
     pub step: Option<f64>,
-    /// The values it can have, in the order announced; empty if any.
+    /// The permitted values, in the order announced; empty if any value is permitted.
     pub values: Vec<String>,
-    /// Whether it can be set from outside.
+    /// Whether it can be set remotely.
     pub writable: Option<bool>,
 }
 
@@ -78,7 +79,7 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// As it is written; empty if unknown.
+    /// The type as a word; empty if unknown.
     pub fn word(self) -> &'static str {
         match self {
             DataType::Unknown => "",
@@ -93,12 +94,12 @@ impl DataType {
 }
 
 impl DeviceDescription {
-    /// Whether nothing is said.
+    /// Whether every field is empty.
     pub fn is_empty(&self) -> bool {
         *self == DeviceDescription::default()
     }
 
-    /// This one, and where it says nothing, what `other` says.
+    /// This description, with its empty fields filled from `other`.
     #[must_use]
     pub fn or(self, other: DeviceDescription) -> DeviceDescription {
         DeviceDescription {
@@ -112,12 +113,12 @@ impl DeviceDescription {
 }
 
 impl AttributeDescription {
-    /// Whether nothing is said.
+    /// Whether every field is empty.
     pub fn is_empty(&self) -> bool {
         *self == AttributeDescription::default()
     }
 
-    /// This one, and where it says nothing, what `other` says.
+    /// This description, with its empty fields filled from `other`.
     #[must_use]
     pub fn or(self, other: AttributeDescription) -> AttributeDescription {
         let unknown = self.data_type == DataType::Unknown;

@@ -1,4 +1,4 @@
-//! Facts: what happened, typed, without a position.
+//! Facts: typed events, without a position.
 
 use crate::command::{CommandRejection, CommandRequest, Progress};
 use crate::description::{AttributeDescription, DescribedBy, DeviceDescription};
@@ -7,14 +7,14 @@ use crate::{AttrId, DeviceId, Seq, Time, Value};
 /// What a record says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
-    /// Attributes of a device took new values; [`Value::Null`] means removed.
+    /// Attributes of a device have new values; [`Value::Null`] means removed.
     StateChanged {
         /// The device.
         device: DeviceId,
         /// The attributes that changed, each once.
         changes: Vec<(AttrId, Value)>,
     },
-    /// A device came or went.
+    /// A device went online or offline.
     AvailabilityChanged {
         /// The device.
         device: DeviceId,
@@ -23,31 +23,31 @@ pub enum Fact {
         /// How that is known.
         cause: AvailabilityCause,
     },
-    /// A device was seen for the first time, or again after it was retired, or its identity was recorded. Interns its id.
+    /// A device was discovered, came back after it was retired, or got its identity recorded. Assigns its number.
     DeviceDiscovered {
-        /// Its number from now on.
+        /// Its number.
         device: DeviceId,
-        /// Its id: its name, if no device of another namespace had that before.
+        /// Its id: its name, unless a device of another namespace has had that id.
         name: String,
-        /// The source it was seen on.
+        /// The source it was discovered on.
         source: String,
         /// The device it is reached through, such as a bridge.
         parent: Option<DeviceId>,
-        /// What makes it this device and no other; `None` in records of versions that did not know namespaces.
+        /// Its identity; `None` in records of version 1, which has no namespaces.
         identity: Option<Identity>,
     },
-    /// A device has another name from now on. Its history continues, and its former id still finds it.
+    /// A device was renamed. Its history continues, and its former id still finds it.
     DeviceRenamed {
         /// The device.
         device: DeviceId,
         /// Its id from now on.
         name: String,
-        /// What its source calls it from now on.
+        /// Its new name at the source.
         called: String,
     },
-    /// An attribute name was seen for the first time. Interns it.
+    /// An attribute name was seen for the first time. Assigns its number.
     AttributeNamed {
-        /// Its number from now on.
+        /// Its number.
         attribute: AttrId,
         /// The attribute path, levels joined by dots.
         name: String,
@@ -62,16 +62,16 @@ pub enum Fact {
         /// The device.
         device: DeviceId,
     },
-    /// What is said about a device is new. It replaces all that the same one said before.
+    /// A device was described. Replaces the previous description by the same author.
     DeviceDescribed {
         /// The device.
         device: DeviceId,
         /// Who says so.
         by: DescribedBy,
-        /// What is said; an empty description takes back what was said before.
+        /// The description; an empty one withdraws the previous one.
         description: DeviceDescription,
     },
-    /// What is said about an attribute of a device is new. It replaces all that the same one said before.
+    /// An attribute of a device was described. Replaces the previous description by the same author.
     AttributeDescribed {
         /// The device.
         device: DeviceId,
@@ -79,10 +79,10 @@ pub enum Fact {
         attribute: AttrId,
         /// Who says so.
         by: DescribedBy,
-        /// What is said; an empty description takes back what was said before.
+        /// The description; an empty one withdraws the previous one.
         description: AttributeDescription,
     },
-    /// Something momentary happened, such as a button push.
+    /// A momentary event, such as a button press.
     ActionFired {
         /// The device.
         device: DeviceId,
@@ -91,32 +91,32 @@ pub enum Fact {
         /// Which action.
         value: Value,
     },
-    /// Values that a device reports late: they were its state at the record's device time, and are not now. They change no
-    /// state and go into no aggregate.
+    /// Values that a device reports late. They were its state at the record's device time. They change no state and
+    /// enter no aggregate.
     HistoryReported {
         /// The device.
         device: DeviceId,
-        /// The attributes and what they were.
+        /// The attributes with their values at that time.
         changes: Vec<(AttrId, Value)>,
     },
-    /// The metrics that a Sparkplug birth certificate lists for an edge node or device. It replaces the list before.
+    /// The metrics in the Sparkplug birth certificate of an edge node or device. Replaces the previous list.
     MetricsDeclared {
         /// The edge node or device.
         device: DeviceId,
         /// The metrics, in the order of the certificate.
         metrics: Vec<DeclaredMetric>,
     },
-    /// Where the session of a Sparkplug edge node is.
+    /// The state of a Sparkplug edge node's session.
     SessionNoted {
         /// The edge node.
         device: DeviceId,
         /// Number of its birth certificate (`bdSeq`), if it had one.
         birth: Option<u64>,
-        /// Number of the last message (`seq`) that is in the log, written at a clean stop: a message with the number after
-        /// it continues the session. `None` while the agent runs.
+        /// Number of the last recorded message (`seq`), written at a clean stop: a message with the next number
+        /// continues the session. `None` while the agent runs.
         seq: Option<u8>,
     },
-    /// An input could not be decoded. Its bytes are kept in the quarantine under this record's position.
+    /// An input could not be decoded. The quarantine has its bytes under this record's position.
     InputQuarantined {
         /// The source it came from.
         source: String,
@@ -127,12 +127,12 @@ pub enum Fact {
         /// Size of the payload, in bytes.
         size: u64,
     },
-    /// Further inputs of a topic that could not be decoded, after the first ones were recorded one by one. Of these the
-    /// number is kept, and the bytes of the newest in the quarantine under this record's position.
+    /// Further inputs of a topic that could not be decoded, beyond those recorded individually. Only their count is
+    /// kept, and the bytes of the newest in the quarantine under this record's position.
     QuarantineSummarised {
         /// The source they came from.
         source: String,
-        /// Their topic, with invalid UTF-8 replaced; empty for those of many topics.
+        /// Their topic, with invalid UTF-8 replaced; empty if they are of many topics.
         topic: String,
         /// Why the newest could not be decoded.
         reason: String,
@@ -140,31 +140,31 @@ pub enum Fact {
         size: u64,
         /// How many they are.
         count: u64,
-        /// When the first of them came, by the gateway's clock.
+        /// Arrival of the first, by the gateway's clock.
         first: Time,
-        /// When the newest of them came.
+        /// Arrival of the newest.
         last: Time,
     },
-    /// The agent started. The records that follow were made under this boot.
+    /// The agent started. The records that follow belong to this boot.
     Booted {
-        /// The kernel's boot id; zero where there is none.
+        /// The kernel's boot id; zero if unknown.
         boot_id: [u8; 16],
         /// Version of the agent.
         version: String,
-        /// What is known about the wall clock.
+        /// Whether the wall clock is synchronised.
         clock: ClockQuality,
     },
-    /// The wall clock jumped; log time does not go back.
+    /// The wall clock was stepped; log time does not go back.
     ClockStepped {
-        /// Where the clock was expected to be.
+        /// The expected time.
         expected: Time,
         /// Where it was.
         found: Time,
     },
-    /// The operator set log time back to the wall clock, after a clock that was ahead. The only record whose log time may
-    /// be earlier than that of the record before.
+    /// The operator set log time back to the wall clock, after a clock that was ahead. Only this record may have an
+    /// earlier log time than the previous one.
     ClockCorrected {
-        /// Log time of the record before.
+        /// Log time of the previous record.
         before: Time,
         /// Log time of this record.
         after: Time,
@@ -174,7 +174,7 @@ pub enum Fact {
         /// The keys that changed.
         keys: Vec<String>,
     },
-    /// A sink refuses these records for good; they were passed over for it.
+    /// A sink refuses these records permanently; they were skipped for it.
     DeadLettered {
         /// The sink.
         sink: String,
@@ -182,17 +182,17 @@ pub enum Fact {
         first: Seq,
         /// Last position.
         last: Seq,
-        /// Why, in the sink's words.
+        /// The sink's reason.
         reason: String,
     },
-    /// Records were deleted from the front of the log as the operator's retention wants it; nobody needed them any more.
+    /// Records were deleted from the front of the log by the retention settings; nobody needed them.
     Trimmed {
         /// First position.
         first: Seq,
         /// Last position.
         last: Seq,
     },
-    /// Records were deleted although they were still needed, because the log was full and the operator chose so.
+    /// Needed records were deleted, because the log was full and the operator chose `drop-oldest`.
     Gap {
         /// First position.
         first: Seq,
@@ -201,19 +201,18 @@ pub enum Fact {
         /// Who needed them.
         lost_by: Vec<String>,
     },
-    /// The operator began a new log where another one had been; the first record of the new one.
+    /// The operator began a new log in place of another; the first record of the new one.
     EpochBegun {
-        /// Epoch of the log that was there, as its snapshots say; `None` if none of them could be read.
+        /// Epoch of the previous log, from its snapshots; `None` if none of them could be read.
         previous: Option<crate::Epoch>,
-        /// Why there is a new one.
+        /// Why a new log was begun.
         reason: String,
     },
-    /// Records that had been acknowledged are no longer in the log, which ended before them. Their positions are given
-    /// again, to other records.
+    /// Acknowledged records are missing at the end of the log. Their positions are assigned again, to other records.
     RecordsLost {
         /// First position.
         first: Seq,
-        /// The last position that is known to have been there.
+        /// The last position known to have existed.
         last: Seq,
         /// How that is known.
         reason: String,
@@ -260,7 +259,7 @@ pub enum Fact {
         /// How.
         resolution: Resolution,
     },
-    /// A record of a type that this version does not know; kept as it is.
+    /// A record of an unknown type; kept unchanged.
     Unknown {
         /// Type and version.
         kind: crate::Kind,
@@ -278,30 +277,30 @@ pub enum Resolution {
     Purged,
 }
 
-/// What makes a device itself: the same name in another namespace is another device.
+/// The identity of a device: the same name in another namespace is another device.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
-    /// The namespace, as the configuration declares it.
+    /// The namespace, from the configuration.
     pub namespace: String,
-    /// The name in it, as the operator's templates make it.
+    /// The name within it, from the configured templates.
     pub name: String,
 }
 
-/// A metric as a Sparkplug birth certificate lists it.
+/// A metric from a Sparkplug birth certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeclaredMetric {
-    /// The attribute it is recorded as; `None` for one that is not recorded.
+    /// The attribute it is recorded as; `None` if it is not recorded.
     pub attribute: Option<AttrId>,
-    /// The number that stands for its name in later messages.
+    /// The number that replaces its name in later messages.
     pub alias: Option<u64>,
-    /// Its data type, as section 6.4.16 of the Sparkplug 3.0 specification numbers them.
+    /// Its data type, numbered as in section 6.4.16 of the Sparkplug 3.0 specification.
     pub datatype: u32,
 }
 
-/// Whether a device can be reached.
+/// Whether a device is reachable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Availability {
-    /// Nothing has said so far.
+    /// Not reported yet.
     #[default]
     Unknown,
     /// It is there.
@@ -310,23 +309,23 @@ pub enum Availability {
     Offline,
 }
 
-/// How an availability is known.
+/// How an availability was determined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum AvailabilityCause {
-    /// A message on its availability topic, which is also where its last will arrives.
+    /// A message on its availability topic, which also gets its last will.
     #[default]
     Topic,
-    /// Nothing was heard from it for its silence timeout, or something was heard again.
+    /// The device was silent for its silence timeout, or was heard again after that.
     Silence,
 }
 
-/// What is known about the wall clock.
+/// Whether the wall clock is synchronised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ClockQuality {
-    /// The kernel does not say that it is synchronised.
+    /// The kernel does not report it as synchronised.
     #[default]
     Unsynchronised,
-    /// The kernel says that it is synchronised.
+    /// The kernel reports it as synchronised.
     Synchronised,
 }
 
@@ -341,8 +340,8 @@ impl Fact {
         }
     }
 
-    /// The device it is about. Each kind of fact says so here: one that is left out would be missing from the history of
-    /// its device, and from what a sink sends of it.
+    /// The device it is about. Every kind of fact must be listed here: a missing one would be missing from the device's
+    /// history and from its events at the sinks.
     pub fn device(&self) -> Option<DeviceId> {
         match self {
             Fact::StateChanged { device, .. }

@@ -1,9 +1,9 @@
-//! What a fold is: state that comes of the records alone, in their order.
+//! Folds: state that is derived only from the records, in order.
 //!
-//! A new fold is a file in `folds/` and a line in `view.rs`: a type that is [`Fold`] and [`Section`], [`Default`],
-//! [`PartialEq`] and cheap to clone, with a constant `ID` that names it. In a snapshot it has a section of its own, so that
-//! it can be added or changed without touching the others. A snapshot without that section leaves it stale; it is then
-//! rebuilt beside the others from the oldest record there is.
+//! A new fold is a file in `folds/` and a line in `view.rs`: a type that implements [`Fold`], [`Section`], [`Default`]
+//! and [`PartialEq`], is cheap to clone, and has a constant `ID` that names it. It has its own section in a snapshot,
+//! so it can be added or changed without touching the others. If a snapshot lacks the section, the fold is stale and is
+//! rebuilt in the background from the oldest record.
 
 use std::io::Write;
 
@@ -18,16 +18,16 @@ use crate::{AttrId, DeviceId, Seq, Time, ValueRef};
 pub struct FoldId {
     /// Number of its section in a snapshot. Never reused.
     pub number: u8,
-    /// Its name: plural, so that "… are being rebuilt" can follow.
+    /// Its name, in the plural, to be followed by "… are being rebuilt".
     pub name: &'static str,
 }
 
-/// One change of a state change, with what the devices know of it.
+/// One change of a state change, with the device's context.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
     /// The device.
     pub device: DeviceId,
-    /// Place of the attribute among those of the device.
+    /// Index of the attribute among those of the device.
     pub at: usize,
     /// The attribute.
     pub attr: AttrId,
@@ -37,21 +37,22 @@ pub struct Change<'a> {
     pub value: ValueRef<'a>,
 }
 
-/// A fold beside the devices. It gets each record once, in order: a state change as its changes, any other as it is.
+/// A fold beside the devices. It gets each record once, in order: a state change as its individual changes, any other
+/// record as a whole.
 ///
-/// Where the front of the log is deleted and no snapshot has the fold, it begins in the middle. A record then is no fault
-/// because it speaks of something that only a deleted one introduced.
+/// If the front of the log was trimmed and no snapshot has the fold, it begins in the middle. So a record that refers
+/// to something introduced in a deleted record is not an error.
 pub trait Fold {
-    /// Takes in one change of a state change. Every event comes by here.
+    /// Applies one change of a state change. This is the hot path: every event passes through here.
     fn change(&mut self, change: &Change<'_>);
 
-    /// Takes in a record that is no state change.
+    /// Applies a record that is not a state change.
     ///
     /// # Errors
     /// [`FoldError`] if it cannot be read or does not follow.
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError>;
 
-    /// Notes that the records up to this log time are deleted, so that it never gets them.
+    /// Notes that records up to this log time are deleted and will not be applied.
     fn miss(&mut self, until: Time);
 }
 
@@ -60,19 +61,20 @@ pub trait Section: State {
     /// Which fold it is.
     fn id(&self) -> FoldId;
 
-    /// The version that its bytes are written in. A fold raises it whenever the same records would give another state, or
-    /// the state is stored in another way.
+    /// The version in which its bytes are written. It is raised whenever the same records would give another state, or
+    /// the state is stored differently.
     fn version(&self) -> u16;
 
-    /// Whether bytes that begin with this one could be restored; others are not even read into memory.
+    /// Whether bytes with this first byte could be restored; otherwise they are not read into memory.
     fn wants(&self, _first: u8) -> bool {
         true
     }
 
-    /// Becomes what the bytes say. `false`, and it stays as it was, if another version or other settings made them.
+    /// Restores the state from bytes. Returns `false` and changes nothing if they are of another version or other
+    /// settings.
     ///
     /// # Errors
-    /// [`Unreadable`] if they are not what that version writes.
+    /// [`Unreadable`] if the bytes do not match their version.
     fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable>;
 }
 
@@ -87,7 +89,7 @@ pub trait State {
     /// Writes them.
     ///
     /// # Errors
-    /// Of postcard, which does not say what `out` said.
+    /// From postcard, which does not pass on the error of `out`.
     fn write(&self, out: &mut dyn Write) -> postcard::Result<()>;
 }
 
@@ -101,7 +103,7 @@ impl<T: Serialize> State for T {
     }
 }
 
-/// Reads a value that takes all of the bytes.
+/// Reads a value that must use all of the bytes.
 pub(crate) fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
     match postcard::take_from_bytes::<T>(bytes) {
         Ok((value, [])) => Ok(value),
@@ -109,12 +111,12 @@ pub(crate) fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unread
     }
 }
 
-/// The bytes of a fold are not what their version says.
+/// The bytes of a fold do not match their version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its content cannot be read")]
 pub struct Unreadable;
 
-/// Why a record cannot be folded. The agent stops: a log that cannot be read is never passed over.
+/// Why a record cannot be folded. The agent then stops: an unreadable log is never skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
     /// A gap in the log.

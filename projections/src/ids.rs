@@ -1,4 +1,4 @@
-//! Identities. One noun for a position: [`Seq`].
+//! Identifiers. A position is always called [`Seq`].
 
 use std::fmt;
 
@@ -18,15 +18,15 @@ id!(
     Seq(u64)
 );
 id!(
-    /// One incarnation of a log. A position means something only together with its epoch.
+    /// One incarnation of a log. A position is meaningful only together with its epoch.
     Epoch(u64)
 );
 id!(
-    /// A device's number in this log, given by its `DeviceDiscovered` record; dense from 0.
+    /// A device's number in this log, assigned by its `DeviceDiscovered` record; dense from 0.
     DeviceId(u32)
 );
 id!(
-    /// An attribute name's number in this log, given by its `AttributeNamed` record; dense from 0.
+    /// An attribute name's number in this log, assigned by its `AttributeNamed` record; dense from 0.
     AttrId(u32)
 );
 id!(
@@ -60,7 +60,7 @@ impl Time {
         Time(secs * 1_000_000)
     }
 
-    /// Microseconds from `earlier` to this, 0 if it is later.
+    /// Microseconds since `earlier`; 0 if `earlier` is later.
     pub fn micros_since(self, earlier: Time) -> i64 {
         self.0.saturating_sub(earlier.0).max(0)
     }

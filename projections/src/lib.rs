@@ -1,7 +1,7 @@
 //! The pure core of fieldlog: facts, their stored form, and the folds over them.
 //!
 //! Nothing in this crate does IO, reads a clock or draws a random number; time is an argument. The same records give
-//! the same [`View`], byte for byte. The bytes are described in `FORMAT.md`, the flow in `ARCHITECTURE.md`.
+//! the same [`View`], byte for byte. `FORMAT.md` describes the bytes, `ARCHITECTURE.md` the flow.
 
 pub mod chain;
 pub mod chunk;

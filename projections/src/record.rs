@@ -1,4 +1,4 @@
-//! The record: a fact with its position, as it lies in the log. `FORMAT.md` has the bytes.
+//! The record: a fact with its position, as stored in the log. `FORMAT.md` has the bytes.
 
 use crate::stored::{self, Changes, StoredError, type_id};
 use crate::{DeviceId, Fact, Kind, Seq, Time, varint};
@@ -8,16 +8,16 @@ const HAS_WALL: u8 = 2;
 const HAS_CAUSE: u8 = 4;
 const FLAGS_KNOWN: u8 = HAS_DEVICE_TIME | HAS_WALL | HAS_CAUSE;
 
-/// A fact with its position, as it lies in the log.
+/// A fact with its position, as stored in the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record<'a> {
     /// Position.
     pub seq: Seq,
-    /// Log time: never earlier than the record before, except in a [`Fact::ClockCorrected`].
+    /// Log time: never earlier than that of the previous record, except in a [`Fact::ClockCorrected`].
     pub time: Time,
-    /// The wall clock as it was read; differs from `time` only after the clock went back.
+    /// The wall clock reading; differs from `time` only after the clock went back.
     pub wall: Time,
-    /// The device's own time, if its payload had one. Data, never order.
+    /// The device's own time, if its payload had one. It does not affect the order.
     pub device_time: Option<Time>,
     /// The record that caused this one.
     pub cause: Option<Seq>,
@@ -25,13 +25,13 @@ pub struct Record<'a> {
     pub kind: Kind,
     /// The stored bytes.
     pub payload: &'a [u8],
-    /// The whole record as it is stored, envelope and payload: what the chain is made of.
+    /// The whole stored record, envelope and payload; the chain hashes these bytes.
     pub raw: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// The device that the record is about. Of the frequent kinds only as much is read as that takes; all others are left
-    /// to [`Fact::device`], which knows every kind.
+    /// The device that the record is about. Reads only the start of the frequent kinds; all others go through
+    /// [`Fact::device`], which knows every kind.
     ///
     /// # Errors
     /// [`StoredError`] if the record cannot be read; [`StoredError::Newer`] if a newer version wrote it.
@@ -45,15 +45,15 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Takes a record off the front of `bytes` whose position and log time are known from elsewhere; `None` if there is
-    /// none. Records that were picked out of a log are read so: what their own bytes say about log time is relative to a
-    /// record that may not be there.
+    /// Splits a record off the front of `bytes`, with position and log time known from elsewhere; `None` if there is
+    /// none. This is for records that were taken out of a log: their own bytes give log time relative to a record that
+    /// may be absent.
     #[inline]
     pub fn take_at(bytes: &mut &'a [u8], seq: Seq, time: Time) -> Option<Record<'a>> {
         Record::take(bytes, seq, |_| time)
     }
 
-    /// Takes a record off the front of `bytes`; `time` makes its log time from how much later it is than the one before.
+    /// Splits a record off the front of `bytes`; `time` turns the stored time difference into log time.
     #[inline]
     fn take(bytes: &mut &'a [u8], seq: Seq, time: impl FnOnce(i64) -> Time) -> Option<Record<'a>> {
         let mut rest = *bytes;
@@ -89,10 +89,10 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What goes round a payload, apart from its position.
+/// The envelope of a payload, without the position.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Envelope {
-    /// The wall clock when it was received; the log time is made from it.
+    /// The wall clock at reception; log time is derived from it.
     pub wall: Time,
     /// The device's own time.
     pub device_time: Option<Time>,
@@ -100,8 +100,8 @@ pub struct Envelope {
     pub cause: Option<Seq>,
 }
 
-/// Appends a record: the envelope, and the payload of `kind`. `last` is the log time of the record before.
-// Always: every event comes by here, and left to itself the compiler makes it a call, at 20 instructions each.
+/// Appends a record: the envelope, and the payload of `kind`. `last` is the log time of the previous record.
+// Always: this is the hot path, and the compiler would otherwise make it a call, at 20 instructions each.
 #[inline(always)]
 pub(crate) fn put(out: &mut Vec<u8>, last: Time, time: Time, envelope: Envelope, kind: Kind, payload: &[u8]) {
     let flags = (u8::from(envelope.device_time.is_some()) * HAS_DEVICE_TIME)
@@ -123,13 +123,13 @@ pub(crate) fn put(out: &mut Vec<u8>, last: Time, time: Time, envelope: Envelope,
     out.extend_from_slice(payload);
 }
 
-/// Walks records that lie one after the other.
+/// Iterates over adjacent records.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     pub(crate) rest: &'a [u8],
     pub(crate) next: Seq,
     pub(crate) left: u32,
-    /// Log time of the record before.
+    /// Log time of the previous record.
     pub(crate) time: Time,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Records<'a> {
     /// The next record; `None` after the last.
     ///
     /// # Errors
-    /// [`RecordsError`] if the bytes do not hold as many records as they should, or more.
+    /// [`RecordsError`] if the bytes hold fewer or more records than stated.
     #[inline]
     pub fn next_record(&mut self) -> Result<Option<Record<'a>>, RecordsError> {
         if self.left == 0 {
@@ -172,7 +172,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// Why bytes are not the records they should be.
+/// Why bytes are not the expected records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordsError {
     /// More bytes than records.

@@ -1,8 +1,8 @@
-//! Rollups: aggregates that outlive the records they were folded from, as they are stored in the archive.
+//! Rollups: aggregates in the archive, which outlive the records they were folded from.
 //!
-//! A [`Period`] is the part of the log that falls into one window. Its buckets are stored as one or more rows, each with a
-//! checksum; `FORMAT.md` has the bytes. Periods name the records they were folded from, so that a reader can tell what is
-//! covered, what is missing and what would be counted twice.
+//! A [`Period`] is the range of the log that falls into one window. Its buckets are stored as one or more rows, each
+//! with a checksum; `FORMAT.md` has the bytes. A period names the records it was folded from, so a reader can tell what
+//! is covered, what is missing, and what would be counted twice.
 
 use crate::{AttrId, Bucket, DeviceId, Seq, Time, varint};
 
@@ -16,23 +16,23 @@ const MAGIC: [u8; 2] = *b"FA";
 pub const VERSION: u8 = 1;
 /// Magic, version and checksum.
 const FRAME_BYTES: usize = 7;
-/// More than frame and head of a row ever take.
+/// Upper bound for the frame and the head of a row.
 const HEAD_BYTES_MAX: usize = 96;
 
-/// The records of one window, or those of them that are archived so far.
+/// The records of one window, or those archived so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
     /// The first record.
     pub first: Seq,
-    /// The last record; all between are in it.
+    /// The last record; the period includes all records between.
     pub last: Seq,
-    /// Log time of the record before the first, in or out of the archive; 0 if there is none.
+    /// Log time of the record before the first, archived or not; 0 if there is none.
     pub base_time: Time,
     /// Log time of the last record.
     pub last_time: Time,
     /// Length of the window, in seconds.
     pub length_s: u32,
-    /// Begin of the window, in seconds since 1970.
+    /// Start of the window, in seconds since 1970.
     pub start_s: i64,
 }
 
@@ -43,7 +43,7 @@ pub struct Series {
     pub device: DeviceId,
     /// The attribute.
     pub attr: AttrId,
-    /// What it did; begins with the period's window.
+    /// Its values; `start_s` is that of the period's window.
     pub bucket: Bucket,
 }
 
@@ -52,11 +52,11 @@ pub struct Series {
 pub struct Row<'a> {
     /// What it is about.
     pub period: Period,
-    /// Its number in the period, from 0.
+    /// Index of the row in its period, from 0.
     pub part: u32,
     /// Rows of the period.
     pub parts: u32,
-    /// Bytes of all rows before this one since the archive was begun, deleted ones too.
+    /// Bytes of all rows before this one since the archive was begun, including deleted ones.
     pub stored_before: u64,
     /// Its own bytes.
     pub bytes: u64,
@@ -64,8 +64,8 @@ pub struct Row<'a> {
     body: &'a [u8],
 }
 
-/// Writes a period as rows of at most `row_bytes_max` bytes, which must be 256 or more. `series` come in the order of
-/// device and attribute. A period without series has one row all the same: it says that there was nothing.
+/// Writes a period as rows of at most `row_bytes_max` bytes, which must be 256 or more. `series` must be in the order
+/// of device and attribute. A period without series still has one row, which records that there was nothing.
 pub fn encode(
     period: &Period,
     series: impl IntoIterator<Item = Series>,
@@ -98,7 +98,7 @@ pub fn encode(
     bodies.iter().enumerate().map(row).collect()
 }
 
-/// The series of each row and how many they are; one empty row for none.
+/// The bodies of the rows with their numbers of series; one empty row if there are no series.
 fn bodies(series: impl IntoIterator<Item = Series>, bytes_max: usize) -> Vec<(u64, Vec<u8>)> {
     let mut bodies = vec![(0, Vec::new())];
     let (mut before, mut entry) = (None, Vec::new());
@@ -120,12 +120,12 @@ fn bodies(series: impl IntoIterator<Item = Series>, bytes_max: usize) -> Vec<(u6
     bodies
 }
 
-/// Appends one series, numbered after the one before it in its row.
+/// Appends one series, with numbers relative to the previous one in its row.
 fn put(out: &mut Vec<u8>, before: Option<(DeviceId, AttrId)>, series: &Series) {
     let (device, attr) = before.unwrap_or_default();
     let step = series.device.0.wrapping_sub(device.0);
     varint::put(out, u64::from(step));
-    // Within a device, attributes ascend; with the next one they begin anew.
+    // Attributes ascend within a device and start again with the next one.
     let base = if step == 0 { attr.0 } else { 0 };
     varint::put(out, u64::from(series.attr.0.wrapping_sub(base)));
     numbers::put(out, &series.bucket);
@@ -140,7 +140,7 @@ fn take(rest: &mut &[u8], before: (DeviceId, AttrId), start_s: i64) -> Option<Se
     Some(Series { device: DeviceId(device), attr: AttrId(attr), bucket: numbers::take(rest, start_s)? })
 }
 
-/// CRC-32 of a row without the checksum itself.
+/// CRC-32 of a row except the checksum.
 fn checksum(row: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&row[..3]);
@@ -149,10 +149,10 @@ fn checksum(row: &[u8]) -> u32 {
 }
 
 impl<'a> Row<'a> {
-    /// Reads a row's head, and checks all of it.
+    /// Reads a row's head and verifies the whole row.
     ///
     /// # Errors
-    /// [`RollupError`] for anything that is not what [`encode`] writes.
+    /// [`RollupError`] for anything that [`encode`] does not write.
     pub fn parse(bytes: &'a [u8]) -> Result<Row<'a>, RollupError> {
         if bytes.len() < FRAME_BYTES || bytes[..2] != MAGIC {
             return Err(RollupError::NoRow);
@@ -192,7 +192,7 @@ impl<'a> Row<'a> {
     /// All its series, in order.
     ///
     /// # Errors
-    /// [`RollupError::Content`] if they are not what [`encode`] writes.
+    /// [`RollupError::Content`] for anything that [`encode`] does not write.
     pub fn series(&self) -> Result<Vec<Series>, RollupError> {
         let mut all = Vec::new();
         self.walk(|series| {
@@ -205,7 +205,7 @@ impl<'a> Row<'a> {
     /// The bucket of one attribute, if it is in this row.
     ///
     /// # Errors
-    /// As [`Row::series`], for those up to it.
+    /// As [`Row::series`], for the series up to it.
     pub fn bucket(&self, device: DeviceId, attr: AttrId) -> Result<Option<Bucket>, RollupError> {
         let mut found = None;
         self.walk(|series| {
@@ -217,7 +217,7 @@ impl<'a> Row<'a> {
         Ok(found)
     }
 
-    /// Visits series until `visit` has enough.
+    /// Visits series until `visit` returns `false`.
     fn walk(&self, mut visit: impl FnMut(Series) -> bool) -> Result<(), RollupError> {
         let (mut rest, mut before) = (self.body, (DeviceId(0), AttrId(0)));
         for _ in 0..self.count {
@@ -237,19 +237,19 @@ pub enum RollupError {
     /// Something else.
     #[error("it is no row of the archive")]
     NoRow,
-    /// A layout from the future.
+    /// A newer layout version.
     #[error("its layout version {0} is not known; it was written by a newer fieldlog")]
     Version(u8),
     /// Damaged.
     #[error("its checksum is wrong")]
     Checksum,
-    /// Whole, but not what the layout says.
+    /// Intact, but not as the layout requires.
     #[error("its content cannot be read")]
     Content,
-    /// Rows of a period are missing.
+    /// The period has missing rows.
     #[error("rows of it are missing")]
     Rows,
-    /// Rows before it are missing.
+    /// Earlier rows are missing.
     #[error("rows before it are missing")]
     Before,
 }

@@ -1,8 +1,8 @@
-//! A snapshot: the bytes of a [`View`], behind a header that is checked before them.
+//! A snapshot: the bytes of a [`View`], after a header that is checked first.
 //!
-//! Each fold is a section with a version of its own, so that a change of one leaves the others valid. Layout 1 has the two
-//! sections of the devices and the aggregates, and no numbers; it is read, and written no more since there are other
-//! folds. In layout 2 each section begins with its number, and a reader passes over those that it does not know.
+//! Each fold is a section with its own version, so that changing one leaves the others valid. Layout 1 has two sections
+//! without numbers, the devices and the aggregates; it is still read but no longer written. In layout 2 each section
+//! begins with its number, and a reader skips unknown ones.
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
@@ -15,21 +15,21 @@ use crate::folds::devices;
 use crate::{Devices, Epoch, Seq, Time, View, Window};
 
 const MAGIC: [u8; 4] = *b"FLSN";
-/// Layout version of snapshots that have the devices and the aggregates, and nothing else.
+/// Layout version with the sections of the devices and the aggregates only.
 pub const VERSION_UNNUMBERED: u16 = 1;
-/// Layout version of snapshots whose sections have numbers.
+/// Layout version with numbered sections.
 pub const VERSION_NUMBERED: u16 = 2;
-/// How many sections layout 1 has: those numbered 1 and 2, in this order.
+/// Number of sections in layout 1: those numbered 1 and 2, in this order.
 const UNNUMBERED: u8 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 48;
 
-/// What a snapshot says about itself.
+/// The header of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The incarnation of the log it was folded from.
     pub epoch: Epoch,
-    /// The last record that is in it.
+    /// The last record that it includes.
     pub seq: Seq,
     /// Log time of that record.
     pub time: Time,
@@ -39,11 +39,11 @@ pub struct Header {
     layout: u16,
 }
 
-/// Writes a snapshot as it is made, without a copy of it in memory: the header, which holds length and checksum, last.
-/// Tells how many bytes it has.
+/// Streams a snapshot to `out`, without a copy of it in memory. The header, which holds length and checksum, is written
+/// last. Returns the total length in bytes.
 ///
 /// # Errors
-/// Of `out`; the snapshot is not to be used then.
+/// Errors of `out`; the snapshot is then unusable.
 pub fn write<W: Write + Seek>(view: &View, epoch: Epoch, out: W) -> io::Result<u64> {
     write_folds(view, &view.sections(), epoch, out)
 }
@@ -77,7 +77,7 @@ fn write_folds<W: Write + Seek>(
 /// A snapshot in memory.
 ///
 /// # Errors
-/// [`SnapshotError::Payload`] should a fold not serialise.
+/// [`SnapshotError::Payload`] if a fold cannot be serialised.
 pub fn encode(view: &View, epoch: Epoch) -> Result<Vec<u8>, SnapshotError> {
     let mut out = Cursor::new(Vec::new());
     write(view, epoch, &mut out).map_err(|_| SnapshotError::Payload)?;
@@ -100,12 +100,12 @@ impl Header {
     }
 }
 
-/// Counts and sums what passes.
+/// Counts and checksums the bytes written.
 struct Checked<W> {
     out: W,
     crc: crc32fast::Hasher,
     bytes: u64,
-    /// postcard does not hand on why it could not write.
+    /// The cause, since postcard does not pass it on.
     failed: Option<io::Error>,
 }
 
@@ -154,7 +154,7 @@ impl<W: Write> Write for Checked<W> {
 /// Reads and checks the header.
 ///
 /// # Errors
-/// [`SnapshotError`] if it is cut, damaged, no snapshot, or of a layout not known here.
+/// [`SnapshotError`] if it is truncated, damaged, not a snapshot, or of an unknown layout.
 pub fn header(bytes: &[u8]) -> Result<Header, SnapshotError> {
     let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { return Err(SnapshotError::Cut) };
     let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
@@ -176,13 +176,13 @@ pub fn header(bytes: &[u8]) -> Result<Header, SnapshotError> {
     })
 }
 
-/// Restores a view whose aggregates have `windows`. Folds that are not in the snapshot, or were folded by another version or
-/// with other settings, are empty and [`View::stale`]; never the devices. The snapshot is read twice, first for its checksum, and one fold
-/// at a time, so that it is never whole in memory beside the view.
+/// Restores a view whose aggregates have `windows`. Folds that the snapshot lacks, or that have another version or
+/// other settings, are empty and [`View::stale`]; the devices never are. The snapshot is read twice, first for its
+/// checksum, and one fold at a time, so that it is never whole in memory.
 ///
 /// # Errors
-/// [`ReadError`] for anything that is not exactly what was written, and with [`SnapshotError::Fold`] where the devices
-/// were folded by a version not known here.
+/// [`ReadError`] for anything that is not exactly as written, and [`SnapshotError::Fold`] if the version of the devices
+/// is unknown.
 pub fn read<R: Read + Seek>(input: R, windows: &[Window]) -> Result<View, ReadError> {
     let mut view = View::new(windows.to_vec());
     let found = read_folds(input, &mut view.sections_mut())?;
@@ -192,7 +192,7 @@ pub fn read<R: Read + Seek>(input: R, windows: &[Window]) -> Result<View, ReadEr
     Ok(view)
 }
 
-/// What a snapshot has beside the folds that were restored.
+/// The values of a snapshot beside the restored folds.
 struct Found {
     header: Header,
     boot: ([u8; 16], ClockQuality),
@@ -221,7 +221,7 @@ fn read_folds<R: Read + Seek>(mut input: R, folds: &mut [&mut dyn Section]) -> R
         }
     }
     let cut = header.layout == VERSION_UNNUMBERED && last != UNNUMBERED;
-    // The numbers of all records are those of the devices: nothing is of use without them.
+    // All records use the numbers of the devices, so nothing is usable without them.
     if cut || stale.contains(&Devices::ID) {
         return Err(SnapshotError::Payload.into());
     }
@@ -255,7 +255,7 @@ fn check<R: Read>(input: &mut R) -> Result<Header, ReadError> {
     Ok(header)
 }
 
-/// A payload whose checksum is right, read piece by piece.
+/// A payload with a verified checksum, read in pieces.
 struct Sections<R> {
     input: R,
     at: u64,
@@ -274,7 +274,7 @@ impl<R: Read + Seek> Sections<R> {
         Ok(value)
     }
 
-    /// The next section, into its fold if there is one and it is of use there.
+    /// Reads the next section into its fold, or skips it if there is no such fold or it is unusable.
     fn restore(&mut self, fold: Option<&mut &mut dyn Section>) -> Result<bool, ReadError> {
         let (version, bytes): (u16, u64) = self.head()?;
         let end = self.at.checked_add(bytes).filter(|end| *end <= self.end).ok_or(SnapshotError::Payload)?;
@@ -293,7 +293,7 @@ impl<R: Read + Seek> Sections<R> {
         Ok(restored)
     }
 
-    /// The byte that comes next.
+    /// The next byte.
     fn first(&mut self) -> Result<u8, ReadError> {
         let mut first = [0];
         self.input.seek(SeekFrom::Start(self.at))?;
@@ -332,16 +332,16 @@ pub enum SnapshotError {
     /// No snapshot, or a damaged header.
     #[error("its header is damaged")]
     Header,
-    /// A layout from the future.
+    /// A newer layout version.
     #[error("its layout version {0} is not known; it was written by a newer fieldlog")]
     Version(u16),
     /// Damaged.
     #[error("its checksum is wrong")]
     Checksum,
-    /// Whole, but not what the layout says.
+    /// Intact, but not as the layout requires.
     #[error("its content cannot be read")]
     Payload,
-    /// Folded by another version.
+    /// Folded by an unknown version.
     #[error("it was folded by version {found} of the device fold, this is version {}", devices::VERSION)]
     Fold {
         /// The version in it.

@@ -1,8 +1,7 @@
-//! The stored form of facts: `(type, version)` selects a frozen struct; older versions are lifted on read.
+//! The stored form of facts: `(type, version)` selects a frozen struct; older versions are converted when read.
 //!
-//! A kind is one entry of the table here, and its struct in `stored/frozen.rs`. A struct in there never changes once a
-//! release has written it. A new layout is a new version, a further `read` line of its kind; its golden bytes go into the
-//! tests, and `FORMAT.md` gets a line.
+//! Each kind is an entry in the table below and a struct in `stored/frozen.rs`. A released struct never changes. A new
+//! layout is a new version: one more `read` line in its kind, golden bytes in the tests, and a line in `FORMAT.md`.
 
 use crate::command::Progress;
 use crate::description::{AttributeDescription, DeviceDescription};
@@ -21,8 +20,9 @@ use changes::Changed;
 use frozen::*;
 use payload::{Append, Parse};
 
-/// Makes of the table what writes and reads facts. `write` has the newest version and what it is written from, `read` each
-/// version and the fact it is today. The compiler refuses a fact without an entry, and warns of a number used twice.
+/// Generates the encoder and decoder of facts from the table. `write` has the newest version and the fact it is written
+/// from, `read` each version and its conversion. The compiler rejects a fact without an entry and warns of a number
+/// used twice.
 macro_rules! kinds {
     ($(
         $(#[$doc:meta])* $id:ident = $number:literal, $name:literal {
@@ -55,12 +55,11 @@ macro_rules! kinds {
             }
         }
 
-        /// Reads a payload of any known version as the fact it is today.
+        /// Decodes a payload of any known version into the current fact.
         ///
         /// # Errors
-        /// [`StoredError::Newer`] for a known type in a version that this program does not know,
-        /// [`StoredError::Payload`] for bytes that are not that struct, or that go on after it. A type that is not known
-        /// at all is [`Fact::Unknown`].
+        /// [`StoredError::Newer`] for an unknown version of a known type; [`StoredError::Payload`] for bytes that are
+        /// not that struct, or have more bytes after it. An unknown type gives [`Fact::Unknown`].
         pub fn decode(kind: Kind, payload: &[u8]) -> Result<Fact, StoredError> {
             match (kind.type_id, kind.version) {
                 $($((type_id::$id, $version) => {

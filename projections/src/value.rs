@@ -81,7 +81,7 @@ impl ValueRef<'_> {
         }
     }
 
-    /// The number it is, for comparison and aggregation; integers beyond 2^53 are rounded.
+    /// The value as a number, for comparison and aggregation; integers beyond 2^53 are rounded.
     #[inline]
     pub fn as_number(self) -> Option<f64> {
         match self {
@@ -92,8 +92,8 @@ impl ValueRef<'_> {
         }
     }
 
-    /// Whether an observer would call them the same value: numbers compare by value whatever their type, so that a
-    /// device that writes 20.0 as `20` has not changed.
+    /// Whether two values are equal to an observer: numbers compare by value whatever their type, so a device that
+    /// sends `20` instead of 20.0 has not changed.
     #[inline]
     pub fn same(self, other: ValueRef<'_>) -> bool {
         match (self, other) {

@@ -1,4 +1,4 @@
-//! The variable-length integers of postcard's wire format, for the parts of a chunk that are framing, not payload.
+//! The variable-length integers of postcard's wire format, for the framing of chunks.
 //!
 //! Unsigned: 7 bits per byte, least significant first, high bit set on all but the last. Signed: zigzag first.
 
@@ -18,7 +18,7 @@ pub fn put_signed(out: &mut Vec<u8>, value: i64) {
     put(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
-/// Takes an unsigned integer off the front; `None` if it is cut short or longer than 64 bits.
+/// Splits an unsigned integer off the front; `None` if it is truncated or longer than 64 bits.
 #[inline]
 pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     let (&first, mut rest) = bytes.split_first()?;
@@ -37,7 +37,7 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     Some(value)
 }
 
-/// Takes a signed integer off the front.
+/// Splits a signed integer off the front.
 #[inline]
 pub fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
     let raw = take(bytes)?;

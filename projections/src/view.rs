@@ -17,14 +17,14 @@ pub use rebuild::Rebuild;
 
 mod rebuild;
 
-/// Makes the view of the folds that are in it, and what rebuilds them: for each its name, its type, and what makes an empty
-/// one of the windows.
+/// Generates the view and its rebuild from a list of folds: for each its name, its type, and how to make an empty one
+/// for given windows.
 macro_rules! view {
     ($($(#[$doc:meta])* $name:ident: $fold:ty = $new:expr,)*) => {
-        /// Everything that is folded from the log, at one position.
+        /// All state folded from the log, at one position.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct View {
-            /// The last record that is in it.
+            /// The last record that it includes.
             pub seq: Seq,
             /// Log time of that record.
             pub time: Time,
@@ -32,15 +32,15 @@ macro_rules! view {
             pub boot_id: [u8; 16],
             /// Clock quality of the newest `Booted` record.
             pub clock: ClockQuality,
-            /// Folds that the snapshot did not have.
+            /// Folds that the snapshot lacked.
             pub(crate) stale: Vec<FoldId>,
-            /// Current state and availability. The other folds go by its numbers.
+            /// Current state and availability. The other folds use its numbers.
             pub devices: Devices,
             $($(#[$doc])* pub $name: $fold,)*
         }
 
         impl View {
-            /// The folds beside the devices.
+            /// The folds other than the devices.
             pub const FOLDS: &'static [FoldId] = &[$(<$fold>::ID),*];
 
             /// The state before the first record.
@@ -48,8 +48,8 @@ macro_rules! view {
                 View { $($name: $new(windows.clone()),)* ..View::default() }
             }
 
-            /// What a snapshot holds of it, at little cost: devices and series are shared, and each is copied when this
-            /// view changes it first. It cannot be asked for names.
+            /// A cheap copy for a snapshot: devices and series are shared, and each is copied when this view first
+            /// changes it. The copy has no name indexes.
             pub fn share(&self) -> View {
                 View {
                     seq: self.seq,
@@ -62,19 +62,19 @@ macro_rules! view {
                 }
             }
 
-            /// What a snapshot holds: all folds that are not stale, by number.
+            /// The folds of a snapshot: all that are not stale, by number.
             pub(crate) fn sections(&self) -> Vec<&dyn Section> {
                 let mut sections: Vec<&dyn Section> = vec![&self.devices, $(&self.$name),*];
                 sections.retain(|fold| !self.is_stale(fold.id()));
                 sections
             }
 
-            /// All folds, by number, to be restored.
+            /// All folds, by number, for restoring.
             pub(crate) fn sections_mut(&mut self) -> Vec<&mut dyn Section> {
                 vec![&mut self.devices, $(&mut self.$name),*]
             }
 
-            /// Reads a state change once, for all folds.
+            /// Decodes a state change once, for all folds.
             #[inline]
             fn apply_changes(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
                 let View { devices, stale, $($name,)* .. } = self;
@@ -100,7 +100,7 @@ macro_rules! view {
             }
         }
 
-        /// Those of the folds that are rebuilt.
+        /// The folds that are being rebuilt.
         #[derive(Debug)]
         struct Anew {
             $($name: Option<$fold>,)*
@@ -155,27 +155,27 @@ view! {
 }
 
 impl View {
-    /// The folds that are empty because the snapshot did not have them, or had them of another version or with other
-    /// settings. They get no records until they are rebuilt, see [`Rebuild`], and are left out of snapshots.
+    /// The empty folds: the snapshot lacked them, or had them in another version or with other settings. They get no
+    /// records until they are rebuilt, see [`Rebuild`], and are left out of snapshots.
     pub fn stale(&self) -> &[FoldId] {
         &self.stale
     }
 
-    /// Whether a fold is one of [`View::stale`], so that it has no answers yet.
+    /// Whether a fold is in [`View::stale`], and so has no data yet.
     pub fn is_stale(&self, fold: FoldId) -> bool {
         self.stale.contains(&fold)
     }
 
-    /// Applies the records of a chunk that it does not have yet.
+    /// Applies the records of a chunk that the view does not have yet.
     ///
     /// # Errors
-    /// [`FoldError`] if a record is missing before the chunk or one of its records cannot be applied; the view is then
-    /// in the middle of the chunk and is not to be used any more.
+    /// [`FoldError`] if records before the chunk are missing or a record cannot be applied. The view is then in the
+    /// middle of the chunk and must not be used.
     pub fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), FoldError> {
         self.apply_chunk_until(chunk, Seq(u64::MAX))
     }
 
-    /// Applies the records of a chunk that it does not have yet, up to and including `until`.
+    /// Applies the records of a chunk that the view does not have yet, up to and including `until`.
     ///
     /// # Errors
     /// As [`View::apply_chunk`].
@@ -183,7 +183,7 @@ impl View {
         self.apply_records(chunk.records(), until)
     }
 
-    /// Applies those of some records that it does not have yet, up to and including `until`.
+    /// Applies the given records that the view does not have yet, up to and including `until`.
     ///
     /// # Errors
     /// As [`View::apply_chunk`].
@@ -196,7 +196,7 @@ impl View {
         Ok(())
     }
 
-    /// Applies the record that follows.
+    /// Applies the next record.
     ///
     /// # Errors
     /// As [`View::apply_chunk`].

@@ -1,4 +1,4 @@
-//! What holds when nothing is configured.
+//! The default configuration.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use super::{Config, HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConf
 use crate::config::WhenFull;
 
 impl Default for Config {
-    /// No sources and no sinks; the gateway is named after the machine.
+    /// No sources and no sinks; the gateway id is the host name.
     fn default() -> Config {
         Config {
             gateway_id: host_name(),
@@ -95,7 +95,7 @@ impl Default for Limits {
     }
 }
 
-/// The machine's host name, as far as it can be a gateway id.
+/// The machine's host name, reduced to a valid gateway id.
 fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);

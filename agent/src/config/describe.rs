@@ -1,17 +1,17 @@
-//! `[[source.describe]]`: what the operator says about devices and attributes.
+//! `[[source.describe]]`: the operator's descriptions of devices and attributes.
 
 use serde::Serialize;
 
 use super::raw::Table;
 use super::rule;
 
-/// `[[source.describe]]`: what the operator says about devices, or about attributes. Where it says nothing, what they
-/// announce themselves counts.
+/// `[[source.describe]]`: the operator's description of devices, or of attributes. Fields that it does not set come
+/// from the devices' announcements.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Describe {
-    /// `devices` (default `*`): patterns on the device id, or on what its source calls it.
+    /// `devices` (default `*`): patterns on the device's id or its name at the source.
     pub devices: Vec<String>,
-    /// `attributes`: patterns; without it, the block is about the devices themselves.
+    /// `attributes`: patterns; without them, the block describes the devices themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Vec<String>>,
     /// `name`.
@@ -34,7 +34,7 @@ pub struct Describe {
     pub device_class: String,
 }
 
-/// Longest text, in bytes.
+/// Maximum length of a text, in bytes.
 const TEXT_BYTES_MAX: usize = 256;
 /// Keys of a block about devices.
 const DEVICE_KEYS: [&str; 3] = ["area", "model", "manufacturer"];

@@ -1,10 +1,10 @@
-//! What a changed configuration changes, and whether that can be done while the agent runs.
+//! Compares two configurations, and tells which changes can be applied while the agent runs.
 
 use toml::{Table, Value};
 
 use super::{Config, SourceConfig};
 
-/// The keys that are only read at the start.
+/// The keys that are read only at the start.
 const RESTART: [&str; 8] = [
     "gateway_id",
     "data_dir",
@@ -48,7 +48,7 @@ impl Config {
     }
 }
 
-/// The blocks of an array of tables with their names.
+/// The blocks of an array of tables, by name.
 fn named<'t>(config: &'t Table, section: &str) -> Vec<(&'t str, &'t Table)> {
     let blocks = config.get(section).and_then(Value::as_array).into_iter().flatten();
     blocks
@@ -68,8 +68,9 @@ fn compare_by_name(section: &str, old: &[(&str, &Table)], new: &[(&str, &Table)]
     keys.extend(added.map(|(name, _)| format!("{section} {name:?}")));
 }
 
-/// Notes the keys in which two tables differ. A plain key that only one of them has is of no use to the other, as
-/// `topic` is to an HTTP sink: another key tells that change. Tables and lists of tables may be left out.
+/// Collects the keys in which two tables differ. Plain keys that only one of them has are skipped: they belong to
+/// another kind of block, like `topic` to an MQTT sink, and another key shows that change. Tables and lists of tables
+/// may be absent.
 fn compare(prefix: &str, old: &Table, new: &Table, keys: &mut Vec<String>) {
     let optional = |value: &Value| value.is_table() || super::show::is_array_of_tables(value);
     for (key, value) in old {
@@ -83,8 +84,8 @@ fn compare(prefix: &str, old: &Table, new: &Table, keys: &mut Vec<String>) {
 }
 
 impl SourceConfig {
-    /// Whether the connection to the broker can stay as it is under the new configuration. New rules may still need
-    /// other subscriptions; the session takes those without a new connection.
+    /// Whether the connection to the broker can be kept under the new configuration. New rules may still need other
+    /// subscriptions; the session changes those without reconnecting.
     pub fn same_connection(&self, new: &SourceConfig) -> bool {
         let ingest_only = SourceConfig {
             silence_timeout: self.silence_timeout,

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: all of it at once, each fault with the key it is about.
+//! Faults of a configuration, reported all at once, each with its key.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,11 +8,11 @@ use std::fmt;
 pub struct Fault {
     /// Where: `log.commit_delay_ms`, or `source[0] "home" receive_window`.
     pub key: String,
-    /// What is wrong. Never holds a secret.
+    /// What is wrong. Never contains a secret.
     pub what: String,
     /// What to do about it; may be empty.
     pub hint: String,
-    /// The file, or `the environment`; `None` when nothing was written there.
+    /// The file, or `the environment`; `None` if the key is absent.
     pub origin: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every fault that was found; never empty when it is an error.
+/// All faults; never empty when returned as an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// In the order of the keys in the documentation.
@@ -41,7 +41,7 @@ impl fmt::Display for Faults {
         write!(f, "{}: {} fault{plural} in the configuration", self.file, self.faults.len())?;
         for fault in &self.faults {
             write!(f, "\n  {fault}")?;
-            // The main file goes without saying.
+            // The main file is not named.
             if let Some(origin) = fault.origin.as_ref().filter(|origin| **origin != self.file) {
                 write!(f, " (in {origin})")?;
             }
@@ -52,7 +52,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Collects faults from everything that reads the same configuration.
+/// Collects faults from all readers of one configuration.
 #[derive(Debug, Default)]
 pub(super) struct Collector(RefCell<Vec<Fault>>);
 

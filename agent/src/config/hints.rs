@@ -1,4 +1,4 @@
-//! Words that tell an operator what was probably meant.
+//! Suggestions for what an operator probably meant.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use super::keys;
 
 /// What to do about an unknown key of the table `label`.
 pub(super) fn unknown_hint(key: &str, known: &[&'static str], label: &str) -> String {
-    // A secret has no key of its own, and the nearest key would be the wrong place for it.
+    // A secret has no key of its own, so the nearest key would be the wrong suggestion.
     for (secret, file) in [("password", "password_file"), ("token", "token_file")] {
         if key == secret && known.contains(&file) {
             return format!("write it to a file and name the file in {file}");
@@ -22,11 +22,11 @@ pub(super) fn unknown_hint(key: &str, known: &[&'static str], label: &str) -> St
     }
 }
 
-/// A known word that the given one may have been meant to be.
+/// A known word that resembles the given one.
 pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
     let lower = word.to_lowercase().replace('-', "_");
     let distance = |candidate: &&&str| {
-        // `keep_alive` for `keep_alive_s`: the unit was left out or is another one.
+        // `keep_alive` for `keep_alive_s`: the unit is missing or differs.
         let stem = candidate.rsplit_once('_').map_or(**candidate, |(stem, _)| stem);
         let whole = strsim::damerau_levenshtein(&lower, candidate);
         if lower == stem || lower.rsplit_once('_').is_some_and(|(s, _)| s == stem && stem.contains('_')) {

@@ -1,4 +1,4 @@
-//! Names of the keys outside of arrays of tables, for environment variables and for hints.
+//! Names of the keys outside arrays of tables, for environment variables and hints.
 
 use toml::Value;
 
@@ -19,7 +19,7 @@ pub(super) fn tables() -> Vec<(String, Vec<String>)> {
     all
 }
 
-/// The table that a key belongs to, for one that was written elsewhere.
+/// The table that a misplaced key belongs to.
 pub(super) fn home(key: &str) -> Option<String> {
     let mut tables = tables().into_iter().filter(|(table, _)| !table.is_empty());
     tables.find(|(_, keys)| keys.iter().any(|known| known == key)).map(|(table, _)| table)

@@ -1,8 +1,8 @@
-//! From files and environment to one tree: the main file, then `conf.d/*.toml` beside it in the order of their names,
-//! then `FIELDLOG__TABLE__KEY` variables.
+//! Merges files and environment into one tree: the main file, then `conf.d/*.toml` beside it in the order of their
+//! names, then `FIELDLOG__TABLE__KEY` variables.
 //!
-//! Tables are merged key by key and a later file wins, with one exception: `[[source]]` blocks of all files are put
-//! one after the other, and so are `[[sink]]` blocks, so that one can be added by dropping a file into `conf.d`.
+//! Tables are merged key by key and a later file wins. Exception: the `[[source]]` blocks of all files are
+//! concatenated, and so are the `[[sink]]` blocks, so that a file in `conf.d` can add one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +17,7 @@ use super::{Config, checks, keys};
 
 const PREFIX: &str = "FIELDLOG__";
 const SEPARATOR: &str = "__";
-/// Arrays of tables to which each file adds.
+/// Arrays of tables that are concatenated.
 const ADDED: [&str; 2] = ["source", "sink"];
 
 /// A configuration and the files that it was read from.
@@ -49,8 +49,8 @@ impl Config {
         finish(config, faults, &path.display().to_string()).map(|config| Loaded { config, files })
     }
 
-    /// Reads one text, without environment; `name` stands for the file in faults. Whether this build has all that it asks
-    /// for is not checked.
+    /// Reads one text, without environment; `name` is the file name in faults. Does not check whether this build has
+    /// the required features.
     pub fn from_toml(text: &str, name: &str) -> Result<Config, Faults> {
         let faults = Collector::default();
         let documents = parse(text, name, &faults).into_iter().collect();
@@ -66,7 +66,7 @@ fn finish(config: Option<Config>, faults: Collector, file: &str) -> Result<Confi
     }
 }
 
-/// A sink that this build has no protocol for would send nothing, and hold back retention.
+/// A sink whose protocol is not in this build would send nothing, and hold back retention.
 fn check_features(config: &Config, faults: &Collector) {
     for (index, target) in config.sinks.iter().enumerate() {
         if let Some((feature, what)) = target.target.missing_feature() {
@@ -77,7 +77,7 @@ fn check_features(config: &Config, faults: &Collector) {
     }
 }
 
-/// The `*.toml` files in `conf.d`, in the order of their names. That there is no such directory is normal.
+/// The `*.toml` files in `conf.d`, in the order of their names. The directory may be missing.
 fn conf_d(path: &Path, faults: &Collector) -> Vec<PathBuf> {
     let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
     let names = match fs::read_dir(&directory).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
@@ -94,7 +94,7 @@ fn conf_d(path: &Path, faults: &Collector) -> Vec<PathBuf> {
     files
 }
 
-/// One parsed file: what it adds to each array of [`ADDED`], and everything else.
+/// One parsed file: its blocks for each array of [`ADDED`], and everything else.
 struct Document {
     added: [Vec<Value>; ADDED.len()],
     rest: Map<String, Value>,
@@ -132,7 +132,7 @@ fn parse(text: &str, name: &str, faults: &Collector) -> Option<Document> {
     }
 }
 
-/// The position and the reason, without the excerpt between them: the faulty line may hold a secret.
+/// The position and the reason, without the excerpt between them: the faulty line may contain a secret.
 fn syntax(message: &str) -> String {
     let lines = message.lines().filter(|line| !line.trim().is_empty());
     let is_excerpt = |line: &&str| {
@@ -153,7 +153,7 @@ fn take_array(map: &mut Map<String, Value>, key: &str) -> Vec<Value> {
     let Some(value) = map.remove(key) else { return Vec::new() };
     match value.kind {
         ValueKind::Array(tables) => tables,
-        // Not an array: leave it where the checks complain about it.
+        // Not an array: leave it for the checks, which report it.
         _ => {
             map.insert(key.to_owned(), value);
             Vec::new()
@@ -180,7 +180,7 @@ fn merge(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     faults: &Collector,
 ) -> Option<Config> {
-    // With a file missing from the tree, what is said about the rest would mislead.
+    // If a file could not be read, faults about the rest would mislead.
     let readable = !faults.has_faults();
     let mut builder = ::config::Config::builder();
     let mut added = ADDED.map(|_| Vec::new());
@@ -208,7 +208,7 @@ fn merge(
     readable.then(|| checks::read(Table::new("", tree, None, faults)))
 }
 
-/// The variables that are ours. Each must name a key, because a misspelt one would have no effect and no message.
+/// The variables with our prefix. Each must name a key: a misspelt one would otherwise be ignored silently.
 fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     faults: &Collector,

@@ -37,7 +37,7 @@ pub const PRESETS: [(&str, &str); 23] = [
     ("aws-shadow", include_str!("../../../config/presets/aws-shadow.toml")),
 ];
 
-/// Bases of one preset that are looked for, at most.
+/// Maximum bases of one preset to look for.
 const BASES_MAX: usize = 8;
 
 /// The names of all presets.
@@ -45,25 +45,25 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PRESETS.iter().map(|(name, _)| *name)
 }
 
-/// The base of a preset's topics if none is configured. `None` if there is no such preset.
+/// The default base of a preset's topics. `None` if there is no such preset.
 pub fn default_base(preset: &str) -> Option<String> {
     let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
     Some(Head::read(&mut Table::new("", parse(text), None, &Collector::default())).base)
 }
 
-/// Topics that only the devices of a preset have, with `{base}` in them.
+/// Topics that only the devices of a preset have, containing `{base}`.
 #[cfg(test)]
 pub fn recognised_by(preset: &str) -> Vec<String> {
     let text = PRESETS.iter().find(|(name, _)| *name == preset).map_or("", |(_, text)| text);
     Head::read(&mut Table::new("", parse(text), None, &Collector::default())).recognised_by
 }
 
-/// The bases with which a preset's devices are among these topics: a preset names topics that no other devices have. The
-/// base of most topics is the first.
+/// The bases under which a preset's devices appear among these topics, found by topics that only they have. The most
+/// frequent base is first.
 pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) -> Vec<String> {
     let Some((_, text)) = PRESETS.iter().find(|(name, _)| *name == preset) else { return Vec::new() };
     let head = Head::read(&mut Table::new("", parse(text), None, &Collector::default()));
-    // The base is a capture; without a base there is nothing in front of the rest.
+    // The base is a capture; without a base there is nothing before the rest.
     let topics_with = |base: &'static str| head.recognised_by.iter().map(move |topic| with_base(topic, base));
     let templates = topics_with("#base").chain(topics_with(""));
     let templates: Vec<Template> = templates.filter_map(|topic| Template::parse(&topic).ok()).collect();
@@ -81,7 +81,7 @@ pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) ->
     bases.into_iter().take(BASES_MAX).map(|(base, _)| base).collect()
 }
 
-/// What a preset's text says before its rules.
+/// The head of a preset's text, before its rules.
 struct Head {
     base: String,
     recognised_by: Vec<String>,
@@ -207,7 +207,7 @@ fn parse(text: &str) -> Map<String, Value> {
     Format::parse(&FileFormat::Toml, None, text).unwrap_or_default()
 }
 
-/// An empty base leaves no slash behind.
+/// With an empty base, the slash is removed too.
 fn with_base(text: &str, base: &str) -> String {
     if base.is_empty() { text.replace("{base}/", "") } else { text.replace("{base}", base) }
 }

@@ -1,5 +1,5 @@
-//! The raw stage: a reader for one table of the merged tree. It takes keys strictly by type, notes every fault and goes
-//! on with the default, so that one run shows all of them.
+//! The raw stage: a reader for one table of the merged tree. It checks types strictly, collects every fault and
+//! continues with the default, so that one run reports all of them.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use ::config::{Map, Value, ValueKind};
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
 
-/// What the `config` crate calls the origin of environment variables.
+/// The `config` crate's name for the origin of environment variables.
 pub(super) const ENVIRONMENT: &str = "the environment";
 
-/// Reads one table. Keys that nothing has taken are faults when it is finished.
+/// Reads one table. Keys that were not read by the end are faults.
 pub(super) struct Table<'s> {
     label: String,
     origin: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Table<'s> {
     faults: &'s Collector,
 }
 
-/// A value with where it came from, for faults that are found later.
+/// A value with its origin, for faults that are found later.
 #[derive(Clone, Debug)]
 pub(super) struct Found<T> {
     pub value: T,
@@ -39,7 +39,7 @@ impl<'s> Table<'s> {
         Table { label: label.to_owned(), origin, values, known: Vec::new(), written: Vec::new(), faults }
     }
 
-    /// Says what the table is called in faults, once its name is known.
+    /// Sets the table's name in faults, once it is known.
     pub fn rename(&mut self, label: String) {
         self.label = label;
     }
@@ -57,12 +57,12 @@ impl<'s> Table<'s> {
         &self.label
     }
 
-    /// Notes a fault of one of this table's keys.
+    /// Reports a fault of one of this table's keys.
     pub fn fault(&self, key: &str, what: impl Into<String>, hint: impl Into<String>) {
         self.faults.add(self.key(key), self.origin.as_deref(), what, hint);
     }
 
-    /// The same, when the key may come from another file than the table.
+    /// The same, if the key may come from another file than the table.
     pub fn fault_at(
         &self,
         key: &str,
@@ -77,12 +77,12 @@ impl<'s> Table<'s> {
         self.values.contains_key(key)
     }
 
-    /// Whether a key that has been taken was there.
+    /// Whether a key that was already taken had been present.
     pub fn was_written(&self, key: &str) -> bool {
         self.written.contains(&key)
     }
 
-    /// Takes a value out without looking at its type.
+    /// Takes a value out without checking its type.
     pub fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         let value = self.values.remove(key).filter(|value| value.kind != ValueKind::Nil)?;
@@ -90,7 +90,7 @@ impl<'s> Table<'s> {
         Some(value)
     }
 
-    /// Takes a value out that is not known here, and so must not be suggested.
+    /// Takes out the value of an unknown key, which must not be suggested.
     pub fn discard(&mut self, key: &str) -> Option<Value> {
         self.values.remove(key)
     }
@@ -115,7 +115,7 @@ impl<'s> Table<'s> {
     }
 
     fn wrong_type(&self, key: &str, value: &Value, expected: &str) {
-        // Who writes a number where a secret's file belongs may have written the secret.
+        // Someone who writes a number where a secret's file belongs may have written the secret.
         let number = matches!(value.kind, ValueKind::I64(_) | ValueKind::Float(_));
         let is =
             if number && key.ends_with("_file") { "a number".to_owned() } else { kind_name(&value.kind) };
@@ -123,7 +123,7 @@ impl<'s> Table<'s> {
         self.fault_at(key, value.origin(), what, "");
     }
 
-    /// A whole number in a range; `unit` is what it counts, for the fault.
+    /// An integer in a range; `unit` is used in the fault.
     pub fn integer(
         &mut self,
         key: &'static str,
@@ -134,7 +134,7 @@ impl<'s> Table<'s> {
         self.take(key).and_then(|value| self.integer_in(key, &value, &range, unit)).unwrap_or(default)
     }
 
-    /// The same, or 0, which stands for none.
+    /// The same, or 0, which means none.
     pub fn integer_or_none(
         &mut self,
         key: &'static str,
@@ -151,7 +151,7 @@ impl<'s> Table<'s> {
         }
     }
 
-    /// A whole number that must be there.
+    /// A required integer.
     pub fn integer_required(
         &mut self,
         key: &'static str,
@@ -171,7 +171,7 @@ impl<'s> Table<'s> {
         self.whole(key, value, &range_words(range, unit), |number| range.contains(&number))
     }
 
-    /// A whole number that is `good`; `words` say which are.
+    /// An integer that is `good`; `words` describe the valid ones.
     fn whole(&self, key: &str, value: &Value, words: &str, good: impl Fn(u64) -> bool) -> Option<u64> {
         let number = match &value.kind {
             ValueKind::I64(number) => Some(i128::from(*number)),
@@ -207,7 +207,7 @@ impl<'s> Table<'s> {
         usize::try_from(number).unwrap_or(default)
     }
 
-    /// A number that is not negative; whole numbers are numbers, too.
+    /// A number that is not negative; integers are accepted.
     pub fn number(&mut self, key: &'static str, default: f64) -> f64 {
         self.number_in(key, 0.0..=f64::MAX, "0 or more", default)
     }
@@ -269,7 +269,7 @@ impl<'s> Table<'s> {
         self.text(key).filter(|found| !found.value.is_empty())
     }
 
-    /// Text that must be there and not empty.
+    /// Text that is required and not empty.
     pub fn required(&mut self, key: &'static str, hint: &str) -> Option<Found<String>> {
         let absent = !self.has(key);
         let found = self.text(key);
@@ -384,7 +384,7 @@ impl<'s> Table<'s> {
         }
     }
 
-    /// Everything has been taken: what is left is unknown.
+    /// To be called when all known keys were taken; the remaining ones are unknown.
     pub fn finish(self) {
         let mut rest: Vec<(&String, &Value)> = self.values.iter().collect();
         rest.sort_by_key(|(key, _)| *key);
@@ -395,7 +395,7 @@ impl<'s> Table<'s> {
     }
 }
 
-/// The type, and the value only where it cannot be a secret.
+/// The type, with the value only if it cannot be a secret.
 fn kind_name(kind: &ValueKind) -> String {
     match kind {
         ValueKind::Nil => "nothing".to_owned(),

@@ -1,4 +1,4 @@
-//! `fieldlog check-config`: every fault, or what the configuration amounts to.
+//! `fieldlog check-config`: reports every fault, or a summary of the configuration.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,8 +8,8 @@ use super::{Config, Loaded};
 /// Exit code for a faulty configuration, `EX_CONFIG` of sysexits.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Checks the configuration at `path` and says the result: faults to `err`, the rest to `out`. With `show`, the
-/// effective configuration is printed as TOML, presets expanded. Returns the exit code.
+/// Checks the configuration at `path` and prints the result: faults to `err`, the rest to `out`. With `show`, prints
+/// the effective configuration as TOML, presets expanded. Returns the exit code.
 pub fn check_config(path: &Path, show: bool, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
     match Config::load(path) {
         Ok(loaded) if show => out.write_all(loaded.config.to_toml().as_bytes()).map(|()| 0),

@@ -19,17 +19,17 @@ const THIN_TO_S: std::ops::RangeInclusive<u64> = 60..=365 * DAY_S;
 
 const WHEN_FULL: [(&str, WhenFull); 2] = [("block", WhenFull::Block), ("drop-oldest", WhenFull::DropOldest)];
 
-/// What the operator wants when the log is full and something still needs its front.
+/// What to do when the log is full and something still needs its front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// Stop acknowledging: the broker queues.
     Block,
-    /// Drop the oldest records, and record that they were dropped.
+    /// Drop the oldest records, and record that.
     DropOldest,
 }
 
-/// `[retention]`: what may be deleted from the front of the log, and what happens when that does not suffice.
+/// `[retention]`: what may be deleted from the front of the log, and what to do when that is not enough.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RetentionConfig {
     /// `age_days` (0–36,500; default 0: never): records that are older are deleted.
@@ -38,19 +38,19 @@ pub struct RetentionConfig {
     /// `bytes_max` (0, or 1,048,576–10^15; default 268,435,456; 0: no bound): stored bytes of the log.
     #[serde(serialize_with = "written::or_zero")]
     pub bytes_max: Option<u64>,
-    /// `history_min_s` (0–3,153,600,000; default 0): younger records are not deleted for `bytes_max`, unless
+    /// `history_min_s` (0–3,153,600,000; default 0): minimum age of records that are deleted for `bytes_max`, unless
     /// `when_full` is `drop-oldest`.
     #[serde(rename = "history_min_s", serialize_with = "written::seconds")]
     pub history_min: Duration,
-    /// `free_bytes_min` (0–10^15; default 67,108,864): what is left free of the file system of `data_dir`.
+    /// `free_bytes_min` (0–10^15; default 67,108,864): minimum free space of the file system of `data_dir`.
     pub free_bytes_min: u64,
     /// `when_full`: `block` (default) or `drop-oldest`.
     pub when_full: WhenFull,
-    /// `thin_to_s` (0, or 60–31,536,000; default 0: not at all): what is deleted is kept as aggregates of windows of so
-    /// many seconds, which divide a day or are whole days.
+    /// `thin_to_s` (0, or 60–31,536,000; default 0: none): store aggregates of deleted records in windows of so many
+    /// seconds, which must divide a day or be whole days.
     #[serde(serialize_with = "written::or_zero")]
     pub thin_to_s: Option<u32>,
-    /// `thin_age_days` (0–36,500; default 3,650; 0: for ever): aggregates that are older are deleted.
+    /// `thin_age_days` (0–36,500; default 3,650; 0: for ever): older aggregates are deleted.
     #[serde(rename = "thin_age_days", serialize_with = "written::days")]
     pub thin_age: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! One rule: which topics, and how to read their payloads. It stands in `[[source.subscription]]` and in presets.
+//! One rule: its topics, and how to read their payloads. Used in `[[source.subscription]]` and in presets.
 
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
@@ -15,7 +15,7 @@ pub(super) use read::{keys, namespace, read};
 pub use types::{Kind, ValueType};
 pub use when::{Shape, Subject, Test, When};
 
-/// One expanded subscription rule: which topics, and how to read them.
+/// One expanded subscription rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rule {
     /// `topic`: a template such as `zigbee2mqtt/+device` (see [`crate::topic`]).
@@ -24,14 +24,14 @@ pub struct Rule {
     pub qos: u8,
     /// `decoder`.
     pub decoder: Decoder,
-    /// `also` (default false): later rules get the message, too.
+    /// `also` (default false): later rules get the message too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub also: bool,
-    /// `when`: all of them must hold; otherwise the next rule is tried.
+    /// `when`: conditions that must all hold; otherwise the next rule is tried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<When>,
-    /// `device` (default `{device}`; ignore and announcements: none): the device's id, built from captures and what is in the document; the
-    /// first whose parts are all there.
+    /// `device` (default `{device}`; ignore and announcements: none): the device's name, built from captures and values
+    /// in the document; of several, the first with all of its parts.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "written::one_or_more")]
     pub device: Vec<String>,
     /// `attribute` (scalar; default `{attribute}`; action; default `action`), or prefix of attributes and actions
@@ -53,46 +53,44 @@ pub struct Rule {
     /// `time` (documents): where the payload's own time is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<PayloadTime>,
-    /// `only` (documents; default empty: all): attribute patterns; nothing else is state. Like `ignore` and `actions`, they
-    /// name attributes as they are in the document, below `root`, before `rename` and the prefix.
+    /// `only` (documents; default empty: all): attribute patterns; all other attributes are left out. As in `ignore`
+    /// and `actions`, these are names in the document, below `root`, before `rename` and the prefix.
     pub only: Vec<String>,
-    /// `actions` (documents): attribute patterns that are momentary; fired as actions, never state.
+    /// `actions` (documents): patterns of momentary attributes; fired as actions, never state.
     pub actions: Vec<String>,
     /// `action_fields` (documents; default `each`).
     pub action_fields: ActionFields,
     /// `ignore` (documents): attribute patterns that are not recorded.
     pub ignore: Vec<String>,
-    /// `rename` (documents): other names for attributes and for what is below them.
+    /// `rename` (documents): new names for attributes and for those below them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rename: Vec<Rename>,
-    /// `types` (documents, scalar): what the values of attributes are; the first entry that names an attribute counts.
+    /// `types` (documents, scalar): types of the values; the first entry that matches an attribute counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<ValueType>,
     /// `online` (availability; default `online`, `true`, `1`, `on`, `connected`, `ready`): payloads, any case.
     pub online: Vec<String>,
     /// `offline` (availability; default `offline`, `false`, `0`, `off`, `disconnected`, `lost`).
     pub offline: Vec<String>,
-    /// `namespace` (default: the source's name; for a preset, if there is another one before it in the source, that and the
-    /// preset's name, as in `home.tasmota`): what its devices' names are in. The same name in another namespace is another
-    /// device.
+    /// `namespace` (default: the source's name; for a second preset in a source, that plus the preset's name, as in
+    /// `home.tasmota`): the namespace of its devices' names. The same name in another namespace is another device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// `redact`: attribute patterns whose values are never kept: what is recorded is that they changed. They name attributes
-    /// like `ignore`.
+    /// `redact`: attribute patterns whose values are never stored: only the change is recorded. Names as in `ignore`.
     pub redact: Vec<String>,
-    /// `idempotent_by` (documents): JSON pointer to a counter of the payload. An action whose counter is the one of the
-    /// topic's last message is a repeat.
+    /// `idempotent_by` (documents): JSON pointer to a counter in the payload. An action whose counter equals that of
+    /// the topic's previous message is a repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent_by: Option<String>,
-    /// `keep_alive` (default none): what the source publishes so that the devices of the topic go on sending.
+    /// `keep_alive` (default none): what the source publishes so that the topic's devices keep sending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
-    /// `parent` (default empty): device id whose being offline makes this device offline, e.g. the bridge.
+    /// `parent` (default empty): id of a device, such as a bridge, that makes this one offline when it is offline.
     #[serde(serialize_with = "written::or_empty")]
     pub parent: Option<String>,
 }
 
-/// How a payload is read.
+/// The format of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoder {
     /// A JSON document, flattened into attributes.
@@ -111,16 +109,16 @@ pub enum Decoder {
     Scalar,
     /// Online or offline: as text, or `{"state": …}`.
     Availability,
-    /// The payload is a momentary action's name.
+    /// The payload is the name of a momentary action.
     Action,
-    /// Taken from the broker, acknowledged, not recorded.
+    /// Acknowledged but not recorded.
     Ignore,
-    /// What devices are, in words: names, units, ranges. Which device it is about follows from the topics that it speaks
-    /// on, by the other rules.
+    /// Descriptions: names, units, ranges. The other rules determine which device they are about, by the topics on
+    /// which it sends.
     Announcement(Announcer),
 }
 
-/// Who announces devices, and how.
+/// The format of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announcer {
     /// Zigbee2MQTT's list of devices, `bridge/devices`.
@@ -139,25 +137,25 @@ pub enum Announcer {
     Shelly,
 }
 
-/// What the documents of several devices are in.
+/// The container of several devices' documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Each {
-    /// An object: each member is a document, its key tells the devices apart.
+    /// An object: each member is a document, and its key identifies the device.
     Members,
     /// A list of documents.
     Elements,
 }
 
-/// What becomes of lists in documents.
+/// How lists in documents are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Arrays {
     /// One value, JSON text.
     #[default]
     Json,
-    /// An attribute for each element, named by its index.
+    /// One attribute per element, named by its index.
     Index,
-    /// An attribute for each element, named by this field of it; by its index if it has none.
+    /// One attribute per element, named by this field; by its index if the field is missing.
     Field(String),
 }
 
@@ -165,37 +163,38 @@ pub enum Arrays {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionFields {
-    /// One action for each attribute.
+    /// One action per attribute.
     Each,
-    /// One action for all of them, whose value is an object.
+    /// One action for all attributes; its value is an object.
     Together,
 }
 
-/// Another name for an attribute, and for what is below it.
+/// A new name for an attribute, and for those below it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rename {
-    /// `from`: as it is in the document.
+    /// `from`: the name in the document.
     pub from: String,
     /// `to`.
     pub to: String,
 }
 
-/// What a JSON document says about attributes it does not mention.
+/// The meaning of a document for attributes that it does not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Update {
-    /// Nothing (RFC 7396 merge).
+    /// They stay unchanged (RFC 7396 merge).
     Merge,
     /// They are gone.
     Replace,
 }
 
-/// A message that devices need now and then, or they fall silent. It is published with QoS 0 and not retained.
+/// A message that keeps devices sending. Published with QoS 0, not retained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeepAlive {
-    /// `topic`: with captures of the rule's topic. Nothing is published before a message has come whose topic has them.
+    /// `topic`: may use captures of the rule's topic. Nothing is published before a message with that topic has
+    /// arrived.
     pub topic: String,
-    /// `first_payload` (default: `payload`): the first one on a connection.
+    /// `first_payload` (default: `payload`): the first payload on a connection.
     pub first_payload: String,
     /// `payload` (default empty).
     pub payload: String,
@@ -204,25 +203,25 @@ pub struct KeepAlive {
     pub every: std::time::Duration,
 }
 
-/// Where a payload's own time is and how it is written.
+/// Place and format of a payload's own time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PayloadTime {
     /// JSON pointer (RFC 6901).
     pub pointer: String,
-    /// How it is written (default `auto`).
+    /// Its format (default `auto`).
     pub format: TimeFormat,
 }
 
-/// How a payload writes time. A text with an offset is always taken as that.
+/// The format of a time. A text with an offset is always accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeFormat {
-    /// Whatever it looks like: a text without offset is in the gateway's time zone; of numbers, the size tells seconds,
-    /// milliseconds, microseconds and nanoseconds apart.
+    /// Recognised: a text without offset is in the gateway's time zone; seconds, milliseconds, microseconds and
+    /// nanoseconds are distinguished by the size of the number.
     Auto,
-    /// `2026-11-23T10:00:00Z`, with an offset; without one it cannot be read.
+    /// `2026-11-23T10:00:00Z`; unreadable without an offset.
     Rfc3339,
-    /// Seconds since 1970, may have a fraction.
+    /// Seconds since 1970, possibly with a fraction.
     UnixS,
     /// Milliseconds since 1970.
     UnixMs,
@@ -279,7 +278,7 @@ impl Decoder {
         }
     }
 
-    /// Whether the payload has documents with device, time and values of their own, see `decode/formats`.
+    /// Whether the payload has documents with their own device, time and values, see `decode/formats`.
     fn has_parts(self) -> bool {
         matches!(self, Decoder::Senml | Decoder::SenmlCbor | Decoder::Influx)
     }
@@ -303,11 +302,11 @@ impl Serialize for Decoder {
     }
 }
 
-/// Payloads of the availability decoder when none are configured.
+/// Default payloads of the availability decoder.
 const ONLINE: [&str; 6] = ["online", "true", "1", "on", "connected", "ready"];
 const OFFLINE: [&str; 6] = ["offline", "false", "0", "off", "disconnected", "lost"];
 
-/// Rules as their tables, without the keys that their decoder does not read: read back, those would be faults.
+/// Serialises rules as tables, without the keys that their decoder does not read: those would be faults when read back.
 pub(super) fn written<S: Serializer>(rules: &[Rule], serializer: S) -> Result<S::Ok, S::Error> {
     let table = |rule: &Rule| -> Result<written::Table, S::Error> {
         let mut table = table_of(rule).map_err(S::Error::custom)?;

@@ -1,4 +1,4 @@
-//! The rules of one source, compiled: which rule takes a topic, and which device and attribute it is about.
+//! The compiled rules of one source: which rule takes a topic, and which device and attribute it is about.
 
 use crate::config::{Decoder, Rule, Shape, SourceConfig, Subject, Test};
 use crate::pattern::{PatternError, Patterns};
@@ -22,13 +22,13 @@ struct Compiled {
     keep_alive: Option<Pattern>,
 }
 
-/// What a capture must be.
+/// A condition on a capture.
 #[derive(Clone, Debug)]
 struct Condition {
     capture: usize,
     patterns: Patterns,
     equals: Option<String>,
-    /// It must be one of them, or none.
+    /// Whether it must match one of them, or none.
     wanted: bool,
 }
 
@@ -45,16 +45,16 @@ impl Condition {
 pub struct Found {
     /// Index in [`SourceConfig::rules`].
     pub rule: usize,
-    /// The device's id: the first whose parts are all there. Empty for [`Decoder::Ignore`] and [`Decoder::Announcement`].
+    /// The device's name: the first with all of its parts. Empty for [`Decoder::Ignore`] and [`Decoder::Announcement`].
     pub devices: Vec<Name>,
     /// The attribute, or the prefix of the attributes.
     pub attribute: Name,
-    /// Where the source keeps the devices of the topic alive.
+    /// The topic for keeping the devices alive.
     pub keep_alive: Option<Name>,
 }
 
 impl Rules {
-    /// Compiles the rules of a source. A source that passed the configuration's checks compiles.
+    /// Compiles the rules of a source. Always succeeds for a source that passed the configuration's checks.
     pub fn compile(source: &SourceConfig) -> Result<Rules, RuleError> {
         for filter in &source.exclude {
             check_filter(filter).map_err(|cause| RuleError {
@@ -68,8 +68,8 @@ impl Rules {
         Ok(Rules { rules: rules.collect::<Result<_, _>>()?, exclude: source.exclude.clone() })
     }
 
-    /// The rules that take a topic, in order; the first one decides, unless its `when` passes the document on to the
-    /// next, or it lets others have it with `also`. Nothing if the topic is excluded.
+    /// The rules for a topic, in order. The first one decides, unless its `when` passes the document on to the next, or
+    /// `also` lets others have it. Empty if the topic is excluded.
     pub fn find<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = Found> + use<'a> {
         let rules = if self.excluded(topic) { &[] } else { self.rules.as_slice() };
         let mut captures = Captures::default();
@@ -90,14 +90,14 @@ impl Rules {
     }
 }
 
-/// The filters to subscribe to, with the QoS of each. A broker may send a message once for each overlapping subscription,
-/// so that a filter whose topics another one brings is left out; rules that only ignore need none. Rules that passed the
+/// The filters to subscribe to, with the QoS of each. A broker may send a message once for each overlapping
+/// subscription, so a filter covered by another is left out; rules that only ignore need none. Rules that passed the
 /// configuration's checks have a filter each.
 pub fn filters(rules: &[Rule]) -> Vec<(String, u8)> {
     filters_after(Vec::new(), rules)
 }
 
-/// The same, behind filters that are wanted in any case.
+/// The same, after filters that are needed in any case.
 pub fn filters_after(first: Vec<(String, u8)>, rules: &[Rule]) -> Vec<(String, u8)> {
     let mut filters: Vec<(String, u8)> = Vec::new();
     for (filter, qos) in first {
@@ -131,7 +131,7 @@ fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
     Ok(Compiled { template, conditions, devices, attribute, keep_alive })
 }
 
-/// What `when` says of the topic.
+/// The conditions in `when` on the topic.
 fn conditions(index: usize, rule: &Rule, template: &Template) -> Result<Vec<Condition>, RuleError> {
     let mut conditions = Vec::new();
     for when in &rule.when {
@@ -145,7 +145,7 @@ fn conditions(index: usize, rule: &Rule, template: &Template) -> Result<Vec<Cond
             Test::Equals(text) => (Some(text.clone()), [].as_slice(), true),
             Test::In(texts) => (None, texts.as_slice(), true),
             Test::NotIn(texts) => (None, texts.as_slice(), false),
-            // A capture is always there, and a text.
+            // A capture always exists and is text.
             Test::Exists(exists) => (None, [].as_slice(), !exists),
             Test::Is(shape) => (None, [].as_slice(), *shape != Shape::Value),
         };
@@ -155,7 +155,7 @@ fn conditions(index: usize, rule: &Rule, template: &Template) -> Result<Vec<Cond
     Ok(conditions)
 }
 
-/// Keeps `filters` free of filters that another one covers. The wider one gets the higher QoS of the two.
+/// Keeps `filters` free of filters covered by another one. The wider one gets the higher QoS of the two.
 fn add_filter(filters: &mut Vec<(String, u8)>, filter: String, qos: u8) {
     if let Some((_, known)) = filters.iter_mut().find(|(outer, _)| filter_covers(outer, &filter)) {
         *known = qos.max(*known);
@@ -167,7 +167,7 @@ fn add_filter(filters: &mut Vec<(String, u8)>, filter: String, qos: u8) {
     filters.push((filter, qos));
 }
 
-/// A rule that cannot be used.
+/// A rule that does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} \"{text}\" cannot be used: {cause}")]
 pub struct RuleError {
@@ -184,7 +184,7 @@ pub struct RuleError {
 /// What is wrong with a field of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleFault {
-    /// A topic, or a name made of its captures.
+    /// A topic, or a name built from its captures.
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// A pattern of names.

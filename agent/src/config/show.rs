@@ -1,5 +1,5 @@
-//! The effective configuration as TOML. Reading it gives the same configuration again. It holds no secrets, because
-//! the configuration holds only the names of the files that they are in.
+//! The effective configuration as TOML. Reading it gives the same configuration again. It contains no secrets, because
+//! the configuration has only the names of their files.
 
 use std::fmt::Write;
 
@@ -18,14 +18,14 @@ impl Config {
 
     /// The same as a table; `diff` compares two of them.
     pub(super) fn table(&self) -> Table {
-        // Checked numbers fit into TOML's, and every path was text.
+        // Checked numbers fit TOML's range, and every path came from text.
         table_of(self).expect("a checked configuration can be written")
     }
 }
 
-/// The keys of a table, then its tables, then its arrays of tables: TOML wants headers last.
+/// The keys of a table, then its tables, then its arrays of tables, since TOML requires headers last.
 fn write_table(text: &mut String, path: &str, table: &Table) {
-    // Below `[[source.subscription]]` a table is short, and reads better on one line.
+    // Tables below `[[source.subscription]]` are short and more readable on one line.
     let depth = if path.is_empty() { 0 } else { path.split('.').count() };
     let with_headers = depth < 2;
     let is_table = |value: &Value| with_headers && value.is_table();

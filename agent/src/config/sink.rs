@@ -1,4 +1,4 @@
-//! `[[sink]]`: where events are forwarded to, and how.
+//! `[[sink]]`: destinations of events, and how to forward to them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,17 +15,17 @@ mod target;
 
 pub(super) use read::read_all;
 
-/// In which order a sink wants the log.
+/// The order in which a sink gets the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Fresh events first, the backlog beside them. In order within each lane.
+    /// Fresh events first, the backlog in parallel. In order within each lane.
     LiveFirst,
     /// By position, strictly.
     Strict,
 }
 
-/// What an operator wants to become of events that a sink refuses.
+/// How to treat events that a sink refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusedPolicy {
@@ -39,19 +39,20 @@ pub enum RefusedPolicy {
 /// One `[[sink]]`: a receiver of events.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SinkConfig {
-    /// `name`: unique among the sinks, `[a-z0-9_-]{1,32}`. What the sink has acknowledged is remembered under it.
+    /// `name`: unique among the sinks, `[a-z0-9_-]{1,32}`. The sink's acknowledged position is stored under it.
     pub name: String,
-    /// `address`, with the keys that belong to its scheme.
+    /// `address`, with the keys of its scheme.
     #[serde(rename = "address", serialize_with = "written_address")]
     pub target: SinkTarget,
     /// `format`: `json` (default) or `compact`; Kafka takes only `json`.
     pub format: SinkFormat,
     /// `order`: `live-first` (default; NATS: `strict`) or `strict`.
     pub order: Order,
-    /// `priority` (default empty): names of event types that go ahead of their turn. Not with `strict`, not with NATS.
+    /// `priority` (default empty): names of event types that are sent ahead of the queue. Not with `strict`, not with
+    /// NATS.
     pub priority: Vec<String>,
-    /// `backlog_share` (0.05–0.95; default 0.5): share of the bytes for the backlog while there are fresh events, too.
-    /// Not with `strict`.
+    /// `backlog_share` (0.05–0.95; default 0.5): share of the bytes for the backlog while there are fresh events. Not
+    /// with `strict`.
     pub backlog_share: f64,
     /// `bandwidth_bytes_per_s` (0, or 100–10,000,000,000; default 0: no limit).
     #[serde(serialize_with = "written::or_zero")]
@@ -60,14 +61,14 @@ pub struct SinkConfig {
     pub parcel_events_max: u32,
     /// `parcel_bytes_max` (1,024–16,777,216; default 262,144).
     pub parcel_bytes_max: usize,
-    /// `parcel_delay_ms` (0–60,000; default 10): how long a fresh event may wait for company, after its commit.
+    /// `parcel_delay_ms` (0–60,000; default 10): how long a fresh event may wait, after its commit, for others.
     #[serde(rename = "parcel_delay_ms", serialize_with = "written::milliseconds")]
     pub parcel_delay: Duration,
-    /// `in_flight_max` (1–64; default 4): parcels that may wait for the sink's answer at once.
+    /// `in_flight_max` (1–64; default 4): maximum unanswered parcels.
     pub in_flight_max: u16,
     /// `required` (default true): retention keeps what this sink has not acknowledged.
     pub required: bool,
-    /// `refused`: `keep` (default) or `release`: what becomes of events that the sink refuses.
+    /// `refused`: `keep` (default) or `release`: how to treat events that the sink refuses.
     pub refused: RefusedPolicy,
     /// `devices` and `types`: what is sent.
     #[serde(flatten)]
@@ -75,7 +76,7 @@ pub struct SinkConfig {
     /// `connect_timeout_s` (1–300; default 20): TCP, TLS and the protocol's greeting together.
     #[serde(rename = "connect_timeout_s", serialize_with = "written::seconds")]
     pub connect_timeout: Duration,
-    /// `answer_timeout_s` (1–600; default 30): a sink that answers nothing for so long counts as lost.
+    /// `answer_timeout_s` (1–600; default 30): a sink that does not answer within this time counts as lost.
     #[serde(rename = "answer_timeout_s", serialize_with = "written::seconds")]
     pub answer_timeout: Duration,
     /// `backoff_max_s` (1–3,600; default 60): longest wait between attempts.
@@ -83,7 +84,7 @@ pub struct SinkConfig {
     pub backoff_max: Duration,
 }
 
-/// Where a sink is, and what only its protocol knows.
+/// The sink's address, with the keys of its protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum SinkTarget {
@@ -105,7 +106,7 @@ pub struct MqttSink {
     pub address: Address,
     /// `protocol`: 5 (default, MQTT 5) or 4 (MQTT 3.1.1).
     pub protocol: Protocol,
-    /// `topic` (default `fieldlog/{gateway}/events`): `{gateway}`, `{lane}` and `{epoch}` stand for what they name.
+    /// `topic` (default `fieldlog/{gateway}/events`): `{gateway}`, `{lane}` and `{epoch}` are replaced.
     pub topic: String,
     /// `client_id` (default `fieldlog-<gateway_id>-sink-<name>`): unique at the broker.
     pub client_id: String,
@@ -118,13 +119,14 @@ pub struct MqttSink {
     /// `keep_alive_s` (5–3,600; default 30).
     #[serde(rename = "keep_alive_s", serialize_with = "written::seconds")]
     pub keep_alive: Duration,
-    /// `packet_bytes_max` (1,024–268,435,455; default 268,435,455): largest packet that is sent; a broker that names a
-    /// smaller limit gets smaller ones.
+    /// `packet_bytes_max` (1,024–268,435,455; default 268,435,455): maximum packet size; a smaller limit announced by
+    /// the broker overrides it.
     pub packet_bytes_max: u32,
     /// `[sink.tls]`; only with `mqtts://`.
     #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
-    /// `[sink.will]` (default none): whether this sink is connected, on a retained topic; `{gateway}` is filled in.
+    /// `[sink.will]` (default none): publishes on a retained topic whether this sink is connected; `{gateway}` is
+    /// replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<WillConfig>,
 }
@@ -135,7 +137,7 @@ pub struct HttpSink {
     /// `http://host[:80]` or `https://host[:443]`.
     #[serde(skip)]
     pub address: Address,
-    /// What follows it in the URL: `/` at least, with the query. It may hold a secret: for [`HttpSink::url`] only.
+    /// The rest of the URL: at least `/`, with the query. It may contain a secret, so only [`HttpSink::url`] uses it.
     #[serde(skip)]
     pub path: String,
     /// `token_file` (default empty: none): bearer token; a file, or the name of a systemd credential.
@@ -154,8 +156,8 @@ pub struct NatsSink {
     /// `nats://host[:4222]`, or `tls://host[:4222]`.
     #[serde(skip)]
     pub address: Address,
-    /// `subject` (default `fieldlog.{gateway}.events`): `{gateway}` (its dots as underscores), `{lane}` and `{epoch}` stand
-    /// for what they name.
+    /// `subject` (default `fieldlog.{gateway}.events`): `{gateway}` (its dots as underscores), `{lane}` and `{epoch}`
+    /// are replaced.
     pub subject: String,
     /// `stream` (default `FIELDLOG`).
     pub stream: String,
@@ -170,7 +172,7 @@ pub struct NatsSink {
     /// `username` (default empty: none), with `password_file`.
     #[serde(serialize_with = "written::or_empty")]
     pub username: Option<String>,
-    /// `password_file`; like the other files, it may be named as a systemd credential.
+    /// `password_file`; like the other files, it may be the name of a systemd credential.
     #[serde(serialize_with = "written::or_empty")]
     pub password_file: Option<PathBuf>,
     /// `[sink.tls]`; only with `tls://`, and without `server_name`.
@@ -181,8 +183,8 @@ pub struct NatsSink {
 /// A Kafka cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KafkaSink {
-    /// `kafka://host[:9092][,host…]`, or `kafkas://host[:9093][,host…]`: the brokers that are asked for all others; at
-    /// least one, and all with TLS or none.
+    /// `kafka://host[:9092][,host…]`, or `kafkas://host[:9093][,host…]`: the bootstrap brokers; at least one, and all
+    /// with TLS or none.
     #[serde(skip)]
     pub brokers: Vec<Address>,
     /// `kafka_topic` (default `fieldlog`).
@@ -191,7 +193,7 @@ pub struct KafkaSink {
     /// `username` (default empty: none), with `password_file`.
     #[serde(serialize_with = "written::or_empty")]
     pub username: Option<String>,
-    /// `password_file`; it may be named as a systemd credential. Read at each connection attempt.
+    /// `password_file`; may be the name of a systemd credential. Read at each connection attempt.
     #[serde(serialize_with = "written::or_empty")]
     pub password_file: Option<PathBuf>,
     /// `sasl` (default `scram-sha-512`): how the password is used. `plain` only with `kafkas://`.
@@ -201,7 +203,7 @@ pub struct KafkaSink {
     pub tls: TlsConfig,
 }
 
-/// How a password is shown to a Kafka cluster.
+/// How a password is presented to a Kafka cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum SaslMechanism {
     /// As it is.
@@ -216,7 +218,7 @@ pub enum SaslMechanism {
     ScramSha512,
 }
 
-/// How a parcel is written.
+/// The format of a parcel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SinkFormat {
@@ -226,17 +228,17 @@ pub enum SinkFormat {
     Compact,
 }
 
-/// Which events are sent; nothing named means all.
+/// Which events are sent; all if nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SinkFilter {
-    /// `devices` (default empty: all): patterns on the device id. With some, events about no
-    /// device stay out.
+    /// `devices` (default empty: all): patterns on the device id. If any are set, events about no device are not sent.
     pub devices: Vec<String>,
     /// `types` (default empty: all): names of event types that this version knows.
     pub types: Vec<String>,
 }
 
-/// Sinks as their tables. Keys that have no effect beside the others are left out: read back, they would be faults.
+/// Serialises sinks as tables. Keys without effect beside the others are left out, since they would be faults when read
+/// back.
 pub(super) fn written<S: Serializer>(sinks: &[SinkConfig], serializer: S) -> Result<S::Ok, S::Error> {
     let tables: Result<Vec<Table>, S::Error> =
         sinks.iter().map(|sink| sink.table().map_err(S::Error::custom)).collect();
@@ -262,7 +264,7 @@ impl SinkConfig {
 }
 
 impl SinkFormat {
-    /// As it is written in the configuration.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             SinkFormat::Json => "json",
@@ -272,7 +274,7 @@ impl SinkFormat {
 }
 
 impl SinkTarget {
-    /// `address`, as it is written in the configuration.
+    /// `address`, as in the configuration.
     fn address(&self) -> String {
         match self {
             SinkTarget::Http(http) => http.url(),
@@ -280,7 +282,7 @@ impl SinkTarget {
         }
     }
 
-    /// The feature that this build lacks to send there, and what it would bring.
+    /// The feature that this build lacks for the protocol, and what it adds.
     pub(super) fn missing_feature(&self) -> Option<(&'static str, &'static str)> {
         match self {
             SinkTarget::Nats(_) if !cfg!(feature = "nats") => Some(("nats", "NATS")),
@@ -295,7 +297,7 @@ fn with_scheme(plain: &str, tls: &str, address: &Address) -> String {
 }
 
 impl fmt::Display for SinkTarget {
-    /// The address as it is configured, without the path, which may hold a secret.
+    /// The configured address, without the path, which may contain a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SinkTarget::Mqtt(mqtt) => f.write_str(&with_scheme("mqtt", "mqtts", &mqtt.address)),
@@ -310,7 +312,7 @@ impl fmt::Display for SinkTarget {
 }
 
 impl KafkaSink {
-    /// Whether the brokers are spoken to over TLS.
+    /// Whether the brokers are reached over TLS.
     pub fn is_tls(&self) -> bool {
         self.brokers.iter().any(|broker| broker.tls)
     }
@@ -322,18 +324,18 @@ impl KafkaSink {
 }
 
 impl HttpSink {
-    /// The URL that is posted to; it may hold a secret.
+    /// The URL to post to; it may contain a secret.
     pub fn url(&self) -> String {
         format!("{}{}", self.origin(), self.path)
     }
 
-    /// The server that is posted to, `https://host[:port]`.
+    /// The server to post to, `https://host[:port]`.
     pub fn origin(&self) -> String {
         let scheme = if self.address.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.authority())
     }
 
-    /// `host[:port]`. The port is left out where it goes without saying: servers compare the Host field.
+    /// `host[:port]`. A default port is left out, because servers compare the Host field.
     pub fn authority(&self) -> String {
         let authority = self.address.host_and_port();
         let default_port = if self.address.tls { ":443" } else { ":80" };

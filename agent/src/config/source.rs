@@ -1,4 +1,4 @@
-//! The checked stage of `[[source]]`: a broker, and what is taken from it.
+//! The checked stage of `[[source]]`: a broker and its subscriptions.
 
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -70,13 +70,13 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         commands,
         policies: policies(table),
         describe: describe::read_all(table),
-        // Without them there is no source, but every other fault of the table has been found.
+        // Without them there is no source, but all other faults of the table were reported.
         name: name?,
         address: address?,
     })
 }
 
-/// Why a source has no use for `[source.tls]`, and what to do.
+/// Why `[source.tls]` has no effect for a source, and what to do.
 const UNENCRYPTED: (&str, &str) =
     ("the address begins with mqtt://, which is not encrypted", "use mqtts://, or remove [source.tls]");
 
@@ -119,7 +119,7 @@ fn address(table: &mut Table<'_>) -> Option<Address> {
         }
     };
     if rest.contains('@') {
-        // The text is not repeated: it may hold a password.
+        // The text is not repeated: it may contain a password.
         fault("it must not hold a user name or password", "use username and password_file");
         return None;
     }
@@ -136,7 +136,7 @@ fn address(table: &mut Table<'_>) -> Option<Address> {
     Some(address)
 }
 
-/// The address as it is written in the configuration.
+/// The address, as in the configuration.
 pub(super) fn written_address<S: Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
     let scheme = if address.tls { "mqtts" } else { "mqtt" };
     serializer.serialize_str(&format!("{scheme}://{}", address.host_and_port()))
@@ -196,7 +196,7 @@ pub(super) fn credentials(table: &mut Table<'_>, protocol: Protocol) -> (Option<
     (username, password_file)
 }
 
-/// `useless`: what is wrong with having it, and what to do, if the address has no TLS.
+/// `useless`: the fault and hint for a TLS table if the address has no TLS.
 pub(super) fn tls(table: &mut Table<'_>, useless: Option<(&str, &str)>) -> TlsConfig {
     let Some(mut inner) = table.table_if_present("tls") else { return TlsConfig::default() };
     let tls = TlsConfig {
@@ -264,8 +264,8 @@ fn rules(table: &mut Table<'_>, source: &str, commands: &mut Vec<CommandRule>) -
         if entry.has("preset") {
             let preset = presets::subscription(&mut entry);
             let first = *first_preset.get_or_insert(preset.name);
-            // A name that two conventions use is no reason to take two devices for one. The first preset shares the
-            // source's own namespace with subscriptions that are written beside it.
+            // Two conventions that use the same name do not mean the same device. The first preset shares the source's
+            // own namespace with subscriptions without a preset.
             let own = (preset.name != first).then(|| format!("{source}.{}", preset.name));
             let namespace = preset.namespace.or(own);
             commands.extend(

@@ -24,7 +24,7 @@ pub(super) fn session_expiry(table: &mut Table<'_>) -> Duration {
     expiry
 }
 
-/// `[source.sparkplug]`; read after the will, which it takes the place of.
+/// `[source.sparkplug]`; read after the will, which it replaces.
 pub(super) fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SparkplugConfig> {
     let mut inner = table.table_if_present("sparkplug")?;
     if table.was_written("will") {

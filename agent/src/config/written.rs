@@ -1,4 +1,4 @@
-//! How checked values are written under their keys: in the unit that the key names, and 0 or empty text for none.
+//! How checked values are serialised under their keys: in the unit of the key's name, with 0 or empty text for none.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) fn days<S: Serializer>(duration: &Option<Duration>, serializer: S) ->
     whole(*duration, |duration| (duration.as_secs() / 86_400).into(), serializer)
 }
 
-/// Empty text stands for none.
+/// Empty text means none.
 pub(super) fn or_empty<T: Serialize, S: Serializer>(
     value: &Option<T>,
     serializer: S,
@@ -57,7 +57,7 @@ pub(super) fn or_zero<T: Serialize, S: Serializer>(
     }
 }
 
-/// A single text without the list around it.
+/// A single text without the list.
 pub(super) fn one_or_more<S: Serializer>(texts: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     match texts {
         [text] => text.serialize(serializer),

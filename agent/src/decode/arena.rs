@@ -1,10 +1,10 @@
-//! The values of one payload, in one place that is used again for the next.
+//! The values of one payload, in buffers that are reused for the next.
 
 use fieldlog_projections::{Time, ValueRef};
 
 use super::{ARENA_KEPT_BYTES, Excess, JsonRule, LEAVES_MAX, NAMES_BYTES_MAX, time};
 
-/// The values of one payload, reused from payload to payload so that decoding allocates nothing.
+/// The values of one payload. The buffers are reused, so decoding allocates nothing.
 #[derive(Debug, Default)]
 pub struct Values {
     /// Attribute paths and texts, one after the other.
@@ -12,13 +12,13 @@ pub struct Values {
     items: Vec<(Range, Item)>,
     pub(super) path: String,
     pub(super) time: Option<Item>,
-    /// `time` stands among the attributes, and is not one of them if it can be read.
+    /// `time` is among the attributes; if it can be read, it is not one of them.
     time_here: bool,
     time_unread: bool,
     left_out: usize,
     /// Bytes of the paths in the arena.
     names: usize,
-    /// What the arena may hold of this payload, in bytes.
+    /// Maximum bytes of the arena for this payload.
     arena_max: usize,
     pub(super) text_bytes_max: usize,
     name_bytes_max: usize,
@@ -41,7 +41,7 @@ pub(super) enum Item {
 }
 
 impl Values {
-    /// With a bound on the length of texts and arrays, and one on that of attribute paths, both in bytes.
+    /// With the maximum lengths of texts and arrays, and of attribute paths, in bytes.
     pub fn new(text_bytes_max: usize, name_bytes_max: usize) -> Values {
         Values { text_bytes_max, name_bytes_max, ..Values::default() }
     }
@@ -60,13 +60,13 @@ impl Values {
         self.excess = None;
     }
 
-    /// Bytes held for values and their paths, used or not.
+    /// Bytes allocated for values and their paths.
     pub(super) fn capacity(&self) -> usize {
         self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>()
     }
 
-    /// Makes ready for a payload of this many bytes. Its texts cannot be longer than it is, except that numbers in arrays
-    /// may be written longer than they came; the paths have a bound of their own.
+    /// Prepares for a payload of this many bytes. Its texts cannot be longer than it, except that numbers in arrays may
+    /// be written longer than received; paths have a separate bound.
     pub(super) fn begin(&mut self, payload_bytes: usize) {
         self.clear();
         self.arena_max = payload_bytes.saturating_add(NAMES_BYTES_MAX).min(u32::MAX as usize);
@@ -99,12 +99,12 @@ impl Values {
         self.too_long.as_deref()
     }
 
-    /// Whether there is a time that cannot be read. It is an attribute then, if it stands among them.
+    /// Whether there is an unreadable time. If it is among the attributes, it is one of them.
     pub fn time_unread(&self) -> bool {
         self.time_unread
     }
 
-    /// So many elements of lists were passed over on the way to the rule's root.
+    /// Number of list elements that were skipped on the way to the rule's root.
     pub fn left_out(&self) -> usize {
         self.left_out
     }
@@ -113,7 +113,7 @@ impl Values {
         self.left_out += elements;
     }
 
-    /// The payload's own time; what cannot be read stays what it is, an attribute.
+    /// The payload's own time; an unreadable one stays an attribute.
     pub(super) fn take_time(&mut self, rule: &JsonRule) -> Result<Option<Time>, Excess> {
         let Some(item) = self.time.filter(|item| !matches!(item, Item::Null)) else { return Ok(None) };
         let time = rule.time_format.and_then(|format| time::read(self.value(item), format, rule.zone));
@@ -127,7 +127,7 @@ impl Values {
         Ok(time)
     }
 
-    /// Keeps text. What is beyond `arena_max` is noticed before it is copied, so offsets fit 32 bits.
+    /// Stores text. Anything beyond `arena_max` is detected before it is copied, so offsets fit 32 bits.
     #[inline]
     pub(super) fn push_str(&mut self, text: &str) -> Result<Range, Excess> {
         let start = self.arena.len();
@@ -138,7 +138,7 @@ impl Values {
         Ok(Range(start as u32, self.arena.len() as u32))
     }
 
-    /// Goes into an object's key.
+    /// Enters an object's key.
     #[inline]
     pub(super) fn enter(&mut self, key: &str) -> Result<(), Excess> {
         let dot = usize::from(!self.path.is_empty());
@@ -153,7 +153,7 @@ impl Values {
         Ok(())
     }
 
-    /// Keeps a leaf under the current path.
+    /// Stores a leaf under the current path.
     #[inline]
     pub(super) fn leaf(&mut self, rule: &JsonRule, item: Item) -> Result<(), Excess> {
         if !rule.time_path.is_empty() && self.path == rule.time_path {
@@ -196,7 +196,7 @@ impl Values {
         self.too_long.get_or_insert_with(|| self.path.clone());
     }
 
-    /// Keeps what a payload has too much of, for the reason in the quarantine, and makes the parser stop.
+    /// Stores the exceeded bound, as the reason for the quarantine, and stops the parser.
     pub(super) fn stop<E: serde::de::Error>(&mut self, result: Result<(), Excess>) -> Result<(), E> {
         result.map_err(|excess| {
             let error = E::custom(&excess);

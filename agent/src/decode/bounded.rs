@@ -1,15 +1,15 @@
-//! A part of a JSON document as a tree, as long as it is small. A tree takes up to a hundred times the bytes of its text, so
-//! its size is decided while it is built and not by a look at the finished one.
+//! Builds part of a JSON document as a tree, if it is small. A tree takes up to a hundred times the bytes of its text,
+//! so its size is bounded while it is built.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Lists and objects in one tree, at most: each is an allocation of its own, of up to 650 bytes.
+/// Maximum lists and objects in one tree: each is an allocation of up to 650 bytes.
 pub(super) const CONTAINERS_MAX: usize = 16_384;
 
-/// What a tree may still take.
+/// The remaining room of a tree.
 #[derive(Debug)]
 pub(super) struct Room {
     bytes: usize,
@@ -23,12 +23,12 @@ impl Room {
         Room { bytes, containers: CONTAINERS_MAX, exceeded: false }
     }
 
-    /// Whether the document had more than fits. The tree is then of no use.
+    /// Whether the document exceeded the room. The tree is then unusable.
     pub(super) fn exceeded(&self) -> bool {
         self.exceeded
     }
 
-    /// Takes what the text of a value has at least; `false` if there is no room for it.
+    /// Takes the minimum text size of a value; `false` if there is no room for it.
     fn take(&mut self, bytes: usize) -> bool {
         match self.bytes.checked_sub(bytes) {
             Some(left) => self.bytes = left,
@@ -50,7 +50,7 @@ impl Room {
     }
 }
 
-/// Builds a tree within its room. What does not fit is skipped, so that the rest of the document can be read.
+/// Builds a tree within its room. Anything beyond is skipped, so that the rest of the document can be read.
 pub(super) struct Tree<'r>(pub(super) &'r mut Room);
 
 impl<'de> DeserializeSeed<'de> for Tree<'_> {

@@ -1,4 +1,4 @@
-//! What `when` asks of a document.
+//! Tests of `when` on a document.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::seek::{self, Take};
 use crate::config::{Shape, Test};
 use crate::pattern::{PatternError, Patterns};
 
-/// Longest value that a condition can be about, in bytes. A longer one is like none.
+/// Maximum length of a tested value, in bytes. A longer one counts as absent.
 const BYTES_MAX: usize = 1_024;
 
 /// A condition, prepared once.
@@ -41,7 +41,7 @@ impl Condition {
         Ok(Condition { pointer: pointer.to_owned(), test })
     }
 
-    /// Whether it holds in a text, which is checked to be a document.
+    /// Whether it holds for a text, which is checked to be a document.
     pub(super) fn holds_in(&self, text: &str) -> Result<bool, serde_json::Error> {
         if let Compiled::Exists(_) | Compiled::Is(_) = self.test {
             let mut there = There(None);
@@ -52,7 +52,7 @@ impl Condition {
         Ok(self.holds(|_| found.as_ref()))
     }
 
-    /// Whether it holds, with `at` to look a pointer up.
+    /// Whether it holds; `at` looks up a pointer.
     pub(super) fn holds<'v>(&self, at: impl FnOnce(&str) -> Option<&'v Value>) -> bool {
         let found = at(&self.pointer);
         let text = || found.map(text).filter(|text| text.len() <= BYTES_MAX);
@@ -81,7 +81,7 @@ fn shape(value: &Value) -> Shape {
     }
 }
 
-/// A value as text: a text as it is, anything else in JSON's notation.
+/// A value as text: a text unchanged, anything else in JSON notation.
 fn text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
@@ -103,7 +103,7 @@ impl Take for There {
     }
 }
 
-/// Reads over a value and tells what it was.
+/// Skips a value and returns its shape.
 struct AnyShape;
 
 impl<'de> Visitor<'de> for AnyShape {

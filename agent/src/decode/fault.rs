@@ -1,14 +1,14 @@
-//! Why a payload is not taken.
+//! Why a payload is rejected.
 
 use super::{LEAVES_MAX, NAMES_BYTES_MAX};
 
-/// Why a payload cannot be decoded; kept with it in the quarantine.
+/// Why a payload cannot be decoded; stored in the quarantine record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not the JSON that was expected.
+    /// Not the expected JSON.
     #[error("not the JSON object that was expected: {0}")]
     Json(String),
-    /// Not the other format that was expected, or not what can be said in its place.
+    /// Not the expected other format, or not its permitted content.
     #[error("not the {format} that was expected: {why}")]
     Format {
         /// Its name.
@@ -16,10 +16,10 @@ pub enum DecodeError {
         /// What is wrong.
         why: String,
     },
-    /// More than is taken from one payload.
+    /// A bound was exceeded.
     #[error(transparent)]
     Excess(#[from] Excess),
-    /// A payload whose document is not built, because that takes a multiple of its bytes.
+    /// The payload is too large to build its document, which takes a multiple of its bytes.
     #[error(
         "a document of {bytes} bytes; {max} are the most for a rule with each, action_fields = \"together\", a device or \
          attribute from the payload, or a decoder of documents other than json"
@@ -30,7 +30,7 @@ pub enum DecodeError {
         /// The bound.
         max: usize,
     },
-    /// The same for what is in it.
+    /// The document has too many lists and objects.
     #[error(
         "more than {max} lists and objects in one document; that is the most that a document is built of"
     )]
@@ -57,10 +57,10 @@ pub enum DecodeError {
     },
 }
 
-/// What a payload has too much of. Nothing of it is taken then.
+/// The bound that a payload exceeds. Nothing of it is recorded then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Excess {
-    /// An attribute path, or another name, longer than allowed.
+    /// An attribute path, or another name, is too long.
     #[error("a name of {bytes} bytes, it begins with \"{begins}\"; limits.name_bytes_max is {max}")]
     Name {
         /// Its length, as far as it was read.
@@ -73,13 +73,13 @@ pub enum Excess {
     /// Too many values.
     #[error("more than {LEAVES_MAX} values in one document; that is the most that is taken of one")]
     Leaves,
-    /// Paths too long together.
+    /// The paths together are too long.
     #[error(
         "the names of its values have more than {NAMES_BYTES_MAX} bytes together; that is the most that is taken of one \
          document"
     )]
     Names,
-    /// Two elements of a list that would have the same name.
+    /// Two elements of a list would have the same name.
     #[error(
         "two elements of {list} have the same {field}, {name:?}: their values would overwrite each other"
     )]
@@ -91,7 +91,7 @@ pub enum Excess {
         /// Their name.
         name: String,
     },
-    /// Values too long together.
+    /// The values together are too long.
     #[error(
         "its names and values have more than {max} bytes together; that is the most that is kept of a document of this size"
     )]
@@ -109,7 +109,7 @@ impl Excess {
     }
 }
 
-/// Checks a name that was made from a topic.
+/// Checks a name built from a topic.
 ///
 /// # Errors
 /// [`Excess::Name`] if it has more than `max` bytes.

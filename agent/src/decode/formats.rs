@@ -1,5 +1,4 @@
-//! From the bytes of a payload to a document, one file for each format. What is read here is flattened, named and typed like
-//! JSON, so a format only has to say what the document is.
+//! Payload bytes to a document, one file per format. The document is then flattened, named and typed like JSON.
 
 use serde_json::{Number, Value};
 
@@ -12,19 +11,19 @@ mod json;
 mod msgpack;
 mod senml;
 
-/// Longest payload that a document is built of, in bytes. With the bounds below, a document takes up to 20 MB of memory while
-/// it is read.
+/// Maximum payload for which a document is built, in bytes. With the bounds below, a document takes up to 20 MB of
+/// memory while it is read.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 262_144;
 
-/// The same for formats whose values may have a byte each.
+/// The same for formats in which a value can be a single byte.
 const DENSE_BYTES_MAX: usize = 65_536;
-/// Lists and maps nested deeper than this are refused.
+/// More deeply nested lists and maps are refused.
 const DEPTH_MAX: usize = super::DEPTH_MAX;
 
-/// Bounds of a document. A format checks them while it reads, before anything is copied.
+/// Bounds of a document. A format checks them while it reads, before it copies anything.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Bytes that names and texts may have together, with their notation in JSON.
+    /// Maximum bytes of all names and texts together, in JSON notation.
     pub(super) text_bytes: usize,
 }
 
@@ -57,7 +56,7 @@ fn fault(format: &'static str, why: impl Into<String>) -> DecodeError {
     DecodeError::Format { format, why: why.into() }
 }
 
-/// A number that JSON can say. NaN is no value. An infinite number is neither a value nor the absence of one.
+/// A number that JSON can represent. NaN is null. Infinity is an error.
 fn float(value: f64, format: &'static str) -> Result<Value, DecodeError> {
     if value.is_nan() {
         return Ok(Value::Null);
@@ -65,12 +64,12 @@ fn float(value: f64, format: &'static str) -> Result<Value, DecodeError> {
     Number::from_f64(value).map(Value::Number).ok_or_else(|| fault(format, "an infinite number"))
 }
 
-/// A single-precision number as its shortest decimal: 0.1, and not 0.10000000149011612.
+/// A single-precision number as its shortest decimal: 0.1 instead of 0.10000000149011612.
 fn single(value: f32, format: &'static str) -> Result<Value, DecodeError> {
     float(value.to_string().parse().unwrap_or(f64::from(value)), format)
 }
 
-/// Bytes as lower-case hexadecimal digits, as sensors' keys and addresses are written.
+/// Bytes as lower-case hexadecimal digits, the usual notation of keys and addresses.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -80,7 +79,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Enters a member. A name that is there twice would lose one of its values.
+/// Adds a member. A duplicate name is an error, since one of its values would be lost.
 fn insert(
     object: &mut serde_json::Map<String, Value>,
     name: String,

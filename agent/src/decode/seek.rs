@@ -1,4 +1,4 @@
-//! Finds the place of a JSON pointer in a document without building the document.
+//! Finds the value at a JSON pointer without building the document.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use super::bounded::{Room, Tree};
 
-/// Takes what is at a place. Called again for a key that stands in an object twice: the last one counts.
+/// Receives the value at a place. Called again for a duplicate key: the last one counts.
 pub(super) trait Take {
     /// Takes the value.
     fn take<'de, D: Deserializer<'de>>(&mut self, de: D) -> Result<(), D::Error>;
 
-    /// Forgets what was taken.
+    /// Discards the received value.
     fn forget(&mut self);
-    /// On the way there were so many other elements in a list.
+    /// Reports so many other elements in a list on the path.
     fn pass_over(&mut self, _elements: usize) {}
 }
 
-/// Hands what is at `pointer` to `take`. The whole text is checked to be one JSON document.
+/// Passes the value at `pointer` to `take`. The whole text is checked to be one JSON document.
 pub(super) fn seek(text: &str, pointer: &str, take: &mut impl Take) -> Result<(), serde_json::Error> {
     let mut de = serde_json::Deserializer::from_str(text);
     if pointer.is_empty() {
@@ -40,7 +40,7 @@ pub(super) fn value_at(
     Ok(small.value)
 }
 
-/// Takes a value that is small.
+/// Receives a small value.
 struct Small {
     value: Option<Value>,
     bytes_max: usize,
@@ -59,7 +59,7 @@ impl Take for Small {
     }
 }
 
-/// On the way; `rest` is the pointer from here on, `None` if nothing can be at it.
+/// On the path; `rest` is the remaining pointer, `None` if nothing can be there.
 struct Seek<'p, 't, T> {
     rest: Option<&'p str>,
     take: &'t mut T,
@@ -149,7 +149,7 @@ impl<'de, T: Take> Visitor<'de> for Seek<'_, '_, T> {
     }
 }
 
-/// One level further; `None` if this is the place.
+/// One level down; `None` if this is the place.
 struct Step<'p, 't, T> {
     rest: Option<&'p str>,
     take: &'t mut T,
@@ -166,7 +166,7 @@ impl<'de, T: Take> DeserializeSeed<'de> for Step<'_, '_, T> {
     }
 }
 
-/// Whether a key is the one that a pointer's token names.
+/// Whether a key equals a pointer's token.
 struct Is<'p>(&'p str);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -193,7 +193,7 @@ impl Visitor<'_> for Is<'_> {
     }
 }
 
-/// The index that a token names in an array, as RFC 6901 writes it.
+/// The array index in a token, in the notation of RFC 6901.
 fn index(token: &str) -> Option<usize> {
     let plain = token == "0" || !token.starts_with(['0', '+']);
     token.parse().ok().filter(|_| plain)

@@ -1,4 +1,4 @@
-//! Payloads that are one value.
+//! Payloads that consist of one value.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -7,21 +7,21 @@ use fieldlog_projections::ValueRef;
 
 use super::{DecodeError, seek};
 
-/// Longest word of an availability payload that is looked at, in bytes.
+/// Maximum length of a word in an availability payload, in bytes.
 const WORD_BYTES_MAX: usize = 256;
 
-/// A payload that is one value.
+/// A payload that consists of one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalar<'p> {
     /// The payload as text, without white space around it.
     pub text: &'p str,
-    /// What it looks like: a number, `true`, `false`, or text. `nan` and an empty payload are "no value".
+    /// The inferred value: a number, `true`, `false`, or text. `nan` and an empty payload mean no value.
     pub value: ValueRef<'p>,
-    /// It is no number, or one whose text would come back exactly. `1.10` would not, and may be a version.
+    /// It is not a number, or its text would be printed identically. `1.10` would not, and may be a version.
     pub exact: bool,
 }
 
-/// Decodes a payload that is one value.
+/// Decodes a payload that consists of one value.
 ///
 /// # Errors
 /// [`DecodeError`] if it is not UTF-8 or too long.
@@ -46,13 +46,13 @@ pub fn scalar(payload: &[u8], text_bytes_max: usize) -> Result<Scalar<'_>, Decod
     Ok(Scalar { text, value, exact })
 }
 
-/// Whether a number is written as the text that it was read from; nothing is allocated for it.
+/// Whether a number is printed as the text that it was read from; does not allocate.
 fn comes_back(text: &str, number: impl fmt::Display) -> bool {
     let mut rest = Rest(text);
     write!(rest, "{number}").is_ok() && rest.0.is_empty()
 }
 
-/// Takes what is written off the front of a text, as long as it is the same.
+/// Compares written text with the front of a text.
 struct Rest<'t>(&'t str);
 
 impl fmt::Write for Rest<'_> {

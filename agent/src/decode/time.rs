@@ -1,17 +1,17 @@
-//! The time that a payload says itself.
+//! The time in a payload.
 
 use fieldlog_projections::{Time, ValueRef};
 use jiff::tz::TimeZone;
 
 use crate::config::TimeFormat;
 
-/// Asks for the time zone of times without an offset. It is asked each time, so that a gateway whose zone is set
-/// while the agent runs is followed.
+/// Returns the time zone of times without an offset. It is queried each time, so a change of the gateway's zone takes
+/// effect while the agent runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Zone(pub fn() -> TimeZone);
 
 impl Default for Zone {
-    /// UTC, whatever the machine says.
+    /// UTC, independent of the machine.
     fn default() -> Zone {
         Zone(|| TimeZone::UTC)
     }
@@ -24,12 +24,12 @@ impl Zone {
     }
 }
 
-/// 2000-01-01, in microseconds. A device whose clock is earlier has not been told the time.
+/// 2000-01-01, in microseconds. A device with an earlier clock has not set it yet.
 const TIME_MIN: f64 = 946_684_800e6;
-/// Year 9999; what lies beyond is no time.
+/// Year 9999; later values are not times.
 const TIME_MAX: f64 = 253_402_300_800e6;
 
-/// Reads a time; `None` if it is none, or that of a clock that was never set.
+/// Reads a time; `None` if it is not one, or comes from a clock that was never set.
 pub(super) fn read(value: ValueRef<'_>, format: TimeFormat, zone: Zone) -> Option<Time> {
     let time = match value {
         ValueRef::Text(text) => of_text(text.trim(), format, zone)?,
@@ -39,7 +39,7 @@ pub(super) fn read(value: ValueRef<'_>, format: TimeFormat, zone: Zone) -> Optio
 }
 
 fn of_text(text: &str, format: TimeFormat, zone: Zone) -> Option<Time> {
-    // An offset in the text is what the device says, whatever was expected.
+    // An offset in the text always counts, whatever format is configured.
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(Time(time.as_microsecond()));
     }
@@ -55,7 +55,7 @@ fn of_text(text: &str, format: TimeFormat, zone: Zone) -> Option<Time> {
 /// A date and a time of day, without an offset.
 fn local(text: &str, zone: Zone) -> Option<Time> {
     let (_, of_day) = text.split_once(['T', 't', ' '])?;
-    // An offset that could not be read must not be left out.
+    // An offset that could not be read must not be ignored.
     if !of_day.contains(':') || of_day.contains(['+', '-', 'Z', 'z', '[']) {
         return None;
     }
@@ -68,7 +68,7 @@ fn of_number(number: f64, format: TimeFormat) -> Option<Time> {
     let micros = match format {
         TimeFormat::UnixS => 1e6,
         TimeFormat::UnixMs => 1e3,
-        // Until the year 5138 these do not overlap, after 1973.
+        // After 1973 and until the year 5138 these ranges do not overlap.
         TimeFormat::Auto if number < 1e11 => 1e6,
         TimeFormat::Auto if number < 1e14 => 1e3,
         TimeFormat::Auto if number < 1e17 => 1.0,

@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 use crate::config::Rule;
 use crate::pattern::{PatternError, Patterns};
 
-/// Which fields go into the action.
+/// The fields of the action.
 #[derive(Clone, Debug)]
 pub(super) struct Together {
     wanted: Patterns,
-    /// Ignored ones, and those that must not be kept.
+    /// Ignored fields, and redacted ones.
     unwanted: Patterns,
 }
 
@@ -19,12 +19,12 @@ impl Together {
         Ok(Together { wanted: Patterns::parse(&rule.actions)?, unwanted: Patterns::parse(&unwanted)? })
     }
 
-    /// The action's value; nothing if no field of the document is one of an action.
+    /// The action's value; `None` if the document has no field of an action.
     pub(super) fn value(&self, document: &Value) -> Option<Value> {
         self.part(document, &mut String::new())
     }
 
-    /// What of a part of the document belongs to the action. The depth is that of a document that was read before.
+    /// The part of a value that belongs to the action. Its depth is bounded, since the document was read before.
     fn part(&self, value: &Value, path: &mut String) -> Option<Value> {
         let Value::Object(members) = value else {
             let wanted = self.wanted.matches(path) && !self.unwanted.matches(path);

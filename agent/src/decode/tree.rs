@@ -1,5 +1,5 @@
-//! Documents that are built before they are read: those of several devices in one payload, those that name their device,
-//! and all that is not JSON.
+//! Documents that are built before they are read: those with several devices in one payload, those that name their
+//! device, and all formats other than JSON.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use super::{DecodeError, JsonRule, Node, Values, finish, formats, nothing_at, ti
 use crate::config::{Decoder, Each};
 use crate::topic::{Name, Part};
 
-/// The document of one device, as it is in a payload.
+/// The document of one device in a payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Document<'d> {
     whole: &'d Value,
@@ -20,10 +20,10 @@ pub struct Document<'d> {
     each: bool,
 }
 
-/// What a rule takes of a payload.
+/// The result of applying a rule to a payload.
 #[derive(Debug)]
 pub enum Documents<'d> {
-    /// The documents, in order; and one that was left out because it is no object, by its place.
+    /// The documents, in order; and the place of one that was left out because it is not an object.
     These(Vec<Document<'d>>, Option<String>),
     /// The rule's `when` does not hold.
     NotThis,
@@ -32,15 +32,15 @@ pub enum Documents<'d> {
 /// Builds the document of a payload, within bounds.
 ///
 /// # Errors
-/// [`DecodeError`] with the reason in words; its bound is named if it is too large.
+/// [`DecodeError`] with the reason in words; if it is too large, the bound is named.
 pub fn build(decoder: Decoder, payload: &[u8]) -> Result<Value, DecodeError> {
     formats::document(decoder, payload)
 }
 
-/// The documents that a rule takes of a payload that was built.
+/// The documents that a rule takes from a built payload.
 ///
 /// # Errors
-/// [`DecodeError::Json`] if there is nothing at the rule's root, or nothing of the kind that it expects.
+/// [`DecodeError::Json`] if there is nothing at the rule's root, or not the expected kind.
 pub fn documents<'d>(rule: &JsonRule, whole: &'d Value) -> Result<Documents<'d>, DecodeError> {
     let Some(each) = rule.each else {
         let document = |own| Document { whole, own, key: None, each: false };
@@ -90,7 +90,7 @@ fn unexpected(rule: &JsonRule, what: &str) -> DecodeError {
 }
 
 impl<'d> Document<'d> {
-    /// What is at a pointer: with `each` in the member, and what is not there in the whole payload.
+    /// The value at a pointer: with `each`, in the member first, then in the whole payload.
     fn at(&self, pointer: &str) -> Option<&'d Value> {
         let own = if self.each { self.own.pointer(pointer) } else { None };
         own.or_else(|| self.whole.pointer(pointer))
@@ -101,10 +101,10 @@ impl<'d> Document<'d> {
         object && rule.when.iter().all(|condition| condition.holds(|pointer| self.at(pointer)))
     }
 
-    /// A name with all its parts, or the one that is missing.
+    /// Builds a name, or returns the missing part.
     ///
     /// # Errors
-    /// What is missing, as it is written in the rule.
+    /// The missing part, as written in the rule.
     pub fn name(&self, name: &Name) -> Result<String, String> {
         let mut text = String::new();
         for part in name.parts() {
@@ -121,12 +121,12 @@ impl<'d> Document<'d> {
         Ok(text)
     }
 
-    /// Takes attribute paths and values, and tells the document's own time if it has a usable one.
+    /// Collects attribute paths and values; returns the document's own time if it is usable.
     ///
     /// # Errors
     /// As [`super::json`].
     pub fn take(&self, rule: &JsonRule, values: &mut Values) -> Result<Option<Time>, DecodeError> {
-        // Other formats may be shorter than their text.
+        // Other formats may be shorter than their text in JSON.
         values.begin(2 * formats::PAYLOAD_BYTES_MAX);
         let read = self.read(rule, values);
         finish(read, rule, values)
@@ -151,7 +151,7 @@ impl<'d> Document<'d> {
         Ok(())
     }
 
-    /// The value of an action that is fired for all fields together, as JSON text; nothing if the rule fires none so, or the
+    /// The value of an action that combines all fields, as JSON text; `None` if the rule does not combine them, or the
     /// document has none.
     pub fn together(&self, rule: &JsonRule) -> Option<String> {
         let own = rule.value.as_ref().map_or(Some(self.own), |pointer| self.own.pointer(pointer))?;
@@ -159,14 +159,14 @@ impl<'d> Document<'d> {
     }
 }
 
-/// Elements of lists beside the ones that a pointer goes through.
+/// Number of list elements beside those on a pointer's path.
 fn passed_over(whole: &Value, pointer: &str) -> usize {
     let places = pointer.match_indices('/').map(|(at, _)| &pointer[..at]);
     let lists = places.filter_map(|place| whole.pointer(place)?.as_array());
     lists.map(|list| list.len().saturating_sub(1)).sum()
 }
 
-/// A value as a name: a text that is not empty, or a number.
+/// A value as a name: a non-empty text, or a number.
 pub(super) fn name_of(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(text.trim()).filter(|text| !text.is_empty()).map(Cow::Borrowed),

@@ -1,4 +1,4 @@
-//! Values as the configuration says they are.
+//! Values converted to the configured types.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::Scalar;
 use crate::config::{Kind, ValueType};
 use crate::pattern::{PatternError, Patterns};
 
-/// Whole numbers up to here are exact as floating-point numbers, too.
+/// Integers up to this are exact as floats.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The types of a rule, prepared once.
@@ -19,7 +19,7 @@ impl Types {
     /// From a rule's list.
     ///
     /// # Errors
-    /// [`PatternError`] for the first pattern that is none.
+    /// [`PatternError`] for the first invalid pattern.
     pub fn new(types: &[ValueType]) -> Result<Types, PatternError> {
         let one = |entry: &ValueType| Ok((Patterns::parse(&entry.attributes)?, entry.kind.clone()));
         types.iter().map(one).collect::<Result<_, _>>().map(Types)
@@ -31,7 +31,7 @@ impl Types {
         u16::try_from(at).ok()
     }
 
-    /// A value as what an entry says it is; as it came if it is no such thing. `scratch` is room for a text.
+    /// Converts a value to the type of an entry; unchanged if it does not fit. `scratch` is a buffer for text.
     pub fn convert<'v>(&self, entry: u16, value: ValueRef<'v>, scratch: &'v mut String) -> ValueRef<'v> {
         let Some((_, kind)) = self.0.get(usize::from(entry)) else { return value };
         match kind {
@@ -42,7 +42,7 @@ impl Types {
         }
     }
 
-    /// The same for a payload that is one value.
+    /// The same for a payload that consists of one value.
     pub fn convert_scalar<'v>(
         &self,
         entry: u16,
@@ -73,7 +73,7 @@ fn as_text<'v>(value: ValueRef<'v>, scratch: &'v mut String) -> ValueRef<'v> {
     ValueRef::Text(scratch)
 }
 
-/// A number, or a text that is one, with or without its unit. "Not a number" is no value.
+/// A number, or a text that is one, with or without its unit. NaN is null.
 fn as_number<'v>(value: ValueRef<'v>, unit: &str) -> Option<ValueRef<'v>> {
     let text = match value {
         ValueRef::Text(text) => text.trim(),

@@ -53,7 +53,7 @@ impl<'v> Doc<'v> {
         self.get(key)?.as_object().map(Doc)
     }
 
-    /// A topic; `~` at one of its ends stands for `base`.
+    /// A topic; `~` at either end stands for `base`.
     fn topic(&self, key: &str, base: &str) -> Option<String> {
         let topic = self.text(key)?;
         let begun = topic.strip_prefix('~').map_or_else(|| topic.to_owned(), |rest| format!("{base}{rest}"));
@@ -64,7 +64,7 @@ impl<'v> Doc<'v> {
     }
 }
 
-/// The payload of a `config` topic. An empty one takes back what the topic announced.
+/// The payload of a `config` topic. An empty one withdraws the topic's announcement.
 pub(super) fn config(text: &str) -> Result<Announcements, DescribeError> {
     if text.is_empty() {
         return Ok(Announcements::default());
@@ -84,7 +84,7 @@ pub(super) fn config(text: &str) -> Result<Announcements, DescribeError> {
     Ok(Announcements { devices, complete: false })
 }
 
-/// A component of a device; one that has only its platform is removed.
+/// A component of a device; one with only its platform is removed.
 fn one_of_device(
     component: &Doc<'_>,
     shared: Option<&Doc<'_>>,
@@ -96,7 +96,7 @@ fn one_of_device(
     announcement(component, base, &topic, description)
 }
 
-/// What a component says; `topic` is the state topic if it does not say one itself.
+/// The announcement of a component; `topic` is the default state topic.
 fn announcement(
     component: &Doc<'_>,
     base: &str,

@@ -36,8 +36,8 @@ struct Property {
     unit: Option<String>,
 }
 
-/// An attribute of version 3 or 4. A name may be that of a device or of a property: the rules know which of the two topics
-/// is one. Attributes of nodes, and those that describe nothing, announce nothing.
+/// An attribute of version 3 or 4. A name may be that of a device or of a property: the rules determine which.
+/// Attributes of nodes, and those without a description, announce nothing.
 pub(super) fn attribute(topic: &str, text: &str) -> Announcements {
     let Some((owner, field)) = topic.rsplit_once('/') else { return Announcements::default() };
     let mut description = AttributeDescription::default();
@@ -78,7 +78,7 @@ pub(super) fn attribute(topic: &str, text: &str) -> Announcements {
     Announcements { devices: named.into_iter().chain([property]).collect(), complete: false }
 }
 
-/// `$description` of version 5. An empty one takes back what was announced.
+/// `$description` of version 5. An empty one withdraws the announcement.
 pub(super) fn description(topic: &str, text: &str) -> Result<Announcements, DescribeError> {
     let base = topic.strip_suffix("/$description").unwrap_or(topic);
     let description: Option<Description> =
@@ -111,7 +111,7 @@ impl From<Property> for AttributeDescription {
             name: property.name.unwrap_or_default(),
             unit: property.unit.unwrap_or_default(),
             data_type: data_type(property.datatype.as_deref().unwrap_or_default()),
-            // What is not said is not settable, by the specification.
+            // By the specification, the default is not settable.
             writable: Some(property.settable.unwrap_or(false)),
             ..AttributeDescription::default()
         };
@@ -134,7 +134,7 @@ fn data_type(word: &str) -> DataType {
     }
 }
 
-/// A format: `min:max` and `min:max:step` with any number left out, or a list of values. How colours are written is neither.
+/// A format: `min:max` and `min:max:step` with any number omitted, or a list of values. Colour formats are neither.
 fn range(format: &str, description: &mut AttributeDescription) {
     let numbers: Vec<&str> = format.split(':').collect();
     let is_number = |text: &&str| text.is_empty() || text.parse::<f64>().is_ok();

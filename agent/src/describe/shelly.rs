@@ -1,4 +1,4 @@
-//! Shelly: `announce` of the first generation, and what the later ones answer to `Shelly.GetDeviceInfo`.
+//! Shelly: `announce` of the first generation, and the answer to `Shelly.GetDeviceInfo` of later ones.
 //! <https://shelly-api-docs.shelly.cloud/gen1/#mqtt-support-common>,
 //! <https://shelly-api-docs.shelly.cloud/gen2/ComponentsAndServices/Shelly/#shellygetdeviceinfo>
 
@@ -34,8 +34,8 @@ impl Announce {
     }
 }
 
-/// An announcement is on the device's own topic or beside it, in place of its id; an answer goes to whoever asked, beside it,
-/// too. The id need not be in the device's own topic.
+/// An announcement is on the device's own topic, or on one with a fixed name in place of its id. An answer is on a
+/// topic of the requester, likewise without the id. The device's own topic need not contain its id.
 pub(super) fn announce(topic: &str, text: &str) -> Result<Announcements, DescribeError> {
     let Some((owner, last)) = topic.rsplit_once('/') else { return Ok(Announcements::default()) };
     if text.is_empty() {
@@ -43,7 +43,7 @@ pub(super) fn announce(topic: &str, text: &str) -> Result<Announcements, Describ
     }
     let announce: Option<Announce> = match last {
         "announce" => Some(serde_json::from_str(text)?),
-        // Requests to the device come by here, too, and answers to other questions.
+        // Requests to the device and answers to other requests use the same topics.
         _ => serde_json::from_str::<Answer>(text)?.result,
     };
     let Some(announce) = announce.filter(Announce::describes) else { return Ok(Announcements::default()) };

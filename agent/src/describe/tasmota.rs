@@ -1,5 +1,5 @@
-//! Tasmota's discovery: `tasmota/discovery/MAC/config` with the device, `…/sensors` with a sample of its readings.
-//! <https://tasmota.github.io/docs/Home-Assistant/>; what the readings are measured in is fixed by their names.
+//! Tasmota's discovery: `tasmota/discovery/MAC/config` describes the device, `…/sensors` has a sample of its readings.
+//! <https://tasmota.github.io/docs/Home-Assistant/>; the names of readings determine their units.
 
 use fieldlog_projections::{AttributeDescription, DataType, DeviceDescription};
 use serde::Deserialize;
@@ -32,7 +32,7 @@ const READINGS: [(&str, &str, &str); 22] = [
     ("ExportActive", "kWh", "energy"),
     ("ImportActive", "kWh", "energy"),
 ];
-/// Readings that mean this only in the object of an energy meter.
+/// Readings that have this meaning only in the object of an energy meter.
 const OF_ENERGY: [&str; 13] = [
     "Voltage",
     "Current",
@@ -48,7 +48,7 @@ const OF_ENERGY: [&str; 13] = [
     "ImportActive",
     "Period",
 ];
-/// Objects in objects, at most.
+/// Maximum nesting of objects.
 const DEPTH_MAX: usize = 4;
 
 #[derive(Deserialize)]
@@ -108,11 +108,11 @@ fn config(config: Config) -> Option<Announcement> {
     let outputs = config.rl.unwrap_or_default();
     let names = config.names.unwrap_or_default();
     let words = config.state.filter(|words| words.len() >= 2);
-    // SetOption26: the first output has a number although it is the only one.
+    // SetOption26: the first output has a number even if it is the only one.
     let numbered = outputs.iter().filter(|kind| **kind != 0).count() > 1
         || config.so.is_some_and(|options| options.get("26").and_then(Value::as_u64) == Some(1));
     let output = |(index, kind): (usize, &u8)| {
-        // A light has one switch and other attributes; a shutter's outputs are moved by it.
+        // A light has one switch and further attributes; a shutter uses several outputs.
         (*kind == 1).then(|| Announced {
             topic: format!("{base}/STATE"),
             path: if numbered { format!("POWER{}", index + 1) } else { "POWER".to_owned() },

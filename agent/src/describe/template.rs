@@ -1,10 +1,9 @@
-//! The few forms of Home Assistant's templates that name a place in a document and leave the value as it is there.
+//! The few forms of Home Assistant templates that select a place in a document without changing the value.
 
-/// Filters that change how a value is written, and not what it means.
+/// Filters that change how a value is written, but not its meaning.
 const FILTERS: [&str; 5] = ["is_defined", "float", "int", "string", "round"];
 
-/// The place that a template takes its value from, levels joined by dots; empty: the payload itself. `None` for a template
-/// that does anything else.
+/// The place of the template's value, levels joined by dots; empty: the payload itself. `None` for any other template.
 pub(super) fn path(template: &str) -> Option<String> {
     let inner = template.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim().trim_matches('-').trim();
     let mut parts = inner.split('|').map(str::trim);

@@ -1,5 +1,6 @@
-//! Zigbee2MQTT's lists: `bridge/devices` with what each device exposes, and `bridge/groups`.
-//! <https://www.zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages.html>, <https://www.zigbee2mqtt.io/guide/usage/exposes.html>
+//! Zigbee2MQTT's lists: `bridge/devices`, with the features of each device, and `bridge/groups`.
+//! <https://www.zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages.html>,
+//! <https://www.zigbee2mqtt.io/guide/usage/exposes.html>
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ use super::{
 
 /// Bit of `access`: it can be set.
 const ACCESS_SET: u32 = 2;
-/// Features in features, at most.
+/// Maximum nesting of features.
 const DEPTH_MAX: usize = 8;
 
 #[derive(Deserialize)]
@@ -101,7 +102,7 @@ pub(super) fn groups(topic: &str, text: &str, bounds: &Bounds) -> Result<Announc
         let (id, name) = (group.id?, group.friendly_name?);
         Some(Announcement {
             device: Address::Topic(format!("{base}/{name}")),
-            // The group for bindings is always there, and mostly empty.
+            // The group for bindings always exists and is usually empty.
             joined: !group.members.is_empty(),
             description: DeviceDescription {
                 stable_id: format!("group {id}"),
@@ -114,8 +115,8 @@ pub(super) fn groups(topic: &str, text: &str, bounds: &Bounds) -> Result<Announc
     })
 }
 
-/// Reads a list one by one: its devices take many times their bytes while they are read. What is no device is left out, and
-/// the list is then not taken for complete.
+/// Reads a list element by element, since its devices take many times their bytes in memory. An invalid element is left
+/// out, and the list then does not count as complete.
 fn list<'t, T: Deserialize<'t>>(
     topic: &str,
     text: &'t str,
@@ -195,8 +196,8 @@ fn device(base: &str, device: Device, attributes_max: usize) -> Option<Announcem
     })
 }
 
-/// The attributes among some features. Those of a light and its like stand beside the others in the state; those of a
-/// composite are in an object.
+/// Collects the attributes among some features. Those of a light and the like are beside the others in the state; those
+/// of a composite are in an object.
 fn walk(exposes: &[Expose], path: &str, depth: usize, out: &mut Vec<Announced>) {
     if depth >= DEPTH_MAX {
         return;
@@ -215,7 +216,7 @@ fn walk(exposes: &[Expose], path: &str, depth: usize, out: &mut Vec<Announced>) 
     }
 }
 
-/// Hue and saturation of a colour come beside x and y, in the same object; what comes twice is the same.
+/// Hue and saturation of a colour are in the same object as x and y; a duplicate is skipped.
 fn push(out: &mut Vec<Announced>, path: String, expose: &Expose) {
     if out.iter().any(|known| known.path == path) {
         return;

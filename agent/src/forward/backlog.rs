@@ -1,23 +1,24 @@
-//! What a sink has not acknowledged yet, looked up in the log when somebody asks.
+//! The backlog of a sink, read from the log on demand.
 
 use fieldlog_projections::{Seq, Time};
 
 use crate::log::acked::AckedRanges;
 use crate::log::{LogError, LogReader};
 
-/// What waits for a sink.
+/// The backlog of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Positions that are missing at the sink.
+    /// Positions that the sink lacks.
     pub events: u64,
-    /// Bytes that their records take in the log; a record counts as its share of its chunk. 0 if a damaged chunk is in the way.
+    /// Bytes of their records in the log; a record counts as its share of its chunk. 0 if a damaged chunk prevents
+    /// this.
     pub bytes: u64,
-    /// Log time of the oldest of them, unless that is damaged.
+    /// Log time of the oldest of them, unless it is damaged.
     pub oldest: Option<Time>,
 }
 
 impl Backlog {
-    /// What is in the log and not in `acked`. Blocking: it looks at two chunks for each missing range.
+    /// The records in the log that are not in `acked`. Blocking: reads two chunks per missing range.
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read.
@@ -38,7 +39,7 @@ impl Backlog {
     }
 }
 
-/// What is damaged has no size and no age, and is no reason to say nothing of the rest.
+/// Damaged records have no size and no age, but the rest is still reported.
 fn unless_damaged<T: Default>(found: Result<T, LogError>) -> Result<T, LogError> {
     match found {
         Err(error) if error.is_lasting() => Ok(T::default()),

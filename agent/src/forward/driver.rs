@@ -1,4 +1,4 @@
-//! Carries out the plan: one task per sink.
+//! Executes the plan: one task per sink.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -30,43 +30,44 @@ mod send;
 mod start;
 mod unreadable;
 
-/// How often an acknowledged cursor is given to the writer, for its next commit. A commit with a cursor writes 4 KB more than
-/// the 24 KB that it writes anyway; what is sent twice after a crash is these seconds' worth.
+/// How often an acknowledged cursor is passed to the writer, for its next commit. A commit with a cursor writes 28 KB
+/// instead of 24 KB. After a crash, the parcels of this time are sent twice.
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a stop waits for the answers to what is under way: what is answered later comes twice after the next start.
+/// How long a stop waits for the answers to parcels in flight; parcels answered later are sent again after the next
+/// start.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
-/// How soon a range is looked at again that the view does not have yet.
+/// Delay before a range is tried again that is not in the view yet.
 const NOT_YET: Duration = Duration::from_millis(100);
 
-/// How a sink wants to be served.
+/// Settings of a sink.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// The sink's name; also names its cursor.
     pub name: String,
     /// In which order.
     pub order: Order,
-    /// Some events go ahead of their turn: `build` makes parcels for [`Lane::Priority`].
+    /// Some events are sent ahead of the queue: `build` makes parcels for [`Lane::Priority`].
     pub priority: bool,
-    /// Share of the bytes for the backlog while there are fresh events, too; 0 to 1.
+    /// Share of the bytes for the backlog while there are fresh events; 0 to 1.
     pub backlog_share: f64,
-    /// Bytes per second, 0 for no limit.
+    /// Bytes per second; 0: no limit.
     pub bandwidth: u64,
     /// Most events in a parcel.
     pub events_max: u32,
     /// Most bytes of its events.
     pub bytes_max: usize,
-    /// How long a fresh event may wait for company.
+    /// How long a fresh event may wait for others.
     pub delay: Duration,
     /// Most parcels under way.
     pub in_flight_max: usize,
     /// Longest wait between attempts.
     pub backoff_max: Duration,
-    /// What becomes of events that the sink refuses.
+    /// How to treat refused events.
     pub refused: RefusedPolicy,
 }
 
-/// What a driver works with.
+/// The environment of a driver.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// The log, the view and the position.
@@ -77,24 +78,24 @@ pub struct Parts {
     pub status: Arc<SinkStatus>,
     /// Where it gets the time from.
     pub clock: Clock,
-    /// What the sink has, if that is known better than from the log: what a driver before this one has last stored may
+    /// The sink's acknowledged ranges, if known better than from the log: the last cursor of a previous driver may
     /// still wait for a commit.
     pub known: Option<AckedRanges>,
 }
 
-/// How long until a parcel may go, its lane, and from where to where.
+/// Wait, lane, and first and last position of the next parcel.
 type Due = (Duration, (Lane, Seq, Seq));
 
 /// Why a connection ended.
 enum End {
     Stopped,
     Lost(String),
-    /// The log cannot be read; the writer will find out, too.
+    /// The log cannot be read; the writer will also find out.
     Log(LogError),
 }
 
-/// Serves one sink until told to stop; returns what it has acknowledged. `open` makes a connection, `build` makes a parcel
-/// from the log (blocking).
+/// Serves one sink until told to stop; returns what it has acknowledged. `open` opens a connection, `build` builds a
+/// parcel from the log (blocking).
 pub async fn drive<T, O, F, B>(
     service: Service,
     parts: Parts,
@@ -158,7 +159,7 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// A sink and where it is.
+/// A sink and its progress.
 struct SinkDriver<B> {
     service: Service,
     parts: Parts,
@@ -170,7 +171,7 @@ struct SinkDriver<B> {
     cursor: Option<AckedRanges>,
     repeats: Repeats,
     refusals: Refusals,
-    /// What an operator should know of a log that has lost its end, in words.
+    /// A warning for the operator that the log has lost its end.
     lost_end: Option<String>,
 }
 
@@ -202,7 +203,7 @@ where
             tokio::select! {
                 Some(done) = under_way.join_next() => {
                     let mut lost = self.finished(done, &mut pace);
-                    // What has been answered before the connection broke counts, and may say why it broke.
+                    // Answers received before the connection broke count, and may explain the loss.
                     while let Some(done) = under_way.try_join_next() {
                         lost = self.finished(done, &mut pace).or(lost);
                     }
@@ -213,7 +214,7 @@ where
                 why = transport.lost(), if under_way.is_empty() => break End::Lost(why),
                 () = stopped(shutdown) => break End::Stopped,
                 () = clock.sleep(wait), if wait < Duration::MAX => {}
-                // Also when nothing more comes: a log that is full may be waiting for this cursor.
+                // Also without further answers: a full log may be waiting for this cursor.
                 () = clock.sleep(CURSOR_EVERY.saturating_sub(clock.since(self.cursor_sent))),
                     if self.cursor_moved() => {}
                 changed = position.changed() => {
@@ -226,7 +227,7 @@ where
         };
         if matches!(end, End::Stopped) {
             let answers = self.last_answers(&mut under_way, &mut pace);
-            // What is not answered by then is dropped, and comes again.
+            // Parcels that are not answered by then are sent again later.
             let _ = clock.within(ANSWERS_MAX, answers).await;
         }
         under_way.abort_all();
@@ -239,7 +240,7 @@ where
             Some(stored) if self.is_ours(stored) => {
                 self.plan.acknowledged(stored.first, stored.last);
                 if self.service.order == Order::Strict {
-                    // What is stored last has everything before it.
+                    // What is stored last implies everything before it.
                     self.plan.acknowledged_but_refused(Seq(1), stored.last);
                 }
             }
@@ -254,7 +255,7 @@ where
         tracing::info!(sink = %self.service.name, backlog = self.plan.acked().missing_count(head), "connected");
     }
 
-    /// Whether what a sink has stored led to the same link here. What is trimmed here cannot be compared.
+    /// Whether the sink's stored parcel led to the same link here. Trimmed positions cannot be compared.
     fn is_ours(&self, stored: &Manifest) -> bool {
         let reader = &self.parts.shared.reader;
         match link_at(reader, stored.last) {
@@ -298,7 +299,7 @@ where
         }
     }
 
-    /// Whether the log begins behind a position.
+    /// Whether the log begins after a position.
     fn is_trimmed(&self, seq: Seq) -> bool {
         self.parts.shared.reader.range().is_ok_and(|range| range.is_some_and(|(first, _)| seq < first))
     }

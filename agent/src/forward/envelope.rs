@@ -1,4 +1,4 @@
-//! What all transports write alike: the manifest as header fields and as JSON, the events as one body, topics.
+//! Shared by all transports: the manifest as header fields and as JSON, the events as one body, topics.
 
 use bytes::{BufMut, BytesMut};
 
@@ -16,7 +16,7 @@ pub(crate) fn content_type(parcel: &Parcel) -> &'static str {
     if parcel.compact.is_empty() { JSON } else { COMPACT }
 }
 
-/// The payload of a parcel. Its length is known before it is written, so that large parcels are written only once.
+/// The payload of a parcel. Its length is known before it is written, so large parcels are written only once.
 pub(crate) struct Payload<'a> {
     parcel: &'a Parcel,
     before: String,
@@ -29,7 +29,7 @@ impl<'a> Payload<'a> {
         Payload { parcel, before: String::new(), after: "" }
     }
 
-    /// For carriers that have none. The compact format contains the manifest anyway.
+    /// For carriers without header fields. The compact format contains the manifest anyway.
     pub(crate) fn with_manifest(parcel: &'a Parcel) -> Payload<'a> {
         if !parcel.compact.is_empty() {
             return Payload::plain(parcel);

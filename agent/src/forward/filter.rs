@@ -4,7 +4,7 @@ use fieldlog_projections::stored;
 
 use crate::pattern::{PatternError, Patterns};
 
-/// What is sent; nothing named means all.
+/// The events to send; all if nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Devices. An event about no device passes only if none are named.
@@ -17,7 +17,7 @@ impl Filter {
     /// From device patterns and type names.
     ///
     /// # Errors
-    /// [`FilterError`] names the first that cannot be.
+    /// [`FilterError`] names the first invalid entry.
     pub fn new<A: AsRef<str>, B: AsRef<str>>(devices: &[A], types: &[B]) -> Result<Filter, FilterError> {
         let named = |name: &B| {
             let name = name.as_ref();
@@ -29,17 +29,17 @@ impl Filter {
         })
     }
 
-    /// Whether everything passes.
+    /// Whether all events pass.
     pub fn is_all(&self) -> bool {
         self.devices.is_empty() && self.types.is_empty()
     }
 
-    /// Whether events of this type pass, as far as that goes.
+    /// Whether events of this type pass the type filter.
     pub fn wants_type(&self, type_id: u16) -> bool {
         self.types.is_empty() || self.types.contains(&type_id)
     }
 
-    /// Whether events about this device pass, as far as that goes.
+    /// Whether events about this device pass the device filter.
     pub fn wants_device(&self, name: Option<&str>) -> bool {
         self.devices.is_empty() || name.is_some_and(|name| self.devices.matches(name))
     }

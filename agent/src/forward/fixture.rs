@@ -33,7 +33,7 @@ impl Fixture {
         Fixture::open(dir, events)
     }
 
-    /// Goes on with the log in a directory.
+    /// Continues the log in a directory.
     pub(crate) fn open(dir: tempfile::TempDir, events: u64) -> Fixture {
         let options = LogOptions { cache_bytes: 1 << 24, quick_repair: false, quarantine_records_max: 10 };
         let log = Log::open(dir.path(), options, EPOCH).unwrap();

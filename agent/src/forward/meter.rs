@@ -1,12 +1,12 @@
-//! A rate: what has been counted in the last ten whole seconds. Pure.
+//! A rate: counts over the last ten whole seconds. Pure.
 
-/// Seconds that are looked back upon.
+/// Length of the window, in seconds.
 const WINDOW: u64 = 10;
 
-/// Counts by the second; a second is one since any moment that stays the same.
+/// Counts by second; seconds are numbered from a fixed moment.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// Second and count, at the second modulo their number; the one that is going on is not part of the window.
+    /// Second and count, at the second modulo their number; the current second is not part of the window.
     slots: [(u64, u64); WINDOW as usize + 1],
 }
 
@@ -19,7 +19,7 @@ impl Meter {
         slot.1 += count;
     }
 
-    /// Per second, over the window or what there has been of it.
+    /// Rate per second, over the window or the time since the start.
     pub(super) fn rate(&self, second: u64) -> f64 {
         let span = second.min(WINDOW);
         let counted = |slot: &&(u64, u64)| (second - span..second).contains(&slot.0);

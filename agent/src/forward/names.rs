@@ -1,4 +1,4 @@
-//! The names that numbers stand for, kept beside the view so that its lock is held only while new ones are copied.
+//! Names by number, cached beside the view so that its lock is held only while new ones are copied.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -6,8 +6,8 @@ use fieldlog_projections::{AttrId, DeviceId, Seq, View};
 
 use fieldlog_wire::event::Naming;
 
-/// Names by number. A device that is renamed has its new id from then on, also in events from before; that of a forgotten
-/// device is dropped.
+/// Names by number. A renamed device has its new id from then on, also in older events; a forgotten device's name is
+/// dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     devices: Vec<Option<Arc<str>>>,
@@ -17,7 +17,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Learns what is new in the view; tells its position, up to which every name is now known.
+    /// Copies new names from the view; returns its position, up to which all names are now known.
     pub(crate) fn refresh(&mut self, view: &RwLock<View>) -> Seq {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         let name = |id: usize| view.devices.get(DeviceId(id as u32)).map(|device| device.name.clone());
@@ -40,7 +40,7 @@ impl Names {
         view.seq
     }
 
-    /// A device's name, to keep.
+    /// A device's name, shared.
     pub(crate) fn device_arc(&self, id: DeviceId) -> Option<Arc<str>> {
         self.devices.get(id.0 as usize).cloned().flatten()
     }

@@ -1,29 +1,28 @@
-//! What holds a sink's next parcel back.
+//! Delays of a sink's next parcel.
 
 use std::time::{Duration, Instant};
 
 use fieldlog_wire::Lane;
 
-/// First wait after a sink said "not now" without saying for how long.
+/// First wait after a sink said "not now" without a time.
 const BUSY_FIRST: Duration = Duration::from_millis(500);
-/// Shortest wait when a sink says for how long: one that asks for none, or names a moment that is past, must not get the same
-/// parcel again and again.
+/// Minimum wait if a sink gives a time: a time of zero, or in the past, must not cause an endless loop.
 const ASKED_MIN: Duration = Duration::from_secs(1);
-/// How long a range that the filter leaves nothing of is held back, and how often it is looked at meanwhile.
+/// How long a range without any matching event is held back, and how often it is checked.
 const HELD_MAX: Duration = Duration::from_secs(10);
 const HELD_AGAIN: Duration = Duration::from_secs(1);
 
-/// Waits of one connection.
+/// The delays of one connection.
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) pause: Pause,
     pub(super) bucket: Bucket,
-    /// Priority copies wait only for priority copies, at half the rate: so the other half is for what covers something.
+    /// Priority copies have a budget of their own, at half the rate; the other half is for covering parcels.
     pub(super) priority: Bucket,
-    /// Since when fresh events wait for company.
+    /// Since when fresh events have been waiting for others.
     pub(super) fresh_since: Option<Instant>,
-    /// Since when a range of the live lane, or of the backlog, without any event that passes the filter has been held back,
-    /// and when to look again.
+    /// Since when a range without matching events has been held back, in the live lane and in the backlog, and when to
+    /// check again.
     held: [Option<(Instant, Instant)>; 2],
 }
 
@@ -38,8 +37,8 @@ impl Pace {
         }
     }
 
-    /// Whether an empty parcel may be held back a while longer: the receiver has to know that there was nothing, but not
-    /// each time.
+    /// Whether an empty parcel may be held back longer: the receiver must learn that there was nothing, but not every
+    /// time.
     pub(super) fn hold(&mut self, lane: Lane, now: Instant) -> bool {
         self.hold_for(lane, HELD_AGAIN, now);
         self.slot(lane).is_none_or(|(since, _)| now.saturating_duration_since(since) < HELD_MAX)
@@ -56,7 +55,7 @@ impl Pace {
         *self.slot(lane) = None;
     }
 
-    /// How long a lane is still held back.
+    /// Remaining wait of a lane.
     pub(super) fn held(&self, lane: Lane, now: Instant) -> Duration {
         let held = self.held[usize::from(lane == Lane::Backlog)];
         held.map_or(Duration::ZERO, |(_, again)| again.saturating_duration_since(now))
@@ -75,8 +74,8 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    /// Waits for as long as the sink asked for, within bounds; else twice as long as the time before. `max` is the longest
-    /// wait of all, at least a second.
+    /// Waits as long as the sink asked for, within bounds; otherwise twice as long as last time. `max` is the maximum
+    /// wait, at least a second.
     pub(super) fn busy(&mut self, after: Option<Duration>, max: Duration, now: Instant) {
         self.last = match after {
             Some(after) => after.clamp(ASKED_MIN.min(max), max),
@@ -94,7 +93,7 @@ impl Pause {
 #[derive(Debug)]
 pub(super) struct Bucket {
     rate: u64,
-    /// When what was taken is paid for.
+    /// When the taken bytes are paid off.
     paid: Instant,
 }
 
@@ -110,7 +109,7 @@ impl Bucket {
         }
     }
 
-    /// How long until the next byte may go; a second's worth may be owed.
+    /// Wait until the next byte may be sent; the debt may be up to one second's worth.
     pub(super) fn left(&self, now: Instant) -> Duration {
         let owed = self.paid.saturating_duration_since(now);
         if self.rate == 0 { Duration::ZERO } else { owed.saturating_sub(Duration::from_secs(1)) }

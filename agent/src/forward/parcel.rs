@@ -1,6 +1,6 @@
-//! From the log to a parcel: a range of positions, what is in it, and the chain before and after.
+//! Builds a parcel from the log: a range of positions, its events, and the chain before and after.
 //!
-//! Blocking: it reads the disk. The view is locked only while names that are new are copied.
+//! Blocking: reads the disk. The view is locked only while new names are copied.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock};
@@ -18,10 +18,10 @@ use fieldlog_wire::cloudevent::{self, CloudEvents};
 use fieldlog_wire::compact::Encoder;
 use fieldlog_wire::{Lane, Manifest};
 
-/// Positions that one parcel covers at most, so that a filter that lets little through does not keep a thread for long.
+/// Maximum positions covered by one parcel, so that a filter with few matches does not occupy a thread for long.
 const POSITIONS_MAX: u64 = 1 << 20;
 
-/// How events are written.
+/// The format of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Each as a CloudEvent.
@@ -30,23 +30,23 @@ pub enum Format {
     Compact,
 }
 
-/// How much goes into a parcel. One event always does.
+/// Size limits of a parcel. It always has room for one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Events.
     pub events_max: usize,
-    /// Bytes of its events: of JSON, or of records before they are compressed.
+    /// Maximum bytes of its events: of JSON, or of records before compression.
     pub bytes_max: usize,
 }
 
-/// Which parcel is wanted.
+/// The requested parcel.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     /// Which stream it is for.
     pub lane: Lane,
     /// Where it begins.
     pub first: Seq,
-    /// Where it ends at the latest.
+    /// The last position, at most.
     pub last_max: Seq,
     /// Newest position of the log.
     pub head: Seq,
@@ -54,7 +54,7 @@ pub struct Span {
     pub limits: Limits,
 }
 
-/// Builds the parcels of one sink. It keeps the names it has learned and the place where the last parcel ended.
+/// Builds the parcels of one sink. Remembers names and the end of the last parcel.
 #[derive(Debug)]
 pub struct Builder {
     gateway: Arc<str>,
@@ -62,7 +62,7 @@ pub struct Builder {
     filter: Filter,
     format: Format,
     names: Names,
-    /// Whether events about a device pass, once that has been asked.
+    /// Whether events about a device pass; cached.
     passes: Vec<Option<bool>>,
     json: CloudEvents,
     compact: Encoder,
@@ -88,8 +88,8 @@ impl Builder {
         }
     }
 
-    /// Builds a parcel. It covers at least one position, and begins after `first` only if the log does. `None` if there is
-    /// no such position: trimmed, not yet recorded, or not yet in the view.
+    /// Builds a parcel. It covers at least one position, and begins after `first` only if the log does. `None` if there
+    /// is no such position: trimmed, not yet recorded, or not yet in the view.
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read.
@@ -146,7 +146,7 @@ impl Builder {
     }
 }
 
-/// How far the scan got: the last position and the chain there; `None` if there was nothing to cover.
+/// The end of the scan: the last position and the chain there; `None` if there was nothing to cover.
 type Covered = Result<Option<(Seq, ChainHash)>, LogError>;
 
 /// A parcel being built.
@@ -155,7 +155,7 @@ struct Work<'b> {
     limits: Limits,
     first: Seq,
     last_max: Seq,
-    /// The chain before `first`, once the chunk that holds `first` has been met.
+    /// The chain before `first`, once the chunk with `first` was read.
     before: Option<ChainHash>,
     items: Vec<Item>,
     /// End of each item in `bytes`.
@@ -165,7 +165,7 @@ struct Work<'b> {
 }
 
 impl Work<'_> {
-    /// Takes what is wanted of a chunk; breaks at the end of the parcel.
+    /// Takes the matching records of a chunk; breaks at the end of the parcel.
     fn chunk(&mut self, chunk: &Chunk<'_>) -> ControlFlow<Covered> {
         match self.take(chunk) {
             Ok(None) => ControlFlow::Continue(()),
@@ -174,12 +174,12 @@ impl Work<'_> {
         }
     }
 
-    /// The last position, if it is reached in this chunk or at the end of the one before.
+    /// The last position, if it is in this chunk or at the end of the previous one.
     fn take(&mut self, chunk: &Chunk<'_>) -> Result<Option<Seq>, LogError> {
         let damaged =
             |source: RecordsError| LogError::Chunk { at: chunk.header.first, source: source.into() };
         if self.before.is_none() {
-            // What was before is trimmed.
+            // Earlier records were trimmed.
             self.first = self.first.max(chunk.header.first);
             if self.first > self.last_max {
                 return Ok(Some(self.last_max));
@@ -205,7 +205,7 @@ impl Work<'_> {
         Ok(None)
     }
 
-    /// Takes a record, or passes it over; `false` if there is no room for it.
+    /// Takes or skips a record; `false` if there is no room for it.
     fn record(&mut self, record: &Record<'_>) -> Result<bool, StoredError> {
         let Some(device) = self.builder.wants(record)? else { return Ok(true) };
         if !self.items.is_empty() && self.items.len() >= self.limits.events_max {
@@ -276,7 +276,7 @@ impl Work<'_> {
     }
 }
 
-/// The chain after the record at `seq`; `None` if the log does not have it.
+/// The chain after the record at `seq`; `None` if it is not in the log.
 ///
 /// # Errors
 /// [`LogError`] if the log cannot be read.
@@ -288,8 +288,8 @@ pub(super) fn link_at(reader: &LogReader, seq: Seq) -> Result<Option<ChainHash>,
     Ok(found.flatten())
 }
 
-/// The chain after the record at `seq`, which is in the chunk, or right before it. The log has checked the chunk's records
-/// as it read them; those that would not be read are not counted.
+/// The chain after the record at `seq`, which is in the chunk or right before it. The log has checked the chunk's
+/// records when reading them, so unreadable ones are not expected.
 fn chain_at(chunk: &Chunk<'_>, seq: Seq) -> ChainHash {
     let records = chunk.records().map_while(Result::ok).take_while(|record| record.seq <= seq);
     records.fold(chunk.header.place.link, |link, record| link.after(record.raw))

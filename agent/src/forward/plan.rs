@@ -1,10 +1,10 @@
 //! What to send next. Pure; the driver carries it out.
 //!
-//! Live first: fresh events never wait behind a backlog. While both lanes have something, the backlog still gets its share
-//! of the bytes, so that it ends some day.
+//! Live first: fresh events never wait behind a backlog. While both lanes have something to send, the backlog gets its
+//! share of the bytes, so that it ends eventually.
 //!
-//! Events of some types may matter more than what is before them in the queue. While there is a queue they are looked for in
-//! what is unsent and go ahead as priority copies, which cover nothing: what is acknowledged does not change by them.
+//! Events of some types may have priority. While there is a queue, the plan looks for them in the unsent ranges and
+//! sends them ahead as priority copies. These cover nothing, so they do not change what is acknowledged.
 
 use fieldlog_projections::Seq;
 
@@ -12,33 +12,33 @@ use crate::config::Order;
 use crate::log::acked::AckedRanges;
 use fieldlog_wire::Lane;
 
-/// Where a sink is in the log, and what is under way to it.
+/// The progress of a sink, and its parcels in flight.
 #[derive(Clone, Debug)]
 pub struct Plan {
     acked: AckedRanges,
     order: Order,
     backlog_share: f64,
-    /// The live lane begins here.
+    /// The live lane starts here.
     live_from: Seq,
-    /// Ranges that were sent and not yet answered, ascending.
+    /// Unanswered ranges, ascending.
     under_way: Vec<(Seq, Seq)>,
-    /// Bytes that each lane has sent while the other one had something to send, too.
+    /// Bytes that each lane has sent while the other one also had something to send.
     contended: (u64, u64),
-    /// After the last parcel there was more to send.
+    /// More was unsent after the last parcel.
     queue: bool,
-    /// What is acknowledged, and where events to go ahead have been looked for and those found are at the sink.
+    /// Acknowledged ranges, and those whose priority events have been looked for and delivered.
     looked: AckedRanges,
     priority_under_way: bool,
     /// Ranges that cannot be read in the log, ascending: neither sent nor acknowledged.
     unreadable: Vec<(Seq, Seq)>,
-    /// Where to go on among what is refused.
+    /// Where to continue offering refused ranges.
     offer_from: Seq,
-    /// Events to go ahead were looked for last; the next parcel is one that covers something.
+    /// The last step looked for priority events; the next parcel must cover something.
     turn_of_others: bool,
 }
 
 impl Plan {
-    /// Going on from what is acknowledged.
+    /// Continues from the acknowledged ranges.
     pub fn new(acked: AckedRanges, order: Order, backlog_share: f64) -> Plan {
         Plan {
             live_from: acked.newest().next(),
@@ -61,8 +61,8 @@ impl Plan {
         &self.acked
     }
 
-    /// A connection is there. What was under way is forgotten; what is older than `head` is backlog from now on, unless it
-    /// is so little that it fits one parcel. But a backlog that is left stays one: live events may have gone before it.
+    /// A new connection. Parcels in flight are forgotten. Everything up to `head` becomes backlog, unless it fits one
+    /// parcel. But an unfinished backlog stays one, since live events may have been sent before it.
     pub fn connected(&mut self, head: Seq, parcel_events: u64) {
         self.under_way.clear();
         self.contended = (0, 0);
@@ -79,7 +79,7 @@ impl Plan {
         }
     }
 
-    /// The next range to send: lane and positions, inclusive. It is under way from now on; `sent` says how far it got.
+    /// The next range to send: lane and positions, inclusive. `sent` marks it as in flight.
     pub fn next(&self, head: Seq) -> Option<(Lane, Seq, Seq)> {
         let live = self.unsent(self.live_from, head);
         let backlog = self.backlog();
@@ -101,8 +101,8 @@ impl Plan {
         self.unsent(Seq(1), Seq(self.live_from.0 - 1))
     }
 
-    /// The next range to look through for priority copies; `held` if the next parcel may not go yet. On a link without a queue
-    /// there is none: there an event goes as soon as its copy would.
+    /// The next range to search for priority events; `held` if the next parcel must wait. Without a queue there is
+    /// none, since an event would not arrive later than its copy.
     pub fn next_priority(&self, head: Seq, held: bool) -> Option<(Seq, Seq)> {
         if self.priority_under_way || !(self.queue || held) {
             return None;
@@ -110,18 +110,18 @@ impl Plan {
         self.free(&self.looked, Seq(1), head)
     }
 
-    /// Whether the next parcel is to be one that covers something: else priority copies could keep all others back.
+    /// Whether the next parcel must cover something: otherwise priority copies could starve all others.
     pub fn turn_of_others(&self) -> bool {
         self.turn_of_others
     }
 
-    /// Priority copies are looked for, and under way if there are some.
+    /// A search for priority events has begun; found ones are in flight.
     pub fn looking(&mut self) {
         self.priority_under_way = true;
         self.turn_of_others = true;
     }
 
-    /// What is to go ahead of a range has gone, or there is nothing.
+    /// The priority events of a range were delivered, or there were none.
     pub fn looked_through(&mut self, first: Seq, last: Seq) {
         self.priority_under_way = false;
         self.looked.add(first, last);
@@ -132,7 +132,7 @@ impl Plan {
         self.priority_under_way = false;
     }
 
-    /// A range is under way; `contended` if the other lane had something to send, too.
+    /// A range is in flight; `contended` bytes count if the other lane also had something to send.
     pub fn sent(&mut self, lane: Lane, first: Seq, last: Seq, bytes: u64, head: Seq) {
         let at = self.under_way.partition_point(|range| range.0 < first);
         self.under_way.insert(at, (first, last));
@@ -155,20 +155,20 @@ impl Plan {
         self.looked.add(first, last);
     }
 
-    /// The sink has everything of a range but what it has refused.
+    /// The sink has everything in a range except what it has refused.
     pub fn acknowledged_but_refused(&mut self, first: Seq, last: Seq) {
         self.acked.add_but_refused(first, last);
         self.looked.add(first, last);
     }
 
-    /// The sink has refused a range that was under way: it is passed.
+    /// The sink has refused a range in flight: it is skipped.
     pub fn refused(&mut self, first: Seq, last: Seq) {
         self.under_way.retain(|&range| range != (first, last));
         self.acked.refuse(first, last);
         self.looked.add(first, last);
     }
 
-    /// The next range to offer again of what is refused; each in its turn.
+    /// The next refused range to offer again, in turn.
     pub fn next_refused(&self) -> Option<(Seq, Seq)> {
         let free = |&(first, last): &(Seq, Seq)| {
             !self.under_way.iter().chain(&self.unreadable).any(|&(a, b)| a <= last && first <= b)
@@ -177,14 +177,14 @@ impl Plan {
         later.next().or_else(|| self.acked.refused().find(free))
     }
 
-    /// A refused range has been offered again, and is under way.
+    /// A refused range is in flight again.
     pub fn offered(&mut self, first: Seq, last: Seq) {
         let at = self.under_way.partition_point(|range| range.0 < first);
         self.under_way.insert(at, (first, last));
         self.offer_from = last.next();
     }
 
-    /// A range cannot be read; what is behind it can be sent all the same. Not in strict order.
+    /// A range cannot be read; later ones can still be sent. Not in strict order.
     pub fn unreadable(&mut self, first: Seq, last: Seq) {
         let at = self.unreadable.partition_point(|range| range.0 < first);
         self.unreadable.insert(at, (first, last));
@@ -206,12 +206,12 @@ impl Plan {
         self.under_way.len()
     }
 
-    /// The first range from `from` up to `until` that is neither acknowledged nor under way.
+    /// The first range within `from..=until` that is neither acknowledged nor in flight.
     fn unsent(&self, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
         self.free(&self.acked, from, until)
     }
 
-    /// The first range from `from` up to `until` that is neither in a set nor under way, refused or unreadable.
+    /// The first range within `from..=until` that is neither in a set nor in flight, refused or unreadable.
     fn free(&self, set: &AckedRanges, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
         if self.unreadable.is_empty() && self.acked.refused_count() == 0 {
             return first_free(set, &self.under_way, from, until);
@@ -223,7 +223,7 @@ impl Plan {
     }
 }
 
-/// The first range that is neither in a set nor in one of some ranges, which begin in ascending order.
+/// The first range that is neither in a set nor in the given ranges, which ascend.
 fn first_free(set: &AckedRanges, apart: &[(Seq, Seq)], from: Seq, until: Seq) -> Option<(Seq, Seq)> {
     let mut from = from;
     for &(first, last) in apart {
@@ -236,7 +236,7 @@ fn first_free(set: &AckedRanges, apart: &[(Seq, Seq)], from: Seq, until: Seq) ->
     set.missing(from, until)
 }
 
-/// What has to be looked through no more at the beginning: copies of what is refused would be refused, too.
+/// The ranges not to be searched at the start: copies of refused events would be refused too.
 fn looked_through(acked: &AckedRanges) -> AckedRanges {
     let mut looked = acked.clone();
     looked.release();

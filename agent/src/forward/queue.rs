@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::{Outcome, Parcel};
 
-/// How long good-byes may take.
+/// Time limit for disconnecting.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A parcel that the connection is to send.
+/// A parcel for the connection to send.
 pub(super) struct Job {
     pub(super) parcel: Arc<Parcel>,
     /// Dropped without an answer when the connection is lost.
@@ -21,13 +21,13 @@ pub(super) struct Job {
 
 /// The connection's end.
 pub(super) struct Jobs {
-    /// Not bounded by itself: the driver has no more under way than the transport's window.
+    /// Unbounded, but the driver limits parcels in flight to the transport's window.
     pub(super) incoming: mpsc::UnboundedReceiver<Job>,
     lost: watch::Sender<Option<String>>,
 }
 
 impl Jobs {
-    /// The connection is gone; to be said before what is under way is dropped.
+    /// Reports that the connection is lost; call before dropping parcels in flight.
     pub(super) fn lose(&self, why: String) {
         self.lost.send_replace(Some(why));
     }
@@ -41,7 +41,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Runs `serve` as a task of its own until the queue is closed or the connection lost.
+    /// Runs `serve` as a separate task until the queue is closed or the connection is lost.
     pub(super) fn start<S>(serve: impl FnOnce(Jobs) -> S) -> Queue
     where
         S: Future<Output = ()> + Send + 'static,
@@ -52,10 +52,10 @@ impl Queue {
         Queue { outgoing, lost, task }
     }
 
-    /// Queues a parcel at once; the future waits for what comes of it.
+    /// Queues a parcel immediately; the future returns its outcome.
     pub(super) fn send(&self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        // If the connection is gone the job is dropped here, and with it the reply.
+        // If the connection is lost, the job and its reply are dropped here.
         let _ = self.outgoing.send(Job { parcel, reply });
         let lost = self.lost.clone();
         async move {
@@ -68,7 +68,7 @@ impl Queue {
 
     /// Ends when the connection is lost.
     pub(super) async fn lost(&mut self) -> String {
-        // An error means that the task has ended, which is a loss, too.
+        // An error means that the task has ended, which is also a loss.
         let _ = self.lost.wait_for(Option::is_some).await;
         reason(&self.lost)
     }

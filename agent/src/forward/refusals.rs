@@ -1,8 +1,8 @@
-//! What becomes of an event that a sink refuses. Pure; the driver carries it out.
+//! Decides about events that a sink refuses. Pure; the driver carries it out.
 //!
-//! One event that is refused is a bad event: it is recorded as a dead letter and passed, so that those behind it go on. Several
-//! in a row mean that the receiver is wrong: nothing more is given up, and the sink is held until it takes one again. What was
-//! refused is not delivered. It is offered again while the sink takes others.
+//! One refused event is a bad event: it is recorded as a dead letter and skipped, so that later ones can be sent.
+//! Several in a row mean that the receiver is at fault: nothing more is given up, and the sink is held until it accepts
+//! an event again. A refused event is not delivered. It is offered again while the sink accepts others.
 
 use crate::config::RefusedPolicy;
 use std::collections::VecDeque;
@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::Seq;
 
-/// Single events refused in a row, without one in between that was taken, that mean that the receiver is wrong.
+/// After this many refused single events in a row, the receiver is at fault.
 pub const IN_A_ROW_MAX: u32 = 3;
-/// Dead letters that one sink may cause in [`RATE_WINDOW`]. Each is a record, and is forwarded like any other.
+/// Maximum dead letters of one sink in [`RATE_WINDOW`]. Each is a record, and is forwarded like any other.
 pub const RECORDS_MAX: usize = 60;
-/// What [`RECORDS_MAX`] is counted over.
+/// The window for [`RECORDS_MAX`].
 pub const RATE_WINDOW: Duration = Duration::from_secs(3600);
 
-/// What is done about a refused event.
+/// How to treat a refused event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A dead letter is recorded, and the event is passed.
+    /// A dead letter is recorded, and the event is skipped.
     Record,
-    /// It is passed without a record: it is a dead letter itself.
+    /// It is skipped without a record: it is a dead letter itself.
     Pass,
-    /// It stays where it is, and the sink is held; why, in words.
+    /// It stays in place, and the sink is held; with the reason in words.
     Hold(String),
 }
 
-/// What one sink has refused lately.
+/// The recent refusals of one sink.
 #[derive(Debug)]
 pub(super) struct Refusals {
     policy: RefusedPolicy,
@@ -36,11 +36,11 @@ pub(super) struct Refusals {
     /// When the dead letters of the last hour were recorded.
     recorded: VecDeque<Instant>,
     held: bool,
-    /// The event that waits because no dead letter can be recorded for it, or it cannot be remembered.
+    /// The event that is blocked because no dead letter can be recorded for it, or it cannot be remembered.
     stuck: Option<Seq>,
-    /// The sink has taken an event since the start.
+    /// The sink has accepted an event since the start.
     taken: bool,
-    /// When what was refused may be offered again.
+    /// When refused events may be offered again.
     again: Option<Instant>,
 }
 
@@ -57,7 +57,7 @@ impl Refusals {
         }
     }
 
-    /// The sink refuses a single event for the first time; `room` if one more can be remembered.
+    /// The sink refuses a single event for the first time; `room` if another one can be remembered.
     pub(super) fn refused(&mut self, at: Seq, dead_letter: bool, room: bool, now: Instant) -> Verdict {
         self.in_a_row += 1;
         let verdict = self.verdict(dead_letter, room, now);
@@ -101,7 +101,7 @@ impl Refusals {
         RECORDS_MAX - self.recorded.len().min(RECORDS_MAX)
     }
 
-    /// The sink has taken the events of a range.
+    /// The sink has accepted the events of a range.
     pub(super) fn accepted(&mut self, first: Seq, last: Seq) {
         self.in_a_row = 0;
         self.taken = true;
@@ -109,19 +109,18 @@ impl Refusals {
         self.held = self.stuck.is_some();
     }
 
-    /// The sink is held because of what it refuses: one parcel at a time, after waits that grow. Other events that it takes
-    /// do not end them, where it waits for the next hour or for an operator.
+    /// Whether the sink is held because of refusals: one parcel at a time, at growing intervals. If it waits for the
+    /// next hour or for an operator, accepting other events does not end this.
     pub(super) fn held(&self) -> bool {
         self.held
     }
 
-    /// What was refused is not offered again before so long.
+    /// Refused events are not offered again within this time.
     pub(super) fn offer_after(&mut self, wait: Duration, now: Instant) {
         self.again = Some(now + wait);
     }
 
-    /// How long until something that was refused may be offered again; `None` until the sink takes
-    /// others.
+    /// Time until refused events may be offered again; `None` until the sink accepts others.
     pub(super) fn offer_in(&self, now: Instant) -> Option<Duration> {
         let wait = self.again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now));
         (self.taken && self.in_a_row == 0).then_some(wait)

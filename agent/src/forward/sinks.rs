@@ -1,4 +1,4 @@
-//! The sinks of a running agent: their drivers, and what others see of them.
+//! The sinks of a running agent: their drivers and their status.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -42,7 +42,7 @@ struct Entry {
     task: JoinHandle<Option<AckedRanges>>,
 }
 
-/// What the read side sees of a sink.
+/// The public view of a sink.
 #[derive(Clone, Debug)]
 pub struct SinkView {
     /// Its name.
@@ -56,7 +56,7 @@ pub struct SinkView {
 }
 
 impl SinkView {
-    /// What there is to say about it in one line. Blocking: it reads the log if there is a backlog.
+    /// A one-line summary. Blocking: reads the log if there is a backlog.
     pub fn summary(&self, reader: &LogReader, now: Time) -> String {
         let details = self.status.details();
         let behind = match Backlog::of(&details.acked, reader) {
@@ -100,7 +100,7 @@ impl Sinks {
         self.entries().iter().map(view).collect()
     }
 
-    /// Starts what is new, stops what is gone, restarts what differs.
+    /// Starts new sinks, stops removed ones, restarts changed ones.
     pub async fn configure(&self, config: &Config) {
         let stale: Vec<Entry> = {
             let mut entries = self.entries();
@@ -111,7 +111,7 @@ impl Sinks {
                 .collect();
             gone.iter().filter_map(|name| entries.remove(name)).collect()
         };
-        // A sink that is restarted goes on from what it has, not from what happens to be stored.
+        // A restarted sink continues from what it has, not from the stored cursor, which may be older.
         let mut known = BTreeMap::new();
         stale.iter().for_each(Entry::tell_to_stop);
         for entry in stale {
@@ -126,7 +126,7 @@ impl Sinks {
         }
     }
 
-    /// Stops all; what is not acknowledged goes next time.
+    /// Stops all; unacknowledged events are sent after the next start.
     pub async fn stop(&self) {
         let entries = std::mem::take(&mut *self.entries());
         entries.values().for_each(Entry::tell_to_stop);
@@ -155,7 +155,7 @@ impl Entry {
         self.stop.send_replace(true);
     }
 
-    /// Waits for its end; what the sink has, if it was served.
+    /// Waits for its end; returns what the sink has, if it was served.
     async fn end(self) -> Option<AckedRanges> {
         self.task.await.unwrap_or_else(|error| {
             tracing::error!(sink = %self.config.name, "the sink's task failed: {error}");
@@ -165,7 +165,7 @@ impl Entry {
 }
 
 impl Service {
-    /// As the configuration says.
+    /// From the configuration.
     pub(super) fn of(sink: &SinkConfig) -> Service {
         Service {
             name: sink.name.clone(),
@@ -183,7 +183,7 @@ impl Service {
     }
 }
 
-/// Serves one sink over the transport that its address asks for.
+/// Serves one sink over the transport of its address.
 async fn serve(
     sink: SinkConfig,
     parts: Parts,
@@ -231,7 +231,7 @@ async fn serve(
     Some(acked)
 }
 
-/// Makes parcels for one sink from the log. Blocking.
+/// A builder of one sink's parcels from the log. Blocking.
 pub(super) fn builder(
     sink: &SinkConfig,
     shared: &Arc<Shared>,

@@ -1,14 +1,14 @@
-//! How large the next parcel may be. Pure.
+//! Chooses the size of the next parcel. Pure.
 //!
-//! A sink that finds a parcel too large does not say what would not be. So the size is halved, grows again while parcels get
-//! through, and stays below what was refused.
+//! A sink that finds a parcel too large does not report its limit. So the size is halved, grows again while parcels are
+//! accepted, and stays below the refused size.
 
 use std::time::{Duration, Instant};
 
-/// Parcels lost in a row before they are taken for too large: MQTT 3.1.1 has no other way to say so than to hang up.
+/// Parcels lost in a row before they count as too large: MQTT 3.1.1 can report that only by disconnecting.
 const FRUITLESS_MAX: u32 = 3;
-/// How long a size that was refused is not tried again. Limits of servers change when somebody changes them; each attempt
-/// costs a parcel's bytes, which on a metered link are paid for.
+/// How long a refused size is not tried again. Servers' limits rarely change, and each attempt costs a parcel's bytes,
+/// which a metered link charges for.
 const CEILING_FOR: Duration = Duration::from_secs(3600);
 
 /// The present size.
@@ -18,14 +18,14 @@ pub struct Size {
     bytes_max: usize,
     events: u32,
     bytes: usize,
-    /// Bytes that are not exceeded, and until when.
+    /// Upper bound in bytes, and until when it holds.
     ceiling: Option<(usize, Instant)>,
-    /// Parcels lost in a row without one that got through.
+    /// Parcels lost in a row.
     fruitless: u32,
 }
 
 impl Size {
-    /// As the operator wants it.
+    /// With the configured limits.
     pub fn new(events_max: u32, bytes_max: usize) -> Size {
         Size { events_max, bytes_max, events: events_max, bytes: bytes_max, ceiling: None, fruitless: 0 }
     }
@@ -51,20 +51,20 @@ impl Size {
         self.bytes = (self.bytes + self.bytes / 8 + 1).min(ceiling);
     }
 
-    /// A parcel of so many bytes was too large.
+    /// A parcel of this size was too large.
     pub fn too_large(&mut self, bytes: usize, now: Instant) {
-        // An eighth below, or the sizes between the largest that fits and this one would all be tried.
+        // An eighth below, or all sizes between the largest that fits and this one would be tried.
         let below = bytes - bytes / 8;
         self.ceiling = Some((below.saturating_sub(1).clamp(1, self.bytes_max), now + CEILING_FOR));
         self.bytes = (bytes / 2).max(1);
     }
 
-    /// A parcel of so many events was refused for something in it: halves of it tell what.
+    /// A parcel of this many events was refused for its content; halving finds the event.
     pub fn refused(&mut self, events: u32) {
         self.events = (events / 2).max(1);
     }
 
-    /// A connection was lost with a parcel under way.
+    /// The connection was lost with a parcel in flight.
     pub fn lost(&mut self) {
         self.fruitless += 1;
         if self.fruitless >= FRUITLESS_MAX {
@@ -106,7 +106,7 @@ mod tests {
             assert!(last * 10 >= limit * 7, "{limit}: stays at {last}");
             let (later, _) = send(&mut size, limit, 1_000, now + CEILING_FOR);
             assert!((1..=20).contains(&later), "{limit}: {later}");
-            // Somebody has raised the limit.
+            // The limit was raised.
             send(&mut size, usize::MAX, 1_000, now + CEILING_FOR * 2);
             assert_eq!(size.bytes(), 262_144);
         }

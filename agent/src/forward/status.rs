@@ -1,4 +1,4 @@
-//! What a sink is doing, for HTTP, metrics and systemd to read at any time.
+//! The status of a sink, for HTTP, metrics and systemd to read at any time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,13 @@ use crate::clock::Clock;
 use crate::log::acked::AckedRanges;
 use fieldlog_wire::Lane;
 
-/// Counters and state of one sink. Everything counts since the process started.
+/// Counters and state of one sink. Counters start with the process.
 #[derive(Debug)]
 pub struct SinkStatus {
     /// Events that the sink has acknowledged.
     pub events_acked: AtomicU64,
-    /// Events sent ahead of their turn that the sink has acknowledged; each counts above when its turn has come.
+    /// Priority copies that the sink has acknowledged; each event also counts above when its covering parcel is
+    /// acknowledged.
     pub priority_acked: AtomicU64,
     /// Parcels that the sink has acknowledged.
     pub parcels_acked: AtomicU64,
@@ -27,7 +28,7 @@ pub struct SinkStatus {
     pub bytes_acked: AtomicU64,
     /// Parcels that had to be sent again.
     pub parcels_retried: AtomicU64,
-    /// Events that the sink has refused and that were passed.
+    /// Refused events that were skipped.
     pub dead_letters: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
@@ -44,9 +45,9 @@ pub struct SinkDetails {
     pub state: SinkState,
     /// What the sink has acknowledged.
     pub acked: AckedRanges,
-    /// What an operator should know although the sink acknowledges, in words.
+    /// A warning for the operator although the sink acknowledges.
     pub warning: Option<String>,
-    /// The last failure; it stays after the sink has recovered.
+    /// The last failure; stays after the sink has recovered.
     pub last_error: Option<Failure>,
 }
 
@@ -85,7 +86,7 @@ pub enum SinkState {
         since: Time,
         /// When it is asked again.
         until: Time,
-        /// Its words, and what to do.
+        /// The sink's words, and what to do.
         why: String,
     },
     /// Waiting before the next attempt to connect.
@@ -100,7 +101,7 @@ pub enum SinkState {
 }
 
 impl SinkState {
-    /// Its name, of those in [`SinkState::LABELS`].
+    /// Its label, from [`SinkState::LABELS`].
     pub fn label(&self) -> &'static str {
         match self {
             SinkState::Connecting => "connecting",
@@ -116,7 +117,7 @@ impl SinkState {
     pub const LABELS: [&'static str; 6] =
         ["connecting", "connected", "held", "forked", "backing_off", "stopped"];
 
-    /// Since when it is connected, if it is.
+    /// Since when it is connected; `None` if it is not.
     pub fn connected_since(&self) -> Option<Time> {
         match self {
             SinkState::Connected { since }
@@ -126,7 +127,7 @@ impl SinkState {
         }
     }
 
-    /// Until when it waits, if it does, and why.
+    /// Until when it waits, and why; `None` if it does not.
     pub fn waiting(&self) -> Option<(Time, &str)> {
         match self {
             SinkState::Held { until, why, .. }
@@ -162,7 +163,7 @@ pub(crate) fn moment(time: Time) -> String {
 }
 
 impl SinkStatus {
-    /// Nothing has happened yet.
+    /// The initial status.
     pub fn new(clock: Clock) -> SinkStatus {
         SinkStatus {
             events_acked: AtomicU64::default(),
@@ -179,7 +180,7 @@ impl SinkStatus {
         }
     }
 
-    /// A copy of what is not a counter.
+    /// A copy of everything except the counters.
     pub fn details(&self) -> SinkDetails {
         self.lock().clone()
     }

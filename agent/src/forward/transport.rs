@@ -11,21 +11,21 @@ pub mod mqtt;
 #[cfg(feature = "nats")]
 pub mod nats;
 
-/// A sink as its transport sees it. The values are checked by the configuration.
+/// The settings of a sink for its transport, already checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<S> {
-    /// What only its protocol has, as configured.
+    /// The part of the configuration that is specific to the protocol.
     pub sink: S,
-    /// Until a connection can be used.
+    /// Limit until a connection is usable.
     pub connect_timeout: Duration,
-    /// A sink that acknowledges nothing for so long counts as lost.
+    /// A sink that acknowledges nothing within this time counts as lost.
     pub answer_timeout: Duration,
-    /// Parcels under way at once, where the protocol allows for more than one.
+    /// Maximum parcels in flight, if the protocol allows more than one.
     pub in_flight_max: u16,
 }
 
 impl<S: Clone> Target<S> {
-    /// As the configuration says; `sink` is the part of `config` that only its protocol has.
+    /// From the configuration; `sink` is the protocol-specific part of `config`.
     pub(super) fn of(config: &SinkConfig, sink: &S) -> Target<S> {
         Target {
             sink: sink.clone(),

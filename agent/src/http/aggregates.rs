@@ -1,4 +1,5 @@
-//! `/api/v1/devices/{id}/aggregates`: windowed aggregates of one attribute, from memory, or folded from what is stored.
+//! `/api/v1/devices/{id}/aggregates`: windowed aggregates of one attribute, from memory, or folded from log and
+//! archive.
 
 use std::sync::Arc;
 
@@ -22,10 +23,10 @@ mod stored;
 
 const WINDOW_S_DEFAULT: u64 = 60;
 const WINDOW_S_MAX: u64 = 31_536_000;
-/// Buckets in one answer.
+/// Maximum buckets in one answer.
 const BUCKETS_MAX: usize = 10_000;
 
-/// A series of buckets that begin in `from_s..to_s`.
+/// The requested series: buckets that start in `from_s..to_s`.
 #[derive(Clone, Copy, Debug)]
 struct Series {
     device: DeviceId,
@@ -40,7 +41,7 @@ struct Series {
 struct Found {
     source: &'static str,
     buckets: Vec<Bucket>,
-    /// Some records up to this log time are not in them.
+    /// Records up to this log time may be missing.
     incomplete_until: Option<Time>,
 }
 
@@ -49,7 +50,7 @@ impl Series {
         self.from_s.is_none_or(|from_s| start_s >= from_s)
     }
 
-    /// The first bucket that lacks nothing, if records up to a time are missing.
+    /// The start of the first complete bucket, if records up to a time are missing.
     fn complete_from_s(&self, missing_until: Time) -> i64 {
         start_s(missing_until, self.window_s) + i64::from(self.window_s)
     }
@@ -60,7 +61,7 @@ impl Series {
         if view.is_stale(Aggregates::ID) {
             return None;
         }
-        // Without `from`, what memory has is what is series.
+        // Without `from`, the series begins with what memory has.
         let from_s = self.from_s.unwrap_or(i64::MIN);
         let forgotten = view.aggregates.complete_from_s(self.device, self.attr, window);
         let missing_until = view.aggregates.missing_until();
@@ -95,7 +96,7 @@ pub(super) async fn list(
     let (at, now, series, in_memory) = app.with_view(|view, at| {
         let (device, state) = find(&view.devices, &name)?;
         let attr = find_attribute(&view.devices, state, &attribute)?;
-        // A bucket that begins before `from` and reaches into it is wanted, too.
+        // A bucket that begins before `from` and extends past it is included.
         let from_s = from.map(|from| start_s(from, window_s));
         let to_s =
             to.map_or(i64::MAX, |to| to.0.div_euclid(1_000_000) + i64::from(to.0.rem_euclid(1_000_000) > 0));

@@ -1,5 +1,5 @@
-//! Answers in pieces. What an answer is made of counts against one bound over all answers until its client has taken it:
-//! neither a large answer nor clients that do not read can fill the memory.
+//! Answers in pieces. The pieces of all answers count against one bound until their clients have read them: neither a
+//! large answer nor clients that do not read can fill the memory.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,13 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
 
-/// Bytes of a piece. The first of each answer is free, so that small answers are given whatever large ones hold.
+/// Size of a piece. The first piece of each answer is not counted, so small answers are always possible.
 const PIECE_BYTES: usize = 32 * 1024;
-/// Bytes of all answers that are being made or wait for their clients; an answer that needs more gets 503.
+/// Maximum bytes of all answers that are being built or not read yet; an answer that needs more gets 503.
 pub(super) const ANSWERS_BYTES_MAX: usize = 16 << 20;
-/// Bytes of one answer. Pages end much earlier; only a single event or device can be as large.
+/// Maximum bytes of one answer. Pages end much earlier; only a single event or device can reach this.
 pub(super) const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// A page ends with the item that makes it this large, and says where to go on.
+/// A page ends with the item that makes it this large, and says where to continue.
 pub(super) const PAGE_BYTES: usize = 1 << 20;
 
 /// The bound over all answers, in pieces.
@@ -35,12 +35,12 @@ impl Budget {
     }
 }
 
-/// Why an answer got no further piece.
+/// Why an answer could not grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
-    /// Others hold the bytes; later there is room.
+    /// Other answers use the bytes; there will be room later.
     Now,
-    /// It is larger than any answer may be.
+    /// It exceeds the limit for one answer.
     Ever,
 }
 
@@ -75,7 +75,7 @@ impl Pieces {
         self.bytes
     }
 
-    /// What kept it from growing.
+    /// Why it could not grow.
     pub(super) fn no_room(&self) -> Option<NoRoom> {
         self.no_room
     }
@@ -125,7 +125,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// The next piece, with what it holds of the budget until it is dropped.
+    /// The next piece, which holds its part of the budget until it is dropped.
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.bytes.len();
@@ -180,18 +180,18 @@ pub(super) fn encode(budget: &Budget, body: &impl Serialize) -> Result<Pieces, P
     Ok(pieces)
 }
 
-/// A page: an object whose list is written item by item, so that it is never whole in memory but in pieces.
+/// A page: an object whose list is written item by item into pieces, so it is never contiguous in memory.
 #[derive(Debug)]
 pub(super) struct Page {
     pieces: Pieces,
     empty: bool,
 }
 
-/// Where the list of a page without items is.
+/// The place of the list in a page without items.
 const NO_ITEMS: &str = "[]";
 
 impl Page {
-    /// Begins a page with what `page`, which has no items, says before them.
+    /// Begins a page with the part of `page`, which has no items, before the list.
     pub(super) fn begin(budget: &Budget, page: &impl Serialize) -> Result<Page, Problem> {
         let mut pieces = Pieces::new(budget);
         let (before, _) = around_items(page).map_err(|error| pieces.problem(&error))?;
@@ -200,7 +200,7 @@ impl Page {
         Ok(Page { pieces, empty: true })
     }
 
-    /// Adds an item; `true` if the page is to end with it.
+    /// Adds an item; `true` if the page must end with it.
     pub(super) fn push(&mut self, item: &impl Serialize) -> Result<bool, Problem> {
         if !std::mem::take(&mut self.empty) {
             self.pieces.put(b",")?;
@@ -209,7 +209,7 @@ impl Page {
         Ok(self.pieces.len() >= PAGE_BYTES)
     }
 
-    /// Ends the page with what `page`, which has no items, says after them.
+    /// Ends the page with the part of `page`, which has no items, after the list.
     pub(super) fn end(mut self, page: &impl Serialize) -> Result<Pieces, Problem> {
         let (_, after) = around_items(page).map_err(|error| self.pieces.problem(&error))?;
         self.pieces.put(b"]")?;
@@ -218,7 +218,7 @@ impl Page {
     }
 }
 
-/// What a page without items says before and after them. No page has another list, or text, before its items.
+/// The parts of a page without items before and after the list. No page has another list, or text, before its items.
 fn around_items(page: &impl Serialize) -> serde_json::Result<(String, String)> {
     let text = serde_json::to_string(page)?;
     let parts = text.split_once(NO_ITEMS).ok_or_else(|| serde::ser::Error::custom("a page has a list"))?;
@@ -259,7 +259,7 @@ mod tests {
         let refused = encode(&budget, &"x".repeat(PIECE_BYTES)).unwrap_err();
         assert_eq!((refused.status.as_u16(), refused.code), (503, "busy"));
         assert!(encode(&budget, &"x".repeat(PIECE_BYTES - 2)).is_ok());
-        // A piece counts until it is sent, not only until it is taken from its answer.
+        // A piece counts until it is sent.
         held[0].pop();
         let sending = held[0].pop();
         assert_eq!(budget.0.available_permits(), 0);

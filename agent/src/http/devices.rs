@@ -28,7 +28,7 @@ use fieldlog_wire::json::{self, Rfc3339, Val};
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 200;
 
-/// The device that has an id or had it before, or a problem that names those that may have been meant.
+/// The device that has or had an id, or a problem with suggestions.
 pub(super) fn find<'a>(devices: &'a Devices, name: &str) -> Result<(DeviceId, &'a Device), Problem> {
     devices.find_ever(name).ok_or_else(|| {
         let near = did_you_mean(name, devices.iter().map(|(_, device)| &*device.name));
@@ -50,7 +50,7 @@ pub(super) fn find_attribute(devices: &Devices, device: &Device, name: &str) -> 
     })
 }
 
-/// A device, whose attributes write themselves.
+/// A device, whose attributes serialise themselves.
 fn device_json<'a, A>(
     view: &'a View,
     (id, device): (DeviceId, &'a Device),
@@ -87,7 +87,7 @@ fn device_json<'a, A>(
     }
 }
 
-/// What a device is, if anything is said about that.
+/// A device's description, if it has one.
 fn description(described: Option<&Described>) -> Option<DeviceJson<'static>> {
     let said = described?.device();
     (!said.is_empty()).then(|| DeviceJson::of(&said).into_owned())
@@ -119,8 +119,8 @@ impl Serialize for Values<'_> {
     }
 }
 
-/// Attributes with position, time, and what is known about them. One that has no value yet, or no more, is here if it is
-/// described: it may be one that can only be set.
+/// Attributes with position, time and description. One without a value is included if it is described: it may be
+/// write-only.
 struct Details<'a> {
     devices: &'a Devices,
     device: &'a Device,
@@ -148,7 +148,7 @@ impl Serialize for Details<'_> {
     }
 }
 
-/// Which devices a request asks for.
+/// The requested devices.
 #[derive(Debug)]
 struct DeviceFilter {
     after: Option<String>,
@@ -280,7 +280,7 @@ fn single<'a>(
     api::DeviceAnswer { position: position.into(), as_of, device }
 }
 
-/// The device as it was. The device must be known now, so that a misspelt id costs no replay.
+/// The device at a past time. The device must be known now, so that a misspelt id does not cause a replay.
 async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, Problem> {
     let (at, id, discovered) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &name)?;
@@ -291,7 +291,7 @@ async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, 
         .reads
         .replay(move |cancel| {
             let past = Past::at(&side, at, moment, cancel)?;
-            // By its number, because it may have had another id; before that, another device may have been called so.
+            // By its number, because it may have had another id, which may have belonged to another device.
             let devices = &past.view.devices;
             let then = devices.get(id).map(|device| (id, device)).or_else(|| devices.find(&name));
             let Some(found) = then else { return Err(not_yet(&name, discovered)) };

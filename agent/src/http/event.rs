@@ -1,4 +1,4 @@
-//! Records as they look from outside, and which of them a request selects.
+//! Records as the API shows them, and the filter of a request.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Entry {
         Ok(Entry { seq, time, wall, device_time, cause, fact })
     }
 
-    /// Its type, as filters and answers name it.
+    /// Its type's name in filters and answers.
     pub(super) fn kind(&self) -> &'static str {
         let id = match &self.fact {
             Fact::StateChanged { .. } => type_id::STATE_CHANGED,
@@ -75,7 +75,7 @@ pub(super) fn device_of(record: &Record<'_>) -> Result<Option<DeviceId>, Problem
     record.subject().map_err(|e| unreadable(record, e))
 }
 
-/// Calls `visit` with each change of a state change; other records have none.
+/// Calls `visit` with each change of a state change; does nothing for other records.
 pub(super) fn each_change(
     record: &Record<'_>,
     mut visit: impl FnMut(DeviceId, AttrId, fieldlog_projections::ValueRef<'_>),
@@ -93,7 +93,7 @@ pub(super) fn each_change(
     walk().map_err(|e| unreadable(record, e))
 }
 
-/// Which records a request selects.
+/// The filter of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
     pub(super) device: Option<DeviceId>,
@@ -129,18 +129,18 @@ fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {
         })
     };
     let mut types = text.split(',').map(parse).collect::<Result<Vec<u16>, _>>()?;
-    // Each record is compared with all of them, however often a client repeats one.
+    // Each record is compared with all of them, even if a client repeats one.
     types.sort_unstable();
     types.dedup();
     Ok(types)
 }
 
-/// The names that some records need, so that they can be written without the view.
+/// The names that some records need, so that they can be serialised without the view.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     devices: BTreeMap<DeviceId, Box<str>>,
     attributes: BTreeMap<AttrId, Box<str>>,
-    /// Unit and spoken name of an attribute; empty where nothing is known.
+    /// Unit and display name of an attribute; empty if unknown.
     described: BTreeMap<(DeviceId, AttrId), (Box<str>, Box<str>)>,
 }
 
@@ -177,7 +177,7 @@ impl Names {
         self.devices.entry(id).or_insert_with(name);
     }
 
-    /// As it is known now, which may be later than the event.
+    /// The current description, which may be newer than the event.
     fn learn_description(&mut self, view: &View, device: DeviceId, attr: AttrId) {
         let Some(described) = view.descriptions.get(device) else { return };
         self.described.entry((device, attr)).or_insert_with(|| {

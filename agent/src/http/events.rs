@@ -1,4 +1,4 @@
-//! `/api/v1/events`: the log itself, page by page, or one record.
+//! `/api/v1/events`: pages of the log, or one record.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::read_side::ReadSide;
 
 const LIMIT_MAX: u64 = 10_000;
 const LIMIT_DEFAULT: u64 = 500;
-/// Records visited for one answer; then `next` is given, however few were wanted.
+/// Maximum records visited for one answer; then `next` is set, however few matched.
 pub(super) const RECORDS_MAX: u64 = 2_000_000;
 
-/// What of the log a request asks for, apart from the filter.
+/// The requested part of the log, without the filter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slice {
     pub(super) after: Option<Seq>,
@@ -39,8 +39,8 @@ impl Slice {
         Ok(Slice { after: params.seq("after")?, from, to, limit: params.limit(LIMIT_MAX, limit_default)? })
     }
 
-    /// Gives the entries that `select` makes of the slice's records, up to position `until`, to `put`, which says when the
-    /// page is full. Returns where to go on, if there is or may be more.
+    /// Passes the entries that `select` makes from the slice's records, up to position `until`, to `put`, which returns
+    /// whether the page is full. Returns where to continue, if there may be more.
     pub(super) fn read(
         self,
         side: &ReadSide,
@@ -52,7 +52,7 @@ impl Slice {
         let reader = &side.shared.reader;
         let sought = self.from.map(|from| reader.seek_time(from)).transpose()?.unwrap_or(Seq(1));
         let from = self.after.map_or(sought, |after| after.next().max(sought));
-        // A clock that was corrected may have given a record any time; what it is sought by never goes back.
+        // After a clock correction a record may have any log time; its moment never goes back.
         let moment = |record: &fieldlog_projections::Record<'_>| reader.moment(record.seq, record.time);
         let (mut names, mut last) = (Names::default(), None);
         let (mut count, mut full, mut more) = (0, false, false);
@@ -176,7 +176,7 @@ impl ReadSide {
 }
 
 impl App {
-    /// Calls `read` with the view locked; for what takes no longer than a look-up.
+    /// Calls `read` with the view locked; only for quick look-ups.
     pub(super) fn with_view<T>(
         &self,
         read: impl FnOnce(&View, At) -> Result<T, Problem>,

@@ -1,4 +1,4 @@
-//! What every request passes before its handler: method, host, token, how many at once, and the position it waits for.
+//! The checks before every handler: method, host, token, number of concurrent requests, and the position to wait for.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{App, REQUESTS_MAX, Scope, Transport, host, min_seq};
 #[derive(Clone, Debug)]
 pub(super) struct Actor(pub(super) Arc<str>);
 
-/// What a router's requests are let in by.
+/// The admission rules of a router.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) app: Arc<App>,
@@ -28,14 +28,14 @@ pub(super) struct Gate {
     pub(super) scope: Scope,
 }
 
-/// Headers of every answer. The page adds its own content policy.
+/// Headers of every answer. The status page adds its own content policy.
 const HEADERS: [(HeaderName, &str); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_FRAME_OPTIONS, "DENY"),
 ];
 
-/// Lets a request in, or answers it with the problem it has.
+/// Admits a request, or answers it with a problem.
 pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let now = gate.app.side.now();
@@ -91,7 +91,7 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
              at a time; only /livez, /readyz and /metrics are answered now. Close connections and try again"
         )));
     }
-    // Whoever waits does not keep others from being answered.
+    // A waiting request does not take a slot.
     if request.uri().path() == "/status" || request.uri().path().starts_with("/api/") {
         min_seq::reach(&gate.app, &Params::any(request.uri())?).await?;
     }
@@ -133,7 +133,7 @@ fn no_peer() -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "unknown-peer", "Who asks is not known", detail)
 }
 
-/// What the router refuses before a handler sees it.
+/// Problems for requests that the router rejects before a handler.
 fn malformed(status: StatusCode) -> Problem {
     let detail = "the path cannot be read; it must be percent-encoded UTF-8";
     Problem::new(status, "bad-request", "The request cannot be read", detail)
@@ -144,8 +144,8 @@ fn unauthorized() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is required", detail)
 }
 
-/// Refuses names that are not ours: a page elsewhere could have its own name resolved to this address and read us from
-/// a browser (DNS rebinding).
+/// Refuses foreign names: another site could resolve its own name to this address and read the API from a browser (DNS
+/// rebinding).
 fn check_host(host: &str, hosts: &[String]) -> Result<(), Problem> {
     if host::is_ours(host, hosts) {
         return Ok(());
@@ -156,7 +156,7 @@ fn check_host(host: &str, hosts: &[String]) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Not a name of this agent", detail))
 }
 
-/// Adds the date. A clock that was never set, or is beyond what a header can say, is as good as none.
+/// Adds the date, unless the clock was never set or is out of the header's range.
 fn date(response: &mut Response, now: Time) {
     let Some(timestamp) = Timestamp::from_microsecond(now.0).ok().filter(|_| now.0 >= 0) else { return };
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp).ok();

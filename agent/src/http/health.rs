@@ -14,16 +14,16 @@ use super::App;
 use crate::ingest::status::State as Connection;
 use crate::read_side::ReadSide;
 
-/// The writer's loop comes round at least once a second; after this long without it, it is stuck.
+/// The writer's loop iterates at least once a second; after this long it counts as stuck.
 const BEAT_MAX_MICROS: i64 = 10_000_000;
 
 fn check(status: Verdict, output: impl Into<String>) -> Check {
     Check { status, output: output.into() }
 }
 
-/// Whether the writer's loop comes round.
+/// Whether the writer's loop is iterating.
 fn writer(side: &ReadSide) -> Check {
-    // Before its first round, the start counts.
+    // Before its first iteration, the start counts.
     let beat = Time(side.shared.stats.beat.load(Ordering::Relaxed)).max(side.started);
     let age = side.now().micros_since(beat);
     if age > BEAT_MAX_MICROS {
@@ -37,7 +37,7 @@ fn writer(side: &ReadSide) -> Check {
     }
 }
 
-/// A broker that is away is no reason to restart: what it holds for us comes when it is back.
+/// An unreachable broker is no reason to restart: its messages arrive when it is back.
 fn sources(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
     side.sources.views().into_iter().map(|source| {
         let details = source.status.details();
@@ -58,7 +58,7 @@ fn sources(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
     })
 }
 
-/// Whether the folds beside the devices have answers. The view is not asked: whoever holds it must not hold this up.
+/// Whether the folds beside the devices are ready. Does not lock the view, so a holder of the lock cannot block this.
 fn folds(side: &ReadSide) -> impl Iterator<Item = (String, Check)> {
     let progress = &side.shared.rebuild;
     let (rebuilt, applied) = (progress.folds(), progress.applied.load(Ordering::Relaxed));
@@ -90,12 +90,12 @@ fn report(checks: BTreeMap<String, Check>) -> Response {
     (code, headers, body).into_response()
 }
 
-/// `GET /livez`: restart when it fails.
+/// `GET /livez`: restart the agent when it fails.
 pub(super) async fn live(State(app): State<Arc<App>>) -> Response {
     report(BTreeMap::from([("writer".into(), writer(&app.side))]))
 }
 
-/// `GET /readyz`: answers are current. The replay is over before anything is served.
+/// `GET /readyz`: answers are current. The replay is finished before HTTP starts.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let side = &app.side;
     let mut checks: BTreeMap<String, Check> = sources(side).collect();

@@ -1,4 +1,4 @@
-//! `/api/v1/devices/{id}/history`: what happened to one device, oldest first.
+//! `/api/v1/devices/{id}/history`: the records about one device, oldest first.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) async fn list(
     let slice = Slice::from(&params, LIMIT_DEFAULT)?;
     let (at, device, attribute, discovered) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &name)?;
-        // Actions fire under names that are in no device's state.
+        // Actions have attribute names that may be in no device's state.
         let attribute = params.text("attribute").map(|name| match view.devices.attribute_named(name) {
             Some(id) => Ok(id),
             None => find_attribute(&view.devices, device, name),
@@ -72,7 +72,7 @@ pub(super) async fn list(
     Ok(answer(body, at, Validator::Strong))
 }
 
-/// The entry of a record about `device`; with `attribute`, only what it says about that.
+/// The entry of a record about `device`; with `attribute`, only its part about that.
 fn about(record: &Record<'_>, device: DeviceId, attribute: Option<AttrId>) -> Result<Option<Entry>, Problem> {
     if device_of(record)? != Some(device) {
         return Ok(None);

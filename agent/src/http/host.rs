@@ -1,4 +1,4 @@
-//! The name a request was sent to.
+//! The host name of a request.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
 
 use super::problem::Problem;
 
-/// The one host that a request names; empty if it names none and need not.
+/// The host of a request; empty if it has none and needs none.
 pub(super) fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<&'a str, Problem> {
     let mut given = headers.get_all(header::HOST).iter();
     let (first, second) = (given.next(), given.next());
@@ -18,7 +18,7 @@ pub(super) fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) 
     }
     let header = first.map(|value| value.to_str().ok().and_then(host_of));
     let authority = uri.authority().map(|authority| host_of(authority.as_str()));
-    // What the request line names counts, if it names anything; the header must be one all the same.
+    // The request line takes precedence; the header must be valid in any case.
     match (authority, header) {
         (Some(None), _) | (_, Some(None)) => {
             Err(bad("the name of the host must be a name or an IP address, and may have a port"))
@@ -32,7 +32,7 @@ fn bad(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-host", "The host cannot be read", detail)
 }
 
-/// The host of `host[:port]` (RFC 3986, without user information); `None` if that is not what it is.
+/// The host in `host[:port]` (RFC 3986, without user information); `None` if the text has another form.
 fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -49,7 +49,7 @@ fn host_of(authority: &str) -> Option<&str> {
     is_port(port).then_some(host)
 }
 
-/// Nothing, or `:` and a port, which may be left out.
+/// Empty, or `:` and an optional port.
 fn is_port(text: &str) -> bool {
     let Some(digits) = text.strip_prefix(':') else { return text.is_empty() };
     digits.is_empty() || (digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok())

@@ -13,10 +13,10 @@ use crate::config::HttpConfig;
 
 /// Owner and group may connect.
 const SOCKET_MODE: u32 = 0o660;
-/// What the kernel may buffer for a TCP client that does not read; it would be up to 4 MB, which count as this service's
-/// memory. The kernel doubles it for its own needs.
+/// Kernel send buffer for a TCP client that does not read. By default it would be up to 4 MB, which count as this
+/// service's memory. The kernel doubles it for its own needs.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
-/// Connections that may wait to be accepted.
+/// Maximum connections waiting to be accepted.
 const BACKLOG: u32 = 1024;
 
 /// What is listened on, and the tokens that are asked for.
@@ -28,7 +28,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Where TCP is served, with the port that was given for port 0.
+    /// The TCP address, with the actual port if port 0 was configured.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
     }
@@ -37,7 +37,7 @@ impl Listeners {
 /// Opens what is configured.
 ///
 /// # Errors
-/// [`HttpError`]; nothing is left open then.
+/// [`HttpError`]; nothing stays open then.
 pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let read = |key, file: &Option<PathBuf>| -> Result<Option<Token>, HttpError> {
@@ -62,7 +62,7 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
     Ok(Listeners { tcp, unix, tokens })
 }
 
-/// As [`TcpListener::bind`], with small buffers for what the connections send.
+/// As [`TcpListener::bind`], with small send buffers for its connections.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -71,8 +71,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The socket gets its mode under another name and is then renamed: it replaces a stale one, and is never there with the
-/// wrong mode.
+/// The socket gets its mode under a temporary name and is then renamed, which replaces a stale one: it never has the
+/// wrong mode under its own name.
 async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), HttpError> {
     make_way(path).await?;
     let failed = |source| HttpError::Unix { path: path.to_owned(), source };
@@ -90,7 +90,7 @@ async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), HttpError>
     Ok((listener, SocketFile { path: path.to_owned(), inode }))
 }
 
-/// Refuses if the name is taken by something that is not a socket nobody listens on.
+/// Fails if the path is taken, except by a socket without a listener.
 async fn make_way(path: &Path) -> Result<(), HttpError> {
     let metadata = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -107,7 +107,7 @@ async fn make_way(path: &Path) -> Result<(), HttpError> {
     }
 }
 
-/// The socket's name, removed when it is no longer served.
+/// The socket's path, removed when it is no longer served.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -116,7 +116,7 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Another agent may have taken the name over meanwhile.
+        // Another agent may have taken over the path meanwhile.
         if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.path);
         }

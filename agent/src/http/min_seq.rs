@@ -1,4 +1,4 @@
-//! A position as something to wait for: `?min_seq=`.
+//! `?min_seq=`: waits for a position.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{App, WAITS_MAX, stopped};
 const WAIT_DEFAULT_MS: u64 = 2_000;
 const WAIT_MAX_MS: u64 = 10_000;
 
-/// `?min_seq=`: what a client wants to see in the answer.
+/// `?min_seq=`: the position that the answer must include.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MinSeq {
     epoch: Option<Epoch>,
@@ -46,7 +46,7 @@ fn bad_epoch() -> Problem {
     Problem::bad_parameter("`epoch` must be 16 hex digits, as `position.epoch` has them")
 }
 
-/// Waits until the view has what the request wants to see.
+/// Waits until the view has the requested position.
 pub(super) async fn reach(app: &App, params: &Params) -> Result<(), Problem> {
     let Some(min_seq) = MinSeq::from(params)? else { return Ok(()) };
     let shared = &app.side.shared;

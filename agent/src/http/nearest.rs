@@ -1,10 +1,10 @@
-//! Names that someone may have meant.
+//! Suggestions for misspelt names.
 
-/// More differences than this, and it is another name.
+/// With more differences it is another name.
 const DISTANCE_MAX: usize = 3;
-/// Names suggested at most.
+/// Maximum suggestions.
 const SUGGESTIONS_MAX: usize = 3;
-/// Longer names are not compared: it takes the product of their lengths, for each name there is.
+/// Longer names are not compared: the time is the product of the lengths, for each name.
 const COMPARED_BYTES_MAX: usize = 256;
 
 /// The names nearest to `wanted`, best first; empty if none is near.
@@ -19,11 +19,11 @@ pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) ->
     near.into_iter().take(SUGGESTIONS_MAX).map(|(_, name)| name).collect()
 }
 
-/// Edits from one name to the other; a name that holds the other counts as the most that is near.
+/// Edit distance of two names; a name that contains the other counts as just near enough.
 fn distance(wanted: &str, name: &str) -> Option<usize> {
     let holds = wanted.len() >= 3 && (name.contains(wanted) || (name.len() >= 3 && wanted.contains(name)));
     let edits = (wanted.len().abs_diff(name.len()) <= 4 * DISTANCE_MAX).then(|| levenshtein(wanted, name));
-    // A short name is another name after fewer edits.
+    // For a short name, fewer edits make another name.
     let max = DISTANCE_MAX.min(wanted.chars().count() / 2);
     edits.filter(|edits| *edits <= max).or(holds.then_some(DISTANCE_MAX))
 }

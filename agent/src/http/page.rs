@@ -1,4 +1,4 @@
-//! The status page at `/`: static files in the binary, and the headers that keep a device's name from becoming a script.
+//! The status page at `/`: embedded static files, with headers that keep a device's name from becoming a script.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -16,8 +16,8 @@ use axum::routing::get;
 
 use super::problem::Problem;
 
-/// Nothing but the page's own files and its own server; no inline script or style, so that markup which comes in
-/// with a device's name could do nothing even if it were ever parsed.
+/// Allows only the page's own files and server, no inline script or style, so that markup in a device's name has no
+/// effect even if it were parsed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
@@ -26,7 +26,7 @@ struct Asset {
     name: &'static str,
     media_type: &'static str,
     content: &'static str,
-    /// The same, compressed when somebody first asks for it.
+    /// The compressed file, made on first request.
     packed: OnceLock<Vec<u8>>,
 }
 
@@ -63,8 +63,8 @@ static ASSETS: [Asset; 11] = [
     asset!("words.js", SCRIPT),
 ];
 
-/// One tag for all files, as they are and packed: they import each other, so one that changes must not meet an old other
-/// one.
+/// One entity tag for all files, plain and compressed: they import each other, so a changed file must not be combined
+/// with an old one.
 static TAGS: LazyLock<[String; 2]> = LazyLock::new(|| {
     let mut hash = DefaultHasher::new();
     for asset in ASSETS.iter().chain([&INDEX]) {
@@ -78,14 +78,14 @@ impl Asset {
     fn packed(&self) -> &[u8] {
         self.packed.get_or_init(|| {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-            // Writing to memory does not fail.
+            // Writing to memory cannot fail.
             let written = encoder.write_all(self.content.as_bytes()).and_then(|()| encoder.finish());
             written.unwrap_or_default()
         })
     }
 }
 
-/// Routes `/` and `/assets/{name}`. Neither needs a token: the page asks for it, the data behind it does.
+/// Routes `/` and `/assets/{name}`. Neither needs a token: the page asks for it, and the data needs it.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(index)).route("/assets/{name}", get(asset))
 }
@@ -111,7 +111,7 @@ fn serve(asset: &'static Asset, request: &HeaderMap) -> Response {
         (CONTENT_TYPE, asset.media_type),
         (ETAG, tag),
         (VARY, "accept-encoding"),
-        // Kept, but asked about each time: after an update of the agent the page is the new one.
+        // Cached but always revalidated, so that an updated agent shows the new page.
         (CACHE_CONTROL, "no-cache"),
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -128,7 +128,7 @@ fn serve(asset: &'static Asset, request: &HeaderMap) -> Response {
     response
 }
 
-/// What a header lists, with parameters.
+/// The values that a header lists, with parameters.
 fn listed(request: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = request.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
@@ -144,7 +144,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-/// Whether the request says that the browser has what would be sent.
+/// Whether the browser already has the current version.
 fn holds(request: &HeaderMap, current: &str) -> bool {
     let mut tags = listed(request, IF_NONE_MATCH).map(|tag| tag.trim_start_matches("W/"));
     tags.any(|tag| tag == "*" || tag == current)

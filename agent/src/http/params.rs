@@ -1,4 +1,4 @@
-//! Query parameters, read strictly: a misspelt one is an error, not a different answer.
+//! Query parameters, parsed strictly: a misspelt one is an error, not a different answer.
 
 use std::ops::RangeInclusive;
 
@@ -9,7 +9,7 @@ use fieldlog_projections::{Seq, Time};
 use super::problem::Problem;
 use fieldlog_wire::json;
 
-/// Parameters that every read takes; see [`super::min_seq`].
+/// Parameters of every read; see [`super::min_seq`].
 const COMMON: [&str; 3] = ["min_seq", "epoch", "min_seq_timeout_ms"];
 
 /// The parameters of one request.
@@ -24,7 +24,7 @@ impl Params {
         Ok(Params(pairs))
     }
 
-    /// The parameters, each at most once, and none but `known` and those that every read takes.
+    /// The parameters, each at most once; only `known` ones and those of every read.
     pub(super) fn of(uri: &Uri, known: &[&str]) -> Result<Params, Problem> {
         let params = Params::any(uri)?;
         for (index, (name, _)) in params.0.iter().enumerate() {
@@ -41,7 +41,7 @@ impl Params {
         Ok(params)
     }
 
-    /// The text of a parameter; an empty one counts as not given.
+    /// The text of a parameter; an empty one counts as absent.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
     }

@@ -1,4 +1,4 @@
-//! The state at a past moment: the nearest snapshot before it, and a replay from there.
+//! The state at a past time: the nearest snapshot before it, and a replay from there.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ use crate::recovery::{self, RecoveryError};
 use fieldlog_wire::api::devices::AsOf;
 use fieldlog_wire::json::{self, Rfc3339};
 
-/// Records of a moment may be committed this long after it: the longest commit delay.
+/// Records of a moment may be committed this much later: the maximum commit delay.
 const SETTLED_MICROS: i64 = 10_000_000;
 
 /// What `?at=` names.
@@ -43,7 +43,7 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// The state at `moment`; `at` is where the current view is.
+    /// The state at `moment`; `at` is the position of the current view.
     pub(super) fn at(side: &ReadSide, at: At, moment: Moment, cancel: &Cancel) -> Result<Past, Problem> {
         let (seq, exact) = match moment {
             Moment::Seq(seq) if seq > at.applied => return Err(ahead(seq, at)),
@@ -54,7 +54,7 @@ impl Past {
             }
         };
         let shared = &side.shared;
-        // Aggregates are not asked for, so none are folded.
+        // Aggregates are not requested, so none are folded.
         let give_up = || cancel.is_set();
         let recovered = recovery::recover_unless(
             &shared.snapshots,
@@ -75,7 +75,7 @@ impl Past {
     }
 }
 
-/// The last record at or before `time`. What a clock that was ahead has recorded counts as no later than its correction.
+/// The last record at or before `time`. Records from a clock that was ahead count as no later than its correction.
 fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
     let reader = &side.shared.reader;
     let from = reader.seek_time(time)?;

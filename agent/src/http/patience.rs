@@ -1,4 +1,4 @@
-//! A socket whose writes fail when the other end takes nothing for too long.
+//! A socket whose writes fail when the peer reads nothing for too long.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A client that takes nothing of its answer for this long is cut off.
+/// A client that reads nothing of its answer for this long is disconnected.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The socket.
 #[derive(Debug)]
 pub(super) struct Patient<I> {
     io: I,
-    /// Runs while the other end takes nothing.
+    /// Runs while the peer reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -25,7 +25,7 @@ impl<I> Patient<I> {
         Patient { io, stalled: None }
     }
 
-    /// The outcome of a write, or that it has taken too long.
+    /// The outcome of a write, or a timeout.
     fn judge(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if wrote.is_ready() {
             self.stalled = None;

@@ -1,4 +1,4 @@
-//! Where the view is, in answers and as a validator.
+//! The position of the view, in answers and as a validator.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,7 +7,7 @@ use fieldlog_wire::api::position::{Position, parse_epoch};
 
 use crate::shared::Shared;
 
-/// A position, as every answer carries it.
+/// The position in every answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At {
     pub(super) epoch: Epoch,
@@ -22,25 +22,25 @@ impl From<At> for Position {
 }
 
 impl At {
-    /// The position of a view that is locked.
+    /// The position of a locked view.
     pub(super) fn of(shared: &Shared, view: &View) -> At {
         let head = shared.position.borrow().head.max(view.seq);
         At { epoch: shared.epoch, applied: view.seq, head }
     }
 
-    /// The position that has been published.
+    /// The published position.
     pub(super) fn published(shared: &Shared) -> At {
         let position = *shared.position.borrow();
         let head = position.head.max(position.applied);
         At { epoch: shared.epoch, applied: position.applied, head }
     }
 
-    /// `<epoch>-<applied>`, which names the state.
+    /// `<epoch>-<applied>`, which identifies the state.
     pub(super) fn tag(&self) -> String {
         format!("{}-{}", self.epoch, self.applied)
     }
 
-    /// 304, if the client has the answer of this position already.
+    /// 304, if the client already has the answer of this position.
     pub(super) fn not_modified(&self, headers: &HeaderMap) -> Option<Response> {
         let tag = self.tag();
         let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
@@ -64,12 +64,12 @@ impl At {
     }
 }
 
-/// How much two answers with one tag have in common.
+/// What two answers with the same tag have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Validator {
     /// Every byte.
     Strong,
-    /// The state; the ages in it are of the moment.
+    /// The state; ages in the answers differ.
     Weak,
 }
 

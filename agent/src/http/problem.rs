@@ -1,4 +1,4 @@
-//! Errors as answers: RFC 9457 problem details, whose `detail` says what to do.
+//! Error answers: RFC 9457 problem details, whose `detail` says what to do.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,7 +8,7 @@ use fieldlog_wire::api::problem;
 use super::position::At;
 use crate::log::LogError;
 
-/// A problem. It becomes a body in [`Problem::render`], where the path is known.
+/// A problem. [`Problem::render`] makes its body, when the path is known.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
@@ -46,7 +46,7 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Being stopped", detail)
     }
 
-    /// A bug, or a disk that fails.
+    /// A bug, or a failing disk.
     pub(super) fn internal(detail: impl Into<String>) -> Problem {
         let detail = detail.into();
         tracing::error!("an HTTP request could not be answered: {detail}");
@@ -54,7 +54,7 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
     }
 
-    /// Adds where the view is.
+    /// Adds the position of the view.
     pub(super) fn at(self, position: At) -> Problem {
         Problem { position: Some(position), ..self }
     }

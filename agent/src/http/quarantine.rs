@@ -49,7 +49,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
     let body = app
         .reads
         .long(move |cancel| {
-            // What was committed after the position was taken is not in this answer.
+            // Records committed after the position was taken are not in this answer.
             let end = before.map_or(at.applied.next(), |before| before.min(at.applied.next()));
             let kept = side.shared.reader.quarantine(usize::MAX)?;
             let mut kept = kept.into_iter().filter(|seq| *seq < end).peekable();

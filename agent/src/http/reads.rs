@@ -1,4 +1,5 @@
-//! Reads of the log and of large views, on blocking threads: few at a time, bounded in time, cancelled with their request.
+//! Reads of the log and of large views, on blocking threads: few at a time, with a time limit, cancelled with their
+//! request.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use tokio::sync::Semaphore;
 use super::problem::Problem;
 use crate::log::LogReader;
 
-/// Reads of each kind at a time. One kind must not hold up the other: event streams read a little at every commit.
+/// Concurrent reads of each kind. One kind must not delay the other: event streams read a little at every commit.
 const AT_ONCE: usize = 2;
-/// A read that takes longer is given up.
+/// Time limit of a read.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A replay for a past state may take longer: there is no smaller question to ask instead.
+/// A replay for a past state may take longer, since it cannot be made smaller.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The permits.
@@ -28,7 +29,7 @@ pub(super) struct Reads {
     scrape: Arc<Semaphore>,
 }
 
-/// Asked by a read whether anyone still waits for it.
+/// Lets a read check whether anyone still waits for it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cancel(Arc<AtomicBool>);
 
@@ -38,7 +39,7 @@ impl Cancel {
     }
 }
 
-/// Cancels when the request is answered, has timed out or is gone.
+/// Cancels when the request is answered, has timed out or was dropped.
 struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
@@ -53,7 +54,7 @@ impl Reads {
         Reads { long: permits(AT_ONCE), short: permits(AT_ONCE), replay: permits(1), scrape: permits(1) }
     }
 
-    /// A read that may walk the whole log.
+    /// A read that may scan the whole log.
     pub(super) async fn long<T, F>(&self, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -71,7 +72,7 @@ impl Reads {
         run(&self.replay, REPLAY_TIMEOUT, work).await
     }
 
-    /// A read of the view, or of a bounded stretch of the log.
+    /// A read of the view, or of a bounded part of the log.
     pub(super) async fn short<T, F>(&self, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -80,7 +81,7 @@ impl Reads {
         run(&self.short, TIMEOUT, work).await
     }
 
-    /// What is read for the metrics: it waits for no other read.
+    /// A read for the metrics: it waits for no other read.
     pub(super) async fn scrape<T, F>(&self, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -89,7 +90,7 @@ impl Reads {
         run(&self.scrape, TIMEOUT, work).await
     }
 
-    /// Returns when nothing is being read, and lets nothing be read any more.
+    /// Waits until no read is running, and prevents further ones.
     pub(super) async fn finished(&self) {
         let kinds = [(&self.long, AT_ONCE), (&self.short, AT_ONCE), (&self.replay, 1), (&self.scrape, 1)];
         for (kind, at_once) in kinds {
@@ -109,7 +110,7 @@ where
     let for_work = cancel.0.clone();
     let done = async {
         let permit = permits.clone().acquire_owned().await.map_err(|_| Problem::stopping())?;
-        // The permit goes with the work: a read that was given up still counts until it has noticed.
+        // The permit moves with the work: an abandoned read still counts until it has noticed.
         let work = tokio::task::spawn_blocking(move || {
             let result = work(&for_work);
             drop(permit);
@@ -133,13 +134,13 @@ fn too_slow(limit: Duration) -> Problem {
 pub(super) enum Scanned {
     /// Everything up to `until` was visited.
     All,
-    /// The visitor had enough.
+    /// The visitor stopped.
     Enough,
-    /// So many records were visited as were allowed; the last is given.
+    /// The maximum number of records was visited; with the last position.
     UpTo(Seq),
 }
 
-/// Which records to visit.
+/// The records to visit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stretch {
     pub(super) from: Seq,
@@ -149,7 +150,7 @@ pub(super) struct Stretch {
     pub(super) records_max: u64,
 }
 
-/// Visits records in order until the visitor breaks.
+/// Visits records in order until the visitor stops.
 pub(super) fn scan(
     reader: &LogReader,
     stretch: Stretch,

@@ -1,4 +1,4 @@
-//! Which path is answered by what.
+//! The routes.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{App, Scope, Transport};
 use super::{aggregates, commands, devices, events, health, history, page, quarantine, status, stream};
 use crate::metrics;
 
-/// All routes, for requests that come by `transport` and may ask for `scope`.
+/// All routes, for requests over `transport` with `scope`.
 pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Router {
     Router::new()
         .route("/livez", get(health::live))

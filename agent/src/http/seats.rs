@@ -1,14 +1,14 @@
-//! Who may connect: so many in all, so many from one address. Whoever comes beyond is asked what for, and gets health.
+//! Connection limits, in total and per address. Further connections are limited to health and metrics.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Connections open at a time, for TCP and for the Unix socket each.
+/// Maximum open connections, each for TCP and for the Unix socket.
 pub(super) const CONNECTIONS_MAX: usize = 256;
-/// Of these, connections from one address, or from one IPv6 network of 64 bits.
+/// Maximum of these from one address, or from one IPv6 /64 network.
 pub(super) const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
-/// Further connections, which only get health and metrics; beyond these the oldest of them is closed.
+/// Further connections, limited to health and metrics; beyond these the oldest of them is closed.
 pub(super) const RESERVE_MAX: usize = 32;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ struct Taken {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seats(Arc<Mutex<Taken>>);
 
-/// A connection's place; given back when dropped.
+/// A connection's slot; released when dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Seats,
@@ -33,7 +33,7 @@ impl Seats {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from `address`, if there is one.
+    /// A slot for a connection from `address`, if available.
     pub(super) fn take(&self, address: Option<IpAddr>) -> Option<Seat> {
         let address = address.map(network);
         let mut taken = self.lock();
@@ -64,7 +64,7 @@ impl Drop for Seat {
     }
 }
 
-/// One IPv6 host can have all addresses of a network.
+/// One IPv6 host may use all addresses of its network.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),

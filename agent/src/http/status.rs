@@ -1,4 +1,4 @@
-//! `/status`: everything an operator asks first, in one answer.
+//! `/status`: an overview for operators.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +69,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     let (side, budget) = (app.side.clone(), app.budget.clone());
     let (body, at) = app.reads.short(move |_| collect(&side, &budget)).await?;
     let mut response = answer(body, at, Validator::Weak);
-    // Its counters move without the position.
+    // Its counters change without the position.
     response.headers_mut().remove(header::ETAG);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

@@ -1,8 +1,8 @@
 //! `/api/v1/events/stream`: events as they are applied, as server-sent events.
 //!
-//! A stream has no queue of its own: it is a position in the log, and reads on from there when the view has moved. A slow
-//! client holds that position and a few events read ahead; one that takes nothing at all is cut off (`patience`), and
-//! resumes with the id of its last event.
+//! A stream has no queue of its own: it is a position in the log, and reads on from there when the view has moved. A
+//! slow client holds that position and a few events read ahead; one that reads nothing is disconnected (`patience`),
+//! and resumes with the id of its last event.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -29,16 +29,16 @@ use super::{App, STREAMS_MAX, stopped};
 use crate::read_side::ReadSide;
 use crate::shared::Position;
 
-/// Silence after which a comment is sent, so that both ends and what is between them see a live connection.
+/// Silence after which a comment is sent, so that both ends and the network see a live connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a client should wait before it connects again.
 const RETRY: Duration = Duration::from_secs(3);
-/// Events read ahead of the client, and their bytes: the event with which there are so many is the last.
+/// Maximum events read ahead, and their bytes: the event that reaches the limit is the last.
 const EVENTS_AHEAD: usize = 256;
 const BYTES_AHEAD: usize = 64 * 1024;
-/// How long a stream waits for other answers to be taken when they hold all bytes there are.
+/// How long a stream waits while other answers use all of the bytes.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
-/// Records looked at in one read; with a filter, few of them may be events.
+/// Maximum records visited in one read; with a filter, few of them may match.
 const RECORDS_PER_READ: u64 = 50_000;
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -47,12 +47,12 @@ const LAST_EVENT_ID: &str = "last-event-id";
 struct Tail {
     app: Arc<App>,
     selection: Selection,
-    /// Everything up to here has been sent, or is not wanted.
+    /// Everything up to here was sent or did not match.
     cursor: Seq,
     ready: VecDeque<Bytes>,
     position: watch::Receiver<Position>,
     stop: watch::Receiver<bool>,
-    /// When something is to be sent even if nothing happens.
+    /// When a comment must be sent if nothing happens.
     silent_until: Instant,
     _permit: OwnedSemaphorePermit,
 }
@@ -90,7 +90,7 @@ pub(super) async fn stream(
     });
     let mut response = Response::new(Body::from_stream(events));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // Proxies that buffer answers would hold events back.
+    // Proxies that buffer answers would delay events.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -101,11 +101,11 @@ async fn oldest(app: &App) -> Result<Seq, Problem> {
     app.reads.short(move |_| Ok(side.shared.reader.range()?.map_or(Seq(1), |(first, _)| first))).await
 }
 
-/// Where a stream begins.
+/// The start of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Begin {
     cursor: Seq,
-    /// The client's position means nothing here: the client must read the state again.
+    /// The client's position is not in this log: the client must read the state again.
     reset: bool,
 }
 
@@ -124,8 +124,8 @@ impl Begin {
         if known { Begin { cursor: seq, reset: false } } else { Begin { reset: true, ..head } }
     }
 
-    /// What is sent before the first event. The id without data tells the client where it is, should the connection
-    /// break before anything happens.
+    /// Text sent before the first event. The id without data tells the client its position, in case the connection
+    /// breaks before the first event.
     fn events(self, at: At) -> String {
         let id = format!("{}-{}", at.epoch, self.cursor);
         let hello = format!("retry: {}\nid: {id}\n\n", RETRY.as_millis());
@@ -139,10 +139,10 @@ impl Begin {
 
 /// What one read found.
 struct Ahead {
-    /// Everything up to here is in `events`, or is not wanted.
+    /// Everything up to here is in `events` or did not match.
     cursor: Seq,
     events: VecDeque<Bytes>,
-    /// There was more, but no room for it.
+    /// There is more, but no room for it.
     no_room: bool,
 }
 
@@ -175,7 +175,7 @@ impl Tail {
         }
     }
 
-    /// Reads on from the cursor. A log that cannot be read ends the stream; the writer is the one to say why.
+    /// Reads on from the cursor. If the log cannot be read, the stream ends; the writer reports the reason.
     async fn read(&mut self, until: Seq) -> Option<()> {
         let (side, selection, budget) =
             (self.app.side.clone(), self.selection.clone(), self.app.budget.clone());
@@ -229,7 +229,7 @@ impl Ahead {
     }
 }
 
-/// An event as it is sent; `None` if others hold the bytes for it.
+/// A serialised event; `None` if other answers use the bytes for it.
 fn event(side: &ReadSide, entry: &Entry, gateway: &str, budget: &Budget) -> Result<Option<Pieces>, Problem> {
     let epoch = side.shared.epoch;
     let names = side.names(entry);
@@ -242,7 +242,7 @@ fn event(side: &ReadSide, entry: &Entry, gateway: &str, budget: &Budget) -> Resu
     match (written, pieces.no_room()) {
         (Ok(()), _) => Ok(Some(pieces)),
         (Err(_), Some(NoRoom::Now)) => Ok(None),
-        // It would never fit, and must not hold up what comes after it.
+        // It would never fit, and must not block later events.
         (Err(_), Some(NoRoom::Ever)) => {
             let mut omitted = Pieces::new(budget);
             omitted.put(head("omitted").as_bytes())?;
@@ -273,7 +273,7 @@ mod tests {
         check(Some("0000000000000001-50"), Some(20), 50, false);
         check(None, Some(20), 20, false);
         check(None, Some(9), 9, false);
-        // Trimmed, of another epoch, from the future, or nothing that we sent.
+        // Trimmed, of another epoch, in the future, or not an id of ours.
         check(None, Some(8), 100, true);
         check(Some("0000000000000002-50"), None, 100, true);
         check(Some("0000000000000001-101"), None, 100, true);

@@ -70,7 +70,7 @@ impl Token {
         Ok(Token(token.into()))
     }
 
-    /// Whether a request carries it. How long that takes tells nothing but the length.
+    /// Whether a request has it. The time this takes reveals only the length.
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
         given.is_some_and(|given| bool::from(given.ct_eq(&self.0)))
@@ -115,7 +115,7 @@ pub enum TokenError {
         /// Which.
         path: PathBuf,
     },
-    /// A credential without a service that passes it.
+    /// A credential that no service manager passes.
     #[error(
         "`http.{key}` names the systemd credential {n}, but the service has none: add \
          LoadCredential={n}:/path/to/file to its unit, or give an absolute path", n = name.display()

@@ -1,4 +1,4 @@
-//! One connection from CONNACK to its end: reads, hands over, acknowledges what the log has stored, watches the broker.
+//! One connection from CONNACK to its end: reads, delivers, acknowledges what the log has stored, watches the broker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,25 +28,25 @@ use crate::sparkplug::state;
 mod control;
 mod outgoing;
 
-/// What is read at once, at most, and the size of the buffer that messages are slices of.
+/// Maximum bytes of one read, and the size of the buffer that messages are slices of.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// With less room than this a fresh buffer is begun.
+/// With less room than this a new buffer is allocated.
 const READ_BYTES_MIN: usize = 4 * 1024;
 
-/// Room made at once for a packet that is coming in: its announced length alone must not make us allocate.
+/// Maximum allocation at once for an incoming packet: its announced length alone must not make us allocate.
 const GROW_BYTES_MAX: usize = 256 * 1024;
 
-/// While so much waits to be written nothing is read: a broker that takes no answers gets no chance to cause more.
+/// While this much output is pending, nothing is read: a broker that does not read our answers must not cause more.
 const OUT_BYTES_MAX: usize = 512 * 1024;
 
-/// At a clean stop: how long to wait until the writer has stored what it holds, so that it need not be sent again.
+/// At a clean stop: how long to wait until the writer has stored what it holds, so that it is not sent again.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How long the last words to a broker may take.
+/// Time limit for the farewell to a broker.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What a source keeps over all its connections.
+/// State of a source across its connections.
 pub(super) struct Source<F> {
     pub(super) id: SourceId,
     pub(super) config: SourceConfig,
@@ -63,7 +63,7 @@ pub(super) struct Source<F> {
 pub(super) enum End {
     /// Shut down as told.
     Stopped,
-    /// The writer is gone; there is nothing left to do for a source.
+    /// The writer is gone; the source ends.
     InboxGone(InboxGone),
     /// Try again.
     Failed(Failure),
@@ -75,7 +75,7 @@ impl From<Failure> for End {
     }
 }
 
-/// The state of one connection. Nothing in it outlives the connection.
+/// The state of one connection. Nothing here outlives the connection.
 pub(super) struct Session<'a, F> {
     source: &'a mut Source<F>,
     connection: Connection,
@@ -92,7 +92,7 @@ pub(super) struct Session<'a, F> {
 }
 
 impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
-    /// Takes over a `stream` whose broker has said `welcome`; `input` is what came after it.
+    /// Takes over a `stream` after the broker's `welcome`; `input` has the bytes that followed it.
     pub(super) fn new(
         source: &'a mut Source<F>,
         stream: Box<dyn Wire>,
@@ -125,7 +125,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             Ok(()) => self.serve().await,
             Err(failure) => End::Failed(failure),
         };
-        // From here on releases go nowhere: packet identifiers mean nothing on another connection.
+        // From here on releases are dropped: packet identifiers are meaningless on another connection.
         self.acks.close();
         self.lose_publications();
         match &end {
@@ -169,7 +169,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
                 () = stopped(&mut self.source.shutdown) => return self.drain().await,
                 () = self.acks.wake.notified() => { self.acknowledge(); Ok(()) }
                 () = self.outbox.wake.notified() => self.publish().map_err(End::Failed),
-                // Also notices that messages of an earlier connection were released, which wakes nobody here.
+                // Also notices releases of an earlier connection's messages, which do not wake this one.
                 _ = tick.tick() => self.check(open),
                 step = self.connection.step(open) => self.stepped(step),
             };
@@ -189,7 +189,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         }
     }
 
-    /// Turns what the last read has completed into one delivery.
+    /// Turns the messages completed by the last read into one delivery.
     fn take_input(&mut self) -> Result<(), End> {
         let received = self.source.clock.wall();
         let mut batch = Batch::default();
@@ -202,7 +202,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
             let delivery = Delivery { source: self.source.id, received, acks, messages: batch.messages };
             (self.source.deliver)(delivery).map_err(End::InboxGone)?;
         }
-        // Only now, because what came before a broken packet is as good as ever.
+        // Only now, because the messages before a broken packet are valid.
         let missing = outcome?;
         let input = self.connection.input();
         let room = input.capacity() - input.len();
@@ -212,7 +212,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         Ok(())
     }
 
-    /// Returns how many bytes are missing for the next frame, at least.
+    /// Returns how many bytes the next frame lacks, at least.
     fn take_frames(&mut self, batch: &mut Batch) -> Result<usize, Failure> {
         loop {
             match self.connection.cut()? {
@@ -273,7 +273,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         status.unacked.set(self.unacked as u64);
     }
 
-    /// Puts a PUBACK into the output for everything the writer has released: one write for all of them.
+    /// Adds a PUBACK for everything the writer has released: one write for all of them.
     fn acknowledge(&mut self) {
         self.released.clear();
         self.acks.take(&mut self.released);
@@ -302,7 +302,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         }
         let waited = now.saturating_duration_since(self.asked);
         if !reading {
-            // A SUBACK cannot be missed while nothing is read.
+            // A SUBACK cannot be overdue while nothing is read.
             self.asked = now;
         } else if !self.waiting.is_empty() && waited >= self.source.config.connect_timeout {
             return Err(Failure::NoSuback { waited }.into());
@@ -310,8 +310,8 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         Ok(())
     }
 
-    /// Reads no more, but acknowledges what is still being stored, for a bounded time. What the writer will not take now
-    /// is left to the broker.
+    /// Stops reading, but acknowledges what is still being stored, for a bounded time. Messages that the writer does
+    /// not accept now stay at the broker.
     async fn drain(&mut self) -> End {
         let clock = self.source.clock.clone();
         let drained = async {
@@ -337,11 +337,12 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         End::Stopped
     }
 
-    /// Somebody says that this host application is offline, such as the will of a connection that it had before: it is not.
+    /// Someone published that this host application is offline, such as the will of its previous connection; corrects
+    /// that.
     fn heed_state(&mut self, message: &Message) -> Result<(), Failure> {
         let Some(host) = &self.host else { return Ok(()) };
         let ours = message.topic == host.topic().as_bytes() && state::says_offline(&message.payload);
-        // Before the subscriptions are answered the birth is still to come.
+        // The birth is sent once the subscriptions are answered.
         if ours && self.waiting.is_empty() {
             let protocol = self.source.config.protocol;
             self.connection.send(|out| host_state(host, host.birth(), protocol, out))?;
@@ -372,14 +373,14 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
         self.hang_up(DisconnectReasonCode::NormalDisconnection).await;
     }
 
-    /// Says goodbye as well as it goes: the connection is over in any case.
+    /// Sends a farewell on a best-effort basis: the connection is over in any case.
     async fn hang_up(&mut self, code: DisconnectReasonCode) {
         self.connection.hang_up(code, self.source.config.protocol, FAREWELL).await;
     }
 }
 
 impl<F> Session<'_, F> {
-    /// Once all subscriptions are answered: a host application says that it is there, before it publishes anything else.
+    /// All subscriptions are answered: a host application publishes its birth before anything else.
     pub(super) fn subscribed(&mut self) -> Result<(), Failure> {
         if !self.waiting.is_empty() {
             return Ok(());

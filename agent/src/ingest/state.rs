@@ -1,11 +1,11 @@
-//! A source that is a Sparkplug host application says so under its STATE topic.
+//! The STATE topic of a source that is a Sparkplug host application.
 
 use fieldlog_projections::Time;
 
 use crate::config::{SourceConfig, WillConfig};
 use crate::sparkplug::{state, topic};
 
-/// Packet identifier of the certificates. Those of the SUBSCRIBEs count up from 1, and are never so many.
+/// Packet identifier of the certificates. Those of the SUBSCRIBEs count up from 1 and never reach it.
 pub(super) const PKID: u16 = u16::MAX;
 
 /// The certificates of one connection: both have the time of its CONNECT.
@@ -13,7 +13,7 @@ pub(super) const PKID: u16 = u16::MAX;
 pub(super) struct HostState(WillConfig);
 
 impl HostState {
-    /// For a connection that begins now; `None` if the source is no host application.
+    /// For a connection that begins now; `None` if the source is not a host application.
     pub(super) fn of(config: &SourceConfig, now: Time) -> Option<HostState> {
         let host_id = &config.sparkplug.as_ref()?.host_id;
         Some(HostState(WillConfig {

@@ -1,4 +1,4 @@
-//! What a source is doing, for metrics, HTTP and `fieldlog status` to read at any time.
+//! The status of a source, for metrics, HTTP and `fieldlog status` to read at any time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ impl Count {
     }
 }
 
-/// Counters and state of one source. Everything counts since the process started.
+/// Counters and state of one source. Counters start with the process.
 #[derive(Debug, Default)]
 pub struct SourceStatus {
     /// Messages received with QoS 0, which the broker does not send again.
@@ -37,9 +37,9 @@ pub struct SourceStatus {
     pub received_qos1: Count,
     /// Bytes read from the broker.
     pub received_bytes: Count,
-    /// Messages that came because they were retained.
+    /// Retained messages that the broker sent on subscription.
     pub retained: Count,
-    /// Messages that the broker may have sent before.
+    /// Messages with the DUP flag.
     pub dup: Count,
     /// PUBACKs written.
     pub pubacks: Count,
@@ -49,27 +49,27 @@ pub struct SourceStatus {
     pub malformed: Count,
     /// Connections accepted by the broker.
     pub connections: Count,
-    /// QoS 1 messages of the present connection that have not been acknowledged yet.
+    /// QoS 1 messages of the current connection that are not acknowledged yet.
     pub unacked: Count,
-    /// Messages published for others in the agent.
+    /// Messages published for other parts of the agent.
     pub published: Count,
-    /// What is to be published.
+    /// The publications to send.
     pub outbox: Arc<Outbox>,
     details: Mutex<Details>,
 }
 
 impl SourceStatus {
-    /// Of a source that publishes what is put into `outbox`.
+    /// Of a source that publishes from `outbox`.
     pub fn with_outbox(outbox: Arc<Outbox>) -> SourceStatus {
         SourceStatus { outbox, ..SourceStatus::default() }
     }
 
-    /// A copy of what is not a number.
+    /// A copy of everything except the counters.
     pub fn details(&self) -> Details {
         self.lock().clone()
     }
 
-    /// Whether the broker has accepted the present connection.
+    /// Whether the broker has accepted the current connection.
     pub fn is_connected(&self) -> bool {
         matches!(self.lock().state, State::Connected { .. })
     }
@@ -83,30 +83,30 @@ impl SourceStatus {
     }
 }
 
-/// The part of [`SourceStatus`] that is text.
+/// The texts and states of [`SourceStatus`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
-    /// What the source is doing.
+    /// The state of the connection.
     pub state: State,
-    /// The broker had kept the session of the present connection.
+    /// The broker had kept the session when the current connection was made.
     pub session_present: bool,
     /// Identifier of the session; the broker may have assigned it.
     pub client_id: String,
-    /// How often a connection or an attempt failed, by the label of the reason.
+    /// Failed connections and attempts, by the label of the reason.
     pub failures: BTreeMap<&'static str, u64>,
-    /// The last failure in words; it stays after the source has recovered.
+    /// The last failure; stays after the source has recovered.
     pub last_error: Option<String>,
-    /// What to do about a failure that repeats itself; gone once a connection holds.
+    /// What to do about a recurring failure; cleared once a connection holds.
     pub advice: Option<String>,
     /// Filters the broker granted, with the QoS it granted.
     pub granted: Vec<(String, u8)>,
     /// Filters the broker refused, with its reason.
     pub refused: Vec<(String, &'static str)>,
-    /// What the broker does not offer and the source does without.
+    /// Features that the broker lacks and the source does without.
     pub warnings: Vec<String>,
 }
 
-/// What a source is doing.
+/// The state of a source's connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// Between the start of an attempt and the broker's CONNACK.

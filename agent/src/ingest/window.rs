@@ -1,21 +1,21 @@
-//! How much may be on its way to the log before a source stops reading. Stopping is all the back-pressure there is: the
-//! socket fills, and the broker holds the rest.
+//! How much may wait for the log before a source stops reading. This is the only back-pressure: the socket fills, and
+//! the broker holds the rest.
 
 use std::collections::VecDeque;
 
-/// Room for QoS 0 messages beside the receive window, which QoS 0 does not count against.
+/// Room for QoS 0 messages beside the receive window, which does not count them.
 const SPARE_MESSAGES: usize = 1000;
 
-/// Payload and framing bytes of one source that may wait for their commit; on top of it comes one packet being read.
+/// Maximum payload and framing bytes of one source waiting for their commit; one packet being read comes on top.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Messages of a source that the writer may hold before the source stops reading; one read may overshoot it. It bounds
-/// the deliveries in the writer's queue as well, each of which holds at least one message.
+/// Maximum messages of a source in the writer before the source stops reading; one read may exceed it. This also bounds
+/// the deliveries in the writer's queue, each of which has at least one message.
 pub fn outstanding_max(receive_window: u16) -> usize {
     usize::from(receive_window) + SPARE_MESSAGES
 }
 
-/// What a source has handed to the writer, over all its connections.
+/// What a source has passed to the writer, over all its connections.
 #[derive(Debug)]
 pub(super) struct Window {
     messages_max: usize,
@@ -36,7 +36,7 @@ impl Window {
         }
     }
 
-    /// A delivery of so many messages, which keep so many bytes alive, has been handed over.
+    /// A delivery of this many messages, which keeps this many bytes alive, was passed on.
     pub(super) fn push(&mut self, messages: usize, bytes: usize) {
         self.deliveries.push_back((messages, bytes));
         self.messages += messages;

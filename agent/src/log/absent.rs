@@ -1,4 +1,4 @@
-//! Whether there is a log at all, without touching its file.
+//! Tells whether there is a log at all, without changing its file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,8 +7,8 @@ use std::path::Path;
 use super::{Absence, FILE_NAME, Log, LogError, incomplete};
 
 impl Log {
-    /// Looks at the file in a data directory; `None` if it has content, of whatever kind. Never
-    /// [`Absence::NoRecords`]: only an open log tells that.
+    /// Checks the file in a data directory; `None` if it has any content. Never [`Absence::NoRecords`], which only an
+    /// open log shows.
     ///
     /// # Errors
     /// [`LogError::File`]
@@ -17,7 +17,7 @@ impl Log {
         let failed = |source| LogError::File { path: path.clone(), source };
         let file = match File::open(&path) {
             Ok(file) => file,
-            // Also where the directory is still to be made.
+            // Also if the directory does not exist yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Absence::Missing)),
             Err(source) => return Err(failed(source)),
         };
@@ -28,7 +28,7 @@ impl Log {
     }
 }
 
-/// Reads up to the first byte that no blank file has.
+/// Reads up to the first byte that is not blank.
 fn is_blank(mut file: impl Read) -> io::Result<bool> {
     let mut first = Vec::new();
     file.by_ref().take(incomplete::PAGE).read_to_end(&mut first)?;

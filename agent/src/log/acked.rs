@@ -1,38 +1,39 @@
-//! Which positions a sink has acknowledged: ranges, because live events go before a backlog; and which it has refused. Pure.
+//! The positions that a sink has acknowledged, as ranges, because live events are sent before a backlog; and those it
+//! has refused. Pure.
 
 use fieldlog_projections::Seq;
 use serde::{Deserialize, Serialize};
 
-/// More ranges than this are not remembered; the shortest is forgotten, and sent again with the same identity.
+/// Maximum ranges; beyond it the shortest is forgotten, and sent again with the same identity.
 const RANGES_MAX: usize = 64;
-/// Refused ranges that are remembered; when there are so many, a further event that is refused is not passed.
+/// Maximum refused ranges; once reached, no further refused event is skipped.
 pub const REFUSED_MAX: usize = 256;
-/// No log has as many records; a stored cursor that speaks of more is damaged.
+/// No log has this many records; a stored cursor beyond it is damaged.
 const SEQ_MAX: u64 = u64::MAX / 2;
 
-/// Acknowledged positions. What is refused is not acknowledged: it is missing like all else that the sink does not have.
+/// Acknowledged positions. Refused positions are not acknowledged: they count as missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AckedRanges {
-    /// Everything up to here.
+    /// Everything up to here is acknowledged.
     upto: u64,
-    /// Further ranges, inclusive, ascending, with at least one position missing before each.
+    /// Further ranges, inclusive, ascending, with at least one missing position before each.
     beyond: Vec<(u64, u64)>,
-    /// What the sink has refused, inclusive, ascending, apart from each other and from what is acknowledged.
+    /// Refused ranges, inclusive, ascending, disjoint from each other and from acknowledged ones.
     refused: Vec<(u64, u64)>,
 }
 
 impl AckedRanges {
-    /// Everything up to `seq`, nothing after it.
+    /// Everything up to `seq` and nothing after it.
     pub fn upto(seq: Seq) -> AckedRanges {
         AckedRanges { upto: seq.0, beyond: Vec::new(), refused: Vec::new() }
     }
 
-    /// The last position before which nothing is missing.
+    /// The position up to which nothing is missing.
     pub fn contiguous(&self) -> Seq {
         Seq(self.upto)
     }
 
-    /// The last position of all.
+    /// The highest acknowledged position.
     pub fn newest(&self) -> Seq {
         Seq(self.beyond.last().map_or(self.upto, |&(_, last)| last))
     }
@@ -53,7 +54,7 @@ impl AckedRanges {
         });
         if first <= self.upto + 1 {
             self.upto = self.upto.max(last);
-            // The range may have closed the gap to the next one only now.
+            // The range may have closed the gap to the next one.
             while let Some(&(a, b)) = self.beyond.first() {
                 if a > self.upto + 1 {
                     break;
@@ -65,7 +66,7 @@ impl AckedRanges {
         }
         let at = self.beyond.partition_point(|&(a, _)| a < first);
         self.beyond.insert(at, (first, last));
-        // A refused range divides what is around it, and must not push out what is acknowledged.
+        // A refused range splits the ranges around it, and must not push out acknowledged ones.
         if self.beyond.len() > RANGES_MAX + self.refused.len()
             && let Some(shortest) =
                 (0..self.beyond.len()).min_by_key(|&i| self.beyond[i].1 - self.beyond[i].0)
@@ -74,8 +75,8 @@ impl AckedRanges {
         }
     }
 
-    /// The sink has refused a range, which is neither acknowledged nor refused yet; nothing is remembered beyond
-    /// [`REFUSED_MAX`].
+    /// Marks a range as refused; it must be neither acknowledged nor refused yet. Does nothing if there are
+    /// [`REFUSED_MAX`] already.
     pub fn refuse(&mut self, first: Seq, last: Seq) {
         let at = self.refused.partition_point(|&(a, _)| a < first.0);
         let apart = at == 0 || self.refused[at - 1].1 < first.0;
@@ -84,12 +85,12 @@ impl AckedRanges {
         }
     }
 
-    /// Whether a further refused range can be remembered.
+    /// Whether another refused range can be remembered.
     pub fn has_room(&self) -> bool {
         self.refused.len() < REFUSED_MAX
     }
 
-    /// The ranges that the sink has refused, ascending.
+    /// The refused ranges, ascending.
     pub fn refused(&self) -> impl Iterator<Item = (Seq, Seq)> {
         self.refused.iter().map(|&(first, last)| (Seq(first), Seq(last)))
     }
@@ -99,19 +100,19 @@ impl AckedRanges {
         self.refused.iter().any(|&(first, last)| (first..=last).contains(&seq.0))
     }
 
-    /// How many positions are refused.
+    /// Number of refused positions.
     pub fn refused_count(&self) -> u64 {
         self.refused.iter().map(|&(first, last)| last - first + 1).sum()
     }
 
-    /// Counts everything that is refused as acknowledged.
+    /// Marks everything refused as acknowledged.
     pub fn release(&mut self) {
         for (first, last) in self.refused.clone() {
             self.add(Seq(first), Seq(last));
         }
     }
 
-    /// Adds a range but for what is refused of it.
+    /// Adds a range, except its refused positions.
     pub fn add_but_refused(&mut self, first: Seq, last: Seq) {
         let mut from = first;
         for (a, b) in self.refused.clone() {
@@ -123,7 +124,7 @@ impl AckedRanges {
         self.add(from, last);
     }
 
-    /// Takes a range out of what is refused.
+    /// Removes a range from the refused positions.
     fn unrefuse(&mut self, first: u64, last: u64) {
         if self.refused.iter().all(|&(a, b)| b < first || last < a) {
             return;
@@ -137,8 +138,8 @@ impl AckedRanges {
         self.refused.truncate(REFUSED_MAX);
     }
 
-    /// Forgets everything behind `head`, where the log ends; whether there was something. It speaks of records that are gone,
-    /// and those that get their positions are others.
+    /// Removes everything after `head`, the end of the log; returns whether there was something. Those records are
+    /// gone, and their positions will have other records.
     pub fn cut(&mut self, head: Seq) -> bool {
         let cut = |ranges: &mut Vec<(u64, u64)>| {
             ranges.retain(|&(first, _)| first <= head.0);
@@ -151,7 +152,7 @@ impl AckedRanges {
         *self != before
     }
 
-    /// The first range of missing positions from `from` on, inclusive, up to `until`.
+    /// The first missing range in `from..=until`.
     pub fn missing(&self, from: Seq, until: Seq) -> Option<(Seq, Seq)> {
         let mut start = from.0.max(self.upto + 1);
         for &(a, b) in &self.beyond {
@@ -164,14 +165,14 @@ impl AckedRanges {
         (start <= until.0).then_some((Seq(start), until))
     }
 
-    /// How many positions up to `head` are missing.
+    /// Number of missing positions up to `head`.
     pub fn missing_count(&self, head: Seq) -> u64 {
         let beyond: u64 =
             self.beyond.iter().map(|&(a, b)| b.min(head.0).saturating_sub(a) + u64::from(a <= head.0)).sum();
         head.0.saturating_sub(self.upto).saturating_sub(beyond)
     }
 
-    /// As it is stored: version 1 where nothing is refused, which older versions of fieldlog read, too.
+    /// The stored form: version 1 if nothing is refused, which older versions of fieldlog can read.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![if self.refused.is_empty() { 1 } else { 2 }];
         fieldlog_projections::varint::put(&mut out, self.upto);
@@ -182,7 +183,7 @@ impl AckedRanges {
         out
     }
 
-    /// From its stored form; `None` if it is none.
+    /// Decodes the stored form; `None` if it is invalid.
     pub fn decode(bytes: &[u8]) -> Option<AckedRanges> {
         let (version, mut rest) = bytes.split_first()?;
         let upto = take(&mut rest)?;
@@ -196,7 +197,7 @@ impl AckedRanges {
         if !rest.is_empty() || refused.len() > REFUSED_MAX {
             return None;
         }
-        // First, because they give room to what is acknowledged around them.
+        // First, because they make room for the acknowledged ranges around them.
         refused.iter().for_each(|&(first, last)| acked.refuse(first, last));
         beyond.iter().for_each(|&(first, last)| acked.add(first, last));
         Some(acked)
@@ -271,7 +272,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is refused and then acknowledged, a position is one of the two or neither, and all of it is stored.
+        /// Whatever is refused and then acknowledged: no position is both, and all of it is stored.
         #[test]
         fn what_is_refused_is_missing_until_it_is_acknowledged(
             steps in prop::collection::vec((0u8..3, 1u64..200, 0u64..12), 0..80),
@@ -337,7 +338,7 @@ mod tests {
         }
     }
 
-    /// Each refused range divides what is acknowledged: none of that may be forgotten, or it would be sent for ever.
+    /// Each refused range splits acknowledged ones: none of those may be forgotten, or they would be sent for ever.
     #[test]
     fn refused_ranges_push_nothing_out() {
         let mut acked = AckedRanges::default();

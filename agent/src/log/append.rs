@@ -1,4 +1,4 @@
-//! Committing: the only way into the log.
+//! Committing, which is the only way to change the log.
 
 use std::sync::atomic::Ordering;
 
@@ -17,11 +17,11 @@ pub struct Committed {
     pub first: Seq,
     /// Position of its last record; before `first` if it had none.
     pub last: Seq,
-    /// The records that were trimmed, first and last.
+    /// The trimmed records, first and last.
     pub trimmed: Option<(Seq, Seq)>,
 }
 
-/// What one commit does. All of it or nothing.
+/// The contents of one commit, which is atomic.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit<'a> {
     /// Records to append.
@@ -30,20 +30,20 @@ pub struct Commit<'a> {
     pub quarantine: &'a [(usize, Vec<u8>)],
     /// Cursors to store, by name.
     pub cursors: &'a [(String, Vec<u8>)],
-    /// Trim records before this position: a bounded slice of them, so that the commit stays short.
+    /// Trim records before this position, a bounded slice at a time, so that the commit stays short.
     pub trim_before: Option<Seq>,
     /// Rollups for the archive.
     pub rollups: &'a [RolledUp],
-    /// Delete what the archive has before this position.
+    /// Delete archived periods before this position.
     pub trim_rollups_before: Option<Seq>,
     /// The first record sets log time back to this.
     pub corrected: Option<Time>,
-    /// By how many microseconds the wall clock has jumped forward without being believed, if that has changed.
+    /// The new amount by which a forward jump of the wall clock is doubted, in microseconds, if it has changed.
     pub doubted: Option<u64>,
 }
 
 impl<'a> Commit<'a> {
-    /// A commit of records alone.
+    /// A commit that has only records.
     pub fn of(records: &'a RecordBuffer) -> Commit<'a> {
         Commit {
             records,
@@ -80,11 +80,11 @@ impl Log {
         self.commit(&Commit { quarantine, ..Commit::of(records) })
     }
 
-    /// Does all of a commit, durably: when this returns, it survives a power loss.
+    /// Commits everything durably: when this returns, it survives a power loss.
     ///
     /// # Errors
-    /// [`LogError::Store`]: whether the commit is in the log is then not known until it has been opened again, and this
-    /// handle is of no more use.
+    /// [`LogError::Store`]: whether the commit is in the log is unknown until it is opened again, and this handle must
+    /// not be used any more.
     pub fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, LogError> {
         if commit.is_empty() {
             let first = self.next;
@@ -139,7 +139,7 @@ impl Log {
         Ok(Committed { first, last, trimmed })
     }
 
-    /// Ends every transaction that writes: from here on it is durable, and counted.
+    /// Ends every write transaction: makes it durable and counts it.
     pub(super) fn finish(&self, txn: redb::WriteTransaction) -> Result<(), Fault> {
         txn.commit()?;
         self.disk.commits.fetch_add(1, Ordering::Relaxed);

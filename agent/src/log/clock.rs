@@ -1,5 +1,4 @@
-//! What the log remembers of the wall clock beside its records: where log time was set back, and how far a jump of the
-//! clock is not believed.
+//! Clock data of the log beside its records: where log time was set back, and how much of a forward jump is doubted.
 
 use std::sync::Arc;
 
@@ -9,16 +8,16 @@ use redb::{ReadableTable, TableDefinition};
 use super::META;
 use super::error::Fault;
 
-/// By the position of a `clock_corrected` record: the log time from which it continues. Made with the first of them.
+/// By the position of a `clock_corrected` record: the log time from which it continues. Created with the first of them.
 pub(super) const CORRECTIONS: TableDefinition<'_, u64, i64> = TableDefinition::new("corrections");
-/// In `meta`: by how many microseconds the wall clock has jumped forward without being believed.
+/// In `meta`: microseconds by which the wall clock has jumped forward and is not believed yet.
 pub(super) const DOUBTED: &str = "clock_doubted";
 
-/// Where log time was set back, oldest first: position, and the earliest log time from there on that was set back to.
+/// Corrections, oldest first: position, and the earliest log time that was set back to from there on.
 pub(super) type Corrections = Arc<[(Seq, Time)]>;
 
-/// The moment of a record for whoever looks for times: its log time, but no later than what log time was set back to
-/// after it. Never earlier than that of the record before, which log time itself can be.
+/// The moment of a record, for searches by time: its log time, but no later than the log time of any later correction.
+/// Unlike log time, it never goes back from one record to the next.
 pub(super) fn moment(corrections: &[(Seq, Time)], seq: Seq, time: Time) -> Time {
     let next = corrections.partition_point(|(at, _)| *at <= seq);
     corrections.get(next).map_or(time, |(_, after)| time.min(*after))

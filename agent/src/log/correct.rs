@@ -1,4 +1,4 @@
-//! Setting log time back, and when a record happened where that was done.
+//! Sets log time back, and computes the moments of records.
 
 use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Seq, Time};
@@ -7,7 +7,8 @@ use super::clock::{self, DOUBTED};
 use super::{Commit, Committed, Log, LogError, LogReader, META};
 
 impl Log {
-    /// Sets log time back to `wall` with a `clock_corrected` record; `None`, and nothing is done, if log time is not ahead.
+    /// Sets log time back to `wall` with a `clock_corrected` record; `None`, without any change, if log time is not
+    /// ahead.
     ///
     /// # Errors
     /// As [`Log::commit`].
@@ -26,18 +27,18 @@ impl Log {
 }
 
 impl LogReader {
-    /// When a record happened, for whoever looks for times: its log time, but no later than what log time was set back to
-    /// after it. It never goes back from one record to the next, as log time does where the clock was corrected.
+    /// The moment of a record, for searches by time: its log time, but no later than the log time of any later
+    /// correction. Unlike log time, it never goes back from one record to the next.
     pub fn moment(&self, seq: Seq, time: Time) -> Time {
         clock::moment(&self.corrections, seq, time)
     }
 
-    /// The moment of the record before the one at `first`, from its log time.
+    /// The moment of the record before the one at `first`, given its log time.
     pub fn moment_before(&self, first: Seq, base_time: Time) -> Time {
         self.moment(Seq(first.0.saturating_sub(1)), base_time)
     }
 
-    /// The wall clock as the newest record has it; `None` in an empty log.
+    /// The wall clock in the newest record; `None` in an empty log.
     ///
     /// # Errors
     /// As [`LogReader::scan`].
@@ -49,7 +50,7 @@ impl LogReader {
         })
     }
 
-    /// By how many microseconds the wall clock had jumped forward without being believed when that was last stored.
+    /// The stored amount by which a forward jump of the wall clock is doubted, in microseconds.
     ///
     /// # Errors
     /// As [`LogReader::scan`].

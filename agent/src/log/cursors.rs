@@ -6,7 +6,7 @@ use super::checked::{CHECKED, unwrap, wrap};
 use super::error::Fault;
 use super::{CURSORS, LogError, LogReader};
 
-/// First bytes of cursors as they were written without a checksum.
+/// First bytes of cursors written without a checksum.
 const UNCHECKED: [u8; 2] = [1, 2];
 
 /// Stores cursors.
@@ -22,7 +22,7 @@ pub(super) fn put(txn: &redb::WriteTransaction, cursors: &[(String, Vec<u8>)]) -
     Ok(())
 }
 
-/// Gives their checksums to the cursors of a version that did not write any.
+/// Adds checksums to cursors written by a version without them.
 pub(super) fn check_all(txn: &redb::WriteTransaction) -> Result<(), Fault> {
     let mut unchecked = Vec::new();
     {
@@ -55,13 +55,13 @@ impl LogReader {
     /// # Errors
     /// [`LogError::Cursor`] if it is damaged; [`LogError`] if the store cannot be read.
     pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
-        // All are few, and where another name is damaged looking for one can miss it.
+        // There are few, and a look-up may miss the name if another one is damaged.
         let found = self.all_cursors()?.into_iter().find(|(found, _)| found == name);
         let damaged = || LogError::Cursor { name: name.to_owned() };
         found.map(|(_, cursor)| cursor.ok_or_else(damaged)).transpose()
     }
 
-    /// Every stored cursor with its name, as it was committed; those that are damaged are left out.
+    /// All stored cursors with their names, as committed; damaged ones are left out.
     ///
     /// # Errors
     /// [`LogError`] if the store cannot be read.
@@ -69,7 +69,7 @@ impl LogReader {
         Ok(self.all_cursors()?.into_iter().filter_map(|(name, cursor)| Some((name, cursor?))).collect())
     }
 
-    /// Names of the damaged cursors, as they are found: the damage may be in a name.
+    /// Names of the damaged cursors, as found: the damage may be in a name.
     ///
     /// # Errors
     /// As [`LogReader::cursors`].

@@ -1,12 +1,12 @@
-//! How far damage goes.
+//! The extent of damage.
 
 use fieldlog_projections::Seq;
 
 use super::{CHUNKS, LogError, LogReader};
 
 impl LogReader {
-    /// The first position of the chunk after the one that begins at `at`; `None` if that is the last one. No chunk is read, so
-    /// this holds for damaged ones, too.
+    /// The first position of the chunk after the one that begins at `at`; `None` if that is the last one. Reads no
+    /// chunk, so it also works for damaged ones.
     ///
     /// # Errors
     /// [`LogError::Store`]

@@ -1,4 +1,4 @@
-//! The disk under the log, with a meter and a seal on it.
+//! The disk under the log, with counters and a seal.
 
 use std::io;
 use std::ops::Bound;
@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use redb::{BackendError, StorageBackend};
 
-/// What went to the disk since the start.
+/// Disk writes since the start.
 #[derive(Debug, Default)]
 pub struct DiskStats {
-    /// Commits to the log, whatever they were for.
+    /// Number of commits, of all kinds.
     pub commits: AtomicU64,
     /// Bytes written.
     pub bytes_written: AtomicU64,
@@ -21,7 +21,7 @@ pub struct DiskStats {
     pub sync_micros: AtomicU64,
 }
 
-/// Once it is closed, nothing reaches the disk any more. Clones are the same.
+/// Once closed, nothing is written to the disk any more. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seal(Arc<AtomicBool>);
 
@@ -38,7 +38,7 @@ impl Seal {
     }
 }
 
-/// The disk as the store sees it: what goes to it is counted, and nothing does once it is sealed.
+/// The disk as the store sees it: counts writes, and stops them once it is sealed.
 #[derive(Debug)]
 pub(super) struct Disk<D> {
     pub(super) disk: Arc<D>,

@@ -1,4 +1,4 @@
-//! What can go wrong with the log.
+//! Errors of the log.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ pub enum Absence {
     Missing,
     /// The file has no bytes.
     Empty,
-    /// The file has zeros only, or what an interrupted creation leaves.
+    /// The file has only zeros, or what an interrupted creation leaves.
     Blank,
-    /// It is a store to which no record was ever written.
+    /// The store never had a record.
     NoRecords,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Absence {
     }
 }
 
-/// What can go wrong with the log. All of it stops the agent; the broker still holds what was not acknowledged.
+/// Errors of the log. All of them stop the agent; the broker still holds what was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The agent is stopping.
@@ -47,7 +47,7 @@ pub enum LogError {
         /// Why.
         source: std::io::Error,
     },
-    /// Its name leads elsewhere, or nowhere: what is written is lost when this process ends.
+    /// The path leads to another file, or to none: anything written is lost when this process ends.
     #[error(
         "the log {} was deleted, moved or replaced while fieldlog had it open; nothing more is acknowledged, so the \
          broker keeps new messages. Put the file back, then start fieldlog again; to give the log up, start it with \
@@ -58,7 +58,7 @@ pub enum LogError {
         /// Where it was.
         path: PathBuf,
     },
-    /// There is none, but there was one.
+    /// There is no log, but there was one.
     #[error(
         "the log {} {absence}, but {snapshots} snapshots of an earlier log are in {}: its records are lost. Restore \
          log.redb from a backup. To continue without them, start once with `fieldlog run --new-epoch`: this begins a \
@@ -83,7 +83,7 @@ pub enum LogError {
         /// What is there.
         absence: Absence,
     },
-    /// There is a log already, so a new one cannot begin.
+    /// A log exists, so a new one cannot begin.
     #[error(
         "--new-epoch is refused: the log {} exists and ends at sequence {head}. To continue it, start without \
          --new-epoch; to give it up, move it away first",
@@ -138,7 +138,7 @@ pub enum LogError {
         "the file is a redb store, but not a fieldlog log; move it out of the way or choose another data_dir"
     )]
     NoFormat,
-    /// The store has met a page that cannot be right.
+    /// The store found an impossible page.
     #[error(
         "the log (log.redb in the data directory) is damaged: cannot {op}: {why}. Run `fieldlog verify` to see how \
          much of it is intact, then restore the file from a backup, or move it away to begin a new epoch"
@@ -149,7 +149,7 @@ pub enum LogError {
         /// What was found.
         why: String,
     },
-    /// It is not what it was when it was closed.
+    /// It differs from what it was when it was closed.
     #[error(
         "the log (log.redb in the data directory) is damaged: it has changed since it was closed: {what}. Run \
          `fieldlog verify` to see what is intact, then restore the file from a backup, or move it away to begin a new \
@@ -159,7 +159,7 @@ pub enum LogError {
         /// What has changed.
         what: String,
     },
-    /// Records are missing between others.
+    /// Records are missing in the middle.
     #[error(
         "the log (log.redb in the data directory) is damaged: records before sequence {before} are missing. Run `fieldlog \
          verify`, then restore the file from a backup, or move it away to begin a new epoch"
@@ -203,7 +203,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether it is in what the file holds, and so will be there at the next start, too.
+    /// Whether the cause is in the file, so that the next start will fail too.
     pub fn is_lasting(&self) -> bool {
         match self {
             LogError::Format { .. }
@@ -217,13 +217,13 @@ impl LogError {
             | LogError::Chunk { .. }
             | LogError::Rollup { .. } => true,
             LogError::Absent { absence, .. } => *absence != Absence::Missing,
-            // The store cannot make anything of the file: damaged, of another version, or no store at all.
+            // The store cannot use the file: damaged, of another version, or not a store.
             LogError::Open { source, .. } | LogError::Store { source, .. } => LogError::is_damage(source),
             _ => false,
         }
     }
 
-    /// Whether the store says that what is in the file cannot be right.
+    /// Whether the store reports damage in the file.
     fn is_damage(error: &redb::Error) -> bool {
         match error {
             redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
@@ -259,7 +259,7 @@ impl LogError {
     }
 }
 
-/// What ends an operation inside the store; [`super::guard::guarded`] gives it the name of the operation.
+/// Ends an operation inside the store; [`super::guard::guarded`] adds the name of the operation.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The store.
@@ -269,7 +269,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// As whoever began the operation is told.
+    /// The error for the caller of the operation.
     pub(super) fn during(self, op: &'static str) -> LogError {
         match self {
             Fault::Store(error) => LogError::store(op, *error),
@@ -278,7 +278,7 @@ impl Fault {
     }
 }
 
-/// Gives a part of an operation a name of its own.
+/// Names a part of an operation.
 pub(super) fn during<T>(op: &'static str, result: Result<T, Fault>) -> Result<T, LogError> {
     result.map_err(|fault| fault.during(op))
 }

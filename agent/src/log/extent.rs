@@ -1,4 +1,4 @@
-//! How large parts of the log are, and how old.
+//! Size and age of parts of the log.
 
 use std::ops::ControlFlow;
 
@@ -9,8 +9,8 @@ use super::error::Fault;
 use super::{CHUNKS, LogError, LogReader};
 
 impl LogReader {
-    /// Stored bytes of some ranges of positions, inclusive; a record counts as its share of its chunk, and what is no
-    /// longer in the log as nothing.
+    /// Stored bytes of ranges of positions, inclusive; a record counts as its share of its chunk, and trimmed records
+    /// count as nothing.
     ///
     /// # Errors
     /// As [`LogReader::scan`].
@@ -42,8 +42,8 @@ impl LogReader {
         })
     }
 
-    /// The first position of the chunk that holds a position, or of the log's first chunk: where a trim before that position
-    /// ends, as chunks go whole.
+    /// The first position of the chunk that has a position, or of the log's first chunk: where a trim before that
+    /// position ends, since chunks are deleted as a whole.
     ///
     /// # Errors
     /// As [`LogReader::scan`].
@@ -51,7 +51,7 @@ impl LogReader {
         self.seek(|header| header.first <= seq)
     }
 
-    /// Log time of the record at a position, or of the next one that is there; `None` after the end.
+    /// Log time of the record at a position, or of the next existing one; `None` after the end.
     ///
     /// # Errors
     /// As [`LogReader::scan`].

@@ -1,8 +1,8 @@
-//! What redb does when it meets damage: it panics, or continues to write. This module contains both.
+//! Contains redb's reactions to damage: panics, and continued writing.
 //!
-//! redb trusts its pages after a clean end, and panics where one cannot be right. Every call into it goes through
-//! [`guarded`], which makes a [`LogError::Damaged`] of a panic. After one, or where the log is refused, a `Seal` keeps
-//! redb from writing on the way out: what is left of the file stays as it was found.
+//! redb trusts its pages after a clean shutdown, and panics at impossible ones. Every call into it goes through
+//! [`guarded`], which turns a panic into a [`LogError::Damaged`]. After a panic, or if the log is refused, a `Seal`
+//! keeps redb from writing on the way out, so that the file stays as found.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -32,21 +32,21 @@ pub(super) fn silence() {
     });
 }
 
-/// Calls into redb; a panic there is an error.
+/// Calls into redb and turns a panic there into an error.
 pub(super) fn guarded<T>(op: &'static str, call: impl FnOnce() -> Result<T, Fault>) -> Result<T, LogError> {
     let before = INSIDE.replace(true);
-    // What redb shares between calls is locked, and a lock that was held is poisoned; the next call then panics, too.
+    // redb's shared state is behind locks, and a held lock is poisoned by the panic, so the next call panics too.
     let result = catch_unwind(AssertUnwindSafe(call));
     let inside = INSIDE.replace(before);
     match result {
         Ok(result) => during(op, result),
         Err(panic) if inside => Err(LogError::Damaged { op, why: words(&*panic) }),
-        // It came from what is called back.
+        // The panic is from a callback.
         Err(panic) => resume_unwind(panic),
     }
 }
 
-/// Calls back out of a guarded call: a panic in there is a bug, not damage.
+/// Runs a callback of a guarded call: a panic there is a bug, not damage.
 pub(super) fn outside<T>(call: impl FnOnce() -> T) -> T {
     let before = INSIDE.replace(false);
     let result = call();
@@ -54,7 +54,7 @@ pub(super) fn outside<T>(call: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The first line of what a panic says.
+/// The first line of a panic's message.
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
@@ -64,7 +64,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// The writer's hold on the open store. Dropping it closes the store behind the last reader, and never panics.
+/// The writer's handle of the open store. Dropping it closes the store after the last reader, and never panics.
 #[derive(Debug)]
 pub(super) struct Hold(Option<Arc<Database>>);
 
@@ -77,7 +77,7 @@ impl Hold {
         self.0.as_deref().ok_or(LogError::Closed)
     }
 
-    /// The store by itself; `None` while anybody reads it.
+    /// The store itself; `None` while a reader uses it.
     pub(super) fn get_mut(&mut self) -> Option<&mut Database> {
         self.0.as_mut().and_then(Arc::get_mut)
     }
@@ -86,7 +86,7 @@ impl Hold {
         self.0.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
-    /// Closes the store if no reader is in the middle of a page; says whether that is so.
+    /// Closes the store if no reader is using a page; returns whether it did.
     pub(super) fn close(&mut self) -> Result<bool, LogError> {
         guarded("close the log", || match self.0.take().map(Arc::try_unwrap) {
             None => Ok(true),

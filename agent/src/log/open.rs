@@ -1,4 +1,4 @@
-//! Opening the log, making it, and closing it.
+//! Opens, creates and closes the log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{
     place, sums,
 };
 
-/// How often, and how long, closing waits for a read that is under way; then the store closes behind the last of them.
+/// How often, and how long, closing waits for a running read; after that the store closes when the last of them ends.
 const CLOSE_TRIES: u32 = 100;
 const CLOSE_WAIT: Duration = Duration::from_millis(20);
 
@@ -25,7 +25,7 @@ impl Log {
     /// Opens the log in a data directory, or creates it with a new epoch.
     ///
     /// # Errors
-    /// [`LogError`]; nothing is created or repaired in place of a log that cannot be read.
+    /// [`LogError`]; an unreadable log is never replaced or repaired.
     pub fn open(data_dir: &Path, options: LogOptions, new_epoch: Epoch) -> Result<Log, LogError> {
         let path = data_dir.join(FILE_NAME);
         let created = !path.exists();
@@ -36,8 +36,8 @@ impl Log {
             .truncate(false)
             .open(&path)
             .map_err(|source| LogError::File { path: path.clone(), source })?;
-        // After a failed fsync the page cache can hold what the disk does not, and pass for it until the next power cut:
-        // what is read from here on must come from the disk. Advice may be refused; then it is as it was.
+        // After a failed fsync the page cache can hold data that is not on the disk, until the next power cut: from
+        // here on, reads must come from the disk. The advice may be refused; then nothing changes.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         let place = place::FilePlace::of(&path, &file)
             .map_err(|source| LogError::File { path: path.clone(), source })?;
@@ -50,7 +50,7 @@ impl Log {
             })?;
         log.file = Some(place);
         if created {
-            // redb syncs the file, not the directory entry that leads to it.
+            // redb syncs the file but not its directory entry.
             std::fs::File::open(data_dir)
                 .and_then(|dir| dir.sync_all())
                 .map_err(|source| LogError::File { path: data_dir.to_owned(), source })?;
@@ -58,7 +58,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens the log on any disk, and counts what goes to it; the tests have one that fails.
+    /// Opens the log on any disk and counts writes; the tests use one that fails.
     ///
     /// # Errors
     /// As [`Log::open`].
@@ -84,7 +84,7 @@ impl Log {
         });
         match begun {
             Ok(()) => Ok(log),
-            // It is someone else's, and left as it was.
+            // It belongs to another program, and is left unchanged.
             Err(error @ (LogError::NoFormat | LogError::Format { .. })) => Err(error),
             Err(error) => {
                 log.seal.close();
@@ -93,7 +93,7 @@ impl Log {
         }
     }
 
-    /// Opens the store and looks at nothing in it.
+    /// Opens the store without looking at its contents.
     pub(super) fn open_store(
         backend: Arc<impl StorageBackend>,
         disk: Arc<DiskStats>,
@@ -134,7 +134,7 @@ impl Log {
         let meta = match txn.open_table(META) {
             Ok(meta) => meta,
             Err(redb::TableError::TableDoesNotExist(_)) => {
-                // Ours are made in one commit. A store with others only is someone else's.
+                // Our tables are created in one commit. A store that has only others belongs to another program.
                 let tables = txn.list_tables()?.count();
                 return if tables == 0 { Ok(false) } else { Err(no_format(&txn).into()) };
             }
@@ -203,10 +203,10 @@ impl Log {
         Ok(())
     }
 
-    /// Notes what there is, so that the next open can tell whether it has changed; says whether that took a commit.
+    /// Stores sums of the contents, so that the next open can detect changes; returns whether that took a commit.
     ///
     /// # Errors
-    /// [`LogError::Store`]; what was committed is safe all the same.
+    /// [`LogError::Store`]; committed records are safe in any case.
     pub fn note_end(&mut self) -> Result<bool, LogError> {
         let noted = guarded("close the log", || self.note_closed());
         match &noted {
@@ -220,7 +220,7 @@ impl Log {
     /// Closes the store, so that the next open finds it clean.
     ///
     /// # Errors
-    /// [`LogError::Store`]; what was committed is safe all the same.
+    /// [`LogError::Store`]; committed records are safe in any case.
     pub fn close(mut self) -> Result<(), LogError> {
         let noted = self.note_end().map(drop);
         if noted.as_ref().is_err_and(LogError::is_lasting) {
@@ -230,14 +230,14 @@ impl Log {
             if self.hold.close()? {
                 break;
             }
-            // A reader is in the middle of a page; it is soon done.
+            // A reader is using a page; it will soon finish.
             std::thread::sleep(CLOSE_WAIT);
         }
         noted
     }
 }
 
-/// What a store without our format is: someone else's, or ours and damaged.
+/// Classifies a store without our format: another program's, or ours and damaged.
 fn no_format(txn: &redb::ReadTransaction) -> LogError {
     match txn.open_table(CHUNKS) {
         Ok(_) => sums::damaged("the table \"meta\" is missing or damaged"),

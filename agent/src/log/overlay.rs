@@ -1,4 +1,4 @@
-//! A log file under glass: what is written stays in memory, and the file is never changed.
+//! A copy-on-write log file: writes stay in memory, and the file is never changed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,9 +16,9 @@ use super::{Absence, FILE_NAME, Log, LogError, LogOptions};
 
 const PAGE: u64 = 4096;
 
-/// A file that is only read, with the pages that have been written since it was opened.
+/// A read-only file, with the pages that were written since it was opened.
 ///
-/// Opening a log after a crash, and checking it, repair what the crash left. Here the repair is in memory alone.
+/// Opening a log after a crash, and checking it, repair damage. Here the repair is only in memory.
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: FileBackend,
@@ -27,15 +27,15 @@ pub(super) struct Overlay {
 
 #[derive(Debug)]
 struct Layer {
-    /// Length of the file as it now seems.
+    /// Current length of the file.
     len: u64,
-    /// How much of the file itself is still to be seen; what is beyond is zero where no page says otherwise.
+    /// How much of the file itself is visible; beyond it everything is zero, except written pages.
     of_file: u64,
     pages: BTreeMap<u64, Box<[u8]>>,
 }
 
 impl Overlay {
-    /// Over a file that was opened for reading.
+    /// On a file that was opened for reading.
     pub(super) fn new(file: File) -> Result<Overlay, DatabaseError> {
         let file = FileBackend::new(file)?;
         let len = file.len()?;
@@ -43,11 +43,11 @@ impl Overlay {
     }
 
     fn layer(&self) -> MutexGuard<'_, Layer> {
-        // Each change of it is whole.
+        // Each change is complete.
         self.layer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads through one page's worth at most.
+    /// Reads at most to the end of a page.
     fn read_part(&self, layer: &Layer, at: u64, out: &mut [u8]) -> io::Result<()> {
         if let Some(page) = layer.pages.get(&(at / PAGE)) {
             let begin = (at % PAGE) as usize;
@@ -62,7 +62,7 @@ impl Overlay {
     }
 }
 
-/// Cuts a range into parts that lie within one page each: offset, and length.
+/// Splits a range at page boundaries: offset and length of each part.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
     let end = offset + len as u64;
     let mut at = offset;
@@ -138,8 +138,8 @@ impl StorageBackend for Overlay {
         self.file.close()
     }
 
-    // A lock for writing takes a file that is open for writing. One for reading keeps every agent out just as well, and
-    // an agent that has the log open keeps it from being taken.
+    // A write lock needs a file that is open for writing. A read lock also keeps every agent out, and cannot be taken
+    // while an agent has the log open.
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.try_lock_shared_range(start, end)
@@ -163,11 +163,10 @@ impl StorageBackend for Overlay {
 }
 
 impl Log {
-    /// Opens the log in a data directory without changing anything there, and without making one. What is written to
-    /// it is gone with it.
+    /// Opens the log in a data directory without creating or changing anything there. Writes to it are discarded.
     ///
     /// # Errors
-    /// As [`Log::open`], and [`LogError::Absent`] if there is none.
+    /// As [`Log::open`], and [`LogError::Absent`] if there is no log.
     pub fn open_untouched(data_dir: &Path, options: LogOptions) -> Result<Log, LogError> {
         let path = data_dir.join(FILE_NAME);
         let absent = |absence| LogError::Absent { path: path.clone(), absence };
@@ -185,13 +184,12 @@ impl Log {
         if guarded("read the log's head", || log.load())? { Ok(log) } else { Err(absent(Absence::NoRecords)) }
     }
 
-    /// Has the store read every page that is in use, and compare it with its checksum, and its account of free pages with
-    /// what is in use; says whether all is as it should be. What is wrong is repaired if it can be, so this is for a log
-    /// that was opened untouched, and that nobody reads.
+    /// Lets the store read every page in use and check its checksum, and compare the free pages with those in use;
+    /// returns whether everything is correct. It repairs what it can, so use it only on a log that was opened untouched
+    /// and has no readers.
     ///
     /// # Errors
-    /// [`LogError::Damaged`] if a page cannot be right and cannot be repaired either; [`LogError::Store`] if it cannot be
-    /// read.
+    /// [`LogError::Damaged`] if a page is impossible and cannot be repaired; [`LogError::Store`] if it cannot be read.
     pub fn check_store(&mut self) -> Result<bool, LogError> {
         let op = "compare the log's pages with their checksums";
         let in_use = || LogError::store(op, redb::Error::TransactionInProgress);
@@ -204,7 +202,7 @@ impl Log {
 mod tests {
     use super::*;
 
-    /// A small generator, so that this needs no other; the seed is in the message.
+    /// A small generator, to avoid a dependency; the seed is in the message.
     fn next(state: &mut u64) -> u64 {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *state >> 33

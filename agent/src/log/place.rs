@@ -1,4 +1,4 @@
-//! Whether the log's name still leads to the file that is open.
+//! Checks whether the log's path still leads to the open file.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use redb::StorageBackend;
 
 use super::{FILE_NAME, Log, LogError};
 
-/// A file, and the name it was opened by.
+/// A file, and the path it was opened by.
 #[derive(Clone, Debug)]
 pub(super) struct FilePlace {
     path: PathBuf,
@@ -26,17 +26,17 @@ impl FilePlace {
     fn is_there(&self) -> bool {
         match std::fs::metadata(&self.path) {
             Ok(metadata) => (metadata.dev(), metadata.ino()) == self.identity,
-            // Only a name that is gone says that the file is.
+            // Only a missing path shows that the file is gone.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 }
 
 impl Log {
-    /// Looks whether the file is still where it was opened.
+    /// Checks whether the file is still at its path.
     ///
     /// # Errors
-    /// [`LogError::Gone`] if its name leads to another file or to none: what is committed is then lost with the process.
+    /// [`LogError::Gone`] if the path leads to another file or to none: commits would then be lost with the process.
     pub fn still_there(&self) -> Result<(), LogError> {
         match &self.file {
             Some(file) if !file.is_there() => Err(LogError::Gone { path: file.path.clone() }),
@@ -44,8 +44,7 @@ impl Log {
         }
     }
 
-    /// Refuses if a process has the log in a data directory open; whether there is one, and whether it is whole, is not
-    /// asked.
+    /// Fails if a process has the log in a data directory open. Does not check whether the log exists or is intact.
     ///
     /// # Errors
     /// [`LogError::InUse`]; [`LogError::File`] if the file cannot be opened.
@@ -56,7 +55,7 @@ impl Log {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) => return Err(LogError::File { path, source }),
         };
-        // All of it, as whoever writes to it holds a part.
+        // The whole file, since a writer locks a part.
         let everything = (Bound::Unbounded, Bound::Unbounded);
         let locked = redb::backends::FileBackend::new(file)
             .map(|disk| disk.try_lock_range(everything.0, everything.1));

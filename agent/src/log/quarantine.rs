@@ -7,7 +7,7 @@ use super::checked::{CHECKED, unwrap, wrap};
 use super::error::Fault;
 use super::{LogError, LogReader, QUARANTINE};
 
-/// Stores payloads by their record's index behind `first`, and deletes the oldest beyond `records_max`.
+/// Stores payloads by the index of their record, counted from `first`, and deletes the oldest beyond `records_max`.
 pub(super) fn put(
     txn: &redb::WriteTransaction,
     first: Seq,
@@ -30,7 +30,7 @@ pub(super) fn put(
 }
 
 impl LogReader {
-    /// The quarantined payload of the `InputQuarantined` record at `seq`, while it is kept.
+    /// The payload of the `InputQuarantined` record at `seq`, while it is kept.
     ///
     /// # Errors
     /// [`LogError`] if the store cannot be read or the payload is damaged.
@@ -41,7 +41,7 @@ impl LogReader {
             let Some(stored) = table.get(seq.0)? else { return Ok(None) };
             match unwrap(CHECKED, &seq.0.to_le_bytes(), stored.value()) {
                 Some(payload) => Ok(Some(payload.to_vec())),
-                // Of a version that did not write checksums.
+                // Written by a version without checksums.
                 None if seq < self.checked_from => Ok(Some(stored.value().to_vec())),
                 None => {
                     Err(LogError::Damaged { op, why: format!("the payload of sequence {seq} is damaged") }

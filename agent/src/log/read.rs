@@ -1,4 +1,4 @@
-//! Reading: a walk over the chunks, and where it begins.
+//! Reads the log: scans over the chunks, and searches for their start.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
@@ -11,21 +11,21 @@ use super::error::Fault;
 use super::guard::{guarded, outside};
 use super::{CHUNKS, LogError, clock};
 
-/// Chunks read under one read transaction; a longer one would pin freed pages and make the file grow.
+/// Maximum chunks read in one read transaction; a longer one would pin freed pages and make the file grow.
 const CHUNKS_PER_READ: usize = 256;
 
 /// The log, open for reading; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    /// Weak, so that the writer can close the store while readers still hold on to it: only a closed store opens again
-    /// without being read through.
+    /// Weak, so that the writer can close the store while readers still hold this: only a closed store opens again
+    /// without a full read.
     pub(super) db: Weak<Database>,
-    /// Made while no reader is there: the agent must be stopped for it.
+    /// Loaded once: corrections are only made while the agent is stopped.
     pub(super) corrections: clock::Corrections,
     pub(super) checked_from: Seq,
 }
 
-/// Whether a chunk is what its key says.
+/// Whether a chunk matches its key.
 pub(super) fn in_place(key: Seq, header: &chunk::Header) -> Result<(), LogError> {
     let first = header.first;
     match first == key {
@@ -42,7 +42,7 @@ impl LogReader {
         self.db.upgrade().ok_or(LogError::Closed)
     }
 
-    /// Looks at one state of the store.
+    /// Reads one consistent state of the store.
     pub(super) fn read<T>(
         &self,
         op: &'static str,
@@ -55,7 +55,7 @@ impl LogReader {
         })
     }
 
-    /// Stored bytes of the chunks that are there.
+    /// Stored bytes of the existing chunks.
     ///
     /// # Errors
     /// As [`LogReader::scan`].
@@ -77,9 +77,9 @@ impl LogReader {
         })
     }
 
-    /// Gives every chunk from the one that holds `from` on to `visit`, until it breaks or the log ends. The first chunk is
-    /// given whole. The last one may grow while it is visited; what it has gained is then given as a chunk that begins
-    /// behind the records already given, so no record is given twice.
+    /// Passes every chunk from the one with `from` on to `visit`, until it breaks or the log ends. The first chunk is
+    /// passed as a whole. The last one may grow meanwhile; its new records are then passed as a chunk that begins after
+    /// those already passed, so no record is passed twice.
     ///
     /// # Errors
     /// [`LogError`] if the store or a chunk cannot be read.
@@ -101,8 +101,8 @@ impl LogReader {
         }
     }
 
-    /// One read transaction's worth of [`LogReader::scan`]; moves `at` behind what was given. If this goes `on` with a scan,
-    /// everything before `at` has been given.
+    /// One read transaction of [`LogReader::scan`]; moves `at` past the visited records. With `on`, this continues a
+    /// scan, and everything before `at` was visited.
     fn scan_some<B>(
         &self,
         at: &mut Seq,
@@ -158,8 +158,8 @@ impl LogReader {
         })
     }
 
-    /// The first position of the last chunk that begins before `time` (or of the first chunk): scanning from there finds
-    /// every record from `time` on, by its [`LogReader::moment`].
+    /// The first position of the last chunk that begins before `time` (or of the first chunk): a scan from there finds
+    /// every record whose [`LogReader::moment`] is `time` or later.
     ///
     /// # Errors
     /// As [`LogReader::scan`].
@@ -167,7 +167,7 @@ impl LogReader {
         self.seek(|header| self.moment_before(header.first, header.base_time) < time)
     }
 
-    /// The first position of the last chunk (or of the first) that must stay out of the newest `bytes` stored bytes.
+    /// The first position of the last chunk (or of the first) that exceeds the newest `bytes` stored bytes.
     ///
     /// # Errors
     /// As [`LogReader::scan`].
@@ -196,7 +196,7 @@ impl LogReader {
             let chunks = txn.open_table(CHUNKS)?;
             let (mut low, mut high) = (first.0, last.0 + 1);
             let mut found = first;
-            // Chunks that begin before `low` are before; those that begin at `high` or later are not.
+            // Chunks that begin before `low` satisfy it; those that begin at `high` or later do not.
             while low < high {
                 let middle = low + (high - low) / 2;
                 let entry = chunks.range(..=middle)?.next_back();

@@ -1,6 +1,6 @@
-//! The table `archive`: rollups, kept longer than the records that they were folded from.
+//! The table `archive`: rollups, which are kept longer than their records.
 //!
-//! It is made when the first row is written; a log without it has an empty archive.
+//! Created with the first row; a log without it has an empty archive.
 
 use std::ops::ControlFlow;
 
@@ -15,7 +15,7 @@ use super::{LogError, LogReader};
 /// By a period's first record, and the part.
 pub(super) const ROLLUPS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
 
-/// What fills one page of the store beside its own 20 bytes.
+/// The size that fills one page of the store beside its own 20 bytes.
 pub const ROW_BYTES_MAX: usize = 4096 - 20;
 /// Rows read under one read transaction.
 const ROWS_PER_READ: usize = 256;
@@ -25,7 +25,7 @@ const PERIODS_PER_TRIM: usize = 256;
 /// Key and row.
 type Entry<'a> = (redb::AccessGuard<'a, (u64, u32)>, redb::AccessGuard<'a, &'static [u8]>);
 
-/// A period to be stored, in place of what is stored of it already.
+/// A period to be stored, replacing its previous version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolledUp {
     /// What it covers.
@@ -39,11 +39,11 @@ pub struct RolledUp {
 pub struct RollupsEnd {
     /// The last period.
     pub period: Period,
-    /// Stored bytes before it since the archive was begun, deleted ones too.
+    /// Stored bytes before it since the archive was begun, including deleted ones.
     pub stored_before: u64,
 }
 
-/// How large the archive is.
+/// The size of the archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RollupsSize {
     /// Rows.
@@ -76,7 +76,7 @@ pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<(), Faul
 }
 
 impl LogReader {
-    /// Looks into the archive; `None` if there is none.
+    /// Reads the archive; `None` if there is none.
     fn rollups<T>(
         &self,
         op: &'static str,
@@ -127,8 +127,8 @@ impl LogReader {
         Ok(size.unwrap_or_default())
     }
 
-    /// Gives every row of the periods from `from` on to `visit`, until it breaks or they end. A period is read as it is at
-    /// one moment.
+    /// Passes every row of the periods from `from` on to `visit`, until it breaks or they end. The rows of a period are
+    /// read in one consistent state.
     ///
     /// # Errors
     /// [`LogError`] if the store or a row cannot be read, or rows of a period are missing.
@@ -177,8 +177,8 @@ impl LogReader {
         Ok(found.unwrap_or(Seq(1)))
     }
 
-    /// Up to where the archive may be deleted because it is older than `time`: a bounded number of periods, and never
-    /// the last one, which says where the archive ends.
+    /// The position before which the archive may be deleted because it is older than `time`: a bounded number of
+    /// periods, and never the last one, which marks the end of the archive.
     ///
     /// # Errors
     /// As [`LogReader::rollups_end`].
@@ -198,7 +198,7 @@ impl LogReader {
     }
 }
 
-/// One read transaction's worth of [`LogReader::scan_rollups`], which ends with a period; moves `at` behind it.
+/// One read transaction of [`LogReader::scan_rollups`], which ends with a period; moves `at` past it.
 fn scan_some<B>(
     table: &redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
     at: &mut u64,
@@ -232,7 +232,7 @@ fn scan_some<B>(
     }
 }
 
-/// Stored bytes before the first row from `at` on, as the row before it says; `None` if there is none.
+/// The *stored before* of the next row, from the last row before `at`; `None` if there is none.
 fn stored_before(
     table: &redb::ReadOnlyTable<(u64, u32), &'static [u8]>,
     at: u64,

@@ -1,7 +1,8 @@
-//! What there must be: what holds for the whole epoch, and after a clean close a record of everything that was there.
+//! Checks of the log's contents: values for the whole epoch, and after a clean close sums of all tables.
 //!
-//! redb checks its pages after an unclean end, and trusts them after a clean one. So the record is written when the log is
-//! closed, and deleted by the first commit after that: a commit costs nothing for it. Wherever the record is there, it is true.
+//! redb checks its pages after an unclean shutdown and trusts them after a clean one. So the sums are written when the
+//! log is closed and deleted by the first commit after that, which costs nothing extra. While they exist, they must
+//! match.
 
 use fieldlog_projections::{ChainHash, Epoch, Seq};
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -15,14 +16,14 @@ use super::rollups::ROLLUPS;
 use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE, cursors};
 
 const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
-/// What holds for the whole epoch.
+/// Values for the whole epoch.
 const EPOCH: &str = "epoch";
-/// What there was when the log was closed.
+/// Sums at the last close.
 const CLOSED: &str = "closed";
 /// First byte of a row.
 const VERSION: u8 = 1;
 
-/// What holds for the whole epoch.
+/// Values for the whole epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OfEpoch {
     epoch: u64,
@@ -38,7 +39,7 @@ struct Extent {
     last: u64,
 }
 
-/// What there was when the log was closed.
+/// Sums at the last close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Closed {
     head: u64,
@@ -65,7 +66,7 @@ pub(super) fn damaged(why: impl Into<String>) -> LogError {
     LogError::Damaged { op: OP, why: why.into() }
 }
 
-/// Opens a table; `None` if it is not there.
+/// Opens a table; `None` if it does not exist.
 fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
     txn: &ReadTransaction,
     table: TableDefinition<'_, K, V>,
@@ -77,11 +78,11 @@ fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
     }
 }
 
-/// The rows of `sums`; none in a log of a version that did not have them.
+/// The rows of `sums`; none in a log of a version without them.
 pub(super) fn read(txn: &ReadTransaction) -> Result<Sums, Fault> {
     let Some(rows) = table(txn, SUMS)? else { return Ok(Sums::default()) };
     let sums = Sums { of_epoch: row(&rows, EPOCH)?, closed: row(&rows, CLOSED)? };
-    // Both or the first are written; a row of another name is one of these two, damaged.
+    // Either both rows exist or only the first; a row with another name is a damaged one of these.
     let known = u64::from(sums.of_epoch.is_some()) + u64::from(sums.closed.is_some());
     match sums.of_epoch {
         Some(_) if rows.len()? == known => Ok(sums),
@@ -99,7 +100,7 @@ fn row<T: DeserializeOwned>(
     Ok(Some(value.ok_or_else(|| damaged(format!("the row \"{name}\" of the table \"sums\" is damaged")))?))
 }
 
-/// Rows and keys of a table; nothing of what is in between is read.
+/// Number of rows and first and last key of a table, without reading the rows between.
 fn extent<K: redb::Key + 'static>(
     txn: &ReadTransaction,
     of: TableDefinition<'_, K, impl redb::Value + 'static>,
@@ -111,7 +112,7 @@ fn extent<K: redb::Key + 'static>(
     Ok(Extent { rows: table.len()?, first, last })
 }
 
-/// CRC-32 of the rows of the tables that have a few, and nothing else to check them by.
+/// CRC-32 of the rows of small tables that have no other check.
 fn small(txn: &ReadTransaction) -> Result<u32, Fault> {
     let mut hasher = crc32fast::Hasher::new();
     if let Some(meta) = table(txn, META)? {
@@ -145,7 +146,7 @@ impl Closed {
         })
     }
 
-    /// What `found` has lost; `None` if it is the same.
+    /// What is missing in `found`; `None` if it is the same.
     fn lost(&self, found: &Closed) -> Option<String> {
         let tables = [
             ("records of the log (table \"chunks\")", self.chunks, found.chunks),
@@ -178,7 +179,7 @@ impl Closed {
 }
 
 impl Log {
-    /// Holds what was found against the rows of `sums`; the log's head must be known.
+    /// Compares the contents with the rows of `sums`; the log's head must be known.
     pub(super) fn check(&mut self, txn: &ReadTransaction) -> Result<(), Fault> {
         let sums = read(txn)?;
         if let Some(of_epoch) = sums.of_epoch
@@ -187,7 +188,7 @@ impl Log {
             let copy = Epoch(of_epoch.epoch);
             return Err(damaged(format!("the epoch is {}, and its copy is {copy}", self.epoch)).into());
         }
-        // What it says of the quarantine is of this version; an older one has then written on without it.
+        // The rows are of this version; an older one has then written to the log without updating them.
         let outdated = sums.closed.is_some_and(|closed| closed.head < self.head().0);
         self.as_closed = sums.closed.is_some() && !outdated;
         if let Some(closed) = sums.closed
@@ -202,7 +203,7 @@ impl Log {
         Ok(())
     }
 
-    /// With the first commit after the log was opened: what was there when it was closed is no longer what there is.
+    /// In the first commit after opening: the sums of the last close are no longer valid.
     pub(super) fn go_on(&self, txn: &redb::WriteTransaction) -> Result<(), Fault> {
         let mut sums = txn.open_table(SUMS)?;
         sums.remove(CLOSED)?;
@@ -213,7 +214,7 @@ impl Log {
         Ok(())
     }
 
-    /// Notes what there is, if that is not noted already; says whether it did.
+    /// Stores the sums, unless they are stored already; returns whether it did.
     pub(super) fn note_closed(&mut self) -> Result<bool, Fault> {
         if self.as_closed || self.failed {
             return Ok(false);
@@ -225,7 +226,7 @@ impl Log {
         self.go_on(&txn)?;
         put(&mut txn.open_table(SUMS)?, CLOSED, &closed)?;
         self.finish(txn)?;
-        // A commit after this one would have to take the note away again.
+        // A later commit would have to delete the row again.
         (self.as_closed, self.unchanged) = (true, true);
         Ok(true)
     }

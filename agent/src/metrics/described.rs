@@ -1,4 +1,4 @@
-//! What devices and attributes are, to be joined with by their labels.
+//! Descriptions of devices and attributes as info metrics, for joins on their labels.
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -9,10 +9,10 @@ use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use super::Out;
 use crate::read_side::ReadSide;
 
-/// Series of each of the two, at most: a scrape of all attributes of thousands of devices helps nobody.
+/// Maximum series of each of the two: a scrape of all attributes of thousands of devices helps nobody.
 const SERIES_MAX: usize = 2_000;
 
-/// Labels whose number depends on what is known.
+/// Labels, without those that have no text.
 struct Labels(Vec<(&'static str, String)>);
 
 impl EncodeLabelSet for Labels {
@@ -30,10 +30,10 @@ pub(super) fn encode(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
         let view = side.shared.view.read().unwrap_or_else(PoisonError::into_inner);
         read(&view)
     };
-    let help = "Devices and attributes that something is said about.";
+    let help = "Devices and attributes that have a description.";
     out.gauges("descriptions", help, [([("of", "device")], counts.0), ([("of", "attribute")], counts.1)])?;
-    out.gauges("device_info", "What a device is; the first 2000 of them.", devices)?;
-    out.gauges("attribute_info", "What an attribute is; the first 2000 of them.", attributes)
+    out.gauges("device_info", "Descriptions of devices, at most 2000.", devices)?;
+    out.gauges("attribute_info", "Descriptions of attributes, at most 2000.", attributes)
 }
 
 type Series = Vec<(Labels, u32)>;

@@ -1,4 +1,4 @@
-//! What the process uses, from `/proc/self`.
+//! Resource usage of the process, from `/proc/self`.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::Out;
 
-/// `/proc/self/stat` counts in ticks, of which Linux shows user space 100 a second on all machines we run on.
+/// Ticks of `/proc/self/stat`: Linux reports 100 a second to user space on all our targets.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Reads `/proc/self`.
 pub fn usage() -> Process {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The directory that is being read is open, too.
+    // Not counting the descriptor that reads the directory.
     let fds = std::fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count().saturating_sub(1) as u64);
     Process {
         resident_bytes: field(&status, "VmRSS:").map(|kib| kib * 1024),
@@ -25,7 +25,7 @@ pub fn usage() -> Process {
     }
 }
 
-/// The number behind a name in `/proc/self/status`.
+/// The number after a name in `/proc/self/status`.
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -40,7 +40,7 @@ fn cpu_s(stat: &str) -> Option<f64> {
     Some((ticks()? + ticks()?) as f64 / TICKS_PER_SECOND)
 }
 
-/// The process metrics that every exporter has, under their usual names.
+/// The standard process metrics, under their usual names.
 #[derive(Debug)]
 pub(super) struct Metrics;
 
@@ -48,13 +48,13 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (usage, mut out) = (usage(), Out(&mut encoder));
         if let Some(bytes) = usage.resident_bytes {
-            out.gauge("process_resident_memory_bytes", "Memory in RAM.", bytes)?;
+            out.gauge("process_resident_memory_bytes", "Resident memory.", bytes)?;
         }
         if let Some(cpu_s) = usage.cpu_s {
-            out.counter("process_cpu_seconds", "Processor time, user and system.", cpu_s)?;
+            out.counter("process_cpu_seconds", "User and system CPU time.", cpu_s)?;
         }
         if let Some(threads) = usage.threads {
-            out.gauge("process_threads", "Threads.", threads)?;
+            out.gauge("process_threads", "Number of threads.", threads)?;
         }
         if let Some(fds) = usage.open_fds {
             out.gauge("process_open_fds", "Open file descriptors.", fds)?;

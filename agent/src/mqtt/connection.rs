@@ -1,6 +1,6 @@
-//! One open connection to a broker: bytes in and out, pings, and the last words.
+//! One open connection to a broker: bytes in and out, pings, and the farewell.
 //!
-//! Whoever owns it decides what goes out and what a received frame means. Nothing in it outlives the connection.
+//! Its owner decides what is sent and what a received frame means. Nothing here outlives the connection.
 
 use std::time::{Duration, Instant};
 
@@ -29,18 +29,19 @@ pub(crate) struct Connection {
     liveness: Liveness,
 }
 
-/// What [`Connection::step`] has done.
+/// The result of [`Connection::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// So many bytes have arrived.
+    /// This many bytes have arrived.
     Read(usize),
-    /// A part of the output has been written.
+    /// Part of the output was written.
     Wrote,
 }
 
 impl Connection {
-    /// Takes over a stream after its CONNACK; `input` is what came behind that. `packet_bytes_max` bounds what is received
-    /// whole, `keep_alive` is our own interval, `server_keep_alive` what the CONNACK demands, in seconds.
+    /// Takes over a stream after its CONNACK; `input` has the bytes that followed it. `packet_bytes_max` bounds the
+    /// packets that are received as a whole, `keep_alive` is our interval, `server_keep_alive` the one in the CONNACK,
+    /// in seconds.
     pub(crate) fn new(
         stream: Box<dyn Wire>,
         input: BytesMut,
@@ -60,8 +61,8 @@ impl Connection {
         }
     }
 
-    /// Writes some of the output, or reads if `read` allows it. Never ends while there is neither to do. Nothing is lost
-    /// if the future is dropped.
+    /// Writes some of the output, or reads if `read` allows it. Does not return while there is neither to do. Nothing
+    /// is lost if the future is dropped.
     ///
     /// # Errors
     /// [`Failure::Closed`] and [`Failure::Io`]
@@ -95,7 +96,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The next frames that have arrived whole.
+    /// The next complete frames.
     ///
     /// # Errors
     /// [`Failure::Frame`]
@@ -108,7 +109,7 @@ impl Connection {
         &mut self.input
     }
 
-    /// Lets `write` append packets to the output, and returns what it returns.
+    /// Lets `write` append packets to the output, and returns its result.
     pub(crate) fn send<R>(&mut self, write: impl FnOnce(&mut BytesMut) -> R) -> R {
         let before = self.out.len();
         let written = write(&mut self.out);
@@ -119,7 +120,7 @@ impl Connection {
         written
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes waiting to be written.
     pub(crate) fn unwritten(&self) -> usize {
         self.out.len()
     }
@@ -129,7 +130,7 @@ impl Connection {
         !self.unflushed
     }
 
-    /// Gives an output buffer back that has grown beyond `kept_max` bytes, once it is empty.
+    /// Frees an output buffer larger than `kept_max` bytes, once it is empty.
     pub(crate) fn shrink(&mut self, kept_max: usize) {
         if !self.unflushed && self.out.capacity() > kept_max {
             self.out = BytesMut::new();
@@ -141,7 +142,7 @@ impl Connection {
         self.liveness.tick()
     }
 
-    /// Sends a ping when one is due. `reading` says whether the broker's answers are being read at all.
+    /// Sends a ping when one is due. `reading` says whether the broker's answers are being read.
     ///
     /// # Errors
     /// [`Failure::NoAnswer`] and [`Failure::WriteStalled`]
@@ -157,8 +158,8 @@ impl Connection {
         }
     }
 
-    /// Writes what is left and a DISCONNECT, within `limit`. Errors are ignored: the broker sees the connection close in
-    /// any case.
+    /// Writes the remaining output and a DISCONNECT, within `limit`. Errors are ignored: the broker sees the connection
+    /// close in any case.
     pub(crate) async fn hang_up(&mut self, code: DisconnectReasonCode, protocol: Protocol, limit: Duration) {
         if handshake::disconnect(code, protocol, &mut self.out).is_ok() {
             let write = async {

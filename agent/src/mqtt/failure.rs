@@ -1,4 +1,4 @@
-//! Why a connection failed or ended: in words, as a label for metrics, and how soon to try again.
+//! Why a connection failed or ended: in words, as a label for metrics, and when to try again.
 
 use std::io;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Failure {
         }
     }
 
-    /// Whether waiting a little is likely to help.
+    /// When to try again.
     pub(crate) fn pace(&self) -> Pace {
         match self {
             Failure::Secret(_)
@@ -41,8 +41,8 @@ impl Failure {
             | Failure::NoWildcards { .. }
             | Failure::Violation(_)
             | Failure::Encode(_)
-            // Unsupported version, client identifier, credentials, authorization, banned, authentication method, retain or
-            // QoS of the will, server moved: nothing of this passes by itself.
+            // Unsupported version, client identifier, credentials, authorization, banned, authentication method, retain
+            // or QoS of the will, server moved: none of these resolves by itself.
             | Failure::Refused { code: 0x84..=0x87 | 0x8a | 0x8c | 0x90 | 0x9a | 0x9b | 0x9d, .. }
             | Failure::Disconnected { code: 0x87 | SESSION_TAKEN_OVER | 0x9d, .. } => Pace::Slow,
             Failure::TimedOut { .. } => Pace::Unreached,
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// The reason to give an MQTT 5 broker before hanging up, when there is one.
+    /// The reason code for an MQTT 5 broker before disconnecting, if there is one.
     pub(crate) fn farewell(&self) -> Option<DisconnectReasonCode> {
         match self {
             Failure::Frame(_) | Failure::Malformed(_) => Some(DisconnectReasonCode::MalformedPacket),
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// What to do when the same failure follows each CONNACK.
+    /// What to do if the same failure follows each CONNACK.
     pub(crate) fn advice(&self, config: &SourceConfig) -> String {
         let client_id = &config.client_id;
         let hint = match self {
@@ -89,7 +89,7 @@ impl Failure {
         )
     }
 
-    /// The failure with its causes, in one line. What needs the client identifier to be said is said here.
+    /// The failure with its causes, in one line. Includes the client identifier where it matters.
     pub(crate) fn chain(&self, client_id: &str) -> String {
         if let Failure::Disconnected { code: SESSION_TAKEN_OVER, .. } = self {
             return format!(

@@ -1,11 +1,11 @@
-//! Cutting the byte stream into MQTT frames, whatever the frames hold: a packet that nobody can read must never hold up
-//! the packets behind it.
+//! Splits the byte stream into MQTT frames, whatever they contain: an unreadable packet must never block the packets
+//! behind it.
 
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Bytes kept of a packet that is not kept whole.
+/// Bytes kept of an oversized packet.
 pub(crate) const HEAD_BYTES: usize = 4096;
 
 /// Longest fixed header: one byte of type and flags, four of length.
@@ -32,12 +32,12 @@ impl Frame {
     }
 }
 
-/// What [`Cutter::cut`] found at the front of the buffer.
+/// The result of [`Cutter::cut`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// One or more complete frames and nothing else; walk them with [`frames`].
+    /// One or more complete frames and nothing else; iterate with [`frames`].
     Frames(Bytes),
-    /// The beginning of a PUBLISH that is too large to be held; the rest of it is discarded as it comes in.
+    /// The beginning of a PUBLISH that exceeds the limit; the rest of it is discarded on arrival.
     Oversized {
         /// The frame's first bytes: fixed header, topic, packet identifier and up to [`HEAD_BYTES`] more.
         head: Bytes,
@@ -46,11 +46,11 @@ pub(crate) enum Cut {
         /// Size of the whole packet.
         size: u64,
     },
-    /// No complete frame: at least so many bytes are missing.
+    /// No complete frame: at least this many bytes are missing.
     Missing(usize),
 }
 
-/// Cuts a stream into frames. It keeps no bytes itself, only how many are still to be thrown away.
+/// Splits a stream into frames. Holds no bytes, only the number still to be discarded.
 #[derive(Debug)]
 pub(crate) struct Cutter {
     frame_bytes_max: usize,
@@ -64,14 +64,14 @@ impl Cutter {
         Cutter { frame_bytes_max, discard: 0 }
     }
 
-    /// Takes what can be taken from the front of `buffer`; call it until it answers [`Cut::Missing`].
+    /// Takes what it can from the front of `buffer`; call it until it returns [`Cut::Missing`].
     pub(crate) fn cut(&mut self, buffer: &mut BytesMut) -> Result<Cut, FrameError> {
         self.throw_away(buffer);
         let mut complete = 0;
         loop {
             let header = match Header::read(&buffer[complete..]) {
                 Ok(Some(header)) => header,
-                // What came before the broken byte is good, and is taken first.
+                // Frames before the broken byte are valid and are taken first.
                 Err(error) if complete == 0 => return Err(error),
                 Ok(None) | Err(_) => break,
             };
@@ -127,10 +127,10 @@ impl Cutter {
     }
 }
 
-/// Largest CONNACK that is waited for.
+/// Maximum CONNACK size.
 const FIRST_FRAME_BYTES_MAX: usize = 65_536;
 
-/// Takes exactly one frame off the front of `buffer`, once it is complete; the handshake reads no further than that.
+/// Takes exactly one complete frame off the front of `buffer`; the handshake reads no further.
 pub(crate) fn one_frame(buffer: &mut BytesMut) -> Result<Option<(Bytes, Frame)>, FrameError> {
     let Some(header) = Header::read(buffer)? else { return Ok(None) };
     if header.frame_len > FIRST_FRAME_BYTES_MAX {
@@ -203,7 +203,7 @@ pub(crate) fn variable_int(bytes: &[u8]) -> VariableInt {
     if bytes.len() >= 4 { VariableInt::TooLong } else { VariableInt::Incomplete }
 }
 
-/// The stream is not MQTT any more: there is no next frame to go on with.
+/// The stream is not valid MQTT, so there is no next frame.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum FrameError {
     #[error(
@@ -329,7 +329,7 @@ mod tests {
                         Err(_) => break 'stream,
                     }
                 }
-                // What waits for more is never more than one packet that may be held.
+                // Incomplete input is never more than one packet within the limit.
                 prop_assert!(buffer.len() <= 1024 + FIXED_HEADER_MAX + HEAD_BYTES + 65_535 + 4);
             }
         }

@@ -1,4 +1,4 @@
-//! CONNECT, CONNACK, SUBSCRIBE and the messages around them: everything that is said once per connection.
+//! CONNECT, CONNACK, SUBSCRIBE and related messages: everything sent once per connection.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::mqtt::frame::{Frame, VariableInt, one_frame, variable_int};
 use crate::net::connect::Wire;
 use crate::net::secret;
 
-/// Some brokers take no more filters in one SUBSCRIBE.
+/// Some brokers accept no more filters in one SUBSCRIBE.
 const FILTERS_PER_PACKET: usize = 8;
 
 const CONNACK: u8 = 2;
 
-/// What we say of ourselves.
+/// The settings of our CONNECT.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hello<'a> {
     pub(crate) protocol: Protocol,
@@ -27,14 +27,14 @@ pub(crate) struct Hello<'a> {
     pub(crate) username: Option<&'a str>,
     pub(crate) password_file: Option<&'a Path>,
     pub(crate) keep_alive: Duration,
-    /// How long the broker shall keep the session; `None`: a clean one that ends with the connection.
+    /// How long the broker must keep the session; `None`: a clean one that ends with the connection.
     pub(crate) session_expiry: Option<Duration>,
     pub(crate) receive_window: u16,
     pub(crate) packet_bytes_max: u32,
     pub(crate) will: Option<&'a WillConfig>,
 }
 
-/// What the broker said in its CONNACK; an MQTT 3.1.1 broker says the first only.
+/// The broker's CONNACK; with MQTT 3.1.1 only the first field.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Welcome {
     pub(crate) session_present: bool,
@@ -43,13 +43,13 @@ pub(crate) struct Welcome {
     pub(crate) qos_max: Option<u8>,
     pub(crate) session_expiry_s: Option<u32>,
     pub(crate) no_wildcards: bool,
-    /// Messages it takes at once without having acknowledged them.
+    /// Maximum messages that it accepts unacknowledged.
     pub(crate) receive_max: Option<u16>,
-    /// Largest packet it takes, with its fixed header.
+    /// Maximum packet that it accepts, including the fixed header.
     pub(crate) packet_bytes_max: Option<u32>,
 }
 
-/// Introduces us to the broker and waits for its answer. Bytes that follow the CONNACK stay in `input`.
+/// Sends CONNECT and waits for the answer. Bytes that follow the CONNACK stay in `input`.
 pub(crate) async fn introduce(
     stream: &mut dyn Wire,
     hello: &Hello<'_>,
@@ -135,7 +135,7 @@ fn connack(packet: &Bytes, frame: &Frame, protocol: Protocol) -> Result<Welcome,
     match (protocol, code) {
         (Protocol::V4, 0) => Ok(Welcome { session_present, ..Welcome::default() }),
         (Protocol::V4, code) => Err(Failure::Refused { code: code_of_v4(code), detail: String::new() }),
-        // The CONNACK of a broker that knows only MQTT 3.1.1 has no properties, not even their length.
+        // A broker that supports only MQTT 3.1.1 sends a CONNACK without properties, even without their length.
         (Protocol::V5, _) if properties.is_empty() => Err(Failure::Mqtt5Unknown),
         (Protocol::V5, 0) => welcome(packet),
         (Protocol::V5, code) => Err(Failure::Refused { code, detail: detail_of(packet) }),
@@ -170,7 +170,7 @@ fn welcome(packet: &Bytes) -> Result<Welcome, Failure> {
     Ok(welcome)
 }
 
-/// The broker's own words in a CONNACK, PUBACK or DISCONNECT of MQTT 5, if it has added any; shortened, as they come from outside.
+/// The broker's reason string in a CONNACK, PUBACK or DISCONNECT of MQTT 5, if any; truncated, since it is untrusted.
 pub(crate) fn detail_of(packet: &Bytes) -> String {
     let (text, server) = match v5::Packet::read(&mut BytesMut::from(&packet[..]), None) {
         Ok(v5::Packet::ConnAck(v5::ConnAck { properties: Some(said), .. })) => {
@@ -192,7 +192,7 @@ fn printable(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(200).collect()
 }
 
-/// A SUBSCRIBE that waits for its SUBACK.
+/// A SUBSCRIBE waiting for its SUBACK.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Subscription {
     pkid: u16,
@@ -241,7 +241,7 @@ fn subscribe_v5(
     out: &mut BytesMut,
 ) -> Result<(), Failure> {
     let qos = |qos: u8| if qos == 0 { mqtt5::QoS::AtMostOnce } else { mqtt5::QoS::AtLeastOnce };
-    // A kept session has queued every change, so the retained messages would say nothing new.
+    // A kept session has queued every change, so the retained messages would be no news.
     let retain_forward_rule = if session_present {
         v5::RetainForwardRule::OnNewSubscribe
     } else {
@@ -260,8 +260,8 @@ fn subscribe_v5(
 /// The broker's answer for one filter.
 pub(crate) type Answer = ((String, u8), Result<u8, &'static str>);
 
-/// Reads a SUBACK and takes its SUBSCRIBE off the `waiting` list. Reason codes are read here and not by the codec, which
-/// fails on codes it does not know, and that would end a connection that works for all other filters.
+/// Parses a SUBACK and removes its SUBSCRIBE from the `waiting` list. Reason codes are parsed here because the codec
+/// fails on unknown ones, which would end a connection that works for all other filters.
 pub(crate) fn suback(
     body: &[u8],
     waiting: &mut Vec<Subscription>,
@@ -288,8 +288,8 @@ pub(crate) fn suback(
     }
 }
 
-/// Writes a retained QoS 0 PUBLISH that says online or offline. QoS 0, because an acknowledgement would have to be tracked for a
-/// message that the next connection sends again anyway.
+/// Writes a retained QoS 0 PUBLISH that says online or offline. QoS 0, because the next connection repeats the message
+/// anyway, so tracking its acknowledgement is pointless.
 pub(crate) fn announce(
     topic: &str,
     payload: &str,
@@ -340,7 +340,7 @@ pub(crate) fn publish(
     Ok(())
 }
 
-/// Writes a DISCONNECT; MQTT 3.1.1 knows only one, and it means a clean end.
+/// Writes a DISCONNECT; MQTT 3.1.1 has only one, which means a clean end.
 pub(crate) fn disconnect(
     code: v5::DisconnectReasonCode,
     protocol: Protocol,
@@ -353,7 +353,7 @@ pub(crate) fn disconnect(
         (Protocol::V4, v5::DisconnectReasonCode::NormalDisconnection) => {
             v4::Disconnect.write(out)?;
         }
-        // Any other end has to look like a broken connection, or the will would not be published.
+        // Any other end must look like a broken connection, or the will would not be published.
         (Protocol::V4, _) => {}
     }
     Ok(())

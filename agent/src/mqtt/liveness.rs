@@ -1,4 +1,4 @@
-//! When to ping, and when to stop believing that the broker is there. Time is an argument.
+//! Decides when to ping and when a broker counts as gone. Time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,23 @@ pub(crate) struct Liveness {
     writing: Option<Instant>,
 }
 
-/// What [`Liveness::check`] asks for.
+/// The action that [`Liveness::check`] requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing to do.
     Fine,
     /// Send a PINGREQ.
     Ping,
-    /// Nothing was received since a ping that is so old.
+    /// Nothing was received since a ping this long ago.
     NoAnswer(Duration),
-    /// Nothing could be written for so long.
+    /// Nothing could be written for this long.
     WriteStalled(Duration),
 }
 
 impl Liveness {
-    /// `configured` is our own interval; `server` what the broker's CONNACK demands instead. Zero means that the broker
-    /// does not watch us, and we still watch the broker. Pinging more often than demanded is allowed, less often is not.
+    /// `configured` is our interval; `server` the one that the broker's CONNACK requires instead. Zero means that the
+    /// broker does not watch us; we still watch the broker. Pinging more often than required is allowed, less often is
+    /// not.
     pub(crate) fn new(configured: Duration, server: Option<u16>, now: Instant) -> Liveness {
         let keep_alive = match server.map(|seconds| Duration::from_secs(u64::from(seconds))) {
             Some(demanded) if !demanded.is_zero() => demanded.min(configured),
@@ -45,18 +46,18 @@ impl Liveness {
         self.asked = None;
     }
 
-    /// There is something to write.
+    /// There is output.
     pub(crate) fn queued(&mut self, now: Instant) {
         self.writing.get_or_insert(now);
     }
 
-    /// Some bytes could be written; `done` when none are left.
+    /// Some bytes were written; `done` when none are left.
     pub(crate) fn wrote(&mut self, done: bool, now: Instant) {
         self.sent = now;
         self.writing = (!done).then_some(now);
     }
 
-    /// Decides what is due. While we do not read, for back-pressure, the broker's silence means nothing.
+    /// Decides what is due. While we do not read, because of back-pressure, the broker's silence means nothing.
     pub(crate) fn check(&mut self, reading: bool, now: Instant) -> Verdict {
         if let Some(since) = self.writing {
             let waited = now.saturating_duration_since(since);
@@ -71,7 +72,7 @@ impl Liveness {
                 return Verdict::NoAnswer(waited);
             }
         }
-        // A tick (an eighth) before the interval ends at the latest: the broker counts from its own side of the wire.
+        // At the latest one tick (an eighth) before the interval ends: the broker measures on its own side.
         if now.saturating_duration_since(self.sent) < self.keep_alive * 3 / 4 {
             return Verdict::Fine;
         }

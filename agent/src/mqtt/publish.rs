@@ -1,4 +1,4 @@
-//! Reading a PUBLISH straight from its frame, without copying: the hot path.
+//! Parses a PUBLISH directly from its frame, without copying: the hot path.
 
 use bytes::Bytes;
 
@@ -6,14 +6,14 @@ use crate::config::Protocol;
 use crate::message::{Message, WireFault};
 use crate::mqtt::frame::{Frame, HEAD_BYTES, VariableInt, variable_int};
 
-/// What a PUBLISH frame turned out to be.
+/// The result of parsing a PUBLISH frame.
 #[derive(Debug)]
 pub(crate) enum Publish {
-    /// A message for the writer; with a [`WireFault`] if it could not be taken as it was sent.
+    /// A message for the writer; with a [`WireFault`] if it could not be accepted.
     Message(Message),
-    /// Neither a topic nor a packet identifier can be read from it: nothing to acknowledge, nothing to record.
+    /// It has neither a readable topic nor a packet identifier: nothing to acknowledge, nothing to record.
     Unreadable(&'static str),
-    /// The broker uses a feature that was never negotiated: the connection cannot go on.
+    /// The broker uses a feature that was not negotiated: the connection must end.
     Violation(Violation),
 }
 
@@ -22,11 +22,11 @@ pub(crate) enum Publish {
 pub(crate) enum Violation {
     /// QoS 2, although every subscription asks for 1 at most.
     Qos2,
-    /// A topic alias, although CONNECT allows none.
+    /// A topic alias, although CONNECT does not allow them.
     TopicAlias,
 }
 
-/// Reads the PUBLISH `frame` of `chunk`. `size` is given when the frame is only the beginning of a larger packet.
+/// Parses the PUBLISH `frame` of `chunk`. `size` is set when the frame is only the beginning of an oversized packet.
 pub(crate) fn read(chunk: &Bytes, frame: &Frame, protocol: Protocol, size: Option<u64>) -> Publish {
     let qos = (frame.first >> 1) & 0b11;
     if qos == 2 {
@@ -53,7 +53,7 @@ pub(crate) fn read(chunk: &Bytes, frame: &Frame, protocol: Protocol, size: Optio
         match properties(&body[at..]) {
             Properties::Skip(len) => at += len,
             Properties::TopicAlias => return Publish::Violation(Violation::TopicAlias),
-            // The head of an oversized packet may end anywhere in its properties.
+            // The head of an oversized packet may end in the middle of its properties.
             Properties::Malformed(_) if size.is_some() => at = body.len(),
             Properties::Malformed(reason) => fault = Some(WireFault::Malformed(reason)),
         }
@@ -91,20 +91,20 @@ fn fault_of(topic_end: usize, pkid: Option<u16>) -> Option<WireFault> {
     if pkid == Some(0) {
         return Some(WireFault::Malformed("packet identifier is 0"));
     }
-    // With a topic alias an empty topic is legal in MQTT 5; that case is found by its property, and its property only
-    // exists if it was allowed in CONNECT.
+    // With a topic alias an empty topic is legal in MQTT 5. The alias property detects that case, and may only occur if
+    // CONNECT allowed it.
     (topic_end == 2).then_some(WireFault::Malformed("topic is empty"))
 }
 
 enum Properties {
-    /// Fine, and so many bytes with their length field.
+    /// Valid; skip this many bytes, including their length field.
     Skip(usize),
     TopicAlias,
     Malformed(&'static str),
 }
 
 fn properties(bytes: &[u8]) -> Properties {
-    // No properties at all is the usual case.
+    // Usually there are no properties.
     if bytes.first() == Some(&0) {
         return Properties::Skip(1);
     }

@@ -3,27 +3,27 @@
 use std::io;
 use std::time::Duration;
 
-/// First ceiling of the random wait.
+/// First upper bound of the random wait.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// Even the luckiest draw waits this long: a broker that closes at once must not be hammered.
+/// Minimum wait: a broker that closes at once must not be hammered.
 const FLOOR: Duration = Duration::from_millis(100);
 
-/// A connection that lived so long was good: the next failure starts from the beginning.
+/// After a connection that lived this long, the back-off starts again.
 pub(crate) const STABLE: Duration = Duration::from_secs(30);
 
-/// Ceiling of the wait while nothing gets as far as the other side: trying costs the uplink nothing then, and a link that
-/// is back is used within a second.
+/// Upper bound of the wait while the other side is unreachable: attempts then cost the uplink nothing, and a restored
+/// link is used within a second.
 const UNREACHED: Duration = Duration::from_millis(500);
 
 /// How urgently to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Nobody was asked: no route, no answer to the first packet, no name resolution. Not a reason to wait longer each time.
+    /// Nobody answered: no route, no answer to the first packet, no name resolution. Does not increase the wait.
     Unreached,
-    /// It may work in a moment.
+    /// It may work soon.
     Soon,
-    /// Nothing changes until someone does something: wait the longest time.
+    /// Nothing changes without an operator: use the maximum wait.
     Slow,
 }
 
@@ -56,21 +56,21 @@ impl Backoff {
     }
 }
 
-/// Whether a failure to connect is of the kind that does not get as far as the other side.
+/// Whether a failure to connect means that the other side was not reached.
 pub(crate) fn unreached(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
-    // getaddrinfo's EAI_AGAIN, which has no kind: no name server was reached. By glibc and by musl.
+    // getaddrinfo's EAI_AGAIN, which has no kind: no name server was reached. In the words of glibc and of musl.
     let resolver = |words: &str| words.contains("Temporary failure") || words.contains("Try again");
     matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable | TimedOut)
         || resolver(&error.to_string())
 }
 
-/// Between 0 and 1; somewhere in the middle on a machine without random numbers.
+/// Between 0 and 1; 0.5 on a machine without random numbers.
 pub(crate) fn random() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
-/// Keeps the same words from filling the operator's journal.
+/// Keeps repeated messages from filling the operator's journal.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
     words: String,
@@ -78,7 +78,7 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    /// Whether to say it: the first time, and when the number of times has doubled.
+    /// Whether to log it: the first time, and whenever the number of repeats has doubled.
     pub(crate) fn is_news(&mut self, words: &str) -> bool {
         if self.words != words {
             *self = Repeats { words: words.to_owned(), count: 0 };

@@ -1,4 +1,4 @@
-//! From an address to a stream of bytes.
+//! Turns an address into a byte stream.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use super::failure::ConnectError;
 use super::tls::Tls;
 use crate::config::{Address, TlsConfig};
 
-/// After which another attempt to connect is made beside those that wait.
+/// After this time, another attempt to connect is made in parallel.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A byte stream to a server, encrypted or not.
@@ -26,15 +26,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoint<'a> {
     pub(crate) address: &'a Address,
-    /// Counts only if the address asks for TLS.
+    /// Used only if the address has TLS.
     pub(crate) tls: &'a TlsConfig,
-    /// Shared out among the addresses that the host name has.
+    /// Divided among the addresses of the host name.
     pub(crate) connect_timeout: Duration,
 }
 
-/// Connects; the caller bounds the whole by `connect_timeout`.
+/// Connects; the caller limits the total time to `connect_timeout`.
 pub(crate) async fn connect(endpoint: &Endpoint<'_>) -> Result<Box<dyn Wire>, ConnectError> {
-    // Before dialling: a missing certificate is found without the broker.
+    // Before dialling: a missing certificate is detected without the broker.
     let tls = if endpoint.address.tls { Some(Tls::new(endpoint.tls, &endpoint.address.host)?) } else { None };
     let stream = dial(endpoint).await?;
     // Acknowledgements are small packets, and each of them opens the broker's window.
@@ -65,8 +65,8 @@ async fn dial(endpoint: &Endpoint<'_>) -> Result<TcpStream, ConnectError> {
     Err(ConnectError::Connect { address: endpoint.address.to_string(), source: last })
 }
 
-/// Connects, with a further attempt beside the first every second: the system repeats its own packets ever more slowly,
-/// and would notice late that a link is back. The first answer counts, also if it is a refusal.
+/// Connects, with another parallel attempt every second: the kernel repeats its own packets at growing intervals and
+/// would notice late that a link is back. The first answer counts, even a refusal.
 async fn insist(address: SocketAddr) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
     loop {
@@ -79,7 +79,7 @@ async fn insist(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Writes or flushes a part; returns whether something is left to do. Nothing is lost if it is dropped half-way.
+/// Writes or flushes a part; returns whether something is left to do. Nothing is lost if it is dropped midway.
 pub(crate) async fn write_some(
     writer: &mut WriteHalf<Box<dyn Wire>>,
     out: &mut BytesMut,
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// A listener whose queue is full drops what knocks, as a link that is down does.
+    /// A listener with a full queue drops connection attempts, as a broken link does.
     #[tokio::test]
     async fn a_way_that_opens_is_found_before_the_system_would_try_again() {
         let socket = TcpSocket::new_v4().unwrap();
@@ -115,7 +115,7 @@ mod tests {
         }
         assert!(!queued.is_empty());
         let knocking = tokio::spawn(insist(address));
-        // Linux repeats its packet after 7 and 15 seconds, or since 6.5 after 7 and 11.
+        // Linux repeats its packet after 7 and 15 seconds; since 6.5 after 7 and 11.
         tokio::time::sleep(Duration::from_millis(7_300)).await;
         assert!(!knocking.is_finished());
         listener.accept().await.unwrap();

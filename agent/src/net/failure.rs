@@ -32,7 +32,7 @@ impl ConnectError {
         }
     }
 
-    /// Whether waiting a little is likely to help.
+    /// When to try again.
     pub(crate) fn pace(&self) -> Pace {
         match self {
             ConnectError::Tls(TlsError::File { .. } | TlsError::Config(_) | TlsError::Unsupported) => {
@@ -48,7 +48,7 @@ impl ConnectError {
     }
 }
 
-/// An error with its causes, in one line. What a cause repeats is not said twice.
+/// An error with its causes, in one line. Repetitions are left out.
 pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Stands in for TLS in a build without it.
+//! Replaces TLS in a build without it.
 
 use tokio::net::TcpStream;
 
@@ -17,7 +17,7 @@ impl Tls {
     }
 }
 
-/// Why a TLS connection failed. The other variants are those of the build with TLS.
+/// Why a TLS connection failed. The other variants exist in the build with TLS.
 #[allow(dead_code)]
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {

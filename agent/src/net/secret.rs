@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Longest string MQTT can carry.
 const BYTES_MAX: u64 = 65_535;
 
-/// Reads the secret that `setting` names a file for. A bare file name is a systemd credential.
+/// Reads the secret from the file in `setting`. A bare file name is a systemd credential.
 pub(crate) fn read(setting: &'static str, file: &Path) -> Result<String, SecretError> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     read_in(setting, file, credentials.as_deref())
@@ -54,7 +54,7 @@ fn locate(
     }
 }
 
-/// Why there is no secret.
+/// Why a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("cannot read `{setting}` {}", path.display())]

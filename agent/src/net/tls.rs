@@ -1,5 +1,5 @@
-//! TLS for `mqtts://` and the sinks, by rustls with ring. The files are read at each attempt, so that certificates can be renewed
-//! without a restart.
+//! TLS for `mqtts://` and the sinks, with rustls and ring. Files are read at each attempt, so that certificates can be
+//! renewed without a restart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::config::TlsConfig;
 
-/// The TLS side of one attempt, made before the server is dialled.
+/// The TLS settings of one attempt, loaded before dialling.
 pub(crate) struct Tls {
     connector: TlsConnector,
     server_name: ServerName<'static>,
@@ -23,7 +23,7 @@ pub(crate) struct Tls {
 impl Tls {
     pub(crate) fn new(tls: &TlsConfig, host: &str) -> Result<Tls, TlsError> {
         let name = tls.server_name.as_deref().unwrap_or(host);
-        // An IPv6 address stands in brackets in an address, never in a certificate.
+        // An IPv6 address has brackets in an address, but not in a certificate.
         let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
         let server_name = ServerName::try_from(bare)
             .map_err(|_| TlsError::Config(format!("`{name}` is not a server name; set `server_name`")))?;
@@ -101,7 +101,7 @@ pub(crate) enum TlsError {
     Config(String),
     #[error("TLS with `{server_name}` failed; see `ca_file` and `server_name`")]
     Handshake { server_name: String, source: io::Error },
-    /// Only without the feature; here so that both builds have the same errors.
+    /// Never constructed with the feature; present so that both builds have the same errors.
     #[allow(dead_code)]
     #[error(
         "this build of fieldlog has no TLS: use an address without TLS, or a build with the feature `tls`"

@@ -1,4 +1,4 @@
-//! The rules of a topic, applied to a message: which of them takes it, and what for.
+//! Applies the rules of a topic to a message.
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{Time, Value, ValueRef};
@@ -11,15 +11,15 @@ use crate::config::Decoder;
 use crate::decode::{self, DecodeError, Document, Documents, Json};
 use crate::message::Message;
 
-/// What a rule has made of a message.
+/// The result of applying a rule to a message.
 enum Applied {
     /// It was the rule's.
     Took(Verdict),
-    /// The next rule is tried. The error says that the payload was not a document, which this rule needs.
+    /// The next rule is tried. The error is set if the payload was not a document, which this rule needs.
     NotThis(Option<DecodeError>),
 }
 
-/// A message on its way through the rules.
+/// A message being matched against rules.
 #[derive(Clone, Copy)]
 struct Arrival<'m> {
     source: usize,
@@ -40,7 +40,7 @@ impl Observer {
         let (mut taken, mut refusal, mut foreign) = (None, None, None);
         for matched in &mut topic.matches {
             match self.apply(arrival, matched, &mut topic.said, batch) {
-                // What begins like a document is a broken one, and no other rule's.
+                // A payload that begins like a document is a broken one, for every rule.
                 Ok(Applied::NotThis(Some(why))) if begins_document(&message.payload) => {
                     refusal = refusal.or(Some(why.into()));
                 }
@@ -48,7 +48,7 @@ impl Observer {
                     foreign = foreign.or(why);
                     continue;
                 }
-                // Whatever a rule ignores, it is not what is broken.
+                // A rule that ignores the message does not clear the fault.
                 Ok(Applied::Took(Verdict::Ignored)) if foreign.is_some() => {}
                 Ok(Applied::Took(verdict)) => {
                     foreign = None;
@@ -79,7 +79,7 @@ impl Observer {
         let payload = &message.payload[..];
         let compiled = &self.sources[source].compiled[matched.rule];
         let decoder = compiled.rule.decoder;
-        // Nothing is no document that conditions could be about, but a device can be gone.
+        // Conditions cannot test an empty payload, but it can remove a device.
         let conditional = compiled.json.has_conditions();
         let verdict = match decoder {
             Decoder::Ignore => Verdict::Ignored,
@@ -113,7 +113,7 @@ impl Observer {
                 self.check_device(source, matched);
                 let gone = |id| self.devices.get(id).is_some_and(|device| device.retired.is_some());
                 if scalar.value == ValueRef::Null && matched.device.is_none_or(gone) {
-                    // No value of a device that has never had one, or that is gone: its topics are cleared one by one.
+                    // No value, for a device that never had one or was removed: its topics are cleared one by one.
                     Verdict::Unchanged
                 } else {
                     self.record_one(source, matched, scalar, received, batch)?
@@ -172,7 +172,7 @@ impl Observer {
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
-        // What goes on to a later rule is not left out.
+        // With `also`, a later rule may take it.
         if let Some(place) = left_out.filter(|_| !self.sources[source].compiled[matched.rule].rule.also)
             && !std::mem::replace(&mut said.left_out, true)
         {
@@ -209,7 +209,7 @@ impl Observer {
             }
             _ => Ok(None),
         };
-        // What is known of a match that is made anew with each message is not kept.
+        // The shape of a match that is rebuilt for each message is not kept.
         if let Some(named) = &mut named {
             self.cut_shape(named, 0);
         }
@@ -238,7 +238,7 @@ impl Observer {
         self.fire(device, &name, Value::Json(value.into()), received, device_time, batch).map(Some)
     }
 
-    /// The match of one document, whose names are in it.
+    /// The match for one document that contains its own names.
     fn named(
         &self,
         source: usize,
@@ -271,7 +271,7 @@ impl Observer {
         Ok(self.rule_match(source, rule, device, attribute))
     }
 
-    /// Says, once for each topic, what of its values was left out.
+    /// Logs, once per topic, which of its values were left out.
     fn tell(&mut self, arrival: Arrival<'_>, said: &mut Said, batch: &mut RecordBatch) {
         let Arrival { source, message, received } = arrival;
         if let Some(attribute) = self.values.too_long()

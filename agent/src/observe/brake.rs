@@ -1,8 +1,8 @@
-//! A brake on the quarantine: of the inputs of a topic that cannot be read, the first few of an hour are recorded one by one,
-//! the others as one summary for each interval.
+//! A brake on the quarantine: the first few undecodable inputs of a topic in an hour are recorded individually, further
+//! ones in one summary per interval.
 //!
-//! What is summarised is acknowledged and, until its summary is recorded, in memory only. A clean stop records it; a crash
-//! loses the count and the newest payload of an interval at most.
+//! Summarised inputs are acknowledged and are only in memory until their summary is recorded. A clean stop records it;
+//! a crash loses at most the count and the newest payload of one interval.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -13,18 +13,18 @@ use super::redact::{REDACTED, without_quotes};
 use super::{Observer, REASON_BYTES_MAX, RecordBatch, at, cut};
 use crate::message::{Message, WireFault};
 
-/// So many inputs of a topic are recorded one by one within this time, in microseconds.
+/// The period, in microseconds, for which individually recorded inputs of a topic are limited.
 const PERIOD: i64 = 3_600_000_000;
-/// At least so much time is between two summaries of a topic, in microseconds.
+/// Minimum time between two summaries of a topic, in microseconds.
 const INTERVAL: i64 = 600_000_000;
-/// Topics that are counted each by itself; those beyond are counted together, for each source.
+/// Topics that are counted separately; further ones are counted together, per source.
 const TOPICS_MAX: usize = 1_000;
-/// Longest topic that is counted by itself.
+/// Maximum length of a topic that is counted separately.
 const TOPIC_BYTES_MAX: usize = 1_024;
-/// What is kept of the newest payload until its summary is recorded.
+/// Bytes kept of the newest payload until its summary is recorded.
 const PAYLOAD_BYTES_MAX: usize = 4_096;
 
-/// What has come lately that could not be read.
+/// Recent undecodable inputs.
 #[derive(Debug, Default)]
 pub(super) struct Brake {
     topics: HashMap<(usize, Box<[u8]>), Lately>,
@@ -35,7 +35,7 @@ pub(super) struct Brake {
 struct Lately {
     /// When the period began.
     begun: Time,
-    /// Recorded one by one since.
+    /// Number recorded individually since.
     recorded: usize,
     /// Not recorded yet.
     summary: Option<Summary>,
@@ -52,7 +52,7 @@ struct Summary {
 }
 
 impl Brake {
-    /// The place where inputs of this topic are counted.
+    /// The counter for inputs of this topic.
     fn lately(&mut self, source: usize, topic: &[u8], now: Time) -> &mut Lately {
         let known = |brake: &Brake, topic: &[u8]| brake.topics.contains_key(&(source, Box::from(topic)));
         let alone = topic.len() <= TOPIC_BYTES_MAX && (self.topics.len() < TOPICS_MAX || known(self, topic));
@@ -67,7 +67,7 @@ impl Brake {
 }
 
 impl Observer {
-    /// Puts a message into quarantine, or counts it for a summary.
+    /// Quarantines a message, or counts it for a summary.
     pub(super) fn quarantine(
         &mut self,
         source: usize,
@@ -96,7 +96,7 @@ impl Observer {
         });
     }
 
-    /// Puts a message into quarantine, however many there were before.
+    /// Quarantines a message individually, without counting.
     pub(super) fn quarantine_alone(
         &self,
         source: usize,
@@ -116,10 +116,10 @@ impl Observer {
         batch.quarantine.push((batch.records.len() - 1, payload));
     }
 
-    /// What is kept of a payload and of the reason: nothing that a rule of its source redacts, and no more than the limits.
+    /// The stored part of a payload and of the reason: without redacted values, and within the limits.
     fn kept(&self, source: usize, message: &Message, reason: &str, bytes_max: usize) -> (Vec<u8>, String) {
         let (source, payload) = (&self.sources[source], &message.payload[..]);
-        // A payload that is one value has no names in it.
+        // A payload that is a single value contains no names.
         let secret = |topic: &str| {
             let mut rules = source.rules.find(topic);
             rules.any(|found| {
@@ -134,9 +134,9 @@ impl Observer {
         (kept, cut(&reason, REASON_BYTES_MAX).to_owned())
     }
 
-    /// Records the summaries that are due, all of them at a stop, and forgets topics that have been good since.
+    /// Records the summaries that are due (all of them at a stop), and forgets topics without recent faults.
     pub(super) fn summarise(&mut self, all: bool, now: Time, batch: &mut RecordBatch) {
-        // In an order that does not depend on the process.
+        // In an order that is the same in every process.
         let mut due: Vec<_> =
             self.brake.topics.iter().filter(|(_, lately)| lately.is_due(all, now)).collect();
         due.sort_unstable_by_key(|(key, lately)| {
@@ -165,8 +165,8 @@ impl Observer {
         self.brake.topics.retain(|_, lately| lately.summary.is_some() || within(lately.begun, PERIOD, now));
     }
 
-    /// The wall clock was set: periods go on as if it had not been. A summary that is not within its interval any more, by the
-    /// clock, is recorded with the next look at the time.
+    /// The wall clock was stepped: periods are shifted with it. A summary that is then outside its interval is recorded
+    /// at the next tick.
     pub(super) fn brake_stepped(&mut self, by: i64) {
         for lately in self.brake.topics.values_mut() {
             lately.begun.0 = lately.begun.0.saturating_add(by);
@@ -174,7 +174,7 @@ impl Observer {
     }
 }
 
-/// Of a clock that was set back, any time may have passed.
+/// If the clock was set back, any amount of time may have passed.
 fn within(begun: Time, length: i64, now: Time) -> bool {
     begun <= now && now.micros_since(begun) < length
 }

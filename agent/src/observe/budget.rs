@@ -1,8 +1,8 @@
-//! What the state may take of memory, and what it takes.
+//! The memory budget of the state, and its use.
 //!
-//! Counted is what grows with input and stays: names, values in the observer and in the view, topics, and for each
-//! number the most its aggregates can come to. The figures of single things are estimates from above: sizes of the
-//! structures, and for text the blocks that an allocator hands out for it.
+//! It counts everything that grows with input and stays: names, values in the observer and in the view, topics, and for
+//! each number the maximum size of its aggregates. Individual amounts are upper estimates: sizes of the structures, and
+//! for text the blocks that an allocator hands out.
 
 use fieldlog_projections::devices::Attribute;
 use fieldlog_projections::fact::{DeclaredMetric, Identity};
@@ -11,33 +11,33 @@ use fieldlog_projections::{Aggregates, AttrId, Described, DeviceId, ValueRef, Wi
 use super::registry::{Device, Slot};
 use super::topics::{Known, Names, RuleMatch, Topic};
 
-/// Part of the budget for what is known about topics: an eighth.
+/// Share of the budget for topics: an eighth.
 const TOPICS_SHARE: usize = 8;
-/// Part of the budget for names of attributes, which are never forgotten: a quarter.
+/// Share of the budget for attribute names, which are never forgotten: a quarter.
 const NAMES_SHARE: usize = 4;
-/// Vectors that grow by doubling are half empty at worst.
+/// Vectors that grow by doubling are at worst half empty.
 const DOUBLING: usize = 2;
-/// An entry of a map with a number as its value, beside its key's text: pointer, length, number and unused places.
+/// A map entry with a number as its value, without the key's text: pointer, length, number and unused slots.
 const MAP_ENTRY_BYTES: usize = 64;
-/// The view has the name of its source with each device.
+/// The view stores the source name with each device.
 const SOURCE_NAME_BYTES_MAX: usize = 32;
-/// The view has the namespace with each device.
+/// The view stores the namespace with each device.
 const NAMESPACE_BYTES_MAX: usize = 64;
-/// Head of a shared allocation.
+/// Header of a shared allocation.
 const SHARED_BYTES: usize = 16;
 
-/// A forgotten device keeps its number: a place in each list by number (observer, heard, view, aggregates).
+/// A forgotten device keeps its number: a slot in each list by number (observer, heard, view, aggregates).
 pub(super) const FORGOTTEN_BYTES: usize = 4 * 8 * DOUBLING;
-/// An attribute of a device: a place in observer and view, and one for its series.
+/// An attribute of a device: a slot in observer and view, and one for its series.
 pub(super) const SLOT_BYTES: usize =
     (size_of::<Slot>() + size_of::<Attribute>()) * DOUBLING + 2 * MAP_ENTRY_BYTES;
 /// An action of a device.
 pub(super) const ACTION_BYTES: usize = 4 * DOUBLING;
 
-/// Bytes of state, by what they are for.
+/// Bytes of state, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateUse {
-    /// `limits.state_bytes_max`, or what was derived for it.
+    /// `limits.state_bytes_max`, or the derived default.
     pub bytes_max: u64,
     /// In use.
     pub bytes: u64,
@@ -57,7 +57,7 @@ pub(super) struct Budget {
     pub(super) state: usize,
     /// What is known about topics.
     pub(super) topics: usize,
-    /// The most that the series of one number take.
+    /// The maximum size of one number's series.
     series: usize,
     pub(super) refused: u64,
     pub(super) forgotten: u64,
@@ -69,7 +69,7 @@ impl Budget {
         Budget { max, series: Aggregates::series_bytes_max(windows), ..Budget::default() }
     }
 
-    /// Takes over other bounds; what was counted has to be counted again.
+    /// Sets new bounds; everything must then be counted again.
     pub(super) fn configure(&mut self, max: usize, windows: &[Window]) {
         let (refused, forgotten) = (self.refused, self.forgotten);
         *self = Budget { refused, forgotten, ..Budget::new(max, windows) };
@@ -83,13 +83,13 @@ impl Budget {
         self.names + self.state + self.topics
     }
 
-    /// Whether there is room for so much more of names and state. Topics do not take from it.
+    /// Whether this many more bytes of names and state fit. Topics have a separate share.
     pub(super) fn fits(&self, more: usize) -> bool {
         self.names + self.state + more <= self.max - self.max / TOPICS_SHARE
     }
 
-    /// What names may come to with a new one. That of an action, which a device can invent with each message, leaves half
-    /// of it to attributes.
+    /// The maximum for names including a new one. Action names, of which a device can invent one per message, may use
+    /// only half of it.
     pub(super) fn names_max(&self, action: bool) -> usize {
         self.max / NAMES_SHARE / if action { 2 } else { 1 }
     }
@@ -98,7 +98,7 @@ impl Budget {
         self.topics + more <= self.max / TOPICS_SHARE
     }
 
-    /// Counts a refusal; true the first time, when the operator is to be told.
+    /// Counts a refusal; `true` the first time, when the operator is told.
     pub(super) fn refuse(&mut self) -> bool {
         self.refused += 1;
         !std::mem::replace(&mut self.warned, true)
@@ -113,7 +113,7 @@ impl Budget {
         }
     }
 
-    /// All that is kept of a device.
+    /// All memory of a device.
     pub(super) fn device(&self, device: &Device) -> usize {
         let slots: usize = device.slots.iter().map(|slot| self.slot(slot)).sum();
         let former: usize = device.former.iter().map(|name| former_bytes(name)).sum();
@@ -130,7 +130,7 @@ impl Budget {
         SLOT_BYTES + slot_value_bytes(slot) + series
     }
 
-    /// What the slot would take more if it had `value`, and what less.
+    /// How many bytes the slot would gain and lose with `value`.
     #[inline]
     pub(super) fn change(&self, slot: &Slot, value: ValueRef<'_>) -> (usize, usize) {
         let series = if !slot.series && value.as_number().is_some() { self.series } else { 0 };
@@ -144,7 +144,7 @@ impl Budget {
     }
 }
 
-/// Bytes of the block that an allocator hands out for so many.
+/// The block size that an allocator hands out for this many bytes.
 const fn block(bytes: usize) -> usize {
     if bytes == 0 {
         return 0;
@@ -153,7 +153,7 @@ const fn block(bytes: usize) -> usize {
     if block < 32 { 32 } else { block }
 }
 
-/// A device without attributes, in observer and view; the text of its id is in both, and so is what its source calls it.
+/// A device without attributes, in observer and view; both have the texts of its id and its name.
 pub(super) fn device_bytes(name: &str, called: &str) -> usize {
     let names = 2 * block(SHARED_BYTES + name.len()) + 2 * MAP_ENTRY_BYTES + block(SOURCE_NAME_BYTES_MAX);
     let called = block(SHARED_BYTES + called.len()) + block(called.len()) + MAP_ENTRY_BYTES + block(8);
@@ -163,22 +163,22 @@ pub(super) fn device_bytes(name: &str, called: &str) -> usize {
     names + called + identity + structures + FORGOTTEN_BYTES + MAP_ENTRY_BYTES
 }
 
-/// An id that a device had before, in observer and view, by device and by id.
+/// A former id of a device, in observer and view, by device and by id.
 pub(super) fn former_bytes(name: &str) -> usize {
     2 * (block(SHARED_BYTES + name.len()) + MAP_ENTRY_BYTES + size_of::<usize>() * 2 * DOUBLING)
 }
 
-/// What a device takes more at most if it gets a new id and a new name.
+/// Maximum additional bytes of a device that gets a new id and a new name.
 pub(super) fn renamed_bytes(before: &str, name: &str, called: &str) -> usize {
     former_bytes(before) + device_bytes(name, called)
 }
 
-/// A name of an attribute: the text in observer and view, in a list and a map each, and in the lists of sinks.
+/// An attribute name: its text in observer and view, in a list and a map each, and in the lists of sinks.
 pub(super) fn attribute_bytes(name: &str) -> usize {
     2 * (block(SHARED_BYTES + name.len()) + MAP_ENTRY_BYTES + 16 * DOUBLING)
 }
 
-/// What is said about a device and its attributes, in observer and view.
+/// The descriptions of a device and its attributes, in observer and view.
 pub(super) fn described_bytes(described: Option<&Described>) -> usize {
     let Some(described) = described.filter(|described| !described.is_empty()) else { return 0 };
     let texts: usize =
@@ -186,19 +186,19 @@ pub(super) fn described_bytes(described: Option<&Described>) -> usize {
     2 * (block(SHARED_BYTES + size_of::<Described>()) + texts + MAP_ENTRY_BYTES)
 }
 
-/// The topic of a device that an announcement introduces by an id.
+/// The topic of a device that an announcement introduces.
 pub(super) fn introduced_bytes(id: &str, topic: &str) -> usize {
     block(id.len()) + block(topic.len()) + MAP_ENTRY_BYTES * DOUBLING
 }
 
-/// What a topic of discovery describes, and for each attribute which topic does.
+/// The attributes described by a topic of discovery, and the reverse index.
 pub(super) fn announcing_bytes(topic: &str, attributes: usize) -> usize {
     block(SHARED_BYTES + topic.len())
         + MAP_ENTRY_BYTES * DOUBLING
         + attributes * (16 + MAP_ENTRY_BYTES) * DOUBLING
 }
 
-/// A value beside its place, in observer and view.
+/// A value without its slot, in observer and view.
 #[inline]
 pub(super) fn value_bytes(value: ValueRef<'_>) -> usize {
     match value {
@@ -207,7 +207,7 @@ pub(super) fn value_bytes(value: ValueRef<'_>) -> usize {
     }
 }
 
-/// A value that is held back, counted as what it becomes.
+/// A held-back value, counted as if recorded.
 pub(super) fn deferred_bytes(value: ValueRef<'_>) -> usize {
     value_bytes(value) + MAP_ENTRY_BYTES
 }
@@ -253,7 +253,7 @@ fn match_bytes(matched: &RuleMatch) -> usize {
     size_of::<RuleMatch>() * DOUBLING + texts + shape + names
 }
 
-/// An attribute path that a topic sends.
+/// An attribute path of a topic.
 pub(super) fn shape_bytes(path: &str) -> usize {
     block(path.len()) + size_of::<Known>() * DOUBLING
 }

@@ -1,4 +1,4 @@
-//! What time alone does: intervals end, devices fall silent, and the wall clock is set.
+//! Events caused by time alone: intervals end, devices fall silent, and the wall clock is stepped.
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{DeviceId, Time};
@@ -6,7 +6,7 @@ use fieldlog_projections::{DeviceId, Time};
 use super::{Observer, RecordBatch};
 
 impl Observer {
-    /// Does what is due by time alone: values held back by an interval, and devices that have gone silent.
+    /// Does what is due: records values whose interval has ended, and devices that have gone silent.
     pub fn tick(&mut self, now: Time, batch: &mut RecordBatch) {
         self.flush_deferred(now, now, batch);
         self.summarise(false, now, batch);
@@ -24,8 +24,8 @@ impl Observer {
         }
     }
 
-    /// The wall clock was set from `expected` to `now`: intervals and silences that began before go on as if it had not
-    /// been. What is later than the new time, or not later than the old one if that was earlier, was before.
+    /// The wall clock was stepped from `expected` to `now`: shifts intervals and silences that began before. These are
+    /// times after the new time or, if the clock was set forward, times up to the old one.
     pub fn clock_stepped(&mut self, expected: Time, now: Time) {
         let by = now.0 - expected.0;
         let shift = |time: &mut Time| {
@@ -50,7 +50,7 @@ impl Observer {
         }
     }
 
-    /// When [`Observer::tick`] has something to do for a value held back, or for a message that waits for one before it.
+    /// When [`Observer::tick`] is next needed for a held-back value or a message that waits for an earlier one.
     pub fn deferred_until(&self) -> Option<Time> {
         let value = self.deferred.first_key_value().map(|((due, _, _), ())| *due);
         value.into_iter().chain(self.hosts_due()).min()

@@ -1,7 +1,7 @@
-//! What is said about devices and attributes, against what is known: what is new becomes a record.
+//! Compares descriptions with the known ones, and records changes.
 //!
-//! Three speak: the device's own convention, Home Assistant's discovery, and the operator. What each of them says is kept by
-//! itself, so that one can take back its words without those of another.
+//! There are three authors: the device's own convention, Home Assistant's discovery, and the operator. Their
+//! descriptions are kept separately, so that each can withdraw its own without affecting the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,28 +21,28 @@ mod resolve;
 
 use resolve::Target;
 
-/// Announcements that wait for the one that introduces their device, at most.
+/// Maximum announcements waiting for the one that introduces their device.
 const WAITING_MAX: usize = 64;
 
 /// An attribute of a device.
 type Place = (DeviceId, AttrId);
 
-/// What announcements need to know of each other. None of it outlives the process: they are retained, and come again.
+/// Links between announcements. They do not outlive the process: announcements are retained, and arrive again.
 #[derive(Debug, Default)]
 pub(super) struct Announcers {
-    /// What each topic of Home Assistant's discovery describes.
+    /// The attributes that each topic of Home Assistant's discovery describes.
     topics: HashMap<(usize, Arc<str>), Vec<Place>>,
-    /// The same the other way round. Each attribute has one topic.
+    /// The reverse index. Each attribute has one topic.
     owners: HashMap<Place, (usize, Arc<str>)>,
-    /// Topics of devices by an id that announcements know them by.
+    /// Topics of devices, by the id used in announcements.
     introduced: HashMap<(usize, Box<str>), Box<str>>,
     waiting: HashMap<(usize, Box<str>), Announcement>,
-    /// Bytes of the first three.
+    /// Bytes of the first three maps.
     pub(super) bytes: usize,
 }
 
 impl Observer {
-    /// Takes an announcement.
+    /// Processes an announcement.
     pub(super) fn announce(
         &mut self,
         source: usize,
@@ -59,7 +59,7 @@ impl Observer {
             text_bytes: self.limits.name_bytes,
         };
         let announcements = describe::decode(announcer, topic, &message.payload, &bounds)?;
-        // It speaks about devices; that they are alive, they say themselves.
+        // An announcement is not a sign of life of the devices it describes.
         self.alive = false;
         let before = batch.records.len();
         let (mut refusal, mut listed, mut described) = (None, Vec::new(), Vec::new());
@@ -93,7 +93,7 @@ impl Observer {
         }
     }
 
-    /// The devices of a source whose stable ids were announced.
+    /// The devices of a source by announced stable id.
     fn by_stable_id(&self, source: usize) -> HashMap<String, DeviceId> {
         let mine = self.devices.iter().filter(|(_, device)| usize::from(device.source.0) == source);
         let named = mine.filter_map(|(id, device)| {
@@ -106,7 +106,7 @@ impl Observer {
         named.into_iter().map(|(_, stable_id, id)| (stable_id, id)).collect()
     }
 
-    /// A device that is known by its stable id and has another name now is the same device, with its history.
+    /// If a device with a known stable id has another name now, it is renamed and keeps its history.
     fn follow_name(
         &mut self,
         source: usize,
@@ -119,15 +119,15 @@ impl Observer {
         let Address::Topic(topic) = &announcement.device else { return };
         let Some(Target { matched, .. }) = self.resolve(source, topic, None) else { return };
         let alive = |id: DeviceId| self.devices.get(id).is_some_and(|device| device.retired.is_none());
-        // What has the name already is another device: of that one, this is said from now on.
+        // Another device already has the name: the announcement now describes that one.
         let is_taken = matched.device.is_some_and(alive);
         if !is_taken && matched.device != Some(id) && (announcement.joined || alive(id)) {
-            // A refusal has been counted and told; the device is then a new one.
+            // A refusal was already counted and logged; the device is then a new one.
             let _ = self.rename(id, &matched.device_name, received, batch);
         }
     }
 
-    /// Remembers the topic of a device that is introduced, and gives the announcement that has waited for it.
+    /// Remembers the topic of an introduced device, and returns the announcement that waited for it.
     fn introduce(&mut self, source: usize, announcement: &Announcement) -> Option<Announcement> {
         let (id, topic) = announcement.introduces.as_ref()?;
         let key = (source, id.as_str().into());
@@ -145,7 +145,7 @@ impl Observer {
         self.budget.book((more, less));
     }
 
-    /// The device that it is about and the attributes, if the rules lead to one.
+    /// Applies one announcement to its device and attributes, if the rules determine one.
     fn take_announcement(
         &mut self,
         source: usize,
@@ -184,7 +184,7 @@ impl Observer {
         if retired && !announcement.joined {
             return Ok(None);
         }
-        // What is taken back of a device that is not known needs no device.
+        // Withdrawing a description does not require the device to be known.
         let nothing = announcement.description.is_empty() && announcement.attributes.is_empty();
         if matched.device.is_none() && nothing {
             return Ok(None);
@@ -229,7 +229,7 @@ impl Observer {
         Ok(Some((id, attributes)))
     }
 
-    /// Homie names devices and properties in the same way: an announcement that the rules lead nowhere with is neither.
+    /// Homie names devices and properties in the same way; if the rules find neither, the announcement is ignored.
     fn says_nothing(&self, source: usize, topic: &str, announcement: &Announcement) -> bool {
         match announcement.attributes.first() {
             Some(announced) => {
@@ -239,7 +239,7 @@ impl Observer {
         }
     }
 
-    /// The number of an attribute that the rules make of a topic and a place in the document there.
+    /// The number of the attribute at a topic and a place in its documents, by the rules.
     fn announced_attribute(
         &mut self,
         source: usize,
@@ -258,7 +258,7 @@ impl Observer {
         self.attribute(device, &name, received, batch).map(Some)
     }
 
-    /// Makes the next description of a device the one that is known, and records what is new in it.
+    /// Replaces the descriptions of a device with the next ones, and records the changes.
     fn record_descriptions(
         &mut self,
         id: DeviceId,
@@ -292,8 +292,8 @@ impl Observer {
         Ok(())
     }
 
-    /// Whether another topic of Home Assistant's discovery describes the attribute. The first one has it: if the two took
-    /// turns, each of their messages would be a change.
+    /// Whether another topic of Home Assistant's discovery describes the attribute. The first one keeps it: if the two
+    /// alternated, each of their messages would be a change.
     fn has_other_owner(
         &self,
         source: usize,
@@ -306,7 +306,7 @@ impl Observer {
         by == DescribedBy::Discovery && owner.is_some_and(|(of, other)| (*of, &**other) != (source, topic))
     }
 
-    /// What a topic of Home Assistant's discovery no longer describes is taken back.
+    /// Withdraws descriptions that a topic of Home Assistant's discovery no longer contains.
     fn take_back(
         &mut self,
         source: usize,
@@ -344,7 +344,7 @@ impl Observer {
         }
     }
 
-    /// Devices behind the bridge whose list this is, announced in such a list before and not in this one, were removed.
+    /// Retires devices behind the bridge that an earlier list contained and this one does not.
     fn retire_unlisted(
         &mut self,
         source: usize,

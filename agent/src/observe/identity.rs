@@ -1,9 +1,8 @@
-//! Which device a name stands for, and the ids that devices get.
+//! Maps names to devices, and assigns ids.
 //!
-//! A device is what a namespace calls by one name. Its id is that name, if no other device has or had it as its id; else
-//! `NAME@NAMESPACE`, and should that be taken, too, `NAME@NAMESPACE@2` and so on. Once given, an id stays, and nobody else
-//! gets it as long as its device is not forgotten. The log has the id, the namespace and the name, so nothing is ever read
-//! out of an id.
+//! Within a namespace, one name is one device. Its id is that name, unless another device has or had that id; then it
+//! is `NAME@NAMESPACE`, and if that is taken `NAME@NAMESPACE@2` and so on. An assigned id stays, and no other device
+//! gets it while its device is not forgotten. The log has the id, the namespace and the name, so an id is never parsed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,11 +16,11 @@ use super::registry::Device;
 use super::{Observer, RecordBatch, at, budget};
 use crate::decode;
 
-/// A namespace by number; numbers hold for one observer.
+/// A namespace by number; numbers are valid for one observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Namespace(u32);
 
-/// Namespaces that rules or devices name.
+/// The namespaces of rules and devices.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     names: Vec<Arc<str>>,
@@ -53,18 +52,18 @@ impl Namespaces {
     }
 }
 
-/// Devices by what they are called.
+/// Devices by name and id.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
-    /// By id, and by the ids that they had before.
+    /// By id, including former ids.
     ids: HashMap<Arc<str>, DeviceId>,
-    /// By name, of all namespaces.
+    /// By name, over all namespaces.
     names: HashMap<Arc<str>, Vec<DeviceId>>,
 }
 
 impl Ids {
     pub(super) fn insert(&mut self, id: DeviceId, device: &Device) {
-        // An id that another device has counts for that one; so does one that it had before.
+        // If another device has this id, that one is found; the same for a former id.
         for name in device.former.iter().chain([&device.name]) {
             self.ids.entry(name.clone()).or_insert(id);
         }
@@ -86,7 +85,7 @@ impl Ids {
         }
     }
 
-    /// The id that a device gets; `own` may have had it before.
+    /// An unused id for a device; `own` may have had it before.
     fn free(&self, name: &str, namespace: &str, own: Option<DeviceId>) -> Arc<str> {
         let free = |id: &str| self.ids.get(id).is_none_or(|owner| Some(*owner) == own);
         if free(name) {
@@ -108,8 +107,8 @@ impl Observer {
         self.sources[source].namespaces[rule]
     }
 
-    /// The device that is called by this name: the one of the namespace, or one whose namespace is not recorded and that
-    /// this source has brought.
+    /// The device of this name: the one in the namespace, or one without a recorded namespace that this source has
+    /// discovered.
     pub(super) fn known(&self, source: usize, namespace: Namespace, name: &str) -> Option<DeviceId> {
         let named = self.ids.names.get(name)?;
         let newest = |of: &dyn Fn(&Device) -> bool| {
@@ -121,7 +120,7 @@ impl Observer {
         newest(&|device| device.namespace == Some(namespace)).or_else(|| newest(&unclaimed))
     }
 
-    /// The namespace of what no rule names: the source's name.
+    /// The default namespace: the source's name.
     pub(super) fn own_namespace(&mut self, source: usize) -> Namespace {
         let name = self.sources[source].name.clone();
         self.namespaces.number(&name)
@@ -133,12 +132,12 @@ impl Observer {
         self.known(source, namespace, name)
     }
 
-    /// The id of a device that is new.
+    /// The id for a new device.
     pub(super) fn free_id(&self, namespace: Namespace, name: &str) -> Arc<str> {
         self.ids.free(name, &self.namespaces.name(namespace), None)
     }
 
-    /// If a device's id is not its name, that is counted, and somebody is told.
+    /// If a device's id differs from its name, counts this and tells the operator.
     pub(super) fn count_clash(&mut self, source: usize, namespace: Namespace, name: &str, id: &str) {
         if *id == *name {
             return;
@@ -172,7 +171,7 @@ impl Observer {
         Some(Identity { namespace, name: device.called.to_string() })
     }
 
-    /// Records the namespace of a device that a version without namespaces has discovered; its history continues.
+    /// Records the namespace of a device that a version without namespaces discovered; its history continues.
     pub(super) fn claim(
         &mut self,
         id: DeviceId,
@@ -193,12 +192,12 @@ impl Observer {
         batch.records.push_fact(at(received), &fact);
     }
 
-    /// Its source calls a device by another name from now on. Its history continues under an id of the new name, and the id
-    /// before still finds it. Tells whether that is new. What is known about topics is forgotten.
+    /// Renames a device, which keeps its history and gets an id for the new name; the former id still finds it. Returns
+    /// whether anything changed. What was learnt about topics is then forgotten.
     ///
     /// # Errors
-    /// [`Refusal`] if the name is too long, or another device that is not retired has it in the same namespace, or there
-    /// is no room; nothing is changed then. It is counted, and said once for each namespace.
+    /// [`Refusal`] if the name is too long, or another device that is not retired has it in the same namespace, or
+    /// there is no room; nothing is changed then. It is counted, and logged once per namespace.
     pub(super) fn rename(
         &mut self,
         id: DeviceId,
@@ -229,7 +228,7 @@ impl Observer {
         let more = budget::renamed_bytes(&before, &after, name);
         self.room_for_name(id, more, received, batch)?;
         let Some(device) = self.devices.get_mut(id) else {
-            // It was retired, and forgotten to make room.
+            // It was retired, and was forgotten to make room.
             self.budget.book((0, more));
             return Ok(false);
         };

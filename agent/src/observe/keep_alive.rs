@@ -1,4 +1,4 @@
-//! Messages that devices need now and then, or they fall silent.
+//! Publishes messages that keep devices sending.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::config::rules::Found;
 use crate::message::Publication;
 use crate::topic::Name;
 
-/// Topics of one source that are kept alive, at most.
+/// Maximum topics of one source that are kept alive.
 const TOPICS_MAX: usize = 256;
 
-/// What one source keeps alive: by topic, the rule that wants it, and when it is due.
+/// The keep-alives of one source: by topic, the rule and the due time.
 #[derive(Debug, Default)]
 pub(super) struct KeepAlives(BTreeMap<String, Due>);
 
@@ -20,12 +20,12 @@ pub(super) struct KeepAlives(BTreeMap<String, Due>);
 struct Due {
     rule: usize,
     at: Time,
-    /// The connection that had the first message.
+    /// The connection on which the first message was sent.
     connection: Option<u64>,
 }
 
 impl Observer {
-    /// Notes what the rules that take a topic want to keep alive; it is published with the next tick.
+    /// Notes the keep-alives of a topic's rules; they are published with the next tick.
     pub(super) fn note_keep_alives(&mut self, source: usize, matches: &[Found]) {
         let keep = &mut self.sources[source].keep_alives.0;
         for found in matches {
@@ -37,7 +37,7 @@ impl Observer {
         }
     }
 
-    /// Publishes what is due. What a source cannot publish now is due with the next tick.
+    /// Publishes what is due. If a source cannot publish now, it is due again at the next tick.
     pub(super) fn keep_alive(&mut self, now: Time) {
         for source in &mut self.sources {
             let Some((connection, _)) = source.outcomes.outbox.connection() else { continue };
@@ -45,7 +45,7 @@ impl Observer {
                 let Some(wanted) = &source.compiled[due.rule].rule.keep_alive else { continue };
                 let every = wanted.every.as_micros() as i64;
                 let first = due.connection != Some(connection);
-                // A clock that was set back must not make it wait.
+                // If the clock was set back, it must not wait.
                 let waits = now < due.at && due.at.0 <= now.0.saturating_add(every);
                 if waits && !first {
                     continue;

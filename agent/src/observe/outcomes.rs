@@ -1,4 +1,4 @@
-//! What became of messages: counted for each source, and the reason if they were refused.
+//! The outcomes of messages, counted per source, and the reasons of refusals.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,7 +8,7 @@ use fieldlog_projections::{DeviceId, Time};
 use crate::message::Outbox;
 use crate::sparkplug::session::Reason;
 
-/// What became of the messages of a source. All counters since the start.
+/// The outcomes of a source's messages, counted since the start.
 #[derive(Debug, Default)]
 pub struct Outcomes {
     /// Messages taken.
@@ -17,52 +17,52 @@ pub struct Outcomes {
     pub events: AtomicU64,
     /// Messages that changed nothing: equal values.
     pub unchanged: AtomicU64,
-    /// Of these, retained ones, sent because we subscribed.
+    /// Retained messages among these, sent on subscription.
     pub retained_repeats: AtomicU64,
     /// Values held back by a deadband, an interval or `record = "never"`.
     pub suppressed: AtomicU64,
-    /// Times of payloads that could not be read, or were of a clock that was never set.
+    /// Times in payloads that could not be read, or came from a clock that was never set.
     pub times_unread: AtomicU64,
     /// Messages put into quarantine.
     pub quarantined: AtomicU64,
-    /// Of these, the ones that are recorded in a summary.
+    /// Messages among these that are recorded only in a summary.
     pub summarised: AtomicU64,
     /// Devices that could not get their name as their id, because another device has or had it.
     pub clashes: AtomicU64,
     /// Messages on topics that no rule takes, or that a rule ignores.
     pub ignored: AtomicU64,
-    /// Of a Sparkplug host application.
+    /// Counters of a Sparkplug host application.
     pub sparkplug: SparkplugCounts,
-    /// What the source is to publish.
+    /// The source's publications.
     pub outbox: Arc<Outbox>,
 }
 
-/// What a Sparkplug host application has seen, since the start.
+/// Counters of a Sparkplug host application, since the start.
 #[derive(Debug, Default)]
 pub struct SparkplugCounts {
-    /// Edge nodes that have a session of which all messages are known, ...
+    /// Edge nodes with a session of which all messages are known,
     pub nodes_online: AtomicU64,
-    /// ... that have one, but messages of it may have been missed, ...
+    /// with a session of which messages may have been missed,
     pub nodes_stale: AtomicU64,
-    /// ... and that have none, as they were last looked at.
+    /// and without a session, at the last count.
     pub nodes_offline: AtomicU64,
     /// Birth certificates, of edge nodes and devices.
     pub births: AtomicU64,
-    /// Death certificates that ended something.
+    /// Death certificates that ended a session.
     pub deaths: AtomicU64,
-    /// Death certificates of sessions that had ended before.
+    /// Death certificates of sessions that had already ended.
     pub stale_deaths: AtomicU64,
-    /// Messages that came before one that they follow, and waited for it.
+    /// Messages that arrived before their turn and waited.
     pub reordered: AtomicU64,
-    /// Times that messages waited for one that did not come.
+    /// Gaps in the message order that were not filled in time.
     pub gaps: AtomicU64,
     /// Messages of edge nodes or devices without a birth.
     pub dropped: AtomicU64,
-    /// Metrics whose alias or name stands for nothing known.
+    /// Metrics with an unknown alias or name.
     pub unresolved: AtomicU64,
     /// Values of the past.
     pub historical: AtomicU64,
-    /// Values that are not to be stored.
+    /// Values that must not be stored.
     pub transient: AtomicU64,
     asked: [AtomicU64; Reason::ALL.len()],
 }
@@ -89,9 +89,9 @@ impl SparkplugCounts {
 }
 
 impl Outcomes {
-    /// Counts one message that made so many records.
+    /// Counts one message with its number of records.
     pub(super) fn count(&self, verdict: Verdict, retained: bool, events: usize) {
-        // Relaxed adds on counters that only this thread writes: plain stores would do, these cost the same.
+        // Only this thread writes these counters: plain stores would do, but relaxed adds cost the same.
         let add = |counter: &AtomicU64, n: usize| {
             counter.fetch_add(n as u64, Ordering::Relaxed);
         };
@@ -113,19 +113,19 @@ impl Outcomes {
         self.clashes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a value that was held back.
+    /// Counts a held-back value.
     #[inline]
     pub(super) fn count_suppressed(&self) {
         self.suppressed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a time that could not be read.
+    /// Counts an unreadable time.
     pub(super) fn count_unread_time(&self) {
         self.times_unread.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// When each device was last heard, changed or not; not durable.
+/// When each device was last heard, whether or not anything changed; not durable.
 #[derive(Debug, Default)]
 pub struct Heard(RwLock<Vec<AtomicI64>>);
 
@@ -149,7 +149,7 @@ impl Heard {
     }
 }
 
-/// What a message came to.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
     Recorded,
@@ -159,7 +159,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// What a message came to that came to this after it had come to `before` by another rule.
+    /// Combines this outcome with the one of an earlier rule, `before`.
     pub(super) fn or_before(self, before: Option<Verdict>) -> Verdict {
         match (before, self) {
             (Some(Verdict::Recorded), _) | (_, Verdict::Recorded) => Verdict::Recorded,
@@ -169,10 +169,10 @@ impl Verdict {
     }
 }
 
-/// Why a message cannot be taken; becomes the reason in the quarantine.
+/// Why a message is refused; becomes the reason in the quarantine.
 pub(super) struct Refusal(pub(super) String);
 
-/// A topic as text, which MQTT wants it to be.
+/// A topic as text; MQTT requires UTF-8.
 pub(super) fn topic_text(topic: &[u8]) -> Result<&str, Refusal> {
     std::str::from_utf8(topic).map_err(|_| Refusal("the topic is not UTF-8".into()))
 }

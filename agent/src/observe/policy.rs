@@ -1,4 +1,4 @@
-//! Whether a value is worth an event: one decision, without side effects.
+//! Decides whether a value becomes an event, without side effects.
 
 use fieldlog_projections::{Time, Value, ValueRef};
 
@@ -14,16 +14,16 @@ pub(super) enum Decision {
     Unchanged,
     /// It differs by less than the deadband.
     WithinDeadband,
-    /// It is wanted, but the interval since the last event has not ended.
+    /// It is to be recorded, but the interval since the last event has not ended.
     Deferred {
         /// When it ends.
         until: Time,
     },
-    /// It differs, and nothing of this attribute is recorded.
+    /// It differs, but nothing of this attribute is recorded.
     Never,
 }
 
-/// Decides about a value that is seen now, given the last recorded one. Without a policy, whatever differs is recorded.
+/// Decides about a value seen now, given the last recorded one. Without a policy, every change is recorded.
 #[inline]
 pub(super) fn decide(policy: Option<&Policy>, slot: &Slot, value: ValueRef<'_>, now: Time) -> Decision {
     let same = value.same(slot.value.borrow());
@@ -37,7 +37,7 @@ pub(super) fn decide(policy: Option<&Policy>, slot: &Slot, value: ValueRef<'_>, 
         RecordMode::Change | RecordMode::Every => {}
     }
     let interval = policy.min_interval.as_micros() as i64;
-    // Of a clock that was set back, no time has passed.
+    // If the clock was set back, no time has passed.
     if slot.was_recorded() && now.micros_since(slot.recorded) < interval {
         return Decision::Deferred { until: Time(slot.recorded.0 + interval) };
     }
@@ -73,7 +73,7 @@ mod tests {
         }
     }
 
-    /// What becomes of `new` so many milliseconds after `old` was recorded.
+    /// The decision about `new` this many milliseconds after `old` was recorded.
     fn check(policy: Option<&Policy>, old: &Value, new: ValueRef<'_>, after_ms: i64, expected: Decision) {
         let slot = Slot { value: old.clone(), recorded: RECORDED, ..Slot::new(AttrId(0), None) };
         let now = Time(RECORDED.0 + after_ms * 1_000);
@@ -120,7 +120,7 @@ mod tests {
             (999, Decision::Deferred { until }),
             (1_000, Record),
             (5_000, Record),
-            // A clock that was set back.
+            // The clock was set back.
             (-60_000, Decision::Deferred { until }),
         ] {
             check(Some(&second), &Value::Int(1), ValueRef::Int(2), after_ms, expected);

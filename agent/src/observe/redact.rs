@@ -1,8 +1,8 @@
-//! Values that are never kept: that they changed is recorded, and never what to.
+//! Values that are never stored: only their changes are recorded.
 //!
-//! What is recorded in place of a value is `(redacted #N)`, with N counting its changes. Whether it changed is known from a
-//! hash of it, which is keyed with random bits of this process and in memory only. So what changes while the agent does not
-//! run is not noticed, and no restart leaves anything to guess a secret by.
+//! In place of a value, `(redacted #N)` is recorded, where N counts the changes. Changes are detected by a hash, which
+//! is keyed with random bits of this process and kept only in memory. So a change while the agent is stopped is not
+//! noticed, and nothing on disk helps to guess a secret.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -14,7 +14,7 @@ use super::Observer;
 use super::registry::Slot;
 use crate::pattern::{PatternError, Patterns};
 
-/// What is said in place of a value whose changes are not counted.
+/// Replaces a value whose changes are not counted.
 pub(super) const REDACTED: &str = "(redacted)";
 const COUNTED: &str = "(redacted #";
 /// A longer payload is not built as a document, which takes a hundred times its bytes.
@@ -24,13 +24,13 @@ const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Secrets {
     paths: Patterns,
-    /// For payloads that are no documents: the last names of the patterns.
+    /// For payloads that are not documents: the last names of the patterns.
     keys: Patterns,
 }
 
 impl Secrets {
     pub(super) fn new(texts: &[&str]) -> Result<Secrets, PatternError> {
-        // All that is below a name is found by that name.
+        // Values below a name are found by that name.
         let key = |text: &&str| {
             let text = text.trim_end_matches(".*");
             text.rsplit_once('.').map_or(text, |(_, key)| key).to_owned()
@@ -45,8 +45,8 @@ impl Secrets {
         self.paths.is_empty()
     }
 
-    /// Whether a value is a secret: by its path in the document, or by the name of its attribute, or because it is a list
-    /// that has one in it.
+    /// Whether a value is a secret: by its path in the document, by its attribute's name, or because it is a list that
+    /// contains one.
     pub(super) fn has(&self, path: &str, name: &str, value: ValueRef<'_>) -> bool {
         let within = || match value {
             ValueRef::Json(list) => {
@@ -57,7 +57,7 @@ impl Secrets {
         self.paths.matches(path) || self.paths.matches(name) || within()
     }
 
-    /// Whether the attribute of a message that is one value is a secret.
+    /// Whether the attribute of a single-value message is a secret.
     pub(super) fn has_name(&self, attribute: &str) -> bool {
         self.paths.matches(attribute)
     }
@@ -71,9 +71,9 @@ impl Secrets {
         if self.hide(&mut document, &mut String::new()) { document.to_string() } else { fields }
     }
 
-    /// The first bytes of a payload as they may be kept, and whether something was taken out. Of a document, the values of
-    /// secrets are replaced, wherever in it the names of a pattern stand. Of anything else that is kept which comes before
-    /// the first name that looks like a secret's.
+    /// The beginning of a payload that may be stored, and whether something was removed. In a document, the values of
+    /// secrets are replaced, wherever the names of a pattern occur. Anything else is cut before the first name that
+    /// looks like a secret's.
     pub(super) fn payload(&self, payload: &[u8], bytes_max: usize) -> (Vec<u8>, bool) {
         let first = &payload[..payload.len().min(bytes_max)];
         if self.is_empty() {
@@ -89,7 +89,7 @@ impl Secrets {
             text.truncate(bytes_max);
             return (text, true);
         }
-        // What follows may be quoted in the reason, so all of it is looked at.
+        // The rest may be quoted in the reason, so the whole payload is checked.
         match self.first_key(payload) {
             Some(at) => (first[..at.min(first.len())].to_vec(), true),
             None => (first.to_vec(), false),
@@ -108,7 +108,7 @@ impl Secrets {
             if is_key && self.keys.matches(&name) {
                 return Some(open);
             }
-            // What closed a text may as well open one, in a payload that is broken.
+            // In a broken payload, a quote that closed a text may also open one.
             at = if is_key { close + 1 } else { close.max(open + 1) };
         }
         None
@@ -116,7 +116,7 @@ impl Secrets {
 
     fn hide(&self, value: &mut serde_json::Value, path: &mut String) -> bool {
         use serde_json::Value as Json;
-        // A rule may name what is below its root, so that the names count wherever they stand.
+        // A rule's names are relative to its root, so they count at any depth.
         let ends = || {
             let starts = path.match_indices('.').map(|(dot, _)| dot + 1);
             [0].into_iter().chain(starts).any(|start| self.paths.matches(&path[start..]))
@@ -148,7 +148,7 @@ impl Secrets {
     }
 }
 
-/// A reason without what it quotes of the payload.
+/// A reason without its quotations of the payload.
 pub(super) fn without_quotes(reason: &str) -> Cow<'_, str> {
     match (reason.find('"'), reason.rfind('"')) {
         (Some(first), Some(last)) => format!("{}{REDACTED}{}", &reason[..first], &reason[last + 1..]).into(),
@@ -161,7 +161,7 @@ fn find(bytes: &[u8], from: usize, wanted: u8) -> Option<usize> {
     rest.iter().position(|byte| *byte == wanted).map(|at| from + at)
 }
 
-/// Keeps no value: only whether the next one is another.
+/// Stores no value, only whether the next one differs.
 #[derive(Debug, Default)]
 pub(super) struct Blind(RandomState);
 
@@ -181,14 +181,14 @@ impl Blind {
     }
 }
 
-/// How many changes a slot counts, if its value is redacted already.
+/// The number of changes that a slot counts, if its value is redacted already.
 fn counted(slot: &Slot) -> Option<u64> {
     let Value::Text(text) = &slot.value else { return None };
     text.strip_prefix(COUNTED)?.strip_suffix(')')?.parse().ok()
 }
 
 impl Observer {
-    /// What is recorded in place of a secret; `None` if it has not changed, or if that is not known.
+    /// The text recorded in place of a secret; `None` if it has not changed or this is unknown.
     pub(super) fn hide(&mut self, device: DeviceId, index: u32, value: ValueRef<'_>) -> Option<Value> {
         let hash = self.blind.hash(value);
         let slot = &mut self.devices[device].slots[index as usize];
@@ -197,7 +197,7 @@ impl Observer {
             return Some(Value::Null);
         }
         let count = counted(slot);
-        // After a start nothing is known of the value that was recorded.
+        // After a start, the recorded value is unknown.
         if hash == before || (before.is_none() && count.is_some()) {
             slot.stamp = self.stamp;
             return None;

@@ -1,4 +1,4 @@
-//! Devices and attributes, and the numbers they have.
+//! Devices and attributes, and their numbers.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,32 +13,32 @@ use super::topics::RuleMatch;
 use super::{Observer, RecordBatch, at, budget};
 use crate::message::SourceId;
 
-/// Stands for the time of the last event where there has been none.
+/// Placeholder for the time of the last event if there was none.
 const NEVER: Time = Time(i64::MIN);
 
 #[derive(Debug)]
 pub(super) struct Device {
     /// Its id.
     pub(super) name: Arc<str>,
-    /// What its source calls it.
+    /// Its name at the source.
     pub(super) called: Arc<str>,
-    /// `None` if no record says so.
+    /// `None` if no record has it.
     pub(super) namespace: Option<Namespace>,
-    /// Ids that it had before, the oldest first.
+    /// Its former ids, oldest first.
     pub(super) former: Vec<Arc<str>>,
     pub(super) source: SourceId,
     pub(super) parent: Option<DeviceId>,
     /// Devices that have this one as their parent.
     pub(super) children: u32,
-    /// Position of the record that says so.
+    /// Position of the record of its retirement.
     pub(super) retired: Option<Seq>,
     pub(super) availability: Availability,
     pub(super) cause: AvailabilityCause,
     pub(super) heard: Time,
     pub(super) slots: Vec<Slot>,
-    /// Its actions since the start: their names are attributes, too.
+    /// Its actions since the start; their names are attribute names too.
     pub(super) actions: Vec<AttrId>,
-    /// What is said about it and its attributes.
+    /// The descriptions of it and its attributes.
     pub(super) described: Option<Box<Described>>,
     /// What it reports may be evidence for a command.
     pub(super) watched: bool,
@@ -57,11 +57,11 @@ pub(super) struct Slot {
     pub(super) policy: Option<u16>,
     /// A value held back, and when its interval ends.
     pub(super) deferred: Option<(Time, Value)>,
-    /// It was a number, so there are aggregates of it.
+    /// It was a number, so it has aggregates.
     pub(super) series: bool,
-    /// Its values are never kept.
+    /// Its values must not be stored.
     pub(super) redact: bool,
-    /// Tells the value of a redacted one from the next.
+    /// Distinguishes the values of a redacted attribute.
     pub(super) secret: Option<NonZeroU32>,
 }
 
@@ -108,13 +108,13 @@ impl Observer {
             .iter()
             .map(|a| Slot {
                 value: a.value.clone(),
-                // Log time may be ahead of a clock that has been set back.
+                // Log time may be ahead of a clock that was set back.
                 recorded: a.time.min(now),
                 series: view.aggregates.has(id, a.id),
                 ..Slot::new(a.id, self.policy(source, &device.name, &called, a.id))
             })
             .collect();
-        // Nothing is recorded of a retired device, so its newest record is the one that says so.
+        // Nothing is recorded about a retired device, so its newest record is the retirement.
         let retired = device.retired.then_some(device.changed.0);
         self.retired.extend(retired.map(|seq| (seq, id)));
         self.devices.push(Device {
@@ -137,7 +137,7 @@ impl Observer {
         self.ids.insert(id, &self.devices[id]);
     }
 
-    /// The policy of an attribute, by the id of its device or what its source calls it.
+    /// The policy of an attribute, by its device's id or name.
     pub(super) fn policy(&self, source: usize, device: &str, called: &str, attr: AttrId) -> Option<u16> {
         let attribute = self.attributes.get(attr.0 as usize)?;
         let policies = &self.sources.get(source)?.policies;
@@ -146,7 +146,7 @@ impl Observer {
         policies.iter().position(wanted).map(|at| at as u16)
     }
 
-    /// Finds the policies of a device's attributes again.
+    /// Looks up the policies of a device's attributes again.
     pub(super) fn find_policies(&mut self, id: DeviceId) {
         let device = &self.devices[id];
         let source = usize::from(device.source.0);
@@ -163,21 +163,21 @@ impl Observer {
         parents.into_iter().for_each(|parent| self.add_child(parent));
     }
 
-    /// One more device has this parent.
+    /// Adds a child to this parent.
     pub(super) fn add_child(&mut self, parent: Option<DeviceId>) {
         if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
             parent.children += 1;
         }
     }
 
-    /// One device fewer has this parent.
+    /// Removes a child from this parent.
     pub(super) fn remove_child(&mut self, parent: Option<DeviceId>) {
         if let Some(parent) = parent.and_then(|id| self.devices.get_mut(id)) {
             parent.children = parent.children.saturating_sub(1);
         }
     }
 
-    /// The device of a rule's match, discovered if need be.
+    /// The device of a rule's match, discovered if necessary.
     pub(super) fn device(
         &mut self,
         source: usize,
@@ -283,7 +283,7 @@ impl Observer {
         self.bring_back(source, namespace, id, parent, received, batch);
     }
 
-    /// A retired device is there again, and this is its parent.
+    /// Brings a retired device back, with this parent.
     pub(super) fn bring_back(
         &mut self,
         source: usize,
@@ -311,7 +311,7 @@ impl Observer {
         self.undescribed.push(id);
     }
 
-    /// An empty payload where a document should be: the device was removed at its source.
+    /// An empty payload in place of a document: the device was removed at its source.
     pub(super) fn retire(
         &mut self,
         source: usize,
@@ -349,7 +349,7 @@ impl Observer {
         Verdict::Recorded
     }
 
-    /// Gives a number to an attribute name.
+    /// Assigns a number to an attribute name.
     fn name_attribute(&mut self, name: &str, received: Time, batch: &mut RecordBatch) -> AttrId {
         let id = AttrId(self.attributes.len() as u32);
         let text: Arc<str> = name.into();
@@ -360,7 +360,7 @@ impl Observer {
         id
     }
 
-    /// The number of a device's action, given now if need be.
+    /// The number of a device's action, assigned if necessary.
     pub(super) fn action(
         &mut self,
         device: DeviceId,
@@ -379,7 +379,7 @@ impl Observer {
         Ok(attr)
     }
 
-    /// The number of an attribute that a device is said to have, given now if need be. It has no place in the device.
+    /// The number of a described attribute, assigned if necessary. It gets no slot in the device.
     pub(super) fn attribute(
         &mut self,
         device: DeviceId,
@@ -394,7 +394,7 @@ impl Observer {
         Ok(self.name_attribute(name, received, batch))
     }
 
-    /// The slot of an attribute in a device, made now if need be.
+    /// The slot of an attribute in a device, created if necessary.
     pub(super) fn slot(
         &mut self,
         device: DeviceId,

@@ -1,4 +1,4 @@
-//! Attributes that a document removes without naming them.
+//! Attributes that a document removes implicitly.
 
 use fieldlog_projections::{AttrId, DeviceId, Time, Value, ValueRef};
 
@@ -7,7 +7,7 @@ use super::registry::Slot;
 use super::topics::{Known, RuleMatch};
 
 impl Observer {
-    /// A value, or null, stands where an object may have been, whose attributes are gone with it (RFC 7396).
+    /// A value or null is where an object may have been, whose attributes are removed with it (RFC 7396).
     pub(super) fn remove_below(
         &mut self,
         source: usize,
@@ -16,7 +16,7 @@ impl Observer {
         path: &str,
         received: Time,
     ) {
-        // The whole document is no attribute of itself.
+        // The whole document is not an attribute of itself.
         if !path.is_empty() {
             let rule = &self.sources[source].compiled[matched.rule];
             let name = rule.attribute(&matched.attribute, path).into_owned();
@@ -24,7 +24,7 @@ impl Observer {
         }
     }
 
-    /// What the topic sent before where an object stands now, or stood, is gone.
+    /// Removes what the topic sent before, where a value became an object or an object a value.
     pub(super) fn replace_kind(
         &mut self,
         source: usize,
@@ -44,14 +44,15 @@ impl Observer {
         }
     }
 
-    /// Removes the attributes below a name that the message at hand does not mention; all of them if it is empty.
+    /// Removes the attributes below a name that the current message does not contain; with an empty name, of the whole
+    /// document.
     pub(super) fn remove_unmentioned(&mut self, device: DeviceId, prefix: &str, received: Time) {
         self.remove_where(device, received, |_, name| {
             prefix.is_empty() || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
         });
     }
 
-    /// Removes attributes that the message at hand does not mention.
+    /// Removes attributes that the current message does not contain.
     fn remove_where(&mut self, device: DeviceId, received: Time, is_gone: impl Fn(AttrId, &str) -> bool) {
         let stamp = self.stamp;
         let names = &self.attributes;
@@ -67,10 +68,10 @@ impl Observer {
     }
 }
 
-/// What a topic has sent before that cannot be there beside a path.
+/// What a topic sent before that is incompatible with a path.
 #[derive(Clone, Copy)]
 pub(super) struct Before {
-    /// A value where the path has an object: so many bytes of the path name it.
+    /// A value where the path has an object, which is named by this many bytes of the path.
     above: Option<usize>,
     /// Values below it.
     below: bool,

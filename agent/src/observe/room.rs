@@ -1,4 +1,4 @@
-//! Room for what is new: within the limits, or made by forgetting retired devices, or refused.
+//! Room for new state: available within the limits, made by forgetting retired devices, or refused.
 
 use fieldlog_projections::{DeviceId, Fact, Seq, Time, ValueRef};
 
@@ -8,18 +8,18 @@ use super::registry::Slot;
 use super::{Budget, Observer, RecordBatch, StateUse, at};
 
 impl Observer {
-    /// What the state takes, and what was done about it.
+    /// The use of the budget, with counters.
     pub fn state_use(&self) -> StateUse {
         self.budget.report()
     }
 
-    /// Records up to `head` are durable, and whoever must have them has them up to `acked`. A device whose last records
-    /// somebody still waits for is not forgotten: they could not be told by its name any more.
+    /// Records up to `head` are durable, and all required sinks have those up to `acked`. A device is not forgotten
+    /// while a sink still needs its last records, since its name could not be resolved any more.
     pub fn committed(&mut self, head: Seq, acked: Seq) {
         (self.head, self.acked) = (head, acked);
     }
 
-    /// Recounts what is known. Topics are counted as they are learnt.
+    /// Recounts everything. Topics are counted as they are learnt.
     pub(super) fn count(&mut self) {
         self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
         let live: usize = self.devices.iter().map(|(_, device)| self.budget.device(device)).sum();
@@ -28,7 +28,7 @@ impl Observer {
         self.budget.state = live + forgotten + hosts + self.announcers.bytes;
     }
 
-    /// Books a new device, or says why there is no room for it.
+    /// Reserves room for a new device, or returns why there is none.
     pub(super) fn room_for_device(
         &mut self,
         name: &str,
@@ -51,7 +51,8 @@ impl Observer {
         Ok(())
     }
 
-    /// Books a new attribute or action of a device, of so many bytes without its name, or says why there is no room.
+    /// Reserves room for a new attribute or action of a device, of this many bytes without its name, or returns why
+    /// there is none.
     pub(super) fn room_for_attribute(
         &mut self,
         device: DeviceId,
@@ -81,7 +82,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Whether there is room for the name of an attribute, or of one that may be invented with each message.
+    /// Whether the name of an attribute, or of an action, fits.
     fn names_fit(&mut self, device: DeviceId, name: &str, invented: bool) -> Result<usize, Refusal> {
         let named = budget::attribute_bytes(name);
         let names_max = self.budget.names_max(invented);
@@ -97,7 +98,7 @@ impl Observer {
         )))
     }
 
-    /// Makes room for the name of an attribute that is only announced, or says why there is none.
+    /// Makes room for the name of an attribute that is only described, or returns why there is none.
     pub(super) fn room_for_attribute_name(
         &mut self,
         device: DeviceId,
@@ -110,7 +111,7 @@ impl Observer {
         self.make_room(named, received, batch).map_err(|full| full.refuse(&what))
     }
 
-    /// Makes room for so many bytes more that are said about a device, or says why there is none.
+    /// Makes room for this many more bytes of a device's descriptions, or returns why there is none.
     pub(super) fn room_for_description(
         &mut self,
         device: DeviceId,
@@ -122,7 +123,7 @@ impl Observer {
         self.make_room(more, received, batch).map_err(|full| full.refuse(&what))
     }
 
-    /// Books further names of a device, or says why there is no room for them.
+    /// Reserves room for further names of a device, or returns why there is none.
     pub(super) fn room_for_name(
         &mut self,
         device: DeviceId,
@@ -138,7 +139,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Makes room for a value that needs so many bytes more, or says why there is none.
+    /// Makes room for a value that needs this many more bytes, or returns why there is none.
     #[cold]
     pub(super) fn room_for_value(
         &mut self,
@@ -155,7 +156,7 @@ impl Observer {
         Err(full.refuse(&what))
     }
 
-    /// Forgets retired devices until so many bytes fit.
+    /// Forgets retired devices until this many bytes fit.
     fn make_room(&mut self, more: usize, received: Time, batch: &mut RecordBatch) -> Result<(), Full> {
         while !self.budget.fits(more) {
             if !self.forget_retired(received, batch) {
@@ -166,7 +167,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Counts a refusal; the first one tells the operator.
+    /// Counts a refusal; the first one is logged for the operator.
     fn refuse_growth(&mut self) {
         if self.budget.refuse() {
             tracing::warn!(
@@ -180,7 +181,7 @@ impl Observer {
         }
     }
 
-    /// Forgets the device that was retired longest ago, unless somebody still needs its name.
+    /// Forgets the device that was retired longest ago, unless its name is still needed.
     fn forget_retired(&mut self, received: Time, batch: &mut RecordBatch) -> bool {
         let known = self.retired.iter().take_while(|(seq, _)| *seq <= self.acked);
         let Some(&(seq, id)) = known.into_iter().find(|(_, id)| self.devices[*id].children == 0) else {
@@ -216,7 +217,7 @@ impl Full {
 }
 
 impl Slot {
-    /// Holds a value back; false if there is no room for it.
+    /// Holds a value back; `false` if there is no room for it.
     pub(super) fn defer(&mut self, due: Time, value: ValueRef<'_>, budget: &mut Budget) -> bool {
         let more = budget::deferred_bytes(value);
         let less = self.deferred.as_ref().map_or(0, |(_, held)| budget::deferred_bytes(held.borrow()));
@@ -228,7 +229,7 @@ impl Slot {
         true
     }
 
-    /// Drops a value that was held back.
+    /// Drops a held-back value.
     #[inline]
     pub(super) fn undefer(&mut self, budget: &mut Budget) {
         if let Some((_, value)) = self.deferred.take() {

@@ -1,4 +1,4 @@
-//! The observer's devices by number. A forgotten one keeps its number and has nothing else.
+//! The observer's devices by number. A forgotten one keeps only its number.
 
 use std::ops::{Index, IndexMut};
 
@@ -6,7 +6,7 @@ use fieldlog_projections::DeviceId;
 
 use super::registry::Device;
 
-/// See the module. Whoever holds a number over several messages asks first whether it is still [there](Roster::get).
+/// See the module. A caller that keeps a number across messages must first check that it is still [there](Roster::get).
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     devices: Vec<Option<Box<Device>>>,
@@ -14,12 +14,12 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Numbers given, those of forgotten devices too.
+    /// Number of assigned numbers, including those of forgotten devices.
     pub(super) fn len(&self) -> usize {
         self.devices.len()
     }
 
-    /// Devices that are not forgotten.
+    /// Number of devices that are not forgotten.
     pub(super) fn live(&self) -> usize {
         self.live
     }
@@ -38,7 +38,7 @@ impl Roster {
         DeviceId(self.devices.len() as u32 - 1)
     }
 
-    /// Gives a number to a device that is forgotten already.
+    /// Assigns a number to a device that is already forgotten.
     pub(super) fn push_forgotten(&mut self) {
         self.devices.push(None);
     }

@@ -1,4 +1,4 @@
-//! A source as the observer needs it: rules and policies with all that can be prepared once.
+//! A source for the observer: its rules and policies, prepared once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use crate::config::{ActionFields, Describe, Policy, Rule, SourceConfig};
 use crate::decode::{JsonRule, Types, Zone};
 use crate::pattern::{PatternError, Patterns};
 
-/// What the configuration says about a source, and what is known of its topics.
+/// The configuration of a source, and what is known of its topics.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) name: Box<str>,
@@ -31,27 +31,27 @@ pub(super) struct Source {
     pub(super) topics: HashMap<Box<[u8]>, Topic>,
     pub(super) keep_alives: KeepAlives,
     pub(super) outcomes: Arc<Outcomes>,
-    /// All that its rules redact, for payloads that no rule could read.
+    /// All redactions of its rules, for payloads that no rule could read.
     pub(super) secrets: Secrets,
 }
 
-/// A rule with all that can be prepared once.
+/// A rule, prepared once.
 #[derive(Debug)]
 pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) json: JsonRule,
     actions: Patterns,
-    /// The actions are fired as one.
+    /// All actions are fired as one.
     together: bool,
     pub(super) types: Types,
     only: Patterns,
     ignore: Patterns,
     pub(super) secrets: Secrets,
-    /// Path of the counter that tells a repeated action; empty: none.
+    /// Path of the counter that identifies a repeated action; empty: none.
     pub(super) counter: Box<str>,
 }
 
-/// A policy and the names it holds for.
+/// A policy with its patterns.
 #[derive(Debug)]
 pub(super) struct CompiledPolicy {
     pub(super) policy: Policy,
@@ -107,17 +107,17 @@ impl CompiledRule {
                 && !self.ignore.matches(path)
     }
 
-    /// Whether an attribute of a document is the counter of its actions. It is state, whatever else is said of it.
+    /// Whether an attribute of a document is the counter of its actions. It is always state.
     pub(super) fn is_counter(&self, path: &str) -> bool {
         !self.counter.is_empty() && *self.counter == *path
     }
 
-    /// Whether a value of a document must not be kept.
+    /// Whether a value of a document must not be stored.
     pub(super) fn is_secret(&self, prefix: &str, path: &str, value: ValueRef<'_>) -> bool {
         !self.secrets.is_empty() && self.secrets.has(path, &self.attribute(prefix, path), value)
     }
 
-    /// Whether an attribute of a document is an action, one for itself.
+    /// Whether an attribute of a document is an action of its own.
     pub(super) fn fires(&self, path: &str) -> bool {
         !self.together && self.actions.matches(path) && !self.ignore.matches(path)
     }
@@ -146,11 +146,11 @@ impl CompiledPolicy {
     }
 }
 
-/// What the operator says, and the names it is about.
+/// A configured description with its patterns.
 #[derive(Debug)]
 pub(super) struct CompiledDescribe {
     pub(super) devices: Patterns,
-    /// `None`: it is about the devices themselves.
+    /// `None`: it describes the devices themselves.
     pub(super) attributes: Option<Patterns>,
     pub(super) device: DeviceDescription,
     pub(super) attribute: AttributeDescription,
@@ -182,7 +182,7 @@ fn compile<T, C>(
     items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
 }
 
-/// The counter of `idempotent_by` by its path in a device's document.
+/// The counter of `idempotent_by`, as a path in a device's document.
 fn counter(rule: &Rule) -> String {
     let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
     let below = rule.idempotent_by.as_deref().and_then(|pointer| pointer.strip_prefix(root));

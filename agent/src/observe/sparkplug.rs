@@ -1,5 +1,5 @@
-//! Sparkplug messages to facts: the sessions of edge nodes, and their devices. What their metrics say is in [`metrics`], what time alone
-//! does in [`time`].
+//! Sparkplug messages to facts: the sessions of edge nodes, and their devices. [`metrics`] handles their metrics,
+//! [`time`] what happens through time alone.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ pub(super) struct Host {
     reorder_timeout: i64,
     /// By `group/node`.
     nodes: HashMap<Box<str>, EdgeNode>,
-    /// The connection that the last message came by.
+    /// The connection of the last message.
     connection: u64,
     /// When the first reorder timeout ends.
     due: Option<Time>,
@@ -40,9 +40,9 @@ pub(super) struct Host {
 pub(super) struct EdgeNode {
     session: NodeSession<Message>,
     table: Table,
-    /// The birth that the log has.
+    /// The birth that is recorded in the log.
     noted: Option<u64>,
-    /// What is booked for it.
+    /// Bytes counted in the budget.
     bytes: usize,
 }
 
@@ -60,7 +60,7 @@ impl Host {
         self.due = self.due.into_iter().chain(due).min();
     }
 
-    /// What is booked for its edge nodes.
+    /// Bytes counted in the budget for its edge nodes.
     pub(super) fn bytes(&self) -> usize {
         self.nodes.values().map(|node| node.bytes).sum()
     }
@@ -72,7 +72,7 @@ impl EdgeNode {
     }
 }
 
-/// One message with its topic read.
+/// One message with its parsed topic.
 struct Sparkplug<'a> {
     source: usize,
     topic: SparkplugTopic<'a>,
@@ -92,7 +92,7 @@ impl Sparkplug<'_> {
 }
 
 impl Observer {
-    /// Takes over which sources are Sparkplug hosts; what is known of edge nodes stays.
+    /// Updates which sources are Sparkplug hosts; the state of edge nodes stays.
     pub(super) fn configure_hosts(&mut self, configs: &[Option<&SparkplugConfig>]) {
         let mut before = std::mem::take(&mut self.hosts).into_iter();
         for config in configs {
@@ -126,12 +126,12 @@ impl Observer {
         }
     }
 
-    /// Whether a message is one of Sparkplug's, on a source that takes them.
+    /// Whether a message is a Sparkplug message, on a source that is a host.
     pub(super) fn is_for_host(&self, source: usize, topic: &[u8]) -> bool {
         is_sparkplug(topic) && self.hosts.get(source).is_some_and(Option::is_some)
     }
 
-    /// A message of Sparkplug's.
+    /// Processes a Sparkplug message.
     pub(super) fn take_sparkplug(
         &mut self,
         source: usize,
@@ -140,7 +140,7 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let topic = topic_text(&message.topic)?;
-        // Others publish commands and the STATE of other hosts in the namespace.
+        // The namespace also has commands and the STATE of other hosts, published by others.
         let Some(topic) = SparkplugTopic::parse(topic) else { return Ok(Verdict::Ignored) };
         let Some(mut host) = self.hosts[source].take() else { return Ok(Verdict::Ignored) };
         let taken = Sparkplug { source, topic, message, received };
@@ -156,7 +156,7 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let SparkplugTopic { group, node: name, .. } = taken.topic;
-        // Certificates are never retained: one that is may be of any time.
+        // Certificates are never retained: a retained one could be of any age.
         if !host.takes(group) || taken.message.retain {
             return Ok(Verdict::Ignored);
         }
@@ -177,7 +177,7 @@ impl Observer {
         result
     }
 
-    /// Puts a message in its place in the session.
+    /// Passes a message to the session in order.
     fn sequence(
         &mut self,
         node: &mut EdgeNode,
@@ -192,7 +192,8 @@ impl Observer {
             }
         };
         let (now, seq) = (taken.received, payload.seq);
-        // What waits is of a session that ends with its death, or has its present values in another birth.
+        // Waiting messages belong to a session that ends with its death, or whose current values come with another
+        // birth.
         let waiting = node.session.held();
         let dropped = |observer: &Observer| {
             let counts = &observer.sources[taken.source].outcomes.sparkplug;
@@ -232,7 +233,7 @@ impl Observer {
         verdict
     }
 
-    /// Takes messages that had waited.
+    /// Processes messages that had waited.
     fn apply_held(
         &mut self,
         node: &mut EdgeNode,
@@ -244,7 +245,7 @@ impl Observer {
         for (message, trust) in held {
             let topic = std::str::from_utf8(&message.topic).ok().and_then(SparkplugTopic::parse);
             let payload = Certificate::decode(message.payload.clone());
-            // They were read once when they came.
+            // They were parsed successfully on arrival.
             let (Some(topic), Ok(payload)) = (topic, payload) else { continue };
             let taken = Sparkplug { source, topic, message: &message, received: now };
             if let Err(Refusal(reason)) = self.apply_certificate(node, &taken, payload, trust, batch) {
@@ -311,7 +312,7 @@ impl Observer {
         if batch.records.len() > before { Verdict::Recorded } else { Verdict::Unchanged }
     }
 
-    /// All devices of an edge node go offline, by the time of this host.
+    /// All devices of an edge node go offline, at the time of this host.
     fn devices_offline(&mut self, table: &Table, received: Time, batch: &mut RecordBatch) {
         for device in table.devices() {
             if self.devices.get_mut(device).is_some_and(|device| device.parent.is_some()) {
@@ -360,7 +361,7 @@ impl Observer {
         self.room_for_metrics(budget::edge_node_bytes(name), name)
     }
 
-    /// The member of a table is there, and is heard.
+    /// The member of a table was heard.
     fn sign_of_life(&mut self, id: DeviceId, received: Time, batch: &mut RecordBatch) {
         let device = &mut self.devices[id];
         device.heard = received;
@@ -371,7 +372,7 @@ impl Observer {
     }
 }
 
-/// What is kept of a message that waits: a copy, so that it does not keep alive all that was read with it.
+/// The copy of a message that waits, so that it does not keep its whole read buffer alive.
 fn hold(message: &Message) -> Option<(Message, usize)> {
     if message.pkid.is_some() {
         return None;

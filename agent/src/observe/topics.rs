@@ -1,4 +1,4 @@
-//! What is known about a topic: which rules take it, for which device, and which attributes it has sent.
+//! What is known about a topic: its rules, their devices, and the attributes it has sent.
 
 use std::collections::HashMap;
 
@@ -12,17 +12,17 @@ use crate::decode;
 use crate::message::Message;
 use crate::topic::Name;
 
-/// Longer topics are not remembered: what is known of them is found out again with each message.
+/// Longer topics are not remembered; they are resolved anew for each message.
 const TOPIC_BYTES_REMEMBERED: usize = 1_024;
 
-/// What is known about one topic: the rules that take it, in order.
+/// The rules for one topic, in order.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
     pub(super) matches: Vec<RuleMatch>,
     pub(super) said: Said,
 }
 
-/// What was said of a topic and is not said again.
+/// Warnings about a topic that are not repeated.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) too_long: bool,
@@ -30,30 +30,30 @@ pub(super) struct Said {
     pub(super) time: bool,
 }
 
-/// A rule that takes the topic, with the device and the attributes it is about.
+/// A rule for the topic, with its device and attributes.
 #[derive(Debug)]
 pub(super) struct RuleMatch {
     pub(super) rule: usize,
     pub(super) device_name: Box<str>,
     pub(super) device: Option<DeviceId>,
     pub(super) attribute: Box<str>,
-    /// Names with parts from the document: device and attribute are then other ones with each.
+    /// Names with parts from the document, so that device and attribute vary by document.
     pub(super) names: Option<Box<Names>>,
-    /// What is known of the attribute paths, in the order this topic last sent them.
+    /// The known attribute paths, in the order this topic last sent them.
     pub(super) shape: Vec<Known>,
 }
 
-/// What is known of an attribute path.
+/// A known attribute path.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) path: Box<str>,
-    /// Its slot in the device; `None` if the rule does not keep it as state.
+    /// Its slot in the device; `None` if the rule does not record it as state.
     pub(super) slot: Option<u32>,
     /// Entry of the rule's types.
     pub(super) kind: Option<u16>,
 }
 
-/// Names of devices and attributes that are looked up in each document.
+/// Names of devices and attributes that are resolved in each document.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) devices: Vec<Name>,
@@ -98,7 +98,7 @@ impl Observer {
         Topic { matches: matches.into_iter().map(one).collect(), said: Said::default() }
     }
 
-    /// A rule that takes the topic for this device and this attribute.
+    /// A match of a rule for this device and this attribute.
     pub(super) fn rule_match(
         &self,
         source: usize,
@@ -116,14 +116,14 @@ impl Observer {
         }
     }
 
-    /// Forgetting all is crude but bounded; the known ones are back after one message each.
+    /// Forgetting all is crude but bounded; active topics are learnt again with one message each.
     pub(super) fn forget_topics(&mut self) {
         self.sources.iter_mut().for_each(|s| s.topics = HashMap::new());
         (self.topics, self.budget.topics) = (0, 0);
     }
 
-    /// A path at a place where this topic has not sent it yet: its slot, or `None` if the rule does not keep it as state; and
-    /// its entry in the rule's types.
+    /// Looks up a path at an index where this topic has not sent it yet: its slot, or `None` if the rule does not
+    /// record it as state; and its entry in the rule's types.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn learn_path(
         &mut self,
@@ -148,15 +148,15 @@ impl Observer {
             self.devices[device].slots[slot as usize].redact |=
                 rule.is_secret(&matched.attribute, path, ValueRef::Null);
         }
-        // A value without a path has the name that the rule gives it.
+        // A value without a path has the name in the rule.
         let kind = rule.types.find(if path.is_empty() { &matched.attribute } else { path });
         self.know(matched, index, Known { path: path.into(), slot, kind });
         Ok((slot, kind))
     }
 
-    /// Remembers a path at its place.
+    /// Remembers a path at its index.
     pub(super) fn know(&mut self, matched: &mut RuleMatch, index: usize, known: Known) {
-        // Documents of changing shape would otherwise make this list grow without end.
+        // Otherwise documents of changing shape would make this list grow without end.
         self.cut_shape(matched, index.min(self.limits.attributes));
         if matched.shape.len() == index {
             self.budget.topics += budget::shape_bytes(&known.path);
@@ -164,8 +164,8 @@ impl Observer {
         }
     }
 
-    /// A topic remembers its device by number. A forgotten device has to be discovered again, and one without a namespace may
-    /// be another one's meanwhile.
+    /// A topic remembers its device by number. A forgotten device must be discovered again, and one without a namespace
+    /// may be a different one meanwhile.
     pub(super) fn check_device(&mut self, source: usize, matched: &mut RuleMatch) {
         let namespace = self.namespace(source, matched.rule);
         let good = |device: &Device| device.namespace.is_none_or(|of| of == namespace);
@@ -175,7 +175,7 @@ impl Observer {
         }
     }
 
-    /// Forgets the paths of a topic from the place `keep` on.
+    /// Forgets the paths of a topic from index `keep` on.
     pub(super) fn cut_shape(&mut self, matched: &mut RuleMatch, keep: usize) {
         for Known { path, .. } in matched.shape.drain(keep.min(matched.shape.len())..) {
             self.budget.topics = self.budget.topics.saturating_sub(budget::shape_bytes(&path));

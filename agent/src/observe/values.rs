@@ -1,4 +1,4 @@
-//! The values of a message against the ones that are known: what has changed becomes a record.
+//! Compares the values of a message with the known ones, and records changes.
 
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::fact::Fact;
@@ -42,7 +42,7 @@ impl Observer {
                 self.sources[source].compiled[matched.rule].types.convert_scalar(kind, scalar, &mut scratch)
             }
             None if scalar.exact && !is_version(&matched.attribute, scalar.value) => scalar.value,
-            // `1.10` is a number where there have been numbers, as with a sensor that sends two digits.
+            // `1.10` is a number if the attribute has had numbers, as from a sensor that sends two digits.
             None if self.devices[device].slots[slot as usize].series
                 && !is_version(&matched.attribute, scalar.value) =>
             {
@@ -58,7 +58,7 @@ impl Observer {
         Ok(self.append(device, received, None, batch))
     }
 
-    /// Records what is new in `self.values`.
+    /// Records the changes in `self.values`.
     pub(super) fn record(
         &mut self,
         source: usize,
@@ -160,7 +160,7 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Result<(), Refusal> {
         let rule = &self.sources[source].compiled[matched.rule];
-        // A retained document says what was, at every new subscription.
+        // A retained document repeats an old state at every new subscription.
         if !self.alive || self.repeated || !rule.fires(path) {
             return Ok(());
         }
@@ -179,8 +179,8 @@ impl Observer {
         Ok(())
     }
 
-    /// Whether the actions of a document have been recorded already: its counter is the one that the device has. The counter is
-    /// kept as state, in the same commit as the actions, so that this is known after a restart, too.
+    /// Whether the actions of a document were already recorded: its counter equals the device's. The counter is kept as
+    /// state, in the same commit as the actions, so this works across restarts.
     fn is_repeated(&self, source: usize, matched: &RuleMatch, values: &Values, device: DeviceId) -> bool {
         let rule = &self.sources[source].compiled[matched.rule];
         if rule.counter.is_empty() {
@@ -212,7 +212,7 @@ impl Observer {
         Ok(Verdict::Recorded)
     }
 
-    /// As [`Observer::is_event`], with room made for the value if need be, and without the value of a secret.
+    /// As [`Observer::is_event`], but makes room for the value if necessary, and hides secrets.
     #[inline]
     pub(super) fn accept(
         &mut self,
@@ -226,7 +226,7 @@ impl Observer {
             let Some(hidden) = self.hide(device, slot, value) else { return Ok(false) };
             let accepted = self.accept_open(device, slot, hidden.borrow(), received, batch);
             if accepted.is_err() {
-                // It was not recorded, so nothing is known of it.
+                // It was not recorded, so the known value is void.
                 self.devices[device].slots[slot as usize].secret = None;
             }
             return accepted;
@@ -258,12 +258,12 @@ impl Observer {
         }
     }
 
-    /// Whether a value is worth an event; if so it is the slot's value from now on. Where there is no room for it,
-    /// nothing is changed, and `missing_bytes` says how much is missing.
+    /// Whether a value becomes an event; if so, the slot gets the value. If there is no room for it, nothing changes
+    /// and `missing_bytes` is set.
     #[inline]
     fn is_event(&mut self, device: DeviceId, index: u32, value: ValueRef<'_>, received: Time) -> bool {
         let owner = &mut self.devices[device];
-        // A device has the policies of the source it was discovered on, also when another source speaks of it.
+        // A device has the policies of the source that discovered it, even for messages from another source.
         let source = usize::from(owner.source.0);
         let slot = &mut owner.slots[index as usize];
         let again = slot.stamp == self.stamp;
@@ -274,7 +274,7 @@ impl Observer {
         match policy::decide(policy, slot, value, received) {
             Decision::Record => {}
             Decision::Unchanged => {
-                // Also if the policy that held a value back is gone meanwhile.
+                // Also if the policy that held a value back no longer exists.
                 slot.undefer(&mut self.budget);
                 return false;
             }
@@ -306,7 +306,7 @@ impl Observer {
         slot.series |= value.as_number().is_some();
         value.store(&mut slot.value);
         slot.recorded = received;
-        // A key that stands twice in one document: the last one counts, the change is already listed.
+        // A duplicate key in one document: the last one counts, and the change is already listed.
         !again || !self.changes.iter().any(|(s, _)| *s == index)
     }
 
@@ -331,13 +331,13 @@ impl Observer {
         Verdict::Recorded
     }
 
-    /// Records what is held back: at a clean stop.
+    /// Records held-back values at a clean stop.
     pub fn finish(&mut self, now: Time, batch: &mut RecordBatch) {
         self.flush_deferred(Time(i64::MAX), now, batch);
         self.summarise(true, now, batch);
     }
 
-    /// Records the values held back by an interval that ends before `until`.
+    /// Records the values whose interval ends before `until`.
     pub(super) fn flush_deferred(&mut self, until: Time, now: Time, batch: &mut RecordBatch) {
         while let Some((&(due, device, slot_index), ())) = self.deferred.first_key_value() {
             if due > until {
@@ -348,7 +348,7 @@ impl Observer {
         }
     }
 
-    /// Whether a message waits for a commit that records the value it brought.
+    /// Whether a message waits for a commit that records its value.
     pub fn awaits_commit(&mut self) -> bool {
         while let Some(&(device, slot_index)) = self.unrecorded.first() {
             let owner = self.devices.get_mut(device);
@@ -362,15 +362,14 @@ impl Observer {
         false
     }
 
-    /// Records the values that are held back and whose messages wait for the commit which is about to be made. Their
-    /// intervals begin anew.
+    /// Records the held-back values whose messages wait for the coming commit. Their intervals start again.
     pub fn record_awaited(&mut self, now: Time, batch: &mut RecordBatch) {
         while let Some((device, slot_index)) = self.unrecorded.pop_first() {
             self.record_deferred(device, slot_index, None, now, batch);
         }
     }
 
-    /// Records a value that is held back, until `due` if that is given; nothing if it is not there any more.
+    /// Records a held-back value, if `due` is absent or matches; does nothing if it is no longer held back.
     fn record_deferred(
         &mut self,
         device: DeviceId,
@@ -380,7 +379,7 @@ impl Observer {
         batch: &mut RecordBatch,
     ) {
         self.changes.clear();
-        // A device that was forgotten meanwhile has nothing to be recorded.
+        // Nothing can be recorded for a device that was forgotten meanwhile.
         let owner = self.devices.get_mut(device);
         let Some(slot) = owner.and_then(|owner| owner.slots.get_mut(slot_index as usize)) else { return };
         let deferred = slot.deferred.take_if(|(at, _)| due.is_none_or(|due| *at == due));
@@ -394,7 +393,7 @@ impl Observer {
     }
 }
 
-/// Whether a number with a point is a version, going by the name: `2.10` is not `2.1` there, whatever came before.
+/// Whether the attribute's name makes a number with a point a version: `2.10` is then not `2.1`, whatever came before.
 fn is_version(attribute: &str, value: ValueRef<'_>) -> bool {
     const WORDS: [&str; 4] = ["version", "firmware", "release", "serial"];
     let named = || WORDS.iter().any(|word| attribute.to_ascii_lowercase().contains(word));

@@ -1,4 +1,4 @@
-//! What has been heard: each topic with its first payloads, within bounds.
+//! The messages heard: each topic with its first payloads, within bounds.
 
 use std::collections::HashMap;
 
@@ -6,27 +6,27 @@ use bytes::Bytes;
 
 use crate::message::Message;
 
-/// Topics that are told apart.
+/// Maximum distinct topics.
 const TOPICS_MAX: usize = 50_000;
-/// Payloads of one topic that are kept: enough to see that a value changes and that a button is pressed twice.
+/// Maximum payloads kept per topic: enough to see that a value changes and that a button is pressed twice.
 const PAYLOADS_PER_TOPIC_MAX: usize = 3;
-/// Payloads that are kept, in bytes.
+/// Maximum bytes of kept payloads.
 const BYTES_MAX: usize = 64 << 20;
 
-/// What was heard at a broker.
+/// The messages heard at a broker.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// Messages, kept or not.
     pub(super) messages: u64,
-    /// Those that were not kept because a bound was reached.
+    /// Messages that were not kept because a bound was reached.
     pub(super) beyond: u64,
-    /// In the order of their arrival.
+    /// In order of arrival.
     pub(super) kept: Vec<Kept>,
     topics: HashMap<String, usize>,
     bytes: usize,
 }
 
-/// A message that was kept.
+/// A kept message.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) topic: String,
@@ -35,7 +35,7 @@ pub(super) struct Kept {
 }
 
 impl Heard {
-    /// A message has arrived.
+    /// Adds a message.
     pub(super) fn add(&mut self, message: &Message) {
         self.messages += 1;
         let Ok(topic) = std::str::from_utf8(&message.topic) else {
@@ -60,12 +60,12 @@ impl Heard {
             return;
         }
         self.bytes += message.payload.len();
-        // A copy: the payload is a slice of a buffer that would be kept whole.
+        // A copy: the payload is a slice of a buffer that would otherwise stay in memory.
         let payload = Bytes::copy_from_slice(&message.payload);
         self.kept.push(Kept { topic: topic.to_owned(), payload, retain: message.retain });
     }
 
-    /// How many topics were heard.
+    /// Number of distinct topics.
     pub(super) fn topics(&self) -> usize {
         self.topics.len()
     }

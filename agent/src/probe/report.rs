@@ -1,4 +1,4 @@
-//! What was heard, put through the rules of a source and of the presets, in words. Pure but for the words' order.
+//! Applies the rules of a source and of the presets to the messages heard, and words the report. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,29 +11,29 @@ use crate::config::{Config, presets};
 use crate::decode::Zone;
 use crate::trial::Trial;
 
-/// Topics that are named as examples.
+/// Maximum topics listed as examples.
 const EXAMPLES_MAX: usize = 5;
-/// Topics with a fault that are named.
+/// Maximum topics listed with a fault.
 const FAULTS_MAX: usize = 20;
 
-/// What a set of rules does with a topic.
+/// The result of a set of rules for a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
     /// Something is recorded.
     Recorded,
     /// A rule ignores it.
     Ignored,
-    /// It goes into quarantine, for this reason.
+    /// It is quarantined, for this reason.
     Quarantined(String),
     /// No rule takes it.
     Untaken,
 }
 
-/// The fates of all topics under one set of rules.
+/// The results for all topics under one set of rules.
 type Fates<'h> = BTreeMap<&'h str, Fate>;
 
-/// Says what was heard, what the source `own` (a configuration and a name in it) takes of it, which presets take the rest,
-/// and what to add.
+/// Reports what was heard, what the source `own` (a configuration and a name in it) takes of it, which presets take the
+/// rest, and what to add.
 pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, now: Time) -> String {
     let mut text = format!("{} messages on {} topics\n", heard.messages, heard.topics());
     if heard.beyond > 0 {
@@ -128,7 +128,7 @@ fn examples(topics: &BTreeSet<&str>) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// A preset with the base that its topics have here.
+/// A preset with the base of its topics.
 struct Fit<'h> {
     preset: &'static str,
     base: String,
@@ -153,7 +153,7 @@ impl Fit<'_> {
     }
 }
 
-/// The presets whose devices are there, by the topics that only these devices have.
+/// The presets whose devices are present, by the topics that only these devices have.
 fn fits(kept: &[Kept], zone: Zone, now: Time) -> Vec<Fit<'_>> {
     let topics: BTreeSet<&str> = kept.iter().map(|kept| kept.topic.as_str()).collect();
     let mut fits = Vec::new();
@@ -163,7 +163,7 @@ fn fits(kept: &[Kept], zone: Zone, now: Time) -> Vec<Fit<'_>> {
             let mut fit = Fit { preset, base, is_default, fates: Fates::new() };
             let text =
                 format!("[[source]]\nname = \"probe\"\naddress = \"mqtt://localhost\"\n{}", fit.toml());
-            // A base that a configuration does not take is none.
+            // Skip a base that is invalid in a configuration.
             if let Ok(config) = Config::from_toml(&text, "probe") {
                 fit.fates = fates(kept, config, None, zone, now);
                 fits.push(fit);
@@ -180,7 +180,7 @@ fn fates<'h>(kept: &'h [Kept], config: Config, source: Option<&str>, zone: Zone,
         let Ok(lines) = trial.take(&message.topic, &message.payload, message.retain) else { continue };
         let fate = fate(&lines);
         let known = fates.entry(message.topic.as_str()).or_insert(Fate::Untaken);
-        // What is recorded once is a topic that is taken; a fault of one message is worth telling.
+        // A topic counts as taken if one of its messages is recorded; a fault in one message is still reported.
         match (&*known, &fate) {
             (Fate::Quarantined(_), _) | (_, Fate::Untaken) | (Fate::Recorded, Fate::Ignored) => {}
             _ => *known = fate,

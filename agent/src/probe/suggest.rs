@@ -1,13 +1,13 @@
-//! Rules for topics that nothing takes: topics that differ in one level are one rule.
+//! Suggests rules for topics that nothing takes: topics that differ in one level share a rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::heard::Kept;
 
-/// Rules that are proposed, at most: a long list is read by nobody.
+/// Maximum suggested rules: nobody reads a long list.
 const RULES_MAX: usize = 12;
 
-/// A rule that somebody may want, with topics that it would take.
+/// A suggested rule, with the topics it would take.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Proposal {
     /// In TOML.
@@ -16,7 +16,7 @@ pub(super) struct Proposal {
     pub(super) topics: Vec<String>,
 }
 
-/// What a payload looks like.
+/// The apparent kind of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Looks {
     /// A JSON object.
@@ -25,7 +25,7 @@ enum Looks {
     Value,
 }
 
-/// Proposes rules for messages of topics that nothing takes. Messages that look like neither JSON nor a value get none.
+/// Suggests rules for messages of topics that nothing takes. Messages that look like neither JSON nor a value get none.
 pub(super) fn propose(messages: &[&Kept]) -> Vec<Proposal> {
     let mut topics: BTreeMap<&str, Looks> = BTreeMap::new();
     for message in messages {
@@ -36,7 +36,7 @@ pub(super) fn propose(messages: &[&Kept]) -> Vec<Proposal> {
     let mut left: BTreeSet<(&str, Looks)> = topics.into_iter().collect();
     let mut proposals = Vec::new();
     while proposals.len() < RULES_MAX {
-        // The template that takes most of what is left; of equals the one whose variable level is the last.
+        // The template that takes most of the remaining topics; among equals, the one whose variable level is last.
         let mut groups: BTreeMap<(usize, Looks, Vec<&str>), Vec<&str>> = BTreeMap::new();
         for (topic, looks) in &left {
             let levels: Vec<&str> = topic.split('/').collect();
@@ -60,7 +60,7 @@ pub(super) fn propose(messages: &[&Kept]) -> Vec<Proposal> {
     proposals
 }
 
-/// Levels that may be the device's name. The last level of a topic with one value is the attribute's name.
+/// Levels that may be the device's name. The last level of a single-value topic is the attribute's name.
 fn places(levels: usize, looks: Looks) -> std::ops::Range<usize> {
     let end = match looks {
         Looks::Object => levels,

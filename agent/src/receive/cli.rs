@@ -12,7 +12,7 @@ use super::{MqttOptions, Out, ReceiveError, ReceiveOptions, run};
 use crate::daemon;
 use crate::words::{complain, say};
 
-/// Exit code where something is missing or contradicts.
+/// Exit code if something is missing or contradictory.
 const EXIT_INCOMPLETE: u8 = 1;
 
 /// Arguments of `fieldlog receive`.
@@ -100,7 +100,7 @@ impl ReceiveArgs {
     }
 }
 
-/// Receives until SIGINT or SIGTERM, then reports. Exit code 0 if nothing is missing and nothing contradicts.
+/// Receives until SIGINT or SIGTERM, then reports. Exit code 0 if nothing is missing or contradictory.
 pub fn main(args: &ReceiveArgs) -> ExitCode {
     let options = match args.options() {
         Ok(options) => options,

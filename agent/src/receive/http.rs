@@ -1,5 +1,5 @@
-//! Parcels over HTTP: a POST to any path; a GET of `/report` for what has arrived. A parcel of another history than the one
-//! that has arrived is answered with 409, so that the gateway does not take it for delivered.
+//! Parcels over HTTP: a POST to any path; GET `/report` returns the report. A parcel with a different history gets 409,
+//! so that the gateway does not count it as delivered.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{ReceiveError, Receiver, TakeError};
 use crate::forward::transport::http::FORK;
 
-/// After this long a stop no longer waits for requests that are under way.
+/// How long a stop waits for running requests.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, ReceiveError> {
@@ -86,7 +86,7 @@ async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes
         return Err(too_large(bytes_max));
     }
     to_bytes(body, bytes_max).await.map_err(|error| {
-        // The limit is the only reason that is not the connection, where nobody reads the answer.
+        // The size limit is the only cause other than a broken connection, where nobody reads the answer.
         tracing::debug!("a body was not read: {error}");
         too_large(bytes_max)
     })
@@ -128,7 +128,7 @@ fn too_large(bytes_max: usize) -> Response {
     answer(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {bytes_max} bytes, compressed or not"))
 }
 
-/// As problem details (RFC 9457), which the gateway knows by their type.
+/// As problem details (RFC 9457) with a type that the gateway knows.
 fn forked(words: &str) -> Response {
     let status = StatusCode::CONFLICT;
     let problem = serde_json::json!({

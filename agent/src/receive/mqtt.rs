@@ -1,5 +1,6 @@
-//! Parcels over MQTT 5, QoS 1, with a session that the broker keeps. A message is acknowledged after its lines are written.
-//! The gateway has the broker's acknowledgement by then: a parcel of another history can only be reported.
+//! Parcels over MQTT 5, QoS 1, with a session that the broker keeps. A message is acknowledged after its lines are
+//! written. The gateway already has the broker's acknowledgement by then, so a parcel with a different history can only
+//! be reported.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,21 +13,21 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Receiver, TakeError};
 
-/// Unacknowledged messages that the broker may send. As many wait here at most: of a broker that sends more (mosquitto
-/// 2.0.11 does) the rest waits in the connection.
+/// Maximum unacknowledged messages from the broker, also the number that wait here at most: if a broker sends more
+/// (mosquitto 2.0.11 does), the rest waits in the connection.
 const WINDOW: u16 = 32;
-/// Requests that may wait for the connection: an acknowledgement for every packet identifier there is, and a few more. One
-/// that found no place would be lost, and the broker would wait for it as long as the connection lasts.
+/// Maximum requests waiting for the connection: an acknowledgement for every packet identifier, and a few more. A
+/// request without room would be lost, and the broker would wait for it until the connection ends.
 const REQUESTS_MAX: usize = u16::MAX as usize + 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// How long the broker keeps the session of a receiver that is away, in seconds.
+/// How long the broker keeps the session of an absent receiver, in seconds.
 const SESSION_EXPIRY: u32 = 7 * 24 * 60 * 60;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How long a stop waits until what was written is acknowledged.
+/// How long a stop waits for the acknowledgements of written messages.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Where and what to subscribe.
+/// The broker and the subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MqttOptions {
     /// Host of the broker.
@@ -37,7 +38,7 @@ pub struct MqttOptions {
     pub login: Option<(String, String)>,
     /// Topic filters.
     pub topics: Vec<String>,
-    /// Who we are to the broker, which keeps a session under that name.
+    /// The client id; the broker keeps a session under it.
     pub client_id: String,
 }
 
@@ -89,13 +90,13 @@ impl MqttOptions {
     }
 }
 
-/// A message, and the connection that its acknowledgement belongs to. On another one it would be for another message.
+/// A message with its connection. On another connection its acknowledgement would be for another message.
 struct Letter {
     publish: Publish,
     client: AsyncClient,
 }
 
-/// Receives until `stopped`, over as many connections as it takes.
+/// Receives until `stopped`, reconnecting as needed.
 pub(super) async fn serve(
     options: MqttOptions,
     receiver: Arc<Receiver>,
@@ -123,7 +124,7 @@ pub(super) async fn serve(
         }
         retry = (retry * 2).min(RETRY_MAX);
     };
-    // The worker ends when it has written, and asked to acknowledge, what it has.
+    // The worker ends when it has written, and acknowledged, what it has.
     drop(letters);
     let _ = worker.await;
     if let Some((client, events)) = last {
@@ -131,7 +132,7 @@ pub(super) async fn serve(
     }
 }
 
-/// One connection, to its end; says why it ended.
+/// One connection, to its end; returns why it ended.
 async fn converse(
     options: &MqttOptions,
     client: &AsyncClient,
@@ -158,7 +159,7 @@ async fn converse(
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 if letters.send(Letter { publish, client: client.clone() }).await.is_err() {
-                    // The worker has given up; the receiver is about to stop.
+                    // The worker has failed; the receiver is about to stop.
                     return std::future::pending().await;
                 }
             }
@@ -168,22 +169,22 @@ async fn converse(
     }
 }
 
-/// Writes what arrives and acknowledges it, in order.
+/// Writes and acknowledges messages, in order.
 fn work(inbox: &mut mpsc::Receiver<Letter>, receiver: &Receiver) {
     while let Some(Letter { publish, client }) = inbox.blocking_recv() {
         let properties = publish.properties.as_ref().map(|properties| &properties.user_properties[..]);
         let fields: HashMap<&str, &str> = properties.unwrap_or_default().iter().filter_map(field).collect();
         match receiver.take(&publish.payload, |name| fields.get(name).copied()) {
             Ok(()) => {}
-            // Not acknowledged: it comes again.
+            // Not acknowledged, so it is sent again.
             Err(TakeError::Store) => return,
             Err(error) => {
-                // It would come again for ever; it is counted and stays in the report.
+                // Otherwise it would be sent again for ever; it is counted and stays in the report.
                 let topic = String::from_utf8_lossy(&publish.topic);
                 tracing::warn!("a message on {topic} was not accepted: {error}");
             }
         }
-        // Fails if the connection is gone; then the broker sends the message again.
+        // Fails if the connection is gone; the broker then sends the message again.
         let _ = client.try_ack(&publish);
     }
 }
@@ -193,7 +194,8 @@ fn field((name, value): &(String, String)) -> Option<(&str, &str)> {
     Some((name.strip_prefix("fieldlog-")?, value))
 }
 
-/// Lets the last acknowledgements go and says good-bye. What arrives meanwhile is not acknowledged, and comes again.
+/// Sends the last acknowledgements and disconnects. Messages that arrive meanwhile are not acknowledged, and are sent
+/// again.
 async fn farewell(client: &AsyncClient, mut events: EventLoop) {
     if client.try_disconnect().is_err() {
         return;

@@ -1,4 +1,4 @@
-//! Parcels from a NATS JetStream, by a durable consumer. A message is acknowledged after its lines are written.
+//! Parcels from NATS JetStream, by a durable consumer. A message is acknowledged after its lines are written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{Receiver, TakeError};
 
-/// Messages that the server hands out before one of them is acknowledged.
+/// Maximum unacknowledged messages from the server.
 const WINDOW: i64 = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -30,10 +30,10 @@ pub struct NatsOptions {
     pub consumer: String,
 }
 
-/// Why consuming ended; it is then started again.
+/// Why consuming ended; it is then restarted.
 type Ended = Box<dyn std::error::Error + Send + Sync>;
 
-/// Receives until `stopped`, over as many connections as it takes.
+/// Receives until `stopped`, reconnecting as needed.
 pub(super) async fn serve(options: NatsOptions, receiver: Arc<Receiver>, mut stopped: watch::Receiver<bool>) {
     let mut retry = RETRY_MIN;
     loop {
@@ -60,7 +60,7 @@ async fn consume(
     };
     *retry = RETRY_MIN;
     loop {
-        // A message that is being written is written to the end, and acknowledged.
+        // A message being written is completed and acknowledged.
         let message = tokio::select! {
             message = messages.next() => message.ok_or("the server ended the consumer")??,
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
@@ -73,10 +73,10 @@ async fn consume(
         match taken.await? {
             Ok(()) => {}
             Err(TakeError::Store) => return Ok(()),
-            // It would come again for ever; it is counted and stays in the report.
+            // Otherwise it would be sent again for ever; it is counted and stays in the report.
             Err(error) => tracing::warn!("a message on {} was not accepted: {error}", message.subject),
         }
-        // With the server's word for it: an acknowledgement that is lost at a stop would bring the parcel again.
+        // Waits for the server's confirmation: an acknowledgement lost at a stop would bring the parcel again.
         message.double_ack().await?;
     }
 }
@@ -98,7 +98,7 @@ async fn subscribe(options: &NatsOptions) -> Result<pull::Stream, Ended> {
     Ok(messages)
 }
 
-/// A field of a manifest, whichever way its header is capitalised.
+/// A field of a manifest, with any capitalisation of its header.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let wanted = format!("fieldlog-{name}");
     let found = headers.iter().find(|(header, _)| header.to_string().eq_ignore_ascii_case(&wanted));

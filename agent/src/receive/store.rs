@@ -1,7 +1,7 @@
-//! The lines, and the journal of what has been taken.
+//! The output lines, and the journal of accepted parcels.
 //!
-//! Lines are written first, then the journal's line, and only then is the gateway answered. So after any end, what the
-//! journal does not know was not acknowledged: those lines are cut off at the next start, and will come again.
+//! Lines are written first, then the journal entry, and only then is the gateway answered. So lines without a journal
+//! entry were not acknowledged: the next start cuts them off, and they are sent again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -22,11 +22,11 @@ pub enum Out {
     Stdout,
     /// Appended to a file.
     File(PathBuf),
-    /// Nowhere: only the accounts are kept.
+    /// Nowhere: only the account is kept.
     Nowhere,
 }
 
-/// What is written to, in order.
+/// The output files, in the order of writing.
 #[derive(Debug)]
 pub(super) struct Store {
     out: Sink,
@@ -42,7 +42,7 @@ enum Sink {
     Nowhere,
 }
 
-/// A line of the journal: a parcel that brought something new, or a contradiction.
+/// A journal entry: a parcel with something new, or a contradiction.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     manifest: Manifest,
@@ -53,15 +53,15 @@ struct Entry {
     events: u64,
     duplicates: u64,
     faults: Vec<Fault>,
-    /// Nothing of it was taken.
+    /// The parcel was refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     refused: bool,
-    /// Bytes of the lines' file after it.
+    /// Length of the output file after it.
     written: u64,
 }
 
 impl Store {
-    /// Opens both; what the journal knows is entered into the ledger.
+    /// Opens both files; the journal's entries go into the ledger.
     pub(super) fn open(
         out: &Out,
         state: Option<&Path>,
@@ -96,7 +96,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes what is new of a parcel. When it returns, the gateway may be told.
+    /// Writes the new events of a parcel. After it returns, the gateway may be answered.
     pub(super) fn write(&mut self, received: &Received, taken: &Taken) -> Result<(), StoreError> {
         if taken.fresh.is_empty() && taken.ahead.is_empty() && taken.faults.is_empty() {
             return Ok(());
@@ -119,7 +119,7 @@ impl Store {
         })
     }
 
-    /// Remembers why a parcel was refused.
+    /// Records why a parcel was refused.
     pub(super) fn write_refused(&mut self, received: &Received, fault: Fault) -> Result<(), StoreError> {
         self.note(&Entry {
             manifest: received.manifest.clone(),
@@ -170,7 +170,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-/// Cuts off lines that the journal does not know; says how long the file is then.
+/// Cuts off lines without a journal entry; returns the file's new length.
 fn cut(file: &File, path: &Path, state: &Path, known: u64) -> Result<u64, StoreError> {
     let fault = |source| StoreError::Io { path: path.to_owned(), source };
     let found = file.metadata().map_err(fault)?.len();
@@ -181,8 +181,7 @@ fn cut(file: &File, path: &Path, state: &Path, known: u64) -> Result<u64, StoreE
     Ok(known)
 }
 
-/// Enters every line of the journal, and leaves the file where the next one goes. A last line that was cut short is
-/// overwritten.
+/// Enters every journal entry, and positions the file for the next one. A truncated last entry is overwritten.
 fn replay(file: &mut File, path: &Path, ledger: &mut Ledger) -> Result<Option<u64>, StoreError> {
     let fault = |source| StoreError::Io { path: path.to_owned(), source };
     let mut reader = BufReader::new(&mut *file);
@@ -215,7 +214,7 @@ fn replay(file: &mut File, path: &Path, ledger: &mut Ledger) -> Result<Option<u6
     Ok(written.or(Some(0)))
 }
 
-/// Why what has arrived cannot be kept. The receiver stops; the gateways keep what was not acknowledged.
+/// Why received events cannot be stored. The receiver stops; the gateways keep what was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file.
@@ -243,7 +242,7 @@ pub enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
-    /// Lines that were acknowledged are gone.
+    /// Acknowledged lines are missing.
     #[error(
         "{} has {found} bytes, and {} says that {known} were written; put the file back, or move both away to start \
          over",

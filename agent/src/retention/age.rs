@@ -1,37 +1,37 @@
-//! How old records are when the wall clock cannot be believed. A clock that is set forward makes everything look old, and
-//! what is deleted for that does not come back when the clock is set right. Pure; the moment is an argument.
+//! Computes ages while the wall clock is in doubt. A clock that is set forward makes every record look old, and records
+//! deleted for that do not come back when the clock is set right. Pure; the moment is an argument.
 
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::Time;
 
-/// A clock that has jumped forward is believed after this long in one piece: by then somebody will have set it right. A
-/// restart begins it anew, so that a gateway that comes up again and again with a wrong clock deletes nothing for it.
+/// A forward jump is believed after this uninterrupted time: by then somebody will have corrected a wrong clock. A
+/// restart starts it again, so that a gateway that restarts often with a wrong clock deletes nothing because of it.
 const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
-/// A wall clock that jumps forward late.
+/// A wall clock that follows forward jumps with a delay.
 #[derive(Debug)]
 pub struct AgeClock {
-    /// How far the wall clock has jumped forward, in microseconds, since `since`.
+    /// By how much the wall clock has jumped forward since `since`, in microseconds.
     jumped: i64,
     since: Instant,
 }
 
 impl AgeClock {
-    /// At the start of the agent, with the wall clock of the last record if there is one, and by how much it was not
-    /// believed then. That the time since then has really passed is believed as late as any other jump.
+    /// At the start of the agent, with the wall clock of the last record, if any, and the amount doubted then. The time
+    /// since the last record is doubted like any other jump.
     pub fn new(wall: Time, last: Option<Time>, doubted: u64, at: Instant) -> AgeClock {
         let since_last = last.map_or(0, |last| wall.0.saturating_sub(last.0));
         let doubted = i64::try_from(doubted).unwrap_or(i64::MAX);
         AgeClock { jumped: doubted.saturating_add(since_last).max(0), since: at }
     }
 
-    /// By how many microseconds the wall clock is not believed, for the next start to know.
+    /// The doubted amount in microseconds, for the next start.
     pub fn doubted(&self, at: Instant) -> u64 {
         self.jumped(at).max(0) as u64
     }
 
-    /// The wall clock has been set, by so many microseconds.
+    /// The wall clock was stepped by so many microseconds.
     pub fn stepped(&mut self, by: i64, at: Instant) {
         let jumped = self.jumped(at).saturating_add(by).max(0);
         if by > 0 {
@@ -40,7 +40,7 @@ impl AgeClock {
         self.jumped = jumped;
     }
 
-    /// The time that ages are counted from, while the wall clock shows `wall`.
+    /// The reference time for ages, while the wall clock shows `wall`.
     pub fn now(&self, wall: Time, at: Instant) -> Time {
         Time(wall.0.saturating_sub(self.jumped(at)))
     }
@@ -98,7 +98,7 @@ mod tests {
         let mut clock = AgeClock::new(wall, Some(wall), 0, at);
         wall.0 += 730 * DAY;
         clock.stepped(730 * DAY, at);
-        // Any number of starts within the hour, with the clock as wrong as before.
+        // Any number of starts within the hour, with the same wrong clock.
         for _ in 0..5 {
             let last = wall;
             let doubted = clock.doubted(at);
@@ -107,7 +107,7 @@ mod tests {
             clock = AgeClock::new(wall, Some(last), doubted, at);
             assert_eq!(clock.now(wall, at), Time(10 * DAY));
         }
-        // An hour in one piece is believed, and stays so.
+        // After an uninterrupted hour the jump is believed for good.
         at += 60 * MINUTE;
         assert_eq!(clock.now(wall, at), wall);
         assert_eq!(clock.doubted(at), 0);

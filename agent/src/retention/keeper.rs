@@ -1,4 +1,4 @@
-//! Looks at log, snapshots, cursors and disk, and asks [`super::decide`] what is to go.
+//! Scans log, snapshots, cursors and disk, and asks [`super::decide`] what to delete.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -19,41 +19,41 @@ use crate::snapshots::SnapshotStore;
 const EVERY: Duration = Duration::from_secs(5);
 /// The same, with `when_full = "drop-oldest"`.
 const EVERY_DROPPING: Duration = Duration::from_millis(900);
-/// How often it looks at most while the disk is short of space.
+/// Minimum interval of scans while the disk is short of space.
 const EVERY_SHORT: Duration = Duration::from_millis(100);
-/// Less than this part of the log is not worth a trim, which leaves a record each time.
+/// A smaller part of the log is not worth a trim, which leaves a record each time.
 const WORTH_A_TRIM: u64 = 64;
 
-/// What the writer is to do about the front of the log, and about new messages.
+/// What the writer must do about the front of the log, and about new messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orders {
     /// Trim before this position, a slice with each commit.
     pub trim_before: Option<Seq>,
-    /// Who loses records by that, from `lost_from` on; empty: nobody needs them.
+    /// Who needs the deleted records, from `lost_from` on; empty if nobody does.
     pub lost_by: Vec<String>,
-    /// The first record that is lost to them.
+    /// The first record that they lose.
     pub lost_from: Seq,
-    /// Take no more messages, and why.
+    /// Set if no more messages may be taken; with the reason.
     pub blocked: Option<String>,
-    /// The front is held by the oldest snapshot: a newer one would set it free.
+    /// The oldest snapshot holds the front: a newer one would release it.
     pub snapshot_due: bool,
-    /// The older ones have to go with it: the disk has no room for what they need.
+    /// Older snapshots must be deleted with it: the disk has no room for the records they need.
     pub one_snapshot: bool,
 }
 
-/// Keeps the log within its bounds.
+/// Keeps the log within its limits.
 #[derive(Debug)]
 pub struct Keeper {
     config: RetentionConfig,
     data_dir: PathBuf,
     required: Vec<String>,
     looked: Option<Instant>,
-    /// Room to delete with; only if the oldest may be dropped.
+    /// Space for deleting; only with `drop-oldest`.
     reserve: Option<Reserve>,
 }
 
 impl Keeper {
-    /// With the bounds of a configuration.
+    /// With the limits of a configuration.
     pub fn new(config: &Config) -> Keeper {
         Keeper {
             config: config.retention.clone(),
@@ -64,15 +64,15 @@ impl Keeper {
         }
     }
 
-    /// Whether it is time to look again.
+    /// Whether a scan is due.
     pub fn is_due(&self, now: Instant) -> bool {
-        // What drops has to do so before the disk is full.
+        // With `drop-oldest`, records must be dropped before the disk is full.
         let every = if self.reserve.is_some() { EVERY_DROPPING } else { EVERY };
         self.passed(now, every)
     }
 
-    /// Whether it must look before the next commit, because the disk has little space. Gives the reserve back if that is
-    /// needed for the commit itself.
+    /// Whether a scan must precede the next commit, because the disk has little space. Releases the reserve if the
+    /// commit itself needs it.
     pub fn is_urgent(&self, now: Instant) -> bool {
         let Some(free) = free_bytes(&self.data_dir) else { return false };
         if let Some(reserve) = &self.reserve {
@@ -85,18 +85,18 @@ impl Keeper {
         self.looked.is_none_or(|at| now.saturating_duration_since(at) >= time)
     }
 
-    /// What has to be free: what the operator wants, and what dropping needs.
+    /// The required free space: the configured amount, and the minimum for dropping.
     fn free_bytes_min(&self) -> u64 {
         let least = if self.reserve.is_some() { reserve::LOW_BYTES } else { 0 };
         self.config.free_bytes_min.max(least)
     }
 
-    /// Has it look again at the next occasion.
+    /// Makes a scan due.
     pub fn look_again(&mut self) {
         self.looked = None;
     }
 
-    /// Looks, and decides: at the moment `at`; `now` is what ages are counted from.
+    /// Scans and decides, at the moment `at`; `now` is the reference time for ages.
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read.
@@ -114,7 +114,7 @@ impl Keeper {
         let mut one_snapshot = false;
         if let Some(why) = self.short_of_space() {
             match self.room_in_file() {
-                // The file does not grow while it has room; dropping the oldest records makes some.
+                // The file does not grow while it has free pages; dropping the oldest records makes some.
                 Some(room) if self.config.when_full == WhenFull::DropOldest => {
                     bytes_max = Some(bytes_max.map_or(room, |bytes| bytes.min(room)));
                     one_snapshot = true;
@@ -127,7 +127,7 @@ impl Keeper {
         let scan = RetentionScan {
             by_age: self.config.age.map_or(Ok(Seq(0)), before)?,
             by_bytes: bytes_max.map_or(Ok(Seq(0)), |bytes| reader.seek_newest_bytes(bytes))?,
-            // None is none: ages that are not believed yet must not keep what nobody has asked for.
+            // 0 is no limit: while ages are doubted, it must not keep records that nobody asked to keep.
             history_min: match self.config.history_min {
                 Duration::ZERO => head,
                 least => before(least)?,
@@ -135,7 +135,7 @@ impl Keeper {
         };
         let needs = self.needs(epoch, snapshots, cursors);
         let worth = |before: Seq| before > first && before.0 - first.0 >= (head.0 - first.0) / WORTH_A_TRIM;
-        // Chunks go whole: what is only a part of one would be recorded as gone at each look.
+        // Chunks are deleted as a whole: a trim within one would be recorded as done at each scan.
         let trim = |before| -> Result<Orders, LogError> {
             let trim_before = Some(reader.begin_of_chunk(before)?).filter(|b| worth(*b));
             Ok(Orders { trim_before, ..Orders::default() })
@@ -152,7 +152,7 @@ impl Keeper {
             RetentionPlan::Full { by, trim: before } => Orders {
                 snapshot_due,
                 one_snapshot,
-                // A snapshot of our own is not a reason to stop, but to make a newer one.
+                // If our own snapshot is the obstacle, make a newer one instead of blocking.
                 blocked: (by != SNAPSHOT).then(|| {
                     format!(
                         "the log has reached retention.bytes_max and {by} still needs its oldest records; messages \
@@ -182,8 +182,8 @@ impl Keeper {
         needs
     }
 
-    /// What the log may hold so that the file needs no more of the disk: a part of what it has of it, as every commit
-    /// needs free pages before those that it replaces are free.
+    /// The maximum size of the log at which the file needs no more disk space: a part of the file, since every commit
+    /// needs free pages before the replaced ones become free.
     fn room_in_file(&self) -> Option<u64> {
         let file = std::fs::metadata(self.data_dir.join(FILE_NAME)).ok()?;
         Some(file.len().min(file.blocks() * 512) / 8 * 5)
@@ -209,12 +209,12 @@ impl Keeper {
     }
 }
 
-/// Whether the oldest records may be dropped although they are needed.
+/// Whether needed records may be dropped.
 fn drops(config: &Config) -> bool {
     config.retention.when_full == WhenFull::DropOldest
 }
 
-/// Before the log is opened: gives the reserve back if the disk has no room for that.
+/// Before the log is opened: releases the reserve if the disk has no room for opening it.
 pub fn make_room_to_open(config: &Config) {
     if drops(config)
         && let Some(free) = free_bytes(&config.data_dir)

@@ -1,7 +1,7 @@
-//! A file that takes room on the disk, to be given back when there is none left to delete with: deleting from the log, and
-//! the snapshot that it may have to wait for, need free pages before they free others.
+//! A file that reserves disk space, released when there is no space left for deleting: deleting from the log, and
+//! writing a snapshot before that, need free pages before they free others.
 //!
-//! It is there with `when_full = "drop-oldest"` alone. Whoever deletes it takes nothing but this room.
+//! It exists only with `when_full = "drop-oldest"`. Deleting it by hand loses nothing but this space.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 pub const FILE_NAME: &str = "reserve";
 /// Its size, in bytes.
 pub const BYTES: u64 = 2 << 20;
-/// With less than this free it is given back: a commit may need so much at once.
+/// With less free space it is released: one commit may need this much.
 const URGENT_BYTES: u64 = 1 << 20;
-/// With less than this free the oldest records are dropped, whatever `retention.free_bytes_min` says. It must be more than is
-/// written between two looks at the disk, one for each commit.
+/// With less free space the oldest records are dropped, whatever `retention.free_bytes_min` is. It must exceed the
+/// bytes written between two checks of the disk, one per commit.
 pub const LOW_BYTES: u64 = 4 << 20;
 
 /// The reserve of a data directory.
@@ -25,12 +25,12 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// That of this data directory; nothing is made or looked at yet.
+    /// The reserve of this data directory; creates and checks nothing.
     pub fn of(data_dir: &Path) -> Reserve {
         Reserve { path: data_dir.join(FILE_NAME) }
     }
 
-    /// Gives it back if `free` bytes are too few to go on with. `true` if it has, so that there are more now.
+    /// Releases it if `free` bytes are too few to continue; `true` if it did.
     pub fn release_if_urgent(&self, free: u64) -> bool {
         if free >= URGENT_BYTES || fs::remove_file(&self.path).is_err() {
             return false;
@@ -43,13 +43,13 @@ impl Reserve {
         true
     }
 
-    /// Makes it if it is not there, or not whole, and `free` bytes leave room for it.
+    /// Creates it if it is missing or incomplete, and `free` bytes leave room for it.
     pub fn make_if_room(&self, free: u64) {
         if free < BYTES + LOW_BYTES || self.is_whole() {
             return;
         }
         if let Err(error) = self.make() {
-            // Without it the disk must have the room.
+            // Without it, the disk needs the space.
             let _ = fs::remove_file(&self.path);
             tracing::warn!(
                 "cannot create {}, which reserves space for dropping records when the disk is full: {error}",
@@ -59,13 +59,13 @@ impl Reserve {
     }
 
     fn is_whole(&self) -> bool {
-        // A crash can leave a part, and a copy of the directory a file without blocks.
+        // A crash can leave a part of it, and a copy of the directory a sparse file.
         fs::metadata(&self.path).is_ok_and(|file| file.len() == BYTES && file.blocks() * 512 >= BYTES)
     }
 
     fn make(&self) -> io::Result<()> {
         let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).open(&self.path)?;
-        // Some file systems keep neither zeros nor what repeats itself.
+        // Some file systems compress zeros and repeated data.
         let mut noise = vec![0; 64 << 10];
         for _ in 0..BYTES / noise.len() as u64 {
             getrandom::fill(&mut noise).map_err(|error| io::Error::other(error.to_string()))?;
@@ -75,7 +75,7 @@ impl Reserve {
     }
 }
 
-/// Free bytes for this process on the disk of a directory; `None` if the system does not say.
+/// Free bytes for this process on the disk of a directory; `None` if unknown.
 pub fn free_bytes(dir: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(dir).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -107,7 +107,7 @@ mod tests {
         fs::write(&file, [1; 100]).unwrap();
         reserve.make_if_room(u64::MAX);
         assert!(reserve.is_whole());
-        // The length alone takes no room.
+        // The length alone takes no space.
         File::create(&file).unwrap().set_len(BYTES).unwrap();
         assert!(!reserve.is_whole());
         reserve.make_if_room(u64::MAX);

@@ -1,8 +1,8 @@
-//! Folds what is to be deleted into the periods of the archive.
+//! Folds records into the archive before they are deleted.
 //!
-//! The archive runs ahead of the trims: a window that has ended is folded to its end, although its last records may stay
-//! for a while. So each period is written once, and trimming waits for no window to end. Only of a window that has not
-//! ended yet is there a part in the archive, which is written again, longer, when more of it has to go.
+//! The archive runs ahead of the trims: a closed window is folded completely, although its last records may stay for a
+//! while. So each period is written once, and trimming does not wait for windows to end. Only the open window is
+//! archived in part, and is written again, longer, when more of it must be deleted.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use fieldlog_projections::{Chunk, Record, Seq, Time};
 
 use crate::log::{LogError, LogReader, ROW_BYTES_MAX, RolledUp};
 
-/// A job ends after the period with which it has made so many bytes; they are one commit. One period alone may have
-/// more: a dozen bytes for each attribute of each device.
+/// A job ends after the period with which it reaches this size; its rows are one commit. A single period may be larger:
+/// a dozen bytes for each attribute of each device.
 const JOB_BYTES_MAX: usize = 256 * 1024;
 
 /// What is to be folded.
@@ -26,14 +26,14 @@ const JOB_BYTES_MAX: usize = 256 * 1024;
 pub struct Job {
     /// Length of the windows, in seconds.
     pub length_s: u32,
-    /// Records before this position are to be deleted.
+    /// Records before this position will be deleted.
     pub before: Seq,
-    /// The last record of the log, and its log time. No other record will be in an earlier window.
+    /// The last record of the log, and its log time. No later record will be in an earlier window.
     pub head: (Seq, Time),
 }
 
-/// Folds the records that follow the archive, at least those before `job.before` unless that becomes too much for one
-/// job. Gives what is to be stored; nothing if the archive has them all.
+/// Folds the records that follow the archive: those before `job.before` at least, unless they exceed one job. Returns
+/// the periods to store; none if the archive has them all.
 ///
 /// # Errors
 /// [`JobError`]
@@ -62,7 +62,7 @@ struct Work<'a> {
     job: Job,
     /// The first record that is not in the archive.
     from: Seq,
-    /// Of the window that has not ended, records up to this one are folded.
+    /// Records of the open window are folded up to this one.
     partly_until: Seq,
     fold: Rollup,
     open: Option<Period>,
@@ -75,7 +75,7 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(reader: &'a LogReader, job: Job, first: Seq) -> Work<'a> {
-        // Half of what is left: in a log that holds less than a window, the period is not written again at every trim.
+        // Half of the rest: so a log with less than one window does not rewrite the period at every trim.
         let half = job.before.0 + (job.head.0.0.saturating_sub(job.before.0)) / 2;
         Work {
             reader,
@@ -91,7 +91,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Begins behind the archive, with what it has of the window in which it ends.
+    /// Starts after the archive, with the stored part of its last window.
     fn go_on_with_last(&mut self) -> Result<(), LogError> {
         let reader = self.reader;
         let Some(end) = reader.rollups_end()? else { return Ok(()) };
@@ -163,7 +163,7 @@ impl<'a> Work<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Ends the open period, and says where; nothing if none is open.
+    /// Closes the open period and returns its last position; `None` if none is open.
     fn close(&mut self) -> Option<Seq> {
         let period = self.open.take()?;
         let series = self.fold.drain();
@@ -178,7 +178,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Does the folding beside the writer, one job at a time.
+/// Folds in a thread beside the writer, one job at a time.
 #[derive(Debug, Default)]
 pub struct RollupThread {
     running: Option<JoinHandle<Result<Vec<RolledUp>, JobError>>>,
@@ -186,7 +186,7 @@ pub struct RollupThread {
 }
 
 impl RollupThread {
-    /// Begins a job, unless one is under way.
+    /// Starts a job, unless one is running.
     pub fn start(&mut self, reader: LogReader, job: Job) {
         if self.running.is_some() {
             return;
@@ -202,7 +202,7 @@ impl RollupThread {
         }
     }
 
-    /// What a job has made, once it has ended.
+    /// The result of a finished job.
     ///
     /// # Errors
     /// [`JobError`]
@@ -213,7 +213,7 @@ impl RollupThread {
         }
     }
 
-    /// Ends a job that is under way; the log stays as it is.
+    /// Stops a running job; the log is unchanged.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.running.take() {

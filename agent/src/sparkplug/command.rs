@@ -1,4 +1,4 @@
-//! What a host application sends to edge nodes. Commands are QoS 0, not retained, and without `seq`.
+//! Commands of a host application to edge nodes. They are QoS 0, not retained, and without `seq`.
 
 use bytes::Bytes;
 use fieldlog_projections::Time;
@@ -9,7 +9,7 @@ use super::payload::{Metric, Payload, Raw};
 use super::state::millis;
 use super::value::BOOLEAN;
 
-/// The metric that an edge node listens to (section 5.17). It has no alias, also where others have one.
+/// The metric that an edge node listens to (section 5.17). It has no alias, even where others have one.
 pub const REBIRTH: &str = "Node Control/Rebirth";
 
 /// Asks an edge node for its birth certificates: topic and payload.

@@ -1,19 +1,18 @@
-//! The payload (section 6.4), as far as a host application reads it. Fields by number and wire type; what is not listed is
-//! passed over.
+//! The payload (section 6.4), as far as a host application needs it. Fields by number and wire type; unlisted ones are
+//! skipped.
 //!
-//! What can be long is left as bytes here, so that a payload takes no more memory than a few times its own size before
-//! anybody has looked at it.
+//! Potentially long parts stay bytes here, so that a decoded payload takes at most a few times its own size in memory.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
-/// More metrics than this in one payload are refused: they cannot all become attributes.
+/// A payload with more metrics is refused: they cannot all become attributes.
 pub const METRICS_MAX: usize = 65_536;
 
-/// The payload of a message that another one is compressed in, as some libraries do it: not part of the specification.
+/// A message that contains a compressed payload, as some libraries send it; not part of the specification.
 const COMPRESSED: &str = "SPBV1.0_COMPRESSED";
 
-/// The metric with the number of a session; births and deaths of edge nodes have it.
+/// The metric with the session number; births and deaths of edge nodes have it.
 pub const BDSEQ: &str = "bdSeq";
 
 /// A payload.
@@ -25,10 +24,10 @@ pub struct Payload {
     /// [`Metric`]s, each as its bytes.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub metrics: Vec<Bytes>,
-    /// Its number in the session of the edge node, 0 to 255.
+    /// Its number in the edge node's session, 0 to 255.
     #[prost(uint64, optional, tag = "3")]
     pub seq: Option<u64>,
-    /// `SPBV1.0_COMPRESSED` where the body is a compressed payload.
+    /// `SPBV1.0_COMPRESSED` if the body is a compressed payload.
     #[prost(string, optional, tag = "4")]
     pub uuid: Option<String>,
 }
@@ -39,7 +38,7 @@ pub struct Metric {
     /// Its name; births have it.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
-    /// A number that stands for the name.
+    /// A number that replaces the name.
     #[prost(uint64, optional, tag = "2")]
     pub alias: Option<u64>,
     /// When it had the value, in milliseconds since 1970.
@@ -48,10 +47,10 @@ pub struct Metric {
     /// Its data type; births have it.
     #[prost(uint32, optional, tag = "4")]
     pub datatype: Option<u32>,
-    /// The value is not the present one.
+    /// The value is not the current one.
     #[prost(bool, optional, tag = "5")]
     pub is_historical: Option<bool>,
-    /// The value is not to be stored.
+    /// The value must not be stored.
     #[prost(bool, optional, tag = "6")]
     pub is_transient: Option<bool>,
     /// There is no value.
@@ -62,7 +61,7 @@ pub struct Metric {
     pub value: Option<Raw>,
 }
 
-/// A value on the wire; what it means, its data type says.
+/// A value on the wire; the data type determines its meaning.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Raw {
     /// Up to 32 bits, signed ones as two's complement.
@@ -89,10 +88,10 @@ pub enum Raw {
     /// A [`DataSet`].
     #[prost(bytes = "bytes", tag = "17")]
     DataSet(Bytes),
-    /// A template; it is not read.
+    /// A template; not supported.
     #[prost(bytes = "bytes", tag = "18")]
     Template(Bytes),
-    /// An extension; it is not read.
+    /// An extension; not supported.
     #[prost(bytes = "bytes", tag = "19")]
     Extension(Bytes),
 }
@@ -114,7 +113,7 @@ pub struct DataSet {
 /// A row of a table.
 #[derive(Clone, PartialEq, Message)]
 pub struct Row {
-    /// One element for each column.
+    /// One element per column.
     #[prost(message, repeated, tag = "1")]
     pub elements: Vec<Element>,
 }
@@ -145,12 +144,12 @@ pub enum Cell {
     Text(String),
 }
 
-/// A payload whose metrics have been read.
+/// A payload with parsed metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Certificate {
     /// See [`Payload::timestamp`].
     pub timestamp: Option<u64>,
-    /// See [`Payload::seq`]. A writer that leaves zeros out means 0.
+    /// See [`Payload::seq`]. Absent means 0, since some writers omit zeros.
     pub seq: u8,
     /// The metrics.
     pub metrics: Vec<Metric>,
@@ -176,7 +175,7 @@ impl Certificate {
         Ok(Certificate { timestamp: payload.timestamp, seq, metrics })
     }
 
-    /// Number of the session, in the birth or death certificate of an edge node.
+    /// The session number, in the birth or death certificate of an edge node.
     pub fn birth(&self) -> Option<u64> {
         let metric = self.metrics.iter().find(|metric| metric.name.as_deref() == Some(BDSEQ))?;
         match metric.value {
@@ -187,7 +186,7 @@ impl Certificate {
     }
 }
 
-/// Why a payload cannot be taken.
+/// Why a payload is rejected.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PayloadFault {
     /// Not Protocol Buffers.

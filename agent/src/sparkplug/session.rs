@@ -1,31 +1,30 @@
-//! The session of one edge node (sections 5.4 to 5.9): births and deaths, the order of messages, and when to ask for the
-//! births again. Pure: time is handed in, and what is to be done is handed out.
+//! The session of one edge node (sections 5.4 to 5.9): births and deaths, the order of messages, and when to ask for
+//! the births again. Pure: time is an argument, and actions are returned.
 
 use fieldlog_projections::Time;
 
-/// Messages that wait for one before them, at most.
+/// Maximum messages waiting for an earlier one.
 pub const HELD_MAX: usize = 64;
-/// Bytes of their payloads, at most.
+/// Maximum bytes of their payloads.
 pub const HELD_BYTES_MAX: usize = 262_144;
 
-/// Shortest time between two requests for births to one edge node, in microseconds. It doubles with each that is not
-/// answered.
+/// Minimum time between two requests for births to one edge node, in microseconds. It doubles with each unanswered one.
 const ASK_EVERY: i64 = 10_000_000;
-/// Longest time between two requests, in microseconds.
+/// Maximum time between two requests, in microseconds.
 const ASK_EVERY_MAX: i64 = 600_000_000;
-/// After a connection is made, edge nodes have this long to send their births by themselves, in microseconds: those whose
-/// primary host this is do.
+/// Time for edge nodes to send their births by themselves after a connection is made, in microseconds: those whose
+/// primary host this is do so.
 const GRACE: i64 = 5_000_000;
-/// A session is gone on with after an interruption if the next message in order comes this soon after the last one, in
-/// microseconds. Within that time an edge node will not have begun another session and come to the same number.
+/// A session continues after an interruption if the next message in order arrives within this time of the last one, in
+/// microseconds. In this time an edge node cannot have begun another session and reached the same number.
 pub const RESUME_WITHIN: i64 = 60_000_000;
 
 /// Why an edge node is asked for its births.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Messages are missing, and did not come within the reorder timeout.
+    /// Messages are missing and did not arrive within the reorder timeout.
     Gap,
-    /// A message from before any birth, or from after a death.
+    /// A message before any birth, or after a death.
     NoBirth,
     /// A metric, by name or alias, that no birth has listed.
     UnknownMetric,
@@ -52,16 +51,16 @@ impl Reason {
     }
 }
 
-/// What is known of the session.
+/// The known state of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No birth has been seen.
     Unknown,
-    /// Every message since the birth has been seen, up to this number.
+    /// Every message since the birth was seen, up to this number.
     InOrder { birth: Option<u64>, last: u8 },
-    /// The same, but this host was away since. The next message tells, if it comes in time.
+    /// The same, but this host was away since. The next message decides, if it arrives in time.
     Resuming { birth: Option<u64>, last: u8, until: Time },
-    /// Messages have been missed, perhaps a birth among them: aliases may mean something else by now.
+    /// Messages were missed, perhaps a birth among them: aliases may mean something else by now.
     Doubted { birth: Option<u64> },
     /// Its last session has ended.
     Dead,
@@ -72,14 +71,14 @@ enum State {
 pub enum Trust {
     /// Every message since the birth is known.
     Full,
-    /// Not so: only what a message says itself can be taken.
+    /// Messages may have been missed: only names can be trusted.
     NamesOnly,
 }
 
-/// What becomes of a message, in this order.
+/// What to do after a message, in this order.
 #[derive(Debug, PartialEq)]
 pub struct Taken<T> {
-    /// The session before has ended without a death certificate: its devices with it.
+    /// The previous session has ended without a death certificate, and its devices with it.
     pub ended: bool,
     /// What to do with the message itself.
     pub this: This,
@@ -111,7 +110,7 @@ struct Waiting<T> {
     message: T,
 }
 
-/// See the module. `T` is a message that waits.
+/// See the module. `T` is a waiting message.
 #[derive(Debug)]
 pub struct NodeSession<T> {
     state: State,
@@ -119,7 +118,7 @@ pub struct NodeSession<T> {
     /// When the oldest message began to wait.
     gap_since: Option<Time>,
     wanted: Option<Reason>,
-    /// When to ask, at the earliest.
+    /// The earliest time of the next request.
     ask_from: Time,
     /// Requests since the last birth.
     unanswered: u32,
@@ -141,7 +140,7 @@ impl<T> Default for NodeSession<T> {
 }
 
 impl<T> NodeSession<T> {
-    /// As it was left: with the number of the last message if the agent was stopped cleanly, at `stopped`.
+    /// The stored state: with the number of the last message if the agent was stopped cleanly, at `stopped`.
     pub fn restored(alive: bool, birth: Option<u64>, seq: Option<u8>, stopped: Time) -> NodeSession<T> {
         let state = match (alive, seq) {
             (false, _) => State::Dead,
@@ -152,7 +151,7 @@ impl<T> NodeSession<T> {
         NodeSession { state, wanted, heard: stopped, ..NodeSession::default() }
     }
 
-    /// The number of the birth certificate, and of the last message, if all up to it are known.
+    /// The number of the birth certificate; and of the last message, if all up to it are known.
     pub fn noted(&self) -> Option<(Option<u64>, u8)> {
         match self.state {
             State::InOrder { birth, last } if self.held.is_empty() => Some((birth, last)),
@@ -160,12 +159,12 @@ impl<T> NodeSession<T> {
         }
     }
 
-    /// Whether it has a session, as far as is known.
+    /// Whether it has a session, as far as known.
     pub fn is_alive(&self) -> bool {
         matches!(self.state, State::InOrder { .. } | State::Resuming { .. } | State::Doubted { .. })
     }
 
-    /// Whether it has a session, but what is known of it may be out of date.
+    /// Whether it has a session whose known state may be outdated.
     pub fn is_stale(&self) -> bool {
         matches!(self.state, State::Resuming { .. } | State::Doubted { .. })
     }
@@ -175,7 +174,7 @@ impl<T> NodeSession<T> {
         self.held.len()
     }
 
-    /// Bytes of the payloads that wait.
+    /// Bytes of the waiting payloads.
     pub fn held_bytes(&self) -> usize {
         self.held.iter().map(|waiting| waiting.bytes).sum()
     }
@@ -194,14 +193,14 @@ impl<T> NodeSession<T> {
         Taken { ended, ..Taken::just(This::Apply(Trust::Full)) }
     }
 
-    /// NDEATH. True if it ends the session; one of an earlier session does not. One of a later session does: then the birth
-    /// of that one was missed.
+    /// NDEATH. `true` if it ends the session; one of an earlier session does not. One of a later session does, since
+    /// that session's birth was missed.
     pub fn died(&mut self, birth: Option<u64>) -> bool {
         let ends = match self.state {
             State::InOrder { birth: Some(known), .. } | State::Resuming { birth: Some(known), .. } => {
                 !birth.is_some_and(|birth| is_older(birth, known))
             }
-            // In doubt it may be the death of a session whose birth was missed.
+            // In doubt, it may be the death of a session whose birth was missed.
             State::InOrder { birth: None, .. }
             | State::Resuming { birth: None, .. }
             | State::Doubted { .. } => true,
@@ -215,8 +214,8 @@ impl<T> NodeSession<T> {
         ends
     }
 
-    /// Any other message, with its number; `hold` makes what is kept of it if it has to wait, and its bytes. `None`: it must
-    /// not wait, because the broker is owed an acknowledgement for it.
+    /// Any other message, with its number; `hold` returns the copy to keep if it has to wait, and its bytes. `None`: it
+    /// must not wait, because the broker needs an acknowledgement for it.
     pub fn take(&mut self, seq: u8, now: Time, hold: impl FnOnce() -> Option<(T, usize)>) -> Taken<T> {
         let last = match self.state {
             State::Unknown | State::Dead => {
@@ -225,7 +224,7 @@ impl<T> NodeSession<T> {
             }
             State::Doubted { .. } => {
                 self.heard = now;
-                // Behind those that wait already: what is older must not come after it.
+                // It waits behind those that already wait, since an older one must not come after it.
                 if !self.held.is_empty()
                     && let Some((message, bytes)) = hold()
                 {
@@ -267,7 +266,7 @@ impl<T> NodeSession<T> {
         Taken { then: if full { self.give_up() } else { Vec::new() }, ..Taken::just(This::Held) }
     }
 
-    /// What is due by time alone: messages whose predecessors did not come within `reorder_timeout` microseconds.
+    /// Handles the reorder timeout, in microseconds: releases messages whose predecessors did not arrive in time.
     pub fn elapse(&mut self, now: Time, reorder_timeout: i64) -> Vec<(T, Trust)> {
         match self.gap_since {
             Some(since) if now.micros_since(since) >= reorder_timeout => self.give_up(),
@@ -280,12 +279,12 @@ impl<T> NodeSession<T> {
         self.gap_since.map(|since| Time(since.0.saturating_add(reorder_timeout)))
     }
 
-    /// A message shows that births are missing, such as that of a device; what is known stays good.
+    /// A message shows that births are missing, such as that of a device; the known state stays valid.
     pub fn miss(&mut self, reason: Reason) {
         self.want(reason);
     }
 
-    /// Something in a message does not fit what is known.
+    /// Part of a message contradicts the known state.
     pub fn doubt(&mut self, reason: Reason) {
         if let State::InOrder { birth, .. } | State::Resuming { birth, .. } = self.state {
             self.state = State::Doubted { birth };
@@ -293,7 +292,7 @@ impl<T> NodeSession<T> {
         self.want(reason);
     }
 
-    /// Ends the waiting, as when the agent stops: what waits is handed out.
+    /// Ends the waiting, as when the agent stops: returns the waiting messages.
     pub fn give_up(&mut self) -> Vec<(T, Trust)> {
         self.gap_since = None;
         if self.held.is_empty() {
@@ -307,7 +306,7 @@ impl<T> NodeSession<T> {
         held.into_iter().map(|waiting| (waiting.message, Trust::NamesOnly)).collect()
     }
 
-    /// This host has a new connection, so that messages may have been missed.
+    /// This host has a new connection, so messages may have been missed.
     pub fn reconnected(&mut self, now: Time) -> Vec<(T, Trust)> {
         let then = self.give_up();
         if let State::InOrder { birth, last } = self.state {
@@ -320,14 +319,14 @@ impl<T> NodeSession<T> {
         then
     }
 
-    /// The wall clock was set: waiting begins anew.
+    /// The wall clock was stepped: waiting starts again.
     pub fn clock_stepped(&mut self, now: Time) {
         self.gap_since = self.gap_since.map(|_| now);
         self.ask_from = self.ask_from.min(now);
         self.heard = self.heard.min(now);
     }
 
-    /// The request for births that is due now, if one is; asking is left to the caller.
+    /// The request for births that is due now, if any; the caller sends it.
     pub fn ask(&mut self, now: Time) -> Option<Reason> {
         if let State::Resuming { until, .. } = self.state {
             if now <= until {
@@ -339,7 +338,7 @@ impl<T> NodeSession<T> {
         let wait = ASK_EVERY.saturating_mul(1 << self.unanswered.min(20)).min(ASK_EVERY_MAX);
         self.ask_from = Time(now.0.saturating_add(wait));
         self.unanswered += 1;
-        // Who does not have a session may just as well not be there: it is asked again when it is heard again.
+        // A node without a session may not be running: it is asked again when it is heard again.
         if !self.is_alive() {
             self.wanted = None;
         }
@@ -347,7 +346,7 @@ impl<T> NodeSession<T> {
     }
 
     fn want(&mut self, reason: Reason) {
-        // The reason of an interruption is the weakest: what a message has shown counts more.
+        // An interruption is the weakest reason: what a message has shown takes precedence.
         if self.wanted.is_none_or(|wanted| wanted == Reason::Away) {
             self.wanted = Some(reason);
         }
@@ -359,7 +358,7 @@ impl<T> NodeSession<T> {
         }
     }
 
-    /// Those that waited and now follow.
+    /// The waiting messages that now follow.
     fn continued(&mut self, now: Time) -> Vec<(T, Trust)> {
         let mut then = Vec::new();
         while let State::InOrder { last, .. } = self.state
@@ -374,7 +373,7 @@ impl<T> NodeSession<T> {
         } else if then.is_empty() {
             self.gap_since
         } else {
-            // Another gap, which has its own time.
+            // Another gap, with a timeout of its own.
             Some(now)
         };
         then
@@ -386,7 +385,7 @@ impl<T> NodeSession<T> {
     }
 }
 
-/// Whether a session began before another one; their numbers go from 0 to 255 and round.
+/// Whether a session began before another one; numbers go from 0 to 255 and wrap around.
 fn is_older(birth: u64, than: u64) -> bool {
     let wraps = birth <= 255 && than <= 255;
     if wraps { (birth.wrapping_sub(than) & 0xff) > 128 } else { birth < than }

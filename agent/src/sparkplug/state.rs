@@ -15,7 +15,7 @@ pub fn certificate(online: bool, at: Time) -> String {
     format!("{{\"online\":{online},\"timestamp\":{}}}", millis(at))
 }
 
-/// Whether a payload under our own topic says that we are offline: a death certificate of a connection that we have no more.
+/// Whether a payload under our own topic says that we are offline: the death certificate of a former connection.
 pub fn says_offline(payload: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Certificate {
@@ -24,7 +24,7 @@ pub fn says_offline(payload: &[u8]) -> bool {
     serde_json::from_slice::<Certificate>(payload).is_ok_and(|certificate| !certificate.online)
 }
 
-/// Milliseconds since 1970, as Sparkplug writes times.
+/// Milliseconds since 1970, the time format of Sparkplug.
 pub(super) fn millis(at: Time) -> u64 {
     u64::try_from(at.0 / 1_000).unwrap_or(0)
 }

@@ -2,7 +2,7 @@
 
 use super::NAMESPACE;
 
-/// What a message is, as far as a host application takes it.
+/// The kind of a message, of those that a host application takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// NBIRTH or DBIRTH.
@@ -13,7 +13,7 @@ pub enum Verb {
     Death,
 }
 
-/// Who a message is from, and what it is.
+/// The sender of a message, and its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SparkplugTopic<'a> {
     /// Group.
@@ -32,8 +32,7 @@ pub fn is_sparkplug(topic: &[u8]) -> bool {
 }
 
 impl<'a> SparkplugTopic<'a> {
-    /// Reads a topic; `None` if it is none of those that a host application takes, such as a command or another host's
-    /// STATE.
+    /// Parses a topic; `None` for one that a host application does not take, such as a command or another host's STATE.
     pub fn parse(topic: &'a str) -> Option<SparkplugTopic<'a>> {
         let mut levels = topic.split('/');
         if levels.next() != Some(NAMESPACE) {
@@ -52,8 +51,8 @@ impl<'a> SparkplugTopic<'a> {
     }
 }
 
-/// The filters that bring the messages of a group, or of all with `+`; with the QoS that they are published with, so that
-/// none of those that may have to wait for their order wants an acknowledgement. Commands are not among them.
+/// The filters for the messages of a group, or of all with `+`. Their QoS is that of publication, so that no message
+/// that may have to wait for its order needs an acknowledgement. Commands are not included.
 pub fn filters(group: &str) -> [(String, u8); 6] {
     let node = |verb: &str, qos| (format!("{NAMESPACE}/{group}/{verb}/+"), qos);
     let device = |verb: &str| (format!("{NAMESPACE}/{group}/{verb}/+/+"), 0);

@@ -1,7 +1,7 @@
-//! Values of metrics by their data types (section 6.4.16), as values of attributes.
+//! Values of metrics by data type (section 6.4.16), as attribute values.
 //!
-//! Arrays, and tables as arrays of rows, become JSON. Times become text in RFC 3339, bytes text in base 16. NaN and
-//! infinity are no value.
+//! Arrays, and tables as arrays of rows, become JSON. Times become RFC 3339 text, bytes hexadecimal text. NaN and
+//! infinity become null.
 
 use std::fmt::Write;
 
@@ -27,22 +27,22 @@ const FILE: u32 = 18;
 const TEMPLATE: u32 = 19;
 const ARRAYS: std::ops::RangeInclusive<u32> = 22..=34;
 
-/// Columns times rows of a table, at most.
+/// Maximum columns times rows of a table.
 const CELLS_MAX: usize = 65_536;
 
-/// Why a value cannot be taken.
+/// Why a value is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueFault {
     /// Templates.
     #[error("it is a template; templates are not recorded. Let the edge node publish its members as metrics")]
     Template,
-    /// Extensions, property sets, and what a later specification has.
+    /// Extensions, property sets, and types of later specifications.
     #[error("data type {0} is not one that a metric can have")]
     Datatype(u32),
     /// The value on the wire is not of the data type.
     #[error("it has data type {0} and another kind of value")]
     Mismatch(u32),
-    /// The bytes of an array or a table are not what they should be.
+    /// The bytes of an array or a table are invalid.
     #[error("the bytes of its value are not those of data type {0}")]
     Malformed(u32),
     /// Neither null nor a value.
@@ -66,7 +66,7 @@ pub fn value(datatype: u32, raw: &Raw, text_bytes_max: usize) -> Result<Value, V
     let value = match (datatype, raw) {
         (TEMPLATE, _) | (_, Raw::Template(_)) => return Err(ValueFault::Template),
         (1..=8, Raw::Int(number)) => integer(datatype, u64::from(*number), 32)?,
-        // Some write all 32-bit numbers as long ones.
+        // Some writers send all 32-bit numbers as long ones.
         (1..=8, Raw::Long(number)) => integer(datatype, *number, 64)?,
         (FLOAT, Raw::Float(number)) => float(shortest(*number)),
         (DOUBLE, Raw::Double(number)) => float(*number),
@@ -81,7 +81,7 @@ pub fn value(datatype: u32, raw: &Raw, text_bytes_max: usize) -> Result<Value, V
             Value::Text(base16(bytes).into())
         }
         (DATA_SET, Raw::DataSet(bytes)) => {
-            // Names and braces stand in each row, so that the text is longer than the bytes.
+            // Names and braces are repeated in each row, so the text is longer than the bytes.
             check_length(bytes.len(), text_bytes_max)?;
             json(table(bytes)?, text_bytes_max)?
         }
@@ -99,7 +99,8 @@ fn check_length(bytes: usize, max: usize) -> Result<(), ValueFault> {
     if bytes > max { Err(ValueFault::TooLong { bytes, max }) } else { Ok(()) }
 }
 
-/// The sign is in the data type alone. A small signed number may have been extended to the `width` of the wire or not.
+/// Only the data type shows the sign. A small signed number may or may not have been sign-extended to the `width` of
+/// the wire.
 fn integer(datatype: u32, number: u64, width: u32) -> Result<Value, ValueFault> {
     let mismatch = ValueFault::Mismatch(datatype);
     if datatype > 4 {
@@ -131,7 +132,7 @@ fn float(number: f64) -> Value {
     if number.is_finite() { Value::Float(number) } else { Value::Null }
 }
 
-/// The number that a person would have written for these 32 bits: 12.1, not 12.100000381469727.
+/// The shortest decimal of these 32 bits: 12.1 instead of 12.100000381469727.
 fn shortest(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::from(number))
 }
@@ -161,12 +162,12 @@ fn to_json(value: Value) -> Json {
     }
 }
 
-/// What the elements of an array take as text, at least: known before there is a list of them.
+/// Minimum text size of an array's elements, known before there is a list of them.
 fn text_bytes_min(datatype: u32, bytes: &[u8]) -> usize {
     match (datatype, bytes.first_chunk::<4>()) {
         (32, Some(count)) => (u32::from_le_bytes(*count) as usize).saturating_mul("true,".len()),
         (22 | 26, _) => bytes.len() * "0,".len(),
-        // Two bytes or more for an element, or text.
+        // At least two bytes per element, or text.
         _ => bytes.len(),
     }
 }
@@ -254,6 +255,6 @@ fn cell_value(datatype: u32, cell: Cell) -> Result<Json, ValueFault> {
         Cell::Bool(v) => Raw::Bool(v),
         Cell::Text(v) => Raw::Text(v),
     };
-    // A cell is a part of a text that is measured as a whole.
+    // A cell is part of a text whose total length is checked.
     value(datatype, &raw, usize::MAX).map(to_json)
 }

@@ -1,10 +1,10 @@
-//! Names of devices and attributes: text with parts that come from the topic and from the document.
+//! Names of devices and attributes: text with parts from the topic and from the document.
 
 use std::fmt;
 
 use super::{Captures, Template, TemplateError, is_pointer};
 
-/// Text with captures in it, such as `{component}/{name}`, compiled against one [`Template`].
+/// Text with captures, such as `{component}/{name}`, compiled against one [`Template`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     parts: Vec<Piece>,
@@ -16,7 +16,7 @@ enum Piece {
     Part(Part),
 }
 
-/// A name for one topic: what comes from the topic is in it, what comes from the document is still to be looked up.
+/// A name for one topic: parts from the topic are filled in, parts from the document are still to be resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Name {
     parts: Vec<Part>,
@@ -27,14 +27,14 @@ pub struct Name {
 pub enum Part {
     /// As it is.
     Text(String),
-    /// What is in the document at this JSON pointer (RFC 6901).
+    /// The value at this JSON pointer (RFC 6901) in the document.
     Pointer(String),
-    /// The key under which the document is in another one.
+    /// The key of the document within its parent.
     Key,
 }
 
 impl Pattern {
-    /// `{key}` is the member's key, unless the template has a capture of this name.
+    /// `{key}` is the member's key, unless the template has a capture of that name.
     pub(super) fn compile(template: &Template, text: &str) -> Result<Pattern, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -55,7 +55,7 @@ impl Pattern {
         Ok(Pattern { parts })
     }
 
-    /// Puts the captures in. They must come from the template that the pattern was compiled against.
+    /// Inserts the captures. They must be from the template that the pattern was compiled against.
     pub fn expand(&self, captures: &Captures<'_>) -> Name {
         let mut name = Name::default();
         for piece in &self.parts {
@@ -73,12 +73,12 @@ impl Pattern {
         self.parts.is_empty()
     }
 
-    /// Whether a part of it comes from the document.
+    /// Whether part of it comes from the document.
     pub fn needs_document(&self) -> bool {
         self.parts.iter().any(|piece| matches!(piece, Piece::Part(Part::Pointer(_) | Part::Key)))
     }
 
-    /// Whether a part of it is the key of a member.
+    /// Whether part of it is the key of a member.
     pub fn needs_key(&self) -> bool {
         self.parts.contains(&Piece::Part(Part::Key))
     }
@@ -97,7 +97,7 @@ fn piece(template: &Template, name: &str) -> Result<Piece, TemplateError> {
 }
 
 impl Name {
-    /// A name that is all text.
+    /// A name of fixed text.
     pub fn text(text: &str) -> Name {
         let mut name = Name::default();
         name.push(text);
@@ -112,7 +112,7 @@ impl Name {
         }
     }
 
-    /// The whole name, if nothing of it comes from the document.
+    /// The whole name, if no part of it comes from the document.
     pub fn fixed(&self) -> Option<&str> {
         match self.parts.as_slice() {
             [] => Some(""),
@@ -121,7 +121,7 @@ impl Name {
         }
     }
 
-    /// Its parts, one after the other.
+    /// Its parts, in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }

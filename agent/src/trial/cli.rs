@@ -10,7 +10,7 @@ use crate::decode::Zone;
 use crate::topic;
 use crate::words::{complain, say};
 
-/// Exit code for arguments that are of no use, `EX_USAGE` of sysexits.
+/// Exit code for unusable arguments, `EX_USAGE` of sysexits.
 const EXIT_USAGE: u8 = 64;
 
 /// Arguments of `fieldlog try`.
@@ -91,9 +91,9 @@ fn tried(args: &TryArgs) -> Result<String, (u8, String)> {
     Ok(text)
 }
 
-/// A configuration with one source, which has the preset and nothing else.
+/// A configuration with one source that has only the preset.
 fn preset_source(preset: &str, base: Option<&str>) -> String {
-    // A JSON string is a TOML string, except for what no topic and no preset has in it.
+    // A JSON string is a TOML string, except for characters that no topic and no preset contains.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let base = base.map(|base| format!("base = {}\n", quoted(base))).unwrap_or_default();
     format!(

@@ -1,4 +1,4 @@
-//! The report in words.
+//! Prints the report.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use fieldlog_projections::{Anchor, Seq};
 
 use super::{Agreement, EX_DATAERR, Report, RollupsReport};
 
-/// Prints a report; the exit code is 0 if everything is intact and every anchor agrees, [`EX_DATAERR`] if something is
+/// Prints a report. The exit code is 0 if everything is intact and every anchor agrees, [`EX_DATAERR`] if something is
 /// damaged, else 1: an anchor disagrees or cannot be compared.
 ///
 /// # Errors
@@ -58,14 +58,14 @@ fn in_words(report: &Report, anchor: &Anchor, agreement: Agreement) -> String {
     }
 }
 
-/// How far somebody else could tell.
+/// How far the log can be proved.
 fn reach(report: &Report) -> String {
     let agreed = report.anchors.iter().rev().find(|(_, agreement)| *agreement == Agreement::Agrees);
     let sinks = report.sinks.iter().filter(|(_, seq, link)| link.is_some() && *seq > Seq(0));
     let (words, reached) = match (agreed, sinks.max_by_key(|(_, seq, _)| *seq)) {
         (Some((anchor, _)), _) => (format!("up to {}, by the anchor given", anchor.seq), anchor.seq),
         (None, _) if !report.anchors.is_empty() => ("none: no anchor agrees".to_owned(), Seq(0)),
-        // A cursor is in the log itself: whoever rewrites the one can rewrite the other.
+        // The cursors are in the log itself: anyone who rewrites the log can rewrite them.
         (None, Some((name, seq, _))) => (
             format!(
                 "none without --anchor; according to the log itself, {name} has the chain up to {seq}: compare it with \

@@ -1,4 +1,4 @@
-//! Whether the archive is intact.
+//! Checks the archive.
 
 use std::ops::ControlFlow;
 
@@ -7,18 +7,18 @@ use fieldlog_projections::rollup::Period;
 
 use crate::log::{LogError, LogReader};
 
-/// What a walk over the archive found.
+/// The findings in the archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RollupsReport {
     /// Intact rows.
     pub rows: u64,
-    /// The first and the last record that they were folded from.
+    /// The first and the last archived record.
     pub range: Option<(Seq, Seq)>,
-    /// Stretches of records between them that were deleted without: thinning was off then.
+    /// Number of ranges between them that were deleted without being archived, because thinning was off.
     pub gaps: u64,
 }
 
-/// Reads all of it, up to what is wrong.
+/// Reads all of it, up to the first fault.
 pub(super) fn walk(reader: &LogReader, report: &mut RollupsReport) -> Result<Option<String>, LogError> {
     reader.scan_rollups(Seq(0), |row| {
         row.series()?;

@@ -1,4 +1,4 @@
-//! What the store says about itself, and what the snapshots say about the log.
+//! Checks the store itself, and compares the snapshots with the log.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use fieldlog_projections::{Epoch, Seq};
 use crate::log::{Log, LogError};
 use crate::snapshots;
 
-/// Has every page of the store checked, those that no record is in, too.
+/// Checks every page of the store, including those without records.
 pub(super) fn check(log: &mut Log) -> Result<Option<String>, LogError> {
     let wrong = "the newest commit does not match its checksums, or the account of the pages in use is wrong";
     Ok((!log.check_store()?).then(|| wrong.to_owned()))
 }
 
-/// Whether a snapshot has records that the log has not.
+/// Whether a snapshot has records that the log lacks.
 pub(super) fn snapshots_ahead(data_dir: &Path, epoch: Epoch, head: Seq) -> Result<Option<String>, LogError> {
     let dir = data_dir.join(snapshots::DIR_NAME);
     let found = snapshots::traces(&dir).map_err(|source| LogError::File { path: dir, source })?;

@@ -1,5 +1,5 @@
-//! Committing: one place writes to the log and counts what it did; records are then folded and published, and only after that
-//! are their messages acknowledged.
+//! The only place that writes to the log, and counts its commits; records are then folded and published, and only after
+//! that are their messages acknowledged.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -13,7 +13,7 @@ use crate::log::{Commit, Committed, Log, LogError};
 use crate::shared::Shared;
 use crate::window::{Budget, Due, Waiting};
 
-/// The log, with the figures of every commit. Nothing else in the writer can write to the log.
+/// The log, with counters for every commit. Nothing else in the writer can write to the log.
 pub(super) struct Committer {
     log: Log,
     shared: Arc<Shared>,
@@ -35,10 +35,10 @@ impl Committer {
         self.log.keep_quarantined(records_max);
     }
 
-    /// Commits and counts; `due` is why, unless it is for the agent's own purposes. What has nothing in it is no commit.
+    /// Commits and counts; `due` is the reason, `None` for the agent's own purposes. An empty commit is skipped.
     ///
     /// # Errors
-    /// [`LogError`]; also if the file has been moved away, and with it what was just committed.
+    /// [`LogError`]; also if the file was moved away, together with this commit.
     pub(super) fn commit(&mut self, commit: &Commit<'_>, due: Option<Due>) -> Result<Committed, LogError> {
         if commit.is_empty() {
             return self.log.commit(commit);
@@ -46,12 +46,12 @@ impl Committer {
         let begin = self.clock.now();
         let committed = self.log.commit(commit)?;
         self.count(due, commit.records, self.clock.since(begin));
-        // Before anything is acknowledged for it.
+        // Before anything in it is acknowledged.
         self.log.still_there()?;
         Ok(committed)
     }
 
-    /// Closes the log; what it notes of its end is a commit, too.
+    /// Closes the log; storing its sums is a commit too.
     ///
     /// # Errors
     /// As [`Log::close`].
@@ -84,11 +84,11 @@ impl Committer {
 }
 
 impl Writer {
-    /// Commits if it is time to.
+    /// Commits if one is due.
     pub(super) fn commit_if_due(&mut self) -> Result<(), WriterError> {
         let held = self.observer.awaits_commit();
         if self.batch.records.is_empty() && !held {
-            // Nothing to store, and everything before is stored: the messages may go at once.
+            // There is nothing to store, and everything before is stored: the messages are acknowledged at once.
             self.release();
             return Ok(());
         }
@@ -98,7 +98,7 @@ impl Writer {
             self.batch.records.bytes() + self.batch.quarantine.iter().map(|(_, p)| p.len()).sum::<usize>();
         let window_full = self.pending.iter().any(|pending| {
             let window = self.windows.get(usize::from(pending.source.0));
-            // Messages that are not acknowledged fill the source's own window, too, and may wait longer here.
+            // Unacknowledged messages also fill the source's own window, and may wait longer here.
             let waiting = if held { pending.messages } else { pending.in_flight() };
             window.is_some_and(|window| waiting >= window.size())
         });
@@ -115,19 +115,19 @@ impl Writer {
         match (self.draining, self.batch.records.is_empty()) {
             (true, _) => Duration::ZERO,
             (false, false) => delay,
-            // There is no event: it waits because its value is held back.
+            // There is no event: the message waits because its value is held back.
             (false, true) => delay.max(HELD_PATIENCE),
         }
     }
 
-    /// Values that are held back go into the commit that their messages wait for.
+    /// Adds the held-back values whose messages wait for the commit.
     fn record_awaited(&mut self) {
         if self.observer.awaits_commit() {
             self.observer.record_awaited(self.clock.wall(), &mut self.batch);
         }
     }
 
-    /// Commits what waits, whether it is due or not.
+    /// Commits the batch, whether it is due or not.
     pub(super) fn commit_all(&mut self) -> Result<(), WriterError> {
         self.record_awaited();
         if self.batch.records.is_empty() {
@@ -143,7 +143,7 @@ impl Writer {
     pub(super) fn commit(&mut self, due: Option<Due>) -> Result<(), WriterError> {
         self.record_awaited();
         if self.keeper.is_urgent(self.clock.now()) {
-            // What it has to record is committed together with what waits.
+            // Its own records are committed together with the batch.
             self.look()?;
             if self.batch.records.is_empty() {
                 return Ok(());
@@ -188,7 +188,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Stores cursors in a commit of their own when there has been no other for a while.
+    /// Stores cursors in a commit of their own if there was no other for a while.
     pub(super) fn store_cursors(&mut self, patience: Duration) -> Result<(), WriterError> {
         if self.cursors.waiting_for(patience, self.clock.now()) && self.batch.records.is_empty() {
             if self.observer.awaits_commit() {
@@ -201,7 +201,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets the acknowledgements go.
+    /// Releases the acknowledgements.
     fn release(&mut self) {
         self.oldest = None;
         self.in_hand.committed();

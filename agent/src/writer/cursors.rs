@@ -1,4 +1,4 @@
-//! What each sink has acknowledged, and which of it is still to be stored.
+//! The acknowledged ranges of each sink, and those still to be stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::shared::{CursorCut, WriterStats};
 
 /// The cursors of the sinks.
 pub(super) struct Cursors {
-    /// What each sink has, as far as it is known.
+    /// The known ranges of each sink.
     acked: BTreeMap<String, AckedRanges>,
     /// Sinks whose cursor has moved since it was last stored, and since when.
     moved: BTreeSet<String>,
@@ -19,8 +19,8 @@ pub(super) struct Cursors {
 }
 
 impl Cursors {
-    /// As the log has them. What they say beyond its end is forgotten, and noted in `stats`. Those must be stored anew before
-    /// the log grows past them, or what it then gets would count as acknowledged.
+    /// The stored cursors. Parts after the end of the log are removed, and noted in `stats`. Such cursors must be
+    /// stored again before the log grows past them, or new records would count as acknowledged.
     pub(super) fn stored(log: &Log, stats: &WriterStats, now: Instant) -> Cursors {
         let (mut cursors, mut cut) = (BTreeMap::new(), BTreeMap::new());
         let reader = log.reader();
@@ -30,7 +30,7 @@ impl Cursors {
             );
             Vec::new()
         });
-        // Each sink says so, too; here also those that are not configured any more.
+        // Each sink reports this too; this also covers sinks that are no longer configured.
         let damaged = reader.cursors_damaged().unwrap_or_default();
         damaged.iter().for_each(|name| tracing::error!("{}", LogError::Cursor { name: name.clone() }));
         let _ = stats.cursors_damaged.set(damaged.into_iter().collect());
@@ -43,7 +43,7 @@ impl Cursors {
             cursors.insert(name, acked);
         }
         let moved: BTreeSet<String> = cut.keys().cloned().collect();
-        // It is the first writer of this process that opens the log.
+        // This is the first writer of this process.
         let _ = stats.cursors_cut.set(cut);
         Cursors { acked: cursors, moved_since: (!moved.is_empty()).then_some(now), moved }
     }
@@ -53,7 +53,7 @@ impl Cursors {
         &self.acked
     }
 
-    /// Takes over what a sink has.
+    /// Updates what a sink has acknowledged.
     pub(super) fn advance(&mut self, name: String, acked: AckedRanges, now: Instant) {
         if self.acked.get(&name) != Some(&acked) {
             self.acked.insert(name.clone(), acked);
@@ -62,19 +62,19 @@ impl Cursors {
         }
     }
 
-    /// The last record that all of these sinks have; any there will be if there are none.
+    /// The last record that all of these sinks have; `Seq(u64::MAX)` if there are none.
     pub(super) fn acked_by_all<'a>(&self, sinks: impl Iterator<Item = &'a str>) -> Seq {
         let acked = sinks.map(|name| self.acked.get(name).map_or(Seq(0), AckedRanges::contiguous));
         acked.min().unwrap_or(Seq(u64::MAX))
     }
 
-    /// Whether one has waited so long to be stored.
+    /// Whether a moved cursor has waited this long.
     pub(super) fn waiting_for(&self, patience: Duration, now: Instant) -> bool {
         self.moved_since.is_some_and(|since| now.saturating_duration_since(since) >= patience)
     }
 
-    /// The cursors that have moved, as they are stored; from now on they count as stored. A crash before the commit only means
-    /// that some parcels are sent again, with the same identity.
+    /// The encoded cursors that have moved; they count as stored from now on. A crash before the commit only means that
+    /// some parcels are sent again, with the same identity.
     pub(super) fn drain_moved(&mut self) -> Vec<(String, Vec<u8>)> {
         self.moved_since = None;
         let moved = std::mem::take(&mut self.moved);

@@ -1,4 +1,4 @@
-//! Taking in deliveries: every message is looked at once, and its acknowledgement is kept for the commit.
+//! Accepts deliveries: observes every message once, and keeps its acknowledgement for the commit.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -7,7 +7,7 @@ use crate::in_hand::{self, Treatment};
 use crate::message::{Delivery, Message};
 
 impl Writer {
-    /// Looks at a delivery; its messages wait for a commit from then on.
+    /// Observes a delivery, whose messages then wait for a commit.
     pub(super) fn accept(&mut self, delivery: &Delivery) -> Result<(), WriterError> {
         let now = self.clock.now();
         if let Some(window) = self.windows.get_mut(usize::from(delivery.source.0)) {
@@ -27,7 +27,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at the messages of a delivery. A panic propagates, after the message that caused it has been noted.
+    /// Observes the messages of a delivery. A panic propagates, after the message that caused it has been noted.
     fn observe_all(&mut self, delivery: &Delivery) -> Result<(), WriterError> {
         let mut at = 0;
         let observed = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -42,7 +42,7 @@ impl Writer {
         })
     }
 
-    /// Looks at one message, unless this process has died of it.
+    /// Observes one message, unless this process has died of it repeatedly.
     fn observe(&mut self, delivery: &Delivery, message: &Message) -> Result<(), WriterError> {
         let before = self.batch.records.len();
         self.observe_one(delivery, message)?;
@@ -69,8 +69,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at a message that this process may have died of. It gets a commit of its own, so that whatever happens
-    /// before it returns has to do with this message.
+    /// Observes a message that this process may have died of. It gets a commit of its own, so that any death before it
+    /// returns is due to this message.
     fn observe_alone(
         &mut self,
         named: in_hand::Named,

@@ -1,4 +1,4 @@
-//! What waits for a commit: the messages of each live connection, and the acknowledgements that they want.
+//! Messages waiting for a commit, by live connection, and their acknowledgements.
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ pub(super) struct Pending {
     acks: Arc<Acks>,
     /// Where they came from.
     pub(super) source: SourceId,
-    /// How many messages, with and without an acknowledgement.
+    /// Number of messages, with and without an acknowledgement.
     pub(super) messages: usize,
     packet_ids: Vec<u16>,
 }
 
 impl Pending {
-    /// How many acknowledgements the broker waits for.
+    /// Number of acknowledgements that the broker waits for.
     pub(super) fn in_flight(&self) -> usize {
         self.packet_ids.len()
     }
 }
 
 impl PendingAcks {
-    /// Adds the messages of a delivery; says how many acknowledgements its connection now waits for.
+    /// Adds the messages of a delivery; returns how many acknowledgements its connection now waits for.
     pub(super) fn add(&mut self, delivery: &Delivery) -> usize {
         let known = self.connections.iter().position(|c| Arc::ptr_eq(&c.acks, &delivery.acks));
         let at = known.unwrap_or_else(|| {
@@ -47,12 +47,12 @@ impl PendingAcks {
         connection.in_flight()
     }
 
-    /// What each connection waits for.
+    /// The waiting messages of each connection.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
         self.connections.iter()
     }
 
-    /// Lets everything go: it is durable, or there was nothing to store of it. Says how many messages that were.
+    /// Releases everything: it is durable, or there was nothing to store. Returns the number of messages.
     pub(super) fn release(&mut self) -> usize {
         let mut released = 0;
         for connection in self.connections.iter_mut().filter(|connection| connection.messages > 0) {
@@ -61,7 +61,7 @@ impl PendingAcks {
             connection.messages = 0;
             connection.packet_ids.clear();
         }
-        // A connection that is gone has dropped its side.
+        // A closed connection has dropped its side.
         self.connections.retain(|connection| Arc::strong_count(&connection.acks) > 1);
         released
     }

@@ -1,4 +1,4 @@
-//! Keeping the log within its bounds.
+//! Keeps the log within its limits.
 
 use std::sync::PoisonError;
 
@@ -11,7 +11,7 @@ use crate::retention::keeper::Orders;
 use crate::retention::rollup::Job;
 
 impl Writer {
-    /// Keeps the log within its bounds: looks now and then, trims a slice, and blocks or unblocks.
+    /// Keeps the log within its limits: scans now and then, trims a slice, and blocks or unblocks ingest.
     pub(super) fn keep(&mut self) -> Result<(), WriterError> {
         self.store_rollups()?;
         if self.keeper.is_due(self.clock.now()) {
@@ -34,7 +34,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at log, disk and cursors, and notes what is to be done.
+    /// Scans log, disk and cursors, and notes the orders.
     pub(super) fn look(&mut self) -> Result<(), WriterError> {
         let shared = &self.shared;
         let at = (self.clock.now(), self.aged());
@@ -50,7 +50,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Holds a trim back until the archive has what would go.
+    /// Delays a trim until the archive has the records to be deleted.
     fn roll_up_first(&mut self, orders: &mut Orders) -> Result<(), WriterError> {
         let (Some(length_s), Some(before)) = (self.config.retention.thin_to_s, orders.trim_before) else {
             return Ok(());
@@ -64,7 +64,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Stores what has been folded for the archive, and deletes from its front what is too old.
+    /// Stores the folded periods in the archive, and deletes old ones from its front.
     fn store_rollups(&mut self) -> Result<(), WriterError> {
         let periods = self.rollup_thread.finished()?.unwrap_or_default();
         let too_old = match self.config.retention.thin_age {
@@ -83,7 +83,8 @@ impl Writer {
         Ok(())
     }
 
-    /// What ages are counted from: the wall clock as the last tick has seen it, which tells a step from time that has passed.
+    /// The reference time for ages: based on the wall clock at the last tick, which distinguishes a step from elapsed
+    /// time.
     fn aged(&self) -> Time {
         let (at, now) = self.expected;
         self.ages.now(now, at)
@@ -100,14 +101,14 @@ impl Writer {
         }
     }
 
-    /// What will be deleted is recorded before the first of it goes: a crash in between leaves a record of more than has
-    /// gone, never of less.
+    /// A deletion is recorded before it begins, so a crash in between leaves a record of more than was deleted, never
+    /// of less.
     fn record_trimming(&mut self, orders: &Orders) -> Result<(), WriterError> {
         let (Some(before), Some((first, _))) = (orders.trim_before, self.shared.reader.range()?) else {
             return Ok(());
         };
         let last = Seq(before.0 - 1);
-        // What somebody needs may be in a chunk that stays.
+        // Needed records may be in a chunk that stays.
         if orders.lost_by.is_empty() || orders.lost_from > last {
             return self.record(&Fact::Trimmed { first, last });
         }
@@ -123,7 +124,7 @@ impl Writer {
         self.record(&Fact::Gap { first, last, lost_by })
     }
 
-    /// The last record that every required sink has; any there will be if there is none.
+    /// The last record that every required sink has; `Seq(u64::MAX)` if there is none.
     pub(super) fn acked_by_required(&self) -> Seq {
         let required = self.config.sinks.iter().filter(|sink| sink.required);
         self.cursors.acked_by_all(required.map(|sink| sink.name.as_str()))

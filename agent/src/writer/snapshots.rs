@@ -1,4 +1,4 @@
-//! When a snapshot is due, and writing it beside the writer.
+//! Decides when a snapshot is due, and writes it in the background.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::SnapshotConfig;
 use crate::shared::Shared;
 
-/// Decides when snapshots are due, and writes them beside the writer.
+/// Decides when snapshots are due, and writes them in the background.
 #[derive(Debug)]
 pub struct SnapshotWriter {
     shared: Arc<Shared>,
@@ -22,13 +22,13 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Counting from the newest snapshot, and from now.
+    /// Counts from the newest snapshot and from now.
     pub fn new(shared: Arc<Shared>, config: &SnapshotConfig, clock: Clock) -> SnapshotWriter {
         let last = (Seq(shared.stats.snapshot_seq.load(Ordering::Relaxed)), clock.now());
         SnapshotWriter { shared, clock, keep: config.keep, last, writing: None }
     }
 
-    /// Begins a snapshot if one is due.
+    /// Starts a snapshot if one is due.
     pub fn after(&mut self, head: Seq, now: Instant, config: &SnapshotConfig) {
         self.keep = config.keep;
         let events = head.0.saturating_sub(self.last.0.0);
@@ -38,13 +38,13 @@ impl SnapshotWriter {
         }
     }
 
-    /// Begins a snapshot of the view as it is, unless one is being written or folds are being rebuilt:
-    /// with it, the records that these need could be deleted.
+    /// Starts a snapshot of the current view, unless one is being written or folds are being rebuilt: with it, records
+    /// that these need could be deleted.
     pub fn begin(&mut self) {
         self.begin_for(false);
     }
 
-    /// The same; as the `only` one, it leaves no older ones beside it.
+    /// The same; with `only`, deletes all older ones.
     pub fn begin_for(&mut self, only: bool) {
         if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
         {
@@ -62,7 +62,7 @@ impl SnapshotWriter {
         }
     }
 
-    /// Writes a last snapshot, if anything has happened since the one before, and waits for it.
+    /// Writes a last snapshot, if anything has happened since the previous one, and waits for it.
     pub fn finish(&mut self) {
         self.wait();
         let head = self.shared.position.borrow().applied;

@@ -1,7 +1,7 @@
 //! Windowed aggregates of numeric attributes by log time: a fold.
 //!
-//! Only the shortest window is touched by an event. When one of its buckets closes, it is merged into the open bucket of
-//! the next longer window; so each window must be a multiple of the one before it.
+//! An event touches only the shortest window. When one of its buckets closes, it is merged into the open bucket of the
+//! next longer window. So each window must be a multiple of the previous one.
 
 use std::collections::VecDeque;
 
@@ -23,18 +23,18 @@ pub const VERSION: u16 = 2;
 /// One window length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Length of a bucket, in seconds; buckets begin at multiples of it since 1970, UTC.
+    /// Length of a bucket, in seconds; buckets start at multiples of it since 1970, UTC.
     pub length_s: u32,
-    /// Closed buckets held per attribute; older ones are forgotten here.
+    /// Maximum closed buckets held per attribute; older ones are dropped from memory.
     pub keep: u32,
 }
 
-/// What an attribute did in one bucket.
+/// The values of an attribute in one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// Begin, in seconds since 1970.
+    /// Start, in seconds since 1970.
     pub start_s: i64,
-    /// Recorded values in it.
+    /// Number of recorded values.
     pub count: u32,
     /// Smallest.
     pub min: f64,
@@ -46,8 +46,8 @@ pub struct Bucket {
     pub last: f64,
 }
 
-/// All series of all devices. A clone shares them with the original, and a device's are copied when the first of the two
-/// changes them.
+/// All series of all devices. A clone shares them with the original; a device's series are copied on the first change
+/// by either.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Aggregates {
     windows: Vec<Window>,
@@ -56,7 +56,7 @@ pub struct Aggregates {
     missing_until: Option<Time>,
 }
 
-/// As version 1 was stored: there were no incomplete ones.
+/// The stored form of version 1, which has no `missing_until`.
 #[derive(Deserialize)]
 struct AggregatesV1 {
     windows: Vec<Window>,
@@ -84,7 +84,7 @@ impl Bucket {
         Bucket { start_s, count: 1, min: value, max: value, sum: value, last: value }
     }
 
-    /// Takes in the value that follows.
+    /// Adds the next value.
     #[inline]
     pub fn add(&mut self, value: f64) {
         self.count = self.count.saturating_add(1);
@@ -94,7 +94,7 @@ impl Bucket {
         self.last = value;
     }
 
-    /// Takes in a bucket that follows.
+    /// Merges the bucket that follows.
     pub fn merge(&mut self, later: &Bucket) {
         self.count = self.count.saturating_add(later.count);
         self.min = self.min.min(later.min);
@@ -115,7 +115,7 @@ impl Window {
     }
 }
 
-/// Begin of the window of `length_s` seconds that `time` is in, in seconds since 1970.
+/// Start of the window of `length_s` seconds that contains `time`, in seconds since 1970.
 pub fn start_s(time: Time, length_s: u32) -> i64 {
     floor_s(time.0.div_euclid(1_000_000), length_s)
 }
@@ -159,7 +159,7 @@ impl Section for Aggregates {
         VERSION
     }
 
-    /// What is stored begins with the list of windows.
+    /// The stored form begins with the list of windows.
     fn wants(&self, first: u8) -> bool {
         !self.windows.is_empty() || first == 0
     }
@@ -185,29 +185,29 @@ impl Aggregates {
     /// This fold.
     pub const ID: FoldId = FoldId { number: 2, name: "aggregates" };
 
-    /// No values yet. Windows must be sorted, each a multiple of the one before it.
+    /// Empty aggregates. Windows must be sorted, each a multiple of the previous one.
     pub fn new(windows: Vec<Window>) -> Aggregates {
         Aggregates { windows, ..Aggregates::default() }
     }
 
-    /// Some records up to this log time are not in it: they were deleted before it was folded.
+    /// Records up to this log time may be missing: they were deleted before this was folded.
     pub fn missing_until(&self) -> Option<Time> {
         self.missing_until
     }
 
-    /// Log time goes on from `time`, before records that are in it: what they said would come after what is to come. The
-    /// log still has them.
+    /// Starts again when log time is set back to `time`: buckets already held would be later than those to come. The
+    /// log still has their records.
     fn begin_anew(&mut self, time: Time) {
         self.series.clear();
         self.missing_until = Some(time);
     }
 
-    /// Drops what it has of a device.
+    /// Drops the series of a device.
     fn forget(&mut self, device: DeviceId) {
         if let Some(row) = self.series.get_mut(device.0 as usize) {
             *row = Row::default();
         }
-        // As if it had never been there, also for whoever folds its records knowing that it is forgotten.
+        // Leave no trace of it, so that the state equals that of a fold that never had it.
         while self.series.pop_if(|row| *row == Row::default()).is_some() {}
     }
 
@@ -220,7 +220,7 @@ impl Aggregates {
         self.series.get(device.0 as usize)?.find(attr)
     }
 
-    /// The most bytes of memory that one attribute can come to take in these windows.
+    /// Maximum memory, in bytes, of one attribute's series with these windows.
     pub fn series_bytes_max(windows: &[Window]) -> usize {
         let level =
             |window: &Window| size_of::<Level>() + 16 + window.keep.max(4) as usize * size_of::<Bucket>();
@@ -236,7 +236,7 @@ impl Aggregates {
         &self.windows
     }
 
-    /// Takes in the value that attribute `at` of a device, numbered `attr`, had from `time` on.
+    /// Adds the value of attribute `at` of a device, numbered `attr`, recorded at `time`.
     #[inline]
     fn observe(&mut self, device: DeviceId, at: usize, attr: AttrId, time: Time, value: f64) {
         if self.windows.is_empty() {
@@ -253,7 +253,8 @@ impl Aggregates {
         }
     }
 
-    /// The buckets of one attribute in one window that begin in `from_s..to_s`, oldest first, the open one included.
+    /// The buckets of one attribute in one window whose start is in `from_s..to_s`, oldest first, including the open
+    /// one.
     pub fn buckets(
         &self,
         device: DeviceId,
@@ -265,8 +266,8 @@ impl Aggregates {
         let level = self.windows.iter().position(|w| w.length_s == window.length_s);
         let (Some(level), Some(series)) = (level, self.series(device, attr)) else { return Vec::new() };
         let mut buckets: Vec<Bucket> = series.levels[level].closed.iter().copied().collect();
-        // What is open in the shorter windows has not reached this one yet; it is merged in from the oldest on, which is
-        // from the longest window down.
+        // The open buckets of shorter windows are not merged into this one yet; merge them oldest first, which is from
+        // the longest window down.
         for open in series.levels[..=level].iter().rev().filter_map(|l| l.open) {
             let start_s = window.start_s(open.start_s);
             match buckets.last_mut() {
@@ -278,7 +279,7 @@ impl Aggregates {
         buckets
     }
 
-    /// The begin of the oldest closed bucket held for an attribute, if any had to be forgotten before it.
+    /// The start of the oldest closed bucket held for an attribute, if older ones have been dropped.
     pub fn complete_from_s(&self, device: DeviceId, attr: AttrId, window: Window) -> Option<i64> {
         let level = self.windows.iter().position(|w| w.length_s == window.length_s)?;
         let series = self.series(device, attr)?;
@@ -293,7 +294,7 @@ impl Series {
         Series { attr, levels: vec![level; windows] }
     }
 
-    /// Closes what has ended at `time` and opens the bucket that `value` is the first of.
+    /// Closes the buckets that ended before `time` and opens one with `value`.
     #[cold]
     fn roll(&mut self, windows: &[Window], time: Time, value: f64) {
         self.close(windows, 0);
@@ -302,14 +303,14 @@ impl Series {
         self.levels[0].open = Some(Bucket::new(start_s, value));
     }
 
-    /// Closes the open bucket of a level and carries it into the next longer window.
+    /// Closes the open bucket of a level and merges it into the next longer window.
     fn close(&mut self, windows: &[Window], level: usize) {
         let Some(bucket) = self.levels[level].open.take() else { return };
         let closed = &mut self.levels[level].closed;
         let keep = windows[level].keep as usize;
         while closed.len() >= keep && closed.pop_front().is_some() {}
         if closed.len() == closed.capacity() {
-            // Never room for more than are kept: doubling would end above it.
+            // Never reserve more than are kept: doubling would.
             closed.reserve_exact(closed.len().max(4).min(keep.saturating_sub(closed.len())));
         }
         if keep > 0 {

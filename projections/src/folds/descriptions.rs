@@ -1,7 +1,7 @@
-//! What is known about devices and attributes beside their values: a fold.
+//! Descriptions of devices and attributes: a fold.
 //!
-//! A description is kept as the bytes it is stored as, which are a fifth of what it takes as a structure: most of it is
-//! never asked for. What has once been read can be read again.
+//! A description is kept in its stored bytes, a fifth of the size of the structure, since most are never asked for.
+//! Bytes that were read once can be read again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::{AttrId, DeviceId, Time};
 /// Version of this fold; see [`super::devices::VERSION`].
 pub const VERSION: u16 = 1;
 
-/// Descriptions of all devices. A clone shares them with the original, and a device's are copied when the first of the two
-/// changes them.
+/// Descriptions of all devices. A clone shares them with the original; a device's are copied on the first change by
+/// either.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Descriptions(BTreeMap<DeviceId, Arc<Described>>);
 
-/// What is said about one device and its attributes.
+/// The descriptions of one device and its attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {
     announced: Said,
@@ -32,7 +32,7 @@ pub struct Described {
     discovered: Said,
 }
 
-/// What one of those who say something says. Empty bytes: nothing. Attributes ascend.
+/// The descriptions by one author. Empty bytes: none. Attributes ascend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Said {
     device: Box<[u8]>,
@@ -43,17 +43,17 @@ impl Descriptions {
     /// This fold.
     pub const ID: FoldId = FoldId { number: 3, name: "descriptions" };
 
-    /// What is said about a device and its attributes.
+    /// The descriptions of a device and its attributes.
     pub fn get(&self, device: DeviceId) -> Option<&Described> {
         self.0.get(&device).map(|described| &**described)
     }
 
-    /// All devices that something is said about, by number.
+    /// All devices that have a description, by number.
     pub fn iter(&self) -> impl Iterator<Item = (DeviceId, &Described)> {
         self.0.iter().map(|(id, described)| (*id, &**described))
     }
 
-    /// Whether nothing is said about any device.
+    /// Whether no device has a description.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -68,29 +68,29 @@ impl Descriptions {
 }
 
 impl Described {
-    /// Whether nothing is said.
+    /// Whether there is no description.
     pub fn is_empty(&self) -> bool {
         self.all().all(|said| said.device.is_empty() && said.attributes.is_empty())
     }
 
-    /// What the device is, of all that is said.
+    /// The device's description, merged from all authors.
     pub fn device(&self) -> DeviceDescription {
         let said = DescribedBy::ALL.into_iter().map(|by| self.device_by(by));
         said.fold(DeviceDescription::default(), DeviceDescription::or)
     }
 
-    /// What an attribute is, of all that is said.
+    /// An attribute's description, merged from all authors.
     pub fn attribute(&self, attr: AttrId) -> AttributeDescription {
         let said = DescribedBy::ALL.into_iter().map(|by| self.attribute_by(by, attr));
         said.fold(AttributeDescription::default(), AttributeDescription::or)
     }
 
-    /// What one of them says about the device.
+    /// The device's description by one author.
     pub fn device_by(&self, by: DescribedBy) -> DeviceDescription {
         unpack(&self.said(by).device)
     }
 
-    /// What one of them says about an attribute.
+    /// An attribute's description by one author.
     pub fn attribute_by(&self, by: DescribedBy, attr: AttrId) -> AttributeDescription {
         let attributes = &self.said(by).attributes;
         attributes
@@ -99,12 +99,12 @@ impl Described {
             .unwrap_or_default()
     }
 
-    /// The attributes that one of them says something about, ascending.
+    /// The attributes described by one author, ascending.
     pub fn attributes_by(&self, by: DescribedBy) -> impl ExactSizeIterator<Item = AttrId> + '_ {
         self.said(by).attributes.iter().map(|(id, _)| *id)
     }
 
-    /// The attributes that something is said about, ascending.
+    /// The attributes that have a description, ascending.
     pub fn attributes(&self) -> Vec<AttrId> {
         let mut all: Vec<AttrId> =
             DescribedBy::ALL.into_iter().flat_map(|by| self.attributes_by(by)).collect();
@@ -113,7 +113,7 @@ impl Described {
         all
     }
 
-    /// Takes over what one of them says about the device; tells whether that is new.
+    /// Sets one author's description of the device; returns whether it changed.
     pub fn describe_device(&mut self, by: DescribedBy, description: &DeviceDescription) -> bool {
         let packed = if description.is_empty() { Box::default() } else { pack(description) };
         let device = &mut self.said_mut(by).device;
@@ -122,7 +122,7 @@ impl Described {
         differs
     }
 
-    /// Takes over what one of them says about an attribute; tells whether that is new.
+    /// Sets one author's description of an attribute; returns whether it changed.
     pub fn describe_attribute(
         &mut self,
         by: DescribedBy,
@@ -149,7 +149,7 @@ impl Described {
         }
     }
 
-    /// Lengths of the bytes that it holds, one for each device and attribute that something is said about.
+    /// Lengths of the stored bytes, one for each description of a device or attribute.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
         self.all().flat_map(|said| {
             std::iter::once(said.device.len()).chain(said.attributes.iter().map(|(_, bytes)| bytes.len()))
@@ -224,7 +224,7 @@ impl Fold for Descriptions {
     #[inline]
     fn change(&mut self, _change: &Change<'_>) {}
 
-    /// What was said in deleted records is said again with the next announcement.
+    /// Descriptions from deleted records come again with the next announcement.
     fn miss(&mut self, _until: Time) {}
 
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {

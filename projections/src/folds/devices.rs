@@ -18,37 +18,37 @@ pub use names::FORMER_MAX;
 use names::Names;
 use slots::Slots;
 
-/// Version of this fold. Raised whenever the same records would give another state, or the state is stored in another
-/// way; snapshots of a version that is not known here are not used.
+/// Version of this fold. It is raised whenever the same records would give another state, or the state is stored
+/// differently; snapshots of an unknown version are not used.
 pub const VERSION: u16 = 3;
 
 /// All devices, by number, and the names of attributes.
 ///
-/// A clone shares the devices with the original, and each is copied when the first of the two changes it.
+/// A clone shares the devices with the original; each is copied on the first change by either.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Devices {
     devices: Slots,
     attributes: Vec<Arc<str>>,
     by_name: BTreeMap<Arc<str>, DeviceId>,
-    /// Ids that devices had before.
+    /// Former ids of devices.
     former: BTreeMap<Arc<str>, DeviceId>,
     attribute_by_name: BTreeMap<Arc<str>, AttrId>,
-    /// Of all devices that are there.
+    /// Total over all devices that are not forgotten.
     renames: u64,
 }
 
-/// One device as its records left it.
+/// The state of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     /// Its id.
     pub name: Arc<str>,
-    /// What makes it this device and no other; `None` if no record says so yet.
+    /// Its identity; `None` if no record has it yet.
     #[serde(skip)]
     pub identity: Option<Box<Identity>>,
-    /// Ids that it had before, the oldest first.
+    /// Its former ids, oldest first.
     #[serde(skip)]
     pub former: Vec<Arc<str>>,
-    /// How often it was renamed.
+    /// Number of renames.
     #[serde(skip)]
     pub renames: u32,
     /// The source it was last discovered on.
@@ -63,9 +63,9 @@ pub struct Device {
     pub changed: (Seq, Time),
     /// The device's own time in its newest record that had one.
     pub device_time: Option<Time>,
-    /// Records about it, other than descriptions: what is said about a device is no sign of it.
+    /// Number of records about it, except descriptions: a description is no sign of life.
     pub events: u64,
-    /// Whether it can be reached, as it said itself.
+    /// Whether it is reachable, as it reported.
     pub availability: Availability,
     /// How that is known.
     pub availability_cause: AvailabilityCause,
@@ -93,7 +93,7 @@ impl Section for Devices {
         Devices::ID
     }
 
-    /// The first version that can hold them, so that an older fieldlog can read the snapshot, too.
+    /// The lowest version that can hold them, so that an older fieldlog can also read the snapshot.
     fn version(&self) -> u16 {
         match (self.iter().any(|(_, device)| device.has_names()), self.forgotten()) {
             (true, _) => VERSION,
@@ -138,7 +138,7 @@ impl Devices {
         self.devices.get(id)
     }
 
-    /// Whether a record introduced this number; its device may be forgotten.
+    /// Whether a record introduced this number; the device may be forgotten.
     pub fn knows(&self, id: DeviceId) -> bool {
         (id.0 as usize) < self.devices.len()
     }
@@ -154,7 +154,7 @@ impl Devices {
         self.get(id).map(|device| (id, device))
     }
 
-    /// All devices that are not forgotten, retired ones too, by number.
+    /// All devices that are not forgotten, including retired ones, by number.
     pub fn iter(&self) -> impl Iterator<Item = (DeviceId, &Device)> {
         self.devices.iter()
     }
@@ -169,7 +169,7 @@ impl Devices {
         self.by_name.range((start, Bound::Unbounded)).filter_map(|(_, id)| Some((*id, self.get(*id)?)))
     }
 
-    /// Number of devices ever seen, and so the number that the next one gets.
+    /// Number of devices ever seen, which is also the number of the next one.
     pub fn len(&self) -> usize {
         self.devices.len()
     }
@@ -194,11 +194,11 @@ impl Devices {
         &self.attributes
     }
 
-    /// Whether a device can be reached, and the ancestor because of which it cannot: a device behind a bridge that is
-    /// offline is offline, whatever it said last.
+    /// Whether a device is reachable, and the ancestor because of which it is not: a device behind an offline bridge is
+    /// offline, whatever it reported last.
     pub fn effective_availability(&self, device: &Device) -> (Availability, Option<DeviceId>) {
         let mut parent = device.parent;
-        // Parents come from configuration; a loop in it must not become one here.
+        // Parents come from the configuration; a loop there must not loop here.
         for _ in 0..8 {
             let Some(id) = parent else { break };
             let Some(ancestor) = self.get(id) else { break };
@@ -210,13 +210,13 @@ impl Devices {
         (device.availability, None)
     }
 
-    /// What a snapshot holds of it, shared with the original.
+    /// A copy for a snapshot, sharing devices with the original.
     pub(crate) fn share(&self) -> Devices {
         let (devices, attributes) = (self.devices.clone(), self.attributes.clone());
         Devices { devices, attributes, renames: self.renames, ..Devices::default() }
     }
 
-    /// Restores what a snapshot does not hold.
+    /// Rebuilds the indexes that a snapshot does not hold.
     fn index(&mut self) {
         self.by_name = self.devices.iter().map(|(id, device)| (device.name.clone(), id)).collect();
         let former = |(id, device): (_, &Device)| {
@@ -228,10 +228,10 @@ impl Devices {
             self.attributes.iter().zip(0..).map(|(name, id)| (name.clone(), AttrId(id))).collect();
     }
 
-    /// Gives a record to another fold by itself, where these devices are folded already, up to it or further.
+    /// Applies a record to another fold, using these devices, which are folded up to the record or further.
     ///
     /// # Errors
-    /// [`FoldError`] if it cannot be read, or is about what these devices do not have.
+    /// [`FoldError`] if it cannot be read, or refers to an unknown device or attribute.
     pub fn apply_to(&self, fold: &mut impl Fold, record: &Record<'_>) -> Result<(), FoldError> {
         if record.kind.type_id != type_id::STATE_CHANGED {
             return fold.other(record);
@@ -319,7 +319,7 @@ impl Devices {
             }
             Fact::DeviceForgotten { device } => self.forget(record, device),
             Fact::ActionFired { device, .. } => self.touched(record, device).map(|_| ()),
-            // Its time is of the past: the device's own time does not go back to it.
+            // Its device time is in the past; the device's own time does not go back to it.
             Fact::HistoryReported { device, .. } => {
                 self.touched(&Record { device_time: None, ..*record }, device).map(|_| ())
             }
@@ -327,7 +327,7 @@ impl Devices {
         }
     }
 
-    /// The device a record is about; `None` for a forgotten one, of which nothing is kept any more.
+    /// The device a record is about; `None` for a forgotten one, whose records have no effect.
     #[inline]
     fn touched(&mut self, record: &Record<'_>, id: DeviceId) -> Result<Option<&mut Device>, FoldError> {
         if !self.knows(id) {
@@ -413,7 +413,7 @@ impl Device {
         }
     }
 
-    /// Where `attr` is, or the end. Devices repeat the order of their attributes, so `hint` is nearly always right.
+    /// The index of `attr`, or the end. Devices repeat the order of their attributes, so `hint` is nearly always right.
     #[inline]
     pub(crate) fn place(&self, attr: AttrId, hint: usize) -> usize {
         if self.attributes.get(hint).is_some_and(|slot| slot.id == attr) {

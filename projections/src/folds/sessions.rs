@@ -1,4 +1,4 @@
-//! Sparkplug edge nodes and devices: what is needed to go on reading their messages after a restart. A fold.
+//! Sparkplug edge nodes and devices: the state needed to continue their sessions after a restart. A fold.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub const VERSION: u16 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sessions(BTreeMap<DeviceId, Arc<Session>>);
 
-/// What the newest records of an edge node or device say.
+/// The newest session records of an edge node or device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// `bdSeq` of the newest birth certificate; edge nodes only.
@@ -33,7 +33,7 @@ impl Sessions {
     /// This fold.
     pub const ID: FoldId = FoldId { number: 5, name: "sessions" };
 
-    /// What is known of an edge node or device.
+    /// The session of an edge node or device.
     pub fn get(&self, device: DeviceId) -> Option<&Session> {
         self.0.get(&device).map(|session| &**session)
     }
@@ -55,7 +55,7 @@ impl Fold for Sessions {
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
         match record.kind.type_id {
             type_id::METRICS_DECLARED | type_id::SESSION_NOTED | type_id::DEVICE_FORGOTTEN => {}
-            // From here on the agent runs, and messages count on without a note.
+            // From here on the agent runs, and message numbers advance without a record.
             type_id::BOOTED => {
                 let noted = self.0.values_mut().filter(|session| session.seq.is_some());
                 noted.for_each(|session| Arc::make_mut(session).seq = None);
@@ -77,7 +77,7 @@ impl Fold for Sessions {
         Ok(())
     }
 
-    // Whose birth is deleted is asked for it again.
+    // An edge node whose birth was deleted is asked for it again.
     fn miss(&mut self, _: Time) {}
 }
 

@@ -1,18 +1,18 @@
-//! Folding records to the buckets of one period.
+//! Folds records into the buckets of one period.
 
 use super::Series;
 use crate::stored::{Changes, StoredError, type_id};
 use crate::{AttrId, Bucket, DeviceId, Record};
 
-/// The buckets of one period, as far as they are folded. Holds one for each attribute of each device that changed in it.
+/// The open buckets of one period: one for each attribute of each device that changed in it.
 #[derive(Debug, Default)]
 pub struct Rollup {
-    /// By device number, then in the order in which the attributes were met.
+    /// By device number, then in the order in which the attributes first appeared.
     devices: Vec<Vec<(AttrId, Bucket)>>,
 }
 
 impl Rollup {
-    /// Takes in the numbers of a record of the window that begins at `start_s`. Records come in their order.
+    /// Adds the numbers of a record in the window that begins at `start_s`. Records must come in order.
     ///
     /// # Errors
     /// [`StoredError`] if the record is a state change that cannot be read.
@@ -39,12 +39,12 @@ impl Rollup {
         Ok(())
     }
 
-    /// Puts back what was stored of the period before; once for each series, before any record.
+    /// Restores a stored series of the period; once per series, before any record.
     pub fn put(&mut self, series: Series) {
         self.device(series.device).push((series.attr, series.bucket));
     }
 
-    /// Takes everything out, in the order of device and attribute.
+    /// Removes all series, in the order of device and attribute.
     pub fn drain(&mut self) -> Vec<Series> {
         let mut all = Vec::new();
         for (buckets, device) in self.devices.iter_mut().zip(0..) {

@@ -1,19 +1,19 @@
-//! The numbers of a bucket, in few bytes and exact to the bit.
+//! The numbers of a bucket, stored in few bytes and exact to the bit.
 //!
-//! Sensors write decimals of few digits. Where smallest, largest and last value are all such decimals, they are stored as
-//! whole numbers in units of the last digit, and the sum as the whole number nearest to it with what floating point
-//! addition left it off by, which is nearly always 0 or close to it.
+//! Sensors send decimals with few digits. If minimum, maximum and last value are all such decimals, they are stored as
+//! whole numbers in units of the last digit. The sum is stored as the nearest whole number, plus its floating-point
+//! rounding error, which is nearly always 0 or close to it.
 
 use crate::{Bucket, varint};
 
-/// What a unit of a decimal is divided by, by number of digits.
+/// The divisor of a decimal, by number of digits.
 const SCALES: [f64; 7] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0];
-/// Tag of four floats as they are; below are numbers of digits.
+/// Tag of four plain floats; smaller tags are numbers of digits.
 const FLOATS: u8 = 15;
-/// Whole numbers below this are exact as floats.
+/// Integers below this are exact as floats.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
-/// Appends count and numbers of a bucket; its begin is stored elsewhere.
+/// Appends the count and the numbers of a bucket; its start is stored elsewhere.
 pub(super) fn put(out: &mut Vec<u8>, bucket: &Bucket) {
     varint::put(out, u64::from(bucket.count));
     let Some((digits, [min, max, last])) = decimals([bucket.min, bucket.max, bucket.last]) else {
@@ -28,13 +28,13 @@ pub(super) fn put(out: &mut Vec<u8>, bucket: &Bucket) {
     varint::put_signed(out, min);
     varint::put(out, max.wrapping_sub(min) as u64);
     varint::put(out, last.wrapping_sub(min) as u64);
-    // Wrapping, and saturating in the cast: what does not fit makes the two longer, not wrong.
+    // Wrapping, and saturating in the cast: values that do not fit make the two numbers longer, not wrong.
     let sum = (bucket.sum * scale).round() as i64;
     varint::put_signed(out, sum.wrapping_sub(min.wrapping_mul(i64::from(bucket.count))));
     varint::put_signed(out, bits(bucket.sum).wrapping_sub(bits(sum as f64 / scale)));
 }
 
-/// Takes a bucket off the front; `None` if it is none.
+/// Splits a bucket off the front; `None` if it is invalid.
 pub(super) fn take(rest: &mut &[u8], start_s: i64) -> Option<Bucket> {
     let count = u32::try_from(varint::take(rest)?).ok()?;
     let (&digits, tail) = rest.split_first()?;
@@ -58,7 +58,7 @@ pub(super) fn take(rest: &mut &[u8], start_s: i64) -> Option<Bucket> {
     Some(Bucket { start_s, count, min: value(min), max: value(max), sum, last: value(last) })
 }
 
-/// The fewest digits with which all are exact, and the numbers in units of the last.
+/// The fewest digits that represent all exactly, and the numbers in units of the last digit.
 fn decimals(numbers: [f64; 3]) -> Option<(u8, [i64; 3])> {
     (0..SCALES.len()).find_map(|digits| {
         let scale = SCALES[digits];

@@ -1,12 +1,12 @@
-//! The payload of `StateChanged`, written and read by hand: it is what nearly every record has.
+//! The payload of `StateChanged`, encoded and decoded by hand, since nearly every record has one.
 
 use super::payload::{Append, Parse, StoredError};
 use super::type_id;
 use super::value::{ValueV1, ValueV2};
 use crate::{AttrId, DeviceId, Fact, Kind, Value, ValueRef, varint};
 
-/// The changes of a `StateChanged` payload of any version, one at a time and without a copy: this is the hot path of
-/// every fold. The bytes are those of `struct { device: u32, changes: Vec<(u32, Value)> }`.
+/// The changes of a `StateChanged` payload of any version, one at a time and without copying: the hot path of every
+/// fold. The bytes are those of `struct { device: u32, changes: Vec<(u32, Value)> }`.
 #[derive(Clone, Debug)]
 pub struct Changes<'a> {
     /// The device.
@@ -35,7 +35,7 @@ impl<'a> Parse<'a> for Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// The rest of them as a fact.
+    /// The remaining changes as a fact.
     pub(super) fn fact(mut self) -> Result<Fact, StoredError> {
         let mut changes = Vec::new();
         while let Some((attr, value)) = self.next()? {
@@ -47,7 +47,7 @@ impl<'a> Changes<'a> {
     /// Reads the head of a `StateChanged` payload.
     ///
     /// # Errors
-    /// [`StoredError`] if the version is unknown or the payload is cut short.
+    /// [`StoredError`] if the version is unknown or the payload is truncated.
     #[inline]
     pub fn parse(kind: Kind, payload: &'a [u8]) -> Result<Changes<'a>, StoredError> {
         if kind.type_id != type_id::STATE_CHANGED || !matches!(kind.version, 1 | 2) {
@@ -66,7 +66,7 @@ impl<'a> Changes<'a> {
     /// The next change; `None` after the last.
     ///
     /// # Errors
-    /// [`StoredError::Payload`] if the bytes are no change, or more of them are left after the last one.
+    /// [`StoredError::Payload`] if the bytes are not a change, or if bytes are left after the last one.
     #[inline]
     #[allow(clippy::should_implement_trait)] // fallible, and an Iterator of Results would be checked per item twice
     pub fn next(&mut self) -> Result<Option<(AttrId, ValueRef<'a>)>, StoredError> {
@@ -91,7 +91,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// A `ValueV2` off the front: what postcard would read, with the frequent variants decided first.
+/// Splits a `ValueV2` off the front, as postcard would read it, checking the frequent variants first.
 #[inline]
 fn take_value<'a>(rest: &mut &'a [u8]) -> Option<ValueRef<'a>> {
     let (&tag, mut tail) = rest.split_first()?;
@@ -140,7 +140,7 @@ pub fn encode_changes<'a>(
     Kind { type_id: type_id::STATE_CHANGED, version: 2 }
 }
 
-/// Writes `StateChanged` in its first layout; only tests have a use for it.
+/// Writes version 1 of `StateChanged`; for tests only.
 #[doc(hidden)]
 pub fn encode_state_changed_v1(device: DeviceId, changes: &[(AttrId, Value)], out: &mut Vec<u8>) -> Kind {
     let values: Vec<(u32, ValueV1<'_>)> = changes

@@ -1,4 +1,4 @@
-//! The payloads of all kinds but `StateChanged`. A struct in here never changes once a release has written it.
+//! The payloads of all kinds except `StateChanged`. A released struct never changes.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub(super) struct DeviceDiscoveredV2<'a> {
     pub id: &'a str,
     pub source: &'a str,
     pub parent: Option<u32>,
-    /// The namespace, and the name in it if that is not the id.
+    /// The namespace, and the name in it if it differs from the id.
     #[serde(borrow)]
     pub identity: Option<(&'a str, Option<&'a str>)>,
 }

@@ -1,22 +1,22 @@
-//! How the bytes of a payload are written and read, and why they cannot be.
+//! Encoding and decoding of payload bytes, and the errors.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Kind;
 
-/// What a payload is written from.
+/// A type that a payload is written from.
 pub(super) trait Append {
     /// Appends its bytes.
     fn append(&self, out: &mut Vec<u8>);
 }
 
-/// What a payload is read as.
+/// A type that a payload is read into.
 pub(super) trait Parse<'a>: Sized {
     /// Reads all of the bytes; the kind is for the error.
     fn parse(kind: Kind, payload: &'a [u8]) -> Result<Self, StoredError>;
 }
 
-/// Serialising the frozen structs into memory cannot fail: no map of unknown length, no custom error.
+/// Serialising the frozen structs into memory cannot fail: they have no maps of unknown length and no custom errors.
 impl<T: Serialize> Append for T {
     fn append(&self, out: &mut Vec<u8>) {
         let taken = std::mem::take(out);
@@ -36,10 +36,10 @@ impl<'a, T: Deserialize<'a>> Parse<'a> for T {
     }
 }
 
-/// Why a stored payload cannot be read.
+/// Why a stored payload cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoredError {
-    /// The version is not known here.
+    /// The version is unknown.
     #[error(
         "record type {} version {} was written by a newer fieldlog; install that version or a later one",
         kind.type_id,
@@ -49,7 +49,7 @@ pub enum StoredError {
         /// What was found.
         kind: Kind,
     },
-    /// The bytes are not what the kind says.
+    /// The bytes do not match the kind.
     #[error("the payload is not a record of type {} version {}", kind.type_id, kind.version)]
     Payload {
         /// What was expected.

@@ -1,10 +1,10 @@
-//! Values as they were and are stored, by version.
+//! Stored values, by version.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ValueRef;
 
-/// Version 1 of a value: numbers that are not integers took 9 bytes.
+/// Version 1 of a value: non-integer numbers take 9 bytes.
 #[derive(Serialize, Deserialize)]
 pub(super) enum ValueV1<'a> {
     Null,
@@ -16,8 +16,8 @@ pub(super) enum ValueV1<'a> {
     Json(&'a str),
 }
 
-/// Version 2 of a value: short decimals, which is what sensors send, are scaled integers (`D2(2341)` is 23.41), and
-/// booleans are one byte.
+/// Version 2 of a value: short decimals, as sensors send them, are scaled integers (`D2(2341)` is 23.41), and booleans
+/// take one byte.
 #[derive(Serialize, Deserialize)]
 pub(super) enum ValueV2<'a> {
     Null,
@@ -85,12 +85,12 @@ impl<'a> From<ValueRef<'a>> for ValueV2<'a> {
     }
 }
 
-/// A float as a scaled integer where dividing gives back the very same float, else as itself.
+/// A float as a scaled integer if division restores it exactly, else unchanged.
 #[inline]
 fn scaled(value: f64) -> ValueV2<'static> {
     const EXACT: u64 = 1 << 53;
     let fits = |scale: f64| {
-        // Compared after the way through the integer, which has no negative zero.
+        // Compare bits after the round trip: integers have no negative zero.
         let mantissa = (value * scale).round() as i64;
         let same = (mantissa as f64 / scale).to_bits() == value.to_bits();
         (same && mantissa.unsigned_abs() < EXACT).then_some(mantissa)

@@ -1,11 +1,11 @@
-//! Rebuilding some of the folds, beside a view that is served meanwhile.
+//! Rebuilds some folds in the background while a view is served.
 
 use super::{Anew, View};
 use crate::chunk::Chunk;
 use crate::fold::{Fold, FoldError, FoldId};
 use crate::{Devices, Records, Seq, Window};
 
-/// Folds that are rebuilt from the oldest record, until they can take their places in a view.
+/// Folds that are rebuilt from the oldest record until they can replace those in a view.
 #[derive(Debug)]
 pub struct Rebuild {
     seq: Seq,
@@ -14,26 +14,26 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// Begins with nothing. Aggregates get these windows. The devices cannot be rebuilt by themselves.
+    /// Starts empty. Aggregates get these windows. The devices cannot be rebuilt separately.
     pub fn new(folds: &[FoldId], windows: &[Window]) -> Rebuild {
         Rebuild { seq: Seq(0), missed: false, folds: Anew::new(folds, windows) }
     }
 
-    /// The last record that is in them.
+    /// The last record applied.
     pub fn seq(&self) -> Seq {
         self.seq
     }
 
-    /// Whether records before the first one it got are deleted.
+    /// Whether records before the first applied one are deleted.
     pub fn missed(&self) -> bool {
         self.missed
     }
 
-    /// Applies the records of a chunk that they do not have yet, up to and including `until`. `devices` are those of the
+    /// Applies the records of a chunk that are not applied yet, up to and including `until`. `devices` are those of the
     /// view, at `until` or later.
     ///
     /// # Errors
-    /// [`FoldError`] if a record cannot be applied; what was rebuilt is not to be used then.
+    /// [`FoldError`] if a record cannot be applied; the rebuild must then be discarded.
     pub fn apply_chunk_until(
         &mut self,
         devices: &Devices,
@@ -47,7 +47,7 @@ impl Rebuild {
         self.apply_records(devices, chunk.records(), until)
     }
 
-    /// Applies those of some records, none of which are missing, that they do not have yet, up to and including `until`.
+    /// Applies the given records that are not applied yet, up to and including `until`. None may be missing.
     ///
     /// # Errors
     /// As [`Rebuild::apply_chunk_until`].
@@ -66,10 +66,10 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Puts them into the view, whose position they must have reached.
+    /// Moves the folds into the view. They must have reached its position.
     ///
     /// # Errors
-    /// [`FoldError::Missing`] if they have not; the view stays as it is.
+    /// [`FoldError::Missing`] if they have not; the view is unchanged.
     pub fn replace_in(self, view: &mut View) -> Result<(), FoldError> {
         if self.seq != view.seq {
             return Err(FoldError::Missing { have: self.seq, found: view.seq });

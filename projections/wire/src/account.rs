@@ -1,4 +1,4 @@
-//! What has arrived of one log: ranges of positions, and the chain at their ends. Pure.
+//! The account of one received log: ranges of positions, and the chain at their ends. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Lane, Manifest};
 
-/// Ends of parcels at which the chain is remembered beside the ends of ranges; the lowest give way.
+/// Maximum parcel ends within ranges at which the chain is remembered; the lowest are dropped first.
 const LINKS_MAX: usize = 65_536;
-/// Events whose digest is remembered: the newest at each position modulo this.
+/// Number of remembered event digests: the newest at each position modulo this.
 const DIGESTS: usize = 16_384;
-/// Priority copies that wait for the parcel that covers them; further ones are left for that parcel to bring.
+/// Maximum priority copies remembered until a parcel covers them; further ones arrive with that parcel.
 const PRIORITY_MAX: usize = 65_536;
-/// Faults that are kept in full; further ones are counted.
+/// Maximum faults kept in full; further ones are only counted.
 const FAULTS_MAX: usize = 100;
 
 /// What a parcel brings.
@@ -23,53 +23,53 @@ pub struct Arrival<'a> {
     pub manifest: &'a Manifest,
     /// Position and digest of each event in it, in order.
     pub events: &'a [(Seq, u64)],
-    /// The chain after each position that it covers, where it holds the records of all of them.
+    /// The chain after each covered position, if the parcel has the records of all of them.
     pub chain: Option<&'a [ChainHash]>,
 }
 
 /// What is new in a parcel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Positions that had not arrived, in ranges, inclusive.
+    /// Ranges of positions that had not arrived before, inclusive.
     pub fresh: Vec<(Seq, Seq)>,
-    /// Positions of events in it that are ahead of the parcel that covers them, ascending.
+    /// Positions of its priority copies that arrived for the first time, ascending.
     pub ahead: Vec<Seq>,
-    /// New positions whose events had come ahead, ascending.
+    /// New positions whose events had already arrived as priority copies, ascending.
     pub known: Vec<Seq>,
-    /// Events that had arrived, other than those that had come ahead once.
+    /// Events that had already arrived, not counting the first arrival after a priority copy.
     pub duplicates: u64,
-    /// What contradicts what had arrived.
+    /// Contradictions with what had arrived before.
     pub faults: Vec<Fault>,
 }
 
 impl Taken {
-    /// Whether a position is among the new ones.
+    /// Whether a position is new.
     pub fn is_fresh(&self, seq: Seq) -> bool {
         self.fresh.iter().any(|(first, last)| (*first..=*last).contains(&seq))
     }
 
-    /// Whether the event at a position has arrived for the first time.
+    /// Whether the event at a position arrived for the first time.
     pub fn is_new(&self, seq: Seq) -> bool {
         let has = |list: &[Seq]| list.binary_search(&seq).is_ok();
         has(&self.ahead) || (self.is_fresh(seq) && !has(&self.known))
     }
 }
 
-/// A contradiction: two logs claim to be the same, or one has been changed.
+/// A contradiction: two logs have the same identity, or one was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
-    /// The chain after a position is not the one that is known: a restored backup, or two gateways with one identity.
+    /// The chain after a position differs from the known one: a restored backup, or two gateways with one identity.
     Fork {
         /// The position.
         seq: Seq,
     },
-    /// An event came again with other content.
+    /// An event arrived again with other content.
     Content {
         /// Its position.
         seq: Seq,
     },
-    /// The records of a parcel do not give the chain that it states: they were changed after they were recorded.
+    /// The records of a parcel do not give its stated chain: they were changed after they were recorded.
     Altered {
         /// First position of the parcel.
         first: Seq,
@@ -79,12 +79,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it tells of another history, and not of a record that was changed on its way.
+    /// Whether this indicates a different history, rather than a record changed in transit.
     pub fn is_fork(&self) -> bool {
         self.fork_at().is_some()
     }
 
-    /// Where two histories part, if that is what it tells of.
+    /// Where two histories diverge, if this is a fork.
     fn fork_at(&self) -> Option<Seq> {
         match self {
             Fault::Fork { seq } | Fault::Content { seq } => Some(*seq),
@@ -93,26 +93,26 @@ impl Fault {
     }
 }
 
-/// A parcel that was not taken because it is of another history than what had arrived.
+/// A parcel that was refused because it belongs to a different history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forked {
-    /// Where they part, as far as it is known.
+    /// Where they diverge, as far as known.
     pub fault: Fault,
-    /// Whether this has not been counted before: a sender tries again and again.
+    /// Whether this has not been counted before: a sender retries many times.
     pub is_new: bool,
 }
 
-/// Positions that have arrived without a hole and whose parcels' chains fit.
+/// A range of positions that have arrived without a hole and with a matching chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
     last: u64,
     before: ChainHash,
     after: ChainHash,
-    /// The chain has been computed again from the records up to here.
+    /// The chain was recomputed from the records up to here.
     recomputed: u64,
 }
 
-/// What has arrived of one log.
+/// The account of one received log.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     epoch: Epoch,
@@ -120,7 +120,7 @@ pub(crate) struct Account {
     segments: BTreeMap<u64, Segment>,
     links: BTreeMap<u64, ChainHash>,
     digests: Vec<(Seq, u64)>,
-    /// Positions that no parcel has covered yet, and whose events have come ahead.
+    /// Positions of priority copies that no parcel has covered yet.
     priority: BTreeSet<Seq>,
     pub(crate) counts: Counts,
     pub(crate) faults: Vec<Fault>,
@@ -134,19 +134,19 @@ pub struct Counts {
     pub parcels: u64,
     /// Events, each once.
     pub events: u64,
-    /// Parcels with nothing new in them.
+    /// Parcels without new positions.
     pub duplicate_parcels: u64,
-    /// Events that came again.
+    /// Events that arrived again.
     pub duplicate_events: u64,
-    /// Events that came ahead of the parcel that covers them.
+    /// Events that arrived first as priority copies.
     pub priority_events: u64,
-    /// Parcels that came after a later one of their lane, other than duplicates.
+    /// Parcels that arrived after a later one of their lane, except duplicates.
     pub out_of_order: u64,
-    /// Contradictions; one that is the reason for refusing a parcel again and again counts once.
+    /// Contradictions; one that causes repeated refusals counts once.
     pub faults: u64,
-    /// Parcels that were refused because they are of another history.
+    /// Parcels that were refused because they belong to a different history.
     pub refused_parcels: u64,
-    /// Newest position that the gateway has spoken of.
+    /// Newest position that the gateway has mentioned.
     pub head: Seq,
 }
 
@@ -169,7 +169,7 @@ impl Account {
         self.enter(arrival, faults)
     }
 
-    /// Takes a parcel unless it is of another history.
+    /// Takes a parcel unless it belongs to a different history.
     pub(crate) fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
         let faults = self.contradictions(arrival);
         match faults.iter().find(|fault| fault.is_fork()) {
@@ -178,7 +178,7 @@ impl Account {
         }
     }
 
-    /// Counts a parcel that is not taken. Of its positions nothing is known by it.
+    /// Counts a refused parcel. Its positions stay unknown.
     pub(crate) fn refuse(&mut self, manifest: &Manifest, fault: Fault) -> Forked {
         let known = self.faults.iter().any(|other| other.fork_at() == fault.fork_at());
         let is_new = self.faults.len() < FAULTS_MAX && !known;
@@ -213,7 +213,7 @@ impl Account {
         taken
     }
 
-    /// Enters priority copies. Nothing is covered by them, so nothing that is missing, and no link, is known by them.
+    /// Enters priority copies. They cover nothing, so they change neither the holes nor the known links.
     fn take_ahead(&mut self, arrival: &Arrival<'_>, faults: Vec<Fault>) -> Taken {
         let mut taken = Taken { faults, ..Taken::default() };
         let room = PRIORITY_MAX.saturating_sub(self.priority.len());
@@ -229,7 +229,7 @@ impl Account {
         taken
     }
 
-    /// Enters a parcel without looking for contradictions: they are in `taken`.
+    /// Enters a parcel without looking for contradictions; `taken` has them.
     pub(crate) fn admit(
         &mut self,
         manifest: &Manifest,
@@ -300,7 +300,7 @@ impl Account {
         faults
     }
 
-    /// The first event that had arrived with other content.
+    /// The first event that had arrived before with other content.
     fn other_content(&self, arrival: &Arrival<'_>) -> Option<Fault> {
         let other = arrival.events.iter().find(|(seq, digest)| {
             self.digests
@@ -326,7 +326,7 @@ impl Account {
         end.or_else(start).or_else(|| self.links.get(&seq).copied())
     }
 
-    /// Positions in a range after which the chain is known.
+    /// Positions in a range at which the chain is known.
     fn ends_within(&self, first: u64, last: u64) -> impl Iterator<Item = u64> {
         let edges = self.segments.range(..=last).rev().take_while(move |(_, segment)| segment.last >= first);
         let edges = edges.flat_map(|(start, segment)| [start - 1, segment.last]);
@@ -336,7 +336,7 @@ impl Account {
         ends.into_iter()
     }
 
-    /// The ranges within a range that have not arrived.
+    /// The parts of a range that have not arrived.
     fn holes(&self, first: Seq, last: Seq) -> Vec<(Seq, Seq)> {
         let mut holes = Vec::new();
         let mut from = first.0;
@@ -353,7 +353,7 @@ impl Account {
         holes
     }
 
-    /// Enters the part of a parcel that is new, and joins it with its neighbours where the chain fits.
+    /// Enters the new part of a parcel and joins it with its neighbours where the chain matches.
     fn insert(
         &mut self,
         manifest: &Manifest,
@@ -364,8 +364,8 @@ impl Account {
     ) {
         let inside = |seq: u64| match chain {
             Some(chain) => chain.get((seq - manifest.first.0) as usize).copied(),
-            // What had arrived ends here. After a contradiction that says nothing about this parcel; no chain is zero,
-            // so that nothing is joined.
+            // The known range ends here. After a contradiction its chain says nothing about this parcel; no chain is
+            // zero, so nothing is joined.
             None if sound => self.link_at(seq),
             None => None,
         };
@@ -399,7 +399,7 @@ impl Account {
         self.segments.insert(start, segment);
     }
 
-    /// Notes that the chain was computed again over what was new in a parcel.
+    /// Notes that the chain was recomputed over the new part of a parcel.
     pub(crate) fn recomputed(&mut self, taken: &Taken) {
         for &(first, last) in &taken.fresh {
             if let Some((_, segment)) = self.segments.range_mut(..=first.0).next_back()
@@ -424,18 +424,18 @@ impl Account {
         Some((Seq(*first), Seq(last.last)))
     }
 
-    /// What is missing from `from` on, below the newest that has arrived.
+    /// The missing ranges from `from` on, below the newest position that has arrived.
     pub(crate) fn missing(&self, from: Seq) -> Vec<(Seq, Seq)> {
         self.range().map_or_else(Vec::new, |(_, last)| self.holes(from, last))
     }
 
-    /// How far the chain fits without a break from `from` on, and how far it was computed again.
+    /// How far the chain matches without a break from `from` on, and how far it was recomputed.
     pub(crate) fn chained(&self, from: Seq) -> (Seq, Seq) {
         let segment = self.segments.get(&from.0);
         segment.map_or((Seq(from.0 - 1), Seq(from.0 - 1)), |s| (Seq(s.last), Seq(s.recomputed)))
     }
 
-    /// Where the chain that fits from `from` on ends, and with which link.
+    /// The end of the matching chain from `from` on, with its link.
     pub(crate) fn anchor(&self, from: Seq) -> Option<Anchor> {
         let segment = self.segments.get(&from.0)?;
         Some(Anchor { seq: Seq(segment.last), link: segment.after })

@@ -1,5 +1,5 @@
-//! Records as CloudEvents 1.0, JSON. The sender writes them, and the receiver writes the same bytes from the compact
-//! format.
+//! Records as CloudEvents 1.0 in JSON. The sender writes them, and the receiver produces the same bytes from the
+//! compact format.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::json::{Rfc3339, Val};
 /// Content type of a batch: a JSON array of events.
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 
-/// Writes the events of one gateway and epoch; its buffers are reused from event to event.
+/// Writes the events of one gateway and epoch; buffers are reused between events.
 #[derive(Clone, Debug)]
 pub struct CloudEvents {
     source: String,
@@ -54,7 +54,7 @@ enum Payload<'a> {
 }
 
 impl CloudEvents {
-    /// A writer of events of this gateway and epoch.
+    /// A writer for events of this gateway and epoch.
     pub fn new(gateway: &str, epoch: Epoch) -> CloudEvents {
         let mut kinds: Vec<(u16, String)> =
             KINDS.iter().map(|(id, _, name)| (*id, format!("io.fieldlog.{name}.v1"))).collect();
@@ -88,7 +88,7 @@ impl CloudEvents {
             Payload::Changes { changes: ChangesJson(Changes::parse(record.kind, record.payload)?, names) }
         } else {
             fact = match record.fact() {
-                // Written by a newer fieldlog: whoever reads the event may know what it is.
+                // Written by a newer fieldlog; the reader of the event may know the version.
                 Err(StoredError::Newer { kind }) => Fact::Unknown { kind, payload: record.payload.to_vec() },
                 other => other?,
             };
@@ -108,17 +108,17 @@ impl CloudEvents {
             recordedtime: self.recorded.of(record.time),
             data,
         };
-        // Writing to memory cannot fail; what can is reading the changes.
+        // Writing to memory cannot fail, but decoding the changes can.
         serde_json::to_writer(out, &event).map_err(|_| StoredError::Payload { kind: record.kind })
     }
 }
 
-/// Name of a record's type, as filters and events have it.
+/// Name of a record's type, as used in filters and events.
 pub fn kind_name(record: &Record<'_>) -> &'static str {
     type_name(record.kind.type_id).unwrap_or("unknown")
 }
 
-/// Changes as an object, straight from the stored bytes; removed attributes are null.
+/// Changes as an object, directly from the stored bytes; removed attributes are null.
 struct ChangesJson<'a>(Changes<'a>, &'a dyn Naming);
 
 impl Serialize for ChangesJson<'_> {
@@ -132,7 +132,7 @@ impl Serialize for ChangesJson<'_> {
     }
 }
 
-/// A time as text. Most events follow the one before within the same second, so only the fraction is rewritten.
+/// A time as text. Most events are in the same second as the previous one, so only the fraction is rewritten.
 #[derive(Clone, Debug, Default)]
 struct TimeText {
     second: Option<i64>,

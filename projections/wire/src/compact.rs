@@ -1,10 +1,10 @@
-//! The compact format: the records as they are stored, compressed, with what a receiver needs to read them.
+//! The compact format: the stored records, compressed, with the names that a receiver needs to read them.
 //!
-//! `FORMAT.md` has every field and every bound, and the tests have parcels of each kind (`tests/golden.rs`). In short:
-//! `FLC1`, then one zstd frame of a postcard struct: the manifest, the log time of the first record, the device and attribute
-//! names in use, by number, and the records. Each record is preceded by how many positions and how many microseconds of log
-//! time it is after the one before; the first counts from `first` and from the base time. The records' bytes are the log's
-//! own, so that the receiver can compute the chain again.
+//! `FORMAT.md` has every field and bound, and the tests have parcels of each kind (`tests/golden.rs`). In short:
+//! `FLC1`, then one zstd frame of a postcard struct with the manifest, the log time of the first record, the device and
+//! attribute names in use, by number, and the records. Before each record are the differences in position and in
+//! microseconds of log time from the previous record; for the first, from `first` and the base time. The records' bytes
+//! are those of the log, so the receiver can recompute the chain.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::manifest::{Lane, Manifest, ManifestError};
 
 /// Content type of a compact parcel.
 pub const CONTENT_TYPE: &str = "application/vnd.fieldlog.compact";
-/// What every compact parcel begins with.
+/// The magic number of a compact parcel.
 pub const MAGIC: &[u8; 4] = b"FLC1";
 
-/// An uncompressed parcel larger than this is refused.
+/// A parcel that is larger than this uncompressed is refused.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// The decoder's window, which it allocates at once; what is written here needs a fraction of it.
+/// The maximum window, which the decoder allocates at once; the encoder needs a fraction of it.
 const WINDOW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Everything before the records. The records follow as a byte string, so that the whole is one postcard struct.
@@ -48,12 +48,12 @@ struct Head<'a> {
     attributes: Vec<(u32, &'a str)>,
 }
 
-/// Gathers the records of a parcel; its buffers are reused.
+/// Collects the records of a parcel; buffers are reused.
 #[derive(Debug, Default)]
 pub struct Encoder {
     records: Vec<u8>,
     plain: Vec<u8>,
-    /// Position and log time of the record before, and of the first.
+    /// Position and log time of the previous record, and of the first.
     last: Option<(Seq, Time)>,
     base_time: Time,
     devices: Used,
@@ -70,7 +70,7 @@ impl Encoder {
         self.attributes.clear();
     }
 
-    /// Bytes so far, uncompressed, names aside.
+    /// Uncompressed bytes so far, without the names.
     pub fn bytes(&self) -> usize {
         self.records.len()
     }
@@ -115,7 +115,7 @@ impl Encoder {
                 .collect(),
         };
         self.plain.clear();
-        // Writing to memory cannot fail, and a head that was not written would be refused by every receiver.
+        // Writing to memory cannot fail, and every receiver would refuse a parcel without a head.
         if let Ok(plain) = postcard::to_extend(&head, std::mem::take(&mut self.plain)) {
             self.plain = plain;
         }
@@ -128,11 +128,11 @@ impl Encoder {
     }
 }
 
-/// Numbers in use: a mark for each, and a list of them.
+/// Numbers in use: a mark for each, and a list.
 #[derive(Debug, Default)]
 struct Used {
     marks: Vec<u32>,
-    /// A mark counts if it is this; so that clearing costs nothing.
+    /// A mark counts only if it equals this, so that clearing costs nothing.
     round: u32,
     list: Vec<u32>,
 }
@@ -165,13 +165,13 @@ impl Used {
     }
 }
 
-/// A number in a record that stands for a name.
+/// A number in a record that refers to a name.
 enum Number {
     Device(DeviceId),
     Attribute(AttrId),
 }
 
-/// Gives every number in a record that its event needs a name for. A record of a newer version keeps its numbers to itself.
+/// Passes on every number in a record whose name its event needs. A record of a newer version has none.
 #[inline]
 fn numbers(record: &Record<'_>, mut visit: impl FnMut(Number)) -> Result<(), StoredError> {
     if record.kind.type_id == type_id::STATE_CHANGED && matches!(record.kind.version, 1 | 2) {
@@ -205,7 +205,7 @@ pub struct Compact {
     base_time: Time,
     devices: Table,
     attributes: Table,
-    /// The whole, uncompressed; the records are its end.
+    /// The whole uncompressed parcel; the records are at its end.
     plain: Vec<u8>,
     records_at: usize,
 }
@@ -213,10 +213,10 @@ pub struct Compact {
 type Table = Vec<(u32, Box<str>)>;
 
 impl Compact {
-    /// Reads a parcel, and all of its records once.
+    /// Decodes a parcel and checks all of its records.
     ///
     /// # Errors
-    /// [`CompactError`] for anything that is not exactly what a gateway writes.
+    /// [`CompactError`] for anything that a gateway does not write.
     pub fn decode(bytes: &[u8]) -> Result<Compact, CompactError> {
         let frame = bytes.strip_prefix(MAGIC).ok_or(CompactError::NotCompact)?;
         let plain = uncompress(frame)?;
@@ -277,7 +277,7 @@ impl Naming for Compact {
 }
 
 fn name(table: &[(u32, Box<str>)], id: u32) -> Option<&str> {
-    // Most gateways use all their names all the time: then a name is where its number says.
+    // Most gateways use all their names, so a name is usually at the index of its number.
     match table.get(id as usize) {
         Some((at, name)) if *at == id => Some(name),
         _ => table.binary_search_by_key(&id, |(at, _)| *at).ok().map(|at| &*table[at].1),
@@ -328,7 +328,7 @@ impl Head<'_> {
     }
 }
 
-/// Walks the records of a [`Compact`].
+/// Iterates over the records of a [`Compact`].
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -343,8 +343,8 @@ impl<'a> Records<'a> {
     /// The next record; `None` after the last.
     ///
     /// # Errors
-    /// [`CompactError::Record`] if the bytes hold none, or one that is out of place; [`CompactError::Length`] if some are
-    /// left at the end.
+    /// [`CompactError::Record`] if a record is unreadable or out of order; [`CompactError::Length`] if bytes are left
+    /// over at the end.
     #[inline]
     pub fn next_record(&mut self) -> Result<Option<Record<'a>>, CompactError> {
         if self.left == 0 {
@@ -359,7 +359,7 @@ impl<'a> Records<'a> {
     fn take(&mut self) -> Option<Record<'a>> {
         let mut rest = self.rest;
         let seq_delta = varint::take(&mut rest)?;
-        // Modulo 2^64: after a correction of the clock log time is earlier.
+        // Modulo 2^64: log time goes back at a clock correction.
         let time_delta = varint::take(&mut rest)? as i64;
         let (seq, time) = match self.last {
             Some(_) if seq_delta == 0 => return None,
@@ -375,16 +375,16 @@ impl<'a> Records<'a> {
     }
 }
 
-/// Why bytes are no compact parcel.
+/// Why bytes are not a compact parcel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompactError {
-    /// Something else, or a later version.
+    /// Not a compact parcel, or a later version.
     #[error("it does not begin with FLC1; it is no compact parcel, or one of a newer fieldlog")]
     NotCompact,
     /// Not a zstd frame, or a damaged one.
     #[error("it cannot be uncompressed")]
     Compression,
-    /// Larger than any gateway makes them.
+    /// Larger than any gateway writes.
     #[error("uncompressed it is larger than {} MiB", BYTES_MAX / 1024 / 1024)]
     TooLarge,
     /// The part before the records.
@@ -399,10 +399,10 @@ pub enum CompactError {
     /// The names are not in order.
     #[error("its names are not in order")]
     Names,
-    /// A record that uses a name that is not there.
+    /// A record uses a number without a name.
     #[error("the record at sequence {0} is about something without a name")]
     Unnamed(Seq),
-    /// A record cannot be read, or is out of place.
+    /// A record cannot be read, or is out of order.
     #[error("the record at or after sequence {0} cannot be read")]
     Record(Seq),
 }

@@ -1,11 +1,11 @@
-//! How descriptions look in JSON. What nothing is said about is left out.
+//! Descriptions in JSON. Fields that are not stated are left out.
 
 use std::borrow::Cow;
 
 use fieldlog_projections::{AttributeDescription, DeviceDescription};
 use serde::{Deserialize, Serialize};
 
-/// What a device is. Texts that nothing is said about are empty.
+/// The description of a device. Texts that are not stated are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceJson<'a> {
@@ -53,7 +53,7 @@ impl<'a> DeviceJson<'a> {
     }
 }
 
-/// What an attribute is. Texts that nothing is said about are empty.
+/// The description of an attribute. Texts that are not stated are empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AttributeJson<'a> {
@@ -63,10 +63,10 @@ pub struct AttributeJson<'a> {
     /// The unit of its values.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub unit: Cow<'a, str>,
-    /// What it measures, in Home Assistant's words.
+    /// Its device class, in Home Assistant's terms.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub device_class: Cow<'a, str>,
-    /// What its values are: `number`, `boolean`, `text` and so on.
+    /// The type of its values: `number`, `boolean`, `text` and so on.
     #[serde(rename = "type", skip_serializing_if = "str::is_empty")]
     pub data_type: Cow<'a, str>,
     /// The least value.
@@ -78,7 +78,7 @@ pub struct AttributeJson<'a> {
     /// The step between values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<f64>,
-    /// The values it can have.
+    /// The permitted values.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub values: Cow<'a, [String]>,
     /// Whether it can be set.

@@ -1,4 +1,4 @@
-//! What a record says, as JSON: one schema per type, the same over HTTP, in CloudEvents and in the stream.
+//! Records as JSON: one schema per type, the same over HTTP, in CloudEvents and in the stream.
 
 use fieldlog_projections::fact::DeclaredMetric;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Seq, Value};
@@ -9,13 +9,13 @@ use crate::command::{RequestJson, StepJson};
 use crate::describe::{AttributeJson, DeviceJson};
 use crate::json::{self, Rfc3339, Val};
 
-/// What numbers stand for.
+/// Resolves numbers to names.
 pub trait Naming {
     /// A device's name.
     fn device(&self, id: DeviceId) -> &str;
     /// An attribute's name.
     fn attribute(&self, id: AttrId) -> &str;
-    /// Unit and spoken name of a device's attribute, where they are known and wanted; empty texts otherwise.
+    /// Unit and display name of a device's attribute, where known and wanted; otherwise empty texts.
     fn described(&self, _device: DeviceId, _attribute: AttrId) -> (&str, &str) {
         ("", "")
     }
@@ -42,7 +42,7 @@ struct MetricJson<'a> {
     datatype: u32,
 }
 
-/// Units and spoken names of some attributes, by attribute; left out where nothing is known.
+/// Units and display names of attributes; attributes without either are left out.
 struct DescribedJson<'a>(&'a dyn Naming, DeviceId, Vec<AttrId>);
 
 #[derive(Serialize)]
@@ -72,7 +72,7 @@ impl Serialize for DescribedJson<'_> {
     }
 }
 
-/// What a record says, as the `data` of an event; its form is that of the record's type.
+/// The content of a record, as the `data` of an event; its form depends on the record's type.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub struct Data<'a>(Schema<'a>);
@@ -96,7 +96,7 @@ enum Schema<'a> {
         parent: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         namespace: Option<&'a str>,
-        /// What its source calls it.
+        /// Its name at the source.
         #[serde(skip_serializing_if = "Option::is_none")]
         called: Option<&'a str>,
     },
@@ -218,7 +218,7 @@ enum Schema<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// Of a fact, with names in place of numbers.
+    /// From a fact, with names in place of numbers.
     pub fn of(fact: &'a Fact, names: &'a dyn Naming) -> Data<'a> {
         Data(Schema::of(fact, names))
     }

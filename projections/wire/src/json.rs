@@ -1,4 +1,4 @@
-//! How values, times and names look in JSON.
+//! Values, times and names in JSON.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,7 +28,7 @@ impl<'de> Deserialize<'de> for Rfc3339 {
 }
 
 impl fmt::Display for Rfc3339 {
-    /// A payload can claim any time; what RFC 3339 cannot write becomes the nearest that it can.
+    /// A payload can contain any time; one outside the range of RFC 3339 is clamped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bound = if self.0.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
         let timestamp = Timestamp::from_microsecond(self.0.0).unwrap_or(bound);
@@ -36,7 +36,7 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// Reads RFC 3339. A `+` that a query turned into a space is put back.
+/// Parses RFC 3339. A `+` that a query string turned into a space is restored.
 pub fn parse_time(text: &str) -> Option<Time> {
     let text = match text.rsplit_once(' ') {
         Some((head, offset)) if head.contains(['T', 't']) => Cow::Owned(format!("{head}+{offset}")),
@@ -45,7 +45,7 @@ pub fn parse_time(text: &str) -> Option<Time> {
     text.parse::<Timestamp>().ok().map(|t| Time(t.as_microsecond()))
 }
 
-/// An attribute value, with the precision it was recorded with.
+/// An attribute value, with its recorded precision.
 #[derive(Clone, Copy, Debug)]
 pub struct Val<'a>(pub ValueRef<'a>);
 
@@ -66,7 +66,7 @@ impl Serialize for Val<'_> {
     }
 }
 
-/// JSON text without line breaks, which it can only have between its tokens; event streams end lines at them.
+/// JSON text without line breaks, which can only be between tokens; event streams end lines at them.
 fn one_line(json: &str) -> Cow<'_, str> {
     if json.contains(['\n', '\r']) {
         Cow::Owned(json.replace(['\n', '\r'], " "))
@@ -75,7 +75,7 @@ fn one_line(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// As it is written: `unknown`, `online` or `offline`.
+/// In text: `unknown`, `online` or `offline`.
 pub fn availability(availability: Availability) -> &'static str {
     match availability {
         Availability::Unknown => "unknown",
@@ -84,7 +84,7 @@ pub fn availability(availability: Availability) -> &'static str {
     }
 }
 
-/// As it is written: `topic` or `silence`.
+/// In text: `topic` or `silence`.
 pub fn cause(cause: AvailabilityCause) -> &'static str {
     match cause {
         AvailabilityCause::Topic => "topic",
@@ -92,7 +92,7 @@ pub fn cause(cause: AvailabilityCause) -> &'static str {
     }
 }
 
-/// As it is written: `announcement`, `operator` or `discovery`.
+/// In text: `announcement`, `operator` or `discovery`.
 pub fn described_by(by: DescribedBy) -> &'static str {
     match by {
         DescribedBy::Announcement => "announcement",
@@ -101,7 +101,7 @@ pub fn described_by(by: DescribedBy) -> &'static str {
     }
 }
 
-/// As it is written: `synchronised` or `unsynchronised`.
+/// In text: `synchronised` or `unsynchronised`.
 pub fn clock(clock: ClockQuality) -> &'static str {
     match clock {
         ClockQuality::Synchronised => "synchronised",

@@ -1,4 +1,4 @@
-//! The accounts of all logs that arrive, and the report. Pure.
+//! The accounts of all received logs, and the report. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,10 @@ use crate::account::Account;
 pub use crate::account::{Arrival, Counts, Fault, Forked, Taken};
 use crate::manifest::Manifest;
 
-/// Missing ranges that a report lists.
+/// Maximum missing ranges in a report.
 const MISSING_LISTED: usize = 20;
 
-/// What has arrived, by gateway and epoch.
+/// The accounts, by gateway and epoch.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     accounts: BTreeMap<(Arc<str>, Epoch), Account>,
@@ -22,25 +22,25 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty one. If `joined_late`, what is before the first position that arrives is not missing.
+    /// An empty ledger. With `joined_late`, positions before the first one that arrives do not count as missing.
     pub fn new(joined_late: bool) -> Ledger {
         Ledger { accounts: BTreeMap::new(), joined_late }
     }
 
-    /// Enters a parcel; says what is new in it, and what contradicts what had arrived.
+    /// Enters a parcel; returns what is new in it, and what contradicts earlier arrivals.
     pub fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
         self.account(arrival.manifest).take(arrival)
     }
 
-    /// Enters a parcel, unless it is of another history than what had arrived.
+    /// Enters a parcel, unless it belongs to a different history.
     ///
     /// # Errors
-    /// [`Forked`]: then nothing of it is entered but that it came.
+    /// [`Forked`]: nothing of the parcel is entered, but it is counted.
     pub fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
         self.account(arrival.manifest).take_unless_forked(arrival)
     }
 
-    /// Counts a parcel that was refused before, in an earlier run.
+    /// Counts a parcel that was refused in an earlier run.
     pub fn refused_again(&mut self, manifest: &Manifest, faults: &[Fault]) {
         let account = self.account(manifest);
         for fault in faults {
@@ -48,9 +48,9 @@ impl Ledger {
         }
     }
 
-    /// Enters a parcel that was taken before, in an earlier run.
+    /// Enters a parcel that was taken in an earlier run.
     pub fn again(&mut self, manifest: &Manifest, recomputed: bool, taken: &Taken, events: u64) {
-        // Where the chain was computed again is all that is left of it; at the ends it is the manifest's.
+        // The recomputed links are not stored, only that they were; at the ends, the manifest has the links.
         let account = self.account(manifest);
         account.admit(manifest, None, taken, events);
         if recomputed {
@@ -63,12 +63,12 @@ impl Ledger {
         self.accounts.entry(key).or_insert_with(|| Account::new(manifest.epoch))
     }
 
-    /// Events of all logs, each once.
+    /// Number of distinct events, over all logs.
     pub fn events(&self) -> u64 {
         self.accounts.values().map(|account| account.counts.events).sum()
     }
 
-    /// Everything that is known about every log.
+    /// The report on all logs.
     pub fn report(&self) -> Report {
         let report = |((gateway, epoch), account): (&(Arc<str>, Epoch), &Account)| {
             let (first, newest) = account.range().unwrap_or((Seq(1), Seq(0)));
@@ -100,42 +100,42 @@ impl Ledger {
 pub struct Report {
     /// Each log.
     pub logs: Vec<LogReport>,
-    /// Messages that were no parcels.
+    /// Messages that were not parcels.
     pub malformed: u64,
 }
 
-/// What has arrived of one log.
+/// The report on one log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogReport {
     /// The gateway's id.
     pub gateway: String,
-    /// Incarnation of its log.
+    /// The epoch of its log.
     pub epoch: String,
     /// First position that has arrived.
     pub first: Seq,
     /// Newest position that has arrived.
     pub newest: Seq,
-    /// Nothing is missing up to here.
+    /// No position is missing up to here.
     pub contiguous: Seq,
-    /// Ranges that are missing below the newest position, inclusive.
+    /// Missing ranges below the newest position, inclusive.
     pub missing: Vec<(Seq, Seq)>,
-    /// The chain that the parcels state fits without a break up to here.
+    /// The stated chain matches without a break up to here.
     pub chained: Seq,
-    /// It has been computed again from the records up to here.
+    /// The chain was recomputed from the records up to here.
     pub recomputed: Seq,
     /// Priority copies that no parcel has covered yet.
     pub uncovered: u64,
-    /// The chain where it fits up to, for `fieldlog verify --anchor`.
+    /// The chain at `chained`, for `fieldlog verify --anchor`.
     pub anchor: Option<Anchor>,
     /// What was counted.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Contradictions, the first hundred.
+    /// Contradictions: the first hundred.
     pub faults: Vec<Fault>,
 }
 
 impl Report {
-    /// Whether nothing is missing and nothing contradicts anything.
+    /// Whether nothing is missing and there are no contradictions.
     pub fn is_clean(&self) -> bool {
         self.malformed == 0 && self.logs.iter().all(LogReport::is_clean)
     }
@@ -148,7 +148,7 @@ impl Report {
 }
 
 impl LogReport {
-    /// Whether nothing is missing and nothing contradicts anything.
+    /// Whether nothing is missing and there are no contradictions.
     pub fn is_clean(&self) -> bool {
         self.missing.is_empty() && self.counts.faults == 0
     }

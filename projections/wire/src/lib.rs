@@ -1,9 +1,9 @@
-//! What goes over the wire: the manifest of a parcel, the compact format, CloudEvents, events as JSON, the answers
-//! of the HTTP API, and the account that a receiver keeps of what has arrived.
+//! The wire formats: the manifest of a parcel, the compact format, CloudEvents, events as JSON, and the answers of the
+//! HTTP API; also the account that a receiver keeps of arrivals.
 //!
-//! Nothing in this crate does IO. The gateway writes with it, `fieldlog receive` reads with it, and any other program
-//! upstream can. `FORMAT.md` (*Parcels*) describes the manifest in each of its forms, the compact
-//! format byte by byte, and what a consumer of Kafka does.
+//! Nothing in this crate does IO. The gateway writes with it; `fieldlog receive` and any other program can read with
+//! it. `FORMAT.md` (*Parcels*) describes the manifest in each of its forms, the compact format byte by byte, and the
+//! duties of a Kafka consumer.
 
 pub mod account;
 pub mod api;

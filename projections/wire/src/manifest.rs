@@ -1,4 +1,4 @@
-//! The manifest of a parcel: what it covers, and its form as headers, user properties and JSON.
+//! The manifest of a parcel: what the parcel covers, as headers, user properties or JSON.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 use fieldlog_projections::{ChainHash, Epoch, Seq};
 use serde::{Deserialize, Serialize};
 
-/// Which of the streams of a sink a parcel belongs to.
+/// The stream of a sink that a parcel belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Fresh events. They never wait behind a backlog.
     Live,
-    /// What was recorded while the sink could not be reached.
+    /// Events recorded while the sink could not be reached.
     Backlog,
-    /// Priority copies of events that matter more than what is before them in the queue. Its parcels cover no position: the
-    /// events come again in the parcel that does.
+    /// Priority copies: events sent ahead of the queue. Their parcels cover no position; the events come again in the
+    /// parcels that do.
     Priority,
 }
 
 impl Lane {
-    /// As it is written in headers.
+    /// Its name in headers.
     pub fn name(self) -> &'static str {
         match self {
             Lane::Live => "live",
@@ -29,16 +29,16 @@ impl Lane {
     }
 }
 
-/// What the receiver needs to account for a parcel; every format carries it.
+/// The data with which a receiver accounts for a parcel; every format carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// The gateway's id.
     pub gateway: Arc<str>,
-    /// Incarnation of its log.
+    /// The epoch of its log.
     pub epoch: Epoch,
-    /// First position that the parcel covers; in [`Lane::Priority`] its events are from here on, and none is covered.
+    /// First covered position; in [`Lane::Priority`], a lower bound of its events' positions, and nothing is covered.
     pub first: Seq,
-    /// Last position that it covers. Positions in between without an event were filtered out.
+    /// Last covered position. Positions in between without an event were filtered out.
     pub last: Seq,
     /// Which stream.
     pub lane: Lane,
@@ -56,10 +56,10 @@ pub struct Manifest {
 const FIELDS: [&str; 9] = ["gateway", "epoch", "first", "last", "lane", "before", "after", "head", "events"];
 
 impl Manifest {
-    /// From what a stranger sent; `get` finds a field by its name without prefix.
+    /// Parses untrusted fields; `get` finds a field by its name without prefix.
     ///
     /// # Errors
-    /// [`ManifestError`] names the field that is missing or makes no sense.
+    /// [`ManifestError`] names the missing or invalid field.
     pub fn read<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Manifest, ManifestError> {
         let field = |at: usize| get(FIELDS[at]).ok_or(ManifestError::Missing(FIELDS[at]));
         let number = |at: usize| {
@@ -80,17 +80,17 @@ impl Manifest {
         Manifest::try_from(text)
     }
 
-    /// Positions that it covers.
+    /// Number of covered positions.
     pub fn positions(&self) -> u64 {
         (self.last.0 - self.first.0).saturating_add(1)
     }
 
-    /// Whether every position that it covers is in it.
+    /// Whether it has an event for every covered position.
     pub fn unfiltered(&self) -> bool {
         u64::from(self.events) == self.positions()
     }
 
-    /// The bounds that every manifest keeps.
+    /// Checks the bounds of a manifest.
     pub(crate) fn checked(self) -> Result<Manifest, ManifestError> {
         if self.gateway.is_empty() {
             return Err(ManifestError::Missing(FIELDS[0]));
@@ -106,14 +106,14 @@ impl Manifest {
 }
 
 impl Manifest {
-    /// The same parcel has the same identity however often it is sent. Priority copies are not taken for the parcel that
-    /// covers them.
+    /// The identity of the parcel, the same each time it is sent. A priority copy has another identity than the parcel
+    /// that covers it.
     pub fn identity(&self) -> String {
         let priority = if self.lane == Lane::Priority { "/priority" } else { "" };
         format!("{}/{}/{}-{}{priority}", self.gateway, self.epoch, self.first, self.last)
     }
 
-    /// As header fields; each transport puts its prefix before the names.
+    /// As header fields; each transport prepends its prefix to the names.
     pub fn fields(&self) -> [(&'static str, String); 9] {
         [
             ("gateway", self.gateway.to_string()),
@@ -128,8 +128,8 @@ impl Manifest {
         ]
     }
 
-    /// As a JSON object, for carriers without header fields. Gateway ids are made of letters, digits, `.`, `-` and `_`,
-    /// so nothing has to be escaped.
+    /// As a JSON object, for carriers without header fields. Gateway ids contain only letters, digits, `.`, `-` and
+    /// `_`, so nothing needs escaping.
     pub fn json(&self) -> String {
         let mut out = String::with_capacity(320);
         for (name, value) in self.fields() {
@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for Manifest {
     }
 }
 
-/// Why something is no manifest.
+/// Why a manifest is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// A field is not there.
@@ -220,10 +220,10 @@ pub enum ManifestError {
     Invalid {
         /// Which.
         field: &'static str,
-        /// What it says, cut to a sensible length.
+        /// Its value, truncated.
         found: String,
     },
-    /// No range of positions.
+    /// An invalid range of positions.
     #[error("its manifest says that it covers {first} to {last}, which is no range")]
     Range {
         /// First position.

@@ -1,4 +1,4 @@
-//! From a message to what the ledger and the file need of it.
+//! Decodes a received message for the ledger and the output file.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
@@ -28,10 +28,10 @@ pub struct Received {
 }
 
 impl Received {
-    /// Reads a message. Where the manifest is not part of it, `field` finds its fields by their names without prefix.
+    /// Decodes a message. If the manifest is not part of it, `field` finds its fields by their names without prefix.
     ///
     /// # Errors
-    /// [`Malformed`] for anything that is no parcel, or one whose events do not keep to its manifest.
+    /// [`Malformed`] if it is not a parcel, or its events do not match its manifest.
     pub fn read<'a>(body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<Received, Malformed> {
         if body.starts_with(compact::MAGIC) {
             return Received::compact(&Compact::decode(body)?);
@@ -49,17 +49,17 @@ impl Received {
         }
     }
 
-    /// As the ledger takes it.
+    /// The arrival for the ledger.
     pub fn arrival(&self) -> Arrival<'_> {
         Arrival { manifest: &self.manifest, events: &self.events, chain: self.chain.as_deref() }
     }
 
-    /// Whether the chain could be computed again from its records.
+    /// Whether the chain could be recomputed from its records.
     pub fn has_chain(&self) -> bool {
         self.chain.is_some()
     }
 
-    /// The lines of the events at positions that `wanted` says yes to, in runs.
+    /// The lines of the events at the positions that `wanted` accepts, in runs.
     pub fn runs(&self, wanted: impl Fn(Seq) -> bool) -> Vec<&[u8]> {
         let mut runs: Vec<(usize, usize)> = Vec::new();
         let mut start = 0;
@@ -80,7 +80,7 @@ impl Received {
         Received {
             manifest,
             lines: Vec::new(),
-            // The number is the sender's claim; memory follows what is there.
+            // The number is the sender's claim; allocate only for what is present.
             events: Vec::with_capacity(events.min(65_536)),
             ends: Vec::with_capacity(events.min(65_536)),
             chain: None,
@@ -104,7 +104,7 @@ impl Received {
         let mut records = parcel.records();
         while let Some(record) = records.next_record()? {
             let start = received.lines.len();
-            // Of a record of a newer version it is not known what it is about.
+            // The device of a record of a newer version is unknown.
             let device = record.subject().unwrap_or_default().map(|id| parcel.device(id));
             json.write(&record, device, parcel, &mut received.lines)
                 .map_err(|_| CompactError::Record(record.seq))?;
@@ -153,14 +153,14 @@ struct Wrapped<'a> {
     events: Vec<&'a RawValue>,
 }
 
-/// What is looked at of an event.
+/// The fields of an event that are checked.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
 }
 
-/// Why a message is no parcel.
+/// Why a message is not a parcel.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
     /// No known format.
@@ -175,7 +175,7 @@ pub enum Malformed {
     /// The compact form.
     #[error(transparent)]
     Compact(#[from] CompactError),
-    /// Another number of events.
+    /// The number of events differs.
     #[error("it has {found} events and says {said}")]
     Count {
         /// In the manifest.
@@ -183,7 +183,7 @@ pub enum Malformed {
         /// In the message.
         found: usize,
     },
-    /// An event that does not belong there.
+    /// An event that does not belong to the parcel.
     #[error("the event `{id}` is not one of this parcel, or not in order")]
     Id {
         /// Its id.

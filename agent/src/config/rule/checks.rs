@@ -1,4 +1,4 @@
-//! What several tables of a rule have in common.
+//! Checks that several tables of a rule share.
 
 use super::super::raw::Table;
 use crate::pattern::Pattern;

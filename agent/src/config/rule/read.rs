@@ -44,7 +44,7 @@ const TIME_FORMATS: [(&str, TimeFormat); 5] = [
 ];
 /// Room for the name of a source, a dot and the name of a preset.
 const NAMESPACE_BYTES_MAX: usize = 64;
-/// Keys that only decoders of documents read.
+/// Keys that only document decoders read.
 const DOCUMENT_KEYS: [&str; 12] = [
     "root",
     "each",
@@ -75,12 +75,12 @@ const COMMON_KEYS: [&str; 11] = [
     "parent",
 ];
 
-/// All keys of a rule; a preset's subscription must not have them.
+/// All keys of a rule; a subscription with a preset must not have them.
 pub(in super::super) fn keys() -> impl Iterator<Item = &'static str> {
     [&COMMON_KEYS[..], &DOCUMENT_KEYS, &AVAILABILITY_KEYS].into_iter().flatten().copied()
 }
 
-/// The word of a decoder.
+/// A decoder's name in the configuration.
 pub(super) fn decoder_word(decoder: Decoder) -> &'static str {
     DECODERS.iter().find(|(_, known)| *known == decoder).map(|(word, _)| *word).unwrap_or_default()
 }
@@ -92,7 +92,7 @@ pub(super) fn reads(decoder: Decoder, key: &str) -> bool {
         && (!matches!(decoder, Decoder::Announcement(_)) || !["device", "attribute"].contains(&key))
 }
 
-/// Reads a rule; `None` if what it lacks makes it impossible.
+/// Reads a rule; `None` if it lacks something essential.
 pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     let topic = topic(table);
     let decoder = decoder(table);
@@ -138,7 +138,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     (topic.is_some() && decoder.is_some()).then_some(rule)
 }
 
-/// `namespace`, also of a preset's subscription.
+/// `namespace`, also of a subscription with a preset.
 pub(in super::super) fn namespace(table: &mut Table<'_>) -> Option<String> {
     let found = table.filled("namespace")?;
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b);
@@ -245,7 +245,7 @@ fn check_names(table: &Table<'_>, template: &Template, rule: &Rule, decoder: Dec
     }
 }
 
-/// Keys that have no effect without another one.
+/// Checks for keys that have no effect without another one.
 fn check_together(table: &Table<'_>, rule: &Rule) {
     let nameless = rule.attribute.is_empty();
     if table.was_written("value") && nameless {
@@ -329,7 +329,7 @@ fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<S
     given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
 }
 
-/// The counter is one of the attributes, so that the log has it.
+/// The counter must be one of the attributes, so that the log has it.
 fn check_counter(table: &Table<'_>, rule: &Rule) {
     let Some(pointer) = &rule.idempotent_by else { return };
     let root = if rule.each.is_some() { "" } else { rule.root.as_str() };

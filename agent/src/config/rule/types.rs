@@ -1,18 +1,18 @@
-//! `types`: what the values of attributes are, where the payload does not say it well.
+//! `types`: value types, where the payload does not give them reliably.
 
 use serde::Serialize;
 
 use super::super::raw::Table;
 use super::checks::check_patterns;
 
-/// Texts that are true and false, in any case, if none are given.
+/// Default texts for true and false, case-insensitive.
 const TRUE: [&str; 4] = ["true", "on", "yes", "1"];
 const FALSE: [&str; 4] = ["false", "off", "no", "0"];
 
-/// What the values of some attributes are. A value that is no such thing is taken as it came.
+/// The type of some attributes' values. A value that does not fit stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ValueType {
-    /// `attributes`: patterns; of a document as they are in it, like `ignore`.
+    /// `attributes`: patterns; for documents, names as in `ignore`.
     pub attributes: Vec<String>,
     /// `type`, with its other keys.
     #[serde(flatten)]
@@ -23,7 +23,7 @@ pub struct ValueType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Kind {
-    /// Text, letter by letter.
+    /// The exact text.
     Text,
     /// A number; a text may have this unit after it.
     Number {

@@ -1,4 +1,4 @@
-//! `when`: on which topics and documents a rule is used.
+//! `when`: conditions on topic and document for using a rule.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -16,31 +16,31 @@ pub struct When {
     pub test: Test,
 }
 
-/// What a condition is about.
+/// The subject of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// `pointer`: what is in the document at this JSON pointer (RFC 6901); numbers and the like as text.
+    /// `pointer`: the value at this JSON pointer (RFC 6901) in the document; numbers and the like as text.
     Pointer(String),
-    /// `capture`: what the topic's capture of this name has caught.
+    /// `capture`: the text of this capture of the topic.
     Capture(String),
 }
 
-/// What a condition asks.
+/// The test of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Test {
     /// `equals`: this text.
     Equals(String),
     /// `in`: a text that one of these patterns matches.
     In(Vec<String>),
-    /// `not_in`: a text that none of these patterns matches. What is not there is in none.
+    /// `not_in`: a text that none of these patterns matches; also holds if there is nothing.
     NotIn(Vec<String>),
-    /// `exists`: whether there is anything; `null` is.
+    /// `exists`: whether there is a value; `null` counts as one.
     Exists(bool),
     /// `is`: something of this kind.
     Is(Shape),
 }
 
-/// What can be in a document.
+/// The kind of a value in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
@@ -56,7 +56,7 @@ const SHAPES: [(&str, Option<Shape>); 3] =
     [("object", Some(Shape::Object)), ("list", Some(Shape::List)), ("value", Some(Shape::Value))];
 
 impl When {
-    /// Whether every document that is an object meets it. What it asks of the topic has been decided before.
+    /// Whether every document that is an object meets it. Its tests of the topic were decided before.
     pub fn is_met_by_any_object(&self) -> bool {
         match &self.subject {
             Subject::Pointer(pointer) => pointer.is_empty() && self.test == Test::Is(Shape::Object),
@@ -64,7 +64,7 @@ impl When {
         }
     }
 
-    /// Whether the topic alone decides.
+    /// Whether the topic alone decides it.
     pub fn is_of_topic(&self) -> bool {
         matches!(self.subject, Subject::Capture(_))
     }

@@ -1,4 +1,4 @@
-//! The checked stage of `[[sink]]`: what all sinks have.
+//! The checked stage of `[[sink]]`: the keys that all sinks have.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) const REFUSED: [(&str, RefusedPolicy); 2] =
     [("keep", RefusedPolicy::Keep), ("release", RefusedPolicy::Release)];
 pub(super) const BACKLOG_SHARE: f64 = 0.5;
 
-/// `sources` are those of the same configuration: a sink must not get in their way.
+/// `sources` are those of the same configuration: a sink must not conflict with them.
 pub(in super::super) fn read_all(
     table: &mut Table<'_>,
     gateway_id: &str,
@@ -72,13 +72,13 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SinkConfig> {
         connect_timeout: seconds(table, "connect_timeout_s", 1, 300, 20),
         answer_timeout: seconds(table, "answer_timeout_s", 1, 600, 30),
         backoff_max: seconds(table, "backoff_max_s", 1, 3_600, 60),
-        // Without them there is no sink, but every other fault of the table has been found.
+        // Without them there is no sink, but all other faults of the table were reported.
         name: name?,
         target: target?,
     })
 }
 
-/// A JetStream subject numbers its messages, which is how duplicates are kept out: that needs one order.
+/// A JetStream subject numbers its messages, which is how duplicates are prevented; this needs one order.
 fn order(table: &mut Table<'_>, target: Option<&SinkTarget>) -> Order {
     let default = match target {
         Some(SinkTarget::Nats(_)) => Order::Strict,
@@ -194,7 +194,7 @@ fn check_session(table: &Table<'_>, mqtt: &MqttSink, sinks: &[SinkConfig], sourc
     table.fault("client_id", what, "they would disconnect each other; give each its own");
 }
 
-/// What a sink sends must not come back as events: they would be sent, too, and so on for ever.
+/// What a sink sends must not come back as events: they would be sent as well, in an endless loop.
 fn check_loop(
     table: &Table<'_>,
     sink: &SinkConfig,

@@ -51,7 +51,7 @@ pub(super) const SASL: [(&str, SaslMechanism); 3] = [
     ("scram-sha-512", SaslMechanism::ScramSha512),
 ];
 
-/// Keys that not every kind of sink has.
+/// Keys that only some kinds of sinks have.
 const KEYS: [(&str, &[Kind]); 16] = [
     ("protocol", &[Kind::Mqtt]),
     ("topic", &[Kind::Mqtt]),
@@ -71,13 +71,13 @@ const KEYS: [(&str, &[Kind]); 16] = [
     ("sasl", &[Kind::Kafka]),
 ];
 
-/// Reads `address` and the keys that belong to it; those of other schemes are faults.
+/// Reads `address` and the keys of its scheme; keys of other schemes are faults.
 pub(super) fn read(table: &mut Table<'_>, gateway_id: &str, name: &str) -> Option<SinkTarget> {
     let hint = "say where events are sent, such as \"mqtts://broker.example\" or \"https://host/path\"";
     let found = table.required("address", hint);
     let parsed = found.and_then(|found| split(table, found));
     let Some((scheme, rest)) = parsed else {
-        // Which of them fit is not known.
+        // It is unknown which of them apply.
         for key in KEYS.map(|(key, _)| key).into_iter().chain(["tls"]) {
             table.expect(&[key]);
             table.discard(key);
@@ -93,7 +93,7 @@ pub(super) fn read(table: &mut Table<'_>, gateway_id: &str, name: &str) -> Optio
     }
 }
 
-/// The scheme, and what follows it. The text is not repeated in faults: it may hold a password.
+/// The scheme and the rest. The text is not repeated in faults: it may contain a password.
 fn split(table: &Table<'_>, found: Found<String>) -> Option<(&'static Scheme, Found<String>)> {
     let Found { value, origin } = found;
     let fault = |what: &str, hint: &str| table.fault_at("address", origin.as_deref(), what, hint);
@@ -135,7 +135,7 @@ fn refuse_keys_of_others(table: &mut Table<'_>, kind: Kind) {
     }
 }
 
-/// A fault in the address; nothing comes of it.
+/// Reports a fault in the address, which is then unusable.
 fn bad_address(table: &Table<'_>, scheme: &Scheme, rest: &Found<String>, what: &str) {
     let hint = format!("write it as \"{}\"", scheme.example);
     table.fault_at("address", rest.origin.as_deref(), what, hint);
@@ -193,7 +193,7 @@ fn mqtt(
     })
 }
 
-/// `[sink.will]`, on a topic of its own.
+/// `[sink.will]`, which needs a topic of its own.
 fn will(table: &mut Table<'_>, gateway_id: &str, events: &str) -> Option<WillConfig> {
     let mut will = table.table_if_present("will").and_then(source::will)?;
     let topic = will.topic.replace("{gateway}", gateway_id);
@@ -235,7 +235,7 @@ fn http(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<
 fn nats(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>, gateway_id: &str) -> Option<NatsSink> {
     let address = host(table, scheme, rest);
     let subject = template(table, "subject", "fieldlog.{gateway}.events");
-    // One gateway is one word of the subject, whatever is in its id.
+    // A gateway id is one token of the subject, whatever characters it has.
     if !is_subject(&expand(&subject, &gateway_id.replace('.', "_"), Lane::Live)) {
         let what = format!("{subject:?} is not a subject of NATS");
         table.fault(
@@ -322,7 +322,7 @@ fn check_kafka(table: &Table<'_>, scheme: &Scheme, sink: &KafkaSink) {
         let what = "the certificate of a broker must be for the host that the cluster names";
         table.fault("tls.server_name", what, "remove it");
     }
-    // The client cuts the host's name at its first colon.
+    // The client cuts the host name at its first colon.
     if scheme.tls && sink.brokers.iter().any(|broker| broker.host.contains(':')) {
         let what = "an IPv6 address cannot be checked against a certificate here";
         table.fault("address", what, "use the broker's name");
@@ -344,7 +344,7 @@ fn template(table: &mut Table<'_>, key: &'static str, default: &str) -> String {
     found.value
 }
 
-/// A topic or subject as it will be, but for the epoch, of which only the length is known.
+/// A topic or subject as expanded, except the epoch, of which only the length is known.
 pub(super) fn expand(template: &str, gateway_id: &str, lane: Lane) -> String {
     template
         .replace("{gateway}", gateway_id)
@@ -369,7 +369,7 @@ fn word(
     default.to_owned()
 }
 
-/// One that can be published to. Those that begin with `$` belong to the server.
+/// A subject that can be published to. Those that begin with `$` belong to the server.
 fn is_subject(text: &str) -> bool {
     let good = |c: char| !c.is_whitespace() && !c.is_control() && !"*>".contains(c);
     !text.starts_with('$') && text.split('.').all(|token| !token.is_empty() && token.chars().all(good))

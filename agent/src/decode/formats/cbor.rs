@@ -6,16 +6,16 @@ use serde_json::{Map, Value};
 use super::{DEPTH_MAX, DecodeError, fault, float, hex, insert, single};
 
 const FORMAT: &str = "CBOR";
-/// Tags whose content says the same without them: times as text or seconds (0, 1), URI and the like (32 to 36), and the
-/// mark of CBOR itself (55799).
+/// Tags whose content can be read without them: times as text or seconds (0, 1), URI and the like (32 to 36), and the
+/// tag for CBOR itself (55799).
 const TRANSPARENT: [u64; 8] = [0, 1, 32, 33, 34, 35, 36, 55_799];
 
 /// Reads one data item. Byte strings become hexadecimal text, integer keys decimal text, `undefined` null, and
 /// single-precision numbers their shortest decimal.
 ///
 /// # Errors
-/// [`DecodeError::Format`] for what is not one well-formed data item, a number that JSON cannot say, a tag that changes the
-/// meaning of its content, a key that is neither text nor integer, or a key that is there twice.
+/// [`DecodeError::Format`] for anything except one well-formed data item, a number that JSON cannot represent, a tag
+/// that changes the meaning of its content, a key that is neither text nor integer, or a duplicate key.
 pub(super) fn read(payload: &[u8]) -> Result<Value, DecodeError> {
     let mut rest = payload;
     let item: Cbor = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX + 1)
@@ -65,7 +65,7 @@ fn integer(value: ciborium::value::Integer) -> Result<Value, DecodeError> {
     u64::try_from(wide).map(Value::from).map_err(|_| fault(FORMAT, format!("{wide} has more than 64 bits")))
 }
 
-/// The width of a number is not known any more; one that fits into single precision is taken to have come so.
+/// The width of a number is lost here; one that fits single precision is taken to have been sent so.
 fn number(value: f64) -> Result<Value, DecodeError> {
     let narrow = value as f32;
     if f64::from(narrow) == value { single(narrow, FORMAT) } else { float(value, FORMAT) }
@@ -144,7 +144,7 @@ mod tests {
         }
         let deep = [vec![0x81; 100], vec![0]].concat();
         assert!(read(&deep).unwrap_err().to_string().contains("nested deeper than 16"));
-        // An array that promises 2^63 items, and one of 2^32.
+        // An array that claims 2^63 items, and one that claims 2^32.
         assert!(read(&unhex("9b7fffffffffffffff00")).is_err());
         assert!(read(&unhex("9affffffff00")).is_err());
     }

@@ -11,13 +11,14 @@ const FORMAT: &str = "line protocol";
 /// The tag that names the device, as Telegraf sets it.
 const HOST: &str = "host";
 
-/// Reads lines into one document each, in their order: `{"measurement": text, "tags": {name: text}, "values": …, "time":
-/// seconds since 1970}`. The fields in `values` are below the measurement and the values of all tags but `host`, in the
-/// order of the tags' names, because lines that differ in a tag are about different things: `cpu,host=a,cpu=cpu0 idle=1` is
-/// `{"cpu": {"cpu0": {"idle": 1}}}`. `time` is absent on a line without; a time on the line is in nanoseconds.
+/// Reads each line into a document, in order: `{"measurement": text, "tags": {name: text}, "values": …, "time": seconds
+/// since 1970}`. The fields in `values` are nested below the measurement and the values of all tags except `host`, in
+/// the order of the tags' names, because lines that differ in a tag are about different things: `cpu,host=a,cpu=cpu0
+/// idle=1` is `{"cpu": {"cpu0": {"idle": 1}}}`. `time` is absent if the line has none; times in lines are in
+/// nanoseconds.
 ///
 /// # Errors
-/// [`DecodeError::Format`] for a payload in which a line cannot be read, a tag or field is there twice, or nothing is there.
+/// [`DecodeError::Format`] for a payload with an unreadable line, a duplicate tag or field, or without any line.
 pub(super) fn read(payload: &[u8]) -> Result<Value, DecodeError> {
     let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?;
     let mut documents = Vec::new();
@@ -53,7 +54,7 @@ fn document(line: ParsedLine<'_>) -> Result<Value, DecodeError> {
     let values = names.iter().rev().fold(Value::Object(fields), |values, name| json!({ *name: values }));
     let mut document = json!({"measurement": measurement, "tags": tags, "values": values});
     if let Some(nanos) = line.timestamp {
-        // To the microsecond, which is what a double can say for times of this century.
+        // Precise to the microsecond, the precision of a double for times of this century.
         document["time"] = float((nanos / 1_000) as f64 / 1e6, FORMAT)?;
     }
     Ok(document)
@@ -81,7 +82,7 @@ mod tests {
                  "values": {"my Measurement": {"tag Value1": {"fieldKey": "string \"value\""}}}},
             ]))
         );
-        // Comments and empty lines are no lines.
+        // Comments and empty lines are skipped.
         let lines = "# a comment\n\nm f=1\n";
         assert_eq!(read(lines.as_bytes()).unwrap().as_array().map(Vec::len), Some(1));
     }

@@ -13,7 +13,7 @@ pub(super) fn read(payload: &[u8], bounds: Bounds) -> Result<Value, DecodeError>
     let document = Tree(&mut room).deserialize(&mut de).and_then(|document| de.end().map(|()| document));
     let document = document.map_err(|error| DecodeError::Json(error.to_string()))?;
     if room.exceeded() {
-        // Its text fits, so it is these.
+        // Its text fits, so the containers exceeded the bound.
         return Err(DecodeError::Containers { max: CONTAINERS_MAX });
     }
     Ok(document)

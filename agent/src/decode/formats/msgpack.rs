@@ -13,11 +13,11 @@ const TIMESTAMP: i8 = -1;
 /// single-precision numbers their shortest decimal.
 ///
 /// # Errors
-/// [`DecodeError::Format`] for what is not one object, a number that JSON cannot say, text that is not UTF-8, an extension
-/// type other than the timestamp, a key that is neither text nor integer, or a key that is there twice.
+/// [`DecodeError::Format`] for anything except one object, a number that JSON cannot represent, text that is not UTF-8,
+/// an extension type other than the timestamp, a key that is neither text nor integer, or a duplicate key.
 pub(super) fn read(payload: &[u8]) -> Result<Value, DecodeError> {
     let mut rest = payload;
-    // Each level of nesting is two for the library: the object, and its data.
+    // The library counts each level of nesting twice: the object, and its data.
     let object = rmpv::decode::read_value_with_max_depth(&mut rest, 2 * DEPTH_MAX + 2)
         .map_err(|error| fault(FORMAT, reason(&error)))?;
     if !rest.is_empty() {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{DecodeError, cbor, fault};
 
 const FORMAT: &str = "SenML";
-/// The version of SenML that is read (RFC 8428, section 4.4).
+/// The supported version of SenML (RFC 8428, section 4.4).
 const VERSION: u64 = 10;
 /// Times below this are relative to now (RFC 8428, section 4.5.3), in seconds.
 const RELATIVE_BELOW: f64 = 268_435_456.0;
@@ -30,7 +30,7 @@ const LABELS: [(&str, &str); 14] = [
 /// Reads a pack as JSON into its [`documents`].
 ///
 /// # Errors
-/// [`DecodeError::Json`] for what is not JSON; else as [`documents`].
+/// [`DecodeError::Json`] if it is not JSON; otherwise as [`documents`].
 pub(super) fn read(payload: &[u8]) -> Result<Value, DecodeError> {
     let pack = serde_json::from_slice(payload).map_err(|error| DecodeError::Json(error.to_string()))?;
     documents(pack)
@@ -47,13 +47,14 @@ pub(super) fn read_cbor(payload: &[u8]) -> Result<Value, DecodeError> {
 /// Resolves a pack (section 4.6) into one document for each run of records of the same device at the same time, in their
 /// order: `{"device": base name, "time": seconds since 1970, "values": {name: value}}`.
 ///
-/// `device` is the base name without the `:`, `/`, `.`, `-` or `_` that joins it to the names, and absent without one. A
-/// record without a name of its own is called `value`. `time` is absent if the records have none or a relative one: the time
-/// of arrival is as good. The sum `s` is called as its record with `_sum`, a data value `vd` stays its base64url text.
+/// `device` is the base name without the `:`, `/`, `.`, `-` or `_` that joins it to the names; absent without a base
+/// name. A record without a name of its own is named `value`. `time` is absent if the records have none or a relative
+/// one, since the time of arrival is as good. A sum `s` has the record's name with `_sum`; a data value `vd` stays
+/// base64url text.
 ///
 /// # Errors
-/// [`DecodeError::Format`] for a pack of another version, a record with several values or with none, values that are not
-/// what their label says, and labels that end in `_`, which must be understood (section 4.4).
+/// [`DecodeError::Format`] for a pack of another version, a record with several values or none, values that do not
+/// match their label, and labels that end in `_`, which must be understood (section 4.4).
 fn documents(pack: Value) -> Result<Value, DecodeError> {
     let Value::Array(records) = pack else { return Err(fault(FORMAT, "not an array of records")) };
     let mut base = Base::default();
@@ -67,7 +68,7 @@ fn documents(pack: Value) -> Result<Value, DecodeError> {
         let same = documents.last().is_some_and(|last| {
             last.get("device") == record.device.as_ref() && last.get("time") == record.time.as_ref()
         });
-        // A name that comes again is a further value of it.
+        // A repeated name is a further value of it.
         let again = documents
             .last()
             .is_some_and(|last| record.values.iter().any(|(name, _)| last["values"].get(name).is_some()));
@@ -89,7 +90,7 @@ fn documents(pack: Value) -> Result<Value, DecodeError> {
     Ok(Value::Array(documents))
 }
 
-/// What holds for all records from the one that says it on.
+/// Base values, which hold from their record on.
 #[derive(Default)]
 struct Base {
     name: String,
@@ -164,7 +165,7 @@ impl Base {
             return Err(format!("it has {one} and {other}; a record has one value"));
         }
         Ok(match label {
-            // Without a base value the number stays as it was written.
+            // Without a base value the number stays as written.
             Some("v") if self.value == 0.0 => {
                 number(fields, "v")?;
                 fields.get("v").cloned()
@@ -259,10 +260,10 @@ mod tests {
                 "values": {"level": 22.5, "energy_sum": 105.0, "state": "on", "open": true, "raw": "aGk"}
             }]))
         );
-        // A name that comes again at the same time is a further value, not a lost one.
+        // A repeated name at the same time is a further value and must not be lost.
         let twice = r#"[{"bn":"a:","n":"x","v":1},{"n":"x","v":2}]"#;
         assert_eq!(said(twice).unwrap().as_array().map(Vec::len), Some(2));
-        // A whole number stays one.
+        // An integer stays an integer.
         assert_eq!(said(r#"[{"n":"x","v":1}]"#).unwrap()[0]["values"]["x"], json!(1));
     }
 

@@ -1,4 +1,4 @@
-//! What becomes of a parcel when its answer has come.
+//! Handles the answers to parcels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ impl<B> SinkDriver<B>
 where
     B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
-    /// Takes in the answers to what is under way, until there is nothing left or the connection is lost.
+    /// Handles the answers to parcels in flight, until there are none left or the connection is lost.
     pub(super) async fn last_answers(
         &mut self,
         under_way: &mut JoinSet<(Arc<Parcel>, Outcome)>,
@@ -28,7 +28,7 @@ where
         }
     }
 
-    /// Takes in one finished task.
+    /// Handles one finished task.
     pub(super) fn finished(
         &mut self,
         done: Result<(Arc<Parcel>, Outcome), JoinError>,
@@ -36,12 +36,12 @@ where
     ) -> Option<String> {
         match done {
             Ok((parcel, outcome)) => self.answer(&parcel, outcome, &mut pace.pause),
-            // Its range would stay under way for ever; a new connection forgets what was.
+            // Its range would stay in flight for ever; a new connection clears that.
             Err(error) => Some(format!("sending ended badly: {error}")),
         }
     }
 
-    /// Takes in an answer; the reason if the connection is gone.
+    /// Handles an answer; returns the reason if the connection is lost.
     pub(super) fn answer(&mut self, parcel: &Parcel, outcome: Outcome, pause: &mut Pause) -> Option<String> {
         let priority = parcel.manifest.lane == Lane::Priority;
         let status = self.parts.status.clone();
@@ -72,7 +72,7 @@ where
                 self.size.refused(parcel.manifest.events);
                 self.note(why);
             }
-            // What becomes of the event is decided when its turn has come.
+            // The event is dealt with when its turn comes.
             Outcome::TooLarge { .. } | Outcome::Refused { .. } if priority => self.answered(parcel),
             Outcome::TooLarge { why } | Outcome::Refused { why } => self.refused(parcel, why, pause),
         }
@@ -92,7 +92,7 @@ where
         }
     }
 
-    /// The sink has said "not now", or is to be left alone for a while.
+    /// The sink has said "not now", or should be left alone for a while.
     pub(super) fn hold(&self, after: Option<Duration>, why: String, pause: &mut Pause) {
         let now = self.parts.clock.now();
         pause.busy(after, self.service.backoff_max, now);

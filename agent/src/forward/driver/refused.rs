@@ -1,4 +1,4 @@
-//! Carries out what becomes of refused events, and offers them again.
+//! Deals with refused events, and offers them again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,11 +22,11 @@ impl<B> SinkDriver<B>
 where
     B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
-    /// The sink refuses a single event, or a range without any.
+    /// The sink refuses a single event, or a range without events.
     pub(super) fn refused(&mut self, parcel: &Parcel, why: String, pause: &mut Pause) {
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         if self.plan.acked().is_refused(first) {
-            // As before. It has its turn again.
+            // It was refused again. It gets another turn.
             self.plan.failed(first, last);
             return self.note(why);
         }
@@ -55,7 +55,7 @@ where
         }
     }
 
-    /// Those behind it go on.
+    /// Later events can be sent.
     fn pass(&mut self, parcel: &Parcel, why: &str) {
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         tracing::error!(
@@ -80,7 +80,7 @@ where
         });
     }
 
-    /// The sink has taken the events of a parcel.
+    /// The sink has accepted the events of a parcel.
     pub(super) fn taken(&mut self, parcel: &Parcel) {
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
         self.refusals.accepted(first, last);
@@ -89,19 +89,19 @@ where
                 sink = %self.service.name,
                 "the sink has accepted sequence {first} to {last}, which it had refused before"
             );
-            // Then the others may be, too.
+            // Then it may accept the refused ones too.
             self.refusals.offer_after(std::time::Duration::ZERO, self.parts.clock.now());
         }
     }
 
-    /// The next refused range that is to be offered again.
+    /// The next refused range to offer again.
     pub(super) fn offer_due(&self, pace: &Pace, now: Instant) -> Option<Due> {
         let (first, last) = self.plan.next_refused()?;
         let wait = self.refusals.offer_in(now)?.max(pace.pause.left(now)).max(pace.bucket.left(now));
         Some((wait, (Lane::Backlog, first, last)))
     }
 
-    /// Which of the two is due; an offer goes first when its turn has come, or there would never be time for it.
+    /// The earlier of the two; a due offer goes first, or it would never get a turn.
     pub(super) fn sooner(&self, offer: Option<Due>, covering: Option<Due>) -> Option<Due> {
         match (offer, covering) {
             (Some(offer), Some(covering)) => Some(if offer.0 <= covering.0 { offer } else { covering }),
@@ -109,7 +109,7 @@ where
         }
     }
 
-    /// Sends what was refused once more.
+    /// Sends a refused range again.
     pub(super) fn offer<T: Transport>(
         &mut self,
         parcel: Parcel,
@@ -123,7 +123,7 @@ where
         launch(parcel, transport, under_way, pace, now);
     }
 
-    /// What an operator should know of what is refused, in words.
+    /// A warning for the operator about refused events.
     pub(super) fn refused_words(&self) -> Option<String> {
         let count = self.plan.acked().refused_count();
         (count > 0).then(|| {
@@ -136,7 +136,7 @@ where
     }
 }
 
-/// Of a dead letter that is refused no further one is made: each would be refused, too.
+/// A refused dead letter gets no dead letter of its own, since that would be refused as well.
 fn is_dead_letter(parcel: &Parcel) -> bool {
     let name =
         stored::KINDS.iter().find(|(id, _, _)| *id == stored::type_id::DEAD_LETTERED).map(|kind| kind.2);

@@ -1,4 +1,4 @@
-//! Which range is sent next and when, and sending it.
+//! Chooses the next range to send and its time, and sends it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ impl<B> SinkDriver<B>
 where
     B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
-    /// The next range, and how long it has to wait.
+    /// The next range, and its wait.
     pub(super) fn next_due(&self, head: Seq, pace: &mut Pace) -> Option<Due> {
         let now = self.parts.clock.now();
         let covering = self.sooner(self.offer_due(pace, now), self.covering_due(head, pace, now));
@@ -32,7 +32,7 @@ where
         Some(covering.filter(others_first).unwrap_or((priority, (Lane::Priority, first, last))))
     }
 
-    /// The next range that is to be covered: it waits for the sink, for the bandwidth, and fresh events for company.
+    /// The next range to cover: it waits for the sink and for bandwidth; fresh events also wait for others.
     pub(super) fn covering_due(&self, head: Seq, pace: &mut Pace, now: Instant) -> Option<Due> {
         let Some(range) = self.plan.next(head) else {
             pace.fresh_since = None;
@@ -46,7 +46,7 @@ where
             let waited = now.saturating_duration_since(since);
             wait = wait.max(self.service.delay.saturating_sub(waited));
         }
-        // What fresh events wait for is no reason for a backlog to wait.
+        // A backlog does not wait for what fresh events wait for.
         let held = pace.held(Lane::Backlog, now);
         if lane == Lane::Live
             && held < wait
@@ -98,7 +98,7 @@ where
             return Ok(());
         };
         if parcel.manifest.first > first {
-            // What was before is trimmed; a record in the log says so, and goes upstream like any other.
+            // Earlier records were trimmed; a record in the log says so and is forwarded like any other.
             self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
         }
         if priority {
@@ -122,7 +122,7 @@ where
         Ok(())
     }
 
-    /// Sends the priority copies that were found, if any.
+    /// Sends the priority copies that were found.
     pub(super) fn dispatch_priority<T: Transport>(
         &mut self,
         parcel: Parcel,
@@ -140,7 +140,7 @@ where
     }
 }
 
-/// Hands a parcel to the transport.
+/// Passes a parcel to the transport.
 pub(super) fn launch<T: Transport>(
     parcel: Parcel,
     transport: &mut T,

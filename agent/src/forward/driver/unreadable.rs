@@ -1,4 +1,4 @@
-//! A damaged part of the log stops nothing that can be read, unless everything has to come in order.
+//! Skips damaged parts of the log, unless the sink needs strict order.
 
 use fieldlog_projections::Seq;
 
@@ -8,18 +8,18 @@ use crate::forward::Parcel;
 use crate::forward::parcel::Span;
 use crate::log::LogError;
 
-/// Damaged chunks that are gone round. A log with more is to be restored before anything else.
+/// Maximum damaged chunks to skip. A log with more should be restored first.
 const UNREADABLE_MAX: usize = 16;
 
 impl<B> SinkDriver<B>
 where
     B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
-    /// Sets a damaged chunk aside that was met between two positions, so that the rest is sent.
+    /// Skips a damaged chunk found between two positions, so that the rest can be sent.
     pub(super) fn set_aside(&mut self, first: Seq, last: Seq, error: LogError) -> Result<(), LogError> {
         let LogError::Chunk { at, .. } = error else { return Err(error) };
         let next = self.parts.shared.reader.chunk_after(at)?;
-        // The last chunk is not closed; whether the log can go on at all is the writer's to find out.
+        // The last chunk has no end; the writer finds out whether the log can continue.
         let Some(next) = next.filter(|next| self.may_set_aside(at, *next, first, last)) else {
             return Err(error);
         };
@@ -30,7 +30,7 @@ where
         Ok(())
     }
 
-    /// Not if that would not help: the same chunk would be met again.
+    /// Not if the same chunk would be found again.
     fn may_set_aside(&self, at: Seq, next: Seq, first: Seq, last: Seq) -> bool {
         let known = self.plan.unreadable_ranges();
         self.service.order == Order::LiveFirst
@@ -40,7 +40,7 @@ where
             && !known.iter().any(|range| range.0 == at)
     }
 
-    /// What an operator should know of what cannot be read, in words.
+    /// A warning for the operator about unreadable parts.
     pub(super) fn unreadable_words(&self) -> Option<String> {
         let ranges = self.plan.unreadable_ranges();
         let list: Vec<String> = ranges.iter().map(|(first, last)| format!("{first} to {last}")).collect();

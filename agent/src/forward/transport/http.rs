@@ -1,5 +1,5 @@
-//! HTTP(S) sinks: one POST per parcel over a kept HTTP/1.1 connection, strictly one after the other, so that a parcel
-//! that was put off is never overtaken by the one behind it.
+//! HTTP(S) sinks: one POST per parcel over a persistent HTTP/1.1 connection, strictly one after the other, so that a
+//! deferred parcel is never overtaken by a later one.
 
 mod answer;
 mod exchange;
@@ -13,8 +13,8 @@ use crate::forward::{Outcome, Parcel, Transport, Unreachable};
 pub(crate) use answer::FORK;
 use exchange::Client;
 
-/// Where and how to post. `connect_timeout` is for TCP and TLS together; `answer_timeout` from the first byte of a request
-/// to the last one of its answer.
+/// Address and settings. `connect_timeout` covers TCP and TLS together; `answer_timeout` the time from the first byte
+/// of a request to the last byte of its answer.
 pub type HttpTarget = Target<HttpSink>;
 
 /// A connection to a server.
@@ -23,7 +23,7 @@ pub struct Http {
 }
 
 impl HttpTarget {
-    /// Connects, so that a server that cannot be reached is known before anything is sent.
+    /// Connects, so that an unreachable server is known before anything is sent.
     pub async fn open(&self) -> Result<Http, Unreachable> {
         let client = Client::open(self.clone()).await?;
         Ok(Http { queue: Queue::start(|jobs| serve(client, jobs)) })
@@ -47,7 +47,7 @@ impl Transport for Http {
         self.queue.send(parcel)
     }
 
-    /// A server that closes an idle connection is not lost: the next parcel makes a new one.
+    /// A closed idle connection is not a loss: the next parcel opens a new one.
     fn lost(&mut self) -> impl Future<Output = String> + Send {
         self.queue.lost()
     }

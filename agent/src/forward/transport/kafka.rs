@@ -1,12 +1,12 @@
 //! Kafka sinks: one record per event, keyed by device, with the partitioner of the Java client, so that the events of a
-//! device stay in order and share a partition with what others write under the same key.
+//! device stay in order and share a partition with other producers' records of the same key.
 //!
-//! Each record has the manifest of its parcel in its headers; a parcel without events is one record with nothing else. What a
-//! consumer makes of them is in `FORMAT.md`.
+//! Each record has the manifest of its parcel in its headers; a parcel without events is one record with an empty
+//! value. `FORMAT.md` says what a consumer does with them.
 //!
-//! A parcel is acknowledged when all in-sync replicas of all its partitions have its records (`acks=all`). The client has
-//! no idempotent producer: after a lost answer, or when only some partitions have taken their part, the parcel goes out
-//! again. That is at-least-once; the header `ce_id` is what tells a repetition.
+//! A parcel is acknowledged when all in-sync replicas of all its partitions have its records (`acks=all`). The client
+//! has no idempotent producer: after a lost answer, or if only some partitions have accepted their part, the parcel is
+//! sent again. Delivery is at-least-once; the header `ce_id` identifies duplicates.
 
 mod failure;
 mod partition;
@@ -33,8 +33,8 @@ use crate::forward::{Item, Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
 use crate::net::secret;
 use crate::net::tls::client_config;
 
-/// Where and how to produce. `connect_timeout` is for connecting and asking for the topic together; `answer_timeout` from a
-/// parcel to its acknowledgement by all partitions.
+/// Address and settings. `connect_timeout` covers connecting and querying the topic together; `answer_timeout` the time
+/// from sending a parcel to its acknowledgement by all partitions.
 pub type KafkaTarget = Target<KafkaSink>;
 
 /// A connection to a cluster.
@@ -84,8 +84,8 @@ impl KafkaTarget {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(1),
             base: 2.0,
-            // Pauses together, without the attempts: enough for a leader that has just changed. Longer waits are the
-            // driver's; were there more attempts, `connect_timeout` would end them, and hide why they fail.
+            // Total of the pauses, without the attempts: enough for a leader that has just changed. The driver does
+            // longer waits; with more attempts, `connect_timeout` would end them and hide the error.
             deadline: Some(Duration::from_millis(500)),
         };
         let mut builder = ClientBuilder::new(self.sink.hosts()).client_id("fieldlog").backoff_config(backoff);
@@ -110,7 +110,7 @@ impl KafkaTarget {
     }
 }
 
-/// The connection's task: it produces the records of parcels, one parcel after the other.
+/// The connection's task: produces the records of one parcel after the other.
 struct Producer {
     target: KafkaTarget,
     partitions: Vec<Arc<PartitionClient>>,
@@ -187,15 +187,16 @@ fn events(parcel: &Parcel) -> Vec<Record> {
     parcel.items.iter().map(record).collect()
 }
 
-/// What stands for a parcel without events, so that a consumer can tell what was filtered out from what is missing. The key
-/// keeps those of a gateway in one partition. The value is empty and not null, which would delete in a compacted topic.
+/// Stands for a parcel without events, so that a consumer can distinguish filtered positions from missing ones. The key
+/// keeps those of a gateway in one partition. The value is empty rather than null, which would delete in a compacted
+/// topic.
 fn coverage(parcel: &Parcel) -> Record {
     let manifest = &parcel.manifest;
     Record {
         key: Some(manifest.gateway.as_bytes().to_vec()),
         value: Some(Vec::new()),
         headers: headers(manifest),
-        // No event gives it a time, and a broker deletes or refuses what seems to be of 1970.
+        // No event gives it a time, and a broker deletes or refuses records from 1970.
         timestamp: timestamp(Clock::system().wall()),
     }
 }
@@ -214,7 +215,7 @@ impl Transport for Kafka {
         self.queue.send(parcel)
     }
 
-    /// The client opens connections when it needs them; nothing is lost while nothing is under way.
+    /// The client opens connections on demand; with nothing in flight, nothing can be lost.
     fn lost(&mut self) -> impl Future<Output = String> + Send {
         self.queue.lost()
     }

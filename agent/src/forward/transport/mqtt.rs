@@ -1,10 +1,11 @@
 //! MQTT 5 and 3.1.1 sinks: one QoS 1 message per parcel, and the broker's PUBACK is the acknowledgement.
 //!
-//! The connection loop is our own, over the same handshake, TLS and framing as ingest: many PUBLISHes go out in one write,
-//! and the PUBACKs of one read are taken together. Sessions are clean, because what is not acknowledged is in the log.
+//! The connection loop is our own, with the same handshake, TLS and framing as ingest: one write sends many PUBLISHes,
+//! and the PUBACKs of one read are processed together. Sessions are clean, because the log has everything that is not
+//! acknowledged.
 //!
-//! What a PUBACK is worth is up to the broker. An MQTT 3.1.1 broker has no way to refuse a message: one that its access
-//! rules forbid, or that is too large for it, is usually acknowledged and dropped. Use MQTT 5 where there is a choice.
+//! The value of a PUBACK depends on the broker. An MQTT 3.1.1 broker cannot refuse a message: one that its access rules
+//! forbid, or that is too large for it, is usually acknowledged and dropped. Use MQTT 5 where possible.
 
 mod packet;
 mod publisher;
@@ -28,11 +29,11 @@ use publisher::Publisher;
 /// Room for the CONNACK.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Largest packet that a broker may send us; we subscribe to nothing.
+/// Maximum packet from the broker; we subscribe to nothing.
 const RECEIVED_BYTES_MAX: u32 = 65_536;
 
-/// Where and how to publish. `connect_timeout` is for TCP, TLS and the CONNACK together; a Receive Maximum of the broker
-/// may be below `in_flight_max`.
+/// Address and settings. `connect_timeout` covers TCP, TLS and the CONNACK together; the broker's Receive Maximum may
+/// be below `in_flight_max`.
 pub type MqttTarget = Target<MqttSink>;
 
 /// A connection to a broker.
@@ -97,7 +98,7 @@ impl MqttTarget {
         Unreachable { why: self.words(failure), pace: failure.pace() }
     }
 
-    /// The failure in words that name this sink.
+    /// The failure in words, with the name of this sink.
     fn words(&self, failure: &Failure) -> String {
         let words = failure.chain(&self.sink.client_id);
         let address = self.sink.address.to_string();

@@ -1,8 +1,8 @@
 //! NATS JetStream sinks: one message per parcel, strictly one after the other.
 //!
-//! Each message says after which one of its subject it belongs. The server refuses it otherwise, however long ago that
-//! was, so duplicates stay out of the stream also when its duplicate window is long over. At each connection the last
-//! message of the subject is read: what it says it holds is acknowledged and not sent again.
+//! Each message states the expected last sequence of its subject. The server refuses it otherwise, no matter how much
+//! later, so the stream gets no duplicates even after its duplicate window. At each connection the subject's last
+//! message is read: what it covers is acknowledged and not sent again.
 
 mod failure;
 mod stream;
@@ -28,7 +28,7 @@ use crate::net::tls::client_config;
 use fieldlog_wire::Manifest;
 use stream::Subject;
 
-/// Where and how to publish. `connect_timeout` is for TCP, TLS and the questions to JetStream, each; `answer_timeout` from
+/// Address and settings. `connect_timeout` covers TCP, TLS and each query to JetStream; `answer_timeout` the time from
 /// a message to its acknowledgement.
 pub type NatsTarget = Target<NatsSink>;
 
@@ -48,7 +48,7 @@ impl NatsTarget {
             .ack_timeout(self.answer_timeout)
             .build(client.clone());
         let asked = self.ask(&jetstream, gateway, epoch).await;
-        // What it does not allow, the server does not answer; it complains.
+        // The server does not answer a forbidden request; it reports an error separately.
         let subjects = asked.map_err(|error| match news.complaint() {
             Some(complaint) => Unreachable { why: format!("{} ({complaint})", error.why), pace: Pace::Slow },
             None => error,
@@ -60,7 +60,7 @@ impl NatsTarget {
         Ok(Nats { queue: Queue::start(|jobs| publisher.serve(jobs)), stored })
     }
 
-    /// Everything that has to be known before the first message.
+    /// The queries before the first message.
     async fn ask(
         &self,
         jetstream: &Context,
@@ -84,7 +84,7 @@ impl NatsTarget {
             .connection_timeout(self.connect_timeout)
             .ping_interval(Duration::from_secs(20))
             .ignore_discovered_servers()
-            // Reconnecting is the driver's: each attempt asks anew what is stored.
+            // The driver reconnects: each attempt queries again what is stored.
             .max_reconnects(1)
             .event_callback(move |event| {
                 told.hear(event);
@@ -108,7 +108,7 @@ impl NatsTarget {
             let password = secret::read("password_file", file).map_err(|error| bad(error.to_string()))?;
             options = options.user_and_password(user.clone(), password);
         }
-        // A host name may have several addresses, each of which takes its time.
+        // A host name may have several addresses, each of which takes time.
         let connecting = timeout(self.connect_timeout * 3, options.connect(&url)).await;
         let late = |_| Unreachable {
             why: format!("{url}: no connection within {} s", self.connect_timeout.as_secs_f32() * 3.0),
@@ -118,10 +118,10 @@ impl NatsTarget {
     }
 }
 
-/// What the client reports beside the answers to our questions.
+/// Events that the client reports outside of answers.
 #[derive(Default)]
 struct News {
-    /// The server's last complaint: it refuses a publication in this way, and does not answer it.
+    /// The server's last error report; it refuses publications this way, without an answer.
     complaint: Mutex<Option<String>>,
     gone: tokio::sync::Notify,
 }
@@ -172,7 +172,7 @@ impl Publisher {
             // The driver may have given up on it.
             let _ = job.reply.send(outcome);
         }
-        // Everything acknowledged has been stored; draining is a courtesy to the server.
+        // Everything acknowledged is stored; draining is optional.
         let _ = timeout(FAREWELL, self.client.drain()).await;
     }
 
@@ -185,7 +185,7 @@ impl Publisher {
         let manifest = &parcel.manifest;
         let name = stream::subject(&self.target.sink.subject, manifest);
         let Some(subject) = self.subjects.iter_mut().find(|subject| subject.name == name) else {
-            // Another epoch or gateway than the one that was asked for at the opening.
+            // Another epoch or gateway than queried when the connection was opened.
             return Outcome::Lost { why: format!("{}: `{name}` was not opened", self.target.sink.url()) };
         };
         if subject.holds(manifest) {

@@ -1,4 +1,4 @@
-//! Buckets from what is stored: the archive, and the log behind it.
+//! Buckets from storage: the archive, and the log after it.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ use crate::http::problem::Problem;
 use crate::http::reads::Cancel;
 use crate::log::{LogError, LogReader};
 
-/// Reads that the archive may overtake before one of them is taken for what it is.
+/// Maximum attempts if the archive grows during a read.
 const TRIES: usize = 3;
 
 /// Folds the buckets, up to the record at `until`.
@@ -26,7 +26,7 @@ pub(super) fn read(
     for _ in 1..TRIES {
         let end = reader.rollups_end()?;
         let found = Reading::new(reader, series, until).run(cancel)?;
-        // Records that go from the log into the archive meanwhile are in neither as it was read.
+        // Records that move from the log into the archive meanwhile would be read from neither.
         if found.incomplete_until.is_none() || reader.rollups_end()? == end {
             return Ok(found);
         }
@@ -39,7 +39,7 @@ struct Reading<'a> {
     series: Series,
     from: Time,
     until: Seq,
-    /// All before it is in the buckets, is known to be missing, or is too early.
+    /// Everything before this is in the buckets, is known to be missing, or is too early.
     next: Seq,
     enough: bool,
     found: Found,
@@ -80,7 +80,7 @@ impl<'a> Reading<'a> {
         failed.unwrap_or(Ok(())).map(|()| self.found)
     }
 
-    /// What comes next begins at `first`, and the record before it was at `base_time`.
+    /// The next part begins at `first`; the record before it was at `base_time`.
     fn begins(&mut self, first: Seq, base_time: Time) {
         if first > self.next && base_time >= self.from {
             self.found.incomplete_until = self.found.incomplete_until.max(Some(base_time));
@@ -89,7 +89,7 @@ impl<'a> Reading<'a> {
 
     fn row(&mut self, row: &Row<'_>) -> Result<ControlFlow<()>, RollupError> {
         let period = row.period;
-        // Longer windows than the wanted ones cannot be divided; what the log still has of them comes from there.
+        // Windows longer than requested cannot be divided; the log supplies what it still has of them.
         if !self.series.window_s.is_multiple_of(period.length_s) || period.last > self.until {
             return Ok(ControlFlow::Continue(()));
         }
@@ -142,14 +142,14 @@ impl<'a> Reading<'a> {
         Ok(self.unless_too_many())
     }
 
-    /// One more than fit into an answer suffice to know it.
+    /// One more than fits into an answer is enough to detect it.
     fn unless_too_many(&mut self) -> ControlFlow<()> {
         self.enough = self.found.buckets.len() > BUCKETS_MAX;
         if self.enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-/// The moments of records do not go back: what comes belongs to the last bucket or to one after it.
+/// Moments do not go back: the next value belongs to the last bucket or to a later one.
 fn add(buckets: &mut Vec<Bucket>, later: Bucket) {
     match buckets.last_mut() {
         Some(last) if last.start_s == later.start_s => last.merge(&later),

@@ -1,4 +1,4 @@
-//! The packets of a connection that are not messages.
+//! Packets of a connection other than messages.
 
 use bytes::Bytes;
 
@@ -18,8 +18,8 @@ impl<F> Session<'_, F> {
                 self.take_suback(body)?;
                 self.subscribed()
             }
-            // PUBREL, of a QoS 2 message that an earlier client of this session has received: answered with PUBCOMP, or
-            // it would come again on every connection.
+            // PUBREL, of a QoS 2 message that an earlier client of this session received: must be answered with
+            // PUBCOMP, or it is sent again on every connection.
             6 => match body {
                 &[high, low, ..] => {
                     self.send(&[0x70, 2, high, low]);

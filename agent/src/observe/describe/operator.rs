@@ -1,4 +1,4 @@
-//! What the operator says: looked up for what is new, and for all after the configuration was read.
+//! The configured descriptions: applied to whatever is new, and to everything after the configuration was read.
 
 use fieldlog_projections::{
     AttrId, AttributeDescription, Described, DescribedBy, DeviceDescription, DeviceId, Fact, Time,
@@ -9,13 +9,13 @@ use super::super::source::CompiledDescribe;
 use super::super::{Observer, RecordBatch};
 
 impl Observer {
-    /// Applies the operator's words to devices and attributes that are new, or to all after the configuration was read.
+    /// Applies the configured descriptions to new devices and attributes, or to all after the configuration was read.
     pub(in super::super) fn describe_undescribed(&mut self, received: Time, batch: &mut RecordBatch) {
         let mut ids = std::mem::take(&mut self.undescribed);
         ids.sort_unstable();
         ids.dedup();
         for id in ids {
-            // What does not fit now is tried again when something else about the device is new.
+            // Descriptions without room are tried again when something else about the device is new.
             let _ = self.describe_by_operator(id, received, batch);
         }
     }

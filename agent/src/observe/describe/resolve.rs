@@ -1,4 +1,4 @@
-//! Which device and attribute a topic and a place in its documents are, by the rules.
+//! Finds the device and attribute of a topic and a place in its documents, by the rules.
 
 use super::super::Observer;
 use super::super::source::CompiledRule;
@@ -6,21 +6,21 @@ use super::super::topics::RuleMatch;
 use crate::config::{Decoder, When};
 use crate::topic::Name;
 
-/// Where an announcement leads: a rule's match, and the attribute if it is about one.
+/// The target of an announcement: a rule's match, and the attribute if it concerns one.
 pub(super) struct Target {
     pub(super) matched: RuleMatch,
     pub(super) attribute: Option<String>,
 }
 
 impl Observer {
-    /// What the rules make of a topic, and of a place in the document there if one is asked for.
+    /// The device of a topic, and the attribute of a place in its documents if one is given.
     pub(super) fn resolve(&self, source: usize, topic: &str, path: Option<&str>) -> Option<Target> {
         let mut targets = self.targets(source, topic, path).into_iter();
         let first = targets.next()?;
         if path.is_none() || first.attribute.is_some() {
             return Some(first);
         }
-        // A rule that lets others have the message, too, may leave this place to them.
+        // With `also`, a later rule may take this place.
         Some(targets.find(|target| target.attribute.is_some()).unwrap_or(first))
     }
 
@@ -31,8 +31,8 @@ impl Observer {
         self.targets(source, topic, None).into_iter().find(is_availability)
     }
 
-    /// What each rule makes of it whose names are known without a document, up to the first that keeps the messages of the
-    /// topic for itself.
+    /// The targets of all rules whose names do not depend on a document, up to the first rule that keeps the topic's
+    /// messages.
     fn targets(&self, source: usize, topic: &str, path: Option<&str>) -> Vec<Target> {
         let mut targets = Vec::new();
         let Some(of) = self.sources.get(source) else { return targets };
@@ -42,7 +42,7 @@ impl Observer {
             match rule.decoder {
                 Decoder::Announcement(_) => continue,
                 Decoder::Ignore => break,
-                // Which documents it takes is not known here; but that they are objects is.
+                // Which documents it takes is unknown here, but they are objects.
                 decoder if decoder.is_document() && !rule.when.iter().all(When::is_met_by_any_object) => {
                     continue;
                 }
@@ -54,7 +54,7 @@ impl Observer {
                 let matched = self.rule_match(source, found.rule, device.to_owned(), prefix.to_owned());
                 targets.push(Target { matched, attribute });
             }
-            // Of which devices the documents are may not be known here; but that no other rule gets them is.
+            // The devices of the documents may be unknown here, but no other rule gets them.
             if !rule.also {
                 break;
             }
@@ -63,7 +63,7 @@ impl Observer {
     }
 }
 
-/// What a rule calls a place in the document; nothing if it takes nothing from there.
+/// A rule's name for a place in the document; `None` if it takes nothing there.
 fn attribute(rule: &CompiledRule, prefix: &str, path: &str) -> Option<String> {
     let is_document = match rule.rule.decoder {
         Decoder::Scalar | Decoder::Action => false,
@@ -79,7 +79,7 @@ fn attribute(rule: &CompiledRule, prefix: &str, path: &str) -> Option<String> {
         rest if place.is_empty() || rest.is_empty() => rest,
         rest => rest.strip_prefix('.')?,
     };
-    // The document itself is no value, unless the rule says that it is one.
+    // The document itself is not a value, unless the rule says so.
     if below.is_empty() && rule.rule.value.is_none() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! What time alone does to edge nodes: messages have waited long enough, births are asked for, connections come and go.
+//! What time alone does to edge nodes: reorder timeouts, requests for births, changes of connection.
 
 use std::sync::atomic::Ordering;
 
@@ -10,13 +10,13 @@ use crate::message::Publication;
 use crate::observe::{Observer, RecordBatch, at};
 use crate::sparkplug::command;
 
-/// Edge nodes that are asked for their births by time alone, at most in one tick.
+/// Maximum edge nodes that are asked for their births in one tick, because of time alone.
 const ASKED_PER_TICK: usize = 20;
-/// A connection that has brought no message for so long, in microseconds, is noticed all the same.
+/// A connection without any message for this long, in microseconds, is still noticed.
 const QUIET: i64 = 10_000_000;
 
 impl Observer {
-    /// Asks an edge node for its births if that is due. True if it was.
+    /// Asks an edge node for its births if that is due; returns whether it did.
     pub(super) fn ask(&mut self, source: usize, name: &str, node: &mut EdgeNode, now: Time) -> bool {
         let outcomes = &self.sources[source].outcomes;
         if outcomes.outbox.connection().is_none() {
@@ -35,7 +35,7 @@ impl Observer {
         true
     }
 
-    /// A message has come by this connection of a source.
+    /// A message has arrived on this connection of a source.
     pub(in crate::observe) fn came_by(
         &mut self,
         source: usize,
@@ -94,7 +94,8 @@ impl Observer {
         }
     }
 
-    /// The agent is about to stop: messages that wait are taken as they are, and where each session is goes into the log.
+    /// The agent is about to stop: waiting messages are processed as they are, and the state of each session is
+    /// recorded.
     pub fn pause(&mut self, now: Time, batch: &mut RecordBatch) {
         for source in 0..self.hosts.len() {
             self.each_node(source, |observer, name, node| {
@@ -109,7 +110,7 @@ impl Observer {
         }
     }
 
-    /// The wall clock was set.
+    /// The wall clock was stepped.
     pub(in crate::observe) fn hosts_clock_stepped(&mut self, now: Time) {
         for host in self.hosts.iter_mut().flatten() {
             host.nodes.values_mut().for_each(|node| node.session.clock_stepped(now));

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Series;
 use crate::AttrId;
 
-/// In the order of the device's attributes; `None` for one that never was a number. Nothing at all, and no memory, where
-/// there is none.
+/// In the order of the device's attributes; `None` for one that never was a number. Without any series it uses no
+/// memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Row(Option<Arc<Vec<Option<Series>>>>);
 
@@ -17,7 +17,7 @@ impl Row {
         self.0.as_deref()?.iter().flatten().find(|series| series.attr == attr)
     }
 
-    /// The series at a place, made if there is none; copied first if a clone shares it.
+    /// The series at an index, created if missing; copied first if a clone shares it.
     #[inline]
     pub(super) fn series_mut(&mut self, at: usize, new: impl FnOnce() -> Series) -> &mut Series {
         let row = Arc::make_mut(self.0.get_or_insert_default());
@@ -28,7 +28,7 @@ impl Row {
     }
 }
 
-/// Stored as a list, empty if there is none.
+/// Stored as a list, empty if there are no series.
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.as_deref().map_or(&[][..], |row| row).serialize(serializer)

@@ -1,4 +1,4 @@
-//! Ids of devices, what makes them themselves, and what they were called before.
+//! Ids of devices, their identities, and their former ids.
 
 use std::sync::Arc;
 
@@ -10,11 +10,10 @@ use crate::fact::Identity;
 use crate::fold::{FoldError, Section};
 use crate::record::Record;
 
-/// Ids that a device had before and still answers to, at most; the oldest give way.
+/// Maximum former ids by which a device can still be found; the oldest are dropped.
 pub const FORMER_MAX: usize = 8;
 
-/// What version 3 says of a device beside version 2: its number, its identity, its ids before, and how often it was
-/// renamed.
+/// What version 3 adds to version 2 for a device: its number, identity, former ids and number of renames.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Names(
     pub(super) u32,
@@ -37,7 +36,7 @@ impl Serialize for Devices {
 }
 
 impl Devices {
-    /// The device that has this id, or had it before and no other has it now.
+    /// The device with this id, or the one that had it before, if no other has it now.
     pub fn find_ever(&self, name: &str) -> Option<(DeviceId, &Device)> {
         self.find(name).or_else(|| {
             let id = *self.former.get(name)?;
@@ -45,14 +44,14 @@ impl Devices {
         })
     }
 
-    /// How often the devices that are there were renamed. As long as this and [`Devices::forgotten`] stay, no number has
-    /// another id than before.
+    /// Total renames of the devices that are not forgotten. While this and [`Devices::forgotten`] are unchanged, every
+    /// number has the same id as before.
     pub fn renames(&self) -> u64 {
         self.renames
     }
 
-    /// Finds out which device has an id, and which one had it before. It belongs to one device; should a log say otherwise,
-    /// the newest one has it, as in a view that is restored.
+    /// Indexes a device's ids. An id belongs to one device; if a log says otherwise, the newest one has it, as in a
+    /// restored view.
     pub(super) fn own(&mut self, name: &Arc<str>) {
         let now = self.iter().filter(|(_, device)| device.name == *name).last().map(|(id, _)| id);
         let before = self.iter().filter(|(_, device)| device.former.contains(name)).last().map(|(id, _)| id);
@@ -93,17 +92,17 @@ impl Devices {
 }
 
 impl Device {
-    /// The namespace that its name is in, if a record says so.
+    /// The namespace of its name, if a record has it.
     pub fn namespace(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| identity.namespace.as_str())
     }
 
-    /// What its source calls it. Its id is the same as long as no other device had it before.
+    /// Its name at the source. Equals its id unless another device had that id before.
     pub fn called(&self) -> &str {
         self.identity.as_ref().map_or(&self.name, |identity| &identity.name)
     }
 
-    /// Whether it has anything that versions before the third do not hold.
+    /// Whether it has anything that needs version 3.
     pub(super) fn has_names(&self) -> bool {
         self.identity.is_some() || self.renames > 0
     }

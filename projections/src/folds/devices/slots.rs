@@ -1,4 +1,4 @@
-//! Devices by number. A forgotten one keeps its number, at eight bytes.
+//! Devices by number. A forgotten device still takes its slot of eight bytes.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl Slots {
         self.slots.get_mut(id.0 as usize)?.as_mut().map(Arc::make_mut)
     }
 
-    /// All of them, as versions after the first write them.
+    /// All slots, as versions 2 and later store them.
     pub(super) fn options(&self) -> &[Option<Arc<Device>>] {
         &self.slots
     }
@@ -46,7 +46,7 @@ impl Slots {
         self.slots.push(Some(Arc::new(device)));
     }
 
-    /// Drops a device, and hands out what it was.
+    /// Drops a device and returns it.
     pub(super) fn forget(&mut self, id: DeviceId) -> Option<Arc<Device>> {
         let device = self.slots.get_mut(id.0 as usize)?.take()?;
         self.forgotten += 1;
@@ -67,13 +67,13 @@ impl FromIterator<Option<Arc<Device>>> for Slots {
     }
 }
 
-/// Version 1 has no forgotten devices and so no options; it is written as long as it can be.
+/// Version 1 has no forgotten devices and so no options; it is written while that suffices.
 impl Serialize for Slots {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.forgotten > 0 {
             return self.slots.serialize(serializer);
         }
-        // Its length must be known before, which that of a filter is not.
+        // The serialiser needs the length first, and a filter has none.
         let all: Vec<&Device> = self.slots.iter().filter_map(|slot| slot.as_deref()).collect();
         all.serialize(serializer)
     }

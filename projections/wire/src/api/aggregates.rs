@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::position::Position;
 use crate::json::Rfc3339;
 
-/// `GET /api/v1/devices/{id}/aggregates`: what one numeric attribute did, window by window, oldest first.
+/// `GET /api/v1/devices/{id}/aggregates`: aggregates of one numeric attribute, by window, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AggregatesAnswer<'a> {
     /// Where the view is.
@@ -18,17 +18,17 @@ pub struct AggregatesAnswer<'a> {
     pub attribute: Cow<'a, str>,
     /// Where the buckets come from: `memory`, `log`, `archive` or `archive+log`.
     pub source: Cow<'a, str>,
-    /// Buckets before this one lack records that are deleted; absent if all of what was asked for is there.
+    /// Buckets before this time may lack deleted records; absent if the whole requested range is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete_from: Option<Rfc3339>,
-    /// The windows that have a value, at most 10,000.
+    /// The windows that have values, at most 10,000.
     pub buckets: Vec<Bucket>,
 }
 
 /// The recorded values in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// Its begin, a multiple of its length since 1970, UTC.
+    /// Its start, a multiple of its length since 1970, UTC.
     pub start: Rfc3339,
     /// Values, at least 1.
     pub count: u32,
@@ -36,10 +36,10 @@ pub struct Bucket {
     pub min: f64,
     /// Largest.
     pub max: f64,
-    /// Arithmetic mean, not weighted by time.
+    /// Arithmetic mean of the values, not weighted by time.
     pub mean: f64,
     /// Last.
     pub last: f64,
-    /// Whether values can still be added.
+    /// Whether values can still be added to it.
     pub open: bool,
 }

@@ -18,7 +18,7 @@ pub struct DevicePage<'a> {
     pub position: Position,
     /// The devices.
     pub devices: Vec<Device<'a>>,
-    /// The last id of this page, to go on with as `after`; null if there are no more.
+    /// The last id of this page: pass it as `after` to get the next one; null on the last page.
     pub next: Option<Cow<'a, str>>,
 }
 
@@ -27,47 +27,47 @@ pub struct DevicePage<'a> {
 pub struct DeviceAnswer<'a, A = BTreeMap<String, Attribute>> {
     /// Where the view is.
     pub position: Position,
-    /// Which past state this is; absent if it is the current one.
+    /// The past position of this state; absent if it is the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<AsOf>,
     /// The device.
     pub device: Device<'a, A>,
 }
 
-/// What a past state is the state of.
+/// The position and time of a past state.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AsOf {
-    /// The last record that is in it.
+    /// The last record that it includes.
     pub seq: Seq,
-    /// The time that was asked for, or the log time of that record.
+    /// The requested time, or the log time of that record if a position was requested.
     pub time: Rfc3339,
-    /// Whether no record can still be added before the moment.
+    /// Whether no record can be added before that time any more.
     pub exact: bool,
-    /// Records that were folded for it.
+    /// Number of records that were folded for it.
     pub replayed: u64,
 }
 
-/// A device, with attributes of type `A`: by name, those that have a value.
+/// A device, with attributes of type `A`: those that have a value, by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device<'a, A = Members> {
     /// Its id.
     pub id: Cow<'a, str>,
-    /// What its name is in; null if no record says so yet.
+    /// The namespace of its name; null if no record has it yet.
     pub namespace: Option<Cow<'a, str>>,
-    /// What its source calls it.
+    /// Its name at the source.
     pub called: Cow<'a, str>,
-    /// Ids that it had before; they still lead to it.
+    /// Its former ids, which still find it.
     pub former_ids: Vec<Cow<'a, str>>,
     /// The source it was last discovered on.
     pub source: Cow<'a, str>,
-    /// What is said about it; absent if nothing is.
+    /// Its description; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<DeviceJson<'a>>,
-    /// The device it is reached through; null for none.
+    /// The device it is reached through; null if none.
     pub parent: Option<Cow<'a, str>>,
-    /// Whether it can be reached; offline also if a device it is reached through is.
+    /// Whether it is reachable; also offline if a device it is reached through is.
     pub availability: Availability,
-    /// How it is known whether it can be reached.
+    /// How that was determined.
     pub availability_cause: AvailabilityCause,
     /// Log time of that.
     pub availability_at: Rfc3339,
@@ -81,11 +81,12 @@ pub struct Device<'a, A = Members> {
     pub changed_seq: Seq,
     /// Log time of that.
     pub changed_at: Rfc3339,
-    /// The device's own time in the newest record that has one; null if none had.
+    /// The device's own time in the newest record that has one; null if none has.
     pub device_time: Option<Rfc3339>,
-    /// When its newest message came, changed or not; null if none has come since the agent started, or in a past state.
+    /// Arrival of its newest message, whether it changed anything or not; null if none has arrived since the agent
+    /// started, or in a past state.
     pub heard_at: Option<Rfc3339>,
-    /// Seconds since its newest record or message, not negative.
+    /// Seconds since its newest record or message; not negative.
     pub data_age_s: f64,
     /// Records about it.
     pub events: u64,
@@ -99,18 +100,18 @@ pub struct Device<'a, A = Members> {
 /// A value of an attribute, of type `V`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attribute<V = serde_json::Value, D = AttributeJson<'static>> {
-    /// The value; null for an attribute that has none and is described.
+    /// The value; null for an attribute that has only a description.
     pub value: V,
     /// The record that set it; null if there is no value.
     pub seq: Option<Seq>,
     /// Log time of that record; null if there is no value.
     pub at: Option<Rfc3339>,
-    /// What is said about it, as members beside these.
+    /// Its description, as members beside these.
     #[serde(flatten)]
     pub description: D,
 }
 
-/// Whether a device can be reached.
+/// Whether a device is reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Availability {
@@ -132,13 +133,13 @@ impl From<fact::Availability> for Availability {
     }
 }
 
-/// How it is known whether a device can be reached.
+/// How the availability of a device was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AvailabilityCause {
     /// A message said so.
     Topic,
-    /// It was silent for too long.
+    /// It was silent for its silence timeout.
     Silence,
 }
 

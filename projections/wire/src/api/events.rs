@@ -16,7 +16,7 @@ pub struct EventPage<'a> {
     pub position: Position,
     /// The records.
     pub events: Vec<Event<'a>>,
-    /// Where to go on, as `after`; null if there is no more up to the position. A page may be empty and have it.
+    /// Pass this as `after` to continue; null if there is no more up to the position. Can be set on an empty page.
     pub next: Option<Seq>,
 }
 
@@ -29,35 +29,35 @@ pub struct EventAnswer<'a, D = Members> {
     pub event: Event<'a, D>,
 }
 
-/// A record, with data of type `D`: what it says, in the form of its type.
+/// A record, with data of type `D`, whose form depends on the record's type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event<'a, D = Members> {
-    /// `<gateway>/<epoch>/<seq>`, the same wherever the record goes.
+    /// `<gateway>/<epoch>/<seq>`, the same in every format and transport.
     pub id: Cow<'a, str>,
     /// Its position.
     pub seq: Seq,
-    /// Its type, such as `state_changed`; `unknown` for one that this version does not know.
+    /// Its type, such as `state_changed`; `unknown` for a type unknown to this version.
     #[serde(rename = "type")]
     pub kind: Cow<'a, str>,
-    /// Log time, which goes back only where a clock was corrected.
+    /// Log time, which goes back only at a clock correction.
     pub time: Rfc3339,
-    /// The wall clock when it was recorded; absent if that is the log time.
+    /// The wall clock when it was recorded; absent if equal to the log time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_time: Option<Rfc3339>,
     /// The device's own time; absent if it gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_time: Option<Rfc3339>,
-    /// The record it follows from; absent for none.
+    /// The record that caused it; absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Seq>,
-    /// The device it is about; absent if it is about none.
+    /// The device it is about; absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Cow<'a, str>>,
     /// What it says.
     pub data: D,
 }
 
-/// What the stream sends as `omitted` in place of a record that is too large for any answer.
+/// Sent by the stream as `omitted`, in place of a record that is too large for any answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Omitted<'a> {
     /// Its position.
@@ -67,7 +67,7 @@ pub struct Omitted<'a> {
     pub kind: Cow<'a, str>,
 }
 
-/// What the stream sends as `reset` when the client's position means nothing in this log: the client must read the state again.
+/// Sent by the stream as `reset` if the client's position is not in this log: the client must read the state again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset {
     /// Position of the view, from which the stream continues.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Media type of [`Health`].
 pub const CONTENT_TYPE: &str = "application/health+json";
 
-/// Whether all is well. Status code 503 if it is [`Verdict::Fail`], else 200.
+/// The health of the agent. Status code 503 if it is [`Verdict::Fail`], else 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// The worst of the checks.
@@ -17,22 +17,22 @@ pub struct Health {
     pub checks: BTreeMap<String, Check>,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// How it is.
     pub status: Verdict,
-    /// The same in words, with what to do.
+    /// A description, with what to do.
     pub output: String,
 }
 
-/// How something is, from good to bad.
+/// A verdict, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Good.
     Pass,
-    /// It works, and somebody should look at it.
+    /// It works, but needs attention.
     Warn,
     /// It does not work.
     Fail,

@@ -9,16 +9,16 @@ use super::Members;
 use super::position::Position;
 use crate::json::Rfc3339;
 
-/// `GET /api/v1/devices/{id}/history`: what happened to one device, oldest first.
+/// `GET /api/v1/devices/{id}/history`: the records about one device, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryPage<'a> {
     /// Where the view is.
     pub position: Position,
     /// The records.
     pub history: Vec<HistoryItem<'a>>,
-    /// Where to go on, as `after`; null if there is no more up to the position.
+    /// Pass this as `after` to continue; null if there is no more up to the position.
     pub next: Option<Seq>,
-    /// Whether this is all of it, so that `next` is null.
+    /// Whether this is the whole rest, so that `next` is null.
     pub complete: bool,
 }
 
@@ -32,10 +32,10 @@ pub struct HistoryItem<'a, C = Members, D = Members> {
     /// Its type, such as `state_changed`.
     #[serde(rename = "type")]
     pub kind: Cow<'a, str>,
-    /// New values by attribute, null for an attribute that was removed. Absent unless it is a state change.
+    /// New values by attribute; null for a removed one. Absent unless it is a state change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<C>,
-    /// What it says, in the form of its type. Absent if it is a state change.
+    /// Its content, in the form of its type. Absent for a state change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<D>,
     /// The device's own time; absent if it gave none.

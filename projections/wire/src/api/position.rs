@@ -1,4 +1,4 @@
-//! Where the view is. Every answer carries it.
+//! The position of the view, which every answer has.
 
 use fieldlog_projections::{Epoch, Seq};
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 /// A position of the view and of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The incarnation of the log, as 16 hexadecimal digits. A position of another one says nothing about this one.
+    /// The epoch of the log, as 16 hexadecimal digits. Positions of different epochs cannot be compared.
     #[serde(with = "epoch")]
     pub epoch: Epoch,
-    /// The last record that the answer knows of; 0 for none.
+    /// The last record that the answer includes; 0 for none.
     pub applied: Seq,
     /// The last durable record, at least `applied`.
     pub head: Seq,
-    /// `head` less `applied`.
+    /// `head` minus `applied`.
     pub lag: u64,
 }
 
 impl Position {
-    /// A view that has the records up to `applied`, of a log that has those up to `head`.
+    /// The position of a view with the records up to `applied`, of a log with those up to `head`.
     pub fn new(epoch: Epoch, applied: Seq, head: Seq) -> Position {
         Position { epoch, applied, head, lag: head.0.saturating_sub(applied.0) }
     }

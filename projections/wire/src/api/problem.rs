@@ -10,15 +10,15 @@ use fieldlog_projections::Seq;
 /// Media type of [`Problem`].
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// Why a request was not answered, and what to do.
+/// Why a request failed, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem<'a> {
     /// `urn:fieldlog:problem:` and the code.
     #[serde(rename = "type")]
     pub kind: Cow<'a, str>,
-    /// The kind of problem in words, the same for all with this code.
+    /// The kind of problem in words, the same for every problem with this code.
     pub title: Cow<'a, str>,
-    /// Status code of HTTP, 400 to 599.
+    /// HTTP status code, 400 to 599.
     pub status: u16,
     /// What is wrong with this request, and what to do.
     pub detail: Cow<'a, str>,
@@ -26,7 +26,7 @@ pub struct Problem<'a> {
     pub instance: Cow<'a, str>,
     /// The kind of problem for programs, such as `bad-parameter`.
     pub code: Cow<'a, str>,
-    /// Where the view is, for problems about positions; absent from others.
+    /// The position of the view, for problems about positions; otherwise absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
     /// The newest record of the device, where another one was expected; absent from other problems.

@@ -15,7 +15,7 @@ pub struct QuarantinePage<'a> {
     pub position: Position,
     /// The messages.
     pub quarantine: Vec<Quarantined<'a>>,
-    /// Where to go on, as `before`; null if there are no more.
+    /// Pass this as `before` to continue; null if there are no more.
     pub next: Option<Seq>,
 }
 
@@ -32,15 +32,16 @@ pub struct Quarantined<'a> {
     pub topic: Cow<'a, str>,
     /// Why it could not be decoded.
     pub reason: Cow<'a, str>,
-    /// Bytes of its payload; what is kept may be less.
+    /// Size of its payload in bytes; fewer bytes may be stored.
     pub size: u64,
-    /// How many messages this is a summary of; reason, size and payload are those of the newest. Absent for one message.
+    /// Number of messages that this summarises; reason, size and payload are those of the newest. Absent for a single
+    /// message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// When the first of them came; absent for one message.
+    /// Arrival of the first of them; absent for a single message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_at: Option<Rfc3339>,
-    /// When the last of them came; absent for one message.
+    /// Arrival of the last of them; absent for a single message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_at: Option<Rfc3339>,
 }

@@ -1,5 +1,4 @@
-//! `/status`: everything an operator asks first, in one answer. Counts are since the start of the agent unless they say
-//! otherwise.
+//! `/status`: an overview for operators. Counts are since the start of the agent unless stated otherwise.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::position::Position;
 use crate::json::Rfc3339;
 
-/// A word or sentence that is fixed where it is written.
+/// A fixed or computed text.
 pub type Words = Cow<'static, str>;
 
 /// `GET /status`
@@ -28,9 +27,9 @@ pub struct Status {
     pub uptime_s: f64,
     /// The log.
     pub log: Log,
-    /// How many devices there are.
+    /// Numbers of devices.
     pub devices: DeviceCounts,
-    /// Memory counted for what is known about devices.
+    /// Memory accounting of the state.
     pub state: State,
     /// The last snapshot.
     pub snapshot: Snapshot,
@@ -40,11 +39,11 @@ pub struct Status {
     pub sources: Vec<Source>,
     /// Where records are sent, as configured.
     pub sinks: Vec<Sink>,
-    /// Why no messages are taken; null while they are.
+    /// Why ingest is blocked; null if it is not.
     pub blocked: Option<String>,
     /// What to do about log time that is far ahead of the wall clock; null if it is not.
     pub clock_advice: Option<String>,
-    /// What the process uses.
+    /// Resource usage of the process.
     pub process: Process,
 }
 
@@ -53,13 +52,13 @@ pub struct Status {
 pub struct Log {
     /// Its oldest record; null if it is empty.
     pub first_seq: Option<Seq>,
-    /// Size of its file; null if that cannot be told.
+    /// Size of its file; null if unknown.
     pub file_bytes: Option<u64>,
     /// Bytes written to the file.
     pub bytes_written: u64,
     /// Bytes written per record; null before the first one.
     pub bytes_per_event: Option<f64>,
-    /// Bytes written per day at the present rate.
+    /// Bytes written per day at the current rate.
     pub bytes_written_per_day: Option<f64>,
     /// Calls to fsync.
     pub syncs: u64,
@@ -71,11 +70,11 @@ pub struct Log {
     pub commit_ms_max: f64,
     /// Records committed.
     pub events: u64,
-    /// Aggregates of records, kept longer than the records; null if they cannot be read.
+    /// The archive of aggregates; null if it cannot be read.
     pub archive: Option<Archive>,
 }
 
-/// Commits by what made them due.
+/// Commits, by the reason that made them due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commits {
     /// The oldest message had waited long enough.
@@ -88,27 +87,27 @@ pub struct Commits {
     pub internal: u64,
 }
 
-/// Aggregates of records, kept longer than the records.
+/// The archive: aggregates that are kept longer than their records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Archive {
     /// Rows: aggregates of one attribute in one window.
     pub rows: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// The last record that is in them; null if there are none.
+    /// The last archived record; null if there is none.
     pub upto_seq: Option<Seq>,
     /// Log time of that.
     pub upto: Option<Rfc3339>,
 }
 
-/// Devices by what is known about them.
+/// Numbers of devices, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceCounts {
-    /// All that are not retired.
+    /// All devices that are not retired.
     pub total: usize,
-    /// Of these, can be reached.
+    /// Reachable ones of these.
     pub online: usize,
-    /// Of these, cannot be reached.
+    /// Unreachable ones of these.
     pub offline: usize,
     /// Of these, never said.
     pub unknown: usize,
@@ -116,14 +115,14 @@ pub struct DeviceCounts {
     pub retired: usize,
 }
 
-/// Memory counted for what is known about devices.
+/// Memory accounting of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Bytes counted for names, values, aggregates and topics.
     pub bytes: u64,
-    /// What that may come to, `limits.state_bytes_max`.
+    /// Limit of these bytes, `limits.state_bytes_max`.
     pub bytes_max: u64,
-    /// Devices, attributes and values refused for lack of room.
+    /// Devices, attributes and values refused because the limit was reached.
     pub refused: u64,
     /// Retired devices forgotten to make room.
     pub devices_forgotten: u64,
@@ -132,15 +131,15 @@ pub struct State {
 /// The last snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The last record that is in it; 0 for no snapshot.
+    /// The last record that it includes; 0 if there is no snapshot.
     pub seq: Seq,
-    /// When it was written; null if that was before the start.
+    /// When it was written; null if before the start.
     pub at: Option<Rfc3339>,
-    /// Its size; 0 if it was written before the start.
+    /// Its size in bytes; 0 if it was written before the start.
     pub bytes: u64,
     /// Snapshots written.
     pub written: u64,
-    /// Snapshots that could not be written.
+    /// Failed attempts to write a snapshot.
     pub errors: u64,
 }
 
@@ -149,7 +148,7 @@ pub struct Snapshot {
 pub struct Rebuild {
     /// Whether one is.
     pub running: bool,
-    /// The last record that this, or the last rebuild, has come to; 0 before the first one.
+    /// The last record that the current or last rebuild has processed; 0 before the first one.
     pub applied: u64,
     /// The names of these parts, such as `aggregates`.
     #[serde(default)]
@@ -169,41 +168,41 @@ pub struct Source {
     pub state_text: String,
     /// Whether it is connected.
     pub connected: bool,
-    /// Since when; null if it is not.
+    /// Since when it is connected; null if it is not.
     pub connected_at: Option<Rfc3339>,
-    /// Whether the broker had kept the session when the connection was made.
+    /// Whether the broker had kept the session at the last connect.
     pub session_present: bool,
     /// Connections after the first one.
     pub reconnects: u64,
-    /// Why the last connection ended or could not be made; null if there was none such.
+    /// Why the last connection ended or failed; null if none has.
     pub last_error: Option<String>,
-    /// What to do about it; null for nothing.
+    /// What to do about that error; null if nothing.
     pub advice: Option<String>,
-    /// What the operator should look at.
+    /// Conditions that need the operator's attention.
     pub warnings: Vec<String>,
     /// Messages received.
     pub messages: u64,
-    /// Of these, of quality of service 0, which can be lost.
+    /// Messages received with QoS 0, which can be lost.
     pub qos0: u64,
     /// Records made of them.
     pub events: u64,
-    /// Messages that changed nothing: equal values.
+    /// Messages that changed nothing, because their values are equal.
     pub unchanged: u64,
-    /// Of these, retained ones, which the broker sends because of the subscription.
+    /// Retained messages among these, which the broker sends on subscription.
     pub retained_repeats: u64,
     /// Values held back by a deadband, an interval or `record = "never"`.
     pub suppressed: u64,
     /// Messages that could not be decoded.
     pub quarantined: u64,
-    /// Of these, the ones that are recorded in a summary.
+    /// Quarantined messages that are recorded only in a summary.
     pub summarised: u64,
-    /// Devices that have the name of another one in another namespace.
+    /// Devices whose name is also used in another namespace.
     pub name_clashes: u64,
-    /// Messages that no rule takes or that a rule says to ignore.
+    /// Messages that no rule takes, or whose rule ignores them.
     pub ignored: u64,
-    /// Messages that are not acknowledged to the broker yet.
+    /// Messages not yet acknowledged to the broker.
     pub unacked: u64,
-    /// Subscriptions that the broker refuses.
+    /// Subscriptions that the broker has refused.
     pub refused_filters: Vec<RefusedFilter>,
     /// Null unless the source is a Sparkplug host application.
     pub sparkplug: Option<SparkplugHost>,
@@ -216,7 +215,7 @@ pub struct SparkplugHost {
     pub host_id: String,
     /// Edge nodes that are online.
     pub nodes_online: u64,
-    /// Online, but messages of theirs may have been missed.
+    /// Edge nodes that are online, but whose messages may have been missed in part.
     pub nodes_stale: u64,
     /// Edge nodes that are offline.
     pub nodes_offline: u64,
@@ -224,13 +223,13 @@ pub struct SparkplugHost {
     pub births: u64,
     /// Death certificates of edge nodes and devices.
     pub deaths: u64,
-    /// Messages that were missing in the order of an edge node.
+    /// Gaps in the message order of edge nodes.
     pub gaps: u64,
-    /// How often an edge node was asked for its births, by reason.
+    /// Requests for births, by reason.
     pub rebirth_requests: BTreeMap<Words, u64>,
 }
 
-/// A subscription that the broker refuses.
+/// A subscription that the broker has refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedFilter {
     /// The topic filter.
@@ -239,14 +238,14 @@ pub struct RefusedFilter {
     pub reason: Words,
 }
 
-/// A place that records are sent to.
+/// A destination of records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sink {
     /// Its name in the configuration.
     pub name: String,
     /// Where it is.
     pub address: String,
-    /// Whether records are kept until it has them.
+    /// Whether records are kept until the sink has them.
     pub required: bool,
     /// The state of the connection, one word for programs.
     pub state: Words,
@@ -254,25 +253,25 @@ pub struct Sink {
     pub state_text: String,
     /// Whether it is connected.
     pub connected: bool,
-    /// Since when; null if it is not.
+    /// Since when it is connected; null if it is not.
     pub connected_at: Option<Rfc3339>,
     /// Until when it waits before the next attempt; null if it does not wait.
     pub waiting_until: Option<Rfc3339>,
     /// Why it waits.
     pub waiting_why: Option<String>,
-    /// All records up to this one are acknowledged; 0 for none.
+    /// Every record up to this one is acknowledged; 0 for none.
     pub acked_upto: Seq,
     /// Records that are not acknowledged yet.
     pub backlog_events: u64,
-    /// Their bytes in the log, about.
+    /// Approximate bytes of these records in the log.
     pub backlog_bytes: u64,
-    /// Log time of the oldest of them, about; null if there are none.
+    /// Approximate log time of the oldest of them; null if there are none.
     pub backlog_oldest: Option<Rfc3339>,
-    /// Records acknowledged in a second, over the last while.
+    /// Records acknowledged per second, over the last ten seconds.
     pub events_per_s: f64,
     /// Records acknowledged.
     pub events_acked: u64,
-    /// Copies sent ahead of their turn and acknowledged.
+    /// Priority copies acknowledged.
     pub priority_acked: u64,
     /// Parcels acknowledged.
     pub parcels_acked: u64,
@@ -280,26 +279,26 @@ pub struct Sink {
     pub bytes_acked: u64,
     /// Parcels sent again.
     pub parcels_retried: u64,
-    /// Records that the sink refused and that were passed over.
+    /// Refused records that were skipped.
     pub dead_letters: u64,
-    /// Records that the sink refuses, kept and offered again.
+    /// Refused records that are kept and will be offered again.
     pub refused_events: u64,
     /// Connections made.
     pub connections: u64,
-    /// What the operator should look at; null for nothing.
+    /// A condition that needs the operator's attention; null if none.
     pub warning: Option<String>,
-    /// Why something last failed; null if nothing has.
+    /// The last failure; null if there was none.
     pub last_error: Option<String>,
     /// When.
     pub last_error_at: Option<Rfc3339>,
 }
 
-/// What the process uses; null where the system does not say.
+/// Resource usage of the process; null where the system does not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Process {
-    /// Memory in RAM, in bytes.
+    /// Resident memory, in bytes.
     pub resident_bytes: Option<u64>,
-    /// Processor time since the start, user and system, in seconds.
+    /// User and system CPU time since the start, in seconds.
     pub cpu_s: Option<f64>,
     /// Threads.
     pub threads: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a server's answer means for the parcel. Pure.
+//! The meaning of a server's answer for the parcel. Pure.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use fieldlog_projections::Time;
 
 use crate::forward::{Outcome, SLOW};
 
-/// Longer pauses than this are not believed; `backoff_max_s` bounds them further.
+/// Longer pauses are ignored; `backoff_max_s` bounds them further.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The type of the problem (RFC 9457) with which a receiver answers 409 when it has another history of this log.
+/// The problem type (RFC 9457) of a receiver's 409 answer if it has another history of this log.
 pub(crate) const FORK: &str = "urn:fieldlog:problem:fork";
 
-/// What a server has answered.
+/// A server's answer.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
-    /// The beginning of its body, for people.
+    /// The beginning of its body, for messages.
     pub(super) words: String,
-    /// The type of the problem that its body describes.
+    /// The problem type in its body.
     pub(super) problem: Option<String>,
 }
 
@@ -35,7 +35,7 @@ impl Answer {
                 slow(format!("{said}: it redirects to {to}; set `url` to where it belongs"), self)
             }
             401 | 403 | 407 => slow(format!("{said}: check `token_file` and what the token allows"), self),
-            // These speak of the URL or of the kind of request: the next parcel would fare no better.
+            // These concern the URL or the kind of request, so the next parcel would get the same answer.
             404 | 405 | 410 | 421 | 426 | 501 | 505 => slow(format!("{said}: check `address`"), self),
             406 | 415 => slow(format!("{said}: check `format` and `gzip`, this server takes others"), self),
             413 => Outcome::TooLarge { why: format!("{said}: {bytes} bytes are too large for it") },
@@ -62,7 +62,7 @@ fn slow(why: String, answer: &Answer) -> Outcome {
 pub(super) fn retry_after(field: &str, now: Time) -> Option<Duration> {
     let field = field.trim();
     if !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More than can be counted is more than is believed.
+        // A number that overflows is longer than the maximum.
         let wait = field.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs);
         return Some(wait.min(RETRY_AFTER_MAX));
     }
@@ -97,7 +97,7 @@ mod tests {
         for status in [400, 409, 422, 451] {
             assert!(matches!(answered(status, None), Outcome::Refused { .. }), "{status}");
         }
-        // Of a fork only a receiver speaks that knows what one is.
+        // Only a receiver that knows about forks reports one.
         let problem = Some(FORK.to_owned());
         let fork = Answer { status: 409, words: "as I know it".into(), problem, ..Answer::default() };
         let Outcome::Forked { why } = fork.outcome("http://h/p", 9) else { panic!() };

@@ -1,4 +1,4 @@
-//! One request and its answer, on a connection that is kept for the next.
+//! One request and its answer, on a connection that is reused for the next.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -28,25 +28,25 @@ use crate::net::connect::{self, Endpoint};
 use crate::net::failure::{ConnectError, causes};
 use crate::net::secret;
 
-/// Larger bodies than this are compressed where they hold up nobody else.
+/// Larger bodies are compressed on a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 
-/// Compressing less than this saves nothing.
+/// Compressing smaller bodies saves nothing.
 const GZIP_BYTES_MIN: usize = 512;
 
-/// Servers and middleboxes forget connections that are idle for so long, not all of them aloud.
+/// Servers and middleboxes drop connections that are idle for this long, some without closing them.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// A longer answer is not worth reading to its end.
+/// A longer answer is not read to its end.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// So much of an answer's body goes into messages.
+/// Maximum characters of an answer's body in messages.
 const WORDS_MAX: usize = 200;
 
-/// Answers in words that programs read, too (RFC 9457).
+/// Machine-readable answers (RFC 9457).
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What is read of such an answer.
+/// The fields that are read from such an answer.
 #[derive(serde::Deserialize)]
 struct Problem {
     #[serde(rename = "type")]
@@ -59,9 +59,9 @@ pub(super) struct Client {
     target: HttpTarget,
     /// For the `Host` field.
     authority: String,
-    /// The URL in messages: without the query, which may hold a secret.
+    /// The URL for messages, without path and query, which may contain a secret.
     name: String,
-    /// `None`: to be read again.
+    /// `None`: must be read again.
     authorization: Option<HeaderValue>,
     kept: Option<Connection>,
 }
@@ -78,7 +78,7 @@ impl Drop for Connection {
     }
 }
 
-/// A body as it goes out.
+/// A body to send.
 #[derive(Clone)]
 struct Content {
     bytes: Bytes,
@@ -88,7 +88,7 @@ struct Content {
 impl Client {
     pub(super) async fn open(target: HttpTarget) -> Result<Client, Unreachable> {
         let authority = target.sink.authority();
-        // Without the path, which may hold a secret.
+        // Without the path, which may contain a secret.
         let name = target.sink.origin();
         let mut client = Client { target, authority, name, authorization: None, kept: None };
         client.authorize().map_err(|why| Unreachable { why, pace: Pace::Slow })?;
@@ -107,7 +107,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a parcel and waits for what the server makes of it.
+    /// Sends a parcel and waits for its outcome.
     pub(super) async fn send(&mut self, parcel: Arc<Parcel>) -> Outcome {
         if self.authorization.is_none()
             && let Err(why) = self.authorize()
@@ -122,7 +122,7 @@ impl Client {
         match self.exchange(request).await {
             Ok(answer) => {
                 if matches!(answer.status, 401 | 403) {
-                    // By the next attempt an operator may have put another token there.
+                    // An operator may have replaced the token before the next attempt.
                     self.authorization = None;
                 }
                 answer.outcome(&self.name, content.bytes.len())
@@ -159,7 +159,8 @@ impl Client {
         {
             return Ok(answer);
         }
-        // The server may have closed the kept connection just when it was used; the identity makes a repetition safe.
+        // The server may have closed the persistent connection at this moment; the parcel's identity makes repeating
+        // safe.
         let fresh = self.connect().await.map_err(|unreachable| unreachable.why)?;
         self.attempt(fresh, request).await?.map_err(|error| {
             format!("{}: the connection broke before it had answered: {}", self.name, causes(&error))
@@ -217,13 +218,13 @@ impl Client {
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Unreachable { why: format!("{name}: {}", causes(&error)), pace: Pace::Soon })?;
-        // Its error, if any, reaches the request that is under way.
+        // Its error, if any, is returned to the request in flight.
         let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
         Ok(Connection { sender, used: Instant::now(), driver })
     }
 }
 
-/// Reads an answer, and whether it was read to its end, so that the connection can be used again.
+/// Reads an answer; also returns whether it was read to its end, so that the connection can be reused.
 async fn read(response: Response<hyper::body::Incoming>) -> (Answer, bool) {
     let headers = response.headers();
     let mut answer = Answer {
@@ -235,7 +236,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> (Answer, bool) {
     };
     let is_problem = field(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with(PROBLEM_JSON));
     let Ok(body) = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await else {
-        // The status has been said all the same.
+        // The status is known in any case.
         return (answer, false);
     };
     if answer.status >= 300 {
@@ -264,7 +265,7 @@ fn now() -> Time {
 async fn content(parcel: Arc<Parcel>, gzip: bool) -> Content {
     let plain = Payload::plain(&parcel);
     let size = plain.len();
-    // The compact format is compressed by itself.
+    // The compact format is already compressed.
     if !gzip || !parcel.compact.is_empty() || size < GZIP_BYTES_MIN {
         return Content { bytes: plain.to_bytes(), gzip: false };
     }
@@ -281,7 +282,7 @@ async fn content(parcel: Arc<Parcel>, gzip: bool) -> Content {
 fn compress(bytes: &[u8]) -> Option<Bytes> {
     let out = BytesMut::with_capacity(bytes.len() / 4).writer();
     let mut encoder = GzEncoder::new(out, Compression::fast());
-    // Memory takes all that is written to it.
+    // Writing to memory cannot fail.
     encoder.write_all(bytes).ok()?;
     Some(encoder.finish().ok()?.into_inner().freeze())
 }

@@ -1,4 +1,4 @@
-//! Errors of Kafka in words that an operator can act on.
+//! Kafka errors in words that an operator can act on.
 
 use rskafka::client::error::{Error, ProtocolError};
 
@@ -12,7 +12,7 @@ pub(super) fn connect(name: &str, error: &Error) -> Unreachable {
     Unreachable { why: format!("{name}: cannot connect: {hint} ({said})"), pace }
 }
 
-/// What to do, by the client's own words: its errors have no kinds that can be told apart.
+/// What to do, derived from the client's message: its errors cannot be distinguished otherwise.
 fn hint(said: &str) -> (&'static str, Pace) {
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if says(&["sasl", "Sasl", "SASL"]) {
@@ -28,12 +28,12 @@ fn hint(said: &str) -> (&'static str, Pace) {
     (hint, Pace::Soon)
 }
 
-/// What became of the records of one partition.
+/// The outcome for the records of one partition.
 pub(super) fn produce(name: &str, topic: &str, error: &Error) -> Outcome {
     let Error::ServerError { protocol_error, .. } = error else {
         return Outcome::Lost { why: format!("{name}: {}", causes(error)) };
     };
-    // The whole error repeats the request.
+    // The full error repeats the request.
     let why = format!("{name}: topic `{topic}`: {protocol_error}");
     match protocol_error {
         ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge => Outcome::TooLarge { why },
@@ -42,15 +42,14 @@ pub(super) fn produce(name: &str, topic: &str, error: &Error) -> Outcome {
             Outcome::Busy { after: Some(SLOW), why: format!("{why}; allow this user to write to it") }
         }
         ProtocolError::UnknownTopicOrPartition | ProtocolError::NotLeaderOrFollower => {
-            // A new connection learns where everything is now.
+            // A new connection learns the current leaders.
             Outcome::Lost { why }
         }
         _ => Outcome::Busy { after: None, why },
     }
 }
 
-/// The outcome of a parcel of which parts fared differently: what is lost must be found out first, and a parcel that is
-/// put off is not cut.
+/// The outcome of a parcel whose parts differ: a loss takes precedence, and a deferred parcel is not divided.
 pub(super) fn worse(one: Outcome, other: Outcome) -> Outcome {
     let rank = |outcome: &Outcome| match outcome {
         Outcome::Acked => 0,

@@ -1,10 +1,10 @@
-//! Which partition a key belongs to: MurmurHash2 as in Kafka's Java client. Pure.
+//! The partition of a key: MurmurHash2 as in Kafka's Java client. Pure.
 
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
 
-/// The partition of `key` among `partitions` (at least one). Without a key it is the first: what is not about a device is
-/// rare, and stays in order.
+/// The partition of `key` among `partitions` (at least one). Without a key it is the first: events about no device are
+/// rare, and stay in order.
 pub(super) fn of(key: Option<&[u8]>, partitions: usize) -> usize {
     let hash = key.map_or(0, murmur2) & 0x7fff_ffff;
     usize::try_from(hash).unwrap_or(0) % partitions.max(1)

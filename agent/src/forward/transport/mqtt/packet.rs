@@ -1,4 +1,4 @@
-//! PUBLISH out, PUBACK in.
+//! Writes PUBLISH, reads PUBACK.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -8,16 +8,16 @@ use crate::forward::{Outcome, Parcel, SLOW};
 use crate::mqtt::failure::reason;
 use crate::mqtt::handshake::detail_of;
 
-/// QoS 1, no DUP: a parcel goes out once per connection, and a clean session knows nothing of earlier ones.
+/// QoS 1, no DUP: a parcel is sent once per connection, and a clean session has no earlier ones.
 const PUBLISH_QOS1: u8 = 0x32;
 
-/// Largest remaining length that MQTT can express.
+/// Maximum remaining length in MQTT.
 const REMAINING_MAX: usize = 268_435_455;
 
 const CONTENT_TYPE: u8 = 0x03;
 const USER_PROPERTY: u8 = 0x26;
 
-/// Appends `parcel` as a PUBLISH; if that would be larger than `bytes_max`, appends nothing and returns its size.
+/// Appends `parcel` as a PUBLISH; if it would be larger than `bytes_max`, appends nothing and returns its size.
 pub(super) fn publish(
     out: &mut BytesMut,
     protocol: Protocol,
@@ -65,7 +65,7 @@ fn properties(parcel: &Parcel) -> BytesMut {
     out
 }
 
-/// The configuration and the form of a manifest keep texts far below what their length field can express.
+/// Texts are far shorter than their length field allows, by the configuration and the form of a manifest.
 fn put_text(out: &mut BytesMut, text: &str) {
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.put_u16(len);
@@ -92,7 +92,7 @@ fn put_variable_int(out: &mut BytesMut, mut value: usize) {
     }
 }
 
-/// What the reason code of a PUBACK means for the parcel; `frame` is the whole packet, in which the broker may say more.
+/// The outcome for a PUBACK's reason code; `frame` is the whole packet, with the broker's reason string if any.
 pub(super) fn outcome(code: u8, frame: &Bytes, topic: &str, address: &str) -> Outcome {
     if code < 0x80 {
         return Outcome::Acked;
@@ -100,10 +100,10 @@ pub(super) fn outcome(code: u8, frame: &Bytes, topic: &str, address: &str) -> Ou
     let detail = detail_of(frame);
     let why = format!("{address} refuses a message on `{topic}`: {}{detail}", reason(code));
     match code {
-        // Payload format invalid: the only one that speaks of what is in the parcel.
+        // Payload format invalid: the only code that concerns the content of the parcel.
         0x99 => Outcome::Refused { why },
         0x95 => Outcome::TooLarge { why },
-        // Not authorized, topic name invalid: the next parcel would fare no better.
+        // Not authorized, topic name invalid: the next parcel would get the same answer.
         0x87 | 0x90 => Outcome::Busy { after: Some(SLOW), why },
         _ => Outcome::Busy { after: None, why },
     }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn mqtt_5_has_the_manifest_in_its_properties() {
-        // Lengths around each boundary of the length field.
+        // Lengths around each step in size of the length field.
         for events in [1, 2, 200, 30_000] {
             let parcel = parcel(1, events);
             let mut out = BytesMut::new();

@@ -20,13 +20,13 @@ use crate::mqtt::frame::{Cut, Frame, frames};
 use crate::mqtt::handshake::{Welcome, announce, detail_of};
 use crate::net::connect::Wire;
 
-/// While so much waits to be written no further parcel is put behind it: memory is for one parcel, not for a window.
+/// While this much output is pending, no further parcel is added, so that memory holds one parcel rather than a window.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
-/// An output buffer that has grown larger than this is given back once it is empty.
+/// A larger output buffer is freed once it is empty.
 const OUT_BYTES_KEPT: usize = 1024 * 1024;
 
-/// How often to look at the clock, at most.
+/// Minimum interval of timer checks.
 const TICK_MIN: Duration = Duration::from_millis(10);
 
 const PACKET_TOO_LARGE: u8 = 0x95;
@@ -40,12 +40,12 @@ pub(super) struct Publisher {
     bytes_max: usize,
     in_flight: VecDeque<InFlight>,
     pkid: u16,
-    /// Since when the broker has had a reason to answer.
+    /// Since when the broker owes an answer.
     waiting: Instant,
     unheard: Arc<AtomicU64>,
 }
 
-/// A parcel that waits for its PUBACK.
+/// A parcel waiting for its PUBACK.
 struct InFlight {
     pkid: u16,
     bytes: usize,
@@ -107,7 +107,7 @@ impl Publisher {
             let room = self.in_flight.len() < self.window && self.connection.unwritten() < OUT_BYTES_MAX;
             tokio::select! {
                 biased;
-                // First, as acknowledgements make room.
+                // First, since acknowledgements make room.
                 step = self.connection.step(true) => self.stepped(step?)?,
                 job = jobs.incoming.recv(), if room => match job {
                     Some(job) => self.publish(job),
@@ -134,7 +134,7 @@ impl Publisher {
                 self.in_flight.push_back(InFlight { pkid, bytes, reply: job.reply });
             }
             Err(size) => {
-                // Nobody waits for it any more if that fails.
+                // If this fails, nobody is waiting for it any more.
                 let _ = job.reply.send(Outcome::TooLarge { why: self.too_large(size, &job.parcel) });
             }
         }
@@ -192,7 +192,7 @@ impl Publisher {
                 self.acknowledged(u16::from_be_bytes([high, low]), code, &chunk.slice(frame.whole.clone()))
             }
             (4, _) => Err(Failure::Malformed("PUBACK")),
-            // PINGRESP: that it was heard is all it says. A PUBLISH at QoS 0 would be a broker's own notice.
+            // PINGRESP only shows that the broker is alive. A PUBLISH at QoS 0 would be a broker's own notice.
             (13 | 3, _) => Ok(()),
             (14, _) => {
                 let detail = detail_of(&chunk.slice(frame.whole.clone()));
@@ -218,7 +218,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Acknowledged all the same: whether anybody listens is not the gateway's to decide, but somebody should be told.
+    /// The parcel is acknowledged, but there is no subscriber. The gateway cannot judge that, so it warns the operator.
     fn nobody_listens(&self) {
         let so_far = self.unheard.fetch_add(1, Ordering::Relaxed) + 1;
         if so_far.is_power_of_two() {
@@ -242,7 +242,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Which of the messages was too large for the broker it does not say.
+    /// The broker does not say which message was too large.
     fn blame_the_largest(&mut self) {
         let largest = (0..self.in_flight.len()).max_by_key(|&index| self.in_flight[index].bytes);
         if let Some(waiting) = largest.and_then(|index| self.in_flight.remove(index)) {
@@ -258,7 +258,7 @@ impl Publisher {
 
     async fn leave(&mut self) {
         if let Some(will) = &self.target.sink.will {
-            // The will is not published after a DISCONNECT. If this fails nobody misses more than a notice.
+            // The broker does not publish the will after a DISCONNECT. If this fails, only a notice is lost.
             let protocol = self.target.sink.protocol;
             let _ = self.connection.send(|out| announce(&will.topic, &will.offline, protocol, out));
         }

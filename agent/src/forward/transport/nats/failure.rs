@@ -1,4 +1,4 @@
-//! Errors of NATS in words that an operator can act on.
+//! NATS errors in words that an operator can act on.
 
 use std::error::Error;
 use std::io;
@@ -36,7 +36,7 @@ pub(super) fn connect(url: &str, error: &ConnectError) -> Unreachable {
     Unreachable { why: format!("{url}: {hint} ({})", causes(error)), pace }
 }
 
-/// A certificate that is not trusted comes as an IO error.
+/// An untrusted certificate is reported as an IO error.
 fn is_tls(error: &ConnectError) -> bool {
     cause(error).and_then(io::Error::get_ref).is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
 }
@@ -45,7 +45,7 @@ fn cause(error: &ConnectError) -> Option<&io::Error> {
     error.source().and_then(|cause| cause.downcast_ref::<io::Error>())
 }
 
-/// When to ask JetStream again. Without an answer the link may have broken, which is no reason to wait long.
+/// When to query JetStream again. A missing answer may be a broken link, which is no reason to wait long.
 pub(super) fn pace(error: &(dyn Error + 'static)) -> Pace {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -58,7 +58,7 @@ pub(super) fn pace(error: &(dyn Error + 'static)) -> Pace {
     Pace::Slow
 }
 
-/// What became of a message that was not acknowledged; `complaint` is what the server said in between.
+/// The outcome of a message that was not acknowledged; `complaint` is the server's error report meanwhile.
 pub(super) fn publish(
     target: &NatsTarget,
     subject: &str,
@@ -85,7 +85,7 @@ pub(super) fn publish(
         }
         PublishErrorKind::TimedOut => match complaint {
             Some(complaint) => slow(format!("the server refuses `{subject}`: {complaint}")),
-            // Whether it is stored is not known; the next connection asks.
+            // Whether it is stored is unknown; the next connection queries this.
             None => Outcome::Lost {
                 why: format!(
                     "{url}: no acknowledgement within {} s (see `answer_timeout_s`)",
@@ -100,7 +100,7 @@ pub(super) fn publish(
     }
 }
 
-/// JetStream's own refusals come without a kind of their own.
+/// JetStream's own refusals have no error kind.
 fn refused(url: &str, stream: &str, said: &str) -> Outcome {
     let lower = said.to_ascii_lowercase();
     let why = format!("{url}: stream `{stream}`: {said}");
@@ -112,7 +112,7 @@ fn refused(url: &str, stream: &str, said: &str) -> Outcome {
         );
         Outcome::Busy { after: Some(SLOW), why }
     } else {
-        // Full, without a leader, out of resources.
+        // Full, without a leader, or out of resources.
         Outcome::Busy { after: None, why }
     }
 }

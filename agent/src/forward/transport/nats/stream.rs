@@ -1,4 +1,4 @@
-//! The stream, and what it holds.
+//! The stream and its stored messages.
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
@@ -12,12 +12,12 @@ use fieldlog_wire::Manifest;
 
 const STREAM_NOT_FOUND: u64 = 10_059;
 
-/// A subject that is written to.
+/// A subject that parcels are published to.
 pub(super) struct Subject {
     pub(super) name: String,
-    /// Stream sequence of its last message; 0: none.
+    /// Stream sequence of its last message; 0 if none.
     pub(super) last: u64,
-    /// What that message holds, if it is of this gateway and epoch.
+    /// The manifest of that message, if it is from this gateway and epoch.
     pub(super) stored: Option<Manifest>,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn subject(template: &str, manifest: &Manifest) -> String {
     fill(template, &manifest.gateway, manifest.epoch, manifest.lane.name())
 }
 
-/// All subjects that a gateway writes to.
+/// All subjects of a gateway.
 pub(super) fn subjects(template: &str, gateway: &str, epoch: Epoch) -> Vec<String> {
     let mut subjects: Vec<_> =
         ["live", "backlog"].iter().map(|lane| fill(template, gateway, epoch, lane)).collect();
@@ -34,7 +34,7 @@ pub(super) fn subjects(template: &str, gateway: &str, epoch: Epoch) -> Vec<Strin
     subjects
 }
 
-/// Dots part the tokens of a subject; one gateway is one token, so that `fieldlog.*.events` means all gateways.
+/// Dots separate the tokens of a subject; a gateway is one token, so `fieldlog.*.events` matches all gateways.
 fn fill(template: &str, gateway: &str, epoch: Epoch, lane: &str) -> String {
     template
         .replace("{gateway}", &gateway.replace('.', "_"))
@@ -102,7 +102,7 @@ fn pattern(template: &str) -> String {
 }
 
 impl Subject {
-    /// Asks for the last message.
+    /// Reads the last message.
     pub(super) async fn read(
         target: &NatsTarget,
         stream: &Stream,
@@ -133,7 +133,7 @@ impl Subject {
         Ok(Subject { name, last: message.sequence, stored })
     }
 
-    /// Whether its last message holds all of this parcel.
+    /// Whether its last message includes this whole parcel.
     pub(super) fn holds(&self, parcel: &Manifest) -> bool {
         self.stored.as_ref().is_some_and(|stored| {
             stored.gateway == parcel.gateway
