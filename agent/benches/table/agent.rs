@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +13,9 @@ use fieldlog::log::{Log, LogOptions};
 use fieldlog_projections::{Epoch, Seq, View, Window};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fieldlog");
+
+/// Lets change something.
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 pub struct Agent {
     child: Child,
@@ -47,10 +50,12 @@ impl Agent {
             .and_then(|l| l.local_addr())
             .expect("a free port")
             .port();
-        let config = data.join("bench.toml");
+        let (config, token) = (data.join("bench.toml"), data.join("bench.token"));
+        std::fs::write(&token, TOKEN).expect("a token");
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).expect("its mode");
         let text = format!(
             "data_dir = {data:?}\n\
-             [http]\nlisten = \"127.0.0.1:{http}\"\n\
+             [http]\nlisten = \"127.0.0.1:{http}\"\nadmin_token_file = {token:?}\n\
              [[source]]\nname = \"bench\"\naddress = \"mqtt://127.0.0.1:{port}\"\nreceive_window = {window}\n\
              [[source.subscription]]\ntopic = \"bench/+device\"\ndecoder = \"json\"\n{more}"
         );
@@ -88,6 +93,11 @@ impl Agent {
         stream.read_to_string(&mut answer).expect("an answer");
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         serde_json::from_str(body.trim()).unwrap_or_else(|e| panic!("/status: {e}: {answer}"))
+    }
+
+    /// Port of its HTTP.
+    pub fn http(&self) -> u16 {
+        self.http
     }
 
     /// What /status says about a sink.

@@ -1,10 +1,11 @@
-//! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core` or
-//! `-- forward` only those about recording or about forwarding.
+//! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core`,
+//! `-- forward` or `-- commands` only those about recording, about forwarding or about commands.
 //!
 //! The agent is the release binary, run as users run it. A stub broker in this process feeds it as fast as its window
 //! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for how fast this machine is today.
 
 mod agent;
+mod commands;
 mod counter;
 mod formats;
 mod forward;
@@ -60,9 +61,10 @@ fn main() {
     );
     println!();
     let asked = |part: &str| std::env::args().any(|a| a == part);
-    let (core, forward) = (asked("core"), asked("forward"));
+    let (core, forward, commands) = (asked("core"), asked("forward"), asked("commands"));
+    let all = !core && !forward && !commands;
     let mut table = Table::default();
-    if core || !forward {
+    if core || all {
         long_run(dir.path(), &feed, &mut table);
         small_window(&feed, &mut table);
         replay(dir.path(), &mut table);
@@ -72,10 +74,13 @@ fn main() {
         memory(&mut table);
         let size = std::fs::metadata(agent::BINARY).map_or(0, |m| m.len());
         table.row("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 10 MB", size <= 10_000_000);
-    } else {
+    } else if forward {
         record(dir.path(), &feed, EVENTS);
     }
-    if forward || !core {
+    if commands || all {
+        commands::measure(&feed, &mut table);
+    }
+    if forward || all {
         forward::measure(dir.path(), &feed, &mut table);
     }
     println!("\n{} not met", table.missed);

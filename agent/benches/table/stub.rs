@@ -79,6 +79,28 @@ impl Feed {
         self.marks.push((self.bytes.len(), pkid_at));
     }
 
+    /// One packet, with this packet identifier.
+    pub fn one(topic: &str, payload: &str, pkid: u16) -> Vec<u8> {
+        let mut feed = Feed { bytes: Vec::new(), marks: Vec::new(), payload_bytes: 0 };
+        feed.push(topic, payload);
+        let at = feed.marks[0].1;
+        feed.bytes[at..at + 2].copy_from_slice(&pkid.to_be_bytes());
+        feed.bytes
+    }
+
+    /// The first packets, each with an identifier of its own as far as there are any.
+    pub fn packets(&self, count: usize) -> Vec<Vec<u8>> {
+        let mut start = 0;
+        let packets = self.marks.iter().take(count).enumerate().map(|(n, &(end, pkid_at))| {
+            let mut packet = self.bytes[start..end].to_vec();
+            packet[pkid_at - start..pkid_at - start + 2]
+                .copy_from_slice(&((n % 60_000) as u16 + 5).to_be_bytes());
+            start = end;
+            packet
+        });
+        packets.collect()
+    }
+
     pub fn payload_bytes(&self) -> f64 {
         self.payload_bytes as f64 / self.marks.len() as f64
     }
@@ -95,6 +117,14 @@ impl Stub {
 
     pub fn port(&self) -> u16 {
         self.listener.local_addr().expect("an address").port()
+    }
+
+    /// The client that connects, once it has subscribed.
+    pub fn accept(&self) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().expect("a client");
+        stream.set_nodelay(true).expect("nodelay");
+        handshake(&mut stream);
+        stream
     }
 
     /// Sends `messages` messages to the client that connects, and returns how long it took until the last was
@@ -175,7 +205,7 @@ fn handshake(stream: &mut TcpStream) -> u64 {
     }
 }
 
-fn packet(stream: &mut TcpStream) -> Vec<u8> {
+pub fn packet(stream: &mut TcpStream) -> Vec<u8> {
     let mut packet = vec![0; 2];
     stream.read_exact(&mut packet).expect("a packet");
     let mut remaining = usize::from(packet[1] & 0x7f);
