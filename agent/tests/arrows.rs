@@ -1,10 +1,10 @@
-//! Imports between modules run one way: between the top-level modules of a crate only where ARCHITECTURE.md says so in
-//! "Who may import whom", and between the files below a module in no circle.
+//! Imports between modules run one way: between the top-level modules of a crate as "Who may import whom" in
+//! ARCHITECTURE.md allows, and between the files below a module without a cycle.
 //!
-//! Reads the sources as text. A path that begins with `crate`, `super` or `self`, in a `use` line or in the middle of the
-//! code, is an arrow from the module of its file to the module that it names, comments, strings and tests aside. A name that
-//! a module re-exports belongs to where it comes from. A parent and what is below it may name each other. A row of
-//! the table may name rows above it only, so there is no circle. Each fault is said with what to do.
+//! This test reads the sources as text. A path that begins with `crate`, `super` or `self`, in a `use` line or
+//! elsewhere in the code, is an import by the module of its file of the module that it names; comments, strings and
+//! tests do not count. A re-exported name counts for the module that defines it. A parent and its children may name
+//! each other. A row of the table may name only rows above it, so there is no cycle. Each fault comes with its remedy.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]

@@ -1,8 +1,8 @@
-//! Payloads as devices send them, and the facts that are recorded of them: `tests/fixtures/devices/*.toml`.
+//! Payloads of real devices, and the facts recorded from them: `tests/fixtures/devices/*.toml`.
 //!
-//! A case is what a person knows of one situation: where the payloads are from (`source`), the `preset` (with its `base`)
-//! or the `rules` that read them, the `messages` in the order in which they arrive, and all `facts` of them in the words of
-//! `fieldlog try`. Of `ignored: …` and `quarantined: …` a fact may leave out the reason.
+//! A case is one situation: the origin of the payloads (`source`), the `preset` (with its `base`) or the `rules` that
+//! read them, the `messages` in order of arrival, and all resulting `facts` in the notation of `fieldlog try`. In
+//! `ignored: …` and `quarantined: …` a fact may omit the reason.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]

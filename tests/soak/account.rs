@@ -1,4 +1,4 @@
-//! What an attack came to.
+//! The result of an attack.
 
 use std::any::Any;
 use std::sync::{Mutex, MutexGuard, PoisonError};

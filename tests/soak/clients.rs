@@ -1,4 +1,4 @@
-//! HTTP clients that mean harm. Each works on a thread of its own until told to stop.
+//! Hostile HTTP clients. Each runs on its own thread until told to stop.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! A wall clock that jumps, by seconds or by years, between lives and within them. Nothing is lost or recorded twice, and
-//! log time never goes back.
+//! A wall clock that jumps, by seconds or by years, between runs and during them. Nothing may be lost or recorded
+//! twice, and log time must not go back.
 
 use std::collections::HashMap;
 use std::sync::Arc;

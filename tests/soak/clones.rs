@@ -1,5 +1,5 @@
-//! A copy of the data directory that runs beside the original: the receiver sees the fork, says so to one of them, and has
-//! every position from one history only.
+//! A copy of the data directory that runs beside the original: the receiver must detect the fork, refuse one of them,
+//! and have every position from one history only.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Pages of a stopped log that the disk has changed. `fieldlog run` must find the same content or refuse with 65, and
-//! `fieldlog verify` must notice what a reader notices.
+//! Changes pages of a stopped log. `fieldlog run` must find the same content or refuse with 65, and `fieldlog verify`
+//! must detect what a reader detects.
 //!
-//! After a kill, a last commit that is damaged looks like one that a power cut has torn, and the log goes on from the commit
-//! before (FORMAT.md). So a log that was killed ends with a commit of one record here, and may lose that one only.
+//! After a kill, a damaged last commit looks like one torn by a power cut, and the log continues from the previous
+//! commit (FORMAT.md). So here a killed log ends with a commit of one record, and may lose only that.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What stands before a receiver over HTTP and does to each request what one likes: refuses it, cuts it off, answers in the
-//! receiver's name and keeps it.
+//! A proxy before an HTTP receiver that can treat each request differently: refuse it, cut it off, or answer and keep
+//! it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

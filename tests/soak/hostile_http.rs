@@ -1,5 +1,5 @@
-//! HTTP clients that mean harm, while events flow and others read them: a reader gets every event once and in order, and
-//! health is answered.
+//! Hostile HTTP clients, while events are recorded and read: a reader must get every event once and in order, and
+//! health must be answered.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;

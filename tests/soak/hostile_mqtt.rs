@@ -1,4 +1,4 @@
-//! Messages that mean harm: within the memory of the unit the agent goes on, and a real device's values get in.
+//! Hostile messages: the agent must keep running within the memory of its unit, and record a real device's values.
 
 use std::sync::Arc;
 

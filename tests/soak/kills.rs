@@ -1,5 +1,5 @@
-//! `kill -9` at random moments while messages of QoS 1 come. What the broker has acknowledged to the publisher must be in
-//! the log afterwards, each change once, and the newest of each device must be its state.
+//! `kill -9` at random moments while QoS 1 messages arrive. Everything that the broker has acknowledged to the
+//! publisher must be in the log afterwards, each change once, and the newest value of each device must be its state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

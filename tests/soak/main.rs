@@ -1,12 +1,12 @@
-//! Attacks on a real agent, again and again for as long as one likes:
+//! Repeated attacks on a real agent, for any length of time:
 //!
 //! ```text
 //! cargo run --release -p fieldlog-tests --bin soak -- --minutes 10 [--seed N] [--only kills,hostile-mqtt]
 //! ```
 //!
-//! Each attack gets an equal share of the time and runs in rounds; a round that has begun is finished. At the end there is a
-//! row for each attack, and the exit code is 1 if one of them failed. A round draws everything from its seed, so
-//! `--only ATTACK --seed SEED --rounds 1`, which is said of each failure, does the same again as far as timing allows.
+//! Each attack gets an equal share of the time and runs in rounds; a started round is finished. At the end a table has
+//! one row per attack, and the exit code is 1 if one of them failed. A round draws all random values from its seed, so
+//! `--only ATTACK --seed SEED --rounds 1`, printed with each failure, repeats it as far as timing allows.
 
 // Rounds fail by panicking, like tests.
 #![allow(clippy::unwrap_used)]

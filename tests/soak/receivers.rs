@@ -1,5 +1,5 @@
-//! Receivers that refuse, cut off, lie and babble, another way every moment, while events flow. Once they are well again
-//! they have everything that they did not claim to have, and the log holds few records of it all.
+//! Receivers that refuse, disconnect, lie or send garbage, varying all the time, while events arrive. Once they work
+//! again they must get everything that they did not acknowledge, and the log must have few records about it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

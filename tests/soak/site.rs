@@ -1,4 +1,4 @@
-//! A broker, an agent in a process of its own with the unit's memory, and its HTTP.
+//! A broker, an agent in a separate process with the unit's memory limit, and its HTTP interface.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! The agent under measurement: the release binary in a process of its own.
+//! The agent under measurement: the release binary in a separate process.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

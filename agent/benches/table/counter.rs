@@ -1,4 +1,4 @@
-//! An HTTP server that acknowledges every parcel unread: it counts bytes, and notes how old live events are.
+//! An HTTP server that acknowledges every parcel unread, counts bytes, and records the age of live events.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

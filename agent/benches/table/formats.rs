@@ -1,5 +1,5 @@
-//! What it costs to read an event, by format: decoded, observed and encoded as a record, in this process. The log is not in
-//! it, so that the formats can be told apart.
+//! The cost of an event by format: decoded, observed and encoded as a record, in this process. Without the log, so that
+//! the formats can be compared.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Forwarding: the log of the long run drained into `fieldlog receive`, and into a server that only counts.
+//! Forwarding: drains the log of the long run into `fieldlog receive`, and into a server that only counts.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,8 @@
-//! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core` or
-//! `-- forward` only those about recording or about forwarding.
+//! Prints fieldlog's key figures, measured on this machine: `cargo bench -p fieldlog`; with `-- core` or `-- forward`
+//! only those for recording or for forwarding.
 //!
-//! The agent is the release binary, run as users run it. A stub broker in this process feeds it as fast as its window
-//! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for how fast this machine is today.
+//! The agent is the release binary, run as in production. A stub broker in this process feeds it as fast as its window
+//! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for the speed of this machine.
 
 mod agent;
 mod counter;

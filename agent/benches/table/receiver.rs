@@ -1,4 +1,4 @@
-//! `fieldlog receive` and mosquitto, in processes of their own.
+//! `fieldlog receive` and mosquitto, in separate processes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Thinning: old records folded into the buckets of the archive, and what is left of them.
+//! Thinning: folds old records into the buckets of the archive, and measures the result.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};

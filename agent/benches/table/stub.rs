@@ -1,4 +1,4 @@
-//! A broker that only knows how to send one client QoS 1 messages as fast as its window allows.
+//! A minimal broker that sends one client QoS 1 messages as fast as its window allows.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

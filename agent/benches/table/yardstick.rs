@@ -1,4 +1,4 @@
-//! What others cost on this machine, fed by the same stub.
+//! The cost of other programs on this machine, fed by the same stub.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! Attacks on the memory of the real binary: its state stays below what the service's unit allows, whatever is sent, and
-//! real devices get in.
+//! Attacks on the memory of the real binary: its state must stay within the limit of the service's unit, whatever is
+//! sent, and real devices must be recorded.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! A wall clock that is wrong over restarts, and log time that a wrong clock has run away with.
+//! A wall clock that is wrong across restarts, and log time that is far ahead because of it.
 
 use std::ops::ControlFlow;
 use std::path::Path;

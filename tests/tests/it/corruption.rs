@@ -1,7 +1,7 @@
-//! Damage in a log that was closed cleanly: one spot of the file is changed, and the log is opened and read to the end. It
-//! must give exactly what was in it, or refuse; it may say of a cursor that it is lost, and of nothing else.
+//! Damage in a cleanly closed log: one spot of the file is changed, and the log is opened and read to the end. It must
+//! give exactly its old content or refuse; only a cursor may be reported as lost.
 //!
-//! `FIELDLOG_SEED=n` replays the damage of one seed; `FIELDLOG_CORRUPTIONS=n` sets how many there are.
+//! `FIELDLOG_SEED=n` replays the damage of one seed; `FIELDLOG_CORRUPTIONS=n` sets their number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;

@@ -1,7 +1,7 @@
-//! The crash matrix: seeded points, each a few lives of one log that end in a power cut, a full disk or an I/O error at a
-//! random operation. After every one the log is opened again and held against what was promised.
+//! The crash matrix: seeded points, each with a few runs of one log that end in a power cut, a full disk or an I/O
+//! error at a random operation. After each run the log is opened and compared with what was promised.
 //!
-//! `FIELDLOG_SEED=n` replays the point of one seed; `FIELDLOG_CRASH_POINTS=n` sets how many there are.
+//! `FIELDLOG_SEED=n` replays the point of one seed; `FIELDLOG_CRASH_POINTS=n` sets their number.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 

@@ -1,4 +1,4 @@
-//! `fieldlog demo` as a process: it ends when it cannot start, and takes no log that is in use.
+//! `fieldlog demo` as a process: it must exit if it cannot start, and must not take a log that is in use.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! A disk that is full, for real: the agent ends and says why, and goes on where it was once there is room.
+//! A really full disk: the agent exits with the reason, and continues once there is room.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! Exit codes, and the words that go with them: systemd restarts on some of them, and people read the others.
+//! Exit codes, on which systemd restarts or not, and the messages that operators read with them.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Logs that tests write record by record, at times of their own, and agents on them.
+//! Logs that tests write record by record, with chosen times, and agents that use them.
 
 use std::path::Path;
 

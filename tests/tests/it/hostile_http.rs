@@ -1,4 +1,4 @@
-//! HTTP clients that mean harm, at an agent of its own process, within the memory that its unit gives it.
+//! Hostile HTTP clients at an agent in a separate process, with the memory limit of its unit.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

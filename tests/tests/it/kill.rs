@@ -1,7 +1,7 @@
-//! The real binary against a real broker, killed again and again. What the broker has acknowledged to the publisher must
-//! be in the log at the end, once.
+//! The real binary with a real broker, killed repeatedly. Everything that the broker has acknowledged to the publisher
+//! must be in the log at the end, exactly once.
 //!
-//! `FIELDLOG_KILLS=n` sets how often, `FIELDLOG_SEED=n` replays a run.
+//! `FIELDLOG_KILLS=n` sets the number of kills, `FIELDLOG_SEED=n` replays a run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The log by itself.
+//! Tests of the log alone.
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A log that is lost, damaged or cut, and what `run` and `verify` make of it.
+//! `run` and `verify` with a log that is lost, damaged or truncated.
 
 use std::collections::BTreeMap;
 use std::fs;

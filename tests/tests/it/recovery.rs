@@ -1,4 +1,4 @@
-//! The recovery table of `agent/src/recovery.rs`, a test for each label.
+//! The recovery table of `agent/src/recovery.rs`: one test per label.
 
 use std::fs;
 use std::path::PathBuf;

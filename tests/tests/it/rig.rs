@@ -1,4 +1,4 @@
-//! A writer with everything it needs, without a broker.
+//! A writer with all of its dependencies, without a broker.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError};

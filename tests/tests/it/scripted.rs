@@ -1,5 +1,6 @@
-//! A broker that misbehaves by a script, and the agent. After each fault the same invariants: what was acknowledged is in
-//! the log, acknowledgements come in order and for what was sent, no value is recorded twice, and the agent is back.
+//! The agent with a broker that misbehaves by a script. After each fault the same invariants hold: what was
+//! acknowledged is in the log, acknowledgements come in order and for messages that were sent, no value is recorded
+//! twice, and the agent reconnects.
 
 use std::collections::HashSet;
 use std::time::Duration;

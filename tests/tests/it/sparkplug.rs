@@ -1,5 +1,5 @@
-//! Sparkplug over a real broker, with edge nodes that others have written: births, data, deaths, requests for births, and an
-//! agent that is killed in between.
+//! Sparkplug over a real broker, with third-party edge nodes: births, data, deaths, requests for births, and kills of
+//! the agent in between.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

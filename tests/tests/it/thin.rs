@@ -1,4 +1,4 @@
-//! Old history can be thinned: aggregates outlive the records they came from.
+//! Thinning: aggregates outlive the records they came from.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

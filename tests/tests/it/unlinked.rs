@@ -1,4 +1,4 @@
-//! A log file that is taken away under a running agent, and what the unit sets.
+//! A log file that is removed under a running agent, and the settings of the unit.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The receive window: a broker that fills it at once must not be able to bring the agent to a standstill, and a smaller
-//! window than ours must not cost a commit delay for each filling.
+//! The receive window: a broker that fills it at once must not block the agent, and a window smaller than ours must not
+//! cost a commit delay each time it fills.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Messages that are not as they should be: each is kept in the quarantine with its reason, acknowledged, and the session
-//! goes on.
+//! Malformed messages: each is quarantined with its reason and acknowledged, and the session continues.
 
 use bytes::Bytes;
 use fieldlog::config::Protocol;

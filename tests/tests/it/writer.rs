@@ -1,4 +1,4 @@
-//! The writer on a disk that fails: it ends, says why, and acknowledges nothing more.
+//! The writer on a failing disk: it ends, reports the reason, and acknowledges nothing more.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;

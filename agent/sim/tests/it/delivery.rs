@@ -1,4 +1,4 @@
-//! Who gets which message, and how.
+//! Routing of messages to subscribers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The simulated devices against a real broker.
+//! The simulated devices at a real broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Clients of somebody else's making, when they are installed.
+//! Independent clients, if they are installed.
 
 use std::process::{Command, Output};
 

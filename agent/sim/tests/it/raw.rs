@@ -1,4 +1,4 @@
-//! A client that does exactly what a test says: it sends and receives single MQTT 5 packets.
+//! A client under full control of the test: it sends and receives single MQTT 5 packets.
 
 use std::net::SocketAddr;
 use std::time::Duration;

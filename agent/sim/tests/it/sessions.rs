@@ -1,4 +1,4 @@
-//! Connecting, leaving and coming back.
+//! Connecting, disconnecting and reconnecting.
 
 use fieldlog_sim::broker::{Acked, Broker, Credentials, Options, Qos, fault::Script};
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode as Reason};

@@ -1,4 +1,4 @@
-//! A second of 2099, and the way back: `correct-clock`, and what every reader makes of the log then.
+//! One second in 2099, then `correct-clock`, and how every reader handles the log after that.
 
 use std::sync::atomic::AtomicBool;
 

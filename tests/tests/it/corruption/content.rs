@@ -1,4 +1,4 @@
-//! A log that has something of everything, and what is in it.
+//! A log with every kind of content, and a copy of that content.
 
 use super::*;
 

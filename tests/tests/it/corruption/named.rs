@@ -1,4 +1,4 @@
-//! Damage of known kinds, and what the operator reads of it.
+//! Damage of known kinds, and the messages for the operator.
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 

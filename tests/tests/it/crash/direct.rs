@@ -1,4 +1,4 @@
-//! Points that append to the log themselves, and so know every byte that must be there.
+//! Points that append to the log directly, and so know its exact bytes.
 
 use std::ops::ControlFlow;
 

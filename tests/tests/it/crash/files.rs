@@ -1,4 +1,4 @@
-//! Snapshot files, and what can become of them.
+//! Snapshot files and their damage.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Points that delete the front of the log behind an archive: together they must have every value, and each once.
+//! Points that delete the front of a log with an archive: together they must have every value exactly once.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

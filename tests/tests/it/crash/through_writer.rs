@@ -1,4 +1,4 @@
-//! Points that go through the whole writer: deliveries in, acknowledgements out.
+//! Points that use the whole writer: deliveries in, acknowledgements out.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! What an HTTP server may answer other than yes.
+//! HTTP answers other than success.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A wall clock that is wrong, and is set: everything but what is shown of time goes on as if nothing had happened.
+//! A wall clock that is wrong and then set: everything except the displayed times must continue normally.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;

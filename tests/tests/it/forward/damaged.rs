@@ -1,4 +1,4 @@
-//! A log that is damaged, or that has lost its end, with sinks that have part of it.
+//! A log that is damaged or has lost its end, with sinks that have part of it.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A disk that is fuller than `bytes_max` allows for.
+//! A disk with less space than `bytes_max` allows for.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A link that fails every moment, another way each time.
+//! A link that fails all the time, in varying ways.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

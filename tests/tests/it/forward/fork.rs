@@ -1,4 +1,4 @@
-//! Two histories with one identity: what a receiver says of them.
+//! Two histories with one identity, and the receiver's report on them.
 
 use std::path::Path;
 

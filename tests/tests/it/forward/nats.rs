@@ -1,4 +1,4 @@
-//! NATS JetStream, at a real nats-server.
+//! NATS JetStream, with a real nats-server.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

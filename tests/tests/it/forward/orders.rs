@@ -1,4 +1,4 @@
-//! SIGKILL of the agent, of what is between, and of the receiver, in every order.
+//! SIGKILL of the agent, the intermediary, and the receiver, in every order.
 
 use fieldlog_tests::mosquitto::Mosquitto;
 

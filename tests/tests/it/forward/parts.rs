@@ -1,4 +1,4 @@
-//! The parts between a device and its data, each a process that can be killed: the agent, what is between, the receiver.
+//! The parts between a device and its data, each a process that can be killed: agent, intermediary, receiver.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

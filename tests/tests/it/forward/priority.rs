@@ -1,4 +1,4 @@
-//! Events that matter more go ahead of what is before them in the queue.
+//! Priority events overtake the queue.
 
 use std::net::SocketAddr;
 use std::time::Duration;

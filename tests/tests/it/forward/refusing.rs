@@ -1,4 +1,4 @@
-//! A receiver that refuses what it should take: nothing is given up for its sake, and it gets all once it is mended.
+//! A receiver that wrongly refuses events: nothing may be given up, and it must get everything once it is fixed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

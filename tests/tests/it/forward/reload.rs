@@ -1,4 +1,4 @@
-//! A new configuration changes what is done with the log, never the log.
+//! A new configuration changes the use of the log, never the log itself.
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;

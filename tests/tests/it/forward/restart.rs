@@ -1,4 +1,4 @@
-//! The agent ends in the middle of a backlog, and goes on from its cursor.
+//! The agent stops during a backlog and continues from its cursor.
 
 use std::time::Duration;
 

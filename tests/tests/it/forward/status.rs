@@ -1,4 +1,4 @@
-//! What an operator is told about sinks: the same in `/status`, in the metrics and in systemd's status line.
+//! The status of sinks, which must be the same in `/status`, in the metrics and in systemd's status line.
 
 use fieldlog::daemon::status_line;
 use fieldlog::verify::{Agreement, verify_against};

@@ -1,4 +1,4 @@
-//! Whether a gateway is there, told upstream by `[sink.will]` at a real broker.
+//! `[sink.will]` at a real broker: shows upstream whether the gateway is connected.
 
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::Process;
