@@ -33,7 +33,7 @@ pub enum On {
     Any,
 }
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The power is cut in the middle of the operation.
@@ -55,7 +55,7 @@ pub struct Plan {
     pub on: On,
     /// Which of them.
     pub nth: usize,
-    /// What happens then.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -66,7 +66,7 @@ pub struct FaultDisk(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     durable: Vec<u8>,
-    /// What reads see.
+    /// The content that reads see.
     cache: Vec<u8>,
     /// Contents of sectors since the last sync, oldest first.
     unsynced: BTreeMap<usize, Vec<[u8; SECTOR]>>,

@@ -18,7 +18,7 @@ const BUFFER: usize = 16 * 1024;
 /// The fault applied to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing bad.
+    /// No fault.
     Pass,
     /// Nobody listens; existing connections are reset.
     Refuse,

@@ -14,7 +14,7 @@ use crate::wait::until;
 /// Maximum unacknowledged messages.
 pub const IN_FLIGHT_MAX: u16 = 100;
 
-/// What to publish.
+/// A message to publish.
 #[derive(Clone, Debug)]
 pub struct Post {
     /// Topic.

@@ -61,7 +61,7 @@ impl Agent {
             .args(["--log", "error", "run", "--config"])
             .arg(&config)
             .env("NOTIFY_SOCKET", &notify.path)
-            // As the unit has it.
+            // As in the unit.
             .env("MALLOC_ARENA_MAX", "1")
             .stdout(Stdio::null())
             .spawn()

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// What has arrived.
+/// Counters of arrivals.
 #[derive(Default)]
 pub struct Counts {
     /// Events, as the parcels' headers say.

@@ -46,7 +46,7 @@ impl Rng {
         self.below(100) < percent
     }
 
-    /// One of some things.
+    /// A random element.
     ///
     /// # Panics
     /// If there is none.

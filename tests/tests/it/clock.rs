@@ -19,7 +19,7 @@ mod corrected;
 
 /// Further lines of the configuration.
 const KEEP: &str = "[snapshots]\nkeep = 1\n";
-/// What may be deleted is looked at every 5 s.
+/// Longer than the interval of retention scans, 5 s.
 const KEEPER: Duration = Duration::from_secs(6);
 
 /// A device that has a number: `meter`, `power`.

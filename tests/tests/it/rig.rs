@@ -18,7 +18,7 @@ use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::{Fact, Time, View};
 
-/// How tests open a log.
+/// Log options of the tests.
 pub const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 

@@ -58,7 +58,7 @@ impl<E> Agenda<E> {
 pub struct Turn {
     /// Position, from 0.
     pub index: usize,
-    /// How many take turns.
+    /// Number of devices that take turns.
     pub of: usize,
 }
 

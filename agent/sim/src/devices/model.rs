@@ -116,7 +116,7 @@ impl Battery {
     }
 }
 
-/// What is plugged in.
+/// The appliance in an outlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appliance {
     /// A compressor that runs a third of the time.

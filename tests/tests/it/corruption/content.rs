@@ -29,13 +29,13 @@ pub struct Original {
     _dir: tempfile::TempDir,
 }
 
-/// All that a log gives.
+/// The readable content of a log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Content {
     pub epoch: Epoch,
     pub head: Seq,
     pub records: Vec<Kept>,
-    /// With the moments.
+    /// The moments of the records.
     moments: Vec<Time>,
     pub cursors: BTreeMap<String, Vec<u8>>,
     pub cursors_lost: BTreeSet<String>,

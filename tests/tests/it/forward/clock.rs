@@ -17,7 +17,7 @@ use fieldlog_tests::wait::until;
 use super::site::{Site, arrived, assert_complete, assert_lines, http, position};
 
 const DAY: i64 = 86_400_000_000;
-/// What may be deleted is looked at every 5 s.
+/// Longer than the interval of retention scans, 5 s.
 const KEEPER: Duration = Duration::from_secs(6);
 /// Of `slow` in [`LIMITS`].
 const INTERVAL: Duration = Duration::from_millis(1_500);

@@ -25,7 +25,7 @@ pub struct Member {
     measured: Life,
 }
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Debug)]
 pub enum Kind {
     /// Temperature, humidity and pressure.
@@ -44,7 +44,7 @@ pub enum Kind {
     Remote,
 }
 
-/// What a bulb does.
+/// The state of a bulb.
 #[derive(Clone, Debug)]
 pub struct Light {
     on: bool,
@@ -67,7 +67,7 @@ pub enum Press {
 }
 
 impl Press {
-    /// As it is published.
+    /// Its name in messages.
     pub const fn action(self) -> &'static str {
         match self {
             Press::Single => "single",

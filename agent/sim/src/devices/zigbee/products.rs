@@ -24,7 +24,7 @@ pub struct Property {
     pub reporting: Option<(&'static str, &'static str)>,
 }
 
-/// How its values look.
+/// The form of its values.
 pub enum Shape {
     Numeric { unit: &'static str, range: Option<(i64, i64)> },
     Binary { on: bool },
