@@ -45,7 +45,7 @@ use fieldlog_tests::rng::Rng;
 use account::Account;
 use it::rig;
 
-/// Failed rounds after which an attack is over.
+/// Failed rounds after which an attack ends.
 const FAILURES_MAX: u64 = 3;
 
 #[derive(Parser)]
@@ -133,7 +133,7 @@ fn run(attack: &Attack, seed: u64, share: Duration, rounds: u64) -> Account {
             break;
         }
         let (seed, of_round, round) = (seed.wrapping_add(number), Arc::clone(&account), attack.round);
-        // A thread of its own, so that nothing of a failed round is left to the next.
+        // A separate thread, so that a failed round leaves nothing to the next.
         let thread = std::thread::Builder::new().name(format!("{} {seed}", attack.name));
         let ended = thread.spawn(move || round(seed, &of_round)).unwrap().join();
         account.round(attack.name, seed, ended.err());

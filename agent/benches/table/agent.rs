@@ -36,7 +36,7 @@ impl Agent {
         Agent::start_with(data, port, window, "")
     }
 
-    /// The same with more configuration.
+    /// The same with additional configuration.
     pub fn start_with(data: &Path, port: u16, window: u16, more: &str) -> Agent {
         Agent::spawn(data, port, window, more).0
     }
@@ -90,7 +90,7 @@ impl Agent {
         serde_json::from_str(body.trim()).unwrap_or_else(|e| panic!("/status: {e}: {answer}"))
     }
 
-    /// What /status says about a sink.
+    /// The entry of a sink in /status.
     pub fn sink(&self, name: &str) -> serde_json::Value {
         let sinks = self.status()["sinks"].take();
         let found = sinks.as_array().and_then(|sinks| sinks.iter().find(|sink| sink["name"] == name));
@@ -131,13 +131,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Already gone, unless a run was given up.
+        // Already gone, unless a run was aborted.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// User and system time of a process or thread, in seconds; ticks are 10 ms on every Linux that matters here.
+/// User and system time of a process or thread, in seconds; ticks are 10 ms on every relevant Linux.
 pub fn cpu_seconds(stat: &Path) -> f64 {
     let stat = std::fs::read_to_string(stat).expect("/proc stat");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a stat line").1.split_whitespace().collect();
@@ -145,7 +145,7 @@ pub fn cpu_seconds(stat: &Path) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// What a file takes on the disk: the store's file is sparse.
+/// Disk space used by a file: the store's file is sparse.
 pub fn blocks_bytes(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |m| m.blocks() * 512)
 }

@@ -8,9 +8,9 @@ use std::time::SystemTime;
 /// Counters of arrivals.
 #[derive(Default)]
 pub struct Counts {
-    /// Events, as the parcels' headers say.
+    /// Number of events, from the parcels' headers.
     pub events: u64,
-    /// Everything that was read, with the headers.
+    /// All bytes read, including headers.
     pub bytes: u64,
     /// Age of each live event on arrival, in milliseconds since its log time; only of plain JSON.
     pub live_ms: Vec<f64>,

@@ -21,14 +21,14 @@ use stub::{Feed, Stub};
 /// Events of the long run; the log for replay and boot has this many.
 const EVENTS: u64 = 1_000_000;
 
-/// The table, printed row by row: whatever stops a run, what was measured before stays.
+/// The table, printed row by row, so that earlier figures survive an aborted run.
 #[derive(Default)]
 struct Table {
     missed: u32,
 }
 
 impl Table {
-    /// A figure that is held to a target.
+    /// A figure with a target.
     fn row(&mut self, what: &str, measured: impl AsRef<str>, target: &str, met: bool) {
         self.missed += u32::from(!met);
         let measured = measured.as_ref();
@@ -129,7 +129,7 @@ fn long_run(dir: &std::path::Path, feed: &Feed, table: &mut Table) {
     table.info("rumqttc's client, one manual ack each, nothing stored", format!("{client:.2} µs"));
 }
 
-/// A log of so many events, and nothing measured.
+/// Records a log of this many events, without measuring.
 fn record(dir: &std::path::Path, feed: &Feed, events: u64) {
     let stub = Stub::start();
     let agent = Agent::start(dir, stub.port(), 1000);
@@ -201,13 +201,13 @@ fn boots(dir: &std::path::Path, table: &mut Table) {
     };
     let clean = Agent::boot(dir);
     check(clean, 200, "≤ 200 ms", "boot after a clean stop, 1 M events", table);
-    // The boot above was killed; nothing was written after its own record, which is what a power cut on a quiet
-    // gateway leaves. The store is not closed and is checked by the next open.
+    // The boot above was killed, and nothing was written after its own record, as after a power cut on a quiet gateway.
+    // The store is not closed, and the next open checks it.
     let killed = Agent::boot(dir);
     check(killed, 500, "≤ 500 ms", "boot after kill -9, 1 M events", table);
 }
 
-/// Median time of a 32 KiB write with fdatasync, which is what a commit cannot be faster than.
+/// Median time of a 32 KiB write with fdatasync, the lower bound for a commit.
 fn disk_sync_micros(dir: &std::path::Path) -> u128 {
     use std::os::unix::fs::FileExt;
     let file = std::fs::File::create(dir.join("sync")).expect("a file");

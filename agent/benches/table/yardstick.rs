@@ -27,7 +27,7 @@ pub fn mosquitto_sub(feed: &Feed, messages: u64) -> Option<f64> {
     Some(cost)
 }
 
-/// CPU per message of rumqttc's own client that does nothing but acknowledge each message, in microseconds.
+/// CPU per message of rumqttc's own client that only acknowledges each message, in microseconds.
 pub fn rumqttc_manual_acks(feed: &Feed, messages: u64) -> f64 {
     let stub = Stub::start();
     let port = stub.port();

@@ -8,7 +8,7 @@ use fieldlog_tests::wait::until;
 
 use crate::rig::scratch;
 
-/// Lets `take_away` do it, and gives how many messages were acknowledged before and after.
+/// Runs `take_away`, and passes on how many messages were acknowledged before and after.
 async fn check(take_away: impl FnOnce(&std::path::Path)) {
     let dir = scratch();
     let data_dir = dir.path().join("data");
