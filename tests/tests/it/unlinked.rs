@@ -8,7 +8,7 @@ use fieldlog_tests::wait::until;
 
 use crate::rig::scratch;
 
-/// Runs `take_away`, and passes on how many messages were acknowledged before and after.
+/// Runs `take_away` under a running agent, and checks that the agent ends without acknowledging anything more.
 async fn check(take_away: impl FnOnce(&std::path::Path)) {
     let dir = scratch();
     let data_dir = dir.path().join("data");

@@ -120,7 +120,7 @@ async fn what_is_dropped_is_in_the_archive_first() {
     assert!(begin == Seq(1) && end.next() >= first, "{first} follows an archive of {begin} to {end}");
 }
 
-/// Returns the data directory, and the guard that keeps it.
+/// Returns the site, which keeps the data directory, and that directory.
 async fn drop_oldest(thinning: &str) -> (Site, PathBuf) {
     let mut rng = random();
     let receiver = Receiver::http().await;
