@@ -11,7 +11,7 @@ use fieldlog_wire::json::Rfc3339;
 /// Log time that is ahead of the wall clock by less is not reported: the clock was set back a little.
 const AHEAD_MICROS: i64 = 3_600_000_000;
 
-/// What was done.
+/// The result of a correction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Corrected {
     /// Log time was not ahead.

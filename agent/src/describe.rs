@@ -91,7 +91,7 @@ pub struct Announced {
     pub topic: String,
     /// Its place in the document there, levels joined by dots; empty: the whole payload is its value.
     pub path: String,
-    /// What it is.
+    /// Its description.
     pub description: AttributeDescription,
     /// The parts that the description sets; the others stay unchanged.
     pub parts: Parts,

@@ -48,7 +48,7 @@ pub struct Item {
 /// A range of the log, ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Parcel {
-    /// What it covers.
+    /// The manifest.
     pub manifest: Manifest,
     /// Its events, in order.
     pub items: Vec<Item>,

@@ -85,7 +85,7 @@ struct App {
     stop: watch::Receiver<bool>,
 }
 
-/// How a request came.
+/// How a request arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
     /// Anyone who can reach the port: `Host` is checked, and the token if one is set.

@@ -347,7 +347,7 @@ fn hash(source: &str, message: &Message) -> ChainHash {
     ChainHash::default().after(source.as_bytes()).after(&message.topic).after(&message.payload)
 }
 
-/// What a note says.
+/// The content of a note.
 struct Found {
     boot: [u8; 16],
     deaths: u32,

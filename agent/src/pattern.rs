@@ -13,7 +13,7 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a pattern; it must not be empty, nor have two `*` side by side")]
 pub struct PatternError {
-    /// What was written.
+    /// The invalid text.
     pub text: String,
 }
 

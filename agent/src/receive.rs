@@ -26,7 +26,7 @@ pub use nats::NatsOptions;
 use store::Store;
 pub use store::{Out, StoreError};
 
-/// How to receive.
+/// Settings of the receiver.
 #[derive(Clone, Debug)]
 pub struct ReceiveOptions {
     /// The broker to subscribe at.
@@ -77,7 +77,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// What has arrived.
+    /// The report on everything received.
     pub fn report(&self) -> Report {
         self.receiver.report()
     }
@@ -246,7 +246,7 @@ enum TakeError {
     /// It belongs to a different history, until someone finds out which one is right.
     #[error("gateway {gateway}: {fault}")]
     Forked {
-        /// Who sends it.
+        /// The sender.
         gateway: Arc<str>,
         /// Where they part.
         fault: Fault,

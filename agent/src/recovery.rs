@@ -10,7 +10,7 @@ use fieldlog_projections::{Epoch, Seq, View, Window};
 use crate::log::{LogError, LogReader};
 use crate::snapshots::SnapshotStore;
 
-/// What the log holds.
+/// The extent of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogState {
     /// Its incarnation.

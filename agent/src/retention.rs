@@ -21,7 +21,7 @@ pub struct RetentionScan {
     pub history_min: Seq,
 }
 
-/// Who still needs what.
+/// A need for records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     /// In words, for the operator: `sink "cloud"`, `the oldest snapshot`.
@@ -45,7 +45,7 @@ pub enum RetentionPlan {
         before: Seq,
         /// The first needed position; nobody loses anything before it.
         lost_from: Seq,
-        /// Who loses by it.
+        /// Who loses records.
         lost_by: Vec<String>,
     },
     /// The log is full until `by` no longer needs its front.

@@ -150,7 +150,7 @@ pub struct StateStats {
 }
 
 impl StateStats {
-    /// What was last noted.
+    /// The last noted values.
     pub fn get(&self) -> StateUse {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         StateUse {

@@ -27,7 +27,7 @@ pub struct SnapshotStore {
 pub struct Candidate {
     /// The file.
     pub path: PathBuf,
-    /// What its header says.
+    /// Its header, or the fault.
     pub header: Result<Header, SnapshotFault>,
 }
 

@@ -343,7 +343,7 @@ pub enum TemplateError {
     Unknown {
         /// The name.
         name: String,
-        /// What there is.
+        /// The existing captures.
         known: Vec<String>,
     },
 }

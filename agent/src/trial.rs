@@ -194,7 +194,7 @@ pub enum TrialError {
     NoSource {
         /// The name that was given.
         name: Option<String>,
-        /// Those there are.
+        /// The existing sources.
         known: Vec<String>,
     },
     /// Several sources, and none was named.

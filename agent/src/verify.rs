@@ -38,7 +38,7 @@ pub struct Report {
     pub link: ChainHash,
     /// The last intact position.
     pub intact: Seq,
-    /// What the archive has.
+    /// The findings in the archive.
     pub rollups: RollupsReport,
     /// The fault: after the last intact record, in the archive, in the store around them, or beside it.
     pub fault: Option<String>,

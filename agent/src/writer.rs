@@ -65,7 +65,7 @@ pub enum Input {
     Cursor {
         /// The sink.
         name: String,
-        /// What it has.
+        /// Its acknowledged ranges.
         acked: AckedRanges,
     },
     /// A sink refuses records permanently.

@@ -1,10 +1,10 @@
-//! Imports between modules run one way: between the top-level modules of a crate only where ARCHITECTURE.md says so in
-//! "Who may import whom", and between the files below a module in no circle.
+//! Imports between modules run one way: between the top-level modules of a crate as "Who may import whom" in
+//! ARCHITECTURE.md allows, and between the files below a module without a cycle.
 //!
-//! Reads the sources as text. A path that begins with `crate`, `super` or `self`, in a `use` line or in the middle of the
-//! code, is an arrow from the module of its file to the module that it names, comments, strings and tests aside. A name that
-//! a module re-exports belongs to where it comes from. A parent and what is below it may name each other. A row of
-//! the table may name rows above it only, so there is no circle. Each fault is said with what to do.
+//! This test reads the sources as text. A path that begins with `crate`, `super` or `self`, in a `use` line or
+//! elsewhere in the code, is an import by the module of its file of the module that it names; comments, strings and
+//! tests do not count. A re-exported name counts for the module that defines it. A parent and its children may name
+//! each other. A row of the table may name only rows above it, so there is no cycle. Each fault comes with its remedy.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -17,7 +17,7 @@ use std::path::Path;
 type Module = Vec<String>;
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-/// Modules whose files import each other in a circle today. Take one out when that has ended.
+/// Modules whose files currently import each other in a cycle. Remove an entry when its cycle is gone.
 const CIRCLES: [(&str, &str); 1] = [("agent/", "observe")];
 
 #[test]
@@ -40,7 +40,7 @@ fn the_simulation_imports_what_the_table_lets_it() {
     check("agent/sim/");
 }
 
-/// Compares a crate, by its folder, with its table.
+/// Compares a crate, given by its folder, with its table.
 fn check(folder: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let allowed = table(&fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap(), folder);
@@ -64,7 +64,7 @@ fn check(folder: &str) {
     assert!(faults.is_empty(), "{folder}\n{}", faults.join("\n"));
 }
 
-/// What is wrong between the rows of a table and the arrows between top-level modules.
+/// Differences between the rows of a table and the imports between top-level modules.
 fn compare(allowed: &[(String, BTreeSet<String>)], found: &Arrows) -> Vec<String> {
     let mut faults = Vec::new();
     for (row, (from, may)) in allowed.iter().enumerate() {
@@ -110,7 +110,7 @@ fn table(document: &str, folder: &str) -> Vec<(String, BTreeSet<String>)> {
     rows
 }
 
-/// Modules that import each other in a circle, the first one again at the end.
+/// Modules that form an import cycle, with the first one again at the end.
 fn circle(arrows: &Arrows) -> Option<Vec<String>> {
     fn walk(at: &str, arrows: &Arrows, way: &mut Vec<String>, done: &mut BTreeSet<String>) -> bool {
         if let Some(begin) = way.iter().position(|module| module == at) {
@@ -132,7 +132,7 @@ fn circle(arrows: &Arrows) -> Option<Vec<String>> {
     arrows.keys().any(|from| walk(from, arrows, &mut way, &mut done)).then_some(way)
 }
 
-/// The code of each module, without what no arrow begins in.
+/// The code of each module, without parts in which no import can begin.
 struct Sources(BTreeMap<Module, String>);
 
 impl Sources {
@@ -160,7 +160,7 @@ impl Sources {
         }
     }
 
-    /// Which children of a module import which others of them, by module.
+    /// The imports between the children of each module.
     fn arrows(&self) -> BTreeMap<Module, Arrows> {
         let mut arrows: BTreeMap<Module, Arrows> = BTreeMap::new();
         for (from, code) in self.0.iter().filter(|(from, _)| !from.is_empty()) {
@@ -179,7 +179,7 @@ impl Sources {
         arrows
     }
 
-    /// A path as it is seen from a module, from the crate on; `None` if it leads out of it.
+    /// A path seen from a module, starting at the crate; `None` if it leads out of the crate.
     fn absolute(&self, from: &[String], path: &[String]) -> Option<Vec<String>> {
         let mut base = from.to_vec();
         let mut rest = path;
@@ -199,7 +199,7 @@ impl Sources {
         Some([base, rest.to_vec()].concat())
     }
 
-    /// The module that has what a path names, beyond re-exports.
+    /// The module that defines what a path names, beyond re-exports.
     fn home(&self, path: &[String], depth: usize) -> Module {
         let len = (0..=path.len()).rev().find(|len| self.0.contains_key(&path[..*len])).unwrap_or(0);
         let (module, rest) = path.split_at(len);
@@ -215,13 +215,13 @@ impl Sources {
     }
 }
 
-/// A path, and the name that a `use` of it gives.
+/// A path, and the name under which a `use` imports it.
 struct Named {
     segments: Vec<String>,
     name: String,
 }
 
-/// The paths that begin with one of these words, or come after `use`; groups are taken apart.
+/// The paths that begin with one of these words, or follow `use`; groups are expanded.
 fn paths(code: &str, words: &[&str]) -> Vec<Named> {
     let mut found = Vec::new();
     for word in words {
@@ -241,7 +241,7 @@ fn paths(code: &str, words: &[&str]) -> Vec<Named> {
     found
 }
 
-/// Reads one path or group; returns what is behind it.
+/// Reads one path or group; returns the rest.
 fn tree<'a>(text: &'a str, prefix: &[String], found: &mut Vec<Named>) -> &'a str {
     let mut text = text.trim_start();
     let mut segments = prefix.to_vec();
@@ -250,7 +250,7 @@ fn tree<'a>(text: &'a str, prefix: &[String], found: &mut Vec<Named>) -> &'a str
             text = group.trim_start();
             while !text.is_empty() && !text.starts_with('}') {
                 let behind = tree(text, &segments, found).trim_start();
-                // What cannot be read ends it.
+                // Anything unreadable ends it.
                 let Some(behind) = behind.strip_prefix(',').or(behind.starts_with('}').then_some(behind))
                 else {
                     return behind;
@@ -285,7 +285,7 @@ fn is_name(char: char) -> bool {
     char.is_alphanumeric() || char == '_'
 }
 
-/// The code without comments and what is in strings and characters.
+/// The code without comments, strings and characters.
 fn bare(source: &str) -> String {
     let (mut code, mut rest) = (String::new(), source);
     while let Some(char) = rest.chars().next() {
@@ -322,7 +322,7 @@ fn bare(source: &str) -> String {
     code
 }
 
-/// The code without the items that only tests have.
+/// The code without items that exist only for tests.
 fn without_tests(code: &str) -> String {
     const TEST: &str = "#[cfg(test)]";
     let (mut kept, mut rest) = (String::new(), code);

@@ -1,8 +1,8 @@
-//! Payloads as devices send them, and the facts that are recorded of them: `tests/fixtures/devices/*.toml`.
+//! Payloads of real devices, and the facts recorded from them: `tests/fixtures/devices/*.toml`.
 //!
-//! A case is what a person knows of one situation: where the payloads are from (`source`), the `preset` (with its `base`)
-//! or the `rules` that read them, the `messages` in the order in which they arrive, and all `facts` of them in the words of
-//! `fieldlog try`. Of `ignored: …` and `quarantined: …` a fact may leave out the reason.
+//! A case is one situation: the origin of the payloads (`source`), the `preset` (with its `base`) or the `rules` that
+//! read them, the `messages` in order of arrival, and all resulting `facts` in the notation of `fieldlog try`. In
+//! `ignored: …` and `quarantined: …` a fact may omit the reason.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -93,7 +93,7 @@ impl Case {
         self.messages.iter().flat_map(of).collect()
     }
 
-    /// What differs, line by line; nothing if all is as expected.
+    /// The differences, line by line; `None` if there are none.
     fn difference(&self) -> Option<String> {
         let found = self.found();
         if self.facts.len() == found.len() && self.facts.iter().zip(&found).all(|(a, b)| same(a, b)) {
@@ -103,13 +103,13 @@ impl Case {
     }
 }
 
-/// Whether a line is the expected one, which may leave out a reason.
+/// Whether a line is the expected one, which may omit a reason.
 fn same(expected: &str, found: &str) -> bool {
     let open = ["ignored", "quarantined"].contains(&expected);
     expected == found || (open && found.split_once(": ").is_some_and(|(word, _)| word == expected))
 }
 
-/// The longest common lines, with what is missing (`-`) and what is there in its place (`+`).
+/// The longest common subsequence of lines, with missing (`-`) and additional (`+`) ones.
 fn difference(expected: &[String], found: &[String]) -> String {
     let mut lengths = vec![vec![0; found.len() + 1]; expected.len() + 1];
     for i in (0..expected.len()).rev() {
@@ -148,7 +148,7 @@ fn fixtures() -> Vec<(PathBuf, Document)> {
     paths.into_iter().map(read).collect()
 }
 
-/// Those of one file or one case with `FIELDLOG_CASE`, a part of the file's or the case's name.
+/// `FIELDLOG_CASE` selects a file or a case, by a part of its name.
 #[test]
 fn real_payloads_become_the_facts_that_a_person_would_write_down() {
     let wanted = std::env::var("FIELDLOG_CASE").unwrap_or_default();

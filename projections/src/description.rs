@@ -25,11 +25,11 @@ impl DescribedBy {
 pub struct DeviceDescription {
     /// An id that stays when the name changes: a hardware address, a serial number.
     pub stable_id: String,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
     /// The manufacturer's name of the model.
     pub model: String,
-    /// Who makes it.
+    /// Its manufacturer.
     pub manufacturer: String,
     /// Its location, such as a room.
     pub area: String,
@@ -38,7 +38,7 @@ pub struct DeviceDescription {
 /// The description of an attribute. Empty texts, `None` and [`DataType::Unknown`] are not stated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttributeDescription {
-    /// What people call it.
+    /// Its display name.
     pub name: String,
     /// Unit of its values, as announced: `°C`, `kWh`.
     pub unit: String,
@@ -61,7 +61,7 @@ pub struct AttributeDescription {
 /// Type of an attribute's values, as announced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DataType {
-    /// Nothing is said.
+    /// Not stated.
     #[default]
     Unknown,
     /// Text.
@@ -72,7 +72,7 @@ pub enum DataType {
     Integer,
     /// True or false.
     Boolean,
-    /// One of some texts.
+    /// One of several texts.
     Enum,
     /// A list or an object.
     Json,

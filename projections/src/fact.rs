@@ -4,7 +4,7 @@ use crate::command::{CommandRejection, CommandRequest, Progress};
 use crate::description::{AttributeDescription, DescribedBy, DeviceDescription};
 use crate::{AttrId, DeviceId, Seq, Time, Value};
 
-/// What a record says.
+/// The typed content of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
     /// Attributes of a device have new values; [`Value::Null`] means removed.
@@ -18,9 +18,9 @@ pub enum Fact {
     AvailabilityChanged {
         /// The device.
         device: DeviceId,
-        /// What it is now.
+        /// Its new availability.
         availability: Availability,
-        /// How that is known.
+        /// How it was determined.
         cause: AvailabilityCause,
     },
     /// A device was discovered, came back after it was retired, or got its identity recorded. Assigns its number.
@@ -66,7 +66,7 @@ pub enum Fact {
     DeviceDescribed {
         /// The device.
         device: DeviceId,
-        /// Who says so.
+        /// The author.
         by: DescribedBy,
         /// The description; an empty one withdraws the previous one.
         description: DeviceDescription,
@@ -77,7 +77,7 @@ pub enum Fact {
         device: DeviceId,
         /// The attribute; the device need not have sent it yet.
         attribute: AttrId,
-        /// Who says so.
+        /// The author.
         by: DescribedBy,
         /// The description; an empty one withdraws the previous one.
         description: AttributeDescription,
@@ -138,7 +138,7 @@ pub enum Fact {
         reason: String,
         /// Size of its payload, in bytes.
         size: u64,
-        /// How many they are.
+        /// Number of inputs.
         count: u64,
         /// Arrival of the first, by the gateway's clock.
         first: Time,
@@ -158,7 +158,7 @@ pub enum Fact {
     ClockStepped {
         /// The expected time.
         expected: Time,
-        /// Where it was.
+        /// The time found.
         found: Time,
     },
     /// The operator set log time back to the wall clock, after a clock that was ahead. Only this record may have an
@@ -214,7 +214,7 @@ pub enum Fact {
         first: Seq,
         /// The last position known to have existed.
         last: Seq,
-        /// How that is known.
+        /// How the loss was detected.
         reason: String,
     },
     /// A command to a device was accepted. Its position names it from now on.
@@ -303,9 +303,9 @@ pub enum Availability {
     /// Not reported yet.
     #[default]
     Unknown,
-    /// It is there.
+    /// It is reachable.
     Online,
-    /// It is not.
+    /// It is not reachable.
     Offline,
 }
 

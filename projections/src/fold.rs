@@ -78,9 +78,9 @@ pub trait Section: State {
     fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable>;
 }
 
-/// Bytes of a fold.
+/// A fold as bytes.
 pub trait State {
-    /// How many they are.
+    /// The number of bytes.
     ///
     /// # Errors
     /// Of postcard.

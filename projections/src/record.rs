@@ -21,7 +21,7 @@ pub struct Record<'a> {
     pub device_time: Option<Time>,
     /// The record that caused this one.
     pub cause: Option<Seq>,
-    /// What the payload is.
+    /// The kind of the payload.
     pub kind: Kind,
     /// The stored bytes.
     pub payload: &'a [u8],

@@ -50,7 +50,7 @@ pub struct Series {
 /// One stored row: some of a period's series, in the order of device and attribute.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// What it is about.
+    /// Its period.
     pub period: Period,
     /// Index of the row in its period, from 0.
     pub part: u32,
@@ -234,7 +234,7 @@ impl<'a> Row<'a> {
 /// Why a row of the archive cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RollupError {
-    /// Something else.
+    /// Not a row.
     #[error("it is no row of the archive")]
     NoRow,
     /// A newer layout version.

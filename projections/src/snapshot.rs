@@ -263,7 +263,7 @@ struct Sections<R> {
 }
 
 impl<R: Read + Seek> Sections<R> {
-    /// Something short.
+    /// Reads a short value.
     fn head<T: DeserializeOwned>(&mut self) -> Result<T, ReadError> {
         const MOST: u64 = 64;
         let mut bytes = Vec::new();
@@ -315,10 +315,10 @@ impl<R: Read + Seek> Sections<R> {
 /// Why a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// What it is read from.
+    /// The input cannot be read.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// What it holds.
+    /// The content is invalid.
     #[error(transparent)]
     Content(#[from] SnapshotError),
 }

@@ -1,4 +1,4 @@
-//! What an attack came to.
+//! The result of an attack.
 
 use std::any::Any;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ struct Counts {
     peak_bytes: u64,
     failures: u64,
     notes: Vec<String>,
-    /// Notes at the end of the round before.
+    /// Number of notes at the end of the previous round.
     notes_before: usize,
 }
 
@@ -35,24 +35,24 @@ impl Account {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The agent ended without having been told to.
+    /// The agent ended unexpectedly.
     pub fn died(&self, how: &str) {
         let mut counts = self.counts();
         counts.deaths += 1;
         counts.notes.push(shorten(how));
     }
 
-    /// So many things were recorded or delivered more than once.
+    /// This many items were recorded or delivered more than once.
     pub fn repeated(&self, number: usize, what: &str) {
         self.add(number, what, |counts| &mut counts.repeated);
     }
 
-    /// So many things that were acknowledged are gone.
+    /// This many acknowledged items are missing.
     pub fn lost(&self, number: usize, what: &str) {
         self.add(number, what, |counts| &mut counts.lost);
     }
 
-    /// So many answers or states are not what they must be.
+    /// This many answers or states are wrong.
     pub fn wrong(&self, number: usize, what: &str) {
         self.add(number, what, |counts| &mut counts.wrong);
     }
@@ -65,18 +65,18 @@ impl Account {
         }
     }
 
-    /// So many things were looked at: a row in which nothing was proves nothing.
+    /// This many items were checked: a row without checks proves nothing.
     pub fn checked(&self, number: usize) {
         self.counts().checked += number as u64;
     }
 
-    /// The agent has had so much memory.
+    /// The agent's peak memory.
     pub fn peak(&self, bytes: u64) {
         let mut counts = self.counts();
         counts.peak_bytes = counts.peak_bytes.max(bytes);
     }
 
-    /// Rounds that went wrong.
+    /// Failed rounds.
     pub fn failures(&self) -> u64 {
         self.counts().failures
     }
@@ -109,7 +109,7 @@ impl Account {
     pub fn row(&self, name: &str) -> String {
         let result = if self.is_ok() { "ok" } else { "FAILED" };
         let c = self.counts();
-        // What runs in this process has no memory of its own.
+        // Attacks in this process have no memory figure of their own.
         let peak = if c.peak_bytes == 0 {
             "-".into()
         } else {

@@ -1,4 +1,4 @@
-//! HTTP clients that mean harm. Each works on a thread of its own until told to stop.
+//! Hostile HTTP clients. Each runs on its own thread until told to stop.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -52,7 +52,7 @@ pub enum Harm {
 pub const HARMS: [Harm; 6] =
     [Harm::SlowHeads, Harm::UnreadAnswers, Harm::Connections, Harm::Waiters, Harm::OddQueries, Harm::Garbage];
 
-/// Does it until `stop`; returns the requests.
+/// Attacks until `stop`; returns the number of requests.
 pub fn harm(what: Harm, port: u16, rng: &mut Rng, stop: &AtomicBool) -> usize {
     let mut open: Vec<TcpStream> = Vec::new();
     let mut made = 0;
@@ -62,7 +62,7 @@ pub fn harm(what: Harm, port: u16, rng: &mut Rng, stop: &AtomicBool) -> usize {
             let at = rng.below(open.len());
             open.swap_remove(at);
         }
-        // Refused connections are an answer, too.
+        // A refused connection is also an answer.
         if let Some(stream) = begin(what, port, rng) {
             open.push(stream);
         }

@@ -1,5 +1,5 @@
-//! A wall clock that jumps, by seconds or by years, between lives and within them. Nothing is lost or recorded twice, and
-//! log time never goes back.
+//! A wall clock that jumps, by seconds or by years, between runs and during them. Nothing may be lost or recorded
+//! twice, and log time must not go back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::account::Account;
 
 const CLIENT: &str = "fieldlog-clocks";
 const DEVICES: usize = 20;
-/// By how much it jumps at most, in seconds: a moment, an hour, a day, ten years.
+/// Maximum jumps, in seconds: a moment, an hour, a day, ten years.
 const JUMPS_S: [usize; 4] = [3, 4_000, 90_000, 315_000_000];
 
-/// From the right time, not from where it is: otherwise it would go further and further.
+/// Relative to the correct time, so that jumps do not add up.
 fn jump(rng: &mut Rng, clock: &TestClock) {
     let most = *rng.pick(&JUMPS_S);
     let by = rng.below(most) as i64 * 1_000_000;
@@ -74,7 +74,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
         account.wrong(wrong.count(), "not the newest value");
         agent.stop().await;
     }
-    // It panics where log time goes back.
+    // It panics if log time goes back.
     let log = Logbook::read(&dir.path().join("data"));
     let mut recorded: HashMap<i64, usize> = HashMap::new();
     for (_, _, _, value) in log.changes() {

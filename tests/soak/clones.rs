@@ -1,5 +1,5 @@
-//! A copy of the data directory that runs beside the original: the receiver sees the fork, says so to one of them, and has
-//! every position from one history only.
+//! A copy of the data directory that runs beside the original: the receiver must detect the fork, refuse one of them,
+//! and have every position from one history only.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     account
         .wrong(usize::from(report.counts.refused_parcels == 0), &format!("no parcel was refused: {report}"));
     account.lost(report.missing.len(), &format!("{report}"));
-    // The agent's own stop is recorded and sent, too.
+    // The agent's own stop is recorded and sent as well.
     account.wrong(
         usize::from(report.newest.0 < head.unwrap()),
         &format!(
@@ -107,7 +107,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
             ["original", "clone"][loser]
         ),
     );
-    // What the loser counts as delivered is what both have in common.
+    // The loser counts as delivered what both have in common.
     let own = |who: &str| lines.lines().filter(|line| line.contains(who)).count();
     let loser_name = ["original", "clone"][loser];
     let of_loser = own(&format!("\"{loser_name}\""));

@@ -1,8 +1,8 @@
-//! Pages of a stopped log that the disk has changed. `fieldlog run` must find the same content or refuse with 65, and
-//! `fieldlog verify` must notice what a reader notices.
+//! Changes pages of a stopped log. `fieldlog run` must find the same content or refuse with 65, and `fieldlog verify`
+//! must detect what a reader detects.
 //!
-//! After a kill, a last commit that is damaged looks like one that a power cut has torn, and the log goes on from the commit
-//! before (FORMAT.md). So a log that was killed ends with a commit of one record here, and may lose that one only.
+//! After a kill, a damaged last commit looks like one torn by a power cut, and the log continues from the previous
+//! commit (FORMAT.md). So here a killed log ends with a commit of one record, and may lose only that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,15 +23,15 @@ use crate::site::{STATE, Site, tail};
 
 const PAGE: usize = 4_096;
 const CORRUPTIONS: usize = 10;
-/// What `verify` may say of a log: intact, damaged, cannot be opened.
+/// Exit codes of `verify`: intact, damaged, cannot be opened.
 const VERDICTS: [i32; 4] = [0, 1, 65, 74];
 const REFUSED: i32 = 65;
 
-/// What is in the log while it is sound.
+/// The content of the undamaged log.
 struct Sound {
     records: Vec<(Seq, Time, Fact)>,
     devices: BTreeMap<String, Json>,
-    /// Records of the last commit, if a reader may take it for torn.
+    /// Number of records in the last commit, if a reader may take it for torn.
     may_lose: usize,
 }
 
@@ -61,7 +61,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     crate::clones::copy(&site.data_dir(), &base);
     let records = Logbook::read(&site.data_dir()).records;
     let sound = Sound { records, devices, may_lose };
-    // From here on nobody may change anything.
+    // From here on nothing may change.
     site.port = 1;
     for _ in 0..CORRUPTIONS {
         let what = format!("{how}: {}", corrupt(&base, &site, &mut rng));
@@ -76,7 +76,7 @@ fn post(number: usize, rng: &mut Rng) -> Post {
     Post::new(format!("t/d{}", rng.below(50)), document.to_string())
 }
 
-/// Puts a damaged copy in place of the data directory; says what was done to it.
+/// Puts a damaged copy in place of the data directory; returns a description of the damage.
 fn corrupt(base: &Path, site: &Site, rng: &mut Rng) -> String {
     let data_dir = site.data_dir();
     std::fs::remove_dir_all(&data_dir).unwrap();

@@ -1,5 +1,5 @@
-//! Power cuts, full disks and I/O errors at a random operation of the log: points of the crash matrix of the tests, with
-//! seeds they do not have.
+//! Power cuts, full disks and I/O errors at a random operation of the log: points of the tests' crash matrix, with
+//! other seeds.
 
 use crate::account::Account;
 use crate::it::crash::{Tally, point};

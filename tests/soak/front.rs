@@ -1,5 +1,5 @@
-//! What stands before a receiver over HTTP and does to each request what one likes: refuses it, cuts it off, answers in the
-//! receiver's name and keeps it.
+//! A proxy before an HTTP receiver that can treat each request differently: refuse it, cut it off, or answer and keep
+//! it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,24 +11,24 @@ use fieldlog_tests::rng::Rng;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What happens to requests.
+/// How requests are treated.
 #[derive(Clone, Copy, Debug)]
 pub enum Manner {
     /// They reach the receiver.
     Honest,
     /// They are answered with this status and `Retry-After`, if any.
     Refuses(u16, Option<&'static str>),
-    /// 200, and the receiver never sees them.
+    /// 200, but the receiver never gets them.
     Lies,
     /// The connection ends before the answer.
     CutsBefore,
-    /// The receiver has them, the connection ends in the answer.
+    /// The receiver gets them, and the connection ends during the answer.
     CutsAfter,
-    /// No answer for longer than the agent waits.
+    /// No answer within the agent's timeout.
     Silent,
-    /// Something that is not HTTP.
+    /// An answer that is not HTTP.
     Babbles,
-    /// One of the above, for each request another one.
+    /// One of the above, chosen per request.
     Any,
 }
 
@@ -69,7 +69,7 @@ impl Manner {
 struct Shared {
     manner: Mutex<Manner>,
     rng: Mutex<Rng>,
-    /// Positions that were acknowledged in the receiver's name and never delivered.
+    /// Positions that were acknowledged in the receiver's name but never delivered.
     kept: Mutex<BTreeSet<u64>>,
 }
 

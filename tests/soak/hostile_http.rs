@@ -1,5 +1,5 @@
-//! HTTP clients that mean harm, while events flow and others read them: a reader gets every event once and in order, and
-//! health is answered.
+//! Hostile HTTP clients, while events are recorded and read: a reader must get every event once and in order, and
+//! health must be answered.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -17,8 +17,8 @@ use crate::clients::{HARMS, harm};
 use crate::site::{STATE, Site, get};
 
 const DURATION: Duration = Duration::from_secs(5);
-/// Within this health is answered, whatever goes on. One that is cut off asks again: beyond the bound of connections the
-/// oldest of those that ask for health makes room for a new one.
+/// Health must be answered within this time. A client that is cut off asks again: beyond the connection limit, the
+/// oldest health connection makes room for a new one.
 const HEALTH: Duration = Duration::from_secs(5);
 
 pub async fn round(mut rng: Rng, account: &Arc<Account>) {
@@ -79,13 +79,13 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     unit.stop().await;
 }
 
-/// Positions of all events, page by page, with what has come when `stop` was seen as the last.
+/// Positions of all events, page by page, including those present when `stop` was seen.
 fn follow_pages(port: u16, stop: &AtomicBool) -> Vec<u64> {
     let mut seqs: Vec<u64> = Vec::new();
     loop {
         let stopped = stop.load(Ordering::Relaxed);
         let path = format!("/api/v1/events?after={}", seqs.last().unwrap_or(&0));
-        // 503 while others have all that there is.
+        // 503 while other clients use all of the capacity.
         let (status, body) = block_until("a page", || get(port, &path).filter(|(status, _)| *status != 503));
         assert_eq!(status, 200, "{path}: {body}");
         let page: Json = serde_json::from_str(&body).unwrap();
@@ -98,7 +98,7 @@ fn follow_pages(port: u16, stop: &AtomicBool) -> Vec<u64> {
     }
 }
 
-/// The same from the stream; one that is cut off goes on after its last event.
+/// The same from the stream; after a disconnect it continues after its last event.
 fn follow_stream(port: u16, stop: &AtomicBool) -> Vec<u64> {
     let mut seqs: Vec<u64> = Vec::new();
     let begin = Instant::now();
@@ -116,7 +116,7 @@ fn read_stream(port: u16, after: u64, seqs: &mut Vec<u64>, stop: &AtomicBool) ->
     write!(stream, "GET /api/v1/events/stream?after={after} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     for line in BufReader::new(stream).lines() {
         let line = line?;
-        // An event counts when its data is there: its id comes first.
+        // An event counts when its data has arrived: its id comes first.
         if let Some(data) = line.strip_prefix("data:")
             && let Ok(event) = serde_json::from_str::<Json>(data)
             && let Some(seq) = event["seq"].as_u64()
@@ -130,7 +130,7 @@ fn read_stream(port: u16, after: u64, seqs: &mut Vec<u64>, stop: &AtomicBool) ->
     Ok(())
 }
 
-/// What was wrong with the answers about health.
+/// Wrong answers about health.
 fn check_health(port: u16, stop: &AtomicBool) -> Vec<String> {
     let mut wrong = Vec::new();
     while !stop.load(Ordering::Relaxed) {

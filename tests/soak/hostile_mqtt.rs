@@ -1,4 +1,4 @@
-//! Messages that mean harm: within the memory of the unit the agent goes on, and a real device's values get in.
+//! Hostile messages: the agent must keep running within the memory of its unit, and record a real device's values.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     for number in 1..=rng.between(3, 7) {
         let posts = rng.pick(&FLOODS)(&mut rng);
         account.checked(posts.len());
-        // What is under way when it is killed comes again, so that messages cannot be counted.
+        // Messages in flight at a kill are redelivered, so messages cannot be counted.
         site.publisher.post(posts);
         if rng.chance(25) {
             tokio::time::sleep(std::time::Duration::from_millis(rng.below(500) as u64)).await;
@@ -161,7 +161,7 @@ fn many_actions(rng: &mut Rng) -> Vec<Post> {
     (0..400).map(|n| Post::new(format!("a/d{n}"), document(rng))).collect()
 }
 
-/// Documents of a megabyte: as much as a device may have.
+/// Documents of a megabyte, the maximum for a device.
 fn fat_devices(rng: &mut Rng) -> Vec<Post> {
     let run = rng.below(10);
     let fat = |device: usize| {

@@ -1,5 +1,5 @@
-//! `kill -9` at random moments while messages of QoS 1 come. What the broker has acknowledged to the publisher must be in
-//! the log afterwards, each change once, and the newest of each device must be its state.
+//! `kill -9` at random moments while QoS 1 messages arrive. Everything that the broker has acknowledged to the
+//! publisher must be in the log afterwards, each change once, and the newest value of each device must be its state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use fieldlog_tests::wait::until;
 use crate::account::Account;
 use crate::site::Site;
 
-/// Together more values than can be in flight to the agent: of none are two messages unacknowledged at the same time, so
-/// that whatever comes again equals what is recorded. To a client of MQTT 3.1.1 mosquitto has had 2,028 under way.
+/// More values than can be in flight to the agent: no device has two unacknowledged messages at the same time, so
+/// redelivered values equal the recorded ones. mosquitto has had 2,028 in flight to an MQTT 3.1.1 client.
 const DEVICES: usize = 500;
 const ATTRIBUTES: usize = 10;
-/// For what waits at the broker at the end.
+/// Timeout for the rest of the broker's queue.
 const LAST: Duration = Duration::from_secs(40);
-/// Waiting at the publisher at any time.
+/// Messages waiting at the publisher at any time.
 const BACKLOG: usize = 200;
 const RULES: [&str; 1] = ["topic = \"t/+device/+attribute\"\ndecoder = \"scalar\""];
 
@@ -30,14 +30,14 @@ struct Run {
     posted: usize,
 }
 
-/// The message with this number, which is its value.
+/// The message with this number, which is also its value.
 fn post(number: usize) -> Post {
     let topic = format!("t/{}/a{}", number % DEVICES, number / DEVICES % ATTRIBUTES);
     Post::new(topic, number.to_string())
 }
 
 impl Run {
-    /// Lets the publisher work for a random time of this length at most.
+    /// Lets the publisher work for a random time up to this.
     async fn for_a_while(&mut self, millis: usize) {
         let until = tokio::time::Instant::now() + Duration::from_millis(self.rng.below(millis) as u64);
         loop {
@@ -56,7 +56,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     let site = Site::new(account).await;
     let more = format!("protocol = {}", rng.pick(&[4, 5]));
     let rules = [RULES[0], more.as_str()];
-    // The session must be there before the first message, or that one is for nobody.
+    // The session must exist before the first message, or that one is lost.
     let unit = site.run(&[], &config(rules)).await;
     until("the subscription", || {
         site.publisher.post([Post::new("t/first/value", "true")]);
@@ -87,7 +87,7 @@ pub async fn round(mut rng: Rng, account: &Arc<Account>) {
     check(site, account, &more);
 }
 
-/// A subscription, and a key of the source, which comes before it.
+/// A subscription, after a key of the source.
 fn config([rule, key]: [&str; 2]) -> String {
     format!("{key}\n[[source.subscription]]\n{rule}")
 }

@@ -1,12 +1,12 @@
-//! Attacks on a real agent, again and again for as long as one likes:
+//! Repeated attacks on a real agent, for any length of time:
 //!
 //! ```text
 //! cargo run --release -p fieldlog-tests --bin soak -- --minutes 10 [--seed N] [--only kills,hostile-mqtt]
 //! ```
 //!
-//! Each attack gets an equal share of the time and runs in rounds; a round that has begun is finished. At the end there is a
-//! row for each attack, and the exit code is 1 if one of them failed. A round draws everything from its seed, so
-//! `--only ATTACK --seed SEED --rounds 1`, which is said of each failure, does the same again as far as timing allows.
+//! Each attack gets an equal share of the time and runs in rounds; a started round is finished. At the end a table has
+//! one row per attack, and the exit code is 1 if one of them failed. A round draws all random values from its seed, so
+//! `--only ATTACK --seed SEED --rounds 1`, printed with each failure, repeats it as far as timing allows.
 
 // Rounds fail by panicking, like tests.
 #![allow(clippy::unwrap_used)]
@@ -45,7 +45,7 @@ use fieldlog_tests::rng::Rng;
 use account::Account;
 use it::rig;
 
-/// Failed rounds after which an attack is over.
+/// Failed rounds after which an attack ends.
 const FAILURES_MAX: u64 = 3;
 
 #[derive(Parser)]
@@ -133,7 +133,7 @@ fn run(attack: &Attack, seed: u64, share: Duration, rounds: u64) -> Account {
             break;
         }
         let (seed, of_round, round) = (seed.wrapping_add(number), Arc::clone(&account), attack.round);
-        // A thread of its own, so that nothing of a failed round is left to the next.
+        // A separate thread, so that a failed round leaves nothing to the next.
         let thread = std::thread::Builder::new().name(format!("{} {seed}", attack.name));
         let ended = thread.spawn(move || round(seed, &of_round)).unwrap().join();
         account.round(attack.name, seed, ended.err());

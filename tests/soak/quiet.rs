@@ -1,4 +1,4 @@
-//! Panics that are expected, and so not shown: a log that was damaged on purpose may stop whoever reads it.
+//! Hides expected panics: reading a log that was damaged on purpose may panic.
 
 use std::panic;
 use std::thread;

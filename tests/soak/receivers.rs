@@ -1,5 +1,5 @@
-//! Receivers that refuse, cut off, lie and babble, another way every moment, while events flow. Once they are well again
-//! they have everything that they did not claim to have, and the log holds few records of it all.
+//! Receivers that refuse, disconnect, lie or send garbage, varying all the time, while events arrive. Once they work
+//! again they must get everything that they did not acknowledge, and the log must have few records about it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use crate::clones::sink_status;
 use crate::front::{Front, Manner};
 use crate::site::{STATE, Site};
 
-/// Of one sink, in an hour.
+/// For one sink, per hour.
 const DEAD_LETTERS_MAX: usize = 60;
 
-/// A sink that tries again soon.
+/// A sink with short retries.
 pub fn sink(address: SocketAddr, more: &str) -> String {
     format!(
         "[[sink]]\nname = \"cloud\"\naddress = \"http://{address}/events\"\nconnect_timeout_s = 1\n\
@@ -102,7 +102,7 @@ async fn check(
     account.wrong(dead.saturating_sub(DEAD_LETTERS_MAX), &format!("{dead} dead letters"));
     let events = log.changes().count();
     account.lost((sent + 1).saturating_sub(events), "values that are not in the log");
-    // One more whenever the agent starts, and a few for names.
+    // One more per start of the agent, and a few for names.
     let other = log.records.len() - events - dead;
     account.wrong(other.saturating_sub(200), &format!("{other} records beside {events} changes"));
 }

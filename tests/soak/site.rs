@@ -1,4 +1,4 @@
-//! A broker, an agent in a process of its own with the unit's memory, and its HTTP.
+//! A broker, an agent in a separate process with the unit's memory limit, and its HTTP interface.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// A subscription to `t/<device>` with JSON.
 pub const STATE: &str = "topic = \"t/+device\"\ndecoder = \"json\"";
 
-/// mosquitto where it is installed, the broker of the demo elsewhere.
+/// mosquitto if installed, otherwise the broker of the demo.
 enum Upstream {
     Mosquitto(#[expect(dead_code, reason = "it ends when dropped")] Mosquitto),
     Embedded(#[expect(dead_code, reason = "it ends when dropped")] Broker),
@@ -40,7 +40,7 @@ pub struct Site {
 
 /// A running agent, watched.
 pub struct Unit {
-    /// `None` when its end has been seen.
+    /// `None` once its end was observed.
     process: Option<Process>,
     account: Arc<Account>,
     _limit: Option<MemoryLimit>,
@@ -75,7 +75,7 @@ impl Site {
         self.dir.path().join("data")
     }
 
-    /// Starts an agent with these subscriptions and these lines more, and waits until it is connected.
+    /// Starts an agent with these subscriptions and additional lines, and waits until it is connected.
     pub async fn run(&self, rules: &[&str], more: &str) -> Unit {
         let unit = self.start(rules, more);
         until("the agent's connection", || {
@@ -124,7 +124,7 @@ impl Site {
         self.status().and_then(|s| s["sources"][0]["messages"].as_u64()).unwrap_or(0)
     }
 
-    /// Publishes, and waits until the agent has taken that many more messages and has acknowledged all.
+    /// Publishes, and waits until the agent has processed that many more messages and acknowledged all.
     pub async fn send(&self, posts: Vec<Post>) {
         let taken = self.messages() + posts.len() as u64;
         self.publisher.post(posts);
@@ -133,7 +133,7 @@ impl Site {
         self.recorded().await;
     }
 
-    /// Waits until the agent has acknowledged all that it has taken: then it is in the log.
+    /// Waits until the agent has acknowledged, and so recorded, all that it has received.
     pub async fn recorded(&self) {
         until("the agent to acknowledge all", || {
             self.status().is_some_and(|status| status["sources"][0]["unacked"] == 0)
@@ -141,7 +141,7 @@ impl Site {
         .await;
     }
 
-    /// A message of a device becomes state.
+    /// Checks that a device's message becomes state.
     pub async fn check_real(&self, value: usize) {
         self.send(vec![Post::new("t/real", format!("{{\"number\":{value}}}"))]).await;
         until("the real device's value", || self.value("real", "number") == Some(value.into())).await;
@@ -194,7 +194,7 @@ impl Unit {
             config,
             &[("MALLOC_ARENA_MAX", "1"), ("RUST_BACKTRACE", "0"), ("RUNTIME_DIRECTORY", runtime_dir)],
         );
-        // Where there is no limit, the peak is all that is looked at.
+        // Without a limit, only the peak is checked.
         let limit = MemoryLimit::put(Path::new(CGROUP_ROOT), process.id(), MEMORY_BYTES_MAX);
         Unit { process: Some(process), account: Arc::clone(account), _limit: limit }
     }
@@ -212,22 +212,22 @@ impl Unit {
         }
     }
 
-    /// The end that it found by itself.
+    /// Its end, if it ended by itself.
     pub async fn ended(mut self) -> Ended {
         self.process.take().unwrap().ended().await
     }
 
-    /// SIGKILL. If it had ended before, that is a death.
+    /// SIGKILL. If it had ended before, that counts as a death.
     pub fn kill(mut self) {
         self.look();
-        // The kernel kills with the same signal what takes too much memory.
+        // The kernel also uses SIGKILL when too much memory is used.
         if self.is_running() {
             let ended = self.process.take().unwrap().kill();
             self.expect(&ended, -9);
         }
     }
 
-    /// SIGTERM. An end with anything but 0 is a death.
+    /// SIGTERM. Any exit code except 0 counts as a death.
     pub async fn stop(mut self) {
         self.look();
         let mut process = self.process.take().unwrap();
@@ -255,7 +255,7 @@ impl Drop for Unit {
     }
 }
 
-/// The end of what an agent said.
+/// The end of an agent's output.
 pub fn tail(words: &str) -> String {
     let skip = words.chars().count().saturating_sub(1_000);
     words.chars().skip(skip).collect()

@@ -1,4 +1,4 @@
-//! The agent in this process, on a thread and a runtime of its own, as `fieldlog run` starts it.
+//! The agent in this process, on a separate thread and runtime, started as by `fieldlog run`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,7 +39,7 @@ impl Agent {
         Agent::start_at(config, Clock::system()).await
     }
 
-    /// The same, with a clock that the test moves.
+    /// The same, with a clock controlled by the test.
     ///
     /// # Panics
     /// As [`Agent::start`].
@@ -68,7 +68,7 @@ impl Agent {
         }
     }
 
-    /// Gives it another configuration.
+    /// Gives it a new configuration.
     ///
     /// # Panics
     /// If it has ended.
@@ -82,7 +82,7 @@ impl Agent {
     /// If it had failed.
     pub async fn stop(self) -> PathBuf {
         self.shutdown.send_replace(true);
-        // Not joined here at once: the runtime of the test may have a broker to run.
+        // Not joined immediately: the test's runtime may run a broker.
         until("the agent's end", || self.thread.is_finished()).await;
         self.thread.join().expect("the agent does not panic").expect("the agent stops without an error");
         self.data_dir
@@ -96,7 +96,7 @@ impl Agent {
         self.handle.sources.views().into_iter().next().unwrap()
     }
 
-    /// What the connection of its only source does.
+    /// The connection details of its only source.
     pub fn details(&self) -> Details {
         self.source().status.details()
     }
@@ -112,7 +112,7 @@ impl Agent {
         look(&self.handle.shared.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The present value of an attribute; `None` if there is none.
+    /// The current value of an attribute; `None` if there is none.
     pub fn value(&self, device: &str, attribute: &str) -> Option<Value> {
         self.view(|view| {
             let attr = view.devices.attribute_named(attribute)?;
@@ -130,7 +130,7 @@ impl Agent {
         self.handle.shared.reader.range().unwrap().unwrap().0
     }
 
-    /// What it answers to a GET of this path.
+    /// The answer to a GET of this path.
     ///
     /// # Panics
     /// If it does not listen, or the answer is not 200.
@@ -148,7 +148,7 @@ impl Agent {
     /// The same, as JSON.
     ///
     /// # Panics
-    /// As [`Agent::get`], or if it is something else.
+    /// As [`Agent::get`], or if the answer is not JSON.
     pub async fn json(&self, path: &str) -> serde_json::Value {
         serde_json::from_str(&self.get(path).await).unwrap()
     }
@@ -183,10 +183,10 @@ impl Agent {
         self.handle.shared.position.borrow().applied.0
     }
 
-    /// Moves the agent's clock, and waits until the writer has done what is due by then.
+    /// Advances the agent's clock, and waits until the writer has done what is due by then.
     pub async fn pass(&self, clock: &TestClock, time: Duration) {
         clock.advance(time);
-        // The beat is at the beginning of a round: in the one after, the whole of the one before has been done.
+        // The beat is at the start of an iteration, so a second one shows that the first is complete.
         for round in ["a round of the writer", "the next round of the writer"] {
             let now = clock.wall().0;
             until(round, || self.handle.shared.stats.beat.load(Ordering::Relaxed) > now).await;

@@ -1,4 +1,4 @@
-//! The real `fieldlog` binary. It belongs to another package, so Cargo does not build it for these tests by itself.
+//! The real `fieldlog` binary. It belongs to another package, so Cargo does not build it for these tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

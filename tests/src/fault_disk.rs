@@ -1,9 +1,9 @@
-//! A disk under the log that loses power and makes errors on demand.
+//! A simulated disk with power loss and errors on demand.
 //!
-//! What was synced is kept. What was written since is remembered for each sector, and at a power cut every sector is
-//! kept, lost, torn or left at an intermediate state on its own, so that later writes may survive where earlier ones are
-//! lost. A changed length may be lost too. While the power is off every operation fails, so dropping a database then is
-//! the same as killing its process: nothing that it does on the way out reaches the disk.
+//! Synced data is kept. Later writes are remembered per sector, and at a power cut every sector is independently kept,
+//! lost, torn or left at an intermediate state, so that later writes may survive where earlier ones are lost. A changed
+//! length may be lost too. While the power is off every operation fails, so dropping a database then is the same as
+//! killing its process: nothing that it does afterwards reaches the disk.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -13,10 +13,10 @@ use redb::StorageBackend;
 
 use crate::rng::Rng;
 
-/// What a disk writes as a whole, unless it is torn.
+/// The unit that a disk writes as a whole, unless it is torn.
 const SECTOR: usize = 512;
 
-/// Operations a fault waits for.
+/// The operations that a fault counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// Reads.
@@ -27,24 +27,24 @@ pub enum On {
     SetLen,
     /// Syncs.
     Sync,
-    /// Everything that changes something: writes, changes of length, syncs.
+    /// All changes: writes, changes of length, syncs.
     Change,
     /// Every operation.
     Any,
 }
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The power is cut in the middle of the operation.
     PowerCut,
-    /// The operation fails, and goes half-way at most.
+    /// The operation fails, at most half done.
     Error(ErrorKind),
     /// The operation fails, and so do all of its kind until the disk is restarted.
     ErrorsFromNow(ErrorKind),
-    /// A sync fails, and what it should have made durable is gone.
+    /// A sync fails, and the data it covers is lost.
     SyncLoses,
-    /// A sync fails, and what it should have made durable is durable all the same.
+    /// A sync fails, but the data it covers is durable.
     SyncKeeps,
 }
 
@@ -55,18 +55,18 @@ pub struct Plan {
     pub on: On,
     /// Which of them.
     pub nth: usize,
-    /// What happens then.
+    /// The fault.
     pub fault: Fault,
 }
 
-/// The disk. Clones are the same disk.
+/// The disk. Clones refer to the same disk.
 #[derive(Clone, Debug)]
 pub struct FaultDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     durable: Vec<u8>,
-    /// What reads see.
+    /// The content that reads see.
     cache: Vec<u8>,
     /// Contents of sectors since the last sync, oldest first.
     unsynced: BTreeMap<usize, Vec<[u8; SECTOR]>>,
@@ -80,7 +80,7 @@ struct State {
 }
 
 impl FaultDisk {
-    /// An empty disk; `rng` decides what becomes of unsynced writes.
+    /// An empty disk; `rng` decides about unsynced writes.
     pub fn new(rng: Rng) -> FaultDisk {
         FaultDisk::with_content(Vec::new(), rng)
     }
@@ -105,13 +105,13 @@ impl FaultDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plans a fault; it replaces one that has not happened.
+    /// Plans a fault; replaces one that has not occurred.
     pub fn plan(&self, plan: Plan) {
         let mut state = self.state();
         (state.plan, state.fired) = (Some(plan), false);
     }
 
-    /// Runs something with the planned fault put off.
+    /// Runs something without the planned fault.
     pub fn unharmed<T>(&self, run: impl FnOnce() -> T) -> T {
         let plan = self.state().plan.take();
         let result = run();
@@ -119,7 +119,7 @@ impl FaultDisk {
         result
     }
 
-    /// Whether the planned fault has happened since the disk came back last.
+    /// Whether the planned fault has occurred since the last restart.
     pub fn fired(&self) -> bool {
         self.state().fired
     }
@@ -141,12 +141,12 @@ impl FaultDisk {
         state.heal();
     }
 
-    /// Comes back after the process alone has died: the operating system still has everything that was written.
+    /// Restarts after the process alone has died: the operating system still has everything that was written.
     pub fn restart(&self) {
         self.state().heal();
     }
 
-    /// What a read of the whole disk gives.
+    /// The content of the whole disk.
     pub fn content(&self) -> Vec<u8> {
         self.state().cache.clone()
     }
@@ -157,7 +157,7 @@ impl State {
         (self.plan, self.fired, self.lasting, self.power) = (None, false, None, true);
     }
 
-    /// Decides what becomes of everything unsynced.
+    /// Decides about everything unsynced.
     fn settle(&mut self, kept: usize) {
         let lens = std::mem::take(&mut self.unsynced_lens);
         if let Some(last) = lens.last().copied() {
@@ -220,13 +220,13 @@ impl State {
         let old = self.cache.len();
         self.cache.resize(len, 0);
         self.unsynced.retain(|sector, _| sector * SECTOR < len);
-        // Where it was longer once, the disk still has what was there; the zeros of a file that grows again are new.
+        // If it was longer before, the disk still has the old data; the zeros of a file that grows again are new.
         let stale = self.durable.len().min(len);
         self.remember(old, stale.saturating_sub(old));
         self.unsynced_lens.push(len);
     }
 
-    /// Counts an operation, and says what goes wrong with it.
+    /// Counts an operation and applies the planned fault.
     fn begin(&mut self, on: On) -> io::Result<Option<Fault>> {
         if !self.power {
             return Err(io::Error::other("the power is off"));
@@ -315,7 +315,7 @@ impl StorageBackend for FaultDisk {
         match fault {
             Fault::SyncLoses => state.settle(0),
             Fault::SyncKeeps => state.sync(),
-            // What is left unsynced may still survive, wholly or in part.
+            // Unsynced data may still survive, wholly or in part.
             _ => {}
         }
         Err(fault.error())

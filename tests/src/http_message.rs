@@ -1,11 +1,11 @@
-//! HTTP messages as bytes, for what stands between a sender and a receiver: their bodies may be compressed.
+//! HTTP messages as bytes, for proxies between a sender and a receiver: their bodies may be compressed.
 
 #![allow(clippy::unwrap_used)]
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 
-/// A request or an answer that says how long its body is.
+/// A request or an answer with a content length.
 #[derive(Debug)]
 pub struct Message {
     /// All of it, as it came.
@@ -14,7 +14,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Reads the next one; `None` at the end of the connection, also in the middle of a message.
+    /// Reads the next one; `None` at the end of the connection, even within a message.
     ///
     /// # Panics
     /// If its length cannot be read.
@@ -31,7 +31,7 @@ impl Message {
         Some(message)
     }
 
-    /// A field of the head, whose name is in any case.
+    /// A header field; the name is case-insensitive.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut lines = std::str::from_utf8(&self.bytes[..self.head]).ok()?.lines();
         lines.find_map(|line| {
@@ -40,7 +40,7 @@ impl Message {
         })
     }
 
-    /// What is after the head.
+    /// The bytes after the head.
     pub fn body(&self) -> &[u8] {
         &self.bytes[self.head..]
     }

@@ -1,7 +1,7 @@
-//! Parts shared by the tests and benchmarks of the whole.
+//! Code shared by the end-to-end tests and benchmarks.
 //!
-//! `cargo test --workspace` runs the tests. What they try a few times, `soak` tries for as long as one likes, with other
-//! seeds and against a process of its own: `cargo run --release -p fieldlog-tests --bin soak -- --minutes 10`.
+//! `cargo test --workspace` runs the tests. `soak` runs the same kinds of attacks for any length of time, with other
+//! seeds and against a separate process: `cargo run --release -p fieldlog-tests --bin soak -- --minutes 10`.
 
 pub mod actuator;
 pub mod agent;

@@ -22,7 +22,7 @@ pub struct Logbook {
 }
 
 impl Logbook {
-    /// Reads the log in a data directory; nobody else may have it open.
+    /// Reads the log in a data directory; no other process may have it open.
     ///
     /// # Panics
     /// If it cannot be read, or breaks an invariant: positions without gaps from 1 on, log time that never goes back,
@@ -66,7 +66,7 @@ impl Logbook {
         }
     }
 
-    /// What a sink has, as it is stored.
+    /// The stored cursor of a sink.
     ///
     /// # Panics
     /// If it cannot be read.
@@ -108,12 +108,12 @@ impl Logbook {
         found
     }
 
-    /// How many records satisfy `is`.
+    /// Number of records that satisfy `is`.
     pub fn count(&self, is: impl Fn(&Fact) -> bool) -> usize {
         self.records.iter().filter(|(_, _, fact)| is(fact)).count()
     }
 
-    /// The state that the changes add up to: device → attribute → value, removed ones left out.
+    /// The state that results from the changes: device → attribute → value, without removed ones.
     pub fn state(&self) -> BTreeMap<&str, BTreeMap<&str, &Value>> {
         let mut state: BTreeMap<&str, BTreeMap<&str, &Value>> = BTreeMap::new();
         for (_, device, attribute, value) in self.changes() {
@@ -126,7 +126,7 @@ impl Logbook {
         state
     }
 
-    /// A value that equals the one before it is not an event, except for the attributes named in `every`.
+    /// Checks that no value equals the previous one, except for the attributes in `every`.
     ///
     /// # Panics
     /// If there is one.

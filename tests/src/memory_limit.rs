@@ -1,17 +1,17 @@
-//! A limit on the memory of a process, as its unit gives it, where this machine lets one be set.
+//! A memory limit for a process, like that of its systemd unit, where this machine allows one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where cgroups of version 2 are.
+/// Mount point of cgroups version 2.
 pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-/// A cgroup (version 2) of one process; it is removed when dropped, which should be after the process has ended.
+/// A cgroup (version 2) with one process; removed when dropped, which should be after the process has ended.
 pub struct MemoryLimit(PathBuf);
 
 impl MemoryLimit {
-    /// Puts a process into a group with so many bytes below `root`. `None` if groups there have no limit of memory, or none
-    /// may be made.
+    /// Puts a process into a group with this limit below `root`. `None` if groups there have no memory limit, or none
+    /// can be created.
     pub fn put(root: &Path, process: u32, bytes: u64) -> Option<MemoryLimit> {
         if !is_possible(root) {
             return None;
@@ -20,7 +20,7 @@ impl MemoryLimit {
         fs::create_dir(&dir).ok()?;
         let limit = MemoryLimit(dir);
         limit.write("memory.max", bytes)?;
-        // There is no such file where there is no swap.
+        // This file is missing if there is no swap.
         let _ = limit.write("memory.swap.max", 0);
         limit.write("cgroup.procs", process.into())?;
         Some(limit)
@@ -31,7 +31,7 @@ impl MemoryLimit {
     }
 }
 
-/// Whether groups below `root` have a limit of memory.
+/// Whether groups below `root` have a memory limit.
 pub fn is_possible(root: &Path) -> bool {
     let controllers = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
     controllers.split_whitespace().any(|controller| controller == "memory")
@@ -39,7 +39,7 @@ pub fn is_possible(root: &Path) -> bool {
 
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
-        // What the kernel shows in it does not count as its content.
+        // The kernel's files in it do not count as content.
         let _ = fs::remove_dir(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! The agent, or the receiver, as a process of its own, for what only a process has: signals, exit codes, its words on stderr.
+//! The agent or the receiver as a separate process, for tests of signals, exit codes and stderr.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,7 +35,7 @@ pub struct Ended {
 }
 
 impl Process {
-    /// `fieldlog run --config <config>`, with these variables more.
+    /// `fieldlog run --config <config>`, with these additional environment variables.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -55,7 +55,7 @@ impl Process {
         Process::spawn(command)
     }
 
-    /// `fieldlog run`, with so many bytes of memory that it can write to; asked for more, it gets none.
+    /// `fieldlog run`, with a limit on writable memory; allocations beyond it fail.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -63,7 +63,7 @@ impl Process {
         let mut shell = command_of("sh");
         shell.args(["-c", "ulimit -d \"$0\" && exec \"$@\""]).arg((memory_bytes >> 10).to_string());
         shell.arg(binary::fieldlog()).arg("run").arg("--config").arg(config);
-        // As the unit has it: heaps for threads would take memory that is not used. A backtrace would take a lot.
+        // As in the unit: per-thread heaps would take unused memory. A backtrace would take a lot.
         shell.env("MALLOC_ARENA_MAX", "1").env_remove("RUST_BACKTRACE");
         shell.env("RUNTIME_DIRECTORY", config.parent().unwrap());
         Process::spawn(shell)
@@ -89,7 +89,7 @@ impl Process {
         Process::spawn(command)
     }
 
-    /// What it has written to stdout so far.
+    /// Its stdout so far.
     ///
     /// # Panics
     /// Never, unless a test already has.
@@ -104,7 +104,7 @@ impl Process {
         Process { child, words, printed, reading: vec![heard, read] }
     }
 
-    /// What it has written to stderr so far.
+    /// Its stderr so far.
     ///
     /// # Panics
     /// Never, unless a test already has.
@@ -112,7 +112,7 @@ impl Process {
         self.words.lock().unwrap().clone()
     }
 
-    /// Waits until stderr holds `words` after the first `from` bytes; returns its length.
+    /// Waits until stderr contains `words` after the first `from` bytes; returns its length.
     pub async fn says(&self, words: &str, from: usize) -> usize {
         let said =
             || self.words().get(from..).is_some_and(|said| said.contains(words)).then(|| self.words().len());
@@ -125,10 +125,10 @@ impl Process {
         self.child.id()
     }
 
-    /// The most memory it has had in RAM so far, in bytes.
+    /// Peak resident memory so far, in bytes.
     ///
     /// # Panics
-    /// If there is no such process any more.
+    /// If the process has ended.
     pub fn peak_resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -138,7 +138,7 @@ impl Process {
     /// Sends a signal by its name.
     ///
     /// # Panics
-    /// If there is no such process any more.
+    /// If the process has ended.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
@@ -146,7 +146,7 @@ impl Process {
     /// SIGKILL, and waits for the end.
     ///
     /// # Panics
-    /// If there is no such process any more.
+    /// If the process has ended.
     pub fn kill(mut self) -> Ended {
         self.child.kill().unwrap();
         self.end()
@@ -155,12 +155,12 @@ impl Process {
     /// Whether it is still running.
     ///
     /// # Panics
-    /// If it cannot be asked.
+    /// If its state cannot be read.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end while a broker in this thread goes on.
+    /// Waits for its end while a broker in this thread keeps running.
     ///
     /// # Panics
     /// If it does not end.
@@ -186,7 +186,7 @@ impl Drop for Process {
     }
 }
 
-/// Reads all that comes, on a thread.
+/// Reads all output on a thread.
 fn hear(mut from: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
     let text = Arc::new(Mutex::new(String::new()));
     let heard = text.clone();
@@ -223,7 +223,7 @@ fn command_of(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs `fieldlog` with some arguments to its end; returns exit code, stdout and stderr.
+/// Runs `fieldlog` with these arguments to its end; returns exit code, stdout and stderr.
 ///
 /// # Panics
 /// If it cannot be started.

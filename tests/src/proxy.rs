@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback that behaves like a bad network, another way at any time.
+//! A TCP proxy on loopback that behaves like a bad network, with a fault that can change at any time.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,23 +15,23 @@ use crate::rng::Rng;
 
 const BUFFER: usize = 16 * 1024;
 
-/// What happens to connections.
+/// The fault applied to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing bad.
+    /// No fault.
     Pass,
-    /// Nobody listens; connections that exist are reset.
+    /// Nobody listens; existing connections are reset.
     Refuse,
-    /// Nothing comes through any more, and nobody says so. Connections that live through it stay dead, as when a router has
+    /// Nothing gets through, without any error. Connections that exist meanwhile stay dead, as after a router has
     /// forgotten them.
     BlackHole,
     /// Connections are reset, new ones as soon as they are accepted.
     Reset,
-    /// Connections are closed after so many bytes more in one direction: in the middle of something.
+    /// Connections are closed after this many more bytes in one direction, in the middle of data.
     CloseAfter(usize),
-    /// One direction ends as if its sender had nothing more to say; the other goes on.
+    /// One direction ends as if its sender had closed it; the other continues.
     HalfClose(Towards),
-    /// Everything comes through this much later.
+    /// Everything is delayed by this.
     Delay(Duration),
 }
 
@@ -59,9 +59,9 @@ impl Fault {
     }
 }
 
-/// A proxy before one server; it ends when dropped.
+/// A proxy before one server; ends when dropped.
 pub struct Proxy {
-    /// Where it listens; nobody else gets this port while it refuses.
+    /// Its address, reserved even while it refuses connections.
     pub address: SocketAddr,
     fault: watch::Sender<Fault>,
     task: JoinHandle<()>,
@@ -80,12 +80,12 @@ impl Proxy {
         Proxy { address, fault: sender, task }
     }
 
-    /// From now on this happens.
+    /// Applies this fault from now on.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
-    /// For so long another fault every 100 to 800 ms; then all is well.
+    /// Applies a random fault every 100 to 800 ms for this time, then none.
     pub async fn flap(&self, rng: &mut Rng, duration: Duration) {
         let end = tokio::time::Instant::now() + duration;
         while tokio::time::Instant::now() < end {
@@ -114,7 +114,7 @@ async fn serve(
         let fault = *faults.borrow_and_update();
         if fault == Fault::Refuse {
             drop(listener.take());
-            // Bound and not listening: whoever connects is refused, and nobody else gets the port.
+            // Bound but not listening: connections are refused, and the port stays reserved.
             let reserved = bind(address).await;
             let left = faults.wait_for(|fault| *fault != Fault::Refuse).await.is_ok();
             if !left {
@@ -183,7 +183,7 @@ async fn carry(mut client: TcpStream, server: SocketAddr, mut faults: watch::Rec
     }
 }
 
-/// Reads until the client has had enough; the other connection stays open meanwhile.
+/// Reads until the client closes; the other connection stays open meanwhile.
 async fn swallow(client: &mut TcpStream) {
     let mut buffer = [0; BUFFER];
     while let Ok(1..) = client.read(&mut buffer).await {}
@@ -214,7 +214,7 @@ async fn pump(
                     Fault::CloseAfter(bytes) => left = bytes,
                     Fault::HalfClose(end) if end == towards => {
                         let _ = to.shutdown().await;
-                        // Until the other direction ends, too.
+                        // Until the other direction ends too.
                         std::future::pending::<()>().await;
                     }
                     Fault::HalfClose(_) => {}

@@ -1,4 +1,4 @@
-//! A publisher that knows which of its messages the broker has acknowledged: those are the ones that must not be lost.
+//! A publisher that knows which of its messages the broker has acknowledged, and which therefore must not be lost.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 
 use crate::wait::until;
 
-/// Unacknowledged messages at any time.
+/// Maximum unacknowledged messages.
 pub const IN_FLIGHT_MAX: u16 = 100;
 
-/// What to publish.
+/// A message to publish.
 #[derive(Clone, Debug)]
 pub struct Post {
     /// Topic.
@@ -37,8 +37,8 @@ impl Post {
     }
 }
 
-/// Publishes with QoS 1, one connection after the other. What was not acknowledged when a connection broke is not sent
-/// again: whether it arrived is then not known.
+/// Publishes with QoS 1, reconnecting as needed. Messages that were unacknowledged when a connection broke are not sent
+/// again: whether they arrived is unknown.
 pub struct Publisher {
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
@@ -47,7 +47,7 @@ pub struct Publisher {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Post>,
-    /// Handed to the client, not yet on the wire.
+    /// Passed to the client, not on the wire yet.
     handed: VecDeque<Post>,
     in_flight: HashMap<u16, Post>,
     acked: Vec<Post>,
@@ -67,7 +67,7 @@ impl State {
 }
 
 impl Publisher {
-    /// Connects to a broker on this machine, and again whenever the connection breaks.
+    /// Connects to a broker on this machine, and reconnects whenever the connection breaks.
     pub fn start(port: u16) -> Publisher {
         let state = Arc::default();
         let task = tokio::spawn(keep_connected(port, Arc::clone(&state)));
@@ -78,12 +78,12 @@ impl Publisher {
         self.state.lock().unwrap()
     }
 
-    /// Publishes these, some time.
+    /// Queues these for publishing.
     pub fn post(&self, posts: impl IntoIterator<Item = Post>) {
         self.state().waiting.extend(posts);
     }
 
-    /// Messages that wait to be sent.
+    /// Number of messages waiting to be sent.
     pub fn waiting(&self) -> usize {
         self.state().waiting.len()
     }
@@ -93,12 +93,12 @@ impl Publisher {
         until("the publisher's PUBACKs", || self.waiting() + self.state().busy() == 0).await;
     }
 
-    /// What the broker has acknowledged, in order.
+    /// The acknowledged messages, in order.
     pub fn acked(&self) -> Vec<Post> {
         self.state().acked.clone()
     }
 
-    /// How many messages were under way when a connection broke.
+    /// Number of messages in flight when a connection broke.
     pub fn unknown(&self) -> usize {
         self.state().unknown
     }

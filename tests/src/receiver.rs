@@ -30,8 +30,8 @@ impl Receiver {
         Receiver::start(ReceiveOptions { http: Some(address), ..ReceiveOptions::default() }).await
     }
 
-    /// One that subscribes at a broker on this machine; it has when this returns. The message that shows it was no parcel,
-    /// and is counted as such.
+    /// One that subscribes at a broker on this machine; subscribed when this returns. The message that tests this is
+    /// not a parcel, and counts as malformed.
     pub async fn mqtt(port: u16) -> Receiver {
         let topics = vec!["fieldlog/+/events".into()];
         let mqtt = MqttOptions::parse(&format!("mqtt://127.0.0.1:{port}"), topics, "receiver").unwrap();
@@ -46,7 +46,7 @@ impl Receiver {
         receiver
     }
 
-    /// One that consumes the stream `FIELDLOG` of a server on this machine, from its beginning for each new `consumer`.
+    /// One that consumes the stream `FIELDLOG` of a server on this machine, from the beginning for each new `consumer`.
     #[cfg(feature = "nats")]
     pub async fn nats(port: u16, consumer: &str) -> Receiver {
         let nats = receive::NatsOptions {
@@ -77,7 +77,7 @@ impl Receiver {
         self.handle.http.unwrap()
     }
 
-    /// What has arrived of the only log; `None` if nothing.
+    /// The report on the only log; `None` if nothing has arrived.
     ///
     /// # Panics
     /// If there are several.
@@ -87,7 +87,7 @@ impl Receiver {
         report.logs.into_iter().next()
     }
 
-    /// The last position before which nothing is missing.
+    /// The last position up to which nothing is missing.
     pub fn contiguous(&self) -> u64 {
         self.log().map_or(0, |log| log.contiguous.0)
     }

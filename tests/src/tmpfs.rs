@@ -1,4 +1,4 @@
-//! A disk that gets full, without filling the machine's.
+//! A disk that can be filled without filling the machine's.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,14 +10,14 @@ use fieldlog_sim::servers::skip;
 
 const FILLER: &str = "filler";
 
-/// A small file system in memory, gone when dropped.
+/// A small file system in memory, removed when dropped.
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// One of `size` (`"4M"`) at a directory that is made; `None`, and the test is skipped, if it may not be mounted.
+    /// One of `size` (`"4M"`) at a new directory; `None`, and the test is skipped, if it cannot be mounted.
     ///
     /// # Panics
-    /// If the directory cannot be made.
+    /// If the directory cannot be created.
     pub fn mount(at: &Path, size: &str) -> Option<Tmpfs> {
         std::fs::create_dir_all(at).unwrap();
         let options = format!("size={size}");
@@ -31,7 +31,7 @@ impl Tmpfs {
         }
     }
 
-    /// Gives it another size.
+    /// Changes its size.
     ///
     /// # Panics
     /// If that is not possible.
@@ -40,10 +40,10 @@ impl Tmpfs {
         assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
     }
 
-    /// Takes so many bytes of it, beside what is there.
+    /// Fills this many bytes.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are not enough.
     pub fn fill(&self, bytes: usize) {
         let mut filler = std::fs::File::create(self.0.join(FILLER)).unwrap();
         for _ in 0..bytes / 4096 {
@@ -51,10 +51,10 @@ impl Tmpfs {
         }
     }
 
-    /// Takes all that is left of it.
+    /// Fills all remaining space.
     ///
     /// # Panics
-    /// If the file cannot be made.
+    /// If the file cannot be created.
     pub fn fill_up(&self) {
         let mut filler = std::fs::File::create(self.0.join(FILLER)).unwrap();
         while filler.write_all(&[1; 4096]).is_ok() {}
@@ -71,7 +71,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // A test that failed may still have files open there.
+        // A failed test may still have files open there.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

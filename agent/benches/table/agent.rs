@@ -1,4 +1,4 @@
-//! The agent under measurement: the release binary in a process of its own.
+//! The agent under measurement: the release binary in a separate process.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -39,7 +39,7 @@ impl Agent {
         Agent::start_with(data, port, window, "")
     }
 
-    /// The same with more configuration.
+    /// The same with additional configuration.
     pub fn start_with(data: &Path, port: u16, window: u16, more: &str) -> Agent {
         Agent::spawn(data, port, window, more).0
     }
@@ -66,7 +66,7 @@ impl Agent {
             .args(["--log", "error", "run", "--config"])
             .arg(&config)
             .env("NOTIFY_SOCKET", &notify.path)
-            // As the unit has it.
+            // As in the unit.
             .env("MALLOC_ARENA_MAX", "1")
             .stdout(Stdio::null())
             .spawn()
@@ -100,7 +100,7 @@ impl Agent {
         self.http
     }
 
-    /// What /status says about a sink.
+    /// The entry of a sink in /status.
     pub fn sink(&self, name: &str) -> serde_json::Value {
         let sinks = self.status()["sinks"].take();
         let found = sinks.as_array().and_then(|sinks| sinks.iter().find(|sink| sink["name"] == name));
@@ -141,13 +141,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Already gone, unless a run was given up.
+        // Already gone, unless a run was aborted.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// User and system time of a process or thread, in seconds; ticks are 10 ms on every Linux that matters here.
+/// User and system time of a process or thread, in seconds; ticks are 10 ms on every relevant Linux.
 pub fn cpu_seconds(stat: &Path) -> f64 {
     let stat = std::fs::read_to_string(stat).expect("/proc stat");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a stat line").1.split_whitespace().collect();
@@ -155,7 +155,7 @@ pub fn cpu_seconds(stat: &Path) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// What a file takes on the disk: the store's file is sparse.
+/// Disk space used by a file: the store's file is sparse.
 pub fn blocks_bytes(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |m| m.blocks() * 512)
 }

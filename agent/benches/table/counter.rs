@@ -1,16 +1,16 @@
-//! An HTTP server that acknowledges every parcel unread: it counts bytes, and notes how old live events are.
+//! An HTTP server that acknowledges every parcel unread, counts bytes, and records the age of live events.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// What has arrived.
+/// Counters of arrivals.
 #[derive(Default)]
 pub struct Counts {
-    /// Events, as the parcels' headers say.
+    /// Number of events, from the parcels' headers.
     pub events: u64,
-    /// Everything that was read, with the headers.
+    /// All bytes read, including headers.
     pub bytes: u64,
     /// Age of each live event on arrival, in milliseconds since its log time; only of plain JSON.
     pub live_ms: Vec<f64>,

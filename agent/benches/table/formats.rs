@@ -1,5 +1,5 @@
-//! What it costs to read an event, by format: decoded, observed and encoded as a record, in this process. The log is not in
-//! it, so that the formats can be told apart.
+//! The cost of an event by format: decoded, observed and encoded as a record, in this process. Without the log, so that
+//! the formats can be compared.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{Table, median};
 
 const DEVICES: usize = 500;
 const EVENTS: usize = 200_000;
-/// Messages whose records are collected for a commit.
+/// Messages per commit.
 const EACH: usize = 1_000;
 const BASE: Time = Time(1_700_000_000_000_000);
 
@@ -27,7 +27,7 @@ const CONFIG: &str = "\
     [[source.subscription]]\ntopic = \"cbor/+device\"\ndecoder = \"cbor\"\n\
     [[source.subscription]]\ntopic = \"msgpack/+device\"\ndecoder = \"msgpack\"\n";
 
-/// Prints the processor time of each format, the median of three runs that take turns.
+/// Prints the CPU time of each format, the median of three interleaved runs.
 pub fn measure(table: &mut Table) {
     type Make = fn(usize) -> (String, Vec<u8>);
     let formats: [(&str, Make); 5] = [
@@ -87,7 +87,7 @@ fn message((topic, payload): (String, Vec<u8>)) -> Message {
     }
 }
 
-/// Four values, all of them others than in the message before of the same device.
+/// Four values, each different from that in the device's previous message.
 fn values(n: usize) -> [(&'static str, f64); 4] {
     let round = (n / DEVICES) as f64;
     [

@@ -1,4 +1,4 @@
-//! Forwarding: the log of the long run drained into `fieldlog receive`, and into a server that only counts.
+//! Forwarding: drains the log of the long run into `fieldlog receive`, and into a server that only counts.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::receiver::{Receiver, broker};
 use crate::stub::{Feed, Stub};
 use crate::{EVENTS, Table, median, record};
 
-/// Nothing listens there: the source stays away.
+/// Nothing listens there, so the source stays disconnected.
 const NO_SOURCE: u16 = 1;
 /// The large backlog, in events.
 const MANY: u64 = 10_000_000;
@@ -20,7 +20,7 @@ const MANY: u64 = 10_000_000;
 const FEW: u64 = 10_000;
 /// Messages per second while a backlog drains.
 const LIVE_RATE: u64 = 200;
-/// What a drain may take on a machine that is busy with something else, too.
+/// Maximum time for a drain, even on a busy machine.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
 /// Measures with the log of the long run in `data`.
@@ -70,12 +70,12 @@ fn drain_http(data: &Path, what: &str, port: u16, sink: (&str, &str), table: &mu
     usage.peak_rss
 }
 
-/// Waits until the sink has everything; how much that was, and how long it took.
+/// Waits until the sink has everything; returns the amount and the time it took.
 fn drained(agent: &Agent, sink: &str) -> (u64, Duration) {
     let begin = Instant::now();
     loop {
         let status = agent.sink(sink);
-        // Before the first connection the backlog is not known, and says 0.
+        // Before the first connection the backlog is unknown and reported as 0.
         let acked = status["events_acked"].as_u64().unwrap_or(0);
         if acked > 0 && status["backlog_events"] == 0 {
             return (acked, begin.elapsed());
@@ -85,7 +85,7 @@ fn drained(agent: &Agent, sink: &str) -> (u64, Duration) {
     }
 }
 
-/// Records events that the sink cannot have yet, and stays up.
+/// Records events without a sink, and keeps running.
 fn record_unsent(data: &Path, feed: &Feed, events: u64, sinks: &str) -> Agent {
     let stub = Stub::start();
     let agent = Agent::start_with(data, stub.port(), 1000, sinks);
@@ -95,12 +95,12 @@ fn record_unsent(data: &Path, feed: &Feed, events: u64, sinks: &str) -> Agent {
     agent
 }
 
-/// A receiver that comes late: from its first accepted connection to the first parcel that it has acknowledged.
+/// A receiver that starts late: time from its first accepted connection to the first acknowledged parcel.
 fn link_back(data: &Path, feed: &Feed, port: u16, sinks: &str, table: &mut Table) {
     let mut times = Vec::new();
     for _ in 0..3 {
         let agent = record_unsent(data, feed, FEW, sinks);
-        // Long enough for the back-off to have reached its bound.
+        // Long enough for the back-off to reach its maximum.
         std::thread::sleep(Duration::from_millis(2500));
         let acked_before = agent.sink("compact")["events_acked"].as_u64();
         assert_eq!(acked_before, Some(0), "nobody was there to acknowledge");
@@ -159,7 +159,7 @@ fn drain_mqtt(data: &Path, format: &str, table: &mut Table) {
     table.row(&what, text, "≥ 150,000/s", received >= 150e3);
 }
 
-/// Bytes that leave the agent, headers of HTTP included, with parcels of a backlog.
+/// Bytes sent by the agent, including HTTP headers, with parcels of a backlog.
 fn wire(data: &Path, table: &mut Table) {
     let mut sizes = Vec::new();
     for (name, format, more) in
@@ -187,7 +187,7 @@ fn live(data: &Path, feed: &Feed, table: &mut Table) {
         let source = scope.spawn(|| stub.trickle(feed, LIVE_RATE, &stop));
         let agent = Agent::start_with(data, stub.port(), 1000, &sink);
         let begin = Instant::now();
-        // The rest of the backlog is at most what comes fresh in a second.
+        // The rest of the backlog is at most one second of fresh events.
         while agent.sink("live")["connected"] != true
             || agent.sink("live")["backlog_events"].as_u64() > Some(LIVE_RATE)
         {

@@ -1,8 +1,8 @@
 //! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core`,
 //! `-- forward` or `-- commands` only those about recording, about forwarding or about commands.
 //!
-//! The agent is the release binary, run as users run it. A stub broker in this process feeds it as fast as its window
-//! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for how fast this machine is today.
+//! The agent is the release binary, run as in production. A stub broker in this process feeds it as fast as its window
+//! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for the speed of this machine.
 
 mod agent;
 mod commands;
@@ -22,14 +22,14 @@ use stub::{Feed, Stub};
 /// Events of the long run; the log for replay and boot has this many.
 const EVENTS: u64 = 1_000_000;
 
-/// The table, printed row by row: whatever stops a run, what was measured before stays.
+/// The table, printed row by row, so that earlier figures survive an aborted run.
 #[derive(Default)]
 struct Table {
     missed: u32,
 }
 
 impl Table {
-    /// A figure that is held to a target.
+    /// A figure with a target.
     fn row(&mut self, what: &str, measured: impl AsRef<str>, target: &str, met: bool) {
         self.missed += u32::from(!met);
         let measured = measured.as_ref();
@@ -134,7 +134,7 @@ fn long_run(dir: &std::path::Path, feed: &Feed, table: &mut Table) {
     table.info("rumqttc's client, one manual ack each, nothing stored", format!("{client:.2} µs"));
 }
 
-/// A log of so many events, and nothing measured.
+/// Records a log of this many events, without measuring.
 fn record(dir: &std::path::Path, feed: &Feed, events: u64) {
     let stub = Stub::start();
     let agent = Agent::start(dir, stub.port(), 1000);
@@ -206,13 +206,13 @@ fn boots(dir: &std::path::Path, table: &mut Table) {
     };
     let clean = Agent::boot(dir);
     check(clean, 200, "≤ 200 ms", "boot after a clean stop, 1 M events", table);
-    // The boot above was killed; nothing was written after its own record, which is what a power cut on a quiet
-    // gateway leaves. The store is not closed and is checked by the next open.
+    // The boot above was killed, and nothing was written after its own record, as after a power cut on a quiet gateway.
+    // The store is not closed, and the next open checks it.
     let killed = Agent::boot(dir);
     check(killed, 500, "≤ 500 ms", "boot after kill -9, 1 M events", table);
 }
 
-/// Median time of a 32 KiB write with fdatasync, which is what a commit cannot be faster than.
+/// Median time of a 32 KiB write with fdatasync, the lower bound for a commit.
 fn disk_sync_micros(dir: &std::path::Path) -> u128 {
     use std::os::unix::fs::FileExt;
     let file = std::fs::File::create(dir.join("sync")).expect("a file");

@@ -1,4 +1,4 @@
-//! `fieldlog receive` and mosquitto, in processes of their own.
+//! `fieldlog receive` and mosquitto, in separate processes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Returns once it listens. One that `joined_late` does not miss what others have had.
+    /// Returns once it listens. With `joined_late`, earlier events do not count as missing.
     pub fn http(port: u16, joined_late: bool) -> Receiver {
         Receiver::start(port, if joined_late { &["--joined-late"] } else { &[] })
     }
@@ -25,7 +25,7 @@ impl Receiver {
     pub fn mqtt(port: u16) -> Receiver {
         let address = format!("mqtt://127.0.0.1:{port}");
         let receiver = Receiver::start(free_port(), &["--mqtt", &address, "--topic", "fieldlog/+/events"]);
-        // It does not say when it has subscribed; too early would be seen as missing events.
+        // It does not report its subscription; starting too early would show missing events.
         std::thread::sleep(Duration::from_secs(1));
         receiver
     }
@@ -57,14 +57,14 @@ impl Receiver {
         logs.iter().map(|log| log["events"].as_u64().expect("a count")).sum()
     }
 
-    /// Ends it; its exit code says whether anything is missing or contradicts.
+    /// Stops it; its exit code tells whether anything is missing or contradictory.
     pub fn stop_complete(mut self) {
         self.process.signal("TERM");
         assert!(self.process.0.wait().expect("the receiver ends").success(), "the receiver misses something");
     }
 }
 
-/// mosquitto that holds back nothing, drops nothing and keeps nothing; `None` if it is not installed.
+/// mosquitto without limits and without persistence; `None` if it is not installed.
 pub fn broker() -> Option<Mosquitto> {
     Mosquitto::start("persistence false\nmax_inflight_messages 0\nmax_queued_bytes 0")
 }

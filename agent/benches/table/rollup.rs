@@ -1,4 +1,4 @@
-//! Thinning: old records folded into the buckets of the archive, and what is left of them.
+//! Thinning: folds old records into the buckets of the archive, and measures the result.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const EACH: u64 = 1_000;
 const STEP_MICROS: i64 = 100_000;
 const WINDOW_S: u32 = 3_600;
 
-/// All but the last hour of a log of a million events is thinned to hours.
+/// Thins all but the last hour of a log of a million events to hours.
 pub fn measure(table: &mut Table) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let options = LogOptions { cache_bytes: 4 << 20, quick_repair: false, quarantine_records_max: 1000 };
@@ -25,7 +25,7 @@ pub fn measure(table: &mut Table) {
     fill(&mut log);
     let took = roll_up_all(&mut log);
     let size = log.reader().rollups_size().expect("the archive's size");
-    // Each row is a window, with one bucket for each device and attribute.
+    // Each row is a window, with one bucket per device and attribute.
     let buckets = size.rows as f64 * 2.0 * DEVICES as f64;
     let rate = EVENTS as f64 / took.as_secs_f64();
     table.info("1 M events of 2 numbers thinned to hours", format!("{rate:.0} events/s"));
@@ -49,7 +49,7 @@ fn fill(log: &mut Log) {
     }
 }
 
-/// Job after job, each stored, until there is nothing left to fold.
+/// Runs jobs and stores their results until there is nothing left to fold.
 fn roll_up_all(log: &mut Log) -> Duration {
     let begin = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! A broker that only knows how to send one client QoS 1 messages as fast as its window allows.
+//! A minimal broker that sends one client QoS 1 messages as fast as its window allows.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 /// Pre-encoded MQTT 5 PUBLISH packets.
 pub struct Feed {
     bytes: Vec<u8>,
-    /// End of each packet, and where its packet identifier is.
+    /// End of each packet, and the place of its packet identifier.
     marks: Vec<(usize, usize)>,
     payload_bytes: usize,
 }
 
 impl Feed {
-    /// `messages` messages of `devices` devices in turn: four values that wander as sensors' do, each different from the
-    /// one before.
+    /// `messages` messages of `devices` devices in turn: four values that vary like a sensor's, each different from the
+    /// previous one.
     pub fn new(devices: usize, messages: usize) -> Feed {
         let mut seed = 0x9E37_79B9_7F4A_7C15u64;
         let mut random = move |n: i64| {
@@ -48,7 +48,7 @@ impl Feed {
         feed
     }
 
-    /// Two messages of each device, with so many numbers, all of them new.
+    /// Two messages of each device, with this many numbers, all of them new.
     pub fn wide(devices: usize, attributes: usize) -> Feed {
         let mut feed = Feed { bytes: Vec::new(), marks: Vec::new(), payload_bytes: 0 };
         for round in 0..2 {
@@ -220,7 +220,7 @@ pub fn packet(stream: &mut TcpStream) -> Vec<u8> {
     packet
 }
 
-/// Counts PUBACKs; other packets (pings) are answered by keeping quiet, the runs are short.
+/// Counts PUBACKs; other packets (pings) are not answered, since the runs are short.
 #[derive(Default)]
 struct Acks {
     count: u64,

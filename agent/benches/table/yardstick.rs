@@ -1,4 +1,4 @@
-//! What others cost on this machine, fed by the same stub.
+//! The cost of other programs on this machine, fed by the same stub.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,7 +27,7 @@ pub fn mosquitto_sub(feed: &Feed, messages: u64) -> Option<f64> {
     Some(cost)
 }
 
-/// CPU per message of rumqttc's own client that does nothing but acknowledge each message, in microseconds.
+/// CPU per message of rumqttc's own client that only acknowledges each message, in microseconds.
 pub fn rumqttc_manual_acks(feed: &Feed, messages: u64) -> f64 {
     let stub = Stub::start();
     let port = stub.port();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::json::from_tree;
 use crate::{NAME_MAX, TEXT_MAX, choice, worlds};
 
-/// Lists and objects in each other, at most; SenML's and Influx's documents have levels of their own around them.
+/// Maximum nesting of lists and objects; documents of SenML and Influx have additional levels around them.
 const DEPTH_MAX: usize = 20;
 
 /// A rule's number in two bytes, and a payload.

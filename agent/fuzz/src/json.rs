@@ -1,4 +1,4 @@
-//! JSON: a rule by number, and a document. Rules that need no tree are read both ways, and must come to the same.
+//! JSON: a rule by number, and a document. Rules that need no tree are read both ways, and both results must be equal.
 
 use fieldlog::config::{Decoder, Rule};
 use fieldlog::decode::{Documents, Json, JsonRule, Values, build, documents, json};
@@ -6,7 +6,7 @@ use fieldlog_projections::{Time, Value, ValueRef};
 
 use crate::{NAME_MAX, TEXT_MAX, choice, worlds};
 
-/// Values that a payload can have, at most.
+/// Maximum values of a payload.
 const LEAVES_MAX: usize = 65_536;
 
 /// A rule's number in two bytes, and a document.
@@ -23,9 +23,9 @@ pub fn take(data: &[u8]) {
     if prepared.needs_tree() {
         return;
     }
-    // The tree as text again: a name that was there twice is there once.
+    // The tree as text again, without duplicate names.
     let directly = read_directly(whole.to_string().as_bytes(), prepared, &mut values);
-    // The longest text that can be a time is measured with its quotation marks on one way, and without on the other.
+    // The maximum time text is measured with its quotation marks in one way, and without them in the other.
     let bounded = data.len() > 128;
     if let (Some((time, directly)), [(tree_time, by_tree)]) = (&directly, by_tree.as_slice()) {
         let same = |((a, x), (b, y)): (&(String, Value), &(String, Value))| a == b && near(x, y);
@@ -37,7 +37,7 @@ pub fn take(data: &[u8]) {
     }
 }
 
-/// What is taken of a document that is not built.
+/// The values of a document that is not built.
 fn read_directly(
     data: &[u8],
     prepared: &JsonRule,
@@ -55,7 +55,7 @@ fn read_directly(
     }
 }
 
-/// The same, but for the last digit of a number, which may be another when it is read again.
+/// Equal, except for the last digit of a number, which may change when it is read again.
 fn near(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Float(a), Value::Float(b)) => (a - b).abs() <= a.abs() * 1e-15,
@@ -64,7 +64,7 @@ fn near(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// What is taken of each document of a tree that is not refused.
+/// The values of each document of an accepted tree.
 pub fn from_tree(
     rule: &Rule,
     prepared: &JsonRule,
@@ -88,7 +88,7 @@ pub fn from_tree(
     taken
 }
 
-/// In the order of their names.
+/// Sorted by name.
 fn kept(values: &Values) -> Vec<(String, Value)> {
     let mut kept: Vec<(String, Value)> =
         values.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -104,7 +104,7 @@ fn check(values: &Values) {
     }
 }
 
-/// What holds for every value that is taken.
+/// Checks that hold for every value.
 pub fn check_value(value: ValueRef<'_>, text_max: usize) {
     match value {
         ValueRef::Float(number) => assert!(number.is_finite(), "{number}"),

@@ -1,5 +1,5 @@
-//! What is fuzzed: everything that reads what a device or a broker sends. Each module is one target; what holds for every
-//! input is asserted there. `cargo fuzz` makes the inputs, `seeds.py` the first ones, of the payloads of real devices.
+//! Fuzzes all code that reads input from devices or brokers. Each module is one target, which asserts what must hold
+//! for every input. `cargo fuzz` generates the inputs, `seeds.py` the first ones, from payloads of real devices.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,15 +11,15 @@ pub mod sparkplug;
 pub mod text;
 pub mod worlds;
 
-/// Longest text or array of the decoders' targets, in bytes.
+/// Maximum text or array of the decoder targets, in bytes.
 pub const TEXT_MAX: usize = 512;
-/// Longest name there, in bytes.
+/// Maximum name of these targets, in bytes.
 pub const NAME_MAX: usize = 96;
 
-/// Memory that one input may take while it is read, in bytes: that of the largest document, and as much again.
+/// Maximum memory while one input is read, in bytes: twice that of the largest document.
 const MEMORY_MAX: usize = 48 << 20;
 
-/// Runs a target with one input, and sees to it that memory is bounded.
+/// Runs a target with one input, and checks that memory is bounded.
 pub fn run(target: fn(&[u8]), data: &[u8]) {
     worlds::prepare();
     let before = USED.load(Ordering::Relaxed);
@@ -32,13 +32,13 @@ pub fn run(target: fn(&[u8]), data: &[u8]) {
 static USED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, counted.
+/// The system's allocator, with a counter.
 struct Counted;
 
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-// SAFETY: every call goes to the system's allocator as it is.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();

@@ -1,7 +1,7 @@
-//! The whole of it: messages through the rules of a configuration, with time passing, commits, and restarts.
+//! The whole observer: messages through the rules of a configuration, with elapsing time, commits, and restarts.
 //!
-//! The input is a world's number, and steps: a byte for what is done, and what that needs. A message is its source (the
-//! byte's bits), the length of its topic, that of its payload in two bytes, topic and payload.
+//! The input is a world's number, and steps: one byte for the kind, and its data. A message has its source (in the
+//! byte's bits), the length of its topic, the length of its payload in two bytes, topic and payload.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use fieldlog_projections::{Epoch, Fact, Seq, Time, View, snapshot, stored};
 use crate::json::check_value;
 use crate::{byte, choice, worlds};
 
-/// Longest reason of a quarantined input, in bytes: what is kept of it, and the mark that it was cut.
+/// Maximum length of a quarantine reason, in bytes, including the mark that it was truncated.
 const REASON_MAX: usize = 1_024 + 8;
 /// Steps of one input.
 const STEPS_MAX: usize = 64;
 /// 2026-11-28T12:00:00Z.
 const NOW: Time = Time(1_795_867_200_000_000);
 
-/// Of a step's byte: what is done unless a message comes.
+/// In a step's byte: something other than a message.
 const OTHER: u8 = 0x40;
 /// The message is retained.
 const RETAINED: u8 = 0x80;
@@ -35,7 +35,7 @@ pub fn take(data: &[u8]) {
     let mut data = data;
     let worlds = worlds::all();
     let world = &worlds[choice(&mut data, worlds.len())];
-    // Of one source, what `fieldlog try` says, too.
+    // For one source, compare with `fieldlog try`.
     let mut trial = match world.config.sources.as_slice() {
         [_] => Trial::new(world.config.clone(), None, NOW, worlds::ZONE).ok(),
         _ => None,
@@ -72,7 +72,7 @@ struct Run<'c> {
     view: View,
     /// What is not committed yet.
     batch: RecordBatch,
-    /// Folded of the chunks, as at a start.
+    /// Folded from the chunks, as at a start.
     again: View,
     now: Time,
 }
@@ -108,7 +108,7 @@ impl<'c> Run<'c> {
         let counts = Counts::of(&self.outcomes[source]).since(before);
         let new = self.batch.records.len() - records;
         assert_eq!(counts.messages, 1);
-        // It came to one thing: recorded, or one of the others, or it waits for one before it.
+        // It had exactly one outcome: recorded, one of the others, or waiting for an earlier message.
         let others = [counts.unchanged, counts.ignored, counts.quarantined].iter().sum::<u64>();
         assert!(others <= 1, "counted twice: {counts:?}");
         let recorded = counts.events > 0 || counts.waiting > 0;
@@ -147,7 +147,7 @@ impl<'c> Run<'c> {
             }
             5 => {
                 self.commit();
-                // A crash: nothing is said to the observer.
+                // A crash: the observer is not told.
                 self.observer = observer_again(self.config, &self.view, &self.outcomes, self.now);
             }
             6 => {
@@ -261,14 +261,14 @@ fn observer(config: &Config, view: &View, outcomes: &[Arc<Outcomes>], now: Time)
     observer
 }
 
-/// After a start, from what is in the log.
+/// A new observer after a start, from the log.
 fn observer_again(config: &Config, view: &View, outcomes: &[Arc<Outcomes>], now: Time) -> Observer {
     let mut observer = observer(config, view, outcomes, now);
     observer.committed(view.seq, view.seq);
     observer
 }
 
-/// What the counters of a source say.
+/// The counters of a source.
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     messages: u64,

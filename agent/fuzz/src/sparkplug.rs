@@ -10,7 +10,7 @@ use fieldlog_projections::Time;
 use crate::json::check_value;
 use crate::{TEXT_MAX, byte};
 
-/// A byte says what, and a payload, a topic or the steps of a session follow.
+/// The first byte selects a payload, a topic or the steps of a session, which follows.
 pub fn take(data: &[u8]) {
     let mut data = data;
     match byte(&mut data) % 4 {
@@ -39,15 +39,15 @@ fn topic(data: &[u8]) {
     assert!(levels.iter().flatten().all(|level| !level.is_empty() && !level.contains('/')));
 }
 
-/// A message that waits: its place among all, and its number.
+/// A waiting message: its index among all, and its number.
 type Waiting = (usize, u8);
 
-/// What is known about the session from outside.
+/// The state of the session as seen from outside.
 #[derive(Default)]
 struct Told {
     /// Messages given to the session that wait in it.
     held: Vec<usize>,
-    /// The number of the last message that was taken with full trust.
+    /// The number of the last message that was accepted with full trust.
     last: Option<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! Payloads that are one value, topics, templates and patterns: a byte says what, and lines of text follow.
+//! Single-value payloads, topics, templates and patterns: the first byte selects, and lines of text follow.
 
 use fieldlog::config::Decoder;
 use fieldlog::decode::{DecodeError, availability, scalar};
@@ -56,7 +56,7 @@ fn word(payload: &[u8]) {
     }
 }
 
-/// Gives the first three lines to `take`.
+/// Passes the first three lines to `take`.
 fn lines(data: &[u8], take: fn(&str, &str, &str)) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.splitn(3, '\n');
@@ -103,7 +103,7 @@ fn patterns(pattern: &str, name: &str, _: &str) {
     }
 }
 
-/// By all that each `*` can stand for, one after the other.
+/// Tries every text for each `*`, one after the other.
 fn slowly(pattern: &[u8], name: &[u8]) -> bool {
     let mut reached = vec![false; name.len() + 1];
     reached[0] = true;

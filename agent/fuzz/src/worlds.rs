@@ -1,4 +1,5 @@
-//! Configurations to fuzz with: each preset, each set of rules of the fixtures, a Sparkplug host, and all presets together.
+//! Configurations for fuzzing: each preset, each set of rules in the fixtures, a Sparkplug host, and all presets
+//! together.
 
 use std::sync::OnceLock;
 
@@ -7,7 +8,7 @@ use fieldlog::decode::{JsonRule, Zone};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-/// Fixtures whose cases have rules of their own.
+/// Fixtures whose cases have their own rules.
 const FIXTURES: [&str; 2] = [
     include_str!("../../../tests/fixtures/devices/rules.toml"),
     include_str!("../../../tests/fixtures/devices/formats.toml"),
@@ -17,7 +18,7 @@ const FIXTURES: [&str; 2] = [
 const LIMITS: &str = "[limits]\ndevices_max = 12\nattributes_per_device_max = 16\ntopics_max = 12\n\
     state_bytes_max = 1048576\ntext_bytes_max = 128\nname_bytes_max = 48\nquarantine_payload_bytes_max = 64\n";
 
-/// Shapes of rules, whatever the fixtures have of them.
+/// Forms of rules, in addition to those in the fixtures.
 const SHAPES: &str = r##"
 topic = "plain/+device"
 decoder = "json"
@@ -122,15 +123,15 @@ struct Case {
     rules: Option<String>,
 }
 
-/// A configuration, and what it is called in `seeds.py`.
+/// A configuration, with its name in `seeds.py`.
 pub struct World {
-    /// Of a preset, a fixture's case, or what it is.
+    /// Name of the preset, of the fixture's case, or of the kind.
     pub name: String,
     /// With [`LIMITS`].
     pub config: Config,
 }
 
-/// Times without an offset are of UTC, on any machine.
+/// Times without an offset are UTC, on any machine.
 pub const ZONE: Zone = Zone(|| TimeZone::UTC);
 
 fn source(name: &str, subscriptions: &str) -> String {
@@ -146,7 +147,7 @@ fn world(name: &str, sources: &str) -> World {
     World { name: name.to_owned(), config: config.unwrap_or_else(|faults| panic!("{name}: {faults}")) }
 }
 
-/// All of them; the first are those that an input's first byte most often means.
+/// All of them; the first ones are selected most often by an input's first byte.
 pub fn all() -> &'static [World] {
     static ALL: OnceLock<Vec<World>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -183,12 +184,12 @@ pub fn all() -> &'static [World] {
     })
 }
 
-/// All rules that read documents, each with what is prepared of it.
+/// All rules for documents, each with its prepared form.
 pub fn rules() -> &'static [(Rule, JsonRule)] {
     static RULES: OnceLock<Vec<(Rule, JsonRule)>> = OnceLock::new();
     RULES.get_or_init(|| {
         let mut rules: Vec<Rule> = Vec::new();
-        // The shapes first, so that a small number names one of them.
+        // The hand-written forms first, so that a small number selects one of them.
         let sources = all()[1..].iter().flat_map(|world| &world.config.sources);
         for rule in sources.flat_map(|source| &source.rules).filter(|rule| rule.decoder.is_document()) {
             let alike = |known: &Rule| {
@@ -212,12 +213,12 @@ pub fn rules() -> &'static [(Rule, JsonRule)] {
     })
 }
 
-/// Those of some decoders.
+/// The rules of some decoders.
 pub fn rules_of(takes: impl Fn(Decoder) -> bool) -> Vec<&'static (Rule, JsonRule)> {
     rules().iter().filter(|(rule, _)| takes(rule.decoder)).collect()
 }
 
-/// Makes what is made once, before memory is counted.
+/// Does one-time initialisation before memory is counted.
 pub fn prepare() {
     rules();
 }

@@ -1,7 +1,7 @@
 //! A small MQTT broker for the demo and the fault tests of fieldlog.
 //!
 //! It speaks MQTT 3.1.1 and 5 on one port, QoS 0 and 1, and keeps everything in memory: sessions and retained messages
-//! live as long as the [`Broker`]. Two things set it apart from a broker for production: it misbehaves on demand (see
+//! live as long as the [`Broker`]. Two things distinguish it from a production broker: it misbehaves on demand (see
 //! [`fault`]), and it remembers which message each PUBACK was for ([`Broker::acked`]).
 //!
 //! ```no_run
@@ -41,18 +41,19 @@ use crate::broker::message::Message;
 pub use crate::broker::message::Qos;
 use crate::broker::router::Router;
 
-/// How the broker is to work.
+/// Settings of the broker.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Unacknowledged QoS 1 messages per client, if the client's Receive Maximum allows as many; 0 is no limit.
+    /// Maximum unacknowledged QoS 1 messages per client, unless its Receive Maximum is lower; 0: no limit.
     pub inflight_max: u16,
-    /// Messages waiting per client. When full, a QoS 1 message displaces the oldest, a QoS 0 message is dropped.
+    /// Maximum messages waiting per client. When full, a QoS 1 message displaces the oldest; a QoS 0 message is
+    /// dropped.
     pub queue_max: usize,
-    /// Largest packet a client may send, in bytes after the fixed header.
+    /// Maximum packet from a client, in bytes after the fixed header.
     pub packet_bytes_max: u32,
-    /// Whoever connects must know these.
+    /// Credentials that clients must send.
     pub credentials: Option<Credentials>,
-    /// Remember what is acknowledged for [`Broker::acked`]. It is never forgotten: for tests only.
+    /// Remember acknowledgements for [`Broker::acked`]. They are never forgotten, so this is for tests only.
     pub record_acks: bool,
     /// Misbehaviour, per connection.
     pub script: Script,
@@ -100,29 +101,29 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// What has happened since the broker started.
+/// Counters since the broker started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Connections accepted.
     pub connections: u64,
     /// PUBLISHes received from clients.
     pub messages_in: u64,
-    /// PUBLISHes sent to clients, redeliveries included.
+    /// PUBLISHes sent to clients, including redeliveries.
     pub messages_out: u64,
-    /// PUBACKs received, of whatever kind.
+    /// PUBACKs received, of any kind.
     pub pubacks_in: u64,
-    /// Messages a client wanted and did not get: its queue was full, they had expired or were too large for it.
+    /// Messages that did not reach a subscriber: its queue was full, they had expired, or were too large for it.
     pub dropped: u64,
-    /// PUBACKs for packet identifiers that were not waiting for one on the connection they came on.
+    /// PUBACKs whose packet identifier was not waiting for one on that connection.
     pub stray_acks: u64,
-    /// PUBACKs that overtook that of an earlier PUBLISH on their connection.
+    /// PUBACKs that arrived before that of an earlier PUBLISH on their connection.
     pub misordered_acks: u64,
 }
 
 /// A PUBACK, and the message it was for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acked {
-    /// Number of the connection it came on, counted from 0 in order of acceptance.
+    /// Number of its connection, from 0 in order of acceptance.
     pub connection: usize,
     /// Packet identifier.
     pub pkid: u16,
@@ -143,13 +144,13 @@ pub struct SessionInfo {
     pub in_flight: usize,
 }
 
-/// What the tasks of a broker share.
+/// State shared by the broker's tasks.
 #[derive(Debug)]
 pub(crate) struct Shared {
     router: Mutex<Router>,
     options: Options,
     stop: watch::Receiver<bool>,
-    /// A session or a will may now end earlier than the accepting task thinks.
+    /// A session or a will may now end earlier than the accepting task expects.
     deadline_changed: Notify,
 }
 
@@ -169,7 +170,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Listens on `addr` and serves, on the runtime of the caller.
+    /// Listens on `addr` and serves, on the caller's runtime.
     pub async fn bind(addr: impl ToSocketAddrs, options: Options) -> io::Result<Broker> {
         let listener = TcpListener::bind(addr).await?;
         let local_addr = listener.local_addr()?;
@@ -211,7 +212,7 @@ impl Broker {
         self.shared.router().stats
     }
 
-    /// Every PUBACK that was for a PUBLISH of its own connection, in order of arrival, also those the script ignored.
+    /// Every PUBACK for a PUBLISH of its own connection, in order of arrival, including those ignored by the script.
     /// Empty unless [`Options::record_acks`] is set.
     pub fn acked(&self) -> Vec<Acked> {
         self.shared.router().acked.clone().unwrap_or_default()
@@ -222,7 +223,7 @@ impl Broker {
         self.shared.router().session_info(client_id)
     }
 
-    /// How many topics have a retained message.
+    /// Number of topics with a retained message.
     pub fn retained(&self) -> usize {
         self.shared.router().retained_count()
     }
@@ -243,7 +244,7 @@ impl Drop for Broker {
     }
 }
 
-/// Accepts connections, and ends sessions and publishes wills when their time comes.
+/// Accepts connections; ends sessions and publishes wills when they are due.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     let mut stop = shared.stop.clone();
@@ -258,7 +259,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    // Out of file descriptors, most likely: trying again at once would only spin.
+                    // Probably out of file descriptors: an immediate retry would only spin.
                     sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -282,7 +283,7 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// Waits until the broker shuts down, or is gone.
+/// Waits until the broker shuts down or is dropped.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // The guard in the result must not live on in the caller's `select!`.
     let _ = stop.wait_for(|stop| *stop).await;
@@ -299,7 +300,7 @@ pub enum PublishError {
     /// The topic is empty, or holds a wildcard or a NUL.
     #[error("cannot publish to {topic:?}: a topic is not empty and holds no '+', '#' or NUL")]
     InvalidTopic {
-        /// The topic that was asked for.
+        /// The requested topic.
         topic: String,
     },
 }

@@ -1,5 +1,5 @@
-//! Simulated devices for the demo: they speak real MQTT to whatever broker they are pointed at, publish what such devices
-//! publish, fail as they fail, and live sixty times faster than we do, so that something happens while one looks on.
+//! Simulated devices for the demo. They speak real MQTT to any broker, send the payloads and have the failures of real
+//! devices, and live sixty times faster, so that a viewer sees activity.
 
 mod agenda;
 mod device;
@@ -29,17 +29,17 @@ use agenda::{Life, Turn};
 use device::{Device, Publication, Session, Step};
 use link::{Link, LinkError};
 
-/// Seconds of a device's life in one second at speed 1: a day takes 24 minutes, a fridge cycles each minute.
+/// Simulated seconds per real second at speed 1: a day takes 24 minutes, a fridge cycles each minute.
 const ACCELERATION: f64 = 60.0;
-/// Among the devices with a connection of their own, one vanishes once in this time of their life.
+/// Simulated time in which one of the devices with their own connection vanishes.
 const VANISH_PERIOD_S: f64 = 4500.0;
-/// How long it stays away.
+/// How long it stays away, in simulated seconds.
 const OUTAGE_S: (f64, f64) = (480.0, 1200.0);
-/// A device that was held up by more than this goes on from there; it does not hurry to catch up.
+/// A device that was delayed by more than this continues from there and does not catch up.
 const LAG_MAX: Duration = Duration::from_secs(1);
 /// First and longest wait between two connection attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// For saying goodbye; a broker that is slower than this fires the will instead.
+/// Time limit for the farewell; with a slower broker the will is published instead.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which devices to simulate.
@@ -51,15 +51,15 @@ pub struct FleetOptions {
     pub zigbee_plugs: usize,
     /// Colour bulbs behind the Zigbee bridge.
     pub zigbee_bulbs: usize,
-    /// Wireless buttons behind the Zigbee bridge; each works one of the bulbs.
+    /// Wireless buttons behind the Zigbee bridge; each controls one of the bulbs.
     pub remotes: usize,
     /// Tasmota plugs and sensors.
     pub tasmota: usize,
     /// Shelly switches of the second generation.
     pub shelly_gen2: usize,
-    /// The same seed gives each device the same life; only the time stamps in its payloads differ.
+    /// The same seed gives each device the same life, except for the time stamps in its payloads.
     pub seed: u64,
-    /// 1 is a pace at which a newcomer sees things move, 20 to 40 messages a second from the default fleet.
+    /// 1 gives 20 to 40 messages a second from the default fleet, enough to see activity.
     pub speed: f64,
 }
 
@@ -79,7 +79,7 @@ impl Default for FleetOptions {
 }
 
 impl FleetOptions {
-    /// Seconds of life in one second; nonsense is taken for speed 1.
+    /// Simulated seconds per real second; an invalid speed counts as 1.
     fn pace(&self) -> f64 {
         let speed = if self.speed.is_finite() && self.speed > 0.0 { self.speed } else { 1.0 };
         speed.clamp(0.001, 10_000.0) * ACCELERATION
@@ -90,7 +90,8 @@ impl FleetOptions {
     }
 }
 
-/// Running devices. Dropping the fleet cuts every connection, so that the wills fire; [`Fleet::stop`] says goodbye.
+/// Running devices. Dropping the fleet cuts every connection, so that the wills are published; [`Fleet::stop`]
+/// disconnects.
 #[derive(Debug)]
 pub struct Fleet {
     stop: watch::Sender<bool>,
@@ -99,7 +100,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the devices on the tokio runtime of the caller. They connect, and connect again, by themselves.
+    /// Starts the devices on the caller's tokio runtime. They connect and reconnect by themselves.
     pub fn start(broker: SocketAddr, options: &FleetOptions) -> Fleet {
         let (stop, stopped) = watch::channel(false);
         let published = Arc::new(AtomicU64::new(0));
@@ -126,7 +127,7 @@ impl Fleet {
         fleet
     }
 
-    /// Publications that have been written to a socket since the start.
+    /// Publications written to a socket since the start.
     pub fn published(&self) -> u64 {
         self.published.load(Ordering::Relaxed)
     }
@@ -138,7 +139,7 @@ impl Fleet {
     }
 }
 
-/// Gives one device its connections and its time.
+/// Drives the connections and the time of one device.
 #[derive(Clone, Debug)]
 struct Driver {
     broker: SocketAddr,
@@ -148,7 +149,7 @@ struct Driver {
     jitter: Rng,
 }
 
-/// Why a device's connection is over.
+/// Why a device's connection ended.
 enum Ended {
     Lost(LinkError),
     Vanished(f64),
@@ -157,7 +158,7 @@ enum Ended {
 impl Driver {
     async fn run(mut self, mut device: impl Device) {
         let session = device.session();
-        // Otherwise all devices would come back from an outage in step.
+        // Otherwise all devices would reconnect at the same moments after an outage.
         self.jitter = Rng::of_device(self.jitter.next_u64(), &session.client_id);
         let mut attempt = 0;
         loop {
@@ -212,25 +213,25 @@ impl Driver {
         }
     }
 
-    /// Doubles with each attempt up to a bound; half of it is random.
+    /// Doubles with each attempt up to a maximum; half of it is random.
     fn backoff(&mut self, attempt: u32) -> Duration {
         let (first, longest) = BACKOFF;
         let full = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(longest);
         full.mul_f64(self.jitter.within((0.5, 1.0)))
     }
 
-    /// `None` when the fleet is stopped before the work is done.
+    /// `None` if the fleet is stopped before the work is done.
     async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            // An error means that the fleet is gone, which is a stop, too.
+            // An error means that the fleet was dropped, which is also a stop.
             _ = self.stopped.wait_for(|stop| *stop) => None,
             done = work => Some(done),
         }
     }
 }
 
-/// One connection's worth of a device's life.
+/// The life of a device during one connection.
 async fn live(device: &mut impl Device, link: &mut Link, pace: f64) -> Ended {
     if let Err(error) = publish(link, device.birth(&Zoned::now())).await {
         return Ended::Lost(error);
@@ -254,7 +255,7 @@ async fn live(device: &mut impl Device, link: &mut Link, pace: f64) -> Ended {
     }
 }
 
-/// Where a device's life lies on the clock.
+/// Maps a device's life to the clock.
 struct Schedule {
     origin: Instant,
     life: Life,
@@ -289,11 +290,11 @@ async fn say_goodbye(device: &impl Device, link: Link) {
             link.close().await;
         }
     };
-    // Past the timeout the connection is cut, and the will says the same.
+    // After the timeout the connection is cut, and the will says the same.
     let _ = tokio::time::timeout(FAREWELL_TIMEOUT, goodbye).await;
 }
 
-/// The n-th name of a list; beyond its end, names come again with a number.
+/// The n-th name of a list; after its end, names repeat with a number.
 fn name(names: &[&str], index: usize) -> String {
     let base = names[index % names.len()];
     match index / names.len() {

@@ -1,5 +1,5 @@
-//! What stands in for the world around fieldlog, in the demo and in tests: a small MQTT [`broker`] that can misbehave,
-//! simulated [`devices`], a seeded [`rng`] and, with the feature `servers`, real servers as processes.
+//! Simulated surroundings of fieldlog for the demo and the tests: a small MQTT [`broker`] that can misbehave, simulated
+//! [`devices`], a seeded [`rng`] and, with the feature `servers`, real servers as processes.
 
 pub mod broker;
 pub mod devices;

@@ -1,7 +1,7 @@
-//! A small seeded generator of pseudo-random numbers: the same seed gives the same fleet, and replays the same test, on every
+//! A small seeded pseudo-random generator: the same seed gives the same fleet, and replays the same test, on every
 //! machine and with every toolchain.
 
-/// SplitMix64: one multiplication chain per number, any seed is a good seed.
+/// SplitMix64: one multiplication chain per number; any seed is good.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
@@ -11,12 +11,12 @@ impl Rng {
         Rng(seed)
     }
 
-    /// The stream of one device. It hangs on the device's name, so that adding a device changes no other.
+    /// The stream of one device. Depends on the device's name, so that adding a device changes no other.
     pub fn of_device(seed: u64, name: &str) -> Rng {
         Rng(seed ^ fnv1a(name))
     }
 
-    /// A generator of its own, for a part that must not shift the numbers of the others.
+    /// A separate generator, for a part that must not affect the numbers of the others.
     #[must_use]
     pub fn fork(&mut self) -> Rng {
         Rng(self.next_u64())
@@ -36,7 +36,7 @@ impl Rng {
         (self.next_u64() % bound.max(1) as u64) as usize
     }
 
-    /// A number of `from..to`.
+    /// A number in `from..to`.
     pub fn between(&mut self, from: usize, to: usize) -> usize {
         from + self.below(to.saturating_sub(from))
     }
@@ -46,7 +46,7 @@ impl Rng {
         self.below(100) < percent
     }
 
-    /// One of some things.
+    /// A random element.
     ///
     /// # Panics
     /// If there is none.
@@ -54,14 +54,14 @@ impl Rng {
         &from[self.below(from.len())]
     }
 
-    /// Bytes that do not compress.
+    /// Incompressible bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next_u64() as u8).collect()
     }
 
     /// In `[0, 1)`.
     pub fn unit(&mut self) -> f64 {
-        // 53 bits are what an f64 can hold without rounding up to 1.
+        // With 53 bits an f64 never rounds up to 1.
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
@@ -75,13 +75,13 @@ impl Rng {
         self.unit() < probability
     }
 
-    /// Standard normal, near enough: the sum of twelve uniforms has variance 1 and no tail beyond 6.
+    /// Approximately standard normal: the sum of twelve uniforms has variance 1 and no tail beyond 6.
     pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 }
 
-/// FNV-1a: names into numbers that do not change between releases of the standard library.
+/// FNV-1a: maps names to numbers that do not change between releases of the standard library.
 pub fn fnv1a(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

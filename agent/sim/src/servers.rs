@@ -1,5 +1,6 @@
-//! Real servers as processes of a test or a benchmark, on free ports of 127.0.0.1 and killed with what holds them. What needs
-//! one that is not installed is skipped aloud; with `FIELDLOG_TEST_REQUIRE_SERVERS=1` it fails instead.
+//! Real servers as processes of a test or benchmark, on free ports of 127.0.0.1, killed when their handle is dropped.
+//! If a server is not installed, its tests print that they are skipped; with `FIELDLOG_TEST_REQUIRE_SERVERS=1` they
+//! fail instead.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -28,10 +29,10 @@ impl Process {
         self.0.wait().unwrap();
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal by name.
     ///
     /// # Panics
-    /// If there is no such process any more.
+    /// If the process has ended.
     pub fn signal(&self, name: &str) {
         signal(self.0.id(), name);
     }
@@ -39,7 +40,7 @@ impl Process {
     /// Waits until it listens on this port of 127.0.0.1.
     ///
     /// # Panics
-    /// If it ends instead, or does neither.
+    /// If it ends instead, or times out.
     pub fn wait_listening(&mut self, name: &str, port: u16) {
         block_until(name, || {
             assert!(self.0.try_wait().unwrap().is_none(), "{name} ends at once");
@@ -50,13 +51,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already gone, when the test has ended it itself.
+        // Already gone if the test has ended it.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Says that a test cannot run here, or fails where it must.
+/// Prints that a test is skipped, or fails if it is required.
 ///
 /// # Panics
 /// With `FIELDLOG_TEST_REQUIRE_SERVERS=1`.
@@ -66,7 +67,7 @@ pub fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
-/// Whether a program can be run, with an argument that makes it end at once. If not, what needs it is skipped.
+/// Whether a program can be run, with an argument that makes it exit at once. If not, prints that the test is skipped.
 ///
 /// # Panics
 /// As [`skip`].
@@ -83,7 +84,7 @@ fn server(program: &str, config: &Path) -> io::Result<Process> {
     quiet(program, |command| command.arg("-c").arg(config)).map(Process)
 }
 
-/// Starts a program that nobody listens to. Debian has servers where users have no path to.
+/// Starts a program without output. Also looks where Debian installs servers, outside the users' path.
 fn quiet(program: &str, arguments: impl Fn(&mut Command) -> &mut Command) -> io::Result<Child> {
     let spawn = |program: &str| {
         let mut command = Command::new(program);
@@ -92,7 +93,7 @@ fn quiet(program: &str, arguments: impl Fn(&mut Command) -> &mut Command) -> io:
     spawn(program).or_else(|_| spawn(&format!("/usr/sbin/{program}")))
 }
 
-/// A port of this machine that nobody listens on, for a server that cannot choose one itself.
+/// A free port of this machine, for a server that cannot choose one itself.
 ///
 /// # Panics
 /// If there is none.
@@ -109,11 +110,11 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
-/// Makes, with openssl, a certificate authority `ca.pem` and a certificate of it for 127.0.0.1 and localhost, `server.pem`
-/// with `server.key`. `false` if openssl is not installed.
+/// Creates, with openssl, a certificate authority `ca.pem` and a certificate from it for 127.0.0.1 and localhost,
+/// `server.pem` with `server.key`. `false` if openssl is not installed.
 ///
 /// # Panics
-/// If openssl cannot make them.
+/// If openssl fails.
 pub fn certificates(dir: &Path) -> bool {
     if !installed("openssl", "version") {
         return false;

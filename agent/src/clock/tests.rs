@@ -1,4 +1,4 @@
-//! What the other tests rely on.
+//! The properties of clocks that other tests rely on.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

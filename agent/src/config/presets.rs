@@ -100,7 +100,7 @@ impl Head {
 pub(super) struct Subscription {
     /// Name of the preset; empty if no preset has that name.
     pub(super) name: &'static str,
-    /// As it is written.
+    /// As configured.
     pub(super) namespace: Option<String>,
     pub(super) rules: Vec<Rule>,
     pub(super) commands: Vec<CommandRule>,

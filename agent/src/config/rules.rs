@@ -175,13 +175,13 @@ pub struct RuleError {
     pub index: usize,
     /// The field at fault.
     pub field: &'static str,
-    /// What it says.
+    /// The invalid text.
     pub text: String,
-    /// What is wrong with it.
+    /// The fault.
     pub cause: RuleFault,
 }
 
-/// What is wrong with a field of a rule.
+/// The fault of a rule's field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleFault {
     /// A topic, or a name built from its captures.

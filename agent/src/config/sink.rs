@@ -206,7 +206,7 @@ pub struct KafkaSink {
 /// How a password is presented to a Kafka cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum SaslMechanism {
-    /// As it is.
+    /// The password itself.
     #[serde(rename = "plain")]
     Plain,
     /// SCRAM with SHA-256: the password does not leave this machine.

@@ -52,7 +52,7 @@ pub(super) fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SparkplugC
     Some(SparkplugConfig { host_id, groups, reorder_timeout })
 }
 
-/// What is wrong with a text as one level of a topic.
+/// Why a text is not valid as one level of a topic.
 fn not_a_level(text: &str) -> Option<&'static str> {
     match text {
         "" => Some("is empty"),

@@ -8,7 +8,7 @@ mod words;
 
 use super::Config;
 
-/// A source that lacks nothing, for tests that are about something else.
+/// A complete source, for tests about something else.
 const SOURCE: &str = "\
 [[source]]
 name = \"home\"

@@ -89,7 +89,7 @@ fn text(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// What is there.
+/// The shape of the value, if any.
 struct There(Option<Shape>);
 
 impl Take for There {

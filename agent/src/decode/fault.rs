@@ -13,7 +13,7 @@ pub enum DecodeError {
     Format {
         /// Its name.
         format: &'static str,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// A bound was exceeded.
@@ -52,7 +52,7 @@ pub enum DecodeError {
     /// Neither online nor offline.
     #[error("\"{word}\" is neither one of this rule's `online` words nor one of its `offline` words")]
     Availability {
-        /// What was there.
+        /// The word found.
         word: String,
     },
 }

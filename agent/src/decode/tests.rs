@@ -68,7 +68,7 @@ fn keeps_integers_beyond_2_to_53() {
     );
 }
 
-/// As many digits as a double has: what is recorded is what was sent, to the last one.
+/// All digits of a double: the recorded value equals the sent one exactly.
 #[test]
 fn keeps_every_digit_of_a_number() {
     for text in [
@@ -184,7 +184,7 @@ fn excess(payload: &str, rule: &JsonRule) -> (DecodeError, Values) {
     (error, values)
 }
 
-/// One long name above many values made 300 MB of 100 KB: the name was copied for each of them.
+/// One long name above many values made 300 MB from 100 KB: the name was copied for each of them.
 #[test]
 fn a_long_name_above_many_values_is_not_copied() {
     let leaves: Vec<String> = (0..6_000).map(|n| format!("\"{n}\":1")).collect();
@@ -257,15 +257,15 @@ fn a_condition_and_a_root_are_found_without_building_the_document() {
     excess(r#"{"type":"report","state":1}"#, &rule);
 }
 
-/// A state that stands in the document twice: the last counts, as for any other reader of JSON.
+/// A duplicate state in the document: the last counts, as for other JSON readers.
 #[test]
 fn of_two_roots_the_last_counts() {
     let rule = prepared(&Rule { root: "/a".into(), ..plain() });
     check(&rule, r#"{"a":{"x":1},"a":{"y":2}}"#, &[("y", Value::Int(2))]);
 }
 
-/// Hostile documents, made from a seed: whatever they look like, what is held for one is bounded by its size, and what is
-/// taken keeps to the limits.
+/// Hostile documents, generated from a seed: memory is bounded by the document's size, and accepted values respect the
+/// limits.
 #[test]
 fn what_a_hostile_document_makes_us_hold_is_bounded() {
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
@@ -325,7 +325,7 @@ impl Hostile {
         self.state % bound
     }
 
-    /// An object with a few members, each of them too much of something, or of nothing.
+    /// An object with a few members, each with too much of something, or with nothing.
     fn document(&mut self) -> String {
         let members: Vec<String> = (0..=self.below(4)).map(|n| format!("\"{n}\":{}", self.value())).collect();
         format!("{{{}}}", members.join(","))

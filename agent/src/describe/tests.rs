@@ -1,4 +1,5 @@
-//! What comes of announcements. Payloads are those of the documentation and the test suites that each test names.
+//! Announcements and the resulting descriptions. Payloads are from the documentation and test suites that each test
+//! names.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -24,7 +25,7 @@ fn refused(announcer: Announcer, payload: &[u8]) -> String {
     decode(announcer, "a/b/config", payload, &BOUNDS).unwrap_err().to_string()
 }
 
-/// Attributes in a line each: topic and place, then what is known.
+/// Attributes, one per line: topic and place, then the description.
 fn told(device: &Announcement) -> Vec<String> {
     let line = |announced: &Announced| {
         let AttributeDescription { name, unit, device_class, data_type, min, max, step, values, writable } =

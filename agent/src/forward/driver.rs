@@ -74,7 +74,7 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     /// The writer, for cursors and dead letters.
     pub writer: Sender<Input>,
-    /// What others see.
+    /// The public status.
     pub status: Arc<SinkStatus>,
     /// Where it gets the time from.
     pub clock: Clock,
@@ -167,7 +167,7 @@ struct SinkDriver<B> {
     build: B,
     size: Size,
     cursor_sent: Instant,
-    /// As it was sent last.
+    /// The cursor as last sent.
     cursor: Option<AckedRanges>,
     repeats: Repeats,
     refusals: Refusals,

@@ -45,16 +45,16 @@ impl Filter {
     }
 }
 
-/// What is wrong with a filter.
+/// Why a filter is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// Not a device pattern.
+    /// Not a valid device pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// Not a type.
+    /// An unknown type.
     #[error("there is no event type `{name}`; `fieldlog` knows {}", type_names())]
     Type {
-        /// What was written.
+        /// The invalid text.
         name: String,
     },
 }

@@ -50,7 +50,7 @@ pub struct Span {
     pub last_max: Seq,
     /// Newest position of the log.
     pub head: Seq,
-    /// How large it may get.
+    /// Its size limits.
     pub limits: Limits,
 }
 

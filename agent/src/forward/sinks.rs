@@ -51,7 +51,7 @@ pub struct SinkView {
     pub address: String,
     /// Retention waits for it.
     pub required: bool,
-    /// What it does.
+    /// Its status.
     pub status: Arc<SinkStatus>,
 }
 

@@ -41,7 +41,7 @@ pub struct SinkStatus {
 /// The part of [`SinkStatus`] that is not a counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkDetails {
-    /// What it is doing.
+    /// Its state.
     pub state: SinkState,
     /// What the sink has acknowledged.
     pub acked: AckedRanges,
@@ -56,11 +56,11 @@ pub struct SinkDetails {
 pub struct Failure {
     /// When, by the gateway's clock.
     pub at: Time,
-    /// What, in words.
+    /// The failure in words.
     pub why: String,
 }
 
-/// What a sink is doing.
+/// The state of a sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SinkState {
     /// Being connected.

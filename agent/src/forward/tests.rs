@@ -1,4 +1,4 @@
-//! Parcels of a real log, and back.
+//! Parcels built from a real log, and decoded again.
 
 use std::ops::ControlFlow;
 
@@ -85,7 +85,7 @@ fn there_is_no_parcel_of_what_is_not_there() {
     assert!(fixture.parcel(&mut builder, head.next(), Seq(head.0 + 9), 10).is_none());
     assert!(fixture.parcel(&mut builder, head, Seq(head.0 + 9), 10).is_some());
     assert!(fixture.parcel(&mut builder, Seq(5), Seq(4), 10).is_none());
-    // What the view does not have yet has no names yet.
+    // Records that are not in the view yet have no names yet.
     fixture.view.write().unwrap().seq = Seq(head.0 - 1);
     assert!(fixture.parcel(&mut builder, head, head, 10).is_none());
     assert_eq!(fixture.parcel(&mut builder, Seq(5), head, 99).unwrap().manifest.last, Seq(head.0 - 1));
@@ -167,7 +167,7 @@ fn compact_parcels_come_back_record_by_record() {
     }
 }
 
-/// Everything after the magic, compressed anew: what somebody would send who knows the format.
+/// Everything after the magic, compressed again, as a forger who knows the format would send it.
 pub(crate) fn recompressed(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut plain = Vec::new();
     let mut stream = ruzstd::decoding::StreamingDecoder::new(&bytes[4..]).unwrap();

@@ -36,7 +36,7 @@ struct Series {
     to_s: i64,
 }
 
-/// What is there of it.
+/// The buckets found.
 #[derive(Clone, Debug)]
 struct Found {
     source: &'static str,

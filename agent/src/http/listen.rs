@@ -34,7 +34,7 @@ impl Listeners {
     }
 }
 
-/// Opens what is configured.
+/// Opens the configured listeners.
 ///
 /// # Errors
 /// [`HttpError`]; nothing stays open then.

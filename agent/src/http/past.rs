@@ -16,7 +16,7 @@ use fieldlog_wire::json::{self, Rfc3339};
 /// Records of a moment may be committed this much later: the maximum commit delay.
 const SETTLED_MICROS: i64 = 10_000_000;
 
-/// What `?at=` names.
+/// The value of `?at=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     Seq(Seq),

@@ -146,7 +146,7 @@ pub(super) struct Stretch {
     pub(super) from: Seq,
     /// The last one; the view's position, so that all names are known.
     pub(super) until: Seq,
-    /// At most so many.
+    /// Maximum records to visit.
     pub(super) records_max: u64,
 }
 

@@ -137,7 +137,7 @@ impl Begin {
     }
 }
 
-/// What one read found.
+/// The result of one read.
 struct Ahead {
     /// Everything up to here is in `events` or did not match.
     cursor: Seq,

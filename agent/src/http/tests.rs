@@ -1,4 +1,4 @@
-//! The contract, over real sockets and a real log.
+//! The HTTP contract, over real sockets and a real log.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -136,7 +136,7 @@ impl Agent {
         Agent { side, log: log.into(), tcp, unix: Target::Unix(socket), stop, served, _dir: dir }
     }
 
-    /// Commits facts, each so many seconds after the first record, as the writer does.
+    /// Commits facts like the writer, each this many seconds after the first record.
     fn commit(&self, facts: impl IntoIterator<Item = (i64, Fact)>) -> Seq {
         self.commit_with(facts, &[])
     }
@@ -187,14 +187,14 @@ impl Agent {
         answer.json()
     }
 
-    /// The problem that a request must end in.
+    /// The problem that a request must return.
     async fn problem(&self, path: &str, status: u16, code: &str) -> Json {
         let answer = self.get(path).await;
         check_problem(&answer, path, status, code);
         answer.json()
     }
 
-    /// Stops serving, and shows that nothing holds the log any more.
+    /// Stops serving, and checks that nothing uses the log any more.
     async fn stop(self) {
         self.stop.send_replace(true);
         self.served.await.unwrap();

@@ -18,7 +18,7 @@ fn small(topic: &str, payload: &[u8]) -> Message {
     }
 }
 
-/// A series of runs. Each ends where it is dropped: as a process that is killed, it says nothing more.
+/// A series of runs. Each ends when it is dropped, like a killed process.
 struct Runs {
     dir: tempfile::TempDir,
     boot: [u8; 16],
@@ -33,7 +33,7 @@ impl Runs {
         InHand::open(self.dir.path(), Epoch(1), self.boot)
     }
 
-    /// A run that takes these messages in one delivery, and is killed while it looks at the last of them.
+    /// A run that takes these messages in one delivery, and is killed while observing the last of them.
     fn dies_of(&self, messages: &[Message]) -> Vec<Treatment> {
         let mut run = self.start();
         run.begin(messages);
@@ -214,7 +214,7 @@ fn a_small_message_that_the_writer_panics_of_twice_is_not_read_by_the_third_star
     assert_eq!(runs.treatment(&poison), UNREAD);
 }
 
-/// Runs that are killed young, each while it looks at the last of these messages.
+/// Runs that are killed young, each while observing the last of these messages.
 fn die_young(runs: &Runs, deaths: u32, messages: &[Message]) {
     for _ in 0..deaths {
         runs.dies_of(messages);
@@ -249,7 +249,7 @@ fn a_careful_run_that_dies_of_another_message_begins_to_count_anew() {
     die_young(&runs, 1, &other);
     die_young(&runs, WATCHED_DEATHS - 1, &one);
     assert!(is_alone(runs.treatment(&one[0])) && is_alone(runs.treatment(&other[0])));
-    // One that was survived is not counted on.
+    // A message that was survived is not counted further.
     let mut run = runs.start();
     let Treatment::Alone(named) = run.treatment("s", &one[0]) else { panic!("it is not alone") };
     run.alone(named);
@@ -281,8 +281,8 @@ fn a_run_that_lived_or_ended_in_an_orderly_way_is_no_young_death() {
     }
 }
 
-/// Kills at random: each run is killed at some moment, and one in twenty of them while the first message that comes again is
-/// in hand, which is several times what a `kill -9` in the tests of the whole agent hits.
+/// Random kills: each run is killed at some moment, one in twenty of them while the first redelivered message is in
+/// hand, several times the rate of `kill -9` in the end-to-end tests.
 #[test]
 fn kills_at_random_condemn_nobody() {
     let runs = Runs::new();

@@ -1,4 +1,4 @@
-//! The source against a scripted peer; against a real broker in [`mosquitto`].
+//! The source with a scripted peer; with a real broker in [`mosquitto`].
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::message::{Message, WireFault};
 mod mosquitto;
 mod state;
 
-/// Long enough for a busy machine; reached only when something is broken.
+/// Long enough for a busy machine; reached only on a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A port that nobody listens on, as long as the socket lives.
+/// A reserved port without a listener, while the socket lives.
 pub(crate) fn refusing_port() -> (tokio::net::TcpSocket, u16) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -26,7 +26,7 @@ pub(crate) fn refusing_port() -> (tokio::net::TcpSocket, u16) {
     (socket, port)
 }
 
-/// A source at a broker on this port, with one rule for `t/#`; it tries again almost at once.
+/// A source at a broker on this port, with one rule for `t/#` and an almost immediate retry.
 pub(crate) fn config(port: u16) -> SourceConfig {
     SourceConfig {
         name: "test".into(),
@@ -81,7 +81,7 @@ impl Running {
         timeout(PATIENCE, self.inbox.recv()).await.expect("no delivery").expect("source ended")
     }
 
-    /// Collects so many messages without releasing them; with the way back for each.
+    /// Collects this many messages without releasing them, with their acknowledgement handles.
     async fn messages(&mut self, count: usize) -> Vec<(Message, Arc<Acks>)> {
         let mut all = Vec::new();
         while all.len() < count {
@@ -167,7 +167,7 @@ impl Peer {
 
     async fn closed(&mut self) {
         let mut rest = Vec::new();
-        // A reset is as good an end as any.
+        // A reset is as good as a close.
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("still connected");
     }
 }
@@ -205,7 +205,7 @@ async fn a_puback_follows_the_release_and_not_the_message() {
     assert_eq!(payloads(&messages), ["a", "b", "c"]);
     source.until("counting", |status| status.unacked.get() == 2).await;
 
-    // The next thing the peer hears is a ping: nothing is acknowledged by itself.
+    // The next packet is a ping: nothing is acknowledged automatically.
     assert_eq!(peer.frame().await, (0xc0, vec![]));
     peer.send(&[0xd0, 0]).await;
     messages[0].1.release(3, &[5, 6]);
@@ -366,7 +366,7 @@ async fn a_taken_over_session_says_which_client_id() {
     let (listener, config) = listen().await;
     let source = Running::start(config);
     let mut peer = Peer::welcome(&listener).await;
-    // Brokers leave the properties away when there are none.
+    // Brokers omit the properties if there are none.
     peer.send(&[0xe0, 1, 0x8e]).await;
     source.until("take-over", |status| status.details().failures.contains_key("session_taken_over")).await;
     let details = source.status.details();

@@ -10,7 +10,7 @@ use super::guard::guarded;
 use super::trim::trim;
 use super::{CHUNKS, FILL, Log, LogError, RolledUp, clock, cursors, quarantine, rollups};
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// Position of the first record of the commit.

@@ -68,11 +68,11 @@ pub enum LogError {
     Lost {
         /// Where it should be.
         path: PathBuf,
-        /// What is there.
+        /// What was found instead.
         absence: Absence,
         /// The snapshot directory.
         dir: PathBuf,
-        /// How many there are.
+        /// Number of snapshots.
         snapshots: usize,
     },
     /// There is no log to read.
@@ -80,7 +80,7 @@ pub enum LogError {
     Absent {
         /// Where it should be.
         path: PathBuf,
-        /// What is there.
+        /// What was found instead.
         absence: Absence,
     },
     /// A log exists, so a new one cannot begin.
@@ -119,7 +119,7 @@ pub enum LogError {
          start fieldlog again"
     )]
     Store {
-        /// What was tried.
+        /// The operation.
         op: &'static str,
         /// Why it failed.
         source: Box<redb::Error>,
@@ -144,9 +144,9 @@ pub enum LogError {
          much of it is intact, then restore the file from a backup, or move it away to begin a new epoch"
     )]
     Damaged {
-        /// What was tried.
+        /// The operation.
         op: &'static str,
-        /// What was found.
+        /// The damage.
         why: String,
     },
     /// It differs from what it was when it was closed.
@@ -156,7 +156,7 @@ pub enum LogError {
          epoch"
     )]
     Changed {
-        /// What has changed.
+        /// The difference.
         what: String,
     },
     /// Records are missing in the middle.
@@ -175,7 +175,7 @@ pub enum LogError {
          fieldlog and run `fieldlog verify`"
     )]
     Cursor {
-        /// Of which sink.
+        /// The sink.
         name: String,
     },
     /// A row of the archive is damaged.
@@ -186,7 +186,7 @@ pub enum LogError {
     Rollup {
         /// First record of the row's period.
         at: Seq,
-        /// What is wrong with it.
+        /// The fault.
         source: RollupError,
     },
     /// A chunk is damaged.
@@ -197,7 +197,7 @@ pub enum LogError {
     Chunk {
         /// First position of the chunk.
         at: Seq,
-        /// What is wrong with it.
+        /// The fault.
         source: ChunkError,
     },
 }
@@ -264,7 +264,7 @@ impl LogError {
 pub(super) enum Fault {
     /// The store.
     Store(Box<redb::Error>),
-    /// What is said already.
+    /// An error that is already worded.
     Said(LogError),
 }
 

@@ -28,7 +28,7 @@ type Entry<'a> = (redb::AccessGuard<'a, (u64, u32)>, redb::AccessGuard<'a, &'sta
 /// A period to be stored, replacing its previous version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolledUp {
-    /// What it covers.
+    /// The period.
     pub period: Period,
     /// Its rows, in their order.
     pub rows: Vec<Vec<u8>>,
@@ -48,7 +48,7 @@ pub struct RollupsEnd {
 pub struct RollupsSize {
     /// Rows.
     pub rows: u64,
-    /// Bytes of them.
+    /// Total size.
     pub bytes: u64,
 }
 

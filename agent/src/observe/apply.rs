@@ -13,7 +13,7 @@ use crate::message::Message;
 
 /// The result of applying a rule to a message.
 enum Applied {
-    /// It was the rule's.
+    /// The rule took it.
     Took(Verdict),
     /// The next rule is tried. The error is set if the payload was not a document, which this rule needs.
     NotThis(Option<DecodeError>),

@@ -30,7 +30,7 @@ pub(super) struct Brake {
     topics: HashMap<(usize, Box<[u8]>), Lately>,
 }
 
-/// Of one topic.
+/// Faults of one topic.
 #[derive(Debug)]
 struct Lately {
     /// When the period began.

@@ -55,7 +55,7 @@ pub(super) struct Budget {
     pub(super) names: usize,
     /// Devices, values and series.
     pub(super) state: usize,
-    /// What is known about topics.
+    /// Topics.
     pub(super) topics: usize,
     /// The maximum size of one number's series.
     series: usize,
@@ -232,7 +232,7 @@ fn slot_value_bytes(slot: &Slot) -> usize {
     value_bytes(slot.value.borrow()) + deferred
 }
 
-/// What is known about a topic.
+/// The memory of a topic.
 pub(super) fn topic_bytes(name: &[u8], topic: &Topic) -> usize {
     let matches: usize = topic.matches.iter().map(match_bytes).sum();
     block(name.len()) + (16 + size_of::<Topic>()) * DOUBLING + matches

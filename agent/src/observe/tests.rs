@@ -1,4 +1,4 @@
-//! What is counted, what is refused, and what makes room.
+//! The budget: counting, refusals, and making room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ mod secrets;
 mod sparkplug;
 mod story;
 
-/// An observer and the view of what it has recorded.
+/// An observer and the view of its records.
 struct Scene {
     config: Config,
     observer: Observer,
@@ -43,7 +43,7 @@ fn rule(topic: &str, decoder: Decoder) -> Rule {
 fn config(state_bytes_max: usize) -> Config {
     let mut config = Config::default();
     config.limits.state_bytes_max = Some(state_bytes_max);
-    // The brake has tests of its own.
+    // The brake has its own tests.
     config.limits.quarantine_per_topic_max = 0;
     let rules = vec![
         rule("d/+device", Decoder::Json),
@@ -78,7 +78,7 @@ impl Scene {
         Scene { config, observer, view, now, acked: None }
     }
 
-    /// Takes a message and commits what becomes of it; tells the facts.
+    /// Processes a message and commits its facts; returns them.
     fn take(&mut self, topic: &str, payload: &str) -> Vec<Fact> {
         let message = Message {
             topic: topic.as_bytes().to_vec().into(),
@@ -118,7 +118,7 @@ impl Scene {
         self.observer = observer(&self.config, &self.view, self.now);
     }
 
-    /// What is booked is what one comes to by counting everything anew.
+    /// Checks that the counted bytes equal a recount.
     fn check(&mut self) {
         let booked = (self.observer.budget.names, self.observer.budget.state, self.observer.budget.topics);
         self.observer.count();
@@ -297,14 +297,14 @@ fn retired_devices_make_room_the_longest_retired_first() {
     scene.take("d/two", "");
     scene.take("d/one", "");
     assert_eq!(scene.take("d/four", "{\"x\":1}")[0], Fact::DeviceForgotten { device: DeviceId(1) });
-    // A topic that knew the device by its number does not take another's for it.
+    // A topic that knew the device by its number must not mistake another one for it.
     assert!(scene.take("d/two", "").is_empty());
     let facts = scene.take("d/two", "{\"x\":7}");
     assert_eq!(facts[0], Fact::DeviceForgotten { device: DeviceId(0) });
     assert_eq!(facts[1].device(), Some(DeviceId(4)));
     assert_eq!(scene.view.devices.find("two").unwrap().1.attributes[0].value, Value::Int(7));
     scene.check();
-    // The order of retirement outlives a restart.
+    // The order of retirement survives a restart.
     scene.take("d/two", "");
     scene.take("d/three", "");
     scene.restart();
@@ -316,12 +316,12 @@ fn a_device_is_not_forgotten_while_somebody_needs_its_name() {
     let mut scene = Scene::new(config(10_000_000));
     scene.config.limits.devices_max = 2;
     scene.restart();
-    // A bridge is needed by what is behind it.
+    // A bridge is needed while it has children.
     scene.take("c/lamp", "{\"x\":1}");
     scene.take("d/bridge", "{\"x\":1}");
     scene.take("d/bridge", "");
     assert_eq!(scene.reasons("d/new", "{\"x\":1}").len(), 1);
-    // And a required sink has not got the last of this one yet.
+    // A required sink has not received the last record of this one yet.
     scene.acked = Some(scene.view.seq);
     scene.take("c/lamp", "");
     assert_eq!(scene.reasons("d/new", "{\"x\":1}").len(), 1);
@@ -344,7 +344,7 @@ fn a_state_above_the_limit_is_served_and_does_not_grow() {
     assert!(scene.reasons("d/0", "{\"text\":\"9876543210\"}").is_empty(), "no longer than before");
     assert_eq!(scene.reasons("d/new", "{\"x\":1}").len(), 1);
     assert_eq!(scene.reasons("d/1", "{\"x\":1}").len(), 1);
-    // What was retired makes room, even then.
+    // Retired devices make room even then.
     (0..100).for_each(|n| drop(scene.take(&format!("d/{n}"), "")));
     assert!(scene.reasons("d/new", "{\"x\":1}").is_empty());
     scene.check();

@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// What to consume.
+/// The stream to consume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsOptions {
     /// `nats://host:port`.

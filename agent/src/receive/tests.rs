@@ -1,4 +1,4 @@
-//! The receiver against parcels of real logs.
+//! The receiver with parcels of real logs.
 
 use std::sync::OnceLock;
 
@@ -33,7 +33,7 @@ fn received(parcel: &Parcel) -> Received {
     Received::read(&batch(parcel), field).unwrap()
 }
 
-/// The same log in several tilings and both formats, and its head.
+/// The same log divided into parcels in several ways and both formats, and its head.
 fn tilings() -> &'static (Vec<Vec<Received>>, Seq) {
     static TILINGS: OnceLock<(Vec<Vec<Received>>, Seq)> = OnceLock::new();
     TILINGS.get_or_init(|| {
@@ -98,7 +98,7 @@ proptest! {
         if rest {
             prop_assert!(log.is_clean());
             prop_assert_eq!((log.contiguous, log.chained), (*head, *head));
-            // Only the records themselves allow the chain to be computed again.
+            // Only the records themselves allow recomputing the chain.
             if which % 2 == 1 && others.is_empty() {
                 prop_assert_eq!(log.recomputed, *head);
             }
@@ -106,8 +106,8 @@ proptest! {
     }
 }
 
-/// Two histories with one identity: the same up to `common` events, then others. Parcels of the first from the beginning,
-/// of the second from `from` on.
+/// Two histories with one identity: equal up to `common` events, then different. Parcels of the first from the
+/// beginning, of the second from `from` on.
 fn histories(
     format: Format,
     sizes: (usize, usize),
@@ -195,7 +195,7 @@ fn a_changed_record_is_found() {
     let log = only(&ledger);
     assert!(!log.is_clean());
     assert_eq!(log.recomputed, Seq(0));
-    // After the real one, its content gives it away, too.
+    // After the real one, its content also reveals it.
     let mut ledger = Ledger::new(false);
     assert_eq!(ledger.take(&good.arrival()).faults, vec![]);
     let faults = ledger.take(&changed.arrival()).faults;

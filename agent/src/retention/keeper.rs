@@ -15,7 +15,7 @@ use crate::log::acked::AckedRanges;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::snapshots::SnapshotStore;
 
-/// How often it looks.
+/// Interval of scans.
 const EVERY: Duration = Duration::from_secs(5);
 /// The same, with `when_full = "drop-oldest"`.
 const EVERY_DROPPING: Duration = Duration::from_millis(900);

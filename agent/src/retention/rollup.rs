@@ -21,7 +21,7 @@ use crate::log::{LogError, LogReader, ROW_BYTES_MAX, RolledUp};
 /// a dozen bytes for each attribute of each device.
 const JOB_BYTES_MAX: usize = 256 * 1024;
 
-/// What is to be folded.
+/// A folding job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
     /// Length of the windows, in seconds.

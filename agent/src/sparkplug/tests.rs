@@ -1,4 +1,4 @@
-//! Values by their data types, topics and STATE. Sessions are tested with what the observer makes of them.
+//! Values by data type, topics and STATE. Sessions are tested together with the observer.
 
 use bytes::Bytes;
 use fieldlog_projections::{Time, Value};

@@ -22,7 +22,7 @@ pub struct SparkplugTopic<'a> {
     pub node: &'a str,
     /// Device behind the edge node; `None` for a message of the node itself.
     pub device: Option<&'a str>,
-    /// What it is.
+    /// Its kind.
     pub verb: Verb,
 }
 

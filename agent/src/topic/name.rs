@@ -25,7 +25,7 @@ pub struct Name {
 /// A part of a [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// As it is.
+    /// Fixed text.
     Text(String),
     /// The value at this JSON pointer (RFC 6901) in the document.
     Pointer(String),

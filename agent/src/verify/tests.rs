@@ -36,7 +36,7 @@ fn anchor_at(dir: &tempfile::TempDir, seq: u64) -> Anchor {
     Anchor { seq: Seq(seq), link }
 }
 
-/// Whoever rewrites the log computes checksums and chain anew; only what was kept elsewhere tells.
+/// An attacker who rewrites the log recomputes checksums and chain; only an anchor kept elsewhere reveals it.
 #[test]
 fn a_log_that_was_rewritten_with_its_chain_passes_alone_and_fails_its_anchor() {
     let honest = log(&["a", "b", "c", "d"], &[("cloud", 3)]);
@@ -63,7 +63,7 @@ fn a_log_that_was_rewritten_with_its_chain_passes_alone_and_fails_its_anchor() {
     assert!(words.contains("proof   none: no anchor agrees; 1 to 4 are consistent, but nothing"), "{words}");
     assert!(words.contains("result  NOT THE SAME LOG"), "{words}");
 
-    // What was changed after an anchor agrees with it.
+    // A change after an anchor does not affect it.
     let before = anchor_at(&honest, 1);
     assert_eq!(verify_against(forged.path(), &[before]).unwrap().anchors[0].1, Agreement::Agrees);
 }
@@ -115,7 +115,7 @@ fn what_is_no_anchor_is_refused_in_words() {
 fn a_log_that_begins_late_is_damaged_unless_a_record_says_why() {
     let trimmed = |last| Fact::Trimmed { first: Seq(1), last };
     let gap = |first| Fact::Gap { first, last: Seq(2_999), lost_by: vec!["cloud".into()] };
-    // The last record that is gone is before 3,000, and after 1,000.
+    // The last deleted record is between 1,000 and 3,000.
     let check = |facts: &[Fact], explained: bool| {
         let names: Vec<String> = (0..4_000).map(|n| format!("attribute {n} {}", n * n)).collect();
         let dir = log(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]);

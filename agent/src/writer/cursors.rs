@@ -48,7 +48,7 @@ impl Cursors {
         Cursors { acked: cursors, moved_since: (!moved.is_empty()).then_some(now), moved }
     }
 
-    /// What each sink has.
+    /// The acknowledged ranges of each sink.
     pub(super) fn acked(&self) -> &BTreeMap<String, AckedRanges> {
         &self.acked
     }

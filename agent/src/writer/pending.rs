@@ -10,7 +10,7 @@ pub(super) struct PendingAcks {
     connections: Vec<Pending>,
 }
 
-/// Of one connection.
+/// Messages of one connection.
 pub(super) struct Pending {
     acks: Arc<Acks>,
     /// Where they came from.

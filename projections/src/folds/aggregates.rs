@@ -79,7 +79,7 @@ struct Level {
 }
 
 impl Bucket {
-    /// Of one value.
+    /// A bucket with one value.
     pub fn new(start_s: i64, value: f64) -> Bucket {
         Bucket { start_s, count: 1, min: value, max: value, sum: value, last: value }
     }

@@ -67,7 +67,7 @@ pub struct Device {
     pub events: u64,
     /// Whether it is reachable, as it reported.
     pub availability: Availability,
-    /// How that is known.
+    /// How it was determined.
     pub availability_cause: AvailabilityCause,
     /// Position and log time of that.
     pub availability_changed: (Seq, Time),

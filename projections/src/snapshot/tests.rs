@@ -1,4 +1,4 @@
-//! Layout 2, with a fold that is not in the view. Of the view's folds, only those that layout 1 has take part.
+//! Layout 2, with a fold that is not in the view. Of the view's folds, only those of layout 1 take part.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -42,7 +42,7 @@ fn first_two(view: &View) -> Vec<&dyn Section> {
     view.sections().into_iter().filter(|fold| fold.id().number <= UNNUMBERED).collect()
 }
 
-/// The third fold and which ones are stale, read by a version that has it.
+/// The third fold, and the stale folds, as read by a version that has it.
 fn decode_with_third(bytes: &[u8]) -> (Third, Vec<FoldId>) {
     let (mut view, mut third) = (View::new(Vec::new()), Third(0));
     let mut folds = view.sections_mut();
@@ -52,7 +52,7 @@ fn decode_with_third(bytes: &[u8]) -> (Third, Vec<FoldId>) {
     (third, found.stale)
 }
 
-/// Writes the checksums that make a forged snapshot credible.
+/// Writes correct checksums into a forged snapshot.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let header = header(&bytes).unwrap();
     let payload_crc = crc32fast::hash(&bytes[HEADER_BYTES..]);

@@ -46,13 +46,13 @@ pub enum StoredError {
         kind.version
     )]
     Newer {
-        /// What was found.
+        /// The kind found.
         kind: Kind,
     },
     /// The bytes do not match the kind.
     #[error("the payload is not a record of type {} version {}", kind.type_id, kind.version)]
     Payload {
-        /// What was expected.
+        /// The expected kind.
         kind: Kind,
     },
 }

@@ -1,4 +1,4 @@
-//! Aggregates against a model that groups naively.
+//! Aggregates compared with a naive model.
 
 use std::collections::BTreeMap;
 

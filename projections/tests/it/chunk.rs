@@ -1,4 +1,4 @@
-//! The chunk: whole or refused.
+//! A chunk is read completely or refused.
 
 use std::convert::Infallible;
 

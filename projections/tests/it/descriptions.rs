@@ -1,4 +1,4 @@
-//! What is said about devices and attributes, and who says it.
+//! Descriptions of devices and attributes, by author.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{

@@ -1,4 +1,4 @@
-//! Retired devices that were forgotten: their number stays, and nothing else.
+//! Retired devices that were forgotten: only their number stays.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};

@@ -1,4 +1,4 @@
-//! Facts and records to test with.
+//! Facts and records for tests.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! The pure core, from outside.
+//! Tests of the core through its public interface.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! Namespaces, and devices that were renamed.
+//! Namespaces and renamed devices.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::Identity;

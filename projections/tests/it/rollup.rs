@@ -1,4 +1,4 @@
-//! Rows of the archive: exact, refused when damaged, and the same bytes for ever.
+//! Archive rows: exact, refused when damaged, and stable byte for byte.
 
 use std::collections::BTreeMap;
 

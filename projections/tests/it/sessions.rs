@@ -1,4 +1,4 @@
-//! Sessions of Sparkplug edge nodes: what outlives a restart.
+//! Sparkplug session state that survives a restart.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{ClockQuality, DeclaredMetric};

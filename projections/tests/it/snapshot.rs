@@ -1,4 +1,4 @@
-//! The snapshot: a cache that never lies.
+//! Snapshots: restored exactly or refused.
 
 use fieldlog_projections::fold::Fold;
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};

@@ -1,4 +1,4 @@
-//! The stored form, byte by byte: what a release has written must be read by every later one.
+//! The stored form, byte by byte: every later version must read what a release has written.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::command::{

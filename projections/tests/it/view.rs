@@ -1,4 +1,4 @@
-//! Folds: the same records give the same state, wherever one begins.
+//! Folds: the same records give the same state, wherever folding starts.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric};

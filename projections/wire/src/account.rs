@@ -16,10 +16,10 @@ const PRIORITY_MAX: usize = 65_536;
 /// Maximum faults kept in full; further ones are only counted.
 const FAULTS_MAX: usize = 100;
 
-/// What a parcel brings.
+/// The content of a parcel.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// What it covers.
+    /// Its manifest.
     pub manifest: &'a Manifest,
     /// Position and digest of each event in it, in order.
     pub events: &'a [(Seq, u64)],
@@ -127,7 +127,7 @@ pub(crate) struct Account {
     newest: [Seq; 2],
 }
 
-/// What is counted.
+/// Counters of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Parcels.

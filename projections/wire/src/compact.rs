@@ -200,7 +200,7 @@ fn numbers(record: &Record<'_>, mut visit: impl FnMut(Number)) -> Result<(), Sto
 /// A compact parcel that has been read and checked.
 #[derive(Clone, Debug)]
 pub struct Compact {
-    /// What it covers.
+    /// The manifest.
     pub manifest: Manifest,
     base_time: Time,
     devices: Table,

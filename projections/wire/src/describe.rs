@@ -12,22 +12,22 @@ pub struct DeviceJson<'a> {
     /// An id that stays when the name changes, such as an IEEE address.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub stable_id: Cow<'a, str>,
-    /// Its name for people.
+    /// Its display name.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub name: Cow<'a, str>,
     /// Its model.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub model: Cow<'a, str>,
-    /// Who makes it.
+    /// Its manufacturer.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub manufacturer: Cow<'a, str>,
-    /// Where it is.
+    /// Its location.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub area: Cow<'a, str>,
 }
 
 impl<'a> DeviceJson<'a> {
-    /// Of a description.
+    /// From a description.
     pub fn of(description: &'a DeviceDescription) -> DeviceJson<'a> {
         let DeviceDescription { stable_id, name, model, manufacturer, area } = description;
         DeviceJson {
@@ -39,7 +39,7 @@ impl<'a> DeviceJson<'a> {
         }
     }
 
-    /// The same, on its own.
+    /// The same, with owned texts.
     pub fn into_owned(self) -> DeviceJson<'static> {
         let own = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
         let DeviceJson { stable_id, name, model, manufacturer, area } = self;
@@ -87,7 +87,7 @@ pub struct AttributeJson<'a> {
 }
 
 impl<'a> AttributeJson<'a> {
-    /// Of a description.
+    /// From a description.
     pub fn of(description: &'a AttributeDescription) -> AttributeJson<'a> {
         let AttributeDescription { name, unit, device_class, data_type, min, max, step, values, writable } =
             description;

@@ -95,7 +95,7 @@ impl Ledger {
     }
 }
 
-/// What has arrived.
+/// The report on everything received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Each log.
@@ -127,7 +127,7 @@ pub struct LogReport {
     pub uncovered: u64,
     /// The chain at `chained`, for `fieldlog verify --anchor`.
     pub anchor: Option<Anchor>,
-    /// What was counted.
+    /// Counters.
     #[serde(flatten)]
     pub counts: Counts,
     /// Contradictions: the first hundred.

@@ -16,7 +16,7 @@ use crate::manifest::{Manifest, ManifestError};
 /// A parcel that has been read and checked.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// What it covers.
+    /// Its manifest.
     pub manifest: Manifest,
     /// Its events as CloudEvents, one per line.
     pub lines: Vec<u8>,

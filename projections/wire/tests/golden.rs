@@ -1,6 +1,6 @@
-//! Compact parcels, byte by byte: what a release has written must be read by every later one. `FORMAT.md` describes them.
+//! Compact parcels, byte by byte: every later version must read what a release has written. See `FORMAT.md`.
 //!
-//! Each case has two fixtures: `NAME.flc1`, a parcel as it was sent, and `NAME.jsonl`, what it says: the manifest, then its
+//! Each case has two fixtures: `NAME.flc1`, a parcel as sent, and `NAME.jsonl`, its content: the manifest, then its
 //! events as CloudEvents. Never change them; a new version of the format gets new ones.
 
 // Helpers of tests fail by panicking, like the tests themselves.

@@ -1,5 +1,5 @@
-//! Attacks on the memory of the real binary: its state stays below what the service's unit allows, whatever is sent, and
-//! real devices get in.
+//! Attacks on the memory of the real binary: its state must stay within the limit of the service's unit, whatever is
+//! sent, and real devices must be recorded.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -67,7 +67,7 @@ impl Site {
         self.get("/status")
     }
 
-    /// Publishes, and waits until the agent has taken all of it, `sent` messages since its start.
+    /// Publishes, and waits until the agent has processed all of it, `sent` messages since its start.
     async fn send(&self, posts: impl IntoIterator<Item = Post>, sent: usize) {
         self.publisher.post(posts);
         self.publisher.idle().await;
@@ -76,7 +76,7 @@ impl Site {
         until("the agent to take all", taken).await;
     }
 
-    /// A message of a device becomes state.
+    /// Checks that a device's message becomes state.
     async fn check_real(&self, device: &str, sent: usize) {
         self.send([Post::new(format!("t/{device}"), "{\"temperature\":21.5}")], sent).await;
         let path = format!("/api/v1/devices/{device}");
@@ -91,7 +91,7 @@ fn check_peak(process: &Process, what: &str) {
     assert!(peak < MEMORY_MAX, "{} MiB after {what}", peak >> 20);
 }
 
-/// A document of a megabyte: as much as a device may have.
+/// A document of a megabyte, the maximum for a device.
 fn fat(device: usize) -> Post {
     let attribute = |n: usize| format!("\"a{n}\":\"{}\"", "x".repeat(4_000 + device % 50));
     let attributes: Vec<String> = (0..255).map(attribute).collect();
@@ -117,7 +117,7 @@ async fn fat_devices_do_not_fill_the_memory() {
     let before = site.status().unwrap()["snapshot"]["written"].as_u64();
     until("a snapshot", || site.status().is_some_and(|s| s["snapshot"]["written"].as_u64() > before)).await;
     check_peak(&process, "a snapshot");
-    // What was known goes on, and room is made by retiring.
+    // Known devices still work, and retiring devices makes room.
     site.check_real("real", 142).await;
     process.signal("TERM");
     assert_eq!(process.ended().await.code, 0);

@@ -1,4 +1,4 @@
-//! A wall clock that is wrong over restarts, and log time that a wrong clock has run away with.
+//! A wall clock that is wrong across restarts, and log time that is far ahead because of it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,7 +19,7 @@ mod corrected;
 
 /// Further lines of the configuration.
 const KEEP: &str = "[snapshots]\nkeep = 1\n";
-/// What may be deleted is looked at every 5 s.
+/// Longer than the interval of retention scans, 5 s.
 const KEEPER: Duration = Duration::from_secs(6);
 
 /// A device that has a number: `meter`, `power`.
@@ -36,7 +36,7 @@ fn introduce(log: &mut Log, at_s: i64) {
 /// The device's value at a time of the wall clock, one commit each, so that there are many chunks.
 fn report(log: &mut Log, at_s: i64, value: f64) {
     let mut body = RecordBuffer::after(log.last_time());
-    // Something that does not compress, or a hundred records would be one chunk.
+    // Incompressible, or a hundred records would be one chunk.
     let mut rng = Rng::new(value.to_bits());
     let note = (0..80).map(|_| char::from(b'0' + rng.below(75) as u8)).collect::<String>();
     let changes = vec![(AttrId(0), Value::Float(value)), (AttrId(1), Value::Text(note.as_str().into()))];
@@ -60,7 +60,7 @@ async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() 
     let now_s = Clock::system().wall().0 / 1_000_000;
     let mut log = open(dir.path());
     introduce(&mut log, now_s - 3_600);
-    // More than a page, so that there is a chunk that could go.
+    // More than a page, so that there is a chunk that can be deleted.
     (0..500).for_each(|n| report(&mut log, now_s - 3_600 + n, (n * n % 9_973) as f64 / 7.0));
     log.close().unwrap();
 
@@ -71,7 +71,7 @@ async fn a_jump_of_the_clock_deletes_nothing_however_often_the_agent_restarts() 
     clock.advance(Duration::from_secs(1));
     let stepped = || facts(&agent, |fact| matches!(fact, Fact::ClockStepped { .. }));
     until("the step in the log", || stepped() > 0).await;
-    // The last stop leaves a snapshot that needs none of the old records.
+    // The last stop leaves a snapshot that does not need the old records.
     agent.stop().await;
     for _ in 0..2 {
         let agent = Agent::start_at(config.clone(), clock.clock()).await;

@@ -1,7 +1,7 @@
-//! Damage in a log that was closed cleanly: one spot of the file is changed, and the log is opened and read to the end. It
-//! must give exactly what was in it, or refuse; it may say of a cursor that it is lost, and of nothing else.
+//! Damage in a cleanly closed log: one spot of the file is changed, and the log is opened and read to the end. It must
+//! give exactly its old content or refuse; only a cursor may be reported as lost.
 //!
-//! `FIELDLOG_SEED=n` replays the damage of one seed; `FIELDLOG_CORRUPTIONS=n` sets how many there are.
+//! `FIELDLOG_SEED=n` replays the damage of one seed; `FIELDLOG_CORRUPTIONS=n` sets their number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -27,20 +27,20 @@ const CORRUPTIONS: u64 = 500;
 const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 100 };
 
-/// What became of a damaged log.
+/// The result of opening a damaged log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// It has all that was in it.
+    /// It has its whole content.
     Same,
     /// It cannot be opened.
     NotOpened,
     /// It opens, and reading it fails.
     NotRead,
-    /// It gives everything, and fails as it is gone on with.
+    /// Everything can be read, but appending fails.
     NotContinued,
-    /// All but some cursors, which it says it has lost.
+    /// All but some cursors, which it reports as lost.
     CursorsLost,
-    /// It gives something else, and says nothing.
+    /// The content differs, without an error.
     Different(&'static str),
     /// The process would have died.
     Panic,
@@ -50,8 +50,8 @@ fn open_on(disk: &FaultDisk) -> Result<Log, LogError> {
     Log::open_on(disk.clone(), Arc::default(), OPTIONS, Epoch(99))
 }
 
-/// Appends to a damaged log in which nothing is missed, as the agent would, and reads it once more; whether it then has all of
-/// both.
+/// Appends to a damaged log without missing content, as the agent would, and reads it again; returns whether it then
+/// has everything.
 fn go_on(mut log: Log, disk: &FaultDisk, before: &Content, original: &Original) -> Result<bool, String> {
     let mut rng = Rng::new(5);
     let (mut view, mut records) = (before.view.clone(), before.records.clone());
@@ -70,7 +70,7 @@ fn go_on(mut log: Log, disk: &FaultDisk, before: &Content, original: &Original) 
     Ok(after.records == records && after.view == view && after.epoch == before.epoch)
 }
 
-/// Opens and reads `bytes` and holds them against what was there.
+/// Opens and reads `bytes` and compares the content with the original.
 fn outcome(bytes: Vec<u8>, original: &Original) -> (Outcome, String) {
     let tried = catch_unwind(AssertUnwindSafe(|| {
         let disk = FaultDisk::with_content(bytes, Rng::new(1));
@@ -95,7 +95,7 @@ fn outcome(bytes: Vec<u8>, original: &Original) -> (Outcome, String) {
     tried.unwrap_or((Outcome::Panic, String::new()))
 }
 
-/// The words of an error that must say that starting again is of no use.
+/// The words of an error that must be lasting, so that a restart cannot help.
 fn lasting(error: &LogError) -> String {
     assert!(error.is_lasting(), "would be tried again for ever: {error}");
     error.to_string()

@@ -1,7 +1,7 @@
-//! The crash matrix: seeded points, each a few lives of one log that end in a power cut, a full disk or an I/O error at a
-//! random operation. After every one the log is opened again and held against what was promised.
+//! The crash matrix: seeded points, each with a few runs of one log that end in a power cut, a full disk or an I/O
+//! error at a random operation. After each run the log is opened and compared with what was promised.
 //!
-//! `FIELDLOG_SEED=n` replays the point of one seed; `FIELDLOG_CRASH_POINTS=n` sets how many there are.
+//! `FIELDLOG_SEED=n` replays the point of one seed; `FIELDLOG_CRASH_POINTS=n` sets their number.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -16,11 +16,11 @@ pub mod records;
 mod thinning;
 mod through_writer;
 
-/// Seed of the first point. Another one may be set to look elsewhere.
+/// Seed of the first point. Set another one to test other points.
 const SEED: u64 = 1;
 const POINTS: usize = 2_000;
 
-/// What happened in all points together: a matrix in which nothing goes wrong proves nothing.
+/// Counters over all points: a matrix without faults proves nothing.
 #[derive(Debug, Default)]
 pub struct Tally {
     points: AtomicUsize,
@@ -28,7 +28,7 @@ pub struct Tally {
     faults: AtomicUsize,
     failed_opens: AtomicUsize,
     failed_commits: AtomicUsize,
-    /// Failed commits whose records were there after all.
+    /// Failed commits whose records were kept.
     ambiguous_kept: AtomicUsize,
     records: AtomicUsize,
     acks: AtomicUsize,
@@ -37,12 +37,12 @@ pub struct Tally {
     thinning: AtomicUsize,
     /// Periods stored in the archive.
     archived: AtomicUsize,
-    /// Commits that deleted records behind it.
+    /// Commits that deleted archived records.
     trimmed: AtomicUsize,
 }
 
 impl Tally {
-    /// Records that were there in the end.
+    /// Records at the end.
     #[allow(dead_code)] // for the soak suite
     pub fn records(&self) -> usize {
         self.records.load(Ordering::Relaxed)
@@ -100,7 +100,7 @@ fn what_was_acknowledged_survives() {
     }
 }
 
-/// Says how to replay the point that panicked.
+/// Prints how to replay the point that panicked.
 struct Replay(u64);
 
 impl Drop for Replay {
@@ -128,7 +128,7 @@ pub fn point(seed: u64, tally: &Tally) {
     }
 }
 
-/// Plans how a life ends.
+/// Plans the end of a run.
 fn plan_fault(disk: &FaultDisk, rng: &mut Rng, operations: usize) {
     use std::io::ErrorKind::{Other, StorageFull};
     let (on, fault) = match rng.below(12) {
@@ -149,7 +149,7 @@ fn plan_fault(disk: &FaultDisk, rng: &mut Rng, operations: usize) {
     disk.plan(Plan { on, nth: 1 + rng.below(operations), fault });
 }
 
-/// Opens the log for a life; `None` if a fault prevents it.
+/// Opens the log for a run; `None` if a fault prevents it.
 fn begin(disk: &FaultDisk, rng: &mut Rng, tally: &Tally) -> Option<Log> {
     let quick_repair = rng.chance(25);
     match open(disk, quick_repair, rng) {
@@ -162,7 +162,7 @@ fn begin(disk: &FaultDisk, rng: &mut Rng, tally: &Tally) -> Option<Log> {
     }
 }
 
-/// Ends a life, in one way or the other, and comes back after it.
+/// Ends a run, in one way or another, and restarts the disk.
 fn end(log: Option<Log>, disk: &FaultDisk, rng: &mut Rng, tally: &Tally) {
     if let Some(log) = log {
         if rng.chance(20) {
@@ -176,7 +176,7 @@ fn end(log: Option<Log>, disk: &FaultDisk, rng: &mut Rng, tally: &Tally) {
     come_back(disk, rng);
 }
 
-/// Comes back after a life.
+/// Restarts the disk after a run.
 fn come_back(disk: &FaultDisk, rng: &mut Rng) {
     if rng.chance(75) {
         disk.crash(*rng.pick(&[0, 5, 50, 95, 100]));

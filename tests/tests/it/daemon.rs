@@ -10,7 +10,7 @@ use fieldlog_tests::process::Process;
 use fieldlog_tests::wait::until;
 use tempfile::TempDir;
 
-/// A directory with a configuration, a broker, and the socket that systemd would listen on.
+/// A directory with a configuration, a broker, and the socket of systemd.
 pub struct Site {
     pub dir: TempDir,
     pub broker: Broker,
@@ -32,7 +32,7 @@ impl Site {
         self.dir.path().join("data")
     }
 
-    /// Writes the configuration with these lines more in front, and these more in its source.
+    /// Writes the configuration with additional lines at the top and in its source.
     pub fn configure(&self, top: &str, source: &str) -> PathBuf {
         let text = format!(
             "gateway_id = \"test\"\n{top}\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\ncommit_delay_ms = 20\n\
@@ -56,7 +56,7 @@ impl Site {
         Process::run(config, &[("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "1500000")])
     }
 
-    /// Waits until systemd has been told a line for which `is` holds, later than what was waited for before; returns it.
+    /// Waits for a later systemd notification for which `is` holds; returns it.
     pub async fn told(&mut self, what: &str, is: impl Fn(&str) -> bool) -> String {
         let Site { socket, states, .. } = self;
         let mut buffer = [0; 4096];
@@ -121,7 +121,7 @@ async fn a_supervisor_that_reads_nothing_stops_nothing() {
     let sender = UnixDatagram::unbound().unwrap();
     sender.set_nonblocking(true).unwrap();
     while sender.send_to(b"X=1", site.dir.path().join("notify")).is_ok() {}
-    // Longer than it waits before it tells something.
+    // Longer than its notification interval.
     for n in 0..30 {
         site.publish("t/a/state", &format!(r#"{{"n":{n}}}"#)).await;
         tokio::time::sleep(Duration::from_millis(50)).await;

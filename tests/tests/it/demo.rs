@@ -1,4 +1,4 @@
-//! `fieldlog demo` as a process: it ends when it cannot start, and takes no log that is in use.
+//! `fieldlog demo` as a process: it must exit if it cannot start, and must not take a log that is in use.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ async fn a_demo_that_cannot_start_ends() {
     let running = Process::demo(&["--dir", path, "--port", "0"]);
     until("a running demo", || running.printed().contains("status page")).await;
 
-    // Its log is in use, begun anew or not.
+    // Its log is in use, with or without `--fresh`.
     let ended = Process::demo(&["--dir", path, "--port", "0", "--seconds", "1"]).ended().await;
     assert_eq!(ended.code, 74, "{ended:?}");
     assert!(ended.words.contains("in use by another process"), "{ended:?}");
@@ -36,7 +36,7 @@ async fn a_demo_that_cannot_start_ends() {
     assert_eq!(ended.code, 69, "{ended:?}");
     assert!(ended.words.contains(&port), "{ended:?}");
 
-    // The directory is none.
+    // The path is not a directory.
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let ended =
@@ -44,7 +44,7 @@ async fn a_demo_that_cannot_start_ends() {
     assert_eq!(ended.code, 74, "{ended:?}");
     assert!(ended.words.contains("data directory"), "{ended:?}");
 
-    // A log that nobody has open gives way.
+    // A log that is not in use can be replaced.
     let ended = Process::demo(&["--dir", path, "--port", "0", "--fresh", "--seconds", "1"]).ended().await;
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.printed.contains("continued   at sequence 0 "), "{ended:?}");

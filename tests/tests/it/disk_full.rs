@@ -1,4 +1,4 @@
-//! A disk that is full, for real: the agent ends and says why, and goes on where it was once there is room.
+//! A really full disk: the agent exits with the reason, and continues once there is room.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use fieldlog_tests::wait::{PATIENCE, until};
 
 use crate::daemon::Site;
 
-/// Text that does not compress.
+/// Incompressible text.
 fn noise(seed: u64, length: usize) -> String {
     let mut state = seed;
     let mut letter = || {
@@ -41,7 +41,7 @@ async fn stop_drained(site: &Site, process: Process) {
 async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
     let mut site = Site::new().await;
     let Some(tmpfs) = Tmpfs::mount(&site.data_dir(), "4M") else { return };
-    // Without the watermark, which would stop it before.
+    // Without the free space limit, which would stop it earlier.
     let config =
         site.configure(&format!("data_dir = {:?}", site.data_dir()), "[retention]\nfree_bytes_min = 0");
     let mut process = site.run(&config);
@@ -69,7 +69,7 @@ async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
     let acked_before = site.broker.acked().len();
     assert!(acked_before > 0);
 
-    // Still full: it says so again, and loses nothing.
+    // Still full: it reports this again, and loses nothing.
     let ended = site.run(&config).ended().await;
     assert_eq!(ended.code, 74, "{}", ended.words);
 
@@ -96,7 +96,7 @@ async fn the_agent_ends_when_the_disk_is_full_and_goes_on_when_it_is_not() {
 const DROPPING: &str =
     "[retention]\nwhen_full = \"drop-oldest\"\nfree_bytes_min = 0\n[snapshots]\nevents = 2000\nkeep = 1";
 
-/// The numbers that are in a log whose front was dropped, and how many records say that something was.
+/// The numbers in a log with a dropped front, and the number of records about dropping.
 fn recorded(data_dir: &Path) -> (HashSet<i64>, usize) {
     let options = LogOptions { cache_bytes: 1 << 22, quick_repair: false, quarantine_records_max: 1000 };
     let log = Log::open(data_dir, options, Epoch(0)).unwrap();
@@ -121,8 +121,8 @@ fn recorded(data_dir: &Path) -> (HashSet<i64>, usize) {
     (numbers, dropped)
 }
 
-/// Publishes as fast as messages are taken, until so many are acknowledged; starts the agent again when it ends, as systemd
-/// does. Returns how many were published, and how often the agent ended.
+/// Publishes as fast as messages are accepted, until this many are acknowledged; restarts the agent when it ends, like
+/// systemd. Returns how many were published, and how often the agent ended.
 async fn flood(site: &Site, config: &Path, from: u64, acked_more: usize) -> (u64, usize) {
     let begin = std::time::Instant::now();
     let acked = site.broker.acked().len() + acked_more;
@@ -168,7 +168,7 @@ async fn drop_oldest_goes_on_for_ever_on_a_disk_without_a_watermark() {
     let newest = published as i64 - 1;
     assert!((newest - 200..=newest).all(|n| numbers.contains(&n)), "the newest are not all there");
 
-    // Somebody else takes the last byte. The reserve is given back, the oldest go, and it works.
+    // The last byte is used. The reserve is released, the oldest records are dropped, and it works.
     tmpfs.fill_up();
     let (published, ends) = flood(&site, &config, published, 2_000).await;
     println!("with a disk that others have filled: the agent ended {ends} times");
@@ -177,7 +177,7 @@ async fn drop_oldest_goes_on_for_ever_on_a_disk_without_a_watermark() {
     assert!((newest - 200..=newest).all(|n| numbers.contains(&n)), "the newest are not all there");
     assert!(!site.data_dir().join("reserve").exists());
 
-    // With room again, there is a reserve again.
+    // With room again, the reserve is created again.
     tmpfs.grow("64M");
     let process = site.run(&config);
     until("the reserve", || site.data_dir().join("reserve").exists()).await;

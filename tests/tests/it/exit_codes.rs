@@ -1,4 +1,4 @@
-//! Exit codes, and the words that go with them: systemd restarts on some of them, and people read the others.
+//! Exit codes, on which systemd restarts or not, and the messages that operators read with them.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ fn check_config_says_what_is_good_and_what_is_not() {
         assert!(out.contains(part), "{part:?} is not in: {out}");
     }
 
-    // What it shows is a configuration with the same meaning.
+    // The output is an equivalent configuration.
     let (code, shown, _) = call(&["check-config", "--show", "--config", name]);
     assert_eq!(code, 0);
     std::fs::write(&config, &shown).unwrap();
@@ -92,7 +92,7 @@ async fn a_data_directory_that_cannot_be_used_ends_with_74() {
         assert_eq!(ended.code, 74, "{}", ended.words);
         assert!(ended.words.contains(&*data_dir.to_string_lossy()), "{}", ended.words);
     }
-    // The log's place is taken by a directory.
+    // A directory is in the place of the log.
     let data_dir = dir.path().join("data");
     std::fs::create_dir_all(data_dir.join("log.redb")).unwrap();
     let ended = run_with(&dir, &data_dir).await;
@@ -104,7 +104,7 @@ async fn a_data_directory_that_cannot_be_used_ends_with_74() {
 async fn a_log_that_is_none_ends_with_65_and_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log.redb");
-    // Zeros beyond what an interrupted creation leaves behind, which is taken for one.
+    // More zeros than an interrupted creation leaves, so it is not taken for one.
     for content in [vec![b'x'; 10_000], vec![0; 2_000_000], b"short".to_vec()] {
         std::fs::write(&log, &content).unwrap();
         let ended = run_with(&dir, dir.path()).await;
@@ -123,7 +123,7 @@ async fn a_log_that_is_none_ends_with_65_and_is_left_alone() {
     assert!(ended.words.contains("not a fieldlog log"), "{}", ended.words);
 }
 
-/// Zeros where pages were: redb panics at some of them, and none of that reaches the operator.
+/// Zeroed pages: redb panics at some of them, which must not be visible to the operator.
 #[tokio::test]
 async fn a_log_with_zeroed_pages_ends_with_65_and_no_panic() {
     let dir = tempfile::tempdir().unwrap();

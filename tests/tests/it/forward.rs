@@ -1,4 +1,4 @@
-//! Forwarding as a whole: a source broker, the agent, a network that fails, and somebody who keeps the accounts.
+//! Forwarding end to end: a source broker, the agent, a failing network, and a receiver that keeps accounts.
 //!
 //! `FIELDLOG_SEED=n` replays the faults of a run.
 

@@ -1,4 +1,4 @@
-//! Logs that tests write record by record, at times of their own, and agents on them.
+//! Logs that tests write record by record, with chosen times, and agents that use them.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub fn introduce(body: &mut RecordBuffer, second: i64, devices: &[&str], attribu
     }
 }
 
-/// An agent without a source that serves what is in a directory, with these lines more of `[retention]`, and these after it.
+/// An agent without a source for the log in a directory, with additional lines in `[retention]`, and after it.
 pub fn config(dir: &Path, retention: &str, more: &str) -> Config {
     let text = format!(
         "data_dir = {dir:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[retention]\nfree_bytes_min = 0\n{retention}\n{more}"

@@ -1,4 +1,4 @@
-//! HTTP clients that mean harm, at an agent of its own process, within the memory that its unit gives it.
+//! Hostile HTTP clients at an agent in a separate process, with the memory limit of its unit.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,13 +12,13 @@ use crate::daemon::Site;
 
 /// `MemoryMax=` of the unit.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
-/// Events of 1 MB, as large as they get with the default limits; twice, they would not fit into the memory.
+/// Events of 1 MB, the maximum with the default limits; two copies of all would exceed the memory.
 const LARGE_EVENTS: u32 = 130;
-/// So many of them are a page, which is more than fits into the buffers of a socket.
+/// Number of events in a page, more than the buffers of a socket hold.
 const EVENTS_OF_A_PAGE: u32 = 3;
 const ATTRIBUTES: u32 = 250;
 const TEXT_BYTES: usize = 4_000;
-/// After this long without taking a byte a client is cut off.
+/// A client that reads nothing for this long is disconnected.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,7 +45,7 @@ impl Victim {
         Victim { process, address }
     }
 
-    /// The most memory it has had so far, in bytes.
+    /// Its peak memory, in bytes.
     fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -64,7 +64,7 @@ impl Victim {
         socket
     }
 
-    /// Sends a request, and leaves the answer where it is.
+    /// Sends a request without reading the answer.
     fn ask(&self, path: &str) -> TcpStream {
         let mut socket = self.connect();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -95,7 +95,7 @@ impl Victim {
         }
     }
 
-    /// Health is answered, and soon.
+    /// Checks that health is answered quickly.
     fn check_health(&self, when: &str) {
         for path in ["/livez", "/readyz", "/metrics"] {
             let begin = Instant::now();
@@ -105,7 +105,7 @@ impl Victim {
     }
 }
 
-/// A state of 1 MB, of which every value differs from the one before.
+/// A state of 1 MB with all values changed.
 fn large(n: u32) -> String {
     let value = |a: u32| format!("\"attribute{a}\":\"{n:08}{}\"", "x".repeat(TEXT_BYTES - 8));
     format!("{{{}}}", (0..ATTRIBUTES).map(value).collect::<Vec<_>>().join(","))
@@ -136,7 +136,7 @@ async fn hostile_clients_get_no_more_than_the_unit_has() {
         }
     });
 
-    // One that takes nothing of its page, for as long as the test goes on. Its time runs while all else happens.
+    // One that never reads its page. Its time runs during the rest of the test.
     for n in 0..EVENTS_OF_A_PAGE {
         site.publish("t/large/state", &large(n)).await;
     }
@@ -150,7 +150,7 @@ async fn hostile_clients_get_no_more_than_the_unit_has() {
     }
     victim.check_memory("recording");
 
-    // One that reads everything, with the defaults.
+    // One that reads everything, with default settings.
     let events = victim.follow("/api/v1/events", "events", "after");
     assert!(events.len() > LARGE_EVENTS as usize, "{} events", events.len());
     assert_eq!(events, (1..=events.len() as u64).collect::<Vec<_>>());
@@ -159,7 +159,7 @@ async fn hostile_clients_get_no_more_than_the_unit_has() {
     assert_eq!(victim.follow("/api/v1/quarantine", "quarantine", "before").len(), 20);
     victim.check_memory("reading all pages");
 
-    // Many that ask for much and read nothing.
+    // Many that request much and read nothing.
     let paths = [
         "/api/v1/events?limit=10000",
         "/api/v1/devices/large/history?limit=10000",
@@ -182,11 +182,11 @@ async fn hostile_clients_get_no_more_than_the_unit_has() {
     victim.check_memory("answers that nobody reads");
     drop(stalled);
 
-    // Many that connect and say nothing.
+    // Many that connect and send nothing.
     let idle: Vec<TcpStream> = (0..600).map(|_| victim.connect()).collect();
     victim.check_health("while 600 connections say nothing");
     drop(idle);
-    // Many that wait for what will not come.
+    // Many that wait for a position that never comes.
     let path = "/api/v1/devices?min_seq=99999999&min_seq_timeout_ms=10000";
     let waiting: Vec<TcpStream> = (0..64).map(|_| victim.ask(path)).collect();
     victim.check_health("while 64 requests wait for a position");

@@ -1,7 +1,7 @@
-//! The real binary against a real broker, killed again and again. What the broker has acknowledged to the publisher must
-//! be in the log at the end, once.
+//! The real binary with a real broker, killed repeatedly. Everything that the broker has acknowledged to the publisher
+//! must be in the log at the end, exactly once.
 //!
-//! `FIELDLOG_KILLS=n` sets how often, `FIELDLOG_SEED=n` replays a run.
+//! `FIELDLOG_KILLS=n` sets the number of kills, `FIELDLOG_SEED=n` replays a run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use fieldlog_tests::publisher::{Post, Publisher};
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::until;
 
-/// More than can be in flight to the agent: of no device are two messages unacknowledged at the same time, so that
-/// whatever comes again equals what is recorded.
+/// More than can be in flight to the agent: no device has two unacknowledged messages at the same time, so redelivered
+/// values equal the recorded ones.
 const DEVICES: u64 = 2000;
-/// Waiting at the publisher at any time.
+/// Messages waiting at the publisher at any time.
 const BACKLOG: usize = 200;
-/// Of four messages one is a button, one is recorded whatever it says, two are counters.
+/// Of four messages one is a button press, one is always recorded, two are counters.
 const KINDS: u64 = 4;
 
 fn random() -> Rng {
@@ -36,7 +36,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
-/// The message with this number. Its value is the number, so that each says which message it came from.
+/// The message with this number, which is also its value and identifies it.
 fn post(number: u64) -> Post {
     let (round, device) = (number / KINDS, number / KINDS % DEVICES);
     let topic = match number % KINDS {
@@ -89,7 +89,7 @@ struct Run {
 }
 
 impl Run {
-    /// Lets the publisher work for a random time of this length at most.
+    /// Lets the publisher work for a random time up to this.
     async fn for_a_while(&mut self, millis: usize) {
         let until = tokio::time::Instant::now() + Duration::from_millis(self.random.below(millis) as u64);
         loop {
@@ -112,7 +112,7 @@ async fn run(protocol: u8, mosquitto_too: bool) {
     let Some(mosquitto) = Mosquitto::start("") else { return };
     let dir = tempfile::tempdir().unwrap();
     let (config, path) = config(dir.path(), mosquitto.port, protocol);
-    // The session must be there before the first message, or that one is for nobody.
+    // The session must exist before the first message, or that one is lost.
     let agent = Agent::start(config.clone()).await;
     agent.subscribed().await;
     agent.stop().await;
@@ -123,7 +123,7 @@ async fn run(protocol: u8, mosquitto_too: bool) {
         let process = Process::run(&path, &[]);
         run.for_a_while(1200).await;
         if mosquitto_too && kill % 3 == 1 {
-            // The agent goes on meanwhile: it acknowledges to the end.
+            // The agent keeps running and acknowledges to the end.
             run.publisher.idle().await;
             run.mosquitto.save_kill_restart();
             run.for_a_while(1500).await;
@@ -140,7 +140,7 @@ async fn run(protocol: u8, mosquitto_too: bool) {
     check(&dir.path().join("data"), &acked, mosquitto_too);
 }
 
-/// Runs an agent until a last message, which comes after all others, is in its view.
+/// Runs an agent until a last message, after all others, is in its view.
 async fn drain(config: Config, publisher: &Publisher, acked: &[Post]) {
     assert!(acked.len() > 1000, "too few messages to prove anything");
     let agent = Agent::start(config).await;
@@ -180,13 +180,13 @@ fn check(data_dir: &Path, acked: &[Post], mosquitto_too: bool) {
         twice(&is_every)
     );
     log.assert_no_equal_values(&["beat"]);
-    // A broker that was killed sends again what had been acknowledged since it saved its state: also older values of a
-    // device, which are then changes. Nobody could tell them from new ones.
+    // A killed broker sends again what was acknowledged since it last saved its state, including older values of a
+    // device, which are then changes. They cannot be distinguished from new ones.
     assert!(mosquitto_too || changes_twice == 0, "{changes_twice} changes are recorded twice");
     order(&log, mosquitto_too);
 }
 
-/// Counters only go up, unless the broker itself went back in time.
+/// Counters only increase, unless the broker itself was reset to an older state.
 fn order(log: &Logbook, mosquitto_too: bool) {
     let mut last: HashMap<(&str, &str), i64> = HashMap::new();
     let mut back = HashSet::new();
@@ -201,13 +201,13 @@ fn order(log: &Logbook, mosquitto_too: bool) {
     assert!(mosquitto_too || back.is_empty(), "{back:?}");
 }
 
-/// MQTT 3.1.1: mosquitto decides how much is under way.
+/// MQTT 3.1.1: mosquitto decides how many are in flight.
 #[tokio::test]
 async fn killed_with_mqtt_3_1_1() {
     run(4, false).await;
 }
 
-/// MQTT 5: the whole receive window is, 1000 messages.
+/// MQTT 5: the whole receive window is in flight, 1000 messages.
 #[tokio::test]
 async fn killed_with_mqtt_5() {
     run(5, false).await;

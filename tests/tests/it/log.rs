@@ -1,4 +1,4 @@
-//! The log by itself.
+//! Tests of the log alone.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -115,7 +115,7 @@ fn seek_time_is_what_a_naive_scan_finds() {
     assert_eq!(open(dir.path()).unwrap().reader().seek_time(Time(0)).unwrap(), Seq(1));
 }
 
-/// Bytes of all chunks of `events` events, so many to a commit.
+/// Bytes of all chunks of `events` events, with this many per commit.
 fn chunk_bytes(events: usize, per_commit: usize) -> usize {
     let dir = scratch();
     let mut log = open(dir.path()).unwrap();
@@ -214,7 +214,7 @@ fn a_record_as_large_as_a_packet_can_be_read_again() {
     assert!(found[0].payload.len() > 80 << 20);
 }
 
-/// What the operator reads when the log in `dir` is opened.
+/// The operator's message when the log in `dir` is opened.
 fn refusal(dir: &Path) -> String {
     open(dir).map(|_| ()).unwrap_err().to_string()
 }
@@ -234,7 +234,7 @@ fn a_store_of_someone_else_is_refused_and_left_alone() {
     let db = Database::open(&path).unwrap();
     assert_eq!(db.begin_read().unwrap().list_tables().unwrap().count(), 1);
     drop(db);
-    // Someone else's table of the same name.
+    // Another program's table of the same name.
     let dir = scratch();
     const META_OTHER: TableDefinition<'_, u32, u32> = TableDefinition::new("meta");
     let db = Database::create(dir.path().join(FILE_NAME)).unwrap();
@@ -266,7 +266,7 @@ fn what_is_no_store_is_refused_by_name() {
     let words = refusal(dir.path());
     assert!(words.contains(&path.display().to_string()) && words.contains("Not a redb database"), "{words}");
     assert!(std::fs::read(&path).unwrap().starts_with(b"this is not"));
-    // The first page alone is not taken for an interrupted creation when there is something behind it.
+    // An empty first page alone is not an interrupted creation if there is content after it.
     let mut lost_head = vec![0; 73_728];
     lost_head[50_000] = 1;
     std::fs::write(&path, &lost_head).unwrap();

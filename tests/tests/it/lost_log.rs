@@ -1,4 +1,4 @@
-//! A log that is lost, damaged or cut, and what `run` and `verify` make of it.
+//! `run` and `verify` with a log that is lost, damaged or truncated.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use fieldlog_tests::rng::Rng;
 use crate::daemon::Site;
 use crate::rig::{OPTIONS, scratch};
 
-/// Everything in a directory: content, and when it was changed.
+/// Everything in a directory: content and modification times.
 fn seen(dir: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, SystemTime)> {
     let mut found = BTreeMap::new();
     let mut left = vec![dir.to_owned()];
@@ -31,7 +31,7 @@ fn seen(dir: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, SystemTime)> {
     found
 }
 
-/// `fieldlog verify`, which must leave everything as it is; exit code, and all that it says.
+/// Runs `fieldlog verify`, which must change nothing; returns exit code and output.
 fn verify(data_dir: &Path) -> (i32, String) {
     let before = if data_dir.exists() { seen(data_dir) } else { BTreeMap::new() };
     let (code, out, err) = call(&["verify", "--data-dir", data_dir.to_str().unwrap()]);
@@ -48,7 +48,7 @@ fn assert_says(words: &str, parts: &[&str]) {
     }
 }
 
-/// A site whose agent has run, with a log and a snapshot of it.
+/// A site with a log and a snapshot from a stopped agent.
 async fn stopped() -> (Site, PathBuf) {
     let mut site = Site::new().await;
     let config = site.configure_usual();
@@ -67,7 +67,7 @@ fn snapshots(data_dir: &Path) -> Vec<String> {
     names
 }
 
-/// What can be in the place of a log, with the words for it.
+/// What can be in the place of a log, with the expected messages.
 fn losses() -> Vec<(Option<Vec<u8>>, &'static str)> {
     let fresh = tempfile::tempdir().unwrap();
     Log::open(fresh.path(), OPTIONS, Epoch(0)).unwrap().close().unwrap();
@@ -109,7 +109,7 @@ async fn a_lost_log_is_not_taken_for_a_new_one() {
             assert_eq!(log.exists().then(|| fs::read(log).unwrap()), content, "{absence}");
         }
     }
-    // One that was set aside says as much.
+    // A snapshot that was set aside is equal proof.
     let snapshot = data_dir.join("snapshots").join(&kept[0]);
     fs::rename(&snapshot, snapshot.with_extension("ahead")).unwrap();
     lose(&data_dir, None);
@@ -160,7 +160,7 @@ async fn a_new_epoch_is_refused_while_there_is_a_log() {
     );
     assert_eq!(fs::read(site.data_dir().join("log.redb")).unwrap(), before);
 
-    // A damaged one is no lost one, either.
+    // Nor does a damaged log count as lost.
     fs::write(site.data_dir().join("log.redb"), vec![b'x'; 100_000]).unwrap();
     let ended = Process::run_anew(&config).ended().await;
     assert_eq!(ended.code, 65, "{}", ended.words);
@@ -173,7 +173,7 @@ fn an_interrupted_new_epoch_counts_as_lost_and_can_be_begun_again() {
     let store = SnapshotStore::open(dir.path()).unwrap();
     let view = view_at(9);
     store.save(&view, Epoch(5), 2).unwrap();
-    // The file is made, and its first record is not.
+    // The file was created, but not its first record.
     Log::open(dir.path(), OPTIONS, Epoch(6)).unwrap().close().unwrap();
     let refused = fieldlog::lost::open(dir.path(), OPTIONS, Epoch(7)).unwrap_err().to_string();
     assert!(refused.contains("has no records"), "{refused}");
@@ -261,7 +261,7 @@ async fn verify_changes_nothing_whatever_it_finds() {
     process.kill();
     let (code, said) = verify(&data_dir);
     assert_eq!(code, 0, "{said}");
-    // What it has repaired in memory was still to be repaired.
+    // The repair was in memory only, so it is still needed.
     let process = site.run(&config);
     site.ready().await;
     process.signal("TERM");
@@ -284,7 +284,7 @@ async fn verify_changes_nothing_whatever_it_finds() {
     assert_eq!(verify(&nothing.path().join("not here")).0, 74);
 }
 
-/// A log with enough in it to be damaged, and a payload in its quarantine.
+/// A log large enough to be damaged, with a payload in its quarantine.
 fn large(dir: &Path) {
     let mut log = Log::open(dir, OPTIONS, Epoch(3)).unwrap();
     for n in 0..60_u64 {
@@ -344,7 +344,7 @@ async fn damage_ends_run_and_verify_with_65() {
     }
 }
 
-/// No checksum of ours covers what is not in a chunk.
+/// Content outside chunks has none of our checksums.
 #[test]
 fn damage_beside_the_records_is_found_by_the_stores_own_check() {
     let dir = tempfile::tempdir().unwrap();
@@ -363,7 +363,7 @@ fn damage_beside_the_records_is_found_by_the_stores_own_check() {
     assert_says(&said, &["DAMAGED", "cannot compare the log's pages with their checksums"]);
 }
 
-/// Whatever is damaged: what verify calls intact has every record and the chain as they were.
+/// For any damage: what verify calls intact has all of its records and the chain.
 #[test]
 fn nothing_that_differs_passes_for_intact() {
     let seed = std::env::var("SEED").map_or(17, |text| text.parse().unwrap());
@@ -404,7 +404,7 @@ fn nothing_that_differs_passes_for_intact() {
     assert!(found > 30, "{found}");
 }
 
-/// An empty view that says it is at `seq`.
+/// An empty view that claims to be at `seq`.
 fn view_at(seq: u64) -> View {
     let mut view = View::new(Vec::new());
     view.seq = Seq(seq);

@@ -1,4 +1,4 @@
-//! The whole, from outside: one binary, a module for each part.
+//! End-to-end tests: one binary with a module for each area.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]

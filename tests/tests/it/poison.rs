@@ -1,4 +1,4 @@
-//! Messages that ask for more memory than there is: the agent lives, and what it cannot take is quarantined.
+//! Messages that would need more memory than there is: the agent survives and quarantines what it cannot process.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! What is recorded of what arrives: equal values, deadbands, intervals, every value, never; and devices that go silent.
+//! Which values are recorded: equal values, deadbands, intervals, every value, never; and devices that go silent.
 
 use std::time::Duration;
 

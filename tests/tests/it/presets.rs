@@ -1,4 +1,4 @@
-//! What devices really send, through a real broker, with the presets: the state that comes of it.
+//! Real devices' messages through a real broker, read with the presets: the resulting state.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! `fieldlog probe` at a real broker: what it says, and that it takes nothing from anybody.
+//! `fieldlog probe` at a real broker: its report, and that it takes no message from other clients.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! The recovery table of `agent/src/recovery.rs`, a test for each label.
+//! The recovery table of `agent/src/recovery.rs`: one test per label.
 
 use std::fs;
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ impl Given {
         recovery::recover(&self.store, &self.reader(), self.log.epoch(), &windows(), until)
     }
 
-    /// Recovers, and looks that it comes to the same view from the snapshot at `snapshot`, with `notes`.
+    /// Recovers, and checks that the view is the same, from the snapshot at `snapshot`, with `notes`.
     fn check(&self, snapshot: u64, notes: &[&str]) {
         let recovered = self.recover(None).unwrap();
         assert!(recovered.view == self.view, "another view");

@@ -1,4 +1,4 @@
-//! SIGHUP: what changes at once, what needs a restart, and what is refused.
+//! SIGHUP: keys that change at once, keys that need a restart, and refused configurations.
 
 use fieldlog_projections::Fact;
 use fieldlog_sim::broker::Qos;

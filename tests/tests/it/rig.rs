@@ -1,4 +1,4 @@
-//! A writer with everything it needs, without a broker.
+//! A writer with all of its dependencies, without a broker.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError};
@@ -18,7 +18,7 @@ use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::{Fact, Time, View};
 
-/// How tests open a log.
+/// Log options of the tests.
 pub const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
 

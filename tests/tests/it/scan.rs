@@ -17,7 +17,7 @@ fn append(log: &mut Log, records: i64) {
     log.append(&body, &[]).unwrap();
 }
 
-/// What a scan has been given.
+/// The chunks and records that a scan was given.
 #[derive(Default)]
 struct Given {
     seqs: Vec<u64>,
@@ -25,7 +25,7 @@ struct Given {
 }
 
 impl Given {
-    /// Takes a chunk, whose header must continue what was given before.
+    /// Takes a chunk, whose header must continue the previous ones.
     fn take(&mut self, chunk: &Chunk<'_>) {
         let header = &chunk.header;
         let mut link = *self.link.get_or_insert(header.place.link);
@@ -50,7 +50,7 @@ fn a_chunk_that_grows_during_a_scan_is_given_on_from_where_it_had_ended() {
     let mut log = Log::open(dir.path(), options, Epoch(5)).unwrap();
     append(&mut log, 10);
     let reader = log.reader();
-    // It grows within its page, then beyond, then once more in the chunk that follows.
+    // It grows within its page, then beyond, then once more in the next chunk.
     let mut more = [1, 7, 3_000, 2].into_iter();
     let mut given = Given::default();
     let ended = reader.scan(Seq(1), |chunk| {

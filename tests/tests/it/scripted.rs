@@ -1,5 +1,6 @@
-//! A broker that misbehaves by a script, and the agent. After each fault the same invariants: what was acknowledged is in
-//! the log, acknowledgements come in order and for what was sent, no value is recorded twice, and the agent is back.
+//! The agent with a broker that misbehaves by a script. After each fault the same invariants hold: what was
+//! acknowledged is in the log, acknowledgements come in order and for messages that were sent, no value is recorded
+//! twice, and the agent reconnects.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,12 +15,13 @@ use fieldlog_tests::wait::until;
 use tempfile::TempDir;
 
 const CLIENT: &str = "fieldlog-scripted";
-/// Devices, and so messages of a round; more than the broker's window, so that it has to wait for acknowledgements.
+/// Number of devices, and so of messages per round; more than the broker's window, so that it must wait for
+/// acknowledgements.
 const DEVICES: usize = 50;
 
 pub const BOTH: [Protocol; 2] = [Protocol::V5, Protocol::V4];
 
-/// A broker with a script, an agent, and what they are to do together.
+/// A broker with a script, an agent, and their task.
 pub struct Scene {
     pub broker: Broker,
     pub agent: Agent,
@@ -69,7 +71,7 @@ impl Scene {
     pub async fn with_broker(broker: Broker, protocol: Protocol, change: impl FnOnce(&mut Config)) -> Scene {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(&dir, &broker, protocol);
-        // Below what the configuration allows, so that a dead connection is noticed within a test.
+        // Below the configurable minimum, so that a dead connection is noticed within a test.
         config.sources[0].keep_alive = Duration::from_secs(1);
         change(&mut config);
         let agent = Agent::start(config.clone()).await;
@@ -108,13 +110,13 @@ impl Scene {
         .await;
     }
 
-    /// Waits until the agent has been accepted so many times.
+    /// Waits until the agent has been accepted this many times.
     pub async fn connections(&self, accepted: u64) {
         let status = self.agent.source().status;
         until("the next connection", || status.connections.get() >= accepted && status.is_connected()).await;
     }
 
-    /// Stops the agent and checks what always holds. `stray` PUBACKs are for packets that the script made up.
+    /// Stops the agent and checks the invariants. `stray` PUBACKs are for packets that the script made up.
     pub async fn finish(self, stray: u64) -> Logbook {
         let log = Logbook::read(&self.agent.stop().await);
         let stats = self.broker.stats();
@@ -141,14 +143,14 @@ fn number<'a>(device: &'a str, value: &Value) -> Option<(&'a str, i64)> {
     }
 }
 
-/// Device and value of one of our messages.
+/// Device and value in one of our messages.
 fn sent(topic: &str, payload: &[u8]) -> Option<(String, i64)> {
     let device = topic.strip_prefix("t/")?.strip_suffix("/state")?;
     let payload: serde_json::Value = serde_json::from_slice(payload).ok()?;
     Some((device.to_owned(), payload.get("n")?.as_i64()?))
 }
 
-/// Plays a script to which the agent has to connect `connections` times, with a round before and a round after.
+/// Plays a script during which the agent must connect `connections` times, with a round before and a round after.
 async fn play(script: Vec<Behaviour>, connections: u64) {
     for protocol in BOTH {
         let mut scene = Scene::start(protocol, script.clone(), |_| {}).await;
@@ -160,7 +162,7 @@ async fn play(script: Vec<Behaviour>, connections: u64) {
         scene.settled().await;
         assert_eq!(scene.agent.source().status.connections.get(), connections, "{protocol:?}");
         let log = scene.finish(0).await;
-        // Every value once: the redelivered ones were equal to what was there.
+        // Every value once: the redelivered ones equalled the recorded ones.
         assert_eq!(log.changes().filter(|(_, _, attribute, _)| *attribute == "n").count(), 2 * DEVICES);
     }
 }
@@ -186,8 +188,8 @@ async fn the_connection_is_reset_with_messages_under_way() {
     play(vec![Behaviour::default().then(Point::Publishes(12), Action::Reset)], 2).await;
 }
 
-/// Several values of one attribute under way: what comes again is older than what is recorded, and the agent cannot know
-/// that it is not new. It ends with the newest, as the broker sends in order.
+/// Several values of one attribute in flight: a redelivered one is older than the recorded one, and the agent cannot
+/// know that it is not new. The last state is the newest, since the broker sends in order.
 #[tokio::test]
 async fn values_of_one_device_that_come_again_end_with_the_newest() {
     for protocol in BOTH {
@@ -247,7 +249,7 @@ async fn the_session_is_lost() {
         scene.publish_round();
         scene.connections(2).await;
         assert!(!scene.agent.details().session_present);
-        // What the broker has forgotten is lost, whoever receives; the agent has subscribed again.
+        // What the broker has forgotten is lost to any receiver; the agent has subscribed again.
         scene.agent.subscribed().await;
         scene.publish_round();
         scene.settled().await;
@@ -294,6 +296,6 @@ async fn subscribe_is_refused() {
 
 #[tokio::test]
 async fn the_broker_shuts_down_in_words() {
-    // Server shutting down; MQTT 3.1.1 has no DISCONNECT from the server and only sees the end.
+    // Server shutting down; MQTT 3.1.1 has no DISCONNECT from the server, so the client only sees the end.
     play(vec![Behaviour::default().then(Point::Publishes(10), Action::Disconnect(0x8b))], 2).await;
 }

@@ -1,5 +1,5 @@
-//! Sparkplug over a real broker, with edge nodes that others have written: births, data, deaths, requests for births, and an
-//! agent that is killed in between.
+//! Sparkplug over a real broker, with third-party edge nodes: births, data, deaths, requests for births, and kills of
+//! the agent in between.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::Process;
 use fieldlog_tests::wait::{until, until_some};
 
-/// Where `.ci/run tools` puts what is not packaged.
+/// Where `.ci/run tools` installs unpackaged programs.
 fn tools() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("tools")
@@ -54,7 +54,7 @@ fn sparkplug_client() -> Option<Command> {
     Some(command)
 }
 
-/// PyPI `aiospb`: a node that waits for its primary host and keeps what happens without it.
+/// PyPI `aiospb`: a node that waits for its primary host and buffers data meanwhile.
 fn aiospb() -> Option<Command> {
     let python = tools().join("aiospb/bin/python");
     if !python.exists() {
@@ -125,7 +125,7 @@ async fn value(agent: &Agent, device: &str, metric: &str, value: i64) {
     until(&what, || agent.value(device, metric) == Some(Value::Int(value))).await;
 }
 
-/// What the broker keeps of the host's STATE, once it says `online` or not.
+/// The retained STATE of the host, once it is `online` or not.
 async fn state(port: u16, online: bool) -> String {
     let has = format!("{{\"online\":{online},\"timestamp\":");
     let look = || {
@@ -158,7 +158,7 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     std::fs::write(&path, &text).unwrap();
     let config = Config::from_toml(&text, "test").unwrap();
 
-    // The births were before the agent's time: it asks for them when it hears of the node.
+    // The births were before the agent's start: it asks for them when it hears the node.
     let mut peer = Peer::start(first, mosquitto.port);
     until("the birth", || peer.has_said("born") == 1).await;
     let process = Process::run(&path, &[]);
@@ -177,7 +177,7 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     assert_eq!(process.kill().code, -9);
     assert_eq!(state(mosquitto.port, false).await, born, "the will has the time of the birth");
 
-    // What comes while it is away is in the births that it asks for.
+    // Changes while it is away are in the births that it asks for.
     peer.tell("x -6");
     let clock = TestClock::running();
     clock.set_wall(fieldlog::clock::Clock::system().wall());
@@ -193,7 +193,7 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     assert_eq!(peer.has_said("asked"), 2);
     agent.stop().await;
 
-    // After a clean stop the session goes on.
+    // After a clean stop the session continues.
     let agent = Agent::start_at(config, clock.clock()).await;
     agent.subscribed().await;
     peer.tell("x 7");
@@ -246,7 +246,7 @@ async fn a_node_that_waits_for_its_primary_host_reports_the_past() {
     until("the data", || x(&agent, 2.5)).await;
     agent.stop().await;
 
-    // The host says that it goes: what changes now is of the past when it comes again.
+    // The host announces its stop: changes from now on are historical when it is back.
     for (value, seen) in [("x 3.5", 2), ("x 4.5", 3)] {
         peer.tell(value);
         until("a scan", || peer.has_said("seen") == seen).await;

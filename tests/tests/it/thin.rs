@@ -1,4 +1,4 @@
-//! Old history can be thinned: aggregates outlive the records they came from.
+//! Thinning: aggregates outlive the records they came from.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -22,13 +22,13 @@ use crate::rig::{OPTIONS, scratch};
 
 const ROLLUPS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
 
-/// What `device` had of `attribute`: values that add up exactly in any order.
+/// Values of `device` and `attribute` whose sum is exact in any order.
 fn changed(device: u32, values: &[(u32, f64)]) -> Fact {
     let changes = values.iter().map(|(attr, value)| (AttrId(*attr), Value::Float(*value))).collect();
     Fact::StateChanged { device: DeviceId(device), changes }
 }
 
-/// A log of two devices that report every other minute, from `begin_s` to `end_s`; one is retired on the way.
+/// A log of two devices that report every other minute, from `begin_s` to `end_s`; one is retired in between.
 fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
     let mut rng = Rng::new(seed);
     let mut log = Log::open(dir, OPTIONS, Epoch(7)).unwrap();
@@ -56,7 +56,7 @@ fn fill(dir: &Path, begin_s: i64, end_s: i64, seed: u64) {
 async fn aggregates(agent: &Agent, device: &str, attribute: &str, window_s: i64) -> Json {
     let query = format!("attribute={attribute}&window_s={window_s}&from=2000-01-01T00:00:00Z");
     let mut answer = agent.json(&format!("/api/v1/devices/{device}/aggregates?{query}")).await;
-    // Whether a bucket is open is a matter of the time at which one asks.
+    // Whether a bucket is open depends on the time of the request.
     for bucket in answer["buckets"].as_array_mut().unwrap() {
         bucket.as_object_mut().unwrap().remove("open");
     }
@@ -65,7 +65,7 @@ async fn aggregates(agent: &Agent, device: &str, attribute: &str, window_s: i64)
 
 const SERIES: [(&str, &str); 3] = [("meter", "power"), ("meter", "energy"), ("old%2Flamp", "power")];
 
-/// The buckets of all series in windows of several lengths.
+/// The buckets of all series, for several window lengths.
 async fn all(agent: &Agent) -> BTreeMap<(&'static str, &'static str, i64), Json> {
     let mut all = BTreeMap::new();
     for (device, attribute) in SERIES {
@@ -77,7 +77,7 @@ async fn all(agent: &Agent) -> BTreeMap<(&'static str, &'static str, i64), Json>
     all
 }
 
-/// Waits until most of the four days are gone that are older than one; the last chunk of them stays.
+/// Waits until most of the four days that are older than one are deleted; the last chunk of them stays.
 async fn trimmed(agent: &Agent) {
     until("a trimmed log", || agent.first() > Seq(3_000)).await;
 }
@@ -87,7 +87,7 @@ fn buckets_from<'a>(answer: &'a Json, from: &str) -> Vec<&'a Json> {
     buckets.iter().filter(|bucket| bucket["start"].as_str().unwrap() >= from).collect()
 }
 
-/// An agent whose log begins five days ago and has a snapshot at its end, so that its front can go.
+/// An agent whose log begins five days ago and has a snapshot at its end, so that its front can be trimmed.
 async fn five_days(dir: &Path) -> Agent {
     let seed = Clock::system().wall().0 as u64;
     println!("seed {seed}");
@@ -114,7 +114,7 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     for (key, answer) in &after {
         let whole = &before[key];
         let Some(from) = answer["complete_from"].as_str() else {
-            // Five days are still in memory, and the hours that the lamp had.
+            // Five days are still in memory, and the hours of the lamp.
             let remembered = key.2 == DAY_S || (key.0 != "meter" && key.2 == HOUR_S);
             let source = if remembered { "memory" } else { "archive+log" };
             assert_eq!(
@@ -139,7 +139,7 @@ async fn aggregates_are_the_same_when_their_records_are_gone() {
     assert!(metrics.contains(&format!("fieldlog_archive_last_sequence {}", upto.0)), "{metrics}");
     println!("{status}");
 
-    // Memory is folded anew from what is left, and says so, also after a start from its snapshot.
+    // Memory is folded again from the rest of the log, and reports this, also after a start from its snapshot.
     let minutes = "[[aggregates]]\nwindow_s = 1200\nkeep = 1000";
     let thinned = "age_days = 1\nthin_to_s = 3600";
     agent.reload(config(dir.path(), thinned, minutes)).await;
@@ -200,7 +200,7 @@ async fn without_thinning_an_answer_says_from_when_on_it_is_complete() {
     agent.stop().await;
 }
 
-/// A log of a day whose first part is in the archive.
+/// A log of one day whose first part is archived.
 fn thinned(dir: &Path) -> (Log, Vec<fieldlog::log::RolledUp>) {
     fill(dir, 20 * DAY_S, 21 * DAY_S, 1);
     let mut log = Log::open(dir, OPTIONS, Epoch(1)).unwrap();
@@ -220,7 +220,7 @@ fn a_window_that_has_ended_is_archived_whole_and_once() {
     let (log, periods) = thinned(dir.path());
     let last = periods.last().unwrap().period;
     assert!(last.last.next() >= Seq(200) && last.first < Seq(200), "{last:?}");
-    // It reaches beyond what has to go, to the end of its window, so that it need not be written again.
+    // It continues past the records to be deleted, to the end of their window, so that it need not be written again.
     let again = roll_up(&log.reader(), job(&log, last.last.next()), &AtomicBool::new(false)).unwrap();
     assert!(again.is_empty());
     let more = roll_up(&log.reader(), job(&log, last.last.next().next()), &AtomicBool::new(false)).unwrap();

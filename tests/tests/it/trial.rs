@@ -1,4 +1,4 @@
-//! `fieldlog try`: lines, words and exit codes, as somebody meets them on the command line.
+//! `fieldlog try` on the command line: output and exit codes.
 
 use fieldlog_tests::process::call;
 

@@ -1,4 +1,4 @@
-//! A log file that is taken away under a running agent, and what the unit sets.
+//! A log file that is removed under a running agent, and the settings of the unit.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use fieldlog_tests::wait::until;
 
 use crate::rig::scratch;
 
-/// Lets `take_away` do it, and gives how many messages were acknowledged before and after.
+/// Runs `take_away` under a running agent, and checks that the agent ends without acknowledging anything more.
 async fn check(take_away: impl FnOnce(&std::path::Path)) {
     let dir = scratch();
     let data_dir = dir.path().join("data");

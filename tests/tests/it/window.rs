@@ -1,5 +1,5 @@
-//! The receive window: a broker that fills it at once must not be able to bring the agent to a standstill, and a smaller
-//! window than ours must not cost a commit delay for each filling.
+//! The receive window: a broker that fills it at once must not block the agent, and a window smaller than ours must not
+//! cost a commit delay each time it fills.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ fn config(dir: &TempDir, port: u16, log: &str, source: &str) -> Config {
     Config::from_toml(&text, "test").unwrap()
 }
 
-/// Everything waits at the broker when the window opens. Neither age nor bytes bring a commit about in time, so each
-/// filling has to be committed because nothing more can come; else nobody would move.
+/// All messages wait at the broker when the window opens. Neither age nor size triggers a commit in time, so each full
+/// window must be committed because nothing more can arrive; otherwise both sides would wait.
 async fn fill(window: u16, messages: u64) {
     let options = Options { inflight_max: window, record_acks: true, ..Options::default() };
     let broker = Broker::bind("127.0.0.1:0", options).await.unwrap();
@@ -42,11 +42,11 @@ async fn fill(window: u16, messages: u64) {
     let [delay, bytes, by_window] = agent.commits();
     assert_eq!((delay, bytes), (0, 0), "{by_window} commits for a full window");
     assert_eq!(by_window, messages / u64::from(window));
-    // What is left does not fill a window.
+    // The rest does not fill a window.
     until("the rest", || status.received_qos1.get() == messages).await;
     let log = Logbook::read(&agent.stop().await);
     assert_eq!(log.changes().count() as u64, messages);
-    // A clean stop leaves nothing to be sent again.
+    // A clean stop leaves nothing to redeliver.
     until("the last PUBACKs", || broker.stats().pubacks_in == messages).await;
     let stats = broker.stats();
     assert_eq!((stats.stray_acks, stats.misordered_acks), (0, 0), "{stats:?}");
@@ -68,7 +68,7 @@ async fn a_window_of_20000_is_filled_several_times() {
     fill(20_000, 20_000 * 4 + 7).await;
 }
 
-/// The real limits of a default configuration, which commits by bytes before such a window is full.
+/// The limits of a default configuration, which commits by size before such a window is full.
 #[tokio::test]
 async fn the_largest_window_with_the_default_budget() {
     const MESSAGES: u64 = 90_000;
@@ -88,14 +88,14 @@ async fn the_largest_window_with_the_default_budget() {
 
 const MESSAGES: u64 = 2000;
 
-/// Without learning the broker's window, each hundredth of the messages would take a commit delay. Three fillings teach it,
-/// some more may be needed on a machine that is busy.
+/// Without learning the broker's window, every hundredth message would take a commit delay. Three full windows teach
+/// it; a busy machine may need some more.
 fn assert_learnt(commits: [u64; 3]) {
     println!("commits by delay, bytes, full window: {commits:?}");
     assert!(commits[0] < 50, "{commits:?}");
 }
 
-/// Many brokers send 20 messages and then wait, and do not say so.
+/// Many brokers send 20 messages and then wait, without announcing it.
 #[tokio::test]
 async fn a_smaller_window_than_ours_is_learnt() {
     let broker =
@@ -118,7 +118,7 @@ async fn a_smaller_window_than_ours_is_learnt() {
     broker.shutdown().await;
 }
 
-/// mosquitto starts with 20; how it goes on depends on its version: 2.0.11 sends up to 20 more for each acknowledgement.
+/// mosquitto starts with 20; the rest depends on its version: 2.0.11 sends up to 20 more for each acknowledgement.
 #[tokio::test]
 async fn a_burst_through_mosquitto_does_not_wait_out_the_delay() {
     for protocol in [4, 5] {

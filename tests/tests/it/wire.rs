@@ -1,5 +1,4 @@
-//! Messages that are not as they should be: each is kept in the quarantine with its reason, acknowledged, and the session
-//! goes on.
+//! Malformed messages: each is quarantined with its reason and acknowledged, and the session continues.
 
 use bytes::Bytes;
 use fieldlog::config::Protocol;
@@ -8,7 +7,7 @@ use fieldlog_sim::broker::{Broker, Options, Qos};
 
 use crate::scripted::{BOTH, Scene};
 
-/// A PUBLISH made by hand: `first` is its first byte, `rest` what follows the topic.
+/// A hand-made PUBLISH: `first` is its first byte, `rest` the bytes after the topic.
 fn publish(first: u8, topic: &[u8], rest: &[u8]) -> Vec<u8> {
     let length = u8::try_from(2 + topic.len() + rest.len()).unwrap();
     assert!(length < 128);
@@ -18,7 +17,7 @@ fn publish(first: u8, topic: &[u8], rest: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What follows the topic in a QoS 1 PUBLISH: identifier, properties, payload.
+/// The bytes after the topic in a QoS 1 PUBLISH: identifier, properties, payload.
 fn rest(protocol: Protocol, pkid: u16, payload: &[u8]) -> Vec<u8> {
     let mut rest = pkid.to_be_bytes().to_vec();
     if protocol == Protocol::V5 {
@@ -28,8 +27,8 @@ fn rest(protocol: Protocol, pkid: u16, payload: &[u8]) -> Vec<u8> {
     rest
 }
 
-/// Writes raw bytes after the tenth message; the agent has to connect `connections` times, and acknowledge `stray`
-/// packets that the broker knows nothing of.
+/// Writes raw bytes after the tenth message; the agent must connect `connections` times, and acknowledge `stray`
+/// packets that the broker does not know.
 async fn write_raw(
     protocol: Protocol,
     bytes: Vec<u8>,
@@ -62,7 +61,7 @@ async fn a_topic_that_is_not_utf8() {
 
 #[tokio::test]
 async fn properties_that_are_malformed() {
-    // A property that a PUBLISH cannot have.
+    // A property that is not allowed in a PUBLISH.
     let bytes = publish(0x32, b"t/a/state", &[0xea, 0x60, 2, 0x21, 0, b'{', b'}']);
     let log = write_raw(Protocol::V5, bytes, 1, 1).await;
     let quarantined = log.quarantined();
@@ -90,7 +89,7 @@ async fn packets_without_a_topic_or_an_identifier() {
 #[tokio::test]
 async fn packets_that_make_the_rest_unreadable() {
     for protocol in BOTH {
-        // A remaining length of five bytes; a packet that only clients send; QoS 2, which was not asked for.
+        // A remaining length of five bytes; a packet that only clients send; QoS 2, which was not requested.
         write_raw(protocol, vec![0x30, 0xff, 0xff, 0xff, 0xff, 0xff], 2, 0).await;
         write_raw(protocol, vec![0xc0, 0], 2, 0).await;
         write_raw(protocol, publish(0x34, b"t/a/state", &rest(protocol, 60_000, b"{}")), 2, 0).await;
@@ -120,7 +119,7 @@ async fn payloads_that_are_not_what_the_rule_expects() {
     }
 }
 
-/// The classic lock-out: a retained message that is too large comes first on every connection.
+/// The classic lock-out: a retained message that is too large arrives first on every connection.
 #[tokio::test]
 async fn an_oversized_retained_message_does_not_lock_the_agent_out() {
     for protocol in BOTH {
@@ -145,7 +144,7 @@ async fn an_oversized_retained_message_does_not_lock_the_agent_out() {
     }
 }
 
-/// A broker of MQTT 5 that respects what it was told keeps such a message to itself.
+/// An MQTT 5 broker that respects the announced limit does not send such a message.
 #[tokio::test]
 async fn an_mqtt_5_broker_is_told_the_largest_packet() {
     let mut scene =

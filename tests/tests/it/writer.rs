@@ -1,4 +1,4 @@
-//! The writer on a disk that fails: it ends, says why, and acknowledges nothing more.
+//! The writer on a failing disk: it ends, reports the reason, and acknowledges nothing more.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -60,7 +60,7 @@ fn check(plan: Plan, words: &str) {
     assert_eq!(released, (1..=count as u16).collect::<Vec<_>>());
     assert!(count < 50, "a failed commit was acknowledged");
     assert_eq!(acks.outstanding(), 50 - count);
-    // All that was acknowledged is there, and at most the one ambiguous commit more.
+    // All acknowledged records are there, plus at most the one ambiguous commit.
     drop(rig.end());
     disk.crash(0);
     let log = Log::open_on(disk.clone(), Default::default(), OPTIONS, Epoch(2)).unwrap();
@@ -88,7 +88,7 @@ fn a_power_cut_ends_it() {
     check(Plan { on: On::Change, nth: 1, fault: Fault::PowerCut }, "cannot commit to the log");
 }
 
-/// Also those that no message is the reason for: cursors, trims, and the note that the log has been closed.
+/// Also commits that no message causes: cursors, trims, and the `closed` row.
 #[test]
 fn every_commit_is_counted() {
     const DAY: Duration = Duration::from_secs(86_400);
@@ -111,7 +111,7 @@ fn every_commit_is_counted() {
             if is_there() {
                 return;
             }
-            // What waits for time to pass has begun to wait when the writer has come round.
+            // An iteration of the writer shows that everything waiting for time has begun to wait.
             pass(Duration::from_secs(1));
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -125,7 +125,7 @@ fn every_commit_is_counted() {
         let running = scope.spawn(move || writer.run(&inbox));
         for n in 1..=200 {
             acks.begin(1);
-            // Nothing that compresses: the log needs more than one chunk.
+            // Incompressible, so that the log needs more than one chunk.
             let word = |k: u64| format!("{:x}", (u64::from(n) << 32 | k).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let words: String = (0..60).map(word).collect();
             let payload = format!("{{\"text\":\"{words}\"}}");
@@ -161,8 +161,8 @@ fn every_commit_is_counted() {
     check("a stop");
 }
 
-/// A writer with a policy that holds every value of `t` back for an hour, on a disk that dies as soon as the second value has
-/// been acknowledged. Gives what is in the log afterwards, and how long the acknowledgement took.
+/// A writer with a policy that holds every value of `t` back for an hour, on a disk that fails as soon as the second
+/// value is acknowledged. Returns the content of the log afterwards, and how long the acknowledgement took.
 fn held_then_dead(held: HeldValues, more: Option<&str>) -> (Option<Value>, Duration) {
     let dir = scratch();
     let disk = FaultDisk::new(Rng::new(1));
@@ -235,12 +235,12 @@ fn held_then_dead(held: HeldValues, more: Option<&str>) -> (Option<Value>, Durat
 fn with_held_record_a_crash_after_the_acknowledgement_loses_no_value_that_was_held_back() {
     let (value, waited) = held_then_dead(HeldValues::Record, None);
     assert_eq!(value, Some(Value::Int(2)));
-    // The clock may run ahead of the writer, not behind it.
+    // The clock may be ahead of the writer, but not behind it.
     assert!(waited >= Duration::from_secs(4), "{waited:?}: there was no event to commit for so long");
-    // An event of another attribute makes the commit that the value goes with.
+    // An event of another attribute causes the commit that includes the value.
     let (value, waited) = held_then_dead(HeldValues::Record, Some(r#"{"x":1}"#));
     assert_eq!(value, Some(Value::Int(2)));
     assert!(waited < Duration::from_secs(4), "{waited:?}");
-    // What the default is for: no commit for it, and what memory held is gone.
+    // The purpose of the default: no commit for it, and the value in memory is lost.
     assert_eq!(held_then_dead(HeldValues::Memory, None).0, Some(Value::Int(1)));
 }

@@ -44,7 +44,7 @@ struct Connection {
     progress: Progress,
     outbox: Outbox,
     wake: Arc<Notify>,
-    /// One and a half times the keep alive the client was told or has chosen.
+    /// One and a half times the keep-alive that the client was told or has chosen.
     silence_max: Option<Duration>,
     last_packet: Instant,
 }
@@ -131,7 +131,7 @@ impl Connection {
             encode::disconnect(self.version, reason as u8, &mut out);
         }
         if matches!(end, End::Stopped) {
-            // What fits into the socket's buffer goes; there is no waiting for a client while shutting down.
+            // Write what fits the socket's buffer; do not wait for a client while shutting down.
             self.socket.try_write(&out);
             return;
         }
@@ -162,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// Takes the steps of the script that are due, and sets the bound for the next.
+    /// Takes the due steps of the script, and sets the bound for the next.
     async fn take_steps(&mut self) -> Result<(), End> {
         self.progress.publishes = self.outbox.publishes;
         while let Some(action) = self.steps.take_due(&self.progress) {
@@ -271,7 +271,7 @@ fn silence_max(keep_alive_s: u16) -> Option<Duration> {
     (keep_alive_s > 0).then(|| Duration::from_secs(u64::from(keep_alive_s)) * 3 / 2)
 }
 
-/// Why a filter is not subscribed to, if so.
+/// Why a filter is refused, if it is.
 fn refused(filter: &str) -> Option<SubscribeReasonCode> {
     if topic::is_shared(filter) {
         return Some(SubscribeReasonCode::SharedSubscriptionsNotSupported);

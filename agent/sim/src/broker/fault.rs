@@ -1,11 +1,11 @@
-//! Faults on demand: a [`Script`] says, as data, how the broker misbehaves on each connection it accepts.
+//! Faults on demand: a [`Script`] describes, as data, how the broker misbehaves on each connection.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 pub use rumqttc::v5::mqttbytes::v5::{PubAckReason, SubscribeReasonCode};
 
-/// What the broker does on its first, second, … accepted connection.
+/// The broker's behaviour on its first, second, … accepted connection.
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     connections: Vec<Behaviour>,
@@ -13,12 +13,12 @@ pub struct Script {
 }
 
 impl Script {
-    /// One behaviour for each connection, in order of acceptance; on connections beyond the list the broker behaves.
+    /// One behaviour per connection, in order of acceptance; further connections are served normally.
     pub fn new(connections: impl IntoIterator<Item = Behaviour>) -> Script {
         Script { connections: connections.into_iter().collect(), repeat_last: false }
     }
 
-    /// The last behaviour of the list goes on for every later connection.
+    /// Applies the last behaviour of the list to every later connection.
     pub fn repeat_last(self) -> Script {
         Script { repeat_last: true, ..self }
     }
@@ -29,39 +29,39 @@ impl Script {
     }
 }
 
-/// How the broker treats one connection. The default is to behave.
+/// The behaviour on one connection. The default is normal service.
 #[derive(Clone, Debug, Default)]
 pub struct Behaviour {
-    /// What to do when a point is reached. Each step is taken once; steps at the same point in the order given.
+    /// Actions at points. Each is taken once; actions at the same point are taken in order.
     pub steps: Vec<(Point, Action)>,
-    /// So many PUBACKs are recorded, then treated as if they had never arrived.
+    /// Number of PUBACKs that are recorded, then ignored.
     pub pubacks_ignored: u64,
-    /// Every QoS 1 PUBLISH goes out twice, the second time with DUP. The copies do not count in [`Point::Publishes`].
+    /// Sends every QoS 1 PUBLISH twice, the second time with DUP. The copies do not count in [`Point::Publishes`].
     pub duplicate_publishes: bool,
-    /// Packet identifiers in this order instead of counting up.
+    /// Uses packet identifiers in this order instead of counting up.
     pub packet_ids: Option<PacketIds>,
-    /// Redelivered messages get new packet identifiers, as some brokers do.
+    /// Gives redelivered messages new packet identifiers, as some brokers do.
     pub renumber: bool,
-    /// The stored session of the client is lost before CONNECT is answered, so that no session is present.
+    /// Drops the client's stored session before answering CONNECT, so that no session is present.
     pub forget_session: bool,
-    /// Server Keep Alive in CONNACK (MQTT 5); the broker then enforces this one, and none when it is 0.
+    /// Server Keep Alive in CONNACK (MQTT 5), which the broker then enforces; 0: none.
     pub server_keep_alive: Option<u16>,
-    /// CONNECT is refused with this return code (3.1.1: 1–5) or reason code (5: 0x80 and above).
+    /// Refuses CONNECT with this return code (3.1.1: 1–5) or reason code (5: 0x80 and above).
     pub refuse_connect: Option<u8>,
-    /// Every filter of every SUBSCRIBE is refused with this code (3.1.1: always 0x80).
+    /// Refuses every filter of every SUBSCRIBE with this code (3.1.1: always 0x80).
     pub refuse_subscribe: Option<SubscribeReasonCode>,
-    /// PUBLISHes of the client are taken and never acknowledged.
+    /// Accepts the client's PUBLISHes but never acknowledges them.
     pub withhold_pubacks: bool,
-    /// PUBLISHes of the client are not taken, and acknowledged with this reason (MQTT 5 only).
+    /// Rejects the client's PUBLISHes with this reason in the PUBACK (MQTT 5 only).
     pub refuse_publish: Option<PubAckReason>,
-    /// Messages larger than the client's Maximum Packet Size are sent all the same.
+    /// Sends messages that exceed the client's Maximum Packet Size.
     pub ignore_packet_size_max: bool,
-    /// More messages are under way to the client than its Receive Maximum allows (mosquitto 2.0.11 does that).
+    /// Sends more messages than the client's Receive Maximum allows (as mosquitto 2.0.11 does).
     pub ignore_receive_max: bool,
 }
 
 impl Behaviour {
-    /// Closes once `publishes` PUBLISHes are out; no PUBACK is processed. Needs a window of at least as many.
+    /// Closes once `publishes` PUBLISHes are sent, without processing any PUBACK. Needs a window of at least this size.
     pub fn close_after_publishes(publishes: u64) -> Behaviour {
         let behaviour = Behaviour { pubacks_ignored: u64::MAX, ..Behaviour::default() };
         behaviour.then(Point::Publishes(publishes), Action::Close)
@@ -73,7 +73,7 @@ impl Behaviour {
         behaviour.then(Point::PubAcks(pubacks), Action::Close)
     }
 
-    /// Stops reading and writing, without closing, once `publishes` PUBLISHes are out.
+    /// Stops reading and writing, without closing, once `publishes` PUBLISHes are sent.
     pub fn half_open_after_publishes(publishes: u64) -> Behaviour {
         Behaviour::default().then(Point::Publishes(publishes), Action::HalfOpen)
     }
@@ -88,7 +88,7 @@ impl Behaviour {
         Behaviour { refuse_connect: Some(code), ..Behaviour::default() }
     }
 
-    /// Writes `bytes` once `publishes` PUBLISHes are out.
+    /// Writes `bytes` once `publishes` PUBLISHes are sent.
     pub fn raw_after_publishes(publishes: u64, bytes: impl Into<Bytes>) -> Behaviour {
         Behaviour::default().then(Point::Publishes(publishes), Action::Write(bytes.into()))
     }
@@ -103,26 +103,26 @@ impl Behaviour {
 /// A point in the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// CONNECT has been read and not yet answered.
+    /// CONNECT has been read and not answered yet.
     Connect,
     /// CONNACK has been sent.
     ConnAck,
     /// A SUBACK has been sent.
     SubAck,
-    /// So many PUBLISHes, redeliveries included, have been sent on this connection.
+    /// This many PUBLISHes, including redeliveries, have been sent on this connection.
     Publishes(u64),
-    /// So many PUBACKs have been received on this connection.
+    /// This many PUBACKs have been received on this connection.
     PubAcks(u64),
-    /// So many PUBLISHes have been received on this connection.
+    /// This many PUBLISHes have been received on this connection.
     Received(u64),
 }
 
-/// What to do at a [`Point`]. What had been written before is flushed first.
+/// The action at a [`Point`]. Pending output is flushed first.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Close in an orderly way: the client reads everything sent so far, then end of file.
     Close,
-    /// Reset the connection; the client may lose what was sent and it has not read.
+    /// Reset the connection; the client may lose data that it has not read.
     Reset,
     /// Send DISCONNECT with this reason code (MQTT 5 only) and close.
     Disconnect(u8),
@@ -130,18 +130,18 @@ pub enum Action {
     HalfOpen,
     /// Write these bytes as they are.
     Write(Bytes),
-    /// Read and write nothing for so long.
+    /// Read and write nothing for this long.
     Delay(Duration),
 }
 
-/// The order in which packet identifiers are used. An identifier in use is passed over.
+/// The order of packet identifiers. An identifier in use is skipped.
 #[derive(Clone, Debug)]
 pub enum PacketIds {
-    /// These, again and again.
+    /// These, repeatedly.
     Sequence(Vec<u16>),
     /// From 65535 down.
     Descending,
-    /// In an order that depends on the seed only.
+    /// In an order that depends only on the seed.
     Random {
         /// Any number.
         seed: u64,
@@ -168,7 +168,7 @@ fn mix(seed: u64) -> u64 {
     c ^ (c >> 31)
 }
 
-/// Where a connection is in its [`PacketIds`].
+/// The progress of a connection in its [`PacketIds`].
 #[derive(Debug)]
 pub(crate) struct PacketIdCursor {
     ids: PacketIds,
@@ -180,7 +180,7 @@ impl PacketIdCursor {
         PacketIdCursor { ids, next: 0 }
     }
 
-    /// The next identifier that is not `in_use`; `None` when a full round of tries found none.
+    /// The next identifier that is not `in_use`; `None` when a full round found none.
     pub(crate) fn take(&mut self, in_use: impl Fn(u16) -> bool) -> Option<u16> {
         for _ in 0..=u16::MAX {
             let id = self.ids.nth(self.next);
@@ -193,7 +193,7 @@ impl PacketIdCursor {
     }
 }
 
-/// How far a connection has come.
+/// The progress of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) connacked: bool,
@@ -216,7 +216,7 @@ impl Progress {
     }
 }
 
-/// The steps of a [`Behaviour`] that are still to be taken.
+/// The remaining steps of a [`Behaviour`].
 #[derive(Debug)]
 pub(crate) struct Steps(Vec<(Point, Action)>);
 
@@ -231,7 +231,7 @@ impl Steps {
         Some(self.0.remove(due).1)
     }
 
-    /// How many PUBLISHes may go out before a step is due; no more than that may be sent at once.
+    /// How many PUBLISHes may be sent before a step is due.
     pub(crate) fn publishes_max(&self) -> u64 {
         let publishes = self.0.iter().filter_map(|(point, _)| match point {
             Point::Publishes(n) => Some(*n),

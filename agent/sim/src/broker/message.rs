@@ -1,4 +1,4 @@
-//! What travels from a publisher to its subscribers.
+//! Messages from publishers to subscribers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
 use tokio::time::Instant;
 
-/// Quality of service. Exactly once is not offered.
+/// Quality of service. Exactly once is not supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Qos {
     /// QoS 0: sent once, not acknowledged.
@@ -24,7 +24,7 @@ pub(crate) struct Message {
     pub(crate) payload: Bytes,
     pub(crate) qos: Qos,
     pub(crate) retain: bool,
-    /// What MQTT 5 passes on unchanged; the message expiry interval is in `expires`.
+    /// Properties that MQTT 5 passes on unchanged; the message expiry interval is in `expires`.
     pub(crate) properties: Option<PublishProperties>,
     pub(crate) expires: Option<Instant>,
 }
@@ -34,7 +34,7 @@ impl Message {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    /// The message expiry interval to pass on: what is left of it, in seconds.
+    /// The remaining message expiry interval, in seconds.
     pub(crate) fn expires_in_s(&self, now: Instant) -> Option<u32> {
         let left = self.expires?.saturating_duration_since(now);
         Some(u32::try_from(left.as_secs()).unwrap_or(u32::MAX))
@@ -50,7 +50,7 @@ pub(crate) struct Outgoing {
     pub(crate) retain: bool,
 }
 
-/// What is published for a client whose connection ends without a DISCONNECT.
+/// Published for a client whose connection ends without a DISCONNECT.
 #[derive(Clone, Debug)]
 pub(crate) struct Will {
     pub(crate) message: Message,

@@ -1,4 +1,4 @@
-//! What is to be written to one connection, and which PUBACKs are to come back for it.
+//! The output of one connection, and the PUBACKs expected for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::broker::message::{Message, Outgoing, Qos};
 use crate::broker::wire::Version;
 use crate::broker::wire::encode::{self, Delivery, PACKET_BYTES_MAX};
 
-/// PUBLISHes are encoded ahead of the socket up to so many bytes, so that one write carries many of them.
+/// PUBLISHes are encoded ahead of the socket up to this many bytes, so that one write carries many of them.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// A PUBLISH whose PUBACK has not arrived on this connection.
@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
     awaited: VecDeque<Awaited>,
     /// PUBLISHes written on this connection, without scripted duplicates.
     pub(crate) publishes: u64,
-    /// Bound of `publishes`, until the script has had its say.
+    /// Bound of `publishes`, until the next step of the script.
     pub(crate) publishes_max: u64,
 }
 
@@ -64,7 +64,7 @@ impl Outbox {
         self.pkids = Some(pkids);
     }
 
-    /// How many unacknowledged QoS 1 messages the client takes at once.
+    /// Maximum unacknowledged QoS 1 messages of the client.
     pub(crate) fn window(&self) -> usize {
         self.window
     }
@@ -74,7 +74,7 @@ impl Outbox {
         self.publishes < self.publishes_max && self.bytes.len() < AHEAD_BYTES_MAX
     }
 
-    /// A packet identifier in the order of the script, if it has one.
+    /// The script's next packet identifier, if it has any.
     pub(crate) fn scripted_pkid(&mut self, in_use: impl Fn(u16) -> bool) -> Option<u16> {
         self.pkids.as_mut()?.take(in_use)
     }
@@ -114,7 +114,7 @@ impl Outbox {
         written
     }
 
-    /// The PUBLISH that a PUBACK of `pkid` is for, and whether it is the one whose turn it is.
+    /// The PUBLISH for a PUBACK of `pkid`, and whether it is the next one in order.
     pub(crate) fn take_awaited(&mut self, pkid: u16) -> Option<(Awaited, bool)> {
         let index = self.awaited.iter().position(|awaited| awaited.pkid == pkid)?;
         Some((self.awaited.remove(index)?, index == 0))

@@ -1,4 +1,4 @@
-//! What all connections share: the sessions, the retained messages, the counters. Always behind one short lock.
+//! State shared by all connections: sessions, retained messages, counters. Always behind one short lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -30,15 +30,15 @@ pub(crate) struct Router {
     wills: Vec<DelayedWill>,
     queue_max: usize,
     pub(crate) stats: Stats,
-    /// `None` when nobody wants to know.
+    /// `None` if acknowledgements are not recorded.
     pub(crate) acked: Option<Vec<Acked>>,
 }
 
-/// What a connection gets for its CONNECT.
+/// The answer to a CONNECT.
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) session_present: bool,
-    /// Told when there may be something to send, or that the session has been taken over.
+    /// Notified when there may be something to send, or the session was taken over.
     pub(crate) wake: Arc<Notify>,
 }
 
@@ -54,7 +54,7 @@ impl Router {
         }
     }
 
-    /// Gives the client's session to `connection`, taking it from whoever has it.
+    /// Gives the client's session to `connection`, taking it from any other.
     pub(crate) fn attach(&mut self, connect: &mut Connect, connection: usize, now: Instant) -> Attached {
         let client_id = connect.client_id.clone();
         let mut old = self.sessions.remove(&client_id);
@@ -73,7 +73,7 @@ impl Router {
         Attached { session_present, wake }
     }
 
-    /// Loses the session of a client, as a broker without persistence does when it restarts.
+    /// Drops the session of a client, as a broker without persistence does when it restarts.
     pub(crate) fn forget(&mut self, client_id: &str) {
         if let Some(attachment) = self.sessions.remove(client_id).and_then(|mut session| session.detach()) {
             attachment.wake.notify_one();
@@ -93,7 +93,7 @@ impl Router {
         if attached { Ok(session) } else { Err(TakenOver) }
     }
 
-    /// Ends a connection's hold on its session. `expiry_s` replaces what CONNECT had asked for.
+    /// Detaches a connection from its session. `expiry_s` replaces the value from CONNECT.
     pub(crate) fn detach(
         &mut self,
         client_id: &str,
@@ -117,7 +117,7 @@ impl Router {
         self.will_of_lost_connection(client_id, will, session_expiry, now);
     }
 
-    /// A will comes after its delay or with the end of its session, whichever is first.
+    /// A will is published after its delay or at the end of its session, whichever is first.
     fn will_of_lost_connection(
         &mut self,
         client_id: &str,
@@ -134,7 +134,7 @@ impl Router {
         }
     }
 
-    /// The client is back: a session that goes on has no use for its will, one that ended has.
+    /// The client is back: if its session continues, its will is dropped; if it ended, the will is published.
     fn settle_wills(&mut self, client_id: &str, resumed: bool) {
         let mine = self.wills.extract_if(.., |will| will.client_id == client_id).collect::<Vec<_>>();
         for delayed in mine.into_iter().filter(|_| !resumed) {
@@ -142,13 +142,13 @@ impl Router {
         }
     }
 
-    /// When [`Router::expire`] has something to do next.
+    /// When [`Router::expire`] is next due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let sessions = self.sessions.values().filter_map(|session| session.expires);
         sessions.chain(self.wills.iter().map(|will| will.due)).min()
     }
 
-    /// Publishes the wills and removes the sessions whose time has come.
+    /// Publishes the due wills and removes the expired sessions.
     pub(crate) fn expire(&mut self, now: Instant) {
         for delayed in self.wills.extract_if(.., |will| will.due <= now).collect::<Vec<_>>() {
             self.publish(delayed.will.message, None);
@@ -156,7 +156,7 @@ impl Router {
         self.sessions.retain(|_, session| session.expires.is_none_or(|expires| expires > now));
     }
 
-    /// Gives a message to every session that wants it. `from` is the client that published it.
+    /// Gives a message to every matching session. `from` is the client that published it.
     pub(crate) fn publish(&mut self, message: Message, from: Option<&str>) {
         let message = Arc::new(message);
         if message.retain {
@@ -172,7 +172,7 @@ impl Router {
         if message.payload.is_empty() {
             self.retained.remove(&message.topic);
         } else {
-            // A copy, because it may stay for long and the original keeps a whole read buffer alive.
+            // A copy, because it may stay long and the original keeps a whole read buffer alive.
             let payload = Bytes::copy_from_slice(&message.payload);
             let message = Message { payload, ..message.clone() };
             self.retained.insert(message.topic.clone(), Arc::new(message));
@@ -192,7 +192,7 @@ impl Router {
         Ok(())
     }
 
-    /// Subscribes to a filter known to be valid, and queues the retained messages it matches.
+    /// Subscribes to a valid filter, and queues the matching retained messages.
     pub(crate) fn subscribe(
         &mut self,
         client_id: &str,
@@ -217,7 +217,7 @@ impl Router {
         Ok(())
     }
 
-    /// Says whether there was such a subscription.
+    /// Returns whether the subscription existed.
     pub(crate) fn unsubscribe(
         &mut self,
         client_id: &str,
@@ -242,8 +242,7 @@ impl Router {
         Ok(())
     }
 
-    /// A PUBACK. `found` is the PUBLISH it is for and whether it came in its turn; `heed` is false when the script has
-    /// it ignored.
+    /// A PUBACK. `found` is its PUBLISH and whether it came in order; `heed` is false if the script ignores it.
     pub(crate) fn acknowledge(
         &mut self,
         client_id: &str,

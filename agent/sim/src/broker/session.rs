@@ -11,11 +11,11 @@ use crate::broker::outbox::Outbox;
 use crate::broker::topic;
 use crate::broker::wire::Filter;
 
-/// A QoS 1 message that has been sent and not acknowledged.
+/// A QoS 1 message that was sent and not acknowledged.
 #[derive(Debug)]
 struct InFlight {
     serial: u64,
-    /// 0 when it has to be given one at its redelivery.
+    /// 0 if it gets one at its redelivery.
     pkid: u16,
     outgoing: Outgoing,
 }
@@ -31,14 +31,14 @@ pub(crate) struct Attachment {
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) attached: Option<Attachment>,
-    /// How long it outlives its connection; `None` is for ever.
+    /// How long it outlives its connection; `None`: for ever.
     pub(crate) expiry: Option<Duration>,
     /// When it ends, once it has no connection.
     pub(crate) expires: Option<Instant>,
     subscriptions: Vec<Filter>,
     queue: VecDeque<Outgoing>,
     in_flight: VecDeque<InFlight>,
-    /// So many of `in_flight`, from the front, have been sent on the present connection.
+    /// How many of `in_flight`, from the front, have been sent on the current connection.
     sent: usize,
     pkids: HashSet<u16>,
     last_pkid: u16,
@@ -60,7 +60,7 @@ impl Session {
         self.expires = None;
     }
 
-    /// The connection is gone: what it had not acknowledged is sent again on the next one.
+    /// The connection is gone: unacknowledged messages are sent again on the next one.
     pub(crate) fn detach(&mut self) -> Option<Attachment> {
         self.sent = 0;
         self.queue.retain(|outgoing| outgoing.qos != Qos::AtMostOnce);
@@ -75,7 +75,7 @@ impl Session {
         }
     }
 
-    /// Adds or replaces a subscription; says whether it is new.
+    /// Adds or replaces a subscription; returns whether it is new.
     pub(crate) fn subscribe(&mut self, filter: Filter) -> bool {
         match self.subscriptions.iter_mut().find(|old| old.path == filter.path) {
             Some(old) => {
@@ -89,15 +89,15 @@ impl Session {
         }
     }
 
-    /// Says whether there was such a subscription.
+    /// Returns whether the subscription existed.
     pub(crate) fn unsubscribe(&mut self, path: &str) -> bool {
         let before = self.subscriptions.len();
         self.subscriptions.retain(|filter| filter.path != path);
         self.subscriptions.len() < before
     }
 
-    /// Queues a message just published if a subscription wants it: once, however many match. `own` says that this
-    /// client published it. Returns how many messages had to be dropped.
+    /// Queues a published message if a subscription matches: once, however many match. `own` is set if this client
+    /// published it. Returns how many messages were dropped.
     pub(crate) fn offer(&mut self, message: &Arc<Message>, own: bool, queue_max: usize) -> u64 {
         let mut matched: Option<Outgoing> = None;
         for filter in &self.subscriptions {
@@ -117,7 +117,7 @@ impl Session {
         matched.map_or(0, |outgoing| self.enqueue(outgoing, queue_max))
     }
 
-    /// Queues a retained message for a subscription just made.
+    /// Queues a retained message for a new subscription.
     pub(crate) fn offer_retained(
         &mut self,
         message: &Arc<Message>,
@@ -133,7 +133,7 @@ impl Session {
         self.enqueue(outgoing, queue_max)
     }
 
-    /// When full, the oldest waiting message makes room for a QoS 1 message, and a QoS 0 message is not taken.
+    /// When full, the oldest waiting message makes room for a QoS 1 message; a QoS 0 message is dropped.
     fn enqueue(&mut self, outgoing: Outgoing, queue_max: usize) -> u64 {
         let at_most_once = outgoing.qos == Qos::AtMostOnce;
         if at_most_once && self.attached.is_none() {
@@ -153,8 +153,8 @@ impl Session {
         u64::from(full)
     }
 
-    /// Moves into `outbox` what it has room for: first what has to be sent again, in its original order, then what
-    /// waits. Returns how many messages were dropped because they had expired or were too large for the client.
+    /// Fills `outbox`: first with messages to redeliver, in their original order, then with waiting ones. Returns how
+    /// many messages were dropped because they had expired or were too large for the client.
     pub(crate) fn fill(&mut self, outbox: &mut Outbox, now: Instant) -> u64 {
         let mut dropped = 0;
         while outbox.has_room() {
@@ -209,7 +209,7 @@ impl Session {
         sent
     }
 
-    /// A packet identifier that is not in use. There is one: the window is at most 65535.
+    /// An unused packet identifier. One exists, since the window is at most 65535.
     fn take_pkid(&mut self, outbox: &mut Outbox) -> u16 {
         let scripted = outbox.scripted_pkid(|pkid| self.pkids.contains(&pkid));
         let pkid = scripted.unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! The socket of one connection: reading CONNECT, what the script does to the wire, closing.
+//! The socket of one connection: reading CONNECT, the script's actions on the wire, closing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::broker::wire::encode;
 use crate::broker::wire::{self, Connect, ConnectError, Version, Violation};
 use crate::broker::{Shared, stopped};
 
-/// Nobody may hold a connection without saying who he is.
+/// Limit for sending CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take to read what is left when the broker closes.
+/// How long a client may take to read the rest when the broker closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Answers wait in memory for a client that sends without reading; beyond this, it is not read from either.
+/// Maximum answers buffered for a client that does not read; beyond this, it is not read from.
 const UNREAD_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 
@@ -33,13 +33,13 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream, shared: Arc<Shared>) -> Socket {
-        // Every write is already a batch; waiting to fill segments would only delay it.
+        // Every write is already a batch, so Nagle's algorithm would only delay it.
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
         Socket { reader, writer, input: BytesMut::new(), shared }
     }
 
-    /// Reads and writes, whichever is possible first; `true` when something has been read.
+    /// Reads and writes, whichever is possible first; `true` if something was read.
     pub(crate) async fn exchange(&mut self, out: &mut BytesMut) -> Result<bool, End> {
         let Socket { reader, writer, input, .. } = self;
         let unread = out.len();
@@ -49,12 +49,12 @@ impl Socket {
         }
     }
 
-    /// What has been read and not yet been taken.
+    /// Input that has been read and not processed yet.
     pub(crate) fn input(&mut self) -> &mut BytesMut {
         &mut self.input
     }
 
-    /// Writes what fits into the socket's buffer at once.
+    /// Writes what fits the socket's buffer at once.
     pub(crate) fn try_write(&self, out: &[u8]) {
         let _ = self.writer.try_write(out);
     }
@@ -109,7 +109,7 @@ impl Socket {
         self.close(out).await;
     }
 
-    /// Does what the script says. What was written before goes out first.
+    /// Takes an action of the script. Earlier output is written first.
     pub(crate) async fn act(
         &mut self,
         action: Action,
@@ -153,7 +153,7 @@ impl Socket {
     }
 
     /// Writes the rest and closes so that the client can read all of it: closing with unread input would reset the
-    /// connection under it.
+    /// connection.
     pub(crate) async fn close(&mut self, mut out: BytesMut) {
         let farewell = async {
             self.writer.write_all_buf(&mut out).await?;
@@ -174,7 +174,7 @@ impl Socket {
 }
 
 async fn read(reader: &mut OwnedReadHalf, input: &mut BytesMut) -> Result<(), End> {
-    // Messages keep the buffer they came in alive, so it is filled before the next one is taken.
+    // Messages keep their buffer alive, so it is filled before the next one is allocated.
     if input.capacity() - input.len() < READ_BYTES / 16 {
         input.reserve(READ_BYTES);
     }
@@ -189,9 +189,9 @@ async fn read(reader: &mut OwnedReadHalf, input: &mut BytesMut) -> Result<(), En
 pub(crate) enum End {
     /// By the client's DISCONNECT.
     Disconnected { publish_will: bool, session_expiry_s: Option<u32> },
-    /// By the network, or by a client that does not say goodbye.
+    /// By the network, or by a client without a DISCONNECT.
     Lost,
-    /// Nothing came for one and a half times the keep alive.
+    /// Nothing arrived for one and a half times the keep-alive.
     Silent,
     /// The client opened another connection.
     TakenOver,

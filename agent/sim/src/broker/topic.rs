@@ -1,4 +1,4 @@
-//! Topic names and topic filters: what is valid, and which filter matches which name.
+//! Topic names and filters: validity and matching.
 
 /// Whether a client may publish to `topic`: not empty, no wildcard, no NUL.
 pub(crate) fn is_valid_name(topic: &str) -> bool {
@@ -28,7 +28,7 @@ pub(crate) fn is_shared(filter: &str) -> bool {
 
 /// Whether a valid `filter` matches a valid topic `name`.
 pub(crate) fn matches(filter: &str, name: &str) -> bool {
-    // Topics of the server itself are not for those who asked for "everything".
+    // Wildcards in first place do not match the server's own topics.
     if name.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }

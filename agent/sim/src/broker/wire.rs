@@ -1,4 +1,4 @@
-//! The packets a client sends, the same for both protocol versions, and their decoding.
+//! Packets from clients, in a form common to both protocol versions, and their decoding.
 
 pub(crate) mod encode;
 mod v311;
@@ -24,7 +24,7 @@ pub(crate) struct Connect {
     pub(crate) client_id: String,
     pub(crate) clean_start: bool,
     pub(crate) keep_alive_s: u16,
-    /// How long the session outlives the connection; `u32::MAX` is for ever.
+    /// How long the session outlives the connection; `u32::MAX`: for ever.
     pub(crate) session_expiry_s: u32,
     pub(crate) receive_max: u16,
     pub(crate) packet_bytes_max: u32,
@@ -41,7 +41,7 @@ pub(crate) struct Filter {
     pub(crate) no_local: bool,
     pub(crate) retain_as_published: bool,
     pub(crate) retain_handling: RetainForwardRule,
-    /// Subscription identifier, of the whole SUBSCRIBE.
+    /// Subscription identifier of the whole SUBSCRIBE.
     pub(crate) id: Option<usize>,
 }
 
@@ -70,7 +70,7 @@ fn frame(stream: &mut BytesMut, bytes_max: u32) -> Result<Option<BytesMut>, Viol
 
 /// Takes a CONNECT off `stream`; `None` while it is incomplete.
 pub(crate) fn decode_connect(stream: &mut BytesMut, bytes_max: u32) -> Result<Option<Connect>, ConnectError> {
-    // Whoever does not speak MQTT is not waited for: its first bytes may promise a frame that never comes.
+    // Do not wait for a client that does not speak MQTT: its first bytes may announce a frame that never comes.
     if stream.first().is_some_and(|byte| byte >> 4 != 1) {
         return Err(ConnectError::NotMqtt);
     }
@@ -107,7 +107,7 @@ pub(crate) fn decode(
     }
 }
 
-/// What a client did against the protocol.
+/// A protocol violation by a client.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} (reason {:#04x})", *reason as u8)]
 pub(crate) struct Violation {
@@ -128,10 +128,10 @@ impl Violation {
     }
 }
 
-/// Why a CONNECT cannot be accepted.
+/// Why a CONNECT is rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// There is nobody to answer.
+    /// No answer is sent.
     #[error("the first packet is not a CONNECT")]
     NotMqtt,
     #[error("CONNECT refused with code {code:#04x}")]
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(reason(Version::V311, b"\xf0\x00"), Reason::MalformedPacket);
     }
 
-    /// The codecs index and advance on their own judgement; bytes from a client must never panic in them.
+    /// The codecs index without checks of their own; bytes from a client must never make them panic.
     #[test]
     fn no_frame_panics() {
         let mut random =

@@ -1,12 +1,12 @@
-//! What one device is going to do, in its own time.
+//! The pending events of one device, in its own time.
 
 /// Seconds of a simulated device's life.
 pub type Life = f64;
 
-/// Where a life begins: seven in the morning of day 0, so that a newcomer sees the rooms warm up.
+/// The start of a life: seven in the morning of day 0, so that a viewer sees the rooms warm up.
 pub const MORNING: Life = 7.0 * 3600.0;
 
-/// A handful of pending events. Equal times come out in the order they went in.
+/// A handful of pending events. Events at equal times are taken in the order of insertion.
 #[derive(Clone, Debug)]
 pub struct Agenda<E> {
     now: Life,
@@ -29,7 +29,7 @@ impl<E> Agenda<E> {
         self.entries.push((self.now + delay.max(0.0), event));
     }
 
-    /// When the earliest event is due; never, when there is none.
+    /// When the earliest event is due; infinity if there is none.
     pub fn due(&self) -> Life {
         self.entries.iter().map(|(at, _)| *at).fold(f64::INFINITY, f64::min)
     }
@@ -43,7 +43,7 @@ impl<E> Agenda<E> {
         Some(event)
     }
 
-    /// Time passes in which nothing happens: everything pending waits that much longer.
+    /// Time passes without events: all pending ones are delayed.
     pub fn postpone(&mut self, seconds: f64) {
         self.now += seconds;
         for (at, _) in &mut self.entries {
@@ -52,18 +52,18 @@ impl<E> Agenda<E> {
     }
 }
 
-/// The place of one device among those that take turns at something, so that how often it happens in the whole fleet
-/// does not depend on the fleet's size.
+/// The position of one device among those that take turns, so that the frequency in the whole fleet does not depend on
+/// the fleet's size.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
     /// Position, from 0.
     pub index: usize,
-    /// How many take turns.
+    /// Number of devices that take turns.
     pub of: usize,
 }
 
 impl Turn {
-    /// Delay to the first turn when somebody's turn comes every `period`.
+    /// Delay to the first turn if one device has its turn every `period`.
     pub fn first(self, period: f64) -> f64 {
         (self.index as f64 + 0.5) * period
     }

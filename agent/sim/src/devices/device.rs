@@ -1,4 +1,5 @@
-//! What the driver knows of a device: who it is, what it says, and when. Devices are pure; the driver has the sockets.
+//! The driver's view of a device: its identity, its messages, and when it acts. Devices are pure; the driver has the
+//! sockets.
 
 use jiff::Zoned;
 
@@ -23,7 +24,7 @@ impl Publication {
         Publication { topic: topic.into(), payload: payload.into(), at_least_once: false, retain: false }
     }
 
-    /// At QoS 1, or at QoS 0.
+    /// At QoS 1 or QoS 0.
     pub fn qos1(self, at_least_once: bool) -> Publication {
         Publication { at_least_once, ..self }
     }
@@ -34,7 +35,7 @@ impl Publication {
     }
 }
 
-/// Which MQTT a device speaks.
+/// The MQTT version of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// MQTT 3.1.1.
@@ -50,18 +51,18 @@ pub struct Session {
     pub client_id: String,
     /// Protocol version it speaks.
     pub protocol: Protocol,
-    /// Keep alive, in seconds; 5 or more.
+    /// Keep-alive, in seconds; 5 or more.
     pub keep_alive_s: u64,
     /// Last will.
     pub will: Publication,
 }
 
-/// What comes of one event in a device's life.
+/// The result of one event in a device's life.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// It has something to say, or nothing.
+    /// It publishes these, possibly none.
     Publish(Vec<Publication>),
-    /// It loses power or signal, without a DISCONNECT, for so many seconds of its life.
+    /// It loses power or signal, without a DISCONNECT, for this many simulated seconds.
     Vanish(f64),
 }
 
@@ -76,12 +77,12 @@ pub trait Device: Send + 'static {
     /// When its next step is due, in its own time.
     fn due(&self) -> Life;
 
-    /// What it says after each connection; `clock` is what its clock shows.
+    /// Its messages after each connection; `clock` is the time on its clock.
     fn birth(&mut self, clock: &Zoned) -> Vec<Publication>;
 
-    /// Lives up to `due` and does what is due then.
+    /// Advances to `due` and takes the step that is due then.
     fn step(&mut self, clock: &Zoned) -> Step;
 
-    /// What it says before a clean disconnect.
+    /// Its messages before a clean disconnect.
     fn farewell(&self) -> Vec<Publication>;
 }

@@ -1,16 +1,16 @@
-//! Payloads as devices break them, at a low rate, so that one can watch what becomes of them.
+//! Broken payloads as real devices send them, at a low rate, to show how they are handled.
 
 use crate::rng::Rng;
 
-/// Somewhere in the fleet a payload is broken once in this time of the devices' life: once a minute at speed 1.
+/// Simulated time between broken payloads in the whole fleet: once a minute at speed 1.
 pub const PERIOD_S: f64 = 3600.0;
 
-/// Breaks a JSON document in one of the ways that firmware does.
+/// Breaks a JSON document in one of the ways that real firmware does.
 pub fn spoil(document: &str, rng: &mut Rng) -> Vec<u8> {
     match rng.below(4) {
         // A fixed buffer was too small.
         0 => cut(document, document.len() * 3 / 5),
-        // printf of a float that is not a number; JSON has no word for it.
+        // printf of a NaN, which JSON cannot represent.
         1 => not_a_number(document),
         2 => Vec::new(),
         _ => b"nan".to_vec(),
@@ -30,7 +30,7 @@ fn not_a_number(document: &str) -> Vec<u8> {
     [&document.as_bytes()[..start], b"nan", &document.as_bytes()[end + 1..]].concat()
 }
 
-/// Whether what follows this position ends a bare value.
+/// Whether a bare value ends at this position.
 fn closes_value(document: &str, index: usize) -> bool {
     matches!(document.as_bytes().get(index + 1), Some(b',' | b'}' | b']'))
 }

@@ -1,5 +1,5 @@
-//! JSON as firmware writes it: members in the order of the source code, numbers with a fixed count of decimals. A device
-//! that prints `1.00` today prints `1.00` tomorrow, and a decoder has to cope with both spellings.
+//! JSON as firmware writes it: members in source order, numbers with a fixed number of decimals. One device prints
+//! `1.00` and another `1`, and a decoder must accept both.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ impl Object {
         self
     }
 
-    /// A number with so many decimals.
+    /// A number with this many decimals.
     pub fn fixed(self, key: &str, value: f64, decimals: usize) -> Object {
         self.member(key, format_args!("{:.decimals$}", settle(value, decimals)))
     }
@@ -47,12 +47,12 @@ impl Object {
         self.member(key, format_args!("{{{}}}", value.0))
     }
 
-    /// An array with one object in it.
+    /// An array with one object.
     pub fn only(self, key: &str, value: &Object) -> Object {
         self.member(key, format_args!("[{{{}}}]", value.0))
     }
 
-    /// An array of numbers with so many decimals.
+    /// An array of numbers with this many decimals.
     pub fn array(self, key: &str, values: &[f64], decimals: usize) -> Object {
         let list: Vec<String> =
             values.iter().map(|value| format!("{:.decimals$}", settle(*value, decimals))).collect();
@@ -65,13 +65,13 @@ impl Object {
     }
 }
 
-/// Rounds to so many decimals, and never to minus zero.
+/// Rounds to this many decimals, never to negative zero.
 fn settle(value: f64, decimals: usize) -> f64 {
     let scale = [1.0, 10.0, 100.0, 1000.0][decimals.min(3)];
     (value * scale).round() / scale + 0.0
 }
 
-/// A number as JavaScript prints it: rounded to so many decimals, and without a point when it is whole.
+/// A number as JavaScript prints it: rounded to this many decimals, without a point if it is whole.
 pub fn number(value: f64, decimals: usize) -> Value {
     let value = settle(value, decimals);
     if value.fract() == 0.0 && value.abs() < 9e15 { Value::from(value as i64) } else { Value::from(value) }

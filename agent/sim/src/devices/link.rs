@@ -1,4 +1,4 @@
-//! One MQTT connection of one device. A link is never used again after an error: the driver makes a new one.
+//! One MQTT connection of one device. A link is not reused after an error: the driver opens a new one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::device::{Protocol, Publication, Session};
 
-/// Requests between a device and its poller. A birth with its retained states may fill it; the device then waits.
+/// Maximum requests between a device and its poller. A birth with its retained states may fill it; the device then
+/// waits.
 const REQUESTS_MAX: usize = 64;
 /// Unacknowledged QoS 1 publications; firmware has a handful, a bridge a few dozen.
 const INFLIGHT_MAX: u16 = 64;
@@ -32,7 +33,7 @@ enum Client {
 }
 
 impl Link {
-    /// Connects; returns once the broker has accepted. Every publication that reaches the socket is counted in
+    /// Connects; returns once the broker has accepted. Every publication written to the socket is counted in
     /// `published`.
     pub async fn open(
         session: &Session,
@@ -40,7 +41,7 @@ impl Link {
         published: Arc<AtomicU64>,
     ) -> Result<Link, LinkError> {
         let (accepted, connack) = oneshot::channel();
-        // The poller is a task of its own because the event loop may not be dropped in the middle of a write, as it
+        // The poller is a separate task because the event loop must not be dropped in the middle of a write, as it
         // would be in a `select!`.
         let mut link = match session.protocol {
             Protocol::V4 => {
@@ -61,7 +62,7 @@ impl Link {
         }
     }
 
-    /// Hands a publication to the connection; waits while the broker is slow.
+    /// Passes a publication to the connection; waits while the broker is slow.
     pub async fn publish(&self, publication: Publication) -> Result<(), LinkError> {
         let Publication { topic, payload, at_least_once, retain } = publication;
         let sent = match &self.client {
@@ -71,12 +72,12 @@ impl Link {
         if sent { Ok(()) } else { Err(LinkError::Closed) }
     }
 
-    /// Returns when the connection is gone, with the reason. To be awaited to its end only once.
+    /// Returns when the connection is lost, with the reason. May complete only once.
     pub async fn lost(&mut self) -> LinkError {
         (&mut self.poller).await.unwrap_or(LinkError::Closed)
     }
 
-    /// Sends what is still queued and a DISCONNECT, so that the will does not fire.
+    /// Sends what is queued and a DISCONNECT, so that the will is not published.
     pub async fn close(mut self) {
         let asked = match &self.client {
             Client::V4(client) => client.disconnect().await.is_ok(),
@@ -88,7 +89,7 @@ impl Link {
     }
 }
 
-/// Dropping a link cuts the connection: no DISCONNECT, the will fires.
+/// Dropping a link cuts the connection without a DISCONNECT, so the will is published.
 impl Drop for Link {
     fn drop(&mut self) {
         self.poller.abort();
@@ -171,7 +172,7 @@ async fn poll_v5(
     }
 }
 
-/// Counts publications; true for the packet after which nothing follows.
+/// Counts publications; `true` for the last packet.
 fn is_last(sent: &Outgoing, published: &AtomicU64) -> bool {
     if matches!(sent, Outgoing::Publish(_)) {
         published.fetch_add(1, Ordering::Relaxed);
@@ -179,7 +180,7 @@ fn is_last(sent: &Outgoing, published: &AtomicU64) -> bool {
     matches!(sent, Outgoing::Disconnect)
 }
 
-/// Why a connection ended, or did not come about.
+/// Why a connection ended or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Closed by this side.

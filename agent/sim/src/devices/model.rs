@@ -1,5 +1,5 @@
-//! The physics: rooms, appliances and batteries. Every `step` takes the seconds that have passed and the device's own
-//! random stream, and can take any stride: a device that was away for an hour comes back where the hour has led.
+//! The physics: rooms, appliances and batteries. Every `step` takes the elapsed seconds and the device's own random
+//! stream, and works for any length: a device that was away for an hour comes back with the state of an hour later.
 
 use std::f64::consts::TAU;
 
@@ -8,7 +8,7 @@ use crate::rng::Rng;
 
 const DAY: f64 = 86_400.0;
 
-/// A quantity that wanders around zero and is pulled back (an Ornstein-Uhlenbeck process, stepped exactly).
+/// A quantity that fluctuates around zero (an Ornstein-Uhlenbeck process, stepped exactly).
 #[derive(Clone, Debug)]
 pub struct Drift {
     value: f64,
@@ -17,12 +17,12 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// Standard deviation in the long run, and how long it remembers where it was.
+    /// Standard deviation in the long run, and correlation time.
     pub fn new(spread: f64, memory_s: f64) -> Drift {
         Drift { value: 0.0, spread, memory_s }
     }
 
-    /// Lets `dt` seconds pass.
+    /// Advances by `dt` seconds.
     pub fn step(&mut self, dt: f64, rng: &mut Rng) -> f64 {
         let keep = (-dt / self.memory_s).exp();
         self.value = self.value * keep + self.spread * (1.0 - keep * keep).sqrt() * rng.normal();
@@ -30,7 +30,7 @@ impl Drift {
     }
 }
 
-/// What a climate sensor has measured: °C, % and hPa.
+/// The reading of a climate sensor: °C, % and hPa.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Air {
     /// In °C.
@@ -61,19 +61,19 @@ pub struct Climate {
 }
 
 impl Climate {
-    /// A room with this mean temperature, this much more and less over a day, and this mean humidity.
+    /// A room with this mean temperature, daily amplitude and mean humidity.
     pub fn new(mean: f64, swing: f64, humidity: f64) -> Climate {
         let drift = Drift::new(0.15 * swing + 0.1, 3.0 * 3600.0);
         Climate { life: MORNING, mean, swing, humidity, drift, damp: Drift::new(2.5, 4.0 * 3600.0) }
     }
 
-    /// Lets `dt` seconds pass, then measures.
+    /// Advances by `dt` seconds, then measures.
     pub fn step(&mut self, dt: f64, rng: &mut Rng) -> Air {
         self.life += dt;
         // Coldest at three in the morning, warmest at three in the afternoon.
         let daily = self.swing * ((self.life - 9.0 * 3600.0) / DAY * TAU).sin();
         let warmth = daily + self.drift.step(dt, rng);
-        // The same water in warmer air is a lower relative humidity: about 2.2 % for each degree.
+        // Warmer air with the same water has a lower relative humidity: about 2.2 % per degree.
         let humidity = self.humidity - 2.2 * warmth + self.damp.step(dt, rng) + 0.05 * rng.normal();
         Air {
             temperature: self.mean + warmth + 0.012 * rng.normal(),
@@ -96,12 +96,12 @@ pub struct Battery {
 }
 
 impl Battery {
-    /// Somewhere in its life, which is far shorter than a real one's: nobody watches a demo for a year.
+    /// At a random point in its life, which is far shorter than in reality so that a demo shows it.
     pub fn new(rng: &mut Rng) -> Battery {
         Battery { percent: rng.within((35.0, 100.0)), life_s: rng.within((12.0 * DAY, 30.0 * DAY)) }
     }
 
-    /// Lets `dt` seconds pass; the charge in %.
+    /// Advances by `dt` seconds; returns the charge in %.
     pub fn step(&mut self, dt: f64) -> f64 {
         self.percent -= 100.0 * dt / self.life_s;
         if self.percent < 4.0 {
@@ -110,13 +110,13 @@ impl Battery {
         self.percent
     }
 
-    /// What a coin cell of this charge delivers, in mV.
+    /// The voltage of a coin cell with this charge, in mV.
     pub fn millivolts(&self) -> f64 {
         (2600.0 + 4.5 * self.percent).round()
     }
 }
 
-/// What is plugged in.
+/// The appliance in an outlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appliance {
     /// A compressor that runs a third of the time.
@@ -135,7 +135,7 @@ pub enum Appliance {
     Lamp,
 }
 
-/// One stretch of an appliance's cycle: how much it takes, and how long.
+/// One phase of an appliance's cycle: power and duration.
 struct Phase {
     watts: (f64, f64),
     seconds: (f64, f64),
@@ -191,7 +191,7 @@ impl Appliance {
     }
 }
 
-/// What a metering outlet shows.
+/// The reading of a metering outlet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     /// Active power, in W.
@@ -202,11 +202,11 @@ pub struct Reading {
     pub amperes: f64,
     /// Power factor, 0 to 1.
     pub factor: f64,
-    /// Counter, in Wh; never falls.
+    /// Counter, in Wh; never decreases.
     pub watt_hours: f64,
 }
 
-/// An outlet with a relay and a meter, and an appliance in it.
+/// An outlet with a relay, a meter and an appliance.
 #[derive(Clone, Debug)]
 pub struct Outlet {
     appliance: Appliance,
@@ -219,7 +219,7 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Switched on, with some history on the counter.
+    /// Switched on, with a random counter.
     pub fn new(appliance: Appliance, rng: &mut Rng) -> Outlet {
         let mut outlet = Outlet {
             appliance,
@@ -251,7 +251,7 @@ impl Outlet {
         self.left_s = rng.within(phase.seconds);
     }
 
-    /// Lets `dt` seconds pass, then reads the meter.
+    /// Advances by `dt` seconds, then reads the meter.
     pub fn step(&mut self, dt: f64, rng: &mut Rng) -> Reading {
         let mut rest = dt;
         while self.relay && rest > 0.0 {

@@ -1,5 +1,5 @@
-//! Second-generation Shelly switches: MQTT 3.1.1, JSON-RPC notifications that carry only what has changed, and the full
-//! status of a component on a topic of its own.
+//! Second-generation Shelly switches: MQTT 3.1.1, JSON-RPC notifications with only the changes, and the full status of
+//! each component on a topic of its own.
 
 use jiff::Zoned;
 
@@ -35,7 +35,7 @@ enum Event {
     Minute,
     /// The power has changed enough to be reported.
     Power,
-    /// Somebody presses the button: down, then up with the push's name.
+    /// Somebody presses the button: down, then up with the name of the press.
     Down,
     Up {
         long: bool,
@@ -45,7 +45,7 @@ enum Event {
 }
 
 impl Shelly {
-    /// The n-th device; its address and appliance follow from that.
+    /// The n-th device, which determines its address and appliance.
     pub fn new(seed: u64, index: usize, turn: Turn) -> Shelly {
         let mac = 0xb8d6_1a00_0000 | (fnv1a(&format!("shelly {index}")) & 0xff_ffff);
         let id = format!("shellyplus1pm-{mac:012x}");
@@ -89,7 +89,7 @@ impl Shelly {
         let dt = self.agenda.now() - self.measured;
         self.measured = self.agenda.now();
         self.reading = self.outlet.step(dt, &mut self.rng);
-        // The relay warms with the current through it, over some minutes.
+        // The relay warms up with the current, over some minutes.
         let target = 38.0 + 2.4 * self.reading.amperes + self.warmth.step(dt, &mut self.rng);
         self.celsius += (target - self.celsius) * (1.0 - (-dt / 400.0).exp());
     }
@@ -130,7 +130,7 @@ impl Shelly {
         Publication::new(self.topic("events/rpc"), frame.finish()).qos1(true)
     }
 
-    /// A delta on the switch, and the full status that follows from it.
+    /// A change of the switch, and the resulting full status.
     fn changed(&self, clock: &Zoned, delta: &Object) -> Vec<Publication> {
         let params = Object::new().fixed("ts", unix(clock), 2).object("switch:0", delta);
         vec![self.notify("NotifyStatus", &params), self.full_status(clock)]
@@ -167,7 +167,7 @@ impl Shelly {
         self.notify("NotifyEvent", &Object::new().fixed("ts", ts, 2).only("events", &push))
     }
 
-    /// The button is released: its push has a name now, and a short one switches.
+    /// The button is released: the press gets its name, and a short one switches.
     fn released(&mut self, clock: &Zoned, long: bool) -> Vec<Publication> {
         let mut said = vec![self.pushed(clock, "btn_up")];
         said.push(self.pushed(clock, if long { "long_push" } else { "single_push" }));

@@ -1,4 +1,4 @@
-//! Devices with Tasmota firmware: MQTT 3.1.1, everything at QoS 0 but the will, one topic for each kind of message.
+//! Devices with Tasmota firmware: MQTT 3.1.1, QoS 0 except for the will, one topic per kind of message.
 
 use jiff::Zoned;
 
@@ -9,7 +9,7 @@ use super::json::Object;
 use super::model::{Appliance, Climate, Drift, Outlet, Reading};
 use crate::rng::{Rng, fnv1a};
 
-/// `TelePeriod`: seconds between two telemetry messages. Firmware defaults to 300; people who look at charts set less.
+/// `TelePeriod`: seconds between two telemetry messages. The firmware default is 300; users who watch charts set less.
 const TELE_PERIOD_S: f64 = 90.0;
 
 /// One Tasmota device.
@@ -62,7 +62,7 @@ const NAMES: [&str; 8] = [
 ];
 
 impl Tasmota {
-    /// The n-th device; its name, sensors and habits follow from that.
+    /// The n-th device, which determines its name, sensors and habits.
     pub fn new(seed: u64, index: usize, turn: Turn) -> Tasmota {
         let topic = super::name(&NAMES, index);
         let mut rng = Rng::of_device(seed, &topic);
@@ -163,7 +163,7 @@ impl Tasmota {
         vec![self.tele("STATE", state), self.tele("SENSOR", sensor)]
     }
 
-    /// The relay switches; the firmware says so twice, as a document and as a word.
+    /// The relay switches; the firmware publishes it twice, as a document and as a word.
     fn switch(&mut self) -> Vec<Publication> {
         let dt = self.elapse();
         let Hardware::Plug { outlet, .. } = &mut self.hardware else { return Vec::new() };
@@ -310,7 +310,7 @@ impl DayCounter {
     }
 }
 
-/// Local time without a zone, which is all that the firmware says.
+/// Local time without a zone, as the firmware sends it.
 fn local(clock: &Zoned) -> String {
     clock.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }

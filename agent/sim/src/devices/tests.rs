@@ -12,14 +12,14 @@ use super::tasmota::Tasmota;
 use super::zigbee::Bridge;
 use super::{FleetOptions, fault, name};
 
-/// What a device said, and where it vanished.
+/// A device's messages, and where it vanished.
 struct Biography {
     said: Vec<Publication>,
     vanished: usize,
     seconds: f64,
 }
 
-/// Birth and the steps of so many seconds, born again after each outage.
+/// Birth and this many seconds of steps, with a new birth after each outage.
 fn life(mut device: impl Device, seconds: f64) -> Biography {
     let clock: Zoned = "2026-11-23T10:00:00+01:00[Europe/Berlin]".parse().unwrap();
     let start = device.now();

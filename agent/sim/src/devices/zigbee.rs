@@ -1,4 +1,4 @@
-//! Zigbee2MQTT: one MQTT 5 connection that speaks for every Zigbee device of the house.
+//! Zigbee2MQTT: one MQTT 5 connection for every Zigbee device in the house.
 
 mod documents;
 mod member;
@@ -17,15 +17,15 @@ use member::{Kind, Light, Member, Press};
 
 /// The base topic.
 const BASE: &str = "zigbee2mqtt";
-/// A sensor stops talking this often.
+/// Simulated time between sensors falling silent.
 const SILENCE_PERIOD_S: (f64, f64) = (3600.0, 7200.0);
-/// After which the bridge calls it offline; the default for routers. Sleeping devices get more in real life.
+/// After this the bridge reports a device as offline; the default for routers. Sleeping devices get more in reality.
 const AVAILABILITY_TIMEOUT_S: f64 = 600.0;
-/// The bridge itself dies this often.
+/// Simulated time between failures of the bridge itself.
 const VANISH_PERIOD_S: (f64, f64) = (18_000.0, 30_000.0);
-/// Somebody presses one of the remotes this often.
+/// Simulated time between presses of a remote.
 const PRESS_PERIOD_S: (f64, f64) = (240.0, 900.0);
-/// Somebody switches a plug off, and on again, this often.
+/// Simulated time until a plug is switched off, and on again.
 const SWITCH_PERIOD_S: (f64, f64) = (600.0, 1500.0);
 
 /// The bridge and its devices.
@@ -48,7 +48,7 @@ enum Event {
 }
 
 impl Bridge {
-    /// A bridge with as many devices as the options say.
+    /// A bridge with the devices in the options.
     pub fn new(options: &FleetOptions) -> Bridge {
         let mut rng = Rng::of_device(options.seed, BASE);
         let mut members = members(options);
@@ -107,7 +107,7 @@ impl Bridge {
         said
     }
 
-    /// A remote is pressed, and the bulb that is bound to it obeys.
+    /// A remote is pressed, and its bound bulb follows.
     fn press(&mut self) -> Vec<Publication> {
         let life = self.agenda.now();
         let delay = self.rng.within(PRESS_PERIOD_S);
@@ -143,7 +143,7 @@ impl Bridge {
         said
     }
 
-    /// One more device stops talking. The bridge notices later.
+    /// One more device falls silent. The bridge notices later.
     fn silence(&mut self) {
         let delay = self.rng.within(SILENCE_PERIOD_S);
         self.agenda.after(delay, Event::Silence);
@@ -231,7 +231,7 @@ impl Device for Bridge {
     }
 
     fn farewell(&self) -> Vec<Publication> {
-        // What the bridge knows of its devices does not change because it stops.
+        // The bridge's state of its devices does not change because it stops.
         vec![Bridge::bridge_state("offline")]
     }
 }
@@ -273,7 +273,7 @@ fn members(options: &FleetOptions) -> Vec<Member> {
     sensors.chain(plugs).chain(bulbs).chain(remotes).collect()
 }
 
-/// What the sensor at this place in [`SENSORS`] is.
+/// The kind of the sensor at this index in [`SENSORS`].
 fn sensor(place: usize) -> Kind {
     let room = |mean, swing, humidity| Kind::Climate(Climate::new(mean, swing, humidity));
     match place {

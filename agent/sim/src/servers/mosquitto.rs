@@ -12,13 +12,13 @@ use super::{Process, free_port, installed, server};
 pub struct Mosquitto {
     process: Process,
     dir: TempDir,
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
 }
 
 impl Mosquitto {
-    /// Starts one with these lines more in its configuration, in which `DIR` is its directory; an empty file `nobody` is
-    /// there. `None` if it is not installed.
+    /// Starts one with these additional configuration lines, in which `DIR` is its directory; an empty file `nobody`
+    /// exists there. `None` if it is not installed.
     ///
     /// # Panics
     /// If it does not start.
@@ -27,7 +27,7 @@ impl Mosquitto {
             return None;
         }
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-        // Without `user root` it gives up root's rights, and with them its directory.
+        // Without `user root` it drops root's rights, and with them access to its directory.
         let config = format!(
             "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
              persistence_location DIR/\nmax_queued_messages 0\n{lines}\n"
@@ -44,7 +44,7 @@ impl Mosquitto {
         self.process.wait_listening("mosquitto", self.port);
     }
 
-    /// Its directory, gone with it.
+    /// Its directory, removed with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -57,10 +57,10 @@ impl Mosquitto {
         self.process.kill();
     }
 
-    /// SIGTERM, on which it saves its sessions, and waits for its end.
+    /// SIGTERM, at which it saves its sessions; waits for its end.
     ///
     /// # Panics
-    /// If it has ended before.
+    /// If it has already ended.
     pub fn terminate(&mut self) {
         self.process.signal("TERM");
         self.process.0.wait().unwrap();

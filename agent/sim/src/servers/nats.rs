@@ -17,12 +17,12 @@ pub struct NatsServer {
     process: Process,
     dir: TempDir,
     has_stream: bool,
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
 }
 
 impl NatsServer {
-    /// Starts one with these lines in its configuration, in which `DIR` is its directory; `None` if it is not installed.
+    /// Starts one with these configuration lines, in which `DIR` is its directory; `None` if it is not installed.
     ///
     /// # Panics
     /// If it does not start.
@@ -39,8 +39,8 @@ impl NatsServer {
         Some(server)
     }
 
-    /// Starts one with a stream `FIELDLOG`. It knows a message again by its id for 100 ms only: what keeps duplicates out
-    /// after that are the expected sequences. `None` if it is not installed.
+    /// Starts one with a stream `FIELDLOG`. It recognises duplicates by message id for only 100 ms; after that only the
+    /// expected sequences prevent them. `None` if it is not installed.
     ///
     /// # Panics
     /// If it does not start.
@@ -59,12 +59,12 @@ impl NatsServer {
     fn wait_ready(&mut self) {
         self.process.wait_listening("nats-server", self.port);
         if self.has_stream {
-            // It listens before JetStream has read what it has stored.
+            // It listens before JetStream has loaded its stored data.
             block_until("JetStream", || ask(self.port, "$JS.API.INFO", "")?.contains("memory").then_some(()));
         }
     }
 
-    /// Its directory, gone with it.
+    /// Its directory, removed with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -77,7 +77,7 @@ impl NatsServer {
         self.process.kill();
     }
 
-    /// Starts it again on the same port, with what it has stored.
+    /// Starts it again on the same port, with its stored data.
     ///
     /// # Panics
     /// If it does not start.
@@ -105,7 +105,7 @@ fn spawn(dir: &Path) -> Process {
     server("nats-server", &dir.join("nats.conf")).unwrap()
 }
 
-/// A request by hand, so that these tests need no client of their own.
+/// A request by hand, so that these tests need no client library.
 fn ask(port: u16, subject: &str, request: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;

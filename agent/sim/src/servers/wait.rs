@@ -1,8 +1,8 @@
-//! Waiting for something to become true, instead of for a time that was long enough elsewhere.
+//! Waits for a condition instead of a fixed time.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what should take a moment: long enough for a busy machine.
+/// Timeout for conditions that should be quick: long enough for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 const STEP: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ pub async fn until_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// The same, where nothing else has to run meanwhile.
+/// The same, if nothing else has to run meanwhile.
 ///
 /// # Panics
 /// As [`until`].

@@ -1,4 +1,4 @@
-//! The client library the daemon uses, in both protocol versions at once.
+//! The daemon's client library, with both protocol versions at once.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who gets which message, and how.
+//! Routing of messages to subscribers.
 
 use std::time::Duration;
 
@@ -272,7 +272,7 @@ async fn only_topics_can_be_published_to() {
     assert_eq!(error, PublishError::InvalidTopic { topic: "a/#".to_owned() });
 }
 
-/// The daemon is to be fed at 20 000 messages/s: all of a burst has to arrive, once, in order, within a bounded window.
+/// The daemon must handle 20 000 messages/s: all of a burst must arrive once, in order, within a bounded window.
 #[tokio::test]
 async fn a_burst_arrives_whole_and_in_order() {
     const MESSAGES: usize = 20_000;

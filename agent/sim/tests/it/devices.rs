@@ -1,4 +1,4 @@
-//! The simulated devices against a real broker.
+//! The simulated devices at a real broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +10,7 @@ use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-/// For what needs the scheduler of a busy machine; nothing here waits that long when it works.
+/// Timeout for a busy machine; far longer than needed.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn address(broker: &Mosquitto) -> SocketAddr {
@@ -86,7 +86,7 @@ impl Listener {
     }
 }
 
-/// Which kind of message this is; `None` for what the tests do not ask for.
+/// The kind of a message; `None` for kinds that the tests do not check.
 fn family(heard: &Heard) -> Option<&'static str> {
     let topic = heard.topic.as_str();
     let method = || Some(heard.json()?.get("method")?.as_str()?.to_owned());
@@ -144,7 +144,7 @@ const FAMILIES: [&str; 21] = [
     "zigbee plug",
 ];
 
-/// What each availability topic of a device with its own connection says last.
+/// The last state on each availability topic of a device with its own connection.
 fn presence(heard: &Heard) -> Option<bool> {
     match (heard.topic.as_str(), heard.text()) {
         ("zigbee2mqtt/bridge/state", state) => Some(state.contains("online")),
@@ -154,7 +154,7 @@ fn presence(heard: &Heard) -> Option<bool> {
     }
 }
 
-/// The retained messages, as somebody who comes late gets them.
+/// The retained messages, as a new subscriber gets them.
 async fn retained(broker: SocketAddr, id: &str, topics: usize) -> BTreeMap<String, Heard> {
     let mut listener = Listener::start(broker, id).await;
     let mut found = BTreeMap::new();
@@ -260,6 +260,6 @@ async fn the_fleet_outlives_its_broker() {
         all_are(&mut listener, true).await;
         broker.kill();
     }
-    // Without a broker to say goodbye to, stopping must not wait for one.
+    // Stopping must not wait for a broker that is gone.
     tokio::time::timeout(PATIENCE, fleet.stop()).await.expect("the fleet does not stop");
 }

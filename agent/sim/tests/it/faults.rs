@@ -1,4 +1,4 @@
-//! Every fault of a script, as a client sees it.
+//! Every fault of a script, as seen by a client.
 
 use std::time::Duration;
 

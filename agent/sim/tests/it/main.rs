@@ -1,4 +1,4 @@
-//! The broker and the devices from outside: over real sockets, with real clients and brokers.
+//! Tests of the broker and the devices over real sockets, with real clients and brokers.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]

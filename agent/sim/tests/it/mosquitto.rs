@@ -1,4 +1,4 @@
-//! Clients of somebody else's making, when they are installed.
+//! Independent clients, if they are installed.
 
 use std::process::{Command, Output};
 
@@ -14,7 +14,7 @@ fn clients() -> bool {
     installed("mosquitto_sub", "--help") && installed("mosquitto_pub", "--help")
 }
 
-/// Runs a client to its end, off the runtime that serves it. Every client here ends by itself, by `-W` at the latest.
+/// Runs a client to its end, outside the broker's runtime. Every client ends by itself, by `-W` at the latest.
 async fn run(broker: &Broker, client: &'static str, version: &'static str, args: &[&str]) -> Output {
     let addr = broker.local_addr();
     let mut command = Command::new(client);
@@ -38,7 +38,7 @@ async fn mosquitto_pub_reaches_mosquitto_sub() {
         let broker = broker(Options::default()).await;
         let sub = lines(&broker, version, &["-q", "1", "-t", "a/+", "-C", "2", "-W", "20", "-v"]);
         let publish = async {
-            // The subscription is there when its retained message has gone out.
+            // The subscription exists once its retained message has been sent.
             broker.publish("a/1", "first", true, Qos::AtLeastOnce).unwrap();
             until(&broker, |stats| stats.pubacks_in == 1).await;
             let done =

@@ -1,4 +1,4 @@
-//! A client that does exactly what a test says: it sends and receives single MQTT 5 packets.
+//! A client under full control of the test: it sends and receives single MQTT 5 packets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use rumqttc::v5::mqttbytes::{Error, QoS};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Long enough for a loaded machine; nothing waits for it unless the test fails.
+/// Long enough for a busy machine; reached only on a failure.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// How long nothing must come, where a test says that nothing comes.
+/// How long to wait for the absence of messages.
 pub const QUIET: Duration = Duration::from_millis(150);
 
 pub async fn broker(options: Options) -> Broker {
@@ -34,7 +34,7 @@ pub async fn until(broker: &Broker, wanted: impl Fn(&Stats) -> bool) {
     }
 }
 
-/// Waits until a client's connection is known to be gone.
+/// Waits until a client's connection is gone for the broker.
 pub async fn until_detached(broker: &Broker, client_id: &str) {
     let gone = async {
         while broker.session(client_id).is_some_and(|session| session.connected) {
@@ -44,7 +44,7 @@ pub async fn until_detached(broker: &Broker, client_id: &str) {
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
 }
 
-/// What to put into CONNECT.
+/// The content of CONNECT.
 pub struct Hello {
     pub connect: Connect,
     pub will: Option<LastWill>,
@@ -92,7 +92,7 @@ impl Raw {
         Raw { stream: TcpStream::connect(addr).await.unwrap(), input: BytesMut::new() }
     }
 
-    /// Sends CONNECT and returns the answer, whatever it is.
+    /// Sends CONNECT and returns the answer.
     pub async fn hello(addr: SocketAddr, hello: Hello) -> (Raw, ConnAck) {
         let mut raw = Raw::open(addr).await;
         raw.send(Packet::Connect(hello.connect, hello.will, hello.login)).await;
@@ -150,7 +150,7 @@ impl Raw {
         rest
     }
 
-    /// Nothing comes for a while.
+    /// Checks that nothing arrives for a while.
     pub async fn expect_quiet(&mut self) {
         if let Ok(packet) = tokio::time::timeout(QUIET, self.next()).await {
             panic!("instead of silence: {packet:?}");

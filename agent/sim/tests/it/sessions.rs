@@ -1,4 +1,4 @@
-//! Connecting, leaving and coming back.
+//! Connecting, disconnecting and reconnecting.
 
 use fieldlog_sim::broker::{Acked, Broker, Credentials, Options, Qos, fault::Script};
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode as Reason};
@@ -66,7 +66,7 @@ async fn redelivery_keeps_to_the_window_of_the_new_connection() {
     assert_eq!(sub.publishes(1).await, expected(&[(3, true, "2")]));
 }
 
-/// An acknowledgement held back over a reconnect must not be taken for one of the new connection.
+/// An acknowledgement delayed past a reconnect must not count for the new connection.
 #[tokio::test]
 async fn an_ack_counts_only_on_the_connection_that_carried_the_message() {
     let broker = broker(Options::scripted(Script::default())).await;
@@ -94,7 +94,7 @@ async fn a_session_ends_when_it_was_asked_to() {
     drop(Raw::connect(&broker, Hello::clean("clean")).await);
     until_detached(&broker, "clean").await;
     assert_eq!(broker.session("clean"), None);
-    // Clean start throws the old one away, and DISCONNECT may set another expiry.
+    // Clean start discards the old session, and DISCONNECT may set another expiry.
     let mut again = Hello::lasting("lasting");
     again.connect.clean_start = true;
     let (mut sub, present) = Raw::connect_present(&broker, again).await;

@@ -10,9 +10,9 @@ use crate::topic::Template;
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct When {
-    /// What is looked at.
+    /// The tested value.
     pub subject: Subject,
-    /// What it must be.
+    /// The test.
     pub test: Test,
 }
 

@@ -1,11 +1,11 @@
-//! The commented configuration file says what is so.
+//! The commented configuration file is correct.
 
 use super::super::{Config, Protocol, SinkConfig, SinkTarget, WindowConfig};
 use super::{SINK, SOURCE, parse};
 
 const EXAMPLE: &str = include_str!("../../../../config/fieldlog.toml");
 
-/// Lines that become TOML when the default marks are removed. A comment never looks like `# key = value`.
+/// The lines with defaults, uncommented. A comment never looks like `# key = value`.
 fn defaults() -> String {
     let uncommented = EXAMPLE.lines().filter_map(|line| {
         let rest = line.strip_prefix("# ")?;
@@ -17,7 +17,7 @@ fn defaults() -> String {
     uncommented.collect::<Vec<_>>().join("\n")
 }
 
-/// The lines behind `#:`: what suffices, a whole source, and the sinks.
+/// The lines after `#:`: the minimal configuration, a whole source, and the sinks.
 fn examples() -> (String, String, String) {
     let lines: Vec<&str> =
         EXAMPLE.lines().filter_map(|line| line.strip_prefix("#:")).map(str::trim_start).collect();
@@ -106,7 +106,7 @@ fn the_second_example_shows_every_key_of_a_source() {
     for key in super::super::rule::keys() {
         assert!(second.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
     }
-    // What the example says is the default, is.
+    // Values that the example gives as defaults are the defaults.
     let (plain, example) = (parse(SOURCE).sources.remove(0), source);
     assert_eq!(plain.keep_alive, example.keep_alive);
     assert_eq!(plain.connect_timeout, example.connect_timeout);
@@ -129,7 +129,7 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
     assert_eq!(sinks.len(), kinds.len());
     for (sink, scheme) in sinks.iter().zip(kinds) {
         assert!(sink.target.to_string().starts_with(&format!("{scheme}://")), "{}", sink.target.to_string());
-        // What the example does not show is not a key; everything that `--show` prints, it shows.
+        // The example shows everything that `--show` prints.
         let mut shown = parse(SOURCE);
         shown.sinks = vec![sink.clone()];
         let shown = shown.to_toml();
@@ -137,7 +137,7 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
         for key in shown.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
             assert!(third.lines().any(|line| line.starts_with(&format!("{key} = "))), "{scheme} {key}");
         }
-        // What the example says is the default, is.
+        // Values that the example gives as defaults are the defaults.
         let plain = plain(scheme);
         let as_plain = SinkConfig {
             name: plain.name.clone(),
@@ -152,7 +152,7 @@ fn the_third_example_shows_every_key_of_each_kind_of_sink() {
     assert_eq!((first.filter.devices.len(), first.filter.types.len(), first.priority.len()), (2, 2, 1));
 }
 
-/// `target` with everything replaced that has no default, or another one than in the example.
+/// `target`, with every value replaced that has no default or differs in the example.
 fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
     let mut target = target.clone();
     let state = format!("fieldlog/{}/state", Config::default().gateway_id);

@@ -1,4 +1,4 @@
-//! Files over files, environment over files.
+//! Later files override earlier ones, and the environment overrides files.
 
 use std::ffi::OsString;
 use std::fs;

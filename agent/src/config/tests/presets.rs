@@ -1,4 +1,4 @@
-//! Topics as real devices publish them, and what the presets make of them.
+//! Topics as real devices publish them, and the rules of the presets for them.
 
 use super::super::{Announcer, Config, Decoder, PRESETS, Rule, Shape, Test, When};
 use super::{SOURCE, parse};
@@ -32,7 +32,7 @@ fn a_second_preset_of_a_source_has_a_namespace_of_its_own() {
 
 type Expected<'a> = Option<(&'a str, &'a str, Decoder)>;
 
-/// The first rule that takes an object on the topic for itself, whatever is in it; `None` stands for ignored or not subscribed.
+/// The first rule that takes an object on the topic, whatever its content; `None`: ignored or not subscribed.
 fn check(preset: &str, cases: &[(&str, Expected<'_>)]) {
     let config = with_preset(preset);
     let source = config.sources.first().unwrap();

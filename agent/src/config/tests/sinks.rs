@@ -1,4 +1,4 @@
-//! `[[sink]]`: every scheme, and every kind of fault with its words.
+//! `[[sink]]`: every scheme, and every kind of fault with its message.
 
 use std::time::Duration;
 
@@ -301,7 +301,7 @@ fn keys_of_other_schemes() {
         "topic = \"a\"",
         &["topic: only mqtt:// or mqtts:// sinks have it; here it is subject"],
     );
-    // Without a scheme it is not known which keys fit it.
+    // Without a scheme it is unknown which keys apply.
     let [fault] = &lines(&format!("{}topic = \"a\"\ngzip = true\n[sink.tls]", at("host")))[..] else {
         panic!()
     };

@@ -1,4 +1,4 @@
-//! Every kind of fault, with its words.
+//! Every kind of fault, with its message.
 
 use super::super::hints::one_of;
 use super::{Config, SOURCE, lines};

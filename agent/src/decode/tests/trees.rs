@@ -219,7 +219,7 @@ fn conditions_look_at_a_payload_in_every_way() {
     assert!(matches!(foreign, Json::NotThis(Some(DecodeError::Json(_)))), "{foreign:?}");
 }
 
-/// `root = "/0"` took the first record and dropped the others in silence.
+/// `root = "/0"` took the first record and silently dropped the others.
 #[test]
 fn elements_beside_the_root_are_counted() {
     let rule = Rule { root: "/0".into(), ..plain() };

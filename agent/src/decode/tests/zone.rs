@@ -1,4 +1,4 @@
-//! Times of devices that say no offset.
+//! Device times without an offset.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -26,7 +26,7 @@ fn a_time_without_offset_is_one_of_the_zone_that_was_handed_in() {
         (PARIS, r#""2026-07-15T12:00:00""#, Some("2026-07-15T10:00:00Z")),
         (NEPAL, r#""2026-07-15T12:00:00""#, Some("2026-07-15T06:15:00Z")),
         (Zone::default(), r#""2026-07-15T12:00:00""#, Some("2026-07-15T12:00:00Z")),
-        // There twice: the first one is meant. Not there at all: the clock has gone on by an hour.
+        // An ambiguous time means the first one. A nonexistent one is shifted by an hour.
         (PARIS, r#""2026-10-25T02:30:00""#, Some("2026-10-25T00:30:00Z")),
         (PARIS, r#""2026-03-29T02:30:00""#, Some("2026-03-29T01:30:00Z")),
         (PARIS, r#""yesterday""#, None),
@@ -53,7 +53,7 @@ fn a_time_with_its_offset_asks_for_no_zone() {
         }
     }
     assert_eq!(payload_time(Rfc3339, none, "\"2026-07-15T12:00:00\""), None);
-    // An offset that cannot be read is not left out.
+    // An unreadable offset is not ignored.
     assert_eq!(payload_time(Local, none, "\"2026-07-15T12:00:00+99:00\""), None);
 }
 
@@ -86,7 +86,7 @@ fn numbers_tell_their_unit_by_their_size() {
     }
 }
 
-/// What cannot be read stays what it was, and is noted; `null` is no time, and nothing to note.
+/// An unreadable time stays an attribute and is counted; `null` is not a time, and is not counted.
 #[test]
 fn a_time_that_cannot_be_read_keeps_its_attribute() {
     let time = Some(PayloadTime { pointer: "/s/at".into(), format: TimeFormat::Auto });

@@ -1,4 +1,4 @@
-//! The driver against a sink that takes its time.
+//! The driver with a slow sink.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
@@ -74,7 +74,7 @@ impl Transport for Slow {
     async fn close(self) {}
 }
 
-/// A driver at work on a log.
+/// A driver working on a log.
 struct Rig {
     fixture: Fixture,
     shared: Arc<Shared>,
@@ -86,12 +86,12 @@ struct Rig {
 }
 
 impl Rig {
-    /// With these keys more in the sink's configuration.
+    /// With these additional keys in the sink's configuration.
     fn start(fixture: Fixture, takes: Duration, keys: &str) -> Rig {
         Rig::start_with(fixture, takes, keys, None)
     }
 
-    /// And a sink that has something already.
+    /// With a sink that already has something.
     fn start_with(fixture: Fixture, takes: Duration, keys: &str, stored: Option<Manifest>) -> Rig {
         let text = format!("[[sink]]\nname = \"cloud\"\naddress = \"http://cloud.example\"\n{keys}");
         let sink = Config::from_toml(&text, "test").unwrap().sinks.remove(0);
@@ -120,14 +120,14 @@ impl Rig {
         Rig { fixture, shared, status, inputs, arrived, stop, task }
     }
 
-    /// Shows the driver what the fixture has recorded.
+    /// Publishes the fixture's records to the driver.
     fn publish(&self) {
         *self.shared.view.write().unwrap() = self.fixture.view.read().unwrap().clone();
         let head = self.fixture.log.head();
         self.shared.position.send_replace(Position { head, applied: head });
     }
 
-    /// Stops the driver; the parcels that have arrived, and what it has acknowledged.
+    /// Stops the driver; returns the parcels that have arrived, and the acknowledged ranges.
     async fn stop(self) -> (Vec<Arc<Parcel>>, AckedRanges) {
         self.stop.send_replace(true);
         let acked = tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
@@ -167,7 +167,7 @@ async fn an_event_that_matters_goes_ahead_of_a_backlog() {
             parcels.iter().filter(|p| p.manifest.lane == Lane::Priority).map(|p| p.manifest.events).sum();
         assert_eq!(priority, 3, "there are three such events, each is copied once");
         assert!(acked.missing(old, old).is_some(), "a copy covers nothing");
-        // What covers the log goes on beside it, in parcels that meet.
+        // Covering parcels continue in parallel, and meet.
         let mut backlog = parcels.iter().filter(|parcel| parcel.manifest.lane == Lane::Backlog);
         let mut next = Seq(1);
         assert!(backlog.all(|p| std::mem::replace(&mut next, p.manifest.last.next()) == p.manifest.first));

@@ -25,7 +25,7 @@ fn every_file_referred_to_is_served_and_every_file_served_is_referred_to() {
     assert_eq!(referred, served, "ASSETS is sorted by name");
 }
 
-/// The browser would refuse them by the policy, which the operator would see as a broken page.
+/// The policy makes the browser refuse them, and the operator would see a broken page.
 #[test]
 fn the_page_has_no_inline_script_style_or_handler_and_nothing_foreign() {
     let html = INDEX.content;
@@ -40,7 +40,7 @@ fn the_page_has_no_inline_script_style_or_handler_and_nothing_foreign() {
     }
 }
 
-/// Names and values are chosen by whoever can publish to the broker.
+/// Anyone who can publish to the broker chooses names and values.
 #[test]
 fn scripts_never_parse_markup_or_code() {
     for script in scripts() {

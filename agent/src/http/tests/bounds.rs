@@ -1,4 +1,4 @@
-//! What clients may have at once: bytes, requests, connections. Health is answered whatever they do.
+//! Limits for clients: bytes, requests, connections. Health must always be answered.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ fn text(n: u32) -> Value {
     Value::Text(format!("{n}{}", "x".repeat(TEXT_BYTES)).into())
 }
 
-/// Events of 100 KB, and what comes before them; returns the last position.
+/// Events of 100 KB, and their prerequisites; returns the last position.
 fn commit_large(agent: &Agent, events: u32) -> u64 {
     agent.commit_house();
     agent.commit((0..events).map(|n| (100, changed(1, vec![(0, text(n))])))).0
@@ -115,7 +115,7 @@ async fn clients_that_do_not_read_leave_room_for_small_answers() {
     for path in ["/livez", "/readyz", "/metrics", "/status", "/api/v1/events/1", "/api/v1/devices/bridge"] {
         assert_eq!(agent.get(path).await.status, 200, "{path}");
     }
-    // A stream waits for room: it neither ends nor leaves anything out.
+    // A stream waits for room: it neither ends nor skips anything.
     let mut stream = Events::open(&agent.tcp, "/api/v1/events/stream?after=9", &[]).await;
     assert!(stream.next().await.contains("retry: "));
     drop(stalled);
@@ -188,7 +188,7 @@ async fn too_many_requests_at_once_are_told_to_come_again() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let side = agent.side.clone();
     let holder = std::thread::spawn(move || {
-        // While the view is locked, no status can be made.
+        // While the view is locked, no status can be built.
         let _view = side.shared.view.write().unwrap();
         locked.send(()).unwrap();
         released.recv().unwrap();
@@ -232,7 +232,7 @@ async fn health_is_answered_however_many_connect_and_say_nothing() {
     check_problem(&refused, "/status", 503, "busy");
     assert!(refused.text().contains("/livez, /readyz and /metrics"), "{}", refused.text());
     assert_eq!(client::get(&agent.unix, "/status", &[]).await.status, 200);
-    // Those that came first have kept their places.
+    // The first connections have kept their slots.
     let kept = &mut idle[CONNECTIONS_PER_ADDRESS_MAX - 8];
     kept.write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut head = [0; 12];

@@ -1,4 +1,4 @@
-//! So much of an HTTP client as the tests need.
+//! A minimal HTTP client for the tests.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Nothing in the tests takes nearly as long.
+/// Far longer than anything in the tests takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl Events {
         events
     }
 
-    /// What comes up to and including `end`.
+    /// The text up to and including `end`.
     async fn until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = self.text.find(end) {

@@ -46,7 +46,7 @@ async fn devices_have_a_description_and_units() {
     assert_eq!(lamp["description"], serde_json::json!({"name": "Lamp", "area": "Kitchen"}));
     assert_eq!(lamp["units"], serde_json::json!({"temperature": "°C"}));
     assert_eq!(lamp["attributes"], serde_json::json!({"temperature": 22, "on": true}));
-    // What is said about a device is no sign of it.
+    // A description is not a sign of life.
     assert_eq!((&lamp["events"], &lamp["changed_seq"]), (&5.into(), &8.into()));
     assert!(list["devices"][0].get("description").is_none() && list["devices"][0].get("units").is_none());
 

@@ -22,7 +22,7 @@ fn writer(agent: &Arc<Agent>, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle
     })
 }
 
-/// Follows a list to its end, a page at a time, from behind `after` on; returns the last position.
+/// Follows a list to its end, page by page, starting after `after`; returns the last position.
 async fn follow(agent: &Agent, path: &str, member: &str, mut after: u64) -> u64 {
     loop {
         let page = agent.json(&format!("{path}?limit=400&after={after}")).await;

@@ -53,7 +53,7 @@ async fn history_is_found_by_time_over_many_chunks() {
     let found = agent.json(path).await;
     let first = 9 + 28 * 500 + 1;
     assert_eq!(seqs(&found["history"]), (first..first + 10).collect::<Vec<_>>());
-    // The view and the log agree on the last minute, although memory has forgotten the first.
+    // The view and the log agree on the last minute, although memory has dropped the first.
     let aggregates = "/api/v1/devices/kitchen%2Flamp/aggregates?attribute=temperature&window_s=60";
     let minute = agent.json(&format!("{aggregates}&from=2025-11-23T10:59:00Z")).await;
     assert_eq!(minute["source"], "memory");
@@ -220,7 +220,7 @@ async fn a_damaged_record_is_an_error_and_not_an_empty_answer() {
         body.push_fact(Envelope::default(), &truncated);
         log.commit(&crate::log::Commit::of(&body)).unwrap()
     };
-    // A view that went past it, as only a bug could make it.
+    // A view past it, which only a bug could cause.
     agent.side.shared.view.write().unwrap().seq = committed.last;
     agent.problem("/api/v1/events", 500, "internal").await;
     agent.stop().await;
@@ -243,7 +243,7 @@ async fn the_archive_is_used_as_far_as_its_windows_divide() {
     let mut noise = 1u64;
     for minute in 0..10 {
         let value = |n: i64| (minute * 60 + n * 10, changed(0, vec![(0, Value::Int(minute * 10 + n))]));
-        // What does not compress fills a chunk of its own, so that the trim can cut between minutes.
+        // Incompressible data fills a chunk of its own, so that the trim can cut between minutes.
         let mut payload = Vec::new();
         payload.resize_with(6_000, || {
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -261,7 +261,7 @@ async fn the_archive_is_used_as_far_as_its_windows_divide() {
     assert_eq!((&one["source"], one.get("complete_from")), (&"log".into(), None));
     assert_eq!(minutes(&one), (0..10).map(|n| (n, 6)).collect::<Vec<_>>());
 
-    // Three minutes in windows of one, then to the middle of the eighth in windows of two.
+    // Three minutes in windows of one minute, then to the middle of the eighth in windows of two.
     for (length_s, before) in [(60, ends[2].next()), (120, ends[6])] {
         let mut log = agent.log.lock().unwrap();
         let job = Job { length_s, before, head: (log.head(), log.last_time()) };
@@ -292,7 +292,7 @@ async fn the_archive_is_used_as_far_as_its_windows_divide() {
     let complete: Vec<_> = found.iter().copied().filter(|(minute, _)| *minute >= from).collect();
     assert_eq!(complete, (from..10).map(|n| (n, 6)).collect::<Vec<_>>());
     assert!(found.iter().all(|(minute, _)| *minute < 3 || *minute >= from - 1), "{found:?}");
-    // Whoever asks for no more than there is hears nothing of what is gone.
+    // A request within the existing range does not mention what is gone.
     let later = "/api/v1/devices/meter/aggregates?attribute=power&window_s=20&from=2025-11-23T10:07:00Z";
     let later = agent.json(later).await;
     assert_eq!((&later["source"], later.get("complete_from")), (&"log".into(), None));

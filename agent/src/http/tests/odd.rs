@@ -9,7 +9,7 @@ use super::*;
 async fn raw(agent: &Agent, request: &[u8]) -> String {
     let Target::Tcp(address) = agent.tcp.clone() else { unreachable!() };
     let mut socket = TcpStream::connect(address).await.unwrap();
-    // The server may have answered and closed before it has all of it.
+    // The server may have answered and closed before it got everything.
     let _ = socket.write_all(request).await;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut answer)).await;

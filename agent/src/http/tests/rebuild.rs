@@ -5,7 +5,7 @@ use super::*;
 const AGGREGATES: &str =
     "/api/v1/devices/kitchen%2Flamp/aggregates?attribute=temperature&from=2025-11-23T10:00:00Z";
 
-/// Replaces the view by what a start has of a snapshot that does not have its aggregates.
+/// Replaces the view by one restored from a snapshot without aggregates.
 fn lose_aggregates(agent: &Agent) {
     let mut view = agent.side.shared.view.write().unwrap();
     let longer = Window { length_s: 2 * WINDOW.length_s, ..WINDOW };
@@ -42,13 +42,13 @@ async fn a_fold_that_is_missing_is_rebuilt_beside_and_its_readers_are_told() {
     let metrics = agent.get("/metrics").await;
     assert!(metrics.text().contains("fieldlog_fold_rebuilding{fold=\"aggregates\"} 1"), "{}", metrics.text());
 
-    // Records go on being taken in, and answers come from the log.
+    // Records are still applied, and answers come from the log.
     agent.commit([(130, changed(1, vec![(0, Value::Int(30))]))]);
     let meanwhile = agent.json(AGGREGATES).await;
     assert_eq!(meanwhile["source"], "log");
     assert_eq!(meanwhile["buckets"].as_array().unwrap().len(), 3);
 
-    // The rebuild that was begun is taken over, with its fold.
+    // The running rebuild is taken over, with its fold.
     crate::rebuild::start(shared, &[], vec![WINDOW]);
     while progress.running() {
         tokio::task::yield_now().await;

@@ -58,7 +58,7 @@ async fn a_renamed_device_answers_to_both_ids_and_one_of_another_namespace_has_i
             (&"z2m".into(), &["kitchen/lamp"][..].into())
         );
         assert_eq!(device["attributes"]["temperature"]["value"], 25, "{path}");
-        // Its history is that of one device, whichever id is asked for.
+        // The history is that of one device, for each of its ids.
         let history = &agent.json(&format!("{path}/history")).await["history"];
         assert_eq!(history.as_array().unwrap().len(), 8, "{history}");
     }

@@ -8,7 +8,7 @@ async fn events_are_streamed_as_they_are_applied() {
     let agent = Agent::start().await;
     agent.commit_house();
     let mut events = Events::open(&agent.tcp, PATH, &[]).await;
-    // Where it is, should it break before anything happens.
+    // Its position, in case the connection breaks before the first event.
     assert_eq!(events.next().await, "retry: 3000\nid: 000000000000feed-9");
     agent.commit([
         (100, available(0, Availability::Offline)),
@@ -84,7 +84,7 @@ async fn streams_are_counted_and_end_with_the_agent() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     // They do not count as requests.
     assert_eq!(agent.get("/status").await.status, 200);
-    // One that goes away makes room.
+    // A stream that ends makes room.
     drop(open.pop());
     for attempt in 0.. {
         let mut again = client::send(&agent.tcp, "GET", PATH, &[]).await;

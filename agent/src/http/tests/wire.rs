@@ -1,4 +1,4 @@
-//! The answers as they are on the wire, and that the types of the wire crate say all that is in them.
+//! Answers as sent, and that the types of the wire crate cover them completely.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ use super::*;
 
 const LAMP: &str = "/api/v1/devices/kitchen%2Flamp";
 
-/// A house in which something of every kind has happened.
+/// A house with records of every kind.
 async fn house() -> Agent {
     let agent = Agent::start().await;
     agent.commit_house();

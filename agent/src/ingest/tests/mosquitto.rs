@@ -1,4 +1,4 @@
-//! The source against a real broker.
+//! The source with a real broker.
 
 use std::process::{Command, Stdio};
 
@@ -84,7 +84,7 @@ async fn a_restarted_broker_is_found_again_with_its_session() {
     source.until("PUBACK", |status| status.pubacks.get() == 1).await;
     assert!(source.status.details().session_present);
 
-    // Killed, it forgets; the source subscribes anew.
+    // When killed, it loses its state; the source subscribes again.
     broker.kill();
     source.until("the loss", |status| status.details().state.label() != "connected").await;
     broker.restart();

@@ -1,4 +1,4 @@
-//! A source that is a Sparkplug host application: what it says of itself. Named by the statements of the Sparkplug 3.0.0
+//! What a Sparkplug host application publishes about itself. Tests are named after statements of the Sparkplug 3.0.0
 //! specification.
 
 use super::*;
@@ -35,7 +35,7 @@ fn state(protocol: Protocol, payload: &str) -> Vec<u8> {
     [vec![0x30, u8::try_from(body.len()).unwrap()], body].concat()
 }
 
-/// The broker's side up to the SUBSCRIBE, with what CONNECT and SUBSCRIBE had in them.
+/// The broker's side up to the SUBSCRIBE; returns the content of CONNECT and SUBSCRIBE.
 async fn subscribed(listener: &TcpListener, protocol: Protocol) -> (Peer, Vec<u8>, Vec<u8>) {
     let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("nobody connects").unwrap();
     let mut peer = Peer(stream);
@@ -72,7 +72,7 @@ async fn tck_id_operational_behavior_host_application_connect() {
             text.contains("spBv1.0/STATE/gateway-1") && text.contains("spBv1.0/plant/DDATA/+/+"),
             "{text}"
         );
-        // Before the subscriptions are there nothing is published, not even in answer to this.
+        // Before the subscriptions are answered nothing is published, not even in response to this.
         peer.send(&state(protocol, r#"{"online":false,"timestamp":1}"#)).await;
         let unready = source.status.outbox.publish(Publication::untracked("t", "x"));
         assert_eq!(unready, Err(Unpublished::NotConnected));

@@ -1,4 +1,4 @@
-//! The metrics of edge nodes and devices: what their births list, and what their messages say.
+//! The metrics of edge nodes and devices: those listed in births, and their values in messages.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -16,13 +16,13 @@ use crate::sparkplug::payload::{BDSEQ, Certificate, Metric};
 use crate::sparkplug::session::{Reason, Trust};
 use crate::sparkplug::value::{self, ValueFault};
 
-/// Metrics that are no state of anything: the number of the session, and commands.
+/// Metrics that are not state: the session number, and commands.
 const NOT_RECORDED: [&str; 4] = [BDSEQ, REBIRTH, "Node Control/Reboot", "Node Control/Next Server"];
 
-/// Year 9999; what lies beyond is no time.
+/// Year 9999; later values are not times.
 const MILLIS_MAX: u64 = 253_402_300_800_000;
 
-/// A device's own time, from milliseconds.
+/// A device's own time, from milliseconds since 1970.
 pub(super) fn device_time(millis: u64) -> Option<Time> {
     (millis < MILLIS_MAX).then(|| Time((millis * 1_000) as i64))
 }
@@ -31,7 +31,7 @@ pub(super) fn device_time(millis: u64) -> Option<Time> {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     members: HashMap<DeviceId, Member>,
-    /// Which metric of which member an alias stands for. Aliases are unique in an edge node.
+    /// The member and metric of each alias. Aliases are unique within an edge node.
     aliases: HashMap<u64, (DeviceId, u32)>,
 }
 
@@ -39,9 +39,9 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 pub(super) struct Member {
     metrics: Vec<DeclaredMetric>,
-    /// It has been born since the last death.
+    /// It was born after its last death.
     born: bool,
-    /// The operator has been told that its templates are not recorded.
+    /// The operator was told that its templates are not recorded.
     told: bool,
 }
 
@@ -69,7 +69,7 @@ impl Table {
     }
 
     pub(super) fn restore(&mut self, device: DeviceId, metrics: Vec<DeclaredMetric>, born: bool) {
-        // Those of a device that is dead may stand for something else in the session of now.
+        // Aliases of a dead device may stand for something else in the current session.
         if born {
             self.list_aliases(device, &metrics);
         }
@@ -81,7 +81,7 @@ impl Table {
         self.members.values().map(metrics).sum::<usize>() + budget::aliases_bytes(self.aliases.len())
     }
 
-    /// Takes over what a birth lists. True if it is not what was known.
+    /// Stores the metrics of a birth. Returns whether they differ from the known ones.
     fn declare(&mut self, device: DeviceId, metrics: Vec<DeclaredMetric>) -> bool {
         self.aliases.retain(|_, (of, _)| *of != device);
         self.list_aliases(device, &metrics);
@@ -122,7 +122,7 @@ struct Report {
     historical: bool,
 }
 
-/// What a metric is recorded as.
+/// How a metric is recorded.
 enum Resolved {
     As {
         attr: AttrId,
@@ -136,7 +136,7 @@ enum Resolved {
 }
 
 impl Observer {
-    /// NBIRTH or DBIRTH: all metrics, with their present values.
+    /// NBIRTH or DBIRTH: all metrics, with their current values.
     pub(super) fn certified(
         &mut self,
         node: &mut EdgeNode,
@@ -155,7 +155,7 @@ impl Observer {
         self.set_availability(device, Availability::Online, AvailabilityCause::Topic, received, batch);
         let birth = payload.birth();
         if taken.topic.device.is_none() {
-            // What devices have of aliases ends with the session that they were born in.
+            // Aliases of devices end with the session of their birth.
             node.table.aliases.clear();
             node.table.all_died();
             if node.noted != birth || birth.is_none() {
@@ -252,8 +252,8 @@ impl Observer {
         refusal.verdict(batch.records.len() > before)
     }
 
-    /// What a metric of a message is recorded as. A name with a data type says all that is needed; an alias is good as long
-    /// as every message since the birth is known.
+    /// How a metric of a message is recorded. A name with a data type is sufficient; an alias is valid only while every
+    /// message since the birth is known.
     fn resolve_metric(
         &mut self,
         node: &EdgeNode,
@@ -308,7 +308,7 @@ impl Observer {
         value::value(datatype, raw, self.limits.text_bytes).map(Some)
     }
 
-    /// Records values in their order. What is of one time is one record; a metric that comes again begins the next.
+    /// Records values in order. Values of the same time form one record; a repeated metric begins the next one.
     fn record_reports(
         &mut self,
         device: DeviceId,
@@ -364,7 +364,7 @@ impl Observer {
         }
     }
 
-    /// The device of a certificate, discovered if need be.
+    /// The device of a certificate, discovered if necessary.
     fn member(
         &mut self,
         taken: &Sparkplug<'_>,
@@ -387,7 +387,7 @@ impl Observer {
         Ok(id)
     }
 
-    /// The slot and the number of a metric that is recorded.
+    /// The slot and the number of a recorded metric.
     fn metric_slot(
         &mut self,
         device: DeviceId,
@@ -400,7 +400,7 @@ impl Observer {
         Ok(Some((slot, self.devices[device].slots[slot as usize].attr)))
     }
 
-    /// Whether there is room for what has to be kept of so many metrics.
+    /// Whether there is room for the declarations of this many metrics.
     pub(super) fn room_for_metrics(&mut self, bytes: usize, name: &str) -> Result<(), Refusal> {
         if self.budget.fits(bytes) {
             return Ok(());
@@ -415,7 +415,7 @@ impl Observer {
     }
 }
 
-/// What of a message was not taken: the first reason is told.
+/// The rejected parts of a message: the first reason is reported.
 #[derive(Default)]
 struct Refusals {
     first: Option<String>,

@@ -54,7 +54,7 @@ impl Observer {
         });
     }
 
-    /// What is due by time alone.
+    /// Does what is due for edge nodes.
     pub(in crate::observe) fn tick_hosts(&mut self, now: Time, batch: &mut RecordBatch) {
         for source in 0..self.hosts.len() {
             let Some(Some(host)) = self.hosts.get_mut(source) else { continue };

@@ -1,4 +1,4 @@
-//! Many inputs that cannot be read are few records.
+//! Many undecodable inputs make few records.
 
 use super::story::Input::{ClockSetFrom, Says, Stop, Tick};
 use super::story::given;
@@ -36,7 +36,7 @@ fn three_thousand_unreadable_messages_are_three_records_and_a_summary() {
         .then(&[])
         .when(22 * MINUTE + 1, Stop)
         .then_summarised("summary: 1 on b/lamp from 1320000 to 1320000: \"maybe\" is neither")
-        // An hour after the first one they are recorded one by one again.
+        // An hour after the first one they are recorded individually again.
         .when(60 * MINUTE, Says("b/lamp", "maybe"))
         .then_quarantined("maybe");
 }
@@ -63,12 +63,12 @@ fn topics_beyond_the_table_are_counted_together() {
         story = if n < 1_003 { told.then_quarantined("maybe") } else { told.then(&[]) };
     }
     story = story
-        // One that is in the table still has its own count.
+        // A topic in the table still has its own count.
         .when(2_000, Says("b/7", "maybe"))
         .then_quarantined("maybe")
         .when(20 * MINUTE, Tick)
         .then_summarised("summary: 97 on  from 1003 to 1099: ");
-    // After an hour without any there is room again.
+    // After an hour without faults there is room again.
     story
         .when(61 * MINUTE, Tick)
         .then(&[])

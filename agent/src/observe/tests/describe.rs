@@ -1,8 +1,8 @@
-//! What announcements and the operator's words come to, through the presets.
+//! Results of announcements and configured descriptions, through the presets.
 
 use super::*;
 
-/// A source with presets, and blocks of the operator.
+/// A source with presets, and configured descriptions.
 fn with(presets: &[&str], rest: &str) -> Config {
     let subscriptions: String =
         presets.iter().map(|name| format!("[[source.subscription]]\npreset = {name:?}\n")).collect();
@@ -28,7 +28,7 @@ fn list(devices: &[String]) -> String {
 const DEVICES: &str = "zigbee2mqtt/bridge/devices";
 
 impl Scene {
-    /// What became of a message, in words.
+    /// The outcome of a message, in words.
     fn told(&mut self, topic: &str, payload: &str) -> Vec<String> {
         let facts = self.take(topic, payload);
         self.check();
@@ -93,7 +93,7 @@ fn a_list_describes_each_device_once() {
             "Announcement on lamp action: ,,,enum,None,[\"on\", \"off\"],Some(false)",
         ]
     );
-    // The list is retained and comes with every connection.
+    // The list is retained and arrives with every connection.
     assert_eq!(scene.told(DEVICES, &one), [""; 0]);
     scene.restart();
     assert_eq!(scene.told(DEVICES, &one), [""; 0]);
@@ -101,7 +101,7 @@ fn a_list_describes_each_device_once() {
     let only = ["Announcement on lamp linkquality: ,%,,number,None,[],Some(false)"];
     assert_eq!(scene.told(DEVICES, &other), only);
     assert_eq!(scene.unit("lamp", "linkquality"), "%");
-    // State goes on as before, and a device in a list has not been heard by that.
+    // State is unaffected, and a device in a list does not count as heard.
     assert_eq!(scene.told("zigbee2mqtt/lamp", r#"{"linkquality":3}"#), ["changed lamp"]);
     assert_eq!(scene.observer.heard.get(DeviceId(1)), Some(scene.now));
     assert_eq!(scene.observer.heard.get(DeviceId(0)), None);
@@ -115,10 +115,10 @@ fn a_device_that_has_left_the_list_is_retired_and_comes_back() {
     scene.take("zigbee2mqtt/own", r#"{"x":1}"#);
     scene.take("zigbee2mqtt/bridge/groups", r#"[{"id":1,"friendly_name":"g","members":[{}]}]"#);
     scene.restart();
-    // What was in no list is not missing from one; neither is a group.
+    // A device that was in no list is not missing from one; neither is a group.
     assert_eq!(scene.told(DEVICES, &list(std::slice::from_ref(&a))), ["retired b"]);
     assert_eq!(scene.unit("b", "linkquality"), "lqi");
-    // A list that is not whole says nothing about what is not in it.
+    // An incomplete list says nothing about devices that it lacks.
     assert_eq!(scene.told(DEVICES, "[1]"), [""; 0]);
     assert_eq!(
         scene.told(DEVICES, "[{\"ieee"),
@@ -216,19 +216,19 @@ fn discovery_describes_what_other_rules_take() {
             "Discovery on weather temperature: ,°C,temperature,number,None,[],Some(false)",
         ]
     );
-    // The device's own convention has more weight, and neither makes the other's words new.
+    // The device's own convention takes precedence, and neither makes the other's description change.
     let own = r#"[{"ieee_address":"0x01","friendly_name":"weather","definition":{"exposes":[
         {"type":"numeric","property":"temperature","unit":"K"}]}}]"#;
     scene.take(DEVICES, own);
     assert_eq!(scene.unit("weather", "temperature"), "K");
     assert_eq!(scene.told(topic, &config("temperature")), [""; 0]);
     assert_eq!(scene.told(DEVICES, own), [""; 0]);
-    // Another topic about the same attribute does not take turns with the first.
+    // Another topic about the same attribute does not alternate with the first.
     let other = "homeassistant/sensor/0x01/other/config";
     assert_eq!(scene.told(other, &config("other")), [""; 0]);
     assert_eq!(scene.told(topic, ""), ["Discovery on weather temperature: ,,,,None,[],None"]);
     assert_eq!(scene.told(other, &config("other")).len(), 1);
-    // Nobody takes this topic, so nothing is described; and a device that retired does not come back by it.
+    // No rule takes this topic, so nothing is described; and it does not bring a retired device back.
     let nobody = config("x").replace("zigbee2mqtt/", "elsewhere/");
     assert_eq!(scene.told(topic, &nobody), [""; 0]);
     scene.take("zigbee2mqtt/weather", "");
@@ -278,7 +278,7 @@ fn the_rules_that_share_a_topic_share_its_places() {
     let alone = [both[0].replace("also = true\n", ""), both[1].clone()];
     assert_eq!(told(&alone, "u"), described("voltage"));
     assert_eq!(told(&alone, "i"), ["discovered pump"]);
-    // The payload says of which device it is, and no other rule gets it.
+    // The payload determines its device, and no other rule gets it.
     for named in ["device = \"{/id}\"", "each = \"members\"\ndevice = \"{key}\"", "each = \"members\""] {
         assert_eq!(told(&[rule(named), rule("")], "u"), [""; 0], "{named}");
         let shared = rule(&format!("also = true\n{named}"));
@@ -406,7 +406,7 @@ fn the_operator_has_the_last_word() {
     scene.restart();
     assert_eq!(scene.tick(), [""; 0]);
 
-    // A reload without the words takes them back, those of devices only with the next tick.
+    // A reload without them withdraws the descriptions, those of devices only with the next tick.
     let (outcomes, without) = (Arc::new(Outcomes::default()), with(&["zigbee2mqtt"], ""));
     scene.observer.configure(&without, &[outcomes]).unwrap();
     assert_eq!(

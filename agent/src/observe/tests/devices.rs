@@ -1,4 +1,4 @@
-//! Devices that come, go silent, are removed and return; and what documents say of their attributes.
+//! Devices that appear, go silent, are removed and return; and removals of attributes in documents.
 
 use super::story::Input::{Bytes, Faulty, Retained, Says, Tick};
 use super::story::given;
@@ -35,7 +35,7 @@ fn a_silent_device_is_offline_until_it_speaks() {
         .then(&["lamp Offline by Silence"])
         .when(60_002, Tick)
         .then(&[])
-        // What the broker has kept says nothing about the device of today.
+        // A retained message is no sign of life.
         .when(61_000, Retained("d/lamp", r#"{"x":1}"#))
         .then(&[])
         .counted("retained", 1)

@@ -1,4 +1,4 @@
-//! Which device a name stands for: namespaces, clashes, logs of versions that had none, and renames.
+//! Mapping names to devices: namespaces, clashes, logs of versions without namespaces, and renames.
 
 use super::story::Input::{Renamed, Retained, Says, SaysOn};
 use super::story::given;
@@ -35,7 +35,7 @@ fn one_name_on_two_sources_is_two_devices() {
         .when(3, Says("b/kitchen", "on"))
         .then(&["kitchen Online by Topic"])
         .counted("clashes", 1)
-        // Each goes on as itself.
+        // Each keeps its identity.
         .restarted(settings())
         .when(4, SaysOn(1, "d/kitchen", r#"{"state":"ON"}"#))
         .then(&["kitchen@z state=ON"])
@@ -77,14 +77,14 @@ fn a_name_that_looks_like_the_id_of_another_gets_an_id_of_its_own() {
 fn a_device_of_an_older_log_goes_on_as_whoever_names_it_first_on_its_source() {
     given(settings(), &[])
         .recorded(&discovered_by_version_1("kitchen", "z"))
-        // Another source has never been it.
+        // It never belonged to another source.
         .when(0, Says("d/kitchen", "{}"))
         .then(&["discovered kitchen@s (kitchen of s)"])
         .when(1, SaysOn(1, "d/kitchen", r#"{"x":1}"#))
         .then(&["discovered kitchen (kitchen of z)", "named x", "kitchen x=1"])
         .when(2, SaysOn(1, "d/kitchen", r#"{"x":2}"#))
         .then(&["kitchen x=2"]);
-    // Two namespaces of one source: topics that took it for theirs before find out.
+    // Two namespaces in one source: topics that were mapped to the same device are corrected.
     given(settings(), &[])
         .recorded(&discovered_by_version_1("lamp", "s"))
         .when(0, Retained("n/lamp", ""))
@@ -123,7 +123,7 @@ fn a_forgotten_device_leaves_its_id() {
         .then(&["retired lamp"])
         .when(3, SaysOn(1, "d/fan", "{}"))
         .then(&["forgotten lamp", "discovered fan (fan of z)"])
-        // Whoever has an id keeps it.
+        // An assigned id stays.
         .when(4, SaysOn(1, "d/lamp", r#"{"x":1}"#))
         .then(&["named x", "lamp@z x=1"])
         .when(5, SaysOn(1, "d/fan", ""))
@@ -186,7 +186,7 @@ fn a_name_that_another_device_has_is_refused() {
         .counted("clashes", 1)
         .when(3, Says("d/lamp", r#"{"x":1}"#))
         .then(&["named x", "lamp x=1"])
-        // One that is gone gives way; its id stays its own.
+        // A retired device gives up its name; its id stays its own.
         .when(4, Says("d/hall", ""))
         .then(&["retired hall"])
         .when(5, Renamed("lamp", "hall"))
@@ -196,7 +196,7 @@ fn a_name_that_another_device_has_is_refused() {
         .restarted(settings())
         .when(7, Says("d/hall", r#"{"x":3}"#))
         .then(&["hall@s x=3"]);
-    // In another namespace it is another name.
+    // In another namespace the name is free.
     given(settings(), &[(0, Says("d/lamp", "{}")), (1, SaysOn(1, "d/hall", "{}"))])
         .when(2, Renamed("lamp", "hall"))
         .then(&["renamed lamp hall@s (hall)"]);

@@ -1,4 +1,4 @@
-//! Devices that must be asked to go on sending.
+//! Devices that must be asked to keep sending.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    /// What is published after so many seconds.
+    /// Publications after this many seconds.
     fn published_after(&mut self, seconds: i64) -> Vec<(String, String)> {
         self.now.0 += seconds * 1_000_000;
         let mut batch = self.batch();
@@ -38,7 +38,7 @@ fn a_device_is_asked_as_soon_as_it_is_heard_of_and_then_every_interval() {
     assert_eq!(scene.published_after(1), asked(""));
     assert_eq!(scene.published_after(29), []);
     assert_eq!(scene.published_after(1), asked(SUPPRESS));
-    // A second topic of the same device asks for nothing more.
+    // A second topic of the same device adds nothing.
     scene.take("N/e0ff50a097c0/battery/0/Soc", r#"{"value":81}"#);
     assert_eq!(scene.published_after(1), []);
 }

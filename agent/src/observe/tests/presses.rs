@@ -1,4 +1,4 @@
-//! What is momentary: each press is recorded, once.
+//! Momentary events: each press is recorded once.
 
 use super::story::Input::{Retained, Says, SaysOn};
 use super::story::given;
@@ -75,7 +75,7 @@ fn a_press_with_the_counter_of_the_last_one_is_a_repeat() {
         .when(1, Says("shellies/ix3/input_event/0", one))
         .then(&[])
         .counted("unchanged", 1)
-        // Each input counts for itself.
+        // Each input is counted separately.
         .when(2, Says("shellies/ix3/input_event/1", one))
         .then(&[
             "named input_event/1.event",
@@ -90,7 +90,7 @@ fn a_press_with_the_counter_of_the_last_one_is_a_repeat() {
         .then(&[])
         .when(5, Says("shellies/ix3/input_event/0", one))
         .then(&["ix3 input_event/0.event!S", "ix3 input_event/0.event_cnt=1"])
-        // Without a counter there is nothing to tell it by.
+        // Without a counter a repeat cannot be recognised.
         .when(6, Says("shellies/ix3/input_event/0", r#"{"event":"L"}"#))
         .then(&["ix3 input_event/0.event!L"])
         .when(7, Says("shellies/ix3/input_event/0", r#"{"event":"L"}"#))

@@ -1,4 +1,4 @@
-//! Values that are never kept.
+//! Values that are never stored.
 
 use super::story::Input::{Faulty, Retained, Says};
 use super::story::given;
@@ -29,7 +29,7 @@ fn a_secret_says_that_it_changed_and_never_what_to() {
         .counted("unchanged", 1)
         .when(3, Says("d/t", r#"{"MqttPassword":"hunter3","x":2}"#))
         .then(&["t MqttPassword=(redacted #2) x=2"])
-        // It comes back to what it was: that is a change, too.
+        // Returning to an earlier value is also a change.
         .when(4, Says("d/t", r#"{"MqttPassword":"hunter2"}"#))
         .then(&["t MqttPassword=(redacted #3)"])
         .when(5, Says("d/t", r#"{"MqttPassword":null}"#))
@@ -51,7 +51,7 @@ fn after_a_restart_the_first_value_is_only_looked_at() {
         .when(2, Says("d/t", r#"{"Password1":"b"}"#))
         .then(&["t Password1=(redacted #2)"])
         .restarted(settings())
-        // Not noticed: whether it is another one was known to the process before alone.
+        // Not noticed: only the previous process could have detected a change.
         .when(3, Says("d/t", r#"{"Password1":"c"}"#))
         .then(&[])
         .when(4, Says("d/t", r#"{"Password1":"d"}"#))

@@ -1,7 +1,7 @@
-//! Sparkplug messages to facts. Tests are named by the statements of the Sparkplug 3.0.0 specification that they are about.
+//! Sparkplug messages to facts. Tests are named after statements of the Sparkplug 3.0.0 specification.
 //!
-//! What is sent is written here field by field, without the structs that the agent reads it with; what another
-//! implementation has written stands in [`golden`].
+//! Input is encoded here field by field, without the structs that the agent decodes it with; messages from another
+//! implementation are in [`golden`].
 
 use std::sync::atomic::Ordering;
 
@@ -107,7 +107,7 @@ impl Scene {
         self.commit(&batch)
     }
 
-    /// Moves the clock and does what is due.
+    /// Moves the clock and runs what is due.
     fn pass(&mut self, millis: i64) -> Vec<Fact> {
         self.now.0 += millis * 1_000;
         let mut batch = self.batch();
@@ -142,7 +142,7 @@ impl Scene {
         assert_eq!(self.is(device), (availability, values), "{device}");
     }
 
-    /// The topics that something was published to since the last look.
+    /// The topics of publications since the last call.
     fn published(&mut self) -> Vec<Publication> {
         let outbox = self.observer.sources[0].outcomes.outbox.clone();
         std::iter::from_fn(|| outbox.take()).collect()
@@ -226,7 +226,7 @@ fn tck_id_operational_behavior_edge_node_termination_host_action_ndeath_devices_
     scene.born(4);
     scene.check_is("g/n", Online, json!({"x": 10, "y": 20}));
     scene.check_is("g/n/d", Online, json!({"z": 30}));
-    // One of the session before.
+    // From the previous session.
     assert_eq!(scene.send("g/NDEATH/n", payload(0, &[bdseq(3)])), []);
     assert_eq!(scene.send("g/NDEATH/n", payload(0, &[bdseq(4)])).len(), 2);
     scene.check_is("g/n", Offline, json!({"x": 10, "y": 20}));
@@ -290,7 +290,7 @@ fn tck_id_operational_behavior_host_reordering_success() {
 fn tck_id_operational_behavior_host_reordering_rebirth() {
     let mut scene = Scene::host();
     scene.born(4);
-    // Which metric alias 1 is may have changed in between; what a name says has not.
+    // The metric of alias 1 may have changed in between, but not that of a name.
     scene.send("g/NDATA/n", payload(3, &[by_alias(1, 12), int("y", None, 21)]));
     assert_eq!(scene.observer.deferred_until(), Some(Time(scene.now.0 + 2_000_000)));
     assert_eq!(scene.pass(1_999), []);
@@ -315,7 +315,7 @@ fn what_has_waited_in_vain_is_taken_in_order_and_before_what_comes_after_it() {
     let named = |seq, value| payload(seq, &[int("x", None, value)]);
     scene.send("g/NDATA/n", named(5, 15));
     scene.send("g/NDATA/n", named(4, 14));
-    // A message in order puts the aliases into doubt; the one after it must not overtake those that wait.
+    // A message in order makes the aliases doubtful; the next one must not overtake those that wait.
     scene.send("g/NDATA/n", payload(2, &[by_alias(99, 1)]));
     assert_eq!(scene.send("g/NDATA/n", named(6, 16)), []);
     scene.check_is("g/n", Online, json!({"x": 10, "y": 20}));

@@ -1,4 +1,4 @@
-//! `given(settings, before).when(at, input).then(facts)`: facts are told in short words, times are milliseconds.
+//! `given(settings, before).when(at, input).then(facts)`: facts are abbreviated, times are in milliseconds.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -6,24 +6,24 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::message::WireFault;
 
-/// Something that reaches the observer.
+/// An input of the observer.
 #[derive(Clone, Copy)]
 pub(super) enum Input<'a> {
     /// A message on a topic.
     Says(&'a str, &'a str),
-    /// The same, sent because it was retained.
+    /// The same, as a retained message.
     Retained(&'a str, &'a str),
     /// A topic and payload of any bytes.
     Bytes(&'a [u8], &'a [u8]),
-    /// A message of another source than the first.
+    /// A message from another source than the first.
     SaysOn(u16, &'a str, &'a str),
-    /// Its source calls the device with this id something else.
+    /// The source renames the device with this id.
     Renamed(&'a str, &'a str),
-    /// A packet that could not be taken as it was sent.
+    /// A packet that could not be accepted.
     Faulty(WireFault),
     /// Time has gone on.
     Tick,
-    /// The clock was set; it should have shown this.
+    /// The clock was set; this is the expected time.
     ClockSetFrom(i64),
     /// A clean stop.
     Stop,
@@ -40,10 +40,10 @@ pub(super) struct Story {
     refused: Option<String>,
 }
 
-/// What came of an input.
+/// The outcome of an input.
 pub(super) struct Told(Story, Vec<String>);
 
-/// An observer that has seen all this, at these times.
+/// An observer that has seen these inputs at these times.
 pub(super) fn given(settings: Config, before: &[(i64, Input<'_>)]) -> Story {
     let scene = Scene::new(settings);
     let mut story = Story {
@@ -66,7 +66,7 @@ impl Told {
         self.0
     }
 
-    /// For reasons that are long: there is one fact, and it begins like this and has this in it.
+    /// For long reasons: there is one fact, which begins with this and contains this.
     pub(super) fn then_quarantined(self, words: &str) -> Story {
         let one = matches!(&self.1[..], [fact] if fact.starts_with("quarantined: ") && fact.contains(words));
         assert!(one, "{words:?} is not what was said: {:?}", self.1);
@@ -75,7 +75,7 @@ impl Told {
 }
 
 impl Told {
-    /// There is one fact, a summary that begins like this.
+    /// There is one fact, a summary that begins with this.
     pub(super) fn then_summarised(self, words: &str) -> Story {
         assert!(matches!(&self.1[..], [fact] if fact.starts_with(words)), "not {words:?}: {:?}", self.1);
         self.0
@@ -125,7 +125,7 @@ impl Story {
         Told(self, facts)
     }
 
-    /// The agent ends and starts again, with what its log has and these settings.
+    /// The agent stops and starts again, with its log and these settings.
     pub(super) fn restarted(mut self, settings: Config) -> Story {
         self.scene.config = settings;
         self.scene.restart();
@@ -133,14 +133,14 @@ impl Story {
         self
     }
 
-    /// The configuration is read again.
+    /// The configuration is reloaded.
     pub(super) fn reloaded(mut self, settings: Config) -> Story {
         self.scene.config = settings;
         self.scene.observer.configure(&self.scene.config, &outcomes(&self.scene.config)).unwrap();
         self
     }
 
-    /// The log has this fact; the agent was not there yet.
+    /// The log has this fact from before the agent's start.
     pub(super) fn recorded(mut self, fact: &Fact) -> Story {
         let mut batch = self.scene.batch();
         batch.records.push_fact(super::super::at(self.scene.now), fact);
@@ -151,12 +151,12 @@ impl Story {
         self
     }
 
-    /// What the view says of the device that has this id, or had it.
+    /// The view's state of the device with this id or former id.
     pub(super) fn device(&self, id: &str) -> (DeviceId, &fieldlog_projections::Device) {
         self.scene.view.devices.find_ever(id).unwrap()
     }
 
-    /// What the quarantine has kept so far.
+    /// The content of the quarantine.
     pub(super) fn kept(self, payloads: &[&str]) -> Story {
         assert_eq!(self.kept, payloads);
         self
@@ -173,7 +173,7 @@ impl Story {
         Time(self.start.0 + at * 1_000)
     }
 
-    /// How often something was counted since the start.
+    /// The value of a counter since the start.
     pub(super) fn counted(self, counter: &str, times: u64) -> Story {
         let of = |source: &super::super::source::Source| source.outcomes.clone();
         let all: Vec<_> = self.scene.observer.sources.iter().map(of).collect();
@@ -205,7 +205,7 @@ impl Story {
                 self.devices.insert(device, name.clone());
                 let behind =
                     parent.map_or(String::new(), |parent| format!(" behind {}", self.devices[&parent]));
-                // Said only where it is no matter of course.
+                // Printed only if it is not obvious.
                 let other = identity.filter(|of| of.namespace != "s" || of.name != name);
                 let of = other.map_or(String::new(), |of| format!(" ({} of {})", of.name, of.namespace));
                 format!("discovered {name}{of}{behind}")

@@ -1,4 +1,4 @@
-//! Over MQTT, from the broker of the demo.
+//! Over MQTT, with the broker of the demo.
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn options(broker: &Broker, dir: &Path) -> ReceiveOptions {
     }
 }
 
-/// The broker knows a subscription only when it delivers.
+/// A delivery shows that the broker has the subscription.
 async fn subscribed(running: &Running, broker: &Broker) {
     let warm_up = async {
         while running.handle.report().malformed == 0 {
@@ -64,7 +64,7 @@ async fn parcels_are_acknowledged_after_they_are_written() {
     let sent: u64 = some.iter().map(|p| p.items.len() as u64).sum();
     until(|| running.handle.events() == sent).await;
     running.stop().await;
-    // While it is away the broker keeps its session.
+    // The broker keeps its session while it is away.
     rest.iter().for_each(|parcel| send(&broker, parcel));
     send(&broker, &parcels[0]);
     let running = Running::start(options(&broker, dir.path())).await;
@@ -87,7 +87,7 @@ async fn a_broker_that_sends_more_than_it_may_gets_every_acknowledgement() {
     let script = Script::new([Behaviour { ignore_receive_max: true, ..Behaviour::default() }]).repeat_last();
     let broker = Broker::bind("127.0.0.1:0", Options { inflight_max: 0, ..Options::scripted(script) }).await;
     let broker = broker.unwrap();
-    // Its session has to be there before it is away.
+    // The session must exist before it is away.
     let running = Running::start(options(&broker, dir.path())).await;
     subscribed(&running, &broker).await;
     running.stop().await;

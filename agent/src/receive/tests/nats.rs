@@ -1,4 +1,4 @@
-//! Over a real nats-server, from the sink.
+//! From the sink, over a real nats-server.
 
 use std::sync::Arc;
 use std::time::Duration;

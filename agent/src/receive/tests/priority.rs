@@ -1,4 +1,4 @@
-//! Priority copies: handed on at once, accounted for by the parcels that cover them, and never twice.
+//! Priority copies: handed on at once, accounted for by the covering parcels, and never twice.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The whole receiver: HTTP on a free port, the file, the state.
+//! The whole receiver: HTTP on a free port, the output file, the state.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ fn options(dir: &Path) -> ReceiveOptions {
     }
 }
 
-/// Sends a request and gives status and body of the answer.
+/// Sends a request; returns status and body of the answer.
 async fn request(address: SocketAddr, head: &str, body: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!("{head}Host: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -145,7 +145,7 @@ async fn after_a_kill_nothing_is_lost_and_nothing_written_twice() {
         assert_eq!(post(running.handle.http.unwrap(), parcel, false).await.0, 204);
     }
     let before = running.stop().await;
-    // What a kill leaves: lines that the journal does not know, and half a line of the journal.
+    // What a kill leaves: lines without a journal entry, and half a journal entry.
     let append = |name: &str, bytes: &[u8]| {
         std::fs::OpenOptions::new()
             .append(true)
@@ -170,10 +170,10 @@ async fn after_a_kill_nothing_is_lost_and_nothing_written_twice() {
     let mut found = ids(&dir.path().join("events.ndjson"));
     found.sort_by_key(|id| id.rsplit('/').next().unwrap().parse::<u64>().unwrap());
     assert_eq!(found, expected(1..=fixture.log.head().0));
-    // A third start knows all of it.
+    // A third start has all of it.
     let running = Running::start(options(dir.path())).await;
     assert!(running.stop().await.is_clean());
-    // Lines that were acknowledged and are gone are not passed over.
+    // Missing lines that were acknowledged are an error.
     std::fs::write(dir.path().join("events.ndjson"), b"").unwrap();
     let refused = run(options(dir.path()), watch::channel(false).1, |_| {}).await.unwrap_err();
     assert!(refused.to_string().contains("were written"), "{refused}");
@@ -233,7 +233,7 @@ async fn a_full_disk_stops_the_receiver_without_an_acknowledgement() {
     assert!(error.contains("/dev/full") && error.contains("is sent again"), "{error}");
 }
 
-/// It is refused as often as it comes, told once, and the history that was there first goes on.
+/// It is refused every time but reported once, and the first history continues.
 #[tokio::test]
 async fn another_history_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -260,7 +260,7 @@ async fn another_history_is_refused() {
         assert_eq!(log.counts.duplicate_parcels, 0, "{report}");
     };
     check(running.stop().await, 3);
-    // What is known over a restart is that it was refused, not how often.
+    // After a restart it is known that it was refused, but not how often.
     check(Running::start(options(dir.path())).await.stop().await, 1);
     assert_eq!(ids(&dir.path().join("events.ndjson")), expected(1..=json[1].manifest.last.0));
 }

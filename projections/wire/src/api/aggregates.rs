@@ -10,7 +10,7 @@ use crate::json::Rfc3339;
 /// `GET /api/v1/devices/{id}/aggregates`: aggregates of one numeric attribute, by window, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AggregatesAnswer<'a> {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// Length of a window in seconds, 1 to 31,536,000.
     pub window_s: u32,

@@ -14,7 +14,7 @@ use crate::json::Rfc3339;
 /// `GET /api/v1/devices`: devices by id, with the values of their attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DevicePage<'a> {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// The devices.
     pub devices: Vec<Device<'a>>,
@@ -25,7 +25,7 @@ pub struct DevicePage<'a> {
 /// `GET /api/v1/devices/{id}`: one device, with the positions and times of its attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceAnswer<'a, A = BTreeMap<String, Attribute>> {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// The past position of this state; absent if it is the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,11 +115,11 @@ pub struct Attribute<V = serde_json::Value, D = AttributeJson<'static>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Availability {
-    /// It never said.
+    /// Not reported yet.
     Unknown,
-    /// It can.
+    /// It is reachable.
     Online,
-    /// It cannot.
+    /// It is not reachable.
     Offline,
 }
 

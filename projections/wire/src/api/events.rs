@@ -12,7 +12,7 @@ use crate::json::Rfc3339;
 /// `GET /api/v1/events`: records, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventPage<'a> {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// The records.
     pub events: Vec<Event<'a>>,
@@ -23,7 +23,7 @@ pub struct EventPage<'a> {
 /// `GET /api/v1/events/{seq}`: one record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventAnswer<'a, D = Members> {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// The record.
     pub event: Event<'a, D>,
@@ -53,7 +53,7 @@ pub struct Event<'a, D = Members> {
     /// The device it is about; absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Cow<'a, str>>,
-    /// What it says.
+    /// Its content.
     pub data: D,
 }
 

@@ -20,7 +20,7 @@ pub struct Health {
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// How it is.
+    /// The verdict.
     pub status: Verdict,
     /// A description, with what to do.
     pub output: String,

@@ -12,7 +12,7 @@ use crate::json::Rfc3339;
 /// `GET /api/v1/devices/{id}/history`: the records about one device, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryPage<'a> {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// The records.
     pub history: Vec<HistoryItem<'a>>,

@@ -11,7 +11,7 @@ use crate::json::Rfc3339;
 /// `GET /api/v1/quarantine`: messages that could not be decoded and whose payloads are kept, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantinePage<'a> {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// The messages.
     pub quarantine: Vec<Quarantined<'a>>,

@@ -15,7 +15,7 @@ pub type Words = Cow<'static, str>;
 /// `GET /status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Where the view is.
+    /// The position of the view.
     pub position: Position,
     /// The version that is running.
     pub version: Words,
@@ -92,7 +92,7 @@ pub struct Commits {
 pub struct Archive {
     /// Rows: aggregates of one attribute in one window.
     pub rows: u64,
-    /// Bytes of them.
+    /// Size of these rows.
     pub bytes: u64,
     /// The last archived record; null if there is none.
     pub upto_seq: Option<Seq>,
@@ -109,7 +109,7 @@ pub struct DeviceCounts {
     pub online: usize,
     /// Unreachable ones of these.
     pub offline: usize,
-    /// Of these, never said.
+    /// Those that never reported it.
     pub unknown: usize,
     /// Retired.
     pub retired: usize,
@@ -243,7 +243,7 @@ pub struct RefusedFilter {
 pub struct Sink {
     /// Its name in the configuration.
     pub name: String,
-    /// Where it is.
+    /// Its address.
     pub address: String,
     /// Whether records are kept until the sink has them.
     pub required: bool,
@@ -275,7 +275,7 @@ pub struct Sink {
     pub priority_acked: u64,
     /// Parcels acknowledged.
     pub parcels_acked: u64,
-    /// Bytes of these.
+    /// Bytes of these parcels.
     pub bytes_acked: u64,
     /// Parcels sent again.
     pub parcels_retried: u64,

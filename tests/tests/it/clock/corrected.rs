@@ -1,4 +1,4 @@
-//! A second of 2099, and the way back: `correct-clock`, and what every reader makes of the log then.
+//! One second in 2099, then `correct-clock`, and how every reader handles the log after that.
 
 use std::sync::atomic::AtomicBool;
 
@@ -17,9 +17,9 @@ use crate::history::HOUR_S;
 /// 2099-01-01.
 const FAR_S: i64 = 4_070_908_800;
 
-/// Four hours: one with a right clock, one second of 2099 with values 1000 to 1009, one in which log time stands still, the
-/// correction at its end, and one after it. The values count the minutes. Returns the second of the first value and the
-/// position of the correction.
+/// Four hours: one with a correct clock, then one second in 2099 with values 1000 to 1009, one in which log time stands
+/// still, the correction at its end, and one after it. The values count the minutes. Returns the second of the first
+/// value and the position of the correction.
 fn four_hours(dir: &Path) -> (i64, Seq) {
     let begin_s = (Clock::system().wall().0 / 1_000_000 / HOUR_S - 5) * HOUR_S;
     let mut log = open(dir);
@@ -53,7 +53,7 @@ fn rfc3339(second: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The values of the device's history from one moment to another, in order.
+/// The values of the device's history between two moments, in order.
 async fn history(agent: &Agent, from_s: i64, to_s: i64) -> Vec<f64> {
     let (from, to) = (rfc3339(from_s), rfc3339(to_s));
     let answer =
@@ -89,7 +89,7 @@ async fn what_was_recorded_is_found_where_it_happened() {
     let agent = Agent::start(config(dir.path(), "", KEEP)).await;
     let hour = |n: i64| begin_s + n * HOUR_S;
 
-    // By log time, or by the correction for what log time was wrong about.
+    // By log time, or by the correction where log time was wrong.
     assert_eq!(history(&agent, hour(0), hour(1)).await, minutes(0..60));
     assert_eq!(history(&agent, hour(1), hour(2)).await, minutes(0..0));
     let wrong = [minutes(1_000..1_010), minutes(60..120)].concat();
@@ -109,7 +109,7 @@ async fn what_was_recorded_is_found_where_it_happened() {
         assert!(answer.contains(&format!("\"value\":{value:?}")), "{value} at {second}: {answer}");
     }
 
-    // Memory has what came after the correction; all else is folded from the log.
+    // Memory has the buckets after the correction; the others are folded from the log.
     let expected = [(rfc3339(hour(0)), 60, 59.0), (rfc3339(hour(2)), 130, 179.0)];
     assert_eq!(buckets(&agent, hour(0), "log").await, expected);
     let advice = agent.json("/status").await["clock_advice"].clone();
@@ -146,7 +146,7 @@ fn ages_and_windows_go_by_the_correction() {
     let reader = log.reader();
     let hour = |n: i64| begin_s + n * HOUR_S;
     let seek = |second: i64| reader.seek_time(Time::from_secs(second)).unwrap();
-    // Retention by age deletes what is before such a position; 2099 must not keep the log for 73 years.
+    // Retention by age deletes everything before such a position; 2099 must not keep the log for 73 years.
     assert!(seek(hour(1)) <= Seq(63) && seek(hour(2)) <= Seq(64));
     assert!(seek(hour(2) + 1) <= corrected.next());
     assert!(seek(hour(3)) > corrected, "what a wrong clock has recorded is kept for ever");
@@ -192,7 +192,7 @@ async fn an_archive_made_before_the_correction_is_read_by_it() {
         log.reader().seek_rollups(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap(),
         log.reader().seek_rollups(Time(i64::MAX)).unwrap()
     );
-    // Only a last period is kept for ever, and 2099 is it.
+    // The last period is always kept; here it is that of 2099.
     let old = log.reader().rollups_older(Time::from_secs(begin_s + 2 * HOUR_S)).unwrap();
     assert_eq!(old, Some(periods[1].period.first));
     log.close().unwrap();
@@ -216,7 +216,7 @@ async fn the_command_says_what_it_did_and_what_it_cannot_do() {
     introduce(&mut log, now_s - 60);
     report(&mut log, FAR_S, 1.0);
     log.close().unwrap();
-    // The agent says so, in its status, and has the log.
+    // The agent reports this in its status, and has the log.
     let agent = Agent::start(config(dir.path(), "", KEEP)).await;
     let advice = agent.json("/status").await["clock_advice"].as_str().unwrap().to_owned();
     for part in ["2099-01-01", "stands still", "correct-clock", path] {

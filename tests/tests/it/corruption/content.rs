@@ -1,4 +1,4 @@
-//! A log that has something of everything, and what is in it.
+//! A log with every kind of content, and a copy of that content.
 
 use super::*;
 
@@ -22,20 +22,20 @@ pub const PAGE: usize = 4096;
 /// A closed log.
 pub struct Original {
     pub bytes: Vec<u8>,
-    /// The pages that are read when all of it is, by number.
+    /// Numbers of the pages that are read when all content is read.
     pub live: Vec<usize>,
     pub content: Content,
     pub snapshots: SnapshotStore,
     _dir: tempfile::TempDir,
 }
 
-/// All that a log gives.
+/// The readable content of a log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Content {
     pub epoch: Epoch,
     pub head: Seq,
     pub records: Vec<Kept>,
-    /// With the moments.
+    /// The moments of the records.
     moments: Vec<Time>,
     pub cursors: BTreeMap<String, Vec<u8>>,
     pub cursors_lost: BTreeSet<String>,
@@ -80,7 +80,7 @@ impl Content {
         })
     }
 
-    /// What a reader gets to know who expects `self` and finds `found`.
+    /// The result for a reader that expects `self` and finds `found`.
     pub fn held_against(&self, found: &Content) -> Outcome {
         let parts = [
             (self.epoch == found.epoch, "epoch"),
@@ -162,7 +162,7 @@ impl StorageBackend for Watched {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        // fieldlog looks through small files by itself.
+        // fieldlog checks small files by itself.
         if out.len() < 64 * PAGE {
             let pages = offset as usize / PAGE..(offset as usize + out.len()).div_ceil(PAGE);
             self.pages.lock().unwrap().extend(pages);
@@ -183,7 +183,7 @@ impl StorageBackend for Watched {
     }
 }
 
-/// Makes the log: records, a trimmed front with an archive behind it, quarantine, cursors, a corrected clock.
+/// Creates the log: records, a trimmed front with an archive, quarantine, cursors, a corrected clock.
 pub fn original() -> Original {
     let disk = FaultDisk::new(Rng::new(1));
     let mut log =
@@ -233,7 +233,7 @@ pub fn original() -> Original {
     Original { bytes, live, content, snapshots, _dir: dir }
 }
 
-/// Folds what is there into the archive and deletes half of it.
+/// Folds the content into the archive and deletes half of it.
 fn thin_out(log: &mut Log) {
     let head = log.head();
     let (half, reader) = (Seq(head.0 / 2), log.reader());

@@ -5,7 +5,7 @@ use fieldlog_tests::rng::Rng;
 use super::content::{Original, PAGE};
 
 const SECTOR: usize = 512;
-/// The tables, as their names lie in the file.
+/// The names of the tables, as stored in the file.
 pub const TABLES: [&str; 7] = ["meta", "chunks", "cursors", "quarantine", "archive", "corrections", "sums"];
 
 #[derive(Clone, Debug)]
@@ -27,17 +27,17 @@ pub enum Damage {
         len: usize,
         seed: u64,
     },
-    /// Two pages have changed places.
+    /// Two pages were exchanged.
     Swapped {
         a: usize,
         b: usize,
     },
-    /// A page is there twice, and another one is gone.
+    /// One page was overwritten with a copy of another.
     Doubled {
         from: usize,
         to: usize,
     },
-    /// Every occurrence of a name is another.
+    /// Every occurrence of a name was changed.
     Renamed {
         name: &'static str,
         at: usize,
@@ -51,7 +51,7 @@ pub enum Damage {
 impl Damage {
     pub fn new(rng: &mut Rng, original: &Original) -> Damage {
         let page = |rng: &mut Rng| *rng.pick(&original.live) * PAGE;
-        // What is used of a page is at its beginning and its end.
+        // The used parts of a page are at its beginning and its end.
         let spot = |rng: &mut Rng| match rng.below(3) {
             0 => page(rng) + rng.below(64),
             1 => page(rng) + PAGE - 1 - rng.below(256),

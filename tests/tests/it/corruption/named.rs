@@ -1,4 +1,4 @@
-//! Damage of known kinds, and what the operator reads of it.
+//! Damage of known kinds, and the messages for the operator.
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
@@ -12,7 +12,7 @@ const QUARANTINE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("quaran
 const CORRECTIONS: TableDefinition<'_, u64, i64> = TableDefinition::new("corrections");
 const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
 
-/// The bytes after somebody has changed something in the store, and closed it as cleanly as it was.
+/// The bytes after a change in the store and a clean close.
 fn changed(bytes: &[u8], change: impl FnOnce(&redb::WriteTransaction)) -> Vec<u8> {
     let disk = FaultDisk::with_content(bytes.to_vec(), Rng::new(1));
     let db = Database::builder().create_with_backend(disk.clone()).unwrap();
@@ -31,7 +31,7 @@ fn assert_refused(bytes: Vec<u8>, parts: &[&str]) {
     for part in parts.iter().chain(&["log.redb", "damaged", "`fieldlog verify`", "restore", "new epoch"]) {
         assert!(words.contains(part), "{part:?} is not in: {words}");
     }
-    // All that is left is redb's mark that it was open, and no record of what there is.
+    // Nothing was written except redb's open mark.
     let mut after = disk.content();
     before[9] = 0;
     after[9] = 0;
@@ -127,7 +127,7 @@ fn a_damaged_cursor_is_lost_and_the_others_are_not() {
     }
 }
 
-/// The log as a version wrote it that had no checksums.
+/// The log as written by a version without checksums.
 fn without_checksums(original: &Original) -> Vec<u8> {
     changed(&original.bytes, |txn| {
         txn.delete_table(SUMS).unwrap();
@@ -167,7 +167,7 @@ fn a_log_without_checksums_is_read_and_gains_them() {
 fn a_log_that_an_older_version_has_gone_on_with_is_read() {
     let original = original();
     let disk = FaultDisk::with_content(original.bytes.clone(), Rng::new(1));
-    // It knows nothing of the record of the last clean close, and leaves it there.
+    // That version leaves the `closed` row as it is.
     let kept = Database::builder().create_with_backend(disk.clone()).unwrap();
     let row =
         kept.begin_read().unwrap().open_table(SUMS).unwrap().get("closed").unwrap().unwrap().value().to_vec();
@@ -219,7 +219,7 @@ fn a_commit_after_a_clean_close_costs_no_more_than_the_next() {
     let first = written(&mut log, &stats, 1);
     let then = written(&mut log, &stats, 500);
     println!("bytes per commit: {new} in a new log, {first} first after a clean close, {then} then");
-    // One page for the row that is deleted, and one for its place in the list of tables.
+    // One page for the deleted row, and one for its place in the list of tables.
     assert!(first <= then + 6 * 4096, "{first} {then}");
     assert!(then.abs_diff(new) <= 2 * 4096, "{then} {new}");
 }

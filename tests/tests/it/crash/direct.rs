@@ -1,4 +1,4 @@
-//! Points that append to the log themselves, and so know every byte that must be there.
+//! Points that append to the log directly, and so know its exact bytes.
 
 use std::ops::ControlFlow;
 
@@ -14,13 +14,13 @@ use crate::rig::scratch;
 use super::records::{Kept, Made, kept, make};
 use super::{QUARANTINE_RECORDS_MAX, Tally, add, begin, end, files, open, plan_fault, windows};
 
-/// What must be in the log.
+/// The expected content of the log.
 struct Model {
     epoch: Option<Epoch>,
     records: Vec<Kept>,
     quarantine: Vec<(Seq, Vec<u8>)>,
     view: View,
-    /// A batch whose commit failed: it is there as a whole, or not at all.
+    /// A batch whose commit failed: it is in the log as a whole, or not at all.
     ambiguous: Option<Made>,
     dir: tempfile::TempDir,
     store: SnapshotStore,
@@ -114,7 +114,7 @@ impl Model {
         self.quarantine.extend(made.quarantine.iter().map(of));
     }
 
-    /// Everything that was promised, on a log that has just been opened.
+    /// Checks everything that was promised, on a newly opened log.
     fn check(&mut self, log: &Log, rng: &mut Rng, tally: &Tally) {
         let reader = log.reader();
         assert_eq!(*self.epoch.get_or_insert(log.epoch()), log.epoch(), "the epoch changed");

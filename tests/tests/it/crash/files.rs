@@ -1,4 +1,4 @@
-//! Snapshot files, and what can become of them.
+//! Snapshot files and their damage.
 
 use std::fs;
 
@@ -6,12 +6,12 @@ use fieldlog::snapshots::SnapshotStore;
 use fieldlog_projections::{Epoch, Seq, View, snapshot};
 use fieldlog_tests::rng::Rng;
 
-/// Leaves a snapshot as [`SnapshotStore::save`] does, without the syncs that cost most of the time of a test.
+/// Writes a snapshot like [`SnapshotStore::save`], without the syncs, which would take most of a test's time.
 pub fn save(store: &SnapshotStore, bytes: &[u8], seq: Seq, epoch: Epoch) {
     fs::write(store.dir().join(format!("{epoch}-{:020}.snap", seq.0)), bytes).unwrap();
 }
 
-/// Does something to the snapshots that a crash, a flash card or an operator might do.
+/// Damages the snapshots as a crash, a flash card or an operator might.
 pub fn spoil(store: &SnapshotStore, epoch: Option<Epoch>, view: &View, rng: &mut Rng) {
     let Some(epoch) = epoch else { return };
     match rng.below(12) {
@@ -22,7 +22,7 @@ pub fn spoil(store: &SnapshotStore, epoch: Option<Epoch>, view: &View, rng: &mut
             save(store, &snapshot::encode(view, other).unwrap(), view.seq, other);
         }
         3 => {
-            // Not what the log will have at that position.
+            // Different from the log's later content at that position.
             let mut ahead = View::new(super::windows());
             ahead.seq = Seq(view.seq.0 + 10_000 + rng.below(100) as u64);
             save(store, &snapshot::encode(&ahead, epoch).unwrap(), ahead.seq, epoch);

@@ -1,4 +1,4 @@
-//! Records for the tests: valid for the folds, of every type, of many sizes.
+//! Records for the tests: valid for the folds, of every type and of many sizes.
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Fact};

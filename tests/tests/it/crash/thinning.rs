@@ -1,4 +1,4 @@
-//! Points that delete the front of the log behind an archive: together they must have every value, and each once.
+//! Points that delete the front of a log with an archive: together they must have every value exactly once.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,14 +17,14 @@ use fieldlog_tests::rng::Rng;
 use super::records::{Kept, Made, kept, make};
 use super::{Tally, add, begin, end, open, plan_fault, windows};
 
-/// The full history, and what was done with it.
+/// The full history, and what was done to it.
 struct Model {
     epoch: Option<Epoch>,
     records: Vec<Kept>,
     view: View,
     ambiguous: Option<Made>,
     length_s: u32,
-    /// The length has been changed: a window may be in the archive in parts of several lengths.
+    /// The window length has changed: a window may be archived in parts of several lengths.
     relengthened: bool,
     /// The front of the archive may have been deleted.
     pruned: bool,
@@ -129,7 +129,7 @@ impl Model {
         self.view.apply_records(made.body.records(first), Seq(u64::MAX)).unwrap();
     }
 
-    /// What the writer does: fold, store, and only then delete, as far as was stored.
+    /// Works like the writer: fold, store, and only then delete, up to what was stored.
     fn thin(&mut self, log: &mut Log, rng: &mut Rng, tally: &Tally) -> bool {
         let (head, reader) = (log.head(), log.reader());
         if head == Seq(0) {
@@ -202,7 +202,8 @@ impl Model {
         assert!(found == self.records[first.0 as usize - 1..], "a committed record has changed");
     }
 
-    /// Every period has what its records come to, and the periods follow each other. Gives the last record in them.
+    /// Checks that every period equals the fold of its records, and that periods are contiguous. Returns the last
+    /// record in them.
     fn check_rollups(&self, reader: &LogReader) -> Seq {
         let mut periods: Vec<(Period, Vec<Series>)> = Vec::new();
         let stopped = reader.scan_rollups(Seq(0), |row| {

@@ -1,4 +1,4 @@
-//! Points that go through the whole writer: deliveries in, acknowledgements out.
+//! Points that use the whole writer: deliveries in, acknowledgements out.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,18 +18,18 @@ use fieldlog_tests::rng::Rng;
 use super::{Tally, add, come_back, files, open, plan_fault};
 use crate::rig::{Rig, clock, config, message, scratch};
 
-/// What has been sent and what came back, over all lives.
+/// Messages sent and acknowledged, over all runs.
 struct Model {
     epoch: Option<Epoch>,
     sent: Vec<Sent>,
     acked: BTreeSet<usize>,
-    /// The view of the writer that ended last.
+    /// The view of the last writer that ended.
     before: Option<View>,
     store: SnapshotStore,
     config: Config,
 }
 
-/// One message; its number is its place in the list, and goes into its record.
+/// One message; its number is its index in the list, and part of its record.
 #[derive(Clone, Copy)]
 struct Sent {
     source: usize,
@@ -111,7 +111,7 @@ impl Model {
         for delivery in self.deliveries(&rig, rng, &mut in_flight) {
             inputs.send(Input::Delivery(delivery)).unwrap();
         }
-        // The writer takes this for the end of the agent and stops, if the disk lets it.
+        // The writer takes this for the end of the agent and stops, if the disk permits.
         drop(inputs);
         let ended = rig.boot().and_then(|writer| writer.run(&inbox));
         for (source, acks) in rig.connections.iter().enumerate() {
@@ -135,13 +135,13 @@ impl Model {
         self.before = Some(rig.end());
     }
 
-    /// What the broker still has, and some new messages, cut into reads.
+    /// Messages still at the broker, and some new ones, split into reads.
     fn deliveries(&mut self, rig: &Rig, rng: &mut Rng, in_flight: &mut [Vec<usize>]) -> Vec<Delivery> {
         let again = (0..self.sent.len()).filter(|n| !self.acked.contains(n)).collect::<Vec<_>>();
         let first = self.sent.len();
         for _ in 0..rng.below(150) {
             let source = rng.below(rig.connections.len());
-            // Devices of one source only, so that their order is that of the source.
+            // Each device belongs to one source, so that its order is that of the source.
             let device = rng.below(12) * rig.connections.len() + source;
             self.sent.push(Sent { source, device, junk: rng.chance(5) });
         }
@@ -172,7 +172,7 @@ impl Model {
         deliveries
     }
 
-    /// Everything that was promised, on a log that has just been opened.
+    /// Checks everything that was promised, on a newly opened log.
     fn check(&mut self, log: &Log) {
         assert_eq!(*self.epoch.get_or_insert(log.epoch()), log.epoch(), "the epoch changed");
         let mut recorded = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What an HTTP server may answer other than yes.
+//! HTTP answers other than success.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::site::{Site, http};
 
-/// A request: when it came, its body as text, and what it was answered.
+/// A request: its time, its body as text, and the answer.
 struct Asked {
     at: Instant,
     bytes: usize,
     status: u16,
 }
 
-/// What the server has seen, and the positions it has accepted.
+/// The requests seen, and the accepted positions.
 #[derive(Default)]
 struct Seen {
     asked: Vec<Asked>,
@@ -30,7 +30,7 @@ struct Seen {
     again: usize,
 }
 
-/// Answers by number of the request and body: a status, and further lines of the head.
+/// Answers by number of the request and body: a status, and additional header lines.
 type Answers = fn(usize, &str) -> (u16, &'static str);
 
 async fn serve(answers: Answers) -> (SocketAddr, Arc<Mutex<Seen>>) {
@@ -75,7 +75,7 @@ fn positions(body: &str) -> Vec<u64> {
     events.iter().map(|event| event["sequence"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-/// A sink that is sent one parcel at a time, as it is, and that waits as long as a server may ask for here.
+/// A sink with one uncompressed parcel at a time, which honours any wait used here.
 fn patient(address: SocketAddr) -> String {
     http(address, "gzip = false\nin_flight_max = 1").replace("backoff_max_s = 1", "backoff_max_s = 10")
 }
@@ -83,7 +83,7 @@ fn patient(address: SocketAddr) -> String {
 /// Messages that are forwarded before and after the one in between.
 const HALF: usize = 1_000;
 
-/// Forwards some messages to a server that answers so; returns what it has seen once all but `lost` events are there.
+/// Forwards messages to a server with these answers; returns the requests once all but `lost` events have arrived.
 async fn check(answers: Answers, poison: bool, lost: u64) -> (Seen, Logbook) {
     let (address, seen) = serve(answers).await;
     let mut site = Site::new().await;
@@ -129,7 +129,7 @@ async fn retry_after_is_honoured() {
     }
 }
 
-/// A server that asks for no wait at all, or for one that is over, is not asked again and again.
+/// A server that asks for no wait, or one in the past, is not asked again and again.
 #[tokio::test]
 async fn retry_after_is_not_taken_at_its_word() {
     let answers: Answers = |number, _| match number {
@@ -144,7 +144,7 @@ async fn retry_after_is_not_taken_at_its_word() {
     }
 }
 
-/// Whatever the answer, `backoff_max_s` is the longest wait: here it is a second.
+/// `backoff_max_s`, here a second, limits the wait for any answer.
 #[tokio::test]
 async fn no_answer_holds_a_sink_for_longer_than_it_may() {
     let answers: Answers = |number, _| match number {
@@ -167,7 +167,7 @@ async fn no_answer_holds_a_sink_for_longer_than_it_may() {
     }
 }
 
-/// Such a sink is connected, and yet it takes nothing: an operator must see why, and for how long.
+/// The sink is connected but accepts nothing: the operator must see why, and for how long.
 #[tokio::test]
 async fn a_sink_that_says_not_now_says_it_to_the_operator() {
     let answers: Answers = |number, _| if number == 0 { (429, "retry-after: 3\r\n") } else { (200, "") };
@@ -207,7 +207,7 @@ async fn a_poisoned_event_becomes_a_dead_letter() {
     assert!(refused < 40, "{refused} attempts to find one event");
 }
 
-/// What is refused keeps the log and is offered again, until an operator gives it up; that is on record.
+/// Refused events keep the log and are offered again until an operator gives them up, which is recorded.
 #[tokio::test]
 async fn an_operator_gives_up_what_is_refused() {
     let answers: Answers = |_, body| (if body.contains("poison") { 422 } else { 200 }, "");

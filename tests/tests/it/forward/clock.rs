@@ -1,4 +1,4 @@
-//! A wall clock that is wrong, and is set: everything but what is shown of time goes on as if nothing had happened.
+//! A wall clock that is wrong and then set: everything except the displayed times must continue normally.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -17,11 +17,11 @@ use fieldlog_tests::wait::until;
 use super::site::{Site, arrived, assert_complete, assert_lines, http, position};
 
 const DAY: i64 = 86_400_000_000;
-/// What may be deleted is looked at every 5 s.
+/// Longer than the interval of retention scans, 5 s.
 const KEEPER: Duration = Duration::from_secs(6);
 /// Of `slow` in [`LIMITS`].
 const INTERVAL: Duration = Duration::from_millis(1_500);
-/// So that a clock that jumps makes all records old, and nothing else keeps them.
+/// A jump of the clock makes all records old, and nothing else keeps them.
 const LIMITS: &str = "[[source.policy]]\nattributes = [\"slow\"]\nmin_interval_ms = 1500\n\
                       [retention]\nage_days = 1\nfree_bytes_min = 0\n\
                       [snapshots]\nevents = 1000\nkeep = 1\n";
@@ -36,7 +36,7 @@ fn first(agent: &Agent) -> u64 {
     agent.first().0
 }
 
-/// How often the clock was found to have been set.
+/// Number of recorded clock steps.
 fn steps(agent: &Agent) -> usize {
     let mut steps = 0;
     let scanned = agent.handle.shared.reader.scan(Seq(1), |chunk| {
@@ -48,7 +48,7 @@ fn steps(agent: &Agent) -> usize {
     steps
 }
 
-/// Sets the clock by so many microseconds, and waits until the agent has noticed.
+/// Steps the clock by so many microseconds, and waits until the agent has noticed.
 async fn set(clock: &TestClock, by: i64, agent: &Agent) {
     let before = steps(agent);
     clock.step(by);
@@ -56,7 +56,7 @@ async fn set(clock: &TestClock, by: i64, agent: &Agent) {
     until("the step in the log", || steps(agent) > before).await;
 }
 
-/// A value that may change every 1.5 s changes, and is recorded when these have passed.
+/// Changes a value with an interval of 1.5 s, and checks that it is recorded when that has elapsed.
 async fn assert_intervals_end(site: &Site, clock: &TestClock, agent: &Agent, value: i64) {
     for value in [-value, value] {
         site.publish("t/meter/state", format!(r#"{{"slow":{value}}}"#));
@@ -66,7 +66,7 @@ async fn assert_intervals_end(site: &Site, clock: &TestClock, agent: &Agent, val
     until("the end of an interval", || agent.value("meter", "slow") == Some(Value::Int(value))).await;
 }
 
-/// Log time never goes back (the logbook looks), nothing fell silent, the receiver has everything in order.
+/// Log time never goes back (the logbook checks this), nothing fell silent, and the receiver has everything in order.
 async fn assert_whole(site: &Site, receiver: Receiver, head: u64, stepped: usize) {
     let log = Logbook::read(&site.data_dir());
     let count = |is: fn(&Fact) -> bool| log.records.iter().filter(|(_, _, fact)| is(fact)).count();
@@ -139,7 +139,7 @@ async fn a_boot_in_1970_is_a_clock_like_any_other() {
     let log = Logbook::read(&site.data_dir());
     assert!(log.records[0].1 < Time(DAY), "the first boot was not in 1970");
     drop(log);
-    // What the last stop recorded goes at the next start.
+    // Records of the last stop are deleted at the next start.
     let agent = site.start(&config).await;
     arrived(&agent, &receiver).await;
     let head = agent.head();

@@ -1,4 +1,4 @@
-//! A log that is damaged, or that has lost its end, with sinks that have part of it.
+//! A log that is damaged or has lost its end, with sinks that have part of it.
 
 use std::path::Path;
 
@@ -17,12 +17,12 @@ const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
 const SUMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sums");
 
-/// Changes the chunks of a log that nobody has open.
+/// Changes the chunks of a log that is not open.
 fn change<T>(data_dir: &Path, change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>) -> T) -> T {
     let db = Database::open(data_dir.join(FILE_NAME)).unwrap();
     let txn = db.begin_write().unwrap();
     let done = change(&mut txn.open_table(CHUNKS).unwrap());
-    // A backup, or what is left after a crash, has no record that says otherwise.
+    // A backup, or the rest after a crash, has no `closed` row that contradicts.
     txn.open_table(SUMS).unwrap().remove("closed").unwrap();
     txn.commit().unwrap();
     done
@@ -90,14 +90,14 @@ async fn a_damaged_chunk_in_a_backlog_stops_nothing_else() {
     let details = agent.handle.sinks.views()[0].status.details();
     let error = details.last_error.unwrap().why;
     assert!(error.contains(&format!("the log is damaged at sequence {first}")), "{error}");
-    // It is not delivered, and not counted so.
+    // It is not delivered, and does not count as delivered.
     assert_eq!(details.acked.contiguous().0, first - 1);
     agent.stop().await;
     let (log, _) = receiver.stop().await;
     assert_eq!(log.counts.faults, 0, "{log}");
 }
 
-/// In strict order nothing goes before what cannot be read.
+/// In strict order nothing is sent before the unreadable part.
 #[tokio::test]
 async fn in_strict_order_a_damaged_chunk_stops_the_sink() {
     let receiver = Receiver::http().await;
@@ -176,7 +176,7 @@ async fn a_damaged_cursor_is_said_and_everything_is_sent_again() {
     txn.commit().unwrap();
     drop(db);
 
-    // A receiver that has nothing yet gets everything from the beginning.
+    // A receiver without any events gets everything from the beginning.
     let receiver = Receiver::http().await;
     let agent = site.start(&site.config(&http(receiver.address(), ""))).await;
     let said = words(&agent);

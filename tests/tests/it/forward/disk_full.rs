@@ -1,4 +1,4 @@
-//! A disk that is full while a backlog waits for the upstream.
+//! A full disk while there is a backlog.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! A disk that is fuller than `bytes_max` allows for.
+//! A disk with less space than `bytes_max` allows for.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn blocked(agent: &Agent) -> Option<String> {
     agent.handle.shared.stats.blocked()
 }
 
-/// With `drop-oldest`, a small disk holds the newest records, and messages are taken without end.
+/// With `drop-oldest`, a small disk holds the newest records, and messages are accepted without end.
 #[tokio::test]
 async fn drop_oldest_makes_room_on_a_disk_that_is_smaller_than_bytes_max() {
     let mut rng = random();
@@ -41,7 +41,7 @@ async fn drop_oldest_makes_room_on_a_disk_that_is_smaller_than_bytes_max() {
     assert_eq!(verify(&site.data_dir()).unwrap().fault, None);
 }
 
-/// What blocks the log blocks it from the first message on, after a restart, too.
+/// A blocked log is blocked from the first message on, also after a restart.
 #[tokio::test]
 async fn a_restart_lets_nothing_into_a_blocked_log() {
     let mut site = Site::new().await;

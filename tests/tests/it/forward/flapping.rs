@@ -1,4 +1,4 @@
-//! A link that fails every moment, another way each time.
+//! A link that fails all the time, in varying ways.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use super::site::{Site, complete, http, position, random, sink};
 
 pub const FLAPPING: Duration = Duration::from_secs(8);
 
-/// A day with another state of the link every five minutes; `FIELDLOG_FLAPS` makes it longer.
+/// A day with a new state of the link every five minutes; `FIELDLOG_FLAPS` makes it longer.
 const FLAPS: usize = 288;
 
 /// Lets messages arrive while the link flaps; at the end the receiver must have them all.
@@ -56,7 +56,7 @@ async fn http_in_strict_order() {
     check(receiver, server, sink, true, true).await;
 }
 
-/// Priority copies of nearly everything, lost and repeated, too.
+/// Priority copies of nearly everything, also lost and repeated.
 #[tokio::test]
 async fn http_with_priorities() {
     let receiver = Receiver::http().await;
@@ -74,7 +74,7 @@ async fn mqtt_with_compact() {
     check(receiver, server, sink, true, false).await;
 }
 
-/// A day of flapping, compressed: the link changes as often and as badly, only sooner.
+/// A day of flapping, compressed: the link changes as often and as badly, only faster.
 async fn check_day(receiver: Receiver, server: SocketAddr, sink: impl Fn(SocketAddr) -> String) -> String {
     let flaps = std::env::var("FIELDLOG_FLAPS").map_or(FLAPS, |text| text.parse().unwrap());
     let mut rng = random();
@@ -116,7 +116,7 @@ async fn a_day_over_http_in_strict_order() {
     assert!(positions.is_sorted(), "lines are not in the order of the log");
 }
 
-/// What happens now is not kept waiting by what happened while the link was down.
+/// Fresh events do not wait for those recorded while the link was down.
 #[tokio::test]
 async fn live_events_go_first() {
     let receiver = Receiver::http().await;

@@ -1,4 +1,4 @@
-//! Two histories with one identity: what a receiver says of them.
+//! Two histories with one identity, and the receiver's report on them.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ fn sink_state(agent: &Agent) -> SinkState {
     agent.handle.sinks.views()[0].status.details().state
 }
 
-/// Waits until the agent knows that its receiver has another history, and looks at what an operator sees.
+/// Waits until the agent knows that its receiver has another history, and checks the operator's view.
 async fn forked(agent: &Agent, common: u64) {
     until("a fork", || sink_state(agent).label() == "forked").await;
     let view = agent.handle.sinks.views().remove(0);
@@ -53,7 +53,7 @@ async fn forked(agent: &Agent, common: u64) {
         assert!(words.contains(part), "{part}: {words}");
     }
     let details = view.status.details();
-    // What is not delivered is not counted as such, so that retention keeps it.
+    // It does not count as delivered, so that retention keeps it.
     assert!(
         details.acked.contiguous().0 <= common && details.acked.contiguous().0 < agent.head(),
         "{details:?}"
@@ -61,7 +61,7 @@ async fn forked(agent: &Agent, common: u64) {
     assert_eq!(details.last_error.unwrap().why, details.state.waiting().unwrap().1);
 }
 
-/// Nothing is missing, and yet it is not well: the first contradiction is right behind what both histories share.
+/// Nothing is missing, but the report shows a fork: the first contradiction is right after the common part.
 fn assert_forked(verdict: &Verdict, common: u64) {
     assert_eq!(verdict.code, 1, "{}", verdict.printed);
     assert!(verdict.log.missing.is_empty(), "{}", verdict.printed);
@@ -87,7 +87,7 @@ async fn a_restored_backup_is_reported_as_a_fork() {
     site.post(70);
     site.recorded().await;
     forked(&agent, common).await;
-    // It is tried again, and stays so; the receiver says it once.
+    // It is tried again and stays forked; the receiver reports it once.
     let until_when = sink_state(&agent).waiting().unwrap().0;
     until("a further attempt", || sink_state(&agent).waiting().is_some_and(|(at, _)| at > until_when)).await;
     assert_eq!(sink_state(&agent).label(), "forked");
@@ -113,7 +113,7 @@ async fn a_cloned_gateway_is_reported_as_a_fork() {
         original.recorded().await;
         clone.recorded().await;
     }
-    // The one that comes first is not hindered.
+    // The first history is not affected.
     let has_all =
         |agent: &Agent| agent.handle.sinks.views()[0].status.details().acked.contiguous().0 == agent.head();
     until("one of them delivered", || has_all(&one) || has_all(&other)).await;

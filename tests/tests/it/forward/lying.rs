@@ -1,4 +1,4 @@
-//! An upstream that acknowledges what it does not keep: the agent cannot know, so the receiver must.
+//! An upstream that acknowledges what it does not keep: the agent cannot detect this, but the receiver must.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

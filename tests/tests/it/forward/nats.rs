@@ -1,4 +1,4 @@
-//! NATS JetStream, at a real nats-server.
+//! NATS JetStream, with a real nats-server.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -14,8 +14,8 @@ use super::orders;
 use super::parts::Between;
 use super::site::{Site, arrived, assert_complete, complete, random, sink};
 
-/// Stored, and the acknowledgement lost: it is not in the stream twice, though the server forgets message ids after a
-/// moment.
+/// Stored, but the acknowledgement is lost: the event is not in the stream twice, although the server soon forgets
+/// message ids.
 #[tokio::test]
 async fn a_lost_acknowledgement() {
     const TIMES: u64 = 4;
@@ -29,7 +29,7 @@ async fn a_lost_acknowledgement() {
         site.recorded().await;
         arrived(&agent, &receiver).await;
         let before = server.messages();
-        // The acknowledgement will be as long on its way as the message.
+        // The acknowledgement takes as long as the message.
         proxy.set(Fault::Delay(Duration::from_millis(300)));
         site.post(5);
         until("the message in the stream", || server.messages() > before).await;
@@ -59,7 +59,7 @@ async fn a_flapping_link() {
     assert_eq!(log.counts.duplicate_events, 0, "{log}");
 }
 
-/// What the receiver has not acknowledged comes again, and is recognised.
+/// Messages that the receiver has not acknowledged come again, and are recognised.
 #[tokio::test]
 async fn a_flapping_link_to_the_receiver() {
     let Some(server) = NatsServer::with_stream() else { return };

@@ -1,11 +1,11 @@
-//! SIGKILL of the agent, of what is between, and of the receiver, in every order.
+//! SIGKILL of the agent, the intermediary, and the receiver, in every order.
 
 use fieldlog_tests::mosquitto::Mosquitto;
 
 use super::parts::{Between, ORDERS, Row, Verdict};
 use super::site::random;
 
-/// Rounds with any of them, after those in every order.
+/// Rounds in random order, after those in every order.
 const ROUNDS: usize = 4;
 
 pub async fn check(between: Between) -> (Verdict, Between, u64) {
@@ -29,8 +29,8 @@ async fn over_http_nothing_is_missing() {
     assert_eq!(verdict.log.chained.0, head);
 }
 
-/// mosquitto acknowledges before it saves, so that a SIGKILL makes it forget. Saving after every change keeps that little;
-/// what it is, the receiver says to the event.
+/// mosquitto acknowledges before it saves, so a SIGKILL makes it forget. Saving after every change keeps the loss
+/// small, and the receiver reports it exactly.
 #[tokio::test]
 async fn over_mosquitto_what_it_forgets_is_reported() {
     let Some(broker) = Mosquitto::start("autosave_on_changes true\nautosave_interval 1") else { return };

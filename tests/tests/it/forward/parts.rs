@@ -1,4 +1,4 @@
-//! The parts between a device and its data, each a process that can be killed: the agent, what is between, the receiver.
+//! The parts between a device and its data, each a process that can be killed: agent, intermediary, receiver.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,19 +18,19 @@ use tokio::sync::watch;
 
 use super::site::{Site, forwarded, sink};
 
-/// `fieldlog receive` with its lines and its state, over any number of lives.
+/// `fieldlog receive` with its lines and its state, over any number of runs.
 pub struct Keeper {
     arguments: Vec<String>,
     dir: TempDir,
     process: Option<Process>,
 }
 
-/// What a receiver said at its end.
+/// The receiver's output at its end.
 pub struct Verdict {
     pub code: i32,
     /// The report, as an operator reads it.
     pub printed: String,
-    /// What its state file knows of the only log.
+    /// The state file's report on the only log.
     pub log: LogReport,
     /// Position of each line, in the order of the file.
     pub lines: Vec<u64>,
@@ -63,7 +63,7 @@ impl Keeper {
         self.dir.path().join("events.ndjson")
     }
 
-    /// Positions of the lines so far; one that is being written is left out.
+    /// Positions of the complete lines so far.
     pub fn lines(&self) -> Vec<u64> {
         let text = std::fs::read_to_string(self.out()).unwrap_or_default();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -75,7 +75,7 @@ impl Keeper {
         until(&format!("event {seq} at the receiver"), || self.lines().contains(&seq)).await;
     }
 
-    /// Stops it as an operator would.
+    /// Stops it like an operator.
     pub async fn stop(mut self) -> Verdict {
         let process = self.process.take().unwrap();
         process.signal("TERM");
@@ -98,8 +98,8 @@ fn position(line: &str) -> u64 {
 }
 
 impl Verdict {
-    /// What it calls missing is what is missing of a log that ends at `head`, no more and no less; each other event has
-    /// one line, and nothing contradicts anything. Returns what is missing.
+    /// Checks that the reported missing ranges are exactly those of a log that ends at `head`, that each other event
+    /// has one line, and that there are no contradictions. Returns the missing positions.
     pub fn check(&self, head: u64) -> BTreeSet<u64> {
         let lines: BTreeSet<u64> = self.lines.iter().copied().collect();
         assert_eq!(lines.len(), self.lines.len(), "an event has two lines");
@@ -116,7 +116,7 @@ impl Verdict {
     }
 }
 
-/// What stands between agent and receiver.
+/// The intermediary between agent and receiver.
 pub enum Between {
     /// Nothing: HTTP.
     Nothing,
@@ -142,7 +142,7 @@ pub const ORDERS: [[Part; 3]; 6] = [
     [Part::Receiver, Part::Between, Part::Agent],
 ];
 
-/// All of them in a row, behind a source.
+/// All parts in a row, behind a source.
 pub struct Row {
     site: Site,
     between: Between,
@@ -171,7 +171,7 @@ impl Row {
         let keeper = Keeper::start(option, &from).await;
         let site = Site::new().await;
         let sink = sink(&address, "parcel_events_max = 20");
-        // The session must be there before the first message, or that one is for nobody.
+        // The session must exist before the first message, or that one is lost.
         site.start(&site.config("")).await.stop().await;
         let mut row = Row { site, between, agent: None, keeper, sink };
         row.start(Part::Agent);
@@ -209,7 +209,7 @@ impl Row {
         }
     }
 
-    /// Kills these one after the other and starts them again in any order, with events all the while.
+    /// Kills these one after the other and restarts them in any order, with events all the while.
     pub async fn round(&mut self, rng: &mut Rng, kills: &[Part]) {
         let mut dead: Vec<Part> = kills.iter().copied().filter(|part| self.has(*part)).collect();
         println!("killed: {dead:?}");
@@ -233,7 +233,7 @@ impl Row {
         self.site.post_for(Duration::from_millis(rng.between(50, 400) as u64)).await;
     }
 
-    /// Lets everything arrive; returns the receiver's verdict, what was between, and the last position of the log.
+    /// Lets everything arrive; returns the receiver's result, the intermediary, and the last position of the log.
     pub async fn finish(mut self) -> (Verdict, Between, u64) {
         self.kill(Part::Agent);
         let agent: Agent = self.site.start(&self.site.config(&self.sink)).await;

@@ -1,4 +1,4 @@
-//! Events that matter more go ahead of what is before them in the queue.
+//! Priority events overtake the queue.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use super::site::{Site, complete, http, sink};
 
 const BACKLOG: usize = 3_000;
 
-/// While a backlog goes over a slow link, a device appears; the receiver hears of it before the backlog is through, and has
-/// everything once at the end. Stopped in between, the agent goes on like that.
+/// A device appears while a backlog is sent over a slow link; the receiver gets this before the end of the backlog, and
+/// has everything once at the end. A restart in between changes nothing.
 async fn check(receiver: Receiver, server: SocketAddr, sink: impl Fn(SocketAddr) -> String) {
     let proxy = Proxy::start(server, Fault::Refuse).await;
     let mut site = Site::new().await;
@@ -27,7 +27,7 @@ async fn check(receiver: Receiver, server: SocketAddr, sink: impl Fn(SocketAddr)
     let log = || receiver.log().filter(|log| log.newest.0 > 0);
     until("a part of the backlog", || log().is_some_and(|log| log.counts.parcels > 4)).await;
     let before = priority(&log().unwrap());
-    // The devices of the backlog are among the first events in it, and all were copied.
+    // The devices of the backlog are among its first events, and all were copied.
     assert!(before > 0);
     site.publish("t/d-new/state", r#"{"value":0.5}"#.into());
     until("the new device", || priority(&log().unwrap()) > before).await;

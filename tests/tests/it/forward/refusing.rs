@@ -1,4 +1,4 @@
-//! A receiver that refuses what it should take: nothing is given up for its sake, and it gets all once it is mended.
+//! A receiver that wrongly refuses events: nothing may be given up, and it must get everything once it is fixed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use super::site::{Site, complete, http, random};
 
 const MIB: usize = 1 << 20;
-/// Dead letters that a receiver which refuses everything can cause before it is found to be wrong.
+/// Maximum dead letters before a receiver that refuses everything is considered at fault.
 const DEAD_LETTERS_MAX: usize = 2;
 
-/// Stands before a receiver and refuses in its name, until it is mended.
+/// A proxy that refuses in a receiver's name, until it is fixed.
 struct Wrong {
     address: SocketAddr,
     mended: Arc<AtomicBool>,
@@ -28,7 +28,7 @@ struct Wrong {
 }
 
 impl Wrong {
-    /// Answers `head`: a status line and further fields.
+    /// Answers `head`: a status line and header fields.
     async fn start(receiver: SocketAddr, head: &'static str) -> Wrong {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -60,7 +60,7 @@ async fn pass(mut stream: TcpStream, receiver: SocketAddr) {
     let _ = copy_bidirectional(&mut stream, &mut onward).await;
 }
 
-/// Answers request by request; the connection ends with the first one after the mending.
+/// Answers requests; the connection ends with the first one after the fix.
 async fn refuse(stream: TcpStream, head: &str, mended: Arc<AtomicBool>, asked: Arc<AtomicUsize>) {
     let mut stream = BufReader::new(stream);
     while Message::read(&mut stream).await.is_some() && !mended.load(Ordering::SeqCst) {
@@ -95,7 +95,7 @@ async fn nothing_is_given_up(head: &'static str, named: &str) {
     site.recorded().await;
     let words = held(&agent).await;
     assert!(words.contains(named) && words.contains("Nothing more is given up"), "{words}");
-    // So many more attempts that each could have become a dead letter.
+    // As many further attempts that could have become dead letters.
     let asked = wrong.asked();
     until("further attempts", || wrong.asked() >= asked + 3).await;
     let made = agent.handle.sinks.views()[0].status.dead_letters.load(Ordering::Relaxed);
@@ -125,7 +125,7 @@ async fn nor_is_anything_given_up_for_one_that_finds_everything_too_large() {
     nothing_is_given_up("413 So\r\n", "413").await;
 }
 
-/// What is refused is needed as long as the receiver is: the log fills up rather than lose it.
+/// Refused events are needed while the receiver is: the log fills up and does not lose them.
 #[tokio::test]
 async fn a_full_log_keeps_what_a_required_sink_refuses() {
     let mut rng = random();

@@ -1,4 +1,4 @@
-//! A new configuration changes what is done with the log, never the log.
+//! A new configuration changes the use of the log, never the log itself.
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ use fieldlog_tests::wait::until;
 
 use super::site::{Site, assert_complete, http};
 
-/// What must not change: the file, its epoch, the records up to a position.
+/// Must not change: the file, its epoch, the records up to a position.
 #[derive(Debug, PartialEq)]
 struct Store {
     inode: u64,
@@ -37,7 +37,7 @@ fn store(site: &Site, agent: &Agent, until: u64) -> Store {
     Store { inode, epoch: agent.handle.shared.epoch, records }
 }
 
-/// As it is stored; nothing before the first commit with one.
+/// The stored cursor; `None` before the first commit with one.
 fn cursor(agent: &Agent, sink: &str) -> u64 {
     let stored = agent.handle.shared.reader.cursor(sink).unwrap();
     stored.and_then(|bytes| AckedRanges::decode(&bytes)).map_or(0, |acked| acked.contiguous().0)
@@ -92,7 +92,7 @@ async fn a_reload_leaves_the_log_as_it_is() {
         assert_eq!(log.cursor(name), Some(AckedRanges::upto(Seq(head))));
         let (received, _) = receiver.stop().await;
         assert_complete(&received, head);
-        // A sink that was away for a while goes on where it was.
+        // A sink that was removed for a while continues where it was.
         assert!(received.counts.duplicate_events < head / 2, "{received}");
     }
 }

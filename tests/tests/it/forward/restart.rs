@@ -1,4 +1,4 @@
-//! The agent ends in the middle of a backlog, and goes on from its cursor.
+//! The agent stops during a backlog and continues from its cursor.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::site::{Site, complete, http};
 const BACKLOG: usize = 3_000;
 const PARCEL: u64 = 50;
 const STOPS: u64 = 3;
-/// Each way, so that there is nearly always a parcel under way.
+/// In each direction, so that there is nearly always a parcel in flight.
 const DELAY: Duration = Duration::from_millis(40);
 
 /// Slow enough that a backlog takes a while.
@@ -45,7 +45,7 @@ async fn stopped_and_started() {
     assert_eq!((log.counts.duplicate_events, log.counts.duplicate_parcels), (0, 0), "{log}");
 }
 
-/// A sink that is configured anew goes on where it was, also while that waits for a commit.
+/// A reconfigured sink continues where it was, even if its cursor still waits for a commit.
 #[tokio::test]
 async fn reconfigured() {
     let receiver = Receiver::http().await;
@@ -78,7 +78,7 @@ async fn killed() {
     let text = site.text(&http(receiver.address(), &more()));
     let path = site.dir.path().join("fieldlog.toml");
     std::fs::write(&path, &text).unwrap();
-    // The session must be there before the first message, or that one is for nobody.
+    // The session must exist before the first message, or that one is lost.
     site.start(&site.config("")).await.stop().await;
     for kill in 1..=4 {
         let process = Process::run(&path, &[]);

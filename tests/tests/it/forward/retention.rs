@@ -79,7 +79,7 @@ async fn block_leaves_messages_at_the_broker() {
     assert_eq!(verify(&data_dir).unwrap().fault, None);
 }
 
-/// That a slow sink gets a little further at each look must not let the log grow on.
+/// Slow progress of a sink must not let the log grow.
 #[tokio::test]
 async fn a_sink_that_crawls_makes_no_room() {
     let mut rng = random();
@@ -120,7 +120,7 @@ async fn what_is_dropped_is_in_the_archive_first() {
     assert!(begin == Seq(1) && end.next() >= first, "{first} follows an archive of {begin} to {end}");
 }
 
-/// Gives the data directory, and what keeps it.
+/// Returns the site, which keeps the data directory, and that directory.
 async fn drop_oldest(thinning: &str) -> (Site, PathBuf) {
     let mut rng = random();
     let receiver = Receiver::http().await;
@@ -146,7 +146,7 @@ async fn drop_oldest(thinning: &str) -> (Site, PathBuf) {
     let gaps = lines.lines().filter(|line| line.contains("\"io.fieldlog.gap.v1\"")).collect::<Vec<_>>();
     assert!(!gaps.is_empty(), "the receiver is not told of the gap");
     assert!(gaps.iter().all(|gap| gap.contains("cloud")), "{gaps:?}");
-    // What is missing is what a gap record speaks of.
+    // The missing events are exactly those in a gap record.
     let told = gaps.iter().map(|gap| {
         let event: serde_json::Value = serde_json::from_str(gap).unwrap();
         (event["data"]["last"].as_u64().unwrap(), event["id"].to_string())

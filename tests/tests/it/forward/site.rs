@@ -40,7 +40,7 @@ impl Site {
         self.dir.path().join("data")
     }
 
-    /// A configuration with these lines at its end, as text.
+    /// A configuration with additional lines at its end, as text.
     pub fn text(&self, more: &str) -> String {
         format!(
             r#"
@@ -86,14 +86,14 @@ impl Site {
         agent
     }
 
-    /// The same, by a clock that the test moves.
+    /// The same, with a clock controlled by the test.
     pub async fn start_at(&self, config: &Config, clock: &TestClock) -> Agent {
         let agent = Agent::start_at(config.clone(), clock.clock()).await;
         agent.subscribed().await;
         agent
     }
 
-    /// Publishes so many messages, each of which is an event.
+    /// Publishes this many messages, each of which is an event.
     pub fn post(&mut self, count: usize) {
         for _ in 0..count {
             self.posted += 1;
@@ -102,7 +102,7 @@ impl Site {
         }
     }
 
-    /// Publishes so many bytes that do not compress well.
+    /// Publishes this many hardly compressible bytes.
     pub fn post_bytes(&mut self, rng: &mut Rng, bytes: usize) {
         const EACH: usize = 1_000;
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -141,7 +141,7 @@ impl Site {
     }
 }
 
-/// A sink that tries again soon and notices soon.
+/// A sink with short timeouts and retries.
 pub fn sink(address: &str, more: &str) -> String {
     format!(
         r#"
@@ -173,8 +173,8 @@ pub async fn forwarded(agent: &Agent) {
     until("the last acknowledgement", || contiguous() == agent.head()).await;
 }
 
-/// Waits until everything has arrived, ends both, and looks at what the receiver has: everything, each event in one line.
-/// Gives its report and the lines.
+/// Waits until everything has arrived, stops both, and checks that the receiver has everything, each event in one line.
+/// Returns its report and the lines.
 pub async fn complete(agent: Agent, receiver: Receiver) -> (LogReport, String) {
     arrived(&agent, &receiver).await;
     let head = agent.head();
@@ -185,7 +185,7 @@ pub async fn complete(agent: Agent, receiver: Receiver) -> (LogReport, String) {
     (log, lines)
 }
 
-/// Nothing is missing, nothing contradicts anything, and the chain that the parcels state fits throughout.
+/// Checks that nothing is missing or contradictory, and that the stated chain matches throughout.
 pub fn assert_complete(log: &LogReport, head: u64) {
     println!("{log}");
     assert!(log.missing.is_empty() && log.counts.faults == 0, "{log}");
@@ -193,7 +193,7 @@ pub fn assert_complete(log: &LogReport, head: u64) {
     assert_eq!(log.counts.events, head, "{log}");
 }
 
-/// Each event has one line.
+/// Checks that each event has one line.
 pub fn assert_lines(lines: &str, head: u64) {
     let mut seen: Vec<String> = lines
         .lines()

@@ -1,4 +1,4 @@
-//! What an operator is told about sinks: the same in `/status`, in the metrics and in systemd's status line.
+//! The status of sinks, which must be the same in `/status`, in the metrics and in systemd's status line.
 
 use fieldlog::daemon::status_line;
 use fieldlog::verify::{Agreement, verify_against};
@@ -67,7 +67,7 @@ async fn a_sink_that_is_away_and_comes_back() {
     assert_eq!(metric(&metrics, "fieldlog_sink_state{sink=\"cloud\",state=\"connected\"}"), 1.0);
     assert!(metric(&metrics, "fieldlog_forward_events_per_second{") > 0.0);
 
-    // And what the receiver says it has, the log is compared with.
+    // Compares the log with the receiver's anchor.
     let data_dir = agent.stop().await;
     let (log, _) = receiver.stop().await;
     let anchor = log.anchor.unwrap();

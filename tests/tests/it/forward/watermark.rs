@@ -28,7 +28,7 @@ fn blocked(agent: &Agent) -> Option<String> {
     agent.handle.shared.stats.blocked()
 }
 
-/// Takes the disk's space, and publishes what has to wait for it.
+/// Fills the disk, and publishes messages that must wait for space.
 async fn block(site: &mut Site, disk: &Tmpfs, agent: &Agent) {
     disk.fill(FILLER);
     until("the end of acknowledging", || blocked(agent).is_some()).await;
@@ -42,7 +42,7 @@ async fn block(site: &mut Site, disk: &Tmpfs, agent: &Agent) {
     assert_eq!(agent.head(), recorded);
 }
 
-/// Each of so many devices has the last value that was posted for it.
+/// Each of the devices has the last value that was posted for it.
 fn assert_values(agent: &Agent, posted: i64) {
     for n in posted - 19..=posted {
         let value = agent.value(&format!("d{}", n % 20), "value");
@@ -77,7 +77,7 @@ async fn a_stop_does_not_wait_for_acknowledgements_that_cannot_come() {
     let clock = TestClock::running();
     let agent = site.start_at(&config, &clock).await;
     block(&mut site, &disk, &agent).await;
-    // Whoever waits for time to pass now waits for ever.
+    // From now on, waiting for time to pass never ends.
     clock.stand();
     agent.stop().await;
     assert_eq!(site.session().in_flight + site.session().queued, 100);
@@ -90,7 +90,7 @@ async fn a_stop_does_not_wait_for_acknowledgements_that_cannot_come() {
     assert_eq!(Logbook::read(&site.data_dir()).changes().count(), 100, "each is recorded once");
 }
 
-/// What is stored goes upstream although no more can be stored.
+/// Stored events are forwarded although no more can be stored.
 #[tokio::test]
 async fn forwarding_goes_on_while_messages_wait_for_room() {
     let receiver = Receiver::http().await;

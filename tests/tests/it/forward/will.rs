@@ -1,4 +1,4 @@
-//! Whether a gateway is there, told upstream by `[sink.will]` at a real broker.
+//! `[sink.will]` at a real broker: shows upstream whether the gateway is connected.
 
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::Process;
@@ -7,7 +7,7 @@ use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 
 use super::site::{Site, sink};
 
-/// Somebody upstream who watches the gateway's topic. The client must live as long as its events are read.
+/// A client that watches the gateway's topic. It must live while its events are read.
 struct Watcher {
     _client: AsyncClient,
     events: EventLoop,
@@ -21,7 +21,7 @@ impl Watcher {
         Watcher { _client: client, events }
     }
 
-    /// The next message, and whether it is from what is retained.
+    /// The next message, and whether it is retained.
     async fn next(&mut self) -> (String, bool) {
         let publish = async {
             loop {

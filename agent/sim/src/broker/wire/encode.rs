@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Version;
 use crate::broker::message::{Message, Qos};
 
-/// The largest packet MQTT can express, with its fixed header.
+/// Maximum MQTT packet, including its fixed header.
 pub(crate) const PACKET_BYTES_MAX: u32 = 268_435_455 + 5;
 
 /// One delivery of a message.
@@ -25,7 +25,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) pkid: u16,
 }
 
-/// What CONNACK says beyond "accepted"; only MQTT 5 can say most of it.
+/// The properties of a successful CONNACK; most exist only in MQTT 5.
 pub(crate) struct Accepted {
     pub(crate) session_present: bool,
     pub(crate) packet_bytes_max: u32,
@@ -33,7 +33,8 @@ pub(crate) struct Accepted {
     pub(crate) server_keep_alive_s: Option<u16>,
 }
 
-/// The codecs write to memory and fail only on what is checked before; should one fail, the packet is dropped whole.
+/// The codecs write to memory and fail only on values that were checked before; if one fails, the whole packet is
+/// dropped.
 fn whole<E: std::fmt::Display>(
     out: &mut BytesMut,
     write: impl FnOnce(&mut BytesMut) -> Result<usize, E>,
@@ -86,7 +87,7 @@ fn connack_properties(accepted: Accepted) -> ConnAckProperties {
     }
 }
 
-/// By hand, because a script may ask for a code the codec has no name for.
+/// By hand, because a script may use a code that the codec does not know.
 pub(crate) fn connack_refused(version: Version, code: u8, out: &mut BytesMut) {
     match version {
         Version::V311 => out.put_slice(&[0x20, 2, 0, code]),
@@ -94,7 +95,7 @@ pub(crate) fn connack_refused(version: Version, code: u8, out: &mut BytesMut) {
     }
 }
 
-/// Writes a PUBLISH unless it is larger than `bytes_max`; says whether it was written.
+/// Writes a PUBLISH unless it is larger than `bytes_max`; returns whether it was written.
 pub(crate) fn publish(
     version: Version,
     delivery: &Delivery<'_>,
@@ -180,7 +181,7 @@ fn suback_code_311(code: SubscribeReasonCode) -> v4::SubscribeReasonCode {
     }
 }
 
-/// `existed` says for each filter whether there was a subscription.
+/// `existed` tells for each filter whether the subscription existed.
 pub(crate) fn unsuback(version: Version, pkid: u16, existed: Vec<bool>, out: &mut BytesMut) {
     let reason = |existed| {
         if existed { UnsubAckReason::Success } else { UnsubAckReason::NoSubscriptionExisted }

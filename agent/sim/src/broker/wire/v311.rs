@@ -1,4 +1,4 @@
-//! From the MQTT 3.1.1 codec to the packets of this broker.
+//! Converts from the MQTT 3.1.1 codec to the packets of this broker.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn will(will: LastWill) -> Result<Will, ConnectError> {
     Ok(Will { message, delay: Duration::ZERO })
 }
 
-/// The best this broker offers of what was asked for.
+/// The requested QoS, or the highest that this broker supports.
 fn granted(qos: QoS) -> Qos {
     if qos == QoS::AtMostOnce { Qos::AtMostOnce } else { Qos::AtLeastOnce }
 }

@@ -1,4 +1,4 @@
-//! From the MQTT 5 codec to the packets of this broker.
+//! Converts from the MQTT 5 codec to the packets of this broker.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) fn connect(frame: BytesMut) -> Result<Connect, ConnectError> {
     })
 }
 
-/// A code of CONNACK that DISCONNECT does not have.
+/// A CONNACK code that DISCONNECT does not have.
 const BAD_AUTHENTICATION_METHOD: u8 = 0x8C;
 
 fn will(will: LastWill) -> Result<Will, ConnectError> {
@@ -104,7 +104,7 @@ fn message(
 }
 
 pub(super) fn packet(frame: BytesMut) -> Result<Packet, Violation> {
-    // The codec does not know the short forms of DISCONNECT.
+    // The codec does not support the short forms of DISCONNECT.
     if frame[0] == 0xE0 {
         return disconnect(frame.freeze());
     }

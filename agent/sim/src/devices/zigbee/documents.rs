@@ -1,5 +1,5 @@
-//! `bridge/info` and `bridge/devices`: the retained documents of a bridge, tens of kilobytes each, which every client that
-//! subscribes to everything gets whether it wants them or not.
+//! `bridge/info` and `bridge/devices`: the bridge's retained documents of tens of kilobytes, which every client with a
+//! subscription to everything gets.
 
 use serde_json::{Map, Value, json};
 

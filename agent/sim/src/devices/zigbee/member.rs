@@ -1,4 +1,4 @@
-//! The devices behind the bridge, and the state that the bridge publishes for each.
+//! The devices behind the bridge, and their state as the bridge publishes it.
 
 use serde_json::{Map, Value, json};
 
@@ -12,11 +12,11 @@ use crate::rng::{Rng, fnv1a};
 pub struct Member {
     /// `friendly_name`; may contain a slash.
     pub name: String,
-    /// Its kind, with the physics that is behind it.
+    /// Its kind, with the physics for it.
     pub kind: Kind,
-    /// Whether the bridge calls it online.
+    /// Whether the bridge reports it as online.
     pub reachable: bool,
-    /// Whether it has stopped talking; the bridge does not know yet.
+    /// Whether it has fallen silent, which the bridge does not know yet.
     pub silent: bool,
     cached: Map<String, Value>,
     battery: Option<Battery>,
@@ -25,7 +25,7 @@ pub struct Member {
     measured: Life,
 }
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Debug)]
 pub enum Kind {
     /// Temperature, humidity and pressure.
@@ -44,7 +44,7 @@ pub enum Kind {
     Remote,
 }
 
-/// What a bulb does.
+/// The state of a bulb.
 #[derive(Clone, Debug)]
 pub struct Light {
     on: bool,
@@ -52,13 +52,13 @@ pub struct Light {
     colour: usize,
 }
 
-/// Chromaticities a bulb is set to: warm white, amber, blue and magenta.
+/// Chromaticities of the bulbs: warm white, amber, blue and magenta.
 const COLOURS: [(f64, f64); 4] = [(0.4599, 0.4106), (0.5614, 0.4156), (0.1621, 0.0732), (0.3833, 0.1591)];
 
-/// What somebody does to a remote.
+/// The kind of a press.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Press {
-    /// Switches the light over.
+    /// Toggles the light.
     Single,
     /// Another colour.
     Double,
@@ -67,7 +67,7 @@ pub enum Press {
 }
 
 impl Press {
-    /// As it is published.
+    /// Its name in messages.
     pub const fn action(self) -> &'static str {
         match self {
             Press::Single => "single",
@@ -91,7 +91,7 @@ impl Member {
         member
     }
 
-    /// The hardware address, which outlives every renaming.
+    /// The hardware address, which does not change when the device is renamed.
     pub fn ieee_address(&self) -> String {
         format!("0x00158d00{:08x}", fnv1a(&self.name) & 0xffff_ffff)
     }
@@ -106,17 +106,17 @@ impl Member {
         self.battery.is_some()
     }
 
-    /// `retain` of its state, an option of the bridge for each device.
+    /// `retain` of its state, a bridge option per device.
     pub fn retains(&self) -> bool {
         matches!(self.kind, Kind::Plug(_) | Kind::Bulb(_) | Kind::Contact(_))
     }
 
-    /// `qos` of its state, an option of the bridge for each device.
+    /// `qos` of its state, a bridge option per device.
     pub fn at_least_once(&self) -> bool {
         !matches!(self.kind, Kind::Motion(_) | Kind::Leak | Kind::Bulb(_))
     }
 
-    /// Seconds to the next report that nobody has caused; `None`: it only speaks when something happens.
+    /// Seconds to the next periodic report; `None` if it only reports events.
     pub fn report_delay(&mut self) -> Option<f64> {
         let range = match self.kind {
             Kind::Climate(_) => (60.0, 150.0),
@@ -147,7 +147,7 @@ impl Member {
         Value::Object(self.cached.clone())
     }
 
-    /// A report: what the bridge publishes once it has merged it into its cache.
+    /// A report: what the bridge publishes after merging it into its cache.
     pub fn report(&mut self, life: Life) -> Value {
         // The mesh delivers a report twice now and then, and the bridge publishes both.
         if !self.rng.likely(0.06) {
@@ -161,7 +161,7 @@ impl Member {
         self.cached()
     }
 
-    /// Somebody has pressed the remote: the action is in this one message and never in the cache.
+    /// The remote was pressed: the action is only in this message and never in the cache.
     pub fn press(&mut self, press: Press, life: Life) -> Value {
         self.measure(life);
         let mut message = self.cached.clone();
@@ -169,7 +169,7 @@ impl Member {
         Value::Object(message)
     }
 
-    /// A bulb obeys a press; any other member does not.
+    /// A bulb follows a press; other members do not.
     pub fn obey(&mut self, press: Press, life: Life) -> Option<Value> {
         let Kind::Bulb(light) = &mut self.kind else { return None };
         match press {
@@ -181,7 +181,7 @@ impl Member {
         Some(self.cached())
     }
 
-    /// The relay of a plug is switched; any other member has none.
+    /// The relay of a plug is switched; other members have none.
     pub fn switch(&mut self, life: Life) -> Option<(bool, Value)> {
         self.measure(life);
         let Kind::Plug(outlet) = &mut self.kind else { return None };
@@ -191,12 +191,12 @@ impl Member {
         Some((on, self.cached()))
     }
 
-    /// Lets time pass up to `life` and brings the cache up to date.
+    /// Advances to `life` and updates the cache.
     fn measure(&mut self, life: Life) {
         let dt = life - self.measured;
         self.measured = life;
         let quality = (150.0 + self.radio.step(dt, &mut self.rng)).clamp(20.0, 255.0);
-        // Quantised coarsely, or every report would differ by its radio alone.
+        // Coarsely quantised; otherwise every report would differ only by its link quality.
         self.set("linkquality", number((quality / 12.0).round() * 12.0, 0));
         self.measure_kind(dt, life);
         if let Some(battery) = &mut self.battery {

@@ -1,10 +1,10 @@
-//! The products behind the bridge, as a bridge describes them to its clients.
+//! The products behind the bridge, as the bridge describes them.
 
 use serde_json::{Value, json};
 
 use super::member::Kind;
 
-/// What the converters know of a product.
+/// The converters' data on a product.
 pub struct Product {
     pub model: &'static str,
     pub model_id: &'static str,
@@ -24,7 +24,7 @@ pub struct Property {
     pub reporting: Option<(&'static str, &'static str)>,
 }
 
-/// How its values look.
+/// The form of its values.
 pub enum Shape {
     Numeric { unit: &'static str, range: Option<(i64, i64)> },
     Binary { on: bool },
@@ -64,7 +64,7 @@ impl Property {
         }
     }
 
-    /// Numbers can be corrected and rounded by the bridge; those are two options each.
+    /// The bridge can calibrate and round numbers; these are two options each.
     pub fn options(&self) -> Vec<Value> {
         let Shape::Numeric { unit, .. } = self.shape else { return Vec::new() };
         if matches!(unit, "lqi" | "mV") {
@@ -228,7 +228,7 @@ const ACTION: Property = Property {
     ..flag("action", "Action", true, "Triggered action (e.g. a button click)")
 };
 
-/// The product that stands for a kind.
+/// The product of a kind.
 pub fn product(kind: &Kind) -> &'static Product {
     const CLIMATE: Product = Product {
         model: "WSDCGQ11LM",

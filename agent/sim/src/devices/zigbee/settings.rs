@@ -1,8 +1,8 @@
-//! The schema of a bridge's configuration, which it publishes inside `bridge/info` for its web frontends.
+//! The schema of a bridge's configuration, published in `bridge/info` for its web frontends.
 
 use serde_json::{Map, Value, json};
 
-/// Name, JSON type and meaning.
+/// Name, JSON type and description.
 type Setting = (&'static str, &'static str, &'static str);
 
 /// The JSON schema of the configuration.

@@ -1,4 +1,4 @@
-//! The sink against a server of our own.
+//! The sink with a test server.
 
 use std::io::Read;
 use std::sync::Mutex;
@@ -36,7 +36,7 @@ fn target(port: u16) -> HttpTarget {
     }
 }
 
-/// What the server has been sent.
+/// The requests that the server got.
 type Seen = Arc<Mutex<Vec<(HeaderMap, Uri, Bytes)>>>;
 
 fn router(seen: &Seen, answer: impl Fn(&HeaderMap) -> Response + Clone + Send + Sync + 'static) -> Router {
@@ -50,7 +50,7 @@ fn router(seen: &Seen, answer: impl Fn(&HeaderMap) -> Response + Clone + Send + 
         .layer(axum::extract::DefaultBodyLimit::disable())
 }
 
-/// A server with one answer; its port.
+/// A server with one fixed answer; returns its port.
 async fn server(seen: &Seen, answer: impl Fn(&HeaderMap) -> Response + Clone + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -84,7 +84,7 @@ async fn a_parcel_arrives_as_it_was_sent() {
     let seen = Seen::default();
     let port = server(&seen, |_| StatusCode::ACCEPTED.into_response()).await;
     let mut sink = target(port).open().await.unwrap();
-    // Not worth compressing, compressed on the way, compressed on the side.
+    // Too small to compress, compressed inline, compressed on a blocking thread.
     let parcels = [parcel(1, 1), parcel(2, 101), parcel(102, 3000)];
     for parcel in &parcels {
         assert_eq!(send(&mut sink, parcel.clone()).await, Outcome::Acked);
@@ -218,7 +218,7 @@ async fn a_connection_that_the_server_closes_when_idle_is_replaced() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
-        // The first one is closed without a word once the second request is there.
+        // The first connection is closed without an answer once the second request has arrived.
         let (mut first, _) = listener.accept().await.unwrap();
         request_head(&mut first).await;
         first.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
@@ -244,7 +244,7 @@ async fn a_reset_in_the_middle_loses_the_parcel() {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             request_head(&mut stream).await;
-            // Closed with unread bytes in it, the connection is reset.
+            // Closing it with unread bytes resets the connection.
         }
     });
     let mut target = target(port);

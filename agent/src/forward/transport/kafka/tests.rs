@@ -1,4 +1,4 @@
-//! The sink against the mock cluster of librdkafka (`pip install confluent-kafka`).
+//! The sink with the mock cluster of librdkafka (`pip install confluent-kafka`).
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::ingest::tests::PATIENCE;
 mod coverage;
 mod secure;
 
-/// Prints the cluster's address, makes the topic, and ends with its input.
+/// Prints the cluster's address, creates the topic, and ends with its input.
 const CLUSTER: &str = "
 import sys
 from confluent_kafka import Producer

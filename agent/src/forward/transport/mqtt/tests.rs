@@ -1,4 +1,4 @@
-//! The sink against mosquitto, and against a broker that misbehaves on demand.
+//! The sink with mosquitto, and with a broker that misbehaves on demand.
 
 use fieldlog_sim::broker::fault::{Action, Behaviour, Point, PubAckReason, Script};
 use fieldlog_sim::broker::{Broker, Options};
@@ -49,7 +49,7 @@ async fn opened(target: &MqttTarget) -> Mqtt {
     target.open().await.unwrap()
 }
 
-/// Sends parcels at once and returns what came of each, in order of sending.
+/// Sends parcels at once and returns their outcomes, in order of sending.
 async fn send(sink: &mut Mqtt, parcels: Vec<Parcel>) -> Vec<Outcome> {
     let under_way: Vec<_> =
         parcels.into_iter().map(|parcel| tokio::spawn(sink.send(Arc::new(parcel)))).collect();
@@ -71,7 +71,7 @@ fn words(outcome: &Outcome) -> &str {
     }
 }
 
-/// Somebody who is subscribed to everything.
+/// A client that is subscribed to everything.
 struct Subscriber(EventLoop);
 
 impl Subscriber {
@@ -171,7 +171,7 @@ async fn a_will_tells_whether_the_gateway_is_there() {
         sink.close().await;
         assert_eq!(said(&mut witness).await, ("gone".to_owned(), false));
 
-        // A process that dies says no good-bye: the broker says it.
+        // A process that dies does not disconnect, so the broker publishes the will.
         let (up, is_up) = std::sync::mpsc::channel();
         let dying = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -188,14 +188,14 @@ async fn a_will_tells_whether_the_gateway_is_there() {
     }
 }
 
-/// What is next on the topic of the will, and whether it comes from what is retained.
+/// The next message on the will's topic, and whether it is retained.
 async fn said(witness: &mut Subscriber) -> (String, bool) {
     let publish = witness.publish().await;
     assert_eq!(publish.topic, "gw-1/state");
     (String::from_utf8(publish.payload.to_vec()).unwrap(), publish.retain)
 }
 
-/// MQTT 3.1.1 brokers name no limit.
+/// MQTT 3.1.1 brokers announce no limit.
 #[tokio::test]
 async fn the_operators_limit_counts_where_the_broker_names_none() {
     let Some(broker) = Mosquitto::start("") else { return };

@@ -1,4 +1,4 @@
-//! The sink against a real nats-server.
+//! The sink with a real nats-server.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -79,7 +79,7 @@ async fn the_stream_is_created_and_knows_what_it_holds() {
     assert_eq!(send(&mut sink, parcel(4, 9)).await, Outcome::Acked);
     sink.close().await;
 
-    // As if the last acknowledgement had been lost: it is not stored a second time, however it is cut.
+    // As if the last acknowledgement had been lost: it is not stored again, however it is divided.
     let mut sink = opened(&target).await;
     assert_eq!(sink.stored(), Some(&parcel(4, 9).manifest));
     assert_eq!(send(&mut sink, parcel(4, 9)).await, Outcome::Acked);
@@ -147,7 +147,7 @@ async fn what_is_missing_is_said() {
     assert!(unreachable.pace != Pace::Slow && unreachable.why.contains("cannot connect"), "{unreachable}");
 }
 
-/// A server that greets and then, asked anything, hangs up or says nothing more.
+/// A server that greets and then, at any request, hangs up or stops answering.
 async fn broken_link(server: &NatsServer, hangs_up: bool) -> u16 {
     let mut greeting = String::new();
     let real = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
@@ -172,7 +172,7 @@ async fn broken_link(server: &NatsServer, hangs_up: bool) -> u16 {
     port
 }
 
-/// With the longest wait after each, a link that breaks now and then would hardly ever be used.
+/// With the maximum wait after each loss, an unreliable link would hardly ever be used.
 #[tokio::test]
 async fn a_link_that_breaks_while_asking_is_tried_again_soon() {
     let Some(server) = NatsServer::start(JETSTREAM) else { return };

@@ -1,4 +1,4 @@
-//! A consumer that knows only the topic accounts for every position, as `FORMAT.md` tells it to.
+//! A consumer that reads only the topic accounts for every position, as described in `FORMAT.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +19,9 @@ fn manifest(record: &Record) -> Manifest {
     Manifest::read(header).unwrap()
 }
 
-/// What a consumer keeps: the parcels of which it has not seen all events yet, and the account.
+/// A consumer's state: the incomplete parcels, and the account.
 struct Consumer {
-    /// By all that is in the manifest but `head`, which grows between attempts.
+    /// By all manifest fields except `head`, which grows between attempts.
     parts: BTreeMap<String, BTreeSet<Seq>>,
     ledger: Ledger,
     empty: u64,

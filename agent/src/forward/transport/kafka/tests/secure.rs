@@ -1,6 +1,6 @@
-//! TLS and a password, at the mock cluster, which has neither: a front before it takes TLS, asks for SASL PLAIN, and passes
-//! on what comes after that. It gives its own port for the mock's in all that it passes back, so that no connection goes
-//! past it.
+//! TLS and a password, with the mock cluster, which supports neither: a proxy before it handles TLS and SASL PLAIN, and
+//! forwards everything after that. It replaces the mock's port by its own in all answers, so that no connection
+//! bypasses it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -27,7 +27,7 @@ struct Front {
 }
 
 impl Front {
-    /// A front with the certificate in `dir`; the port that it listens on.
+    /// A proxy with the certificate in `dir`; returns its port.
     async fn start(dir: &Path, mock: &str) -> u16 {
         let chain = CertificateDer::pem_file_iter(dir.join("server.pem")).unwrap().map(Result::unwrap);
         let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
@@ -74,7 +74,7 @@ impl Front {
                     }
                     self.readdress(answer)
                 }
-                // A broker closes the connection of whom it does not know.
+                // A broker closes the connection of an unknown user.
                 _ => return Ok(()),
             };
             client.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes()).await?;
@@ -103,8 +103,9 @@ async fn frame(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Vec<
     Ok(frame)
 }
 
-/// Adds the two requests of SASL to what a broker says that it takes: correlation, error, count, and entries of key, lowest
-/// and highest version. From version 3 on the count is one byte, one more than there are, and an entry ends with a zero.
+/// Adds the two SASL requests to a broker's list of supported ones: correlation, error, count, and entries of key,
+/// lowest and highest version. From version 3 on the count is one byte (one more than the entries), and an entry ends
+/// with a zero.
 fn offer_sasl(answer: &mut Vec<u8>, version: i16) {
     if answer[4..6] != [0, 0] {
         return;
@@ -151,7 +152,7 @@ async fn a_cluster_with_tls_and_a_password() {
     sink.close().await;
     assert_eq!(coverage::all(&cluster.target()).await.len(), 50);
 
-    // Each time on a new connection, and slowly: only an operator can help.
+    // Each attempt uses a new connection, at long intervals: only an operator can help.
     let refused = |target: KafkaTarget, key: &'static str| async move {
         let unreachable = target.open().await.err().unwrap();
         assert!(unreachable.pace == Pace::Slow && unreachable.why.contains(key), "{unreachable}");
