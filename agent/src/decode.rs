@@ -28,6 +28,7 @@ mod tree;
 mod typed;
 
 pub use arena::Values;
+pub use condition::takes;
 pub use fault::{DecodeError, Excess, check_name};
 pub use single::{Scalar, availability, scalar};
 pub use time::Zone;
@@ -116,7 +117,7 @@ impl JsonRule {
         self.zone = zone;
     }
 
-    /// Whether documents can be another rule's.
+    /// Whether payloads can be another rule's.
     pub fn has_conditions(&self) -> bool {
         self.object || !self.when.is_empty()
     }

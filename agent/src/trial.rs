@@ -11,8 +11,8 @@ use fieldlog_wire::describe;
 use fieldlog_wire::json::Val;
 
 use crate::config::rules::{RuleError, Rules};
-use crate::config::{Config, Decoder};
-use crate::decode::Zone;
+use crate::config::{Config, Decoder, Rule};
+use crate::decode::{self, JsonRule, Zone};
 use crate::message::{Message, SourceId};
 use crate::observe::{Heard, Observer, Outcomes, RecordBatch};
 
@@ -87,14 +87,14 @@ impl Trial {
             lines.push("warning: a time cannot be read".to_owned());
         }
         if count(&self.outcomes.ignored) > ignored {
-            lines.push(format!("ignored: {}", self.why_ignored(topic)));
+            lines.push(format!("ignored: {}", self.why_ignored(topic, payload)));
         } else if lines.is_empty() {
             lines.push("unchanged".to_owned());
         }
         Ok(lines)
     }
 
-    fn why_ignored(&self, topic: &str) -> String {
+    fn why_ignored(&self, topic: &str, payload: &[u8]) -> String {
         if self.rules.excluded(topic) {
             return "the source excludes this topic".to_owned();
         }
@@ -103,7 +103,11 @@ impl Trial {
         if found.peek().is_none() {
             return "no rule matches the topic".to_owned();
         }
-        match found.find(|rule| rule.decoder == Decoder::Ignore) {
+        let takes = |rule: &&Rule| {
+            let json = JsonRule::new(rule, Zone::default());
+            json.is_ok_and(|json| decode::takes(payload, &json) == Ok(true))
+        };
+        match found.find(|rule| rule.decoder == Decoder::Ignore && takes(rule)) {
             Some(rule) => format!("by the rule for {}", rule.topic),
             None => "the rules that match the topic do not take this payload".to_owned(),
         }

@@ -42,7 +42,7 @@ pub struct Rule {
     /// `each` (documents; default none: one document): the object or list at `root` holds a document for each device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
-    /// `value` (documents; default none): JSON pointer from `root` to the value of `attribute`.
+    /// `value` (documents; default none): JSON pointer from `root` to the value of `attribute`. For availability: to the word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `arrays` (documents; default `json`).
@@ -109,7 +109,7 @@ pub enum Decoder {
     Influx,
     /// One value as text: number, `ON`/`OFF`, `true`/`false`, anything else as text.
     Scalar,
-    /// Online or offline: as text, or `{"state": …}`.
+    /// Online or offline: as text, or `{"state": …}`, or at `value` in a document.
     Availability,
     /// The payload is a momentary action's name.
     Action,

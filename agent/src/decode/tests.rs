@@ -167,7 +167,7 @@ fn availability_words() {
     let words = |w: &[&str]| w.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (on, off) = (words(&["online", "true"]), words(&["offline", "false"]));
     let check = |payload: &[u8], expected: Option<bool>| {
-        assert_eq!(availability(payload, &on, &off).ok(), expected, "{payload:?}");
+        assert_eq!(availability(payload, None, &on, &off).ok(), expected, "{payload:?}");
     };
     check(b"Online", Some(true));
     check(b"{\"state\":\"offline\"}", Some(false));
@@ -175,6 +175,12 @@ fn availability_words() {
     check(b"false", Some(false));
     check(b"{\"state\":1}", None);
     check(b"gone", None);
+    let at = |payload: &str| availability(payload.as_bytes(), Some("/s/0"), &on, &off);
+    assert_eq!(at(r#"{"s":["offline"],"state":"online"}"#), Ok(false));
+    assert_eq!(at(r#"{"s":[true]}"#), Ok(true));
+    for payload in [r#"{"s":["gone"]}"#, r#"{"s":[]}"#, r#"{"s":["online"]"#, "online", ""] {
+        assert!(at(payload).is_err(), "{payload}");
+    }
 }
 
 fn excess(payload: &str, rule: &JsonRule) -> (DecodeError, Values) {

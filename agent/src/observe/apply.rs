@@ -81,6 +81,14 @@ impl Observer {
         let decoder = compiled.rule.decoder;
         // Nothing is no document that conditions could be about, but a device can be gone.
         let conditional = compiled.json.has_conditions();
+        let gone = payload.is_empty() && decoder == Decoder::Availability;
+        if conditional && !decoder.is_document() && !gone {
+            match decode::takes(payload, &compiled.json) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Applied::NotThis(None)),
+                Err(why) => return Ok(Applied::NotThis(Some(why))),
+            }
+        }
         let verdict = match decoder {
             Decoder::Ignore => Verdict::Ignored,
             Decoder::Announcement(announcer) => {
@@ -120,7 +128,10 @@ impl Observer {
                 }
             }
             Decoder::Availability => {
-                let online = decode::availability(payload, &compiled.rule.online, &compiled.rule.offline)?;
+                let online = {
+                    let rule = &compiled.rule;
+                    decode::availability(payload, rule.value.as_deref(), &rule.online, &rule.offline)?
+                };
                 let device = self.device(source, matched, received, batch)?;
                 let now = if online { Availability::Online } else { Availability::Offline };
                 self.set_availability(device, now, AvailabilityCause::Topic, received, batch)

@@ -87,9 +87,14 @@ pub(super) fn decoder_word(decoder: Decoder) -> &'static str {
 
 /// Whether a decoder reads a key.
 pub(super) fn reads(decoder: Decoder, key: &str) -> bool {
-    (decoder.is_document() || !DOCUMENT_KEYS.contains(&key))
+    (decoder.is_document() || !DOCUMENT_KEYS.contains(&key) || is_word(decoder, key))
         && (decoder == Decoder::Availability || !AVAILABILITY_KEYS.contains(&key))
         && (!matches!(decoder, Decoder::Announcement(_)) || !["device", "attribute"].contains(&key))
+}
+
+/// Where the word of an availability is.
+fn is_word(decoder: Decoder, key: &str) -> bool {
+    decoder == Decoder::Availability && key == "value"
 }
 
 /// Reads a rule; `None` if what it lacks makes it impossible.
@@ -99,12 +104,12 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     if let Some(decoder) = decoder {
         check_decoder_keys(table, decoder);
     }
-    let document = decoder.is_none_or(Decoder::is_document);
+    let payload = !matches!(decoder, Some(Decoder::Announcement(_)));
     let default = Rule::new("", decoder.unwrap_or(Decoder::Ignore));
     let rule = Rule {
         qos: u8::try_from(table.integer("qos", 0..=1, "", 1)).unwrap_or(1),
         also: table.flag("also", false),
-        when: when::read(table, topic.as_ref(), document),
+        when: when::read(table, topic.as_ref(), payload),
         device: device(table).unwrap_or(default.device),
         attribute: table.filled("attribute").map_or(default.attribute, |found| found.value),
         root: pointer(table, "root").unwrap_or_default(),
@@ -180,7 +185,7 @@ fn decoder(table: &mut Table<'_>) -> Option<Decoder> {
 
 fn check_decoder_keys(table: &Table<'_>, decoder: Decoder) {
     let refuse = |keys: &[&str], words: &str| {
-        for key in keys.iter().filter(|key| table.has(key)) {
+        for key in keys.iter().filter(|key| table.has(key) && !is_word(decoder, key)) {
             table.fault(key, words, "remove it, or change the decoder");
         }
     };
@@ -248,7 +253,7 @@ fn check_names(table: &Table<'_>, template: &Template, rule: &Rule, decoder: Dec
 /// Keys that have no effect without another one.
 fn check_together(table: &Table<'_>, rule: &Rule) {
     let nameless = rule.attribute.is_empty();
-    if table.was_written("value") && nameless {
+    if table.was_written("value") && nameless && rule.decoder.is_document() {
         table.fault("value", "the value has no name", "give attribute");
     }
     if rule.action_fields == ActionFields::Together {

@@ -71,26 +71,26 @@ impl When {
 }
 
 /// Reads one table, or a list of them.
-pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Vec<When> {
+pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, payload: bool) -> Vec<When> {
     let tables = table.one_or_more("when").unwrap_or_default();
-    tables.into_iter().filter_map(|table| one(table, topic, document)).collect()
+    tables.into_iter().filter_map(|table| one(table, topic, payload)).collect()
 }
 
-fn one(mut table: Table<'_>, topic: Option<&Template>, document: bool) -> Option<When> {
-    let subject = subject(&mut table, topic, document);
+fn one(mut table: Table<'_>, topic: Option<&Template>, payload: bool) -> Option<When> {
+    let subject = subject(&mut table, topic, payload);
     let test = test(&mut table, matches!(subject, Some(Subject::Capture(_))));
     table.finish();
     Some(When { subject: subject?, test: test? })
 }
 
-fn subject(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Option<Subject> {
+fn subject(table: &mut Table<'_>, topic: Option<&Template>, payload: bool) -> Option<Subject> {
     table.expect(&["pointer", "capture"]);
     match (table.has("pointer"), table.has("capture")) {
         (true, false) => {
             let pointer = pointer(table, "pointer")?;
-            if !document {
+            if !payload {
                 let hint = "use a capture of the topic, or change the decoder";
-                table.fault("pointer", "only a decoder for documents can look into the payload", hint);
+                table.fault("pointer", "an announcement is read as a whole, or not at all", hint);
             }
             Some(Subject::Pointer(pointer))
         }

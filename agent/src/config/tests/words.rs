@@ -446,6 +446,10 @@ fn faults_of_rules() {
         ],
     );
     check_rule(
+        "topic = \"a/+device\"\ndecoder = \"availability\"\nroot = \"/state\"",
+        &["root: only decoders of documents, such as \"json\", read it; remove it, or change the decoder"],
+    );
+    check_rule(
         "topic = \"a/+device/+x\"\ndecoder = \"ignore\"\nalso = true",
         &["also: a rule that ignores a message takes nothing of it; remove it, or change the decoder"],
     );
@@ -487,8 +491,8 @@ fn faults_of_conditions() {
     );
     json("5", &["when: it is the number 5; it must be an array of tables, [[when]]"]);
     check_rule(
-        "topic = \"a/+device/+attribute\"\ndecoder = \"scalar\"\nwhen = { pointer = \"/a\", exists = true }",
-        &["when.pointer: only a decoder for documents can look into the payload; \
+        "topic = \"a/+device/+attribute\"\ndecoder = \"homie\"\nwhen = { pointer = \"/a\", exists = true }",
+        &["when.pointer: an announcement is read as a whole, or not at all; \
            use a capture of the topic, or change the decoder"],
     );
 }

@@ -41,11 +41,10 @@ impl Observer {
             let rule = &compiled.rule;
             match rule.decoder {
                 Decoder::Announcement(_) => continue,
-                Decoder::Ignore => break,
                 // Which documents it takes is not known here; but that they are objects is.
-                decoder if decoder.is_document() && !rule.when.iter().all(When::is_met_by_any_object) => {
-                    continue;
-                }
+                decoder if decoder.is_document() && rule.when.iter().all(When::is_met_by_any_object) => {}
+                _ if !rule.when.iter().all(When::is_of_topic) => continue,
+                Decoder::Ignore => break,
                 _ => {}
             }
             let device = found.devices.first().and_then(Name::fixed);
