@@ -12,7 +12,6 @@ use crate::pattern::{PatternError, Patterns};
 use arena::Item;
 use bounded::{Room, Tree};
 use condition::Condition;
-use seek::Take;
 use together::Together;
 
 mod arena;
@@ -22,14 +21,17 @@ mod fault;
 mod formats;
 mod seek;
 mod single;
+mod through;
 mod time;
 mod together;
 mod tree;
+mod twice;
 mod typed;
 
 pub use arena::Values;
 pub use condition::takes;
 pub use fault::{DecodeError, Excess, check_name};
+pub use formats::Built;
 pub use single::{Scalar, availability, scalar};
 pub use time::Zone;
 pub use tree::{Document, Documents, build, documents};
@@ -46,6 +48,9 @@ const NAMES_BYTES_MAX: usize = 4 << 20;
 const ARENA_KEPT_BYTES: usize = 256 << 10;
 /// Longest text that can be a payload's own time, in bytes.
 const TIME_TEXT_BYTES_MAX: usize = 128;
+
+/// Why a document is left that is then built as a whole, see `twice`.
+const AGAIN: &str = "a name that stands in an object twice";
 
 /// What a rule asks of the decoder of documents, prepared once.
 #[derive(Clone, Debug, Default)]
@@ -156,7 +161,10 @@ pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json
         }
     }
     let read =
-        if direct { from_bytes(payload, rule, values) } else { through_document(payload, rule, values) };
+        if direct { from_bytes(payload, rule, values) } else { through::document(payload, rule, values) };
+    if values.names.take_again() {
+        return tree::again(payload, rule, values).map(Json::Values);
+    }
     finish(read, rule, values).map(Json::Values)
 }
 
@@ -167,7 +175,7 @@ fn finish(
     values: &mut Values,
 ) -> Result<Option<Time>, DecodeError> {
     let error = match read {
-        Ok(()) => match values.take_time(rule) {
+        Ok(()) => match values.take_time(rule).and_then(|time| values.check_paths().map(|()| time)) {
             Ok(time) => return Ok(time),
             Err(excess) => excess.into(),
         },
@@ -206,26 +214,6 @@ fn utf8(payload: &[u8]) -> Result<&str, serde_json::Error> {
     std::str::from_utf8(payload).map_err(|_| serde_json::Error::custom("not UTF-8 text"))
 }
 
-/// The slower way, for rules that look into the document before they take it: once for each condition, once for the state,
-/// and once for a time that stands elsewhere. The document is never built, because that takes a hundred times its bytes.
-fn through_document(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<(), serde_json::Error> {
-    let text = utf8(payload)?;
-    let mut state = State { values, rule, found: false, passed_over: 0 };
-    seek::seek(text, &rule.place, &mut state)?;
-    if !state.found {
-        return Err(nothing_at(&rule.place));
-    }
-    let passed_over = state.passed_over;
-    if rule.value.is_none() {
-        values.pass_over(passed_over);
-    }
-    if values.time.is_none() && !rule.time_pointer.is_empty() {
-        let found = seek::value_at(text, &rule.time_pointer, TIME_TEXT_BYTES_MAX)?;
-        values.time = found.and_then(|value| time_item(&value, values));
-    }
-    Ok(())
-}
-
 fn nothing_at(pointer: &str) -> serde_json::Error {
     serde_json::Error::custom(format_args!("there is nothing at {pointer}"))
 }
@@ -238,31 +226,6 @@ fn time_item(value: &serde_json::Value, values: &mut Values) -> Option<Item> {
         }
         serde_json::Value::Number(n) => n.as_f64().map(Item::Float),
         _ => None,
-    }
-}
-
-/// Takes the state out of a document.
-struct State<'v, 'r> {
-    values: &'v mut Values,
-    rule: &'r JsonRule,
-    found: bool,
-    passed_over: usize,
-}
-
-impl Take for State<'_, '_> {
-    fn take<'de, D: Deserializer<'de>>(&mut self, de: D) -> Result<(), D::Error> {
-        self.found = true;
-        let node = Node { values: self.values, rule: self.rule, depth: 0 };
-        if self.rule.value.is_some() { de.deserialize_any(node) } else { de.deserialize_map(node) }
-    }
-
-    fn pass_over(&mut self, elements: usize) {
-        self.passed_over += elements;
-    }
-
-    fn forget(&mut self) {
-        self.found = false;
-        self.values.clear();
     }
 }
 
@@ -291,11 +254,12 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         self.check_depth()?;
         let before = self.values.path.len();
-        while map.next_key_seed(Key(self.values))?.is_some() {
+        let first = self.values.names.begin();
+        while map.next_key_seed(Key { values: self.values, first })?.is_some() {
             map.next_value_seed(Node { values: self.values, rule: self.rule, depth: self.depth + 1 })?;
             self.values.path.truncate(before);
         }
-        Ok(())
+        if self.values.names.end(first) { Err(A::Error::custom(AGAIN)) } else { Ok(()) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
@@ -354,6 +318,7 @@ impl Node<'_, '_> {
             self.values.leave_out();
             return Ok(());
         }
+        self.values.note_twice(&mut room);
         let kept = self.values.leaf_text(self.rule, &array.to_string(), Item::Json);
         self.values.stop(kept)
     }
@@ -398,6 +363,7 @@ impl Node<'_, '_> {
                 self.values.leave_out();
                 continue;
             }
+            self.values.note_twice(&mut room);
             let named = element.get(field).and_then(tree::name_of).map(Cow::into_owned);
             if let (Some(_), serde_json::Value::Object(object)) = (&named, &mut element) {
                 object.remove(field);
@@ -421,7 +387,11 @@ impl Node<'_, '_> {
 }
 
 /// Appends a key to the path.
-struct Key<'v>(&'v mut Values);
+struct Key<'v> {
+    values: &'v mut Values,
+    /// Where the names of its object begin.
+    first: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = ();
@@ -441,8 +411,9 @@ impl Visitor<'_> for Key<'_> {
 
     #[inline]
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<(), E> {
-        let entered = self.0.enter(key);
-        self.0.stop(entered)
+        let entered = self.values.enter(key);
+        self.values.stop(entered)?;
+        if self.values.names.enter(self.first, key) { Err(E::custom(AGAIN)) } else { Ok(()) }
     }
 }
 

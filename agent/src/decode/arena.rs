@@ -2,6 +2,8 @@
 
 use fieldlog_projections::{Time, ValueRef};
 
+use super::bounded::Room;
+use super::twice::Names;
 use super::{ARENA_KEPT_BYTES, Excess, JsonRule, LEAVES_MAX, NAMES_BYTES_MAX, time};
 
 /// The values of one payload, reused from payload to payload so that decoding allocates nothing.
@@ -17,7 +19,11 @@ pub struct Values {
     time_unread: bool,
     left_out: usize,
     /// Bytes of the paths in the arena.
-    names: usize,
+    path_bytes: usize,
+    /// The names of the objects around the current place.
+    pub(super) names: Names,
+    /// A name that an object had twice, with two values.
+    pub(super) twice: Option<String>,
     /// What the arena may hold of this payload, in bytes.
     arena_max: usize,
     pub(super) text_bytes_max: usize,
@@ -49,20 +55,23 @@ impl Values {
     pub(super) fn clear(&mut self) {
         if self.capacity() > ARENA_KEPT_BYTES {
             (self.arena, self.items) = (String::new(), Vec::new());
+            self.names.release();
         }
         self.arena.clear();
         self.items.clear();
         self.path.clear();
         self.time = None;
         (self.time_here, self.time_unread, self.left_out) = (false, false, 0);
-        self.names = 0;
+        self.path_bytes = 0;
+        self.names.clear();
+        self.twice = None;
         self.too_long = None;
         self.excess = None;
     }
 
     /// Bytes held for values and their paths, used or not.
     pub(super) fn capacity(&self) -> usize {
-        self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>()
+        self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>() + self.names.capacity()
     }
 
     /// Makes ready for a payload of this many bytes. Its texts cannot be longer than it is, except that numbers in arrays
@@ -97,6 +106,11 @@ impl Values {
     /// The first attribute whose value was left out because it is longer than allowed.
     pub fn too_long(&self) -> Option<&str> {
         self.too_long.as_deref()
+    }
+
+    /// A name that an object had twice, with two values; the last one was taken.
+    pub fn twice(&self) -> Option<&str> {
+        self.twice.as_deref()
     }
 
     /// Whether there is a time that cannot be read. It is an attribute then, if it stands among them.
@@ -150,6 +164,9 @@ impl Values {
             self.path.push('.');
         }
         self.path.push_str(key);
+        if key.contains('.') {
+            self.names.note_point();
+        }
         Ok(())
     }
 
@@ -165,8 +182,8 @@ impl Values {
 
     #[inline]
     fn keep(&mut self, item: Item) -> Result<(), Excess> {
-        self.names += self.path.len();
-        if self.items.len() >= LEAVES_MAX || self.names > NAMES_BYTES_MAX {
+        self.path_bytes += self.path.len();
+        if self.items.len() >= LEAVES_MAX || self.path_bytes > NAMES_BYTES_MAX {
             return Err(if self.items.len() >= LEAVES_MAX { Excess::Leaves } else { Excess::Names });
         }
         let start = self.arena.len();
@@ -194,6 +211,26 @@ impl Values {
 
     pub(super) fn leave_out(&mut self) {
         self.too_long.get_or_insert_with(|| self.path.clone());
+    }
+
+    /// Takes over what a part of the document had twice.
+    pub(super) fn note_twice(&mut self, part: &mut Room) {
+        if let Some(name) = part.take_twice() {
+            self.twice.get_or_insert(name);
+        }
+    }
+
+    /// Refuses two values with the same path, such as those of `{"a.b":1,"a":{"b":2}}`: neither is the other's change.
+    pub(super) fn check_paths(&self) -> Result<(), Excess> {
+        if !self.names.has_points() {
+            return Ok(());
+        }
+        let mut paths: Vec<&str> = self.iter().map(|(path, _)| path).collect();
+        paths.sort_unstable();
+        match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Excess::Same { path: pair[0].to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// Keeps what a payload has too much of, for the reason in the quarantine, and makes the parser stop.

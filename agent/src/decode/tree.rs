@@ -7,6 +7,7 @@ use fieldlog_projections::Time;
 use serde::de::Deserializer;
 use serde_json::Value;
 
+use super::formats::Built;
 use super::{DecodeError, JsonRule, Node, Values, finish, formats, nothing_at, time_item};
 use crate::config::{Decoder, Each};
 use crate::topic::{Name, Part};
@@ -33,7 +34,7 @@ pub enum Documents<'d> {
 ///
 /// # Errors
 /// [`DecodeError`] with the reason in words; its bound is named if it is too large.
-pub fn build(decoder: Decoder, payload: &[u8]) -> Result<Value, DecodeError> {
+pub fn build(decoder: Decoder, payload: &[u8]) -> Result<Built, DecodeError> {
     formats::document(decoder, payload)
 }
 
@@ -164,6 +165,21 @@ fn passed_over(whole: &Value, pointer: &str) -> usize {
     let places = pointer.match_indices('/').map(|(at, _)| &pointer[..at]);
     let lists = places.filter_map(|place| whole.pointer(place)?.as_array());
     lists.map(|list| list.len().saturating_sub(1)).sum()
+}
+
+/// Values of a document in which a name may stand twice: the last one counts, so that it has to be built first. The rule's
+/// `when` holds.
+pub(super) fn again(
+    payload: &[u8],
+    rule: &JsonRule,
+    values: &mut Values,
+) -> Result<Option<Time>, DecodeError> {
+    values.clear();
+    let Built { document, twice } = build(Decoder::Json, payload)?;
+    let own = document.pointer(&rule.root).ok_or_else(|| error(&nothing_at(&rule.root)))?;
+    let time = Document { whole: &document, own, key: None, each: false }.take(rule, values)?;
+    values.twice = twice;
+    Ok(time)
 }
 
 /// A value as a name: a text that is not empty, or a number.

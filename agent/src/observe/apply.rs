@@ -6,9 +6,9 @@ use fieldlog_projections::{Time, Value, ValueRef};
 use super::outcomes::{Refusal, Verdict};
 use super::redact::REDACTED;
 use super::topics::{Names, RuleMatch, Said, Topic};
-use super::{Observer, RecordBatch};
+use super::{Observer, RecordBatch, cut};
 use crate::config::Decoder;
-use crate::decode::{self, DecodeError, Document, Documents, Json};
+use crate::decode::{self, Built, DecodeError, Document, Documents, Json};
 use crate::message::Message;
 
 /// What a rule has made of a message.
@@ -163,7 +163,7 @@ impl Observer {
     ) -> Result<Applied, Refusal> {
         let Arrival { source, message, received } = arrival;
         let compiled = &self.sources[source].compiled[matched.rule];
-        let whole = match decode::build(compiled.rule.decoder, &message.payload) {
+        let Built { document: whole, twice } = match decode::build(compiled.rule.decoder, &message.payload) {
             Ok(whole) => whole,
             Err(why @ (DecodeError::Json(_) | DecodeError::Format { .. }))
                 if compiled.json.has_conditions() =>
@@ -183,6 +183,7 @@ impl Observer {
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
+        self.tell_twice(arrival, twice.as_deref(), said, batch);
         // What goes on to a later rule is not left out.
         if let Some(place) = left_out.filter(|_| !self.sources[source].compiled[matched.rule].rule.also)
             && !std::mem::replace(&mut said.left_out, true)
@@ -294,6 +295,9 @@ impl Observer {
             );
             self.quarantine(source, message, &reason, received, batch);
         }
+        if let Some(name) = self.values.twice().map(str::to_owned) {
+            self.tell_twice(arrival, Some(&name), said, batch);
+        }
         let left_out = self.values.left_out();
         if left_out > 0 && !std::mem::replace(&mut said.left_out, true) {
             let reason = format!(
@@ -313,6 +317,26 @@ impl Observer {
                 );
             }
         }
+    }
+}
+
+impl Observer {
+    /// Says, once for each topic, that one of two values was taken.
+    fn tell_twice(
+        &mut self,
+        arrival: Arrival<'_>,
+        name: Option<&str>,
+        said: &mut Said,
+        batch: &mut RecordBatch,
+    ) {
+        let Arrival { source, message, received } = arrival;
+        let Some(name) = name.filter(|_| !std::mem::replace(&mut said.twice, true)) else { return };
+        let name = cut(name, 40);
+        let reason = format!(
+            "an object in the document has the name {name:?} twice, with two values; the last one was taken (said once for \
+             this topic)"
+        );
+        self.quarantine(source, message, &reason, received, batch);
     }
 }
 

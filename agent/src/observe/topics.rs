@@ -28,6 +28,7 @@ pub(super) struct Said {
     pub(super) too_long: bool,
     pub(super) left_out: bool,
     pub(super) time: bool,
+    pub(super) twice: bool,
 }
 
 /// A rule that takes the topic, with the device and the attributes it is about.

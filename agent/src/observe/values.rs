@@ -300,7 +300,7 @@ impl Observer {
         slot.series |= value.as_number().is_some();
         value.store(&mut slot.value);
         slot.recorded = received;
-        // A key that stands twice in one document: the last one counts, the change is already listed.
+        // Two places of one document with the same name, by `rename`: the last one counts, the change is already listed.
         !again || !self.changes.iter().any(|(s, _)| *s == index)
     }
 

@@ -97,11 +97,19 @@ fn what_a_document_does_not_mention_stays_or_goes_by_its_rule() {
         .then(&["lamp x=null"]);
 }
 
+const TWICE: &str = "quarantined: an object in the document has the name \"x\" twice, with two values; the last one was taken \
+                     (said once for this topic)";
+
 #[test]
 fn of_a_key_that_stands_twice_the_last_counts() {
     given(settings(), &[(0, Says("d/lamp", r#"{"x":1}"#))])
         .when(1, Says("d/lamp", r#"{"x":2,"x":3}"#))
-        .then(&["lamp x=3"]);
+        .then(&["lamp x=3", TWICE])
+        // Said once for the topic.
+        .when(2, Says("d/lamp", r#"{"x":4,"x":5}"#))
+        .then(&["lamp x=5"])
+        .when(3, Says("d/lamp", r#"{"x":5,"x":5}"#))
+        .then(&[]);
 }
 
 #[test]

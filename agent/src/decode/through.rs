@@ -1,0 +1,61 @@
+//! States that stand somewhere in a document, without building the document.
+
+use serde::de::Deserializer;
+
+use super::seek::{self, Take};
+use super::{JsonRule, Node, TIME_TEXT_BYTES_MAX, Values, nothing_at, time_item, utf8};
+
+/// The slower way, for rules that look into the document before they take it: once for each condition, once for the state,
+/// and once for a time that stands elsewhere. The document is never built, because that takes a hundred times its bytes.
+pub(super) fn document(
+    payload: &[u8],
+    rule: &JsonRule,
+    values: &mut Values,
+) -> Result<(), serde_json::Error> {
+    let text = utf8(payload)?;
+    let mut state = State { values, rule, found: false, twice: false, passed_over: 0 };
+    seek::seek(text, &rule.place, &mut state)?;
+    if !state.found {
+        return Err(nothing_at(&rule.place));
+    }
+    let (twice, passed_over) = (state.twice, state.passed_over);
+    if twice {
+        values.twice = rule.place.rsplit('/').next().map(str::to_owned);
+    }
+    if rule.value.is_none() {
+        values.pass_over(passed_over);
+    }
+    if values.time.is_none() && !rule.time_pointer.is_empty() {
+        let found = seek::value_at(text, &rule.time_pointer, TIME_TEXT_BYTES_MAX)?;
+        values.time = found.and_then(|value| time_item(&value, values));
+    }
+    Ok(())
+}
+
+/// Takes the state out of a document.
+struct State<'v, 'r> {
+    values: &'v mut Values,
+    rule: &'r JsonRule,
+    found: bool,
+    /// It was found before, at a name that stands twice.
+    twice: bool,
+    passed_over: usize,
+}
+
+impl Take for State<'_, '_> {
+    fn take<'de, D: Deserializer<'de>>(&mut self, de: D) -> Result<(), D::Error> {
+        self.found = true;
+        let node = Node { values: self.values, rule: self.rule, depth: 0 };
+        if self.rule.value.is_some() { de.deserialize_any(node) } else { de.deserialize_map(node) }
+    }
+
+    fn pass_over(&mut self, elements: usize) {
+        self.passed_over += elements;
+    }
+
+    fn forget(&mut self) {
+        self.twice |= self.found;
+        self.found = false;
+        self.values.clear();
+    }
+}
