@@ -343,12 +343,12 @@ impl Node<'_, '_> {
     fn by_index<'de, A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
         self.check_depth()?;
         let before = self.values.path.len();
-        for index in 0.. {
-            if self.element(&index.to_string(), before, |node| seq.next_element_seed(node))?.is_none() {
-                break;
-            }
+        let mut elements = 0;
+        while self.element(&elements.to_string(), before, |node| seq.next_element_seed(node))?.is_some() {
+            elements += 1;
         }
-        Ok(())
+        let kept = self.values.keep_list(elements);
+        self.values.stop(kept)
     }
 
     /// Each element is built, one after the other, to find its name.

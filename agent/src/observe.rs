@@ -208,7 +208,7 @@ impl Observer {
     pub fn observe(&mut self, source: SourceId, message: &Message, received: Time, batch: &mut RecordBatch) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
-        let before = batch.records.len();
+        let (before, quarantined) = (batch.records.len(), batch.quarantine.len());
         let verdict = match self.interpret(index, message, received, batch) {
             Ok(verdict) => verdict,
             Err(Refusal(reason)) => {
@@ -219,7 +219,12 @@ impl Observer {
         if !self.undescribed.is_empty() {
             self.describe_undescribed(received, batch);
         }
-        outcomes.count(verdict, message.retain, batch.records.len() - before);
+        let mut events = batch.records.len() - before;
+        if let Verdict::Quarantined = verdict {
+            // What other rules, or other documents of the message, have made of it.
+            events -= batch.quarantine.len() - quarantined;
+        }
+        outcomes.count(verdict, message.retain, events);
     }
 
     /// A delivery has come by this connection of a source: what comes now may not follow what came before.
@@ -239,7 +244,7 @@ impl Observer {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
         self.quarantine_alone(index, message, reason, received, batch);
-        outcomes.count(Verdict::Quarantined, message.retain, 1);
+        outcomes.count(Verdict::Quarantined, message.retain, 0);
     }
 
     fn interpret(

@@ -12,6 +12,8 @@ pub struct Values {
     /// Attribute paths and texts, one after the other.
     arena: String,
     items: Vec<(Range, Item)>,
+    /// Lists whose elements are values by themselves, and how many elements they have.
+    lists: Vec<(Range, usize)>,
     pub(super) path: String,
     pub(super) time: Option<Item>,
     /// `time` stands among the attributes, and is not one of them if it can be read.
@@ -54,11 +56,12 @@ impl Values {
 
     pub(super) fn clear(&mut self) {
         if self.capacity() > ARENA_KEPT_BYTES {
-            (self.arena, self.items) = (String::new(), Vec::new());
+            (self.arena, self.items, self.lists) = (String::new(), Vec::new(), Vec::new());
             self.names.release();
         }
         self.arena.clear();
         self.items.clear();
+        self.lists.clear();
         self.path.clear();
         self.time = None;
         (self.time_here, self.time_unread, self.left_out) = (false, false, 0);
@@ -71,7 +74,9 @@ impl Values {
 
     /// Bytes held for values and their paths, used or not.
     pub(super) fn capacity(&self) -> usize {
-        self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>() + self.names.capacity()
+        let lists = self.lists.capacity() * size_of::<(Range, usize)>();
+        let items = self.items.capacity() * size_of::<(Range, Item)>();
+        self.arena.capacity() + items + lists + self.names.capacity()
     }
 
     /// Makes ready for a payload of this many bytes. Its texts cannot be longer than it is, except that numbers in arrays
@@ -101,6 +106,11 @@ impl Values {
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, ValueRef<'_>)> {
         self.items.iter().map(|(path, item)| (self.text(*path), self.value(*item)))
+    }
+
+    /// Paths of the lists whose elements are values by themselves, named by their index; and how many elements they have.
+    pub fn lists(&self) -> impl ExactSizeIterator<Item = (&str, usize)> {
+        self.lists.iter().map(|(path, elements)| (self.text(*path), *elements))
     }
 
     /// The first attribute whose value was left out because it is longer than allowed.
@@ -182,17 +192,33 @@ impl Values {
 
     #[inline]
     fn keep(&mut self, item: Item) -> Result<(), Excess> {
+        let path = self.keep_path()?;
+        self.items.push((path, item));
+        Ok(())
+    }
+
+    /// Keeps how many elements the list at the current path has.
+    pub(super) fn keep_list(&mut self, elements: usize) -> Result<(), Excess> {
+        let path = self.keep_path()?;
+        self.lists.push((path, elements));
+        Ok(())
+    }
+
+    #[inline]
+    fn keep_path(&mut self) -> Result<Range, Excess> {
         self.path_bytes += self.path.len();
-        if self.items.len() >= LEAVES_MAX || self.path_bytes > NAMES_BYTES_MAX {
-            return Err(if self.items.len() >= LEAVES_MAX { Excess::Leaves } else { Excess::Names });
+        if self.items.len() + self.lists.len() >= LEAVES_MAX {
+            return Err(Excess::Leaves);
+        }
+        if self.path_bytes > NAMES_BYTES_MAX {
+            return Err(Excess::Names);
         }
         let start = self.arena.len();
         if self.path.len() > self.arena_max.saturating_sub(start) {
             return Err(Excess::Values { max: self.arena_max });
         }
         self.arena.push_str(&self.path);
-        self.items.push((Range(start as u32, self.arena.len() as u32), item));
-        Ok(())
+        Ok(Range(start as u32, self.arena.len() as u32))
     }
 
     pub(super) fn leaf_text(

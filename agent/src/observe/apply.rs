@@ -11,12 +11,38 @@ use crate::config::Decoder;
 use crate::decode::{self, Built, DecodeError, Document, Documents, Json};
 use crate::message::Message;
 
+/// Reasons that are kept of one message.
+const REASONS_MAX: usize = 4;
+
 /// What a rule has made of a message.
 enum Applied {
     /// It was the rule's.
     Took(Verdict),
     /// The next rule is tried. The error says that the payload was not a document, which this rule needs.
     NotThis(Option<DecodeError>),
+}
+
+/// Why rules refuse a message. Each refuses it for itself: what another one reads of it is no less right.
+#[derive(Default)]
+struct Refusals(Vec<String>);
+
+impl Refusals {
+    fn add(&mut self, Refusal(reason): Refusal) {
+        if self.0.len() < REASONS_MAX && !self.0.contains(&reason) {
+            self.0.push(reason);
+        }
+    }
+
+    /// All reasons, and whether something else of the message was taken.
+    fn into_one(mut self, taken: bool) -> Option<Refusal> {
+        if self.0.is_empty() {
+            return None;
+        }
+        if taken {
+            self.0.push("what other rules take of it was recorded".to_owned());
+        }
+        Some(Refusal(self.0.join("; ")))
+    }
 }
 
 /// A message on its way through the rules.
@@ -37,12 +63,12 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let arrival = Arrival { source, message, received };
-        let (mut taken, mut refusal, mut foreign) = (None, None, None);
+        let (mut taken, mut refusals, mut foreign) = (None, Refusals::default(), None);
         for matched in &mut topic.matches {
             match self.apply(arrival, matched, &mut topic.said, batch) {
                 // What begins like a document is a broken one, and no other rule's.
                 Ok(Applied::NotThis(Some(why))) if begins_document(&message.payload) => {
-                    refusal = refusal.or(Some(why.into()));
+                    refusals.add(why.into());
                 }
                 Ok(Applied::NotThis(why)) => {
                     foreign = foreign.or(why);
@@ -54,13 +80,14 @@ impl Observer {
                     foreign = None;
                     taken = Some(verdict.or_before(taken));
                 }
-                Err(reason) => refusal = refusal.or(Some(reason)),
+                Err(reason) => refusals.add(reason),
             }
             if !self.sources[source].compiled[matched.rule].rule.also {
                 break;
             }
         }
-        match (refusal, taken, foreign) {
+        let recorded = matches!(taken, Some(Verdict::Recorded | Verdict::Unchanged));
+        match (refusals.into_one(recorded), taken, foreign) {
             (Some(reason), ..) => Err(reason),
             (None, Some(verdict), _) => Ok(verdict),
             (None, None, Some(why)) => Err(why.into()),

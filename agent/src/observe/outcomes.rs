@@ -99,7 +99,10 @@ impl Outcomes {
         match verdict {
             Verdict::Recorded => add(&self.events, events),
             Verdict::Ignored => add(&self.ignored, 1),
-            Verdict::Quarantined => add(&self.quarantined, 1),
+            Verdict::Quarantined => {
+                add(&self.quarantined, 1);
+                add(&self.events, events);
+            }
             Verdict::Unchanged => {
                 add(&self.unchanged, 1);
                 if retained {

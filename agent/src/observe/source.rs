@@ -122,6 +122,20 @@ impl CompiledRule {
         !self.together && self.actions.matches(path) && !self.ignore.matches(path)
     }
 
+    /// The path in a document of the attribute that has this name.
+    pub(super) fn path<'n>(&self, prefix: &str, name: &'n str) -> Option<Cow<'n, str>> {
+        let own = match name.strip_prefix(prefix)? {
+            rest if prefix.is_empty() || rest.is_empty() => rest,
+            rest => rest.strip_prefix('.')?,
+        };
+        let renamed = self.rule.rename.iter().find_map(|rename| {
+            let rest = own.strip_prefix(rename.to.as_str())?;
+            (rest.is_empty() || rest.starts_with('.')).then(|| format!("{}{rest}", rename.from))
+        });
+        let path = renamed.map_or(Cow::Borrowed(own), Cow::Owned);
+        (self.attribute(prefix, &path) == name).then_some(path)
+    }
+
     /// The name of an attribute of a document.
     pub(super) fn attribute<'n>(&self, prefix: &'n str, path: &'n str) -> Cow<'n, str> {
         let renamed = self.rule.rename.iter().find_map(|rename| {

@@ -200,6 +200,25 @@ fn topics_beyond_the_limit_are_learnt_again() {
         .then(&["1 x=2"]);
 }
 
+/// What one rule records of a message that another one refuses is counted as what it is.
+#[test]
+fn a_message_that_one_rule_refuses_counts_for_the_others() {
+    let mut settings = settings();
+    let rules = &mut settings.sources[0].rules;
+    let other = rules.iter().position(|rule| rule.topic == "d/+device").unwrap();
+    rules.insert(other, Rule { also: true, ..Rule::new("d/+device", Decoder::Availability) });
+    let said = "quarantined: \"\" is neither one of this rule's `online` words nor one of its `offline` words; what other \
+                rules take of it was recorded";
+    given(settings, &[])
+        .when(0, Says("d/lamp", r#"{"x":1}"#))
+        .then(&["discovered lamp", "named x", "lamp x=1", said])
+        .counted("quarantined", 1)
+        .counted("events", 3)
+        .when(1, Says("d/lamp", r#"{"state":"online"}"#))
+        .then(&["lamp Online by Topic", "named state", "lamp state=online"])
+        .counted("events", 6);
+}
+
 #[test]
 fn what_cannot_be_taken_is_quarantined_with_its_reason() {
     let long = "x".repeat(5_000);
