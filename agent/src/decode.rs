@@ -33,7 +33,7 @@ pub use condition::takes;
 pub use fault::{DecodeError, Excess, check_name};
 pub use formats::Built;
 pub use single::{Scalar, availability, scalar};
-pub use time::Zone;
+pub use time::{Zone, is_set};
 pub use tree::{Document, Documents, build, documents};
 pub use typed::Types;
 

@@ -44,7 +44,7 @@ fn sparkplug(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
         return Ok(());
     }
     type Counter = (&'static str, &'static str, fn(&SparkplugCounts) -> &std::sync::atomic::AtomicU64);
-    const COUNTERS: [Counter; 9] = [
+    const COUNTERS: [Counter; 10] = [
         ("sparkplug_births", "Birth certificates of edge nodes and devices.", |s| &s.births),
         ("sparkplug_deaths", "Death certificates that ended a session.", |s| &s.deaths),
         ("sparkplug_stale_deaths", "Death certificates of sessions that had ended before.", |s| {
@@ -56,6 +56,7 @@ fn sparkplug(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
         ("sparkplug_unresolved_metrics", "Metrics that no known birth lists.", |s| &s.unresolved),
         ("sparkplug_historical_values", "Values of the past.", |s| &s.historical),
         ("sparkplug_transient_values", "Values that are not to be stored.", |s| &s.transient),
+        ("sparkplug_bad_quality_values", "Values whose quality is not good.", |s| &s.bad_quality),
     ];
     let nodes = hosts.iter().flat_map(|source| {
         let counts = &source.outcomes.sparkplug;

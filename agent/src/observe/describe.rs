@@ -259,7 +259,7 @@ impl Observer {
     }
 
     /// Makes the next description of a device the one that is known, and records what is new in it.
-    fn record_descriptions(
+    pub(super) fn record_descriptions(
         &mut self,
         id: DeviceId,
         next: Described,

@@ -64,6 +64,8 @@ pub struct SparkplugCounts {
     pub historical: AtomicU64,
     /// Values that are not to be stored.
     pub transient: AtomicU64,
+    /// Values whose quality is not good.
+    pub bad_quality: AtomicU64,
     asked: [AtomicU64; Reason::ALL.len()],
 }
 
