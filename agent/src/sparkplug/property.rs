@@ -95,7 +95,7 @@ impl Properties {
                 continue;
             }
             match (key.as_str(), value) {
-                (QUALITY, value) => properties.bad_quality = bad(value)?,
+                (QUALITY, value) => properties.bad_quality = bad(value.as_ref())?,
                 ("engUnit", Some(Said::Text(unit))) => properties.unit = unit,
                 ("engLow", Some(value)) => properties.min = number(&value),
                 ("engHigh", Some(value)) => properties.max = number(&value),
@@ -112,11 +112,11 @@ fn bounded(bytes: &Bytes) -> Result<Bytes, PropertyFault> {
 }
 
 /// A quality that is not good.
-fn bad(value: Option<Said>) -> Result<Option<i64>, PropertyFault> {
+fn bad(value: Option<&Said>) -> Result<Option<i64>, PropertyFault> {
     let quality = match value {
         // A signed number (tck-id-payloads-propertyset-quality-value-type) of two's complement.
-        Some(Said::Int(number)) => i64::from(number as i32),
-        Some(Said::Long(number)) => number as i64,
+        Some(Said::Int(number)) => i64::from(*number as i32),
+        Some(Said::Long(number)) => *number as i64,
         _ => return Err(PropertyFault::Quality),
     };
     Ok(Some(quality).filter(|quality| !GOOD.contains(quality)))

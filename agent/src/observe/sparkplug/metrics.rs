@@ -110,7 +110,7 @@ impl Observer {
             batch.records.push_fact(at(received), &fact);
         }
         let complete = refusal.first.is_none();
-        if let Err(Refusal(reason)) = self.describe_metrics(device, described, complete, received, batch) {
+        if let Err(Refusal(reason)) = self.describe_metrics(device, &described, complete, received, batch) {
             refusal.say(&reason);
         }
         self.record_reports(device, taken.source, reports, received, batch, &mut refusal);
@@ -171,7 +171,7 @@ impl Observer {
                 Err(fault) => refusal.fault(node, device, &name, &fault),
             }
         }
-        if let Err(Refusal(reason)) = self.describe_metrics(device, described, false, received, batch) {
+        if let Err(Refusal(reason)) = self.describe_metrics(device, &described, false, received, batch) {
             refusal.say(&reason);
         }
         self.record_reports(device, taken.source, reports, received, batch, &mut refusal);

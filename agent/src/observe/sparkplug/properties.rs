@@ -1,5 +1,6 @@
 //! What metrics say beside their values: descriptions, and whether a value can be relied on.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use fieldlog_projections::{AttrId, AttributeDescription, DescribedBy, DeviceId, Fact, Time};
@@ -68,7 +69,7 @@ impl Observer {
     pub(super) fn describe_metrics(
         &mut self,
         device: DeviceId,
-        said: Vec<(AttrId, Properties)>,
+        said: &[(AttrId, Properties)],
         is_whole: bool,
         received: Time,
         batch: &mut RecordBatch,
@@ -87,11 +88,11 @@ impl Observer {
             }
         };
         let known = |attribute| before.map(|known| known.attribute_by(by, attribute)).unwrap_or_default();
-        for (attribute, said) in &said {
+        for (attribute, said) in said {
             describe(*attribute, parts.attribute(known(*attribute), &self.description(said)));
         }
         if is_whole {
-            let listed: std::collections::HashSet<AttrId> = said.iter().map(|(attr, _)| *attr).collect();
+            let listed: HashSet<AttrId> = said.iter().map(|(attr, _)| *attr).collect();
             let gone = before.into_iter().flat_map(|known| known.attributes_by(by));
             gone.filter(|attr| !listed.contains(attr))
                 .for_each(|attr| describe(attr, AttributeDescription::default()));
