@@ -52,6 +52,9 @@ const TIME_TEXT_BYTES_MAX: usize = 128;
 /// Why a document is left that is then built as a whole, see `twice`.
 const AGAIN: &str = "a name that stands in an object twice";
 
+/// Longest counter of actions, in bytes, if it does not stand among the attributes.
+const COUNTER_BYTES_MAX: usize = 256;
+
 /// What a rule asks of the decoder of documents, prepared once.
 #[derive(Clone, Debug, Default)]
 pub struct JsonRule {
@@ -71,6 +74,9 @@ pub struct JsonRule {
     time_pointer: String,
     time_format: Option<TimeFormat>,
     zone: Zone,
+    /// Where the counter of actions is, as a path among the attributes and as a pointer; empty: none.
+    counter_path: String,
+    counter: String,
     /// The document has to be built, because the rule goes through it more than once.
     tree: bool,
     together: Option<Together>,
@@ -86,10 +92,11 @@ impl JsonRule {
         let place = format!("{}{}", rule.root, rule.value.as_deref().unwrap_or_default());
         let time_pointer = rule.time.as_ref().map(|t| t.pointer.clone()).unwrap_or_default();
         let before = if rule.each.is_some() { rule.value.as_deref().unwrap_or_default() } else { &place };
-        let time_path = match time_pointer.strip_prefix(before).and_then(|path| path.strip_prefix('/')) {
-            Some(path) => path.replace('/', ".").replace("~1", "/").replace("~0", "~"),
-            None => String::new(),
-        };
+        let time_path =
+            time_pointer.strip_prefix(before).and_then(|path| path.strip_prefix('/')).map(path_of);
+        let top = if rule.each.is_some() { "" } else { rule.root.as_str() };
+        let counter = rule.idempotent_by.clone().unwrap_or_default();
+        let counter_path = counter.strip_prefix(top).and_then(|below| below.strip_prefix('/')).map(path_of);
         let together = rule.action_fields == ActionFields::Together;
         let is_object = |when: &&When| {
             when.subject == Subject::Pointer(String::new()) && when.test == Test::Is(Shape::Object)
@@ -107,8 +114,10 @@ impl JsonRule {
             value: rule.value.clone(),
             place,
             arrays: rule.arrays.clone(),
-            time_path,
+            time_path: time_path.unwrap_or_default(),
             time_pointer,
+            counter_path: counter_path.unwrap_or_default(),
+            counter,
             time_format: rule.time.as_ref().map(|t| t.format),
             zone,
             tree: rule.decoder != Decoder::Json || rule.each.is_some() || together,
@@ -120,6 +129,12 @@ impl JsonRule {
     /// Takes times without an offset for those of `zone`.
     pub fn set_zone(&mut self, zone: Zone) {
         self.zone = zone;
+    }
+
+    /// Whether a value is the counter of the actions: by its path, or, where it is not below the root or is in a list, by the
+    /// pointer to it.
+    pub fn is_counter(&self, path: &str) -> bool {
+        !self.counter.is_empty() && (*path == *self.counter || *path == *self.counter_path)
     }
 
     /// Whether payloads can be another rule's.
@@ -162,6 +177,7 @@ pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json
     }
     let read =
         if direct { from_bytes(payload, rule, values) } else { through::document(payload, rule, values) };
+    let read = read.and_then(|()| through::counter(payload, rule, values));
     if values.names.take_again() {
         return tree::again(payload, rule, values).map(Json::Values);
     }
@@ -212,6 +228,11 @@ fn conditions(payload: &[u8], rule: &JsonRule) -> Result<bool, serde_json::Error
 
 fn utf8(payload: &[u8]) -> Result<&str, serde_json::Error> {
     std::str::from_utf8(payload).map_err(|_| serde_json::Error::custom("not UTF-8 text"))
+}
+
+/// The path of what is at a pointer, without the slash that it begins with.
+fn path_of(pointer: &str) -> String {
+    pointer.replace('/', ".").replace("~1", "/").replace("~0", "~")
 }
 
 fn nothing_at(pointer: &str) -> serde_json::Error {

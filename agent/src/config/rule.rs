@@ -80,8 +80,8 @@ pub struct Rule {
     /// `redact`: attribute patterns whose values are never kept: what is recorded is that they changed. They name attributes
     /// like `ignore`.
     pub redact: Vec<String>,
-    /// `idempotent_by` (documents): JSON pointer to a counter of the payload. An action whose counter is the one of the
-    /// topic's last message is a repeat.
+    /// `idempotent_by` (documents): JSON pointer to a counter, anywhere in the payload. An action whose counter is the one that
+    /// the device has is a repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent_by: Option<String>,
     /// `keep_alive` (default none): what the source publishes so that the devices of the topic go on sending.

@@ -4,7 +4,7 @@ use fieldlog_projections::{Time, ValueRef};
 
 use super::bounded::Room;
 use super::twice::Names;
-use super::{ARENA_KEPT_BYTES, Excess, JsonRule, LEAVES_MAX, NAMES_BYTES_MAX, time};
+use super::{ARENA_KEPT_BYTES, COUNTER_BYTES_MAX, Excess, JsonRule, LEAVES_MAX, NAMES_BYTES_MAX, time};
 
 /// The values of one payload, reused from payload to payload so that decoding allocates nothing.
 #[derive(Debug, Default)]
@@ -237,6 +237,38 @@ impl Values {
 
     pub(super) fn leave_out(&mut self) {
         self.too_long.get_or_insert_with(|| self.path.clone());
+    }
+
+    /// Whether a counter is to be looked for that does not stand among the attributes.
+    pub(super) fn lacks_counter(&self, rule: &JsonRule) -> bool {
+        !rule.counter.is_empty() && !self.iter().any(|(path, _)| rule.is_counter(path))
+    }
+
+    /// Adds the counter of the actions under the pointer to it; what can be no counter is none.
+    pub(super) fn add_counter<E: serde::de::Error>(
+        &mut self,
+        rule: &JsonRule,
+        counter: &serde_json::Value,
+    ) -> Result<(), E> {
+        let item = match counter {
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(number), ..) => Item::Int(number),
+                (_, Some(number), _) => Item::Uint(number),
+                (.., Some(number)) => Item::Float(number),
+                _ => return Ok(()),
+            },
+            serde_json::Value::String(text) if text.len() <= COUNTER_BYTES_MAX.min(self.text_bytes_max) => {
+                let text = self.push_str(text).map(Item::Text);
+                match text {
+                    Ok(text) => text,
+                    Err(excess) => return self.stop(Err(excess)),
+                }
+            }
+            _ => return Ok(()),
+        };
+        self.path.clone_from(&rule.counter);
+        let kept = self.keep(item);
+        self.stop(kept)
     }
 
     /// Takes over what a part of the document had twice.

@@ -3,7 +3,7 @@
 use serde::de::Deserializer;
 
 use super::seek::{self, Take};
-use super::{JsonRule, Node, TIME_TEXT_BYTES_MAX, Values, nothing_at, time_item, utf8};
+use super::{COUNTER_BYTES_MAX, JsonRule, Node, TIME_TEXT_BYTES_MAX, Values, nothing_at, time_item, utf8};
 
 /// The slower way, for rules that look into the document before they take it: once for each condition, once for the state,
 /// and once for a time that stands elsewhere. The document is never built, because that takes a hundred times its bytes.
@@ -30,6 +30,15 @@ pub(super) fn document(
         values.time = found.and_then(|value| time_item(&value, values));
     }
     Ok(())
+}
+
+/// Adds the counter of the actions, where it does not stand among the attributes.
+pub(super) fn counter(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<(), serde_json::Error> {
+    if !values.lacks_counter(rule) {
+        return Ok(());
+    }
+    let found = seek::value_at(utf8(payload)?, &rule.counter, COUNTER_BYTES_MAX)?;
+    found.map_or(Ok(()), |value| values.add_counter(rule, &value))
 }
 
 /// Takes the state out of a document.

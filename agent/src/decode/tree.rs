@@ -146,6 +146,11 @@ impl<'d> Document<'d> {
                 value.deserialize_any(Node { values, rule, depth: 0 })?;
             }
         }
+        if values.lacks_counter(rule)
+            && let Some(counter) = self.at(&rule.counter)
+        {
+            values.add_counter(rule, counter)?;
+        }
         if values.time.is_none() && !rule.time_pointer.is_empty() {
             values.time = self.at(&rule.time_pointer).and_then(|value| time_item(value, values));
         }

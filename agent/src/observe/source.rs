@@ -47,8 +47,6 @@ pub(super) struct CompiledRule {
     only: Patterns,
     ignore: Patterns,
     pub(super) secrets: Secrets,
-    /// Path of the counter that tells a repeated action; empty: none.
-    pub(super) counter: Box<str>,
 }
 
 /// A policy and the names it holds for.
@@ -92,24 +90,18 @@ impl CompiledRule {
             only: patterns(index, "only", &rule.only)?,
             ignore: patterns(index, "ignore", &rule.ignore)?,
             secrets: secrets(index, rule.redact.iter().chain(redact))?,
-            counter: counter(rule).into(),
             rule: rule.clone(),
         })
     }
 }
 
 impl CompiledRule {
-    /// Whether an attribute of a document is state.
+    /// Whether an attribute of a document is state. The counter of its actions is, whatever else is said of it.
     pub(super) fn keeps(&self, path: &str) -> bool {
-        self.is_counter(path)
+        self.json.is_counter(path)
             || (self.only.is_empty() || self.only.matches(path))
                 && !self.actions.matches(path)
                 && !self.ignore.matches(path)
-    }
-
-    /// Whether an attribute of a document is the counter of its actions. It is state, whatever else is said of it.
-    pub(super) fn is_counter(&self, path: &str) -> bool {
-        !self.counter.is_empty() && *self.counter == *path
     }
 
     /// Whether a value of a document must not be kept.
@@ -194,13 +186,6 @@ fn compile<T, C>(
     compile: impl Fn(usize, &T) -> Result<C, RuleError>,
 ) -> Result<Vec<C>, RuleError> {
     items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
-}
-
-/// The counter of `idempotent_by` by its path in a device's document.
-fn counter(rule: &Rule) -> String {
-    let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
-    let below = rule.idempotent_by.as_deref().and_then(|pointer| pointer.strip_prefix(root));
-    below.unwrap_or_default().trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
 }
 
 fn secrets<'a>(index: usize, texts: impl Iterator<Item = &'a String>) -> Result<Secrets, RuleError> {

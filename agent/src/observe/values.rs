@@ -187,10 +187,10 @@ impl Observer {
     /// kept as state, in the same commit as the actions, so that this is known after a restart, too.
     fn is_repeated(&self, source: usize, matched: &RuleMatch, values: &Values, device: DeviceId) -> bool {
         let rule = &self.sources[source].compiled[matched.rule];
-        if rule.counter.is_empty() {
+        if rule.rule.idempotent_by.is_none() {
             return false;
         }
-        let counter = values.iter().filter(|(path, _)| rule.is_counter(path)).last();
+        let counter = values.iter().filter(|(path, _)| rule.json.is_counter(path)).last();
         let Some((path, value)) = counter.filter(|(_, value)| *value != ValueRef::Null) else { return false };
         let name = rule.attribute(&matched.attribute, path);
         let Some(attr) = self.attribute_ids.get(&*name) else { return false };
