@@ -104,7 +104,7 @@ impl JsonRule {
         let others = rule.when.iter().filter(|when| !is_object(when));
         let pointers = others.filter_map(|when| match &when.subject {
             Subject::Pointer(pointer) => Some(Condition::new(pointer, &when.test)),
-            Subject::Capture(_) => None,
+            Subject::Capture(_) | Subject::Retained => None,
         });
         Ok(JsonRule {
             root: rule.root.clone(),

@@ -106,6 +106,9 @@ impl Observer {
         let payload = &message.payload[..];
         let compiled = &self.sources[source].compiled[matched.rule];
         let decoder = compiled.rule.decoder;
+        if compiled.retained.is_some_and(|wanted| wanted != message.retain) {
+            return Ok(Applied::NotThis(None));
+        }
         // Nothing is no document that conditions could be about, but a device can be gone.
         let conditional = compiled.json.has_conditions();
         let gone = payload.is_empty() && decoder == Decoder::Availability;

@@ -12,7 +12,7 @@ use super::outcomes::Outcomes;
 use super::redact::Secrets;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
-use crate::config::{ActionFields, Describe, Policy, Rule, SourceConfig};
+use crate::config::{ActionFields, Describe, Policy, Rule, SourceConfig, Subject, Test};
 use crate::decode::{JsonRule, Types, Zone};
 use crate::pattern::{PatternError, Patterns};
 
@@ -40,6 +40,8 @@ pub(super) struct Source {
 pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) json: JsonRule,
+    /// Only messages that the broker had kept, or only others.
+    pub(super) retained: Option<bool>,
     actions: Patterns,
     /// The actions are fired as one.
     together: bool,
@@ -84,6 +86,7 @@ impl CompiledRule {
     fn new(index: usize, rule: &Rule, redact: &[String]) -> Result<CompiledRule, RuleError> {
         Ok(CompiledRule {
             json: JsonRule::new(rule, Zone::system()).map_err(|cause| fault(index, "when", cause))?,
+            retained: retained(rule),
             actions: patterns(index, "actions", &rule.actions)?,
             together: rule.action_fields == ActionFields::Together,
             types: Types::new(&rule.types).map_err(|cause| fault(index, "types", cause))?,
@@ -186,6 +189,13 @@ fn compile<T, C>(
     compile: impl Fn(usize, &T) -> Result<C, RuleError>,
 ) -> Result<Vec<C>, RuleError> {
     items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
+}
+
+fn retained(rule: &Rule) -> Option<bool> {
+    rule.when.iter().find_map(|when| match (&when.subject, &when.test) {
+        (Subject::Retained, Test::Exists(kept)) => Some(*kept),
+        _ => None,
+    })
 }
 
 fn secrets<'a>(index: usize, texts: impl Iterator<Item = &'a String>) -> Result<Secrets, RuleError> {

@@ -23,6 +23,8 @@ pub enum Subject {
     Pointer(String),
     /// `capture`: what the topic's capture of this name has caught.
     Capture(String),
+    /// `retained`: whether the broker had kept the message. The test is [`Test::Exists`].
+    Retained,
 }
 
 /// What a condition asks.
@@ -61,6 +63,7 @@ impl When {
         match &self.subject {
             Subject::Pointer(pointer) => pointer.is_empty() && self.test == Test::Is(Shape::Object),
             Subject::Capture(_) => true,
+            Subject::Retained => false,
         }
     }
 
@@ -77,6 +80,11 @@ pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, payload: boo
 }
 
 fn one(mut table: Table<'_>, topic: Option<&Template>, payload: bool) -> Option<When> {
+    if table.has("retained") && !table.has("pointer") && !table.has("capture") {
+        let kept = table.flag("retained", false);
+        table.finish();
+        return Some(When { subject: Subject::Retained, test: Test::Exists(kept) });
+    }
     let subject = subject(&mut table, topic, payload);
     let test = test(&mut table, matches!(subject, Some(Subject::Capture(_))));
     table.finish();
@@ -84,7 +92,7 @@ fn one(mut table: Table<'_>, topic: Option<&Template>, payload: bool) -> Option<
 }
 
 fn subject(table: &mut Table<'_>, topic: Option<&Template>, payload: bool) -> Option<Subject> {
-    table.expect(&["pointer", "capture"]);
+    table.expect(&["pointer", "capture", "retained"]);
     match (table.has("pointer"), table.has("capture")) {
         (true, false) => {
             let pointer = pointer(table, "pointer")?;
@@ -159,10 +167,15 @@ fn patterns(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
 
 impl Serialize for When {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
+        let mut map = serializer.serialize_map(None)?;
+        if let (Subject::Retained, Test::Exists(kept)) = (&self.subject, &self.test) {
+            map.serialize_entry("retained", kept)?;
+            return map.end();
+        }
         match &self.subject {
             Subject::Pointer(pointer) => map.serialize_entry("pointer", pointer)?,
             Subject::Capture(name) => map.serialize_entry("capture", name)?,
+            Subject::Retained => {}
         }
         match &self.test {
             Test::Equals(text) => map.serialize_entry("equals", text)?,

@@ -482,6 +482,8 @@ fn faults_of_conditions() {
         "[{ pointer = \"/a\", is = \"array\" }]",
         &["when[0] is: \"array\" is unknown; it must be object, list or value"],
     );
+    json("{ retained = 1 }", &["when.retained: it is the number 1; it must be true or false"]);
+    json("{ retained = true, equals = \"a\" }", &["when.equals: unknown key; known here: retained"]);
     json("[{ capture = \"x\", in = [] }]", &["when[0] in: it is empty; give at least one text"]);
     json(
         "[{ pointer = \"/a\", equals = \"a\", in = [\"b\"] }]",
