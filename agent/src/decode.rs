@@ -77,6 +77,8 @@ pub struct JsonRule {
     /// Where the counter of actions is, as a path among the attributes and as a pointer; empty: none.
     counter_path: String,
     counter: String,
+    /// Where the number is that tells which of two messages is the newer one; empty: nowhere.
+    order: String,
     /// The document has to be built, because the rule goes through it more than once.
     tree: bool,
     together: Option<Together>,
@@ -118,6 +120,7 @@ impl JsonRule {
             time_pointer,
             counter_path: counter_path.unwrap_or_default(),
             counter,
+            order: rule.order_by.clone().unwrap_or_default(),
             time_format: rule.time.as_ref().map(|t| t.format),
             zone,
             tree: rule.decoder != Decoder::Json || rule.each.is_some() || together,
@@ -177,7 +180,7 @@ pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json
     }
     let read =
         if direct { from_bytes(payload, rule, values) } else { through::document(payload, rule, values) };
-    let read = read.and_then(|()| through::counter(payload, rule, values));
+    let read = read.and_then(|()| through::counters(payload, rule, values));
     if values.names.take_again() {
         return tree::again(payload, rule, values).map(Json::Values);
     }

@@ -25,6 +25,7 @@ mod clock;
 mod describe;
 mod identity;
 mod keep_alive;
+mod order;
 mod outcomes;
 mod policy;
 mod redact;
@@ -77,6 +78,7 @@ pub struct Observer {
     acked: Seq,
     heard: Arc<Heard>,
     values: Values,
+    orders: order::Orders,
     blind: redact::Blind,
     brake: brake::Brake,
     changes: Vec<(u32, u32)>,
@@ -135,6 +137,7 @@ impl Observer {
             acked: view.seq,
             heard,
             values: Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max),
+            orders: order::Orders::default(),
             blind: redact::Blind::default(),
             brake: brake::Brake::default(),
             changes: Vec::new(),

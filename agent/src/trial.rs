@@ -73,7 +73,9 @@ impl Trial {
             pkid: None,
             fault: None,
         };
-        let [ignored, unread] = [count(&self.outcomes.ignored), count(&self.outcomes.times_unread)];
+        let counts =
+            |outcomes: &Outcomes| [&outcomes.ignored, &outcomes.times_unread, &outcomes.late].map(count);
+        let [ignored, unread, late] = counts(&self.outcomes);
         let mut batch = RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() };
         self.observer.observe(SourceId(0), &message, self.now, &mut batch);
         let first = self.view.seq.next();
@@ -86,7 +88,9 @@ impl Trial {
         if count(&self.outcomes.times_unread) > unread {
             lines.push("warning: a time cannot be read".to_owned());
         }
-        if count(&self.outcomes.ignored) > ignored {
+        if count(&self.outcomes.late) > late {
+            lines.push("ignored: it comes after a newer one".to_owned());
+        } else if count(&self.outcomes.ignored) > ignored {
             lines.push(format!("ignored: {}", self.why_ignored(topic, payload)));
         } else if lines.is_empty() {
             lines.push("unchanged".to_owned());

@@ -84,6 +84,10 @@ pub struct Rule {
     /// the device has is a repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent_by: Option<String>,
+    /// `order_by` (documents): JSON pointer to a whole number that the payload counts up, anywhere in it. A message whose number
+    /// is lower than that of the device's last one comes late, and is not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_by: Option<String>,
     /// `keep_alive` (default none): what the source publishes so that the devices of the topic go on sending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
@@ -262,6 +266,7 @@ impl Rule {
             namespace: None,
             redact: Vec::new(),
             idempotent_by: None,
+            order_by: None,
             keep_alive: None,
             parent: None,
         }

@@ -16,6 +16,8 @@ pub struct Values {
     lists: Vec<(Range, usize)>,
     pub(super) path: String,
     pub(super) time: Option<Item>,
+    /// The number that messages are ordered by.
+    pub(super) order: Option<i64>,
     /// `time` stands among the attributes, and is not one of them if it can be read.
     time_here: bool,
     time_unread: bool,
@@ -63,7 +65,7 @@ impl Values {
         self.items.clear();
         self.lists.clear();
         self.path.clear();
-        self.time = None;
+        (self.time, self.order) = (None, None);
         (self.time_here, self.time_unread, self.left_out) = (false, false, 0);
         self.path_bytes = 0;
         self.names.clear();
@@ -121,6 +123,11 @@ impl Values {
     /// A name that an object had twice, with two values; the last one was taken.
     pub fn twice(&self) -> Option<&str> {
         self.twice.as_deref()
+    }
+
+    /// The number that tells which of two messages is the newer one, if the rule asks for it and the payload has it.
+    pub fn order(&self) -> Option<i64> {
+        self.order
     }
 
     /// Whether there is a time that cannot be read. It is an attribute then, if it stands among them.

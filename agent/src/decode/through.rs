@@ -32,13 +32,27 @@ pub(super) fn document(
     Ok(())
 }
 
-/// Adds the counter of the actions, where it does not stand among the attributes.
-pub(super) fn counter(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<(), serde_json::Error> {
+/// Finds the number that messages are ordered by, and adds the counter of the actions, where it does not stand among the
+/// attributes.
+pub(super) fn counters(
+    payload: &[u8],
+    rule: &JsonRule,
+    values: &mut Values,
+) -> Result<(), serde_json::Error> {
+    if !rule.order.is_empty() {
+        let found = seek::value_at(utf8(payload)?, &rule.order, COUNTER_BYTES_MAX)?;
+        values.order = found.as_ref().and_then(order_of);
+    }
     if !values.lacks_counter(rule) {
         return Ok(());
     }
     let found = seek::value_at(utf8(payload)?, &rule.counter, COUNTER_BYTES_MAX)?;
     found.map_or(Ok(()), |value| values.add_counter(rule, &value))
+}
+
+/// A whole number, also as text.
+pub(super) fn order_of(value: &serde_json::Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 /// Takes the state out of a document.

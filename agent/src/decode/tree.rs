@@ -8,7 +8,7 @@ use serde::de::Deserializer;
 use serde_json::Value;
 
 use super::formats::Built;
-use super::{DecodeError, JsonRule, Node, Values, finish, formats, nothing_at, time_item};
+use super::{DecodeError, JsonRule, Node, Values, finish, formats, nothing_at, through, time_item};
 use crate::config::{Decoder, Each};
 use crate::topic::{Name, Part};
 
@@ -145,6 +145,9 @@ impl<'d> Document<'d> {
                 let value = self.own.pointer(pointer).ok_or_else(|| nothing_at(&rule.place))?;
                 value.deserialize_any(Node { values, rule, depth: 0 })?;
             }
+        }
+        if !rule.order.is_empty() {
+            values.order = self.at(&rule.order).and_then(through::order_of);
         }
         if values.lacks_counter(rule)
             && let Some(counter) = self.at(&rule.counter)

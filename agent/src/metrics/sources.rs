@@ -137,5 +137,7 @@ fn outcomes(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
     )?;
     let times = sources.iter().map(|source| (one(source), get(&source.outcomes.times_unread)));
     out.counters("ingest_times_unread", "Times in payloads that could not be read.", times)?;
+    let late = sources.iter().map(|source| (one(source), get(&source.outcomes.late)));
+    out.counters("ingest_late", "Messages that came after newer ones, and were not taken.", late)?;
     out.counters("ingest_outcomes", "Messages and values that made no record of state, by why.", outcomes)
 }

@@ -1,5 +1,7 @@
 //! The rules of a topic, applied to a message: which of them takes it, and what for.
 
+use std::sync::atomic::Ordering;
+
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{Time, Value, ValueRef};
 
@@ -142,6 +144,9 @@ impl Observer {
                     Json::Values(device_time) => device_time,
                     Json::NotThis(why) => return Ok(Applied::NotThis(why)),
                 };
+                if self.is_late(source, matched, self.values.order(), received) {
+                    return Ok(Applied::Took(self.passed_over(arrival, said)));
+                }
                 let verdict = self.record(source, matched, received, device_time, batch)?;
                 self.tell(arrival, said, batch);
                 verdict
@@ -244,6 +249,9 @@ impl Observer {
         let rule = &self.sources[source].compiled[target.rule].json;
         let device_time = document.take(rule, &mut self.values)?;
         let together = document.together(rule);
+        if self.is_late(source, target, self.values.order(), received) {
+            return Ok(self.passed_over(arrival, said));
+        }
         let recorded = self.record(source, target, received, device_time, batch);
         let fired = match together {
             Some(value) if self.alive && !self.repeated => {
@@ -258,6 +266,21 @@ impl Observer {
         self.tell(arrival, said, batch);
         let recorded = recorded?;
         Ok(fired?.map_or(recorded, |fired| fired.or_before(Some(recorded))))
+    }
+
+    /// A message that came after a newer one: counted, and said once for each topic.
+    fn passed_over(&self, arrival: Arrival<'_>, said: &mut Said) -> Verdict {
+        let source = &self.sources[arrival.source];
+        source.outcomes.late.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut said.late, true) {
+            let topic = String::from_utf8_lossy(&arrival.message.topic);
+            tracing::warn!(
+                "source {:?}: a message on {topic} has come after a newer one, by `order_by` of its rule, and is not taken (said \
+                 once for this topic)",
+                source.name
+            );
+        }
+        Verdict::Ignored
     }
 
     fn fire_together(

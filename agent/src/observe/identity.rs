@@ -18,7 +18,7 @@ use super::{Observer, RecordBatch, at, budget};
 use crate::decode;
 
 /// A namespace by number; numbers hold for one observer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Namespace(u32);
 
 /// Namespaces that rules or devices name.

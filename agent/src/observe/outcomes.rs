@@ -23,6 +23,8 @@ pub struct Outcomes {
     pub suppressed: AtomicU64,
     /// Times of payloads that could not be read, or were of a clock that was never set.
     pub times_unread: AtomicU64,
+    /// Messages that came after newer ones, and were not taken.
+    pub late: AtomicU64,
     /// Messages put into quarantine.
     pub quarantined: AtomicU64,
     /// Of these, the ones that are recorded in a summary.

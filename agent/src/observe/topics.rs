@@ -29,6 +29,7 @@ pub(super) struct Said {
     pub(super) left_out: bool,
     pub(super) time: bool,
     pub(super) twice: bool,
+    pub(super) late: bool,
 }
 
 /// A rule that takes the topic, with the device and the attributes it is about.

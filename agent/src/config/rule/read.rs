@@ -45,7 +45,7 @@ const TIME_FORMATS: [(&str, TimeFormat); 5] = [
 /// Room for the name of a source, a dot and the name of a preset.
 const NAMESPACE_BYTES_MAX: usize = 64;
 /// Keys that only decoders of documents read.
-const DOCUMENT_KEYS: [&str; 12] = [
+const DOCUMENT_KEYS: [&str; 13] = [
     "root",
     "each",
     "value",
@@ -58,6 +58,7 @@ const DOCUMENT_KEYS: [&str; 12] = [
     "ignore",
     "rename",
     "idempotent_by",
+    "order_by",
 ];
 const AVAILABILITY_KEYS: [&str; 2] = ["online", "offline"];
 /// Keys that rules with any decoder may have.
@@ -129,6 +130,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         namespace: namespace(table),
         redact: patterns(table, "redact"),
         idempotent_by: pointer(table, "idempotent_by"),
+        order_by: pointer(table, "order_by"),
         keep_alive: table.table_if_present("keep_alive").and_then(|keep| keep_alive(keep, topic.as_ref())),
         parent: table.filled("parent").map(|found| found.value),
         topic: topic.as_ref().map(Template::to_string).unwrap_or_default(),
@@ -138,7 +140,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         check_names(table, template, &rule, decoder);
     }
     check_payloads(table, &rule);
-    check_counter(table, &rule);
+    check_counters(table, &rule);
     check_together(table, &rule);
     (topic.is_some() && decoder.is_some()).then_some(rule)
 }
@@ -334,14 +336,12 @@ fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<S
     given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
 }
 
-/// The whole payload is no counter.
-fn check_counter(table: &Table<'_>, rule: &Rule) {
-    if rule.idempotent_by.as_deref() == Some("") {
-        table.fault(
-            "idempotent_by",
-            "it is empty",
-            "write it from the top of the document, as \"/event_cnt\"",
-        );
+/// The whole payload is no number.
+fn check_counters(table: &Table<'_>, rule: &Rule) {
+    for (key, pointer) in [("idempotent_by", &rule.idempotent_by), ("order_by", &rule.order_by)] {
+        if pointer.as_deref() == Some("") {
+            table.fault(key, "it is empty", "write it from the top of the document, as \"/event_cnt\"");
+        }
     }
 }
 

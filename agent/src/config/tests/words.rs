@@ -63,8 +63,11 @@ fn namespaces_and_what_is_redacted() {
     let good = format!("{rule}\"house.of-mine_2\"");
     assert!(Config::from_toml(&SOURCE.replace("preset = \"zigbee2mqtt\"", &good), "test.toml").is_ok());
     check_rule(
-        "topic = \"a/+device\"\ndecoder = \"json\"\nroot = \"/params\"\nidempotent_by = \"\"",
-        &["idempotent_by: it is empty; write it from the top of the document, as \"/event_cnt\""],
+        "topic = \"a/+device\"\ndecoder = \"json\"\nroot = \"/params\"\nidempotent_by = \"\"\norder_by = \"\"",
+        &[
+            "idempotent_by: it is empty; write it from the top of the document, as \"/event_cnt\"",
+            "order_by: it is empty; write it from the top of the document, as \"/event_cnt\"",
+        ],
     );
     check_source(
         "redact = 5",

@@ -240,3 +240,45 @@ fn what_cannot_be_taken_is_quarantined_with_its_reason() {
         given(settings(), &[]).when(0, input).then_quarantined(words).counted("quarantined", 1);
     }
 }
+
+#[test]
+fn a_message_that_comes_after_a_newer_one_is_not_taken_within_an_hour() {
+    let mut settings = settings();
+    let order = |topic: &str| Rule {
+        order_by: Some("/v".into()),
+        only: vec!["x".into()],
+        ..rule(topic, Decoder::Json)
+    };
+    settings.sources[0].rules = vec![
+        order("d/+device"),
+        Rule {
+            each: Some(Each::Members),
+            device: vec!["{key}".into()],
+            ignore: vec!["v".into()],
+            ..order("e")
+        },
+    ];
+    let hour = 3_600_000;
+    given(
+        settings.clone(),
+        &[(0, Says("d/lamp", r#"{"x":2,"v":2}"#)), (0, Says("d/fan", r#"{"x":1,"v":"7"}"#))],
+    )
+    .when(1, Says("d/lamp", r#"{"x":1,"v":1}"#))
+    .then(&[])
+    .counted("late", 1)
+    .counted("ignored", 1)
+    .when(2, Says("d/lamp", r#"{"x":3,"v":2}"#))
+    .then(&["lamp x=3"])
+    .when(3, Says("d/fan", r#"{"x":2,"v":"6"}"#))
+    .then(&[])
+    // What has no number cannot be late.
+    .when(4, Says("d/fan", r#"{"x":3,"v":1.5}"#))
+    .then(&["fan x=3"])
+    .when(5, Says("e", r#"{"v":5,"lamp":{"x":4},"fan":{"x":5,"v":8}}"#))
+    .then(&["fan x=5", "lamp x=4"])
+    .when(6 + hour, Says("d/lamp", r#"{"x":9,"v":1}"#))
+    .then(&["lamp x=9"])
+    .restarted(settings)
+    .when(7 + hour, Says("d/lamp", r#"{"x":8,"v":0}"#))
+    .then(&["lamp x=8"]);
+}

@@ -180,6 +180,7 @@ impl Story {
         let one = |outcomes: &Arc<Outcomes>| {
             match counter {
                 "events" => &outcomes.events,
+                "late" => &outcomes.late,
                 "unchanged" => &outcomes.unchanged,
                 "retained" => &outcomes.retained_repeats,
                 "suppressed" => &outcomes.suppressed,
