@@ -91,7 +91,7 @@ pub struct Rule {
     /// `keep_alive` (default none): what the source publishes so that the devices of the topic go on sending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
-    /// `parent` (default empty): device id whose being offline makes this device offline, e.g. the bridge.
+    /// `parent` (default empty): device whose being offline makes this device offline, e.g. the bridge; built from captures.
     #[serde(serialize_with = "written::or_empty")]
     pub parent: Option<String>,
 }

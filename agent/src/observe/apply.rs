@@ -242,7 +242,10 @@ impl Observer {
     ) -> Result<Verdict, Refusal> {
         let Arrival { source, received, .. } = arrival;
         let mut named = match &matched.names {
-            Some(names) => Some(self.named(source, matched.rule, names, document)?),
+            Some(names) => {
+                let named = self.named(source, matched.rule, names, document)?;
+                Some(RuleMatch { parent: matched.parent.clone(), ..named })
+            }
             None => None,
         };
         let target = named.as_mut().unwrap_or(matched);

@@ -232,6 +232,9 @@ fn check_names(table: &Table<'_>, template: &Template, rule: &Rule, decoder: Dec
     let devices = rule.device.iter().enumerate().map(|(index, text)| {
         (if list { format!("device[{index}]") } else { "device".to_owned() }, "device", text)
     });
+    if let Some(parent) = &rule.parent {
+        check_captures(table, "parent", parent, template);
+    }
     for (place, key, text) in devices.chain([("attribute".to_owned(), "attribute", &rule.attribute)]) {
         let written = if table.was_written(key) { "" } else { " by default" };
         match template.pattern(text) {
@@ -250,6 +253,19 @@ fn check_names(table: &Table<'_>, template: &Template, rule: &Rule, decoder: Dec
             Ok(_) => {}
         }
     }
+}
+
+/// A name in which captures of the topic can be, and nothing from the payload.
+fn check_captures(table: &Table<'_>, key: &str, text: &str, template: &Template) {
+    let what = match template.pattern(text) {
+        Ok(pattern) if pattern.needs_document() || pattern.needs_key() => {
+            "only captures of the subscription's topic can be in it".to_owned()
+        }
+        Ok(_) => return,
+        Err(error) => error.to_string(),
+    };
+    let hint = format!("write +NAME or #NAME in the topic and {{NAME}} in {key}");
+    table.fault(key, format!("it is {text:?}: {what}"), hint);
 }
 
 /// Keys that have no effect without another one.

@@ -450,6 +450,11 @@ fn faults_of_rules() {
         "topic = \"a/+device\"\ndecoder = \"availability\"\nroot = \"/state\"",
         &["root: only decoders of documents, such as \"json\", read it; remove it, or change the decoder"],
     );
+    json(
+        "parent = \"{/a}\"",
+        &["parent: it is \"{/a}\": only captures of the subscription's topic can be in it; \
+           write +NAME or #NAME in the topic and {NAME} in parent"],
+    );
     check_rule(
         "topic = \"a/+device/+x\"\ndecoder = \"ignore\"\nalso = true",
         &["also: a rule that ignores a message takes nothing of it; remove it, or change the decoder"],

@@ -50,7 +50,10 @@ impl Observer {
             let device = found.devices.first().and_then(Name::fixed);
             if let (Some(device), Some(prefix), None) = (device, found.attribute.fixed(), rule.each) {
                 let attribute = path.and_then(|path| attribute(compiled, prefix, path));
-                let matched = self.rule_match(source, found.rule, device.to_owned(), prefix.to_owned());
+                let matched = RuleMatch {
+                    parent: found.parent.as_deref().map(Box::from),
+                    ..self.rule_match(source, found.rule, device.to_owned(), prefix.to_owned())
+                };
                 targets.push(Target { matched, attribute });
             }
             // Of which devices the documents are may not be known here; but that no other rule gets them is.
