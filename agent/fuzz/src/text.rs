@@ -46,7 +46,7 @@ fn word(payload: &[u8]) {
     let sources = worlds::all().iter().flat_map(|world| &world.config.sources);
     let mut rules = sources.flat_map(|source| &source.rules);
     let rule = rules.find(|rule| rule.decoder == Decoder::Availability).expect("a rule for availability");
-    match availability(payload, &rule.online, &rule.offline) {
+    match availability(payload, rule.value.as_deref(), &rule.online, &rule.offline) {
         Ok(_) | Err(DecodeError::NotUtf8) => {}
         Err(DecodeError::Availability { word }) => {
             assert!(word.chars().count() <= 40);

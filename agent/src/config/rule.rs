@@ -42,7 +42,7 @@ pub struct Rule {
     /// `each` (documents; default none: one document): the object or list at `root` holds a document for each device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
-    /// `value` (documents; default none): JSON pointer from `root` to the value of `attribute`.
+    /// `value` (documents; default none): JSON pointer from `root` to the value of `attribute`. For availability: to the word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `arrays` (documents; default `json`).
@@ -82,6 +82,10 @@ pub struct Rule {
     /// the topic's previous message is a repeat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent_by: Option<String>,
+    /// `order_by` (documents): JSON pointer to a whole number that the payload counts up, anywhere in it. A message whose number
+    /// is lower than that of the device's last one comes late, and is not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_by: Option<String>,
     /// `keep_alive` (default none): what the source publishes so that the topic's devices keep sending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
@@ -107,7 +111,7 @@ pub enum Decoder {
     Influx,
     /// One value as text: number, `ON`/`OFF`, `true`/`false`, anything else as text.
     Scalar,
-    /// Online or offline: as text, or `{"state": …}`.
+    /// Online or offline: as text, or `{"state": …}`, or at `value` in a document.
     Availability,
     /// The payload is the name of a momentary action.
     Action,
@@ -261,6 +265,7 @@ impl Rule {
             namespace: None,
             redact: Vec::new(),
             idempotent_by: None,
+            order_by: None,
             keep_alive: None,
             parent: None,
         }

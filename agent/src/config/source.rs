@@ -43,7 +43,6 @@ fn check_unique(table: &Table<'_>, source: &SourceConfig, others: &[SourceConfig
 fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
     let name = name(table, "give the source a short name, such as \"home\"");
     let mut commands = command::read_all(table);
-    let rules = rules(table, name.as_deref().unwrap_or_default(), &mut commands);
     let address = address(table);
     let protocol = protocol(table);
     let (username, password_file) = credentials(table, protocol);
@@ -66,7 +65,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         silence_timeout: Some(seconds(table, "silence_timeout_s", 0, 31_536_000, 0)).filter(|t| !t.is_zero()),
         exclude: exclude(table),
         redact: redact(table),
-        rules,
+        rules: rules(table, name.as_deref().unwrap_or_default(), &mut commands),
         commands,
         policies: policies(table),
         describe: describe::read_all(table),

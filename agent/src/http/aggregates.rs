@@ -14,7 +14,6 @@ use super::answer::answer;
 use super::body::encode;
 use super::devices::{find, find_attribute};
 use super::params::Params;
-use super::position::Validator;
 use super::problem::Problem;
 use fieldlog_wire::api::aggregates::{self as api, AggregatesAnswer};
 use fieldlog_wire::json::Rfc3339;
@@ -128,7 +127,7 @@ pub(super) async fn list(
         complete_from,
         buckets,
     };
-    Ok(answer(encode(&app.budget, &body)?, at, Validator::Strong))
+    Ok(answer(encode(&app.budget, &body)?, at))
 }
 
 fn bucket_json(bucket: &Bucket, open: bool) -> api::Bucket {

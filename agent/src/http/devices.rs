@@ -18,7 +18,7 @@ use super::body::{Budget, Page, Pieces, encode};
 use super::nearest::did_you_mean;
 use super::params::Params;
 use super::past::{Moment, Past};
-use super::position::{At, Validator};
+use super::position::At;
 use super::problem::Problem;
 use crate::read_side::ReadSide;
 use fieldlog_wire::api::devices as api;
@@ -200,7 +200,7 @@ pub(super) async fn list(
     let (side, budget) = (app.side.clone(), app.budget.clone());
     let read = move |_: &_| side.with_view(|view, at| page(&side, &budget, view, at, &filter));
     let (body, at, next) = app.reads.short(read).await?;
-    let mut response = answer(body, at, Validator::Weak);
+    let mut response = answer(body, at);
     if let Some(link) = next.and_then(|next| next_link(&uri, &next)) {
         response.headers_mut().insert(header::LINK, link);
     }
@@ -264,7 +264,7 @@ pub(super) async fn one(
         let heard = app.side.heard.get(id);
         Ok((encode(&app.budget, &single(view, (id, device), heard, now, at, None))?, at))
     })?;
-    Ok(answer(body, at, Validator::Weak))
+    Ok(answer(body, at))
 }
 
 fn single<'a>(
@@ -298,7 +298,7 @@ async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, 
             encode(&budget, &single(&past.view, found, None, past.as_of.time.0, at, Some(past.as_of)))
         })
         .await?;
-    Ok(answer(body, at, Validator::Weak))
+    Ok(answer(body, at))
 }
 
 fn not_yet(name: &str, discovered: (Seq, Time)) -> Problem {

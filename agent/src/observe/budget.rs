@@ -239,7 +239,8 @@ pub(super) fn topic_bytes(name: &[u8], topic: &Topic) -> usize {
 }
 
 fn match_bytes(matched: &RuleMatch) -> usize {
-    let texts = block(matched.device_name.len()) + block(matched.attribute.len());
+    let parent = matched.parent.as_ref().map_or(0, |parent| block(parent.len()));
+    let texts = block(matched.device_name.len()) + block(matched.attribute.len()) + parent;
     let shape: usize = matched.shape.iter().map(|known| shape_bytes(&known.path)).sum();
     let names = matched.names.as_ref().map_or(0, |names| {
         names

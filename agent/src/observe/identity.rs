@@ -16,8 +16,8 @@ use super::registry::Device;
 use super::{Observer, RecordBatch, at, budget};
 use crate::decode;
 
-/// A namespace by number; numbers are valid for one observer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A namespace by number; numbers hold for one observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Namespace(u32);
 
 /// The namespaces of rules and devices.

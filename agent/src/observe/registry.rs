@@ -190,10 +190,9 @@ impl Observer {
         let id = match matched.device {
             Some(id) => id,
             None => {
-                let parent = self.sources[source].compiled[matched.rule].rule.parent.clone();
-                let parent = match parent {
-                    Some(name) if *name != *matched.device_name => {
-                        Some(self.discover(source, namespace, &name, None, received, batch)?)
+                let parent = match &matched.parent {
+                    Some(name) if *name != matched.device_name => {
+                        Some(self.discover(source, namespace, name, None, received, batch)?)
                     }
                     _ => None,
                 };
@@ -277,8 +276,8 @@ impl Observer {
         received: Time,
         batch: &mut RecordBatch,
     ) {
-        let parent = self.sources[source].compiled[matched.rule].rule.parent.as_ref();
         let namespace = self.namespace(source, matched.rule);
+        let parent = matched.parent.as_deref();
         let parent = parent.and_then(|name| self.known(source, namespace, name)).filter(|p| *p != id);
         self.bring_back(source, namespace, id, parent, received, batch);
     }

@@ -17,9 +17,11 @@ use crate::message::Message;
 use crate::sparkplug::payload::Certificate;
 use crate::sparkplug::session::{NodeSession, Reason, Taken, This, Trust};
 use crate::sparkplug::topic::{SparkplugTopic, Verb, is_sparkplug};
-use metrics::{Table, device_time};
+use table::Table;
 
 mod metrics;
+mod properties;
+mod table;
 mod time;
 
 /// The edge nodes of a source.
@@ -283,7 +285,8 @@ impl Observer {
             (Verb::Death, Some(device)) if node.table.member(device).is_some() => {
                 self.sources[taken.source].outcomes.sparkplug.deaths.fetch_add(1, Ordering::Relaxed);
                 node.table.died(device);
-                let died = payload.timestamp.and_then(device_time);
+                let told = node.table.told(device);
+                let died = self.own_time(taken.source, device, payload.timestamp, told);
                 Ok(self.offline(device, taken.received, died, batch))
             }
             (Verb::Death, _) => Ok(Verdict::Ignored),

@@ -28,6 +28,8 @@ pub(super) struct Said {
     pub(super) too_long: bool,
     pub(super) left_out: bool,
     pub(super) time: bool,
+    pub(super) twice: bool,
+    pub(super) late: bool,
 }
 
 /// A rule for the topic, with its device and attributes.
@@ -37,6 +39,8 @@ pub(super) struct RuleMatch {
     pub(super) device_name: Box<str>,
     pub(super) device: Option<DeviceId>,
     pub(super) attribute: Box<str>,
+    /// The device that this one is behind.
+    pub(super) parent: Option<Box<str>>,
     /// Names with parts from the document, so that device and attribute vary by document.
     pub(super) names: Option<Box<Names>>,
     /// The known attribute paths, in the order this topic last sent them.
@@ -65,8 +69,11 @@ impl Observer {
     pub(super) fn learn_topic(&mut self, source: usize, message: &Message) -> Result<Topic, Refusal> {
         let name = topic_text(&message.topic)?;
         let matches = self.sources[source].rules.find(name).collect::<Vec<_>>();
-        for name in matches.iter().flat_map(|found| found.devices.iter().chain([&found.attribute])) {
-            decode::check_name(name.fixed().unwrap_or_default(), self.limits.name_bytes)?;
+        for found in &matches {
+            let names = found.devices.iter().chain([&found.attribute]).filter_map(Name::fixed);
+            for name in names.chain(found.parent.as_deref()) {
+                decode::check_name(name, self.limits.name_bytes)?;
+            }
         }
         self.note_keep_alives(source, &matches);
         let topic = self.topic(source, matches);
@@ -85,13 +92,16 @@ impl Observer {
 
     fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
         let one = |found: Found| {
+            let parent = found.parent.map(String::into_boxed_str);
             let device = found.devices.first().map_or(Some(""), Name::fixed);
             if let (Some(device), Some(attribute)) = (device, found.attribute.fixed()) {
-                return self.rule_match(source, found.rule, device.to_owned(), attribute.to_owned());
+                let (device, attribute) = (device.to_owned(), attribute.to_owned());
+                return RuleMatch { parent, ..self.rule_match(source, found.rule, device, attribute) };
             }
             let names = Names { devices: found.devices, attribute: found.attribute };
             RuleMatch {
                 names: Some(Box::new(names)),
+                parent,
                 ..self.rule_match(source, found.rule, String::new(), String::new())
             }
         };
@@ -111,6 +121,7 @@ impl Observer {
             device: self.known(source, self.namespace(source, rule), &device),
             device_name: device.into(),
             attribute: attribute.into(),
+            parent: None,
             names: None,
             shape: Vec::new(),
         }

@@ -44,8 +44,8 @@ const TIME_FORMATS: [(&str, TimeFormat); 5] = [
 ];
 /// Room for the name of a source, a dot and the name of a preset.
 const NAMESPACE_BYTES_MAX: usize = 64;
-/// Keys that only document decoders read.
-const DOCUMENT_KEYS: [&str; 12] = [
+/// Keys that only decoders of documents read.
+const DOCUMENT_KEYS: [&str; 13] = [
     "root",
     "each",
     "value",
@@ -58,6 +58,7 @@ const DOCUMENT_KEYS: [&str; 12] = [
     "ignore",
     "rename",
     "idempotent_by",
+    "order_by",
 ];
 const AVAILABILITY_KEYS: [&str; 2] = ["online", "offline"];
 /// Keys that rules with any decoder may have.
@@ -87,9 +88,14 @@ pub(super) fn decoder_word(decoder: Decoder) -> &'static str {
 
 /// Whether a decoder reads a key.
 pub(super) fn reads(decoder: Decoder, key: &str) -> bool {
-    (decoder.is_document() || !DOCUMENT_KEYS.contains(&key))
+    (decoder.is_document() || !DOCUMENT_KEYS.contains(&key) || is_word(decoder, key))
         && (decoder == Decoder::Availability || !AVAILABILITY_KEYS.contains(&key))
         && (!matches!(decoder, Decoder::Announcement(_)) || !["device", "attribute"].contains(&key))
+}
+
+/// Where the word of an availability is.
+fn is_word(decoder: Decoder, key: &str) -> bool {
+    decoder == Decoder::Availability && key == "value"
 }
 
 /// Reads a rule; `None` if it lacks something essential.
@@ -99,12 +105,12 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     if let Some(decoder) = decoder {
         check_decoder_keys(table, decoder);
     }
-    let document = decoder.is_none_or(Decoder::is_document);
+    let payload = !matches!(decoder, Some(Decoder::Announcement(_)));
     let default = Rule::new("", decoder.unwrap_or(Decoder::Ignore));
     let rule = Rule {
         qos: u8::try_from(table.integer("qos", 0..=1, "", 1)).unwrap_or(1),
         also: table.flag("also", false),
-        when: when::read(table, topic.as_ref(), document),
+        when: when::read(table, topic.as_ref(), payload),
         device: device(table).unwrap_or(default.device),
         attribute: table.filled("attribute").map_or(default.attribute, |found| found.value),
         root: pointer(table, "root").unwrap_or_default(),
@@ -124,6 +130,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         namespace: namespace(table),
         redact: patterns(table, "redact"),
         idempotent_by: pointer(table, "idempotent_by"),
+        order_by: pointer(table, "order_by"),
         keep_alive: table.table_if_present("keep_alive").and_then(|keep| keep_alive(keep, topic.as_ref())),
         parent: table.filled("parent").map(|found| found.value),
         topic: topic.as_ref().map(Template::to_string).unwrap_or_default(),
@@ -133,7 +140,7 @@ pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
         check_names(table, template, &rule, decoder);
     }
     check_payloads(table, &rule);
-    check_counter(table, &rule);
+    check_counters(table, &rule);
     check_together(table, &rule);
     (topic.is_some() && decoder.is_some()).then_some(rule)
 }
@@ -180,7 +187,7 @@ fn decoder(table: &mut Table<'_>) -> Option<Decoder> {
 
 fn check_decoder_keys(table: &Table<'_>, decoder: Decoder) {
     let refuse = |keys: &[&str], words: &str| {
-        for key in keys.iter().filter(|key| table.has(key)) {
+        for key in keys.iter().filter(|key| table.has(key) && !is_word(decoder, key)) {
             table.fault(key, words, "remove it, or change the decoder");
         }
     };
@@ -225,6 +232,9 @@ fn check_names(table: &Table<'_>, template: &Template, rule: &Rule, decoder: Dec
     let devices = rule.device.iter().enumerate().map(|(index, text)| {
         (if list { format!("device[{index}]") } else { "device".to_owned() }, "device", text)
     });
+    if let Some(parent) = &rule.parent {
+        check_captures(table, "parent", parent, template);
+    }
     for (place, key, text) in devices.chain([("attribute".to_owned(), "attribute", &rule.attribute)]) {
         let written = if table.was_written(key) { "" } else { " by default" };
         match template.pattern(text) {
@@ -245,10 +255,23 @@ fn check_names(table: &Table<'_>, template: &Template, rule: &Rule, decoder: Dec
     }
 }
 
+/// A name in which captures of the topic can be, and nothing from the payload.
+fn check_captures(table: &Table<'_>, key: &str, text: &str, template: &Template) {
+    let what = match template.pattern(text) {
+        Ok(pattern) if pattern.needs_document() || pattern.needs_key() => {
+            "only captures of the subscription's topic can be in it".to_owned()
+        }
+        Ok(_) => return,
+        Err(error) => error.to_string(),
+    };
+    let hint = format!("write +NAME or #NAME in the topic and {{NAME}} in {key}");
+    table.fault(key, format!("it is {text:?}: {what}"), hint);
+}
+
 /// Checks for keys that have no effect without another one.
 fn check_together(table: &Table<'_>, rule: &Rule) {
     let nameless = rule.attribute.is_empty();
-    if table.was_written("value") && nameless {
+    if table.was_written("value") && nameless && rule.decoder.is_document() {
         table.fault("value", "the value has no name", "give attribute");
     }
     if rule.action_fields == ActionFields::Together {
@@ -329,16 +352,13 @@ fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<S
     given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
 }
 
-/// The counter must be one of the attributes, so that the log has it.
-fn check_counter(table: &Table<'_>, rule: &Rule) {
-    let Some(pointer) = &rule.idempotent_by else { return };
-    let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
-    if pointer.strip_prefix(root).is_some_and(|below| below.starts_with('/')) {
-        return;
+/// The whole payload is no number.
+fn check_counters(table: &Table<'_>, rule: &Rule) {
+    for (key, pointer) in [("idempotent_by", &rule.idempotent_by), ("order_by", &rule.order_by)] {
+        if pointer.as_deref() == Some("") {
+            table.fault(key, "it is empty", "write it from the top of the document, as \"/event_cnt\"");
+        }
     }
-    let what = format!("{pointer:?} is not below root, {:?}", rule.root);
-    let hint = format!("write it from the top of the document, as \"{}{pointer}\"", rule.root);
-    table.fault("idempotent_by", what, hint);
 }
 
 fn check_payloads(table: &Table<'_>, rule: &Rule) {

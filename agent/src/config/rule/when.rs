@@ -23,6 +23,8 @@ pub enum Subject {
     Pointer(String),
     /// `capture`: the text of this capture of the topic.
     Capture(String),
+    /// `retained`: whether the broker had kept the message. The test is [`Test::Exists`].
+    Retained,
 }
 
 /// The test of a condition.
@@ -61,6 +63,7 @@ impl When {
         match &self.subject {
             Subject::Pointer(pointer) => pointer.is_empty() && self.test == Test::Is(Shape::Object),
             Subject::Capture(_) => true,
+            Subject::Retained => false,
         }
     }
 
@@ -71,26 +74,31 @@ impl When {
 }
 
 /// Reads one table, or a list of them.
-pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Vec<When> {
+pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, payload: bool) -> Vec<When> {
     let tables = table.one_or_more("when").unwrap_or_default();
-    tables.into_iter().filter_map(|table| one(table, topic, document)).collect()
+    tables.into_iter().filter_map(|table| one(table, topic, payload)).collect()
 }
 
-fn one(mut table: Table<'_>, topic: Option<&Template>, document: bool) -> Option<When> {
-    let subject = subject(&mut table, topic, document);
+fn one(mut table: Table<'_>, topic: Option<&Template>, payload: bool) -> Option<When> {
+    if table.has("retained") && !table.has("pointer") && !table.has("capture") {
+        let kept = table.flag("retained", false);
+        table.finish();
+        return Some(When { subject: Subject::Retained, test: Test::Exists(kept) });
+    }
+    let subject = subject(&mut table, topic, payload);
     let test = test(&mut table, matches!(subject, Some(Subject::Capture(_))));
     table.finish();
     Some(When { subject: subject?, test: test? })
 }
 
-fn subject(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Option<Subject> {
-    table.expect(&["pointer", "capture"]);
+fn subject(table: &mut Table<'_>, topic: Option<&Template>, payload: bool) -> Option<Subject> {
+    table.expect(&["pointer", "capture", "retained"]);
     match (table.has("pointer"), table.has("capture")) {
         (true, false) => {
             let pointer = pointer(table, "pointer")?;
-            if !document {
+            if !payload {
                 let hint = "use a capture of the topic, or change the decoder";
-                table.fault("pointer", "only a decoder for documents can look into the payload", hint);
+                table.fault("pointer", "an announcement is read as a whole, or not at all", hint);
             }
             Some(Subject::Pointer(pointer))
         }
@@ -159,10 +167,15 @@ fn patterns(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
 
 impl Serialize for When {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
+        let mut map = serializer.serialize_map(None)?;
+        if let (Subject::Retained, Test::Exists(kept)) = (&self.subject, &self.test) {
+            map.serialize_entry("retained", kept)?;
+            return map.end();
+        }
         match &self.subject {
             Subject::Pointer(pointer) => map.serialize_entry("pointer", pointer)?,
             Subject::Capture(name) => map.serialize_entry("capture", name)?,
+            Subject::Retained => {}
         }
         match &self.test {
             Test::Equals(text) => map.serialize_entry("equals", text)?,

@@ -221,9 +221,9 @@ fn takes(source: &SourceConfig, topic: &str) -> bool {
     let Ok(rules) = Rules::compile(source) else { return false };
     for rule in rules.find(topic).filter_map(|found| source.rules.get(found.rule)) {
         match rule.decoder {
+            _ if !rule.when.iter().all(When::is_of_topic) => {}
             Decoder::Ignore => return false,
-            _ if rule.when.iter().all(When::is_of_topic) => return true,
-            _ => {}
+            _ => return true,
         }
     }
     false

@@ -3,12 +3,19 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 #[tokio::test]
-async fn everything_is_read_only() {
+async fn what_can_only_be_read_is_not_changed() {
     let agent = Agent::start().await;
-    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+    for method in ["PUT", "PATCH", "OPTIONS"] {
         let refused = client::request(&agent.tcp, method, "/api/v1/devices", &[]).await;
         check_problem(&refused, "/api/v1/devices", 405, "method-not-allowed");
         assert_eq!(refused.header("allow"), Some("GET, HEAD"));
+    }
+    // Whoever may change something learns that this is not to be changed.
+    for method in ["POST", "DELETE"] {
+        let refused = client::request(&agent.tcp, method, "/api/v1/devices", &[]).await;
+        check_problem(&refused, "/api/v1/devices", 403, "no-admin-token");
+        let refused = client::request(&agent.unix, method, "/api/v1/devices", &[]).await;
+        check_problem(&refused, "/api/v1/devices", 405, "method-not-allowed");
     }
     let head = client::request(&agent.tcp, "HEAD", "/api/v1/devices", &[]).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
