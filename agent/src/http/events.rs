@@ -87,7 +87,7 @@ pub(super) async fn list(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["after", "limit", "device", "type", "from", "to"])?;
+    let params = Params::of(&uri, &["after", "limit", "device", "type", "actor", "from", "to"])?;
     let slice = Slice::from(&params, LIMIT_DEFAULT)?;
     let (at, selection) = app.with_view(|view, at| Ok((at, Selection::from(&params, &view.devices)?)))?;
     if let Some(known) = at.not_modified(&headers) {

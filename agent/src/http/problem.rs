@@ -17,6 +17,7 @@ pub(super) struct Problem {
     detail: String,
     position: Option<At>,
     changed_seq: Option<Seq>,
+    allow: &'static str,
 }
 
 impl Problem {
@@ -26,7 +27,15 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        Problem { status, code, title, detail: detail.into(), position: None, changed_seq: None }
+        Problem {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            position: None,
+            changed_seq: None,
+            allow: "GET, HEAD",
+        }
     }
 
     pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
@@ -59,6 +68,11 @@ impl Problem {
         Problem { position: Some(position), ..self }
     }
 
+    /// Names the methods that are allowed, for a problem about those.
+    pub(super) fn allow(self, allow: &'static str) -> Problem {
+        Problem { allow, ..self }
+    }
+
     /// Adds the present version of the device.
     pub(super) fn with_changed_seq(self, changed_seq: Option<Seq>) -> Problem {
         Problem { changed_seq, ..self }
@@ -86,7 +100,7 @@ impl Problem {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
         match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => add(header::ALLOW, "GET, HEAD"),
+            StatusCode::METHOD_NOT_ALLOWED => add(header::ALLOW, self.allow),
             StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer realm=\"fieldlog\""),
             StatusCode::SERVICE_UNAVAILABLE => add(header::RETRY_AFTER, "1"),
             _ => {}

@@ -94,7 +94,7 @@ impl Scene {
     }
 
     fn batch(&self) -> RecordBatch {
-        RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() }
+        RecordBatch { records: RecordBuffer::after(self.view.time), ..RecordBatch::default() }
     }
 
     fn commit(&mut self, batch: &RecordBatch) -> Vec<Fact> {

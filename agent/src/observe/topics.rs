@@ -90,7 +90,7 @@ impl Observer {
         Ok(topic)
     }
 
-    fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
+    pub(super) fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
         let one = |found: Found| {
             let parent = found.parent.map(String::into_boxed_str);
             let device = found.devices.first().map_or(Some(""), Name::fixed);

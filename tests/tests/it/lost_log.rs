@@ -177,7 +177,7 @@ fn an_interrupted_new_epoch_counts_as_lost_and_can_be_begun_again() {
     Log::open(dir.path(), OPTIONS, Epoch(6)).unwrap().close().unwrap();
     let refused = fieldlog::lost::open(dir.path(), OPTIONS, Epoch(7)).unwrap_err().to_string();
     assert!(refused.contains("has no records"), "{refused}");
-    let begun = fieldlog::lost::begin_anew(dir.path(), OPTIONS, Epoch(7), Time(1)).unwrap();
+    let begun = fieldlog::lost::begin_anew(dir.path(), OPTIONS, Epoch(7), Time(1), "uid:0").unwrap();
     assert_eq!((begun.previous, begun.snapshots), (Some(Epoch(5)), 1));
     let log = fieldlog::lost::open(dir.path(), OPTIONS, Epoch(8)).unwrap();
     assert_eq!((log.epoch(), log.head()), (Epoch(7), Seq(1)));
