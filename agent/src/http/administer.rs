@@ -102,7 +102,7 @@ pub(super) async fn requeue_one(
 ) -> Result<Response, Problem> {
     let ReasonBody { reason } = read(request, "{\"reason\": \"the rule is corrected\"}").await?;
     let done = order(&app, actor, Call::Requeue(input(&seq)?), reason).await?;
-    of_quarantine(&app, done)
+    of_quarantine(&app, &done)
 }
 
 /// `DELETE /api/v1/quarantine/{seq}`
@@ -115,7 +115,7 @@ pub(super) async fn purge_one(
     let params = Params::of(&uri, &["reason"])?;
     let reason = params.text("reason").unwrap_or_default().to_owned();
     let done = order(&app, actor, Call::Purge(input(&seq)?), reason).await?;
-    of_quarantine(&app, done)
+    of_quarantine(&app, &done)
 }
 
 /// `POST /api/v1/quarantine/requeue`
@@ -127,7 +127,7 @@ pub(super) async fn requeue(
     let body: QuarantineBody = read(request, "{\"topic\": \"plant/*\"}").await?;
     let call = Call::RequeueAll(filter(&body)?);
     let done = order(&app, actor, call, body.reason).await?;
-    of_quarantine(&app, done)
+    of_quarantine(&app, &done)
 }
 
 /// `POST /api/v1/quarantine/purge`
@@ -139,7 +139,7 @@ pub(super) async fn purge(
     let body: QuarantineBody = read(request, "{\"topic\": \"plant/*\"}").await?;
     let call = Call::PurgeAll(filter(&body)?);
     let done = order(&app, actor, call, body.reason).await?;
-    of_quarantine(&app, done)
+    of_quarantine(&app, &done)
 }
 
 fn input(seq: &str) -> Result<Seq, Problem> {
@@ -221,7 +221,7 @@ fn of_device(app: &App, done: &Done, note: &'static str) -> Result<Response, Pro
     Ok(answer(encode(&app.budget, &json)?, at))
 }
 
-fn of_quarantine(app: &App, done: Done) -> Result<Response, Problem> {
+fn of_quarantine(app: &App, done: &Done) -> Result<Response, Problem> {
     let at = app.with_view(|_, at| Ok(at))?;
     let resolved =
         done.inputs.iter().map(|(input, records)| ResolvedJson { input: *input, records: *records as u64 });

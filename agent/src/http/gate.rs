@@ -112,7 +112,7 @@ fn method_not_allowed() -> Problem {
 
 fn only_post() -> Problem {
     let detail = "this changes something; use POST";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Changes only", detail).allow("POST")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Changes only", detail).only_post()
 }
 
 /// Who asks for a change over TCP.

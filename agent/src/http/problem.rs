@@ -17,7 +17,8 @@ pub(super) struct Problem {
     detail: String,
     position: Option<At>,
     changed_seq: Option<Seq>,
-    allow: &'static str,
+    /// The methods that are allowed, for a problem about those, are those that change something.
+    changes: bool,
 }
 
 impl Problem {
@@ -34,7 +35,7 @@ impl Problem {
             detail: detail.into(),
             position: None,
             changed_seq: None,
-            allow: "GET, HEAD",
+            changes: false,
         }
     }
 
@@ -68,9 +69,9 @@ impl Problem {
         Problem { position: Some(position), ..self }
     }
 
-    /// Names the methods that are allowed, for a problem about those.
-    pub(super) fn allow(self, allow: &'static str) -> Problem {
-        Problem { allow, ..self }
+    /// Says that POST is the method that is allowed.
+    pub(super) fn only_post(self) -> Problem {
+        Problem { changes: true, ..self }
     }
 
     /// Adds the present version of the device.
@@ -100,7 +101,9 @@ impl Problem {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
         match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => add(header::ALLOW, self.allow),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                add(header::ALLOW, if self.changes { "POST" } else { "GET, HEAD" })
+            }
             StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer realm=\"fieldlog\""),
             StatusCode::SERVICE_UNAVAILABLE => add(header::RETRY_AFTER, "1"),
             _ => {}

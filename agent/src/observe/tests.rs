@@ -10,6 +10,8 @@ use super::{Heard, Observer, Outcomes, RecordBatch, budget};
 use crate::config::{Config, Decoder, Each, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
+mod administer;
+mod again;
 mod brake;
 mod describe;
 mod devices;
