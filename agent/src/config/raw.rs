@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ::config::{Map, Value, ValueKind};
 
+use super::choice::Choice;
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
 
@@ -315,16 +316,16 @@ impl<'s> Table<'s> {
     }
 
     /// One of a few words.
-    pub fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)], default: T) -> T {
-        let Some(found) = self.text(key) else { return default };
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == found.value) {
-            return *value;
+    pub fn choice<T: Choice>(&mut self, key: &'static str) -> Option<T> {
+        let found = self.text(key)?;
+        if let Some((_, value)) = T::WORDS.iter().find(|(word, _)| *word == found.value) {
+            return Some(*value);
         }
-        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let names = T::words();
         let what = format!("\"{}\" is unknown; it must be {}", found.value, one_of(&names));
         let hint = did_you_mean(&found.value, &names).unwrap_or_default();
         self.fault_at(key, found.origin.as_deref(), what, hint);
-        default
+        None
     }
 
     /// A table; one without keys if it is absent.

@@ -297,7 +297,6 @@ fn policy(mut table: Table<'_>) -> Policy {
             "name attributes, such as [\"temperature\", \"power*\"]",
         );
     }
-    let modes = [("change", RecordMode::Change), ("every", RecordMode::Every), ("never", RecordMode::Never)];
     let policy = Policy {
         attributes: attributes.unwrap_or_default(),
         devices: table.texts("devices").unwrap_or_else(|| vec!["*".to_owned()]),
@@ -308,12 +307,8 @@ fn policy(mut table: Table<'_>) -> Policy {
             "milliseconds",
             0,
         )),
-        held: table.choice(
-            "held",
-            &[("memory", HeldValues::Memory), ("record", HeldValues::Record)],
-            HeldValues::Memory,
-        ),
-        record: table.choice("record", &modes, RecordMode::Change),
+        held: table.choice("held").unwrap_or_default(),
+        record: table.choice("record").unwrap_or(RecordMode::Change),
     };
     rule::check_patterns(&table, "attributes", &policy.attributes);
     rule::check_patterns(&table, "devices", &policy.devices);

@@ -45,12 +45,6 @@ const SCHEMES: [Scheme; 8] = [
 /// Largest packet that MQTT can express, in bytes of its remaining length.
 const PACKET_BYTES_MAX: u64 = 268_435_455;
 
-pub(super) const SASL: [(&str, SaslMechanism); 3] = [
-    ("plain", SaslMechanism::Plain),
-    ("scram-sha-256", SaslMechanism::ScramSha256),
-    ("scram-sha-512", SaslMechanism::ScramSha512),
-];
-
 /// Keys that only some kinds of sinks have.
 const KEYS: [(&str, &[Kind]); 16] = [
     ("protocol", &[Kind::Mqtt]),
@@ -301,7 +295,7 @@ fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option
     let sink = KafkaSink {
         username: table.filled("username").map(|found| found.value),
         password_file: table.path("password_file"),
-        sasl: table.choice("sasl", &SASL, SaslMechanism::default()),
+        sasl: table.choice("sasl").unwrap_or_default(),
         tls: tls_of(table, scheme),
         brokers: brokers.unwrap_or_default(),
         topic,
