@@ -273,7 +273,7 @@ fn unknown_placeholder(text: &str) -> Option<&str> {
 }
 
 fn read_reply(mut table: Table<'_>) -> Reply {
-    let pointer = |found: Option<super::raw::Found<String>>, default: &str| {
+    let pointer = |found: Option<super::raw::WithOrigin<String>>, default: &str| {
         found.map_or_else(|| default.to_owned(), |found| found.value)
     };
     let reply = Reply {

@@ -6,7 +6,7 @@ use ::config::{FileFormat, Format, Map, Value};
 
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
-use super::raw::{Found, Table};
+use super::raw::{Table, WithOrigin};
 use super::{CommandRule, Rule, command, rule};
 use crate::topic::{self, Captures, Template};
 
@@ -139,7 +139,7 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
     Subscription { name, namespace, rules, commands }
 }
 
-fn preset(table: &Table<'_>, name: &Found<String>) -> Option<(&'static str, &'static str)> {
+fn preset(table: &Table<'_>, name: &WithOrigin<String>) -> Option<(&'static str, &'static str)> {
     let found = PRESETS.iter().find(|(known, _)| *known == name.value).copied();
     if found.is_none() {
         let names = PRESETS.map(|(known, _)| known);

@@ -25,7 +25,7 @@ pub(super) struct Table<'s> {
 
 /// A value with its origin, for faults that are found later.
 #[derive(Clone, Debug)]
-pub(super) struct Found<T> {
+pub(super) struct WithOrigin<T> {
     pub value: T,
     pub origin: Option<String>,
 }
@@ -253,11 +253,11 @@ impl<'s> Table<'s> {
     }
 
     /// Text, which may be empty.
-    pub fn text(&mut self, key: &'static str) -> Option<Found<String>> {
+    pub fn text(&mut self, key: &'static str) -> Option<WithOrigin<String>> {
         let value = self.take(key)?;
         let origin = value.origin().map(str::to_owned);
         match value.kind {
-            ValueKind::String(text) => Some(Found { value: text, origin }),
+            ValueKind::String(text) => Some(WithOrigin { value: text, origin }),
             _ => {
                 self.wrong_type(key, &value, "text in quotes");
                 None
@@ -266,12 +266,12 @@ impl<'s> Table<'s> {
     }
 
     /// Text; empty means the same as absent.
-    pub fn filled(&mut self, key: &'static str) -> Option<Found<String>> {
+    pub fn filled(&mut self, key: &'static str) -> Option<WithOrigin<String>> {
         self.text(key).filter(|found| !found.value.is_empty())
     }
 
     /// Text that is required and not empty.
-    pub fn required(&mut self, key: &'static str, hint: &str) -> Option<Found<String>> {
+    pub fn required(&mut self, key: &'static str, hint: &str) -> Option<WithOrigin<String>> {
         let absent = !self.has(key);
         let found = self.text(key);
         if absent {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-use super::raw::{Found, Table};
+use super::raw::{Table, WithOrigin};
 use super::{
     Address, CommandRule, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig,
     WillConfig, command, describe, presets, rule, sparkplug,
@@ -108,7 +108,7 @@ pub(super) fn name(table: &mut Table<'_>, hint: &str) -> Option<String> {
 
 fn address(table: &mut Table<'_>) -> Option<Address> {
     let hint = "give the broker's address, such as \"mqtt://127.0.0.1:1883\"";
-    let Found { value, origin } = table.required("address", hint)?;
+    let WithOrigin { value, origin } = table.required("address", hint)?;
     let fault = |what: &str, hint: &str| table.fault_at("address", origin.as_deref(), what, hint);
     let (tls, rest) = match value.split_once("://") {
         Some(("mqtt", rest)) => (false, rest),

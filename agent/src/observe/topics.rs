@@ -8,7 +8,7 @@ use super::budget::{DOUBLING, block};
 use super::device::Device;
 use super::outcomes::{Refusal, topic_text};
 use super::{Observer, RecordBatch};
-use crate::config::rules::Found;
+use crate::config::rules::MatchedRule;
 use crate::decode;
 use crate::message::Message;
 use crate::topic::Name;
@@ -114,8 +114,8 @@ impl Observer {
         Ok(topic)
     }
 
-    fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
-        let one = |found: Found| {
+    fn topic(&self, source: usize, matches: Vec<MatchedRule>) -> Topic {
+        let one = |found: MatchedRule| {
             let device = found.devices.first().map_or(Some(""), Name::fixed);
             if let (Some(device), Some(attribute)) = (device, found.attribute.fixed()) {
                 return self.rule_match(source, found.rule, device.to_owned(), attribute.to_owned());

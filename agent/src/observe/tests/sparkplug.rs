@@ -145,7 +145,7 @@ impl Scene {
     /// The topics that something was published to since the last look.
     fn published(&mut self) -> Vec<Publication> {
         let outbox = self.observer.sources[0].outcomes.outbox.clone();
-        std::iter::from_fn(|| outbox.take()).collect()
+        std::iter::from_fn(|| outbox.pop()).collect()
     }
 
     fn asked(&mut self) -> usize {
