@@ -168,7 +168,7 @@ impl Receiver {
     fn take<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<(), TakeError> {
         let received = self.read(body, field)?;
         let mut books = self.books();
-        let taken = books.ledger.take(&received.arrival());
+        let taken = books.ledger.record(&received.arrival());
         let written = books.store.write(&received, &taken);
         drop(books);
         log(&received, &taken);

@@ -57,7 +57,7 @@ pub fn take(data: &[u8]) {
         let source = usize::from(step & 0x3f) % world.config.sources.len();
         if let (Some(trial), Ok(topic)) = (&mut trial, std::str::from_utf8(topic)) {
             let lines =
-                trial.take(topic, payload, step & RETAINED != 0).expect("records that can be read back");
+                trial.observe(topic, payload, step & RETAINED != 0).expect("records that can be read back");
             assert!(!lines.is_empty(), "nothing is said of a message");
         }
         run.message(source, topic, payload, step & RETAINED != 0, None);

@@ -276,7 +276,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
     /// Adds a PUBACK for everything the writer has released: one write for all of them.
     fn acknowledge(&mut self) {
         self.released.clear();
-        self.acks.take(&mut self.released);
+        self.acks.drain_into(&mut self.released);
         if self.released.is_empty() {
             return;
         }

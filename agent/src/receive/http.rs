@@ -75,7 +75,7 @@ async fn parcel(State(app): State<App>, request: axum::extract::Request) -> Resp
         Ok(bytes) => bytes,
         Err(response) => return response,
     };
-    let done = tokio::task::spawn_blocking(move || app.take(&head.headers, &bytes)).await;
+    let done = tokio::task::spawn_blocking(move || app.accept(&head.headers, &bytes)).await;
     done.unwrap_or_else(|_| answer(StatusCode::INTERNAL_SERVER_ERROR, "the parcel could not be worked on"))
 }
 
@@ -93,7 +93,7 @@ async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes
 }
 
 impl App {
-    fn take(&self, headers: &HeaderMap, bytes: &[u8]) -> Response {
+    fn accept(&self, headers: &HeaderMap, bytes: &[u8]) -> Response {
         let mut plain = Vec::new();
         let body = match headers.get(CONTENT_ENCODING).map(hyper::http::HeaderValue::as_bytes) {
             None | Some(b"identity") => bytes,

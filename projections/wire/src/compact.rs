@@ -350,13 +350,14 @@ impl<'a> Records<'a> {
         if self.left == 0 {
             return if self.rest.is_empty() { Ok(None) } else { Err(CompactError::Length) };
         }
-        let record = self.take().ok_or(CompactError::Record(self.last.map_or(self.first, |(seq, _)| seq)))?;
+        let record =
+            self.read_record().ok_or(CompactError::Record(self.last.map_or(self.first, |(seq, _)| seq)))?;
         self.left -= 1;
         Ok(Some(record))
     }
 
     #[inline]
-    fn take(&mut self) -> Option<Record<'a>> {
+    fn read_record(&mut self) -> Option<Record<'a>> {
         let mut rest = self.rest;
         let seq_delta = varint::take(&mut rest)?;
         // Modulo 2^64: log time goes back at a clock correction.

@@ -46,7 +46,7 @@ impl<F> Session<'_, F> {
     pub(super) fn publish(&mut self) -> Result<(), Failure> {
         while self.connection.unwritten() < OUT_BYTES_MAX
             && self.outgoing.in_flight.len() < self.outgoing.max
-            && let Some(publication) = self.outbox.take()
+            && let Some(publication) = self.outbox.pop()
         {
             self.publish_one(&publication)?;
         }
