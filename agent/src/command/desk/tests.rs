@@ -404,7 +404,7 @@ fn an_answer_is_for_the_command_whose_number_it_has() {
     };
     let mut scene = Scene::new();
     let (first, second) = (scene.ask(LAMP, asking("a")), scene.ask(LAMP, asking("b")));
-    let mut answer = |scene: &mut Scene, payload: String| {
+    let answer = |scene: &mut Scene, payload: String| {
         let mut steps = Vec::new();
         scene.desk.answered("home", b"us/rpc", payload.as_bytes(), &mut steps);
         scene.record(steps);
