@@ -89,6 +89,7 @@ fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
         log: log(side, uptime_s)?,
         devices,
         state: state(side),
+        commands: commands(side),
         snapshot: snapshot(side),
         rebuild: api::Rebuild {
             running: progress.running(),
@@ -152,6 +153,15 @@ fn rollups(reader: &LogReader) -> Result<api::Archive, LogError> {
 fn state(side: &ReadSide) -> api::State {
     let StateUse { bytes, bytes_max, refused, forgotten } = side.shared.stats.state.get();
     api::State { bytes, bytes_max, refused, devices_forgotten: forgotten }
+}
+
+fn commands(side: &ReadSide) -> api::Commands {
+    let stats = &side.shared.stats.commands;
+    api::Commands {
+        open: side.open_commands(),
+        by_state: stats.by_state().map(|(state, count)| (state.word().into(), count)).collect(),
+        rejected: stats.by_rejection().into_iter().map(|(code, count)| (code.into(), count)).collect(),
+    }
 }
 
 fn snapshot(side: &ReadSide) -> api::Snapshot {

@@ -3,12 +3,18 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 #[tokio::test]
-async fn everything_is_read_only() {
+async fn nothing_can_be_changed_without_a_token_for_that() {
     let agent = Agent::start().await;
-    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+    for method in ["PUT", "PATCH", "OPTIONS"] {
         let refused = client::request(&agent.tcp, method, "/api/v1/devices", &[]).await;
         check_problem(&refused, "/api/v1/devices", 405, "method-not-allowed");
         assert_eq!(refused.header("allow"), Some("GET, HEAD"));
+    }
+    // Whether there is something to change is not told to those who may not.
+    for method in ["POST", "DELETE"] {
+        let refused = client::request(&agent.tcp, method, "/api/v1/devices", &[]).await;
+        check_problem(&refused, "/api/v1/devices", 403, "no-admin-token");
+        assert!(refused.text().contains("set it, or use the Unix socket"), "{}", refused.text());
     }
     let head = client::request(&agent.tcp, "HEAD", "/api/v1/devices", &[]).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
