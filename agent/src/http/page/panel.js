@@ -3,6 +3,8 @@
 
 import { get } from './api.js';
 import { lineChart } from './chart.js';
+import { closeCommand, loadCommand, openCommand } from './command.js';
+import { loadCommandsOf, reportedMoved, showCommandsOf } from './commands.js';
 import { gatewayNow } from './devices.js';
 import { $, count, describe, el, flash, moment, setText, value } from './words.js';
 
@@ -43,6 +45,8 @@ export async function followAddress() {
   $('chart-card').hidden = true;
   $('panel-attributes').replaceChildren();
   $('history').replaceChildren();
+  openCommand(id, (name) => mine.attributes.get(name)?.raw);
+  showCommandsOf(id);
   $('panel').scrollTop = 0;
   $('panel').focus();
   await load(mine);
@@ -65,7 +69,8 @@ async function load(mine) {
     setText($('panel-note'), about(answer.device));
     $('history').replaceChildren(...history.reverse().map(historyEntry));
     chooseAttributes();
-    await drawChart();
+    // What commands there are may be unknown while they are being rebuilt; the rest is shown all the same.
+    await Promise.allSettled([loadCommand(), loadCommandsOf(), drawChart()]);
   } catch (error) {
     if (open === mine) setText($('panel-note'), `Cannot be shown: ${error.message}`);
   }
@@ -117,6 +122,7 @@ function setAttribute(name, v, seq, at, changed) {
     $('panel-attributes').append(row.tr);
   }
   row.numeric = typeof v === 'number';
+  row.raw = v;
   setText(row.value, value(v));
   setText(row.at, moment(Date.parse(at)));
   setText(row.seq, count(seq));
@@ -130,6 +136,7 @@ export function panelEvent(event) {
   if (event.type === 'state_changed') {
     for (const [name, v] of Object.entries(event.data.changes ?? {})) setAttribute(name, v, event.seq, event.time, true);
     chooseAttributes();
+    reportedMoved();
   } else if (event.type === 'availability_changed' || event.type === 'device_retired') {
     setTimeout(reloadPanel, 500);
   }
@@ -171,6 +178,8 @@ async function drawChart() {
 function close() {
   if (!open) return;
   open = null;
+  closeCommand();
+  showCommandsOf(null);
   $('panel').hidden = true;
   if (returnTo?.isConnected) returnTo.focus();
 }

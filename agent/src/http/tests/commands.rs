@@ -106,6 +106,7 @@ async fn status_and_metrics_count_commands() {
     let status = agent.json("/status").await;
     let expected = serde_json::json!({
         "open": 1,
+        "admin_token": false,
         "by_state": {"requested": 2, "dispatched": 1, "acknowledged": 0, "applied": 1, "failed": 0, "expired": 0,
             "superseded": 0, "unconfirmed": 0, "unknown": 0},
         "rejected": {"invalid-value": 1},
