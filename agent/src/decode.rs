@@ -12,7 +12,6 @@ use crate::pattern::{PatternError, Patterns};
 use arena::Item;
 use bounded::{Room, Tree};
 use condition::Condition;
-use seek::Take;
 use together::Together;
 
 mod arena;
@@ -22,15 +21,19 @@ mod fault;
 mod formats;
 mod seek;
 mod single;
+mod through;
 mod time;
 mod together;
 mod tree;
+mod twice;
 mod typed;
 
 pub use arena::Values;
+pub use condition::takes;
 pub use fault::{DecodeError, Excess, check_name};
+pub use formats::Built;
 pub use single::{Scalar, availability, scalar};
-pub use time::Zone;
+pub use time::{Zone, is_set};
 pub use tree::{Document, Documents, build, documents};
 pub use typed::Types;
 
@@ -45,6 +48,12 @@ const NAMES_BYTES_MAX: usize = 4 << 20;
 const ARENA_KEPT_BYTES: usize = 256 << 10;
 /// Maximum length of a text that can be a payload's own time, in bytes.
 const TIME_TEXT_BYTES_MAX: usize = 128;
+
+/// Why a document is left that is then built as a whole, see `twice`.
+const AGAIN: &str = "a name that stands in an object twice";
+
+/// Longest counter of actions, in bytes, if it does not stand among the attributes.
+const COUNTER_BYTES_MAX: usize = 256;
 
 /// A rule's settings for the document decoder, prepared once.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +74,11 @@ pub struct JsonRule {
     time_pointer: String,
     time_format: Option<TimeFormat>,
     zone: Zone,
+    /// Where the counter of actions is, as a path among the attributes and as a pointer; empty: none.
+    counter_path: String,
+    counter: String,
+    /// Where the number is that tells which of two messages is the newer one; empty: nowhere.
+    order: String,
     /// The document must be built as a whole, because the rule visits it more than once.
     tree: bool,
     together: Option<Together>,
@@ -80,10 +94,11 @@ impl JsonRule {
         let place = format!("{}{}", rule.root, rule.value.as_deref().unwrap_or_default());
         let time_pointer = rule.time.as_ref().map(|t| t.pointer.clone()).unwrap_or_default();
         let before = if rule.each.is_some() { rule.value.as_deref().unwrap_or_default() } else { &place };
-        let time_path = match time_pointer.strip_prefix(before).and_then(|path| path.strip_prefix('/')) {
-            Some(path) => path.replace('/', ".").replace("~1", "/").replace("~0", "~"),
-            None => String::new(),
-        };
+        let time_path =
+            time_pointer.strip_prefix(before).and_then(|path| path.strip_prefix('/')).map(path_of);
+        let top = if rule.each.is_some() { "" } else { rule.root.as_str() };
+        let counter = rule.idempotent_by.clone().unwrap_or_default();
+        let counter_path = counter.strip_prefix(top).and_then(|below| below.strip_prefix('/')).map(path_of);
         let together = rule.action_fields == ActionFields::Together;
         let is_object = |when: &&When| {
             when.subject == Subject::Pointer(String::new()) && when.test == Test::Is(Shape::Object)
@@ -91,7 +106,7 @@ impl JsonRule {
         let others = rule.when.iter().filter(|when| !is_object(when));
         let pointers = others.filter_map(|when| match &when.subject {
             Subject::Pointer(pointer) => Some(Condition::new(pointer, &when.test)),
-            Subject::Capture(_) => None,
+            Subject::Capture(_) | Subject::Retained => None,
         });
         Ok(JsonRule {
             root: rule.root.clone(),
@@ -101,8 +116,11 @@ impl JsonRule {
             value: rule.value.clone(),
             place,
             arrays: rule.arrays.clone(),
-            time_path,
+            time_path: time_path.unwrap_or_default(),
             time_pointer,
+            counter_path: counter_path.unwrap_or_default(),
+            counter,
+            order: rule.order_by.clone().unwrap_or_default(),
             time_format: rule.time.as_ref().map(|t| t.format),
             zone,
             tree: rule.decoder != Decoder::Json || rule.each.is_some() || together,
@@ -116,7 +134,13 @@ impl JsonRule {
         self.zone = zone;
     }
 
-    /// Whether its `when` can pass documents on to another rule.
+    /// Whether a value is the counter of the actions: by its path, or, where it is not below the root or is in a list, by the
+    /// pointer to it.
+    pub fn is_counter(&self, path: &str) -> bool {
+        !self.counter.is_empty() && (*path == *self.counter || *path == *self.counter_path)
+    }
+
+    /// Whether payloads can be another rule's.
     pub fn has_conditions(&self) -> bool {
         self.object || !self.when.is_empty()
     }
@@ -156,7 +180,11 @@ pub fn json(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<Json
         }
     }
     let read =
-        if direct { from_bytes(payload, rule, values) } else { through_document(payload, rule, values) };
+        if direct { from_bytes(payload, rule, values) } else { through::document(payload, rule, values) };
+    let read = read.and_then(|()| through::counters(payload, rule, values));
+    if values.names.take_again() {
+        return tree::again(payload, rule, values).map(Json::Values);
+    }
     finish(read, rule, values).map(Json::Values)
 }
 
@@ -167,7 +195,7 @@ fn finish(
     values: &mut Values,
 ) -> Result<Option<Time>, DecodeError> {
     let error = match read {
-        Ok(()) => match values.take_time(rule) {
+        Ok(()) => match values.take_time(rule).and_then(|time| values.check_paths().map(|()| time)) {
             Ok(time) => return Ok(time),
             Err(excess) => excess.into(),
         },
@@ -206,24 +234,9 @@ fn utf8(payload: &[u8]) -> Result<&str, serde_json::Error> {
     std::str::from_utf8(payload).map_err(|_| serde_json::Error::custom("not UTF-8 text"))
 }
 
-/// The slower path, for rules that check the document before they take it: one pass per condition, one for the state,
-/// and one for a time elsewhere. The document is never built, because that takes a hundred times its bytes.
-fn through_document(payload: &[u8], rule: &JsonRule, values: &mut Values) -> Result<(), serde_json::Error> {
-    let text = utf8(payload)?;
-    let mut state = State { values, rule, found: false, passed_over: 0 };
-    seek::seek(text, &rule.place, &mut state)?;
-    if !state.found {
-        return Err(nothing_at(&rule.place));
-    }
-    let passed_over = state.passed_over;
-    if rule.value.is_none() {
-        values.pass_over(passed_over);
-    }
-    if values.time.is_none() && !rule.time_pointer.is_empty() {
-        let found = seek::value_at(text, &rule.time_pointer, TIME_TEXT_BYTES_MAX)?;
-        values.time = found.and_then(|value| time_item(&value, values));
-    }
-    Ok(())
+/// The path of what is at a pointer, without the slash that it begins with.
+fn path_of(pointer: &str) -> String {
+    pointer.replace('/', ".").replace("~1", "/").replace("~0", "~")
 }
 
 fn nothing_at(pointer: &str) -> serde_json::Error {
@@ -238,31 +251,6 @@ fn time_item(value: &serde_json::Value, values: &mut Values) -> Option<Item> {
         }
         serde_json::Value::Number(n) => n.as_f64().map(Item::Float),
         _ => None,
-    }
-}
-
-/// Extracts the state from a document.
-struct State<'v, 'r> {
-    values: &'v mut Values,
-    rule: &'r JsonRule,
-    found: bool,
-    passed_over: usize,
-}
-
-impl Take for State<'_, '_> {
-    fn take<'de, D: Deserializer<'de>>(&mut self, de: D) -> Result<(), D::Error> {
-        self.found = true;
-        let node = Node { values: self.values, rule: self.rule, depth: 0 };
-        if self.rule.value.is_some() { de.deserialize_any(node) } else { de.deserialize_map(node) }
-    }
-
-    fn pass_over(&mut self, elements: usize) {
-        self.passed_over += elements;
-    }
-
-    fn forget(&mut self) {
-        self.found = false;
-        self.values.clear();
     }
 }
 
@@ -291,11 +279,12 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         self.check_depth()?;
         let before = self.values.path.len();
-        while map.next_key_seed(Key(self.values))?.is_some() {
+        let first = self.values.names.begin();
+        while map.next_key_seed(Key { values: self.values, first })?.is_some() {
             map.next_value_seed(Node { values: self.values, rule: self.rule, depth: self.depth + 1 })?;
             self.values.path.truncate(before);
         }
-        Ok(())
+        if self.values.names.end(first) { Err(A::Error::custom(AGAIN)) } else { Ok(()) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
@@ -354,6 +343,7 @@ impl Node<'_, '_> {
             self.values.leave_out();
             return Ok(());
         }
+        self.values.note_twice(&mut room);
         let kept = self.values.leaf_text(self.rule, &array.to_string(), Item::Json);
         self.values.stop(kept)
     }
@@ -378,12 +368,12 @@ impl Node<'_, '_> {
     fn by_index<'de, A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
         self.check_depth()?;
         let before = self.values.path.len();
-        for index in 0.. {
-            if self.element(&index.to_string(), before, |node| seq.next_element_seed(node))?.is_none() {
-                break;
-            }
+        let mut elements = 0;
+        while self.element(&elements.to_string(), before, |node| seq.next_element_seed(node))?.is_some() {
+            elements += 1;
         }
-        Ok(())
+        let kept = self.values.keep_list(elements);
+        self.values.stop(kept)
     }
 
     /// Each element is built, one at a time, to find its name.
@@ -398,6 +388,7 @@ impl Node<'_, '_> {
                 self.values.leave_out();
                 continue;
             }
+            self.values.note_twice(&mut room);
             let named = element.get(field).and_then(tree::name_of).map(Cow::into_owned);
             if let (Some(_), serde_json::Value::Object(object)) = (&named, &mut element) {
                 object.remove(field);
@@ -421,7 +412,11 @@ impl Node<'_, '_> {
 }
 
 /// Appends a key to the path.
-struct Key<'v>(&'v mut Values);
+struct Key<'v> {
+    values: &'v mut Values,
+    /// Where the names of its object begin.
+    first: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = ();
@@ -441,8 +436,9 @@ impl Visitor<'_> for Key<'_> {
 
     #[inline]
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<(), E> {
-        let entered = self.0.enter(key);
-        self.0.stop(entered)
+        let entered = self.values.enter(key);
+        self.values.stop(entered)?;
+        if self.values.names.enter(self.first, key) { Err(E::custom(AGAIN)) } else { Ok(()) }
     }
 }
 

@@ -23,8 +23,11 @@ mod brake;
 mod budget;
 mod clock;
 mod describe;
+mod device;
 mod identity;
 mod keep_alive;
+mod namespaces;
+mod order;
 mod outcomes;
 mod policy;
 mod redact;
@@ -43,7 +46,8 @@ mod watch;
 use budget::Budget;
 pub use budget::StateUse;
 use describe::Announcers;
-use identity::{Ids, Namespaces};
+use identity::Ids;
+use namespaces::Namespaces;
 pub use outcomes::{Heard, Outcomes, SparkplugCounts};
 use outcomes::{Refusal, Verdict};
 use roster::Roster;
@@ -79,6 +83,7 @@ pub struct Observer {
     acked: Seq,
     heard: Arc<Heard>,
     values: Values,
+    orders: order::Orders,
     blind: redact::Blind,
     brake: brake::Brake,
     changes: Vec<(u32, u32)>,
@@ -139,6 +144,7 @@ impl Observer {
             acked: view.seq,
             heard,
             values: Values::new(config.limits.text_bytes_max, config.limits.name_bytes_max),
+            orders: order::Orders::default(),
             blind: redact::Blind::default(),
             brake: brake::Brake::default(),
             changes: Vec::new(),
@@ -213,7 +219,7 @@ impl Observer {
     pub fn observe(&mut self, source: SourceId, message: &Message, received: Time, batch: &mut RecordBatch) {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
-        let before = batch.records.len();
+        let (before, quarantined) = (batch.records.len(), batch.quarantine.len());
         let verdict = match self.interpret(index, message, received, batch) {
             Ok(verdict) => verdict,
             Err(Refusal(reason)) => {
@@ -224,7 +230,12 @@ impl Observer {
         if !self.undescribed.is_empty() {
             self.describe_undescribed(received, batch);
         }
-        outcomes.count(verdict, message.retain, batch.records.len() - before);
+        let mut events = batch.records.len() - before;
+        if let Verdict::Quarantined = verdict {
+            // What other rules, or other documents of the message, have made of it.
+            events -= batch.quarantine.len() - quarantined;
+        }
+        outcomes.count(verdict, message.retain, events);
     }
 
     /// Notes the connection of a delivery: on a new one, messages may not follow the previous ones.
@@ -244,7 +255,7 @@ impl Observer {
         let index = usize::from(source.0);
         let Some(outcomes) = self.sources.get(index).map(|s| s.outcomes.clone()) else { return };
         self.quarantine_alone(index, message, reason, received, batch);
-        outcomes.count(Verdict::Quarantined, message.retain, 1);
+        outcomes.count(Verdict::Quarantined, message.retain, 0);
     }
 
     fn interpret(

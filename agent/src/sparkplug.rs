@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod payload;
+pub mod property;
 pub mod session;
 pub mod state;
 #[cfg(test)]

@@ -11,8 +11,8 @@ use fieldlog_wire::describe;
 use fieldlog_wire::json::Val;
 
 use crate::config::rules::{RuleError, Rules};
-use crate::config::{Config, Decoder};
-use crate::decode::Zone;
+use crate::config::{Config, Decoder, Rule};
+use crate::decode::{self, JsonRule, Zone};
 use crate::message::{Message, SourceId};
 use crate::observe::{Heard, Observer, Outcomes, RecordBatch};
 
@@ -64,7 +64,7 @@ impl Trial {
     ///
     /// # Errors
     /// [`TrialError::Fold`] if the records cannot be read back.
-    pub fn take(&mut self, topic: &str, payload: &[u8], retain: bool) -> Result<Vec<String>, TrialError> {
+    pub fn observe(&mut self, topic: &str, payload: &[u8], retain: bool) -> Result<Vec<String>, TrialError> {
         let message = Message {
             topic: topic.as_bytes().to_vec().into(),
             payload: payload.to_vec().into(),
@@ -73,7 +73,9 @@ impl Trial {
             pkid: None,
             fault: None,
         };
-        let [ignored, unread] = [count(&self.outcomes.ignored), count(&self.outcomes.times_unread)];
+        let counts =
+            |outcomes: &Outcomes| [&outcomes.ignored, &outcomes.times_unread, &outcomes.late].map(count);
+        let [ignored, unread, late] = counts(&self.outcomes);
         let mut batch = RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() };
         self.observer.observe(SourceId(0), &message, self.now, &mut batch);
         let first = self.view.seq.next();
@@ -86,15 +88,17 @@ impl Trial {
         if count(&self.outcomes.times_unread) > unread {
             lines.push("warning: a time cannot be read".to_owned());
         }
-        if count(&self.outcomes.ignored) > ignored {
-            lines.push(format!("ignored: {}", self.why_ignored(topic)));
+        if count(&self.outcomes.late) > late {
+            lines.push("ignored: it comes after a newer one".to_owned());
+        } else if count(&self.outcomes.ignored) > ignored {
+            lines.push(format!("ignored: {}", self.why_ignored(topic, payload)));
         } else if lines.is_empty() {
             lines.push("unchanged".to_owned());
         }
         Ok(lines)
     }
 
-    fn why_ignored(&self, topic: &str) -> String {
+    fn why_ignored(&self, topic: &str, payload: &[u8]) -> String {
         if self.rules.excluded(topic) {
             return "the source excludes this topic".to_owned();
         }
@@ -103,7 +107,11 @@ impl Trial {
         if found.peek().is_none() {
             return "no rule matches the topic".to_owned();
         }
-        match found.find(|rule| rule.decoder == Decoder::Ignore) {
+        let takes = |rule: &&Rule| {
+            let json = JsonRule::new(rule, Zone::default());
+            json.is_ok_and(|json| decode::takes(payload, &json) == Ok(true))
+        };
+        match found.find(|rule| rule.decoder == Decoder::Ignore && takes(rule)) {
             Some(rule) => format!("by the rule for {}", rule.topic),
             None => "the rules that match the topic do not take this payload".to_owned(),
         }

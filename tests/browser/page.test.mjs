@@ -165,8 +165,19 @@ await check('sorting by last change orders by age', async () => {
   assert(found.every((id, i) => i === 0 || found[i - 1] < id), 'names are not in order');
 });
 
+await check('numbers have their units, in the table, in the tail and in the panel', async () => {
+  const withUnit = { hasText: /=-?\d+(\.\d+)? (%|°C|W|lqi|hPa)$/ };
+  const row = rows(page).filter({ has: page.locator('.chip', withUnit) }).first();
+  await row.waitFor({ timeout: LIVE_MS });
+  await page.locator('#tail .chip', withUnit).first().waitFor({ timeout: LIVE_MS });
+  await row.locator('th a').click();
+  await page.locator('#panel-attributes .v', { hasText: /^-?\d+(\.\d+)? \S+$/ }).first().waitFor({ timeout: LIVE_MS });
+  await page.keyboard.press('Escape');
+  await page.locator('#panel').waitFor({ state: 'hidden' });
+});
+
 await check('a device opens by keyboard, shows attributes, chart and history, and closes by Escape', async () => {
-  const row = rows(page).filter({ has: page.locator('.chip', { hasText: /^[\w.:]+=-?\d+(\.\d+)?$/ }) }).first();
+  const row = rows(page).filter({ has: page.locator('.chip', { hasText: /^[\w.:]+=-?\d+(\.\d+)?( \S+)?$/ }) }).first();
   const link = row.locator('th a');
   const id = await link.textContent();
   await link.focus();

@@ -143,6 +143,8 @@ struct Devices {
     stream: Arc<Mutex<TcpStream>>,
     published: Mutex<Receiver<(u64, Instant)>>,
     acked: Arc<AtomicU64>,
+    /// Reports of the devices, which take their part of the window.
+    reported: Arc<AtomicU64>,
 }
 
 impl Devices {
@@ -150,11 +152,12 @@ impl Devices {
         let stream = stub.accept();
         let mut reading = stream.try_clone().expect("a second handle");
         let stream = Arc::new(Mutex::new(stream));
-        let acked = Arc::new(AtomicU64::new(0));
+        let (acked, reported) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (sender, published) = channel();
-        let (writing, counting) = (stream.clone(), acked.clone());
-        std::thread::spawn(move || serve(&mut reading, &writing, &counting, &sender));
-        let devices = Devices { stream, published: published.into(), acked };
+        let (writing, counting, reports) = (stream.clone(), acked.clone(), reported.clone());
+        std::thread::spawn(move || serve(&mut reading, &writing, (&counting, &reports), &sender));
+        let devices = Devices { stream, published: published.into(), acked, reported };
+        devices.reported.store(DEVICES as u64, Ordering::Relaxed);
         for device in 0..DEVICES {
             devices.send(&Feed::one(&format!("bench/device{device:04}"), r#"{"level":0}"#, 1));
         }
@@ -175,7 +178,8 @@ impl Devices {
         let (stream, stopping) = (self.stream.clone(), stop.clone());
         let packets: Vec<Vec<u8>> = feed.packets(100_000);
         let (acked, before) = (self.acked.clone(), self.acked.load(Ordering::Relaxed));
-        let counting = acked.clone();
+        let (counting, reported) = (acked.clone(), self.reported.clone());
+        let reported_before = reported.load(Ordering::Relaxed);
         std::thread::spawn(move || {
             let begin = Instant::now();
             let mut sent = 0u64;
@@ -194,7 +198,7 @@ impl Devices {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        Flow { stop, acked: counting, before }
+        Flow { stop, acked: counting, before, reported: self.reported.clone(), reported_before }
     }
 }
 
@@ -203,13 +207,16 @@ struct Flow {
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
     before: u64,
+    reported: Arc<AtomicU64>,
+    reported_before: u64,
 }
 
 impl Flow {
     /// How many of them were durable.
     fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.acked.load(Ordering::Relaxed) - self.before
+        let acked = self.acked.load(Ordering::Relaxed) - self.before;
+        acked.saturating_sub(self.reported.load(Ordering::Relaxed) - self.reported_before)
     }
 }
 
@@ -217,7 +224,7 @@ impl Flow {
 fn serve(
     reading: &mut TcpStream,
     writing: &Mutex<TcpStream>,
-    acked: &AtomicU64,
+    (acked, reported): (&AtomicU64, &AtomicU64),
     published: &Sender<(u64, Instant)>,
 ) {
     loop {
@@ -236,6 +243,7 @@ fn serve(
                 let value = String::from_utf8_lossy(&body[5 + length + properties..]).into_owned();
                 let mut out = vec![0x40, 2, pkid[0], pkid[1]];
                 out.extend(Feed::one(topic.trim_end_matches("/set"), &format!("{{\"level\":{value}}}"), 2));
+                reported.fetch_add(1, Ordering::Relaxed);
                 writing.lock().expect("no panic").write_all(&out).expect("the agent is there");
                 if published.send((value.parse().expect("a number"), at)).is_err() {
                     return;

@@ -1,7 +1,7 @@
 //! The other formats of documents: a rule by number, and a payload.
 
 use fieldlog::config::Decoder;
-use fieldlog::decode::{Values, build};
+use fieldlog::decode::{Built, Values, build};
 use serde_json::Value;
 
 use crate::json::from_tree;
@@ -11,11 +11,11 @@ use crate::{NAME_MAX, TEXT_MAX, choice, worlds};
 const DEPTH_MAX: usize = 20;
 
 /// A rule's number in two bytes, and a payload.
-pub fn take(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut data = data;
     let rules = worlds::rules_of(|decoder| decoder != Decoder::Json);
     let (rule, prepared) = rules[choice(&mut data, rules.len())];
-    let Ok(whole) = build(rule.decoder, data) else { return };
+    let Ok(Built { document: whole, .. }) = build(rule.decoder, data) else { return };
     check_depth(&whole, DEPTH_MAX);
     from_tree(rule, prepared, &whole, &mut Values::new(TEXT_MAX, NAME_MAX));
 }

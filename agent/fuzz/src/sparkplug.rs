@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use fieldlog::sparkplug::payload::Certificate;
+use fieldlog::sparkplug::property::Properties;
 use fieldlog::sparkplug::session::{HELD_BYTES_MAX, HELD_MAX, NodeSession, Reason, This, Trust};
 use fieldlog::sparkplug::topic::{SparkplugTopic, is_sparkplug};
 use fieldlog::sparkplug::value::value;
@@ -11,7 +12,7 @@ use crate::json::check_value;
 use crate::{TEXT_MAX, byte};
 
 /// The first byte selects a payload, a topic or the steps of a session, which follows.
-pub fn take(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut data = data;
     match byte(&mut data) % 4 {
         0 => session(data),
@@ -24,6 +25,10 @@ fn payload(data: &[u8]) {
     let Ok(payload) = Certificate::decode(Bytes::copy_from_slice(data)) else { return };
     payload.birth();
     for metric in &payload.metrics {
+        if let Ok(said) = Properties::read(metric) {
+            assert!(said.bad_quality.is_none_or(|quality| !(192..256).contains(&quality)));
+            assert!([said.min, said.max].into_iter().flatten().all(f64::is_finite));
+        }
         let Some(raw) = &metric.value else { continue };
         if let Ok(value) = value(metric.datatype.unwrap_or_default(), raw, TEXT_MAX) {
             check_value(value.borrow(), TEXT_MAX);

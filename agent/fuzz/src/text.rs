@@ -12,7 +12,7 @@ use crate::json::check_value;
 use crate::{TEXT_MAX, byte, worlds};
 
 /// See the module.
-pub fn take(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut data = data;
     match byte(&mut data) % 4 {
         0 => one_value(data),
@@ -46,7 +46,7 @@ fn word(payload: &[u8]) {
     let sources = worlds::all().iter().flat_map(|world| &world.config.sources);
     let mut rules = sources.flat_map(|source| &source.rules);
     let rule = rules.find(|rule| rule.decoder == Decoder::Availability).expect("a rule for availability");
-    match availability(payload, &rule.online, &rule.offline) {
+    match availability(payload, rule.value.as_deref(), &rule.online, &rule.offline) {
         Ok(_) | Err(DecodeError::NotUtf8) => {}
         Err(DecodeError::Availability { word }) => {
             assert!(word.chars().count() <= 40);

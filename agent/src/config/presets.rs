@@ -1,19 +1,24 @@
 //! Rules for well-known families of devices, embedded from `config/presets`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ::config::{FileFormat, Format, Map, Value};
 
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
-use super::raw::{Found, Table};
+use super::raw::{Table, WithOrigin};
 use super::{CommandRule, Rule, command, rule};
 use crate::topic::{self, Captures, Template};
 
-/// Name and text of each preset.
-pub const PRESETS: [(&str, &str); 23] = [
+/// The preset `tasmota`, for the other order of prefix and topic in its topics.
+const TOPIC_FIRST: &str = "tasmota-topic-first";
+
+/// Name of each preset, and the text that it is made of.
+pub const PRESETS: [(&str, &str); 24] = [
     ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
     ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
+    (TOPIC_FIRST, include_str!("../../../config/presets/tasmota.toml")),
     ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
     ("shelly-gen2", include_str!("../../../config/presets/shelly-gen2.toml")),
     ("esphome", include_str!("../../../config/presets/esphome.toml")),
@@ -40,6 +45,17 @@ pub const PRESETS: [(&str, &str); 23] = [
 /// Maximum bases of one preset to look for.
 const BASES_MAX: usize = 8;
 
+/// The text of a preset.
+fn text_of(preset: &str) -> Option<Cow<'static, str>> {
+    let (name, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
+    if *name != TOPIC_FIRST {
+        return Some(Cow::Borrowed(text));
+    }
+    let swap =
+        |text: String, prefix| text.replace(&format!("/{prefix}/+device/"), &format!("/+device/{prefix}/"));
+    Some(Cow::Owned(["tele", "stat"].into_iter().fold((*text).to_owned(), swap)))
+}
+
 /// The names of all presets.
 pub fn names() -> impl Iterator<Item = &'static str> {
     PRESETS.iter().map(|(name, _)| *name)
@@ -47,23 +63,21 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The default base of a preset's topics. `None` if there is no such preset.
 pub fn default_base(preset: &str) -> Option<String> {
-    let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
-    Some(Head::read(&mut Table::new("", parse(text), None, &Collector::default())).base)
+    Some(head(&text_of(preset)?).base)
 }
 
 /// Topics that only the devices of a preset have, containing `{base}`.
 #[cfg(test)]
 pub fn recognised_by(preset: &str) -> Vec<String> {
-    let text = PRESETS.iter().find(|(name, _)| *name == preset).map_or("", |(_, text)| text);
-    Head::read(&mut Table::new("", parse(text), None, &Collector::default())).recognised_by
+    head(&text_of(preset).unwrap_or_default()).recognised_by
 }
 
 /// The bases under which a preset's devices appear among these topics, found by topics that only they have. The most
 /// frequent base is first.
 pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) -> Vec<String> {
-    let Some((_, text)) = PRESETS.iter().find(|(name, _)| *name == preset) else { return Vec::new() };
-    let head = Head::read(&mut Table::new("", parse(text), None, &Collector::default()));
-    // The base is a capture; without a base there is nothing before the rest.
+    let Some(text) = text_of(preset) else { return Vec::new() };
+    let head = head(&text);
+    // The base is a capture; without a base there is nothing in front of the rest.
     let topics_with = |base: &'static str| head.recognised_by.iter().map(move |topic| with_base(topic, base));
     let templates = topics_with("#base").chain(topics_with(""));
     let templates: Vec<Template> = templates.filter_map(|topic| Template::parse(&topic).ok()).collect();
@@ -85,6 +99,10 @@ pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) ->
 struct Head {
     base: String,
     recognised_by: Vec<String>,
+}
+
+fn head(text: &str) -> Head {
+    Head::read(&mut Table::new("", parse(text), None, &Collector::default()))
 }
 
 impl Head {
@@ -124,12 +142,12 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
         let hint = "a preset takes only base, commands, device_prefix, namespace and qos; write a subscription of its own before it";
         table.fault(key, "it cannot be combined with a preset", hint);
     }
-    let Some((name, text)) = preset else {
+    let Some(name) = preset else {
         return Subscription { name: "", namespace, rules: Vec::new(), commands: Vec::new() };
     };
     // What is wrong with the base has been said.
     let base = base.filter(|base| base_fault(base).is_none());
-    let (mut rules, mut commands) = expand(text, base.as_deref(), &prefix);
+    let (mut rules, mut commands) = expand(&text_of(name).unwrap_or_default(), base.as_deref(), &prefix);
     if !with_commands {
         commands.clear();
     }
@@ -139,8 +157,8 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
     Subscription { name, namespace, rules, commands }
 }
 
-fn preset(table: &Table<'_>, name: &Found<String>) -> Option<(&'static str, &'static str)> {
-    let found = PRESETS.iter().find(|(known, _)| *known == name.value).copied();
+fn preset(table: &Table<'_>, name: &WithOrigin<String>) -> Option<&'static str> {
+    let found = names().find(|known| *known == name.value);
     if found.is_none() {
         let names = PRESETS.map(|(known, _)| known);
         let what = format!("there is no preset {:?}; it must be {}", name.value, one_of(&names));

@@ -19,6 +19,7 @@ struct Compiled {
     conditions: Vec<Condition>,
     devices: Vec<Pattern>,
     attribute: Pattern,
+    parent: Option<Pattern>,
     keep_alive: Option<Pattern>,
 }
 
@@ -42,13 +43,15 @@ impl Condition {
 
 /// One rule that takes a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct MatchedRule {
     /// Index in [`SourceConfig::rules`].
     pub rule: usize,
     /// The device's name: the first with all of its parts. Empty for [`Decoder::Ignore`] and [`Decoder::Announcement`].
     pub devices: Vec<Name>,
     /// The attribute, or the prefix of the attributes.
     pub attribute: Name,
+    /// The device whose being offline makes this one offline.
+    pub parent: Option<String>,
     /// The topic for keeping the devices alive.
     pub keep_alive: Option<Name>,
 }
@@ -70,7 +73,7 @@ impl Rules {
 
     /// The rules for a topic, in order. The first one decides, unless its `when` passes the document on to the next, or
     /// `also` lets others have it. Empty if the topic is excluded.
-    pub fn find<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = Found> + use<'a> {
+    pub fn find<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = MatchedRule> + use<'a> {
         let rules = if self.excluded(topic) { &[] } else { self.rules.as_slice() };
         let mut captures = Captures::default();
         rules.iter().enumerate().filter_map(move |(rule, compiled)| {
@@ -80,7 +83,17 @@ impl Rules {
             }
             let devices = compiled.devices.iter().map(|device| device.expand(&captures)).collect();
             let keep_alive = compiled.keep_alive.as_ref().map(|topic| topic.expand(&captures));
-            Some(Found { rule, devices, attribute: compiled.attribute.expand(&captures), keep_alive })
+            let parent = compiled
+                .parent
+                .as_ref()
+                .and_then(|parent| Some(parent.expand(&captures).fixed()?.to_owned()));
+            Some(MatchedRule {
+                rule,
+                devices,
+                attribute: compiled.attribute.expand(&captures),
+                parent,
+                keep_alive,
+            })
         })
     }
 
@@ -125,10 +138,12 @@ fn compile(index: usize, rule: &Rule) -> Result<Compiled, RuleError> {
         return Err(fault("device", &String::new())(TemplateError::Empty));
     }
     let conditions = conditions(index, rule, &template)?;
+    let parent = rule.parent.as_ref().map(|parent| template.pattern(parent).map_err(fault("parent", parent)));
+    let parent = parent.transpose()?;
     let keep_alive = rule.keep_alive.as_ref().map(|keep_alive| &keep_alive.topic);
     let keep_alive =
         keep_alive.map(|topic| template.pattern(topic).map_err(fault("keep_alive", topic))).transpose()?;
-    Ok(Compiled { template, conditions, devices, attribute, keep_alive })
+    Ok(Compiled { template, conditions, devices, attribute, parent, keep_alive })
 }
 
 /// The conditions in `when` on the topic.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-use super::raw::{Found, Table};
+use super::raw::{Table, WithOrigin};
 use super::{
     Address, CommandRule, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig,
     WillConfig, command, describe, presets, rule, sparkplug,
@@ -43,7 +43,6 @@ fn check_unique(table: &Table<'_>, source: &SourceConfig, others: &[SourceConfig
 fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
     let name = name(table, "give the source a short name, such as \"home\"");
     let mut commands = command::read_all(table);
-    let rules = rules(table, name.as_deref().unwrap_or_default(), &mut commands);
     let address = address(table);
     let protocol = protocol(table);
     let (username, password_file) = credentials(table, protocol);
@@ -66,7 +65,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         silence_timeout: Some(seconds(table, "silence_timeout_s", 0, 31_536_000, 0)).filter(|t| !t.is_zero()),
         exclude: exclude(table),
         redact: redact(table),
-        rules,
+        rules: rules(table, name.as_deref().unwrap_or_default(), &mut commands),
         commands,
         policies: policies(table),
         describe: describe::read_all(table),
@@ -108,7 +107,7 @@ pub(super) fn name(table: &mut Table<'_>, hint: &str) -> Option<String> {
 
 fn address(table: &mut Table<'_>) -> Option<Address> {
     let hint = "give the broker's address, such as \"mqtt://127.0.0.1:1883\"";
-    let Found { value, origin } = table.required("address", hint)?;
+    let WithOrigin { value, origin } = table.required("address", hint)?;
     let fault = |what: &str, hint: &str| table.fault_at("address", origin.as_deref(), what, hint);
     let (tls, rest) = match value.split_once("://") {
         Some(("mqtt", rest)) => (false, rest),
@@ -297,7 +296,6 @@ fn policy(mut table: Table<'_>) -> Policy {
             "name attributes, such as [\"temperature\", \"power*\"]",
         );
     }
-    let modes = [("change", RecordMode::Change), ("every", RecordMode::Every), ("never", RecordMode::Never)];
     let policy = Policy {
         attributes: attributes.unwrap_or_default(),
         devices: table.texts("devices").unwrap_or_else(|| vec!["*".to_owned()]),
@@ -308,12 +306,8 @@ fn policy(mut table: Table<'_>) -> Policy {
             "milliseconds",
             0,
         )),
-        held: table.choice(
-            "held",
-            &[("memory", HeldValues::Memory), ("record", HeldValues::Record)],
-            HeldValues::Memory,
-        ),
-        record: table.choice("record", &modes, RecordMode::Change),
+        held: table.choice("held").unwrap_or_default(),
+        record: table.choice("record").unwrap_or(RecordMode::Change),
     };
     rule::check_patterns(&table, "attributes", &policy.attributes);
     rule::check_patterns(&table, "devices", &policy.devices);

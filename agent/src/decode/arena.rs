@@ -2,7 +2,9 @@
 
 use fieldlog_projections::{Time, ValueRef};
 
-use super::{ARENA_KEPT_BYTES, Excess, JsonRule, LEAVES_MAX, NAMES_BYTES_MAX, time};
+use super::bounded::Room;
+use super::twice::Names;
+use super::{ARENA_KEPT_BYTES, COUNTER_BYTES_MAX, Excess, JsonRule, LEAVES_MAX, NAMES_BYTES_MAX, time};
 
 /// The values of one payload. The buffers are reused, so decoding allocates nothing.
 #[derive(Debug, Default)]
@@ -10,15 +12,23 @@ pub struct Values {
     /// Attribute paths and texts, one after the other.
     arena: String,
     items: Vec<(Range, Item)>,
+    /// Lists whose elements are values by themselves, and how many elements they have.
+    lists: Vec<(Range, usize)>,
     pub(super) path: String,
     pub(super) time: Option<Item>,
+    /// The number that messages are ordered by.
+    pub(super) order: Option<i64>,
     /// `time` is among the attributes; if it can be read, it is not one of them.
     time_here: bool,
     time_unread: bool,
     left_out: usize,
     /// Bytes of the paths in the arena.
-    names: usize,
-    /// Maximum bytes of the arena for this payload.
+    path_bytes: usize,
+    /// The names of the objects around the current place.
+    pub(super) names: Names,
+    /// A name that an object had twice, with two values.
+    pub(super) twice: Option<String>,
+    /// What the arena may hold of this payload, in bytes.
     arena_max: usize,
     pub(super) text_bytes_max: usize,
     name_bytes_max: usize,
@@ -48,21 +58,27 @@ impl Values {
 
     pub(super) fn clear(&mut self) {
         if self.capacity() > ARENA_KEPT_BYTES {
-            (self.arena, self.items) = (String::new(), Vec::new());
+            (self.arena, self.items, self.lists) = (String::new(), Vec::new(), Vec::new());
+            self.names.release();
         }
         self.arena.clear();
         self.items.clear();
+        self.lists.clear();
         self.path.clear();
-        self.time = None;
+        (self.time, self.order) = (None, None);
         (self.time_here, self.time_unread, self.left_out) = (false, false, 0);
-        self.names = 0;
+        self.path_bytes = 0;
+        self.names.clear();
+        self.twice = None;
         self.too_long = None;
         self.excess = None;
     }
 
     /// Bytes allocated for values and their paths.
     pub(super) fn capacity(&self) -> usize {
-        self.arena.capacity() + self.items.capacity() * size_of::<(Range, Item)>()
+        let lists = self.lists.capacity() * size_of::<(Range, usize)>();
+        let items = self.items.capacity() * size_of::<(Range, Item)>();
+        self.arena.capacity() + items + lists + self.names.capacity()
     }
 
     /// Prepares for a payload of this many bytes. Its texts cannot be longer than it, except that numbers in arrays may
@@ -94,9 +110,24 @@ impl Values {
         self.items.iter().map(|(path, item)| (self.text(*path), self.value(*item)))
     }
 
+    /// Paths of the lists whose elements are values by themselves, named by their index; and how many elements they have.
+    pub fn lists(&self) -> impl ExactSizeIterator<Item = (&str, usize)> {
+        self.lists.iter().map(|(path, elements)| (self.text(*path), *elements))
+    }
+
     /// The first attribute whose value was left out because it is longer than allowed.
     pub fn too_long(&self) -> Option<&str> {
         self.too_long.as_deref()
+    }
+
+    /// A name that an object had twice, with two values; the last one was taken.
+    pub fn twice(&self) -> Option<&str> {
+        self.twice.as_deref()
+    }
+
+    /// The number that tells which of two messages is the newer one, if the rule asks for it and the payload has it.
+    pub fn order(&self) -> Option<i64> {
+        self.order
     }
 
     /// Whether there is an unreadable time. If it is among the attributes, it is one of them.
@@ -150,6 +181,9 @@ impl Values {
             self.path.push('.');
         }
         self.path.push_str(key);
+        if key.contains('.') {
+            self.names.note_point();
+        }
         Ok(())
     }
 
@@ -165,17 +199,33 @@ impl Values {
 
     #[inline]
     fn keep(&mut self, item: Item) -> Result<(), Excess> {
-        self.names += self.path.len();
-        if self.items.len() >= LEAVES_MAX || self.names > NAMES_BYTES_MAX {
-            return Err(if self.items.len() >= LEAVES_MAX { Excess::Leaves } else { Excess::Names });
+        let path = self.keep_path()?;
+        self.items.push((path, item));
+        Ok(())
+    }
+
+    /// Keeps how many elements the list at the current path has.
+    pub(super) fn keep_list(&mut self, elements: usize) -> Result<(), Excess> {
+        let path = self.keep_path()?;
+        self.lists.push((path, elements));
+        Ok(())
+    }
+
+    #[inline]
+    fn keep_path(&mut self) -> Result<Range, Excess> {
+        self.path_bytes += self.path.len();
+        if self.items.len() + self.lists.len() >= LEAVES_MAX {
+            return Err(Excess::Leaves);
+        }
+        if self.path_bytes > NAMES_BYTES_MAX {
+            return Err(Excess::Names);
         }
         let start = self.arena.len();
         if self.path.len() > self.arena_max.saturating_sub(start) {
             return Err(Excess::Values { max: self.arena_max });
         }
         self.arena.push_str(&self.path);
-        self.items.push((Range(start as u32, self.arena.len() as u32), item));
-        Ok(())
+        Ok(Range(start as u32, self.arena.len() as u32))
     }
 
     pub(super) fn leaf_text(
@@ -194,6 +244,58 @@ impl Values {
 
     pub(super) fn leave_out(&mut self) {
         self.too_long.get_or_insert_with(|| self.path.clone());
+    }
+
+    /// Whether a counter is to be looked for that does not stand among the attributes.
+    pub(super) fn lacks_counter(&self, rule: &JsonRule) -> bool {
+        !rule.counter.is_empty() && !self.iter().any(|(path, _)| rule.is_counter(path))
+    }
+
+    /// Adds the counter of the actions under the pointer to it; what can be no counter is none.
+    pub(super) fn add_counter<E: serde::de::Error>(
+        &mut self,
+        rule: &JsonRule,
+        counter: &serde_json::Value,
+    ) -> Result<(), E> {
+        let item = match counter {
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(number), ..) => Item::Int(number),
+                (_, Some(number), _) => Item::Uint(number),
+                (.., Some(number)) => Item::Float(number),
+                _ => return Ok(()),
+            },
+            serde_json::Value::String(text) if text.len() <= COUNTER_BYTES_MAX.min(self.text_bytes_max) => {
+                let text = self.push_str(text).map(Item::Text);
+                match text {
+                    Ok(text) => text,
+                    Err(excess) => return self.stop(Err(excess)),
+                }
+            }
+            _ => return Ok(()),
+        };
+        self.path.clone_from(&rule.counter);
+        let kept = self.keep(item);
+        self.stop(kept)
+    }
+
+    /// Takes over what a part of the document had twice.
+    pub(super) fn note_twice(&mut self, part: &mut Room) {
+        if let Some(name) = part.take_twice() {
+            self.twice.get_or_insert(name);
+        }
+    }
+
+    /// Refuses two values with the same path, such as those of `{"a.b":1,"a":{"b":2}}`: neither is the other's change.
+    pub(super) fn check_paths(&self) -> Result<(), Excess> {
+        if !self.names.has_points() {
+            return Ok(());
+        }
+        let mut paths: Vec<&str> = self.iter().map(|(path, _)| path).collect();
+        paths.sort_unstable();
+        match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Excess::Same { path: pair[0].to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// Stores the exceeded bound, as the reason for the quarantine, and stops the parser.

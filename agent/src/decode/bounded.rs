@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// Maximum lists and objects in one tree: each is an allocation of up to 650 bytes.
@@ -15,17 +16,23 @@ pub(super) struct Room {
     bytes: usize,
     containers: usize,
     exceeded: bool,
+    twice: Option<String>,
 }
 
 impl Room {
     /// For a tree whose text has at most `bytes` bytes.
     pub(super) fn new(bytes: usize) -> Room {
-        Room { bytes, containers: CONTAINERS_MAX, exceeded: false }
+        Room { bytes, containers: CONTAINERS_MAX, exceeded: false, twice: None }
     }
 
     /// Whether the document exceeded the room. The tree is then unusable.
     pub(super) fn exceeded(&self) -> bool {
         self.exceeded
+    }
+
+    /// A name that an object had twice, with two values.
+    pub(super) fn take_twice(&mut self) -> Option<String> {
+        self.twice.take()
     }
 
     /// Takes the minimum text size of a value; `false` if there is no room for it.
@@ -89,7 +96,16 @@ impl<'de> Visitor<'de> for Tree<'_> {
             // The colon, and the comma before it.
             self.0.take(1 + usize::from(!object.is_empty()));
             let value = map.next_value_seed(Tree(self.0))?;
-            object.insert(key, value);
+            match object.entry(key) {
+                Entry::Vacant(place) => drop(place.insert(value)),
+                Entry::Occupied(mut place) => {
+                    // The last one counts.
+                    if *place.get() != value {
+                        self.0.twice.get_or_insert_with(|| place.key().clone());
+                    }
+                    place.insert(value);
+                }
+            }
         }
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Value::Null)

@@ -7,6 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::seek::{self, Take};
+use super::{DecodeError, JsonRule};
 use crate::config::{Shape, Test};
 use crate::pattern::{PatternError, Patterns};
 
@@ -46,7 +47,7 @@ impl Condition {
         if let Compiled::Exists(_) | Compiled::Is(_) = self.test {
             let mut there = There(None);
             seek::seek(text, &self.pointer, &mut there)?;
-            return Ok(self.shape_holds(there.0));
+            return Ok(self.is_met(there.0, || None));
         }
         let found = seek::value_at(text, &self.pointer, BYTES_MAX)?;
         Ok(self.holds(|_| found.as_ref()))
@@ -55,22 +56,56 @@ impl Condition {
     /// Whether it holds; `at` looks up a pointer.
     pub(super) fn holds<'v>(&self, at: impl FnOnce(&str) -> Option<&'v Value>) -> bool {
         let found = at(&self.pointer);
-        let text = || found.map(text).filter(|text| text.len() <= BYTES_MAX);
+        self.is_met(found.map(shape), || found.map(text))
+    }
+
+    /// Whether it holds of a payload that is a text and no document: the text is at "", and nothing is anywhere else.
+    fn holds_of_text(&self, payload: &str) -> bool {
+        let found = Some(payload).filter(|text| self.pointer.is_empty() && !text.is_empty());
+        self.is_met(found.map(|_| Shape::Value), || found.map(Cow::Borrowed))
+    }
+
+    fn is_met<'t>(&self, shape: Option<Shape>, text: impl FnOnce() -> Option<Cow<'t, str>>) -> bool {
+        let text = || text().filter(|text| text.len() <= BYTES_MAX);
         match &self.test {
             Compiled::Equals(wanted) => text().as_deref() == Some(wanted),
             Compiled::In(patterns) => text().is_some_and(|text| patterns.matches(&text)),
             Compiled::NotIn(patterns) => !text().is_some_and(|text| patterns.matches(&text)),
-            Compiled::Exists(_) | Compiled::Is(_) => self.shape_holds(found.map(shape)),
+            Compiled::Exists(wanted) => shape.is_some() == *wanted,
+            Compiled::Is(wanted) => shape == Some(*wanted),
         }
     }
+}
 
-    fn shape_holds(&self, found: Option<Shape>) -> bool {
-        match self.test {
-            Compiled::Exists(wanted) => found.is_some() == wanted,
-            Compiled::Is(wanted) => found == Some(wanted),
-            _ => false,
+/// Whether a rule that takes payloads of one value, or ignores them, takes this one. What begins like a document is looked into;
+/// anything else is a text.
+///
+/// # Errors
+/// [`DecodeError`] if it is no text, or begins like a document and is broken.
+pub fn takes(payload: &[u8], rule: &JsonRule) -> Result<bool, DecodeError> {
+    if !rule.has_conditions() {
+        return Ok(true);
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim();
+    let first = text.as_bytes().first();
+    let is_document = match first {
+        Some(b'{' | b'[') => {
+            serde_json::from_str::<IgnoredAny>(text).map_err(|error| DecodeError::Json(error.to_string()))?;
+            true
+        }
+        Some(b'"') => serde_json::from_str::<IgnoredAny>(text).is_ok(),
+        _ => false,
+    };
+    if rule.object && first != Some(&b'{') {
+        return Ok(false);
+    }
+    for condition in &rule.when {
+        let holds = if is_document { condition.holds_in(text) } else { Ok(condition.holds_of_text(text)) };
+        if !holds.map_err(|error| DecodeError::Json(error.to_string()))? {
+            return Ok(false);
         }
     }
+    Ok(true)
 }
 
 fn shape(value: &Value) -> Shape {

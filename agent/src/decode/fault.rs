@@ -22,7 +22,7 @@ pub enum DecodeError {
     /// The payload is too large to build its document, which takes a multiple of its bytes.
     #[error(
         "a document of {bytes} bytes; {max} are the most for a rule with each, action_fields = \"together\", a device or \
-         attribute from the payload, or a decoder of documents other than json"
+         attribute from the payload, a decoder of documents other than json, or a name that stands in an object twice"
     )]
     Document {
         /// Its length.
@@ -90,6 +90,12 @@ pub enum Excess {
         field: String,
         /// Their name.
         name: String,
+    },
+    /// Two values that would have the same name.
+    #[error("two of its values are called {path}: they would overwrite each other")]
+    Same {
+        /// Their name.
+        path: String,
     },
     /// The values together are too long.
     #[error(

@@ -27,18 +27,28 @@ pub(super) struct Bounds {
     pub(super) text_bytes: usize,
 }
 
+/// A document that was built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The document.
+    pub document: Value,
+    /// A name that an object of it had twice, with two values. The last one is there. In formats other than JSON there cannot
+    /// be such a name.
+    pub twice: Option<String>,
+}
+
 /// The document of a payload.
 ///
 /// # Errors
 /// [`DecodeError`] with the reason in words.
-pub(super) fn document(decoder: Decoder, payload: &[u8]) -> Result<Value, DecodeError> {
+pub(super) fn document(decoder: Decoder, payload: &[u8]) -> Result<Built, DecodeError> {
     let max = if decoder == Decoder::Json { PAYLOAD_BYTES_MAX } else { DENSE_BYTES_MAX };
     if payload.len() > max {
         return Err(DecodeError::Document { bytes: payload.len(), max });
     }
     let bounds = Bounds { text_bytes: PAYLOAD_BYTES_MAX };
-    match decoder {
-        Decoder::Json => json::read(payload, bounds),
+    let document = match decoder {
+        Decoder::Json => return json::read(payload, bounds),
         Decoder::Cbor => cbor::read(payload),
         Decoder::Msgpack => msgpack::read(payload),
         Decoder::Senml => senml::read(payload),
@@ -49,7 +59,8 @@ pub(super) fn document(decoder: Decoder, payload: &[u8]) -> Result<Value, Decode
         | Decoder::Action
         | Decoder::Ignore
         | Decoder::Announcement(_) => Err(DecodeError::Json("this decoder reads no documents".into())),
-    }
+    };
+    Ok(Built { document: document?, twice: None })
 }
 
 fn fault(format: &'static str, why: impl Into<String>) -> DecodeError {

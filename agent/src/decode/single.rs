@@ -78,18 +78,36 @@ fn number(text: &str) -> Option<ValueRef<'static>> {
     text.parse::<f64>().ok().filter(|v| v.is_finite()).map(ValueRef::Float)
 }
 
-/// Decodes an availability payload: one of the rule's words, as text or as `{"state": …}`.
+/// Decodes an availability payload: one of the rule's words, as text or as `{"state": …}`; with `pointer`, what is there in
+/// a document.
 ///
 /// # Errors
-/// [`DecodeError::Availability`] for any other word.
-pub fn availability(payload: &[u8], online: &[String], offline: &[String]) -> Result<bool, DecodeError> {
+/// [`DecodeError::Availability`] for any other word, [`DecodeError::Json`] if there is nothing at the pointer.
+pub fn availability(
+    payload: &[u8],
+    pointer: Option<&str>,
+    online: &[String],
+    offline: &[String],
+) -> Result<bool, DecodeError> {
     let text = std::str::from_utf8(payload).map_err(|_| DecodeError::NotUtf8)?.trim();
-    let word = availability_word(text);
+    let word = match pointer {
+        Some(pointer) => word_at(text, pointer)?,
+        None => availability_word(text),
+    };
     let is = |words: &[String]| words.iter().any(|w| w.eq_ignore_ascii_case(&word));
     match (is(online), is(offline)) {
         (true, _) => Ok(true),
         (_, true) => Ok(false),
         _ => Err(DecodeError::Availability { word: word.chars().take(40).collect() }),
+    }
+}
+
+fn word_at(text: &str, pointer: &str) -> Result<Cow<'static, str>, DecodeError> {
+    let found = seek::value_at(text, pointer, WORD_BYTES_MAX);
+    match found.map_err(|error| DecodeError::Json(error.to_string()))? {
+        Some(serde_json::Value::String(word)) => Ok(Cow::Owned(word)),
+        Some(other) => Ok(Cow::Owned(other.to_string())),
+        None => Err(DecodeError::Json(format!("there is no word at {pointer}"))),
     }
 }
 

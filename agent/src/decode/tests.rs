@@ -167,7 +167,7 @@ fn availability_words() {
     let words = |w: &[&str]| w.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (on, off) = (words(&["online", "true"]), words(&["offline", "false"]));
     let check = |payload: &[u8], expected: Option<bool>| {
-        assert_eq!(availability(payload, &on, &off).ok(), expected, "{payload:?}");
+        assert_eq!(availability(payload, None, &on, &off).ok(), expected, "{payload:?}");
     };
     check(b"Online", Some(true));
     check(b"{\"state\":\"offline\"}", Some(false));
@@ -175,6 +175,12 @@ fn availability_words() {
     check(b"false", Some(false));
     check(b"{\"state\":1}", None);
     check(b"gone", None);
+    let at = |payload: &str| availability(payload.as_bytes(), Some("/s/0"), &on, &off);
+    assert_eq!(at(r#"{"s":["offline"],"state":"online"}"#), Ok(false));
+    assert_eq!(at(r#"{"s":[true]}"#), Ok(true));
+    for payload in [r#"{"s":["gone"]}"#, r#"{"s":[]}"#, r#"{"s":["online"]"#, "online", ""] {
+        assert!(at(payload).is_err(), "{payload}");
+    }
 }
 
 fn excess(payload: &str, rule: &JsonRule) -> (DecodeError, Values) {
@@ -211,19 +217,23 @@ fn a_name_may_be_as_long_as_the_limit_with_the_names_around_it() {
 
 #[test]
 fn values_and_names_of_one_document_are_bounded() {
-    let many = format!("{{{}\"\":1}}", "\"\":1,".repeat(LEAVES_MAX));
+    let members = |count| (0..count).map(|n| format!("\"{n}\":1,")).collect::<String>();
+    let many = format!("{{{}\"\":1}}", members(LEAVES_MAX));
     let (error, _) = excess(&many, &JsonRule::default());
     assert_eq!(
         error.to_string(),
         "more than 65536 values in one document; that is the most that is taken of one"
     );
-    let long = format!("{{\"{}\":{{{}\"\":1}}}}", "k".repeat(250), "\"\":1,".repeat(NAMES_BYTES_MAX / 251));
+    let long = format!("{{\"{}\":{{{}\"\":1}}}}", "k".repeat(250), members(NAMES_BYTES_MAX / 251));
     let (error, values) = excess(&long, &JsonRule::default());
     assert_eq!(
         error.to_string(),
         "the names of its values have more than 4194304 bytes together; that is the most that is taken of one document"
     );
     assert!(values.capacity() <= ARENA_KEPT_BYTES);
+    let twice = format!("{{{}\"0\":1}}", members(LEAVES_MAX / 2));
+    let (error, _) = excess(&twice, &JsonRule::default());
+    assert!(error.to_string().ends_with("or a name that stands in an object twice"), "{error}");
 }
 
 #[test]
@@ -290,7 +300,7 @@ fn what_a_hostile_document_makes_us_hold_is_bounded() {
             values.capacity(),
             payload.len()
         );
-        if let Ok(whole) = build(Decoder::Json, payload.as_bytes()) {
+        if let Ok(Built { document: whole, .. }) = build(Decoder::Json, payload.as_bytes()) {
             let each = prepared(&Rule { each: Some(Each::Members), arrays: Arrays::Index, ..plain() });
             let found = documents(&each, &whole);
             let Ok(Documents::These(all, _)) = found else { continue };

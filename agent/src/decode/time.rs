@@ -26,8 +26,13 @@ impl Zone {
 
 /// 2000-01-01, in microseconds. A device with an earlier clock has not set it yet.
 const TIME_MIN: f64 = 946_684_800e6;
-/// Year 9999; later values are not times.
-const TIME_MAX: f64 = 253_402_300_800e6;
+/// 2100-01-01. A device whose clock is later has been told something else, or says it in another unit.
+const TIME_MAX: f64 = 4_102_444_800e6;
+
+/// Whether a clock that shows this has been set.
+pub fn is_set(time: Time) -> bool {
+    (TIME_MIN..TIME_MAX).contains(&(time.0 as f64))
+}
 
 /// Reads a time; `None` if it is not one, or comes from a clock that was never set.
 pub(super) fn read(value: ValueRef<'_>, format: TimeFormat, zone: Zone) -> Option<Time> {
@@ -35,7 +40,7 @@ pub(super) fn read(value: ValueRef<'_>, format: TimeFormat, zone: Zone) -> Optio
         ValueRef::Text(text) => of_text(text.trim(), format, zone)?,
         value => of_number(value.as_number()?, format)?,
     };
-    (TIME_MIN..TIME_MAX).contains(&(time.0 as f64)).then_some(time)
+    is_set(time).then_some(time)
 }
 
 fn of_text(text: &str, format: TimeFormat, zone: Zone) -> Option<Time> {

@@ -7,7 +7,8 @@ use fieldlog_projections::Time;
 use serde::de::Deserializer;
 use serde_json::Value;
 
-use super::{DecodeError, JsonRule, Node, Values, finish, formats, nothing_at, time_item};
+use super::formats::Built;
+use super::{DecodeError, JsonRule, Node, Values, finish, formats, nothing_at, through, time_item};
 use crate::config::{Decoder, Each};
 use crate::topic::{Name, Part};
 
@@ -32,8 +33,8 @@ pub enum Documents<'d> {
 /// Builds the document of a payload, within bounds.
 ///
 /// # Errors
-/// [`DecodeError`] with the reason in words; if it is too large, the bound is named.
-pub fn build(decoder: Decoder, payload: &[u8]) -> Result<Value, DecodeError> {
+/// [`DecodeError`] with the reason in words; its bound is named if it is too large.
+pub fn build(decoder: Decoder, payload: &[u8]) -> Result<Built, DecodeError> {
     formats::document(decoder, payload)
 }
 
@@ -145,6 +146,14 @@ impl<'d> Document<'d> {
                 value.deserialize_any(Node { values, rule, depth: 0 })?;
             }
         }
+        if !rule.order.is_empty() {
+            values.order = self.at(&rule.order).and_then(through::order_of);
+        }
+        if values.lacks_counter(rule)
+            && let Some(counter) = self.at(&rule.counter)
+        {
+            values.add_counter(rule, counter)?;
+        }
         if values.time.is_none() && !rule.time_pointer.is_empty() {
             values.time = self.at(&rule.time_pointer).and_then(|value| time_item(value, values));
         }
@@ -164,6 +173,21 @@ fn passed_over(whole: &Value, pointer: &str) -> usize {
     let places = pointer.match_indices('/').map(|(at, _)| &pointer[..at]);
     let lists = places.filter_map(|place| whole.pointer(place)?.as_array());
     lists.map(|list| list.len().saturating_sub(1)).sum()
+}
+
+/// Values of a document in which a name may stand twice: the last one counts, so that it has to be built first. The rule's
+/// `when` holds.
+pub(super) fn again(
+    payload: &[u8],
+    rule: &JsonRule,
+    values: &mut Values,
+) -> Result<Option<Time>, DecodeError> {
+    values.clear();
+    let Built { document, twice } = build(Decoder::Json, payload)?;
+    let own = document.pointer(&rule.root).ok_or_else(|| error(&nothing_at(&rule.root)))?;
+    let time = Document { whole: &document, own, key: None, each: false }.take(rule, values)?;
+    values.twice = twice;
+    Ok(time)
 }
 
 /// A value as a name: a non-empty text, or a number.

@@ -23,7 +23,7 @@ use super::answer::answer;
 use super::body::encode;
 use super::gate::Actor;
 use super::params::Params;
-use super::position::{At, Validator};
+use super::position::At;
 use super::problem::Problem;
 use super::{App, WAITS_MAX, devices, stopped};
 use crate::command::Asked;
@@ -94,7 +94,7 @@ pub(super) async fn ask(
     let status = if json.closed { StatusCode::OK } else { StatusCode::ACCEPTED };
     let url = HeaderValue::from_str(&json.url);
     let body = encode(&app.budget, &CommandAnswer { position: at.into(), command: json })?;
-    let mut response = answer(body, at, Validator::Strong);
+    let mut response = answer(body, at);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if let Ok(url) = url {
@@ -192,7 +192,7 @@ pub(super) async fn one(
     })?);
     let (at, command) = find(&app, command)?;
     let body = encode(&app.budget, &CommandAnswer { position: at.into(), command })?;
-    Ok(answer(body, at, Validator::Strong))
+    Ok(answer(body, at))
 }
 
 /// `GET /api/v1/commands`
@@ -236,7 +236,7 @@ fn page(app: &App, params: &Params, device: Option<String>) -> Result<Response, 
         let commands = found.into_iter().map(|command| command_json(view, command)).collect();
         Ok((at, encode(&app.budget, &CommandPage { position: at.into(), commands, next })?))
     })?;
-    Ok(answer(body, at, Validator::Strong))
+    Ok(answer(body, at))
 }
 
 fn states(text: &str) -> Result<Vec<CommandState>, Problem> {
@@ -318,7 +318,7 @@ pub(super) async fn set(
         let answer = CommandSetAnswer { position: at.into(), device: target.name().into(), commands };
         Ok((at, encode(&app.budget, &answer)?))
     })?;
-    Ok(answer(body, at, Validator::Weak))
+    Ok(answer(body, at))
 }
 
 fn declared_json<'a>(declared: &'a Declared<'_>) -> DeclaredJson<'a> {
@@ -386,5 +386,5 @@ pub(super) async fn twin(
         }
         Ok((at, encode(&app.budget, &twin)?))
     })?;
-    Ok(answer(body, at, Validator::Strong))
+    Ok(answer(body, at))
 }

@@ -18,7 +18,7 @@ use super::body::{Budget, Page, Pieces, encode};
 use super::nearest::did_you_mean;
 use super::params::Params;
 use super::past::{Moment, Past};
-use super::position::{At, Validator};
+use super::position::At;
 use super::problem::Problem;
 use crate::read_side::ReadSide;
 use fieldlog_wire::api::devices as api;
@@ -192,19 +192,41 @@ pub(super) async fn list(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["after", "limit", "source", "availability", "retired"])?;
+    let params = Params::of(&uri, &["after", "limit", "source", "availability", "retired", "at"])?;
     let filter = DeviceFilter::from(&params)?;
+    if let Some(moment) = params.text("at") {
+        let moment = Moment::parse(moment)?;
+        return list_at(&app, &uri, filter, moment).await;
+    }
     if let Some(known) = At::published(&app.side.shared).not_modified(&headers) {
         return Ok(known);
     }
     let (side, budget) = (app.side.clone(), app.budget.clone());
-    let read = move |_: &_| side.with_view(|view, at| page(&side, &budget, view, at, &filter));
+    let read = move |_: &_| side.with_view(|view, at| page(&side, &budget, view, at, &filter, None));
     let (body, at, next) = app.reads.short(read).await?;
-    let mut response = answer(body, at, Validator::Weak);
-    if let Some(link) = next.and_then(|next| next_link(&uri, &next)) {
+    Ok(linked(answer(body, at), &uri, next))
+}
+
+/// Adds a link to the next page.
+fn linked(mut response: Response, uri: &Uri, next: Option<String>) -> Response {
+    if let Some(link) = next.and_then(|next| next_link(uri, &next)) {
         response.headers_mut().insert(header::LINK, link);
     }
-    Ok(response)
+    response
+}
+
+/// The devices at a past time. Each page is a replay of its own.
+async fn list_at(app: &App, uri: &Uri, filter: DeviceFilter, moment: Moment) -> Result<Response, Problem> {
+    let at = At::published(&app.side.shared);
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let (body, at, next) = app
+        .reads
+        .replay(move |cancel| {
+            let past = Past::at(&side, at, moment, cancel)?;
+            page(&side, &budget, &past.view, at, &filter, Some(past.as_of))
+        })
+        .await?;
+    Ok(linked(answer(body, at), uri, next))
 }
 
 fn page(
@@ -213,9 +235,11 @@ fn page(
     view: &View,
     at: At,
     filter: &DeviceFilter,
+    as_of: Option<api::AsOf>,
 ) -> Result<(Pieces, At, Option<String>), Problem> {
-    let (devices, now) = (&view.devices, side.now());
-    let mut rest = api::DevicePage { position: at.into(), devices: Vec::new(), next: None };
+    let devices = &view.devices;
+    let now = as_of.map_or_else(|| side.now(), |as_of| as_of.time.0);
+    let mut rest = api::DevicePage { position: at.into(), as_of, devices: Vec::new(), next: None };
     let mut page = Page::begin(budget, &rest)?;
     let mut found = devices
         .by_name_after(filter.after.as_deref())
@@ -224,7 +248,7 @@ fn page(
     let mut last = None;
     for (id, device) in found.by_ref().take(filter.limit) {
         last = Some(&*device.name);
-        let heard = side.heard.get(id);
+        let heard = side.heard.get(id).filter(|_| as_of.is_none());
         let json = device_json(view, (id, device), heard, now, Values(devices, device));
         if page.push(&api::Device { units: units(view, id, device), ..json })? {
             break;
@@ -264,7 +288,7 @@ pub(super) async fn one(
         let heard = app.side.heard.get(id);
         Ok((encode(&app.budget, &single(view, (id, device), heard, now, at, None))?, at))
     })?;
-    Ok(answer(body, at, Validator::Weak))
+    Ok(answer(body, at))
 }
 
 fn single<'a>(
@@ -298,7 +322,7 @@ async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, 
             encode(&budget, &single(&past.view, found, None, past.as_of.time.0, at, Some(past.as_of)))
         })
         .await?;
-    Ok(answer(body, at, Validator::Weak))
+    Ok(answer(body, at))
 }
 
 fn not_yet(name: &str, discovered: (Seq, Time)) -> Problem {

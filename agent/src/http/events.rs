@@ -14,7 +14,7 @@ use super::answer::answer;
 use super::body::{Page, encode};
 use super::event::{Entry, Names, Selection, event_json};
 use super::params::Params;
-use super::position::{At, Validator};
+use super::position::At;
 use super::problem::Problem;
 use super::reads::{Cancel, Scanned, Stretch, scan};
 use crate::read_side::ReadSide;
@@ -110,7 +110,7 @@ pub(super) async fn list(
             page.end(&rest)
         })
         .await?;
-    Ok(answer(body, at, Validator::Strong))
+    Ok(answer(body, at))
 }
 
 /// `GET /api/v1/events/{seq}`
@@ -137,7 +137,7 @@ pub(super) async fn one(
             encode(&budget, &EventAnswer { position: at.into(), event })
         })
         .await?;
-    Ok(answer(body, at, Validator::Strong))
+    Ok(answer(body, at))
 }
 
 /// The record at a position.

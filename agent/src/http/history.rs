@@ -14,7 +14,6 @@ use super::devices::{find, find_attribute};
 use super::event::{Entry, Names, device_of};
 use super::events::Slice;
 use super::params::Params;
-use super::position::Validator;
 use super::problem::Problem;
 use fieldlog_wire::api::history::{HistoryItem, HistoryPage};
 use fieldlog_wire::event::{ChangesJson, Data};
@@ -69,7 +68,7 @@ pub(super) async fn list(
             page.end(&rest)
         })
         .await?;
-    Ok(answer(body, at, Validator::Strong))
+    Ok(answer(body, at))
 }
 
 /// The entry of a record about `device`; with `attribute`, only its part about that.

@@ -49,28 +49,20 @@ impl At {
             return None;
         }
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        self.stamp(&mut response, Validator::Strong);
+        self.stamp(&mut response);
         Some(response)
     }
 
-    /// Adds the validator to an answer.
-    pub(super) fn stamp(&self, response: &mut Response, validator: Validator) {
-        let weak = if validator == Validator::Weak { "W/" } else { "" };
+    /// Adds the validator to an answer. It is a weak one, because two answers of one state may differ in some bytes: the newest
+    /// position that is known, the ages of devices, and the words for what has happened, such as a unit that is announced while
+    /// a page is read.
+    pub(super) fn stamp(&self, response: &mut Response) {
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(&format!("{weak}\"{}\"", self.tag())) {
+        if let Ok(value) = HeaderValue::from_str(&format!("W/\"{}\"", self.tag())) {
             headers.insert(header::ETAG, value);
         }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
-}
-
-/// What two answers with the same tag have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Validator {
-    /// Every byte.
-    Strong,
-    /// The state; ages in the answers differ.
-    Weak,
 }
 
 /// Reads `<epoch>-<seq>`.

@@ -14,7 +14,6 @@ use super::body::{Page, Pieces};
 use super::event::Entry;
 use super::events::find;
 use super::params::Params;
-use super::position::Validator;
 use super::problem::Problem;
 use fieldlog_wire::api::quarantine::{QuarantinePage, Quarantined};
 use fieldlog_wire::json::Rfc3339;
@@ -67,7 +66,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
             page.end(&rest)
         })
         .await?;
-    Ok(answer(body, at, Validator::Weak))
+    Ok(answer(body, at))
 }
 
 /// `GET /api/v1/quarantine/{seq}`: the bytes.

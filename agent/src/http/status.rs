@@ -12,7 +12,7 @@ use super::App;
 use super::answer::answer;
 use super::body::{Budget, Pieces, encode};
 use super::params::Params;
-use super::position::{At, Validator};
+use super::position::At;
 use super::problem::Problem;
 use crate::correct;
 use crate::forward::backlog::Backlog;
@@ -68,8 +68,8 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     Params::of(&uri, &[])?;
     let (side, budget, admin_token) = (app.side.clone(), app.budget.clone(), app.tokens.admin.is_some());
     let (body, at) = app.reads.short(move |_| collect(&side, &budget, admin_token)).await?;
-    let mut response = answer(body, at, Validator::Weak);
-    // Its counters change without the position.
+    let mut response = answer(body, at);
+    // Its counters move without the position.
     response.headers_mut().remove(header::ETAG);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

@@ -44,7 +44,7 @@ fn sparkplug(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
         return Ok(());
     }
     type Counter = (&'static str, &'static str, fn(&SparkplugCounts) -> &std::sync::atomic::AtomicU64);
-    const COUNTERS: [Counter; 9] = [
+    const COUNTERS: [Counter; 10] = [
         ("sparkplug_births", "Birth certificates from edge nodes and devices.", |s| &s.births),
         ("sparkplug_deaths", "Death certificates that ended a session.", |s| &s.deaths),
         ("sparkplug_stale_deaths", "Death certificates of sessions that had already ended.", |s| {
@@ -62,6 +62,7 @@ fn sparkplug(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
         ("sparkplug_unresolved_metrics", "Metrics that no known birth certificate lists.", |s| &s.unresolved),
         ("sparkplug_historical_values", "Values marked as historical.", |s| &s.historical),
         ("sparkplug_transient_values", "Values marked as transient, which are not stored.", |s| &s.transient),
+        ("sparkplug_bad_quality_values", "Values whose quality is not good.", |s| &s.bad_quality),
     ];
     let nodes = hosts.iter().flat_map(|source| {
         let counts = &source.outcomes.sparkplug;
@@ -138,5 +139,7 @@ fn outcomes(sources: &[SourceView], out: &mut Out<'_, '_>) -> fmt::Result {
     )?;
     let times = sources.iter().map(|source| (one(source), get(&source.outcomes.times_unread)));
     out.counters("ingest_times_unread", "Device times in payloads that could not be parsed.", times)?;
+    let late = sources.iter().map(|source| (one(source), get(&source.outcomes.late)));
+    out.counters("ingest_late", "Messages that arrived after newer ones and were not recorded.", late)?;
     out.counters("ingest_outcomes", "Messages and values that recorded no state, by outcome.", outcomes)
 }

@@ -1,15 +1,20 @@
 //! Applies the rules of a topic to a message.
 
+use std::sync::atomic::Ordering;
+
 use fieldlog_projections::fact::{Availability, AvailabilityCause};
 use fieldlog_projections::{Time, Value, ValueRef};
 
 use super::outcomes::{Refusal, Verdict};
 use super::redact::REDACTED;
 use super::topics::{Names, RuleMatch, Said, Topic};
-use super::{Observer, RecordBatch};
+use super::{Observer, RecordBatch, cut};
 use crate::config::Decoder;
-use crate::decode::{self, DecodeError, Document, Documents, Json};
+use crate::decode::{self, Built, DecodeError, Document, Documents, Json};
 use crate::message::Message;
+
+/// Reasons that are kept of one message.
+const REASONS_MAX: usize = 4;
 
 /// The result of applying a rule to a message.
 enum Applied {
@@ -17,6 +22,29 @@ enum Applied {
     Took(Verdict),
     /// The next rule is tried. The error is set if the payload was not a document, which this rule needs.
     NotThis(Option<DecodeError>),
+}
+
+/// Why rules refuse a message. Each refuses it for itself: what another one reads of it is no less right.
+#[derive(Default)]
+struct Refusals(Vec<String>);
+
+impl Refusals {
+    fn add(&mut self, Refusal(reason): Refusal) {
+        if self.0.len() < REASONS_MAX && !self.0.contains(&reason) {
+            self.0.push(reason);
+        }
+    }
+
+    /// All reasons, and whether something else of the message was taken.
+    fn into_one(mut self, taken: bool) -> Option<Refusal> {
+        if self.0.is_empty() {
+            return None;
+        }
+        if taken {
+            self.0.push("what other rules take of it was recorded".to_owned());
+        }
+        Some(Refusal(self.0.join("; ")))
+    }
 }
 
 /// A message being matched against rules.
@@ -37,12 +65,12 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let arrival = Arrival { source, message, received };
-        let (mut taken, mut refusal, mut foreign) = (None, None, None);
+        let (mut taken, mut refusals, mut foreign) = (None, Refusals::default(), None);
         for matched in &mut topic.matches {
             match self.apply(arrival, matched, &mut topic.said, batch) {
                 // A payload that begins like a document is a broken one, for every rule.
                 Ok(Applied::NotThis(Some(why))) if begins_document(&message.payload) => {
-                    refusal = refusal.or(Some(why.into()));
+                    refusals.add(why.into());
                 }
                 Ok(Applied::NotThis(why)) => {
                     foreign = foreign.or(why);
@@ -54,13 +82,14 @@ impl Observer {
                     foreign = None;
                     taken = Some(verdict.or_before(taken));
                 }
-                Err(reason) => refusal = refusal.or(Some(reason)),
+                Err(reason) => refusals.add(reason),
             }
             if !self.sources[source].compiled[matched.rule].rule.also {
                 break;
             }
         }
-        match (refusal, taken, foreign) {
+        let recorded = matches!(taken, Some(Verdict::Recorded | Verdict::Unchanged));
+        match (refusals.into_one(recorded), taken, foreign) {
             (Some(reason), ..) => Err(reason),
             (None, Some(verdict), _) => Ok(verdict),
             (None, None, Some(why)) => Err(why.into()),
@@ -79,8 +108,19 @@ impl Observer {
         let payload = &message.payload[..];
         let compiled = &self.sources[source].compiled[matched.rule];
         let decoder = compiled.rule.decoder;
+        if compiled.retained.is_some_and(|wanted| wanted != message.retain) {
+            return Ok(Applied::NotThis(None));
+        }
         // Conditions cannot test an empty payload, but it can remove a device.
         let conditional = compiled.json.has_conditions();
+        let gone = payload.is_empty() && decoder == Decoder::Availability;
+        if conditional && !decoder.is_document() && !gone {
+            match decode::takes(payload, &compiled.json) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Applied::NotThis(None)),
+                Err(why) => return Ok(Applied::NotThis(Some(why))),
+            }
+        }
         let verdict = match decoder {
             Decoder::Ignore => Verdict::Ignored,
             Decoder::Announcement(announcer) => {
@@ -104,6 +144,9 @@ impl Observer {
                     Json::Values(device_time) => device_time,
                     Json::NotThis(why) => return Ok(Applied::NotThis(why)),
                 };
+                if self.is_late(source, matched, self.values.order(), received) {
+                    return Ok(Applied::Took(self.passed_over(arrival, said)));
+                }
                 let verdict = self.record(source, matched, received, device_time, batch)?;
                 self.tell(arrival, said, batch);
                 verdict
@@ -120,7 +163,10 @@ impl Observer {
                 }
             }
             Decoder::Availability => {
-                let online = decode::availability(payload, &compiled.rule.online, &compiled.rule.offline)?;
+                let online = {
+                    let rule = &compiled.rule;
+                    decode::availability(payload, rule.value.as_deref(), &rule.online, &rule.offline)?
+                };
                 let device = self.device(source, matched, received, batch)?;
                 let now = if online { Availability::Online } else { Availability::Offline };
                 self.set_availability(device, now, AvailabilityCause::Topic, received, batch)
@@ -152,7 +198,7 @@ impl Observer {
     ) -> Result<Applied, Refusal> {
         let Arrival { source, message, received } = arrival;
         let compiled = &self.sources[source].compiled[matched.rule];
-        let whole = match decode::build(compiled.rule.decoder, &message.payload) {
+        let Built { document: whole, twice } = match decode::build(compiled.rule.decoder, &message.payload) {
             Ok(whole) => whole,
             Err(why @ (DecodeError::Json(_) | DecodeError::Format { .. }))
                 if compiled.json.has_conditions() =>
@@ -172,6 +218,7 @@ impl Observer {
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }
+        self.tell_twice(arrival, twice.as_deref(), said, batch);
         // With `also`, a later rule may take it.
         if let Some(place) = left_out.filter(|_| !self.sources[source].compiled[matched.rule].rule.also)
             && !std::mem::replace(&mut said.left_out, true)
@@ -195,13 +242,19 @@ impl Observer {
     ) -> Result<Verdict, Refusal> {
         let Arrival { source, received, .. } = arrival;
         let mut named = match &matched.names {
-            Some(names) => Some(self.named(source, matched.rule, names, document)?),
+            Some(names) => {
+                let named = self.named(source, matched.rule, names, document)?;
+                Some(RuleMatch { parent: matched.parent.clone(), ..named })
+            }
             None => None,
         };
         let target = named.as_mut().unwrap_or(matched);
         let rule = &self.sources[source].compiled[target.rule].json;
         let device_time = document.take(rule, &mut self.values)?;
         let together = document.together(rule);
+        if self.is_late(source, target, self.values.order(), received) {
+            return Ok(self.passed_over(arrival, said));
+        }
         let recorded = self.record(source, target, received, device_time, batch);
         let fired = match together {
             Some(value) if self.alive && !self.repeated => {
@@ -216,6 +269,21 @@ impl Observer {
         self.tell(arrival, said, batch);
         let recorded = recorded?;
         Ok(fired?.map_or(recorded, |fired| fired.or_before(Some(recorded))))
+    }
+
+    /// A message that came after a newer one: counted, and said once for each topic.
+    fn passed_over(&self, arrival: Arrival<'_>, said: &mut Said) -> Verdict {
+        let source = &self.sources[arrival.source];
+        source.outcomes.late.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut said.late, true) {
+            let topic = String::from_utf8_lossy(&arrival.message.topic);
+            tracing::warn!(
+                "source {:?}: a message on {topic} has come after a newer one, by `order_by` of its rule, and is not taken (said \
+                 once for this topic)",
+                source.name
+            );
+        }
+        Verdict::Ignored
     }
 
     fn fire_together(
@@ -283,6 +351,9 @@ impl Observer {
             );
             self.quarantine(source, message, &reason, received, batch);
         }
+        if let Some(name) = self.values.twice().map(str::to_owned) {
+            self.tell_twice(arrival, Some(&name), said, batch);
+        }
         let left_out = self.values.left_out();
         if left_out > 0 && !std::mem::replace(&mut said.left_out, true) {
             let reason = format!(
@@ -302,6 +373,26 @@ impl Observer {
                 );
             }
         }
+    }
+}
+
+impl Observer {
+    /// Says, once for each topic, that one of two values was taken.
+    fn tell_twice(
+        &mut self,
+        arrival: Arrival<'_>,
+        name: Option<&str>,
+        said: &mut Said,
+        batch: &mut RecordBatch,
+    ) {
+        let Arrival { source, message, received } = arrival;
+        let Some(name) = name.filter(|_| !std::mem::replace(&mut said.twice, true)) else { return };
+        let name = cut(name, 40);
+        let reason = format!(
+            "an object in the document has the name {name:?} twice, with two values; the last one was taken (said once for \
+             this topic)"
+        );
+        self.quarantine(source, message, &reason, received, batch);
     }
 }
 

@@ -36,6 +36,7 @@ impl Observer {
             before
         };
         self.brake_stepped(by);
+        self.orders.stepped(by);
         self.hosts_clock_stepped(now);
         self.deferred.clear();
         for (id, device) in self.devices.iter_mut() {

@@ -84,7 +84,9 @@ impl Observer {
             self.take_back(source, topic, described, received, batch);
         }
         if announcements.complete && refusal.is_none() {
-            self.retire_unlisted(source, rule, announcer, &listed, received, batch);
+            let parent = self.sources[source].rules.find(topic).find(|found| found.rule == rule);
+            let parent = parent.and_then(|found| found.parent).unwrap_or_default();
+            self.retire_unlisted(source, rule, (announcer, &parent), &listed, received, batch);
         }
         match refusal {
             Some(refusal) => Err(refusal),
@@ -258,8 +260,8 @@ impl Observer {
         self.attribute(device, &name, received, batch).map(Some)
     }
 
-    /// Replaces the descriptions of a device with the next ones, and records the changes.
-    fn record_descriptions(
+    /// Makes the next description of a device the one that is known, and records what is new in it.
+    pub(super) fn record_descriptions(
         &mut self,
         id: DeviceId,
         next: Described,
@@ -349,14 +351,13 @@ impl Observer {
         &mut self,
         source: usize,
         rule: usize,
-        announcer: Announcer,
+        (announcer, parent): (Announcer, &str),
         listed: &[DeviceId],
         received: Time,
         batch: &mut RecordBatch,
     ) {
-        let parent = self.sources[source].compiled[rule].rule.parent.as_deref();
         let namespace = self.namespace(source, rule);
-        let Some(parent) = parent.and_then(|name| self.known(source, namespace, name)) else { return };
+        let Some(parent) = self.known(source, namespace, parent) else { return };
         let groups = announcer == Announcer::Zigbee2mqttGroups;
         let of_list = |described: &Described| {
             let id = described.device_by(DescribedBy::Announcement).stable_id;
@@ -377,6 +378,7 @@ impl Observer {
                 device: Some(id),
                 device_name: name,
                 attribute: "".into(),
+                parent: None,
                 names: None,
                 shape: Vec::new(),
             };

@@ -23,6 +23,8 @@ pub struct Outcomes {
     pub suppressed: AtomicU64,
     /// Times in payloads that could not be read, or came from a clock that was never set.
     pub times_unread: AtomicU64,
+    /// Messages that came after newer ones, and were not taken.
+    pub late: AtomicU64,
     /// Messages put into quarantine.
     pub quarantined: AtomicU64,
     /// Messages among these that are recorded only in a summary.
@@ -64,6 +66,8 @@ pub struct SparkplugCounts {
     pub historical: AtomicU64,
     /// Values that must not be stored.
     pub transient: AtomicU64,
+    /// Values whose quality is not good.
+    pub bad_quality: AtomicU64,
     asked: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -99,7 +103,10 @@ impl Outcomes {
         match verdict {
             Verdict::Recorded => add(&self.events, events),
             Verdict::Ignored => add(&self.ignored, 1),
-            Verdict::Quarantined => add(&self.quarantined, 1),
+            Verdict::Quarantined => {
+                add(&self.quarantined, 1);
+                add(&self.events, events);
+            }
             Verdict::Unchanged => {
                 add(&self.unchanged, 1);
                 if retained {

@@ -1,10 +1,13 @@
 //! Attributes that a document removes implicitly.
 
+use std::collections::HashMap;
+
 use fieldlog_projections::{AttrId, DeviceId, Time, Value, ValueRef};
 
 use super::Observer;
-use super::registry::Slot;
+use super::device::Slot;
 use super::topics::{Known, RuleMatch};
+use crate::decode::Values;
 
 impl Observer {
     /// A value or null is where an object may have been, whose attributes are removed with it (RFC 7396).
@@ -44,6 +47,40 @@ impl Observer {
         }
     }
 
+    /// Removes what lists had beyond their end, and what stood where a list is now: a list is replaced as a whole (RFC 7396).
+    pub(super) fn remove_beyond(
+        &mut self,
+        source: usize,
+        matched: &RuleMatch,
+        values: &Values,
+        device: DeviceId,
+        received: Time,
+    ) {
+        let rule = &self.sources[source].compiled[matched.rule];
+        let lists: HashMap<&str, usize> = values.lists().collect();
+        let is_beyond = |path: &str| {
+            let places = path.match_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
+            lists.contains_key(path) || {
+                places.into_iter().any(|(list, rest)| {
+                    let index = rest.split('.').next().unwrap_or_default();
+                    lists
+                        .get(list)
+                        .is_some_and(|elements| index.parse().is_ok_and(|at: usize| at >= *elements))
+                })
+            }
+        };
+        // What the rule does not keep may be another one's.
+        let names =
+            self.devices[device].slots.iter().map(|slot| (slot.attr, &self.attributes[slot.attr.0 as usize]));
+        let path =
+            |name| rule.path(&matched.attribute, name).filter(|path| rule.keeps(path) && is_beyond(path));
+        let gone: Vec<AttrId> =
+            names.filter(|(_, name)| path(name).is_some()).map(|(attr, _)| attr).collect();
+        if !gone.is_empty() {
+            self.remove_where(device, received, |attr, _| gone.contains(&attr));
+        }
+    }
+
     /// Removes the attributes below a name that the current message does not contain; with an empty name, of the whole
     /// document.
     pub(super) fn remove_unmentioned(&mut self, device: DeviceId, prefix: &str, received: Time) {
@@ -60,7 +97,7 @@ impl Observer {
             let gone = |slot: &Slot| is_gone(slot.attr, &names[slot.attr.0 as usize]);
             if slot.stamp != stamp && slot.value != Value::Null && gone(slot) {
                 slot.undefer(&mut self.budget);
-                self.budget.book(self.budget.change(slot, ValueRef::Null));
+                self.budget.book(slot.change(&self.budget, ValueRef::Null));
                 (slot.value, slot.recorded) = (Value::Null, received);
                 self.changes.push((index as u32, 0));
             }

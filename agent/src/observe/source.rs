@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use fieldlog_projections::{AttributeDescription, DeviceDescription, ValueRef};
 
-use super::identity::{Namespace, Namespaces};
 use super::keep_alive::KeepAlives;
+use super::namespaces::{Namespace, Namespaces};
 use super::outcomes::Outcomes;
 use super::redact::Secrets;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
-use crate::config::{ActionFields, Describe, Policy, Rule, SourceConfig};
+use crate::config::{ActionFields, Describe, Policy, Rule, SourceConfig, Subject, Test};
 use crate::decode::{JsonRule, Types, Zone};
 use crate::pattern::{PatternError, Patterns};
 
@@ -40,6 +40,8 @@ pub(super) struct Source {
 pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) json: JsonRule,
+    /// Only messages that the broker had kept, or only others.
+    pub(super) retained: Option<bool>,
     actions: Patterns,
     /// All actions are fired as one.
     together: bool,
@@ -47,8 +49,6 @@ pub(super) struct CompiledRule {
     only: Patterns,
     ignore: Patterns,
     pub(super) secrets: Secrets,
-    /// Path of the counter that identifies a repeated action; empty: none.
-    pub(super) counter: Box<str>,
 }
 
 /// A policy with its patterns.
@@ -86,33 +86,28 @@ impl CompiledRule {
     fn new(index: usize, rule: &Rule, redact: &[String]) -> Result<CompiledRule, RuleError> {
         Ok(CompiledRule {
             json: JsonRule::new(rule, Zone::system()).map_err(|cause| fault(index, "when", cause))?,
+            retained: retained(rule),
             actions: patterns(index, "actions", &rule.actions)?,
             together: rule.action_fields == ActionFields::Together,
             types: Types::new(&rule.types).map_err(|cause| fault(index, "types", cause))?,
             only: patterns(index, "only", &rule.only)?,
             ignore: patterns(index, "ignore", &rule.ignore)?,
             secrets: secrets(index, rule.redact.iter().chain(redact))?,
-            counter: counter(rule).into(),
             rule: rule.clone(),
         })
     }
 }
 
 impl CompiledRule {
-    /// Whether an attribute of a document is state.
+    /// Whether an attribute of a document is state. The counter of its actions is, whatever else is said of it.
     pub(super) fn keeps(&self, path: &str) -> bool {
-        self.is_counter(path)
+        self.json.is_counter(path)
             || (self.only.is_empty() || self.only.matches(path))
                 && !self.actions.matches(path)
                 && !self.ignore.matches(path)
     }
 
-    /// Whether an attribute of a document is the counter of its actions. It is always state.
-    pub(super) fn is_counter(&self, path: &str) -> bool {
-        !self.counter.is_empty() && *self.counter == *path
-    }
-
-    /// Whether a value of a document must not be stored.
+    /// Whether a value of a document must not be kept.
     pub(super) fn is_secret(&self, prefix: &str, path: &str, value: ValueRef<'_>) -> bool {
         !self.secrets.is_empty() && self.secrets.has(path, &self.attribute(prefix, path), value)
     }
@@ -120,6 +115,20 @@ impl CompiledRule {
     /// Whether an attribute of a document is an action of its own.
     pub(super) fn fires(&self, path: &str) -> bool {
         !self.together && self.actions.matches(path) && !self.ignore.matches(path)
+    }
+
+    /// The path in a document of the attribute that has this name.
+    pub(super) fn path<'n>(&self, prefix: &str, name: &'n str) -> Option<Cow<'n, str>> {
+        let own = match name.strip_prefix(prefix)? {
+            rest if prefix.is_empty() || rest.is_empty() => rest,
+            rest => rest.strip_prefix('.')?,
+        };
+        let renamed = self.rule.rename.iter().find_map(|rename| {
+            let rest = own.strip_prefix(rename.to.as_str())?;
+            (rest.is_empty() || rest.starts_with('.')).then(|| format!("{}{rest}", rename.from))
+        });
+        let path = renamed.map_or(Cow::Borrowed(own), Cow::Owned);
+        (self.attribute(prefix, &path) == name).then_some(path)
     }
 
     /// The name of an attribute of a document.
@@ -182,11 +191,11 @@ fn compile<T, C>(
     items.iter().enumerate().map(|(index, item)| compile(index, item)).collect()
 }
 
-/// The counter of `idempotent_by`, as a path in a device's document.
-fn counter(rule: &Rule) -> String {
-    let root = if rule.each.is_some() { "" } else { rule.root.as_str() };
-    let below = rule.idempotent_by.as_deref().and_then(|pointer| pointer.strip_prefix(root));
-    below.unwrap_or_default().trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
+fn retained(rule: &Rule) -> Option<bool> {
+    rule.when.iter().find_map(|when| match (&when.subject, &when.test) {
+        (Subject::Retained, Test::Exists(kept)) => Some(*kept),
+        _ => None,
+    })
 }
 
 fn secrets<'a>(index: usize, texts: impl Iterator<Item = &'a String>) -> Result<Secrets, RuleError> {

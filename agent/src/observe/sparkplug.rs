@@ -17,9 +17,11 @@ use crate::message::Message;
 use crate::sparkplug::payload::Certificate;
 use crate::sparkplug::session::{NodeSession, Reason, Taken, This, Trust};
 use crate::sparkplug::topic::{SparkplugTopic, Verb, is_sparkplug};
-use metrics::{Table, device_time};
+use table::Table;
 
 mod metrics;
+mod properties;
+mod table;
 mod time;
 
 /// The edge nodes of a source.
@@ -66,9 +68,14 @@ impl Host {
     }
 }
 
+/// A Sparkplug edge node without metrics.
+fn edge_node_bytes(name: &str) -> usize {
+    budget::block(name.len()) + (16 + size_of::<EdgeNode>()) * budget::DOUBLING
+}
+
 impl EdgeNode {
     fn count(&self, name: &str) -> usize {
-        budget::edge_node_bytes(name) + self.session.held_bytes() + self.table.bytes()
+        edge_node_bytes(name) + self.session.held_bytes() + self.table.bytes()
     }
 }
 
@@ -164,7 +171,7 @@ impl Observer {
         let key = format!("{group}/{name}");
         if !host.nodes.contains_key(&*key) {
             self.room_for_node(host.nodes.len(), &key)?;
-            let node = EdgeNode { bytes: budget::edge_node_bytes(&key), ..EdgeNode::default() };
+            let node = EdgeNode { bytes: edge_node_bytes(&key), ..EdgeNode::default() };
             self.budget.book((node.bytes, 0));
             host.nodes.insert(key.as_str().into(), node);
         }
@@ -283,7 +290,8 @@ impl Observer {
             (Verb::Death, Some(device)) if node.table.member(device).is_some() => {
                 self.sources[taken.source].outcomes.sparkplug.deaths.fetch_add(1, Ordering::Relaxed);
                 node.table.died(device);
-                let died = payload.timestamp.and_then(device_time);
+                let told = node.table.told(device);
+                let died = self.own_time(taken.source, device, payload.timestamp, told);
                 Ok(self.offline(device, taken.received, died, batch))
             }
             (Verb::Death, _) => Ok(Verdict::Ignored),
@@ -358,7 +366,7 @@ impl Observer {
                 self.limits.devices
             )));
         }
-        self.room_for_metrics(budget::edge_node_bytes(name), name)
+        self.room_for_metrics(edge_node_bytes(name), name)
     }
 
     /// The member of a table was heard.

@@ -89,19 +89,20 @@ impl Observer {
         let before = batch.records.len();
         self.stamp += 1;
         self.changes.clear();
-        let mut refusal = None;
+        let (mut refusal, mut learnt) = (None, false);
         self.repeated = self.is_repeated(source, matched, values, device);
         for (index, (path, value)) in values.iter().enumerate() {
             let (slot, kind) = match matched.shape.get(index) {
                 Some(known) if *known.path == *path => (known.slot, known.kind),
                 _ => {
+                    learnt = true;
                     let before = was_there(&matched.shape, path);
                     match self.learn_path(source, matched, index, device, path, received, batch) {
-                        Ok(learnt) => {
-                            if learnt.0.is_some() {
+                        Ok(known) => {
+                            if known.0.is_some() {
                                 self.replace_kind(source, matched, device, path, before, received);
                             }
-                            learnt
+                            known
                         }
                         Err(reason) => {
                             refusal.get_or_insert(reason);
@@ -135,6 +136,10 @@ impl Observer {
                 Ok(false) => {}
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
+        }
+        // As long as the paths are those of the message before, no list is shorter than it was.
+        if values.lists().len() > 0 && (learnt || matched.shape.len() != values.iter().len()) {
+            self.remove_beyond(source, matched, values, device, received);
         }
         if self.sources[source].compiled[matched.rule].rule.update == Update::Replace {
             self.remove_unmentioned(device, &matched.attribute, received);
@@ -183,10 +188,10 @@ impl Observer {
     /// state, in the same commit as the actions, so this works across restarts.
     fn is_repeated(&self, source: usize, matched: &RuleMatch, values: &Values, device: DeviceId) -> bool {
         let rule = &self.sources[source].compiled[matched.rule];
-        if rule.counter.is_empty() {
+        if rule.rule.idempotent_by.is_none() {
             return false;
         }
-        let counter = values.iter().filter(|(path, _)| rule.is_counter(path)).last();
+        let counter = values.iter().filter(|(path, _)| rule.json.is_counter(path)).last();
         let Some((path, value)) = counter.filter(|(_, value)| *value != ValueRef::Null) else { return false };
         let name = rule.attribute(&matched.attribute, path);
         let Some(attr) = self.attribute_ids.get(&*name) else { return false };
@@ -296,7 +301,7 @@ impl Observer {
                 return false;
             }
         }
-        let (more, less) = self.budget.change(slot, value);
+        let (more, less) = slot.change(&self.budget, value);
         if more > less && !self.budget.fits(more - less) {
             self.missing_bytes = Some(more - less);
             return false;
@@ -385,7 +390,7 @@ impl Observer {
         let deferred = slot.deferred.take_if(|(at, _)| due.is_none_or(|due| *at == due));
         let Some((_, value)) = deferred else { return };
         self.budget.book((0, budget::deferred_bytes(value.borrow())));
-        self.budget.book(self.budget.change(slot, value.borrow()));
+        self.budget.book(slot.change(&self.budget, value.borrow()));
         slot.series |= value.borrow().as_number().is_some();
         (slot.value, slot.recorded) = (value, now);
         self.changes.push((slot_index, 0));

@@ -56,6 +56,12 @@ pub struct Metric {
     /// There is no value.
     #[prost(bool, optional, tag = "7")]
     pub is_null: Option<bool>,
+    /// What a value of several parts is, and a description; see [`super::property`].
+    #[prost(bytes = "bytes", optional, tag = "8")]
+    pub metadata: Option<Bytes>,
+    /// Unit, quality and the like; see [`super::property`].
+    #[prost(bytes = "bytes", optional, tag = "9")]
+    pub properties: Option<Bytes>,
     /// The value.
     #[prost(oneof = "Raw", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub value: Option<Raw>,

@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::super::choice::choice;
 use super::super::raw::Table;
 use super::checks::{check_patterns, pointer};
 use crate::topic::Template;
@@ -23,6 +24,8 @@ pub enum Subject {
     Pointer(String),
     /// `capture`: the text of this capture of the topic.
     Capture(String),
+    /// `retained`: whether the broker had kept the message. The test is [`Test::Exists`].
+    Retained,
 }
 
 /// The test of a condition.
@@ -41,8 +44,7 @@ pub enum Test {
 }
 
 /// The kind of a value in a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// An object.
     Object,
@@ -52,8 +54,7 @@ pub enum Shape {
     Value,
 }
 
-const SHAPES: [(&str, Option<Shape>); 3] =
-    [("object", Some(Shape::Object)), ("list", Some(Shape::List)), ("value", Some(Shape::Value))];
+choice!(Shape { "object" => Shape::Object, "list" => Shape::List, "value" => Shape::Value });
 
 impl When {
     /// Whether every document that is an object meets it. Its tests of the topic were decided before.
@@ -61,6 +62,7 @@ impl When {
         match &self.subject {
             Subject::Pointer(pointer) => pointer.is_empty() && self.test == Test::Is(Shape::Object),
             Subject::Capture(_) => true,
+            Subject::Retained => false,
         }
     }
 
@@ -71,26 +73,31 @@ impl When {
 }
 
 /// Reads one table, or a list of them.
-pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Vec<When> {
+pub(super) fn read(table: &mut Table<'_>, topic: Option<&Template>, payload: bool) -> Vec<When> {
     let tables = table.one_or_more("when").unwrap_or_default();
-    tables.into_iter().filter_map(|table| one(table, topic, document)).collect()
+    tables.into_iter().filter_map(|table| one(table, topic, payload)).collect()
 }
 
-fn one(mut table: Table<'_>, topic: Option<&Template>, document: bool) -> Option<When> {
-    let subject = subject(&mut table, topic, document);
+fn one(mut table: Table<'_>, topic: Option<&Template>, payload: bool) -> Option<When> {
+    if table.has("retained") && !table.has("pointer") && !table.has("capture") {
+        let kept = table.flag("retained", false);
+        table.finish();
+        return Some(When { subject: Subject::Retained, test: Test::Exists(kept) });
+    }
+    let subject = subject(&mut table, topic, payload);
     let test = test(&mut table, matches!(subject, Some(Subject::Capture(_))));
     table.finish();
     Some(When { subject: subject?, test: test? })
 }
 
-fn subject(table: &mut Table<'_>, topic: Option<&Template>, document: bool) -> Option<Subject> {
-    table.expect(&["pointer", "capture"]);
+fn subject(table: &mut Table<'_>, topic: Option<&Template>, payload: bool) -> Option<Subject> {
+    table.expect(&["pointer", "capture", "retained"]);
     match (table.has("pointer"), table.has("capture")) {
         (true, false) => {
             let pointer = pointer(table, "pointer")?;
-            if !document {
+            if !payload {
                 let hint = "use a capture of the topic, or change the decoder";
-                table.fault("pointer", "only a decoder for documents can look into the payload", hint);
+                table.fault("pointer", "an announcement is read as a whole, or not at all", hint);
             }
             Some(Subject::Pointer(pointer))
         }
@@ -133,7 +140,7 @@ fn test(table: &mut Table<'_>, capture: bool) -> Option<Test> {
             if capture {
                 table.fault("is", "a capture is always a text", "use in or not_in");
             }
-            table.choice("is", &SHAPES, None).map(Test::Is)
+            table.choice("is").map(Test::Is)
         }
         [] => {
             table.fault("equals", "it is missing", "give equals, in, not_in, exists or is");
@@ -159,10 +166,15 @@ fn patterns(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
 
 impl Serialize for When {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
+        let mut map = serializer.serialize_map(None)?;
+        if let (Subject::Retained, Test::Exists(kept)) = (&self.subject, &self.test) {
+            map.serialize_entry("retained", kept)?;
+            return map.end();
+        }
         match &self.subject {
             Subject::Pointer(pointer) => map.serialize_entry("pointer", pointer)?,
             Subject::Capture(name) => map.serialize_entry("capture", name)?,
+            Subject::Retained => {}
         }
         match &self.test {
             Test::Equals(text) => map.serialize_entry("equals", text)?,

@@ -45,7 +45,7 @@ fn sources_are_compared_by_name() {
     let redact = SOURCE.replace("[[source.s", "redact = [\"token\"]\n[[source.s");
     check(SOURCE, &redact, &[("source \"home\" redact", true)]);
     let namespace = SOURCE.replace("preset =", "namespace = \"house\"\npreset =");
-    check(SOURCE, &namespace, &[("source \"home\" subscription", true)]);
+    check(SOURCE, &namespace, &[("source \"home\" subscription", true), ("source \"home\" command", true)]);
     check("", "[limits]\nquarantine_per_topic_max = 9", &[("limits.quarantine_per_topic_max", true)]);
     check(SOURCE, &window, &[("source \"home\" receive_window", true), ("source \"home\" exclude", true)]);
 }

@@ -63,9 +63,10 @@ fn namespaces_and_what_is_redacted() {
     let good = format!("{rule}\"house.of-mine_2\"");
     assert!(Config::from_toml(&SOURCE.replace("preset = \"zigbee2mqtt\"", &good), "test.toml").is_ok());
     check_rule(
-        "topic = \"a/+device\"\ndecoder = \"json\"\nroot = \"/params\"\nidempotent_by = \"/n\"",
+        "topic = \"a/+device\"\ndecoder = \"json\"\nroot = \"/params\"\nidempotent_by = \"\"\norder_by = \"\"",
         &[
-            "idempotent_by: \"/n\" is not below root, \"/params\"; write it from the top of the document, as \"/params/n\"",
+            "idempotent_by: it is empty; write it from the top of the document, as \"/event_cnt\"",
+            "order_by: it is empty; write it from the top of the document, as \"/event_cnt\"",
         ],
     );
     check_source(
@@ -446,6 +447,15 @@ fn faults_of_rules() {
         ],
     );
     check_rule(
+        "topic = \"a/+device\"\ndecoder = \"availability\"\nroot = \"/state\"",
+        &["root: only decoders of documents, such as \"json\", read it; remove it, or change the decoder"],
+    );
+    json(
+        "parent = \"{/a}\"",
+        &["parent: it is \"{/a}\": only captures of the subscription's topic can be in it; \
+           write +NAME or #NAME in the topic and {NAME} in parent"],
+    );
+    check_rule(
         "topic = \"a/+device/+x\"\ndecoder = \"ignore\"\nalso = true",
         &["also: a rule that ignores a message takes nothing of it; remove it, or change the decoder"],
     );
@@ -480,6 +490,8 @@ fn faults_of_conditions() {
         "[{ pointer = \"/a\", is = \"array\" }]",
         &["when[0] is: \"array\" is unknown; it must be object, list or value"],
     );
+    json("{ retained = 1 }", &["when.retained: it is the number 1; it must be true or false"]);
+    json("{ retained = true, equals = \"a\" }", &["when.equals: unknown key; known here: retained"]);
     json("[{ capture = \"x\", in = [] }]", &["when[0] in: it is empty; give at least one text"]);
     json(
         "[{ pointer = \"/a\", equals = \"a\", in = [\"b\"] }]",
@@ -487,8 +499,8 @@ fn faults_of_conditions() {
     );
     json("5", &["when: it is the number 5; it must be an array of tables, [[when]]"]);
     check_rule(
-        "topic = \"a/+device/+attribute\"\ndecoder = \"scalar\"\nwhen = { pointer = \"/a\", exists = true }",
-        &["when.pointer: only a decoder for documents can look into the payload; \
+        "topic = \"a/+device/+attribute\"\ndecoder = \"homie\"\nwhen = { pointer = \"/a\", exists = true }",
+        &["when.pointer: an announcement is read as a whole, or not at all; \
            use a capture of the topic, or change the decoder"],
     );
 }
@@ -546,7 +558,7 @@ fn preset_faults() {
             "base: \"a/#\" is not the beginning of a topic: level \"#\" has a wildcard inside it; \
          `+` and `#` must be a whole level or begin it; use plain text, such as \"zigbee2mqtt\"",
             "topic: it cannot be combined with a preset; \
-         a preset takes only base, device_prefix, namespace and qos; write a subscription of its own before it",
+         a preset takes only base, commands, device_prefix, namespace and qos; write a subscription of its own before it",
         ],
     );
     check_rule(

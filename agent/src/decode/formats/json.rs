@@ -1,13 +1,12 @@
 //! JSON (RFC 8259).
 
 use serde::de::DeserializeSeed;
-use serde_json::Value;
 
-use super::Bounds;
+use super::{Bounds, Built};
 use crate::decode::DecodeError;
 use crate::decode::bounded::{CONTAINERS_MAX, Room, Tree};
 
-pub(super) fn read(payload: &[u8], bounds: Bounds) -> Result<Value, DecodeError> {
+pub(super) fn read(payload: &[u8], bounds: Bounds) -> Result<Built, DecodeError> {
     let mut room = Room::new(bounds.text_bytes);
     let mut de = serde_json::Deserializer::from_slice(payload);
     let document = Tree(&mut room).deserialize(&mut de).and_then(|document| de.end().map(|()| document));
@@ -16,5 +15,5 @@ pub(super) fn read(payload: &[u8], bounds: Bounds) -> Result<Value, DecodeError>
         // Its text fits, so the containers exceeded the bound.
         return Err(DecodeError::Containers { max: CONTAINERS_MAX });
     }
-    Ok(document)
+    Ok(Built { document, twice: room.take_twice() })
 }

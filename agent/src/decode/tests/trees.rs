@@ -9,7 +9,7 @@ use crate::decode::formats::PAYLOAD_BYTES_MAX;
 /// Name and values of each document, as JSON.
 fn taken(rule: &Rule, payload: &str) -> Result<Vec<(String, serde_json::Value)>, String> {
     let prepared = prepared(rule);
-    let whole = build(Decoder::Json, payload.as_bytes()).map_err(|error| error.to_string())?;
+    let whole = build(Decoder::Json, payload.as_bytes()).map_err(|error| error.to_string())?.document;
     let Documents::These(documents, left_out) =
         documents(&prepared, &whole).map_err(|error| error.to_string())?
     else {
@@ -228,7 +228,7 @@ fn elements_beside_the_root_are_counted() {
     assert_eq!((values.iter().len(), values.left_out()), (1, 2));
     json(br#"[{"n":1}]"#, &prepared(&rule), &mut values).unwrap();
     assert_eq!(values.left_out(), 0);
-    let whole = build(Decoder::Json, br#"[{"n":1},{"n":2}]"#).unwrap();
+    let whole = build(Decoder::Json, br#"[{"n":1},{"n":2}]"#).unwrap().document;
     let Documents::These(documents, None) = documents(&prepared(&rule), &whole).unwrap() else { panic!() };
     documents[0].take(&prepared(&Rule { root: "/0".into(), ..plain() }), &mut values).unwrap();
     assert_eq!(values.left_out(), 1);
@@ -248,4 +248,64 @@ fn a_document_that_is_built_has_bounds_with_names() {
     let error = build(Decoder::Json, many.as_bytes()).unwrap_err().to_string();
     assert!(error.starts_with("more than 16384 lists and objects in one document"), "{error}");
     assert!(build(Decoder::Json, b"{} x").is_err());
+}
+
+/// What is taken directly and by the tree, and the name that is said to be there twice.
+#[track_caller]
+fn both(rule: &Rule, payload: &str) -> (Vec<(String, Value)>, Option<String>) {
+    let (rule, mut values) = (prepared(rule), Values::new(100, 256));
+    let kept = |values: &Values| {
+        let mut kept: Vec<_> =
+            values.iter().map(|(path, value)| (path.to_owned(), value.to_owned())).collect();
+        kept.sort_by(|(a, _), (b, _)| a.cmp(b));
+        kept
+    };
+    let directly = json(payload.as_bytes(), &rule, &mut values).map(|_| kept(&values));
+    let twice = values.twice().map(str::to_owned);
+    let built = build(Decoder::Json, payload.as_bytes()).unwrap();
+    let Documents::These(documents, None) = documents(&rule, &built.document).unwrap() else { panic!() };
+    let by_tree = documents[0].take(&rule, &mut values).map(|_| kept(&values));
+    assert_eq!(directly, by_tree, "{payload}");
+    assert_eq!(twice, built.twice, "{payload}");
+    (directly.unwrap_or_default(), twice)
+}
+
+/// A rule that builds the document and one that does not take the same of it.
+#[test]
+fn of_a_name_that_stands_twice_the_last_one_counts_in_every_way() {
+    let int = |path: &str, value| (path.to_owned(), Value::Int(value));
+    let state = Rule { root: "/s".into(), ..plain() };
+    let long: String = (0..100).map(|n| format!("\"k{n}\":{n},")).collect();
+    for (rule, payload, expected, twice) in [
+        (&plain(), r#"{"a":1,"a":2}"#, vec![int("a", 2)], Some("a")),
+        (&plain(), r#"{"a":2,"b":3,"a":2}"#, vec![int("a", 2), int("b", 3)], None),
+        (&plain(), r#"{"a":{"b":1},"a":{"c":2}}"#, vec![int("a.c", 2)], Some("a")),
+        (&plain(), r#"{"a":5,"a":{"c":2}}"#, vec![int("a.c", 2)], Some("a")),
+        (&plain(), r#"{"x":{"a":{"b":1}},"y":{"a":{"b":2}}}"#, vec![int("x.a.b", 1), int("y.a.b", 2)], None),
+        (&plain(), r#"{"x":{"b":1,"b":{}}}"#, vec![], Some("b")),
+        (&plain(), r#"{"":1,"":2}"#, vec![int("", 2)], Some("")),
+        (&state, r#"{"s":{"a":1},"s":{"b":1,"b":2}}"#, vec![int("b", 2)], Some("b")),
+        (&state, r#"{"s":{"a":1},"s":{"b":2}}"#, vec![int("b", 2)], Some("s")),
+    ] {
+        assert_eq!(both(rule, payload), (expected, twice.map(str::to_owned)), "{payload}");
+    }
+    let (found, twice) = both(&plain(), &format!("{{{long}\"k7\":-1}}"));
+    assert_eq!((found.len(), twice.as_deref()), (100, Some("k7")));
+    assert!(found.contains(&int("k7", -1)));
+    assert_eq!(both(&plain(), &format!("{{{long}\"b\":1}}")).1, None);
+    let (found, twice) = both(&plain(), r#"{"list":[{"a":1,"a":2}]}"#);
+    assert_eq!(found, [("list".to_owned(), Value::Json(r#"[{"a":2}]"#.into()))]);
+    assert_eq!(twice.as_deref(), Some("a"));
+}
+
+/// Two values that would have the same name, of which neither is the other's change.
+#[test]
+fn two_places_with_one_path_are_refused_in_every_way() {
+    let index = Rule { arrays: Arrays::Index, ..plain() };
+    for (rule, payload) in [(&plain(), r#"{"a.b":1,"a":{"b":2}}"#), (&index, r#"{"a":[1],"a.0":2}"#)] {
+        assert_eq!(both(rule, payload), (vec![], None));
+        let error = json(payload.as_bytes(), &prepared(rule), &mut Values::new(100, 256)).unwrap_err();
+        assert!(error.to_string().starts_with("two of its values are called a."), "{error}");
+    }
+    assert_eq!(both(&plain(), r#"{"a.b":1,"a":{"c":2}}"#).0.len(), 2);
 }

@@ -1,6 +1,6 @@
 // Small charts in SVG.
 
-import { clock, setText } from './words.js';
+import { clock, setText, unitOf } from './words.js';
 
 const NS = 'http://www.w3.org/2000/svg';
 const HEIGHT = 170;
@@ -40,7 +40,7 @@ function ticks(low, high) {
  * Mean as a line, minimum to maximum as a band. Only changes are recorded, so between buckets the last value still
  * holds, and is drawn so. Returns a function that shows the bucket nearest to a fraction of the width.
  */
-export function lineChart(element, readout, { buckets, from, to, windowMs, name }) {
+export function lineChart(element, readout, { buckets, from, to, windowMs, name, unit }) {
   const list = buckets
     .map((b) => ({ ...b, at: Date.parse(b.start) }))
     .filter((b) => Number.isFinite(b.mean) && b.at + windowMs > from);
@@ -71,7 +71,9 @@ export function lineChart(element, readout, { buckets, from, to, windowMs, name 
   const cursor = svg('path', { class: 'cursor', d: '' });
   element.append(cursor);
 
-  const all = `minimum ${tidy(low)}, maximum ${tidy(high)}, last ${tidy(list.at(-1).last ?? list.at(-1).mean)}`;
+  const withUnit = (v) => tidy(v) + unitOf(v, unit);
+  const last = list.at(-1).last ?? list.at(-1).mean;
+  const all = `minimum ${withUnit(low)}, maximum ${withUnit(high)}, last ${withUnit(last)}`;
   element.setAttribute('aria-label', `${name} in the last hour: ${all}. Arrow keys read single minutes.`);
   setText(readout, all);
   return (fraction) => {
@@ -83,7 +85,7 @@ export function lineChart(element, readout, { buckets, from, to, windowMs, name 
     const t = from + ((fraction * width - PAD.left) / (width - PAD.left - PAD.right)) * (to - from) - windowMs / 2;
     const b = list.reduce((best, it) => (Math.abs(it.at - t) < Math.abs(best.at - t) ? it : best));
     cursor.setAttribute('d', `M${x(b.at + windowMs / 2)},${PAD.top}V${HEIGHT - PAD.bottom}`);
-    const range = `min ${tidy(b.min)}, mean ${tidy(b.mean)}, max ${tidy(b.max)}`;
+    const range = `min ${withUnit(b.min)}, mean ${withUnit(b.mean)}, max ${withUnit(b.max)}`;
     setText(readout, `${clock(b.at).slice(0, 5)}: ${range}; ${b.count} ${b.count === 1 ? 'value' : 'values'}`);
   };
 }

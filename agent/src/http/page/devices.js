@@ -73,6 +73,7 @@ function merge(row, applied) {
     heard: touched,
     seq: applied,
     attributes,
+    units: new Map(Object.entries(row.units ?? {})),
     fresh: old?.fresh ?? new Set(),
   });
   dirty.add(row.id);
@@ -104,6 +105,8 @@ export function applyEvent(event) {
   } else if (event.type === 'device_retired') {
     devices.delete(d.id);
     relist = true;
+  } else if (event.type === 'attribute_described') {
+    return true;
   }
   return false;
 }
@@ -195,7 +198,10 @@ function fill(d) {
   }
   for (const name of names) {
     const old = row.chips.get(name);
-    const made = old && !d.fresh.has(name) ? old : chip(name, d.attributes.get(name));
+    const unit = d.units.get(name) ?? '';
+    const known = old && !d.fresh.has(name) && old.dataset.unit === unit;
+    const made = known ? old : chip(name, d.attributes.get(name), unit);
+    made.dataset.unit = unit;
     if (made === old) continue;
     if (d.fresh.has(name)) {
       made.classList.toggle('flash-a', old?.classList.contains('flash-a') ?? false);

@@ -6,7 +6,7 @@ import { lineChart } from './chart.js';
 import { closeCommand, loadCommand, openCommand } from './command.js';
 import { loadCommandsOf, reportedMoved, showCommandsOf } from './commands.js';
 import { gatewayNow } from './devices.js';
-import { $, count, describe, el, flash, moment, setText, value } from './words.js';
+import { $, count, describe, el, flash, moment, setText, unitOf, value } from './words.js';
 
 const WINDOW_S = 60;
 const CHART_MS = 3_600_000;
@@ -65,7 +65,7 @@ async function load(mine) {
     mine.seq = answer.position.applied;
     mine.attributes.clear();
     $('panel-attributes').replaceChildren();
-    for (const [name, a] of Object.entries(answer.device.attributes)) setAttribute(name, a.value, a.seq, a.at, false);
+    for (const [name, a] of Object.entries(answer.device.attributes)) setAttribute(name, a.value, a.seq, a.at, false, a.unit);
     setText($('panel-note'), about(answer.device));
     $('history').replaceChildren(...history.reverse().map(historyEntry));
     chooseAttributes();
@@ -108,7 +108,7 @@ function historyEntry(entry) {
   return el('li', el('time', { datetime: at, title: `position ${seq}` }, moment(Date.parse(at))), ' ', ...describe({ type, data }));
 }
 
-function setAttribute(name, v, seq, at, changed) {
+function setAttribute(name, v, seq, at, changed, unit) {
   let row = open.attributes.get(name);
   if (v === null) {
     row?.tr.remove();
@@ -123,7 +123,8 @@ function setAttribute(name, v, seq, at, changed) {
   }
   row.numeric = typeof v === 'number';
   row.raw = v;
-  setText(row.value, value(v));
+  row.unit = unit ?? row.unit;
+  setText(row.value, value(v) + unitOf(v, row.unit));
   setText(row.at, moment(Date.parse(at)));
   setText(row.seq, count(seq));
   if (changed) flash(row.value);
@@ -137,7 +138,7 @@ export function panelEvent(event) {
     for (const [name, v] of Object.entries(event.data.changes ?? {})) setAttribute(name, v, event.seq, event.time, true);
     chooseAttributes();
     reportedMoved();
-  } else if (event.type === 'availability_changed' || event.type === 'device_retired') {
+  } else if (['availability_changed', 'device_retired', 'attribute_described'].includes(event.type)) {
     setTimeout(reloadPanel, 500);
   }
   $('history').prepend(historyEntry({ ...event, at: event.time }));
@@ -168,7 +169,7 @@ async function drawChart() {
   try {
     const { buckets } = await get(`/api/v1/devices/${encodeURIComponent(mine.id)}/aggregates?${query}`);
     if (open !== mine || $('chart-attribute').value !== attribute) return;
-    showBucket = lineChart($('chart'), $('chart-readout'), { buckets, from, to, windowMs: WINDOW_S * 1000, name: attribute });
+    showBucket = lineChart($('chart'), $('chart-readout'), { buckets, from, to, windowMs: WINDOW_S * 1000, name: attribute, unit: mine.attributes.get(attribute)?.unit });
     if (fraction !== null) showBucket(fraction);
   } catch (error) {
     setText($('chart-readout'), `No chart: ${error.message}`);

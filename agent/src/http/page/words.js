@@ -75,8 +75,11 @@ export function value(v) {
   return String(v);
 }
 
-export function chip(name, v) {
-  return el('span.chip', el('span.muted', name), `=${value(v)}`);
+/** The unit of a number, as it stands behind it. */
+export const unitOf = (v, unit) => (unit && /number|bigint/.test(typeof v) ? ` ${unit}` : '');
+
+export function chip(name, v, unit) {
+  return el('span.chip', el('span.muted', name), `=${value(v)}`, el('span.muted', unitOf(v, unit)));
 }
 
 /** Restarts the flash of a changed value: two equal animations by turns, so that no reflow has to be forced. */
@@ -104,7 +107,7 @@ export function describe({ type, data = {} }) {
   switch (type) {
     case 'state_changed':
       return Object.entries(data.changes ?? {}).map(([name, v]) =>
-        v === null ? el('span.chip', `${name} removed`) : chip(name, v),
+        v === null ? el('span.chip', `${name} removed`) : chip(name, v, data.described?.[name]?.unit),
       );
     case 'availability_changed':
       return [el(`span.${data.availability}`, data.availability), data.cause === 'silence' ? ' (nothing heard)' : ''];

@@ -41,17 +41,19 @@ impl Observer {
             let rule = &compiled.rule;
             match rule.decoder {
                 Decoder::Announcement(_) => continue,
+                // Which documents it takes is not known here; but that they are objects is.
+                decoder if decoder.is_document() && rule.when.iter().all(When::is_met_by_any_object) => {}
+                _ if !rule.when.iter().all(When::is_of_topic) => continue,
                 Decoder::Ignore => break,
-                // Which documents it takes is unknown here, but they are objects.
-                decoder if decoder.is_document() && !rule.when.iter().all(When::is_met_by_any_object) => {
-                    continue;
-                }
                 _ => {}
             }
             let device = found.devices.first().and_then(Name::fixed);
             if let (Some(device), Some(prefix), None) = (device, found.attribute.fixed(), rule.each) {
                 let attribute = path.and_then(|path| attribute(compiled, prefix, path));
-                let matched = self.rule_match(source, found.rule, device.to_owned(), prefix.to_owned());
+                let matched = RuleMatch {
+                    parent: found.parent.as_deref().map(Box::from),
+                    ..self.rule_match(source, found.rule, device.to_owned(), prefix.to_owned())
+                };
                 targets.push(Target { matched, attribute });
             }
             // The devices of the documents may be unknown here, but no other rule gets them.

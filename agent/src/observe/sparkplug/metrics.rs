@@ -1,117 +1,24 @@
 //! The metrics of edge nodes and devices: those listed in births, and their values in messages.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::fact::{Availability, AvailabilityCause, DeclaredMetric, Fact};
 use fieldlog_projections::{AttrId, DeviceId, Time, Value};
 
+use super::properties::Told;
 use super::{EdgeNode, Sparkplug};
 use crate::decode;
 use crate::observe::outcomes::{Refusal, Verdict};
 use crate::observe::{Observer, RecordBatch, at, budget};
 use crate::sparkplug::command::REBIRTH;
 use crate::sparkplug::payload::{BDSEQ, Certificate, Metric};
+use crate::sparkplug::property::{Properties, PropertyFault};
 use crate::sparkplug::session::{Reason, Trust};
 use crate::sparkplug::value::{self, ValueFault};
 
 /// Metrics that are not state: the session number, and commands.
 const NOT_RECORDED: [&str; 4] = [BDSEQ, REBIRTH, "Node Control/Reboot", "Node Control/Next Server"];
-
-/// Year 9999; later values are not times.
-const MILLIS_MAX: u64 = 253_402_300_800_000;
-
-/// A device's own time, from milliseconds since 1970.
-pub(super) fn device_time(millis: u64) -> Option<Time> {
-    (millis < MILLIS_MAX).then(|| Time((millis * 1_000) as i64))
-}
-
-/// The metrics of an edge node and its devices.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    members: HashMap<DeviceId, Member>,
-    /// The member and metric of each alias. Aliases are unique within an edge node.
-    aliases: HashMap<u64, (DeviceId, u32)>,
-}
-
-/// The edge node itself, or one of its devices.
-#[derive(Debug, Default)]
-pub(super) struct Member {
-    metrics: Vec<DeclaredMetric>,
-    /// It was born after its last death.
-    born: bool,
-    /// The operator was told that its templates are not recorded.
-    told: bool,
-}
-
-impl Table {
-    pub(super) fn member(&self, device: DeviceId) -> Option<&Member> {
-        self.members.get(&device)
-    }
-
-    pub(super) fn is_born(&self, device: DeviceId) -> bool {
-        self.members.get(&device).is_some_and(|member| member.born)
-    }
-
-    pub(super) fn devices(&self) -> Vec<DeviceId> {
-        let mut devices: Vec<_> = self.members.keys().copied().collect();
-        devices.sort_unstable();
-        devices
-    }
-
-    pub(super) fn died(&mut self, device: DeviceId) {
-        self.members.entry(device).or_default().born = false;
-    }
-
-    pub(super) fn all_died(&mut self) {
-        self.members.values_mut().for_each(|member| member.born = false);
-    }
-
-    pub(super) fn restore(&mut self, device: DeviceId, metrics: Vec<DeclaredMetric>, born: bool) {
-        // Aliases of a dead device may stand for something else in the current session.
-        if born {
-            self.list_aliases(device, &metrics);
-        }
-        self.members.insert(device, Member { metrics, born, told: false });
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        let metrics = |member: &Member| budget::declared_bytes(member.metrics.len());
-        self.members.values().map(metrics).sum::<usize>() + budget::aliases_bytes(self.aliases.len())
-    }
-
-    /// Stores the metrics of a birth. Returns whether they differ from the known ones.
-    fn declare(&mut self, device: DeviceId, metrics: Vec<DeclaredMetric>) -> bool {
-        self.aliases.retain(|_, (of, _)| *of != device);
-        self.list_aliases(device, &metrics);
-        let member = self.members.entry(device).or_default();
-        member.born = true;
-        let differs = member.metrics != metrics;
-        if differs {
-            member.metrics = metrics;
-        }
-        differs
-    }
-
-    fn list_aliases(&mut self, device: DeviceId, metrics: &[DeclaredMetric]) {
-        let aliases = metrics.iter().zip(0..).filter_map(|(metric, at)| Some((metric.alias?, at)));
-        self.aliases.extend(aliases.map(|(alias, at)| (alias, (device, at))));
-    }
-
-    fn by_alias(&self, device: DeviceId, alias: u64) -> Option<DeclaredMetric> {
-        let (of, at) = *self.aliases.get(&alias)?;
-        if of != device {
-            return None;
-        }
-        self.members.get(&of)?.metrics.get(at as usize).copied()
-    }
-
-    fn by_attribute(&self, device: DeviceId, attr: AttrId) -> Option<DeclaredMetric> {
-        let metrics = &self.members.get(&device)?.metrics;
-        metrics.iter().find(|metric| metric.attribute == Some(attr)).copied()
-    }
-}
 
 /// One value of a metric.
 struct Report {
@@ -155,18 +62,17 @@ impl Observer {
         self.set_availability(device, Availability::Online, AvailabilityCause::Topic, received, batch);
         let birth = payload.birth();
         if taken.topic.device.is_none() {
-            // Aliases of devices end with the session of their birth.
-            node.table.aliases.clear();
-            node.table.all_died();
+            node.table.forget_session();
             if node.noted != birth || birth.is_none() {
                 node.noted = birth;
                 let fact = Fact::SessionNoted { device, birth, seq: None };
                 batch.records.push_fact(at(received), &fact);
             }
         }
-        let sent = payload.timestamp.and_then(device_time);
+        let sent = self.own_time(taken.source, device, payload.timestamp, node.table.told(device));
         let mut refusal = Refusals::default();
         let (mut declared, mut reports) = (Vec::with_capacity(payload.metrics.len()), Vec::new());
+        let mut described = Vec::new();
         for metric in payload.metrics {
             let Some(text) = metric.name.as_deref().filter(|text| !text.is_empty()) else {
                 refusal.say("a metric of a birth certificate has no name");
@@ -185,10 +91,16 @@ impl Observer {
             declared.push(DeclaredMetric { attribute, alias: metric.alias, datatype });
             let (Some(slot), Some(attr)) = (slot, attribute) else { continue };
             let historical = metric.is_historical == Some(true);
-            let at = if historical { metric.timestamp.and_then(device_time).or(sent) } else { sent };
-            match self.metric_value(taken.source, &metric, datatype) {
-                Ok(Some(value)) => reports.push(Report { slot, attr, value, at, historical }),
-                Ok(None) => {}
+            let told = node.table.told(device);
+            let at = match metric.timestamp.filter(|_| historical) {
+                Some(millis) => self.own_time(taken.source, device, Some(millis), told),
+                None => sent,
+            };
+            match self.metric_value(taken.source, device, text, &metric, datatype, told) {
+                Ok((value, properties)) => {
+                    described.push((attr, properties));
+                    reports.extend(value.map(|value| Report { slot, attr, value, at, historical }));
+                }
                 Err(fault) => refusal.fault(node, device, text, &fault),
             }
         }
@@ -196,6 +108,10 @@ impl Observer {
         if node.table.declare(device, declared) {
             let fact = Fact::MetricsDeclared { device, metrics: record };
             batch.records.push_fact(at(received), &fact);
+        }
+        let complete = refusal.first.is_none();
+        if let Err(Refusal(reason)) = self.describe_metrics(device, &described, complete, received, batch) {
+            refusal.say(&reason);
         }
         self.record_reports(device, taken.source, reports, received, batch, &mut refusal);
         refusal.verdict(batch.records.len() > before)
@@ -212,8 +128,8 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Result<Verdict, Refusal> {
         let (before, received) = (batch.records.len(), taken.received);
-        let sent = payload.timestamp.and_then(device_time);
-        let mut refusal = Refusals::default();
+        let sent = self.own_time(taken.source, device, payload.timestamp, node.table.told(device));
+        let (mut refusal, mut described) = (Refusals::default(), Vec::new());
         let mut reports = Vec::with_capacity(payload.metrics.len());
         for metric in payload.metrics {
             let resolved = match self.resolve_metric(node, device, &metric, trust, received, batch) {
@@ -238,15 +154,25 @@ impl Observer {
             };
             let name = self.attributes[attr.0 as usize].clone();
             let historical = metric.is_historical == Some(true);
-            let at = metric.timestamp.and_then(device_time).or(sent);
-            match self.metric_value(taken.source, &metric, datatype) {
-                Ok(Some(value)) => match self.slot(device, &name, received, batch) {
-                    Ok(slot) => reports.push(Report { slot, attr, value, at, historical }),
-                    Err(Refusal(reason)) => refusal.say(&reason),
-                },
-                Ok(None) => {}
+            let told = node.table.told(device);
+            let at = match metric.timestamp {
+                Some(millis) => self.own_time(taken.source, device, Some(millis), told),
+                None => sent,
+            };
+            match self.metric_value(taken.source, device, &name, &metric, datatype, told) {
+                Ok((value, properties)) => {
+                    described.push((attr, properties));
+                    let Some(value) = value else { continue };
+                    match self.slot(device, &name, received, batch) {
+                        Ok(slot) => reports.push(Report { slot, attr, value, at, historical }),
+                        Err(Refusal(reason)) => refusal.say(&reason),
+                    }
+                }
                 Err(fault) => refusal.fault(node, device, &name, &fault),
             }
+        }
+        if let Err(Refusal(reason)) = self.describe_metrics(device, &described, false, received, batch) {
+            refusal.say(&reason);
         }
         self.record_reports(device, taken.source, reports, received, batch, &mut refusal);
         refusal.verdict(batch.records.len() > before)
@@ -290,22 +216,32 @@ impl Observer {
         })
     }
 
-    /// The value of a metric; `None` if there is none to be stored.
+    /// The value of a metric, `None` if there is none to be stored; and what is said beside it. A value that is not to be
+    /// relied on is no value of now, and nothing of the past (section 6.4.9.1).
     fn metric_value(
         &self,
         source: usize,
+        device: DeviceId,
+        name: &str,
         metric: &Metric,
         datatype: u32,
-    ) -> Result<Option<Value>, ValueFault> {
+        told: &mut Told,
+    ) -> Result<(Option<Value>, Properties), MetricFault> {
+        let properties = Properties::read(metric)?;
+        let counts = &self.sources[source].outcomes.sparkplug;
         if metric.is_transient == Some(true) {
-            self.sources[source].outcomes.sparkplug.transient.fetch_add(1, Ordering::Relaxed);
-            return Ok(None);
+            counts.transient.fetch_add(1, Ordering::Relaxed);
+            return Ok((None, properties));
+        }
+        if let Some(quality) = properties.bad_quality {
+            self.note_bad_quality(source, device, name, quality, told);
+            return Ok((Some(Value::Null).filter(|_| metric.is_historical != Some(true)), properties));
         }
         if metric.is_null == Some(true) {
-            return Ok(Some(Value::Null));
+            return Ok((Some(Value::Null), properties));
         }
         let raw = metric.value.as_ref().ok_or(ValueFault::Missing)?;
-        value::value(datatype, raw, self.limits.text_bytes).map(Some)
+        Ok((Some(value::value(datatype, raw, self.limits.text_bytes)?), properties))
     }
 
     /// Records values in order. Values of the same time form one record; a repeated metric begins the next one.
@@ -415,6 +351,15 @@ impl Observer {
     }
 }
 
+/// Why a metric is not taken.
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum MetricFault {
+    #[error(transparent)]
+    Value(#[from] ValueFault),
+    #[error(transparent)]
+    Property(#[from] PropertyFault),
+}
+
 /// The rejected parts of a message: the first reason is reported.
 #[derive(Default)]
 struct Refusals {
@@ -431,10 +376,9 @@ impl Refusals {
         }
     }
 
-    fn fault(&mut self, node: &mut EdgeNode, device: DeviceId, name: &str, fault: &ValueFault) {
-        if *fault == ValueFault::Template {
-            let member = node.table.members.entry(device).or_default();
-            if std::mem::replace(&mut member.told, true) {
+    fn fault(&mut self, node: &mut EdgeNode, device: DeviceId, name: &str, fault: &MetricFault) {
+        if *fault == MetricFault::Value(ValueFault::Template) {
+            if std::mem::replace(&mut node.table.told(device).template, true) {
                 return;
             }
             return self.say(&format!("metric {name}: {fault} (said once for each device)"));

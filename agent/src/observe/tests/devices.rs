@@ -97,11 +97,19 @@ fn what_a_document_does_not_mention_stays_or_goes_by_its_rule() {
         .then(&["lamp x=null"]);
 }
 
+const TWICE: &str = "quarantined: an object in the document has the name \"x\" twice, with two values; the last one was taken \
+                     (said once for this topic)";
+
 #[test]
 fn of_a_key_that_stands_twice_the_last_counts() {
     given(settings(), &[(0, Says("d/lamp", r#"{"x":1}"#))])
         .when(1, Says("d/lamp", r#"{"x":2,"x":3}"#))
-        .then(&["lamp x=3"]);
+        .then(&["lamp x=3", TWICE])
+        // Said once for the topic.
+        .when(2, Says("d/lamp", r#"{"x":4,"x":5}"#))
+        .then(&["lamp x=5"])
+        .when(3, Says("d/lamp", r#"{"x":5,"x":5}"#))
+        .then(&[]);
 }
 
 #[test]
@@ -192,6 +200,25 @@ fn topics_beyond_the_limit_are_learnt_again() {
         .then(&["1 x=2"]);
 }
 
+/// What one rule records of a message that another one refuses is counted as what it is.
+#[test]
+fn a_message_that_one_rule_refuses_counts_for_the_others() {
+    let mut settings = settings();
+    let rules = &mut settings.sources[0].rules;
+    let other = rules.iter().position(|rule| rule.topic == "d/+device").unwrap();
+    rules.insert(other, Rule { also: true, ..Rule::new("d/+device", Decoder::Availability) });
+    let said = "quarantined: \"\" is neither one of this rule's `online` words nor one of its `offline` words; what other \
+                rules take of it was recorded";
+    given(settings, &[])
+        .when(0, Says("d/lamp", r#"{"x":1}"#))
+        .then(&["discovered lamp", "named x", "lamp x=1", said])
+        .counted("quarantined", 1)
+        .counted("events", 3)
+        .when(1, Says("d/lamp", r#"{"state":"online"}"#))
+        .then(&["lamp Online by Topic", "named state", "lamp state=online"])
+        .counted("events", 6);
+}
+
 #[test]
 fn what_cannot_be_taken_is_quarantined_with_its_reason() {
     let long = "x".repeat(5_000);
@@ -212,4 +239,46 @@ fn what_cannot_be_taken_is_quarantined_with_its_reason() {
     ] {
         given(settings(), &[]).when(0, input).then_quarantined(words).counted("quarantined", 1);
     }
+}
+
+#[test]
+fn a_message_that_comes_after_a_newer_one_is_not_taken_within_an_hour() {
+    let mut settings = settings();
+    let order = |topic: &str| Rule {
+        order_by: Some("/v".into()),
+        only: vec!["x".into()],
+        ..rule(topic, Decoder::Json)
+    };
+    settings.sources[0].rules = vec![
+        order("d/+device"),
+        Rule {
+            each: Some(Each::Members),
+            device: vec!["{key}".into()],
+            ignore: vec!["v".into()],
+            ..order("e")
+        },
+    ];
+    let hour = 3_600_000;
+    given(
+        settings.clone(),
+        &[(0, Says("d/lamp", r#"{"x":2,"v":2}"#)), (0, Says("d/fan", r#"{"x":1,"v":"7"}"#))],
+    )
+    .when(1, Says("d/lamp", r#"{"x":1,"v":1}"#))
+    .then(&[])
+    .counted("late", 1)
+    .counted("ignored", 1)
+    .when(2, Says("d/lamp", r#"{"x":3,"v":2}"#))
+    .then(&["lamp x=3"])
+    .when(3, Says("d/fan", r#"{"x":2,"v":"6"}"#))
+    .then(&[])
+    // What has no number cannot be late.
+    .when(4, Says("d/fan", r#"{"x":3,"v":1.5}"#))
+    .then(&["fan x=3"])
+    .when(5, Says("e", r#"{"v":5,"lamp":{"x":4},"fan":{"x":5,"v":8}}"#))
+    .then(&["fan x=5", "lamp x=4"])
+    .when(6 + hour, Says("d/lamp", r#"{"x":9,"v":1}"#))
+    .then(&["lamp x=9"])
+    .restarted(settings)
+    .when(7 + hour, Says("d/lamp", r#"{"x":8,"v":0}"#))
+    .then(&["lamp x=8"]);
 }

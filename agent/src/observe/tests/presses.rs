@@ -145,3 +145,78 @@ fn a_counter_below_the_root_counts() {
         .when(1, Says("rpc/b", press))
         .then(&[]);
 }
+
+/// Beside the root, in a list, and above the documents of several devices.
+#[test]
+fn a_counter_anywhere_in_the_payload_counts() {
+    let mut settings = settings();
+    let counted = |topic: &str, root: &str, by: &str| Rule {
+        root: root.into(),
+        actions: vec!["press".into()],
+        idempotent_by: Some(by.into()),
+        ..rule(topic, Decoder::Json)
+    };
+    settings.sources[0].rules = vec![
+        counted("beside/+device", "/params", "/head/id"),
+        counted("list/+device", "", "/events/0/n"),
+        Rule {
+            each: Some(crate::config::Each::Members),
+            device: vec!["{key}".into()],
+            ..counted("each", "/of", "/n")
+        },
+    ];
+    let beside =
+        |id: u8, press: &str| format!(r#"{{"head":{{"id":{id}}},"params":{{"id":1,"press":"{press}"}}}}"#);
+    let list = |n: u8| format!(r#"{{"press":"S","events":[{{"n":{n}}}]}}"#);
+    let each = |n: u8| format!(r#"{{"n":{n},"of":{{"p":{{"press":"S"}},"q":{{"press":"S","n":5}}}}}}"#);
+    given(settings.clone(), &[])
+        .when(0, Says("beside/b", &beside(7, "S")))
+        .then(&[
+            "discovered b",
+            "named id",
+            "named press",
+            "b press!S",
+            "named /head/id",
+            "b id=1 /head/id=7",
+        ])
+        .when(1, Says("beside/b", &beside(7, "S")))
+        .then(&[])
+        .restarted(settings.clone())
+        .when(2, Says("beside/b", &beside(7, "S")))
+        .then(&[])
+        .when(3, Says("beside/b", &beside(8, "S")))
+        .then(&["b press!S", "b /head/id=8"])
+        // Only the last one is known: one before it is a press.
+        .when(4, Says("beside/b", &beside(7, "S")))
+        .then(&["b press!S", "b /head/id=7"])
+        // Nothing that could be compared is there.
+        .when(5, Says("beside/b", r#"{"head":{"id":{}},"params":{"press":"L"}}"#))
+        .then(&["b press!L"])
+        .when(6, Says("list/l", &list(1)))
+        .then(&[
+            "discovered l",
+            "l press!S",
+            "named events",
+            "named /events/0/n",
+            r#"l events=[{"n":1}] /events/0/n=1"#,
+        ])
+        .when(7, Says("list/l", &list(1)))
+        .then(&[])
+        .when(8, Says("each", &each(1)))
+        .then(&[
+            "discovered p",
+            "p press!S",
+            "named /n",
+            "p /n=1",
+            "discovered q",
+            "named n",
+            "q press!S",
+            "q n=5",
+        ])
+        // Each device has its own, or the one above.
+        .when(9, Says("each", &each(2)))
+        .then(&["p press!S", "p /n=2"])
+        .restarted(settings)
+        .when(10, Says("each", &each(2)))
+        .then(&[]);
+}

@@ -179,6 +179,8 @@ impl Story {
         let all: Vec<_> = self.scene.observer.sources.iter().map(of).collect();
         let one = |outcomes: &Arc<Outcomes>| {
             match counter {
+                "events" => &outcomes.events,
+                "late" => &outcomes.late,
                 "unchanged" => &outcomes.unchanged,
                 "retained" => &outcomes.retained_repeats,
                 "suppressed" => &outcomes.suppressed,

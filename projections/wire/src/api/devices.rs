@@ -16,6 +16,9 @@ use crate::json::Rfc3339;
 pub struct DevicePage<'a> {
     /// The position of the view.
     pub position: Position,
+    /// The past state that this is; absent if it is the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// The devices.
     pub devices: Vec<Device<'a>>,
     /// The last id of this page: pass it as `after` to get the next one; null on the last page.
