@@ -89,7 +89,7 @@ impl Case {
     fn found(&self) -> Vec<String> {
         let zone = Zone(|| TimeZone::UTC);
         let mut trial = Trial::new(self.config(), None, NOW, zone).unwrap();
-        let of = |post: &Post| trial.take(&post.topic, &post.bytes(), post.retain).unwrap();
+        let of = |post: &Post| trial.observe(&post.topic, &post.bytes(), post.retain).unwrap();
         self.messages.iter().flat_map(of).collect()
     }
 

@@ -114,12 +114,12 @@ fn ask(args: &CommandArgs) -> Result<u8, Failure> {
     // Before the answer: if none comes, the key is what is needed.
     announce(&body.idempotency_key);
     loop {
-        let wait = end.saturating_duration_since(Instant::now()).as_secs().min(WAIT_MAX_S);
+        let left = end.saturating_duration_since(Instant::now()).as_secs_f64().ceil() as u64;
+        let wait = left.min(WAIT_MAX_S);
         let path = format!("/api/v1/devices/{device}/commands?wait={wait}");
         let answer = client.ask(Method::POST, &path, Some(&body), Duration::from_secs(wait))?;
         let CommandAnswer { command, .. } = answer.json()?;
-        let over = end.saturating_duration_since(Instant::now()) < Duration::from_secs(1);
-        if !over && !command.closed && is_driven(&command) {
+        if Instant::now() < end && !command.closed && is_driven(&command) {
             continue;
         }
         match args.json {

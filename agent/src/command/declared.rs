@@ -2,7 +2,7 @@
 
 use fieldlog_projections::command::{CommandRequest, Evidence, Publish, digest};
 use fieldlog_projections::{
-    AttributeDescription, DataType, Device, DeviceId, Seq, Time, Value, ValueRef, View,
+    AttributeDescription, DataType, Described, Device, DeviceId, Seq, Time, Value, ValueRef, View,
 };
 use fieldlog_wire::api::commands::{CommandBody, Expected};
 use fieldlog_wire::json::Val;
@@ -163,7 +163,7 @@ impl<'a> Target<'a> {
         let devices = &self.view.devices;
         let reported = self.device.attributes.iter().filter_map(|a| devices.attribute_name(a.id));
         let described = self.view.descriptions.get(self.id);
-        let announced = described.into_iter().flat_map(|described| described.attributes());
+        let announced = described.into_iter().flat_map(Described::attributes);
         let announced = announced.filter_map(|attr| devices.attribute_name(attr));
         let mut names: Vec<&str> = reported.chain(announced).collect();
         names.sort_unstable();

@@ -97,6 +97,8 @@ pub(super) fn each_change(
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
     pub(super) device: Option<DeviceId>,
+    /// Only the request of this command and its steps.
+    command: Option<Seq>,
     /// Empty: all.
     types: Vec<u16>,
     actor: Option<Actors>,
@@ -127,12 +129,26 @@ impl Actors {
 }
 
 impl Selection {
-    /// From `device`, `type` and `actor`; several types are separated by commas, and an actor may end in `*`.
+    /// From `device`, `command`, `type` and `actor`; several types are separated by commas, and an actor may end in `*`.
     pub(super) fn from(params: &Params, devices: &Devices) -> Result<Selection, Problem> {
         let device = params.text("device").map(|name| super::devices::find(devices, name)).transpose()?;
         let types = params.text("type").map(parse_types).transpose()?;
-        let actor = params.text("actor").map(Actors::parse);
-        Ok(Selection { device: device.map(|(id, _)| id), types: types.unwrap_or_default(), actor })
+        Ok(Selection {
+            device: device.map(|(id, _)| id),
+            command: params.seq("command")?,
+            types: types.unwrap_or_default(),
+            actor: params.text("actor").map(Actors::parse),
+        })
+    }
+
+    /// The position before the first record that can match; 0 if any can.
+    pub(super) fn before(&self) -> Seq {
+        Seq(self.command.map_or(0, |command| command.0.saturating_sub(1)))
+    }
+
+    /// Whether it follows a command.
+    pub(super) fn follows_command(&self) -> bool {
+        self.command.is_some()
     }
 
     pub(super) fn has(&self, record: &Record<'_>) -> Result<bool, Problem> {
@@ -150,8 +166,26 @@ impl Selection {
                 return Ok(false);
             }
         }
+        if let Some(command) = self.command
+            && !is_of_command(record, command)?
+        {
+            return Ok(false);
+        }
         Ok(self.device.is_none() || device_of(record)? == self.device)
     }
+}
+
+/// Whether a record is the request of a command or one of its steps.
+fn is_of_command(record: &Record<'_>, command: Seq) -> Result<bool, Problem> {
+    let kind = record.kind.type_id;
+    if kind == type_id::COMMAND_REQUESTED {
+        return Ok(record.seq == command);
+    }
+    if record.seq < command || !type_id::COMMAND_STEPS.contains(&kind) {
+        return Ok(false);
+    }
+    let fact = record.fact().map_err(|e| unreadable(record, e))?;
+    Ok(matches!(fact, Fact::CommandProgressed { command: of, .. } if of == command))
 }
 
 fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {

@@ -26,6 +26,7 @@ use client::{Answer, Target};
 mod administer;
 mod bounds;
 mod client;
+mod commands;
 mod described;
 mod gate;
 mod growing;

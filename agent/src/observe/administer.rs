@@ -4,8 +4,8 @@
 
 use fieldlog_projections::{DeviceId, Fact, Seq, Time};
 
-use super::budget::{self, FORGOTTEN_BYTES};
-use super::{Observer, RecordBatch, at};
+use super::budget::FORGOTTEN_BYTES;
+use super::{Observer, RecordBatch, at, device};
 use crate::decode;
 
 /// Why something is not done, and what to do about it.
@@ -96,7 +96,7 @@ impl Observer {
         }
         self.ids.remove(id, &device);
         self.remove_child(device.parent);
-        self.budget.book((FORGOTTEN_BYTES, self.budget.device(&device)));
+        self.budget.book((FORGOTTEN_BYTES, device.bytes(&self.budget)));
         self.deferred.retain(|(_, owner, _), ()| *owner != id);
         self.unrecorded.retain(|(owner, _)| *owner != id);
         self.undescribed.retain(|owner| *owner != id);
@@ -138,7 +138,7 @@ impl Observer {
                 device.name
             )));
         }
-        let more = budget::renamed_bytes(&device.name, to, &device.called);
+        let more = device::renamed_bytes(&device.name, to, &device.called);
         if !self.budget.fits(more) {
             return Err(Declined::NotYet(
                 "the state is full (limits.state_bytes_max), so there is no room for another name; forget devices that are \
@@ -152,7 +152,7 @@ impl Observer {
     /// Gives a device another id. Its number, its history and its name at the source stay, and the former id still finds
     /// it.
     pub fn rename_now(&mut self, id: DeviceId, to: &str, now: Time, batch: &mut RecordBatch) {
-        self.set_name(id, to.into(), None);
+        self.set_name(id, &to.into(), None);
         let called = self.devices[id].called.to_string();
         let fact = Fact::DeviceRenamed { device: id, name: to.to_owned(), called };
         batch.records.push_fact(at(now), &fact);

@@ -11,46 +11,11 @@ use std::sync::Arc;
 use fieldlog_projections::fact::{Fact, Identity};
 use fieldlog_projections::{DeviceId, Seq, Time};
 
+use super::device::Device;
+use super::namespaces::Namespace;
 use super::outcomes::Refusal;
-use super::registry::Device;
-use super::{Observer, RecordBatch, at, budget};
+use super::{Observer, RecordBatch, at, device};
 use crate::decode;
-
-/// A namespace by number; numbers hold for one observer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Namespace(u32);
-
-/// The namespaces of rules and devices.
-#[derive(Debug, Default)]
-pub(super) struct Namespaces {
-    names: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, Namespace>,
-    /// Whether the operator was told of a clash in it.
-    told: Vec<bool>,
-}
-
-impl Namespaces {
-    pub(super) fn number(&mut self, name: &str) -> Namespace {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
-        }
-        let number = Namespace(self.names.len() as u32);
-        let name: Arc<str> = name.into();
-        self.numbers.insert(name.clone(), number);
-        self.names.push(name);
-        self.told.push(false);
-        number
-    }
-
-    pub(super) fn name(&self, number: Namespace) -> Arc<str> {
-        self.names[number.0 as usize].clone()
-    }
-
-    /// True the first time.
-    fn tell(&mut self, number: Namespace) -> bool {
-        !std::mem::replace(&mut self.told[number.0 as usize], true)
-    }
-}
 
 /// Devices by name and id.
 #[derive(Debug, Default)]
@@ -230,7 +195,7 @@ impl Observer {
         let space = namespace.map(|namespace| self.namespaces.name(namespace));
         let space = space.or_else(|| self.sources.get(source).map(|s| s.name.as_ref().into()));
         let after = self.ids.free(name, space.as_deref().unwrap_or_default(), Some(id));
-        let more = budget::renamed_bytes(&before, &after, name);
+        let more = device::renamed_bytes(&before, &after, name);
         self.room_for_name(id, more, received, batch)?;
         // What was reserved is counted with the device.
         self.budget.book((0, more));
@@ -238,7 +203,7 @@ impl Observer {
             // It was retired, and was forgotten to make room.
             return Ok(false);
         }
-        self.set_name(id, after.clone(), Some(name));
+        self.set_name(id, &after, Some(name));
         let fact = Fact::DeviceRenamed { device: id, name: after.to_string(), called: name.into() };
         batch.records.push_fact(at(received), &fact);
         if let Some(namespace) = namespace {
@@ -251,23 +216,23 @@ impl Observer {
     }
 
     /// Gives a device this id and, if given, this name at its source.
-    pub(super) fn set_name(&mut self, id: DeviceId, after: Arc<str>, called: Option<&str>) {
+    pub(super) fn set_name(&mut self, id: DeviceId, after: &Arc<str>, called: Option<&str>) {
         let Some(device) = self.devices.get_mut(id) else { return };
         self.ids.remove(id, device);
-        self.budget.book((0, self.budget.device(device)));
+        self.budget.book((0, device.bytes(&self.budget)));
         let before = std::mem::replace(&mut device.name, after.clone());
         if let Some(called) = called {
             device.called = called.into();
         }
-        if before != after {
-            device.former.retain(|former| *former != before && *former != after);
+        if before != *after {
+            device.former.retain(|former| *former != before && *former != *after);
             device.former.push(before);
             if device.former.len() > fieldlog_projections::folds::devices::FORMER_MAX {
                 device.former.remove(0);
             }
         }
         self.ids.insert(id, device);
-        self.budget.book((self.budget.device(device), 0));
+        self.budget.book((device.bytes(&self.budget), 0));
     }
 
     fn refuse_rename(&mut self, source: usize, namespace: Option<Namespace>, refusal: String) -> Refusal {

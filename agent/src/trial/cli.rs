@@ -85,7 +85,7 @@ fn tried(args: &TryArgs) -> Result<String, (u8, String)> {
         .map_err(|error| usage(error.to_string()))?;
     let mut text = String::new();
     for (topic, payload) in args.topic.iter().cycle().zip(&payloads) {
-        let lines = trial.take(topic, payload, args.retain).map_err(|error| (1, error.to_string()))?;
+        let lines = trial.observe(topic, payload, args.retain).map_err(|error| (1, error.to_string()))?;
         lines.iter().for_each(|line| text += &format!("{line}\n"));
     }
     Ok(text)
