@@ -32,7 +32,7 @@ fn four_hours(dir: &Path) -> (i64, Seq) {
     let Corrected::Back { before, after, at } = correct(dir, wall, "uid:1000").unwrap() else {
         panic!("not corrected")
     };
-    assert_eq!((before, after, at), (Time::from_secs(FAR_S), wall, Seq(3 + 130 + 1)));
+    assert_eq!((before, after, at), (Time::from_secs(FAR_S), wall, Seq(3 + 130 + 2)));
     let mut log = open(dir);
     (120..180).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
     log.close().unwrap();
