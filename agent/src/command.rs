@@ -7,7 +7,9 @@
 pub mod declared;
 pub mod desk;
 mod evidence;
+mod sparkplug;
 mod template;
+mod value;
 
 use fieldlog_projections::Seq;
 use fieldlog_wire::api::commands::CommandBody;

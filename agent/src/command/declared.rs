@@ -1,18 +1,19 @@
 //! What can be asked of a device, and whether what is asked is that.
 
+use std::collections::BTreeSet;
+
 use fieldlog_projections::command::{CommandRequest, Evidence, Publish, digest};
-use fieldlog_projections::{
-    AttributeDescription, DataType, Device, DeviceId, Seq, Time, Value, ValueRef, View,
-};
+use fieldlog_projections::{AttributeDescription, Device, DeviceId, Seq, Time, Value, View};
 use fieldlog_wire::api::commands::{CommandBody, Expected};
 use fieldlog_wire::json::Val;
-use serde_json::Value as Json;
 
+use super::sparkplug::{self, Metric};
 use super::template::{Fill, fill};
-use crate::config::command::Reply;
+use super::value::word_of;
+pub use super::value::{from_json, to_json};
 use crate::config::{CommandRule, Config, EvidenceKind, SourceConfig};
 use crate::pattern::Patterns;
-use crate::topic;
+use crate::topic::{self, Captures, Template};
 
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 128;
@@ -99,8 +100,10 @@ pub struct Declared<'a> {
     pub name: String,
     /// What its values must be; of the block, and where that says nothing, of the device.
     pub value: AttributeDescription,
+    /// The attribute that is meant; empty for an operation that is for none.
+    attribute: String,
     star: String,
-    reports: String,
+    metric: Option<Metric<'a>>,
 }
 
 /// When and by whom a command is asked for.
@@ -167,55 +170,101 @@ impl<'a> Target<'a> {
         let mut names: Vec<&str> = reported.chain(announced).collect();
         names.sort_unstable();
         names.dedup();
-        let attributes = names.into_iter().filter_map(|name| self.attribute(name));
+        let mut all: Vec<Declared<'a>> = names.iter().filter_map(|name| self.attribute(name)).collect();
+        let mut known = BTreeSet::new();
         let operations = self.source.commands.iter().filter(|rule| rule.is_operation());
-        let mut all: Vec<Declared<'a>> = attributes.collect();
-        for rule in operations.filter(|rule| self.is_for(rule)) {
-            if !all.iter().any(|known| known.rule.is_operation() && known.name == rule.operation) {
-                all.push(self.operation(rule));
+        for declared in operations.flat_map(|rule| self.operations(rule, &names)) {
+            if known.insert(declared.name.clone()) {
+                all.push(declared);
             }
         }
         all
     }
 
-    /// What setting this attribute is, if it can be set.
-    fn attribute(&self, name: &str) -> Option<Declared<'a>> {
-        let described = || {
-            let attr = self.view.devices.attribute_named(name)?;
-            self.view.descriptions.get(self.id).map(|described| described.attribute(attr))
-        };
-        let rules = self.source.commands.iter().filter(|rule| !rule.is_operation() && self.is_for(rule));
-        let mut candidates = rules.filter_map(|rule| Some((rule, star(&rule.attribute, name)?)));
-        let (rule, star, description) = candidates.find_map(|(rule, star)| {
-            let excepted = Patterns::parse(&rule.except).is_ok_and(|except| except.matches(name));
-            let description = described().unwrap_or_default();
-            let announced = !rule.announced || description.writable == Some(true);
-            (announced && !excepted).then_some((rule, star, description))
-        })?;
-        let reports = match rule.reports.as_str() {
-            "" => name.to_owned(),
-            text => text.replace("{attribute}", name).replace("{*}", star),
-        };
-        Some(Declared {
-            rule,
-            name: name.to_owned(),
-            value: of_rule(rule).or(description),
-            star: star.to_owned(),
-            reports,
-        })
+    /// What a block for operations lets the device do.
+    fn operations(&self, rule: &'a CommandRule, names: &[&str]) -> Vec<Declared<'a>> {
+        if rule.of.is_empty() {
+            return self
+                .is_for(rule, "")
+                .then(|| self.make(rule, "", "", AttributeDescription::default()))
+                .into_iter()
+                .collect();
+        }
+        let of = names.iter().filter_map(|name| {
+            let (star, _) = self.matching(rule, &rule.of, name)?;
+            Some(self.make(rule, name, star, AttributeDescription::default()))
+        });
+        of.collect()
     }
 
-    fn operation(&self, rule: &'a CommandRule) -> Declared<'a> {
-        Declared {
-            rule,
-            name: rule.operation.clone(),
-            value: of_rule(rule),
-            star: String::new(),
-            reports: rule.reports.clone(),
+    /// What setting this attribute is, if it can be set.
+    fn attribute(&self, name: &str) -> Option<Declared<'a>> {
+        let rules = self.source.commands.iter().filter(|rule| !rule.is_operation());
+        let mut found = rules.filter_map(|rule| Some((rule, self.matching(rule, &rule.attribute, name)?)));
+        match found.next() {
+            Some((rule, (star, description))) => Some(self.make(rule, name, star, description)),
+            None => self.metric(name),
         }
     }
 
-    fn is_for(&self, rule: &CommandRule) -> bool {
+    /// A metric of a Sparkplug edge node or device. The birth says what there is; no block is needed.
+    fn metric(&self, name: &str) -> Option<Declared<'a>> {
+        self.source.sparkplug.as_ref().filter(|host| host.commands)?;
+        let attr = self.view.devices.attribute_named(name)?;
+        let metric = Metric::find(self.view, self.id, self.device.called(), attr)?;
+        let description = self.description(name);
+        (description.writable != Some(false)).then(|| Declared {
+            rule: sparkplug::rule(),
+            name: name.to_owned(),
+            value: metric.description().or(description),
+            attribute: name.to_owned(),
+            star: String::new(),
+            metric: Some(metric),
+        })
+    }
+
+    fn make(
+        &self,
+        rule: &'a CommandRule,
+        attribute: &str,
+        star: &str,
+        description: AttributeDescription,
+    ) -> Declared<'a> {
+        let name = match rule.is_operation() {
+            true => rule.operation.replace("{attribute}", attribute).replace("{*}", star),
+            false => attribute.to_owned(),
+        };
+        Declared {
+            rule,
+            name,
+            value: of_rule(rule).or(description),
+            attribute: attribute.to_owned(),
+            star: star.to_owned(),
+            metric: None,
+        }
+    }
+
+    fn description(&self, attribute: &str) -> AttributeDescription {
+        let attr = self.view.devices.attribute_named(attribute);
+        let described = attr.zip(self.view.descriptions.get(self.id));
+        described.map(|(attr, described)| described.attribute(attr)).unwrap_or_default()
+    }
+
+    /// Whether a block is for an attribute: what the `*` of its pattern stands for, and what the device announces.
+    fn matching<'n>(
+        &self,
+        rule: &CommandRule,
+        pattern: &str,
+        name: &'n str,
+    ) -> Option<(&'n str, AttributeDescription)> {
+        let star = star(pattern, name)?;
+        let excepted = Patterns::parse(&rule.except).is_ok_and(|except| except.matches(name));
+        let description = self.description(name);
+        let announced = !rule.announced || description.writable == Some(true);
+        (!excepted && announced && self.is_for(rule, name)).then_some((star, description))
+    }
+
+    fn is_for(&self, rule: &CommandRule, attribute: &str) -> bool {
         let namespace = rule.namespace.as_deref().unwrap_or(&self.source.name);
         let ours = self.device.namespace().is_none_or(|own| own == namespace);
         let called = self.device.called();
@@ -223,7 +272,34 @@ impl<'a> Target<'a> {
             Patterns::parse(&rule.devices)
                 .is_ok_and(|patterns| patterns.matches(&self.device.name) || patterns.matches(called))
         };
-        ours && called.starts_with(&rule.device_prefix) && named()
+        let Some(called_there) = called.strip_prefix(rule.device_prefix.as_str()) else { return false };
+        let shaped = || {
+            rule.device.is_empty()
+                || Template::parse(&rule.device)
+                    .is_ok_and(|template| template.matches(called_there, &mut Captures::default()))
+        };
+        let meets = |(name, patterns): (&String, &Vec<String>)| {
+            let value = self.says(&name.replace("{attribute}", attribute));
+            value
+                .is_some_and(|value| Patterns::parse(patterns).is_ok_and(|patterns| patterns.matches(&value)))
+        };
+        ours && named() && shaped() && rule.conditions.iter().all(meets)
+    }
+
+    /// What a device says under a name of `where`.
+    fn says(&self, name: &str) -> Option<String> {
+        if name.starts_with('$') {
+            let description = self.view.descriptions.get(self.id)?.device();
+            return match name {
+                "$model" => Some(description.model),
+                "$manufacturer" => Some(description.manufacturer),
+                "$stable_id" => Some(description.stable_id),
+                _ => None,
+            };
+        }
+        let attr = self.view.devices.attribute_named(name)?;
+        let slot = self.device.attributes.iter().find(|slot| slot.id == attr)?;
+        Some(word_of(&to_json(slot.value.borrow())))
     }
 
     /// What a body asks for.
@@ -239,11 +315,9 @@ impl<'a> Target<'a> {
         let found = match operation {
             false => self.attribute(name),
             true => self
-                .source
-                .commands
-                .iter()
-                .find(|rule| rule.operation == *name && self.is_for(rule))
-                .map(|rule| self.operation(rule)),
+                .declared()
+                .into_iter()
+                .find(|declared| declared.rule.is_operation() && declared.name == *name),
         };
         found.ok_or_else(|| {
             let field = if operation { "operation" } else { "attribute" };
@@ -272,25 +346,12 @@ impl<'a> Target<'a> {
         self.check_secret(&declared)?;
         self.check_expected(body.expected.as_ref())?;
         let value = declared.check(&body.value)?;
-        let Declared { rule, name, star, reports, .. } = &declared;
-        let called = self.device.called();
-        let word = match &value {
-            Value::Text(text) | Value::Json(text) => text.to_string(),
-            other => serde_json::to_string(&Val(other.borrow())).unwrap_or_default(),
+        let rule = declared.rule;
+        let (topic, payload, target) = match &declared.metric {
+            Some(metric) => metric.command(&declared, &body.value, asking.wall)?,
+            None => self.filled(&declared, body, &value, asking)?,
         };
-        let word = rule.words.get(&word).unwrap_or(&word);
-        let reply = rule.reply.as_ref().map(|reply| self.source.reply_topic(reply)).unwrap_or_default();
-        let fill_in = Fill {
-            device: called.strip_prefix(rule.device_prefix.as_str()).unwrap_or(called),
-            attribute: name,
-            star,
-            value: word,
-            json: &body.value,
-            id: asking.seq.0,
-            reply: &reply,
-            client_id: &self.source.client_id,
-        };
-        let topic = fill(&rule.topic, &fill_in);
+        let name = &declared.name;
         if let Err(error) = topic::check_name(&topic) {
             let reason =
                 format!("the topic {topic:?} that `{name}` would be published to cannot be used: {error}");
@@ -316,32 +377,81 @@ impl<'a> Target<'a> {
                     .saturating_add(ttl)
                     .saturating_add(seconds(asking.remember_s)),
             ),
-            publish: Publish {
-                source: self.source.name.clone(),
-                topic,
-                payload: fill(&rule.payload, &fill_in).into_bytes(),
-                qos: rule.qos,
-            },
+            publish: Publish { source: self.source.name.clone(), topic, payload, qos: rule.qos },
             idempotent: rule.idempotent,
             on_offline: rule.on_offline,
             confirm_s: u32::try_from(rule.confirm.as_secs()).unwrap_or(u32::MAX),
-            evidence: evidence(rule, reports, &value, reply),
+            evidence: evidence(&declared, target, self.source),
             value,
         })
+    }
+
+    /// Topic and payload of a block, and the value that is to be reported.
+    fn filled(
+        &self,
+        declared: &Declared<'_>,
+        body: &CommandBody,
+        value: &Value,
+        asking: &Asking<'_>,
+    ) -> Result<(String, Vec<u8>, Value), Rejected> {
+        let rule = declared.rule;
+        let word = match value {
+            Value::Text(text) | Value::Json(text) => text.to_string(),
+            other => serde_json::to_string(&Val(other.borrow())).unwrap_or_default(),
+        };
+        let word = rule.words.get(&word).unwrap_or(&word);
+        if rule.topic.contains("{value}") && (word.is_empty() || word.contains(['/', '+', '#'])) {
+            let reason = format!(
+                "`value` is {}; it becomes a level of a topic, which is not empty and has none of the characters /, + \
+                 and #",
+                body.value
+            );
+            return Err(Rejected::new(Code::InvalidValue, reason));
+        }
+        let called = self.device.called();
+        let called = called.strip_prefix(rule.device_prefix.as_str()).unwrap_or(called);
+        let template = Template::parse(&rule.device).ok().filter(|_| !rule.device.is_empty());
+        let mut captures = Captures::default();
+        let captured: Vec<(&str, &str)> = match &template {
+            Some(template) if template.matches(called, &mut captures) => template
+                .captures()
+                .iter()
+                .map(String::as_str)
+                .zip(captures.values().iter().copied())
+                .collect(),
+            _ => Vec::new(),
+        };
+        let reply = rule.reply.as_ref().map(|reply| self.source.reply_topic(reply)).unwrap_or_default();
+        let fill_in = Fill {
+            device: called,
+            attribute: &declared.attribute,
+            star: &declared.star,
+            value: word,
+            json: &body.value,
+            id: asking.seq.0,
+            reply: &reply,
+            client_id: &self.source.client_id,
+            captures: &captured,
+        };
+        let target = match rule.reaches.as_str() {
+            "" => value.clone(),
+            reaches => Value::Text(reaches.into()),
+        };
+        Ok((fill(&rule.topic, &fill_in), fill(&rule.payload, &fill_in).into_bytes(), target))
     }
 
     /// A value that is never kept must not be recorded as a command either.
     fn check_secret(&self, declared: &Declared<'_>) -> Result<(), Rejected> {
         let rules = self.source.rules.iter().flat_map(|rule| &rule.redact);
         let patterns: Vec<&String> = rules.chain(&self.source.redact).collect();
-        if declared.rule.is_operation()
-            || !Patterns::parse(&patterns).is_ok_and(|secrets| secrets.matches(&declared.name))
+        if declared.attribute.is_empty()
+            || !Patterns::parse(&patterns).is_ok_and(|secrets| secrets.matches(&declared.attribute))
         {
             return Ok(());
         }
         let reason = format!(
             "`attribute`: values of `{}` are redacted in the configuration, and a command would record one",
-            declared.name
+            declared.attribute
         );
         Err(Rejected::new(Code::NoSuchCommand, reason))
     }
@@ -412,16 +522,21 @@ fn of_rule(rule: &CommandRule) -> AttributeDescription {
     }
 }
 
-fn evidence(rule: &CommandRule, reports: &str, value: &Value, topic: String) -> Evidence {
-    match (rule.evidence, &rule.reply) {
-        (EvidenceKind::Reported, _) => Evidence::Reported {
-            attribute: reports.to_owned(),
-            target: value.clone(),
-            tolerance: rule.tolerance,
-        },
-        (EvidenceKind::Reply, Some(Reply { id, error, .. })) => {
-            Evidence::Reply { topic, id: id.clone(), error: error.clone() }
+fn evidence(declared: &Declared<'_>, target: Value, source: &SourceConfig) -> Evidence {
+    let rule = declared.rule;
+    let attribute = match rule.reports.as_str() {
+        "" => declared.attribute.clone(),
+        text => text.replace("{attribute}", &declared.attribute).replace("{*}", &declared.star),
+    };
+    let tolerance = rule.tolerance;
+    let reply =
+        rule.reply.as_ref().map(|reply| (source.reply_topic(reply), reply.id.clone(), reply.error.clone()));
+    match (rule.evidence, reply) {
+        (EvidenceKind::Reported, None) => Evidence::Reported { attribute, target, tolerance },
+        (EvidenceKind::Reported, Some((topic, id, error))) => {
+            Evidence::Both { attribute, target, tolerance, topic, id, error }
         }
+        (EvidenceKind::Reply, Some((topic, id, error))) => Evidence::Reply { topic, id, error },
         _ => Evidence::None,
     }
 }
@@ -432,98 +547,4 @@ fn star<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
         None => (pattern == name).then_some(""),
         Some((head, tail)) => name.strip_prefix(head)?.strip_suffix(tail),
     }
-}
-
-impl Declared<'_> {
-    /// Whether it takes a value.
-    pub fn takes_value(&self) -> bool {
-        !self.rule.is_operation()
-            || self.value.data_type != DataType::Unknown
-            || !self.value.values.is_empty()
-    }
-
-    /// The value that a body gives, if it is allowed.
-    fn check(&self, given: &Json) -> Result<Value, Rejected> {
-        let reject = |allowed: &str| {
-            let reason = format!("`value` is {given}; `{}` takes {allowed}", self.name);
-            Err(Rejected::new(Code::InvalidValue, reason))
-        };
-        if !self.takes_value() {
-            return if given.is_null() { Ok(Value::Null) } else { reject("no value") };
-        }
-        let value = from_json(given);
-        let typed = match self.value.data_type {
-            DataType::Unknown => !given.is_null(),
-            DataType::Text | DataType::Enum => given.is_string(),
-            DataType::Number => given.is_number(),
-            DataType::Integer => given.as_f64().is_some_and(|number| number.fract() == 0.0),
-            DataType::Boolean => given.is_boolean(),
-            DataType::Json => given.is_object() || given.is_array(),
-        };
-        let words = self.value.values.is_empty();
-        // Values are announced as texts, whatever they are.
-        let listed = words || self.value.values.iter().any(|word| *word == word_of(given));
-        // A device that announces words for true and false reports those words.
-        let typed = typed || (!words && self.value.data_type == DataType::Boolean && given.is_string());
-        if !typed || !listed {
-            return reject(&self.allowed());
-        }
-        if let Some(number) = given.as_f64() {
-            let least = self.value.min.is_none_or(|min| number >= min);
-            let most = self.value.max.is_none_or(|max| number <= max);
-            if !least || !most {
-                return reject(&self.allowed());
-            }
-        }
-        Ok(value)
-    }
-
-    /// What is allowed, in words.
-    fn allowed(&self) -> String {
-        let AttributeDescription { unit, data_type, min, max, values, .. } = &self.value;
-        if !values.is_empty() {
-            let values: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
-            return format!("one of {}", values.join(", "));
-        }
-        let what = match data_type {
-            DataType::Unknown => "a value that is not null",
-            DataType::Text | DataType::Enum => "a text",
-            DataType::Number => "a number",
-            DataType::Integer => "a whole number",
-            DataType::Boolean => "true or false",
-            DataType::Json => "a list or an object",
-        };
-        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
-        match (min, max) {
-            (Some(min), Some(max)) => format!("{what} from {min} to {max}{unit}"),
-            (Some(min), None) => format!("{what} of {min}{unit} or more"),
-            (None, Some(max)) => format!("{what} of {max}{unit} or less"),
-            (None, None) => what.to_owned(),
-        }
-    }
-}
-
-fn word_of(json: &Json) -> String {
-    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
-}
-
-/// A JSON value as an attribute's value.
-pub fn from_json(json: &Json) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Bool(flag) => Value::Bool(*flag),
-        Json::String(text) => Value::Text(text.as_str().into()),
-        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(int), ..) => Value::Int(int),
-            (None, Some(uint), _) => Value::Uint(uint),
-            (None, None, Some(float)) => Value::Float(float),
-            (None, None, None) => Value::Text(number.to_string().into()),
-        },
-        Json::Array(_) | Json::Object(_) => Value::Json(json.to_string().into()),
-    }
-}
-
-/// A value as JSON.
-pub fn to_json(value: ValueRef<'_>) -> Json {
-    serde_json::to_value(Val(value)).unwrap_or_default()
 }

@@ -2,19 +2,28 @@
 
 use fieldlog_projections::command::Evidence;
 use fieldlog_projections::{Seq, Value, ValueRef};
+use fieldlog_wire::json::Val;
 use serde_json::Value as Json;
 
 /// Whether a reported value is the one that a command was to reach.
 pub(super) fn reached(evidence: &Evidence, attribute: &str, value: ValueRef<'_>) -> bool {
-    let Evidence::Reported { attribute: awaited, target, tolerance } = evidence else { return false };
-    awaited == attribute && is_near(value, target, *tolerance)
+    evidence
+        .reported()
+        .is_some_and(|(awaited, target, tolerance)| awaited == attribute && is_near(value, target, tolerance))
 }
 
-/// Whether a value is the target, or a number that is no further from it than `tolerance`.
+/// Whether a value is the target, or a number that is no further from it than `tolerance`. A text is also reached by the
+/// number or the truth value that it says: what devices send as plain text may be read as either.
 pub(super) fn is_near(value: ValueRef<'_>, target: &Value, tolerance: f64) -> bool {
     let target = target.borrow();
-    match (value.as_number(), target.as_number()) {
-        (Some(value), Some(target)) => (value - target).abs() <= tolerance,
+    match (value.as_number(), target.as_number(), value, target) {
+        (Some(value), Some(target), ..) => (value - target).abs() <= tolerance,
+        (
+            _,
+            _,
+            ValueRef::Bool(_) | ValueRef::Int(_) | ValueRef::Uint(_) | ValueRef::Float(_),
+            ValueRef::Text(text),
+        ) => serde_json::to_string(&Val(value)).is_ok_and(|said| said == text),
         _ => value.same(target),
     }
 }
@@ -70,6 +79,10 @@ mod tests {
         check(ValueRef::Text("ON"), Value::Text("ON".into()), 0.0, true);
         check(ValueRef::Text("on"), Value::Text("ON".into()), 0.0, false);
         check(ValueRef::Null, Value::Bool(false), 0.0, false);
+        check(ValueRef::Int(5), Value::Text("5".into()), 0.0, true);
+        check(ValueRef::Bool(true), Value::Text("true".into()), 0.0, true);
+        check(ValueRef::Int(5), Value::Text("5.0".into()), 0.0, false);
+        check(ValueRef::Null, Value::Text("null".into()), 0.0, false);
     }
 
     #[test]
