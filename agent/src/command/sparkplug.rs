@@ -10,7 +10,7 @@ use fieldlog_projections::fact::DeclaredMetric;
 use fieldlog_projections::{AttrId, AttributeDescription, DataType, DeviceId, Time, Value, View};
 use serde_json::Value as Json;
 
-use super::declared::{Code, Declared, Rejected};
+use super::rejected::{Code, Rejected};
 use crate::config::{CommandRule, EvidenceKind};
 use crate::sparkplug::command::{Called, write};
 use crate::sparkplug::given::{Form, form, raw};
@@ -94,19 +94,19 @@ impl<'a> Metric<'a> {
     /// Topic and payload of the command, and the value that is to be reported.
     pub(super) fn command(
         &self,
-        declared: &Declared<'_>,
+        name: &str,
         given: &Json,
         at: Time,
     ) -> Result<(String, Vec<u8>, Value), Rejected> {
         let DeclaredMetric { alias, datatype, .. } = self.declared;
         let invalid = |allowed: String| {
-            let reason = format!("`value` is {given}; `{}` takes {allowed}", declared.name);
+            let reason = format!("`value` is {given}; `{name}` takes {allowed}");
             Rejected::new(Code::InvalidValue, reason)
         };
         let value = raw(datatype, given).ok_or_else(|| invalid(self.allowed()))?;
         let target = value::value(datatype, &value, TEXT_BYTES_MAX)
             .map_err(|fault| invalid(format!("no such value: {fault}")))?;
-        let called = alias.map_or(Called::Name(&declared.name), Called::Alias);
+        let called = alias.map_or(Called::Name(&name), Called::Alias);
         let (topic, payload) = write(self.owner, called, datatype, value, at).ok_or_else(|| {
             let reason = format!("`{}` is not the name of a Sparkplug edge node or device", self.owner);
             Rejected::new(Code::NoSuchCommand, reason)

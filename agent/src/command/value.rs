@@ -4,72 +4,70 @@ use fieldlog_projections::{AttributeDescription, DataType, Value, ValueRef};
 use fieldlog_wire::json::Val;
 use serde_json::Value as Json;
 
-use super::declared::{Code, Declared, Rejected};
+use super::rejected::{Code, Rejected};
 
-impl Declared<'_> {
-    /// Whether it takes a value.
-    pub fn takes_value(&self) -> bool {
-        self.rule.takes_value()
+/// The value that a body gives, if it is allowed.
+pub(super) fn check(
+    name: &str,
+    takes_value: bool,
+    description: &AttributeDescription,
+    given: &Json,
+) -> Result<Value, Rejected> {
+    let reject = |allowed: &str| {
+        let reason = format!("`value` is {given}; `{}` takes {allowed}", name);
+        Err(Rejected::new(Code::InvalidValue, reason))
+    };
+    if !takes_value {
+        return if given.is_null() { Ok(Value::Null) } else { reject("no value") };
     }
-
-    /// The value that a body gives, if it is allowed.
-    pub(super) fn check(&self, given: &Json) -> Result<Value, Rejected> {
-        let reject = |allowed: &str| {
-            let reason = format!("`value` is {given}; `{}` takes {allowed}", self.name);
-            Err(Rejected::new(Code::InvalidValue, reason))
-        };
-        if !self.takes_value() {
-            return if given.is_null() { Ok(Value::Null) } else { reject("no value") };
-        }
-        let value = from_json(given);
-        let typed = match self.value.data_type {
-            DataType::Unknown => !given.is_null(),
-            DataType::Text | DataType::Enum => given.is_string(),
-            DataType::Number => given.is_number(),
-            DataType::Integer => given.as_f64().is_some_and(|number| number.fract() == 0.0),
-            DataType::Boolean => given.is_boolean(),
-            DataType::Json => given.is_object() || given.is_array(),
-        };
-        let words = self.value.values.is_empty();
-        // Values are announced as texts, whatever they are.
-        let listed = words || self.value.values.iter().any(|word| *word == word_of(given));
-        // A device that announces words for true and false reports those words.
-        let typed = typed || (!words && self.value.data_type == DataType::Boolean && given.is_string());
-        if !typed || !listed {
-            return reject(&self.allowed());
-        }
-        if let Some(number) = given.as_f64() {
-            let least = self.value.min.is_none_or(|min| number >= min);
-            let most = self.value.max.is_none_or(|max| number <= max);
-            if !least || !most {
-                return reject(&self.allowed());
-            }
-        }
-        Ok(value)
+    let value = from_json(given);
+    let typed = match description.data_type {
+        DataType::Unknown => !given.is_null(),
+        DataType::Text | DataType::Enum => given.is_string(),
+        DataType::Number => given.is_number(),
+        DataType::Integer => given.as_f64().is_some_and(|number| number.fract() == 0.0),
+        DataType::Boolean => given.is_boolean(),
+        DataType::Json => given.is_object() || given.is_array(),
+    };
+    let words = description.values.is_empty();
+    // Values are announced as texts, whatever they are.
+    let listed = words || description.values.iter().any(|word| *word == word_of(given));
+    // A device that announces words for true and false reports those words.
+    let typed = typed || (!words && description.data_type == DataType::Boolean && given.is_string());
+    if !typed || !listed {
+        return reject(&allowed(description));
     }
+    if let Some(number) = given.as_f64() {
+        let least = description.min.is_none_or(|min| number >= min);
+        let most = description.max.is_none_or(|max| number <= max);
+        if !least || !most {
+            return reject(&allowed(description));
+        }
+    }
+    Ok(value)
+}
 
-    /// What is allowed, in words.
-    fn allowed(&self) -> String {
-        let AttributeDescription { unit, data_type, min, max, values, .. } = &self.value;
-        if !values.is_empty() {
-            let values: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
-            return format!("one of {}", values.join(", "));
-        }
-        let what = match data_type {
-            DataType::Unknown => "a value that is not null",
-            DataType::Text | DataType::Enum => "a text",
-            DataType::Number => "a number",
-            DataType::Integer => "a whole number",
-            DataType::Boolean => "true or false",
-            DataType::Json => "a list or an object",
-        };
-        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
-        match (min, max) {
-            (Some(min), Some(max)) => format!("{what} from {min} to {max}{unit}"),
-            (Some(min), None) => format!("{what} of {min}{unit} or more"),
-            (None, Some(max)) => format!("{what} of {max}{unit} or less"),
-            (None, None) => what.to_owned(),
-        }
+/// What is allowed, in words.
+fn allowed(description: &AttributeDescription) -> String {
+    let AttributeDescription { unit, data_type, min, max, values, .. } = description;
+    if !values.is_empty() {
+        let values: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
+        return format!("one of {}", values.join(", "));
+    }
+    let what = match data_type {
+        DataType::Unknown => "a value that is not null",
+        DataType::Text | DataType::Enum => "a text",
+        DataType::Number => "a number",
+        DataType::Integer => "a whole number",
+        DataType::Boolean => "true or false",
+        DataType::Json => "a list or an object",
+    };
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+    match (min, max) {
+        (Some(min), Some(max)) => format!("{what} from {min} to {max}{unit}"),
+        (Some(min), None) => format!("{what} of {min}{unit} or more"),
+        (None, Some(max)) => format!("{what} of {max}{unit} or less"),
+        (None, None) => what.to_owned(),
     }
 }
 

@@ -54,7 +54,9 @@ fn text_of(preset: &str) -> Option<Cow<'static, str>> {
     let swap =
         |text: String, prefix| text.replace(&format!("/{prefix}/+device/"), &format!("/+device/{prefix}/"));
     let text = ["tele", "stat"].into_iter().fold((*text).to_owned(), swap);
-    Some(Cow::Owned(text.replace("/cmnd/{device}/", "/{device}/cmnd/")))
+    let command =
+        |text: String, name| text.replace(&format!("/cmnd/{{{name}}}/"), &format!("/{{{name}}}/cmnd/"));
+    Some(Cow::Owned(["device", "bridge"].into_iter().fold(text, command)))
 }
 
 /// The names of all presets.

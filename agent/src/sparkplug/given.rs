@@ -41,8 +41,13 @@ pub fn raw(datatype: u32, given: &Json) -> Option<Raw> {
     Some(match form(datatype)? {
         Form::Integer(min, max) => {
             let number = whole(given).filter(|number| (min..=max).contains(number))?;
-            // Two's complement, as wide as the field.
-            if matches!(datatype, 4 | 8) { Raw::Long(number as u64) } else { Raw::Int(number as u32) }
+            // Two's complement, as wide as the data type: some edge nodes refuse a small number in all 32 bits.
+            match datatype {
+                1 => Raw::Int(u32::from(number as u8)),
+                2 => Raw::Int(u32::from(number as u16)),
+                4 | 8 => Raw::Long(number as u64),
+                _ => Raw::Int(number as u32),
+            }
         }
         Form::Number if datatype == FLOAT => {
             Raw::Float(Some(given.as_f64()? as f32).filter(|number| number.is_finite())?)
