@@ -41,13 +41,9 @@ pub fn raw(datatype: u32, given: &Json) -> Option<Raw> {
     Some(match form(datatype)? {
         Form::Integer(min, max) => {
             let number = whole(given).filter(|number| (min..=max).contains(number))?;
-            // Two's complement, as wide as the data type: some edge nodes refuse a small number in all 32 bits.
-            match datatype {
-                1 => Raw::Int(u32::from(number as u8)),
-                2 => Raw::Int(u32::from(number as u16)),
-                4 | 8 => Raw::Long(number as u64),
-                _ => Raw::Int(number as u32),
-            }
+            // Two's complement, as wide as the field: so do the reference implementation and most that follow it. Edge
+            // nodes on PyPI pysparkplug 0.6.1 cannot read a negative number of 8 or 16 bits written like this.
+            if matches!(datatype, 4 | 8) { Raw::Long(number as u64) } else { Raw::Int(number as u32) }
         }
         Form::Number if datatype == FLOAT => {
             Raw::Float(Some(given.as_f64()? as f32).filter(|number| number.is_finite())?)

@@ -103,7 +103,7 @@ async fn a_command_is_recorded_sent_and_closed_by_what_the_device_reports() {
     let set = scene.agent.json("/api/v1/devices/lamp/command-set").await;
     let names: Vec<&str> =
         set["commands"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["brightness", "state"], "{set}");
+    assert_eq!(names, ["brightness", "state", "state/toggle", "brightness_step"], "{set}");
 
     let (status, answer) = scene.ask("lamp", 10, on("k1")).await;
     let command = &answer["command"];
