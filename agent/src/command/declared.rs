@@ -54,7 +54,7 @@ impl<'a> Target<'a> {
         let found = match operation {
             false => self.attribute(name),
             true => self
-                .declared()
+                .candidates()
                 .into_iter()
                 .find(|declared| declared.rule.is_operation() && declared.name == *name),
         };
@@ -82,6 +82,7 @@ impl<'a> Target<'a> {
     pub fn request(&self, body: &CommandBody, asking: &Asking<'_>) -> Result<CommandRequest, Rejected> {
         check_body(body)?;
         let declared = self.asked(body)?;
+        self.check_rival(&declared)?;
         self.check_secret(&declared)?;
         self.check_expected(body.expected.as_ref())?;
         let value = value::check(&declared.name, declared.takes_value(), &declared.value, &body.value)?;
@@ -177,6 +178,20 @@ impl<'a> Target<'a> {
             reaches => Value::Text(reaches.into()),
         };
         Ok((fill(&rule.topic, &fill_in), fill(&rule.payload, &fill_in).into_bytes(), target))
+    }
+
+    /// What is meant for a device must not go to another one that is called the same.
+    fn check_rival(&self, declared: &Declared<'_>) -> Result<(), Rejected> {
+        let Some(rival) = declared.rival else { return Ok(()) };
+        let reason = format!(
+            "`{}` of device `{}` could be published to {} or to {rival}: two subscriptions of source `{}` have the same \
+             preset; give their devices different ids with `device_prefix`, or set `commands = false` in one of them",
+            declared.name,
+            self.name(),
+            declared.rule.topic,
+            self.source.name
+        );
+        Err(Rejected::new(Code::NoSuchCommand, reason))
     }
 
     /// A value that is never kept must not be recorded as a command either.

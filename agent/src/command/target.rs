@@ -34,6 +34,8 @@ pub struct Declared<'a> {
     pub(super) attribute: String,
     pub(super) star: String,
     pub(super) metric: Option<Metric<'a>>,
+    /// The topic of another block that could as well be meant.
+    pub(super) rival: Option<&'a str>,
 }
 
 /// The device of this id, if there is one; the id may be one that it had before.
@@ -75,6 +77,13 @@ impl<'a> Target<'a> {
 
     /// All that it can be told: attributes by name, then operations.
     pub fn declared(&self) -> Vec<Declared<'a>> {
+        let mut all = self.candidates();
+        all.retain(|declared| declared.rival.is_none());
+        all
+    }
+
+    /// The same, with what cannot be told because two blocks are for it.
+    pub(super) fn candidates(&self) -> Vec<Declared<'a>> {
         let devices = &self.view.devices;
         let reported = self.device.attributes.iter().filter_map(|a| devices.attribute_name(a.id));
         let described = self.view.descriptions.get(self.id);
@@ -133,6 +142,7 @@ impl<'a> Target<'a> {
             attribute: name.to_owned(),
             star: String::new(),
             metric: Some(metric),
+            rival: None,
         })
     }
 
@@ -143,6 +153,7 @@ impl<'a> Target<'a> {
         star: &str,
         description: AttributeDescription,
     ) -> Declared<'a> {
+        let (rule, rival) = self.settle(rule, attribute);
         let name = match rule.is_operation() {
             true => rule.operation.replace("{attribute}", attribute).replace("{*}", star),
             false => attribute.to_owned(),
@@ -154,7 +165,19 @@ impl<'a> Target<'a> {
             attribute: attribute.to_owned(),
             star: star.to_owned(),
             metric: None,
+            rival,
         }
+    }
+
+    /// Of blocks that differ only in where they publish, as those of a preset do that is there twice, the one whose prefix
+    /// says most of the device; and the topic of another one that says as much.
+    fn settle(&self, rule: &'a CommandRule, attribute: &str) -> (&'a CommandRule, Option<&'a str>) {
+        let alike = |other: &&CommandRule| is_alike(rule, other) && self.is_for(other, attribute);
+        let alike: Vec<&CommandRule> = self.source.commands.iter().filter(alike).collect();
+        let longest = alike.iter().map(|other| other.device_prefix.len()).max();
+        let mut best = alike.into_iter().filter(|other| Some(other.device_prefix.len()) == longest);
+        let first = best.next().unwrap_or(rule);
+        (first, best.find(|other| other.topic != first.topic).map(|other| other.topic.as_str()))
     }
 
     fn description(&self, attribute: &str) -> AttributeDescription {
@@ -224,6 +247,15 @@ impl<'a> Target<'a> {
         let slot = self.device.attributes.iter().find(|slot| slot.id == attr)?;
         Some(word_of(&to_json(slot.value.borrow())))
     }
+}
+
+/// Whether two blocks say the same, except where it is published.
+fn is_alike(a: &CommandRule, b: &CommandRule) -> bool {
+    (&a.attribute, &a.operation, &a.of, &a.payload) == (&b.attribute, &b.operation, &b.of, &b.payload)
+        && (&a.devices, &a.conditions, &a.except, &a.namespace)
+            == (&b.devices, &b.conditions, &b.except, &b.namespace)
+        && (a.announced, a.data_type, &a.values, &a.reports)
+            == (b.announced, b.data_type, &b.values, &b.reports)
 }
 
 fn of_rule(rule: &CommandRule) -> AttributeDescription {

@@ -758,4 +758,12 @@ fn commands() {
             "where: $area is not known of a device; use the name of an attribute, or $model, $manufacturer or $stable_id",
         ],
     );
+    check(
+        "[[source]]\nname = \"home\"\naddress = \"mqtt://127.0.0.1\"\nclient_id = \"a+b\"\n[[source.subscription]]\npreset = \
+         \"shelly-gen2\"",
+        &[
+            "source[0] \"home\" client_id: devices would answer commands on \"a+b/rpc\", which is not a topic; choose one \
+           without the characters + and #",
+        ],
+    );
 }
