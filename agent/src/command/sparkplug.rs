@@ -106,7 +106,7 @@ impl<'a> Metric<'a> {
         let value = raw(datatype, given).ok_or_else(|| invalid(self.allowed()))?;
         let target = value::value(datatype, &value, TEXT_BYTES_MAX)
             .map_err(|fault| invalid(format!("no such value: {fault}")))?;
-        let called = alias.map_or(Called::Name(&name), Called::Alias);
+        let called = alias.map_or(Called::Name(name), Called::Alias);
         let (topic, payload) = write(self.owner, called, datatype, value, at).ok_or_else(|| {
             let reason = format!("`{}` is not the name of a Sparkplug edge node or device", self.owner);
             Rejected::new(Code::NoSuchCommand, reason)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fieldlog_projections::{AttributeDescription, Device, DeviceId, View};
+use fieldlog_projections::{AttributeDescription, Described, Device, DeviceId, View};
 
 use super::rejected::{Code, Rejected};
 use super::sparkplug::{self, Metric};
@@ -87,7 +87,7 @@ impl<'a> Target<'a> {
         let devices = &self.view.devices;
         let reported = self.device.attributes.iter().filter_map(|a| devices.attribute_name(a.id));
         let described = self.view.descriptions.get(self.id);
-        let announced = described.into_iter().flat_map(|described| described.attributes());
+        let announced = described.into_iter().flat_map(Described::attributes);
         let announced = announced.filter_map(|attr| devices.attribute_name(attr));
         let mut names: Vec<&str> = reported.chain(announced).collect();
         names.sort_unstable();

@@ -14,7 +14,7 @@ pub(super) fn check(
     given: &Json,
 ) -> Result<Value, Rejected> {
     let reject = |allowed: &str| {
-        let reason = format!("`value` is {given}; `{}` takes {allowed}", name);
+        let reason = format!("`value` is {given}; `{name}` takes {allowed}");
         Err(Rejected::new(Code::InvalidValue, reason))
     };
     if !takes_value {

@@ -115,7 +115,7 @@ async fn a_command_is_recorded_sent_and_closed_by_what_the_device_reports() {
     assert_eq!((&command["actor"], &command["attempts"]), (&json!("token:admin"), &json!(1)));
     let sent =
         Received { topic: "zigbee2mqtt/lamp/set".into(), payload: r#"{"state":"ON"}"#.into(), retain: false };
-    assert_eq!(lamp.received(), [sent.clone()]);
+    assert_eq!(lamp.received(), [sent]);
     let types = scene.types_of(command).await;
     assert_eq!(types, ["command_requested", "command_dispatched", "command_acknowledged", "command_applied"]);
 
@@ -228,7 +228,7 @@ fn answer(received: &Received) -> Vec<Post> {
     let (src, params) = (request["src"].as_str().unwrap(), &request["params"]);
     let reply = |key: &str, value: Json| {
         let frame = json!({"id": request["id"], "src": "shelly-1", "dst": src, key: value});
-        Post::new(&format!("{src}/rpc"), frame.to_string())
+        Post::new(format!("{src}/rpc"), frame.to_string())
     };
     let notify = |status: Json| {
         let frame =

@@ -106,6 +106,22 @@ fn the_second_example_shows_every_key_of_a_source() {
     for key in super::super::rule::keys() {
         assert!(second.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
     }
+    // Whatever a block for commands can have, these have.
+    for command in &source.commands {
+        for key in toml::Table::try_from(command).unwrap().keys().filter(|key| *key != "device_prefix") {
+            assert!(second.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        }
+    }
+    let own = source.commands.iter().find(|command| command.attribute == "*/setpoint").unwrap();
+    assert!(!own.device.is_empty() && own.conditions.len() == 2 && own.reply.is_some() && own.max.is_some());
+    let plain =
+        parse(&format!("{SOURCE}[[source.command]]\nattribute = \"a\"\ntopic = \"a\"")).sources.remove(0);
+    let plain = plain.commands.into_iter().find(|command| command.attribute == "a").unwrap();
+    assert_eq!((plain.announced, plain.qos, plain.idempotent), (own.announced, own.qos, own.idempotent));
+    assert_eq!(
+        (plain.on_offline, plain.confirm, plain.evidence),
+        (own.on_offline, own.confirm, own.evidence)
+    );
     // Values that the example gives as defaults are the defaults.
     let (plain, example) = (parse(SOURCE).sources.remove(0), source);
     assert_eq!(plain.keep_alive, example.keep_alive);
