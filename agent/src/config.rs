@@ -9,6 +9,7 @@ use fieldlog_projections::Window;
 use serde::Serialize;
 
 mod checks;
+mod choice;
 pub mod command;
 mod defaults;
 mod describe;
@@ -31,6 +32,7 @@ mod sparkplug;
 mod tests;
 mod written;
 
+use choice::choice;
 pub use command::{CommandRule, EvidenceKind};
 pub use describe::Describe;
 pub use diff::Change;
@@ -382,8 +384,7 @@ pub struct Policy {
 }
 
 /// See [`Policy::record`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordMode {
     /// Only values that differ.
     Change,
@@ -393,9 +394,10 @@ pub enum RecordMode {
     Never,
 }
 
+choice!(RecordMode { "change" => RecordMode::Change, "every" => RecordMode::Every, "never" => RecordMode::Never });
+
 /// See [`Policy::held`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeldValues {
     /// It is acknowledged at once; the value waits in memory for the end of the interval.
     #[default]
@@ -404,3 +406,5 @@ pub enum HeldValues {
     /// seconds later.
     Record,
 }
+
+choice!(HeldValues { "memory" => HeldValues::Memory, "record" => HeldValues::Record });

@@ -131,7 +131,7 @@ impl Acks {
     }
 
     /// Moves the releases since the last call into `into`.
-    pub fn take(&self, into: &mut Vec<u16>) {
+    pub fn drain_into(&self, into: &mut Vec<u16>) {
         into.append(&mut self.released.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -284,7 +284,7 @@ impl Outbox {
     }
 
     /// The oldest waiting publication.
-    pub fn take(&self) -> Option<Publication> {
+    pub fn pop(&self) -> Option<Publication> {
         self.lock().waiting.pop_front()
     }
 }

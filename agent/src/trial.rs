@@ -86,7 +86,7 @@ impl Trial {
     ///
     /// # Errors
     /// [`TrialError::Fold`] if the records cannot be read back.
-    pub fn take(&mut self, topic: &str, payload: &[u8], retain: bool) -> Result<Vec<String>, TrialError> {
+    pub fn observe(&mut self, topic: &str, payload: &[u8], retain: bool) -> Result<Vec<String>, TrialError> {
         let message = Message {
             topic: topic.as_bytes().to_vec().into(),
             payload: payload.to_vec().into(),

@@ -17,9 +17,6 @@ use std::path::Path;
 type Module = Vec<String>;
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-/// Modules whose files currently import each other in a cycle. Remove an entry when its cycle is gone.
-const CIRCLES: [(&str, &str); 1] = [("agent/", "observe")];
-
 #[test]
 fn the_agent_imports_what_the_table_lets_it() {
     check("agent/");
@@ -48,17 +45,12 @@ fn check(folder: &str) {
     let mut found = sources.arrows();
     let mut faults = compare(&allowed, &found.remove(&Module::new()).unwrap_or_default());
     for (parent, arrows) in found {
-        let name = parent.join("::");
-        let known = CIRCLES.contains(&(folder, name.as_str()));
-        match circle(&arrows) {
-            Some(files) if !known => faults.push(format!(
-                "below `{name}`, {} import each other in a circle; move what they need below all of them",
+        if let Some(files) = circle(&arrows) {
+            faults.push(format!(
+                "below `{}`, {} import each other in a circle; move what they need below all of them",
+                parent.join("::"),
                 files.join(" → ")
-            )),
-            None if known => {
-                faults.push(format!("there is no circle below `{name}` any more; take it out of CIRCLES"))
-            }
-            _ => {}
+            ));
         }
     }
     assert!(faults.is_empty(), "{folder}\n{}", faults.join("\n"));

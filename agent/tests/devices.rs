@@ -112,7 +112,7 @@ impl Case {
     fn found(&self) -> (Vec<String>, Trial) {
         let zone = Zone(|| TimeZone::UTC);
         let mut trial = Trial::new(self.config(), None, NOW, zone).unwrap();
-        let mut of = |post: &Post| trial.take(&post.topic, &post.bytes(), post.retain).unwrap();
+        let mut of = |post: &Post| trial.observe(&post.topic, &post.bytes(), post.retain).unwrap();
         (self.messages.iter().flat_map(&mut of).collect(), trial)
     }
 
@@ -183,7 +183,7 @@ impl Asked {
                 let mut found = vec![format!("{} {}", publish.topic, said(&publish.payload))];
                 for post in &self.answers {
                     let bytes = said(&post.bytes()).replace("{id}", &count.to_string());
-                    let lines = trial.take(&post.topic, bytes.as_bytes(), post.retain).unwrap();
+                    let lines = trial.observe(&post.topic, bytes.as_bytes(), post.retain).unwrap();
                     let ours = format!("{}  command {count} ", self.device);
                     found.extend(lines.iter().filter_map(|line| line.strip_prefix(&ours)).map(str::to_owned));
                 }

@@ -86,12 +86,12 @@ fn born(more: &str) -> Trial {
         metric("serial", None, &[number(4, STRING), block(15, b"A1"), read_only()]),
         metric("raw", None, &[number(4, BYTES), block(16, b"A1")]),
     ];
-    trial.take("spBv1.0/g/NBIRTH/n", &payload_of(0, &node), false).unwrap();
+    trial.observe("spBv1.0/g/NBIRTH/n", &payload_of(0, &node), false).unwrap();
     let device = [
         metric("setpoint", Some(3), &[number(4, FLOAT), float(1.0)]),
         metric("label", Some(4), &[number(4, STRING), block(15, b"b")]),
     ];
-    trial.take("spBv1.0/g/DBIRTH/n/d", &payload_of(1, &device), false).unwrap();
+    trial.observe("spBv1.0/g/DBIRTH/n/d", &payload_of(1, &device), false).unwrap();
     trial
 }
 
@@ -121,7 +121,7 @@ fn tck_id_payloads_ncmd() {
     assert_eq!(hex(&payload), "0880949b90a234120e0a01781880949b90a23420025005");
     let mut trial = trial("");
     let node = [bdseq(), metric("x", None, &[number(4, INT32), number(10, 1)])];
-    trial.take("spBv1.0/g/NBIRTH/n", &payload_of(0, &node), false).unwrap();
+    trial.observe("spBv1.0/g/NBIRTH/n", &payload_of(0, &node), false).unwrap();
     let written = ask(&mut trial, "g/n", "x", json!(-5)).unwrap();
     assert_eq!(hex(&written.payload), "0880949b90a23412120a01781880949b90a234200350fbffffff0f");
 }
@@ -169,7 +169,7 @@ fn a_command_is_applied_when_the_metric_is_reported() {
     let mut trial = born("");
     ask(&mut trial, "g/n/d", "setpoint", json!(12.1)).unwrap();
     let mut data = |seq: u64, topic: &str, metrics: &[Vec<u8>]| {
-        trial.take(&format!("spBv1.0/g/{topic}"), &payload_of(seq, metrics), false).unwrap()
+        trial.observe(&format!("spBv1.0/g/{topic}"), &payload_of(seq, metrics), false).unwrap()
     };
     let historical = [number(5, 1), number(3, NOW - 1_000)].concat();
     let past = data(2, "DDATA/n/d", &[metric("", Some(3), &[historical, float(12.1)])]);
@@ -181,7 +181,7 @@ fn a_command_is_applied_when_the_metric_is_reported() {
 
     ask(&mut trial, "g/n", "x", json!(7)).unwrap();
     let named = metric("x", None, &[number(4, INT16), number(10, 7)]);
-    let there = trial.take("spBv1.0/g/NDATA/n", &payload_of(5, &[named]), false).unwrap();
+    let there = trial.observe("spBv1.0/g/NDATA/n", &payload_of(5, &[named]), false).unwrap();
     assert_eq!(there.last().unwrap(), "g/n  command 2 applied");
 }
 
@@ -190,9 +190,9 @@ fn a_command_is_applied_when_the_metric_is_reported() {
 fn the_newest_birth_counts() {
     let mut trial = born("");
     let node = [bdseq(), metric("x", Some(9), &[number(4, STRING), block(15, b"a")])];
-    trial.take("spBv1.0/g/NBIRTH/n", &payload_of(0, &node), false).unwrap();
+    trial.observe("spBv1.0/g/NBIRTH/n", &payload_of(0, &node), false).unwrap();
     let device = [metric("t", None, &[number(4, STRING), block(15, b"b")])];
-    trial.take("spBv1.0/g/DBIRTH/n/d", &payload_of(1, &device), false).unwrap();
+    trial.observe("spBv1.0/g/DBIRTH/n/d", &payload_of(1, &device), false).unwrap();
     let written = ask(&mut trial, "g/n/d", "t", json!("a")).unwrap();
     assert_eq!(hex(&written.payload), "0880949b90a234120f0a01741880949b90a234200c7a0161");
     let refused = ask(&mut trial, "g/n/d", "setpoint", json!(1.0)).unwrap_err();

@@ -296,7 +296,7 @@ impl Progress {
 
 impl OnOffline {
     /// As it is written.
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             OnOffline::Reject => "reject",
             OnOffline::Hold => "hold",

@@ -80,7 +80,7 @@ pub enum DataType {
 
 impl DataType {
     /// The type as a word; empty if unknown.
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             DataType::Unknown => "",
             DataType::Text => "text",

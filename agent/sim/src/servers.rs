@@ -7,6 +7,7 @@
 
 pub mod mosquitto;
 pub mod nats;
+pub mod tls;
 pub mod wait;
 
 use std::io;
@@ -108,27 +109,4 @@ pub fn free_port() -> u16 {
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
-}
-
-/// Creates, with openssl, a certificate authority `ca.pem` and a certificate from it for 127.0.0.1 and localhost,
-/// `server.pem` with `server.key`. `false` if openssl is not installed.
-///
-/// # Panics
-/// If openssl fails.
-pub fn certificates(dir: &Path) -> bool {
-    if !installed("openssl", "version") {
-        return false;
-    }
-    std::fs::write(dir.join("san"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    for line in [
-        format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=fieldlog-test-ca"),
-        format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"),
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile san"
-            .to_owned(),
-    ] {
-        let output = Command::new("openssl").args(line.split(' ')).current_dir(dir).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    true
 }

@@ -557,3 +557,6 @@ fn after(now: Instant, micros: i64) -> Instant {
     let wait = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
     now.checked_add(wait).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;

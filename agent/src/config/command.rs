@@ -8,6 +8,7 @@ use fieldlog_projections::DataType;
 use fieldlog_projections::command::OnOffline;
 use serde::{Serialize, Serializer};
 
+use super::choice::{Choice, choice};
 use super::hints::one_of;
 use super::raw::Table;
 use super::{SourceConfig, rule, written};
@@ -99,8 +100,7 @@ pub struct CommandRule {
 }
 
 /// What shows that a command was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvidenceKind {
     /// An attribute is reported with the value.
     Reported,
@@ -109,6 +109,12 @@ pub enum EvidenceKind {
     /// Nothing does.
     None,
 }
+
+choice!(EvidenceKind {
+    "reported" => EvidenceKind::Reported,
+    "reply" => EvidenceKind::Reply,
+    "none" => EvidenceKind::None,
+});
 
 /// How a device answers a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -151,20 +157,24 @@ impl SourceConfig {
     }
 }
 
-const TYPES: [(&str, DataType); 6] = [
-    ("text", DataType::Text),
-    ("number", DataType::Number),
-    ("integer", DataType::Integer),
-    ("boolean", DataType::Boolean),
-    ("enum", DataType::Enum),
-    ("json", DataType::Json),
-];
+impl Choice for DataType {
+    const WORDS: &'static [(&'static str, DataType)] = &[
+        (DataType::Text.word(), DataType::Text),
+        (DataType::Number.word(), DataType::Number),
+        (DataType::Integer.word(), DataType::Integer),
+        (DataType::Boolean.word(), DataType::Boolean),
+        (DataType::Enum.word(), DataType::Enum),
+        (DataType::Json.word(), DataType::Json),
+    ];
+}
 
-const ON_OFFLINE: [(&str, OnOffline); 3] =
-    [("reject", OnOffline::Reject), ("hold", OnOffline::Hold), ("latest_wins", OnOffline::LatestWins)];
-
-const EVIDENCE: [(&str, EvidenceKind); 3] =
-    [("reported", EvidenceKind::Reported), ("reply", EvidenceKind::Reply), ("none", EvidenceKind::None)];
+impl Choice for OnOffline {
+    const WORDS: &'static [(&'static str, OnOffline)] = &[
+        (OnOffline::Reject.word(), OnOffline::Reject),
+        (OnOffline::Hold.word(), OnOffline::Hold),
+        (OnOffline::LatestWins.word(), OnOffline::LatestWins),
+    ];
+}
 
 /// Placeholders of topics and payloads; `command/template.rs` fills them in.
 pub const PLACEHOLDERS: [&str; 10] =
@@ -196,13 +206,13 @@ pub(super) fn read(mut table: Table<'_>) -> Option<CommandRule> {
         table.required("topic", "give the topic that the device listens on, such as \"lab/{device}/set\"");
     let payload = table.text("payload").map_or_else(|| "{value}".to_owned(), |found| found.value);
     let default_evidence = if of_attribute { EvidenceKind::Reported } else { EvidenceKind::None };
-    let evidence = table.choice("evidence", &EVIDENCE, default_evidence);
+    let evidence = table.choice("evidence").unwrap_or(default_evidence);
     let reply = table.table_if_present("reply").map(read_reply);
     let rule = CommandRule {
         devices: table.texts("devices").unwrap_or_else(|| vec!["*".to_owned()]),
         except: table.texts("except").unwrap_or_default(),
         announced: table.flag("announced", false),
-        data_type: table.choice("type", &TYPES, DataType::Unknown),
+        data_type: table.choice("type").unwrap_or(DataType::Unknown),
         min: bound(&mut table, "min"),
         max: bound(&mut table, "max"),
         values: table.texts("values").unwrap_or_default(),
@@ -212,7 +222,7 @@ pub(super) fn read(mut table: Table<'_>) -> Option<CommandRule> {
         words: words(&mut table),
         qos: u8::try_from(table.integer("qos", 0..=1, "", 1)).unwrap_or(1),
         idempotent: table.flag("idempotent", of_attribute),
-        on_offline: table.choice("on_offline", &ON_OFFLINE, OnOffline::Reject),
+        on_offline: table.choice("on_offline").unwrap_or(OnOffline::Reject),
         confirm: Duration::from_secs(table.integer("confirm_s", 1..=86_400, "seconds", 30)),
         evidence,
         reports: table.filled("reports").map(|found| found.value).unwrap_or_default(),
@@ -333,7 +343,7 @@ fn unknown_placeholder<'t>(text: &'t str, known: &[&str]) -> Option<&'t str> {
 }
 
 fn read_reply(mut table: Table<'_>) -> Reply {
-    let pointer = |found: Option<super::raw::Found<String>>, default: &str| {
+    let pointer = |found: Option<super::raw::WithOrigin<String>>, default: &str| {
         found.map_or_else(|| default.to_owned(), |found| found.value)
     };
     let reply = Reply {

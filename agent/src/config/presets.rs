@@ -7,7 +7,7 @@ use ::config::{FileFormat, Format, Map, Value};
 
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
-use super::raw::{Found, Table};
+use super::raw::{Table, WithOrigin};
 use super::{CommandRule, Rule, command, rule};
 use crate::topic::{self, Captures, Template};
 
@@ -160,7 +160,7 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
     Subscription { name, namespace, rules, commands }
 }
 
-fn preset(table: &Table<'_>, name: &Found<String>) -> Option<&'static str> {
+fn preset(table: &Table<'_>, name: &WithOrigin<String>) -> Option<&'static str> {
     let found = names().find(|known| *known == name.value);
     if found.is_none() {
         let names = PRESETS.map(|(known, _)| known);

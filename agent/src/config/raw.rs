@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ::config::{Map, Value, ValueKind};
 
+use super::choice::Choice;
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
 
@@ -24,7 +25,7 @@ pub(super) struct Table<'s> {
 
 /// A value with its origin, for faults that are found later.
 #[derive(Clone, Debug)]
-pub(super) struct Found<T> {
+pub(super) struct WithOrigin<T> {
     pub value: T,
     pub origin: Option<String>,
 }
@@ -252,11 +253,11 @@ impl<'s> Table<'s> {
     }
 
     /// Text, which may be empty.
-    pub fn text(&mut self, key: &'static str) -> Option<Found<String>> {
+    pub fn text(&mut self, key: &'static str) -> Option<WithOrigin<String>> {
         let value = self.take(key)?;
         let origin = value.origin().map(str::to_owned);
         match value.kind {
-            ValueKind::String(text) => Some(Found { value: text, origin }),
+            ValueKind::String(text) => Some(WithOrigin { value: text, origin }),
             _ => {
                 self.wrong_type(key, &value, "text in quotes");
                 None
@@ -265,12 +266,12 @@ impl<'s> Table<'s> {
     }
 
     /// Text; empty means the same as absent.
-    pub fn filled(&mut self, key: &'static str) -> Option<Found<String>> {
+    pub fn filled(&mut self, key: &'static str) -> Option<WithOrigin<String>> {
         self.text(key).filter(|found| !found.value.is_empty())
     }
 
     /// Text that is required and not empty.
-    pub fn required(&mut self, key: &'static str, hint: &str) -> Option<Found<String>> {
+    pub fn required(&mut self, key: &'static str, hint: &str) -> Option<WithOrigin<String>> {
         let absent = !self.has(key);
         let found = self.text(key);
         if absent {
@@ -315,16 +316,16 @@ impl<'s> Table<'s> {
     }
 
     /// One of a few words.
-    pub fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)], default: T) -> T {
-        let Some(found) = self.text(key) else { return default };
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == found.value) {
-            return *value;
+    pub fn choice<T: Choice>(&mut self, key: &'static str) -> Option<T> {
+        let found = self.text(key)?;
+        if let Some((_, value)) = T::WORDS.iter().find(|(word, _)| *word == found.value) {
+            return Some(*value);
         }
-        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let names = T::words();
         let what = format!("\"{}\" is unknown; it must be {}", found.value, one_of(&names));
         let hint = did_you_mean(&found.value, &names).unwrap_or_default();
         self.fault_at(key, found.origin.as_deref(), what, hint);
-        default
+        None
     }
 
     /// A table; one without keys if it is absent.

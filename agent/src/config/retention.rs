@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::choice::choice;
 use super::raw::Table;
 use super::written;
 
@@ -12,22 +13,19 @@ const AGE_DAYS_MAX: u64 = 36_500;
 /// More than any file system of a gateway; keeps sums of sizes far from overflow.
 const BYTES_MAX: u64 = 1_000_000_000_000_000;
 const DAY_S: u64 = 86_400;
-/// Ten years.
-const THIN_AGE_DAYS: u64 = 3_650;
 /// Shorter windows would not be much smaller than the records; a year is the longest that can be asked for.
 const THIN_TO_S: std::ops::RangeInclusive<u64> = 60..=365 * DAY_S;
 
-const WHEN_FULL: [(&str, WhenFull); 2] = [("block", WhenFull::Block), ("drop-oldest", WhenFull::DropOldest)];
-
 /// What to do when the log is full and something still needs its front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// Stop acknowledging: the broker queues.
     Block,
     /// Drop the oldest records, and record that.
     DropOldest,
 }
+
+choice!(WhenFull { "block" => WhenFull::Block, "drop-oldest" => WhenFull::DropOldest });
 
 /// `[retention]`: what may be deleted from the front of the log, and what to do when that is not enough.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,9 +55,8 @@ pub struct RetentionConfig {
 
 pub(super) fn read(mut table: Table<'_>) -> RetentionConfig {
     let d = RetentionConfig::default();
-    let age_days = table.integer("age_days", 0..=AGE_DAYS_MAX, "days", 0);
     let retention = RetentionConfig {
-        age: Some(Duration::from_secs(age_days * DAY_S)).filter(|age| !age.is_zero()),
+        age: age(&mut table, "age_days", d.age),
         bytes_max: table.integer_or_none("bytes_max", 1_048_576..=BYTES_MAX, "bytes", d.bytes_max),
         history_min: Duration::from_secs(table.integer(
             "history_min_s",
@@ -68,11 +65,11 @@ pub(super) fn read(mut table: Table<'_>) -> RetentionConfig {
             d.history_min.as_secs(),
         )),
         free_bytes_min: table.integer("free_bytes_min", 0..=BYTES_MAX, "bytes", d.free_bytes_min),
-        when_full: table.choice("when_full", &WHEN_FULL, d.when_full),
-        thin_to_s: table.integer_or_none("thin_to_s", THIN_TO_S, "seconds", None).map(|s| s as u32),
-        thin_age: Some(table.integer("thin_age_days", 0..=AGE_DAYS_MAX, "days", THIN_AGE_DAYS))
-            .filter(|days| *days > 0)
-            .map(|days| Duration::from_secs(days * DAY_S)),
+        when_full: table.choice("when_full").unwrap_or(d.when_full),
+        thin_to_s: table
+            .integer_or_none("thin_to_s", THIN_TO_S, "seconds", d.thin_to_s.map(u64::from))
+            .map(|s| s as u32),
+        thin_age: age(&mut table, "thin_age_days", d.thin_age),
     };
     retention.check_thinning(&table);
     if let Some(age) = retention.age.filter(|age| *age < retention.history_min) {
@@ -82,6 +79,13 @@ pub(super) fn read(mut table: Table<'_>) -> RetentionConfig {
     }
     table.finish();
     retention
+}
+
+/// Whole days; none is 0.
+fn age(table: &mut Table<'_>, key: &'static str, default: Option<Duration>) -> Option<Duration> {
+    let default = default.map_or(0, |age| age.as_secs() / DAY_S);
+    let days = table.integer(key, 0..=AGE_DAYS_MAX, "days", default);
+    (days > 0).then(|| Duration::from_secs(days * DAY_S))
 }
 
 impl RetentionConfig {

@@ -3,15 +3,18 @@
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
 
+use super::choice::choice;
 use super::written::{self, table_of};
 
 mod checks;
+mod keys;
 mod read;
 mod types;
 mod when;
 
 pub(super) use checks::check_patterns;
-pub(super) use read::{keys, namespace, read};
+pub(super) use keys::keys;
+pub(super) use read::{namespace, read};
 pub use types::{Kind, ValueType};
 pub use when::{Shape, Subject, Test, When};
 
@@ -142,14 +145,15 @@ pub enum Announcer {
 }
 
 /// The container of several devices' documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Each {
     /// An object: each member is a document, and its key identifies the device.
     Members,
     /// A list of documents.
     Elements,
 }
+
+choice!(Each { "members" => Each::Members, "elements" => Each::Elements });
 
 /// How lists in documents are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,14 +168,15 @@ pub enum Arrays {
 }
 
 /// How a document's actions are fired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionFields {
     /// One action per attribute.
     Each,
     /// One action for all attributes; its value is an object.
     Together,
 }
+
+choice!(ActionFields { "each" => ActionFields::Each, "together" => ActionFields::Together });
 
 /// A new name for an attribute, and for those below it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -183,14 +188,15 @@ pub struct Rename {
 }
 
 /// The meaning of a document for attributes that it does not contain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
     /// They stay unchanged (RFC 7396 merge).
     Merge,
     /// They are gone.
     Replace,
 }
+
+choice!(Update { "merge" => Update::Merge, "replace" => Update::Replace });
 
 /// A message that keeps devices sending. Published with QoS 0, not retained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -217,8 +223,7 @@ pub struct PayloadTime {
 }
 
 /// The format of a time. A text with an offset is always accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeFormat {
     /// Recognised: a text without offset is in the gateway's time zone; seconds, milliseconds, microseconds and
     /// nanoseconds are distinguished by the size of the number.
@@ -232,6 +237,14 @@ pub enum TimeFormat {
     /// A text without offset, in the gateway's time zone.
     Local,
 }
+
+choice!(TimeFormat {
+    "auto" => TimeFormat::Auto,
+    "rfc3339" => TimeFormat::Rfc3339,
+    "unix_s" => TimeFormat::UnixS,
+    "unix_ms" => TimeFormat::UnixMs,
+    "local" => TimeFormat::Local,
+});
 
 impl Rule {
     /// A rule with the defaults of its decoder.
@@ -301,11 +314,25 @@ impl Decoder {
     }
 }
 
-impl Serialize for Decoder {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(read::decoder_word(*self))
-    }
-}
+choice!(Decoder {
+    "json" => Decoder::Json,
+    "cbor" => Decoder::Cbor,
+    "msgpack" => Decoder::Msgpack,
+    "senml" => Decoder::Senml,
+    "senml-cbor" => Decoder::SenmlCbor,
+    "influx" => Decoder::Influx,
+    "scalar" => Decoder::Scalar,
+    "availability" => Decoder::Availability,
+    "action" => Decoder::Action,
+    "ignore" => Decoder::Ignore,
+    "zigbee2mqtt-devices" => Decoder::Announcement(Announcer::Zigbee2mqttDevices),
+    "zigbee2mqtt-groups" => Decoder::Announcement(Announcer::Zigbee2mqttGroups),
+    "homeassistant-discovery" => Decoder::Announcement(Announcer::HomeAssistant),
+    "homie" => Decoder::Announcement(Announcer::Homie),
+    "homie5-description" => Decoder::Announcement(Announcer::Homie5),
+    "tasmota-discovery" => Decoder::Announcement(Announcer::Tasmota),
+    "shelly-announce" => Decoder::Announcement(Announcer::Shelly),
+});
 
 /// Default payloads of the availability decoder.
 const ONLINE: [&str; 6] = ["online", "true", "1", "on", "connected", "ready"];
@@ -315,7 +342,7 @@ const OFFLINE: [&str; 6] = ["offline", "false", "0", "off", "disconnected", "los
 pub(super) fn written<S: Serializer>(rules: &[Rule], serializer: S) -> Result<S::Ok, S::Error> {
     let table = |rule: &Rule| -> Result<written::Table, S::Error> {
         let mut table = table_of(rule).map_err(S::Error::custom)?;
-        table.retain(|key, _| read::reads(rule.decoder, key));
+        table.retain(|key, _| keys::reads(rule.decoder, key));
         Ok(table)
     };
     rules.iter().map(table).collect::<Result<Vec<_>, _>>()?.serialize(serializer)

@@ -43,7 +43,7 @@ impl Condition {
 
 /// One rule that takes a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct MatchedRule {
     /// Index in [`SourceConfig::rules`].
     pub rule: usize,
     /// The device's name: the first with all of its parts. Empty for [`Decoder::Ignore`] and [`Decoder::Announcement`].
@@ -73,7 +73,7 @@ impl Rules {
 
     /// The rules for a topic, in order. The first one decides, unless its `when` passes the document on to the next, or
     /// `also` lets others have it. Empty if the topic is excluded.
-    pub fn find<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = Found> + use<'a> {
+    pub fn find<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = MatchedRule> + use<'a> {
         let rules = if self.excluded(topic) { &[] } else { self.rules.as_slice() };
         let mut captures = Captures::default();
         rules.iter().enumerate().filter_map(move |(rule, compiled)| {
@@ -87,7 +87,13 @@ impl Rules {
                 .parent
                 .as_ref()
                 .and_then(|parent| Some(parent.expand(&captures).fixed()?.to_owned()));
-            Some(Found { rule, devices, attribute: compiled.attribute.expand(&captures), parent, keep_alive })
+            Some(MatchedRule {
+                rule,
+                devices,
+                attribute: compiled.attribute.expand(&captures),
+                parent,
+                keep_alive,
+            })
         })
     }
 

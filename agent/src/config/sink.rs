@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
 
+use super::choice::choice;
 use super::written::{self, Table, table_of};
 use super::{Address, Protocol, TlsConfig, WillConfig};
 
@@ -16,8 +17,7 @@ mod target;
 pub(super) use read::read_all;
 
 /// The order in which a sink gets the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Fresh events first, the backlog in parallel. In order within each lane.
     LiveFirst,
@@ -25,9 +25,10 @@ pub enum Order {
     Strict,
 }
 
+choice!(Order { "live-first" => Order::LiveFirst, "strict" => Order::Strict });
+
 /// How to treat events that a sink refuses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RefusedPolicy {
     /// They count as not delivered: they are offered again, and keep the log of a required sink.
     #[default]
@@ -35,6 +36,8 @@ pub enum RefusedPolicy {
     /// They count as delivered.
     Release,
 }
+
+choice!(RefusedPolicy { "keep" => RefusedPolicy::Keep, "release" => RefusedPolicy::Release });
 
 /// One `[[sink]]`: a receiver of events.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -204,29 +207,33 @@ pub struct KafkaSink {
 }
 
 /// How a password is presented to a Kafka cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SaslMechanism {
-    /// The password itself.
-    #[serde(rename = "plain")]
+    /// As it is.
     Plain,
     /// SCRAM with SHA-256: the password does not leave this machine.
-    #[serde(rename = "scram-sha-256")]
     ScramSha256,
     /// SCRAM with SHA-512.
     #[default]
-    #[serde(rename = "scram-sha-512")]
     ScramSha512,
 }
 
+choice!(SaslMechanism {
+    "plain" => SaslMechanism::Plain,
+    "scram-sha-256" => SaslMechanism::ScramSha256,
+    "scram-sha-512" => SaslMechanism::ScramSha512,
+});
+
 /// The format of a parcel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkFormat {
     /// CloudEvents, JSON.
     Json,
     /// The stored records, compressed.
     Compact,
 }
+
+choice!(SinkFormat { "json" => SinkFormat::Json, "compact" => SinkFormat::Compact });
 
 /// Which events are sent; all if nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-use super::raw::{Found, Table};
+use super::raw::{Table, WithOrigin};
 use super::{
     Address, CommandRule, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig,
     WillConfig, command, describe, presets, rule, sparkplug,
@@ -112,7 +112,7 @@ pub(super) fn name(table: &mut Table<'_>, hint: &str) -> Option<String> {
 
 fn address(table: &mut Table<'_>) -> Option<Address> {
     let hint = "give the broker's address, such as \"mqtt://127.0.0.1:1883\"";
-    let Found { value, origin } = table.required("address", hint)?;
+    let WithOrigin { value, origin } = table.required("address", hint)?;
     let fault = |what: &str, hint: &str| table.fault_at("address", origin.as_deref(), what, hint);
     let (tls, rest) = match value.split_once("://") {
         Some(("mqtt", rest)) => (false, rest),
@@ -301,7 +301,6 @@ fn policy(mut table: Table<'_>) -> Policy {
             "name attributes, such as [\"temperature\", \"power*\"]",
         );
     }
-    let modes = [("change", RecordMode::Change), ("every", RecordMode::Every), ("never", RecordMode::Never)];
     let policy = Policy {
         attributes: attributes.unwrap_or_default(),
         devices: table.texts("devices").unwrap_or_else(|| vec!["*".to_owned()]),
@@ -312,12 +311,8 @@ fn policy(mut table: Table<'_>) -> Policy {
             "milliseconds",
             0,
         )),
-        held: table.choice(
-            "held",
-            &[("memory", HeldValues::Memory), ("record", HeldValues::Record)],
-            HeldValues::Memory,
-        ),
-        record: table.choice("record", &modes, RecordMode::Change),
+        held: table.choice("held").unwrap_or_default(),
+        record: table.choice("record").unwrap_or(RecordMode::Change),
     };
     rule::check_patterns(&table, "attributes", &policy.attributes);
     rule::check_patterns(&table, "devices", &policy.devices);

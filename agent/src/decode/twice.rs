@@ -1,5 +1,6 @@
 //! Names that stand in one object twice. For every other reader of JSON the last one counts, so it does here. But a document
-//! that is read as it comes would have taken the first one by then; it is therefore left, and built as a whole.
+//! that is read as it comes would have taken the first one by then; it is therefore left, and built as a whole. Lists that are one
+//! value are built anyway; how long one is, is measured with what stands in it twice.
 
 /// So many names of an object are compared each with each; more are sorted when the object ends.
 const FEW: usize = 64;

@@ -102,7 +102,7 @@ impl Bucket {
         Bucket { rate, paid: now }
     }
 
-    pub(super) fn take(&mut self, bytes: u64, now: Instant) {
+    pub(super) fn consume(&mut self, bytes: u64, now: Instant) {
         if self.rate > 0 {
             let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
             self.paid = self.paid.max(now) + cost;
@@ -152,17 +152,17 @@ mod tests {
     fn what_is_beyond_a_second_of_bytes_has_to_be_paid_for() {
         let begin = Instant::now();
         let mut bucket = Bucket::new(1_000, begin);
-        bucket.take(1_000, begin);
+        bucket.consume(1_000, begin);
         assert_eq!(bucket.left(begin), Duration::ZERO, "a second's worth may be owed");
-        bucket.take(2_000, begin);
+        bucket.consume(2_000, begin);
         assert_eq!(bucket.left(begin), Duration::from_secs(2));
         assert_eq!(bucket.left(begin + Duration::from_secs(2)), Duration::ZERO);
         // An hour of silence saves nothing up.
         let later = begin + Duration::from_secs(3_600);
-        bucket.take(3_000, later);
+        bucket.consume(3_000, later);
         assert_eq!(bucket.left(later), Duration::from_secs(2));
         let mut unlimited = Bucket::new(0, begin);
-        unlimited.take(u64::MAX, begin);
+        unlimited.consume(u64::MAX, begin);
         assert_eq!(unlimited.left(begin), Duration::ZERO);
     }
 

@@ -167,7 +167,7 @@ struct Work<'b> {
 impl Work<'_> {
     /// Takes the matching records of a chunk; breaks at the end of the parcel.
     fn chunk(&mut self, chunk: &Chunk<'_>) -> ControlFlow<Covered> {
-        match self.take(chunk) {
+        match self.add(chunk) {
             Ok(None) => ControlFlow::Continue(()),
             Ok(Some(last)) => ControlFlow::Break(Ok(Some((last, chain_at(chunk, last))))),
             Err(error) => ControlFlow::Break(Err(error)),
@@ -175,7 +175,7 @@ impl Work<'_> {
     }
 
     /// The last position, if it is in this chunk or at the end of the previous one.
-    fn take(&mut self, chunk: &Chunk<'_>) -> Result<Option<Seq>, LogError> {
+    fn add(&mut self, chunk: &Chunk<'_>) -> Result<Option<Seq>, LogError> {
         let damaged =
             |source: RecordsError| LogError::Chunk { at: chunk.header.first, source: source.into() };
         if self.before.is_none() {

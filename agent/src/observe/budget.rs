@@ -4,35 +4,22 @@
 //! each number the maximum size of its aggregates. Individual amounts are upper estimates: sizes of the structures, and
 //! for text the blocks that an allocator hands out.
 
-use fieldlog_projections::devices::Attribute;
-use fieldlog_projections::fact::{DeclaredMetric, Identity};
+use fieldlog_projections::fact::DeclaredMetric;
 use fieldlog_projections::{Aggregates, AttrId, Described, DeviceId, ValueRef, Window};
-
-use super::registry::{Device, Slot};
-use super::topics::{Known, Names, RuleMatch, Topic};
 
 /// Share of the budget for topics: an eighth.
 const TOPICS_SHARE: usize = 8;
 /// Share of the budget for attribute names, which are never forgotten: a quarter.
 const NAMES_SHARE: usize = 4;
 /// Vectors that grow by doubling are at worst half empty.
-const DOUBLING: usize = 2;
+pub(super) const DOUBLING: usize = 2;
 /// A map entry with a number as its value, without the key's text: pointer, length, number and unused slots.
-const MAP_ENTRY_BYTES: usize = 64;
-/// The view stores the source name with each device.
-const SOURCE_NAME_BYTES_MAX: usize = 32;
-/// The view stores the namespace with each device.
-const NAMESPACE_BYTES_MAX: usize = 64;
+pub(super) const MAP_ENTRY_BYTES: usize = 64;
 /// Header of a shared allocation.
-const SHARED_BYTES: usize = 16;
+pub(super) const SHARED_BYTES: usize = 16;
 
 /// A forgotten device keeps its number: a slot in each list by number (observer, heard, view, aggregates).
 pub(super) const FORGOTTEN_BYTES: usize = 4 * 8 * DOUBLING;
-/// An attribute of a device: a slot in observer and view, and one for its series.
-pub(super) const SLOT_BYTES: usize =
-    (size_of::<Slot>() + size_of::<Attribute>()) * DOUBLING + 2 * MAP_ENTRY_BYTES;
-/// An action of a device.
-pub(super) const ACTION_BYTES: usize = 4 * DOUBLING;
 
 /// Bytes of state, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +45,7 @@ pub(super) struct Budget {
     /// Topics.
     pub(super) topics: usize,
     /// The maximum size of one number's series.
-    series: usize,
+    pub(super) series: usize,
     pub(super) refused: u64,
     pub(super) forgotten: u64,
     warned: bool,
@@ -113,30 +100,6 @@ impl Budget {
         }
     }
 
-    /// All memory of a device.
-    pub(super) fn device(&self, device: &Device) -> usize {
-        let slots: usize = device.slots.iter().map(|slot| self.slot(slot)).sum();
-        let former: usize = device.former.iter().map(|name| former_bytes(name)).sum();
-        let described = described_bytes(device.described.as_deref());
-        device_bytes(&device.name, &device.called)
-            + former
-            + slots
-            + device.actions.len() * ACTION_BYTES
-            + described
-    }
-
-    fn slot(&self, slot: &Slot) -> usize {
-        let series = if slot.series { self.series } else { 0 };
-        SLOT_BYTES + slot_value_bytes(slot) + series
-    }
-
-    /// How many bytes the slot would gain and lose with `value`.
-    #[inline]
-    pub(super) fn change(&self, slot: &Slot, value: ValueRef<'_>) -> (usize, usize) {
-        let series = if !slot.series && value.as_number().is_some() { self.series } else { 0 };
-        (value_bytes(value) + series, value_bytes(slot.value.borrow()))
-    }
-
     /// Books a change.
     #[inline]
     pub(super) fn book(&mut self, (more, less): (usize, usize)) {
@@ -145,32 +108,12 @@ impl Budget {
 }
 
 /// The block size that an allocator hands out for this many bytes.
-const fn block(bytes: usize) -> usize {
+pub(super) const fn block(bytes: usize) -> usize {
     if bytes == 0 {
         return 0;
     }
     let block = (bytes + 8).next_multiple_of(16);
     if block < 32 { 32 } else { block }
-}
-
-/// A device without attributes, in observer and view; both have the texts of its id and its name.
-pub(super) fn device_bytes(name: &str, called: &str) -> usize {
-    let names = 2 * block(SHARED_BYTES + name.len()) + 2 * MAP_ENTRY_BYTES + block(SOURCE_NAME_BYTES_MAX);
-    let called = block(SHARED_BYTES + called.len()) + block(called.len()) + MAP_ENTRY_BYTES + block(8);
-    let identity = block(size_of::<Identity>()) + block(NAMESPACE_BYTES_MAX);
-    let structures =
-        block(size_of::<Device>()) + block(SHARED_BYTES + size_of::<fieldlog_projections::Device>());
-    names + called + identity + structures + FORGOTTEN_BYTES + MAP_ENTRY_BYTES
-}
-
-/// A former id of a device, in observer and view, by device and by id.
-pub(super) fn former_bytes(name: &str) -> usize {
-    2 * (block(SHARED_BYTES + name.len()) + MAP_ENTRY_BYTES + size_of::<usize>() * 2 * DOUBLING)
-}
-
-/// Maximum additional bytes of a device that gets a new id and a new name.
-pub(super) fn renamed_bytes(before: &str, name: &str, called: &str) -> usize {
-    former_bytes(before) + device_bytes(name, called)
 }
 
 /// An attribute name: its text in observer and view, in a list and a map each, and in the lists of sinks.
@@ -212,11 +155,6 @@ pub(super) fn deferred_bytes(value: ValueRef<'_>) -> usize {
     value_bytes(value) + MAP_ENTRY_BYTES
 }
 
-/// A Sparkplug edge node without metrics.
-pub(super) fn edge_node_bytes(name: &str) -> usize {
-    block(name.len()) + (16 + size_of::<super::sparkplug::EdgeNode>()) * DOUBLING
-}
-
 /// The metrics of an edge node or a device, in observer and view.
 pub(super) fn declared_bytes(metrics: usize) -> usize {
     2 * (MAP_ENTRY_BYTES + size_of::<DeclaredMetric>() * metrics) + block(SHARED_BYTES)
@@ -225,36 +163,4 @@ pub(super) fn declared_bytes(metrics: usize) -> usize {
 /// Entries of the map of aliases.
 pub(super) fn aliases_bytes(aliases: usize) -> usize {
     aliases * (size_of::<(u64, (DeviceId, u32))>() + 1) * DOUBLING
-}
-
-fn slot_value_bytes(slot: &Slot) -> usize {
-    let deferred = slot.deferred.as_ref().map_or(0, |(_, value)| deferred_bytes(value.borrow()));
-    value_bytes(slot.value.borrow()) + deferred
-}
-
-/// The memory of a topic.
-pub(super) fn topic_bytes(name: &[u8], topic: &Topic) -> usize {
-    let matches: usize = topic.matches.iter().map(match_bytes).sum();
-    block(name.len()) + (16 + size_of::<Topic>()) * DOUBLING + matches
-}
-
-fn match_bytes(matched: &RuleMatch) -> usize {
-    let parent = matched.parent.as_ref().map_or(0, |parent| block(parent.len()));
-    let texts = block(matched.device_name.len()) + block(matched.attribute.len()) + parent;
-    let shape: usize = matched.shape.iter().map(|known| shape_bytes(&known.path)).sum();
-    let names = matched.names.as_ref().map_or(0, |names| {
-        names
-            .devices
-            .iter()
-            .chain([&names.attribute])
-            .map(|name| block(name.bytes()) * DOUBLING)
-            .sum::<usize>()
-            + block(size_of::<Names>())
-    });
-    size_of::<RuleMatch>() * DOUBLING + texts + shape + names
-}
-
-/// An attribute path of a topic.
-pub(super) fn shape_bytes(path: &str) -> usize {
-    block(path.len()) + size_of::<Known>() * DOUBLING
 }

@@ -11,46 +11,11 @@ use std::sync::Arc;
 use fieldlog_projections::fact::{Fact, Identity};
 use fieldlog_projections::{DeviceId, Seq, Time};
 
+use super::device::Device;
+use super::namespaces::Namespace;
 use super::outcomes::Refusal;
-use super::registry::Device;
-use super::{Observer, RecordBatch, at, budget};
+use super::{Observer, RecordBatch, at, device};
 use crate::decode;
-
-/// A namespace by number; numbers hold for one observer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Namespace(u32);
-
-/// The namespaces of rules and devices.
-#[derive(Debug, Default)]
-pub(super) struct Namespaces {
-    names: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, Namespace>,
-    /// Whether the operator was told of a clash in it.
-    told: Vec<bool>,
-}
-
-impl Namespaces {
-    pub(super) fn number(&mut self, name: &str) -> Namespace {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
-        }
-        let number = Namespace(self.names.len() as u32);
-        let name: Arc<str> = name.into();
-        self.numbers.insert(name.clone(), number);
-        self.names.push(name);
-        self.told.push(false);
-        number
-    }
-
-    pub(super) fn name(&self, number: Namespace) -> Arc<str> {
-        self.names[number.0 as usize].clone()
-    }
-
-    /// True the first time.
-    fn tell(&mut self, number: Namespace) -> bool {
-        !std::mem::replace(&mut self.told[number.0 as usize], true)
-    }
-}
 
 /// Devices by name and id.
 #[derive(Debug, Default)]
@@ -225,7 +190,7 @@ impl Observer {
         let space = namespace.map(|namespace| self.namespaces.name(namespace));
         let space = space.or_else(|| self.sources.get(source).map(|s| s.name.as_ref().into()));
         let after = self.ids.free(name, space.as_deref().unwrap_or_default(), Some(id));
-        let more = budget::renamed_bytes(&before, &after, name);
+        let more = device::renamed_bytes(&before, &after, name);
         self.room_for_name(id, more, received, batch)?;
         let Some(device) = self.devices.get_mut(id) else {
             // It was retired, and was forgotten to make room.
@@ -233,7 +198,7 @@ impl Observer {
             return Ok(false);
         };
         self.ids.remove(id, device);
-        self.budget.book((0, self.budget.device(device) + more));
+        self.budget.book((0, device.bytes(&self.budget) + more));
         (device.name, device.called) = (after.clone(), name.into());
         if before != after {
             device.former.retain(|former| *former != before && *former != after);
@@ -243,7 +208,7 @@ impl Observer {
             }
         }
         self.ids.insert(id, device);
-        self.budget.book((self.budget.device(device), 0));
+        self.budget.book((device.bytes(&self.budget), 0));
         let fact = Fact::DeviceRenamed { device: id, name: after.to_string(), called: name.into() };
         batch.records.push_fact(at(received), &fact);
         if let Some(namespace) = namespace {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fieldlog_projections::Time;
 
 use super::Observer;
-use crate::config::rules::Found;
+use crate::config::rules::MatchedRule;
 use crate::message::Publication;
 use crate::topic::Name;
 
@@ -26,7 +26,7 @@ struct Due {
 
 impl Observer {
     /// Notes the keep-alives of a topic's rules; they are published with the next tick.
-    pub(super) fn note_keep_alives(&mut self, source: usize, matches: &[Found]) {
+    pub(super) fn note_keep_alives(&mut self, source: usize, matches: &[MatchedRule]) {
         let keep = &mut self.sources[source].keep_alives.0;
         for found in matches {
             let Some(topic) = found.keep_alive.as_ref().and_then(Name::fixed) else { continue };

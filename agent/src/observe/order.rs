@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use fieldlog_projections::Time;
 
 use super::Observer;
-use super::identity::Namespace;
+use super::namespaces::Namespace;
 use super::topics::RuleMatch;
 
 /// Devices, each with one name before its attributes, whose last number is known; beyond that all are forgotten.

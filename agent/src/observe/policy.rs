@@ -2,7 +2,7 @@
 
 use fieldlog_projections::{Time, Value, ValueRef};
 
-use super::registry::Slot;
+use super::device::Slot;
 use crate::config::{Policy, RecordMode};
 
 /// What becomes of a value.

@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use fieldlog_projections::{DeviceId, Value, ValueRef};
 
 use super::Observer;
-use super::registry::Slot;
+use super::device::Slot;
 use crate::pattern::{PatternError, Patterns};
 
 /// Replaces a value whose changes are not counted.

@@ -1,91 +1,17 @@
 //! Devices and attributes, and their numbers.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fieldlog_projections::fact::{Availability, AvailabilityCause, Fact, Identity};
-use fieldlog_projections::{AttrId, Described, DeviceId, Seq, Time, Value, View};
+use fieldlog_projections::{AttrId, DeviceId, Seq, Time, View};
 
-use super::identity::Namespace;
+use super::device::{self, Device, Slot};
+use super::namespaces::Namespace;
 use super::outcomes::{Refusal, Verdict};
 use super::source::CompiledPolicy;
 use super::topics::RuleMatch;
 use super::{Observer, RecordBatch, at, budget};
 use crate::message::SourceId;
-
-/// Placeholder for the time of the last event if there was none.
-const NEVER: Time = Time(i64::MIN);
-
-#[derive(Debug)]
-pub(super) struct Device {
-    /// Its id.
-    pub(super) name: Arc<str>,
-    /// Its name at the source.
-    pub(super) called: Arc<str>,
-    /// `None` if no record has it.
-    pub(super) namespace: Option<Namespace>,
-    /// Its former ids, oldest first.
-    pub(super) former: Vec<Arc<str>>,
-    pub(super) source: SourceId,
-    pub(super) parent: Option<DeviceId>,
-    /// Devices that have this one as their parent.
-    pub(super) children: u32,
-    /// Position of the record of its retirement.
-    pub(super) retired: Option<Seq>,
-    pub(super) availability: Availability,
-    pub(super) cause: AvailabilityCause,
-    pub(super) heard: Time,
-    pub(super) slots: Vec<Slot>,
-    /// Its actions since the start; their names are attribute names too.
-    pub(super) actions: Vec<AttrId>,
-    /// The descriptions of it and its attributes.
-    pub(super) described: Option<Box<Described>>,
-    /// What it reports may be evidence for a command.
-    pub(super) watched: bool,
-}
-
-/// An attribute of a device.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) attr: AttrId,
-    pub(super) value: Value,
-    /// Time of its last event.
-    pub(super) recorded: Time,
-    /// Number of the last message that mentioned it.
-    pub(super) stamp: u32,
-    /// Index among the policies of the device's source.
-    pub(super) policy: Option<u16>,
-    /// A value held back, and when its interval ends.
-    pub(super) deferred: Option<(Time, Value)>,
-    /// It was a number, so it has aggregates.
-    pub(super) series: bool,
-    /// Its values must not be stored.
-    pub(super) redact: bool,
-    /// Distinguishes the values of a redacted attribute.
-    pub(super) secret: Option<NonZeroU32>,
-}
-
-impl Slot {
-    pub(super) fn new(attr: AttrId, policy: Option<u16>) -> Slot {
-        Slot {
-            attr,
-            value: Value::Null,
-            recorded: NEVER,
-            stamp: 0,
-            policy,
-            deferred: None,
-            series: false,
-            redact: false,
-            secret: None,
-        }
-    }
-
-    /// Whether an event of it has been recorded.
-    #[inline]
-    pub(super) fn was_recorded(&self) -> bool {
-        self.recorded != NEVER
-    }
-}
 
 impl Observer {
     pub(super) fn restore(
@@ -371,7 +297,7 @@ impl Observer {
         if let Some(attr) = known.filter(|attr| self.devices[device].actions.contains(attr)) {
             return Ok(attr);
         }
-        self.room_for_attribute(device, name, known.is_none(), budget::ACTION_BYTES, received, batch)?;
+        self.room_for_attribute(device, name, known.is_none(), device::ACTION_BYTES, received, batch)?;
         let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
         self.devices[device].actions.push(attr);
         self.undescribed.push(device);
@@ -406,7 +332,7 @@ impl Observer {
         if let Some(at) = known.and_then(|attr| slots.iter().position(|slot| slot.attr == attr)) {
             return Ok(at as u32);
         }
-        self.room_for_attribute(device, name, known.is_none(), budget::SLOT_BYTES, received, batch)?;
+        self.room_for_attribute(device, name, known.is_none(), device::SLOT_BYTES, received, batch)?;
         let attr = known.unwrap_or_else(|| self.name_attribute(name, received, batch));
         let owner = &self.devices[device];
         let policy = self.policy(usize::from(owner.source.0), &owner.name, &owner.called, attr);

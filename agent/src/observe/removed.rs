@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fieldlog_projections::{AttrId, DeviceId, Time, Value, ValueRef};
 
 use super::Observer;
-use super::registry::Slot;
+use super::device::Slot;
 use super::topics::{Known, RuleMatch};
 use crate::decode::Values;
 
@@ -97,7 +97,7 @@ impl Observer {
             let gone = |slot: &Slot| is_gone(slot.attr, &names[slot.attr.0 as usize]);
             if slot.stamp != stamp && slot.value != Value::Null && gone(slot) {
                 slot.undefer(&mut self.budget);
-                self.budget.book(self.budget.change(slot, ValueRef::Null));
+                self.budget.book(slot.change(&self.budget, ValueRef::Null));
                 (slot.value, slot.recorded) = (Value::Null, received);
                 self.changes.push((index as u32, 0));
             }

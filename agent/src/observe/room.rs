@@ -3,9 +3,9 @@
 use fieldlog_projections::{DeviceId, Fact, Seq, Time, ValueRef};
 
 use super::budget::{self, FORGOTTEN_BYTES};
+use super::device::Slot;
 use super::outcomes::Refusal;
-use super::registry::Slot;
-use super::{Budget, Observer, RecordBatch, StateUse, at};
+use super::{Budget, Observer, RecordBatch, StateUse, at, device};
 
 impl Observer {
     /// The use of the budget, with counters.
@@ -22,7 +22,7 @@ impl Observer {
     /// Recounts everything. Topics are counted as they are learnt.
     pub(super) fn count(&mut self) {
         self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
-        let live: usize = self.devices.iter().map(|(_, device)| self.budget.device(device)).sum();
+        let live: usize = self.devices.iter().map(|(_, device)| device.bytes(&self.budget)).sum();
         let hosts: usize = self.hosts.iter().flatten().map(super::sparkplug::Host::bytes).sum();
         let forgotten = (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES;
         self.budget.state = live + forgotten + hosts + self.announcers.bytes;
@@ -45,7 +45,7 @@ impl Observer {
                 )));
             }
         }
-        let bytes = budget::device_bytes(name, called);
+        let bytes = device::device_bytes(name, called);
         self.make_room(bytes, received, batch).map_err(|full| full.refuse(&format!("device {name}")))?;
         self.budget.state += bytes;
         Ok(())
@@ -72,7 +72,7 @@ impl Observer {
                 self.limits.attributes
             )));
         }
-        let named = if new { self.names_fit(device, name, bytes == budget::ACTION_BYTES)? } else { 0 };
+        let named = if new { self.names_fit(device, name, bytes == device::ACTION_BYTES)? } else { 0 };
         let what =
             |observer: &Observer| format!("attribute {name} of device {}", observer.devices[device].name);
         if let Err(full) = self.make_room(bytes + named, received, batch) {
@@ -191,7 +191,7 @@ impl Observer {
         if let Some(device) = self.devices.forget(id) {
             self.ids.remove(id, &device);
             self.remove_child(device.parent);
-            self.budget.book((FORGOTTEN_BYTES, self.budget.device(&device)));
+            self.budget.book((FORGOTTEN_BYTES, device.bytes(&self.budget)));
             self.budget.forgotten += 1;
             batch.records.push_fact(at(received), &Fact::DeviceForgotten { device: id });
         }

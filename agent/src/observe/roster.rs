@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut};
 
 use fieldlog_projections::DeviceId;
 
-use super::registry::Device;
+use super::device::Device;
 
 /// See the module. A caller that keeps a number across messages must first check that it is still [there](Roster::get).
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fieldlog_projections::{AttributeDescription, DeviceDescription, ValueRef};
 
-use super::identity::{Namespace, Namespaces};
 use super::keep_alive::KeepAlives;
+use super::namespaces::{Namespace, Namespaces};
 use super::outcomes::Outcomes;
 use super::redact::Secrets;
 use super::topics::Topic;

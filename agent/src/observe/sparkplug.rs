@@ -68,9 +68,14 @@ impl Host {
     }
 }
 
+/// A Sparkplug edge node without metrics.
+fn edge_node_bytes(name: &str) -> usize {
+    budget::block(name.len()) + (16 + size_of::<EdgeNode>()) * budget::DOUBLING
+}
+
 impl EdgeNode {
     fn count(&self, name: &str) -> usize {
-        budget::edge_node_bytes(name) + self.session.held_bytes() + self.table.bytes()
+        edge_node_bytes(name) + self.session.held_bytes() + self.table.bytes()
     }
 }
 
@@ -166,7 +171,7 @@ impl Observer {
         let key = format!("{group}/{name}");
         if !host.nodes.contains_key(&*key) {
             self.room_for_node(host.nodes.len(), &key)?;
-            let node = EdgeNode { bytes: budget::edge_node_bytes(&key), ..EdgeNode::default() };
+            let node = EdgeNode { bytes: edge_node_bytes(&key), ..EdgeNode::default() };
             self.budget.book((node.bytes, 0));
             host.nodes.insert(key.as_str().into(), node);
         }
@@ -361,7 +366,7 @@ impl Observer {
                 self.limits.devices
             )));
         }
-        self.room_for_metrics(budget::edge_node_bytes(name), name)
+        self.room_for_metrics(edge_node_bytes(name), name)
     }
 
     /// The member of a table was heard.

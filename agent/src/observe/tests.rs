@@ -6,7 +6,7 @@ use std::time::Duration;
 use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{AttributeDescription, DeviceDescription, DeviceId, Fact, Seq, Time, Value, View};
 
-use super::{Heard, Observer, Outcomes, RecordBatch, budget};
+use super::{Heard, Observer, Outcomes, RecordBatch};
 use crate::config::{Config, Decoder, Each, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
@@ -124,8 +124,7 @@ impl Scene {
         self.observer.count();
         let mut topics = 0;
         for source in &self.observer.sources {
-            topics +=
-                source.topics.iter().map(|(name, topic)| budget::topic_bytes(name, topic)).sum::<usize>();
+            topics += source.topics.iter().map(|(name, topic)| topic.bytes(name)).sum::<usize>();
         }
         let counted = (self.observer.budget.names, self.observer.budget.state, topics);
         assert_eq!(booked, counted, "names, state, topics");
@@ -143,8 +142,8 @@ impl Scene {
         let viewed = |(_, device): (_, &fieldlog_projections::Device)| -> usize {
             device.name.len() + device.attributes.iter().map(|a| text(&a.value)).sum::<usize>()
         };
-        let observed = |(_, device): (_, &super::registry::Device)| -> usize {
-            let slot = |slot: &super::registry::Slot| {
+        let observed = |(_, device): (_, &super::device::Device)| -> usize {
+            let slot = |slot: &super::device::Slot| {
                 text(&slot.value) + slot.deferred.as_ref().map_or(0, |(_, v)| text(v))
             };
             device.name.len() + device.slots.iter().map(slot).sum::<usize>()

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use fieldlog_projections::{DeviceId, Time, ValueRef};
 
-use super::outcomes::topic_text;
-use super::registry::Device;
-use super::{Observer, RecordBatch, Refusal, budget};
-use crate::config::rules::Found;
+use super::budget::{DOUBLING, block};
+use super::device::Device;
+use super::outcomes::{Refusal, topic_text};
+use super::{Observer, RecordBatch};
+use crate::config::rules::MatchedRule;
 use crate::decode;
 use crate::message::Message;
 use crate::topic::Name;
@@ -64,6 +65,37 @@ pub(super) struct Names {
     pub(super) attribute: Name,
 }
 
+impl Topic {
+    /// The memory that it takes with its name.
+    pub(super) fn bytes(&self, name: &[u8]) -> usize {
+        let matches: usize = self.matches.iter().map(RuleMatch::bytes).sum();
+        block(name.len()) + (16 + size_of::<Topic>()) * DOUBLING + matches
+    }
+}
+
+impl RuleMatch {
+    fn bytes(&self) -> usize {
+        let parent = self.parent.as_ref().map_or(0, |parent| block(parent.len()));
+        let texts = block(self.device_name.len()) + block(self.attribute.len()) + parent;
+        let shape: usize = self.shape.iter().map(|known| shape_bytes(&known.path)).sum();
+        let names = self.names.as_ref().map_or(0, |names| {
+            names
+                .devices
+                .iter()
+                .chain([&names.attribute])
+                .map(|name| block(name.bytes()) * DOUBLING)
+                .sum::<usize>()
+                + block(size_of::<Names>())
+        });
+        size_of::<RuleMatch>() * DOUBLING + texts + shape + names
+    }
+}
+
+/// An attribute path of a topic.
+fn shape_bytes(path: &str) -> usize {
+    block(path.len()) + size_of::<Known>() * DOUBLING
+}
+
 impl Observer {
     /// Finds the rules for a topic that is not remembered, and remembers it if there is room.
     pub(super) fn learn_topic(&mut self, source: usize, message: &Message) -> Result<Topic, Refusal> {
@@ -80,7 +112,7 @@ impl Observer {
         if message.topic.len() > TOPIC_BYTES_REMEMBERED {
             return Ok(topic);
         }
-        let bytes = budget::topic_bytes(&message.topic, &topic);
+        let bytes = topic.bytes(&message.topic);
         if self.topics >= self.limits.topics || !self.budget.topics_fit(bytes) {
             self.forget_topics();
         }
@@ -90,8 +122,8 @@ impl Observer {
         Ok(topic)
     }
 
-    fn topic(&self, source: usize, matches: Vec<Found>) -> Topic {
-        let one = |found: Found| {
+    fn topic(&self, source: usize, matches: Vec<MatchedRule>) -> Topic {
+        let one = |found: MatchedRule| {
             let parent = found.parent.map(String::into_boxed_str);
             let device = found.devices.first().map_or(Some(""), Name::fixed);
             if let (Some(device), Some(attribute)) = (device, found.attribute.fixed()) {
@@ -170,7 +202,7 @@ impl Observer {
         // Otherwise documents of changing shape would make this list grow without end.
         self.cut_shape(matched, index.min(self.limits.attributes));
         if matched.shape.len() == index {
-            self.budget.topics += budget::shape_bytes(&known.path);
+            self.budget.topics += shape_bytes(&known.path);
             matched.shape.push(known);
         }
     }
@@ -189,7 +221,7 @@ impl Observer {
     /// Forgets the paths of a topic from index `keep` on.
     pub(super) fn cut_shape(&mut self, matched: &mut RuleMatch, keep: usize) {
         for Known { path, .. } in matched.shape.drain(keep.min(matched.shape.len())..) {
-            self.budget.topics = self.budget.topics.saturating_sub(budget::shape_bytes(&path));
+            self.budget.topics = self.budget.topics.saturating_sub(shape_bytes(&path));
         }
     }
 }

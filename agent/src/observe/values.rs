@@ -301,7 +301,7 @@ impl Observer {
                 return false;
             }
         }
-        let (more, less) = self.budget.change(slot, value);
+        let (more, less) = slot.change(&self.budget, value);
         if more > less && !self.budget.fits(more - less) {
             self.missing_bytes = Some(more - less);
             return false;
@@ -390,7 +390,7 @@ impl Observer {
         let deferred = slot.deferred.take_if(|(at, _)| due.is_none_or(|due| *at == due));
         let Some((_, value)) = deferred else { return };
         self.budget.book((0, budget::deferred_bytes(value.borrow())));
-        self.budget.book(self.budget.change(slot, value.borrow()));
+        self.budget.book(slot.change(&self.budget, value.borrow()));
         slot.series |= value.borrow().as_number().is_some();
         (slot.value, slot.recorded) = (value, now);
         self.changes.push((slot_index, 0));

@@ -177,7 +177,7 @@ fn fates<'h>(kept: &'h [Kept], config: Config, source: Option<&str>, zone: Zone,
     let mut fates = Fates::new();
     let Ok(mut trial) = Trial::new(config, source, now, zone) else { return fates };
     for message in kept {
-        let Ok(lines) = trial.take(&message.topic, &message.payload, message.retain) else { continue };
+        let Ok(lines) = trial.observe(&message.topic, &message.payload, message.retain) else { continue };
         let fate = fate(&lines);
         let known = fates.entry(message.topic.as_str()).or_insert(Fate::Untaken);
         // A topic counts as taken if one of its messages is recorded; a fault in one message is still reported.

@@ -16,7 +16,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{ReceiveError, Receiver, TakeError};
+use super::{AcceptError, ReceiveError, Receiver};
 use crate::forward::transport::http::FORK;
 
 /// How long a stop waits for running requests.
@@ -75,7 +75,7 @@ async fn parcel(State(app): State<App>, request: axum::extract::Request) -> Resp
         Ok(bytes) => bytes,
         Err(response) => return response,
     };
-    let done = tokio::task::spawn_blocking(move || app.take(&head.headers, &bytes)).await;
+    let done = tokio::task::spawn_blocking(move || app.accept(&head.headers, &bytes)).await;
     done.unwrap_or_else(|_| answer(StatusCode::INTERNAL_SERVER_ERROR, "the parcel could not be worked on"))
 }
 
@@ -93,7 +93,7 @@ async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes
 }
 
 impl App {
-    fn take(&self, headers: &HeaderMap, bytes: &[u8]) -> Response {
+    fn accept(&self, headers: &HeaderMap, bytes: &[u8]) -> Response {
         let mut plain = Vec::new();
         let body = match headers.get(CONTENT_ENCODING).map(hyper::http::HeaderValue::as_bytes) {
             None | Some(b"identity") => bytes,
@@ -114,12 +114,12 @@ impl App {
             |name: &str| headers.get(format!("fieldlog-{name}")).and_then(|value| value.to_str().ok());
         match self.receiver.take_unless_forked(body, field) {
             Ok(()) => StatusCode::NO_CONTENT.into_response(),
-            Err(error @ TakeError::Malformed(_)) => {
+            Err(error @ AcceptError::Malformed(_)) => {
                 tracing::warn!("a request was not a valid parcel: {error}");
                 answer(StatusCode::BAD_REQUEST, &error.to_string())
             }
-            Err(error @ TakeError::Forked { .. }) => forked(&error.to_string()),
-            Err(error @ TakeError::Store) => answer(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(error @ AcceptError::Forked { .. }) => forked(&error.to_string()),
+            Err(error @ AcceptError::Store) => answer(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }
     }
 }

@@ -81,7 +81,7 @@ proptest! {
             arrivals.extend(tiling);
         }
         for received in &arrivals {
-            let taken = ledger.take(&received.arrival());
+            let taken = ledger.record(&received.arrival());
             prop_assert_eq!(&taken.faults, &vec![]);
             for seq in received.manifest.first.0..=received.manifest.last.0 {
                 prop_assert_eq!(taken.is_fresh(Seq(seq)), arrived.insert(seq));
@@ -135,11 +135,11 @@ fn a_restored_backup_is_found() {
         let (before, after, common) = histories(format, sizes, from_common);
         let mut ledger = Ledger::new(false);
         for received in &before {
-            assert_eq!(ledger.take(&received.arrival()).faults, vec![]);
+            assert_eq!(ledger.record(&received.arrival()).faults, vec![]);
         }
         assert!(ledger.report().is_clean());
         for received in &after {
-            ledger.take(&received.arrival());
+            ledger.record(&received.arrival());
         }
         let log = only(&ledger);
         assert!(log.counts.faults > 0, "{format:?} {sizes:?} {from_common}");
@@ -164,11 +164,11 @@ fn a_clone_is_found_while_both_go_on() {
     let mut ledger = Ledger::new(false);
     let (shared, rest) = one.split_at(one.iter().position(|r| r.manifest.last > common).unwrap());
     for received in shared {
-        ledger.take(&received.arrival());
+        ledger.record(&received.arrival());
     }
     let mut found = 0;
     for (mine, theirs) in rest.iter().zip(&two) {
-        found += ledger.take(&mine.arrival()).faults.len() + ledger.take(&theirs.arrival()).faults.len();
+        found += ledger.record(&mine.arrival()).faults.len() + ledger.record(&theirs.arrival()).faults.len();
     }
     assert!(found >= rest.len() / 2, "{found}");
 }
@@ -191,14 +191,14 @@ fn a_changed_record_is_found() {
     let changed = Received::read(&bytes, |_| None).unwrap();
     let mut ledger = Ledger::new(false);
     let altered = Fault::Altered { first: good.manifest.first, last: good.manifest.last };
-    assert_eq!(ledger.take(&changed.arrival()).faults, vec![altered]);
+    assert_eq!(ledger.record(&changed.arrival()).faults, vec![altered]);
     let log = only(&ledger);
     assert!(!log.is_clean());
     assert_eq!(log.recomputed, Seq(0));
     // After the real one, its content also reveals it.
     let mut ledger = Ledger::new(false);
-    assert_eq!(ledger.take(&good.arrival()).faults, vec![]);
-    let faults = ledger.take(&changed.arrival()).faults;
+    assert_eq!(ledger.record(&good.arrival()).faults, vec![]);
+    let faults = ledger.record(&changed.arrival()).faults;
     assert!(
         faults.contains(&altered) && faults.contains(&Fault::Content { seq: good.manifest.last }),
         "{faults:?}"
@@ -210,11 +210,11 @@ fn an_event_that_comes_again_must_be_the_same() {
     let (tilings, _) = tilings();
     let received = &tilings[0][3];
     let mut ledger = Ledger::new(true);
-    ledger.take(&received.arrival());
+    ledger.record(&received.arrival());
     let mut events = received.events.clone();
     events[5].1 ^= 1;
     let again = fieldlog_wire::ledger::Arrival { events: &events, ..received.arrival() };
-    assert_eq!(ledger.take(&again).faults, vec![Fault::Content { seq: events[5].0 }]);
+    assert_eq!(ledger.record(&again).faults, vec![Fault::Content { seq: events[5].0 }]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn what_is_before_the_first_parcel_is_missing_unless_joined_late() {
     for joined_late in [false, true] {
         let mut ledger = Ledger::new(joined_late);
         later.iter().for_each(|r| {
-            ledger.take(&r.arrival());
+            ledger.record(&r.arrival());
         });
         let (log, first) = (only(&ledger), later[0].manifest.first);
         assert_eq!(log.is_clean(), joined_late);

@@ -104,7 +104,7 @@ fn tried(args: &TryArgs) -> Result<String, (u8, String)> {
         if let Some((body, device)) = command.filter(|_| index == after) {
             text += &asked(&mut trial, device, body);
         }
-        let lines = trial.take(topic, payload, args.retain).map_err(|error| (1, error.to_string()))?;
+        let lines = trial.observe(topic, payload, args.retain).map_err(|error| (1, error.to_string()))?;
         lines.iter().for_each(|line| text += &format!("{line}\n"));
     }
     match (command, &args.device) {

@@ -164,7 +164,7 @@ impl Account {
         }
     }
 
-    pub(crate) fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
+    pub(crate) fn record(&mut self, arrival: &Arrival<'_>) -> Taken {
         let faults = self.contradictions(arrival);
         self.enter(arrival, faults)
     }

@@ -28,8 +28,8 @@ impl Ledger {
     }
 
     /// Enters a parcel; returns what is new in it, and what contradicts earlier arrivals.
-    pub fn take(&mut self, arrival: &Arrival<'_>) -> Taken {
-        self.account(arrival.manifest).take(arrival)
+    pub fn record(&mut self, arrival: &Arrival<'_>) -> Taken {
+        self.account(arrival.manifest).record(arrival)
     }
 
     /// Enters a parcel, unless it belongs to a different history.

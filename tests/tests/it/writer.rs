@@ -45,7 +45,7 @@ fn check(plan: Plan, words: &str) {
         let running = scope.spawn(move || writer.run(&inbox).map(|()| "stopped"));
         (1..=20).for_each(deliver);
         while released.len() < 20 {
-            acks.take(&mut released);
+            acks.drain_into(&mut released);
             std::thread::yield_now();
         }
         disk.plan(plan);
@@ -55,7 +55,7 @@ fn check(plan: Plan, words: &str) {
     let error = ended.unwrap_err();
     assert!(matches!(error, WriterError::Log(_)));
     assert!(error.to_string().contains(words), "{error}");
-    acks.take(&mut released);
+    acks.drain_into(&mut released);
     let count = released.len();
     assert_eq!(released, (1..=count as u16).collect::<Vec<_>>());
     assert!(count < 50, "a failed commit was acknowledged");
@@ -156,7 +156,7 @@ fn every_commit_is_counted() {
         inputs.send(Input::Stop).unwrap();
         running.join().unwrap().unwrap();
     });
-    acks.take(&mut released);
+    acks.drain_into(&mut released);
     assert_eq!(released.len(), 200);
     check("a stop");
 }
@@ -196,7 +196,7 @@ fn held_then_dead(held: HeldValues, more: Option<&str>) -> (Option<Value>, Durat
             let mut released = Vec::new();
             passed = Duration::ZERO;
             for _ in 0..6_000 {
-                acks.take(&mut released);
+                acks.drain_into(&mut released);
                 if released.contains(&n) {
                     return;
                 }

@@ -2,131 +2,46 @@
 
 use std::time::Duration;
 
+use super::super::choice::Choice;
 use super::super::hints::one_of;
 use super::super::raw::Table;
 use super::checks::{check_patterns, pointer};
 use super::{
-    ActionFields, Announcer, Arrays, Decoder, Each, KeepAlive, OFFLINE, ONLINE, PayloadTime, Rename, Rule,
-    TimeFormat, Update, types, when,
+    ActionFields, Arrays, Decoder, Each, KeepAlive, PayloadTime, Rename, Rule, TimeFormat, keys, types, when,
 };
 use crate::topic::Template;
 
-const DECODERS: [(&str, Decoder); 17] = [
-    ("json", Decoder::Json),
-    ("cbor", Decoder::Cbor),
-    ("msgpack", Decoder::Msgpack),
-    ("senml", Decoder::Senml),
-    ("senml-cbor", Decoder::SenmlCbor),
-    ("influx", Decoder::Influx),
-    ("scalar", Decoder::Scalar),
-    ("availability", Decoder::Availability),
-    ("action", Decoder::Action),
-    ("ignore", Decoder::Ignore),
-    ("zigbee2mqtt-devices", Decoder::Announcement(Announcer::Zigbee2mqttDevices)),
-    ("zigbee2mqtt-groups", Decoder::Announcement(Announcer::Zigbee2mqttGroups)),
-    ("homeassistant-discovery", Decoder::Announcement(Announcer::HomeAssistant)),
-    ("homie", Decoder::Announcement(Announcer::Homie)),
-    ("homie5-description", Decoder::Announcement(Announcer::Homie5)),
-    ("tasmota-discovery", Decoder::Announcement(Announcer::Tasmota)),
-    ("shelly-announce", Decoder::Announcement(Announcer::Shelly)),
-];
-const UPDATES: [(&str, Update); 2] = [("merge", Update::Merge), ("replace", Update::Replace)];
-const EACH: [(&str, Option<Each>); 2] =
-    [("members", Some(Each::Members)), ("elements", Some(Each::Elements))];
-const ACTION_FIELDS: [(&str, ActionFields); 2] =
-    [("each", ActionFields::Each), ("together", ActionFields::Together)];
-const TIME_FORMATS: [(&str, TimeFormat); 5] = [
-    ("auto", TimeFormat::Auto),
-    ("rfc3339", TimeFormat::Rfc3339),
-    ("unix_s", TimeFormat::UnixS),
-    ("unix_ms", TimeFormat::UnixMs),
-    ("local", TimeFormat::Local),
-];
 /// Room for the name of a source, a dot and the name of a preset.
 const NAMESPACE_BYTES_MAX: usize = 64;
-/// Keys that only decoders of documents read.
-const DOCUMENT_KEYS: [&str; 13] = [
-    "root",
-    "each",
-    "value",
-    "arrays",
-    "update",
-    "time",
-    "only",
-    "actions",
-    "action_fields",
-    "ignore",
-    "rename",
-    "idempotent_by",
-    "order_by",
-];
-const AVAILABILITY_KEYS: [&str; 2] = ["online", "offline"];
-/// Keys that rules with any decoder may have.
-const COMMON_KEYS: [&str; 11] = [
-    "topic",
-    "qos",
-    "decoder",
-    "also",
-    "when",
-    "device",
-    "attribute",
-    "types",
-    "redact",
-    "keep_alive",
-    "parent",
-];
-
-/// All keys of a rule; a subscription with a preset must not have them.
-pub(in super::super) fn keys() -> impl Iterator<Item = &'static str> {
-    [&COMMON_KEYS[..], &DOCUMENT_KEYS, &AVAILABILITY_KEYS].into_iter().flatten().copied()
-}
-
-/// A decoder's name in the configuration.
-pub(super) fn decoder_word(decoder: Decoder) -> &'static str {
-    DECODERS.iter().find(|(_, known)| *known == decoder).map(|(word, _)| *word).unwrap_or_default()
-}
-
-/// Whether a decoder reads a key.
-pub(super) fn reads(decoder: Decoder, key: &str) -> bool {
-    (decoder.is_document() || !DOCUMENT_KEYS.contains(&key) || is_word(decoder, key))
-        && (decoder == Decoder::Availability || !AVAILABILITY_KEYS.contains(&key))
-        && (!matches!(decoder, Decoder::Announcement(_)) || !["device", "attribute"].contains(&key))
-}
-
-/// Where the word of an availability is.
-fn is_word(decoder: Decoder, key: &str) -> bool {
-    decoder == Decoder::Availability && key == "value"
-}
-
 /// Reads a rule; `None` if it lacks something essential.
 pub(in super::super) fn read(table: &mut Table<'_>) -> Option<Rule> {
     let topic = topic(table);
     let decoder = decoder(table);
     if let Some(decoder) = decoder {
-        check_decoder_keys(table, decoder);
+        keys::check(table, decoder);
     }
     let payload = !matches!(decoder, Some(Decoder::Announcement(_)));
     let default = Rule::new("", decoder.unwrap_or(Decoder::Ignore));
     let rule = Rule {
-        qos: u8::try_from(table.integer("qos", 0..=1, "", 1)).unwrap_or(1),
+        qos: u8::try_from(table.integer("qos", 0..=1, "", 1)).unwrap_or(default.qos),
         also: table.flag("also", false),
         when: when::read(table, topic.as_ref(), payload),
         device: device(table).unwrap_or(default.device),
         attribute: table.filled("attribute").map_or(default.attribute, |found| found.value),
         root: pointer(table, "root").unwrap_or_default(),
-        each: table.choice("each", &EACH, default.each),
+        each: table.choice("each").or(default.each),
         value: pointer(table, "value").or(default.value),
         arrays: arrays(table),
-        update: table.choice("update", &UPDATES, Update::Merge),
+        update: table.choice("update").unwrap_or(default.update),
         time: table.table_if_present("time").map_or(default.time, time),
         only: patterns(table, "only"),
         actions: patterns(table, "actions"),
-        action_fields: table.choice("action_fields", &ACTION_FIELDS, ActionFields::Each),
+        action_fields: table.choice("action_fields").unwrap_or(default.action_fields),
         ignore: patterns(table, "ignore"),
         rename: renames(table),
         types: types::read(table),
-        online: payloads(table, "online", &ONLINE),
-        offline: payloads(table, "offline", &OFFLINE),
+        online: payloads(table, "online", default.online),
+        offline: payloads(table, "offline", default.offline),
         namespace: namespace(table),
         redact: patterns(table, "redact"),
         idempotent_by: pointer(table, "idempotent_by"),
@@ -177,42 +92,10 @@ fn topic(table: &mut Table<'_>) -> Option<Template> {
 fn decoder(table: &mut Table<'_>) -> Option<Decoder> {
     if !table.has("decoder") {
         table.expect(&["decoder"]);
-        let words: Vec<&str> = DECODERS.iter().map(|(word, _)| *word).collect();
-        table.fault("decoder", "it is missing", format!("choose {}", one_of(&words)));
+        table.fault("decoder", "it is missing", format!("choose {}", one_of(&Decoder::words())));
         return None;
     }
-    let choices = DECODERS.map(|(word, decoder)| (word, Some(decoder)));
-    table.choice("decoder", &choices, None)
-}
-
-fn check_decoder_keys(table: &Table<'_>, decoder: Decoder) {
-    let refuse = |keys: &[&str], words: &str| {
-        for key in keys.iter().filter(|key| table.has(key) && !is_word(decoder, key)) {
-            table.fault(key, words, "remove it, or change the decoder");
-        }
-    };
-    if !decoder.is_document() {
-        refuse(&DOCUMENT_KEYS, "only decoders of documents, such as \"json\", read it");
-    }
-    if !decoder.is_document() && decoder != Decoder::Scalar {
-        refuse(
-            &["types"],
-            "only decoders of documents, such as \"json\", and the decoder \"scalar\" read it",
-        );
-    }
-    if decoder != Decoder::Availability {
-        refuse(&AVAILABILITY_KEYS, "only the decoder \"availability\" reads it");
-    }
-    if decoder == Decoder::Ignore {
-        refuse(&["also"], "a rule that ignores a message takes nothing of it");
-    }
-    if let Decoder::Announcement(_) = decoder {
-        for key in ["device", "attribute"].iter().filter(|key| table.has(key)) {
-            let what =
-                "an announcement is about the devices that the other subscriptions make of their topics";
-            table.fault(key, what, "remove it");
-        }
-    }
+    table.choice("decoder")
 }
 
 /// One text, or a list of them; empty means the same as absent.
@@ -339,17 +222,17 @@ fn time(mut table: Table<'_>) -> Option<PayloadTime> {
         table.fault("pointer", "it is missing", "write it as \"/Time\"");
     }
     let pointer = pointer(&mut table, "pointer");
-    let format = table.choice("format", &TIME_FORMATS, TimeFormat::Auto);
+    let format = table.choice("format").unwrap_or(TimeFormat::Auto);
     table.finish();
     Some(PayloadTime { pointer: pointer?, format })
 }
 
-fn payloads(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<String> {
+fn payloads(table: &mut Table<'_>, key: &'static str, default: Vec<String>) -> Vec<String> {
     let given = table.texts(key);
     if given.as_ref().is_some_and(Vec::is_empty) {
         table.fault(key, "it is empty", "name at least one payload, or remove it for the default");
     }
-    given.unwrap_or_else(|| default.iter().map(|&word| word.to_owned()).collect())
+    given.unwrap_or(default)
 }
 
 /// The whole payload is no number.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::super::choice::Choice;
 use super::super::raw::Table;
 use super::checks::check_patterns;
 
@@ -55,12 +56,14 @@ enum Word {
     Boolean,
 }
 
-const WORDS: [(&str, Option<Word>); 4] = [
-    ("text", Some(Word::Text)),
-    ("number", Some(Word::Number)),
-    ("integer", Some(Word::Integer)),
-    ("boolean", Some(Word::Boolean)),
-];
+impl Choice for Word {
+    const WORDS: &'static [(&'static str, Word)] = &[
+        ("text", Word::Text),
+        ("number", Word::Number),
+        ("integer", Word::Integer),
+        ("boolean", Word::Boolean),
+    ];
+}
 
 /// Reads the list.
 pub(super) fn read(table: &mut Table<'_>) -> Vec<ValueType> {
@@ -76,7 +79,7 @@ fn one(mut table: Table<'_>) -> Option<ValueType> {
     if !table.has("type") {
         table.fault("type", "it is missing", "choose text, number, integer or boolean");
     }
-    let word = table.choice("type", &WORDS, None);
+    let word = table.choice("type");
     for (key, fits) in [
         ("unit", matches!(word, Some(Word::Number | Word::Integer))),
         ("true", word == Some(Word::Boolean)),

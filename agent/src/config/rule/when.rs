@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::super::choice::choice;
 use super::super::raw::Table;
 use super::checks::{check_patterns, pointer};
 use crate::topic::Template;
@@ -43,8 +44,7 @@ pub enum Test {
 }
 
 /// The kind of a value in a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// An object.
     Object,
@@ -54,8 +54,7 @@ pub enum Shape {
     Value,
 }
 
-const SHAPES: [(&str, Option<Shape>); 3] =
-    [("object", Some(Shape::Object)), ("list", Some(Shape::List)), ("value", Some(Shape::Value))];
+choice!(Shape { "object" => Shape::Object, "list" => Shape::List, "value" => Shape::Value });
 
 impl When {
     /// Whether every document that is an object meets it. Its tests of the topic were decided before.
@@ -141,7 +140,7 @@ fn test(table: &mut Table<'_>, capture: bool) -> Option<Test> {
             if capture {
                 table.fault("is", "a capture is always a text", "use in or not_in");
             }
-            table.choice("is", &SHAPES, None).map(Test::Is)
+            table.choice("is").map(Test::Is)
         }
         [] => {
             table.fault("equals", "it is missing", "give equals, in, not_in, exists or is");

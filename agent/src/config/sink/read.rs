@@ -10,16 +10,11 @@ use super::super::{Address, Decoder, SourceConfig, hints, rule};
 use super::target::{self, expand};
 use super::{MqttSink, SinkConfig, SinkFilter, SinkFormat, SinkTarget};
 use crate::config::Order;
+use crate::config::When;
 use crate::config::rules::Rules;
-use crate::config::{RefusedPolicy, When};
 use fieldlog_wire::Lane;
 
-pub(super) const FORMATS: [(&str, SinkFormat); 2] =
-    [("json", SinkFormat::Json), ("compact", SinkFormat::Compact)];
-pub(super) const ORDERS: [(&str, Order); 2] = [("live-first", Order::LiveFirst), ("strict", Order::Strict)];
-pub(super) const REFUSED: [(&str, RefusedPolicy); 2] =
-    [("keep", RefusedPolicy::Keep), ("release", RefusedPolicy::Release)];
-pub(super) const BACKLOG_SHARE: f64 = 0.5;
+const BACKLOG_SHARE: f64 = 0.5;
 
 /// `sources` are those of the same configuration: a sink must not conflict with them.
 pub(in super::super) fn read_all(
@@ -45,7 +40,7 @@ pub(in super::super) fn read_all(
 fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SinkConfig> {
     let name = name(table, "give the sink a short name, such as \"cloud\"");
     let target = target::read(table, gateway_id, name.as_deref().unwrap_or_default());
-    let format = table.choice("format", &FORMATS, SinkFormat::Json);
+    let format = table.choice("format").unwrap_or(SinkFormat::Json);
     let order = order(table, target.as_ref());
     if let Some(target) = &target {
         check_format(table, target, format);
@@ -67,7 +62,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SinkConfig> {
         parcel_delay: Duration::from_millis(table.integer("parcel_delay_ms", 0..=60_000, "milliseconds", 10)),
         in_flight_max: narrow(table.integer("in_flight_max", 1..=64, "parcels", 4)),
         required: table.flag("required", true),
-        refused: table.choice("refused", &REFUSED, RefusedPolicy::default()),
+        refused: table.choice("refused").unwrap_or_default(),
         filter,
         connect_timeout: seconds(table, "connect_timeout_s", 1, 300, 20),
         answer_timeout: seconds(table, "answer_timeout_s", 1, 600, 30),
@@ -84,7 +79,7 @@ fn order(table: &mut Table<'_>, target: Option<&SinkTarget>) -> Order {
         Some(SinkTarget::Nats(_)) => Order::Strict,
         _ => Order::LiveFirst,
     };
-    table.choice("order", &ORDERS, default)
+    table.choice("order").unwrap_or(default)
 }
 
 fn backlog_share(table: &mut Table<'_>, order: Order) -> f64 {

@@ -1,7 +1,7 @@
 //! The checked stage of `[[sink]]`: the address, and the keys that only its scheme has.
 
 use super::super::hints::one_of;
-use super::super::raw::{Found, Table};
+use super::super::raw::{Table, WithOrigin};
 use super::super::source::{
     self, NO_TLS, client_id, credentials, host_and_port, narrow, protocol, seconds, tls,
 };
@@ -44,12 +44,6 @@ const SCHEMES: [Scheme; 8] = [
 
 /// Largest packet that MQTT can express, in bytes of its remaining length.
 const PACKET_BYTES_MAX: u64 = 268_435_455;
-
-pub(super) const SASL: [(&str, SaslMechanism); 3] = [
-    ("plain", SaslMechanism::Plain),
-    ("scram-sha-256", SaslMechanism::ScramSha256),
-    ("scram-sha-512", SaslMechanism::ScramSha512),
-];
 
 /// Keys that only some kinds of sinks have.
 const KEYS: [(&str, &[Kind]); 16] = [
@@ -94,8 +88,8 @@ pub(super) fn read(table: &mut Table<'_>, gateway_id: &str, name: &str) -> Optio
 }
 
 /// The scheme and the rest. The text is not repeated in faults: it may contain a password.
-fn split(table: &Table<'_>, found: Found<String>) -> Option<(&'static Scheme, Found<String>)> {
-    let Found { value, origin } = found;
+fn split(table: &Table<'_>, found: WithOrigin<String>) -> Option<(&'static Scheme, WithOrigin<String>)> {
+    let WithOrigin { value, origin } = found;
     let fault = |what: &str, hint: &str| table.fault_at("address", origin.as_deref(), what, hint);
     let parts = value.split_once("://");
     let parts = parts.and_then(|(name, rest)| {
@@ -118,7 +112,7 @@ fn split(table: &Table<'_>, found: Found<String>) -> Option<(&'static Scheme, Fo
     if scheme.tls && !cfg!(feature = "tls") {
         fault(NO_TLS, "use an address without TLS, or a build with the feature \"tls\"");
     }
-    Some((scheme, Found { value: rest.to_owned(), origin }))
+    Some((scheme, WithOrigin { value: rest.to_owned(), origin }))
 }
 
 fn refuse_keys_of_others(table: &mut Table<'_>, kind: Kind) {
@@ -136,12 +130,12 @@ fn refuse_keys_of_others(table: &mut Table<'_>, kind: Kind) {
 }
 
 /// Reports a fault in the address, which is then unusable.
-fn bad_address(table: &Table<'_>, scheme: &Scheme, rest: &Found<String>, what: &str) {
+fn bad_address(table: &Table<'_>, scheme: &Scheme, rest: &WithOrigin<String>, what: &str) {
     let hint = format!("write it as \"{}\"", scheme.example);
     table.fault_at("address", rest.origin.as_deref(), what, hint);
 }
 
-fn host(table: &Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<Address> {
+fn host(table: &Table<'_>, scheme: &Scheme, rest: &WithOrigin<String>) -> Option<Address> {
     let address = host_and_port(&rest.value, scheme.tls, scheme.port);
     if address.is_none() {
         bad_address(table, scheme, rest, "it is not a host with an optional port");
@@ -162,7 +156,7 @@ fn tls_of(table: &mut Table<'_>, scheme: &Scheme) -> TlsConfig {
 fn mqtt(
     table: &mut Table<'_>,
     scheme: &Scheme,
-    rest: &Found<String>,
+    rest: &WithOrigin<String>,
     gateway_id: &str,
     name: &str,
 ) -> Option<MqttSink> {
@@ -209,11 +203,11 @@ fn will(table: &mut Table<'_>, gateway_id: &str, events: &str) -> Option<WillCon
     Some(will)
 }
 
-fn http(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<HttpSink> {
+fn http(table: &mut Table<'_>, scheme: &Scheme, rest: &WithOrigin<String>) -> Option<HttpSink> {
     let end = rest.value.find(['/', '?', '#']).unwrap_or(rest.value.len());
     let (authority, path) = rest.value.split_at(end);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let authority = Found { value: authority.to_owned(), origin: rest.origin.clone() };
+    let authority = WithOrigin { value: authority.to_owned(), origin: rest.origin.clone() };
     let sink = HttpSink {
         token_file: table.path("token_file"),
         gzip: table.flag("gzip", true),
@@ -232,7 +226,12 @@ fn http(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<
     Some(sink)
 }
 
-fn nats(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>, gateway_id: &str) -> Option<NatsSink> {
+fn nats(
+    table: &mut Table<'_>,
+    scheme: &Scheme,
+    rest: &WithOrigin<String>,
+    gateway_id: &str,
+) -> Option<NatsSink> {
     let address = host(table, scheme, rest);
     let subject = template(table, "subject", "fieldlog.{gateway}.events");
     // A gateway id is one token of the subject, whatever characters it has.
@@ -290,7 +289,7 @@ fn check_password(table: &Table<'_>, username: bool, password: bool) {
     }
 }
 
-fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option<KafkaSink> {
+fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &WithOrigin<String>) -> Option<KafkaSink> {
     let brokers: Option<Vec<Address>> =
         rest.value.split(',').map(|host| host_and_port(host.trim(), scheme.tls, scheme.port)).collect();
     if brokers.is_none() {
@@ -301,7 +300,7 @@ fn kafka(table: &mut Table<'_>, scheme: &Scheme, rest: &Found<String>) -> Option
     let sink = KafkaSink {
         username: table.filled("username").map(|found| found.value),
         password_file: table.path("password_file"),
-        sasl: table.choice("sasl", &SASL, SaslMechanism::default()),
+        sasl: table.choice("sasl").unwrap_or_default(),
         tls: tls_of(table, scheme),
         brokers: brokers.unwrap_or_default(),
         topic,

@@ -135,7 +135,7 @@ where
             return self.plan.looked_through(parcel.manifest.first, parcel.manifest.last);
         }
         let now = self.parts.clock.now();
-        pace.priority.take(parcel.bytes() as u64, now);
+        pace.priority.consume(parcel.bytes() as u64, now);
         launch(parcel, transport, under_way, pace, now);
     }
 }
@@ -148,7 +148,7 @@ pub(super) fn launch<T: Transport>(
     pace: &mut Pace,
     now: Instant,
 ) {
-    pace.bucket.take(parcel.bytes() as u64, now);
+    pace.bucket.consume(parcel.bytes() as u64, now);
     let parcel = Arc::new(parcel);
     let sending = transport.send(parcel.clone());
     under_way.spawn(async move { (parcel, sending.await) });

@@ -164,18 +164,13 @@ async fn a_wrong_password_is_said() {
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn tls_is_checked_against_the_ca_file() {
-    use fieldlog_sim::servers::certificates;
+    use fieldlog_sim::servers::tls::Certificates;
 
-    let dir = tempfile::tempdir().unwrap();
-    if !certificates(dir.path()) {
-        return;
-    }
-    let path = dir.path().display();
-    let listener = format!("cafile {path}/ca.pem\ncertfile {path}/server.pem\nkeyfile {path}/server.key");
-    let Some(broker) = broker(&listener) else { return };
+    let Some(certificates) = Certificates::make() else { return };
+    let Some(broker) = broker(&certificates.mosquitto()) else { return };
     let mut config = config(broker.port);
     config.address.tls = true;
-    config.tls.ca_file = Some(dir.path().join("ca.pem"));
+    config.tls.ca_file = Some(certificates.ca_file());
     let source = Running::start(config.clone());
     connected(&source).await;
     source.stop().await;
@@ -187,7 +182,7 @@ async fn tls_is_checked_against_the_ca_file() {
     assert!(why.contains("`elsewhere`") && why.contains("certificate"), "{why}");
     source.stop().await;
 
-    config.tls.ca_file = Some(dir.path().join("server.key"));
+    config.tls.ca_file = Some(certificates.key_file());
     let source = Running::start(config);
     source.until("no certificate", |status| status.details().failures.contains_key("tls")).await;
     let why = source.status.details().last_error.unwrap();

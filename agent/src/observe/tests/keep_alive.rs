@@ -17,7 +17,7 @@ impl Scene {
         self.observer.tick(self.now, &mut batch);
         let outbox = self.observer.sources[0].outcomes.outbox.clone();
         let text = |payload: &[u8]| String::from_utf8(payload.to_vec()).unwrap();
-        std::iter::from_fn(|| outbox.take()).map(|p| (p.topic, text(&p.payload))).collect()
+        std::iter::from_fn(|| outbox.pop()).map(|p| (p.topic, text(&p.payload))).collect()
     }
 
     fn connected(&mut self, number: u64) {

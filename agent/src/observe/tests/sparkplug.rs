@@ -148,7 +148,7 @@ impl Scene {
     /// The topics of publications since the last call.
     fn published(&mut self) -> Vec<Publication> {
         let outbox = self.observer.sources[0].outcomes.outbox.clone();
-        std::iter::from_fn(|| outbox.take()).collect()
+        std::iter::from_fn(|| outbox.pop()).collect()
     }
 
     fn asked(&mut self) -> usize {

@@ -51,7 +51,7 @@ proptest! {
         let (mut handed_on, mut ahead, mut covered) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let (mut duplicates, mut priority_events) = (0, 0);
         for received in &arrivals {
-            let taken = ledger.take(&received.arrival());
+            let taken = ledger.record(&received.arrival());
             prop_assert_eq!(&taken.faults, &vec![]);
             let priority = received.manifest.lane == Lane::Priority;
             for (seq, _) in &received.events {
@@ -85,11 +85,11 @@ fn what_a_copy_says_must_be_what_the_log_says() {
     let mut events = copy.events.clone();
     events[3].1 ^= 1;
     let mut ledger = Ledger::new(true);
-    ledger.take(&Arrival { events: &events, ..copy.arrival() });
+    ledger.record(&Arrival { events: &events, ..copy.arrival() });
     let (tilings, _) = tilings();
-    let faults: Vec<Fault> = tilings[0].iter().flat_map(|r| ledger.take(&r.arrival()).faults).collect();
+    let faults: Vec<Fault> = tilings[0].iter().flat_map(|r| ledger.record(&r.arrival()).faults).collect();
     assert_eq!(faults, vec![Fault::Content { seq: events[3].0 }]);
-    assert_eq!(ledger.take(&copy.arrival()).faults, faults);
+    assert_eq!(ledger.record(&copy.arrival()).faults, faults);
 }
 
 #[test]
@@ -108,11 +108,11 @@ fn copies_beyond_the_bound_are_left_for_the_parcel_that_covers_them() {
         events: events.len() as u32,
     };
     let mut ledger = Ledger::new(false);
-    let taken = ledger.take(&Arrival { manifest: &manifest, events: &events, chain: None });
+    let taken = ledger.record(&Arrival { manifest: &manifest, events: &events, chain: None });
     assert_eq!((taken.ahead.len() as u64, taken.is_new(Seq(BOUND + 1))), (BOUND, false));
     assert!(only(&ledger).to_string().contains("cover 65536 of them are still to come"));
     let covering = Manifest { lane: Lane::Backlog, ..manifest };
-    let taken = ledger.take(&Arrival { manifest: &covering, events: &events, chain: None });
+    let taken = ledger.record(&Arrival { manifest: &covering, events: &events, chain: None });
     let new: Vec<u64> = events.iter().filter(|(seq, _)| taken.is_new(*seq)).map(|(seq, _)| seq.0).collect();
     assert_eq!(new, (BOUND + 1..=BOUND + 10).collect::<Vec<_>>());
     let log = only(&ledger);

@@ -116,7 +116,7 @@ impl Model {
         let ended = rig.boot().and_then(|writer| writer.run(&inbox));
         for (source, acks) in rig.connections.iter().enumerate() {
             let mut pkids = Vec::new();
-            acks.take(&mut pkids);
+            acks.drain_into(&mut pkids);
             let sent = &in_flight[source];
             assert!(pkids.iter().zip(1..).all(|(pkid, n)| *pkid == n), "not in the order of arrival");
             assert!(pkids.len() <= sent.len(), "something was acknowledged that was never sent");

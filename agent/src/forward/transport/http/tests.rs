@@ -274,24 +274,10 @@ async fn a_server_that_never_answers_is_lost() {
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn tls_is_checked_against_the_ca_file() {
-    use fieldlog_sim::servers::certificates;
-    use tokio_rustls::rustls::pki_types::pem::PemObject;
-    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use tokio_rustls::rustls::{ServerConfig, crypto};
+    use fieldlog_sim::servers::tls::Certificates;
 
-    let dir = tempfile::tempdir().unwrap();
-    if !certificates(dir.path()) {
-        return;
-    }
-    let chain = CertificateDer::pem_file_iter(dir.path().join("server.pem")).unwrap().map(Result::unwrap);
-    let key = PrivateKeyDer::from_pem_file(dir.path().join("server.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain.collect(), key)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let Some(certificates) = Certificates::make() else { return };
+    let acceptor = certificates.acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let router = router(&Seen::default(), |_| StatusCode::OK.into_response());
@@ -306,7 +292,7 @@ async fn tls_is_checked_against_the_ca_file() {
     });
     let mut target = target(port);
     target.sink.address = Address { host: "localhost".into(), port, tls: true };
-    target.sink.tls.ca_file = Some(dir.path().join("ca.pem"));
+    target.sink.tls.ca_file = Some(certificates.ca_file());
     let mut sink = target.open().await.unwrap();
     assert_eq!(send(&mut sink, parcel(1, 20_000)).await, Outcome::Acked);
     target.sink.tls.server_name = Some("elsewhere".into());

@@ -172,7 +172,7 @@ impl Publisher {
             match self.connection.cut()? {
                 Cut::Frames(chunk) => {
                     for frame in frames(&chunk) {
-                        self.take(&chunk, &frame)?;
+                        self.handle(&chunk, &frame)?;
                     }
                 }
                 Cut::Oversized { .. } => {}
@@ -184,7 +184,7 @@ impl Publisher {
         }
     }
 
-    fn take(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
+    fn handle(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
         let body = &chunk[frame.body.clone()];
         match (frame.packet_type(), body) {
             (4, &[high, low, ref rest @ ..]) => {

@@ -2,9 +2,9 @@
 
 use fieldlog_sim::broker::fault::{Action, Behaviour, Point, PubAckReason, Script};
 use fieldlog_sim::broker::{Broker, Options};
-#[cfg(feature = "tls")]
-use fieldlog_sim::servers::certificates;
 use fieldlog_sim::servers::mosquitto::Mosquitto;
+#[cfg(feature = "tls")]
+use fieldlog_sim::servers::tls::Certificates;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -261,16 +261,11 @@ async fn nobody_at_the_address_is_no_reason_to_be_slow() {
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn tls_is_checked_against_the_ca_file() {
-    let dir = tempfile::tempdir().unwrap();
-    if !certificates(dir.path()) {
-        return;
-    }
-    let path = dir.path().display();
-    let listener = format!("cafile {path}/ca.pem\ncertfile {path}/server.pem\nkeyfile {path}/server.key");
-    let Some(broker) = Mosquitto::start(&listener) else { return };
+    let Some(certificates) = Certificates::make() else { return };
+    let Some(broker) = Mosquitto::start(&certificates.mosquitto()) else { return };
     let mut target = target(broker.port);
     target.sink.address.tls = true;
-    target.sink.tls.ca_file = Some(dir.path().join("ca.pem"));
+    target.sink.tls.ca_file = Some(certificates.ca_file());
     let mut sink = opened(&target).await;
     // Larger than any TLS record and socket buffer.
     assert_eq!(

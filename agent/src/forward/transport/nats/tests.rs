@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use fieldlog_sim::servers::certificates;
 use fieldlog_sim::servers::nats::{JETSTREAM, NatsServer};
+use fieldlog_sim::servers::tls::Certificates;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -272,16 +272,12 @@ async fn a_server_that_goes_away_is_noticed() {
 
 #[tokio::test]
 async fn tls_is_checked_against_the_ca_file() {
-    let dir = tempfile::tempdir().unwrap();
-    if !certificates(dir.path()) {
-        return;
-    }
-    let path = dir.path().display();
-    let tls = format!("tls {{ cert_file: \"{path}/server.pem\", key_file: \"{path}/server.key\" }}");
+    let Some(certificates) = Certificates::make() else { return };
+    let tls = certificates.nats();
     let Some(server) = NatsServer::start(&format!("{JETSTREAM}\n{tls}")) else { return };
     let mut target = target_of(&server);
     target.sink.address = Address { host: "localhost".into(), port: server.port, tls: true };
-    target.sink.tls.ca_file = Some(dir.path().join("ca.pem"));
+    target.sink.tls.ca_file = Some(certificates.ca_file());
     assert_eq!(send(&mut opened(&target).await, parcel(1, 3000)).await, Outcome::Acked);
     target.sink.tls.ca_file = None;
     let unreachable = open(&target).await.err().unwrap();

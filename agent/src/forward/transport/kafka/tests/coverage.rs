@@ -45,7 +45,7 @@ impl Consumer {
         }
         if seen.len() == manifest.events as usize && manifest.lane != Lane::Priority {
             let events: Vec<(Seq, u64)> = seen.iter().map(|seq| (*seq, seq.0)).collect();
-            self.ledger.take(&Arrival { manifest: &manifest, events: &events, chain: None });
+            self.ledger.record(&Arrival { manifest: &manifest, events: &events, chain: None });
             self.parts.remove(&key);
         }
     }

@@ -8,12 +8,9 @@ use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use super::*;
-use fieldlog_sim::servers::certificates;
+use fieldlog_sim::servers::tls::Certificates;
 
 const SASL_HANDSHAKE: i16 = 17;
 const API_VERSIONS: i16 = 18;
@@ -27,19 +24,11 @@ struct Front {
 }
 
 impl Front {
-    /// A proxy with the certificate in `dir`; returns its port.
-    async fn start(dir: &Path, mock: &str) -> u16 {
-        let chain = CertificateDer::pem_file_iter(dir.join("server.pem")).unwrap().map(Result::unwrap);
-        let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain.collect(), key)
-            .unwrap();
+    /// A front with these certificates; the port that it listens on.
+    async fn start(certificates: &Certificates, mock: &str) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = certificates.acceptor();
         let front = Arc::new(Front { acceptor, mock: mock.to_owned(), port });
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -131,12 +120,9 @@ fn offer_sasl(answer: &mut Vec<u8>, version: i16) {
 #[tokio::test]
 async fn a_cluster_with_tls_and_a_password() {
     let Some(cluster) = Cluster::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    if !certificates(dir.path()) {
-        return;
-    }
-    let port = Front::start(dir.path(), &cluster.address).await;
-    let password_file = dir.path().join("password");
+    let Some(certificates) = Certificates::make() else { return };
+    let port = Front::start(&certificates, &cluster.address).await;
+    let password_file = certificates.dir().join("password");
     let write = |password: &str| {
         std::fs::write(&password_file, password).unwrap();
         std::fs::set_permissions(&password_file, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -146,7 +132,7 @@ async fn a_cluster_with_tls_and_a_password() {
     target.sink.brokers = vec![Address { host: "127.0.0.1".into(), port, tls: true }];
     target.sink.username = Some("someone".into());
     target.sink.password_file = Some(password_file.clone());
-    target.sink.tls = tls_of(dir.path(), "ca.pem");
+    target.sink.tls = tls_of(certificates.dir(), "ca.pem");
     let mut sink = target.open().await.unwrap();
     assert_eq!(send(&mut sink, parcel(1, 50)).await, Outcome::Acked);
     sink.close().await;
@@ -163,11 +149,10 @@ async fn a_cluster_with_tls_and_a_password() {
     let mut scram = target.clone();
     scram.sink.sasl = SaslMechanism::ScramSha256;
     refused(scram, "`sasl`").await;
-    target.sink.tls = tls_of(dir.path(), "none.pem");
+    target.sink.tls = tls_of(certificates.dir(), "none.pem");
     refused(target.clone(), "none.pem").await;
-    let other = tempfile::tempdir().unwrap();
-    assert!(certificates(other.path()));
-    target.sink.tls = tls_of(other.path(), "ca.pem");
+    let other = Certificates::make().unwrap();
+    target.sink.tls = tls_of(other.dir(), "ca.pem");
     refused(target, "`ca_file`").await;
 }
 
