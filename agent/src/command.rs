@@ -24,6 +24,8 @@ pub struct Asked {
     pub device: String,
     /// What is asked for.
     pub body: CommandBody,
+    /// Its time to live is no longer than this, in seconds, whatever the body says; 0: it is over.
+    pub ttl_max_s: Option<u32>,
     /// Told what came of it, once that is durable.
     pub reply: oneshot::Sender<Result<Accepted, Rejected>>,
 }

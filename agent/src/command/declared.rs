@@ -51,6 +51,8 @@ pub enum Code {
     NotAsExpected,
     /// The key stands for another command.
     KeyConflict,
+    /// Its time was over before it could be recorded.
+    Expired,
     /// Too many commands.
     TooMany,
     /// The agent cannot tell yet.
@@ -68,6 +70,7 @@ impl Code {
             Code::Unreachable => "unreachable",
             Code::NotAsExpected => "not-as-expected",
             Code::KeyConflict => "key-conflict",
+            Code::Expired => "expired",
             Code::TooMany => "too-many-commands",
             Code::NotReady => "not-ready",
         }
@@ -118,6 +121,8 @@ pub struct Asking<'a> {
     pub booted_for: u64,
     /// How long its key is remembered after its time to live, in seconds.
     pub remember_s: u64,
+    /// Its time to live is no longer than this, in seconds, whatever the body says.
+    pub ttl_max_s: Option<u32>,
 }
 
 /// The device of this id, if there is one; the id may be one that it had before.
@@ -297,7 +302,8 @@ impl<'a> Target<'a> {
             return Err(Rejected::new(Code::NoSuchCommand, reason));
         }
         let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let ttl = seconds(body.ttl_s.into());
+        let ttl_s = asking.ttl_max_s.map_or(body.ttl_s, |max| body.ttl_s.min(max));
+        let ttl = seconds(ttl_s.into());
         Ok(CommandRequest {
             actor: asking.actor.to_owned(),
             key: body.idempotency_key.clone(),
@@ -306,7 +312,7 @@ impl<'a> Target<'a> {
             name: name.clone(),
             operation: rule.is_operation(),
             expires: Time(asking.wall.0.saturating_add(ttl)),
-            ttl_s: body.ttl_s,
+            ttl_s,
             booted_for: asking.booted_for,
             remember_until: Time(
                 asking

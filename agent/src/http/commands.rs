@@ -55,6 +55,7 @@ impl From<Rejected> for Problem {
             Code::Unreachable => (StatusCode::CONFLICT, "The device cannot be reached"),
             Code::NotAsExpected => (StatusCode::PRECONDITION_FAILED, "The device is not as expected"),
             Code::KeyConflict => (StatusCode::CONFLICT, "The key stands for another command"),
+            Code::Expired => (StatusCode::GONE, "The time of the command is over"),
             Code::TooMany | Code::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "No commands are taken now"),
         };
         Problem::new(status, rejected.code.word(), title, rejected.reason).with_changed_seq(rejected.current)
@@ -72,7 +73,7 @@ pub(super) async fn ask(
     let wait = params.number("wait", 0..=WAIT_MAX_S)?.map(Duration::from_secs);
     let body = read(request).await?;
     let (reply, answered) = oneshot::channel();
-    let asked = Asked { actor: actor.0.to_string(), device, body, reply };
+    let asked = Asked { actor: actor.0.to_string(), device, body, ttl_max_s: None, reply };
     let accepted = {
         let _asking = app.asking.try_acquire().map_err(|_| {
             Problem::busy(format!(

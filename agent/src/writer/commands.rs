@@ -165,6 +165,10 @@ impl Writer {
             if let Some(accepted) = self.known_key(&view, asked, target.id)? {
                 return Ok(accepted);
             }
+            if asked.ttl_max_s == Some(0) {
+                let reason = "its time was over before it could be recorded; ask again, with more time";
+                return Err(Rejected::new(Code::Expired, reason));
+            }
             self.check_room(&view, now)?;
             let asking = Asking {
                 actor: &asked.actor,
@@ -173,6 +177,7 @@ impl Writer {
                 log_time: self.batch.records.last_time(),
                 booted_for: now.booted_for,
                 remember_s: self.config.limits.command_key.as_secs(),
+                ttl_max_s: asked.ttl_max_s,
             };
             let request = target.request(&asked.body, &asking)?;
             let reach = Reach { view: &view, observer: &self.observer };

@@ -32,6 +32,7 @@ fn target(port: u16) -> MqttTarget {
             keep_alive: Duration::from_secs(30),
             packet_bytes_max: 1024 * 1024,
             will: None,
+            commands: None,
         },
         connect_timeout: Duration::from_secs(20),
         answer_timeout: Duration::from_secs(20),

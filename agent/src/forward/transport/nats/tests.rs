@@ -28,6 +28,7 @@ pub(crate) fn target_of(server: &NatsServer) -> NatsTarget {
             username: None,
             password_file: None,
             tls: TlsConfig::default(),
+            commands: None,
         },
         connect_timeout: Duration::from_secs(5),
         answer_timeout: Duration::from_secs(5),
