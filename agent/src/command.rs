@@ -7,13 +7,17 @@
 pub mod declared;
 pub mod desk;
 mod evidence;
+pub mod remote;
 mod template;
 
 use fieldlog_projections::Seq;
 use fieldlog_wire::api::commands::CommandBody;
 use tokio::sync::oneshot;
 
-use declared::Rejected;
+use declared::{Code, Rejected};
+
+/// Largest body of a command, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A command that somebody asks for.
 #[derive(Debug)]
@@ -37,4 +41,18 @@ pub struct Accepted {
     pub command: Seq,
     /// Whether it had been accepted before, under the same key.
     pub repeated: bool,
+}
+
+/// Reads the body of a command.
+///
+/// # Errors
+/// [`Code::BadRequest`]
+pub fn read_body(bytes: &[u8]) -> Result<CommandBody, Rejected> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let reason = format!(
+            "{error}; a command looks like {{\"attribute\": \"state\", \"value\": \"ON\", \"ttl_s\": 30, \
+             \"idempotency_key\": \"<a new UUID>\"}}"
+        );
+        Rejected::new(Code::BadRequest, reason)
+    })
 }

@@ -51,6 +51,12 @@ pub enum Code {
     NotAsExpected,
     /// The key stands for another command.
     KeyConflict,
+    /// The body is too large.
+    TooLarge,
+    /// The broker keeps the message, and would deliver it again and again.
+    Retained,
+    /// Too many commands at a time.
+    Busy,
     /// Its time was over before it could be recorded.
     Expired,
     /// Too many commands.
@@ -70,6 +76,9 @@ impl Code {
             Code::Unreachable => "unreachable",
             Code::NotAsExpected => "not-as-expected",
             Code::KeyConflict => "key-conflict",
+            Code::TooLarge => "too-large",
+            Code::Retained => "retained",
+            Code::Busy => "busy",
             Code::Expired => "expired",
             Code::TooMany => "too-many-commands",
             Code::NotReady => "not-ready",

@@ -65,7 +65,11 @@ pub(super) fn mqtt(table: &mut Table<'_>, gateway_id: &str, events: &str) -> Opt
         }
         _ => {
             let what = format!("{filter:?} has no place for the device id");
-            table.fault("topic", what, "use a topic that ends with /#, such as \"fieldlog/{gateway}/commands/#\"");
+            table.fault(
+                "topic",
+                what,
+                "use a topic that ends with /#, such as \"fieldlog/{gateway}/commands/#\"",
+            );
         }
     }
     table.finish();
@@ -80,7 +84,8 @@ pub(super) fn nats(table: &mut Table<'_>, gateway_id: &str, events: &str) -> Opt
     match subject.strip_suffix(".>") {
         Some(prefix) if is_subject(prefix) => {
             let dotted = format!("{prefix}.");
-            let mut events = [Lane::Live, Lane::Backlog].map(|lane| expand(events, &gateway, lane)).into_iter();
+            let mut events =
+                [Lane::Live, Lane::Backlog].map(|lane| expand(events, &gateway, lane)).into_iter();
             if let Some(events) = events.find(|events| events.starts_with(&dotted)) {
                 let what = format!("{subject:?} takes {events:?}, on which this sink sends events");
                 table.fault("subject", what, "use subjects of their own: events are no commands");
@@ -88,7 +93,11 @@ pub(super) fn nats(table: &mut Table<'_>, gateway_id: &str, events: &str) -> Opt
         }
         _ => {
             let what = format!("{subject:?} has no place for the device id");
-            table.fault("subject", what, "use one that ends with .>, such as \"fieldlog.commands.{gateway}.>\"");
+            table.fault(
+                "subject",
+                what,
+                "use one that ends with .>, such as \"fieldlog.commands.{gateway}.>\"",
+            );
         }
     }
     table.finish();
@@ -109,7 +118,8 @@ fn template(table: &mut Table<'_>, key: &'static str, default: &str, gateway_id:
 /// A broker may send a command again as long as it keeps the session, and the key is what shows that it is the same.
 pub(super) fn check_keys(table: &Table<'_>, sink: &SinkConfig, command_key: Duration) {
     let SinkTarget::Mqtt(mqtt) = &sink.target else { return };
-    let Some(commands) = mqtt.commands.as_ref().filter(|commands| commands.session_expiry > command_key) else {
+    let Some(commands) = mqtt.commands.as_ref().filter(|commands| commands.session_expiry > command_key)
+    else {
         return;
     };
     let what = format!(
