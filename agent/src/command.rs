@@ -30,6 +30,8 @@ pub struct Asked {
     pub body: CommandBody,
     /// Its time to live is no longer than this, in seconds, whatever the body says; 0: it is over.
     pub ttl_max_s: Option<u32>,
+    /// If it cannot be taken yet, it is asked again soon, so that this is neither recorded nor counted.
+    pub patient: bool,
     /// Told what came of it, once that is durable.
     pub reply: oneshot::Sender<Result<Accepted, Rejected>>,
 }

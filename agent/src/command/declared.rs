@@ -45,8 +45,10 @@ pub enum Code {
     NoSuchCommand,
     /// The value is not allowed.
     InvalidValue,
-    /// The device, or its broker, cannot be reached.
+    /// The device cannot be reached.
     Unreachable,
+    /// The same, because its source is not connected to its broker.
+    SourceAway,
     /// The device is not as expected.
     NotAsExpected,
     /// The key stands for another command.
@@ -73,7 +75,7 @@ impl Code {
             Code::NoSuchDevice => "no-such-device",
             Code::NoSuchCommand => "no-such-command",
             Code::InvalidValue => "invalid-value",
-            Code::Unreachable => "unreachable",
+            Code::Unreachable | Code::SourceAway => "unreachable",
             Code::NotAsExpected => "not-as-expected",
             Code::KeyConflict => "key-conflict",
             Code::TooLarge => "too-large",
@@ -87,6 +89,11 @@ impl Code {
 }
 
 impl Rejected {
+    /// Whether the agent will perhaps take it in a moment.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.code, Code::SourceAway | Code::NotReady)
+    }
+
     pub(crate) fn new(code: Code, reason: impl Into<String>) -> Rejected {
         Rejected { code, reason: reason.into(), current: None }
     }

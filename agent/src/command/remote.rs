@@ -117,6 +117,8 @@ pub struct Answers {
     gateway: String,
     epoch: String,
     open: BTreeMap<Seq, Vec<Waiting>>,
+    /// How many wait in `open`.
+    waiting: usize,
     ready: VecDeque<Answer>,
     dropped: u64,
 }
@@ -125,7 +127,7 @@ impl Answers {
     /// None yet.
     pub fn new(gateway: impl Into<String>, epoch: impl Into<String>) -> Answers {
         let (gateway, epoch) = (gateway.into(), epoch.into());
-        Answers { gateway, epoch, open: BTreeMap::new(), ready: VecDeque::new(), dropped: 0 }
+        Answers { gateway, epoch, open: BTreeMap::new(), waiting: 0, ready: VecDeque::new(), dropped: 0 }
     }
 
     /// A command was accepted, and `view` has it.
@@ -147,10 +149,19 @@ impl Answers {
         let told = command.is_some_and(|command| !command.state.is_driven());
         let (device, key) = (call.device.clone(), body.idempotency_key.clone());
         let waiting = self.open.entry(accepted.command).or_default();
+        let before = waiting.len();
         waiting.retain(|waiting| waiting.to != to);
+        self.waiting -= before - waiting.len();
         waiting.push(Waiting { to, device, key, told });
-        while self.open.values().map(Vec::len).sum::<usize>() > OPEN_MAX {
-            self.open.pop_first();
+        self.waiting += 1;
+        while self.waiting > OPEN_MAX
+            && let Some(mut oldest) = self.open.first_entry()
+        {
+            oldest.get_mut().remove(0);
+            if oldest.get().is_empty() {
+                oldest.remove();
+            }
+            self.waiting -= 1;
             self.dropped += 1;
         }
     }
@@ -190,6 +201,7 @@ impl Answers {
             }
             !command.is_closed()
         });
+        self.waiting = open.values().map(Vec::len).sum();
         self.open = open;
     }
 
@@ -242,3 +254,6 @@ fn state<'a>(answer: &mut RemoteAnswer<'a>, command: &'a Command) {
 fn json(answer: &RemoteAnswer<'_>) -> Bytes {
     serde_json::to_vec(answer).unwrap_or_default().into()
 }
+
+#[cfg(test)]
+mod tests;

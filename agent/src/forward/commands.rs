@@ -23,12 +23,16 @@ use crate::writer::Input;
 /// Shortest and longest wait before a command is offered again to a writer that takes none now.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
+/// How long after its start a command is held for a source that is not connected.
+const STARTING_MAX: Duration = Duration::from_secs(30);
+
 /// The commands of one sink, over all its connections.
 pub struct Upstream {
     sink: String,
     shared: Arc<Shared>,
     writer: Sender<Input>,
     clock: Clock,
+    started: Instant,
     answers: Mutex<Answers>,
     /// There is an answer.
     wake: Notify,
@@ -46,8 +50,8 @@ impl Upstream {
         clock: Clock,
     ) -> Arc<Upstream> {
         let answers = Mutex::new(Answers::new(gateway, shared.epoch.to_string()));
-        let (wake, refused) = (Notify::new(), Mutex::default());
-        Arc::new(Upstream { sink: sink.to_owned(), shared, writer, clock, answers, wake, refused })
+        let (wake, refused, started) = (Notify::new(), Mutex::default(), clock.now());
+        Arc::new(Upstream { sink: sink.to_owned(), shared, writer, clock, started, answers, wake, refused })
     }
 
     /// The clock that [`Call::received`] is read from.
@@ -102,7 +106,9 @@ impl Upstream {
             let ttl_max_s = Some(call.ttl_left(&body, self.clock.now()));
             let (reply, answered) = oneshot::channel();
             let (actor, device) = (format!("sink:{}", self.sink), call.device.clone());
-            let asked = Asked { actor, device, body: body.clone(), ttl_max_s, reply };
+            // The sources may connect later than the sink, which brings what has waited for the gateway.
+            let patient = self.clock.since(self.started) < STARTING_MAX;
+            let asked = Asked { actor, device, body: body.clone(), ttl_max_s, patient, reply };
             let sent = self.writer.send(Input::Command(Box::new(asked)));
             let answer = if sent.is_ok() { answered.await.ok() } else { None };
             match answer {
@@ -111,7 +117,9 @@ impl Upstream {
                     self.answers().accepted(call, &body, accepted, &view);
                     break;
                 }
-                Some(Err(rejected)) if rejected.code != Code::NotReady => {
+                Some(Err(rejected))
+                    if rejected.code != Code::NotReady && !(patient && rejected.is_temporary()) =>
+                {
                     self.answers().refused(call, &body.idempotency_key, &rejected);
                     break;
                 }

@@ -213,7 +213,8 @@ async fn serve(
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
             let target = Target::of(&sink, nats);
-            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await
+            let upstream = nats.commands.is_some().then(|| upstream(&sink, &gateway, &parts));
+            drive(service, parts, || target.open(&gateway, epoch, upstream.as_ref()), build, stopping).await
         }
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(kafka) => {

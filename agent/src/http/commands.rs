@@ -50,7 +50,7 @@ impl From<Rejected> for Problem {
             Code::NoSuchDevice => (StatusCode::NOT_FOUND, "No such device"),
             Code::NoSuchCommand => (StatusCode::UNPROCESSABLE_ENTITY, "The device cannot be told that"),
             Code::InvalidValue => (StatusCode::UNPROCESSABLE_ENTITY, "The value is not allowed"),
-            Code::Unreachable => (StatusCode::CONFLICT, "The device cannot be reached"),
+            Code::Unreachable | Code::SourceAway => (StatusCode::CONFLICT, "The device cannot be reached"),
             Code::NotAsExpected => (StatusCode::PRECONDITION_FAILED, "The device is not as expected"),
             Code::KeyConflict => (StatusCode::CONFLICT, "The key stands for another command"),
             Code::Expired => (StatusCode::GONE, "The time of the command is over"),
@@ -75,7 +75,7 @@ pub(super) async fn ask(
     let wait = params.number("wait", 0..=WAIT_MAX_S)?.map(Duration::from_secs);
     let body = read(request).await?;
     let (reply, answered) = oneshot::channel();
-    let asked = Asked { actor: actor.0.to_string(), device, body, ttl_max_s: None, reply };
+    let asked = Asked { actor: actor.0.to_string(), device, body, ttl_max_s: None, patient: false, reply };
     let accepted = {
         let _asking = app.asking.try_acquire().map_err(|_| {
             Problem::busy(format!(

@@ -133,6 +133,9 @@ impl Writer {
         let result = self.judge(&asked);
         match result {
             Ok(accepted) => self.commanding.answers.push((asked.reply, accepted)),
+            Err(rejected) if asked.patient && rejected.is_temporary() => {
+                let _ = asked.reply.send(Err(rejected));
+            }
             Err(rejected) => {
                 self.record_rejection(&asked, &rejected);
                 self.shared.stats.commands.rejected(rejected.code.word());
@@ -384,7 +387,7 @@ fn check_reach(
     if reach.room(source).is_none() {
         let reason =
             format!("source `{source}`, which leads to device `{name}`, is not connected to its broker");
-        return Err(Rejected::new(Code::Unreachable, reason));
+        return Err(Rejected::new(Code::SourceAway, reason));
     }
     if reach.availability(device) == Some(Availability::Offline) {
         let reason = format!(
