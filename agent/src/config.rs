@@ -46,8 +46,8 @@ pub use rule::{
     Subject, Test, TimeFormat, Update, ValueType, When,
 };
 pub use sink::{
-    HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,
-    SinkFormat, SinkTarget,
+    HttpSink, KafkaSink, MqttCommands, MqttSink, NatsCommands, NatsSink, Order, RefusedPolicy, SaslMechanism,
+    SinkConfig, SinkFilter, SinkFormat, SinkTarget,
 };
 
 /// The whole configuration of one agent.

@@ -38,6 +38,8 @@ pub struct Asking<'a> {
     pub booted_for: u64,
     /// How long its key is remembered after its time to live, in seconds.
     pub remember_s: u64,
+    /// Its time to live is no longer than this, in seconds, whatever the body says.
+    pub ttl_max_s: Option<u32>,
 }
 
 impl<'a> Target<'a> {
@@ -98,7 +100,8 @@ impl<'a> Target<'a> {
             return Err(Rejected::new(Code::NoSuchCommand, reason));
         }
         let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let ttl = seconds(body.ttl_s.into());
+        let ttl_s = asking.ttl_max_s.map_or(body.ttl_s, |max| body.ttl_s.min(max));
+        let ttl = seconds(ttl_s.into());
         Ok(CommandRequest {
             actor: asking.actor.to_owned(),
             key: body.idempotency_key.clone(),
@@ -107,7 +110,7 @@ impl<'a> Target<'a> {
             name: name.clone(),
             operation: rule.is_operation(),
             expires: Time(asking.wall.0.saturating_add(ttl)),
-            ttl_s: body.ttl_s,
+            ttl_s,
             booted_for: asking.booted_for,
             remember_until: Time(
                 asking

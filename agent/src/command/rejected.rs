@@ -24,12 +24,22 @@ pub enum Code {
     NoSuchCommand,
     /// The value is not allowed.
     InvalidValue,
-    /// The device, or its broker, cannot be reached.
+    /// The device cannot be reached.
     Unreachable,
+    /// The same, because its source is not connected to its broker.
+    SourceAway,
     /// The device is not as expected.
     NotAsExpected,
     /// The key stands for another command.
     KeyConflict,
+    /// The body is too large.
+    TooLarge,
+    /// The broker keeps the message, and would deliver it again and again.
+    Retained,
+    /// Too many commands at a time.
+    Busy,
+    /// Its time was over before it could be recorded.
+    Expired,
     /// Too many commands.
     TooMany,
     /// The agent cannot tell yet.
@@ -44,9 +54,13 @@ impl Code {
             Code::NoSuchDevice => "no-such-device",
             Code::NoSuchCommand => "no-such-command",
             Code::InvalidValue => "invalid-value",
-            Code::Unreachable => "unreachable",
+            Code::Unreachable | Code::SourceAway => "unreachable",
             Code::NotAsExpected => "not-as-expected",
             Code::KeyConflict => "key-conflict",
+            Code::TooLarge => "too-large",
+            Code::Retained => "retained",
+            Code::Busy => "busy",
+            Code::Expired => "expired",
             Code::TooMany => "too-many-commands",
             Code::NotReady => "not-ready",
         }
@@ -54,6 +68,11 @@ impl Code {
 }
 
 impl Rejected {
+    /// Whether the agent will perhaps take it in a moment.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.code, Code::SourceAway | Code::NotReady)
+    }
+
     pub(crate) fn new(code: Code, reason: impl Into<String>) -> Rejected {
         Rejected { code, reason: reason.into(), current: None }
     }

@@ -47,8 +47,15 @@ impl Commands {
         let now = Now { at: Instant::now(), wall, booted_for: 0, trusted: true };
         let seq = Seq(self.asked + 1);
         let target = Target::find(config, view, device)?;
-        let asking =
-            Asking { actor: "try", seq, wall, log_time: wall, booted_for: now.booted_for, remember_s: 0 };
+        let asking = Asking {
+            actor: "try",
+            seq,
+            wall,
+            log_time: wall,
+            booted_for: now.booted_for,
+            remember_s: 0,
+            ttl_max_s: None,
+        };
         let request = target.request(body, &asking)?;
         self.asked = seq.0;
         let publish = request.publish.clone();

@@ -133,6 +133,9 @@ impl Writer {
         let result = self.judge(&asked);
         match result {
             Ok(accepted) => self.commanding.answers.push((asked.reply, accepted)),
+            Err(rejected) if asked.patient && rejected.is_temporary() => {
+                let _ = asked.reply.send(Err(rejected));
+            }
             Err(rejected) => {
                 self.record_rejection(&asked, &rejected);
                 self.shared.stats.commands.rejected(rejected.code.word());
@@ -165,6 +168,10 @@ impl Writer {
             if let Some(accepted) = self.known_key(&view, asked, target.id)? {
                 return Ok(accepted);
             }
+            if asked.ttl_max_s == Some(0) {
+                let reason = "its time was over before it could be recorded; ask again, with more time";
+                return Err(Rejected::new(Code::Expired, reason));
+            }
             self.check_room(&view, now)?;
             let asking = Asking {
                 actor: &asked.actor,
@@ -173,6 +180,7 @@ impl Writer {
                 log_time: self.batch.records.last_time(),
                 booted_for: now.booted_for,
                 remember_s: self.config.limits.command_key.as_secs(),
+                ttl_max_s: asked.ttl_max_s,
             };
             let request = target.request(&asked.body, &asking)?;
             let reach = Reach { view: &view, observer: &self.observer };
@@ -379,7 +387,7 @@ fn check_reach(
     if reach.room(source).is_none() {
         let reason =
             format!("source `{source}`, which leads to device `{name}`, is not connected to its broker");
-        return Err(Rejected::new(Code::Unreachable, reason));
+        return Err(Rejected::new(Code::SourceAway, reason));
     }
     if reach.availability(device) == Some(Availability::Offline) {
         let reason = format!(

@@ -184,6 +184,9 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
             let will = target.will.take().unwrap();
             let shown = (will.topic.as_str(), will.offline.as_str(), will.online.as_str());
             assert_eq!(shown, (state.as_str(), "offline", "online"));
+            let commands = target.commands.take().unwrap();
+            let topic = format!("fieldlog/{}/commands/#", Config::default().gateway_id);
+            assert_eq!((commands.topic, commands.session_expiry.as_secs()), (topic, 86_400));
         }
         (SinkTarget::Http(target), SinkTarget::Http(plain)) => {
             assert!(target.token_file.is_some());
@@ -193,6 +196,9 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
         }
         (SinkTarget::Nats(target), SinkTarget::Nats(plain)) => {
             assert!(target.credentials_file.is_some());
+            let commands = target.commands.take().unwrap();
+            let subject = format!("fieldlog.commands.{}.>", Config::default().gateway_id.replace('.', "_"));
+            assert_eq!(commands.subject, subject);
             target.address = plain.address.clone();
             target.credentials_file.clone_from(&plain.credentials_file);
         }
