@@ -62,7 +62,7 @@ struct Open {
     deadline: Option<Instant>,
     /// When its time is over at the latest, whatever the clock says.
     latest: Option<Instant>,
-    /// It may have been published: from then on nobody can say that it was not.
+    /// A publication of it was lost on its way: from then on nobody can say that it has not arrived.
     may_be_out: bool,
     /// When evidence is no longer waited for.
     confirm_by: Option<Instant>,
@@ -292,7 +292,6 @@ impl Desk {
         let lane = (open.device, open.lane.clone());
         match fate {
             Fate::Written => {
-                self.may_be_out(command);
                 self.watch(command);
                 self.confirm_from(command, now.at);
             }
@@ -303,15 +302,15 @@ impl Desk {
             Fate::Refused(reason) => self.give_up(command, Progress::Failed { reason }, steps),
             Fate::TooLate => self.give_up(command, Progress::Expired, steps),
             Fate::NotSent => self.send_again(lane, command),
-            Fate::Lost if idempotent => self.send_again(lane, command),
-            // It may have arrived: what the device does next tells, or nothing does.
-            Fate::Lost => {}
-        }
-    }
-
-    fn may_be_out(&mut self, command: Seq) {
-        if let Some(open) = self.open.get_mut(&command) {
-            open.may_be_out = true;
+            Fate::Lost => {
+                if let Some(open) = self.open.get_mut(&command) {
+                    open.may_be_out = true;
+                }
+                // Of one that is not idempotent, what the device does next tells, or nothing does.
+                if idempotent {
+                    self.send_again(lane, command);
+                }
+            }
         }
     }
 

@@ -12,6 +12,8 @@ use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, ValueRef, View};
 use super::{Desk, Now, Step, World};
 use crate::message::{Fate, Publication, Published};
 
+mod model;
+
 const LAMP: DeviceId = DeviceId(0);
 const DOOR: DeviceId = DeviceId(1);
 const BOOT: [u8; 16] = [1; 16];
@@ -267,6 +269,9 @@ fn a_broker_that_refuses_and_one_that_is_too_late_end_a_command() {
     for (fate, end) in [(Fate::Refused("not authorized".into()), "failed"), (Fate::TooLate, "expired")] {
         let mut scene = Scene::new();
         let command = scene.ask(LAMP, request("state"));
+        if end == "failed" {
+            scene.ends(command, 1, Fate::Written);
+        }
         scene.ends(command, 1, fate);
         scene.life(command, &["dispatched", end]);
         assert!(scene.desk.is_idle());
