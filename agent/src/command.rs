@@ -1,13 +1,18 @@
 //! Commands to devices: what can be asked of them, and what becomes of what was asked.
 //!
-//! `declared` checks a command against what the configuration and the device say, and makes the request that is recorded.
+//! `declared` checks a command against what the configuration and the device say, and makes the request that is recorded;
+//! `target` knows what a device can be told, and `sparkplug` which metrics can be written.
 //! `desk` is the life of the commands that are not closed; it decides and does nothing: the writer records each step, and
 //! publishes only what is recorded.
 
 pub mod declared;
 pub mod desk;
 mod evidence;
+mod rejected;
+mod sparkplug;
+mod target;
 mod template;
+mod value;
 
 use fieldlog_projections::Seq;
 use fieldlog_wire::api::commands::CommandBody;

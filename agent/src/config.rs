@@ -366,6 +366,8 @@ pub struct SparkplugConfig {
     /// `reorder_timeout_ms` (0–60,000; default 2,000): how long a message waits for earlier ones.
     #[serde(rename = "reorder_timeout_ms", serialize_with = "written::milliseconds")]
     pub reorder_timeout: Duration,
+    /// `commands` (default true): edge nodes and devices can be sent commands for the metrics of their births.
+    pub commands: bool,
 }
 
 /// `[[source.policy]]`: when a change of an attribute becomes an event.

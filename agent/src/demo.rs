@@ -21,8 +21,30 @@ use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
 use crate::words::{complain, say};
 
+mod commands;
+
 /// The preferred port of the status page.
 const PORT: u16 = 8687;
+/// File with the token for commands, in the demo's directory.
+const TOKEN_FILE: &str = "admin-token";
+/// What Tasmota and Shelly devices can be told.
+const COMMANDS: &str = r#"
+[[source.command]]
+devices = ["washing_machine", "tv_corner"]
+namespace = "demo.tasmota"
+attribute = "POWER"
+values = ["ON", "OFF"]
+topic = "cmnd/{device}/{attribute}"
+[[source.command]]
+devices = ["shellyplus*"]
+namespace = "demo.shelly-gen2"
+attribute = "switch:*.output"
+type = "boolean"
+topic = "{device}/rpc"
+payload = '{"id":{id},"src":"{client_id}","method":"Switch.Set","params":{"id":{*},"on":{json}}}'
+evidence = "reply"
+reply = { topic = "{client_id}/rpc" }
+"#;
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Arguments of `fieldlog demo`.
@@ -73,6 +95,9 @@ pub fn main(args: &DemoArgs) -> ExitCode {
 async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let dir = data_dir(args)?;
     let broker = Broker::bind("127.0.0.1:0", Options::default()).await.map_err(DemoError::Broker)?;
+    let token = std::fs::create_dir_all(&dir)
+        .and_then(|()| commands::token(&dir.join(TOKEN_FILE)))
+        .map_err(|source| DemoError::Token { dir: dir.clone(), source })?;
     let upstream = Upstream::start().await?;
     let config = config(args, &dir, broker.local_addr(), upstream.address).await?;
     let (shutdown, shutdown_rx) = watch::channel(false);
@@ -95,7 +120,7 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
         }
     };
     let agent = run::run(config, Clock::system(), controls, report);
-    let side = beside(args, broker, upstream.address, ready_rx, shutdown);
+    let side = beside(args, broker, upstream.address, &token, ready_rx, shutdown);
     let (agent, side) = tokio::join!(agent, side);
     let received = upstream.stop().await;
     agent?;
@@ -147,6 +172,7 @@ async fn beside(
     args: &DemoArgs,
     broker: Broker,
     upstream: SocketAddr,
+    token: &str,
     ready: oneshot::Receiver<Handle>,
     shutdown: watch::Sender<bool>,
 ) -> Result<(), DemoError> {
@@ -157,6 +183,9 @@ async fn beside(
     }
     say(&format!("broker      mqtt://{} (any MQTT client may join)\n", broker.local_addr()));
     say(&format!("receiver    http://{upstream}/report (what is forwarded arrives here, in this process)\n"));
+    if let Some(address) = handle.http {
+        say(&commands::hint(address, token));
+    }
     say("Ctrl-C stops the demo; the next start continues from there (--fresh starts over)\n\n");
     let fleet =
         Fleet::start(broker.local_addr(), &FleetOptions { speed: args.speed, ..FleetOptions::default() });
@@ -164,6 +193,7 @@ async fn beside(
         ended = asked_to_stop() => ended.map_err(DemoError::Signal)?,
         () = limit(args.seconds) => {}
         () = lines(&handle, &fleet) => {}
+        () = commands::send_rounds(&handle) => {}
     }
     say("\nstopping\n");
     fleet.stop().await;
@@ -284,11 +314,15 @@ async fn config(
     let listen = SocketAddr::from(([127, 0, 0, 1], wanted));
     let taken = tokio::net::TcpListener::bind(listen).await.is_err();
     let port = if taken && args.port.is_none() { 0 } else { wanted };
+    // A relative path would be taken for a credential of systemd.
+    let token = std::path::absolute(dir.join(TOKEN_FILE))
+        .map_err(|source| DemoError::Token { dir: dir.to_owned(), source })?;
     let text = format!(
         "gateway_id = \"demo\"\n\
          data_dir = {dir:?}\n\
          [http]\n\
          listen = \"127.0.0.1:{port}\"\n\
+         admin_token_file = {token:?}\n\
          [[source]]\n\
          name = \"demo\"\n\
          address = \"mqtt://{broker}\"\n\
@@ -298,6 +332,7 @@ async fn config(
          preset = \"tasmota\"\n\
          [[source.subscription]]\n\
          preset = \"shelly-gen2\"\n\
+         {COMMANDS}\
          [[sink]]\n\
          name = \"receiver\"\n\
          address = \"http://{upstream}/\"\n\
@@ -315,6 +350,14 @@ pub enum DemoError {
     /// `--fresh` could not delete.
     #[error("cannot delete the old demo log in {}: {source}; is another demo running?", dir.display())]
     Fresh {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The token for commands.
+    #[error("cannot keep the token for commands in the data directory {}: {source}", dir.display())]
+    Token {
         /// Where.
         dir: PathBuf,
         /// Why.
@@ -342,7 +385,7 @@ impl DemoError {
         match self {
             DemoError::Run(error) => error.exit_code(),
             DemoError::Broker(_) | DemoError::Receiver(_) => 69,
-            DemoError::Fresh { .. } => 74,
+            DemoError::Fresh { .. } | DemoError::Token { .. } => 74,
             DemoError::Config(_) => 78,
             DemoError::Signal(_) | DemoError::NoReceiver => 71,
         }

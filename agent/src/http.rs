@@ -154,7 +154,7 @@ async fn accept<L: Listener>(
             Some(_) = open.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        if let Some(seat) = seats.take(address(&from)) {
+        if let Some(seat) = seats.acquire(address(&from)) {
             let router = match actor(&io) {
                 Some(actor) => seated.clone().layer(axum::Extension(actor)),
                 None => seated.clone(),

@@ -257,7 +257,7 @@ impl InHand {
     }
 
     fn restore(&mut self, found: &[u8], boot: [u8; 16]) {
-        let Some(found) = Found::parse(found).filter(|found| found.boot == boot) else { return };
+        let Some(found) = NoteContent::parse(found).filter(|found| found.boot == boot) else { return };
         self.young_deaths = found.deaths;
         self.watched = found.watched.filter(|watched| watched.deaths < WATCHED_DEATHS);
         let condemned = found.watched.filter(|watched| watched.deaths >= WATCHED_DEATHS);
@@ -348,7 +348,7 @@ fn hash(source: &str, message: &Message) -> ChainHash {
 }
 
 /// The content of a note.
-struct Found {
+struct NoteContent {
     boot: [u8; 16],
     deaths: u32,
     watched: Option<Watched>,
@@ -356,9 +356,9 @@ struct Found {
     marks: Vec<u64>,
 }
 
-impl Found {
+impl NoteContent {
     /// `None` if the bytes are not a note. A truncated note gives what it has.
-    fn parse(bytes: &[u8]) -> Option<Found> {
+    fn parse(bytes: &[u8]) -> Option<NoteContent> {
         let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
         let named = u32::from_le_bytes(*header[20..].first_chunk()?) as usize;
         let marks = u64::from_le_bytes(*header[24..].first_chunk()?) as usize;
@@ -370,7 +370,7 @@ impl Found {
         let mark = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk()?));
         let deaths = u32::from_le_bytes(*header[36..].first_chunk()?);
         let watched = Watched { named: name(&header[40..])?, deaths };
-        (header[..4] == MAGIC).then_some(Found {
+        (header[..4] == MAGIC).then_some(NoteContent {
             boot: *header[4..].first_chunk()?,
             deaths: u32::from_le_bytes(*header[32..].first_chunk()?),
             watched: Some(watched).filter(|watched| watched.deaths > 0),

@@ -22,7 +22,7 @@ use crate::mqtt::failure::Failure;
 use crate::mqtt::handshake::{self, Hello, Welcome};
 use crate::net::backoff::{self, Backoff, Pace, Repeats};
 use crate::net::connect::{self, Endpoint, Wire};
-use session::{End, READ_BYTES, Session, Source};
+use session::{End, READ_BYTES, SourceSession, SourceTask};
 use state::HostState;
 use status::State;
 use window::Window;
@@ -56,7 +56,7 @@ pub async fn run<F>(
 where
     F: FnMut(Delivery) -> Result<(), InboxGone> + Send + 'static,
 {
-    let mut source = Source {
+    let mut source = SourceTask {
         id: source,
         filters: rules::filters_after(state::filters(&config), &config.rules),
         window: Window::new(config.receive_window),
@@ -99,7 +99,7 @@ struct Attempt {
     lived: Option<Duration>,
 }
 
-async fn attempt<F>(source: &mut Source<F>, outstanding: &Arc<AtomicUsize>) -> Attempt
+async fn attempt<F>(source: &mut SourceTask<F>, outstanding: &Arc<AtomicUsize>) -> Attempt
 where
     F: FnMut(Delivery) -> Result<(), InboxGone>,
 {
@@ -116,7 +116,7 @@ where
     let accepted = Instant::now();
     source.accepted(&welcome);
     let acks = Acks::numbered(Arc::clone(outstanding), source.status.connections.get());
-    let session = Session::new(source, stream, input, &welcome, acks, host);
+    let session = SourceSession::new(source, stream, input, &welcome, acks, host);
     let end = session.run(&welcome).await;
     Attempt { end, lived: Some(accepted.elapsed()) }
 }
@@ -157,7 +157,7 @@ impl SourceConfig {
     }
 }
 
-impl<F> Source<F> {
+impl<F> SourceTask<F> {
     fn accepted(&self, welcome: &Welcome) {
         let source = &self.config.name;
         tracing::info!(%source, session_present = welcome.session_present, "connected");

@@ -16,6 +16,7 @@ use crate::histogram::Histogram;
 use crate::log::FILE_NAME;
 use crate::read_side::{ReadSide, count_devices};
 
+mod commands;
 mod described;
 pub mod process;
 mod sinks;
@@ -50,6 +51,7 @@ impl Collector for Metrics {
         rollups(side, out)?;
         store(side, out)?;
         views(side, out)?;
+        commands::encode(side, out)?;
         described::encode(side, out)?;
         state(side, out)?;
         snapshots(side, out)?;

@@ -1,10 +1,10 @@
 //! The data behind HTTP and metrics: the view, the sources, the sinks, the current configuration.
 
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, PoisonError};
 
 use fieldlog_projections::fact::Availability;
-use fieldlog_projections::{Devices, Time};
+use fieldlog_projections::{Commands, Devices, Time};
 use fieldlog_wire::api::status::DeviceCounts;
 use tokio::sync::watch;
 
@@ -41,6 +41,12 @@ impl ReadSide {
     /// The wall clock now.
     pub(crate) fn now(&self) -> Time {
         self.clock.wall()
+    }
+
+    /// How many commands are not closed; `None` while they are being rebuilt from the log.
+    pub(crate) fn open_commands(&self) -> Option<usize> {
+        let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
+        (!view.is_stale(Commands::ID)).then(|| view.commands.open().len())
     }
 }
 

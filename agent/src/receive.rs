@@ -165,7 +165,7 @@ impl Receiver {
     /// Takes a message from a broker; on success, its new events are written. The gateway already has the broker's
     /// acknowledgement, so a parcel with a different history is reported here but not refused, since its new events
     /// would be lost. Blocking.
-    fn take<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<(), TakeError> {
+    fn accept<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<(), AcceptError> {
         let received = self.read(body, field)?;
         let mut books = self.books();
         let taken = books.ledger.record(&received.arrival());
@@ -181,7 +181,7 @@ impl Receiver {
         &self,
         body: &[u8],
         field: impl Fn(&str) -> Option<&'a str>,
-    ) -> Result<(), TakeError> {
+    ) -> Result<(), AcceptError> {
         let received = self.read(body, field)?;
         let mut books = self.books();
         match books.ledger.take_unless_forked(&received.arrival()) {
@@ -199,23 +199,27 @@ impl Receiver {
                     tracing::error!("{} epoch {} is refused: {fault}", manifest.gateway, manifest.epoch);
                 }
                 self.written(written)?;
-                Err(TakeError::Forked { gateway: received.manifest.gateway, fault })
+                Err(AcceptError::Forked { gateway: received.manifest.gateway, fault })
             }
         }
     }
 
-    fn read<'a>(&self, body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<Received, TakeError> {
+    fn read<'a>(
+        &self,
+        body: &[u8],
+        field: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Received, AcceptError> {
         if self.failed.borrow().is_some() {
-            return Err(TakeError::Store);
+            return Err(AcceptError::Store);
         }
         Ok(Received::read(body, field).inspect_err(|_| self.books().malformed += 1)?)
     }
 
-    fn written(&self, written: Result<(), StoreError>) -> Result<(), TakeError> {
+    fn written(&self, written: Result<(), StoreError>) -> Result<(), AcceptError> {
         written.map_err(|error| {
             tracing::error!("{error}");
             self.failed.send_replace(Some(error.to_string()));
-            TakeError::Store
+            AcceptError::Store
         })
     }
 
@@ -239,7 +243,7 @@ fn log(received: &Received, taken: &Taken) {
 
 /// Why a message was refused.
 #[derive(Debug, thiserror::Error)]
-enum TakeError {
+enum AcceptError {
     /// It is not a parcel, and sending it again will not help.
     #[error(transparent)]
     Malformed(#[from] Malformed),

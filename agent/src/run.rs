@@ -65,6 +65,8 @@ pub struct Handle {
     pub sources: Arc<Sources>,
     /// The sinks and their state.
     pub sinks: Arc<Sinks>,
+    /// What the writer is told, such as commands.
+    pub inputs: Sender<Input>,
 }
 
 /// External requests to a running agent.
@@ -139,8 +141,13 @@ pub async fn run(
     http.spawn(http::serve(listeners, read_side, stopping));
     sources.start(&config, &inputs);
     sinks.configure(&config).await;
-    let handle =
-        Handle { http: address, shared: shared.clone(), sources: sources.clone(), sinks: sinks.clone() };
+    let handle = Handle {
+        http: address,
+        shared: shared.clone(),
+        sources: sources.clone(),
+        sinks: sinks.clone(),
+        inputs: inputs.clone(),
+    };
     report(Event::Ready(handle));
 
     let mut current = config;

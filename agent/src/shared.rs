@@ -94,14 +94,21 @@ pub struct WriterStats {
 }
 
 /// Commands, since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CommandStats {
     /// By the state that they came into; a command counts in each of its states.
     states: [AtomicU64; CommandState::ALL.len()],
     /// Those that were not accepted, by reason.
     rejected: Mutex<BTreeMap<&'static str, u64>>,
-    /// How long commands were open that ended.
+    /// How long commands were open that were closed, from the request on.
     pub open_duration: Histogram,
+}
+
+impl Default for CommandStats {
+    fn default() -> CommandStats {
+        let open_duration = Histogram::of_commands();
+        CommandStats { states: Default::default(), rejected: Mutex::default(), open_duration }
+    }
 }
 
 impl CommandStats {

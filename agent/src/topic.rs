@@ -118,7 +118,7 @@ impl Template {
         for level in &self.head {
             let Some(text) = rest else { return false };
             let (first, left) = split_first(text);
-            if !level.take(first, captures) {
+            if !level.matches(first, captures) {
                 return false;
             }
             rest = left;
@@ -153,7 +153,7 @@ impl Template {
 }
 
 impl Level {
-    fn take<'t>(&self, text: &'t str, captures: &mut Captures<'t>) -> bool {
+    fn matches<'t>(&self, text: &'t str, captures: &mut Captures<'t>) -> bool {
         match self {
             Level::Literal(literal) => literal == text,
             Level::Any => true,
@@ -182,7 +182,7 @@ impl Tail {
         let start = captures.values.len();
         for level in self.after.iter().rev() {
             let Some((left, last)) = middle.rsplit_once('/') else { return false };
-            if !level.take(last, captures) {
+            if !level.matches(last, captures) {
                 return false;
             }
             middle = left;

@@ -49,30 +49,30 @@ impl<'a> Record<'a> {
     /// none. This is for records that were taken out of a log: their own bytes give log time relative to a record that
     /// may be absent.
     #[inline]
-    pub fn take_at(bytes: &mut &'a [u8], seq: Seq, time: Time) -> Option<Record<'a>> {
-        Record::take(bytes, seq, |_| time)
+    pub fn read_at(bytes: &mut &'a [u8], seq: Seq, time: Time) -> Option<Record<'a>> {
+        Record::read(bytes, seq, |_| time)
     }
 
     /// Splits a record off the front of `bytes`; `time` turns the stored time difference into log time.
     #[inline]
-    fn take(bytes: &mut &'a [u8], seq: Seq, time: impl FnOnce(i64) -> Time) -> Option<Record<'a>> {
+    fn read(bytes: &mut &'a [u8], seq: Seq, time: impl FnOnce(i64) -> Time) -> Option<Record<'a>> {
         let mut rest = *bytes;
-        let kind = varint::take(&mut rest)?;
+        let kind = varint::read(&mut rest)?;
         let (&flags, mut rest) = rest.split_first()?;
         if flags & !FLAGS_KNOWN != 0 {
             return None;
         }
-        let time = time(varint::take(&mut rest)? as i64);
+        let time = time(varint::read(&mut rest)? as i64);
         let offset = |flag: u8, rest: &mut &'a [u8]| {
             if flags & flag == 0 {
                 return Some(None);
             }
-            varint::take_signed(rest).map(|by| Some(Time(time.0.wrapping_add(by))))
+            varint::read_signed(rest).map(|by| Some(Time(time.0.wrapping_add(by))))
         };
         let device_time = offset(HAS_DEVICE_TIME, &mut rest)?;
         let wall = offset(HAS_WALL, &mut rest)?.unwrap_or(time);
-        let cause = if flags & HAS_CAUSE == 0 { None } else { Some(Seq(varint::take(&mut rest)?)) };
-        let size = usize::try_from(varint::take(&mut rest)?).ok()?;
+        let cause = if flags & HAS_CAUSE == 0 { None } else { Some(Seq(varint::read(&mut rest)?)) };
+        let size = usize::try_from(varint::read(&mut rest)?).ok()?;
         let (payload, rest) = rest.split_at_checked(size)?;
         let kind = Kind { type_id: u16::try_from(kind >> 4).ok()?, version: (kind & 15) as u8 };
         let raw = &bytes[..bytes.len() - rest.len()];
@@ -144,16 +144,16 @@ impl<'a> Records<'a> {
             return if self.rest.is_empty() { Ok(None) } else { Err(RecordsError::Length) };
         }
         let seq = self.next;
-        let record = self.take(seq).ok_or(RecordsError::Record(seq))?;
+        let record = self.read_one(seq).ok_or(RecordsError::Record(seq))?;
         self.left -= 1;
         self.next = seq.next();
         Ok(Some(record))
     }
 
     #[inline]
-    fn take(&mut self, seq: Seq) -> Option<Record<'a>> {
+    fn read_one(&mut self, seq: Seq) -> Option<Record<'a>> {
         let before = self.time;
-        let record = Record::take(&mut self.rest, seq, |by| Time(before.0.wrapping_add(by)))?;
+        let record = Record::read(&mut self.rest, seq, |by| Time(before.0.wrapping_add(by)))?;
         self.time = record.time;
         Some(record)
     }

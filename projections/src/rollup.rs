@@ -131,13 +131,17 @@ fn put(out: &mut Vec<u8>, before: Option<(DeviceId, AttrId)>, series: &Series) {
     numbers::put(out, &series.bucket);
 }
 
-fn take(rest: &mut &[u8], before: (DeviceId, AttrId), start_s: i64) -> Option<Series> {
+fn read_series(rest: &mut &[u8], before: (DeviceId, AttrId), start_s: i64) -> Option<Series> {
     let (device, attr) = before;
-    let step = u32::try_from(varint::take(rest)?).ok()?;
+    let step = u32::try_from(varint::read(rest)?).ok()?;
     let base = if step == 0 { attr.0 } else { 0 };
-    let attr = u32::try_from(varint::take(rest)?).ok()?.checked_add(base)?;
+    let attr = u32::try_from(varint::read(rest)?).ok()?.checked_add(base)?;
     let device = device.0.checked_add(step)?;
-    Some(Series { device: DeviceId(device), attr: AttrId(attr), bucket: numbers::take(rest, start_s)? })
+    Some(Series {
+        device: DeviceId(device),
+        attr: AttrId(attr),
+        bucket: numbers::read_bucket(rest, start_s)?,
+    })
 }
 
 /// CRC-32 of a row except the checksum.
@@ -169,14 +173,14 @@ impl<'a> Row<'a> {
 
     fn head(mut rest: &'a [u8]) -> Option<Row<'a>> {
         let rest = &mut rest;
-        let small = |rest: &mut &[u8]| u32::try_from(varint::take(rest)?).ok();
-        let first = varint::take(rest)?;
-        let last = first.checked_add(varint::take(rest)?)?;
-        let base_time = varint::take_signed(rest)?;
-        let last_time = base_time.wrapping_add(varint::take_signed(rest)?);
+        let small = |rest: &mut &[u8]| u32::try_from(varint::read(rest)?).ok();
+        let first = varint::read(rest)?;
+        let last = first.checked_add(varint::read(rest)?)?;
+        let base_time = varint::read_signed(rest)?;
+        let last_time = base_time.wrapping_add(varint::read_signed(rest)?);
         let length_s = small(rest).filter(|length_s| *length_s > 0)?;
-        let start_s = varint::take_signed(rest)?.checked_mul(i64::from(length_s))?;
-        let stored_before = varint::take(rest)?;
+        let start_s = varint::read_signed(rest)?.checked_mul(i64::from(length_s))?;
+        let stored_before = varint::read(rest)?;
         let (part, parts, count) = (small(rest)?, small(rest)?, small(rest)?);
         let period = Period {
             first: Seq(first),
@@ -221,7 +225,7 @@ impl<'a> Row<'a> {
     fn walk(&self, mut visit: impl FnMut(Series) -> bool) -> Result<(), RollupError> {
         let (mut rest, mut before) = (self.body, (DeviceId(0), AttrId(0)));
         for _ in 0..self.count {
-            let series = take(&mut rest, before, self.period.start_s).ok_or(RollupError::Content)?;
+            let series = read_series(&mut rest, before, self.period.start_s).ok_or(RollupError::Content)?;
             before = (series.device, series.attr);
             if !visit(series) {
                 return Ok(());

@@ -193,13 +193,13 @@ pub fn read<R: Read + Seek>(input: R, windows: &[Window]) -> Result<View, ReadEr
 }
 
 /// The values of a snapshot beside the restored folds.
-struct Found {
+struct Restored {
     header: Header,
     boot: ([u8; 16], ClockQuality),
     stale: Vec<FoldId>,
 }
 
-fn read_folds<R: Read + Seek>(mut input: R, folds: &mut [&mut dyn Section]) -> Result<Found, ReadError> {
+fn read_folds<R: Read + Seek>(mut input: R, folds: &mut [&mut dyn Section]) -> Result<Restored, ReadError> {
     let header = check(&mut input)?;
     let end = HEADER_BYTES as u64 + header.payload_bytes;
     let mut sections = Sections { input, at: HEADER_BYTES as u64, end };
@@ -225,7 +225,7 @@ fn read_folds<R: Read + Seek>(mut input: R, folds: &mut [&mut dyn Section]) -> R
     if cut || stale.contains(&Devices::ID) {
         return Err(SnapshotError::Payload.into());
     }
-    Ok(Found { header, boot, stale })
+    Ok(Restored { header, boot, stale })
 }
 
 /// [`read`] from memory.
@@ -286,7 +286,7 @@ impl<R: Read + Seek> Sections<R> {
             self.at = end;
             return Ok(false);
         }
-        let restored = fold.restore(version, &self.take(bytes)?).map_err(SnapshotError::from)?;
+        let restored = fold.restore(version, &self.read_bytes(bytes)?).map_err(SnapshotError::from)?;
         if !restored && fold.id() == Devices::ID {
             return Err(SnapshotError::Fold { found: version }.into());
         }
@@ -301,7 +301,7 @@ impl<R: Read + Seek> Sections<R> {
         Ok(first[0])
     }
 
-    fn take(&mut self, count: u64) -> Result<Vec<u8>, ReadError> {
+    fn read_bytes(&mut self, count: u64) -> Result<Vec<u8>, ReadError> {
         let fits = self.at.checked_add(count).is_some_and(|end| end <= self.end);
         let count = usize::try_from(count).ok().filter(|_| fits).ok_or(SnapshotError::Payload)?;
         let mut bytes = vec![0; count];

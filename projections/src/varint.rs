@@ -20,7 +20,7 @@ pub fn put_signed(out: &mut Vec<u8>, value: i64) {
 
 /// Splits an unsigned integer off the front; `None` if it is truncated or longer than 64 bits.
 #[inline]
-pub fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub fn read(bytes: &mut &[u8]) -> Option<u64> {
     let (&first, mut rest) = bytes.split_first()?;
     let mut value = u64::from(first & 0x7f);
     let mut shift = 7;
@@ -39,8 +39,8 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
 
 /// Splits a signed integer off the front.
 #[inline]
-pub fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
-    let raw = take(bytes)?;
+pub fn read_signed(bytes: &mut &[u8]) -> Option<i64> {
+    let raw = read(bytes)?;
     Some(((raw >> 1) as i64) ^ -((raw & 1) as i64))
 }
 
@@ -55,21 +55,21 @@ mod tests {
             put(&mut ours, value);
             assert_eq!(ours, postcard::to_stdvec(&value).unwrap());
             let mut rest = &ours[..];
-            assert_eq!(take(&mut rest), Some(value));
+            assert_eq!(read(&mut rest), Some(value));
             assert!(rest.is_empty());
         }
         for value in [0i64, -1, 1, 63, -64, i64::MAX, i64::MIN] {
             let mut ours = Vec::new();
             put_signed(&mut ours, value);
             assert_eq!(ours, postcard::to_stdvec(&value).unwrap());
-            assert_eq!(take_signed(&mut &ours[..]), Some(value));
+            assert_eq!(read_signed(&mut &ours[..]), Some(value));
         }
     }
 
     #[test]
     fn refuses_cut_and_overlong_integers() {
-        assert_eq!(take(&mut &[0x80u8][..]), None);
-        assert_eq!(take(&mut &[][..]), None);
-        assert_eq!(take(&mut &[0xffu8; 11][..]), None);
+        assert_eq!(read(&mut &[0x80u8][..]), None);
+        assert_eq!(read(&mut &[][..]), None);
+        assert_eq!(read(&mut &[0xffu8; 11][..]), None);
     }
 }

@@ -2,18 +2,24 @@
 //
 //   FIELDLOG_URL    where the agent listens, default http://127.0.0.1:8687
 //   FIELDLOG_TOKEN  its token, if it asks for one
+//   FIELDLOG_ADMIN_TOKEN  its token for commands; without it they are not tested
 //   FIELDLOG_LONELY_URL  another agent, without a broker, and with sinks that nobody answers
 //   FIELDLOG_PID    process to stop and let continue, to see the page lose the agent and find it again
 //   CHROMIUM        the browser, default /usr/bin/chromium
 //
 // A device whose name is markup is looked for, and skipped over when there is none.
 
+import { readFile } from 'node:fs/promises';
+
 import { chromium } from 'playwright-core';
 
 const url = (process.env.FIELDLOG_URL ?? 'http://127.0.0.1:8687').replace(/\/$/, '');
 const token = process.env.FIELDLOG_TOKEN;
 const pid = Number(process.env.FIELDLOG_PID ?? 0);
+const adminToken = process.env.FIELDLOG_ADMIN_TOKEN;
 const LIVE_MS = 10_000;
+/** How long the slowest of the demo's commands takes to come to something. */
+const OUTCOME_MS = 90_000;
 
 let passed = 0;
 let failed = 0;
@@ -69,6 +75,22 @@ const clean = async (page) => {
   assert(violations.length === 0, `policy violations: ${violations.join('; ')}`);
   assert(page.complaints.length === 0, `complaints: ${page.complaints.join('; ')}`);
 };
+
+/** What the browser itself reports of an answer that is expected here. */
+const answeredWith = (page, ...statuses) => {
+  const expected = new RegExp(`Failed to load resource: the server responded with a status of (${statuses.join('|')})`);
+  page.complaints = page.complaints.filter((complaint) => !expected.test(complaint));
+};
+
+const axe = await readFile(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+
+/** Faults that axe finds, each with the elements that have it. */
+async function accessible(page, context = 'document') {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(`axe.run(${context}, { resultTypes: ['violations'] })`);
+  const words = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.target.join(' ')).join(', ')}`);
+  assert(words.length === 0, words.join('; '));
+}
 
 const page = await openPage();
 
@@ -266,6 +288,219 @@ await check('without sinks there is no box for them; a blocked ingest stands out
   await shown.context().close();
 });
 
+/** A page with the panel of a device whose commands are chosen by name. */
+async function openDevice(id, options = {}) {
+  const shown = await openPage(options, `/#device=${encodeURIComponent(id)}`);
+  await shown.locator('#command-card').waitFor({ timeout: LIVE_MS });
+  return shown;
+}
+
+const outcomeOf = (page) => page.locator('#command-outcome').textContent();
+const hasOutcome = (page, words, timeout = LIVE_MS) => page.locator('#command-outcome', { hasText: words }).waitFor({ timeout });
+
+async function send(page, name, value, ttl = 30) {
+  await page.locator('#command-name').selectOption(name);
+  await page.locator('#command-ttl').fill(String(ttl));
+  const input = page.locator('#command-input');
+  if (await input.evaluate((it) => it.tagName === 'SELECT')) await input.selectOption(value);
+  else await input.fill(value);
+  await page.locator('#command-send').click();
+}
+
+if (adminToken) {
+  await check('a command is sent by keyboard, asks for the token, and is applied', async () => {
+    const shown = await openDevice('kitchen/floor_light');
+    const posts = [];
+    shown.on('request', (request) => request.method() === 'POST' && posts.push(request.postDataJSON()));
+    await shown.locator('#command-name').selectOption('brightness');
+    const hint = await shown.locator('#command-hint').textContent();
+    assert(hint === '0 to 254. Not accepted while the device is offline. Done when the device reports the value.', hint);
+    assert((await shown.locator('#command-input').getAttribute('max')) === '254', 'the range is not in the field');
+    await shown.locator('#command-input').focus();
+    await shown.keyboard.press('Control+A');
+    await shown.keyboard.type('99');
+    await shown.keyboard.press('Tab');
+    await shown.keyboard.press('Tab');
+    await shown.keyboard.type('<b>because</b>');
+    await shown.keyboard.press('Enter');
+    await shown.locator('#admin').waitFor({ timeout: LIVE_MS });
+    assert(posts.length === 0, 'it was sent without a token');
+    assert(await shown.locator('#admin-text').evaluate((it) => it === document.activeElement), 'the focus is not in the field for the token');
+    await accessible(shown);
+    await shown.keyboard.type('not the token');
+    await shown.keyboard.press('Enter');
+    assert((await shown.locator('#admin-error').textContent()) === 'A token has no spaces and only ASCII characters.', 'spaces are taken');
+    await shown.locator('#admin-text').fill('not-the-token');
+    await shown.keyboard.press('Enter');
+    await shown.locator('#admin-error', { hasText: 'That token was refused.' }).waitFor({ timeout: LIVE_MS });
+    await shown.locator('#admin-text').fill(adminToken);
+    await shown.keyboard.press('Enter');
+    await hasOutcome(shown, /^Command \d+ applied: the device reports the value\.$/);
+    assert(posts.length === 2 && posts[0].idempotency_key === posts[1].idempotency_key, 'another key for the same press');
+    assert(posts[1].value === 99 && posts[1].ttl_s === 30 && posts[1].reason === '<b>because</b>', JSON.stringify(posts[1]));
+    const entry = /brightness = 99 *applied by token:admin: <b>because<\/b>/;
+    await shown.locator('#device-commands li', { hasText: entry }).waitFor({ timeout: LIVE_MS });
+    await shown.locator('#commands li', { hasText: '<b>because</b>' }).waitFor({ timeout: LIVE_MS, state: 'attached' });
+    assert((await shown.locator('#command-outcome').getAttribute('aria-live')) === 'polite', 'the outcome is not announced');
+
+    // The token is kept in the tab: the next one is sent at once. A select for the words of a switch.
+    const state = await shown.locator('#panel-attributes tr', { hasText: 'state' }).first().locator('.v').textContent();
+    await send(shown, 'state', state === 'ON' ? 'OFF' : 'ON');
+    await hasOutcome(shown, /^Command \d+ applied/);
+    assert(await shown.locator('#admin').isHidden(), 'it asks for the token again');
+    answeredWith(shown, 403);
+    await clean(shown);
+    await shown.context().close();
+  });
+
+  const signedIn = async (id, options) => {
+    const shown = await openDevice(id, options);
+    await shown.evaluate((text) => sessionStorage.setItem('fieldlog-admin-token', text), adminToken);
+    await shown.reload();
+    await shown.locator('#command-card').waitFor({ timeout: LIVE_MS });
+    return shown;
+  };
+
+  await check('a command that is not accepted says why', async () => {
+    const shown = await signedIn('kitchen/floor_light');
+    await send(shown, 'brightness', '300');
+    await hasOutcome(shown, 'Not accepted: `value` is 300; `brightness` takes a number from 0 to 254');
+    assert((await shown.locator('#command-input').getAttribute('aria-invalid')) === 'true', 'the field is not marked');
+    await send(shown, 'brightness', '9', 0);
+    await hasOutcome(shown, 'Not accepted: `ttl_s` is 0; it must be 1 to 604800 seconds');
+    answeredWith(shown, 422, 400);
+    await clean(shown);
+    await shown.context().close();
+  });
+
+  await check('a command whose time is over while another is on its way expires', async () => {
+    const shown = await signedIn('bulb_color');
+    await send(shown, 'brightness', '45', 60);
+    await hasOutcome(shown, /acknowledged: the device has not reported the value yet/, OUTCOME_MS);
+    await send(shown, 'brightness', '46', 1);
+    await hasOutcome(shown, /^Command \d+ expired: it was not sent within 1 s, and will not be\.$/);
+    await clean(shown);
+    await shown.context().close();
+  });
+
+  await check('an answer that gets lost does not make two commands of one', async () => {
+    const shown = await signedIn('kitchen/floor_light');
+    await shown.evaluate(() => {
+      Crypto.prototype.randomUUID = undefined; // as on a page that came over plain HTTP
+    });
+    const keys = [];
+    await shown.route('**/devices/*/commands', async (route) => {
+      keys.push(route.request().postDataJSON().idempotency_key);
+      if (keys.length > 1) return route.continue();
+      await route.fetch();
+      return route.abort('connectionreset');
+    });
+    await send(shown, 'brightness', '123');
+    await hasOutcome(shown, /^Command \d+ applied/);
+    assert(keys.length === 2 && keys[0] === keys[1] && /^[0-9a-f]{32}$/.test(keys[0]), keys.join(' '));
+    assert((await shown.locator('#device-commands li', { hasText: 'brightness = 123' }).count()) === 1, 'two commands');
+    shown.complaints = shown.complaints.filter((complaint) => !complaint.includes('ERR_CONNECTION_RESET'));
+    await clean(shown);
+    await shown.context().close();
+  });
+
+  await check('the demo shows every outcome in a minute, in words', async () => {
+    const shown = await signedIn('router_plug', { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
+    for (const state of ['applied', 'failed', 'expired', 'superseded', 'unconfirmed']) {
+      await shown.locator('#commands li b', { hasText: state }).first().waitFor({ timeout: OUTCOME_MS, state: 'attached' });
+    }
+    const failed = await shown.locator('#commands li', { hasText: 'failed' }).first().textContent();
+    assert(failed.includes('by demo: the device refuses (the device refuses it: switch:0 is locked after overpower)'), failed);
+    // What was not done is still wanted.
+    const wanted = shown.locator('#wanted tr').first();
+    await wanted.waitFor({ timeout: LIVE_MS });
+    assert(/state\s*OFF\s*ON\s*command \d+/.test(await wanted.innerText()), await wanted.innerText());
+    const width = await shown.evaluate(() => Math.max(document.documentElement.scrollWidth, document.getElementById('panel').scrollWidth));
+    assert(width <= 390, `the panel is ${width} px wide`);
+    await accessible(shown);
+    await clean(shown);
+    await shown.context().close();
+  });
+}
+
+await check('where commands are switched off, the page says how to switch them on', async () => {
+  const shown = await openWith((status) => ({ ...status, commands: { ...status.commands, admin_token: false } }));
+  await shown.goto(`${url}/#device=${encodeURIComponent('kitchen/floor_light')}`);
+  const off = shown.locator('#command-off', { hasText: 'http.admin_token_file' });
+  await off.waitFor({ timeout: LIVE_MS });
+  assert(await shown.locator('#command').isHidden(), 'there is a form all the same');
+  await clean(shown);
+  await shown.context().close();
+});
+
+await check('a device that can be told nothing has no form', async () => {
+  const shown = await openPage({}, `/#device=${encodeURIComponent('bathroom/climate')}`);
+  await shown.locator('#history li').first().waitFor({ timeout: LIVE_MS });
+  await shown.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => {});
+  assert(await shown.locator('#command-card').isHidden(), 'there is a form');
+  await shown.context().close();
+});
+
+await check('a form is made from what is declared, and hostile words in it stay text', async () => {
+  const XSS = '<img src=x onerror="window.xss=1">';
+  const shown = await openPage();
+  const declared = { operation: false, idempotent: true, on_offline: 'hold', evidence: 'none' };
+  const commands = [
+    { ...declared, name: XSS, type: 'enum', values: [XSS, 'b'], unit: XSS },
+    { ...declared, name: 'flag', type: 'boolean' },
+    { ...declared, name: 'whole', type: 'integer', min: 1, step: 2, unit: '%' },
+    { ...declared, name: 'document', type: 'json' },
+    { ...declared, name: 'any' },
+    { ...declared, name: 'identify', operation: true, idempotent: false },
+  ];
+  await shown.route('**/command-set', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), commands } });
+  });
+  const command = {
+    id: 7, url: '/x', device: XSS, name: XSS, operation: false, value: XSS, state: 'failed', closed: true, failure: XSS, actor: XSS,
+    idempotency_key: 'k', reason: XSS, requested_at: inMinutes(-1), expires_at: inMinutes(1), ttl_s: 5, idempotent: true, evidence: 'none',
+    attempts: 1, dispatched_seq: 8, acknowledged_seq: null, evidence_seq: null, changed_seq: 9, changed_at: inMinutes(0),
+  };
+  await shown.route(/\/commands\?limit/, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), commands: [command] } });
+  });
+  const bodies = [];
+  await shown.route('**/devices/*/commands', async (route) => {
+    bodies.push(route.request().postDataJSON());
+    await route.fulfill({ status: 409, contentType: 'application/problem+json', body: JSON.stringify({ code: 'unreachable', detail: XSS }) });
+  });
+  await shown.evaluate(() => sessionStorage.setItem('fieldlog-admin-token', 'x'.repeat(16)));
+  await shown.goto(`${url}/#device=${encodeURIComponent('kitchen/floor_light')}`);
+  await shown.reload();
+  await shown.locator('#command-card').waitFor({ timeout: LIVE_MS });
+  const values = { [XSS]: [XSS, XSS], flag: ['false', false], whole: ['3', 3], document: ['{"a":[1]}', { a: [1] }], any: ['2.5', 2.5] };
+  for (const [name, [text, json]] of Object.entries(values)) {
+    await shown.locator('#command-name').selectOption(name);
+    await send(shown, name, text);
+    await hasOutcome(shown, `Not accepted: ${XSS}`);
+    const body = bodies.at(-1);
+    assert(body.attribute === name && JSON.stringify(body.value) === JSON.stringify(json), JSON.stringify(body));
+    await shown.evaluate(() => document.getElementById('command-outcome').replaceChildren());
+  }
+  await shown.locator('#command-name').selectOption('document');
+  await shown.locator('#command-input').fill('{');
+  await shown.locator('#command-send').click();
+  await hasOutcome(shown, 'The value is not JSON: ');
+  await shown.locator('#command-name').selectOption('identify');
+  assert((await shown.locator('#command-input').count()) === 0, 'an operation without a value has a field for one');
+  await shown.locator('#command-send').click();
+  await hasOutcome(shown, 'Not accepted: ');
+  assert(bodies.at(-1).operation === 'identify' && !('value' in bodies.at(-1)), JSON.stringify(bodies.at(-1)));
+  assert((await shown.locator('#command-hint').textContent()) === 'Waits while the device is offline. The device does not say whether it was done. Sent once at most.', 'the hint');
+  assert((await shown.locator('#panel :is(img, script), #commands :is(img, script)').count()) === 0, 'markup became markup');
+  assert(await shown.evaluate(() => window.xss === undefined), 'a script ran');
+  answeredWith(shown, 409);
+  await clean(shown);
+  await shown.context().close();
+});
+
 if (process.env.FIELDLOG_LONELY_URL) {
   await check('a sink that nobody answers says why it backs off, and until when', async () => {
     const context = await browser.newContext();
@@ -284,6 +519,11 @@ for (const colorScheme of ['light', 'dark']) {
   await check(`390 px wide and ${colorScheme}: nothing sticks out`, async () => {
     const narrow = await openPage({ viewport: { width: 390, height: 844 }, colorScheme });
     await rows(narrow).first().waitFor({ timeout: LIVE_MS });
+    await accessible(narrow);
+    await narrow.locator('#search').fill('no device has this name');
+    await narrow.locator('#devices-note', { hasText: 'No device matches.' }).waitFor({ timeout: LIVE_MS });
+    await accessible(narrow);
+    await narrow.locator('#search').fill('');
     await narrow.locator('#sources li').first().waitFor({ timeout: LIVE_MS });
     const width = await narrow.evaluate(() => document.documentElement.scrollWidth);
     assert(width <= 390, `the page is ${width} px wide`);

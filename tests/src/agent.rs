@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,24 +159,7 @@ impl Agent {
     /// # Panics
     /// If it does not listen, or the answer is no JSON.
     pub async fn post(&self, path: &str, token: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
-        let mut socket = TcpStream::connect(self.handle.http.unwrap()).await.unwrap();
-        let body = body.to_string();
-        let authorization = match token {
-            "" => String::new(),
-            token => format!("Authorization: Bearer {token}\r\n"),
-        };
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n{authorization}\r\n{body}",
-            body.len()
-        );
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let json = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
-        (status, json)
+        post(self.handle.http.unwrap(), path, token, body).await
     }
 
     /// Position of the last record.
@@ -199,4 +183,34 @@ impl Agent {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [get(&stats.commits_delay), get(&stats.commits_bytes), get(&stats.commits_window)]
     }
+}
+
+/// Sends JSON to an agent that listens there, with a token unless it is empty: status and answer.
+///
+/// # Panics
+/// If it does not listen, or the answer is no JSON.
+pub async fn post(
+    address: SocketAddr,
+    path: &str,
+    token: &str,
+    body: &serde_json::Value,
+) -> (u16, serde_json::Value) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let body = body.to_string();
+    let authorization = match token {
+        "" => String::new(),
+        token => format!("Authorization: Bearer {token}\r\n"),
+    };
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n{authorization}\r\n{body}",
+        body.len()
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let json = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    (status, json)
 }

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fieldlog_fuzz::run(fieldlog_fuzz::text::take, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fieldlog_fuzz::run(fieldlog_fuzz::text::run, data));

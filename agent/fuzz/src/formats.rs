@@ -11,7 +11,7 @@ use crate::{NAME_MAX, TEXT_MAX, choice, worlds};
 const DEPTH_MAX: usize = 20;
 
 /// A rule's number in two bytes, and a payload.
-pub fn take(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut data = data;
     let rules = worlds::rules_of(|decoder| decoder != Decoder::Json);
     let (rule, prepared) = rules[choice(&mut data, rules.len())];

@@ -10,7 +10,7 @@ use crate::{NAME_MAX, TEXT_MAX, choice, worlds};
 const LEAVES_MAX: usize = 65_536;
 
 /// A rule's number in two bytes, and a document.
-pub fn take(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut data = data;
     let rules = worlds::rules_of(|decoder| decoder == Decoder::Json);
     let (rule, prepared) = rules[choice(&mut data, rules.len())];

@@ -31,7 +31,7 @@ const OTHER: u8 = 0x40;
 const RETAINED: u8 = 0x80;
 
 /// See the module.
-pub fn take(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut data = data;
     let worlds = worlds::all();
     let world = &worlds[choice(&mut data, worlds.len())];

@@ -12,7 +12,7 @@ use crate::json::check_value;
 use crate::{TEXT_MAX, byte, worlds};
 
 /// See the module.
-pub fn take(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut data = data;
     match byte(&mut data) % 4 {
         0 => one_value(data),

@@ -1,5 +1,5 @@
-//! Simulated devices for the demo. They speak real MQTT to any broker, send the payloads and have the failures of real
-//! devices, and live sixty times faster, so that a viewer sees activity.
+//! Simulated devices for the demo. They speak real MQTT to any broker, send the payloads, take the commands and have the
+//! failures of real devices, and live sixty times faster, so that a viewer sees activity.
 
 mod agenda;
 mod device;
@@ -7,6 +7,7 @@ mod fault;
 mod json;
 mod link;
 mod model;
+mod obedience;
 mod shelly;
 mod tasmota;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 use crate::rng::Rng;
 use agenda::{Life, Turn};
 use device::{Device, Publication, Session, Step};
-use link::{Link, LinkError};
+use link::{Heard, Link, LinkError};
 
 /// Simulated seconds per real second at speed 1: a day takes 24 minutes, a fridge cycles each minute.
 const ACCELERATION: f64 = 60.0;
@@ -233,15 +234,28 @@ impl Driver {
 
 /// The life of a device during one connection.
 async fn live(device: &mut impl Device, link: &mut Link, pace: f64) -> Ended {
+    if let Err(error) = link.subscribe(device.listens()).await {
+        return Ended::Lost(error);
+    }
     if let Err(error) = publish(link, device.birth(&Zoned::now())).await {
         return Ended::Lost(error);
     }
     let mut schedule = Schedule { origin: Instant::now(), life: device.now(), pace };
     loop {
         let due = schedule.instant(device.due());
-        tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
-            error = link.lost() => return Ended::Lost(error),
+        let heard = tokio::select! {
+            () = tokio::time::sleep_until(due) => None,
+            heard = link.next() => match heard {
+                Ok(heard) => Some(heard),
+                Err(error) => return Ended::Lost(error),
+            },
+        };
+        if let Some(Heard { topic, payload }) = heard {
+            let said = device.hear(schedule.life(Instant::now()), &topic, &payload, &Zoned::now());
+            if let Err(error) = publish(link, said).await {
+                return Ended::Lost(error);
+            }
+            continue;
         }
         match device.step(&Zoned::now()) {
             Step::Vanish(outage) => return Ended::Vanished(outage),
@@ -269,6 +283,10 @@ impl Schedule {
         self.origin + Duration::from_secs_f64(seconds)
     }
 
+    fn life(&self, now: Instant) -> Life {
+        self.life + now.saturating_duration_since(self.origin).as_secs_f64() * self.pace
+    }
+
     fn forgive_lag(&mut self, due: Instant, life: Life) {
         let now = Instant::now();
         if now.saturating_duration_since(due) > LAG_MAX {
@@ -292,6 +310,11 @@ async fn say_goodbye(device: &impl Device, link: Link) {
     };
     // After the timeout the connection is cut, and the will says the same.
     let _ = tokio::time::timeout(FAREWELL_TIMEOUT, goodbye).await;
+}
+
+/// The id of the n-th Shelly device, which is the beginning of its topics.
+pub fn shelly_id(index: usize) -> String {
+    shelly::id(index)
 }
 
 /// The n-th name of a list; after its end, names repeat with a number.

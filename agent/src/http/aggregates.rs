@@ -37,7 +37,7 @@ struct Series {
 
 /// The buckets found.
 #[derive(Clone, Debug)]
-struct Found {
+struct FoundBuckets {
     source: &'static str,
     buckets: Vec<Bucket>,
     /// Records up to this log time may be missing.
@@ -55,7 +55,7 @@ impl Series {
     }
 
     /// The buckets, if memory has all of them.
-    fn in_memory(&self, view: &View) -> Option<Found> {
+    fn in_memory(&self, view: &View) -> Option<FoundBuckets> {
         let window = *view.aggregates.windows().iter().find(|w| w.length_s == self.window_s)?;
         if view.is_stale(Aggregates::ID) {
             return None;
@@ -71,7 +71,7 @@ impl Series {
         let buckets = view.aggregates.buckets(self.device, self.attr, window, from_s, self.to_s);
         // With `from`, nothing is missing from there on.
         let incomplete_until = missing_until.filter(|_| self.from_s.is_none());
-        Some(Found { source: "memory", buckets, incomplete_until })
+        Some(FoundBuckets { source: "memory", buckets, incomplete_until })
     }
 }
 

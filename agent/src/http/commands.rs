@@ -9,7 +9,7 @@ use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use fieldlog_projections::command::{CommandState, Evidence, Progress};
+use fieldlog_projections::command::{CommandState, Progress};
 use fieldlog_projections::commands::Command;
 use fieldlog_projections::{Commands, DeviceId, Seq, Value, View};
 use fieldlog_wire::api::commands::{
@@ -287,12 +287,7 @@ fn command_json(view: &View, command: &Command) -> CommandJson<'static> {
         expires_at: Rfc3339(request.expires),
         ttl_s: request.ttl_s,
         idempotent: request.idempotent,
-        evidence: match request.evidence {
-            Evidence::None => "none",
-            Evidence::Reported { .. } => "reported",
-            Evidence::Reply { .. } => "reply",
-        }
-        .into(),
+        evidence: request.evidence.word().into(),
         attempts: command.attempts,
         dispatched_seq: command.dispatched,
         acknowledged_seq: command.acknowledged,

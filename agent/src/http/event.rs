@@ -97,24 +97,58 @@ pub(super) fn each_change(
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
     pub(super) device: Option<DeviceId>,
+    /// Only the request of this command and its steps.
+    command: Option<Seq>,
     /// Empty: all.
     types: Vec<u16>,
 }
 
 impl Selection {
-    /// From `device` and `type`; several types are separated by commas.
+    /// From `device`, `command` and `type`; several types are separated by commas.
     pub(super) fn from(params: &Params, devices: &Devices) -> Result<Selection, Problem> {
         let device = params.text("device").map(|name| super::devices::find(devices, name)).transpose()?;
         let types = params.text("type").map(parse_types).transpose()?;
-        Ok(Selection { device: device.map(|(id, _)| id), types: types.unwrap_or_default() })
+        Ok(Selection {
+            device: device.map(|(id, _)| id),
+            command: params.seq("command")?,
+            types: types.unwrap_or_default(),
+        })
+    }
+
+    /// The position before the first record that can match; 0 if any can.
+    pub(super) fn before(&self) -> Seq {
+        Seq(self.command.map_or(0, |command| command.0.saturating_sub(1)))
+    }
+
+    /// Whether it follows a command.
+    pub(super) fn follows_command(&self) -> bool {
+        self.command.is_some()
     }
 
     pub(super) fn has(&self, record: &Record<'_>) -> Result<bool, Problem> {
         if !self.types.is_empty() && !self.types.contains(&record.kind.type_id) {
             return Ok(false);
         }
+        if let Some(command) = self.command
+            && !is_of_command(record, command)?
+        {
+            return Ok(false);
+        }
         Ok(self.device.is_none() || device_of(record)? == self.device)
     }
+}
+
+/// Whether a record is the request of a command or one of its steps.
+fn is_of_command(record: &Record<'_>, command: Seq) -> Result<bool, Problem> {
+    let kind = record.kind.type_id;
+    if kind == type_id::COMMAND_REQUESTED {
+        return Ok(record.seq == command);
+    }
+    if record.seq < command || !type_id::COMMAND_STEPS.contains(&kind) {
+        return Ok(false);
+    }
+    let fact = record.fact().map_err(|e| unreadable(record, e))?;
+    Ok(matches!(fact, Fact::CommandProgressed { command: of, .. } if of == command))
 }
 
 fn parse_types(text: &str) -> Result<Vec<u16>, Problem> {

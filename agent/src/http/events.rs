@@ -87,9 +87,11 @@ pub(super) async fn list(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["after", "limit", "device", "type", "from", "to"])?;
-    let slice = Slice::from(&params, LIMIT_DEFAULT)?;
+    let params = Params::of(&uri, &["after", "limit", "device", "command", "type", "from", "to"])?;
+    let mut slice = Slice::from(&params, LIMIT_DEFAULT)?;
     let (at, selection) = app.with_view(|view, at| Ok((at, Selection::from(&params, &view.devices)?)))?;
+    // Nothing before it needs to be read.
+    slice.after = slice.after.max(Some(selection.before()));
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);
     }

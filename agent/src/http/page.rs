@@ -49,10 +49,12 @@ macro_rules! asset {
 static INDEX: Asset = asset!("index.html", HTML);
 
 /// What `/assets/` serves.
-static ASSETS: [Asset; 11] = [
+static ASSETS: [Asset; 13] = [
     asset!("api.js", SCRIPT),
     asset!("app.js", SCRIPT),
     asset!("chart.js", SCRIPT),
+    asset!("command.js", SCRIPT),
+    asset!("commands.js", SCRIPT),
     asset!("devices.js", SCRIPT),
     asset!("favicon.svg", IMAGE),
     asset!("feed.js", SCRIPT),

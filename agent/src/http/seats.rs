@@ -34,7 +34,7 @@ impl Seats {
     }
 
     /// A slot for a connection from `address`, if available.
-    pub(super) fn take(&self, address: Option<IpAddr>) -> Option<Seat> {
+    pub(super) fn acquire(&self, address: Option<IpAddr>) -> Option<Seat> {
         let address = address.map(network);
         let mut taken = self.lock();
         let count = address.and_then(|address| taken.by_address.get(&address)).copied().unwrap_or(0);
@@ -79,18 +79,18 @@ mod tests {
     #[test]
     fn seats_are_counted_in_all_and_by_address() {
         let seats = Seats::default();
-        let take = |address: &str| seats.take(Some(address.parse().unwrap()));
+        let take = |address: &str| seats.acquire(Some(address.parse().unwrap()));
         let one: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| take("192.0.2.1").unwrap()).collect();
         assert!(take("192.0.2.1").is_none());
         assert!(take("::ffff:192.0.2.1").is_none());
         let half: Vec<_> =
             (0..CONNECTIONS_PER_ADDRESS_MAX).map(|n| take(&format!("2001:db8::{n:x}")).unwrap()).collect();
         assert!(take("2001:db8::ffff").is_none());
-        assert!(take("192.0.2.2").is_none() && seats.take(None).is_none());
+        assert!(take("192.0.2.2").is_none() && seats.acquire(None).is_none());
         drop((one, half));
         assert!(seats.lock().all == 0 && seats.lock().by_address.is_empty());
-        let unix: Vec<_> = (0..CONNECTIONS_MAX).map(|_| seats.take(None).unwrap()).collect();
-        assert!(seats.take(None).is_none());
+        let unix: Vec<_> = (0..CONNECTIONS_MAX).map(|_| seats.acquire(None).unwrap()).collect();
+        assert!(seats.acquire(None).is_none());
         drop(unix);
     }
 }

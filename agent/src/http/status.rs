@@ -66,8 +66,8 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<api::Sink, Problem> {
 /// `GET /status`
 pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Params::of(&uri, &[])?;
-    let (side, budget) = (app.side.clone(), app.budget.clone());
-    let (body, at) = app.reads.short(move |_| collect(&side, &budget)).await?;
+    let (side, budget, admin_token) = (app.side.clone(), app.budget.clone(), app.tokens.admin.is_some());
+    let (body, at) = app.reads.short(move |_| collect(&side, &budget, admin_token)).await?;
     let mut response = answer(body, at);
     // Its counters move without the position.
     response.headers_mut().remove(header::ETAG);
@@ -75,7 +75,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     Ok(response)
 }
 
-fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
+fn collect(side: &ReadSide, budget: &Budget, admin_token: bool) -> Result<(Pieces, At), Problem> {
     let (devices, position, log_time) =
         side.with_view(|view, at| (count_devices(&view.devices), at, view.time));
     let uptime_s = side.now().micros_since(side.started) as f64 / 1e6;
@@ -89,6 +89,7 @@ fn collect(side: &ReadSide, budget: &Budget) -> Result<(Pieces, At), Problem> {
         log: log(side, uptime_s)?,
         devices,
         state: state(side),
+        commands: commands(side, admin_token),
         snapshot: snapshot(side),
         rebuild: api::Rebuild {
             running: progress.running(),
@@ -152,6 +153,16 @@ fn rollups(reader: &LogReader) -> Result<api::Archive, LogError> {
 fn state(side: &ReadSide) -> api::State {
     let StateUse { bytes, bytes_max, refused, forgotten } = side.shared.stats.state.get();
     api::State { bytes, bytes_max, refused, devices_forgotten: forgotten }
+}
+
+fn commands(side: &ReadSide, admin_token: bool) -> api::Commands {
+    let stats = &side.shared.stats.commands;
+    api::Commands {
+        open: side.open_commands(),
+        admin_token,
+        by_state: stats.by_state().map(|(state, count)| (state.word().into(), count)).collect(),
+        rejected: stats.by_rejection().into_iter().map(|(code, count)| (code.into(), count)).collect(),
+    }
 }
 
 fn snapshot(side: &ReadSide) -> api::Snapshot {

@@ -63,7 +63,7 @@ pub(super) async fn stream(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["device", "type", "after"])?;
+    let params = Params::of(&uri, &["device", "command", "type", "after"])?;
     let permit = app.streams.clone().try_acquire_owned().map_err(|_| {
         Problem::busy(format!(
             "{STREAMS_MAX} event streams are open, which is the most there may be; close one"
@@ -73,6 +73,8 @@ pub(super) async fn stream(
     let (at, selection) = app.with_view(|view, at| Ok((at, Selection::from(&params, &view.devices)?)))?;
     let first = oldest(&app).await?;
     let last_id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or(""));
+    // Who follows a command wants its whole life, and most of it is over when the answer with its id has arrived.
+    let after = after.or_else(|| selection.follows_command().then(|| selection.before()));
     let begin = Begin::decide(at, first, last_id, after);
     let tail = Tail {
         selection,

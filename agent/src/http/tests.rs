@@ -25,6 +25,7 @@ use client::{Answer, Target};
 
 mod bounds;
 mod client;
+mod commands;
 mod described;
 mod gate;
 mod growing;

@@ -47,7 +47,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// State of a source across its connections.
-pub(super) struct Source<F> {
+pub(super) struct SourceTask<F> {
     pub(super) id: SourceId,
     pub(super) config: SourceConfig,
     pub(super) filters: Vec<(String, u8)>,
@@ -76,8 +76,8 @@ impl From<Failure> for End {
 }
 
 /// The state of one connection. Nothing here outlives the connection.
-pub(super) struct Session<'a, F> {
-    source: &'a mut Source<F>,
+pub(super) struct SourceSession<'a, F> {
+    source: &'a mut SourceTask<F>,
     connection: Connection,
     acks: Arc<Acks>,
     released: Vec<u16>,
@@ -91,19 +91,19 @@ pub(super) struct Session<'a, F> {
     outgoing: Outgoing,
 }
 
-impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
+impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
     /// Takes over a `stream` after the broker's `welcome`; `input` has the bytes that followed it.
     pub(super) fn new(
-        source: &'a mut Source<F>,
+        source: &'a mut SourceTask<F>,
         stream: Box<dyn Wire>,
         input: BytesMut,
         welcome: &Welcome,
         acks: Arc<Acks>,
         host: Option<HostState>,
-    ) -> Session<'a, F> {
+    ) -> SourceSession<'a, F> {
         let now = Instant::now();
         let (packet_max, keep_alive) = (source.config.packet_bytes_max, source.config.keep_alive);
-        Session {
+        SourceSession {
             connection: Connection::new(stream, input, packet_max, keep_alive, welcome.server_keep_alive),
             released: Vec::new(),
             unacked: 0,
@@ -386,7 +386,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> Session<'a, F> {
     }
 }
 
-impl<F> Session<'_, F> {
+impl<F> SourceSession<'_, F> {
     /// All subscriptions are answered: a host application publishes its birth before anything else.
     pub(super) fn subscribed(&mut self) -> Result<(), Failure> {
         if !self.waiting.is_empty() {

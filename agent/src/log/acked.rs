@@ -186,7 +186,7 @@ impl AckedRanges {
     /// Decodes the stored form; `None` if it is invalid.
     pub fn decode(bytes: &[u8]) -> Option<AckedRanges> {
         let (version, mut rest) = bytes.split_first()?;
-        let upto = take(&mut rest)?;
+        let upto = read_varint(&mut rest)?;
         let mut acked = AckedRanges::upto(Seq(upto));
         let beyond = take_ranges(&mut rest)?;
         let refused = match version {
@@ -212,14 +212,14 @@ fn put_ranges(out: &mut Vec<u8>, ranges: &[(u64, u64)]) {
     }
 }
 
-fn take(rest: &mut &[u8]) -> Option<u64> {
-    fieldlog_projections::varint::take(rest).filter(|value| *value <= SEQ_MAX)
+fn read_varint(rest: &mut &[u8]) -> Option<u64> {
+    fieldlog_projections::varint::read(rest).filter(|value| *value <= SEQ_MAX)
 }
 
 fn take_ranges(rest: &mut &[u8]) -> Option<Vec<(Seq, Seq)>> {
     let mut ranges = Vec::new();
-    for _ in 0..take(rest)? {
-        let (first, last) = (Seq(take(rest)?), Seq(take(rest)?));
+    for _ in 0..read_varint(rest)? {
+        let (first, last) = (Seq(read_varint(rest)?), Seq(read_varint(rest)?));
         if first.0 == 0 || last < first {
             return None;
         }

@@ -47,7 +47,7 @@ fn cursor(name: &str, stored: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The name of a cursor, and the cursor unless it is damaged.
-type Found = (String, Option<Vec<u8>>);
+type NamedCursor = (String, Option<Vec<u8>>);
 
 impl LogReader {
     /// The stored cursor of a name, as it was committed.
@@ -78,7 +78,7 @@ impl LogReader {
         Ok(all.filter(|(_, cursor)| cursor.is_none()).map(|(name, _)| name).collect())
     }
 
-    fn all_cursors(&self) -> Result<Vec<Found>, LogError> {
+    fn all_cursors(&self) -> Result<Vec<NamedCursor>, LogError> {
         let op = "read the cursors";
         self.read(op, |txn| {
             let table = match txn.open_table(CURSORS) {

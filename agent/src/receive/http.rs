@@ -16,7 +16,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{ReceiveError, Receiver, TakeError};
+use super::{AcceptError, ReceiveError, Receiver};
 use crate::forward::transport::http::FORK;
 
 /// How long a stop waits for running requests.
@@ -114,12 +114,12 @@ impl App {
             |name: &str| headers.get(format!("fieldlog-{name}")).and_then(|value| value.to_str().ok());
         match self.receiver.take_unless_forked(body, field) {
             Ok(()) => StatusCode::NO_CONTENT.into_response(),
-            Err(error @ TakeError::Malformed(_)) => {
+            Err(error @ AcceptError::Malformed(_)) => {
                 tracing::warn!("a request was not a valid parcel: {error}");
                 answer(StatusCode::BAD_REQUEST, &error.to_string())
             }
-            Err(error @ TakeError::Forked { .. }) => forked(&error.to_string()),
-            Err(error @ TakeError::Store) => answer(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(error @ AcceptError::Forked { .. }) => forked(&error.to_string()),
+            Err(error @ AcceptError::Store) => answer(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }
     }
 }

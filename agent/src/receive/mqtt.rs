@@ -11,7 +11,7 @@ use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
 use rumqttc::v5::{AsyncClient, Event, EventLoop};
 use tokio::sync::{mpsc, watch};
 
-use super::{Receiver, TakeError};
+use super::{AcceptError, Receiver};
 
 /// Maximum unacknowledged messages from the broker, also the number that wait here at most: if a broker sends more
 /// (mosquitto 2.0.11 does), the rest waits in the connection.
@@ -174,10 +174,10 @@ fn work(inbox: &mut mpsc::Receiver<Letter>, receiver: &Receiver) {
     while let Some(Letter { publish, client }) = inbox.blocking_recv() {
         let properties = publish.properties.as_ref().map(|properties| &properties.user_properties[..]);
         let fields: HashMap<&str, &str> = properties.unwrap_or_default().iter().filter_map(field).collect();
-        match receiver.take(&publish.payload, |name| fields.get(name).copied()) {
+        match receiver.accept(&publish.payload, |name| fields.get(name).copied()) {
             Ok(()) => {}
             // Not acknowledged, so it is sent again.
-            Err(TakeError::Store) => return,
+            Err(AcceptError::Store) => return,
             Err(error) => {
                 // Otherwise it would be sent again for ever; it is counted and stays in the report.
                 let topic = String::from_utf8_lossy(&publish.topic);

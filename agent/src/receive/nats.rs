@@ -9,7 +9,7 @@ use async_nats::{ConnectOptions, HeaderMap};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use super::{Receiver, TakeError};
+use super::{AcceptError, Receiver};
 
 /// Maximum unacknowledged messages from the server.
 const WINDOW: i64 = 64;
@@ -68,11 +68,11 @@ async fn consume(
         let (Message { message: parcel, .. }, taker) = (message.clone(), receiver.clone());
         let taken = tokio::task::spawn_blocking(move || {
             let headers = parcel.headers.unwrap_or_default();
-            taker.take(&parcel.payload, |name| header(&headers, name))
+            taker.accept(&parcel.payload, |name| header(&headers, name))
         });
         match taken.await? {
             Ok(()) => {}
-            Err(TakeError::Store) => return Ok(()),
+            Err(AcceptError::Store) => return Ok(()),
             // Otherwise it would be sent again for ever; it is counted and stays in the report.
             Err(error) => tracing::warn!("a message on {} was not accepted: {error}", message.subject),
         }

@@ -35,8 +35,8 @@ pub(super) fn put(out: &mut Vec<u8>, bucket: &Bucket) {
 }
 
 /// Splits a bucket off the front; `None` if it is invalid.
-pub(super) fn take(rest: &mut &[u8], start_s: i64) -> Option<Bucket> {
-    let count = u32::try_from(varint::take(rest)?).ok()?;
+pub(super) fn read_bucket(rest: &mut &[u8], start_s: i64) -> Option<Bucket> {
+    let count = u32::try_from(varint::read(rest)?).ok()?;
     let (&digits, tail) = rest.split_first()?;
     *rest = tail;
     if digits == FLOATS {
@@ -48,11 +48,11 @@ pub(super) fn take(rest: &mut &[u8], start_s: i64) -> Option<Bucket> {
         return Some(Bucket { start_s, count, min: float()?, max: float()?, sum: float()?, last: float()? });
     }
     let scale = *SCALES.get(usize::from(digits))?;
-    let min = varint::take_signed(rest)?;
-    let max = min.wrapping_add(varint::take(rest)? as i64);
-    let last = min.wrapping_add(varint::take(rest)? as i64);
-    let sum = varint::take_signed(rest)?.wrapping_add(min.wrapping_mul(i64::from(count)));
-    let sum = bits(sum as f64 / scale).wrapping_add(varint::take_signed(rest)?);
+    let min = varint::read_signed(rest)?;
+    let max = min.wrapping_add(varint::read(rest)? as i64);
+    let last = min.wrapping_add(varint::read(rest)? as i64);
+    let sum = varint::read_signed(rest)?.wrapping_add(min.wrapping_mul(i64::from(count)));
+    let sum = bits(sum as f64 / scale).wrapping_add(varint::read_signed(rest)?);
     let value = |units: i64| units as f64 / scale;
     let sum = f64::from_bits(sum as u64);
     Some(Bucket { start_s, count, min: value(min), max: value(max), sum, last: value(last) })

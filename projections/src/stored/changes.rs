@@ -55,8 +55,8 @@ impl<'a> Changes<'a> {
         }
         let mut rest = payload;
         let head = |rest: &mut &[u8]| {
-            let device = u32::try_from(varint::take(rest)?).ok()?;
-            let left = u32::try_from(varint::take(rest)?).ok()?;
+            let device = u32::try_from(varint::read(rest)?).ok()?;
+            let left = u32::try_from(varint::read(rest)?).ok()?;
             Some((device, left))
         };
         let (device, left) = head(&mut rest).ok_or(StoredError::Payload { kind })?;
@@ -76,7 +76,7 @@ impl<'a> Changes<'a> {
             return if self.rest.is_empty() { Ok(None) } else { Err(bad) };
         }
         self.left -= 1;
-        let Some(attr) = varint::take(&mut self.rest).and_then(|a| u32::try_from(a).ok()) else {
+        let Some(attr) = varint::read(&mut self.rest).and_then(|a| u32::try_from(a).ok()) else {
             return Err(bad);
         };
         let value = if self.version == 2 {
@@ -107,7 +107,7 @@ fn take_value<'a>(rest: &mut &'a [u8]) -> Option<ValueRef<'a>> {
             return Some(value.into());
         }
     };
-    let number = varint::take_signed(&mut tail)?;
+    let number = varint::read_signed(&mut tail)?;
     *rest = tail;
     Some(if tag == 3 { ValueRef::Int(number) } else { ValueRef::Float(number as f64 / scale) })
 }

@@ -222,7 +222,7 @@ impl Compact {
         let plain = uncompress(frame)?;
         let (head, rest) = postcard::take_from_bytes::<Head<'_>>(&plain).map_err(|_| CompactError::Head)?;
         let mut records = rest;
-        let size = varint::take(&mut records).ok_or(CompactError::Head)?;
+        let size = varint::read(&mut records).ok_or(CompactError::Head)?;
         if size != records.len() as u64 {
             return Err(CompactError::Length);
         }
@@ -359,9 +359,9 @@ impl<'a> Records<'a> {
     #[inline]
     fn read_record(&mut self) -> Option<Record<'a>> {
         let mut rest = self.rest;
-        let seq_delta = varint::take(&mut rest)?;
+        let seq_delta = varint::read(&mut rest)?;
         // Modulo 2^64: log time goes back at a clock correction.
-        let time_delta = varint::take(&mut rest)? as i64;
+        let time_delta = varint::read(&mut rest)? as i64;
         let (seq, time) = match self.last {
             Some(_) if seq_delta == 0 => return None,
             Some(last) => last,
@@ -369,7 +369,7 @@ impl<'a> Records<'a> {
         };
         let seq = Seq(seq.0.checked_add(seq_delta).filter(|seq| *seq <= self.until.0)?);
         let time = Time(time.0.wrapping_add(time_delta));
-        let record = Record::take_at(&mut rest, seq, time)?;
+        let record = Record::read_at(&mut rest, seq, time)?;
         self.rest = rest;
         self.last = Some((seq, time));
         Some(record)

@@ -2,12 +2,54 @@
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use fieldlog_tests::agent::post;
 use fieldlog_tests::binary;
 use fieldlog_tests::process::Process;
 use fieldlog_tests::wait::{block_until, until};
 
 use crate::rig::scratch;
+
+/// Its devices obey at once, late, never, or refuse, and what it sends them comes to each end that a command can have.
+#[tokio::test]
+async fn a_demo_shows_every_outcome_of_a_command_in_a_minute() {
+    let dir = scratch();
+    let path = dir.path().join("demo");
+    let demo = Process::demo(&["--dir", path.to_str().unwrap(), "--port", "0"]);
+    let begin = Instant::now();
+    for outcome in [
+        "brightness = 200: applied",
+        "brightness = 30: superseded by command ",
+        "switch:0.output = true: failed: the device refuses it: switch:0 is locked after overpower",
+        "not accepted: kitchen/floor_light brightness = 300: `value` is 300; `brightness` takes a number from 0 to 254",
+        "brightness = 60: expired",
+        "POWER = \"ON\": applied",
+        "brightness = 120: applied",
+        "router_plug state = \"OFF\": unconfirmed",
+        // By evidence that came late.
+        "bedroom/ceiling state = \"ON\": unconfirmed",
+        "bedroom/ceiling state = \"ON\": applied",
+    ] {
+        until(outcome, || demo.printed().contains(outcome)).await;
+    }
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+
+    // A viewer can send one with the command line that is printed.
+    let printed = demo.printed();
+    let token = printed.split("Bearer ").nth(1).unwrap().split('\'').next().unwrap();
+    let (_, rest) = printed.split_once("'http://").unwrap();
+    let address = rest.split('/').next().unwrap().parse().unwrap();
+    let body = r#"{"attribute":"brightness","value":120,"ttl_s":30,"idempotency_key":"try-1"}"#;
+    assert!(printed.contains(body), "{printed}");
+    let path = "/api/v1/devices/kitchen%2Ffloor_light/commands?wait=10";
+    assert!(printed.contains(path), "{printed}");
+    let body = serde_json::from_str(body).unwrap();
+    let (status, answer) = post(address, path, token, &body).await;
+    assert_eq!((status, &answer["command"]["state"]), (200, &"applied".into()), "{answer}");
+    demo.signal("TERM");
+    assert_eq!(demo.ended().await.code, 0);
+}
 
 #[tokio::test]
 async fn a_demo_that_cannot_start_ends() {

@@ -24,6 +24,11 @@ impl<E> Agenda<E> {
         self.now
     }
 
+    /// Lets time pass up to `now`, but not past the earliest event, nor back.
+    pub fn advance(&mut self, now: Life) {
+        self.now = now.min(self.due()).max(self.now);
+    }
+
     /// Adds an event `delay` seconds from now.
     pub fn after(&mut self, delay: f64, event: E) {
         self.entries.push((self.now + delay.max(0.0), event));
@@ -88,6 +93,10 @@ mod tests {
         assert_eq!(agenda.take(), Some("second"));
         assert_eq!(agenda.now(), MORNING + 1.0);
         assert_eq!(agenda.due(), MORNING + 5.0);
+        agenda.advance(MORNING);
+        assert_eq!(agenda.now(), MORNING + 1.0);
+        agenda.advance(MORNING + 100.0);
+        assert_eq!(agenda.now(), MORNING + 5.0);
         agenda.postpone(10.0);
         assert_eq!(agenda.take(), Some("late"));
         assert_eq!(agenda.now(), MORNING + 15.0);

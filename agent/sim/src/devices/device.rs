@@ -83,6 +83,13 @@ pub trait Device: Send + 'static {
     /// Advances to `due` and takes the step that is due then.
     fn step(&mut self, clock: &Zoned) -> Step;
 
+    /// The topics and filters on which it takes commands.
+    fn listens(&self) -> Vec<String>;
+
+    /// Takes a message that arrives on one of them at `now`. Returns its messages at once; what takes time is for its
+    /// steps.
+    fn hear(&mut self, now: Life, topic: &str, payload: &[u8], clock: &Zoned) -> Vec<Publication>;
+
     /// Its messages before a clean disconnect.
     fn farewell(&self) -> Vec<Publication>;
 }

@@ -42,6 +42,11 @@ impl Object {
         self.member(key, format_args!("{value}"))
     }
 
+    /// Any value, as it came.
+    pub fn value(self, key: &str, value: &Value) -> Object {
+        self.member(key, format_args!("{value}"))
+    }
+
     /// An object.
     pub fn object(self, key: &str, value: &Object) -> Object {
         self.member(key, format_args!("{{{}}}", value.0))

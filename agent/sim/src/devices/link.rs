@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rumqttc::{Outgoing, v5};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::device::{Protocol, Publication, Session};
@@ -16,6 +16,8 @@ use super::device::{Protocol, Publication, Session};
 const REQUESTS_MAX: usize = 64;
 /// Unacknowledged QoS 1 publications; firmware has a handful, a bridge a few dozen.
 const INFLIGHT_MAX: u16 = 64;
+/// Maximum messages to a device that wait for it; more are dropped, as by small devices.
+const HEARD_MAX: usize = 64;
 /// TCP and CONNACK together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -23,7 +25,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Link {
     client: Client,
+    heard: mpsc::Receiver<Heard>,
     poller: JoinHandle<LinkError>,
+}
+
+/// A message to the device.
+#[derive(Debug)]
+pub struct Heard {
+    /// Its topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -41,18 +53,19 @@ impl Link {
         published: Arc<AtomicU64>,
     ) -> Result<Link, LinkError> {
         let (accepted, connack) = oneshot::channel();
+        let (hears, heard) = mpsc::channel(HEARD_MAX);
         // The poller is a separate task because the event loop must not be dropped in the middle of a write, as it
         // would be in a `select!`.
         let mut link = match session.protocol {
             Protocol::V4 => {
                 let (client, events) = rumqttc::AsyncClient::new(options_v4(session, broker), REQUESTS_MAX);
-                let poller = tokio::spawn(poll_v4(events, accepted, published));
-                Link { client: Client::V4(client), poller }
+                let poller = tokio::spawn(poll_v4(events, accepted, hears, published));
+                Link { client: Client::V4(client), heard, poller }
             }
             Protocol::V5 => {
                 let (client, events) = v5::AsyncClient::new(options_v5(session, broker), REQUESTS_MAX);
-                let poller = tokio::spawn(poll_v5(events, accepted, published));
-                Link { client: Client::V5(client), poller }
+                let poller = tokio::spawn(poll_v5(events, accepted, hears, published));
+                Link { client: Client::V5(client), heard, poller }
             }
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connack).await {
@@ -72,8 +85,31 @@ impl Link {
         if sent { Ok(()) } else { Err(LinkError::Closed) }
     }
 
+    /// Subscribes to topics and filters, at QoS 1.
+    pub async fn subscribe(&self, filters: Vec<String>) -> Result<(), LinkError> {
+        let sent = match &self.client {
+            Client::V4(client) => {
+                let filter = |path| rumqttc::SubscribeFilter::new(path, qos_v4(true));
+                client.subscribe_many(filters.into_iter().map(filter)).await.is_ok()
+            }
+            Client::V5(client) => {
+                let filter = |path| v5::mqttbytes::v5::Filter::new(path, qos_v5(true));
+                client.subscribe_many(filters.into_iter().map(filter)).await.is_ok()
+            }
+        };
+        if sent { Ok(()) } else { Err(LinkError::Closed) }
+    }
+
+    /// The next message to the device, or why the connection was lost. Must not be called again after an error.
+    pub async fn next(&mut self) -> Result<Heard, LinkError> {
+        match self.heard.recv().await {
+            Some(heard) => Ok(heard),
+            None => Err(self.lost().await),
+        }
+    }
+
     /// Returns when the connection is lost, with the reason. May complete only once.
-    pub async fn lost(&mut self) -> LinkError {
+    async fn lost(&mut self) -> LinkError {
         (&mut self.poller).await.unwrap_or(LinkError::Closed)
     }
 
@@ -139,6 +175,7 @@ const fn qos_v5(at_least_once: bool) -> v5::mqttbytes::QoS {
 async fn poll_v4(
     mut events: rumqttc::EventLoop,
     accepted: oneshot::Sender<()>,
+    hears: mpsc::Sender<Heard>,
     published: Arc<AtomicU64>,
 ) -> LinkError {
     let mut accepted = Some(accepted);
@@ -146,6 +183,9 @@ async fn poll_v4(
         match events.poll().await {
             Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_))) => {
                 accepted.take().map(|sender| sender.send(()));
+            }
+            Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(message))) => {
+                let _ = hears.try_send(Heard { topic: message.topic, payload: message.payload.to_vec() });
             }
             Ok(rumqttc::Event::Outgoing(sent)) if is_last(&sent, &published) => return LinkError::Closed,
             Ok(_) => {}
@@ -157,6 +197,7 @@ async fn poll_v4(
 async fn poll_v5(
     mut events: v5::EventLoop,
     accepted: oneshot::Sender<()>,
+    hears: mpsc::Sender<Heard>,
     published: Arc<AtomicU64>,
 ) -> LinkError {
     let mut accepted = Some(accepted);
@@ -164,6 +205,10 @@ async fn poll_v5(
         match events.poll().await {
             Ok(v5::Event::Incoming(v5::mqttbytes::v5::Packet::ConnAck(_))) => {
                 accepted.take().map(|sender| sender.send(()));
+            }
+            Ok(v5::Event::Incoming(v5::mqttbytes::v5::Packet::Publish(message))) => {
+                let topic = String::from_utf8_lossy(&message.topic).into_owned();
+                let _ = hears.try_send(Heard { topic, payload: message.payload.to_vec() });
             }
             Ok(v5::Event::Outgoing(sent)) if is_last(&sent, &published) => return LinkError::Closed,
             Ok(_) => {}

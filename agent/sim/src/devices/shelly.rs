@@ -2,18 +2,21 @@
 //! each component on a topic of its own.
 
 use jiff::Zoned;
+use serde_json::Value;
 
 use super::agenda::{Agenda, Life, MORNING, Turn};
 use super::device::{Device, Protocol, Publication, Session, Step};
 use super::fault;
 use super::json::Object;
 use super::model::{Appliance, Drift, Outlet, Reading};
+use super::obedience::{Obedience, switched};
 use crate::rng::{Rng, fnv1a};
 
 /// One Shelly Plus 1PM.
 #[derive(Debug)]
 pub struct Shelly {
     id: String,
+    index: usize,
     mac: u64,
     outlet: Outlet,
     warmth: Drift,
@@ -29,7 +32,7 @@ pub struct Shelly {
     minute_start_wh: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Event {
     /// A full minute: the energy counter is reported.
     Minute,
@@ -40,15 +43,36 @@ enum Event {
     Up {
         long: bool,
     },
+    /// A command that was taken is carried out.
+    Obey(Order),
     Fault,
     Vanish,
 }
 
+fn mac(index: usize) -> u64 {
+    0xb8d6_1a00_0000 | (fnv1a(&format!("shelly {index}")) & 0xff_ffff)
+}
+
+/// The id of the n-th device.
+pub fn id(index: usize) -> String {
+    format!("shellyplus1pm-{:012x}", mac(index))
+}
+
+/// What a command asks for.
+#[derive(Clone, Debug)]
+struct Order {
+    on: bool,
+    /// Number and sender of the request, who get an answer; a plain command has none.
+    asker: Option<Asker>,
+}
+
+/// Number and sender of a request.
+type Asker = (Value, String);
+
 impl Shelly {
     /// The n-th device, which determines its address and appliance.
     pub fn new(seed: u64, index: usize, turn: Turn) -> Shelly {
-        let mac = 0xb8d6_1a00_0000 | (fnv1a(&format!("shelly {index}")) & 0xff_ffff);
-        let id = format!("shellyplus1pm-{mac:012x}");
+        let (mac, id) = (mac(index), id(index));
         let mut rng = Rng::of_device(seed, &id);
         let appliance =
             [Appliance::Fridge, Appliance::Lamp, Appliance::HeatPump, Appliance::Kettle][index % 4];
@@ -62,6 +86,7 @@ impl Shelly {
         agenda.after(turn.first(super::VANISH_PERIOD_S), Event::Vanish);
         Shelly {
             id,
+            index,
             mac,
             outlet,
             warmth: Drift::new(0.6, 900.0),
@@ -160,6 +185,89 @@ impl Shelly {
         self.changed(clock, &delta)
     }
 
+    fn obedience(&self) -> Obedience {
+        match self.index % 3 {
+            0 => Obedience::AtOnce,
+            // 12 to 16 s at speed 1.
+            1 => Obedience::Late(720.0, 960.0),
+            _ => Obedience::Refuses,
+        }
+    }
+
+    /// Takes a frame on the topic `rpc`; one that is no request gets no answer.
+    fn request(&mut self, frame: &[u8], clock: &Zoned) -> Vec<Publication> {
+        let Ok(frame) = serde_json::from_slice::<Value>(frame) else { return Vec::new() };
+        let (Some(method), Some(id)) = (frame["method"].as_str(), frame.get("id")) else { return Vec::new() };
+        let asker = (id.clone(), frame["src"].as_str().unwrap_or_default().to_owned());
+        let params = &frame["params"];
+        let of_switch = params["id"].as_u64() == Some(0);
+        let on = match method {
+            "Switch.Set" if of_switch => params["on"].as_bool(),
+            "Switch.Toggle" if of_switch => Some(!self.outlet.is_on()),
+            "Switch.Set" | "Switch.Toggle" => {
+                let message = format!("Argument 'id', value {} not found!", params["id"]);
+                return vec![self.refusal(&asker, -105, &message)];
+            }
+            _ => return vec![self.refusal(&asker, 404, &format!("No handler for {method}"))],
+        };
+        match on {
+            Some(on) => self.take(Order { on, asker: Some(asker) }, clock),
+            None => vec![self.refusal(&asker, -103, "Missing required argument 'on'!")],
+        }
+    }
+
+    fn take(&mut self, order: Order, clock: &Zoned) -> Vec<Publication> {
+        match (self.obedience(), &order.asker) {
+            (Obedience::AtOnce, _) => self.obey(&order, clock),
+            (Obedience::Late(least, most), _) => {
+                let delay = self.rng.within((least, most));
+                self.agenda.after(delay, Event::Obey(order));
+                Vec::new()
+            }
+            (Obedience::Refuses, Some(asker)) => {
+                vec![self.refusal(asker, -109, "switch:0 is locked after overpower")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn obey(&mut self, order: &Order, clock: &Zoned) -> Vec<Publication> {
+        let was_on = self.outlet.is_on();
+        let mut said = Vec::new();
+        if let Some(asker) = &order.asker {
+            let result = Object::new().flag("was_on", was_on);
+            said.push(self.answer(asker, "result", &result));
+        }
+        if was_on != order.on {
+            said.extend(self.switch(order.on, "MQTT", clock));
+        }
+        said
+    }
+
+    fn refusal(&self, asker: &Asker, code: i64, message: &str) -> Publication {
+        self.answer(asker, "error", &Object::new().whole("code", code).text("message", message))
+    }
+
+    fn answer(&self, (id, asker): &Asker, key: &str, content: &Object) -> Publication {
+        let frame = Object::new().value("id", id).text("src", &self.id).text("dst", asker);
+        Publication::new(format!("{asker}/rpc"), frame.object(key, content).finish()).qos1(true)
+    }
+
+    /// The relay switches, and the firmware says so.
+    fn switch(&mut self, on: bool, source: &'static str, clock: &Zoned) -> Vec<Publication> {
+        self.measure();
+        self.source = source;
+        self.outlet.switch(on);
+        self.measure();
+        let delta = Object::new()
+            .whole("id", 0)
+            .flag("output", on)
+            .text("source", source)
+            .fixed("apower", self.reading.watts, 1)
+            .fixed("current", self.reading.amperes, 3);
+        self.changed(clock, &delta)
+    }
+
     fn pushed(&self, clock: &Zoned, event: &str) -> Publication {
         let ts = unix(clock);
         let push =
@@ -174,17 +282,7 @@ impl Shelly {
         if long {
             return said;
         }
-        self.measure();
-        self.source = "button";
-        self.outlet.switch(!self.outlet.is_on());
-        self.measure();
-        let delta = Object::new()
-            .whole("id", 0)
-            .flag("output", self.outlet.is_on())
-            .text("source", self.source)
-            .fixed("apower", self.reading.watts, 1)
-            .fixed("current", self.reading.amperes, 3);
-        said.extend(self.changed(clock, &delta));
+        said.extend(self.switch(!self.outlet.is_on(), "button", clock));
         said
     }
 
@@ -264,6 +362,7 @@ impl Device for Shelly {
                 self.agenda.after(delay, Event::Down);
                 self.released(clock, long)
             }
+            Some(Event::Obey(order)) => self.obey(&order, clock),
             Some(Event::Fault) => {
                 self.agenda.after(self.turn.next(fault::PERIOD_S), Event::Fault);
                 let whole = String::from_utf8_lossy(&self.full_status(clock).payload).into_owned();
@@ -277,6 +376,21 @@ impl Device for Shelly {
                 return Step::Vanish(outage);
             }
         })
+    }
+
+    fn listens(&self) -> Vec<String> {
+        vec![self.topic("rpc"), self.topic("command/switch:0")]
+    }
+
+    fn hear(&mut self, now: Life, topic: &str, payload: &[u8], clock: &Zoned) -> Vec<Publication> {
+        self.agenda.advance(now);
+        if topic.ends_with("/rpc") {
+            return self.request(payload, clock);
+        }
+        match switched(&String::from_utf8_lossy(payload), self.outlet.is_on()) {
+            Some(on) => self.take(Order { on, asker: None }, clock),
+            None => Vec::new(),
+        }
     }
 
     fn farewell(&self) -> Vec<Publication> {

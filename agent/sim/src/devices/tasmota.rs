@@ -7,6 +7,7 @@ use super::device::{Device, Protocol, Publication, Session, Step};
 use super::fault;
 use super::json::Object;
 use super::model::{Appliance, Climate, Drift, Outlet, Reading};
+use super::obedience::{Obedience, switched};
 use crate::rng::{Rng, fnv1a};
 
 /// `TelePeriod`: seconds between two telemetry messages. The firmware default is 300; users who watch charts set less.
@@ -38,6 +39,8 @@ enum Hardware {
 enum Event {
     Telemetry,
     Switch,
+    /// A command that was taken is carried out.
+    Obey(bool),
     Fault,
     Vanish,
 }
@@ -176,6 +179,41 @@ impl Tasmota {
         self.power().map_or_else(Vec::new, |power| self.announce(power))
     }
 
+    fn obedience(&self) -> Obedience {
+        match self.topic.as_str() {
+            // 12 to 16 s at speed 1.
+            "tv_corner" => Obedience::Late(720.0, 960.0),
+            _ => Obedience::AtOnce,
+        }
+    }
+
+    /// `POWER` with a word sets the relay; without one it only answers.
+    fn command(&mut self, name: &str, payload: &[u8]) -> Vec<Publication> {
+        let is_power = name.eq_ignore_ascii_case("POWER") || name.eq_ignore_ascii_case("POWER1");
+        let Some(power) = self.power().filter(|_| is_power) else {
+            let result = Object::new().text("Command", "Unknown").finish();
+            return vec![Publication::new(format!("stat/{}/RESULT", self.topic), result)];
+        };
+        let word = String::from_utf8_lossy(payload);
+        match (switched(&word, power == "ON"), self.obedience()) {
+            (Some(on), Obedience::AtOnce) => self.obey(on),
+            (Some(on), Obedience::Late(least, most)) => {
+                let delay = self.rng.within((least, most));
+                self.agenda.after(delay, Event::Obey(on));
+                Vec::new()
+            }
+            _ => self.announce(power),
+        }
+    }
+
+    fn obey(&mut self, on: bool) -> Vec<Publication> {
+        let dt = self.elapse();
+        let Hardware::Plug { outlet, .. } = &mut self.hardware else { return Vec::new() };
+        outlet.step(dt, &mut self.rng);
+        outlet.switch(on);
+        self.power().map_or_else(Vec::new, |power| self.announce(power))
+    }
+
     fn announce(&self, power: &str) -> Vec<Publication> {
         let result = Object::new().text("POWER", power).finish();
         vec![
@@ -239,6 +277,7 @@ impl Device for Tasmota {
                 self.telemetry(clock)
             }
             Some(Event::Switch) => self.switch(),
+            Some(Event::Obey(on)) => self.obey(on),
             Some(Event::Fault) => {
                 self.agenda.after(self.turn.next(fault::PERIOD_S), Event::Fault);
                 let sensor = self.sensor(clock);
@@ -252,6 +291,16 @@ impl Device for Tasmota {
                 return Step::Vanish(outage);
             }
         })
+    }
+
+    fn listens(&self) -> Vec<String> {
+        vec![format!("cmnd/{}/+", self.topic)]
+    }
+
+    fn hear(&mut self, now: Life, topic: &str, payload: &[u8], _clock: &Zoned) -> Vec<Publication> {
+        self.agenda.advance(now);
+        let name = topic.rsplit('/').next().unwrap_or_default();
+        self.command(name, payload)
     }
 
     fn farewell(&self) -> Vec<Publication> {

@@ -319,3 +319,145 @@ fn nonsense_speeds_are_speed_1() {
     }
     assert_eq!(FleetOptions { speed: 2.0, ..options() }.pace(), 2.0 * super::ACCELERATION);
 }
+
+/// Speaks to a device right after its birth, and lives on for so many seconds: what it says of it at once, and later.
+fn spoken_to(
+    mut device: impl Device,
+    topic: &str,
+    payload: &str,
+    seconds: f64,
+) -> (Vec<Publication>, Vec<Publication>) {
+    let clock: Zoned = "2026-11-23T10:00:00+01:00[Europe/Berlin]".parse().unwrap();
+    device.birth(&clock);
+    assert!(device.listens().iter().any(|filter| heard_by(filter, topic)), "{topic} is not subscribed to");
+    let begin = device.now();
+    let at_once = device.hear(begin + 0.5, topic, payload.as_bytes(), &clock);
+    let mut later = Vec::new();
+    while device.due() < begin + seconds {
+        match device.step(&clock) {
+            Step::Publish(publications) => later.extend(publications),
+            Step::Vanish(_) => break,
+        }
+    }
+    (at_once, later)
+}
+
+fn heard_by(filter: &str, topic: &str) -> bool {
+    match filter.strip_suffix('+') {
+        Some(base) => topic.strip_prefix(base).is_some_and(|level| !level.contains('/')),
+        None => filter == topic,
+    }
+}
+
+fn states_of(said: &[Publication], topic: &str, pointer: &str) -> Vec<Value> {
+    let of_topic = said.iter().filter(|p| p.topic == topic).filter_map(parse);
+    of_topic.filter_map(|document| document.pointer(pointer).cloned()).collect()
+}
+
+#[test]
+fn members_of_the_bridge_obey_at_once_late_or_never() {
+    let command = |name: &str, payload: &str, seconds: f64| {
+        spoken_to(bridge(1), &format!("zigbee2mqtt/{name}/set"), payload, seconds)
+    };
+    let (said, _) = command("kitchen/floor_light", r#"{"brightness":77}"#, 0.0);
+    assert_eq!(said.len(), 1, "{said:?}");
+    let state = parse(&said[0]).unwrap();
+    assert_eq!(
+        (said[0].topic.as_str(), &state["brightness"], &state["state"]),
+        ("zigbee2mqtt/kitchen/floor_light", &77.into(), &"ON".into())
+    );
+    let (said, _) = command("kitchen/floor_light", r#"{"state":"on","color":{"x":0.25}}"#, 0.0);
+    let state = parse(&said[0]).unwrap();
+    assert_eq!((&state["state"], &state["color"]["x"]), (&"ON".into(), &0.25.into()), "{state}");
+    let (said, _) = command("laundry", r#"{"state":"OFF"}"#, 0.0);
+    assert_eq!(states_of(&said, "zigbee2mqtt/laundry", "/state"), ["OFF"]);
+
+    let (said, later) = command("bulb_color", r#"{"brightness":77}"#, 961.0);
+    assert_eq!(said, []);
+    assert!(states_of(&later, "zigbee2mqtt/bulb_color", "/brightness").contains(&77.into()), "{later:?}");
+
+    for (name, payload, words) in [
+        ("router_plug", r#"{"state":"OFF"}"#, "Publish 'set' 'state' to 'router_plug' failed"),
+        ("laundry", r#"{"brightness":3}"#, "No converter available for 'brightness' on 'laundry'"),
+        ("laundry", r#"{"state":"HALF"}"#, "No converter available for 'state' on 'laundry'"),
+        ("front_door", r#"{"state":"ON"}"#, "No converter available for 'state' on 'front_door'"),
+        ("laundry", "ON", "Invalid JSON 'ON', skipping..."),
+    ] {
+        let (said, later) = command(name, payload, 1200.0);
+        assert_eq!((said.len(), said[0].topic.as_str()), (1, "zigbee2mqtt/bridge/logging"), "{said:?}");
+        assert!(text(&said[0]).contains(words), "{said:?}");
+        if name == "router_plug" {
+            let states = states_of(&later, "zigbee2mqtt/router_plug", "/state");
+            assert!(states.len() > 10 && states.iter().all(|state| state == "ON"), "{states:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tasmota_plug_obeys_and_answers_what_it_is_asked() {
+    let power = |said: &[Publication], name: &str| {
+        let result = states_of(said, &format!("stat/{name}/RESULT"), "/POWER");
+        let words: Vec<String> =
+            said.iter().filter(|p| p.topic == format!("stat/{name}/POWER")).map(|p| text(p).into()).collect();
+        assert_eq!(result, words);
+        words
+    };
+    for (payload, expected) in [("OFF", "OFF"), ("on", "ON"), ("2", "OFF"), ("", "ON"), ("?", "ON")] {
+        let (said, _) = spoken_to(tasmota(1, 0), "cmnd/washing_machine/POWER", payload, 0.0);
+        assert_eq!(power(&said, "washing_machine"), [expected], "{payload}");
+    }
+    let (said, later) = spoken_to(tasmota(1, 3), "cmnd/tv_corner/Power", "OFF", 961.0);
+    assert_eq!(said, []);
+    assert!(power(&later, "tv_corner").contains(&"OFF".into()), "{later:?}");
+    for (device, topic) in [(0, "cmnd/washing_machine/Dimmer"), (1, "cmnd/greenhouse/POWER")] {
+        let (said, _) = spoken_to(tasmota(1, device), topic, "50", 0.0);
+        assert_eq!(text(&said[0]), r#"{"Command":"Unknown"}"#, "{topic}");
+    }
+}
+
+#[test]
+fn a_shelly_answers_requests_under_their_number() {
+    let ask = |index: usize, frame: &str, seconds: f64| {
+        let topic = format!("{}/rpc", super::shelly_id(index));
+        let (said, later) = spoken_to(shelly(1, index), &topic, frame, seconds);
+        let answers: Vec<Value> =
+            said.iter().chain(&later).filter(|p| p.topic == "us/rpc").filter_map(parse).collect();
+        (answers, said, later)
+    };
+    let set =
+        |on: &str| format!(r#"{{"id":41,"src":"us","method":"Switch.Set","params":{{"id":0,"on":{on}}}}}"#);
+    let status = |index: usize| format!("{}/status/switch:0", super::shelly_id(index));
+
+    let (answers, said, _) = ask(0, &set("false"), 0.0);
+    assert_eq!(answers.len(), 1);
+    let answer = &answers[0];
+    assert_eq!(
+        (&answer["id"], &answer["dst"], &answer["result"]["was_on"]),
+        (&41.into(), &"us".into(), &true.into())
+    );
+    assert_eq!(states_of(&said, &status(0), "/output"), [false]);
+    assert_eq!(states_of(&said, &status(0), "/source"), ["MQTT"]);
+
+    let (answers, said, later) = ask(1, &set("false"), 961.0);
+    assert_eq!((answers.len(), said.len()), (1, 0));
+    assert!(states_of(&later, &status(1), "/output").contains(&false.into()));
+
+    for (index, frame, code) in [
+        (2, set("false"), -109),
+        (0, set("1"), -103),
+        (0, r#"{"id":"a","src":"us","method":"Switch.Set","params":{"id":7,"on":true}}"#.into(), -105),
+        (0, r#"{"id":3,"src":"us","method":"Cover.Open"}"#.into(), 404),
+    ] {
+        let (answers, said, _) = ask(index, &frame, 0.0);
+        assert_eq!((answers.len(), said.len()), (1, 1), "{frame}");
+        assert_eq!(answers[0]["error"]["code"], code, "{}", answers[0]);
+    }
+    for frame in ["", "[]", r#"{"id":1}"#, r#"{"method":"Switch.Set","params":{"id":0,"on":false}}"#] {
+        assert_eq!(ask(0, frame, 0.0).1, [], "{frame}");
+    }
+    let topic = format!("{}/command/switch:0", super::shelly_id(0));
+    let (said, _) = spoken_to(shelly(1, 0), &topic, "off", 0.0);
+    assert_eq!(states_of(&said, &status(0), "/output"), [false]);
+    let (said, _) = spoken_to(shelly(1, 0), &topic, "maybe", 0.0);
+    assert_eq!(said, []);
+}

@@ -6,12 +6,13 @@ mod products;
 mod settings;
 
 use jiff::Zoned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::FleetOptions;
 use super::agenda::{Agenda, Life};
 use super::device::{Device, Protocol, Publication, Session, Step};
 use super::model::{Climate, Outlet};
+use super::obedience::Obedience;
 use crate::rng::Rng;
 use member::{Kind, Light, Member, Press};
 
@@ -36,9 +37,11 @@ pub struct Bridge {
     agenda: Agenda<Event>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Event {
     Report(usize),
+    /// A command that was taken is carried out.
+    Obey(usize, Map<String, Value>),
     Press,
     Switch(usize),
     Silence,
@@ -57,7 +60,7 @@ impl Bridge {
             if let Some(delay) = member.report_delay() {
                 agenda.after(delay * member.rng.unit(), Event::Report(index));
             }
-            if matches!(member.kind, Kind::Plug(_)) {
+            if member.is_switched() {
                 agenda.after(member.rng.within(SWITCH_PERIOD_S), Event::Switch(index));
             }
         }
@@ -170,6 +173,45 @@ impl Bridge {
         vec![Bridge::availability(member), Bridge::state(member, &state)]
     }
 
+    /// Takes a command to a member. The only answers are the state that follows, and the bridge's log.
+    fn command(&mut self, index: usize, payload: &[u8]) -> Vec<Publication> {
+        let member = &mut self.members[index];
+        let name = &member.name;
+        let Ok(Value::Object(wanted)) = serde_json::from_slice(payload) else {
+            let text = format!("Invalid JSON '{}', skipping...", String::from_utf8_lossy(payload));
+            return vec![Bridge::log("error", &text)];
+        };
+        let reached = !member.silent;
+        match member.obedience() {
+            Obedience::AtOnce if reached => self.obey(index, &wanted),
+            Obedience::Late(least, most) if reached => {
+                let delay = member.rng.within((least, most));
+                self.agenda.after(delay, Event::Obey(index, wanted));
+                Vec::new()
+            }
+            _ => {
+                // As in https://github.com/Koenkk/zigbee2mqtt/issues/9961.
+                let what = wanted.keys().next().map_or("", String::as_str);
+                let text = format!(
+                    "Publish 'set' '{what}' to '{name}' failed: 'Error: Data request failed with error: 'No network route' (205)'"
+                );
+                vec![Bridge::log("error", &text)]
+            }
+        }
+    }
+
+    fn obey(&mut self, index: usize, wanted: &Map<String, Value>) -> Vec<Publication> {
+        let life = self.agenda.now();
+        let member = &mut self.members[index];
+        match member.set_to(wanted, life) {
+            Ok(state) => vec![Bridge::state(member, &state)],
+            Err(what) => {
+                let text = format!("No converter available for '{what}' on '{}'", member.name);
+                vec![Bridge::log("error", &text)]
+            }
+        }
+    }
+
     fn indices(&self, wanted: impl Fn(&Member) -> bool) -> Vec<usize> {
         (0..self.members.len()).filter(|index| wanted(&self.members[*index])).collect()
     }
@@ -212,6 +254,7 @@ impl Device for Bridge {
         Step::Publish(match self.agenda.take() {
             None => Vec::new(),
             Some(Event::Report(index)) => self.report(index),
+            Some(Event::Obey(index, wanted)) => self.obey(index, &wanted),
             Some(Event::Press) => self.press(),
             Some(Event::Switch(index)) => self.switch(index),
             Some(Event::Silence) => {
@@ -228,6 +271,17 @@ impl Device for Bridge {
                 return Step::Vanish(outage);
             }
         })
+    }
+
+    fn listens(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("{BASE}/{}/set", member.name)).collect()
+    }
+
+    fn hear(&mut self, now: Life, topic: &str, payload: &[u8], _clock: &Zoned) -> Vec<Publication> {
+        self.agenda.advance(now);
+        let name = topic.strip_prefix(BASE).and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/set"));
+        let index = self.members.iter().position(|member| Some(member.name.as_str()) == name);
+        index.map_or_else(Vec::new, |index| self.command(index, payload))
     }
 
     fn farewell(&self) -> Vec<Publication> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Timeout for conditions that should be quick: long enough for a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const STEP: Duration = Duration::from_millis(10);
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fieldlog_projections::command::{AcknowledgedBy, Evidence, Progress};
+use fieldlog_projections::command::{AcknowledgedBy, Progress};
 use fieldlog_projections::{DeviceId, Seq, ValueRef};
 
 use super::{Desk, Step};
@@ -43,15 +43,18 @@ impl Desk {
         let Some(waiting) = self.answers.get(&(source.into(), topic.into())) else { return };
         let Ok(payload) = serde_json::from_slice::<serde_json::Value>(payload) else { return };
         let found = waiting.iter().find_map(|command| {
-            let Evidence::Reply { id, error, .. } = &self.open.get(command)?.request.evidence else {
-                return None;
-            };
+            let (_, id, error) = self.open.get(command)?.request.evidence.reply()?;
             Some((*command, evidence::answer(*command, id, error, &payload)?))
         });
         match found {
             Some((command, Answer::Accepted)) => {
                 self.acknowledged(command, AcknowledgedBy::Device, steps);
-                self.step(command, Progress::Applied { evidence: None }, steps);
+                // Where something is to be reported, the answer only says that the device will do it.
+                let reports =
+                    self.open.get(&command).is_some_and(|open| open.request.evidence.reported().is_some());
+                if !reports {
+                    self.step(command, Progress::Applied { evidence: None }, steps);
+                }
             }
             Some((command, Answer::Refused(reason))) => {
                 self.step(command, Progress::Failed { reason }, steps)
@@ -70,15 +73,12 @@ impl Desk {
 
     pub(super) fn watch(&mut self, command: Seq) {
         let Some(open) = self.open.get(&command) else { return };
-        match &open.request.evidence {
-            Evidence::Reported { .. } => {
-                self.watching.entry(open.device).or_default().insert(command);
-            }
-            Evidence::Reply { topic, .. } => {
-                let key = (open.request.publish.source.as_str().into(), topic.as_str().into());
-                self.answers.entry(key).or_default().insert(command);
-            }
-            Evidence::None => {}
+        if open.request.evidence.reported().is_some() {
+            self.watching.entry(open.device).or_default().insert(command);
+        }
+        if let Some((topic, ..)) = open.request.evidence.reply() {
+            let key = (open.request.publish.source.as_str().into(), topic.into());
+            self.answers.entry(key).or_default().insert(command);
         }
     }
 
@@ -90,8 +90,8 @@ impl Desk {
                 self.watching.remove(&open.device);
             }
         }
-        if let Evidence::Reply { topic, .. } = &open.request.evidence {
-            let key = (open.request.publish.source.as_str().into(), topic.as_str().into());
+        if let Some((topic, ..)) = open.request.evidence.reply() {
+            let key = (open.request.publish.source.as_str().into(), topic.into());
             if let Some(waiting) = self.answers.get_mut(&key) {
                 waiting.remove(&command);
                 if waiting.is_empty() {

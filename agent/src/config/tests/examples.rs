@@ -45,7 +45,7 @@ fn sparkplug_example() -> String {
 fn the_sparkplug_example_shows_every_key_with_its_default() {
     let example = sparkplug_example();
     let (head, keys) = example.split_once("[source.sparkplug]").unwrap();
-    assert_eq!(keys.lines().filter(|line| !line.is_empty()).count(), 3);
+    assert_eq!(keys.lines().filter(|line| !line.is_empty()).count(), 4);
     let id = "gateway_id = \"gateway\"\n";
     assert_eq!(parse(&format!("{id}{example}")), parse(&format!("{id}{head}[source.sparkplug]")));
     let config = parse(&example);

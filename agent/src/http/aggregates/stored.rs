@@ -7,7 +7,7 @@ use fieldlog_projections::record::RecordsError;
 use fieldlog_projections::rollup::{RollupError, Row};
 use fieldlog_projections::{Bucket, Chunk, Record, Seq, Time};
 
-use super::{BUCKETS_MAX, Found, Series, seconds};
+use super::{BUCKETS_MAX, FoundBuckets, Series, seconds};
 use crate::http::event::each_change;
 use crate::http::problem::Problem;
 use crate::http::reads::Cancel;
@@ -22,7 +22,7 @@ pub(super) fn read(
     series: Series,
     until: Seq,
     cancel: &Cancel,
-) -> Result<Found, Problem> {
+) -> Result<FoundBuckets, Problem> {
     for _ in 1..TRIES {
         let end = reader.rollups_end()?;
         let found = Reading::new(reader, series, until).run(cancel)?;
@@ -42,17 +42,17 @@ struct Reading<'a> {
     /// Everything before this is in the buckets, is known to be missing, or is too early.
     next: Seq,
     enough: bool,
-    found: Found,
+    found: FoundBuckets,
 }
 
 impl<'a> Reading<'a> {
     fn new(reader: &'a LogReader, series: Series, until: Seq) -> Reading<'a> {
         let from = series.from_s.map_or(Time(i64::MIN), seconds);
-        let found = Found { source: "log", buckets: Vec::new(), incomplete_until: None };
+        let found = FoundBuckets { source: "log", buckets: Vec::new(), incomplete_until: None };
         Reading { reader, series, from, until, next: Seq(1), enough: false, found }
     }
 
-    fn run(mut self, cancel: &Cancel) -> Result<Found, Problem> {
+    fn run(mut self, cancel: &Cancel) -> Result<FoundBuckets, Problem> {
         let reader = self.reader;
         let cancelled = reader.scan_rollups(reader.seek_rollups(self.from)?, |row| {
             if cancel.is_set() {

@@ -1,26 +1,49 @@
-// Requests to the agent: one token for all of them, and a reader of its event stream.
+// Requests to the agent: one token for all that is read, one for commands, and a reader of its event stream.
 //
 // The stream is read with fetch, because EventSource cannot send an Authorization header.
 
 import { $ } from './words.js';
 
 const TOKEN_KEY = 'fieldlog-token';
+const ADMIN_KEY = 'fieldlog-admin-token';
 const TIMEOUT_MS = 15_000;
 const QUIET_MS_MAX = 40_000; // the agent sends a comment every 15 s
 const RETRY_MS_MAX = 10_000;
 
-let token = stored();
+let token = stored(TOKEN_KEY);
+let admin = stored(ADMIN_KEY);
 let asking = null;
 
 /** Whether the page waits for the operator to enter a token. */
 export const isAsking = () => asking !== null;
 
-function stored() {
+function stored(key) {
   try {
-    return sessionStorage.getItem(TOKEN_KEY);
+    return sessionStorage.getItem(key);
   } catch {
     return null; // storage is switched off: the token lives as long as the page
   }
+}
+
+function keep(key, text) {
+  try {
+    sessionStorage.setItem(key, text);
+  } catch {
+    // as above
+  }
+}
+
+const isToken = (text) => /^[\x21-\x7e]+$/.test(text);
+
+/** The token for commands; the one for reading may be it. */
+export const adminToken = () => admin ?? token;
+
+/** Keeps a token for commands in this tab. Returns whether it is one. */
+export function keepAdminToken(text) {
+  if (!isToken(text)) return false;
+  admin = text;
+  keep(ADMIN_KEY, text);
+  return true;
 }
 
 /** An answer that is not the one asked for. */
@@ -45,17 +68,13 @@ function askToken(refused) {
     form.onsubmit = (submit) => {
       submit.preventDefault();
       const text = input.value.trim();
-      if (!/^[\x21-\x7e]+$/.test(text)) {
+      if (!isToken(text)) {
         error.textContent = 'A token has no spaces and only ASCII characters.';
         return;
       }
       token = text;
       input.value = '';
-      try {
-        sessionStorage.setItem(TOKEN_KEY, token);
-      } catch {
-        // as above
-      }
+      keep(TOKEN_KEY, token);
       form.hidden = true;
       $('main').hidden = false;
       asking = null;
@@ -102,6 +121,15 @@ const withinTime = { signal: () => AbortSignal.timeout(TIMEOUT_MS) };
 /** GET, parsed. Throws [`Refusal`] for an error answer, TypeError when there is none, TimeoutError after a while. */
 export async function get(path) {
   const response = await request(path, withinTime);
+  if (!response.ok) throw await refusal(response);
+  return parse(await response.text());
+}
+
+/** POST of JSON with the token for commands, parsed. Throws as [`get`] does, also for a token that is refused. */
+export async function post(path, body) {
+  const headers = { 'Content-Type': 'application/json', ...(adminToken() ? { Authorization: `Bearer ${adminToken()}` } : {}) };
+  const options = { method: 'POST', headers, body: JSON.stringify(body), cache: 'no-store', credentials: 'omit' };
+  const response = await fetch(path, { ...options, signal: withinTime.signal() });
   if (!response.ok) throw await refusal(response);
   return parse(await response.text());
 }

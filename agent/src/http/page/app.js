@@ -1,6 +1,8 @@
 // The status page: reads the state, follows the events, and says so when it cannot.
 
 import { follow, get, isAsking, parse } from './api.js';
+import { commandStep, commandsSwitchedOn } from './command.js';
+import { commandsMoved, loadCommands, showOpenCommands } from './commands.js';
 import { applyEvent, deviceCount, flushDevices, loadDevices, tickDevices } from './devices.js';
 import { flushTail, loadQuarantine, loadTail, quarantineEvent, showQuarantineCount, tailEvent } from './feed.js';
 import { showHealth } from './health.js';
@@ -39,6 +41,8 @@ async function pollStatus() {
     statusError = null;
     showHealth(status);
     showUpstream(status);
+    showOpenCommands(status.commands);
+    commandsSwitchedOn(status.commands?.admin_token ?? false);
     showQuarantineCount(status.sources ?? []);
     document.title = `${status.gateway_id} · fieldlog`;
     const { epoch, applied } = status.position;
@@ -54,7 +58,7 @@ function start() {
     try {
       const from = await loadDevices();
       position = { epoch: from.epoch, seq: from.applied };
-      await Promise.all([loadTail(from), loadQuarantine(), reloadPanel()]);
+      await Promise.all([loadTail(from), loadQuarantine(), loadCommands().catch(commandsMoved), reloadPanel()]);
       stream?.abort();
       stream = new AbortController();
       follow({ position: () => `${position.epoch}-${position.seq}`, onUp, onDown, onFrame, signal: stream.signal });
@@ -89,6 +93,10 @@ function onFrame({ event, data }) {
   position.seq = record.seq;
   tailEvent(record);
   panelEvent(record);
+  if (record.type.startsWith('command_')) {
+    commandStep(record);
+    commandsMoved();
+  }
   if (record.type === 'input_quarantined' || record.type === 'quarantine_summarised') quarantineEvent(record);
   if (applyEvent(record)) refreshSoon();
 }

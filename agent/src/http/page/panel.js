@@ -3,6 +3,8 @@
 
 import { get } from './api.js';
 import { lineChart } from './chart.js';
+import { closeCommand, loadCommand, openCommand } from './command.js';
+import { loadCommandsOf, reportedMoved, showCommandsOf } from './commands.js';
 import { gatewayNow } from './devices.js';
 import { $, count, describe, el, flash, moment, setText, unitOf, value } from './words.js';
 
@@ -43,6 +45,8 @@ export async function followAddress() {
   $('chart-card').hidden = true;
   $('panel-attributes').replaceChildren();
   $('history').replaceChildren();
+  openCommand(id, (name) => mine.attributes.get(name)?.raw);
+  showCommandsOf(id);
   $('panel').scrollTop = 0;
   $('panel').focus();
   await load(mine);
@@ -65,7 +69,8 @@ async function load(mine) {
     setText($('panel-note'), about(answer.device));
     $('history').replaceChildren(...history.reverse().map(historyEntry));
     chooseAttributes();
-    await drawChart();
+    // What commands there are may be unknown while they are being rebuilt; the rest is shown all the same.
+    await Promise.allSettled([loadCommand(), loadCommandsOf(), drawChart()]);
   } catch (error) {
     if (open === mine) setText($('panel-note'), `Cannot be shown: ${error.message}`);
   }
@@ -117,6 +122,7 @@ function setAttribute(name, v, seq, at, changed, unit) {
     $('panel-attributes').append(row.tr);
   }
   row.numeric = typeof v === 'number';
+  row.raw = v;
   row.unit = unit ?? row.unit;
   setText(row.value, value(v) + unitOf(v, row.unit));
   setText(row.at, moment(Date.parse(at)));
@@ -131,6 +137,7 @@ export function panelEvent(event) {
   if (event.type === 'state_changed') {
     for (const [name, v] of Object.entries(event.data.changes ?? {})) setAttribute(name, v, event.seq, event.time, true);
     chooseAttributes();
+    reportedMoved();
   } else if (['availability_changed', 'device_retired', 'attribute_described'].includes(event.type)) {
     setTimeout(reloadPanel, 500);
   }
@@ -172,6 +179,8 @@ async function drawChart() {
 function close() {
   if (!open) return;
   open = null;
+  closeCommand();
+  showCommandsOf(null);
   $('panel').hidden = true;
   if (returnTo?.isConnected) returnTo.focus();
 }

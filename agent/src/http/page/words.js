@@ -89,6 +89,19 @@ export function flash(element) {
   element.classList.toggle('flash-b', first);
 }
 
+const STEP_CLASS = { applied: 'online', failed: 'offline', expired: 'offline', unconfirmed: 'warn', unknown: 'warn' };
+
+/** A step of a command. */
+function step(word, data) {
+  const kind = STEP_CLASS[word];
+  const more = [
+    data.by ? ` by the ${data.by}` : '',
+    data.superseded_by ? ` by ${data.superseded_by}` : '',
+    data.reason ? `: ${data.reason}` : '',
+  ].join('');
+  return [`command ${data.command} `, el(kind ? `span.${kind}` : 'span', word), more];
+}
+
 /** What an event or a history entry says: a word, and the changes as chips. */
 export function describe({ type, data = {} }) {
   switch (type) {
@@ -118,9 +131,15 @@ export function describe({ type, data = {} }) {
       return [el('span.offline', 'quarantined '), `${data.topic}: ${data.reason}`];
     case 'quarantine_summarised':
       return [el('span.offline', 'quarantined '), `${data.count} more on ${data.topic || 'many topics'}: ${data.reason}`];
+    case 'command_requested':
+      return ['asks for ', data.operation && data.value === null ? el('span.chip', data.name) : chip(data.name, data.value), ` by ${data.actor}`];
+    case 'command_rejected':
+      return [el('span.offline', 'not accepted '), `${data.name} by ${data.actor}: ${data.reason}`];
+    case 'administered':
+      return [`${data.call} ${data.target ?? ''} by ${data.actor}`];
     case 'booted':
       return [`fieldlog ${data.version} started`];
     default:
-      return [`${type} ${value(data)}`];
+      return /^command_[a-z]+$/.test(type) ? step(type.slice(8), data) : [`${type} ${value(data)}`];
   }
 }

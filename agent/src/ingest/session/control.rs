@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::Session;
+use super::SourceSession;
 use crate::mqtt::failure::Failure;
 use crate::mqtt::frame::Frame;
 use crate::mqtt::handshake;
 
-impl<F> Session<'_, F> {
+impl<F> SourceSession<'_, F> {
     pub(super) fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
         let body = &chunk[frame.body.clone()];
         match frame.packet_type() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{OUT_BYTES_MAX, Session};
+use super::{OUT_BYTES_MAX, SourceSession};
 use crate::message::{Fate, Publication, Tracked};
 use crate::mqtt::failure::{Failure, reason};
 use crate::mqtt::frame::Frame;
@@ -57,7 +57,7 @@ impl Outgoing {
     }
 }
 
-impl<F> Session<'_, F> {
+impl<F> SourceSession<'_, F> {
     /// Writes what others in the agent want published.
     pub(super) fn publish(&mut self) {
         self.outgoing.has_room = false;

@@ -31,6 +31,8 @@ pub struct Status {
     pub devices: DeviceCounts,
     /// Memory accounting of the state.
     pub state: State,
+    /// Commands to devices.
+    pub commands: Commands,
     /// The last snapshot.
     pub snapshot: Snapshot,
     /// Parts of the view that are being rebuilt.
@@ -126,6 +128,19 @@ pub struct State {
     pub refused: u64,
     /// Retired devices forgotten to make room.
     pub devices_forgotten: u64,
+}
+
+/// Commands to devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commands {
+    /// Those that are not closed; null while they are being rebuilt from the log.
+    pub open: Option<usize>,
+    /// Whether they are taken over TCP: `http.admin_token_file` was set at the start.
+    pub admin_token: bool,
+    /// How many came into each state; a command counts once in each of its states.
+    pub by_state: BTreeMap<Words, u64>,
+    /// How many were not accepted, by reason.
+    pub rejected: BTreeMap<Words, u64>,
 }
 
 /// The last snapshot.

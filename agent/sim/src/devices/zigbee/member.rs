@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::super::agenda::{Life, MORNING};
 use super::super::json::number;
 use super::super::model::{Appliance, Battery, Climate, Drift, Outlet};
+use super::super::obedience::{Obedience, switched};
 use crate::rng::{Rng, fnv1a};
 
 /// One Zigbee device.
@@ -50,10 +51,15 @@ pub struct Light {
     on: bool,
     brightness: u8,
     colour: usize,
+    /// A colour that was asked for, instead of the one at `colour`.
+    chosen: Option<(f64, f64)>,
 }
 
 /// Chromaticities of the bulbs: warm white, amber, blue and magenta.
 const COLOURS: [(f64, f64); 4] = [(0.4599, 0.4106), (0.5614, 0.4156), (0.1621, 0.0732), (0.3833, 0.1591)];
+
+/// A plug that nobody switches, not even by command.
+const ROUTER: &str = "router_plug";
 
 /// The kind of a press.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +180,7 @@ impl Member {
         let Kind::Bulb(light) = &mut self.kind else { return None };
         match press {
             Press::Single => light.on = !light.on,
-            Press::Double => light.colour = (light.colour + 1) % COLOURS.len(),
+            Press::Double => (light.colour, light.chosen) = ((light.colour + 1) % COLOURS.len(), None),
             Press::Hold => light.brightness = light.brightness.wrapping_add(96).max(12),
         }
         self.measure(life);
@@ -189,6 +195,37 @@ impl Member {
         outlet.switch(on);
         self.measure(life);
         Some((on, self.cached()))
+    }
+
+    /// Whether somebody switches it now and then.
+    pub fn is_switched(&self) -> bool {
+        matches!(self.kind, Kind::Plug(_)) && self.name != ROUTER
+    }
+
+    /// How it takes commands.
+    pub fn obedience(&self) -> Obedience {
+        match self.name.as_str() {
+            // At speed 1, 12 to 16 s, and so long that the agent no longer waits for it.
+            "bulb_color" => Obedience::Late(720.0, 960.0),
+            "bedroom/ceiling" => Obedience::Late(2100.0, 2400.0),
+            ROUTER => Obedience::Never,
+            _ => Obedience::AtOnce,
+        }
+    }
+
+    /// Carries a command out and returns the state that follows, or the name of what cannot be set.
+    pub fn set_to(&mut self, wanted: &Map<String, Value>, life: Life) -> Result<Value, String> {
+        self.measure(life);
+        for (name, value) in wanted {
+            let known = match &mut self.kind {
+                Kind::Plug(outlet) => outlet_set(outlet, name, value),
+                Kind::Bulb(light) => light.set(name, value),
+                _ => None,
+            };
+            known.ok_or_else(|| name.clone())?;
+        }
+        self.measure(life);
+        Ok(self.cached())
     }
 
     /// Advances to `life` and updates the cache.
@@ -242,7 +279,7 @@ impl Member {
                 self.set("update", idle_update());
             }
             Kind::Bulb(light) => {
-                let (light, (x, y)) = (light.clone(), COLOURS[light.colour]);
+                let (light, (x, y)) = (light.clone(), light.xy());
                 self.set("state", if light.on { "ON" } else { "OFF" }.into());
                 self.set("brightness", light.brightness.into());
                 self.set("color", json!({"x": x, "y": y}));
@@ -261,8 +298,39 @@ impl Member {
 impl Light {
     /// Off, at some brightness.
     pub fn new(rng: &mut Rng) -> Light {
-        Light { on: false, brightness: 100 + rng.below(155) as u8, colour: rng.below(COLOURS.len()) }
+        let (brightness, colour) = (100 + rng.below(155) as u8, rng.below(COLOURS.len()));
+        Light { on: false, brightness, colour, chosen: None }
     }
+
+    /// Its colour, in the CIE 1931 colour space.
+    fn xy(&self) -> (f64, f64) {
+        self.chosen.unwrap_or(COLOURS[self.colour])
+    }
+
+    /// Sets what a member of a command names; `None` if it cannot be set to that.
+    fn set(&mut self, name: &str, value: &Value) -> Option<()> {
+        match name {
+            "state" => self.on = switched(value.as_str()?, self.on)?,
+            "brightness" => {
+                let wanted = value.as_f64().filter(|wanted| (0.0..=254.0).contains(wanted))?;
+                (self.brightness, self.on) = (wanted.round() as u8, wanted > 0.0);
+            }
+            "color" => {
+                let (x, y) = self.xy();
+                let axis = |name: &str, old: f64| value.get(name).map_or(Some(old), Value::as_f64);
+                self.chosen = Some((axis("x", x)?, axis("y", y)?));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+/// Sets what a member of a command names; `None` if it cannot be set to that.
+fn outlet_set(outlet: &mut Outlet, name: &str, value: &Value) -> Option<()> {
+    let on = switched(value.as_str().filter(|_| name == "state")?, outlet.is_on())?;
+    outlet.switch(on);
+    Some(())
 }
 
 /// The appliance in the n-th plug.
