@@ -241,6 +241,11 @@ pub struct SourceConfig {
 }
 
 impl SourceConfig {
+    /// Whether it is the placeholder of a source that was removed from the configuration.
+    pub fn is_removed(&self) -> bool {
+        self.address.host.is_empty()
+    }
+
     /// A placeholder, without rules, for a source that was removed from the configuration.
     pub fn removed(name: &str) -> SourceConfig {
         let zero = Duration::ZERO;

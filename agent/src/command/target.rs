@@ -55,7 +55,8 @@ impl<'a> Target<'a> {
             let reason = format!("device `{name}` was removed at its source; it cannot be told anything");
             return Err(Rejected::new(Code::NoSuchDevice, reason));
         }
-        let source = config.sources.iter().find(|source| source.name == *device.source).ok_or_else(|| {
+        let mut sources = config.sources.iter().filter(|source| !source.is_removed());
+        let source = sources.find(|source| source.name == *device.source).ok_or_else(|| {
             let reason = format!(
                 "device `{name}` was last seen on source `{}`, which is not in the configuration",
                 device.source

@@ -11,6 +11,8 @@ use fieldlog_tests::wait::until;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+mod adverse;
+
 const TOKEN: &str = "0123456789abcdef0123";
 
 struct Scene {
