@@ -124,7 +124,7 @@ pub struct HttpConfig {
     /// `listen` (default `127.0.0.1:8687`; empty: no TCP listener). Other than loopback needs a token.
     #[serde(serialize_with = "written::or_empty")]
     pub listen: Option<SocketAddr>,
-    /// `unix_socket` (default empty: none).
+    /// `unix_socket` (default empty: `http.sock` in the runtime directory of the systemd unit, or none without one).
     #[serde(serialize_with = "written::or_empty")]
     pub unix_socket: Option<PathBuf>,
     /// `token_file` (default empty: none): the bearer token that every request over TCP must carry.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use fieldlog_projections::{Epoch, Seq, Time};
+use fieldlog_projections::{Epoch, Fact, Seq, Time};
 
 use crate::log::{FILE_NAME, Log, LogError, LogOptions};
 use fieldlog_wire::json::Rfc3339;
@@ -52,11 +52,11 @@ impl fmt::Display for Corrected {
     }
 }
 
-/// Corrects the log in a data directory that no agent has open; `wall` is the wall clock.
+/// Corrects the log in a data directory that no agent has open; `wall` is the wall clock, `actor` who does it.
 ///
 /// # Errors
 /// [`CorrectError`]; the log is then unchanged.
-pub fn correct(data_dir: &Path, wall: Time) -> Result<Corrected, CorrectError> {
+pub fn correct(data_dir: &Path, wall: Time, actor: &str) -> Result<Corrected, CorrectError> {
     let path = data_dir.join(FILE_NAME);
     if let Some(absence) = Log::absence(data_dir)? {
         return Err(LogError::Absent { path, absence }.into());
@@ -71,7 +71,13 @@ pub fn correct(data_dir: &Path, wall: Time) -> Result<Corrected, CorrectError> {
     {
         return Err(CorrectError::WallClock { path, wall, oldest });
     }
-    let corrected = match log.correct_clock(wall)? {
+    let by = Fact::Administered {
+        actor: actor.to_owned(),
+        call: "correct-clock".into(),
+        target: String::new(),
+        reason: String::new(),
+    };
+    let corrected = match log.correct_clock(wall, &by)? {
         Some(committed) => Corrected::Back { before, after: wall, at: committed.last },
         None => Corrected::NotAhead { last: before, wall },
     };

@@ -1,7 +1,7 @@
 //! `fieldlog run`: signals, systemd notifications and watchdog, exit codes.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,8 +16,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::correct;
 use crate::lost::Begun;
-use crate::run::{self, Controls, Event, Handle, RunError};
+use crate::run::{self, Controls, Event, Handle, Reload, RunError};
 
+/// Name of the Unix socket in the runtime directory.
+const SOCKET_NAME: &str = "http.sock";
 /// How often systemd's status line is refreshed.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Limit for the last notification to systemd.
@@ -30,7 +32,7 @@ const EX_CONFIG: u8 = 78;
 /// Runs the agent until SIGTERM or SIGINT; with `new_epoch`, on a new log in place of a lost one.
 pub fn main(path: &Path, new_epoch: bool) -> ExitCode {
     let loaded = match Config::load(path) {
-        Ok(loaded) => loaded.config,
+        Ok(loaded) => with_socket(loaded.config),
         Err(faults) => {
             tracing::error!("the configuration cannot be used:\n{faults}");
             return ExitCode::from(EX_CONFIG);
@@ -57,8 +59,23 @@ pub fn main(path: &Path, new_epoch: bool) -> ExitCode {
     code
 }
 
+/// The configuration, with the Unix socket in the runtime directory that systemd has made, if it names none.
+fn with_socket(mut config: Config) -> Config {
+    if let (None, Some(dir)) = (&config.http.unix_socket, std::env::var_os("RUNTIME_DIRECTORY")) {
+        // Of several, the first is the unit's own.
+        let dir = dir.to_string_lossy().split(':').next().map(PathBuf::from);
+        config.http.unix_socket = dir.map(|dir| dir.join(SOCKET_NAME));
+    }
+    config
+}
+
+/// Who runs this process, for the log.
+pub fn actor() -> String {
+    format!("uid:{}", rustix::process::getuid().as_raw())
+}
+
 fn begin_anew(config: &Config) -> Result<(), RunError> {
-    let Begun { epoch, previous, absence, snapshots } = run::begin_anew(config)?;
+    let Begun { epoch, previous, absence, snapshots } = run::begin_anew(config, &actor())?;
     let previous = previous.map_or("unknown".to_owned(), |epoch| epoch.to_string());
     tracing::warn!(
         "starting a new log with epoch {epoch}: the previous log {absence}. Its epoch was {previous}; its {snapshots} \
@@ -211,7 +228,7 @@ impl Signals {
         path: std::path::PathBuf,
         mut current: Config,
         shutdown: watch::Sender<bool>,
-        reload: mpsc::Sender<Config>,
+        reload: mpsc::Sender<Reload>,
     ) {
         loop {
             tokio::select! {
@@ -220,7 +237,8 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     if let Some(new) = reloaded(&path, &current) {
                         current = new.clone();
-                        let _ = reload.send(new).await;
+                        // The kernel does not tell who has sent the signal.
+                        let _ = reload.send(Reload { config: new, actor: "signal:SIGHUP".into() }).await;
                     }
                 }
             }
@@ -243,7 +261,7 @@ impl Signals {
 /// The new configuration, except the keys that cannot change while running; `None` if nothing changes.
 fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     let new = match Config::load(path) {
-        Ok(new) => new.config,
+        Ok(new) => with_socket(new.config),
         Err(faults) => {
             tracing::error!(
                 "reload refused; the old configuration stays in effect. Correct these faults, then reload again:\n{faults}"

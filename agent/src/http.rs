@@ -26,6 +26,7 @@ use reads::Reads;
 use seats::{RESERVE_MAX, Seats};
 use token::Tokens;
 
+mod administer;
 mod aggregates;
 mod answer;
 mod body;

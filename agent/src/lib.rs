@@ -3,6 +3,8 @@
 //! The modules in the order of the flow: [`ingest`] → [`decode`], [`observe`] → [`writer`] → [`log`] → (the folds of
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod command;
 pub mod config;

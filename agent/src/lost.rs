@@ -74,12 +74,18 @@ pub struct Begun {
     pub snapshots: usize,
 }
 
-/// Begins a new log in place of a lost one, with a record of it, and renames the snapshots of the old one. If this is
-/// interrupted before the record is stored, the log still counts as lost.
+/// Begins a new log in place of a lost one, with a record of it and one of `actor`, who does it, and renames the snapshots
+/// of the old one. If this is interrupted before the records are stored, the log still counts as lost.
 ///
 /// # Errors
 /// [`LogError::NotLost`] if a log has records; otherwise as [`Log::open`].
-pub fn begin_anew(data_dir: &Path, options: LogOptions, epoch: Epoch, wall: Time) -> Result<Begun, LogError> {
+pub fn begin_anew(
+    data_dir: &Path,
+    options: LogOptions,
+    epoch: Epoch,
+    wall: Time,
+    actor: &str,
+) -> Result<Begun, LogError> {
     let dir = data_dir.join(snapshots::DIR_NAME);
     let old = traces(&dir)?;
     let previous = old.iter().find_map(|trace| Some(trace.header.as_ref().ok()?.epoch));
@@ -87,7 +93,16 @@ pub fn begin_anew(data_dir: &Path, options: LogOptions, epoch: Epoch, wall: Time
     let mut log = Log::open(data_dir, options, epoch)?;
     let reason = format!("fieldlog run --new-epoch: the log {absence}");
     let mut body = RecordBuffer::after(log.last_time());
-    body.push_fact(Envelope { wall, device_time: None, cause: None }, &Fact::EpochBegun { previous, reason });
+    let envelope = Envelope { wall, ..Envelope::default() };
+    // The first record of a new log is the one that says so.
+    body.push_fact(envelope, &Fact::EpochBegun { previous, reason });
+    let administered = Fact::Administered {
+        actor: actor.to_owned(),
+        call: "new-epoch".into(),
+        target: String::new(),
+        reason: String::new(),
+    };
+    body.push_fact(envelope, &administered);
     log.append(&body, &[])?;
     log.close()?;
     snapshots::keep_as_old(&dir, &old).map_err(|source| LogError::File { path: dir, source })?;

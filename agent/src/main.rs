@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fieldlog::clock::Clock;
-use fieldlog::{config, correct, daemon, telemetry, verify};
+use fieldlog::{cli, config, correct, daemon, telemetry, verify};
 
 /// Durable MQTT event log for gateways: acknowledged means stored.
 #[derive(Parser)]
@@ -60,6 +60,14 @@ enum Command {
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
         data_dir: PathBuf,
     },
+    /// Ask a running agent to have a device do something, and say what came of it.
+    Command(cli::command::CommandArgs),
+    /// List the commands that a running agent knows, newest first.
+    Commands(cli::command::CommandsArgs),
+    /// Look at the messages that a running agent could not decode; read them again or throw them away.
+    Quarantine(cli::quarantine::QuarantineArgs),
+    /// Retire, forget or rename a device of a running agent.
+    Device(cli::device::DeviceArgs),
     /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
     Receive(fieldlog::receive::ReceiveArgs),
     /// Try it out: an embedded broker, simulated devices, a receiver, and the agent with its status page.
@@ -92,16 +100,22 @@ fn main() -> ExitCode {
                 ExitCode::from(if error.is_lasting() { verify::EX_DATAERR } else { 74 })
             }
         },
-        Command::CorrectClock { data_dir } => match correct::correct(&data_dir, Clock::system().wall()) {
-            Ok(corrected) => {
-                let _ = writeln!(std::io::stdout(), "{corrected}");
-                ExitCode::SUCCESS
+        Command::CorrectClock { data_dir } => {
+            match correct::correct(&data_dir, Clock::system().wall(), &daemon::actor()) {
+                Ok(corrected) => {
+                    let _ = writeln!(std::io::stdout(), "{corrected}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    let _ = writeln!(std::io::stderr(), "{error}");
+                    ExitCode::from(error.exit_code())
+                }
             }
-            Err(error) => {
-                let _ = writeln!(std::io::stderr(), "{error}");
-                ExitCode::from(error.exit_code())
-            }
-        },
+        }
+        Command::Command(args) => cli::command::main(&args),
+        Command::Commands(args) => cli::command::list(&args),
+        Command::Quarantine(args) => cli::quarantine::main(&args),
+        Command::Device(args) => cli::device::main(&args),
         Command::Receive(args) => {
             telemetry::start(cli.log);
             fieldlog::receive::main(&args)

@@ -31,6 +31,9 @@ pub struct Message {
     pub fault: Option<WireFault>,
 }
 
+/// How the reason begins for which a [`WireFault::Malformed`] message is quarantined.
+pub const MALFORMED: &str = "not a valid PUBLISH";
+
 /// A PUBLISH that ingest could frame but not accept. It is quarantined and acknowledged like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireFault {

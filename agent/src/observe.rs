@@ -13,11 +13,13 @@ use crate::config::Config;
 use crate::config::rules::RuleError;
 use crate::decode::{Values, Zone};
 use crate::memory;
-use crate::message::{Message, SourceId, WireFault};
+use crate::message::{MALFORMED, Message, SourceId, WireFault};
 
 /// Maximum length of a quarantine reason, in bytes. A parser may quote input of any length.
 const REASON_BYTES_MAX: usize = 1_024;
 
+mod administer;
+mod again;
 mod apply;
 mod brake;
 mod budget;
@@ -43,6 +45,8 @@ mod topics;
 mod values;
 mod watch;
 
+pub use administer::Declined;
+pub use again::Kept;
 use budget::Budget;
 pub use budget::StateUse;
 use describe::Announcers;
@@ -61,6 +65,8 @@ pub struct RecordBatch {
     pub records: RecordBuffer,
     /// Payloads for the quarantine, by the index of their record.
     pub quarantine: Vec<(usize, Vec<u8>)>,
+    /// Positions of quarantined inputs that are dealt with by these records.
+    pub resolved: Vec<Seq>,
 }
 
 /// Turns messages into facts.
@@ -271,7 +277,7 @@ impl Observer {
                     "a packet of {size} bytes; packet_bytes_max of the source is smaller"
                 )));
             }
-            Some(WireFault::Malformed(why)) => return Err(Refusal(format!("not a valid PUBLISH: {why}"))),
+            Some(WireFault::Malformed(why)) => return Err(Refusal(format!("{MALFORMED}: {why}"))),
             None => {}
         }
         self.alive = !message.retain;

@@ -31,7 +31,7 @@ use crate::shared::RebuildProgress;
 use crate::shared::{Position, Shared, WriterStats};
 use crate::snapshots::SnapshotStore;
 use crate::sources::Sources;
-use crate::writer::{Input, Writer, WriterError};
+use crate::writer::{ConfigChange, Input, Writer, WriterError};
 
 /// A longer stop is cut short; acknowledged events are safe in any case.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -74,8 +74,17 @@ pub struct Handle {
 pub struct Controls {
     /// True: stop.
     pub shutdown: watch::Receiver<bool>,
-    /// New configurations, already checked.
-    pub reload: tokio::sync::mpsc::Receiver<Config>,
+    /// New configurations.
+    pub reload: tokio::sync::mpsc::Receiver<Reload>,
+}
+
+/// A new configuration.
+#[derive(Debug)]
+pub struct Reload {
+    /// The configuration, already checked.
+    pub config: Config,
+    /// Who has it loaded, for the log.
+    pub actor: String,
 }
 
 /// Runs the agent until it is told to stop.
@@ -157,10 +166,11 @@ pub async fn run(
             () = asked(&mut controls.shutdown) => {
                 break stop_writer(&clock, &sources, &sinks, &inputs, &mut writer_ended).await;
             }
-            Some(new) = controls.reload.recv() => {
+            Some(Reload { config: new, actor }) = controls.reload.recv() => {
                 let keys: Vec<String> = current.diff(&new).into_iter().map(|c| c.key).collect();
                 let with_ids = sources.configure(&new);
-                let input = Input::Configure(Box::new(with_ids), sources.outcomes(), keys);
+                let change = ConfigChange { config: with_ids, outcomes: sources.outcomes(), keys, actor };
+                let input = Input::Configure(Box::new(change));
                 if inputs.send(input).is_ok() {
                     sources.restart_changed(&current, &new, &inputs);
                 }
@@ -224,14 +234,14 @@ fn options(config: &Config) -> LogOptions {
     }
 }
 
-/// Begins a new log in place of a lost one, for [`run`] to use.
+/// Begins a new log in place of a lost one, for [`run`] to use; `actor` is who does it.
 ///
 /// # Errors
 /// [`RunError`]: a log exists, or none can be created.
-pub fn begin_anew(config: &Config) -> Result<lost::Begun, RunError> {
+pub fn begin_anew(config: &Config, actor: &str) -> Result<lost::Begun, RunError> {
     let dir = &config.data_dir;
     std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
-    Ok(lost::begin_anew(dir, options(config), new_epoch()?, Clock::system().wall())?)
+    Ok(lost::begin_anew(dir, options(config), new_epoch()?, Clock::system().wall(), actor)?)
 }
 
 /// Opens the log and brings a view to its head.

@@ -98,7 +98,8 @@ impl Trial {
         let counts =
             |outcomes: &Outcomes| [&outcomes.ignored, &outcomes.times_unread, &outcomes.late].map(count);
         let [ignored, unread, late] = counts(&self.outcomes);
-        let mut batch = RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() };
+        let mut batch =
+            RecordBatch { records: RecordBuffer::after(self.view.time), ..RecordBatch::default() };
         self.observer.observe(SourceId(0), &message, self.now, &mut batch);
         let first = self.view.seq.next();
         self.view.apply_records(batch.records.records(first), Seq(u64::MAX))?;

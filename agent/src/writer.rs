@@ -29,12 +29,14 @@ use crate::retention::keeper::{Keeper, Orders};
 use crate::retention::rollup::{JobError, RollupThread};
 use crate::shared::Shared;
 use crate::window::InflightWindow;
+pub use administer::{Call, Code, Done, Filter, Order, Refused};
 use commands::Commanding;
 use commit::Committer;
 use cursors::Cursors;
 use pending::PendingAcks;
 use snapshots::SnapshotWriter;
 
+mod administer;
 mod commands;
 mod commit;
 mod cursors;
@@ -54,13 +56,28 @@ const INPUTS_PER_COMMIT_MAX: usize = 256;
 /// A wall clock that is off by more than this has been set.
 const CLOCK_STEP_MICROS: i64 = 2_000_000;
 
+/// A new configuration.
+#[derive(Debug)]
+pub struct ConfigChange {
+    /// The configuration.
+    pub config: Config,
+    /// The counters of its sources.
+    pub outcomes: Vec<Arc<Outcomes>>,
+    /// The keys that changed.
+    pub keys: Vec<String>,
+    /// Who has it loaded.
+    pub actor: String,
+}
+
 /// The inputs of the writer.
 #[derive(Debug)]
 pub enum Input {
     /// Messages.
     Delivery(Delivery),
-    /// A new configuration, with the counters of its sources and the keys that changed.
-    Configure(Box<Config>, Vec<Arc<Outcomes>>, Vec<String>),
+    /// A new configuration.
+    Configure(Box<ConfigChange>),
+    /// Somebody asks for something other than a command.
+    Administer(Box<Order>),
     /// A sink has acknowledged more; stored with the next commit.
     Cursor {
         /// The sink.
@@ -141,7 +158,7 @@ impl Writer {
         // Both were read a moment ago, when the log was opened.
         let last_wall = reader.last_wall().unwrap_or(Some(log.last_time()));
         let doubted = reader.clock_doubted().unwrap_or(0);
-        let batch = RecordBatch { records: RecordBuffer::after(log.last_time()), quarantine: Vec::new() };
+        let batch = RecordBatch { records: RecordBuffer::after(log.last_time()), ..RecordBatch::default() };
         let snapshots = SnapshotWriter::new(shared.clone(), &config.snapshots, clock.clone());
         // The first iteration may be a second away, and an earlier check must not find the writer stuck.
         shared.stats.beat.store(wall.0, Ordering::Relaxed);
@@ -256,7 +273,8 @@ impl Writer {
                 self.parked.push_back(delivery);
             }
             Input::Delivery(delivery) => self.accept(&delivery)?,
-            Input::Configure(config, outcomes, keys) => self.configure(*config, &outcomes, keys)?,
+            Input::Configure(change) => self.configure(*change)?,
+            Input::Administer(order) => self.administer(*order)?,
             Input::Cursor { name, acked } => self.cursors.advance(name, acked, self.clock.now()),
             Input::DeadLetter { sink, first, last, reason } => {
                 let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
@@ -323,13 +341,9 @@ impl Writer {
         self.expected = (at, now);
     }
 
-    fn configure(
-        &mut self,
-        config: Config,
-        outcomes: &[Arc<Outcomes>],
-        keys: Vec<String>,
-    ) -> Result<(), WriterError> {
-        self.observer.configure(&config, outcomes)?;
+    fn configure(&mut self, change: ConfigChange) -> Result<(), WriterError> {
+        let ConfigChange { config, outcomes, keys, actor } = change;
+        self.observer.configure(&config, &outcomes)?;
         let mut new = windows(&config);
         for (index, window) in self.windows.drain(..).enumerate() {
             let same = config.sources.get(index).map(|s| s.receive_window)
@@ -349,7 +363,13 @@ impl Writer {
             let windows = crate::config::windows(&self.config.aggregates);
             rebuild::start(&self.shared, &[Aggregates::ID], windows);
         }
-        if keys.is_empty() { Ok(()) } else { self.record(&Fact::ConfigChanged { keys }) }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let cause = Some(self.administered(&actor, "reload", "", ""));
+        let envelope = Envelope { wall: self.clock.wall(), cause, ..Envelope::default() };
+        self.batch.records.push_fact(envelope, &Fact::ConfigChanged { keys });
+        self.commit(None)
     }
 
     fn stop(mut self) -> Result<(), WriterError> {

@@ -29,6 +29,8 @@ pub struct RecordBuffer {
     marks: Vec<(u32, Time)>,
     payload: Vec<u8>,
     base_time: Time,
+    /// What caused the records that are appended now and name no cause of their own.
+    cause: Option<Seq>,
 }
 
 impl RecordBuffer {
@@ -64,6 +66,11 @@ impl RecordBuffer {
         self.marks.clear();
     }
 
+    /// Gives the records that are appended from now on this cause, unless they name one of their own.
+    pub fn caused_by(&mut self, cause: Option<Seq>) {
+        self.cause = cause;
+    }
+
     /// Appends a record. `write` appends the payload and returns its kind. Log time is the later of the wall clock and
     /// the previous record's log time.
     #[inline]
@@ -77,6 +84,7 @@ impl RecordBuffer {
         self.payload.clear();
         let kind = write(&mut self.payload);
         let last = self.last_time();
+        let envelope = Envelope { cause: envelope.cause.or(self.cause), ..envelope };
         record::put(&mut self.bytes, last, time, envelope, kind, &self.payload);
         self.marks.push((self.bytes.len() as u32, time));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use fieldlog::clock::{Clock, TestClock};
 use fieldlog::config::Config;
 use fieldlog::ingest::status::Details;
-use fieldlog::run::{self, Controls, Event, Handle, RunError};
+use fieldlog::run::{self, Controls, Event, Handle, Reload, RunError};
 use fieldlog::sources::SourceView;
 use fieldlog_projections::{Seq, Value, View};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +27,7 @@ pub struct Agent {
     pub handle: Handle,
     data_dir: PathBuf,
     shutdown: watch::Sender<bool>,
-    reload: mpsc::Sender<Config>,
+    reload: mpsc::Sender<Reload>,
     thread: JoinHandle<Result<(), RunError>>,
 }
 
@@ -74,7 +74,7 @@ impl Agent {
     /// # Panics
     /// If it has ended.
     pub async fn reload(&self, config: Config) {
-        self.reload.send(config).await.unwrap();
+        self.reload.send(Reload { config, actor: "test".into() }).await.unwrap();
     }
 
     /// Stops it cleanly and returns its data directory.

@@ -57,6 +57,9 @@ impl Logbook {
                     let known = self.devices.insert(*device, name.clone());
                     assert!(known.is_none_or(|known| known == *name), "two names of one device at {seq}");
                 }
+                Fact::DeviceRenamed { device, name, .. } => {
+                    self.devices.insert(*device, name.clone());
+                }
                 Fact::AttributeNamed { attribute, name } => {
                     assert!(self.attributes.insert(*attribute, name.clone()).is_none());
                 }

@@ -61,7 +61,7 @@ fn micros_per_event(make: fn(usize) -> (String, Vec<u8>)) -> f64 {
         Observer::new(&config, &view, Arc::new(Heard::default()), &outcomes, BASE).expect("good rules");
     let births = (0..DEVICES).map(birth).collect::<Vec<_>>();
     let messages: Vec<Message> = (0..EVENTS).map(|n| message(make(n))).collect();
-    let mut batch = RecordBatch { records: RecordBuffer::after(BASE), quarantine: Vec::new() };
+    let mut batch = RecordBatch { records: RecordBuffer::after(BASE), ..RecordBatch::default() };
     births.into_iter().for_each(|birth| observer.observe(SourceId(0), &message(birth), BASE, &mut batch));
     let mut recorded = 0;
     let begin = thread_seconds();

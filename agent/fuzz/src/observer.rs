@@ -82,7 +82,7 @@ impl<'c> Run<'c> {
         let outcomes: Vec<Arc<Outcomes>> = config.sources.iter().map(|_| Arc::default()).collect();
         let view = View::new(fieldlog::config::windows(&config.aggregates));
         let observer = observer(config, &view, &outcomes, NOW);
-        let batch = RecordBatch { records: RecordBuffer::after(view.time), quarantine: Vec::new() };
+        let batch = RecordBatch { records: RecordBuffer::after(view.time), ..RecordBatch::default() };
         Run { config, observer, outcomes, again: view.clone(), view, batch, now: NOW }
     }
 

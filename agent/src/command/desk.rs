@@ -365,6 +365,21 @@ impl Desk {
         self.ready.extend(idle.map(|(lane, _)| lane.clone()));
     }
 
+    /// Gives up the commands of a device that is retired or forgotten, and returns how many. One that was not sent has
+    /// failed; of one that was, nobody knows, and late evidence may still tell.
+    pub fn abandon(&mut self, device: DeviceId, why: &str, steps: &mut Vec<Step>) -> usize {
+        let driven = |(command, open): (&Seq, &Open)| {
+            (open.device == device && open.state.is_driven()).then_some((*command, open.attempts > 0))
+        };
+        let driven: Vec<(Seq, bool)> = self.open.iter().filter_map(driven).collect();
+        for &(command, sent) in &driven {
+            let progress =
+                if sent { Progress::Unconfirmed } else { Progress::Failed { reason: why.to_owned() } };
+            self.step(command, progress, steps);
+        }
+        driven.len()
+    }
+
     /// Drops what nobody asks after any more: commands that only late evidence could close, once their keys are forgotten.
     /// They are returned.
     pub fn forget(&mut self, commands: &Commands) -> Vec<Seq> {

@@ -52,7 +52,8 @@ impl<'a> Target<'a> {
         let missing = || Rejected::new(Code::NoSuchDevice, format!("there is no device `{name}`"));
         let (id, device) = device(view, name).ok_or_else(missing)?;
         if device.retired {
-            let reason = format!("device `{name}` was removed at its source; it cannot be told anything");
+            let reason =
+                format!("device `{name}` is retired; it cannot be told anything until it is heard again");
             return Err(Rejected::new(Code::NoSuchDevice, reason));
         }
         let mut sources = config.sources.iter().filter(|source| !source.is_removed());

@@ -101,10 +101,35 @@ pub(super) struct Selection {
     command: Option<Seq>,
     /// Empty: all.
     types: Vec<u16>,
+    actor: Option<Actors>,
+}
+
+/// Who must have asked for what a record says.
+#[derive(Clone, Debug)]
+enum Actors {
+    One(String),
+    /// Whose name begins with this.
+    Beginning(String),
+}
+
+impl Actors {
+    fn parse(text: &str) -> Actors {
+        match text.strip_suffix('*') {
+            Some(beginning) => Actors::Beginning(beginning.to_owned()),
+            None => Actors::One(text.to_owned()),
+        }
+    }
+
+    fn has(&self, actor: &str) -> bool {
+        match self {
+            Actors::One(name) => name == actor,
+            Actors::Beginning(beginning) => actor.starts_with(beginning.as_str()),
+        }
+    }
 }
 
 impl Selection {
-    /// From `device`, `command` and `type`; several types are separated by commas.
+    /// From `device`, `command`, `type` and `actor`; several types are separated by commas, and an actor may end in `*`.
     pub(super) fn from(params: &Params, devices: &Devices) -> Result<Selection, Problem> {
         let device = params.text("device").map(|name| super::devices::find(devices, name)).transpose()?;
         let types = params.text("type").map(parse_types).transpose()?;
@@ -112,6 +137,7 @@ impl Selection {
             device: device.map(|(id, _)| id),
             command: params.seq("command")?,
             types: types.unwrap_or_default(),
+            actor: params.text("actor").map(Actors::parse),
         })
     }
 
@@ -128,6 +154,17 @@ impl Selection {
     pub(super) fn has(&self, record: &Record<'_>) -> Result<bool, Problem> {
         if !self.types.is_empty() && !self.types.contains(&record.kind.type_id) {
             return Ok(false);
+        }
+        if let Some(wanted) = &self.actor {
+            // Only these say who asked for them; the others need not be decoded.
+            let says = [type_id::COMMAND_REQUESTED, type_id::COMMAND_REJECTED, type_id::ADMINISTERED];
+            if !says.contains(&record.kind.type_id) {
+                return Ok(false);
+            }
+            let fact = record.fact().map_err(|error| unreadable(record, error))?;
+            if !fact.actor().is_some_and(|actor| wanted.has(actor)) {
+                return Ok(false);
+            }
         }
         if let Some(command) = self.command
             && !is_of_command(record, command)?

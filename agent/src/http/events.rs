@@ -87,7 +87,7 @@ pub(super) async fn list(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["after", "limit", "device", "command", "type", "from", "to"])?;
+    let params = Params::of(&uri, &["after", "limit", "device", "command", "type", "actor", "from", "to"])?;
     let mut slice = Slice::from(&params, LIMIT_DEFAULT)?;
     let (at, selection) = app.with_view(|view, at| Ok((at, Selection::from(&params, &view.devices)?)))?;
     // Nothing before it needs to be read.

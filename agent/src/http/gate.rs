@@ -38,6 +38,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
 /// Admits a request, or answers it with a problem.
 pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let now = gate.app.side.now();
     let response = match admit(&gate, request, next).await {
         Ok(response) => response,
@@ -45,6 +46,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     };
     let mut response = match response.extensions().get::<Problem>() {
         Some(problem) => problem.render(&path),
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED && reads => only_post().render(&path),
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => method_not_allowed().render(&path),
         None if response.status().is_client_error() => malformed(response.status()).render(&path),
         None => response,
@@ -106,6 +108,11 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
 fn method_not_allowed() -> Problem {
     let detail = "this can only be read; use GET or HEAD";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Read only", detail)
+}
+
+fn only_post() -> Problem {
+    let detail = "this changes something; use POST";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Changes only", detail).only_post()
 }
 
 /// Who asks for a change over TCP.

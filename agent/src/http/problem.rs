@@ -17,6 +17,8 @@ pub(super) struct Problem {
     detail: String,
     position: Option<At>,
     changed_seq: Option<Seq>,
+    /// The methods that are allowed, for a problem about those, are those that change something.
+    changes: bool,
 }
 
 impl Problem {
@@ -26,7 +28,15 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        Problem { status, code, title, detail: detail.into(), position: None, changed_seq: None }
+        Problem {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            position: None,
+            changed_seq: None,
+            changes: false,
+        }
     }
 
     pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
@@ -59,6 +69,11 @@ impl Problem {
         Problem { position: Some(position), ..self }
     }
 
+    /// Says that POST is the method that is allowed.
+    pub(super) fn only_post(self) -> Problem {
+        Problem { changes: true, ..self }
+    }
+
     /// Adds the present version of the device.
     pub(super) fn with_changed_seq(self, changed_seq: Option<Seq>) -> Problem {
         Problem { changed_seq, ..self }
@@ -86,7 +101,9 @@ impl Problem {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
         match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => add(header::ALLOW, "GET, HEAD"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                add(header::ALLOW, if self.changes { "POST" } else { "GET, HEAD" })
+            }
             StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer realm=\"fieldlog\""),
             StatusCode::SERVICE_UNAVAILABLE => add(header::RETRY_AFTER, "1"),
             _ => {}

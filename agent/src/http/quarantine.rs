@@ -51,7 +51,9 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
             // Records committed after the position was taken are not in this answer.
             let end = before.map_or(at.applied.next(), |before| before.min(at.applied.next()));
             let kept = side.shared.reader.quarantine(usize::MAX)?;
-            let mut kept = kept.into_iter().filter(|seq| *seq < end).peekable();
+            // A payload can outlive its record.
+            let first = side.shared.reader.range()?.map_or(Seq(1), |(first, _)| first);
+            let mut kept = kept.into_iter().filter(|seq| (first..end).contains(seq)).peekable();
             let mut rest = QuarantinePage { position: at.into(), quarantine: Vec::new(), next: None };
             let mut page = Page::begin(&budget, &rest)?;
             let mut last = None;

@@ -6,12 +6,14 @@ use axum::Router;
 use axum::http::{HeaderValue, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::gate::{Gate, pass};
 use super::problem::Problem;
 use super::{App, Scope, Transport};
-use super::{aggregates, commands, devices, events, health, history, page, quarantine, status, stream};
+use super::{
+    administer, aggregates, commands, devices, events, health, history, page, quarantine, status, stream,
+};
 use crate::metrics;
 
 /// All routes, for requests over `transport` with `scope`.
@@ -30,13 +32,19 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/api/v1/devices/{id}/commands", get(commands::of_device).post(commands::ask))
         .route("/api/v1/devices/{id}/command-set", get(commands::set))
         .route("/api/v1/devices/{id}/twin", get(commands::twin))
+        .route("/api/v1/devices/{id}/retire", post(administer::retire))
+        .route("/api/v1/devices/{id}/forget", post(administer::forget))
+        .route("/api/v1/devices/{id}/rename", post(administer::rename))
         .route("/api/v1/commands", get(commands::list))
         .route("/api/v1/commands/{id}", get(commands::one))
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/events/stream", get(stream::stream))
         .route("/api/v1/events/{seq}", get(events::one))
         .route("/api/v1/quarantine", get(quarantine::list))
-        .route("/api/v1/quarantine/{seq}", get(quarantine::payload))
+        .route("/api/v1/quarantine/requeue", post(administer::requeue))
+        .route("/api/v1/quarantine/purge", post(administer::purge))
+        .route("/api/v1/quarantine/{seq}", get(quarantine::payload).delete(administer::purge_one))
+        .route("/api/v1/quarantine/{seq}/requeue", post(administer::requeue_one))
         .merge(page::router())
         .fallback(nothing)
         .layer(from_fn_with_state(Gate { app: app.clone(), transport, scope }, pass))

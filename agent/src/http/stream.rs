@@ -63,7 +63,7 @@ pub(super) async fn stream(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["device", "command", "type", "after"])?;
+    let params = Params::of(&uri, &["device", "command", "type", "actor", "after"])?;
     let permit = app.streams.clone().try_acquire_owned().map_err(|_| {
         Problem::busy(format!(
             "{STREAMS_MAX} event streams are open, which is the most there may be; close one"

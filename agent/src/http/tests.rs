@@ -23,6 +23,7 @@ use crate::snapshots::SnapshotStore;
 use crate::sources::Sources;
 use client::{Answer, Target};
 
+mod administer;
 mod bounds;
 mod client;
 mod commands;

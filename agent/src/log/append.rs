@@ -28,6 +28,8 @@ pub struct Commit<'a> {
     pub records: &'a RecordBuffer,
     /// Payloads for the quarantine, by the index of their record in `records`.
     pub quarantine: &'a [(usize, Vec<u8>)],
+    /// Positions of quarantined inputs that were dealt with; their payloads are deleted.
+    pub resolved: &'a [Seq],
     /// Cursors to store, by name.
     pub cursors: &'a [(String, Vec<u8>)],
     /// Trim records before this position, a bounded slice at a time, so that the commit stays short.
@@ -36,7 +38,7 @@ pub struct Commit<'a> {
     pub rollups: &'a [RolledUp],
     /// Delete archived periods before this position.
     pub trim_rollups_before: Option<Seq>,
-    /// The first record sets log time back to this.
+    /// The last record sets log time back to this.
     pub corrected: Option<Time>,
     /// The new amount by which a forward jump of the wall clock is doubted, in microseconds, if it has changed.
     pub doubted: Option<u64>,
@@ -48,6 +50,7 @@ impl<'a> Commit<'a> {
         Commit {
             records,
             quarantine: &[],
+            resolved: &[],
             cursors: &[],
             trim_before: None,
             rollups: &[],
@@ -60,6 +63,7 @@ impl<'a> Commit<'a> {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+            && self.resolved.is_empty()
             && self.cursors.is_empty()
             && self.trim_before.is_none()
             && self.rollups.is_empty()
@@ -110,6 +114,7 @@ impl Log {
             "write to the quarantine",
             quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max),
         )?;
+        during("delete from the quarantine", quarantine::remove(&txn, commit.resolved))?;
         cursors::put(&txn, commit.cursors)?;
         if !commit.rollups.is_empty() {
             during("write to the archive", rollups::put(&txn, commit.rollups))?;
@@ -118,7 +123,7 @@ impl Log {
             during("trim the archive", rollups::trim(&txn, before))?;
         }
         if let Some(after) = commit.corrected {
-            clock::put_correction(&txn, first, after)?;
+            clock::put_correction(&txn, last, after)?;
         }
         if let Some(micros) = commit.doubted {
             clock::put_doubted(&txn, micros)?;

@@ -1,22 +1,24 @@
 //! Sets log time back, and computes the moments of records.
 
-use fieldlog_projections::chunk::RecordBuffer;
-use fieldlog_projections::{Seq, Time};
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
+use fieldlog_projections::{Fact, Seq, Time};
 
 use super::clock::{self, DOUBTED};
 use super::{Commit, Committed, Log, LogError, LogReader, META};
 
 impl Log {
     /// Sets log time back to `wall` with a `clock_corrected` record; `None`, without any change, if log time is not
-    /// ahead.
+    /// ahead. `by` is the record of who does it, at the log time that is set back.
     ///
     /// # Errors
     /// As [`Log::commit`].
-    pub fn correct_clock(&mut self, wall: Time) -> Result<Option<Committed>, LogError> {
+    pub fn correct_clock(&mut self, wall: Time, by: &Fact) -> Result<Option<Committed>, LogError> {
         if self.head() == Seq(0) || wall >= self.last_time() {
             return Ok(None);
         }
         let mut body = RecordBuffer::after(self.last_time());
+        body.push_fact(Envelope { wall, ..Envelope::default() }, by);
+        body.caused_by(Some(self.head().next()));
         body.push_correction(wall);
         let commit = Commit { corrected: Some(wall), doubted: Some(0), ..Commit::of(&body) };
         let committed = self.commit(&commit)?;

@@ -29,6 +29,18 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Deletes the payloads at these positions; one that is not there any more is none of the caller's concern.
+pub(super) fn remove(txn: &redb::WriteTransaction, resolved: &[Seq]) -> Result<(), Fault> {
+    if resolved.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(QUARANTINE)?;
+    for seq in resolved {
+        table.remove(seq.0)?;
+    }
+    Ok(())
+}
+
 impl LogReader {
     /// The payload of the `InputQuarantined` record at `seq`, while it is kept.
     ///

@@ -307,7 +307,7 @@ impl Observer {
     }
 
     /// The match for one document that contains its own names.
-    fn named(
+    pub(super) fn named(
         &self,
         source: usize,
         rule: usize,

@@ -50,6 +50,11 @@ impl Ids {
         }
     }
 
+    /// The device with this id, now or formerly.
+    pub(super) fn find(&self, id: &str) -> Option<DeviceId> {
+        self.ids.get(id).copied()
+    }
+
     /// An unused id for a device; `own` may have had it before.
     fn free(&self, name: &str, namespace: &str, own: Option<DeviceId>) -> Arc<str> {
         let free = |id: &str| self.ids.get(id).is_none_or(|owner| Some(*owner) == own);
@@ -192,23 +197,13 @@ impl Observer {
         let after = self.ids.free(name, space.as_deref().unwrap_or_default(), Some(id));
         let more = device::renamed_bytes(&before, &after, name);
         self.room_for_name(id, more, received, batch)?;
-        let Some(device) = self.devices.get_mut(id) else {
+        // What was reserved is counted with the device.
+        self.budget.book((0, more));
+        if self.devices.get(id).is_none() {
             // It was retired, and was forgotten to make room.
-            self.budget.book((0, more));
             return Ok(false);
-        };
-        self.ids.remove(id, device);
-        self.budget.book((0, device.bytes(&self.budget) + more));
-        (device.name, device.called) = (after.clone(), name.into());
-        if before != after {
-            device.former.retain(|former| *former != before && *former != after);
-            device.former.push(before.clone());
-            if device.former.len() > fieldlog_projections::folds::devices::FORMER_MAX {
-                device.former.remove(0);
-            }
         }
-        self.ids.insert(id, device);
-        self.budget.book((device.bytes(&self.budget), 0));
+        self.set_name(id, &after, Some(name));
         let fact = Fact::DeviceRenamed { device: id, name: after.to_string(), called: name.into() };
         batch.records.push_fact(at(received), &fact);
         if let Some(namespace) = namespace {
@@ -218,6 +213,26 @@ impl Observer {
         self.find_policies(id);
         self.forget_topics();
         Ok(true)
+    }
+
+    /// Gives a device this id and, if given, this name at its source.
+    pub(super) fn set_name(&mut self, id: DeviceId, after: &Arc<str>, called: Option<&str>) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        self.ids.remove(id, device);
+        self.budget.book((0, device.bytes(&self.budget)));
+        let before = std::mem::replace(&mut device.name, after.clone());
+        if let Some(called) = called {
+            device.called = called.into();
+        }
+        if before != *after {
+            device.former.retain(|former| *former != before && *former != *after);
+            device.former.push(before);
+            if device.former.len() > fieldlog_projections::folds::devices::FORMER_MAX {
+                device.former.remove(0);
+            }
+        }
+        self.ids.insert(id, device);
+        self.budget.book((device.bytes(&self.budget), 0));
     }
 
     fn refuse_rename(&mut self, source: usize, namespace: Option<Namespace>, refusal: String) -> Refusal {

@@ -278,7 +278,9 @@ impl Observer {
         let known = self.own_device(taken.source, &name);
         match (taken.topic.verb, known) {
             (Verb::Birth, _) => self.certified(node, taken, &name, payload, batch),
-            (Verb::Data, Some(device)) if node.table.is_born(device) => {
+            (Verb::Data, Some(device))
+                if node.table.is_born(device) && self.devices[device].retired.is_none() =>
+            {
                 self.sign_of_life(device, taken.received, batch);
                 self.reported(node, taken, device, payload, trust, batch)
             }
@@ -337,7 +339,8 @@ impl Observer {
         batch: &mut RecordBatch,
     ) -> Verdict {
         let device = &mut self.devices[id];
-        if device.availability == Availability::Offline && device.cause == AvailabilityCause::Topic {
+        let known = device.availability == Availability::Offline && device.cause == AvailabilityCause::Topic;
+        if known || device.retired.is_some() {
             return Verdict::Unchanged;
         }
         (device.availability, device.cause) = (Availability::Offline, AvailabilityCause::Topic);

@@ -10,6 +10,8 @@ use super::{Heard, Observer, Outcomes, RecordBatch};
 use crate::config::{Config, Decoder, Each, Policy, RecordMode, Rule, SourceConfig, Update};
 use crate::message::{Message, SourceId};
 
+mod administer;
+mod again;
 mod brake;
 mod describe;
 mod devices;
@@ -94,7 +96,7 @@ impl Scene {
     }
 
     fn batch(&self) -> RecordBatch {
-        RecordBatch { records: RecordBuffer::after(self.view.time), quarantine: Vec::new() }
+        RecordBatch { records: RecordBuffer::after(self.view.time), ..RecordBatch::default() }
     }
 
     fn commit(&mut self, batch: &RecordBatch) -> Vec<Fact> {

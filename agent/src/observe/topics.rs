@@ -122,7 +122,7 @@ impl Observer {
         Ok(topic)
     }
 
-    fn topic(&self, source: usize, matches: Vec<MatchedRule>) -> Topic {
+    pub(super) fn topic(&self, source: usize, matches: Vec<MatchedRule>) -> Topic {
         let one = |found: MatchedRule| {
             let parent = found.parent.map(String::into_boxed_str);
             let device = found.devices.first().map_or(Some(""), Name::fixed);

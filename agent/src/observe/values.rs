@@ -375,7 +375,7 @@ impl Observer {
     }
 
     /// Records a held-back value, if `due` is absent or matches; does nothing if it is no longer held back.
-    fn record_deferred(
+    pub(super) fn record_deferred(
         &mut self,
         device: DeviceId,
         slot_index: u32,
@@ -399,7 +399,7 @@ impl Observer {
 }
 
 /// Whether the attribute's name makes a number with a point a version: `2.10` is then not `2.1`, whatever came before.
-fn is_version(attribute: &str, value: ValueRef<'_>) -> bool {
+pub(super) fn is_version(attribute: &str, value: ValueRef<'_>) -> bool {
     const WORDS: [&str; 4] = ["version", "firmware", "release", "serial"];
     let named = || WORDS.iter().any(|word| attribute.to_ascii_lowercase().contains(word));
     matches!(value, ValueRef::Float(_)) && named()

@@ -258,8 +258,16 @@ impl Writer {
     }
 
     /// The position that the next record gets.
-    fn next_position(&self) -> Seq {
+    pub(super) fn next_position(&self) -> Seq {
         Seq(self.log.log().head().0 + self.batch.records.len() as u64 + 1)
+    }
+
+    /// Gives up the open commands of a device, and returns how many.
+    pub(super) fn give_up_commands(&mut self, device: DeviceId, why: &str) -> usize {
+        let Some(desk) = &mut self.commanding.desk else { return 0 };
+        let given_up = desk.abandon(device, why, &mut self.commanding.steps);
+        self.record_steps();
+        given_up
     }
 
     /// Whether somebody waits for a commit that must not wait for others.

@@ -155,6 +155,7 @@ impl Writer {
         let commit = Commit {
             doubted: (doubted != self.doubted).then_some(doubted),
             quarantine: &self.batch.quarantine,
+            resolved: &self.batch.resolved,
             cursors: &cursors,
             trim_before: self.orders.trim_before,
             ..Commit::of(&self.batch.records)
@@ -181,6 +182,7 @@ impl Writer {
         }
         self.batch.records.clear();
         self.batch.quarantine.clear();
+        self.batch.resolved.clear();
         self.release();
         self.release_commands();
         self.last_commit = self.clock.now();

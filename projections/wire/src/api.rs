@@ -7,6 +7,7 @@
 //! says otherwise. A member that is an `Option` is null if it has no value, unless its description says that it is
 //! absent. Unknown members are ignored, so an older reader can read the answers of a newer agent.
 
+pub mod administer;
 pub mod aggregates;
 pub mod commands;
 pub mod devices;

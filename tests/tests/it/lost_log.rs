@@ -135,7 +135,10 @@ async fn a_new_epoch_begins_when_it_is_told_to_and_keeps_the_old_snapshots() {
         assert_eq!(ended.code, 0, "{}", ended.words);
         assert_says(&ended.words, &["starting a new log", absence, &previous.to_string(), "*.old-epoch"]);
 
-        let (first, .., fact) = Logbook::read(&data_dir).records[0].clone();
+        let records = Logbook::read(&data_dir).records;
+        let Fact::Administered { actor, call, .. } = &records[1].2 else { panic!("{:?}", records[1]) };
+        assert_eq!((actor.as_str(), call.as_str()), (fieldlog::daemon::actor().as_str(), "new-epoch"));
+        let (first, .., fact) = records[0].clone();
         let Fact::EpochBegun { previous: recorded, reason } = fact else { panic!("{fact:?}") };
         assert_eq!((first, recorded), (Seq(1), Some(previous)));
         assert!(reason.contains("--new-epoch") && reason.contains(absence), "{reason}");
@@ -177,10 +180,10 @@ fn an_interrupted_new_epoch_counts_as_lost_and_can_be_begun_again() {
     Log::open(dir.path(), OPTIONS, Epoch(6)).unwrap().close().unwrap();
     let refused = fieldlog::lost::open(dir.path(), OPTIONS, Epoch(7)).unwrap_err().to_string();
     assert!(refused.contains("has no records"), "{refused}");
-    let begun = fieldlog::lost::begin_anew(dir.path(), OPTIONS, Epoch(7), Time(1)).unwrap();
+    let begun = fieldlog::lost::begin_anew(dir.path(), OPTIONS, Epoch(7), Time(1), "uid:0").unwrap();
     assert_eq!((begun.previous, begun.snapshots), (Some(Epoch(5)), 1));
     let log = fieldlog::lost::open(dir.path(), OPTIONS, Epoch(8)).unwrap();
-    assert_eq!((log.epoch(), log.head()), (Epoch(7), Seq(1)));
+    assert_eq!((log.epoch(), log.head()), (Epoch(7), Seq(2)));
 }
 
 #[test]

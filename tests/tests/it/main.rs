@@ -3,6 +3,7 @@
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod administer;
 mod bounds;
 mod clock;
 mod commands;

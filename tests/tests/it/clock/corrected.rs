@@ -29,7 +29,9 @@ fn four_hours(dir: &Path) -> (i64, Seq) {
     (60..120).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
     log.close().unwrap();
     let wall = Time::from_secs(begin_s + 2 * HOUR_S);
-    let Corrected::Back { before, after, at } = correct(dir, wall).unwrap() else { panic!("not corrected") };
+    let Corrected::Back { before, after, at } = correct(dir, wall, "uid:1000").unwrap() else {
+        panic!("not corrected")
+    };
     assert_eq!((before, after, at), (Time::from_secs(FAR_S), wall, Seq(3 + 130 + 1)));
     let mut log = open(dir);
     (120..180).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
@@ -99,6 +101,8 @@ async fn what_was_recorded_is_found_where_it_happened() {
     let events = agent.json(&format!("/api/v1/events?type=clock_corrected&from={}", rfc3339(hour(2)))).await;
     let data = &events["events"][0]["data"];
     assert_eq!(data["before"], "2099-01-01T00:00:00.000000Z", "{events}");
+    let by = agent.json("/api/v1/events?actor=uid:1000").await["events"][0].clone();
+    assert_eq!((&events["events"][0]["cause"], &by["data"]["call"]), (&by["seq"], &"correct-clock".into()));
     assert_eq!(data["after"].as_str().unwrap()[..19], rfc3339(hour(2))[..19]);
 
     let at = async |second: i64| {
@@ -185,7 +189,7 @@ async fn an_archive_made_before_the_correction_is_read_by_it() {
     let empty = RecordBuffer::after(log.last_time());
     log.commit(&Commit { rollups: &periods, ..Commit::of(&empty) }).unwrap();
     log.close().unwrap();
-    correct(dir.path(), Time::from_secs(begin_s + HOUR_S)).unwrap();
+    correct(dir.path(), Time::from_secs(begin_s + HOUR_S), "uid:1000").unwrap();
     let mut log = open(dir.path());
     (60..120).for_each(|n| report(&mut log, begin_s + n * 60, n as f64));
     assert_eq!(
@@ -237,7 +241,7 @@ async fn the_command_says_what_it_did_and_what_it_cannot_do() {
     let (code, out, _) = call(&["verify", "--data-dir", path]);
     assert_eq!(code, 0, "{out}");
 
-    let error = correct(dir.path(), Time::from_secs(60)).unwrap_err();
+    let error = correct(dir.path(), Time::from_secs(60), "uid:1000").unwrap_err();
     assert_eq!(error.exit_code(), 75);
     assert!(error.to_string().contains("set the clock first"), "{error}");
 }

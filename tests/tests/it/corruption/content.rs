@@ -206,7 +206,8 @@ pub fn original() -> Original {
         }
         if round == 90 {
             let before = log.last_time();
-            log.correct_clock(Time(before.0 - 3_600_000_000)).unwrap().unwrap();
+            let by = fieldlog_projections::Fact::ConfigChanged { keys: Vec::new() };
+            log.correct_clock(Time(before.0 - 3_600_000_000), &by).unwrap().unwrap();
             let tail = log.reader();
             tail.scan(view.seq.next(), |chunk| {
                 view.apply_records(chunk.records(), chunk.header.last()).unwrap();

@@ -163,7 +163,14 @@ impl Model {
         let body =
             json!({"attribute": attribute, "value": n, "ttl_s": 600_000, "idempotency_key": n.to_string()});
         let body = serde_json::from_value(body).unwrap();
-        Asked { actor: "uid:0".into(), device: device.to_string(), body, reply }
+        Asked {
+            actor: "uid:0".into(),
+            device: device.to_string(),
+            body,
+            patient: false,
+            ttl_max_s: None,
+            reply,
+        }
     }
 
     fn report(&self, rig: &Rig, topic: &str, value: usize, attribute: &str) -> Input {

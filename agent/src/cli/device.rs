@@ -1,0 +1,98 @@
+//! `fieldlog device`.
+
+use std::process::ExitCode;
+
+use fieldlog_wire::api::administer::{DeviceDone, ReasonBody, RenameBody};
+use fieldlog_wire::json::percent;
+
+use super::{end, plain, say_raw};
+use crate::client::{Client, Failure, Reach};
+use crate::words::say;
+
+/// Arguments of `fieldlog device`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 done; 65 rejected; 69 fieldlog cannot be reached; 75 not possible now; 77 not allowed."
+)]
+pub struct DeviceArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum What {
+    /// Retire a device. Its state and history stay, and it comes back as soon as it is heard again.
+    Retire {
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Forget a device: its state and its names. Its records stay in the log until retention deletes them, and whoever
+    /// received them keeps them.
+    Forget {
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Give a device another id. Number and history stay, and the former id still finds it.
+    Rename {
+        /// Its id from now on.
+        #[arg(value_name = "NEW", index = 2)]
+        to: String,
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Of {
+    /// The device, by its id.
+    #[arg(index = 1)]
+    device: String,
+    /// Why, for the log.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Print the answer as it is.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Runs `fieldlog device`.
+pub fn main(args: &DeviceArgs) -> ExitCode {
+    end(done(&args.what))
+}
+
+fn done(what: &What) -> Result<u8, Failure> {
+    let (What::Retire { of } | What::Forget { of } | What::Rename { of, .. }) = what;
+    let client = Client::open(&of.reach)?;
+    let device = percent(&of.device);
+    let body = ReasonBody { reason: of.reason.clone() };
+    let answer = match what {
+        What::Retire { .. } => client.post(&format!("/api/v1/devices/{device}/retire"), &body),
+        What::Forget { .. } => client.post(&format!("/api/v1/devices/{device}/forget"), &body),
+        What::Rename { to, .. } => {
+            let body = RenameBody { id: to.clone(), reason: of.reason.clone() };
+            client.post(&format!("/api/v1/devices/{device}/rename"), &body)
+        }
+    }?;
+    if of.json {
+        say_raw(&answer.body);
+        return Ok(0);
+    }
+    let done: DeviceDone<'_> = answer.json()?;
+    let mut text = match what {
+        What::Retire { .. } => format!("Device {} is retired.", plain(&done.device)),
+        What::Forget { .. } => format!("Device {} is forgotten.", plain(&done.device)),
+        What::Rename { .. } => format!("Device {} is now called {}.", plain(&of.device), plain(&done.device)),
+    };
+    text.push_str(&format!(
+        " The record at sequence {} says who did it.\nNote: {}.\n",
+        done.seq,
+        plain(&done.note)
+    ));
+    if done.commands_given_up > 0 {
+        text.push_str(&format!("{} open commands of it were given up.\n", done.commands_given_up));
+    }
+    say(&text);
+    Ok(0)
+}

@@ -1,0 +1,361 @@
+//! A client of a running agent's HTTP interface, for the subcommands that ask it something: over its Unix socket, where the
+//! user that runs the subcommand is the actor, or over TCP with a token.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fieldlog_wire::api::problem::Problem;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::handshake;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, Uri};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::Config;
+use crate::net::secret;
+
+/// The configuration that is used if none is named.
+const CONFIG: &str = "/etc/fieldlog/fieldlog.toml";
+/// Where the packaged service serves its Unix socket.
+const SOCKET: &str = "/run/fieldlog/http.sock";
+/// How long an answer may take beyond what the request itself asks to wait.
+const PATIENCE: Duration = Duration::from_secs(35);
+/// Largest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Exit codes of sysexits.h.
+const EX_USAGE: u8 = 64;
+const EX_DATAERR: u8 = 65;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_SOFTWARE: u8 = 70;
+/// What is asked for is not known or not possible yet; ask again.
+pub const EX_TEMPFAIL: u8 = 75;
+const EX_NOPERM: u8 = 77;
+const EX_CONFIG: u8 = 78;
+
+/// Where the agent is.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Reach {
+    /// The configuration file; its `http.unix_socket` is asked [default: /etc/fieldlog/fieldlog.toml].
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "url"])]
+    config: Option<PathBuf>,
+    /// Ask at this Unix socket [default: that of the configuration, or else /run/fieldlog/http.sock].
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    socket: Option<PathBuf>,
+    /// Ask at this address, such as http://127.0.0.1:8687, instead of the Unix socket.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The file with the token for --url; to change something, that of `http.admin_token_file`.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    token_file: Option<PathBuf>,
+}
+
+/// Why there is no answer, or none that is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code, as in sysexits.h.
+    pub code: u8,
+    /// What is wrong, and what to do.
+    pub words: String,
+}
+
+impl Failure {
+    fn new(code: u8, words: impl Into<String>) -> Failure {
+        Failure { code, words: words.into() }
+    }
+
+    /// Of arguments that cannot be used.
+    pub fn usage(words: impl Into<String>) -> Failure {
+        Failure::new(EX_USAGE, words)
+    }
+
+    /// Of something within this process.
+    pub fn internal(words: impl Into<String>) -> Failure {
+        Failure::new(EX_SOFTWARE, words)
+    }
+}
+
+#[derive(Debug)]
+enum Place {
+    Unix(PathBuf),
+    Tcp { authority: String, token: Option<HeaderValue> },
+}
+
+/// Asks one agent.
+#[derive(Debug)]
+pub struct Client {
+    place: Place,
+}
+
+/// A good answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status code, 200 to 299.
+    pub status: u16,
+    /// Its bytes.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The answer as JSON of this form.
+    ///
+    /// # Errors
+    /// [`Failure`] if it is something else, as from another program at this address.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::internal(format!("the answer is not what fieldlog answers: {error}")))
+    }
+}
+
+impl Client {
+    /// A client of the agent that the arguments mean. It connects for each request.
+    ///
+    /// # Errors
+    /// [`Failure`] if the configuration, the address or the token cannot be used.
+    pub fn open(reach: &Reach) -> Result<Client, Failure> {
+        let Some(url) = &reach.url else {
+            return Ok(Client { place: Place::Unix(socket(reach)?) });
+        };
+        let unusable =
+            |why: &str| Failure::usage(format!("--url {url}: {why}, such as http://127.0.0.1:8687"));
+        let uri: Uri = url.parse().map_err(|_| unusable("give a URL"))?;
+        let authority = uri.authority().ok_or_else(|| unusable("give a URL"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(unusable("fieldlog serves plain HTTP; give a URL that begins with http://"));
+        }
+        if !matches!(uri.path(), "" | "/") {
+            return Err(unusable("give host and port only"));
+        }
+        let port = uri.port_u16().unwrap_or(80);
+        let token = reach.token_file.as_ref().map(|file| {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            let token = secret::read("--token-file", &file);
+            let token = token.map_err(|error| Failure::new(EX_NOPERM, error.to_string()))?;
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| Failure::usage(format!("--token-file {} holds no token", file.display())))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let authority = format!("{}:{port}", authority.host());
+        Ok(Client { place: Place::Tcp { authority, token: token.transpose()? } })
+    }
+
+    /// Asks, and waits for the answer, `wait` longer than usual.
+    ///
+    /// # Errors
+    /// [`Failure`] if nobody answers, or the answer is a problem.
+    pub fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        wait: Duration,
+    ) -> Result<Answer, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
+        let request = self.request(method, path, body)?;
+        let limit = wait + PATIENCE;
+        runtime.block_on(async {
+            tokio::time::timeout(limit, self.exchange(request)).await.unwrap_or_else(|_| {
+                let words = format!("{} has not answered within {} s", self.name(), limit.as_secs());
+                Err(Failure::new(EX_TEMPFAIL, words))
+            })
+        })
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.ask(Method::GET, path, None::<&()>, Duration::ZERO)
+    }
+
+    /// POST of JSON.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
+        self.ask(Method::POST, path, Some(body), Duration::ZERO)
+    }
+
+    /// Where it asks, for messages.
+    fn name(&self) -> String {
+        match &self.place {
+            Place::Unix(path) => format!("fieldlog at {}", path.display()),
+            Place::Tcp { authority, .. } => format!("http://{authority}"),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
+        let unusable = |why: String| Failure::internal(format!("no request can be made: {why}"));
+        let mut request = Request::builder().method(method).uri(path);
+        request = match &self.place {
+            Place::Unix(_) => request.header(HOST, "localhost"),
+            Place::Tcp { authority, .. } => request.header(HOST, authority),
+        };
+        if let Place::Tcp { token: Some(token), .. } = &self.place {
+            request = request.header(AUTHORIZATION, token);
+        }
+        let bytes = match body {
+            Some(body) => {
+                request = request.header(CONTENT_TYPE, "application/json");
+                serde_json::to_vec(body).map_err(|error| unusable(error.to_string()))?
+            }
+            None => Vec::new(),
+        };
+        request.body(Full::new(bytes.into())).map_err(|error| unusable(error.to_string()))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+        match &self.place {
+            Place::Unix(path) => {
+                let socket = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error))?;
+                self.exchange_over(socket, request).await
+            }
+            Place::Tcp { authority, .. } => {
+                let socket = TcpStream::connect(authority).await.map_err(|error| self.unreachable(&error))?;
+                self.exchange_over(socket, request).await
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        let name = self.name();
+        let (code, advice) = match (&self.place, error.kind()) {
+            (Place::Unix(_), io::ErrorKind::PermissionDenied) => {
+                (EX_NOPERM, "run this as root, or as a user in the group fieldlog")
+            }
+            (Place::Unix(_), _) => (
+                EX_UNAVAILABLE,
+                "is fieldlog running, and is this its `http.unix_socket`? --socket names another one",
+            ),
+            (Place::Tcp { .. }, _) => (EX_UNAVAILABLE, "is fieldlog running, and is this its `http.listen`?"),
+        };
+        Failure::new(code, format!("cannot reach {name}: {error}; {advice}"))
+    }
+
+    async fn exchange_over(
+        &self,
+        socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, Failure> {
+        let broken = |error: &dyn std::fmt::Display| {
+            let words = format!("{}: the connection broke before it had answered: {error}", self.name());
+            Failure::new(EX_TEMPFAIL, words)
+        };
+        let (mut sender, connection) =
+            handshake(TokioIo::new(socket)).await.map_err(|error| broken(&error))?;
+        let driver = tokio::spawn(connection);
+        let answered = async {
+            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| broken(&error))?.to_bytes();
+            if (200..300).contains(&status) {
+                Ok(Answer { status, body })
+            } else {
+                Err(problem(status, &body))
+            }
+        };
+        let answered = answered.await;
+        driver.abort();
+        answered
+    }
+}
+
+/// The Unix socket that the arguments mean.
+fn socket(reach: &Reach) -> Result<PathBuf, Failure> {
+    if let Some(socket) = &reach.socket {
+        return Ok(socket.clone());
+    }
+    let config = reach.config.clone().unwrap_or_else(|| CONFIG.into());
+    // A machine without the packaged configuration may still have the packaged socket.
+    if reach.config.is_none() && !config.exists() {
+        return Ok(SOCKET.into());
+    }
+    let loaded = Config::load(&config).map_err(|faults| {
+        let words = format!(
+            "{} cannot be used, so it does not say where to ask; --socket does:\n{faults}",
+            config.display()
+        );
+        Failure::new(EX_CONFIG, words)
+    })?;
+    Ok(loaded.config.http.unix_socket.unwrap_or_else(|| SOCKET.into()))
+}
+
+/// The failure that a problem stands for.
+fn problem(status: u16, body: &[u8]) -> Failure {
+    let code = match status {
+        401 | 403 => EX_NOPERM,
+        429 | 503 => EX_TEMPFAIL,
+        400..500 => EX_DATAERR,
+        _ => EX_SOFTWARE,
+    };
+    let words = match serde_json::from_slice::<Problem<'_>>(body) {
+        Ok(problem) => format!("{}: {}", problem.title, problem.detail),
+        Err(_) => format!("the answer is {status}, without words that fieldlog would use"),
+    };
+    Failure::new(code, words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_url(url: &str) -> Result<Client, Failure> {
+        Client::open(&Reach { url: Some(url.into()), ..Reach::default() })
+    }
+
+    #[test]
+    fn a_url_is_a_host_and_a_port() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8687", "http://127.0.0.1:8687"),
+            ("http://gateway/", "http://gateway:80"),
+            ("http://[::1]:8687", "http://[::1]:8687"),
+        ] {
+            assert_eq!(with_url(url).unwrap().name(), expected, "{url}");
+        }
+        for (url, words) in [
+            ("gateway", "give a URL"),
+            ("https://gateway:8687", "serves plain HTTP"),
+            ("http://gateway/api", "host and port only"),
+        ] {
+            let failure = with_url(url).unwrap_err();
+            assert_eq!(failure.code, EX_USAGE, "{url}");
+            assert!(failure.words.contains(words), "{url}: {}", failure.words);
+        }
+    }
+
+    #[test]
+    fn a_problem_says_why_and_has_a_code() {
+        let body = br#"{"type":"x","title":"No such device","status":404,"detail":"there is no device `x`","instance":"/","code":"no-such-device"}"#;
+        assert_eq!(problem(404, body), Failure::new(65, "No such device: there is no device `x`"));
+        for (status, code) in [(401, 77), (403, 77), (409, 65), (412, 65), (422, 65), (500, 70), (503, 75)] {
+            assert_eq!(problem(status, body).code, code, "{status}");
+        }
+        assert!(problem(502, b"<html>").words.contains("the answer is 502"));
+    }
+
+    #[test]
+    fn nobody_at_the_socket_is_said_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let reach = Reach { socket: Some(dir.path().join("none.sock")), ..Reach::default() };
+        let failure = Client::open(&reach).unwrap().get("/version").unwrap_err();
+        assert_eq!(failure.code, EX_UNAVAILABLE);
+        for part in ["none.sock", "is fieldlog running", "--socket"] {
+            assert!(failure.words.contains(part), "{part:?} is not in: {}", failure.words);
+        }
+    }
+}
