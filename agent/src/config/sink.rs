@@ -12,6 +12,7 @@ use super::written::{self, Table, table_of};
 use super::{Address, Protocol, TlsConfig, WillConfig};
 
 mod commands;
+mod place;
 mod read;
 mod target;
 

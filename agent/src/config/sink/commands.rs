@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::raw::Table;
 use super::super::written;
-use super::target::{expand, is_subject};
+use super::place::{expand, is_subject};
 use super::{SinkConfig, SinkTarget};
 use crate::topic;
 use fieldlog_wire::Lane;

@@ -7,6 +7,7 @@ use super::super::source::{
 };
 use super::super::{Address, TlsConfig, WillConfig};
 use super::commands;
+use super::place::{expand, is_subject};
 use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SaslMechanism, SinkTarget};
 use crate::topic;
 use fieldlog_wire::Lane;
@@ -347,14 +348,6 @@ fn template(table: &mut Table<'_>, key: &'static str, default: &str) -> String {
     found.value
 }
 
-/// A topic or subject as expanded, except the epoch, of which only the length is known.
-pub(super) fn expand(template: &str, gateway_id: &str, lane: Lane) -> String {
-    template
-        .replace("{gateway}", gateway_id)
-        .replace("{lane}", lane.name())
-        .replace("{epoch}", "0000000000000000")
-}
-
 fn word(
     table: &mut Table<'_>,
     key: &'static str,
@@ -370,12 +363,6 @@ fn word(
     let what = format!("{:?} cannot be the name of {what}", found.value);
     table.fault_at(key, found.origin.as_deref(), what, hint);
     default.to_owned()
-}
-
-/// A subject that can be published to. Those that begin with `$` belong to the server.
-pub(super) fn is_subject(text: &str) -> bool {
-    let good = |c: char| !c.is_whitespace() && !c.is_control() && !"*>".contains(c);
-    !text.starts_with('$') && text.split('.').all(|token| !token.is_empty() && token.chars().all(good))
 }
 
 fn is_stream(text: &str) -> bool {
