@@ -1,19 +1,28 @@
 //! Commands to devices: what can be asked of them, and what becomes of what was asked.
 //!
-//! `declared` checks a command against what the configuration and the device say, and makes the request that is recorded.
+//! `declared` checks a command against what the configuration and the device say, and makes the request that is recorded;
+//! `target` knows what a device can be told, and `sparkplug` which metrics can be written.
 //! `desk` is the life of the commands that are not closed; it decides and does nothing: the writer records each step, and
 //! publishes only what is recorded.
 
 pub mod declared;
 pub mod desk;
 mod evidence;
+mod rejected;
+pub mod remote;
+mod sparkplug;
+mod target;
 mod template;
+mod value;
 
 use fieldlog_projections::Seq;
 use fieldlog_wire::api::commands::CommandBody;
 use tokio::sync::oneshot;
 
-use declared::Rejected;
+use declared::{Code, Rejected};
+
+/// Largest body of a command, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A command that somebody asks for.
 #[derive(Debug)]
@@ -24,6 +33,10 @@ pub struct Asked {
     pub device: String,
     /// What is asked for.
     pub body: CommandBody,
+    /// Its time to live is no longer than this, in seconds, whatever the body says; 0: it is over.
+    pub ttl_max_s: Option<u32>,
+    /// If it cannot be taken yet, it is asked again soon, so that this is neither recorded nor counted.
+    pub patient: bool,
     /// Told what came of it, once that is durable.
     pub reply: oneshot::Sender<Result<Accepted, Rejected>>,
 }
@@ -35,4 +48,18 @@ pub struct Accepted {
     pub command: Seq,
     /// Whether it had been accepted before, under the same key.
     pub repeated: bool,
+}
+
+/// Reads the body of a command.
+///
+/// # Errors
+/// [`Code::BadRequest`]
+pub fn read_body(bytes: &[u8]) -> Result<CommandBody, Rejected> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let reason = format!(
+            "{error}; a command looks like {{\"attribute\": \"state\", \"value\": \"ON\", \"ttl_s\": 30, \
+             \"idempotency_key\": \"<a new UUID>\"}}"
+        );
+        Rejected::new(Code::BadRequest, reason)
+    })
 }

@@ -46,8 +46,8 @@ pub use rule::{
     Subject, Test, TimeFormat, Update, ValueType, When,
 };
 pub use sink::{
-    HttpSink, KafkaSink, MqttSink, NatsSink, Order, RefusedPolicy, SaslMechanism, SinkConfig, SinkFilter,
-    SinkFormat, SinkTarget,
+    HttpSink, KafkaSink, MqttCommands, MqttSink, NatsCommands, NatsSink, Order, RefusedPolicy, SaslMechanism,
+    SinkConfig, SinkFilter, SinkFormat, SinkTarget,
 };
 
 /// The whole configuration of one agent.
@@ -241,6 +241,11 @@ pub struct SourceConfig {
 }
 
 impl SourceConfig {
+    /// Whether it is the placeholder of a source that was removed from the configuration.
+    pub fn is_removed(&self) -> bool {
+        self.address.host.is_empty()
+    }
+
     /// A placeholder, without rules, for a source that was removed from the configuration.
     pub fn removed(name: &str) -> SourceConfig {
         let zero = Duration::ZERO;
@@ -361,6 +366,8 @@ pub struct SparkplugConfig {
     /// `reorder_timeout_ms` (0–60,000; default 2,000): how long a message waits for earlier ones.
     #[serde(rename = "reorder_timeout_ms", serialize_with = "written::milliseconds")]
     pub reorder_timeout: Duration,
+    /// `commands` (default true): edge nodes and devices can be sent commands for the metrics of their births.
+    pub commands: bool,
 }
 
 /// `[[source.policy]]`: when a change of an attribute becomes an event.

@@ -27,24 +27,6 @@ mod commands;
 const PORT: u16 = 8687;
 /// File with the token for commands, in the demo's directory.
 const TOKEN_FILE: &str = "admin-token";
-/// What Tasmota and Shelly devices can be told.
-const COMMANDS: &str = r#"
-[[source.command]]
-devices = ["washing_machine", "tv_corner"]
-namespace = "demo.tasmota"
-attribute = "POWER"
-values = ["ON", "OFF"]
-topic = "cmnd/{device}/{attribute}"
-[[source.command]]
-devices = ["shellyplus*"]
-namespace = "demo.shelly-gen2"
-attribute = "switch:*.output"
-type = "boolean"
-topic = "{device}/rpc"
-payload = '{"id":{id},"src":"{client_id}","method":"Switch.Set","params":{"id":{*},"on":{json}}}'
-evidence = "reply"
-reply = { topic = "{client_id}/rpc" }
-"#;
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Arguments of `fieldlog demo`.
@@ -332,7 +314,6 @@ async fn config(
          preset = \"tasmota\"\n\
          [[source.subscription]]\n\
          preset = \"shelly-gen2\"\n\
-         {COMMANDS}\
          [[sink]]\n\
          name = \"receiver\"\n\
          address = \"http://{upstream}/\"\n\

@@ -5,6 +5,7 @@
 //! gap and no duplicate. The cursor moves only when the sink has acknowledged a parcel.
 
 pub mod backlog;
+pub mod commands;
 pub mod driver;
 pub(crate) mod envelope;
 pub mod filter;

@@ -2,9 +2,10 @@
 //! specification.
 //!
 //! [`topic`] and [`payload`] parse a message, [`value`] its metrics; [`session`] decides about it in the order of its
-//! edge node; [`state`] and [`command`] build what a host application publishes.
+//! edge node; [`state`] and [`command`] build what a host application publishes, [`given`] the values in it.
 
 pub mod command;
+pub mod given;
 pub mod payload;
 pub mod property;
 pub mod session;

@@ -1,15 +1,18 @@
 //! Shows what would be recorded from a message, without a broker and without a log: for `fieldlog try` and for tests
-//! with real payloads. It uses the real observer.
+//! with real payloads. It uses the real observer, and for commands the real desk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fieldlog_projections::chunk::RecordBuffer;
+use fieldlog_projections::command::Publish;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Record, Seq, Time, Value, View, stored};
+use fieldlog_wire::api::commands::CommandBody;
 use fieldlog_wire::describe;
 use fieldlog_wire::json::Val;
 
+use crate::command::declared::{Declared, Rejected, Target};
 use crate::config::rules::{RuleError, Rules};
 use crate::config::{Config, Decoder, Rule};
 use crate::decode::{self, JsonRule, Zone};
@@ -17,6 +20,7 @@ use crate::message::{Message, SourceId};
 use crate::observe::{Heard, Observer, Outcomes, RecordBatch};
 
 mod cli;
+mod command;
 
 pub use cli::{TryArgs, main};
 
@@ -28,6 +32,7 @@ pub struct Trial {
     config: Config,
     rules: Rules,
     now: Time,
+    commands: command::Commands,
 }
 
 impl Trial {
@@ -56,7 +61,24 @@ impl Trial {
         let counters = [outcomes.clone()];
         let mut observer = Observer::new(&config, &view, Arc::new(Heard::default()), &counters, now)?;
         observer.set_zone(zone);
-        Ok(Trial { observer, outcomes, view, config, rules, now })
+        Ok(Trial { observer, outcomes, view, config, rules, now, commands: command::Commands::default() })
+    }
+
+    /// What would be published for a command. What later messages say of it is among their lines; commands are numbered
+    /// from 1.
+    ///
+    /// # Errors
+    /// [`Rejected`] as the agent would reject it. Whether the device is offline does not matter here.
+    pub fn command(&mut self, device: &str, body: &CommandBody) -> Result<Publish, Rejected> {
+        self.commands.ask(&self.config, &self.view, &mut self.observer, self.now, device, body)
+    }
+
+    /// What a device can be told.
+    ///
+    /// # Errors
+    /// [`Rejected`] if there is no such device.
+    pub fn declared(&self, device: &str) -> Result<Vec<Declared<'_>>, Rejected> {
+        Ok(Target::find(&self.config, &self.view, device)?.declared())
     }
 
     /// Processes a message and returns one line per recorded fact. Without facts the line is `unchanged`, or `ignored:
@@ -83,12 +105,18 @@ impl Trial {
         self.view.apply_records(batch.records.records(first), Seq(u64::MAX))?;
         self.observer.committed(self.view.seq, self.view.seq);
         let mut lines = Vec::new();
+        let source = self.config.sources.first().map(|source| source.name.as_str()).unwrap_or_default();
+        let of_commands = self.commands.hear(source, &message, &mut self.observer);
         for record in batch.records.records(first).flatten() {
             self.say(&record, &mut lines)?;
         }
         if count(&self.outcomes.times_unread) > unread {
             lines.push("warning: a time cannot be read".to_owned());
         }
+        let of_commands: Vec<String> = of_commands
+            .into_iter()
+            .map(|(device, words)| format!("{}  {words}", self.device(device)))
+            .collect();
         if count(&self.outcomes.late) > late {
             lines.push("ignored: it comes after a newer one".to_owned());
         } else if count(&self.outcomes.ignored) > ignored {
@@ -96,6 +124,7 @@ impl Trial {
         } else if lines.is_empty() {
             lines.push("unchanged".to_owned());
         }
+        lines.extend(of_commands);
         Ok(lines)
     }
 

@@ -316,9 +316,17 @@ impl Writer {
 
     fn tick(&mut self) {
         self.last_tick = self.clock.now();
+        self.look_at_clock();
         self.in_hand.lived(self.last_tick.saturating_duration_since(self.started));
-        let now = self.clock.wall();
-        let passed = self.last_tick.saturating_duration_since(self.expected.0);
+        self.observer.tick(self.clock.wall(), &mut self.batch);
+        self.tick_commands();
+        self.snapshots.after(self.log.log().head(), self.last_tick, &self.config.snapshots);
+    }
+
+    /// Records that the wall clock was set, if it was.
+    fn look_at_clock(&mut self) {
+        let (at, now) = (self.clock.now(), self.clock.wall());
+        let passed = at.saturating_duration_since(self.expected.0);
         let expected = Time(self.expected.1.0 + passed.as_micros() as i64);
         if (now.0 - expected.0).abs() > CLOCK_STEP_MICROS {
             tracing::warn!(
@@ -327,13 +335,10 @@ impl Writer {
             );
             let envelope = Envelope { wall: now, ..Envelope::default() };
             self.batch.records.push_fact(envelope, &Fact::ClockStepped { expected, found: now });
-            self.ages.stepped(now.0 - expected.0, self.last_tick);
+            self.ages.stepped(now.0 - expected.0, at);
             self.observer.clock_stepped(expected, now);
         }
-        self.expected = (self.last_tick, now);
-        self.observer.tick(now, &mut self.batch);
-        self.tick_commands();
-        self.snapshots.after(self.log.log().head(), self.last_tick, &self.config.snapshots);
+        self.expected = (at, now);
     }
 
     fn configure(&mut self, change: ConfigChange) -> Result<(), WriterError> {

@@ -92,6 +92,52 @@ pub enum Evidence {
         /// JSON pointer to what is there, and not null, if the device refused.
         error: String,
     },
+    /// The device answers, which acknowledges or refuses the command, and reports an attribute with this value, which
+    /// shows that it was carried out.
+    Both {
+        /// See [`Evidence::Reported`].
+        attribute: String,
+        /// See [`Evidence::Reported`].
+        target: Value,
+        /// See [`Evidence::Reported`].
+        tolerance: f64,
+        /// See [`Evidence::Reply`].
+        topic: String,
+        /// See [`Evidence::Reply`].
+        id: String,
+        /// See [`Evidence::Reply`].
+        error: String,
+    },
+}
+
+impl Evidence {
+    /// The attribute, the value that it must reach, and how far a number may be from it.
+    pub fn reported(&self) -> Option<(&str, &Value, f64)> {
+        match self {
+            Evidence::Reported { attribute, target, tolerance }
+            | Evidence::Both { attribute, target, tolerance, .. } => Some((attribute, target, *tolerance)),
+            Evidence::None | Evidence::Reply { .. } => None,
+        }
+    }
+
+    /// The topic of an answer, and the JSON pointers to its number and to an error.
+    pub fn reply(&self) -> Option<(&str, &str, &str)> {
+        match self {
+            Evidence::Reply { topic, id, error } | Evidence::Both { topic, id, error, .. } => {
+                Some((topic, id, error))
+            }
+            Evidence::None | Evidence::Reported { .. } => None,
+        }
+    }
+
+    /// What shows that a command was carried out, as it is written.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Evidence::None => "none",
+            Evidence::Reported { .. } | Evidence::Both { .. } => "reported",
+            Evidence::Reply { .. } => "reply",
+        }
+    }
 }
 
 /// A step of a command after its request.

@@ -519,6 +519,11 @@ for (const colorScheme of ['light', 'dark']) {
   await check(`390 px wide and ${colorScheme}: nothing sticks out`, async () => {
     const narrow = await openPage({ viewport: { width: 390, height: 844 }, colorScheme });
     await rows(narrow).first().waitFor({ timeout: LIVE_MS });
+    await accessible(narrow);
+    await narrow.locator('#search').fill('no device has this name');
+    await narrow.locator('#devices-note', { hasText: 'No device matches.' }).waitFor({ timeout: LIVE_MS });
+    await accessible(narrow);
+    await narrow.locator('#search').fill('');
     await narrow.locator('#sources li').first().waitFor({ timeout: LIVE_MS });
     const width = await narrow.evaluate(() => document.documentElement.scrollWidth);
     assert(width <= 390, `the page is ${width} px wide`);

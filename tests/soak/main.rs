@@ -15,6 +15,7 @@ mod account;
 mod clients;
 mod clocks;
 mod clones;
+mod commands;
 mod corruptions;
 mod faults;
 mod front;
@@ -70,8 +71,9 @@ struct Attack {
     round: fn(u64, &Arc<Account>),
 }
 
-const ATTACKS: [Attack; 8] = [
+const ATTACKS: [Attack; 9] = [
     Attack { name: "kills", round: |seed, account| on_runtime(kills::round(Rng::new(seed), account)) },
+    Attack { name: "commands", round: |seed, account| on_runtime(commands::round(Rng::new(seed), account)) },
     Attack { name: "faults", round: |seed, account| faults::round(seed, account) },
     Attack {
         name: "corruptions",

@@ -6,6 +6,7 @@
 pub mod actuator;
 pub mod agent;
 pub mod binary;
+pub mod commander;
 pub mod fault_disk;
 pub mod http_message;
 pub mod logbook;

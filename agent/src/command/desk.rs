@@ -17,10 +17,12 @@ use fieldlog_projections::command::{
     AcknowledgedBy, CommandRequest, CommandState, Evidence, OnOffline, Progress,
 };
 use fieldlog_projections::fact::Availability;
-use fieldlog_projections::{Commands, DeviceId, Seq, Time, ValueRef};
+use fieldlog_projections::{Commands, DeviceId, Seq, Time};
 
-use super::evidence::{self, Answer};
 use crate::message::{Fate, Publication, Published, Tracked};
+
+mod restore;
+mod watch;
 
 /// A property of a device: commands for the same one are sent one after the other.
 type Lane = (DeviceId, Arc<str>);
@@ -58,6 +60,10 @@ struct Open {
     attempts: u32,
     /// When its time is over; `None` if that cannot be known because the clock may be wrong.
     deadline: Option<Instant>,
+    /// When its time is over at the latest, whatever the clock says.
+    latest: Option<Instant>,
+    /// A publication of it was lost on its way: from then on nobody can say that it has not arrived.
+    may_be_out: bool,
     /// When evidence is no longer waited for.
     confirm_by: Option<Instant>,
 }
@@ -73,6 +79,8 @@ pub struct Step {
     pub cause: Seq,
     /// The step.
     pub progress: Progress,
+    /// Nothing more can come of the command.
+    pub ends: bool,
     /// What is to be published once the step is durable, and the source that publishes it.
     pub publish: Option<(String, Publication)>,
 }
@@ -99,53 +107,6 @@ pub trait World {
 }
 
 impl Desk {
-    /// Continues with the commands that a fold has open. `same_boot` says whether the kernel has run since a command was
-    /// requested. The steps are those of commands that may have been sent when the agent ended.
-    pub fn restore(commands: &Commands, boot_id: [u8; 16], now: Now) -> (Desk, Vec<Step>) {
-        let (mut desk, mut steps) = (Desk::default(), Vec::new());
-        for command in commands.open() {
-            let deadline = deadline(&command.request, command.boot_id == boot_id, now);
-            let lane: Arc<str> = command.request.name.as_str().into();
-            let open = Open {
-                device: command.device,
-                lane,
-                request: command.request.clone(),
-                state: command.state,
-                cause: command.changed.0,
-                attempts: command.attempts,
-                deadline,
-                confirm_by: None,
-            };
-            desk.resume(command.seq, open, now, &mut steps);
-        }
-        (desk, steps)
-    }
-
-    fn resume(&mut self, command: Seq, open: Open, now: Now, steps: &mut Vec<Step>) {
-        let lane = (open.device, open.lane.clone());
-        let (state, idempotent) = (open.state, open.request.idempotent);
-        self.open.insert(command, open);
-        match state {
-            CommandState::Requested => self.wait(lane, command, false),
-            // It may have been published. Once more does no harm to one that is idempotent; another is never sent again.
-            CommandState::Dispatched if idempotent => {
-                self.watch(command);
-                self.wait(lane, command, true);
-            }
-            CommandState::Dispatched => {
-                self.watch(command);
-                self.step(command, Progress::Unknown, steps);
-            }
-            CommandState::Acknowledged => {
-                self.lanes.entry(lane).or_default().active = Some(command);
-                self.watch(command);
-                self.confirm_from(command, now.at);
-            }
-            // Late evidence may still close it.
-            _ => self.watch(command),
-        }
-    }
-
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty()
@@ -186,6 +147,8 @@ impl Desk {
             device,
             lane: lane.clone(),
             deadline: now.at.checked_add(Duration::from_secs(request.ttl_s.into())),
+            latest: None,
+            may_be_out: false,
             request,
             state: CommandState::Requested,
             cause: command,
@@ -197,8 +160,8 @@ impl Desk {
         if replaces {
             let waiting = self.lanes.get_mut(&lane).map(|queue| std::mem::take(&mut queue.waiting));
             for older in waiting.into_iter().flatten() {
-                // One that has been sent before may still be carried out: it is not what the newer one replaces.
-                match self.open.get(&older).is_some_and(|open| open.attempts == 0) {
+                // One that may be out may still be carried out: it is not what the newer one replaces.
+                match self.open.get(&older).is_some_and(|open| !open.may_be_out) {
                     true => self.step(older, Progress::Superseded { by: command }, steps),
                     false => self.lanes.entry(lane.clone()).or_default().waiting.push_back(older),
                 }
@@ -248,7 +211,7 @@ impl Desk {
                 May::Send => {}
                 May::Wait => return,
                 May::Never(progress) => {
-                    self.step(command, progress, steps);
+                    self.give_up(command, progress, steps);
                     continue;
                 }
             }
@@ -336,13 +299,25 @@ impl Desk {
                 self.watch(command);
                 self.acknowledged(command, AcknowledgedBy::Broker, steps);
             }
-            Fate::Refused(reason) => self.step(command, Progress::Failed { reason }, steps),
-            Fate::TooLate => self.step(command, Progress::Expired, steps),
+            Fate::Refused(reason) => self.give_up(command, Progress::Failed { reason }, steps),
+            Fate::TooLate => self.give_up(command, Progress::Expired, steps),
             Fate::NotSent => self.send_again(lane, command),
-            Fate::Lost if idempotent => self.send_again(lane, command),
-            // It may have arrived: what the device does next tells, or nothing does.
-            Fate::Lost => {}
+            Fate::Lost => {
+                if let Some(open) = self.open.get_mut(&command) {
+                    open.may_be_out = true;
+                }
+                // Of one that is not idempotent, what the device does next tells, or nothing does.
+                if idempotent {
+                    self.send_again(lane, command);
+                }
+            }
         }
+    }
+
+    /// It is not sent any more. One of which an earlier publication may have arrived has not failed by that.
+    fn give_up(&mut self, command: Seq, progress: Progress, steps: &mut Vec<Step>) {
+        let may_be_out = self.open.get(&command).is_some_and(|open| open.may_be_out);
+        self.step(command, if may_be_out { Progress::Unconfirmed } else { progress }, steps);
     }
 
     fn send_again(&mut self, lane: Lane, command: Seq) {
@@ -359,57 +334,6 @@ impl Desk {
         let Some(open) = self.open.get(&command) else { return };
         if open.state == CommandState::Dispatched {
             self.step(command, Progress::Acknowledged { by }, steps);
-        }
-    }
-
-    /// Takes in a value that a device reports: not a retained repeat, and read after what it may be evidence of was
-    /// written. `record` is where the change is recorded, if it is one.
-    pub fn reported(
-        &mut self,
-        device: DeviceId,
-        attribute: &str,
-        value: ValueRef<'_>,
-        record: Option<Seq>,
-        steps: &mut Vec<Step>,
-    ) {
-        let Some(watching) = self.watching.get(&device) else { return };
-        let reached = |command: &&Seq| {
-            let open = self.open.get(command);
-            open.is_some_and(|open| evidence::reached(&open.request.evidence, attribute, value))
-        };
-        let reached: Vec<Seq> = watching.iter().filter(reached).copied().collect();
-        for command in reached {
-            self.step(command, Progress::Applied { evidence: record }, steps);
-        }
-    }
-
-    /// Whether somebody waits for an answer on a topic of a source.
-    pub fn awaits_answer(&self, source: &str, topic: &[u8]) -> bool {
-        !self.answers.is_empty()
-            && std::str::from_utf8(topic)
-                .is_ok_and(|topic| self.answers.contains_key(&(source.into(), topic.into())))
-    }
-
-    /// Takes in a message on a topic where answers are awaited.
-    pub fn answered(&mut self, source: &str, topic: &[u8], payload: &[u8], steps: &mut Vec<Step>) {
-        let Ok(topic) = std::str::from_utf8(topic) else { return };
-        let Some(waiting) = self.answers.get(&(source.into(), topic.into())) else { return };
-        let Ok(payload) = serde_json::from_slice::<serde_json::Value>(payload) else { return };
-        let found = waiting.iter().find_map(|command| {
-            let Evidence::Reply { id, error, .. } = &self.open.get(command)?.request.evidence else {
-                return None;
-            };
-            Some((*command, evidence::answer(*command, id, error, &payload)?))
-        });
-        match found {
-            Some((command, Answer::Accepted)) => {
-                self.acknowledged(command, AcknowledgedBy::Device, steps);
-                self.step(command, Progress::Applied { evidence: None }, steps);
-            }
-            Some((command, Answer::Refused(reason))) => {
-                self.step(command, Progress::Failed { reason }, steps)
-            }
-            None => {}
         }
     }
 
@@ -434,7 +358,7 @@ impl Desk {
                 self.lanes.get(&(open.device, open.lane.clone())).and_then(|queue| queue.active)
             });
             if progress != Progress::Expired || active != Some(command) {
-                self.step(command, progress, steps);
+                self.give_up(command, progress, steps);
             }
         }
         let idle = self.lanes.iter().filter(|(_, queue)| queue.active.is_none() && !queue.waiting.is_empty());
@@ -443,7 +367,7 @@ impl Desk {
 
     /// Gives up the commands of a device that is retired or forgotten, and returns how many. One that was not sent has
     /// failed; of one that was, nobody knows, and late evidence may still tell.
-    pub fn give_up(&mut self, device: DeviceId, why: &str, steps: &mut Vec<Step>) -> usize {
+    pub fn abandon(&mut self, device: DeviceId, why: &str, steps: &mut Vec<Step>) -> usize {
         let driven = |(command, open): (&Seq, &Open)| {
             (open.device == device && open.state.is_driven()).then_some((*command, open.attempts > 0))
         };
@@ -457,12 +381,15 @@ impl Desk {
     }
 
     /// Drops what nobody asks after any more: commands that only late evidence could close, once their keys are forgotten.
-    pub fn forget(&mut self, commands: &Commands) {
+    /// They are returned.
+    pub fn forget(&mut self, commands: &Commands) -> Vec<Seq> {
         let gone = |(command, open): (&Seq, &Open)| {
-            (!open.state.is_driven() && commands.is_open(*command) == Some(false)).then_some(*command)
+            // It is not open there; how it ended may be forgotten, too.
+            (!open.state.is_driven() && commands.is_open(*command) != Some(true)).then_some(*command)
         };
         let gone: Vec<Seq> = self.open.iter().filter_map(gone).collect();
-        gone.into_iter().for_each(|command| self.close(command));
+        gone.iter().for_each(|command| self.close(*command));
+        gone
     }
 
     /// Makes a step, and what follows from it.
@@ -477,7 +404,7 @@ impl Desk {
         if !driven {
             open.confirm_by = None;
         }
-        steps.push(Step { device, command, cause, progress, publish: None });
+        steps.push(Step { device, command, cause, progress, ends, publish: None });
         if driven {
             return;
         }
@@ -501,47 +428,6 @@ impl Desk {
         self.unwatch(command);
         self.open.remove(&command);
     }
-
-    fn confirm_from(&mut self, command: Seq, now: Instant) {
-        if let Some(open) = self.open.get_mut(&command)
-            && open.confirm_by.is_none()
-        {
-            open.confirm_by = now.checked_add(Duration::from_secs(open.request.confirm_s.into()));
-        }
-    }
-
-    fn watch(&mut self, command: Seq) {
-        let Some(open) = self.open.get(&command) else { return };
-        match &open.request.evidence {
-            Evidence::Reported { .. } => {
-                self.watching.entry(open.device).or_default().insert(command);
-            }
-            Evidence::Reply { topic, .. } => {
-                let key = (open.request.publish.source.as_str().into(), topic.as_str().into());
-                self.answers.entry(key).or_default().insert(command);
-            }
-            Evidence::None => {}
-        }
-    }
-
-    fn unwatch(&mut self, command: Seq) {
-        let Some(open) = self.open.get(&command) else { return };
-        if let Some(watching) = self.watching.get_mut(&open.device) {
-            watching.remove(&command);
-            if watching.is_empty() {
-                self.watching.remove(&open.device);
-            }
-        }
-        if let Evidence::Reply { topic, .. } = &open.request.evidence {
-            let key = (open.request.publish.source.as_str().into(), topic.as_str().into());
-            if let Some(waiting) = self.answers.get_mut(&key) {
-                waiting.remove(&command);
-                if waiting.is_empty() {
-                    self.answers.remove(&key);
-                }
-            }
-        }
-    }
 }
 
 /// Whether a command may be sent.
@@ -553,19 +439,8 @@ enum May {
 
 /// Whether a command's time is over, by any clock: one that may be wrong can keep it from being sent, but not have it sent.
 fn is_over(open: &Open, now: Now) -> bool {
-    now.wall >= open.request.expires || open.deadline.is_some_and(|deadline| deadline <= now.at)
-}
-
-/// When the time of a restored command is over. While the kernel runs, it knows; after that, only a clock that is
-/// synchronised does.
-fn deadline(request: &CommandRequest, same_boot: bool, now: Now) -> Option<Instant> {
-    if same_boot {
-        let ends = request.booted_for.saturating_add(u64::from(request.ttl_s) * 1_000_000);
-        let left =
-            i64::try_from(ends).unwrap_or(i64::MAX) - i64::try_from(now.booted_for).unwrap_or(i64::MAX);
-        return Some(after(now.at, left));
-    }
-    now.trusted.then(|| after(now.at, request.expires.0.saturating_sub(now.wall.0)))
+    let over = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now.at);
+    now.wall >= open.request.expires || over(open.deadline) || over(open.latest)
 }
 
 fn after(now: Instant, micros: i64) -> Instant {

@@ -2,20 +2,34 @@
 
 use fieldlog_projections::command::Evidence;
 use fieldlog_projections::{Seq, Value, ValueRef};
+use fieldlog_wire::json::Val;
 use serde_json::Value as Json;
 
 /// Whether a reported value is the one that a command was to reach.
 pub(super) fn reached(evidence: &Evidence, attribute: &str, value: ValueRef<'_>) -> bool {
-    let Evidence::Reported { attribute: awaited, target, tolerance } = evidence else { return false };
-    awaited == attribute && is_near(value, target, *tolerance)
+    evidence
+        .reported()
+        .is_some_and(|(awaited, target, tolerance)| awaited == attribute && is_near(value, target, tolerance))
 }
 
-/// Whether a value is the target, or a number that is no further from it than `tolerance`.
+/// Whether a value is the target, or a number that is no further from it than `tolerance`. A text is also reached by the
+/// number or the truth value that it says, and a truth value by 1 or 0: devices do not always report in the type in which
+/// they are told.
 pub(super) fn is_near(value: ValueRef<'_>, target: &Value, tolerance: f64) -> bool {
-    let target = target.borrow();
-    match (value.as_number(), target.as_number()) {
-        (Some(value), Some(target)) => (value - target).abs() <= tolerance,
-        _ => value.same(target),
+    match (value, target) {
+        (
+            ValueRef::Bool(_) | ValueRef::Int(_) | ValueRef::Uint(_) | ValueRef::Float(_),
+            Value::Text(text),
+        ) => serde_json::to_string(&Val(value)).is_ok_and(|said| said == **text),
+        (ValueRef::Int(number), Value::Bool(flag)) => number == i64::from(*flag),
+        _ => match (value.as_number(), target.borrow().as_number()) {
+            (Some(value), Some(target)) => {
+                // 25.5 is 0.1 from 25.4, though not for a computer.
+                let rounding = f64::EPSILON * value.abs().max(target.abs());
+                (value - target).abs() <= tolerance + rounding
+            }
+            _ => value.same(target.borrow()),
+        },
     }
 }
 
@@ -66,10 +80,19 @@ mod tests {
         check(ValueRef::Float(21.4), Value::Int(21), 0.5, true);
         check(ValueRef::Float(21.6), Value::Int(21), 0.5, false);
         check(ValueRef::Int(21), Value::Float(21.0), 0.0, true);
+        check(ValueRef::Float(25.5), Value::Float(25.4), 0.1, true);
+        check(ValueRef::Float(25.6), Value::Float(25.4), 0.1, false);
         check(ValueRef::Float(f64::NAN), Value::Int(21), 5.0, false);
         check(ValueRef::Text("ON"), Value::Text("ON".into()), 0.0, true);
         check(ValueRef::Text("on"), Value::Text("ON".into()), 0.0, false);
         check(ValueRef::Null, Value::Bool(false), 0.0, false);
+        check(ValueRef::Int(1), Value::Bool(true), 0.0, true);
+        check(ValueRef::Int(0), Value::Bool(true), 0.0, false);
+        check(ValueRef::Bool(true), Value::Int(1), 0.0, false);
+        check(ValueRef::Int(5), Value::Text("5".into()), 0.0, true);
+        check(ValueRef::Bool(true), Value::Text("true".into()), 0.0, true);
+        check(ValueRef::Int(5), Value::Text("5.0".into()), 0.0, false);
+        check(ValueRef::Null, Value::Text("null".into()), 0.0, false);
     }
 
     #[test]

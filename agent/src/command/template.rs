@@ -25,21 +25,23 @@ pub(super) struct Fill<'a> {
     pub(super) reply: &'a str,
     /// `{client_id}`: of the source.
     pub(super) client_id: &'a str,
+    /// Placeholders of the block: parts of the device's name.
+    pub(super) captures: &'a [(&'a str, &'a str)],
 }
 
 /// Fills a template in. Texts get the escapes of a JSON string if the template is a JSON object or list. Braces around
 /// anything else than a placeholder stay as they are.
 pub(super) fn fill(template: &str, fill: &Fill<'_>) -> String {
     let quoted = template.trim_start().starts_with(['{', '['])
-        && !PLACEHOLDERS.iter().any(|name| template.trim_start().starts_with(&format!("{{{name}}}")));
+        && !names(fill).any(|name| template.trim_start().starts_with(&format!("{{{name}}}")));
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(at) = rest.find('{') {
         let (before, braced) = rest.split_at(at);
         out.push_str(before);
-        let found = PLACEHOLDERS.iter().find_map(|name| {
+        let found = names(fill).find_map(|name| {
             let after = braced.strip_prefix('{')?.strip_prefix(name)?.strip_prefix('}')?;
-            Some((*name, after))
+            Some((name, after))
         });
         match found {
             Some((name, after)) => {
@@ -54,6 +56,10 @@ pub(super) fn fill(template: &str, fill: &Fill<'_>) -> String {
     }
     out.push_str(rest);
     out
+}
+
+fn names<'f>(fill: &'f Fill<'_>) -> impl Iterator<Item = &'f str> {
+    PLACEHOLDERS.into_iter().chain(fill.captures.iter().map(|(name, _)| *name))
 }
 
 fn put(out: &mut String, name: &str, fill: &Fill<'_>, quoted: bool) {
@@ -75,10 +81,10 @@ fn put(out: &mut String, name: &str, fill: &Fill<'_>, quoted: bool) {
         "document" => {
             let _ = write!(out, "{}", document(fill.attribute, fill.json));
         }
-        // There is no other.
-        _ => {
+        "id" => {
             let _ = write!(out, "{}", fill.id);
         }
+        _ => text(fill.captures.iter().find(|(known, _)| *known == name).map_or("", |(_, part)| part)),
     }
 }
 
@@ -112,6 +118,7 @@ mod tests {
             id: 41,
             reply: "us/rpc",
             client_id: "us",
+            captures: &[("bridge", "zb")],
         };
         fill(template, &values)
     }
@@ -129,6 +136,7 @@ mod tests {
             r#"{"id":41,"src":"us/rpc","method":"Switch.Set","params":{"id":0,"on":true},"d":"a\"b"}"#,
         );
         check("{unknown} {", "{unknown} {");
+        check("cmnd/{bridge}/ZbSend", "cmnd/zb/ZbSend");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) fn read(mut table: Table<'_>) -> Config {
         sinks: Vec::new(),
         gateway_id,
     };
-    config.sinks = sink::read_all(&mut table, &config.gateway_id, &config.sources);
+    config.sinks = sink::read_all(&mut table, &config.gateway_id, &config.sources, config.limits.command_key);
     table.finish();
     config
 }

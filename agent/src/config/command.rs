@@ -9,9 +9,11 @@ use fieldlog_projections::command::OnOffline;
 use serde::{Serialize, Serializer};
 
 use super::choice::{Choice, choice};
+use super::hints::one_of;
 use super::raw::Table;
 use super::{SourceConfig, rule, written};
 use crate::pattern::Pattern;
+use crate::topic::Template;
 
 /// `[[source.command]]`: one thing that devices can be told. The first block that names a device and an attribute, or an
 /// operation, counts; blocks of the source come before those of its presets.
@@ -22,9 +24,21 @@ pub struct CommandRule {
     /// `attribute`: the attribute that is set, in which one `*` may stand for any text. Either this or `operation`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub attribute: String,
-    /// `operation`: name of something a device can do that sets no attribute.
+    /// `operation`: name of something a device can do that sets no attribute; with `of`, it may contain `{attribute}` and
+    /// `{*}`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub operation: String,
+    /// `of` (only with `operation`): the device can do it for each attribute that this pattern matches.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub of: String,
+    /// `device` (default: any name): a template that what the source calls the device must match, such as
+    /// `+bridge/+name`. Its captures are placeholders.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub device: String,
+    /// `where`: only devices whose attributes have these values. A name is that of an attribute, `{attribute}`, or one of
+    /// `$model`, `$manufacturer` and `$stable_id` of what the device announces; the patterns are those of its value.
+    #[serde(rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
+    pub conditions: BTreeMap<String, Vec<String>>,
     /// `except`: attribute patterns that the block is not for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
@@ -67,10 +81,14 @@ pub struct CommandRule {
     /// `reports` (default `{attribute}`): the attribute that must reach the value.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reports: String,
+    /// `reaches` (default: the value of the command): the value that it must reach.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reaches: String,
     /// `tolerance` (default 0): how far a reported number may be from the value.
     #[serde(skip_serializing_if = "is_zero")]
     pub tolerance: f64,
-    /// `reply` (with `evidence = "reply"`): how the device answers.
+    /// `reply`: how the device answers. With `evidence = "reported"` the answer acknowledges or refuses the command, and
+    /// what is reported shows that it was carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<Reply>,
     /// `namespace` (default: the source's name): what its devices' names are in.
@@ -119,6 +137,11 @@ impl CommandRule {
     pub fn is_operation(&self) -> bool {
         !self.operation.is_empty()
     }
+
+    /// Whether commands have a value: those of attributes do, and operations if the block says which.
+    pub fn takes_value(&self) -> bool {
+        !self.is_operation() || self.data_type != DataType::Unknown || !self.values.is_empty()
+    }
 }
 
 impl SourceConfig {
@@ -157,6 +180,9 @@ impl Choice for OnOffline {
 pub const PLACEHOLDERS: [&str; 10] =
     ["device", "attribute", "attribute/", "*", "value", "json", "document", "id", "reply", "client_id"];
 
+/// What `where` can ask of the description of a device.
+pub const OF_DESCRIPTION: [&str; 3] = ["$model", "$manufacturer", "$stable_id"];
+
 pub(super) fn read_all(table: &mut Table<'_>) -> Vec<CommandRule> {
     table.tables("command").unwrap_or_default().into_iter().filter_map(read).collect()
 }
@@ -165,6 +191,7 @@ pub(super) fn read_all(table: &mut Table<'_>) -> Vec<CommandRule> {
 pub(super) fn read(mut table: Table<'_>) -> Option<CommandRule> {
     let attribute = table.filled("attribute").map(|found| found.value).unwrap_or_default();
     let operation = table.filled("operation").map(|found| found.value).unwrap_or_default();
+    let of = table.filled("of").map(|found| found.value).unwrap_or_default();
     if attribute.is_empty() == operation.is_empty() {
         let hint = "give either the attribute that is set, such as attribute = \"state\", or the name of an operation";
         table.fault("attribute", "the block must name an attribute or an operation, and not both", hint);
@@ -199,12 +226,16 @@ pub(super) fn read(mut table: Table<'_>) -> Option<CommandRule> {
         confirm: Duration::from_secs(table.integer("confirm_s", 1..=86_400, "seconds", 30)),
         evidence,
         reports: table.filled("reports").map(|found| found.value).unwrap_or_default(),
+        reaches: table.filled("reaches").map(|found| found.value).unwrap_or_default(),
+        device: table.filled("device").map(|found| found.value).unwrap_or_default(),
+        conditions: conditions(&mut table),
         tolerance: table.number("tolerance", 0.0),
         reply,
         namespace: rule::namespace(&mut table),
         device_prefix: table.filled("device_prefix").map(|found| found.value).unwrap_or_default(),
         attribute,
         operation,
+        of,
     };
     check(&table, &rule);
     table.finish();
@@ -214,22 +245,57 @@ pub(super) fn read(mut table: Table<'_>) -> Option<CommandRule> {
 fn check(table: &Table<'_>, rule: &CommandRule) {
     rule::check_patterns(table, "devices", &rule.devices);
     rule::check_patterns(table, "except", &rule.except);
-    if rule.attribute.matches('*').count() > 1
-        || (!rule.attribute.is_empty() && Pattern::parse(&rule.attribute).is_err())
-    {
-        table.fault("attribute", "it may have one `*`", "write one block for each group of attributes");
+    check_star(table, "attribute", &rule.attribute);
+    check_star(table, "of", &rule.of);
+    if !rule.of.is_empty() && !rule.is_operation() {
+        table.fault("of", "it has no effect without an operation", "name the operation, or remove it");
     }
-    let templates = [("topic", &rule.topic), ("payload", &rule.payload), ("reports", &rule.reports)];
-    for (key, text) in templates.into_iter().filter(|(key, _)| *key != "payload") {
-        if let Some(unknown) = unknown_placeholder(text) {
+    check_placeholders(table, rule);
+    check_evidence(table, rule);
+    if let (Some(min), Some(max)) = (rule.min, rule.max)
+        && min > max
+    {
+        table.fault("min", format!("it is larger than max, {max}"), "exchange the two");
+    }
+}
+
+fn check_star(table: &Table<'_>, key: &str, pattern: &str) {
+    if pattern.matches('*').count() > 1 || (!pattern.is_empty() && Pattern::parse(pattern).is_err()) {
+        table.fault(key, "it may have one `*`", "write one block for each group of attributes");
+    }
+}
+
+fn check_placeholders(table: &Table<'_>, rule: &CommandRule) {
+    let captures = match Template::parse(&rule.device) {
+        _ if rule.device.is_empty() => Vec::new(),
+        Ok(template) => template.captures().to_vec(),
+        Err(error) => {
+            let hint = "write it like a topic, such as \"+bridge/+name\"";
+            table.fault("device", format!("{:?} is not a template: {error}", rule.device), hint);
+            Vec::new()
+        }
+    };
+    let known: Vec<&str> = PLACEHOLDERS.into_iter().chain(captures.iter().map(String::as_str)).collect();
+    if let Some(name) =
+        captures.iter().find(|name| PLACEHOLDERS.contains(&name.as_str()) && *name != "device")
+    {
+        let what = format!("{{{name}}} already stands for something else");
+        table.fault("device", what, "call the capture something else");
+    }
+    for (key, text) in [("topic", &rule.topic), ("reports", &rule.reports), ("operation", &rule.operation)] {
+        if let Some(unknown) = unknown_placeholder(text, &known) {
             let what = format!("there is no placeholder {{{unknown}}}");
-            table.fault(
-                key,
-                what,
-                format!("use {}", PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ")),
-            );
+            let all: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
+            table.fault(key, what, format!("use {}", all.join(", ")));
         }
     }
+    if rule.of.is_empty() && rule.operation.contains('{') {
+        let hint = "say with `of` which attributes the operation is for, or remove the placeholder";
+        table.fault("operation", "there is no attribute that its placeholder could stand for", hint);
+    }
+}
+
+fn check_evidence(table: &Table<'_>, rule: &CommandRule) {
     match (rule.evidence, &rule.reply) {
         (EvidenceKind::Reply, None) => {
             table.fault(
@@ -238,16 +304,13 @@ fn check(table: &Table<'_>, rule: &CommandRule) {
                 "say where the answer arrives: reply = { topic = \"...\" }",
             );
         }
-        (EvidenceKind::Reply, Some(_)) if !rule.payload.contains("{id}") => {
+        (EvidenceKind::Reply | EvidenceKind::Reported, Some(_)) if !rule.payload.contains("{id}") => {
             let hint = "put {id} where the device takes the number that it sends back";
             table.fault("payload", "it has no {id}, so an answer cannot be told from another", hint);
         }
-        (EvidenceKind::Reported | EvidenceKind::None, Some(_)) => {
-            table.fault(
-                "reply",
-                "it has no effect without evidence = \"reply\"",
-                "set evidence, or remove it",
-            );
+        (EvidenceKind::None, Some(_)) => {
+            let hint = "set evidence to \"reply\" or \"reported\", or remove it";
+            table.fault("reply", "it has no effect with evidence = \"none\"", hint);
         }
         _ => {}
     }
@@ -255,21 +318,28 @@ fn check(table: &Table<'_>, rule: &CommandRule) {
         let hint = "set qos = 1, so that at least the broker acknowledges it";
         table.fault("qos", "with 0 and without evidence nothing would ever be known of the command", hint);
     }
-    if rule.evidence == EvidenceKind::Reported && rule.is_operation() && rule.reports.is_empty() {
+    let reported = rule.evidence == EvidenceKind::Reported;
+    if reported && rule.is_operation() && rule.reports.is_empty() && rule.of.is_empty() {
         let hint = "name the attribute that reaches the value, or set evidence = \"none\"";
         table.fault("reports", "an operation has no attribute of its own", hint);
     }
-    if let (Some(min), Some(max)) = (rule.min, rule.max)
-        && min > max
-    {
-        table.fault("min", format!("it is larger than max, {max}"), "exchange the two");
+    if reported && !rule.takes_value() && rule.reaches.is_empty() {
+        let hint = "say with `reaches` what the attribute is when it is done, or set evidence = \"none\"";
+        table.fault("reaches", "the operation takes no value that could be reached", hint);
+    }
+    if !reported && !rule.reaches.is_empty() {
+        table.fault(
+            "reaches",
+            "it has no effect without evidence = \"reported\"",
+            "set evidence, or remove it",
+        );
     }
 }
 
-/// A placeholder of a topic that is none.
-fn unknown_placeholder(text: &str) -> Option<&str> {
+/// A placeholder of a text that is none.
+fn unknown_placeholder<'t>(text: &'t str, known: &[&str]) -> Option<&'t str> {
     let names = text.split('{').skip(1).map(|rest| rest.split_once('}').map_or(rest, |(name, _)| name));
-    names.into_iter().find(|name| !PLACEHOLDERS.contains(name))
+    names.into_iter().find(|name| !known.contains(name))
 }
 
 fn read_reply(mut table: Table<'_>) -> Reply {
@@ -334,6 +404,40 @@ fn words(table: &mut Table<'_>) -> BTreeMap<String, String> {
         );
         BTreeMap::new()
     })
+}
+
+/// `where`: names, each with the patterns that its value may match.
+fn conditions(table: &mut Table<'_>) -> BTreeMap<String, Vec<String>> {
+    let Some(value) = table.take("where") else { return BTreeMap::new() };
+    let texts = |value: ::config::Value| match value.kind {
+        ValueKind::String(text) => Some(vec![text]),
+        ValueKind::Array(all) => all.into_iter().map(|one| one.into_string().ok()).collect(),
+        _ => None,
+    };
+    let map = match value.kind {
+        ValueKind::Table(map) => map
+            .into_iter()
+            .map(|(key, value)| Some((key, texts(value)?)))
+            .collect::<Option<BTreeMap<String, Vec<String>>>>(),
+        _ => None,
+    };
+    let Some(map) = map else {
+        let hint = "write where = { state = [\"ON\", \"OFF\"] }";
+        table.fault("where", "it must be a table of attributes with lists of texts", hint);
+        return BTreeMap::new();
+    };
+    for (name, patterns) in &map {
+        rule::check_patterns(table, "where", patterns);
+        if name.starts_with('$') && !OF_DESCRIPTION.contains(&name.as_str()) {
+            let what = format!("{name} is not known of a device");
+            table.fault(
+                "where",
+                what,
+                format!("use the name of an attribute, or {}", one_of(&OF_DESCRIPTION)),
+            );
+        }
+    }
+    map
 }
 
 fn is_unknown(data_type: &DataType) -> bool {

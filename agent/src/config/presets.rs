@@ -53,7 +53,10 @@ fn text_of(preset: &str) -> Option<Cow<'static, str>> {
     }
     let swap =
         |text: String, prefix| text.replace(&format!("/{prefix}/+device/"), &format!("/+device/{prefix}/"));
-    Some(Cow::Owned(["tele", "stat"].into_iter().fold((*text).to_owned(), swap)))
+    let text = ["tele", "stat"].into_iter().fold((*text).to_owned(), swap);
+    let command =
+        |text: String, name| text.replace(&format!("/cmnd/{{{name}}}/"), &format!("/{{{name}}}/cmnd/"));
+    Some(Cow::Owned(["device", "bridge"].into_iter().fold(text, command)))
 }
 
 /// The names of all presets.
@@ -211,7 +214,9 @@ fn expand(text: &str, base: Option<&str>, prefix: &str) -> (Vec<Rule>, Vec<Comma
     let rules = rules.collect();
     let entries = table.tables("command").unwrap_or_default();
     let commands = entries.into_iter().filter_map(|mut entry| {
-        entry.edit("topic", |text| with_base(text, base));
+        for key in ["topic", "device"] {
+            entry.edit(key, |text| with_base(text, base));
+        }
         let command = command::read(entry)?;
         Some(CommandRule { device_prefix: prefix.to_owned(), ..command })
     });

@@ -73,7 +73,14 @@ fn write_value(text: &mut String, value: &Value) {
         }
         Value::Table(table) => {
             for (index, (key, value)) in table.iter().enumerate() {
-                let _ = write!(text, "{}{key} = ", if index == 0 { "{ " } else { ", " });
+                text.push_str(if index == 0 { "{ " } else { ", " });
+                // Keys that are texts of the operator, such as names of attributes.
+                let is_bare = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+                match !key.is_empty() && key.bytes().all(is_bare) {
+                    true => text.push_str(key),
+                    false => write_quoted(text, key),
+                }
+                text.push_str(" = ");
                 write_value(text, value);
             }
             text.push_str(" }");

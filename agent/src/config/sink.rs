@@ -11,9 +11,12 @@ use super::choice::choice;
 use super::written::{self, Table, table_of};
 use super::{Address, Protocol, TlsConfig, WillConfig};
 
+mod commands;
+mod place;
 mod read;
 mod target;
 
+pub use commands::{MqttCommands, NatsCommands};
 pub(super) use read::read_all;
 
 /// The order in which a sink gets the log.
@@ -132,6 +135,9 @@ pub struct MqttSink {
     /// replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<WillConfig>,
+    /// `[sink.commands]` (default none): commands are taken from this broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commands: Option<MqttCommands>,
 }
 
 /// An HTTP server.
@@ -181,6 +187,9 @@ pub struct NatsSink {
     /// `[sink.tls]`; only with `tls://`, and without `server_name`.
     #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
+    /// `[sink.commands]` (default none): commands are taken from this server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commands: Option<NatsCommands>,
 }
 
 /// A Kafka cluster.

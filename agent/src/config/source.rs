@@ -46,7 +46,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
     let address = address(table);
     let protocol = protocol(table);
     let (username, password_file) = credentials(table, protocol);
-    Some(SourceConfig {
+    let source = SourceConfig {
         protocol,
         client_id: client_id(table, || {
             format!("fieldlog-{gateway_id}-{}", name.as_deref().unwrap_or_default())
@@ -72,7 +72,12 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         // Without them there is no source, but all other faults of the table were reported.
         name: name?,
         address: address?,
-    })
+    };
+    if let Some(topic) = source.replies().into_iter().find(|topic| topic::check_name(topic).is_err()) {
+        let what = format!("devices would answer commands on {topic:?}, which is not a topic");
+        table.fault("client_id", what, "choose one without the characters + and #");
+    }
+    Some(source)
 }
 
 /// Why `[source.tls]` has no effect for a source, and what to do.

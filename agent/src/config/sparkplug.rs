@@ -48,8 +48,9 @@ pub(super) fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SparkplugC
     }
     let reorder_timeout =
         Duration::from_millis(inner.integer("reorder_timeout_ms", 0..=60_000, "milliseconds", 2_000));
+    let commands = inner.flag("commands", true);
     inner.finish();
-    Some(SparkplugConfig { host_id, groups, reorder_timeout })
+    Some(SparkplugConfig { host_id, groups, reorder_timeout, commands })
 }
 
 /// Why a text is not valid as one level of a topic.

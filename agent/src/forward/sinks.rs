@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::Parcel;
 use super::backlog::Backlog;
+use super::commands::Upstream;
 use super::driver::{Parts, Service, drive};
 use super::filter::Filter;
 use super::parcel::{Builder, Format, Span};
@@ -202,7 +203,8 @@ async fn serve(
     let acked = match &sink.target {
         SinkTarget::Mqtt(mqtt) => {
             let target = Target::of(&sink, mqtt);
-            drive(service, parts, || target.open(), build, stopping).await
+            let upstream = mqtt.commands.is_some().then(|| upstream(&sink, &gateway, &parts));
+            drive(service, parts, || target.open(upstream.as_ref()), build, stopping).await
         }
         SinkTarget::Http(http) => {
             let target = Target::of(&sink, http);
@@ -211,7 +213,8 @@ async fn serve(
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
             let target = Target::of(&sink, nats);
-            drive(service, parts, || target.open(&gateway, epoch), build, stopping).await
+            let upstream = nats.commands.is_some().then(|| upstream(&sink, &gateway, &parts));
+            drive(service, parts, || target.open(&gateway, epoch, upstream.as_ref()), build, stopping).await
         }
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(kafka) => {
@@ -229,6 +232,10 @@ async fn serve(
         }
     };
     Some(acked)
+}
+
+fn upstream(sink: &SinkConfig, gateway: &str, parts: &Parts) -> Arc<Upstream> {
+    Upstream::new(&sink.name, gateway, parts.shared.clone(), parts.writer.clone(), parts.clock.clone())
 }
 
 /// A builder of one sink's parcels from the log. Blocking.

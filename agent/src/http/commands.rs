@@ -9,7 +9,7 @@ use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use fieldlog_projections::command::{CommandState, Evidence, Progress};
+use fieldlog_projections::command::{CommandState, Progress};
 use fieldlog_projections::commands::Command;
 use fieldlog_projections::{Commands, DeviceId, Seq, Value, View};
 use fieldlog_wire::api::commands::{
@@ -26,13 +26,11 @@ use super::params::Params;
 use super::position::At;
 use super::problem::Problem;
 use super::{App, WAITS_MAX, devices, stopped};
-use crate::command::Asked;
 use crate::command::declared::{Code, Declared, Rejected, Target, to_json};
+use crate::command::{Asked, BODY_BYTES_MAX, read_body};
 use crate::config::EvidenceKind;
 use crate::writer::Input;
 
-/// Largest body of a command, in bytes.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Commands that may be on their way to the writer at a time; more get 503.
 pub(super) const ASKING_MAX: usize = 512;
 /// How long the writer may take to answer; it has then stopped or is stuck.
@@ -52,10 +50,15 @@ impl From<Rejected> for Problem {
             Code::NoSuchDevice => (StatusCode::NOT_FOUND, "No such device"),
             Code::NoSuchCommand => (StatusCode::UNPROCESSABLE_ENTITY, "The device cannot be told that"),
             Code::InvalidValue => (StatusCode::UNPROCESSABLE_ENTITY, "The value is not allowed"),
-            Code::Unreachable => (StatusCode::CONFLICT, "The device cannot be reached"),
+            Code::Unreachable | Code::SourceAway => (StatusCode::CONFLICT, "The device cannot be reached"),
             Code::NotAsExpected => (StatusCode::PRECONDITION_FAILED, "The device is not as expected"),
             Code::KeyConflict => (StatusCode::CONFLICT, "The key stands for another command"),
-            Code::TooMany | Code::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "No commands are taken now"),
+            Code::Expired => (StatusCode::GONE, "The time of the command is over"),
+            Code::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The command is too large"),
+            Code::Retained => (StatusCode::BAD_REQUEST, "The command is retained"),
+            Code::Busy | Code::TooMany | Code::NotReady => {
+                (StatusCode::SERVICE_UNAVAILABLE, "No commands are taken now")
+            }
         };
         Problem::new(status, rejected.code.word(), title, rejected.reason).with_changed_seq(rejected.current)
     }
@@ -72,7 +75,7 @@ pub(super) async fn ask(
     let wait = params.number("wait", 0..=WAIT_MAX_S)?.map(Duration::from_secs);
     let body = read(request).await?;
     let (reply, answered) = oneshot::channel();
-    let asked = Asked { actor: actor.0.to_string(), device, body, reply };
+    let asked = Asked { actor: actor.0.to_string(), device, body, ttl_max_s: None, patient: false, reply };
     let accepted = {
         let _asking = app.asking.try_acquire().map_err(|_| {
             Problem::busy(format!(
@@ -108,9 +111,6 @@ pub(super) async fn ask(
 
 /// The body. Only JSON is taken: a page elsewhere cannot have a browser send that without asking first.
 async fn read(request: Request) -> Result<CommandBody, Problem> {
-    let bad = |detail: String| {
-        Problem::new(StatusCode::BAD_REQUEST, "bad-command", "The command cannot be read", detail)
-    };
     if !is_json(request.headers()) {
         let detail = "send the command as JSON, with `Content-Type: application/json`";
         let title = "Not JSON";
@@ -120,12 +120,7 @@ async fn read(request: Request) -> Result<CommandBody, Problem> {
         let detail = format!("the body cannot be read, or has more than {BODY_BYTES_MAX} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The command is too large", detail)
     })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        bad(format!(
-            "{error}; a command looks like {{\"attribute\": \"state\", \"value\": \"ON\", \"ttl_s\": 30, \
-             \"idempotency_key\": \"<a new UUID>\"}}"
-        ))
-    })
+    Ok(read_body(&bytes)?)
 }
 
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
@@ -287,12 +282,7 @@ fn command_json(view: &View, command: &Command) -> CommandJson<'static> {
         expires_at: Rfc3339(request.expires),
         ttl_s: request.ttl_s,
         idempotent: request.idempotent,
-        evidence: match request.evidence {
-            Evidence::None => "none",
-            Evidence::Reported { .. } => "reported",
-            Evidence::Reply { .. } => "reply",
-        }
-        .into(),
+        evidence: request.evidence.word().into(),
         attempts: command.attempts,
         dispatched_seq: command.dispatched,
         acknowledged_seq: command.acknowledged,

@@ -168,7 +168,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
                 biased;
                 () = stopped(&mut self.source.shutdown) => return self.drain().await,
                 () = self.acks.wake.notified() => { self.acknowledge(); Ok(()) }
-                () = self.outbox.wake.notified() => self.publish().map_err(End::Failed),
+                () = self.outbox.wake.notified() => { self.publish(); Ok(()) }
                 // Also notices releases of an earlier connection's messages, which do not wake this one.
                 _ = tick.tick() => self.check(open),
                 step = self.connection.step(open) => self.stepped(step),
@@ -181,7 +181,11 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
 
     fn stepped(&mut self, step: Result<Step, Failure>) -> Result<(), End> {
         match step? {
-            Step::Wrote => Ok(()),
+            Step::Wrote => {
+                // What waits may have been too much until now.
+                self.publish();
+                Ok(())
+            }
             Step::Read(bytes) => {
                 self.source.status.received_bytes.add(bytes as u64);
                 self.take_input()
@@ -204,6 +208,9 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
         }
         // Only now, because the messages before a broken packet are valid.
         let missing = outcome?;
+        if self.outgoing.has_room {
+            self.publish();
+        }
         let input = self.connection.input();
         let room = input.capacity() - input.len();
         if room < READ_BYTES_MIN.max(missing.min(GROW_BYTES_MAX)) {

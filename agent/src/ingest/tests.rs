@@ -13,6 +13,7 @@ use crate::config::{Address, Decoder, Protocol, Rule, TlsConfig, WillConfig};
 use crate::message::{Message, WireFault};
 
 mod mosquitto;
+mod outgoing;
 mod state;
 
 /// Long enough for a busy machine; reached only on a failure.

@@ -234,6 +234,31 @@ fn subscribe_v4(pkid: u16, filters: &[(String, u8)], out: &mut BytesMut) -> Resu
     Ok(())
 }
 
+/// Writes the SUBSCRIBE for a topic of requests, with QoS 1. With MQTT 5 each message shows whether it is retained, also
+/// one that is not delivered because of that, and what was retained before comes only with a new subscription.
+pub(crate) fn subscribe_to_requests(
+    filter: &str,
+    pkid: u16,
+    protocol: Protocol,
+    out: &mut BytesMut,
+) -> Result<Vec<Subscription>, Failure> {
+    let filters = vec![(filter.to_owned(), 1)];
+    match protocol {
+        Protocol::V4 => subscribe_v4(pkid, &filters, out)?,
+        Protocol::V5 => {
+            let filter = v5::Filter {
+                path: filter.to_owned(),
+                qos: mqtt5::QoS::AtLeastOnce,
+                preserve_retain: true,
+                retain_forward_rule: v5::RetainForwardRule::OnNewSubscribe,
+                ..v5::Filter::default()
+            };
+            v5::Subscribe { pkid, filters: vec![filter], properties: None }.write(out)?;
+        }
+    }
+    Ok(vec![Subscription { pkid, filters }])
+}
+
 fn subscribe_v5(
     pkid: u16,
     filters: &[(String, u8)],

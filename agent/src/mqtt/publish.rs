@@ -96,6 +96,45 @@ fn fault_of(topic_end: usize, pkid: Option<u16>) -> Option<WireFault> {
     (topic_end == 2).then_some(WireFault::Malformed("topic is empty"))
 }
 
+/// What an MQTT 5 request says of itself beside its topic and payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// What is left of its time, in seconds.
+    pub(crate) expiry_s: Option<u32>,
+    /// Where an answer is wanted; not yet known to be the name of a topic.
+    pub(crate) response_topic: Option<Bytes>,
+    /// To be returned with the answer.
+    pub(crate) correlation: Option<Bytes>,
+}
+
+/// Parses these properties of the PUBLISH `frame` of `chunk`, as far as they are there. It must be one that [`read`] has
+/// accepted, or the beginning of one.
+pub(crate) fn request(chunk: &Bytes, frame: &Frame) -> Request {
+    let mut request = Request::default();
+    let body = chunk.slice(frame.body.clone());
+    let Some(topic_end) = topic_end(&body) else { return request };
+    let start = topic_end + if (frame.first >> 1) & 0b11 == 0 { 0 } else { 2 };
+    let VariableInt::Value { value, len } = variable_int(body.get(start..).unwrap_or_default()) else {
+        return request;
+    };
+    let end = (start + len + value).min(body.len());
+    let mut at = start + len;
+    while let Some(&id) = body[..end].get(at) {
+        let begin = at + 1;
+        let Some(size) = property_len(id, &body[begin..end]).filter(|size| begin + size <= end) else {
+            break;
+        };
+        at = begin + size;
+        match id {
+            2 => request.expiry_s = body[begin..at].try_into().ok().map(u32::from_be_bytes),
+            8 => request.response_topic = Some(body.slice(begin + 2..at)),
+            9 => request.correlation = Some(body.slice(begin + 2..at)),
+            _ => {}
+        }
+    }
+    request
+}
+
 enum Properties {
     /// Valid; skip this many bytes, including their length field.
     Skip(usize),
@@ -218,6 +257,21 @@ mod tests {
         };
         let read = message(read_one(&encode_v5(&sample(Some(properties.clone()))), Protocol::V5));
         assert_eq!((&read.payload[..], read.fault), (&b"{\"x\":1}"[..], None));
+
+        let mut bytes = encode_v5(&sample(Some(properties.clone())));
+        let Cut::Frames(chunk) = Cutter::new(1 << 20).cut(&mut bytes).unwrap() else { panic!() };
+        let frame = frames(&chunk).next().unwrap();
+        let expected = Request {
+            expiry_s: Some(60),
+            response_topic: Some(Bytes::from_static(b"r")),
+            correlation: Some(Bytes::from_static(b"c")),
+        };
+        assert_eq!(request(&chunk, &frame), expected);
+        for cut in frame.body.start..frame.whole.end {
+            let head = Frame { whole: 0..cut, body: frame.body.start..cut, ..frame };
+            let found = request(&chunk.slice(..cut), &head);
+            assert!(found.expiry_s.is_none_or(|s| s == 60) && found.correlation.is_none_or(|c| c == "c"));
+        }
 
         properties.topic_alias = Some(4);
         let read = read_one(&encode_v5(&sample(Some(properties))), Protocol::V5);

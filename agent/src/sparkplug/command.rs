@@ -1,4 +1,4 @@
-//! Commands of a host application to edge nodes. They are QoS 0, not retained, and without `seq`.
+//! Commands of a host application to edge nodes and devices. They are QoS 0, not retained, and without `seq`.
 
 use bytes::Bytes;
 use fieldlog_projections::Time;
@@ -21,7 +21,51 @@ pub fn rebirth(group: &str, node: &str, at: Time) -> (String, Bytes) {
         value: Some(Raw::Bool(true)),
         ..Metric::default()
     };
+    (format!("{NAMESPACE}/{group}/NCMD/{node}"), payload(&metric, at))
+}
+
+/// How a metric is called: by its alias, if its birth has one (tck-id-payloads-alias-data-cmd-requirement).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called<'a> {
+    /// By its alias.
+    Alias(u64),
+    /// By its name.
+    Name(&'a str),
+}
+
+/// Topic and payload of the command that writes a metric of an edge node, `group/node`, or of a device,
+/// `group/node/device`. `None` if the owner is neither.
+pub fn write(
+    owner: &str,
+    called: Called<'_>,
+    datatype: u32,
+    value: Raw,
+    at: Time,
+) -> Option<(String, Bytes)> {
+    let levels: Vec<&str> = owner.split('/').collect();
+    let topic = match levels[..] {
+        [group, node] => format!("{NAMESPACE}/{group}/NCMD/{node}"),
+        [group, node, device] => format!("{NAMESPACE}/{group}/DCMD/{node}/{device}"),
+        _ => return None,
+    };
+    let (alias, name) = match called {
+        Called::Alias(alias) => (Some(alias), None),
+        Called::Name(name) => (None, Some(name.to_owned())),
+    };
+    let metric = Metric {
+        name,
+        alias,
+        timestamp: Some(millis(at)),
+        // It should not be there (tck-id-payloads-metric-datatype-not-req), but common edge nodes cannot read a value
+        // without it.
+        datatype: Some(datatype),
+        value: Some(value),
+        ..Metric::default()
+    };
+    Some((topic, payload(&metric, at)))
+}
+
+fn payload(metric: &Metric, at: Time) -> Bytes {
     let metrics = vec![metric.encode_to_vec().into()];
-    let payload = Payload { timestamp: Some(millis(at)), metrics, ..Payload::default() };
-    (format!("{NAMESPACE}/{group}/NCMD/{node}"), payload.encode_to_vec().into())
+    Payload { timestamp: Some(millis(at)), metrics, ..Payload::default() }.encode_to_vec().into()
 }

@@ -15,12 +15,12 @@ use super::payload::{Cell, DataSet, Raw, Row};
 
 /// Data type Boolean.
 pub const BOOLEAN: u32 = 11;
-const FLOAT: u32 = 9;
-const DOUBLE: u32 = 10;
-const STRING: u32 = 12;
-const DATE_TIME: u32 = 13;
-const TEXT: u32 = 14;
-const UUID: u32 = 15;
+pub(super) const FLOAT: u32 = 9;
+pub(super) const DOUBLE: u32 = 10;
+pub(super) const STRING: u32 = 12;
+pub(super) const DATE_TIME: u32 = 13;
+pub(super) const TEXT: u32 = 14;
+pub(super) const UUID: u32 = 15;
 const DATA_SET: u32 = 16;
 const BYTES: u32 = 17;
 const FILE: u32 = 18;

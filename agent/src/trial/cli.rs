@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fieldlog_wire::api::commands::CommandBody;
+use fieldlog_wire::json::base16;
+
 use super::Trial;
 use crate::clock::Clock;
 use crate::config::{Config, EXIT_CONFIG};
@@ -44,6 +47,16 @@ pub struct TryArgs {
     /// The beginning of the preset's topics [default: the preset's own].
     #[arg(long, value_name = "TOPIC", requires = "preset")]
     base: Option<String>,
+    /// A command to the device --device, as in a request without key and time to live, such as
+    /// '{"attribute":"state","value":"ON"}': says what would be published.
+    #[arg(long, value_name = "JSON", requires = "device")]
+    command: Option<String>,
+    /// The id of the device that the command is for; without a command, says what it can be told.
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// The command comes after this many messages; those after it are what the device answers [default: all].
+    #[arg(long, value_name = "COUNT", requires = "command")]
+    command_after: Option<usize>,
 }
 
 /// Runs `fieldlog try`; returns the exit code.
@@ -84,11 +97,50 @@ fn tried(args: &TryArgs) -> Result<String, (u8, String)> {
     let mut trial = Trial::new(config, args.source.as_deref(), now, Zone::system())
         .map_err(|error| usage(error.to_string()))?;
     let mut text = String::new();
-    for (topic, payload) in args.topic.iter().cycle().zip(&payloads) {
+    let command = args.command.as_deref().map(body).transpose().map_err(usage)?;
+    let command = command.as_ref().zip(args.device.as_deref());
+    let after = args.command_after.unwrap_or(payloads.len()).min(payloads.len());
+    for (index, (topic, payload)) in args.topic.iter().cycle().zip(&payloads).enumerate() {
+        if let Some((body, device)) = command.filter(|_| index == after) {
+            text += &asked(&mut trial, device, body);
+        }
         let lines = trial.observe(topic, payload, args.retain).map_err(|error| (1, error.to_string()))?;
         lines.iter().for_each(|line| text += &format!("{line}\n"));
     }
+    match (command, &args.device) {
+        (Some((body, device)), _) if after == payloads.len() => text += &asked(&mut trial, device, body),
+        (None, Some(device)) => text += &declared(&trial, device),
+        _ => {}
+    }
     Ok(text)
+}
+
+/// A command from its JSON; a key and a time to live need not be given.
+fn body(text: &str) -> Result<CommandBody, String> {
+    let unread = |error: serde_json::Error| format!("--command is not a command: {error}");
+    let mut given: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(unread)?;
+    given.entry("idempotency_key").or_insert_with(|| "try".into());
+    given.entry("ttl_s").or_insert_with(|| 60.into());
+    serde_json::from_value(given.into()).map_err(unread)
+}
+
+fn declared(trial: &Trial, device: &str) -> String {
+    match trial.declared(device) {
+        Ok(all) if all.is_empty() => format!("{device}  can be told nothing\n"),
+        Ok(all) => all.iter().map(|declared| format!("{device}  can be told {}\n", declared.name)).collect(),
+        Err(rejected) => format!("{}\n", rejected.reason),
+    }
+}
+
+fn asked(trial: &mut Trial, device: &str, body: &CommandBody) -> String {
+    match trial.command(device, body) {
+        Ok(publish) => {
+            let payload = String::from_utf8(publish.payload)
+                .unwrap_or_else(|error| format!("0x{}", base16(error.as_bytes())));
+            format!("{device}  command publishes {} {payload}\n", publish.topic)
+        }
+        Err(rejected) => format!("{device}  command refused: {}\n", rejected.reason),
+    }
 }
 
 /// A configuration with one source that has only the preset.

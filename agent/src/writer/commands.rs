@@ -39,7 +39,7 @@ pub(super) struct Commanding {
     /// Devices whose reports the observer notes.
     watched: BTreeSet<DeviceId>,
     rejections: Rejections,
-    /// When each open command was accepted by this process.
+    /// When each command that the desk has was accepted by this process.
     accepted: HashMap<Seq, Instant>,
 }
 
@@ -121,6 +121,7 @@ impl Writer {
         if let Some((desk, steps)) = restored {
             self.commanding.desk = Some(desk);
             self.commanding.steps.extend(steps);
+            self.watch_devices();
         }
     }
 
@@ -130,9 +131,14 @@ impl Writer {
             // What is expected is compared with the view, which must have everything that is before the command.
             self.commit_all()?;
         }
+        // Before log time goes ahead with a clock that was set: keys are remembered across that.
+        self.look_at_clock();
         let result = self.judge(&asked);
         match result {
             Ok(accepted) => self.commanding.answers.push((asked.reply, accepted)),
+            Err(rejected) if asked.patient && rejected.is_temporary() => {
+                let _ = asked.reply.send(Err(rejected));
+            }
             Err(rejected) => {
                 self.record_rejection(&asked, &rejected);
                 self.shared.stats.commands.rejected(rejected.code.word());
@@ -161,10 +167,17 @@ impl Writer {
         let now = self.commands_now();
         let (device, request) = {
             let view = self.view();
-            let target = Target::find(&self.config, &view, &asked.device)?;
-            if let Some(accepted) = self.known_key(&view, asked, target.id)? {
+            // A repetition is answered as the first time, also where the device cannot be told anything any more.
+            if let Some((device, _)) = declared::device(&view, &asked.device)
+                && let Some(accepted) = self.known_key(&view, asked, device)?
+            {
                 return Ok(accepted);
             }
+            if asked.ttl_max_s == Some(0) {
+                let reason = "its time was over before it could be recorded; ask again, with more time";
+                return Err(Rejected::new(Code::Expired, reason));
+            }
+            let target = Target::find(&self.config, &view, &asked.device)?;
             self.check_room(&view, now)?;
             let asking = Asking {
                 actor: &asked.actor,
@@ -173,6 +186,7 @@ impl Writer {
                 log_time: self.batch.records.last_time(),
                 booted_for: now.booted_for,
                 remember_s: self.config.limits.command_key.as_secs(),
+                ttl_max_s: asked.ttl_max_s,
             };
             let request = target.request(&asked.body, &asking)?;
             let reach = Reach { view: &view, observer: &self.observer };
@@ -251,7 +265,7 @@ impl Writer {
     /// Gives up the open commands of a device, and returns how many.
     pub(super) fn give_up_commands(&mut self, device: DeviceId, why: &str) -> usize {
         let Some(desk) = &mut self.commanding.desk else { return 0 };
-        let given_up = desk.give_up(device, why, &mut self.commanding.steps);
+        let given_up = desk.abandon(device, why, &mut self.commanding.steps);
         self.record_steps();
         given_up
     }
@@ -267,14 +281,21 @@ impl Writer {
         if let Some(desk) = &mut self.commanding.desk {
             desk.published(published, now, &mut self.commanding.steps);
         }
+        // What comes next may be its evidence.
+        self.watch_devices();
     }
 
     /// Looks for evidence in a message that has just been observed; `before` is how many records there were then.
     pub(super) fn look_for_evidence(&mut self, delivery: &Delivery, message: &Message, before: usize) {
-        let Some(desk) = self.commanding.desk.as_mut().filter(|desk| !desk.is_idle()) else { return };
+        let Some(desk) = self.commanding.desk.as_mut() else { return };
+        // Also those that nobody waits for any more: they must not be there for the next command.
+        let reports = self.observer.drain_reports();
+        if desk.is_idle() {
+            return;
+        }
         let head = self.log.log().head().0;
         let record = (self.batch.records.len() > before).then(|| Seq(head + self.batch.records.len() as u64));
-        for report in self.observer.drain_reports() {
+        for report in reports {
             let value = report.value.borrow();
             desk.reported(report.device, &report.attribute, value, record, &mut self.commanding.steps);
         }
@@ -294,7 +315,11 @@ impl Writer {
         let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(desk) = self.commanding.desk.as_mut().filter(|desk| !desk.is_idle()) {
             desk.tick(now, &mut self.commanding.steps);
-            desk.forget(&view.commands);
+            if !view.is_stale(Commands::ID) {
+                for command in desk.forget(&view.commands) {
+                    self.commanding.accepted.remove(&command);
+                }
+            }
         }
     }
 
@@ -320,7 +345,7 @@ impl Writer {
 
     fn record_steps(&mut self) {
         for step in std::mem::take(&mut self.commanding.steps) {
-            let Step { device, command, cause, progress, publish } = step;
+            let Step { device, command, cause, progress, ends, publish } = step;
             let at = self.next_position();
             let envelope = Envelope { wall: self.clock.wall(), cause: Some(cause), ..Envelope::default() };
             let state = progress.state();
@@ -329,7 +354,7 @@ impl Writer {
                 desk.recorded(command, at);
             }
             self.commanding.publications.extend(publish);
-            let closed = state.is_final().then(|| self.commanding.accepted.remove(&command)).flatten();
+            let closed = ends.then(|| self.commanding.accepted.remove(&command)).flatten();
             self.shared.stats.commands.stepped(state, closed.map(|since| self.clock.since(since)));
         }
         self.watch_devices();
@@ -387,7 +412,7 @@ fn check_reach(
     if reach.room(source).is_none() {
         let reason =
             format!("source `{source}`, which leads to device `{name}`, is not connected to its broker");
-        return Err(Rejected::new(Code::Unreachable, reason));
+        return Err(Rejected::new(Code::SourceAway, reason));
     }
     if reach.availability(device) == Some(Availability::Offline) {
         let reason = format!(

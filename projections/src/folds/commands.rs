@@ -13,7 +13,7 @@ use crate::stored::type_id;
 use crate::{DeviceId, Seq, Time, Value};
 
 /// Version of this fold; see [`super::devices::VERSION`].
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Ended commands whose whole state is kept, the newest ones. Of others the log has the records, as long as it has them.
 pub const ENDED_MAX: usize = 1_000;
@@ -73,6 +73,10 @@ pub struct Key {
     pub command: Seq,
     /// Hash of what was asked.
     pub digest: [u8; 16],
+    /// For how long it is remembered from the request on, in microseconds.
+    pub lasts: i64,
+    /// Until when, in log time.
+    pub until: Time,
 }
 
 /// What is wanted of an attribute.
@@ -144,8 +148,10 @@ impl Inner {
     fn request(&mut self, seq: Seq, time: Time, device: DeviceId, request: CommandRequest) {
         self.forget_keys(time);
         let names = (Arc::from(request.actor.as_str()), Arc::from(request.key.as_str()));
-        self.forget.insert((request.remember_until, seq), names.clone());
-        self.keys.insert(names, Key { command: seq, digest: request.digest });
+        let until = request.remember_until;
+        let lasts = until.0.saturating_sub(time.0);
+        self.forget.insert((until, seq), names.clone());
+        self.keys.insert(names, Key { command: seq, digest: request.digest, lasts, until });
         if !request.operation {
             let desired = Desired { value: request.value.clone(), command: seq, time };
             self.desired.entry(device).or_default().insert(request.name.as_str().into(), desired);
@@ -183,6 +189,27 @@ impl Inner {
         }
     }
 
+    /// The clock was set ahead, and log time with it: no time has passed by that, so keys are remembered that much longer,
+    /// but no longer than if they were asked for now.
+    fn clock_stepped(&mut self, time: Time, by: i64) {
+        let Inner { forget, keys, .. } = self;
+        for ((until, command), names) in std::mem::take(forget) {
+            let key = keys.get_mut(&names).filter(|key| key.command == command);
+            let until = key.map_or(until, |key| {
+                let most = time.0.saturating_add(key.lasts);
+                key.until = until.max(Time(until.0.saturating_add(by).min(most)));
+                key.until
+            });
+            forget.insert((until, command), names);
+        }
+    }
+
+    /// Whether a command's key still stands for it.
+    fn remembers(&self, command: Seq, request: &CommandRequest) -> bool {
+        let names = (Arc::from(request.actor.as_str()), Arc::from(request.key.as_str()));
+        self.keys.get(&names).is_some_and(|key| key.command == command)
+    }
+
     fn end(&mut self, seq: Seq, command: Arc<Command>) {
         self.ended.insert(seq, command);
         while self.ended.len() > ENDED_MAX {
@@ -215,7 +242,10 @@ impl Inner {
             _ => {}
         }
         changed.progress = Some(progress);
-        if changed.is_closed() {
+        let (closed, driven, request) =
+            (changed.is_closed(), changed.state.is_driven(), changed.request.clone());
+        // Its key was forgotten while something was still done about it: nothing is waited for any more.
+        if closed || !driven && !self.remembers(command, &request) {
             let ended = self.open.remove(&command);
             ended.into_iter().for_each(|command| self.end(seq, command));
         }
@@ -229,7 +259,7 @@ impl Fold for Commands {
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
         let kind = record.kind.type_id;
         let ours = kind == type_id::COMMAND_REQUESTED || type_id::COMMAND_STEPS.contains(&kind);
-        if !ours && !matches!(kind, type_id::DEVICE_FORGOTTEN | type_id::BOOTED) {
+        if !ours && !matches!(kind, type_id::DEVICE_FORGOTTEN | type_id::BOOTED | type_id::CLOCK_STEPPED) {
             return Ok(());
         }
         let inner = Arc::make_mut(&mut self.0);
@@ -241,6 +271,10 @@ impl Fold for Commands {
                 inner.progress(record.seq, record.time, command, progress);
             }
             Fact::Booted { boot_id, .. } => inner.boot_id = boot_id,
+            // Log time goes with the clock only where it was not ahead of it.
+            Fact::ClockStepped { expected, found } if found > expected && record.time <= found => {
+                inner.clock_stepped(record.time, found.0.saturating_sub(expected.0));
+            }
             Fact::DeviceForgotten { device } => {
                 inner.desired.remove(&device);
             }

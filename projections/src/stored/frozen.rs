@@ -233,6 +233,15 @@ pub(super) enum EvidenceV1<'a> {
         id: &'a str,
         error: &'a str,
     },
+    Both {
+        attribute: &'a str,
+        #[serde(borrow)]
+        target: ValueV2<'a>,
+        tolerance: f64,
+        topic: &'a str,
+        id: &'a str,
+        error: &'a str,
+    },
 }
 
 impl<'a> CommandRequestedV1<'a> {
@@ -264,6 +273,14 @@ impl<'a> CommandRequestedV1<'a> {
                     EvidenceV1::Reported { attribute, target: target.borrow().into(), tolerance: *tolerance }
                 }
                 Evidence::Reply { topic, id, error } => EvidenceV1::Reply { topic, id, error },
+                Evidence::Both { attribute, target, tolerance, topic, id, error } => EvidenceV1::Both {
+                    attribute,
+                    target: target.borrow().into(),
+                    tolerance: *tolerance,
+                    topic,
+                    id,
+                    error,
+                },
             },
         }
     }
@@ -300,6 +317,14 @@ impl<'a> CommandRequestedV1<'a> {
                 EvidenceV1::Reply { topic, id, error } => {
                     Evidence::Reply { topic: topic.into(), id: id.into(), error: error.into() }
                 }
+                EvidenceV1::Both { attribute, target, tolerance, topic, id, error } => Evidence::Both {
+                    attribute: attribute.into(),
+                    target: ValueRef::from(target).to_owned(),
+                    tolerance,
+                    topic: topic.into(),
+                    id: id.into(),
+                    error: error.into(),
+                },
             },
         }
     }

@@ -158,3 +158,50 @@ fn a_step_of_a_command_whose_request_is_not_there_changes_nothing() {
     let after = folded(&[step(1, Progress::Expired), step(99, Progress::Unknown)]).commands;
     assert!(before == after);
 }
+
+/// Facts with their times, in seconds of the wall clock.
+fn at(facts: &[(i64, Fact)]) -> View {
+    let mut body = RecordBuffer::after(Time(0));
+    for (second, fact) in facts {
+        body.push_fact(Envelope { wall: Time(second * SECOND), ..Envelope::default() }, fact);
+    }
+    let mut view = View::new(Vec::new());
+    view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
+    view
+}
+
+fn stepped(expected: i64, found: i64) -> Fact {
+    Fact::ClockStepped { expected: Time(expected * SECOND), found: Time(found * SECOND) }
+}
+
+#[test]
+fn a_key_is_remembered_across_a_clock_that_is_set_ahead_and_no_longer_than_if_it_were_new() {
+    let known = |facts: &[(i64, Fact)]| at(facts).commands.key("uid:1000", "a").is_some();
+    let day = 86_400;
+    // Asked for at 10, it is remembered until 100. The clock goes from 20 to a day later.
+    let (asked_a, ahead) = ((10, asked("a", "x")), (day, stepped(20, day)));
+    assert!(!known(&[asked_a.clone(), (day, asked("b", "y"))]), "time may have passed while nobody looked");
+    assert!(known(&[asked_a.clone(), ahead.clone(), (day + 79, asked("b", "y"))]));
+    assert!(!known(&[asked_a.clone(), ahead.clone(), (day + 81, asked("b", "y"))]));
+    // A clock that came from 1970 says nothing of how much time has passed.
+    let from_1970 = (day, stepped(-50 * day, day));
+    assert!(known(&[asked_a.clone(), from_1970.clone(), (day + 89, asked("b", "y"))]));
+    assert!(!known(&[asked_a.clone(), from_1970, (day + 91, asked("b", "y"))]));
+    // Set back, log time waits; set ahead again to where it was, it has not gone on.
+    let (back, again) = ((30, stepped(40, 30)), (35, stepped(31, 35)));
+    assert!(!known(&[asked_a.clone(), (40, asked("c", "z")), back, again, (101, asked("b", "y"))]));
+}
+
+#[test]
+fn a_command_that_outlives_its_key_ends_with_the_agents_interest_in_it() {
+    let facts = [
+        (10, asked("a", "x")),
+        (11, step(1, Progress::Dispatched { attempt: 1 })),
+        (101, asked("b", "y")),
+        (102, step(1, Progress::Unconfirmed)),
+    ];
+    assert_eq!(at(&facts[..3]).commands.is_open(Seq(1)), Some(true), "it is on its way");
+    let view = at(&facts);
+    assert_eq!(view.commands.is_open(Seq(1)), Some(false));
+    assert_eq!(view.commands.open().map(|command| command.seq).collect::<Vec<_>>(), [Seq(3)]);
+}

@@ -171,6 +171,14 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     prop_oneof![
         Just(Evidence::None),
         value().prop_map(|target| Evidence::Reported { attribute: "x".into(), target, tolerance: 0.0 }),
+        value().prop_map(|target| Evidence::Both {
+            attribute: "x".into(),
+            target,
+            tolerance: 0.0,
+            topic: "t".into(),
+            id: "/id".into(),
+            error: "/error".into(),
+        }),
     ]
 }
 

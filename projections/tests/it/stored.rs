@@ -366,11 +366,22 @@ const REQUEST: &[u8] = &[
 ];
 
 #[test]
-fn the_evidence_of_a_command_has_three_forms() {
+fn the_evidence_of_a_command_has_four_forms() {
     let reply = Evidence::Reply { topic: "t".into(), id: "/id".into(), error: "/e".into() };
-    for (evidence, bytes) in
-        [(Evidence::None, &[0][..]), (reply, &[2, 1, b't', 3, b'/', b'i', b'd', 2, b'/', b'e'][..])]
-    {
+    let both = Evidence::Both {
+        attribute: "n".into(),
+        target: Value::Int(1),
+        tolerance: 0.0,
+        topic: "t".into(),
+        id: "/id".into(),
+        error: "/e".into(),
+    };
+    let forms = [
+        (Evidence::None, &[0][..]),
+        (reply, &[2, 1, b't', 3, b'/', b'i', b'd', 2, b'/', b'e'][..]),
+        (both, &[3, 1, b'n', 4, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, b't', 3, b'/', b'i', b'd', 2, b'/', b'e'][..]),
+    ];
+    for (evidence, bytes) in forms {
         let fact = Fact::CommandRequested {
             device: DeviceId(300),
             request: Box::new(CommandRequest { evidence, ..request() }),

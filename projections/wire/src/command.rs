@@ -1,7 +1,7 @@
 //! How commands look in JSON, in events and in answers.
 
 use fieldlog_projections::Seq;
-use fieldlog_projections::command::{CommandRequest, Evidence, Progress};
+use fieldlog_projections::command::{CommandRequest, Progress};
 use serde::Serialize;
 
 use crate::json::{Rfc3339, Val};
@@ -55,11 +55,7 @@ impl<'a> RequestJson<'a> {
             idempotent: request.idempotent,
             on_offline: request.on_offline.word(),
             confirm_s: request.confirm_s,
-            evidence: match request.evidence {
-                Evidence::None => "none",
-                Evidence::Reported { .. } => "reported",
-                Evidence::Reply { .. } => "reply",
-            },
+            evidence: request.evidence.word(),
             source: &request.publish.source,
             topic: &request.publish.topic,
         }

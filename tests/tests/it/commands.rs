@@ -11,6 +11,8 @@ use fieldlog_tests::wait::until;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+mod adverse;
+
 const TOKEN: &str = "0123456789abcdef0123";
 
 struct Scene {
@@ -103,7 +105,7 @@ async fn a_command_is_recorded_sent_and_closed_by_what_the_device_reports() {
     let set = scene.agent.json("/api/v1/devices/lamp/command-set").await;
     let names: Vec<&str> =
         set["commands"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["brightness", "state"], "{set}");
+    assert_eq!(names, ["brightness", "state", "state/toggle", "brightness_step"], "{set}");
 
     let (status, answer) = scene.ask("lamp", 10, on("k1")).await;
     let command = &answer["command"];
@@ -218,5 +220,61 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
     let (status, answer) =
         scene.agent.post("/api/v1/devices/lamp/commands", "not-the-token-at-all", &on("k")).await;
     assert_eq!((status, &answer["code"]), (403, &json!("forbidden")), "{answer}");
+    scene.agent.stop().await;
+}
+
+/// What a Shelly of the second generation with a switch and a cover does: it answers on the topic of the asker
+/// (<https://shelly-api-docs.shelly.cloud/gen2/General/RPCChannels>), and notifies of what has changed. There is no light.
+fn answer(received: &Received) -> Vec<Post> {
+    let request: Json = serde_json::from_str(&received.payload).unwrap();
+    let (src, params) = (request["src"].as_str().unwrap(), &request["params"]);
+    let reply = |key: &str, value: Json| {
+        let frame = json!({"id": request["id"], "src": "shelly-1", "dst": src, key: value});
+        Post::new(format!("{src}/rpc"), frame.to_string())
+    };
+    let notify = |status: Json| {
+        let frame =
+            json!({"src": "shelly-1", "dst": "shelly-1/events", "method": "NotifyStatus", "params": status});
+        Post::new("shelly-1/events/rpc", frame.to_string())
+    };
+    match request["method"].as_str().unwrap() {
+        "Switch.Set" => vec![
+            notify(json!({"ts": 1, "switch:0": {"id": 0, "output": params["on"]}})),
+            reply("result", json!({"was_on": false})),
+        ],
+        "Cover.GoToPosition" => vec![
+            reply("result", Json::Null),
+            notify(json!({"ts": 1, "cover:0": {"id": 0, "state": "opening", "current_pos": 10}})),
+            notify(json!({"ts": 2, "cover:0": {"id": 0, "state": "stopped", "current_pos": params["pos"]}})),
+        ],
+        method => vec![reply("error", json!({"code": 404, "message": format!("No handler for {method}")}))],
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_answers_acknowledges_refuses_and_reports() {
+    let Some(scene) = Scene::start("[[source.subscription]]\npreset = \"shelly-gen2\"\n").await else {
+        return;
+    };
+    scene.publisher.post([
+        Post::new("shelly-1/status/switch:0", r#"{"id":0,"output":false}"#),
+        Post::new("shelly-1/status/cover:0", r#"{"id":0,"state":"closed","current_pos":0}"#),
+        Post::new("shelly-1/status/light:0", r#"{"id":0,"output":false,"brightness":10}"#),
+    ]);
+    until("the light", || scene.agent.value("shelly-1", "light:0.brightness").is_some()).await;
+    let shelly = Actuator::start(scene.port, "shelly-1/rpc", answer).await;
+    let ask = |attribute: &str, value: Json| json!({"attribute": attribute, "value": value, "ttl_s": 30, "idempotency_key": attribute});
+
+    let (status, switched) = scene.ask("shelly-1", 10, ask("switch:0.output", json!(true))).await;
+    assert_eq!((status, &switched["command"]["state"]), (200, &json!("applied")), "{switched}");
+    let (status, moved) = scene.ask("shelly-1", 10, ask("cover:0.current_pos", json!(50))).await;
+    assert_eq!((status, &moved["command"]["state"]), (200, &json!("applied")), "{moved}");
+    assert!(moved["command"]["evidence_seq"].is_u64(), "{moved}");
+    let (status, refused) = scene.ask("shelly-1", 10, ask("light:0.brightness", json!(50))).await;
+    assert_eq!((status, &refused["command"]["state"]), (200, &json!("failed")), "{refused}");
+    assert_eq!(refused["command"]["failure"], "the device refuses it: No handler for Light.Set");
+    assert_eq!(shelly.received().len(), 3);
+    let quarantined = scene.agent.source().outcomes.quarantined.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(quarantined, 0, "answers are no state");
     scene.agent.stop().await;
 }

@@ -10,6 +10,7 @@ use fieldlog_projections::{Epoch, Window};
 use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
 use fieldlog_tests::rng::Rng;
 
+mod commanded;
 mod direct;
 pub mod files;
 pub mod records;
@@ -35,6 +36,11 @@ pub struct Tally {
     snapshots_used: AtomicUsize,
     snapshots_passed_over: AtomicUsize,
     thinning: AtomicUsize,
+    commanded: AtomicUsize,
+    commands_accepted: AtomicUsize,
+    commands_published: AtomicUsize,
+    /// Commands that were recorded, but not answered.
+    commands_unanswered: AtomicUsize,
     /// Periods stored in the archive.
     archived: AtomicUsize,
     /// Commits that deleted archived records.
@@ -93,6 +99,10 @@ fn what_was_acknowledged_survives() {
         assert!(happened(&tally.ambiguous_kept, POINTS / 100), "{tally:?}");
         assert!(happened(&tally.through_writer, POINTS / 4), "{tally:?}");
         assert!(happened(&tally.thinning, POINTS / 7), "{tally:?}");
+        assert!(happened(&tally.commanded, POINTS / 7), "{tally:?}");
+        assert!(happened(&tally.commands_accepted, POINTS), "{tally:?}");
+        assert!(happened(&tally.commands_published, POINTS), "{tally:?}");
+        assert!(happened(&tally.commands_unanswered, POINTS / 20), "{tally:?}");
         assert!(happened(&tally.archived, POINTS), "{tally:?}");
         assert!(happened(&tally.trimmed, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.snapshots_used, POINTS / 10), "{tally:?}");
@@ -119,6 +129,10 @@ pub fn point(seed: u64, tally: &Tally) {
         0..35 => {
             add(&tally.through_writer, 1);
             through_writer::point(&mut rng, tally);
+        }
+        80..100 => {
+            add(&tally.commanded, 1);
+            commanded::point(&mut rng, tally);
         }
         35..55 => {
             add(&tally.thinning, 1);

@@ -4,6 +4,7 @@
 
 mod answers;
 mod clock;
+mod commands;
 mod damaged;
 mod disk_full;
 mod drop_oldest;

@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 use fieldlog::config::Config;
 use fieldlog_projections::Value;
 use fieldlog_tests::agent::Agent;
+use fieldlog_tests::commander::Commander;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::mosquitto::Mosquitto;
-use fieldlog_tests::process::Process;
+use fieldlog_tests::process::{Process, free_port};
 use fieldlog_tests::publisher::{Post, Publisher};
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::until;
@@ -216,4 +217,30 @@ async fn killed_with_mqtt_5() {
 #[tokio::test]
 async fn killed_together_with_mosquitto() {
     run(5, true).await;
+}
+
+/// No command that was accepted is lost, and none that must not be done twice is.
+#[tokio::test]
+async fn killed_while_commands_are_asked_for_and_carried_out() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = random();
+    let mut commander = Commander::start(dir.path(), mosquitto.port, free_port(), &mut random).await;
+    for kill in 0..number("FIELDLOG_KILLS").unwrap_or(6) {
+        let process = Process::run(&commander.config, &[]);
+        if kill == 0 {
+            commander.executes().await;
+        }
+        tokio::time::sleep(Duration::from_millis(300 + random.below(1_200) as u64)).await;
+        let ended = process.kill();
+        assert_eq!(ended.code, -9, "it ended before it was killed: {}", ended.words);
+    }
+    let process = Process::run(&commander.config, &[]);
+    commander.settle().await;
+    process.signal("TERM");
+    let ended = process.ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.words);
+    let outcome = commander.outcome();
+    println!("{outcome}");
+    assert!(outcome.is_ok(), "{outcome:#?}");
 }

@@ -10,7 +10,7 @@ use fieldlog::config::{
     SourceConfig, WindowConfig,
 };
 use fieldlog::log::{Log, LogOptions};
-use fieldlog::message::{Acks, Message};
+use fieldlog::message::{Acks, Message, Outbox};
 use fieldlog::observe::{Heard, Observer, Outcomes};
 use fieldlog::shared::{Position, Shared, WriterStats};
 use fieldlog::snapshots::SnapshotStore;
@@ -21,6 +21,9 @@ use fieldlog_projections::{Fact, Time, View};
 /// Log options of the tests.
 pub const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+
+/// Boot id of the kernel.
+const BOOT: [u8; 16] = [1; 16];
 
 const BEGIN: Time = Time(1_700_000_000_000_000);
 
@@ -109,6 +112,7 @@ pub struct Rig {
     pub shared: Arc<Shared>,
     pub connections: Vec<Arc<Acks>>,
     pub outstanding: Vec<Arc<AtomicUsize>>,
+    pub outboxes: Vec<Arc<Outbox>>,
 }
 
 impl Rig {
@@ -131,14 +135,15 @@ impl Rig {
         });
         let outstanding: Vec<Arc<AtomicUsize>> = config.sources.iter().map(|_| Arc::default()).collect();
         let connections = outstanding.iter().map(|count| Acks::new(count.clone())).collect();
+        let outboxes = outcomes.iter().map(|outcomes| outcomes.outbox.clone()).collect();
         let writer = Writer::new(log, shared.clone(), observer, config.clone(), clock());
-        Rig { writer: Some(writer), shared, connections, outstanding }
+        Rig { writer: Some(writer.with_commands(BOOT)), shared, connections, outstanding, outboxes }
     }
 
     /// Records the start, as the agent does before anything else, and gives the writer out to be run.
     pub fn boot(&mut self) -> Result<Writer, WriterError> {
         let booted =
-            Fact::Booted { boot_id: [1; 16], version: "test".into(), clock: ClockQuality::Unsynchronised };
+            Fact::Booted { boot_id: BOOT, version: "test".into(), clock: ClockQuality::Unsynchronised };
         let mut writer = self.writer.take().unwrap();
         writer.record(&booted)?;
         Ok(writer)

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -19,6 +20,9 @@ use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::process::Process;
 use fieldlog_tests::wait::{until, until_some};
+use serde_json::json;
+
+const TOKEN: &str = "0123456789abcdef0123";
 
 /// Where `.ci/run tools` installs unpackaged programs.
 fn tools() -> PathBuf {
@@ -215,6 +219,67 @@ async fn interop(command: impl Fn() -> Option<Command>) {
     until("the node's next birth", || availability(&agent, "g/n/d") == Some(Availability::Online)).await;
     value(&agent, "g/n", "x", -1).await;
     agent.stop().await;
+}
+
+/// Asks for a value, and waits until it is reported.
+async fn told(agent: &Agent, peer: &Peer, device: &str, metric: &str, to: i64) {
+    let body =
+        json!({"attribute": metric, "value": to, "ttl_s": 30, "idempotency_key": format!("{metric}{to}")});
+    let path = format!("/api/v1/devices/{}/commands?wait=20", device.replace('/', "%2F"));
+    let (status, answer) = agent.post(&path, TOKEN, &body).await;
+    let command = &answer["command"];
+    assert_eq!(
+        (status, &command["state"], &command["closed"]),
+        (200, &json!("applied"), &json!(true)),
+        "{answer}"
+    );
+    assert_eq!(command["attempts"], 1);
+    assert_eq!(peer.has_said(&format!("told {metric} {to}")), 1, "{:?}", peer.said.lock().unwrap());
+    value(agent, device, metric, to).await;
+}
+
+/// Commands to a node and to its device, which report what they are told.
+async fn obedient(command: impl Fn() -> Option<Command>, x: i64) {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let Some(command) = command() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let http = format!("[http]\nadmin_token_file = {token:?}\n");
+    let text = config(dir.path(), 0, mosquitto.port).replace("[http]\n", &http);
+    let agent = Agent::start(Config::from_toml(&text, "test").unwrap()).await;
+    agent.subscribed().await;
+    let peer = Peer::start(command, mosquitto.port);
+    value(&agent, "g/n/d", "z", 30).await;
+    let set = agent.json("/api/v1/devices/g%2Fn/command-set").await;
+    let names: Vec<&str> =
+        set["commands"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
+    assert_eq!(names, ["x", "y"], "{set}");
+    told(&agent, &peer, "g/n", "x", x).await;
+    told(&agent, &peer, "g/n/d", "z", 31).await;
+
+    let body = json!({"attribute": "x", "value": 40_000, "ttl_s": 30, "idempotency_key": "k"});
+    let (status, answer) = agent.post("/api/v1/devices/g%2Fn/commands", TOKEN, &body).await;
+    let words = "takes a whole number from -32768 to 32767";
+    assert_eq!((status, answer["detail"].as_str().unwrap().contains(words)), (422, true), "{answer}");
+    peer.die();
+    until("the node's death", || availability(&agent, "g/n/d") == Some(Availability::Offline)).await;
+    let body = json!({"attribute": "z", "value": 1, "ttl_s": 30, "idempotency_key": "k"});
+    let (status, answer) = agent.post("/api/v1/devices/g%2Fn%2Fd/commands", TOKEN, &body).await;
+    assert_eq!((status, &answer["code"]), (409, &json!("unreachable")), "{answer}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn pysparkplug_obeys() {
+    // It cannot read negative numbers of 16 bits as the reference implementation writes them.
+    obedient(pysparkplug, 9).await;
+}
+
+#[tokio::test]
+async fn sparkplug_client_obeys() {
+    obedient(sparkplug_client, -9).await;
 }
 
 #[tokio::test]

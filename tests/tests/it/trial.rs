@@ -25,6 +25,46 @@ fn a_preset_says_what_would_be_recorded() {
 }
 
 #[test]
+fn a_command_is_tried_with_what_the_device_answers() {
+    let with = |more: &[&str]| {
+        let plug = ["--preset", "tasmota", "--topic", "stat/plug/RESULT", "--payload", r#"{"POWER":"OFF"}"#];
+        let (code, out, err) = tried(&[&plug, more].concat());
+        assert_eq!((code, err.as_str()), (0, ""));
+        out.strip_prefix("plug  discovered\nplug  POWER = \"OFF\"\n").unwrap().to_owned()
+    };
+    let on = ["--device", "plug", "--command", r#"{"attribute":"POWER","value":"ON"}"#];
+    assert_eq!(with(&on), "plug  command publishes cmnd/plug/POWER ON\n");
+    let answered = ["--payload", r#"{"POWER":"ON"}"#, "--command-after", "1"];
+    assert_eq!(
+        with(&[&on[..], &answered[..]].concat()),
+        "plug  command publishes cmnd/plug/POWER ON\nplug  POWER = \"ON\"\nplug  command 1 applied\n"
+    );
+    let half = ["--device", "plug", "--command", r#"{"attribute":"POWER","value":"HALF"}"#];
+    assert_eq!(
+        with(&half),
+        "plug  command refused: `value` is \"HALF\"; `POWER` takes one of \"ON\", \"OFF\"\n"
+    );
+    assert_eq!(
+        with(&["--device", "plug"]),
+        "plug  can be told POWER\nplug  can be told POWER/toggle\nplug  can be told restart\n"
+    );
+    let (code, _, err) = tried(&[
+        "--preset",
+        "tasmota",
+        "--topic",
+        "x",
+        "--payload",
+        "1",
+        "--device",
+        "plug",
+        "--command",
+        "{",
+    ]);
+    assert_eq!(code, 64);
+    assert!(err.starts_with("--command is not a command: "), "{err}");
+}
+
+#[test]
 fn a_configuration_is_tried_and_its_data_is_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let (config, data) = (dir.path().join("fieldlog.toml"), dir.path().join("data"));

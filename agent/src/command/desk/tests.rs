@@ -12,6 +12,8 @@ use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, ValueRef, View};
 use super::{Desk, Now, Step, World};
 use crate::message::{Fate, Publication, Published};
 
+mod model;
+
 const LAMP: DeviceId = DeviceId(0);
 const DOOR: DeviceId = DeviceId(1);
 const BOOT: [u8; 16] = [1; 16];
@@ -123,7 +125,8 @@ impl Scene {
     /// Records steps as the writer does, and publishes what they want published.
     fn record(&mut self, steps: Vec<Step>) {
         for step in steps {
-            let Step { device, command, cause, progress, publish } = step;
+            let Step { device, command, cause, progress, ends, publish } = step;
+            assert!(!ends || !self.desk.open.contains_key(&command), "the last step of a command ends it");
             assert!(cause <= self.head(), "the cause of a step is recorded before it");
             self.facts.push((Some(cause), Fact::CommandProgressed { device, command, progress }));
             self.desk.recorded(command, self.head());
@@ -136,6 +139,7 @@ impl Scene {
         let request = CommandRequest {
             expires: Time(now.wall.0 + i64::from(request.ttl_s) * SECOND),
             booted_for: now.booted_for,
+            key: self.head().0.to_string(),
             ..request
         };
         self.facts.push((None, Fact::CommandRequested { device, request: Box::new(request.clone()) }));
@@ -186,9 +190,15 @@ impl Scene {
     }
 
     fn view(&self) -> View {
+        self.view_at(Time(SECOND))
+    }
+
+    /// What the facts make, the last of them recorded at this log time.
+    fn view_at(&self, last: Time) -> View {
         let mut body = RecordBuffer::after(Time(0));
-        for (cause, fact) in &self.facts {
-            body.push_fact(Envelope { wall: Time(SECOND), cause: *cause, device_time: None }, fact);
+        for (n, (cause, fact)) in self.facts.iter().enumerate() {
+            let wall = if n + 1 == self.facts.len() { last } else { Time(SECOND) };
+            body.push_fact(Envelope { wall, cause: *cause, device_time: None }, fact);
         }
         let mut view = View::new(Vec::new());
         view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
@@ -259,6 +269,9 @@ fn a_broker_that_refuses_and_one_that_is_too_late_end_a_command() {
     for (fate, end) in [(Fate::Refused("not authorized".into()), "failed"), (Fate::TooLate, "expired")] {
         let mut scene = Scene::new();
         let command = scene.ask(LAMP, request("state"));
+        if end == "failed" {
+            scene.ends(command, 1, Fate::Written);
+        }
         scene.ends(command, 1, fate);
         scene.life(command, &["dispatched", end]);
         assert!(scene.desk.is_idle());
@@ -553,4 +566,98 @@ fn the_causes_of_the_steps_are_a_chain_from_the_request() {
     assert_eq!(steps[1].2, Progress::Acknowledged { by: AcknowledgedBy::Broker });
     let causes: Vec<Option<Seq>> = steps.iter().map(|(cause, ..)| *cause).collect();
     assert_eq!(causes, [Some(command), Some(steps[0].1), Some(steps[1].1)]);
+}
+
+#[test]
+fn what_may_have_arrived_has_neither_expired_nor_failed() {
+    let lost = |change: &dyn Fn(&mut Scene, Seq)| {
+        let mut scene = Scene::new();
+        let command = scene.ask(LAMP, request("state"));
+        scene.ends(command, 1, Fate::Written);
+        scene.room = None;
+        scene.ends(command, 1, Fate::Lost);
+        change(&mut scene, command);
+        scene.life(command, &["dispatched", "unconfirmed"]);
+        // What the device did can still be seen.
+        scene.report(LAMP, "state", "ON");
+        scene.life(command, &["dispatched", "unconfirmed", "applied"]);
+    };
+    lost(&|scene, _| scene.pass(u64::from(TTL_S)));
+    lost(&|scene, _| {
+        scene.away.insert(LAMP, Some(Availability::Offline));
+        scene.room = Some(100);
+        scene.pass(1);
+    });
+    lost(&|scene, _| {
+        scene.away.insert(LAMP, None);
+        scene.pass(1);
+    });
+    // Also across a restart, after which nobody knows whether it was written.
+    lost(&|scene, _| {
+        scene.passed += Duration::from_secs(u64::from(TTL_S));
+        scene.restart(BOOT);
+    });
+    for fate in [Fate::TooLate, Fate::Refused("no".into())] {
+        let mut scene = Scene::new();
+        let command = scene.ask(LAMP, request("state"));
+        scene.ends(command, 1, Fate::Written);
+        scene.ends(command, 1, Fate::Lost);
+        scene.ends(command, 2, fate);
+        scene.life(command, &["dispatched", "dispatched", "unconfirmed"]);
+    }
+    // One that was certainly not sent has.
+    let mut scene = Scene::new();
+    let command = scene.ask(LAMP, request("state"));
+    scene.room = None;
+    scene.ends(command, 1, Fate::NotSent);
+    scene.pass(u64::from(TTL_S));
+    scene.life(command, &["dispatched", "expired"]);
+}
+
+#[test]
+fn one_that_was_not_sent_after_all_is_superseded_like_one_that_waits() {
+    let mut scene = Scene::new();
+    let first = scene.ask(LAMP, request("state"));
+    scene.room = None;
+    scene.ends(first, 1, Fate::NotSent);
+    let second = scene.ask(LAMP, request("state"));
+    scene.life(first, &["dispatched", "superseded"]);
+    scene.life(second, &[]);
+}
+
+#[test]
+fn after_a_reboot_a_command_ends_in_time_also_if_the_clock_is_never_synchronised() {
+    let mut scene = Scene::new();
+    scene.room = None;
+    let command = scene.ask(LAMP, request("state"));
+    // There is no clock that runs without power, and no network.
+    (scene.trusted, scene.set, scene.booted) = (false, -1_600_000_000 * SECOND, Duration::from_secs(4));
+    scene.room = Some(100);
+    scene.restart([2; 16]);
+    for second in 0..u64::from(TTL_S) {
+        scene.life(command, if second < 26 { &[] } else { &["expired"] });
+        scene.pass(1);
+    }
+    assert!(scene.sent.is_empty());
+}
+
+#[test]
+fn commands_that_only_late_evidence_could_close_are_dropped_with_their_keys() {
+    let mut scene = Scene::new();
+    let mut commands = Vec::new();
+    let until = Time(1_700_000_100 * SECOND);
+    for n in 0..3 {
+        let asked = CommandRequest { remember_until: until, ..once(&format!("a{n}")) };
+        let command = scene.ask(LAMP, asked);
+        scene.ends(command, 1, Fate::Written);
+        commands.push(command);
+    }
+    scene.pass(u64::from(CONFIRM_S));
+    assert_eq!(scene.desk.forget(&scene.view().commands), []);
+    assert_eq!(scene.desk.len(), 3);
+    let later = CommandRequest { remember_until: Time(i64::MAX), ..once("b") };
+    scene.facts.push((None, Fact::CommandRequested { device: DOOR, request: Box::new(later) }));
+    assert_eq!(scene.view_at(Time(until.0 + 1)).commands.open().len(), 1);
+    assert_eq!(scene.desk.forget(&scene.view_at(Time(until.0 + 1)).commands), commands);
+    assert!(scene.desk.is_idle() && scene.desk.watched().len() == 0);
 }

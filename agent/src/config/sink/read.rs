@@ -7,7 +7,9 @@ use fieldlog_projections::stored;
 use super::super::raw::Table;
 use super::super::source::{name, narrow, seconds};
 use super::super::{Address, Decoder, SourceConfig, hints, rule};
-use super::target::{self, expand};
+use super::commands;
+use super::place::expand;
+use super::target;
 use super::{MqttSink, SinkConfig, SinkFilter, SinkFormat, SinkTarget};
 use crate::config::Order;
 use crate::config::When;
@@ -16,16 +18,19 @@ use fieldlog_wire::Lane;
 
 const BACKLOG_SHARE: f64 = 0.5;
 
-/// `sources` are those of the same configuration: a sink must not conflict with them.
+/// `sources` are those of the same configuration: a sink must not conflict with them. `command_key` is
+/// `limits.command_key_s`.
 pub(in super::super) fn read_all(
     table: &mut Table<'_>,
     gateway_id: &str,
     sources: &[SourceConfig],
+    command_key: Duration,
 ) -> Vec<SinkConfig> {
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for mut entry in table.tables("sink").unwrap_or_default() {
         if let Some(sink) = read(&mut entry, gateway_id) {
             check_unique(&entry, &sink, &sinks);
+            commands::check_keys(&entry, &sink, command_key);
             if let SinkTarget::Mqtt(mqtt) = &sink.target {
                 check_session(&entry, mqtt, &sinks, sources);
                 check_loop(&entry, &sink, mqtt, gateway_id, sources);

@@ -6,6 +6,8 @@ use super::super::source::{
     self, NO_TLS, client_id, credentials, host_and_port, narrow, protocol, seconds, tls,
 };
 use super::super::{Address, TlsConfig, WillConfig};
+use super::commands;
+use super::place::{expand, is_subject};
 use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SaslMechanism, SinkTarget};
 use crate::topic;
 use fieldlog_wire::Lane;
@@ -46,7 +48,7 @@ const SCHEMES: [Scheme; 8] = [
 const PACKET_BYTES_MAX: u64 = 268_435_455;
 
 /// Keys that only some kinds of sinks have.
-const KEYS: [(&str, &[Kind]); 16] = [
+const KEYS: [(&str, &[Kind]); 17] = [
     ("protocol", &[Kind::Mqtt]),
     ("topic", &[Kind::Mqtt]),
     ("client_id", &[Kind::Mqtt]),
@@ -55,6 +57,7 @@ const KEYS: [(&str, &[Kind]); 16] = [
     ("keep_alive_s", &[Kind::Mqtt]),
     ("packet_bytes_max", &[Kind::Mqtt]),
     ("will", &[Kind::Mqtt]),
+    ("commands", &[Kind::Mqtt, Kind::Nats]),
     ("token_file", &[Kind::Http, Kind::Nats]),
     ("gzip", &[Kind::Http]),
     ("credentials_file", &[Kind::Nats]),
@@ -178,6 +181,7 @@ fn mqtt(
         )),
         tls: tls_of(table, scheme),
         will: will(table, gateway_id, &topic),
+        commands: commands::mqtt(table, gateway_id, &topic),
         address: address?,
         protocol,
         topic,
@@ -251,6 +255,7 @@ fn nats(
         username: table.filled("username").map(|found| found.value),
         password_file: table.path("password_file"),
         tls: tls_of(table, scheme),
+        commands: commands::nats(table, gateway_id, &subject),
         address: address?,
         subject,
         stream,
@@ -343,14 +348,6 @@ fn template(table: &mut Table<'_>, key: &'static str, default: &str) -> String {
     found.value
 }
 
-/// A topic or subject as expanded, except the epoch, of which only the length is known.
-pub(super) fn expand(template: &str, gateway_id: &str, lane: Lane) -> String {
-    template
-        .replace("{gateway}", gateway_id)
-        .replace("{lane}", lane.name())
-        .replace("{epoch}", "0000000000000000")
-}
-
 fn word(
     table: &mut Table<'_>,
     key: &'static str,
@@ -366,12 +363,6 @@ fn word(
     let what = format!("{:?} cannot be the name of {what}", found.value);
     table.fault_at(key, found.origin.as_deref(), what, hint);
     default.to_owned()
-}
-
-/// A subject that can be published to. Those that begin with `$` belong to the server.
-fn is_subject(text: &str) -> bool {
-    let good = |c: char| !c.is_whitespace() && !c.is_control() && !"*>".contains(c);
-    !text.starts_with('$') && text.split('.').all(|token| !token.is_empty() && token.chars().all(good))
 }
 
 fn is_stream(text: &str) -> bool {

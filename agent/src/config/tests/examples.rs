@@ -45,7 +45,7 @@ fn sparkplug_example() -> String {
 fn the_sparkplug_example_shows_every_key_with_its_default() {
     let example = sparkplug_example();
     let (head, keys) = example.split_once("[source.sparkplug]").unwrap();
-    assert_eq!(keys.lines().filter(|line| !line.is_empty()).count(), 3);
+    assert_eq!(keys.lines().filter(|line| !line.is_empty()).count(), 4);
     let id = "gateway_id = \"gateway\"\n";
     assert_eq!(parse(&format!("{id}{example}")), parse(&format!("{id}{head}[source.sparkplug]")));
     let config = parse(&example);
@@ -106,6 +106,22 @@ fn the_second_example_shows_every_key_of_a_source() {
     for key in super::super::rule::keys() {
         assert!(second.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
     }
+    // Whatever a block for commands can have, these have.
+    for command in &source.commands {
+        for key in toml::Table::try_from(command).unwrap().keys().filter(|key| *key != "device_prefix") {
+            assert!(second.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        }
+    }
+    let own = source.commands.iter().find(|command| command.attribute == "*/setpoint").unwrap();
+    assert!(!own.device.is_empty() && own.conditions.len() == 2 && own.reply.is_some() && own.max.is_some());
+    let plain =
+        parse(&format!("{SOURCE}[[source.command]]\nattribute = \"a\"\ntopic = \"a\"")).sources.remove(0);
+    let plain = plain.commands.into_iter().find(|command| command.attribute == "a").unwrap();
+    assert_eq!((plain.announced, plain.qos, plain.idempotent), (own.announced, own.qos, own.idempotent));
+    assert_eq!(
+        (plain.on_offline, plain.confirm, plain.evidence),
+        (own.on_offline, own.confirm, own.evidence)
+    );
     // Values that the example gives as defaults are the defaults.
     let (plain, example) = (parse(SOURCE).sources.remove(0), source);
     assert_eq!(plain.keep_alive, example.keep_alive);
@@ -168,6 +184,9 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
             let will = target.will.take().unwrap();
             let shown = (will.topic.as_str(), will.offline.as_str(), will.online.as_str());
             assert_eq!(shown, (state.as_str(), "offline", "online"));
+            let commands = target.commands.take().unwrap();
+            let topic = format!("fieldlog/{}/commands/#", Config::default().gateway_id);
+            assert_eq!((commands.topic, commands.session_expiry.as_secs()), (topic, 86_400));
         }
         (SinkTarget::Http(target), SinkTarget::Http(plain)) => {
             assert!(target.token_file.is_some());
@@ -177,6 +196,9 @@ fn plain_target(target: &SinkTarget, plain: &SinkTarget) -> SinkTarget {
         }
         (SinkTarget::Nats(target), SinkTarget::Nats(plain)) => {
             assert!(target.credentials_file.is_some());
+            let commands = target.commands.take().unwrap();
+            let subject = format!("fieldlog.commands.{}.>", Config::default().gateway_id.replace('.', "_"));
+            assert_eq!(commands.subject, subject);
             target.address = plain.address.clone();
             target.credentials_file.clone_from(&plain.credentials_file);
         }

@@ -216,7 +216,8 @@ fn homie() {
         &[
             ("homie/super-car/$state", Some(("super-car", "state", Scalar))),
             ("homie/super-car/$name", homie),
-            ("homie/super-car/$homie", None),
+            ("homie/super-car/$homie", Some(("super-car", "homie", Scalar))),
+            ("homie/super-car/$nodes", None),
             ("homie/super-car/$fw/name", None),
             ("homie/super-car/$stats/uptime", None),
             ("homie/super-car/engine/$name", None),

@@ -616,3 +616,71 @@ fn faults_hold_no_secrets() {
     assert_eq!(faults.faults.len(), 3, "{faults}");
     assert!(!format!("{faults}{faults:?}").contains("hunter2"), "{faults}");
 }
+
+#[test]
+fn commands_have_a_place_for_the_device() {
+    let commands = |keys: &str| format!("[sink.commands]\n{keys}");
+    for topic in ["a/b", "a/+/#", "#", "$share/x/#", "a/#/b"] {
+        check(
+            "mqtt://host",
+            &commands(&format!("topic = \"{topic}\"")),
+            &[&format!(
+                "commands.topic: \"{topic}\" has no place for the device id; use a topic that ends with /#, \
+                 such as \"fieldlog/{{gateway}}/commands/#\""
+            )],
+        );
+    }
+    check(
+        "mqtt://host",
+        &format!("topic = \"up/{{lane}}\"\n{}", commands("topic = \"up/#\"")),
+        &[
+            "commands.topic: \"up/#\" takes \"up/live\", on which this sink sends events; use topics of their own: \
+           events are no commands",
+        ],
+    );
+    check(
+        "mqtt://host",
+        &commands("session_expiry_s = 86401"),
+        &[
+            "commands.session_expiry_s: it is 86401 seconds, but the key of a command is remembered for 86400 \
+             (limits.command_key_s); make limits.command_key_s as long, or a command that the broker sends again could be \
+             carried out twice",
+        ],
+    );
+    check(
+        "nats://host",
+        &commands("subject = \"a.b\""),
+        &["commands.subject: \"a.b\" has no place for the device id; use one that ends with .>, such as \
+           \"fieldlog.commands.{gateway}.>\""],
+    );
+    let text = format!("gateway_id = \"gw\"\n{}{}", at("nats://host"), commands("subject = \"fieldlog.>\""));
+    let words = "sink[0] \"cloud\" commands.subject: \"fieldlog.>\" takes \"fieldlog.gw.events\", on which this sink sends \
+                 events; use subjects of their own: events are no commands";
+    assert_eq!(lines(&text), [words]);
+    check(
+        "http://host",
+        &commands(""),
+        &[
+            "commands: only mqtt://, mqtts://, nats:// or tls:// sinks have it; remove it, or change the address",
+        ],
+    );
+    let text =
+        format!("gateway_id = \"gw.1\"\n{}{}", at("mqtt://host"), commands("topic = \"c/{gateway}/#\""));
+    let SinkTarget::Mqtt(mqtt) = parse(&text).sinks.remove(0).target else { panic!() };
+    let found = mqtt.commands.unwrap();
+    let devices = ["c/gw.1/plant/7", "c/gw.1/", "c/gw.1", "c/gw.12/x"].map(|topic| found.device(topic));
+    assert_eq!(devices, ["plant/7", "", "", ""]);
+}
+
+#[test]
+fn what_commands_come_to_can_have_priority() {
+    let names = [
+        "availability_changed",
+        "command_applied",
+        "command_failed",
+        "command_expired",
+        "command_unconfirmed",
+    ];
+    let text = format!("{}priority = {names:?}\n", at("mqtt://host"));
+    assert_eq!(parse(&text).sinks[0].priority, names);
+}

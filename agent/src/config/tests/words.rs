@@ -658,3 +658,112 @@ fn faults_of_keep_alives() {
          write +NAME or #NAME in the topic of the subscription and {NAME} here"],
     );
 }
+
+/// A source with this block for commands.
+#[track_caller]
+fn check_command(block: &str, name: &str, expected: &[&str]) {
+    let text = format!("{SOURCE}commands = false\n[[source.command]]\n{block}");
+    let expected: Vec<String> =
+        expected.iter().map(|line| format!("source[0] \"home\" command[0] {name:?} {line}")).collect();
+    assert_eq!(lines(&text), expected, "{text}");
+}
+
+#[test]
+fn commands() {
+    let both = "attribute: the block must name an attribute or an operation, and not both; give either the attribute that \
+                is set, such as attribute = \"state\", or the name of an operation";
+    let text = |block: &str| format!("{SOURCE}commands = false\n[[source.command]]\n{block}");
+    check(&text("topic = \"a\""), &[&format!("source[0] \"home\" command[0] {both}")]);
+    check(
+        &text("attribute = \"a\"\noperation = \"b\"\ntopic = \"a\""),
+        &[&format!("source[0] \"home\" command[0] {both}")],
+    );
+    check_command(
+        "attribute = \"*/a/*\"\nof = \"b\"\nmin = 2\nmax = 1\ntopic = \"{x}/set\"\nqos = 2",
+        "*/a/*",
+        &[
+            "qos: 2 is out of range; it must be 0 to 1",
+            "attribute: it may have one `*`; write one block for each group of attributes",
+            "of: it has no effect without an operation; name the operation, or remove it",
+            "topic: there is no placeholder {x}; use {device}, {attribute}, {attribute/}, {*}, {value}, {json}, \
+             {document}, {id}, {reply}, {client_id}",
+            "min: it is larger than max, 1; exchange the two",
+        ],
+    );
+    check_command(
+        "operation = \"{attribute}/go\"\ndevice = \"+value/a+\"\ntopic = \"a\"",
+        "{attribute}/go",
+        &[
+            "device: \"+value/a+\" is not a template: level \"a+\" has a wildcard inside it; `+` and `#` must be a whole \
+             level or begin it; write it like a topic, such as \"+bridge/+name\"",
+            "operation: there is no attribute that its placeholder could stand for; say with `of` which attributes the \
+             operation is for, or remove the placeholder",
+        ],
+    );
+    check_command(
+        "operation = \"go\"\ndevice = \"+value/+device\"\ntopic = \"a\"\nreaches = \"there\"",
+        "go",
+        &[
+            "device: {value} already stands for something else; call the capture something else",
+            "reaches: it has no effect without evidence = \"reported\"; set evidence, or remove it",
+        ],
+    );
+    check_command(
+        "operation = \"go\"\ntopic = \"a\"\nevidence = \"reported\"",
+        "go",
+        &[
+            "reports: an operation has no attribute of its own; name the attribute that reaches the value, or set evidence = \
+             \"none\"",
+            "reaches: the operation takes no value that could be reached; say with `reaches` what the attribute is when \
+             it is done, or set evidence = \"none\"",
+        ],
+    );
+    check_command(
+        "attribute = \"a\"\ntopic = \"a\"\nreply = { topic = \"b\" }",
+        "a",
+        &[
+            "payload: it has no {id}, so an answer cannot be told from another; put {id} where the device takes the number \
+             that it sends back",
+        ],
+    );
+    check_command(
+        "attribute = \"a\"\ntopic = \"a\"\nevidence = \"none\"\nqos = 0\nreply = { topic = \"b/{device}\", id = \"id\" }",
+        "a",
+        &[
+            "reply.id: \"id\" is not a JSON pointer; begin it with a slash, such as \"/id\"",
+            "reply.topic: it must be the same for all devices, because the source subscribes to it; write the topic out; \
+             {client_id} is the only placeholder",
+            "reply: it has no effect with evidence = \"none\"; set evidence to \"reply\" or \"reported\", or remove it",
+            "qos: with 0 and without evidence nothing would ever be known of the command; set qos = 1, so that at least \
+             the broker acknowledges it",
+        ],
+    );
+    check_command(
+        "attribute = \"a\"\ntopic = \"a\"\nevidence = \"reply\"",
+        "a",
+        &["reply: it is missing; say where the answer arrives: reply = { topic = \"...\" }"],
+    );
+    check_command(
+        "attribute = \"a\"\ntopic = \"a\"\nwords = { on = 1 }\nwhere = [\"x\"]",
+        "a",
+        &[
+            "words: it must be a table of texts; write words = { true = \"ON\", false = \"OFF\" }",
+            "where: it must be a table of attributes with lists of texts; write where = { state = [\"ON\", \"OFF\"] }",
+        ],
+    );
+    check_command(
+        "attribute = \"a\"\ntopic = \"a\"\nwhere = { \"$area\" = \"x\" }",
+        "a",
+        &[
+            "where: $area is not known of a device; use the name of an attribute, or $model, $manufacturer or $stable_id",
+        ],
+    );
+    check(
+        "[[source]]\nname = \"home\"\naddress = \"mqtt://127.0.0.1\"\nclient_id = \"a+b\"\n[[source.subscription]]\npreset = \
+         \"shelly-gen2\"",
+        &[
+            "source[0] \"home\" client_id: devices would answer commands on \"a+b/rpc\", which is not a topic; choose one \
+           without the characters + and #",
+        ],
+    );
+}

@@ -2,21 +2,24 @@
 //!
 //! The connection loop is our own, with the same handshake, TLS and framing as ingest: one write sends many PUBLISHes,
 //! and the PUBACKs of one read are processed together. Sessions are clean, because the log has everything that is not
-//! acknowledged.
+//! acknowledged. With `[sink.commands]` the session stays, so that the broker keeps commands while the gateway is away.
 //!
 //! The value of a PUBACK depends on the broker. An MQTT 3.1.1 broker cannot refuse a message: one that its access rules
 //! forbid, or that is too large for it, is usually acknowledged and dropped. Use MQTT 5 where possible.
 
+mod commands;
 mod packet;
 mod publisher;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use tokio::time::timeout;
 
+use crate::command::remote::WAITING_MAX;
 use crate::config::MqttSink;
+use crate::forward::commands::Upstream;
 use crate::forward::queue::Queue;
 use crate::forward::transport::Target;
 use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
@@ -24,12 +27,13 @@ use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::mqtt::failure::Failure;
 use crate::mqtt::handshake::{self, Hello, Welcome};
 use crate::net::connect::{self, Endpoint, Wire};
+use commands::Commands;
 use publisher::Publisher;
 
 /// Room for the CONNACK.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Maximum packet from the broker; we subscribe to nothing.
+/// Maximum packet from the broker; without commands we subscribe to nothing.
 const RECEIVED_BYTES_MAX: u32 = 65_536;
 
 /// Address and settings. `connect_timeout` covers TCP, TLS and the CONNACK together; the broker's Receive Maximum may
@@ -42,11 +46,15 @@ pub struct Mqtt {
     window: usize,
     unheard: Arc<AtomicU64>,
     unheard_words: String,
+    /// That no commands come, and why.
+    refused: Arc<OnceLock<String>>,
 }
 
 impl MqttTarget {
     /// Connects.
-    pub async fn open(&self) -> Result<Mqtt, Unreachable> {
+    ///
+    /// Commands of the broker go to `upstream`, which there is if they are switched on.
+    pub async fn open(&self, upstream: Option<&Arc<Upstream>>) -> Result<Mqtt, Unreachable> {
         let opened = timeout(self.connect_timeout, self.connect()).await;
         let late =
             |_| Failure::TimedOut { address: self.sink.address.to_string(), limit: self.connect_timeout };
@@ -62,8 +70,15 @@ impl MqttTarget {
         let receive_max = welcome.receive_max.unwrap_or(u16::MAX);
         let window = usize::from(self.in_flight_max.min(receive_max).max(1));
         let unheard = Arc::new(AtomicU64::new(0));
-        let publisher = Publisher::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard));
+        let refused = Arc::new(OnceLock::new());
+        let commands = upstream.zip(self.sink.commands.clone());
+        let commands = commands.map(|(upstream, config)| {
+            Commands::new(config, self.sink.protocol, upstream.clone(), refused.clone())
+        });
+        let publisher =
+            Publisher::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard), commands);
         Ok(Mqtt {
+            refused,
             queue: Queue::start(|jobs| publisher.run(jobs)),
             window,
             unheard,
@@ -79,15 +94,16 @@ impl MqttTarget {
         };
         let mut stream = connect::connect(&endpoint).await?;
         let mut input = BytesMut::with_capacity(READ_BYTES);
+        let commands = self.sink.commands.as_ref();
         let hello = Hello {
             protocol: self.sink.protocol,
             client_id: &self.sink.client_id,
             username: self.sink.username.as_deref(),
             password_file: self.sink.password_file.as_deref(),
             keep_alive: self.sink.keep_alive,
-            session_expiry: None,
-            receive_window: u16::MAX,
-            packet_bytes_max: RECEIVED_BYTES_MAX,
+            session_expiry: commands.map(|commands| commands.session_expiry),
+            receive_window: commands.map_or(u16::MAX, |_| WAITING_MAX),
+            packet_bytes_max: commands.map_or(RECEIVED_BYTES_MAX, |_| commands::ANNOUNCED_BYTES_MAX),
             will: self.sink.will.as_ref(),
         };
         let welcome = handshake::introduce(&mut *stream, &hello, &mut input).await?;
@@ -121,12 +137,14 @@ impl Transport for Mqtt {
 
     fn warning(&self) -> Option<String> {
         let unheard = self.unheard.load(Ordering::Relaxed);
-        (unheard > 0).then(|| {
+        let unheard = (unheard > 0).then(|| {
             format!(
                 "no client is {}: the broker has discarded {unheard} acknowledged parcels since fieldlog connected",
                 self.unheard_words
             )
-        })
+        });
+        let warnings: Vec<String> = unheard.into_iter().chain(self.refused.get().cloned()).collect();
+        (!warnings.is_empty()).then(|| warnings.join("; "))
     }
 
     fn close(self) -> impl Future<Output = ()> + Send {

@@ -4,10 +4,11 @@
 //! later, so the stream gets no duplicates even after its duplicate window. At each connection the subject's last
 //! message is read: what it covers is acknowledged and not sent again.
 
+mod commands;
 mod failure;
 mod stream;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -18,6 +19,7 @@ use fieldlog_projections::Epoch;
 use tokio::time::timeout;
 
 use crate::config::NatsSink;
+use crate::forward::commands::Upstream;
 use crate::forward::envelope::{self, Payload};
 use crate::forward::queue::{FAREWELL, Jobs, Queue};
 use crate::forward::transport::Target;
@@ -25,6 +27,7 @@ use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 use crate::net::failure::causes;
 use crate::net::secret;
 use crate::net::tls::client_config;
+use commands::Commands;
 use fieldlog_wire::Manifest;
 use stream::Subject;
 
@@ -36,11 +39,18 @@ pub type NatsTarget = Target<NatsSink>;
 pub struct Nats {
     queue: Queue,
     stored: Option<Manifest>,
+    news: Arc<News>,
 }
 
 impl NatsTarget {
-    /// Connects, finds or creates the stream, and reads what it holds of `gateway`'s log `epoch`.
-    pub async fn open(&self, gateway: &str, epoch: Epoch) -> Result<Nats, Unreachable> {
+    /// Connects, finds or creates the stream, and reads what it holds of `gateway`'s log `epoch`. Commands of the server
+    /// go to `upstream`, which there is if they are switched on.
+    pub async fn open(
+        &self,
+        gateway: &str,
+        epoch: Epoch,
+        upstream: Option<&Arc<Upstream>>,
+    ) -> Result<Nats, Unreachable> {
         let news = Arc::new(News::default());
         let client = self.connect(&news).await?;
         let jetstream = ContextBuilder::new()
@@ -56,8 +66,13 @@ impl NatsTarget {
         let stored =
             subjects.iter().filter(|subject| subject.stored.is_some()).max_by_key(|subject| subject.last);
         let stored = stored.and_then(|subject| subject.stored.clone());
-        let publisher = Publisher { target: self.clone(), client, jetstream, subjects, news };
-        Ok(Nats { queue: Queue::start(|jobs| publisher.serve(jobs)), stored })
+        let commands = match upstream.zip(self.sink.commands.as_ref()) {
+            Some((upstream, config)) => Some(Commands::start(self, config, &client, upstream).await?),
+            None => None,
+        };
+        let publisher =
+            Publisher { target: self.clone(), client, jetstream, subjects, news: news.clone(), commands };
+        Ok(Nats { queue: Queue::start(|jobs| publisher.serve(jobs)), stored, news })
     }
 
     /// The queries before the first message.
@@ -123,6 +138,8 @@ impl NatsTarget {
 struct News {
     /// The server's last error report; it refuses publications this way, without an answer.
     complaint: Mutex<Option<String>>,
+    /// It refuses the subscription to commands, which is the only one.
+    unsubscribed: OnceLock<String>,
     gone: tokio::sync::Notify,
 }
 
@@ -131,7 +148,13 @@ impl News {
         match event {
             Event::Disconnected | Event::Closed => self.gone.notify_one(),
             Event::ServerError(error) => {
-                *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                let text = error.to_string();
+                if text.to_ascii_lowercase().contains("subscription")
+                    && self.unsubscribed.set(text.clone()).is_ok()
+                {
+                    tracing::warn!("{}", unsubscribed(&text));
+                }
+                *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
             }
             _ => {}
         }
@@ -142,6 +165,13 @@ impl News {
     }
 }
 
+fn unsubscribed(said: &str) -> String {
+    format!(
+        "no command from upstream arrives: the NATS server refuses the subscription ({said}); allow it in the permissions of \
+         this user, or remove [sink.commands]"
+    )
+}
+
 /// The connection's task: it publishes parcels one after the other.
 struct Publisher {
     target: NatsTarget,
@@ -149,6 +179,8 @@ struct Publisher {
     jetstream: Context,
     subjects: Vec<Subject>,
     news: Arc<News>,
+    /// Ends with the connection.
+    commands: Option<Commands>,
 }
 
 impl Publisher {
@@ -172,6 +204,7 @@ impl Publisher {
             // The driver may have given up on it.
             let _ = job.reply.send(outcome);
         }
+        self.commands = None;
         // Everything acknowledged is stored; draining is optional.
         let _ = timeout(FAREWELL, self.client.drain()).await;
     }
@@ -245,6 +278,10 @@ impl Transport for Nats {
 
     fn stored(&self) -> Option<&Manifest> {
         self.stored.as_ref()
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.news.unsubscribed.get().map(|said| unsubscribed(said))
     }
 
     fn close(self) -> impl Future<Output = ()> + Send {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{OUT_BYTES_MAX, SourceSession};
 use crate::message::{Fate, Publication, Tracked};
@@ -22,12 +22,28 @@ pub(super) struct Outgoing {
     in_flight: BTreeMap<u16, Tracked>,
     max: usize,
     last: u16,
+    /// Largest packet and best quality of service that the broker takes.
+    bytes_max: usize,
+    qos_max: u8,
+    /// A packet on its way into the output.
+    packet: BytesMut,
+    /// There is room again for what waits.
+    pub(super) has_room: bool,
 }
 
 impl Outgoing {
     pub(super) fn new(welcome: &Welcome) -> Outgoing {
         let max = welcome.receive_max.unwrap_or(u16::MAX).min(IN_FLIGHT_MAX);
-        Outgoing { in_flight: BTreeMap::new(), max: usize::from(max), last: PKID_MIN }
+        let bytes_max = welcome.packet_bytes_max.and_then(|max| usize::try_from(max).ok());
+        Outgoing {
+            in_flight: BTreeMap::new(),
+            max: usize::from(max),
+            last: PKID_MIN,
+            bytes_max: bytes_max.unwrap_or(usize::MAX),
+            qos_max: welcome.qos_max.unwrap_or(1),
+            packet: BytesMut::new(),
+            has_room: false,
+        }
     }
 
     /// An identifier that is free; never the one of the host application's state.
@@ -43,40 +59,60 @@ impl Outgoing {
 
 impl<F> SourceSession<'_, F> {
     /// Writes what others in the agent want published.
-    pub(super) fn publish(&mut self) -> Result<(), Failure> {
+    pub(super) fn publish(&mut self) {
+        self.outgoing.has_room = false;
         while self.connection.unwritten() < OUT_BYTES_MAX
             && self.outgoing.in_flight.len() < self.outgoing.max
             && let Some(publication) = self.outbox.pop()
         {
-            self.publish_one(&publication)?;
+            self.publish_one(&publication);
         }
-        Ok(())
     }
 
-    fn publish_one(&mut self, publication: &Publication) -> Result<(), Failure> {
-        let Publication { topic, payload, tracked } = publication;
-        let protocol = self.source.config.protocol;
+    fn publish_one(&mut self, publication: &Publication) {
+        let Publication { topic, tracked, .. } = publication;
         let Some(tracked) = tracked else {
-            self.connection
-                .send(|out| handshake::publish(topic, payload, Manner::default(), protocol, out))?;
-            self.source.status.published.add(1);
-            return Ok(());
+            if let Err(why) = self.write(publication, Manner::default()) {
+                let source = &self.source.config.name;
+                tracing::warn!(%source, topic, "a message is not published: {why}");
+            }
+            return;
         };
         let (now, wall) = (self.source.clock.now(), self.source.clock.wall());
         if now >= tracked.deadline || wall >= tracked.expires {
             self.outbox.report(tracked, Fate::TooLate);
-            return Ok(());
+            return;
         }
-        let pkid = (tracked.qos > 0).then(|| self.outgoing.next());
+        let pkid = (tracked.qos.min(self.outgoing.qos_max) > 0).then(|| self.outgoing.next());
         // What the broker holds for the device must not outlive the command either; it counts in whole seconds.
         let left = tracked.deadline.saturating_duration_since(now).as_secs().max(1);
         let manner = Manner { pkid, retain: false, expiry_s: Some(u32::try_from(left).unwrap_or(u32::MAX)) };
-        self.connection.send(|out| handshake::publish(topic, payload, manner, protocol, out))?;
-        self.source.status.published.add(1);
+        if let Err(why) = self.write(publication, manner) {
+            self.outbox.report(tracked, Fate::Refused(why));
+            return;
+        }
         if let Some(pkid) = pkid {
             self.outgoing.in_flight.insert(pkid, *tracked);
         }
         self.outbox.report(tracked, Fate::Written);
+    }
+
+    /// Puts a publication into the output. Otherwise it says why it cannot be sent: the broker would end the connection over it.
+    fn write(&mut self, publication: &Publication, manner: Manner) -> Result<(), String> {
+        let Publication { topic, payload, .. } = publication;
+        let (packet, max) = (&mut self.outgoing.packet, self.outgoing.bytes_max);
+        packet.clear();
+        handshake::publish(topic, payload, manner, self.source.config.protocol, packet)
+            .map_err(|failure| format!("it cannot be written as an MQTT packet: {failure}"))?;
+        if packet.len() > max {
+            return Err(format!(
+                "its packet has {} bytes, and the broker takes at most {max}; raise the broker's maximum packet size, \
+                 or send less",
+                packet.len()
+            ));
+        }
+        self.connection.send(|out| out.extend_from_slice(packet));
+        self.source.status.published.add(1);
         Ok(())
     }
 
@@ -96,8 +132,9 @@ impl<F> SourceSession<'_, F> {
             }
         };
         self.outbox.report(&tracked, fate);
-        // There is room for what waits.
-        self.publish()
+        // What waits is published once the messages that were read with this are delivered: they are older than that.
+        self.outgoing.has_room = true;
+        Ok(())
     }
 
     /// The connection is gone: what was not acknowledged may have arrived or not, what was not written has not.

@@ -13,6 +13,7 @@ fn host(mut config: SourceConfig, protocol: Protocol) -> SourceConfig {
         host_id: "gateway-1".into(),
         groups: vec!["plant".into()],
         reorder_timeout: Duration::from_secs(2),
+        commands: true,
     });
     config
 }

@@ -85,6 +85,7 @@ impl Scene {
             host_id: "host".into(),
             groups: vec!["+".into()],
             reorder_timeout: Duration::from_secs(2),
+            commands: true,
         });
         let mut scene = Scene::new(config);
         scene.connect(1);

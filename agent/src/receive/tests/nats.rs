@@ -19,7 +19,7 @@ async fn a_stream_is_consumed_once() {
     let mut parcels = fixture.parcels(Filter::default(), Format::Json, Seq(1), 100);
     parcels.truncate(5);
     parcels.extend(fixture.parcels(Filter::default(), Format::Compact, Seq(501), 100));
-    let mut sink = target.open("plant-7", EPOCH).await.unwrap();
+    let mut sink = target.open("plant-7", EPOCH, None).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let options = || ReceiveOptions {
         nats: Some(NatsOptions {

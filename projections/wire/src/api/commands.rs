@@ -123,6 +123,47 @@ pub struct CommandJson<'a> {
     pub changed_at: Rfc3339,
 }
 
+/// An answer to a command that came through a sink: when it is accepted or refused, and when it is closed. What there is
+/// nothing to say about is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RemoteAnswer<'a> {
+    /// The gateway.
+    pub gateway: Cow<'a, str>,
+    /// The incarnation of its log, in 16 hexadecimal digits.
+    pub epoch: Cow<'a, str>,
+    /// The device, as it was asked for.
+    pub device: Cow<'a, str>,
+    /// The requester's key; absent if the command could not be read.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub idempotency_key: Cow<'a, str>,
+    /// The command's id: the position of its request; absent if it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Seq>,
+    /// Where it is, as in [`CommandJson::state`]; absent if it was refused.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub state: Cow<'a, str>,
+    /// Whether nothing more can come of it, and so no further answer.
+    pub closed: bool,
+    /// It had been accepted before, under the same key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub failure: Cow<'a, str>,
+    /// The command that took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<Seq>,
+    /// Why it was refused, in one word; the words are those of the problems over HTTP.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub code: Cow<'a, str>,
+    /// Why it was refused: what was wrong, and what to do.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub detail: Cow<'a, str>,
+    /// The device's newest record, if another one was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_seq: Option<Seq>,
+}
+
 /// `GET /api/v1/devices/{id}/twin`: what is wanted of a device beside what it reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TwinAnswer<'a> {

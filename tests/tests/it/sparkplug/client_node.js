@@ -1,5 +1,6 @@
 // An edge node with a device, by npm sparkplug-client. Lines on stdin: `x 5`, `y 5` (the node's metrics), `z 5` (the
-// device's), `ddeath`. Its data has aliases and no names. It says "born" and "asked", and answers by its births.
+// device's), `ddeath`. Its data has aliases and no names. It says "born" and "asked", and answers by its births. Of commands it
+// says "told x 5", and does what they say.
 const sparkplug = require("sparkplug-client");
 const lines = require("readline").createInterface({ input: process.stdin });
 
@@ -31,8 +32,27 @@ client.on("ncmd", (payload) => {
     if (payload.metrics.some((metric) => metric.name === "Node Control/Rebirth" && metric.value === true)) {
         console.log("asked");
         births();
+    } else {
+        obey(payload);
     }
 });
+client.on("dcmd", (device, payload) => obey(payload));
+
+// Names are not taken: metrics with an alias are called by it.
+const obey = ({ metrics }) => {
+    for (const metric of metrics) {
+        const name = Object.keys(alias).find((name) => alias[name] === Number(metric.alias) && !metric.name);
+        console.log(`told ${name} ${metric.value}`);
+        if (name) change(name, Number(metric.value));
+    }
+};
+
+const change = (name, value) => {
+    values[name] = value;
+    const data = { timestamp: Date.now(), metrics: [aliased(name)] };
+    if (name === "z") client.publishDeviceData("d", data);
+    else client.publishNodeData(data);
+};
 
 lines.on("line", (line) => {
     const [name, value] = line.split(" ");
@@ -40,8 +60,5 @@ lines.on("line", (line) => {
         client.publishDeviceDeath("d", { timestamp: Date.now(), metrics: [] });
         return;
     }
-    values[name] = Number(value);
-    const data = { timestamp: Date.now(), metrics: [aliased(name)] };
-    if (name === "z") client.publishDeviceData("d", data);
-    else client.publishNodeData(data);
+    change(name, Number(value));
 });

@@ -1,5 +1,6 @@
 # An edge node with a device, by PyPI pysparkplug. Lines on stdin: `x 5`, `y 5` (the node's metrics), `z 5` (the device's),
 # `ddeath`. It says "born" for each connection and "asked" for each request for its births, which it answers by a new session.
+# Of commands it says "told x 5", and does what they say.
 import queue
 import sys
 import threading
@@ -20,6 +21,9 @@ def command(node, message):
     for asked in message.payload.metrics:
         if asked.name == "Node Control/Rebirth" and asked.value is True:
             events.put("asked")
+        else:
+            print(f"told {asked.name} {asked.value}", flush=True)
+            events.put(f"{asked.name} {asked.value}")
 
 
 def read():
@@ -35,7 +39,7 @@ rebirth = spb.Metric(
     value=False,
 )
 node = spb.EdgeNode("g", "n", [metric("x", -1), metric("y", 20), rebirth], cmd_callback=command)
-node.register(spb.Device("d", [metric("z", 30)]))
+node.register(spb.Device("d", [metric("z", 30)], cmd_callback=command))
 
 
 def born():

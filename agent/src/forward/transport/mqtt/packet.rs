@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::command::remote::Answer;
 use crate::config::Protocol;
 use crate::forward::envelope::{self, Payload};
 use crate::forward::{Outcome, Parcel, SLOW};
@@ -14,7 +15,9 @@ const PUBLISH_QOS1: u8 = 0x32;
 /// Maximum remaining length in MQTT.
 const REMAINING_MAX: usize = 268_435_455;
 
+const PAYLOAD_FORMAT: u8 = 0x01;
 const CONTENT_TYPE: u8 = 0x03;
+const CORRELATION_DATA: u8 = 0x09;
 const USER_PROPERTY: u8 = 0x26;
 
 /// Appends `parcel` as a PUBLISH; if it would be larger than `bytes_max`, appends nothing and returns its size.
@@ -46,6 +49,36 @@ pub(super) fn publish(
     out.put_u16(pkid);
     out.extend_from_slice(&properties);
     body.put(out);
+    Ok(())
+}
+
+/// Appends the answer to a command as a PUBLISH of MQTT 5; if it would be larger than `bytes_max`, appends nothing and
+/// returns its size.
+pub(super) fn answer(out: &mut BytesMut, pkid: u16, answer: &Answer, bytes_max: usize) -> Result<(), usize> {
+    let mut inner = BytesMut::new();
+    // The payload is UTF-8.
+    inner.extend_from_slice(&[PAYLOAD_FORMAT, 1, CONTENT_TYPE]);
+    put_text(&mut inner, "application/json");
+    if let Some(correlation) = &answer.to.correlation {
+        inner.put_u8(CORRELATION_DATA);
+        // It came with such a length field.
+        inner.put_u16(u16::try_from(correlation.len()).unwrap_or(u16::MAX));
+        inner.extend_from_slice(correlation);
+    }
+    let topic = &answer.to.topic;
+    let properties = variable_int_len(inner.len()) + inner.len();
+    let remaining = 2 + topic.len() + 2 + properties + answer.body.len();
+    let size = 1 + variable_int_len(remaining) + remaining;
+    if size > bytes_max || remaining > REMAINING_MAX {
+        return Err(size);
+    }
+    out.put_u8(PUBLISH_QOS1);
+    put_variable_int(out, remaining);
+    put_text(out, topic);
+    out.put_u16(pkid);
+    put_variable_int(out, inner.len());
+    out.extend_from_slice(&inner);
+    out.extend_from_slice(&answer.body);
     Ok(())
 }
 

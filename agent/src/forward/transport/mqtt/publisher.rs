@@ -10,7 +10,9 @@ use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
+use super::commands::{self, Commands};
 use super::{MqttTarget, RECEIVED_BYTES_MAX, packet};
+use crate::command::remote::Answer;
 use crate::forward::envelope::expand;
 use crate::forward::queue::{FAREWELL, Job, Jobs};
 use crate::forward::{Outcome, Parcel};
@@ -26,6 +28,9 @@ const OUT_BYTES_MAX: usize = 64 * 1024;
 /// A larger output buffer is freed once it is empty.
 const OUT_BYTES_KEPT: usize = 1024 * 1024;
 
+/// Answers to commands that may be unacknowledged.
+const ANSWERS_MAX: usize = 16;
+
 /// Minimum interval of timer checks.
 const TICK_MIN: Duration = Duration::from_millis(10);
 
@@ -37,19 +42,29 @@ pub(super) struct Publisher {
     address: String,
     connection: Connection,
     window: usize,
+    /// Messages that the broker accepts unacknowledged.
+    receive_max: usize,
     bytes_max: usize,
     in_flight: VecDeque<InFlight>,
     pkid: u16,
     /// Since when the broker owes an answer.
     waiting: Instant,
     unheard: Arc<AtomicU64>,
+    commands: Option<Commands>,
 }
 
 /// A parcel waiting for its PUBACK.
 struct InFlight {
     pkid: u16,
     bytes: usize,
-    reply: oneshot::Sender<Outcome>,
+    reply: Reply,
+}
+
+/// What its PUBACK is for.
+enum Reply {
+    Parcel(oneshot::Sender<Outcome>),
+    /// The answer to a command.
+    Answer(Answer),
 }
 
 impl Publisher {
@@ -60,34 +75,42 @@ impl Publisher {
         welcome: &Welcome,
         window: usize,
         unheard: Arc<AtomicU64>,
+        commands: Option<Commands>,
     ) -> Publisher {
+        let kept_bytes_max = commands.as_ref().map_or(RECEIVED_BYTES_MAX, |_| commands::KEPT_BYTES_MAX);
         let bytes_max = welcome.packet_bytes_max.unwrap_or(u32::MAX).min(target.sink.packet_bytes_max);
         Publisher {
             address: target.sink.address.to_string(),
             connection: Connection::new(
                 stream,
                 input,
-                RECEIVED_BYTES_MAX,
+                kept_bytes_max,
                 target.sink.keep_alive,
                 welcome.server_keep_alive,
             ),
             window,
+            receive_max: usize::from(welcome.receive_max.unwrap_or(u16::MAX)),
             bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
             in_flight: VecDeque::with_capacity(window.min(1024)),
-            pkid: 0,
+            pkid: commands.as_ref().map_or(0, |_| commands::SUBSCRIBE_PKID),
             waiting: Instant::now(),
             unheard,
+            commands,
             target,
         }
     }
 
     /// Runs the connection to its end.
     pub(super) async fn run(mut self, mut jobs: Jobs) {
-        let Err(failure) = self.serve(&mut jobs).await else { return self.leave().await };
+        let Err(failure) = self.serve(&mut jobs).await else {
+            self.keep_answers();
+            return self.leave().await;
+        };
         if let Failure::Disconnected { code: PACKET_TOO_LARGE, .. } = failure {
             self.blame_the_largest();
         }
         jobs.lose(self.target.words(&failure));
+        self.keep_answers();
         if let Some(code) = failure.farewell() {
             self.hang_up(code).await;
         }
@@ -99,16 +122,27 @@ impl Publisher {
             let protocol = self.target.sink.protocol;
             self.connection.send(|out| announce(&will.topic, &will.online, protocol, out))?;
         }
+        if let Some(commands) = &mut self.commands {
+            self.connection.send(|out| commands.subscribe(out))?;
+        }
+        let upstream = self.commands.as_ref().map(|commands| commands.upstream().clone());
         self.take_input()?;
         let mut tick =
             tokio::time::interval(self.connection.tick().min(self.target.answer_timeout / 4).max(TICK_MIN));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let room = self.in_flight.len() < self.window && self.connection.unwritten() < OUT_BYTES_MAX;
+            let in_flight = self.in_flight.len();
+            let unwritten = self.connection.unwritten() < OUT_BYTES_MAX;
+            let parcels =
+                self.in_flight.iter().filter(|waiting| matches!(waiting.reply, Reply::Parcel(_))).count();
+            let answers = unwritten && in_flight < self.receive_max && in_flight - parcels < ANSWERS_MAX;
+            let room = unwritten && in_flight < self.receive_max && parcels < self.window;
             tokio::select! {
                 biased;
                 // First, since acknowledgements make room.
                 step = self.connection.step(true) => self.stepped(step?)?,
+                pkid = commands::done(&mut self.commands) => self.acknowledge(pkid),
+                answer = commands::next_answer(upstream.as_ref()), if answers => self.answer(answer),
                 job = jobs.incoming.recv(), if room => match job {
                     Some(job) => self.publish(job),
                     None => return Ok(()),
@@ -131,11 +165,51 @@ impl Publisher {
                     self.waiting = Instant::now();
                 }
                 let bytes = self.connection.unwritten() - before;
-                self.in_flight.push_back(InFlight { pkid, bytes, reply: job.reply });
+                self.in_flight.push_back(InFlight { pkid, bytes, reply: Reply::Parcel(job.reply) });
             }
             Err(size) => {
                 // If this fails, nobody is waiting for it any more.
                 let _ = job.reply.send(Outcome::TooLarge { why: self.too_large(size, &job.parcel) });
+            }
+        }
+    }
+
+    /// The broker need not send this command again.
+    fn acknowledge(&mut self, pkid: Option<u16>) {
+        if let Some(pkid) = pkid {
+            let [high, low] = pkid.to_be_bytes();
+            self.connection.send(|out| out.extend_from_slice(&[0x40, 2, high, low]));
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let before = self.connection.unwritten();
+        let (pkid, bytes_max) = (self.next_pkid(), self.bytes_max);
+        match self.connection.send(|out| packet::answer(out, pkid, &answer, bytes_max)) {
+            Ok(()) => {
+                if self.in_flight.is_empty() {
+                    self.waiting = Instant::now();
+                }
+                let bytes = self.connection.unwritten() - before;
+                self.in_flight.push_back(InFlight { pkid, bytes, reply: Reply::Answer(answer) });
+            }
+            Err(size) => {
+                self.unanswered(&answer, &format!("it has {size} bytes, and the limit is {bytes_max}"))
+            }
+        }
+    }
+
+    fn unanswered(&self, answer: &Answer, why: &str) {
+        let (sink, topic) = (&self.address, &answer.to.topic);
+        tracing::warn!(%sink, %topic, "an answer to a command is not sent: {why}; the events tell what became of it");
+    }
+
+    /// Answers that may not have arrived are sent again over the next connection.
+    fn keep_answers(&mut self) {
+        let Some(commands) = &self.commands else { return };
+        for waiting in std::mem::take(&mut self.in_flight).into_iter().rev() {
+            if let Reply::Answer(answer) = waiting.reply {
+                commands.upstream().give_back(answer);
             }
         }
     }
@@ -175,7 +249,11 @@ impl Publisher {
                         self.handle(&chunk, &frame)?;
                     }
                 }
-                Cut::Oversized { .. } => {}
+                Cut::Oversized { head, frame, size } => {
+                    if let Some(commands) = &self.commands {
+                        commands.take(&head, &frame, Some(size))?;
+                    }
+                }
                 Cut::Missing(bytes) => {
                     self.connection.input().reserve(bytes);
                     return Ok(());
@@ -192,6 +270,8 @@ impl Publisher {
                 self.acknowledged(u16::from_be_bytes([high, low]), code, &chunk.slice(frame.whole.clone()))
             }
             (4, _) => Err(Failure::Malformed("PUBACK")),
+            (3, _) if let Some(commands) = &self.commands => commands.take(chunk, frame, None),
+            (9, body) if let Some(commands) = &mut self.commands => commands.subscribed(body, &self.address),
             // PINGRESP only shows that the broker is alive. A PUBLISH at QoS 0 would be a broker's own notice.
             (13 | 3, _) => Ok(()),
             (14, _) => {
@@ -209,12 +289,17 @@ impl Publisher {
         };
         let Some(waiting) = self.in_flight.remove(index) else { return Ok(()) };
         self.waiting = Instant::now();
-        if code == 0x10 {
-            self.nobody_listens();
+        match waiting.reply {
+            Reply::Parcel(reply) => {
+                if code == 0x10 {
+                    self.nobody_listens();
+                }
+                // The driver may have given up on it.
+                let _ = reply.send(packet::outcome(code, frame, &self.target.sink.topic, &self.address));
+            }
+            Reply::Answer(answer) if code >= 0x80 => self.unanswered(&answer, reason(code)),
+            Reply::Answer(_) => {}
         }
-        let outcome = packet::outcome(code, frame, &self.target.sink.topic, &self.address);
-        // The driver may have given up on it.
-        let _ = waiting.reply.send(outcome);
         Ok(())
     }
 
@@ -252,7 +337,10 @@ impl Publisher {
                 waiting.bytes,
                 reason(PACKET_TOO_LARGE)
             );
-            let _ = waiting.reply.send(Outcome::TooLarge { why });
+            match waiting.reply {
+                Reply::Parcel(reply) => drop(reply.send(Outcome::TooLarge { why })),
+                Reply::Answer(answer) => self.unanswered(&answer, reason(PACKET_TOO_LARGE)),
+            }
         }
     }
 

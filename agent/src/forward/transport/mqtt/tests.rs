@@ -32,6 +32,7 @@ fn target(port: u16) -> MqttTarget {
             keep_alive: Duration::from_secs(30),
             packet_bytes_max: 1024 * 1024,
             will: None,
+            commands: None,
         },
         connect_timeout: Duration::from_secs(20),
         answer_timeout: Duration::from_secs(20),
@@ -46,7 +47,7 @@ fn with_protocol(port: u16, protocol: Protocol) -> MqttTarget {
 }
 
 async fn opened(target: &MqttTarget) -> Mqtt {
-    target.open().await.unwrap()
+    target.open(None).await.unwrap()
 }
 
 /// Sends parcels at once and returns their outcomes, in order of sending.
@@ -244,7 +245,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
     };
     for protocol in [Protocol::V4, Protocol::V5] {
         let target = with_protocol(broker.port, protocol);
-        let unreachable = target.open().await.err().unwrap();
+        let unreachable = target.open(None).await.err().unwrap();
         let address = format!("127.0.0.1:{}: ", broker.port);
         assert!(unreachable.pace == Pace::Slow && unreachable.why.starts_with(&address), "{unreachable}");
     }
@@ -253,7 +254,7 @@ async fn access_rules_and_passwords_are_for_an_operator() {
 #[tokio::test]
 async fn nobody_at_the_address_is_no_reason_to_be_slow() {
     let (_taken, port) = refusing_port();
-    let unreachable = target(port).open().await.err().unwrap();
+    let unreachable = target(port).open(None).await.err().unwrap();
     assert_eq!(unreachable.pace, Pace::Soon);
     assert!(unreachable.why.starts_with(&format!("cannot connect to 127.0.0.1:{port}")), "{unreachable}");
 }
@@ -273,7 +274,7 @@ async fn tls_is_checked_against_the_ca_file() {
         [Outcome::Acked, Outcome::Acked]
     );
     target.sink.tls.server_name = Some("elsewhere".into());
-    let unreachable = target.open().await.err().unwrap();
+    let unreachable = target.open(None).await.err().unwrap();
     assert!(unreachable.why.contains("`elsewhere`"), "{unreachable}");
 }
 

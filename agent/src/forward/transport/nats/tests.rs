@@ -28,6 +28,7 @@ pub(crate) fn target_of(server: &NatsServer) -> NatsTarget {
             username: None,
             password_file: None,
             tls: TlsConfig::default(),
+            commands: None,
         },
         connect_timeout: Duration::from_secs(5),
         answer_timeout: Duration::from_secs(5),
@@ -43,7 +44,7 @@ fn secret(server: &NatsServer, name: &str, text: &str) -> PathBuf {
 }
 
 async fn open(target: &NatsTarget) -> Result<Nats, Unreachable> {
-    timeout(PATIENCE, target.open("gw-1", EPOCH)).await.expect("does not open")
+    timeout(PATIENCE, target.open("gw-1", EPOCH, None)).await.expect("does not open")
 }
 
 async fn opened(target: &NatsTarget) -> Nats {
@@ -110,7 +111,7 @@ async fn another_epoch_goes_on_behind_the_old_one() {
     let target = target_of(&server);
     let mut sink = opened(&target).await;
     assert_eq!(send(&mut sink, parcel(1, 3)).await, Outcome::Acked);
-    let mut sink = target.open("gw-1", Epoch(0x20)).await.unwrap();
+    let mut sink = target.open("gw-1", Epoch(0x20), None).await.unwrap();
     assert_eq!(sink.stored(), None);
     let mut fresh = parcel(1, 3);
     fresh.manifest.epoch = Epoch(0x20);

@@ -1,0 +1,232 @@
+//! Commands that come through a sink: handed to the writer one after another, and answered.
+//!
+//! A message is done with once its command is durable or refused for good; until then it is not acknowledged, and the
+//! broker sends it again to the next connection. The key of a command makes it the same one then.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use fieldlog_projections::View;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::command::Asked;
+use crate::command::declared::{Code, Rejected};
+use crate::command::remote::{Answer, Answers, Call, WAITING_MAX};
+use crate::shared::Shared;
+use crate::writer::Input;
+
+/// Shortest and longest wait before a command is offered again to a writer that takes none now.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// How long after its start a command is held for a source that is not connected.
+const STARTING_MAX: Duration = Duration::from_secs(30);
+
+/// The commands of one sink, over all its connections.
+pub struct Upstream {
+    sink: String,
+    shared: Arc<Shared>,
+    writer: Sender<Input>,
+    clock: Clock,
+    started: Instant,
+    answers: Mutex<Answers>,
+    /// There is an answer.
+    wake: Notify,
+    /// What was refused without being recorded, by reason.
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Upstream {
+    /// Takes commands for the sink of that name.
+    pub fn new(
+        sink: &str,
+        gateway: &str,
+        shared: Arc<Shared>,
+        writer: Sender<Input>,
+        clock: Clock,
+    ) -> Arc<Upstream> {
+        let answers = Mutex::new(Answers::new(gateway, shared.epoch.to_string()));
+        let (wake, refused, started) = (Notify::new(), Mutex::default(), clock.now());
+        Arc::new(Upstream { sink: sink.to_owned(), shared, writer, clock, started, answers, wake, refused })
+    }
+
+    /// The clock that [`Call::received`] is read from.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// The next answer to send. Nothing is lost if the future is dropped.
+    pub async fn next_answer(&self) -> Answer {
+        let mut position = self.shared.position.subscribe();
+        loop {
+            let waiting = {
+                let view = self.view();
+                let mut answers = self.answers();
+                answers.settle(&view);
+                let dropped = answers.take_dropped();
+                if dropped > 0 {
+                    let sink = &self.sink;
+                    tracing::warn!(
+                        %sink, dropped,
+                        "answers to commands are not sent, because too many wait for the connection or for the end of their \
+                         command; the events tell what became of the commands"
+                    );
+                }
+                if let Some(answer) = answers.pop() {
+                    return answer;
+                }
+                answers.is_waiting()
+            };
+            tokio::select! {
+                () = self.wake.notified() => {}
+                // The writer has ended, so nothing more will happen.
+                changed = position.changed(), if waiting => if changed.is_err() { std::future::pending::<()>().await },
+            }
+        }
+    }
+
+    /// Takes back an answer that may not have arrived.
+    pub fn give_back(&self, answer: Answer) {
+        self.answers().give_back(answer);
+        self.wake.notify_one();
+    }
+
+    /// Hands a command to the writer, and returns when it is durable or refused for good.
+    async fn ask(&self, call: &Call) {
+        let body = match call.read() {
+            Ok(body) => body,
+            Err(rejected) => return self.refuse(call, &rejected),
+        };
+        let mut wait = RETRY.0;
+        loop {
+            let ttl_max_s = Some(call.ttl_left(&body, self.clock.now()));
+            let (reply, answered) = oneshot::channel();
+            let (actor, device) = (format!("sink:{}", self.sink), call.device.clone());
+            // The sources may connect later than the sink, which brings what has waited for the gateway.
+            let patient = self.clock.since(self.started) < STARTING_MAX;
+            let asked = Asked { actor, device, body: body.clone(), ttl_max_s, patient, reply };
+            let sent = self.writer.send(Input::Command(Box::new(asked)));
+            let answer = if sent.is_ok() { answered.await.ok() } else { None };
+            match answer {
+                Some(Ok(accepted)) => {
+                    let view = self.view();
+                    self.answers().accepted(call, &body, accepted, &view);
+                    break;
+                }
+                Some(Err(rejected))
+                    if rejected.code != Code::NotReady && !(patient && rejected.is_temporary()) =>
+                {
+                    self.answers().refused(call, &body.idempotency_key, &rejected);
+                    break;
+                }
+                Some(Err(_)) => {
+                    self.clock.sleep(wait).await;
+                    wait = (wait * 2).min(RETRY.1);
+                }
+                // The agent ends. The message is not acknowledged, so it comes again.
+                None => std::future::pending().await,
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// Refuses what is never asked of the writer, and so leaves no record.
+    fn refuse(&self, call: &Call, rejected: &Rejected) {
+        let code = rejected.code.word();
+        self.shared.stats.commands.rejected(code);
+        let so_far = {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = refused.entry(code).or_default();
+            *count += 1;
+            *count
+        };
+        if so_far.is_power_of_two() {
+            let device: String = call.device.chars().take(256).collect();
+            let (sink, reason) = (&self.sink, &rejected.reason);
+            tracing::warn!(%sink, %device, so_far, "a command from upstream is refused: {reason}");
+        }
+        self.answers().refused(call, "", rejected);
+        self.wake.notify_one();
+    }
+
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.shared.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The commands of one connection, in the order they arrived. `A` is what acknowledges a message.
+pub struct Intake<A> {
+    upstream: Arc<Upstream>,
+    waiting: Arc<AtomicUsize>,
+    calls: mpsc::UnboundedSender<(Option<Call>, A)>,
+    done: mpsc::UnboundedReceiver<A>,
+    task: JoinHandle<()>,
+}
+
+impl<A: Send + 'static> Intake<A> {
+    /// For a new connection.
+    pub fn new(upstream: Arc<Upstream>) -> Intake<A> {
+        let (calls, mut incoming) = mpsc::unbounded_channel::<(Option<Call>, A)>();
+        let (finished, done) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (asker, taken) = (upstream.clone(), waiting.clone());
+        let task = tokio::spawn(async move {
+            while let Some((call, ack)) = incoming.recv().await {
+                if let Some(call) = call {
+                    asker.ask(&call).await;
+                    taken.fetch_sub(1, Ordering::Relaxed);
+                }
+                if finished.send(ack).is_err() {
+                    return;
+                }
+            }
+        });
+        Intake { upstream, waiting, calls, done, task }
+    }
+
+    /// Takes a message; [`Intake::done`] returns `ack` once it is done with, in the order of arrival. The messages that
+    /// are refused because too many wait are bounded by what the protocol lets be unacknowledged.
+    pub fn take(&self, call: Call, ack: A) {
+        let call = if call.is_removal() {
+            None
+        } else if self.waiting.load(Ordering::Relaxed) >= usize::from(WAITING_MAX) {
+            let reason = format!(
+                "{WAITING_MAX} commands wait to be recorded, which is the most; ask again in a moment"
+            );
+            self.upstream.refuse(&call, &Rejected::new(Code::Busy, reason));
+            None
+        } else {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            Some(call)
+        };
+        // If the task has ended, the message is not acknowledged, and comes again.
+        let _ = self.calls.send((call, ack));
+    }
+
+    /// The next message that is done with. Nothing is lost if the future is dropped.
+    pub async fn done(&mut self) -> A {
+        match self.done.recv().await {
+            Some(ack) => ack,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The commands of the sink.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+}
+
+impl<A> Drop for Intake<A> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
