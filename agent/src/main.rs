@@ -61,9 +61,11 @@ enum Command {
         data_dir: PathBuf,
     },
     /// Ask a running agent to have a device do something, and say what came of it.
-    Command(cli::command::CommandArgs),
+    #[command(name = "command")]
+    Ask(cli::command::CommandArgs),
     /// List the commands that a running agent knows, newest first.
-    Commands(cli::command::CommandsArgs),
+    #[command(name = "commands")]
+    Asked(cli::command::CommandsArgs),
     /// Look at the messages that a running agent could not decode; read them again or throw them away.
     Quarantine(cli::quarantine::QuarantineArgs),
     /// Retire, forget or rename a device of a running agent.
@@ -112,8 +114,8 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::Command(args) => cli::command::main(&args),
-        Command::Commands(args) => cli::command::list(&args),
+        Command::Ask(args) => cli::command::main(&args),
+        Command::Asked(args) => cli::command::list(&args),
         Command::Quarantine(args) => cli::quarantine::main(&args),
         Command::Device(args) => cli::device::main(&args),
         Command::Receive(args) => {

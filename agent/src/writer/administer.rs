@@ -145,7 +145,7 @@ impl Call {
 }
 
 /// A quarantined input and its record.
-struct Input {
+struct Stored {
     fact: Fact,
     arrived: Time,
     payload: Vec<u8>,
@@ -285,7 +285,7 @@ impl Writer {
         }
     }
 
-    fn requeue(&mut self, seq: Seq, input: &Input) -> Result<usize, Refused> {
+    fn requeue(&mut self, seq: Seq, input: &Stored) -> Result<usize, Refused> {
         let refused = |reason: String| Refused::new(Code::RefusedAgain, reason);
         let (source, topic, reason, size) = match &input.fact {
             Fact::InputQuarantined { source, topic, reason, size } => (source, topic, reason, *size),
@@ -314,7 +314,7 @@ impl Writer {
     }
 
     /// An input that is in the quarantine.
-    fn input(&self, seq: Seq) -> Result<Input, Refused> {
+    fn input(&self, seq: Seq) -> Result<Stored, Refused> {
         let missing = |reason: String| Refused::new(Code::NoSuchInput, reason);
         let reader = &self.shared.reader;
         let damaged = |error: LogError| Refused::new(Code::RefusedAgain, error.to_string());
@@ -331,9 +331,9 @@ impl Writer {
         let Some((fact, arrived)) = found.map_err(damaged)?.flatten() else {
             // Its payload outlives its record; only a purge can deal with it.
             let fact = Fact::Trimmed { first: seq, last: seq };
-            return Ok(Input { fact, arrived: Time(0), payload });
+            return Ok(Stored { fact, arrived: Time(0), payload });
         };
-        Ok(Input { fact, arrived, payload })
+        Ok(Stored { fact, arrived, payload })
     }
 
     /// The inputs that a filter means, oldest first, and the last one that was looked at, if there are more.

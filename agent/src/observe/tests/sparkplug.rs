@@ -661,3 +661,35 @@ fn a_metric_of_the_wrong_kind_is_left_out_and_told() {
     );
     scene.check_is("g/n", Online, json!({"x": 10, "y": 21}));
 }
+
+/// The session of its edge node goes on without it, and only a birth says again what a device is.
+#[test]
+fn a_device_that_an_operator_retires_or_forgets_comes_back_with_its_next_birth() {
+    for forget in [false, true] {
+        let mut scene = Scene::host();
+        scene.born(1);
+        scene.asked();
+        let device = scene.observer.device_named("g/n/d").unwrap();
+        let mut batch = scene.batch();
+        match forget {
+            true => scene.observer.forget_now(device, scene.now, &mut batch),
+            false => scene.observer.retire_now(device, scene.now, &mut batch),
+        }
+        scene.commit(&batch);
+        scene.check();
+        let facts = scene.send("g/NDATA/n", payload(2, &[by_alias(1, 11)]));
+        assert!(matches!(&facts[..], [Fact::StateChanged { .. }]), "{forget}: {facts:?}");
+        let facts = scene.send("g/DDATA/n/d", payload(3, &[by_alias(3, 31)]));
+        assert_eq!((facts, scene.asked()), (vec![], 1), "{forget}: a birth is asked for");
+        // The node dies, and with it only what is there.
+        let facts = scene.send("g/NDEATH/n", payload(4, &[bdseq(1)]));
+        assert_eq!(facts.len(), 1, "{forget}: {facts:?}");
+        scene.born(2);
+        scene.check_is("g/n/d", Availability::Online, json!({"z": 30}));
+        let now = scene.observer.device_named("g/n/d").unwrap();
+        assert_eq!(now == device, !forget);
+        scene.check();
+        scene.restart();
+        scene.check();
+    }
+}
