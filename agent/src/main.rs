@@ -16,11 +16,11 @@ struct Cli {
     #[arg(long, global = true, default_value = "info", env = "FIELDLOG_LOG", value_name = "LEVEL")]
     log: tracing::Level,
     #[command(subcommand)]
-    command: Command,
+    command: Verb,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Verb {
     /// Run the agent in the foreground, as systemd does.
     Run {
         /// The configuration file.
@@ -61,11 +61,9 @@ enum Command {
         data_dir: PathBuf,
     },
     /// Ask a running agent to have a device do something, and say what came of it.
-    #[command(name = "command")]
-    Ask(cli::command::CommandArgs),
+    Command(cli::command::CommandArgs),
     /// List the commands that a running agent knows, newest first.
-    #[command(name = "commands")]
-    Asked(cli::command::CommandsArgs),
+    Commands(cli::command::CommandsArgs),
     /// Look at the messages that a running agent could not decode; read them again or throw them away.
     Quarantine(cli::quarantine::QuarantineArgs),
     /// Retire, forget or rename a device of a running agent.
@@ -80,29 +78,29 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Run { config, new_epoch } => {
+        Verb::Run { config, new_epoch } => {
             telemetry::start(cli.log);
             daemon::main(&config, new_epoch)
         }
-        Command::CheckConfig { config, show } => {
+        Verb::CheckConfig { config, show } => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             // If the reader closes our output early, it has read enough.
             let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }
-        Command::Try(args) => ExitCode::from(fieldlog::trial::main(&args)),
-        Command::Probe(args) => {
+        Verb::Try(args) => ExitCode::from(fieldlog::trial::main(&args)),
+        Verb::Probe(args) => {
             telemetry::start(tracing::Level::ERROR);
             ExitCode::from(fieldlog::probe::main(&args))
         }
-        Command::Verify { data_dir, anchor } => match verify::verify_against(&data_dir, &anchor) {
+        Verb::Verify { data_dir, anchor } => match verify::verify_against(&data_dir, &anchor) {
             Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "{error}");
                 ExitCode::from(if error.is_lasting() { verify::EX_DATAERR } else { 74 })
             }
         },
-        Command::CorrectClock { data_dir } => {
+        Verb::CorrectClock { data_dir } => {
             match correct::correct(&data_dir, Clock::system().wall(), &daemon::actor()) {
                 Ok(corrected) => {
                     let _ = writeln!(std::io::stdout(), "{corrected}");
@@ -114,16 +112,16 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::Ask(args) => cli::command::main(&args),
-        Command::Asked(args) => cli::command::list(&args),
-        Command::Quarantine(args) => cli::quarantine::main(&args),
-        Command::Device(args) => cli::device::main(&args),
-        Command::Receive(args) => {
+        Verb::Command(args) => cli::command::main(&args),
+        Verb::Commands(args) => cli::command::list(&args),
+        Verb::Quarantine(args) => cli::quarantine::main(&args),
+        Verb::Device(args) => cli::device::main(&args),
+        Verb::Receive(args) => {
             telemetry::start(cli.log);
             fieldlog::receive::main(&args)
         }
         #[cfg(feature = "demo")]
-        Command::Demo(args) => {
+        Verb::Demo(args) => {
             telemetry::start(cli.log);
             fieldlog::demo::main(&args)
         }

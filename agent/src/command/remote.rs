@@ -38,6 +38,8 @@ pub struct Call {
     pub retained: bool,
     /// What was left of its time when it arrived; `None`: only its body limits it.
     pub expiry: Option<Duration>,
+    /// The broker may have kept it for any time, so that its body alone says nothing of how old it is.
+    pub may_be_old: bool,
     /// When it arrived.
     pub received: Instant,
     /// Where to answer; `None`: nowhere.
@@ -80,6 +82,11 @@ impl Call {
         if size > BODY_BYTES_MAX as u64 {
             let reason = format!("it has {size} bytes; a command may have {BODY_BYTES_MAX}");
             return Err(Rejected::new(Code::TooLarge, reason));
+        }
+        if self.may_be_old && self.expiry.is_none() {
+            let reason = "the message has no Message Expiry Interval, so the broker may have kept it for any time; publish \
+                          commands with one, such as `ttl_s`";
+            return Err(Rejected::new(Code::BadRequest, reason));
         }
         if self.device.is_empty() {
             let reason = "the topic does not name a device: publish to the topic of commands with the device's id at its end";

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::View;
+use fieldlog_wire::Lane;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -29,6 +30,7 @@ const STARTING_MAX: Duration = Duration::from_secs(30);
 /// The commands of one sink, over all its connections.
 pub struct Upstream {
     sink: String,
+    gateway: String,
     shared: Arc<Shared>,
     writer: Sender<Input>,
     clock: Clock,
@@ -51,7 +53,15 @@ impl Upstream {
     ) -> Arc<Upstream> {
         let answers = Mutex::new(Answers::new(gateway, shared.epoch.to_string()));
         let (wake, refused, started) = (Notify::new(), Mutex::default(), clock.now());
-        Arc::new(Upstream { sink: sink.to_owned(), shared, writer, clock, started, answers, wake, refused })
+        let (sink, gateway) = (sink.to_owned(), gateway.to_owned());
+        Arc::new(Upstream { sink, gateway, shared, writer, clock, started, answers, wake, refused })
+    }
+
+    /// The topics that a template of the sink stands for.
+    pub fn topics(&self, template: &str) -> impl Iterator<Item = String> {
+        let template = template.replace("{gateway}", &self.gateway);
+        let template = template.replace("{epoch}", &self.shared.epoch.to_string());
+        Lane::ALL.into_iter().map(move |lane| template.replace("{lane}", lane.name()))
     }
 
     /// The clock that [`Call::received`] is read from.

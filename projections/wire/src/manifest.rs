@@ -19,6 +19,9 @@ pub enum Lane {
 }
 
 impl Lane {
+    /// All of them.
+    pub const ALL: [Lane; 3] = [Lane::Live, Lane::Backlog, Lane::Priority];
+
     /// Its name in headers.
     pub fn name(self) -> &'static str {
         match self {

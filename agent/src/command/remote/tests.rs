@@ -19,6 +19,7 @@ fn call(to: &str) -> Call {
         fault: None,
         retained: false,
         expiry: None,
+        may_be_old: false,
         received: Instant::now(),
         from: Some(ReturnAddress { topic: to.into(), correlation: Some(Bytes::from_static(b"c")) }),
     }
@@ -148,6 +149,7 @@ fn what_is_no_command_is_refused_in_words() {
     let good = call("a");
     for (call, code, words) in [
         (Call { fault: Some("a property is cut off"), ..good.clone() }, Code::BadRequest, "malformed"),
+        (Call { may_be_old: true, ..good.clone() }, Code::BadRequest, "no Message Expiry Interval"),
         (Call { retained: true, ..good.clone() }, Code::Retained, "without the retain flag"),
         (Call { oversized: Some(70_000), ..good.clone() }, Code::TooLarge, "it has 70000 bytes"),
         (Call { device: String::new(), ..good.clone() }, Code::NoSuchDevice, "does not name a device"),

@@ -18,7 +18,7 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use crate::command::remote::WAITING_MAX;
-use crate::config::MqttSink;
+use crate::config::{MqttSink, Protocol};
 use crate::forward::commands::Upstream;
 use crate::forward::queue::Queue;
 use crate::forward::transport::Target;
@@ -73,7 +73,10 @@ impl MqttTarget {
         let refused = Arc::new(OnceLock::new());
         let commands = upstream.zip(self.sink.commands.clone());
         let commands = commands.map(|(upstream, config)| {
-            Commands::new(config, self.sink.protocol, upstream.clone(), refused.clone())
+            let will = self.sink.will.iter().map(|will| will.topic.as_str());
+            let templates = will.chain([self.sink.topic.as_str()]);
+            let taken = templates.flat_map(|template| upstream.topics(template)).collect();
+            Commands::new(config, self.sink.protocol, upstream.clone(), refused.clone(), taken)
         });
         let publisher =
             Publisher::new(self.clone(), stream, input, &welcome, window, Arc::clone(&unheard), commands);
@@ -101,7 +104,10 @@ impl MqttTarget {
             username: self.sink.username.as_deref(),
             password_file: self.sink.password_file.as_deref(),
             keep_alive: self.sink.keep_alive,
-            session_expiry: commands.map(|commands| commands.session_expiry),
+            // With MQTT 3.1.1 a broker would not say how long it has kept a command, so it is to keep none.
+            session_expiry: commands
+                .filter(|_| self.sink.protocol == Protocol::V5)
+                .map(|commands| commands.session_expiry),
             receive_window: commands.map_or(u16::MAX, |_| WAITING_MAX),
             packet_bytes_max: commands.map_or(RECEIVED_BYTES_MAX, |_| commands::ANNOUNCED_BYTES_MAX),
             will: self.sink.will.as_ref(),

@@ -32,6 +32,8 @@ pub(super) struct Commands {
     intake: Intake<Option<u16>>,
     waiting: Vec<Subscription>,
     refused: Arc<OnceLock<String>>,
+    /// Topics that this sink publishes something else to.
+    taken: Vec<String>,
 }
 
 impl Commands {
@@ -40,8 +42,9 @@ impl Commands {
         protocol: Protocol,
         upstream: Arc<Upstream>,
         refused: Arc<OnceLock<String>>,
+        taken: Vec<String>,
     ) -> Commands {
-        Commands { config, protocol, intake: Intake::new(upstream), waiting: Vec::new(), refused }
+        Commands { config, protocol, intake: Intake::new(upstream), waiting: Vec::new(), refused, taken }
     }
 
     /// Writes the SUBSCRIBE. A kept session has it already, but not if the topic was changed.
@@ -104,6 +107,8 @@ impl Commands {
             fault,
             retained: message.retain,
             expiry: request.expiry_s.map(|seconds| Duration::from_secs(seconds.into())),
+            // With MQTT 3.1.1 the session is clean: the broker keeps nothing.
+            may_be_old: self.protocol == Protocol::V5,
             received: self.intake.upstream().now(),
             from: request.response_topic.and_then(|topic| self.address(&topic, request.correlation)),
         };
@@ -111,11 +116,13 @@ impl Commands {
         Ok(())
     }
 
-    /// Where to answer. Nothing is sent to a topic that cannot be published to, nor to where commands are taken.
+    /// Where to answer. Nothing is sent to a topic that cannot be published to, to where commands are taken, nor to where
+    /// something else of this sink is awaited.
     fn address(&self, topic: &Bytes, correlation: Option<Bytes>) -> Option<ReturnAddress> {
         let topic = str::from_utf8(topic).ok()?.to_owned();
         let usable = topic::check_name(&topic).is_ok()
             && !topic.starts_with('$')
+            && !self.taken.contains(&topic)
             && !topic::filter_matches(&self.config.topic, &topic);
         usable.then_some(ReturnAddress { topic, correlation })
     }

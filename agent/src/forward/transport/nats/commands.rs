@@ -71,6 +71,7 @@ fn call(config: &NatsCommands, upstream: &Upstream, request: Message) -> Call {
         fault: None,
         retained: false,
         expiry: None,
+        may_be_old: false,
         received: upstream.now(),
         from: request.reply.map(|subject| ReturnAddress { topic: subject.to_string(), correlation: None }),
     }
