@@ -379,7 +379,7 @@ fn the_evidence_of_a_command_has_four_forms() {
     let forms = [
         (Evidence::None, &[0][..]),
         (reply, &[2, 1, b't', 3, b'/', b'i', b'd', 2, b'/', b'e'][..]),
-        (both, &[3, 1, b'n', 4, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, b't', 3, b'/', b'i', b'd', 2, b'/', b'e'][..]),
+        (both, &[3, 1, b'n', 3, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, b't', 3, b'/', b'i', b'd', 2, b'/', b'e'][..]),
     ];
     for (evidence, bytes) in forms {
         let fact = Fact::CommandRequested {
