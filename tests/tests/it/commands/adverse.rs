@@ -232,11 +232,12 @@ async fn a_reload_that_removes_the_block_or_the_source_leaves_no_command_open_fo
     scene.agent.stop().await;
 }
 
-/// Waits until the lamp can be told so many things.
+/// Waits until so many attributes of the lamp can be set.
 async fn declares(agent: &Agent, count: usize) {
     for _ in 0..500 {
         let set = agent.json("/api/v1/devices/lamp/command-set").await;
-        if set["commands"].as_array().unwrap().len() == count {
+        let attributes = set["commands"].as_array().unwrap().iter().filter(|told| told["operation"] == false);
+        if attributes.count() == count {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

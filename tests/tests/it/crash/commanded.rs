@@ -106,10 +106,10 @@ impl Model {
         let (inputs, inbox) = channel();
         rig.outboxes[0].open(1, clock().wall());
         let names: Vec<String> = (0..DEVICES).map(|device| format!("d/{device}")).collect();
-        for name in &names {
-            inputs.send(self.report(&rig, name, 0, ATTRIBUTES[0])).unwrap();
+        for (name, attribute) in names.iter().flat_map(|name| ATTRIBUTES.map(|attribute| (name, attribute))) {
+            inputs.send(self.report(&rig, name, 0, attribute)).unwrap();
         }
-        // Devices are there for commands once they are committed.
+        // Devices and attributes are there for commands once they are committed.
         inputs.send(Input::Snapshot(oneshot::channel().0)).unwrap();
         let again: Vec<usize> = (0..self.asked.len()).filter(|n| !self.accepted.contains_key(n)).collect();
         let first = self.asked.len();

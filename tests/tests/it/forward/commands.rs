@@ -335,6 +335,7 @@ async fn too_many_at_once_are_refused_and_none_is_carried_out_twice() {
     let application = Application::start(scene.mosquitto.port).await;
     for number in 0..COMMANDS {
         let properties = PublishProperties {
+            message_expiry_interval: Some(60),
             response_topic: Some("app/answers".to_owned()),
             correlation_data: Some(format!("many-{number}").into()),
             ..PublishProperties::default()
