@@ -72,7 +72,7 @@ impl Delivery {
 pub struct Acks {
     released: Mutex<Vec<u16>>,
     closed: AtomicBool,
-    /// Wakes the connection when [`Acks::take`] has something, or `outstanding` has shrunk.
+    /// Wakes the connection when [`Acks::drain_into`] has something, or `outstanding` has shrunk.
     pub wake: Notify,
     outstanding: Arc<AtomicUsize>,
     parked: AtomicUsize,
@@ -206,7 +206,7 @@ pub enum Fate {
 #[derive(Default)]
 pub struct Outbox {
     inner: Mutex<OutboxInner>,
-    /// Wakes the connection when [`Outbox::take`] has something.
+    /// Wakes the connection when [`Outbox::pop`] has something.
     pub wake: Notify,
     report: OnceLock<Report>,
 }
