@@ -90,6 +90,18 @@ pub struct LogConfig {
     /// `quick_repair` (default false): write the allocator state with every commit, so that a start after a power loss
     /// does not read the whole file; every commit writes more.
     pub quick_repair: bool,
+    /// `journal` (default true): small commits go to the journal, where each costs a block of 4 KiB, and from there into the
+    /// log many at a time.
+    pub journal: bool,
+    /// `journal_move_bytes` (32,768–1,048,576; default 262,144): move the contents of the journal into the log when there
+    /// are this many bytes.
+    pub journal_move_bytes: usize,
+    /// `journal_move_s` (1–3,600; default 60): or when the oldest of them is this old.
+    #[serde(rename = "journal_move_s", serialize_with = "written::seconds")]
+    pub journal_move: Duration,
+    /// `endurance_tb` (1–100,000; default 10): how many terabytes (10^12 bytes) may be written to the storage in its life,
+    /// for `/status` and the page.
+    pub endurance_tb: u64,
 }
 
 /// `[snapshots]`: when to write the folded state to disk.

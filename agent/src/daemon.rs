@@ -291,5 +291,6 @@ fn keep_fixed(mut new: Config, current: &Config) -> Config {
     new.http = current.http.clone();
     new.log.cache_bytes = current.log.cache_bytes;
     new.log.quick_repair = current.log.quick_repair;
+    new.log.journal = current.log.journal;
     new
 }

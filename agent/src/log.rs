@@ -11,6 +11,7 @@ pub mod acked;
 mod append;
 mod checked;
 mod clock;
+mod commit;
 mod correct;
 mod cursors;
 mod damage;
@@ -19,6 +20,8 @@ mod error;
 mod extent;
 mod guard;
 mod incomplete;
+mod journal;
+mod journaling;
 mod open;
 mod overlay;
 mod place;
@@ -26,14 +29,19 @@ mod quarantine;
 mod read;
 mod rollups;
 mod sums;
+mod tail;
 mod trim;
 
 use disk::Seal;
 use guard::Hold;
+use journal::{Journal, Pointer};
+use tail::Tail;
 
-pub use append::{Commit, Committed};
+pub use commit::{Commit, Committed};
 pub use disk::DiskStats;
 pub use error::{Absence, LogError};
+pub use journal::{JOURNAL_FILE_NAME, NoJournal};
+pub use journaling::JournalBounds;
 pub use read::LogReader;
 pub use rollups::{ROW_BYTES_MAX, RolledUp, RollupsEnd, RollupsSize};
 
@@ -41,9 +49,12 @@ const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
 const QUARANTINE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("quarantine");
+const JOURNAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("journal");
 
-/// Version of the tables and keys that this program writes.
-pub const FORMAT_VERSION: u64 = 1;
+/// Version of the tables and keys that this program writes without a journal.
+const FORMAT_PLAIN: u64 = 1;
+/// Version of a log that is complete only with its journal; a program that knows no journal must not open it.
+pub const FORMAT_VERSION: u64 = 2;
 /// Name of the log in the data directory.
 pub const FILE_NAME: &str = "log.redb";
 
@@ -70,6 +81,10 @@ pub struct Log {
     options: LogOptions,
     epoch: Epoch,
     next: Seq,
+    /// Log time of the last record.
+    last_time: Time,
+    /// Position after the last record that is in redb.
+    stored: Seq,
     /// The records of the last chunk while it does not fill a page. Every commit rewrites that page anyway, so keeping
     /// the chunk open costs no flash and makes the log of a quiet gateway as dense as that of a busy one.
     open: RecordBuffer,
@@ -77,6 +92,8 @@ pub struct Log {
     place: Place,
     /// The chain after the last record.
     link: ChainHash,
+    /// Stored bytes of all chunks, including trimmed ones.
+    stored_bytes: u64,
     ratio: u32,
     disk: Arc<DiskStats>,
     corrections: clock::Corrections,
@@ -92,6 +109,14 @@ pub struct Log {
     failed: bool,
     /// The file; `None` for a test disk.
     file: Option<place::FilePlace>,
+    /// What the journal has and redb does not.
+    tail: Arc<Tail>,
+    /// Where the journal that the log counts on continues, as redb had it when it was opened.
+    pointer: Option<Pointer>,
+    /// The journal of this log, if it has one.
+    journal: Option<Journal>,
+    /// When the journal is used; `None`: every commit goes to redb.
+    journaling: Option<JournalBounds>,
 }
 
 impl Log {
@@ -107,13 +132,14 @@ impl Log {
 
     /// Log time of the last record; the next record is not earlier.
     pub fn last_time(&self) -> Time {
-        self.open.last_time()
+        self.last_time
     }
 
     /// A handle for reading.
     pub fn reader(&self) -> LogReader {
         LogReader {
             db: self.hold.weak(),
+            tail: self.tail.clone(),
             corrections: self.corrections.clone(),
             checked_from: self.checked_from,
         }

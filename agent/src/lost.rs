@@ -1,7 +1,7 @@
 //! Prevents a lost log from being replaced by an empty one.
 //!
 //! A file without content may be a log whose creation never finished, or one that was emptied by a failing medium or by
-//! hand. The snapshots beside it tell: none is written before the log has records.
+//! hand. What is beside it tells: no snapshot is written before the log has records, and no journal before the log exists.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -10,11 +10,13 @@ use std::path::Path;
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{Epoch, Fact, Seq, Time};
 
-use crate::log::{Absence, FILE_NAME, Log, LogError, LogOptions};
+use crate::log::{Absence, FILE_NAME, JOURNAL_FILE_NAME, Log, LogError, LogOptions};
 use crate::snapshots;
 
 /// New name of an empty log that is replaced.
 const OLD_FILE_NAME: &str = "log.redb.old-epoch";
+/// New name of the journal of a lost log.
+const OLD_JOURNAL_FILE_NAME: &str = "journal.old-epoch";
 
 /// Opens the log in a data directory, or creates it with a new epoch if there never was one.
 ///
@@ -51,10 +53,15 @@ pub fn open_untouched(data_dir: &Path, options: LogOptions) -> Result<Log, LogEr
 
 fn refuse(data_dir: &Path, absence: Absence) -> Result<(), LogError> {
     let dir = data_dir.join(snapshots::DIR_NAME);
-    match traces(&dir)?.len() {
-        0 => Ok(()),
-        snapshots => Err(LogError::Lost { path: data_dir.join(FILE_NAME), absence, dir, snapshots }),
-    }
+    let traces = match traces(&dir)?.len() {
+        // A journal is created after its log.
+        0 if absence != Absence::NoRecords && data_dir.join(JOURNAL_FILE_NAME).exists() => {
+            "the journal of an earlier log is beside it".into()
+        }
+        0 => return Ok(()),
+        snapshots => format!("{snapshots} snapshots of an earlier log are in {}", dir.display()),
+    };
+    Err(LogError::Lost { path: data_dir.join(FILE_NAME), absence, traces })
 }
 
 fn traces(dir: &Path) -> Result<Vec<snapshots::Candidate>, LogError> {
@@ -90,6 +97,7 @@ pub fn begin_anew(
     let old = traces(&dir)?;
     let previous = old.iter().find_map(|trace| Some(trace.header.as_ref().ok()?.epoch));
     let absence = clear(data_dir, options)?;
+    keep_journal_as_old(data_dir)?;
     let mut log = Log::open(data_dir, options, epoch)?;
     let reason = format!("fieldlog run --new-epoch: the log {absence}");
     let mut body = RecordBuffer::after(log.last_time());
@@ -107,6 +115,15 @@ pub fn begin_anew(
     log.close()?;
     snapshots::keep_as_old(&dir, &old).map_err(|source| LogError::File { path: dir, source })?;
     Ok(Begun { epoch, previous, absence, snapshots: old.len() })
+}
+
+/// The journal of the old log is no part of the new one.
+fn keep_journal_as_old(data_dir: &Path) -> Result<(), LogError> {
+    let path = data_dir.join(JOURNAL_FILE_NAME);
+    match fs::rename(&path, data_dir.join(OLD_JOURNAL_FILE_NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LogError::File { path, source: error }),
+        _ => Ok(()),
+    }
 }
 
 /// Makes sure that there is no log, and moves away what is in its place; returns what it was.

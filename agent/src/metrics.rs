@@ -184,8 +184,15 @@ fn rollups(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
 
 fn store(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     let (disk, dir) = (&side.shared.disk, side.config.borrow().data_dir.clone());
-    out.counter("store_written_bytes", "Bytes written to the log file.", get(&disk.bytes_written))?;
-    out.counter("store_syncs", "fsync calls on the log file.", get(&disk.syncs))?;
+    out.counter(
+        "store_written_bytes",
+        "Bytes written to the log and the journal.",
+        get(&disk.bytes_written),
+    )?;
+    out.counter("store_syncs", "fsync calls on the log and the journal.", get(&disk.syncs))?;
+    out.counter("journal_commits", "Commits that went to the journal.", get(&disk.journal_commits))?;
+    let journal = u32::from(side.shared.stats.no_journal.get().is_none());
+    out.gauge("journal_used", "1 if small commits go to the journal.", journal)?;
     out.counter("store_sync_seconds", "Time spent in fsync.", get(&disk.sync_micros) as f64 / 1e6)?;
     if let Ok(metadata) = std::fs::metadata(dir.join(FILE_NAME)) {
         out.gauge("store_file_bytes", "Size of the log file.", metadata.len())?;

@@ -20,7 +20,7 @@ use crate::correct;
 use crate::forward::sinks::Sinks;
 use crate::http::{self, HttpError};
 use crate::in_hand::{self, InHand};
-use crate::log::{Log, LogError, LogOptions};
+use crate::log::{Log, LogError, LogOptions, NoJournal};
 use crate::lost;
 use crate::observe::{Heard, Observer};
 use crate::read_side::ReadSide;
@@ -31,7 +31,7 @@ use crate::shared::RebuildProgress;
 use crate::shared::{Position, Shared, WriterStats};
 use crate::snapshots::SnapshotStore;
 use crate::sources::Sources;
-use crate::writer::{ConfigChange, Input, Writer, WriterError};
+use crate::writer::{self, ConfigChange, Input, Writer, WriterError};
 
 /// A longer stop is cut short; acknowledged events are safe in any case.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ pub async fn run(
     mut report: impl FnMut(Event),
 ) -> Result<(), RunError> {
     let begin = clock.now();
-    let (log, recovered) = open(&config)?;
+    let (mut log, recovered) = open(&config)?;
     if let Some(advice) = correct::advice(log.last_time(), clock.wall(), &config.data_dir) {
         tracing::warn!("{advice}");
     }
@@ -115,6 +115,7 @@ pub async fn run(
     let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock.wall())?;
     let lost = recovered.lost.map(records_lost);
     let shared = share(&log, recovered, &config)?;
+    set_up_journal(&mut log, &config, &shared)?;
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
     let note_dir = in_hand::dir(runtime_directory.as_deref()).unwrap_or_else(|| config.data_dir.clone());
     let in_hand = InHand::open(&note_dir, log.epoch(), boot_id());
@@ -285,6 +286,26 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
         rebuild::start(&shared, &stale, crate::config::windows(&config.aggregates));
     }
     Ok(shared)
+}
+
+fn set_up_journal(log: &mut Log, config: &Config, shared: &Shared) -> Result<(), RunError> {
+    let used = match config.log.journal {
+        true => log.use_journal(&config.data_dir, writer::journal_bounds(&config.log))?,
+        false => {
+            log.leave_journal(&config.data_dir)?;
+            Err(NoJournal::SwitchedOff)
+        }
+    };
+    if let Err(why) = used {
+        if why != NoJournal::SwitchedOff {
+            tracing::warn!(
+                "small commits go straight to the log, which writes more, and not to a journal: {why}"
+            );
+        }
+        // Nothing else sets it.
+        let _ = shared.stats.no_journal.set(why);
+    }
+    Ok(())
 }
 
 fn new_epoch() -> Result<Epoch, RunError> {

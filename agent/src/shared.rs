@@ -12,7 +12,7 @@ use fieldlog_projections::{CommandState, Epoch, Seq, View};
 use tokio::sync::watch;
 
 use crate::histogram::Histogram;
-use crate::log::{DiskStats, LogReader};
+use crate::log::{DiskStats, LogReader, NoJournal};
 use crate::observe::StateUse;
 use crate::snapshots::SnapshotStore;
 
@@ -81,12 +81,16 @@ pub struct WriterStats {
     pub snapshot_time: AtomicI64,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: AtomicU64,
+    /// Bytes of all snapshots written.
+    pub snapshot_bytes_written: AtomicU64,
     /// Why ingest is blocked; `None` if it is not.
     pub blocked: Mutex<Option<String>>,
     /// Stored cursors that were ahead of the log when it was opened, by sink.
     pub cursors_cut: OnceLock<BTreeMap<String, CursorCut>>,
     /// Sinks whose stored cursor was damaged when the log was opened; nothing counts as acknowledged for them.
     pub cursors_damaged: OnceLock<BTreeSet<String>>,
+    /// Why commits do not go to a journal; not set if they do.
+    pub no_journal: OnceLock<NoJournal>,
     /// Memory use of the state.
     pub state: StateStats,
     /// Commands.

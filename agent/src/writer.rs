@@ -32,6 +32,7 @@ use crate::window::InflightWindow;
 pub use administer::{Call, Code, Done, Filter, Order, Refused};
 use commands::Commanding;
 use commit::Committer;
+pub(crate) use commit::journal_bounds;
 use cursors::Cursors;
 use pending::PendingAcks;
 use snapshots::SnapshotWriter;
@@ -239,7 +240,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.clock.since(self.last_tick) >= TICK || self.deferred_due() {
-                self.tick();
+                self.tick()?;
                 self.log.log().still_there()?;
                 self.keep()?;
             }
@@ -285,6 +286,7 @@ impl Writer {
             Input::Published(published) => self.publication_ended(published),
             Input::Snapshot(reply) => {
                 self.commit_all()?;
+                self.log.move_journal(Duration::ZERO)?;
                 self.snapshots.begin();
                 let _ = reply.send(self.log.log().head());
             }
@@ -314,13 +316,15 @@ impl Writer {
         self.observer.deferred_until().is_some_and(|due| due <= self.clock.wall())
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Result<(), WriterError> {
         self.last_tick = self.clock.now();
         self.look_at_clock();
         self.in_hand.lived(self.last_tick.saturating_duration_since(self.started));
         self.observer.tick(self.clock.wall(), &mut self.batch);
         self.tick_commands();
-        self.snapshots.after(self.log.log().head(), self.last_tick, &self.config.snapshots);
+        self.snapshot_if_due()?;
+        self.log.move_journal(self.config.log.journal_move)?;
+        Ok(())
     }
 
     /// Records that the wall clock was set, if it was.
@@ -357,6 +361,7 @@ impl Writer {
         // Records to be deleted may have to be archived first now.
         self.orders.trim_before = None;
         self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
+        self.log.bound_journal(journal_bounds(&config.log));
         let rebuild = config.aggregates != self.config.aggregates;
         self.config = config;
         if rebuild {

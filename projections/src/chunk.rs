@@ -54,6 +54,16 @@ impl RecordBuffer {
         self.bytes.len()
     }
 
+    /// All records as they are stored.
+    pub fn body(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Log time of the record before the first.
+    pub fn base_time(&self) -> Time {
+        self.base_time
+    }
+
     /// Log time of the last record, or of the one before the first.
     pub fn last_time(&self) -> Time {
         self.marks.last().map_or(self.base_time, |(_, time)| *time)
@@ -168,6 +178,11 @@ impl RecordBuffer {
     /// The records, the first at position `first_seq`.
     pub fn records(&self, first_seq: Seq) -> Records<'_> {
         Records { rest: &self.bytes, next: first_seq, left: self.marks.len() as u32, time: self.base_time }
+    }
+
+    /// The chain after the last record, given the link before the first.
+    pub fn link_after(&self, link: ChainHash) -> ChainHash {
+        self.chain(0, self.len(), link)
     }
 
     /// Appends the records of a buffer that follows this one.
@@ -335,6 +350,13 @@ pub struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
+    /// Records that are not stored as a chunk; only reading them shows whether the body has `count` records.
+    pub fn of_body(first: Seq, count: u32, base_time: Time, place: Place, body: &'a [u8]) -> Chunk<'a> {
+        let raw_bytes = body.len() as u32;
+        let header = Header { first, count, raw_bytes, base_time, place, codec: CODEC_NONE, crc: 0 };
+        Chunk { header, body }
+    }
+
     /// Verifies and uncompresses a stored chunk; `scratch` is reused between calls.
     ///
     /// # Errors

@@ -59,18 +59,27 @@ pub struct Plan {
     pub fault: Fault,
 }
 
-/// The disk. Clones refer to the same disk.
+/// A file on the disk. Clones refer to the same file.
 #[derive(Clone, Debug)]
-pub struct FaultDisk(Arc<Mutex<State>>);
+pub struct FaultDisk {
+    state: Arc<Mutex<State>>,
+    file: usize,
+}
 
-#[derive(Debug)]
-struct State {
+/// What a file has on the disk and in the page cache.
+#[derive(Debug, Default)]
+struct Content {
     durable: Vec<u8>,
     /// The content that reads see.
     cache: Vec<u8>,
     /// Contents of sectors since the last sync, oldest first.
     unsynced: BTreeMap<usize, Vec<[u8; SECTOR]>>,
     unsynced_lens: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct State {
+    files: [Content; 2],
     plan: Option<Plan>,
     fired: bool,
     lasting: Option<(On, ErrorKind)>,
@@ -87,22 +96,27 @@ impl FaultDisk {
 
     /// A disk that holds `content`, synced.
     pub fn with_content(content: Vec<u8>, rng: Rng) -> FaultDisk {
-        FaultDisk(Arc::new(Mutex::new(State {
-            cache: content.clone(),
-            durable: content,
-            unsynced: BTreeMap::new(),
-            unsynced_lens: Vec::new(),
+        let file = Content { cache: content.clone(), durable: content, ..Content::default() };
+        let state = State {
+            files: [file, Content::default()],
             plan: None,
             fired: false,
             lasting: None,
             power: true,
             operations: 0,
             rng,
-        })))
+        };
+        FaultDisk { state: Arc::new(Mutex::new(state)), file: 0 }
+    }
+
+    /// Another file on the same disk: faults count the operations on both, and the power is cut for both.
+    #[must_use]
+    pub fn beside(&self) -> FaultDisk {
+        FaultDisk { state: self.state.clone(), file: 1 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Plans a fault; replaces one that has not occurred.
@@ -146,27 +160,23 @@ impl FaultDisk {
         self.state().heal();
     }
 
-    /// The content of the whole disk.
+    /// The content of the whole file.
     pub fn content(&self) -> Vec<u8> {
-        self.state().cache.clone()
+        self.state().files[self.file].cache.clone()
     }
 }
 
-impl State {
-    fn heal(&mut self) {
-        (self.plan, self.fired, self.lasting, self.power) = (None, false, None, true);
-    }
-
+impl Content {
     /// Decides about everything unsynced.
-    fn settle(&mut self, kept: usize) {
+    fn settle(&mut self, kept: usize, rng: &mut Rng) {
         let lens = std::mem::take(&mut self.unsynced_lens);
         if let Some(last) = lens.last().copied() {
-            let len = if self.rng.chance(kept) {
+            let len = if rng.chance(kept) {
                 last
-            } else if kept == 0 || self.rng.chance(50) {
+            } else if kept == 0 || rng.chance(50) {
                 self.durable.len()
             } else {
-                *self.rng.pick(&lens)
+                *rng.pick(&lens)
             };
             self.durable.resize(len, 0);
         }
@@ -174,10 +184,10 @@ impl State {
             let start = sector * SECTOR;
             let end = self.durable.len().min(start + SECTOR);
             let Some(slot) = self.durable.get_mut(start..end) else { continue };
-            let (version, bytes) = match self.rng.below(4) {
-                _ if self.rng.chance(kept) => (versions.len() - 1, SECTOR),
-                0 if kept > 0 => (self.rng.below(versions.len()), SECTOR),
-                1 if kept > 0 => (self.rng.below(versions.len()), self.rng.below(SECTOR)),
+            let (version, bytes) = match rng.below(4) {
+                _ if rng.chance(kept) => (versions.len() - 1, SECTOR),
+                0 if kept > 0 => (rng.below(versions.len()), SECTOR),
+                1 if kept > 0 => (rng.below(versions.len()), rng.below(SECTOR)),
                 _ => continue,
             };
             let bytes = bytes.min(slot.len());
@@ -224,6 +234,18 @@ impl State {
         let stale = self.durable.len().min(len);
         self.remember(old, stale.saturating_sub(old));
         self.unsynced_lens.push(len);
+    }
+}
+
+impl State {
+    fn heal(&mut self) {
+        (self.plan, self.fired, self.lasting, self.power) = (None, false, None, true);
+    }
+
+    fn settle(&mut self, kept: usize) {
+        for file in &mut self.files {
+            file.settle(kept, &mut self.rng);
+        }
     }
 
     /// Counts an operation and applies the planned fault.
@@ -277,7 +299,7 @@ impl StorageBackend for FaultDisk {
         if !state.power {
             return Err(io::Error::other("the power is off"));
         }
-        Ok(state.cache.len() as u64)
+        Ok(state.files[self.file].cache.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -286,7 +308,7 @@ impl StorageBackend for FaultDisk {
             return Err(fault.error());
         }
         let offset = offset as usize;
-        let found = state.cache.get(offset..offset + out.len());
+        let found = state.files[self.file].cache.get(offset..offset + out.len());
         out.copy_from_slice(found.ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -295,12 +317,12 @@ impl StorageBackend for FaultDisk {
         let mut state = self.state();
         match state.begin(On::SetLen)? {
             Some(fault @ Fault::PowerCut) => {
-                state.set_len(len as usize);
+                state.files[self.file].set_len(len as usize);
                 Err(fault.error())
             }
             Some(fault) => Err(fault.error()),
             None => {
-                state.set_len(len as usize);
+                state.files[self.file].set_len(len as usize);
                 Ok(())
             }
         }
@@ -309,12 +331,13 @@ impl StorageBackend for FaultDisk {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
         let Some(fault) = state.begin(On::Sync)? else {
-            state.sync();
+            state.files[self.file].sync();
             return Ok(());
         };
+        let State { files, rng, .. } = &mut *state;
         match fault {
-            Fault::SyncLoses => state.settle(0),
-            Fault::SyncKeeps => state.sync(),
+            Fault::SyncLoses => files[self.file].settle(0, rng),
+            Fault::SyncKeeps => files[self.file].sync(),
             // Unsynced data may still survive, wholly or in part.
             _ => {}
         }
@@ -325,15 +348,15 @@ impl StorageBackend for FaultDisk {
         let mut state = self.state();
         let fault = state.begin(On::Write)?;
         let offset = offset as usize;
-        if offset + data.len() > state.cache.len() {
+        if offset + data.len() > state.files[self.file].cache.len() {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         let Some(fault) = fault else {
-            state.write(offset, data);
+            state.files[self.file].write(offset, data);
             return Ok(());
         };
         let part = state.rng.below(data.len() + 1);
-        state.write(offset, &data[..part]);
+        state.files[self.file].write(offset, &data[..part]);
         Err(fault.error())
     }
 }

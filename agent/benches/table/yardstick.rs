@@ -10,8 +10,16 @@ use rumqttc::v5::{AsyncClient, Event, Incoming, MqttOptions};
 use crate::agent::cpu_seconds;
 use crate::stub::{Feed, Stub};
 
-/// CPU per message of `mosquitto_sub` printing topic and payload, in microseconds; `None` if it is not installed.
-pub fn mosquitto_sub(feed: &Feed, messages: u64) -> Option<f64> {
+/// What a program did with the messages.
+pub struct Cost {
+    /// Messages per second.
+    pub rate: f64,
+    /// CPU per message, in microseconds.
+    pub cpu: f64,
+}
+
+/// `mosquitto_sub` printing topic and payload; `None` if it is not installed.
+pub fn mosquitto_sub(feed: &Feed, messages: u64) -> Option<Cost> {
     let stub = Stub::start();
     let mut child = Command::new("mosquitto_sub")
         .args(["-V", "mqttv5", "-q", "1", "-v", "-t", "bench/#", "-h", "127.0.0.1", "-p"])
@@ -19,12 +27,12 @@ pub fn mosquitto_sub(feed: &Feed, messages: u64) -> Option<f64> {
         .stdout(Stdio::null())
         .spawn()
         .ok()?;
-    stub.feed(feed, messages);
+    let took = stub.feed(feed, messages);
     let stat = PathBuf::from(format!("/proc/{}/stat", child.id()));
-    let cost = cpu_seconds(&stat) * 1e6 / messages as f64;
+    let cpu = cpu_seconds(&stat) * 1e6 / messages as f64;
     let _ = child.kill();
     let _ = child.wait();
-    Some(cost)
+    Some(Cost { rate: messages as f64 / took.as_secs_f64(), cpu })
 }
 
 /// CPU per message of rumqttc's own client that only acknowledges each message, in microseconds.

@@ -55,6 +55,15 @@ fn log(mut table: Table<'_>) -> LogConfig {
         ),
         cache_bytes: table.size("cache_bytes", 1_048_576..=1_073_741_824, "bytes", defaults.cache_bytes),
         quick_repair: table.flag("quick_repair", defaults.quick_repair),
+        journal: table.flag("journal", defaults.journal),
+        journal_move_bytes: table.size(
+            "journal_move_bytes",
+            32_768..=1_048_576,
+            "bytes",
+            defaults.journal_move_bytes,
+        ),
+        journal_move: Duration::from_secs(table.integer("journal_move_s", 1..=3_600, "seconds", 60)),
+        endurance_tb: table.integer("endurance_tb", 1..=100_000, "terabytes", defaults.endurance_tb),
     };
     table.finish();
     log

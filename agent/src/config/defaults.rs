@@ -33,6 +33,10 @@ impl Default for LogConfig {
             commit_bytes_max: 262_144,
             cache_bytes: 1_048_576,
             quick_repair: false,
+            journal: true,
+            journal_move_bytes: 262_144,
+            journal_move: Duration::from_secs(60),
+            endurance_tb: 10,
         }
     }
 }

@@ -5,11 +5,12 @@ use toml::{Table, Value};
 use super::{Config, SourceConfig};
 
 /// The keys that are read only at the start.
-const RESTART: [&str; 8] = [
+const RESTART: [&str; 9] = [
     "gateway_id",
     "data_dir",
     "log.cache_bytes",
     "log.quick_repair",
+    "log.journal",
     "http.listen",
     "http.unix_socket",
     "http.token_file",

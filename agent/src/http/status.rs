@@ -125,12 +125,21 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
     };
     let all = commits.delay + commits.bytes + commits.window + commits.internal;
     let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+    let all_written = bytes_written + get(&stats.snapshot_bytes_written);
+    let per_day = ratio(all_written as f64 * 86_400.0, uptime_s);
+    let endurance = side.config.borrow().log.endurance_tb as f64 * 1e12;
     Ok(api::Log {
         first_seq: side.shared.reader.range()?.map(|(first, _)| first),
         file_bytes: std::fs::metadata(path).ok().map(|m| m.len()),
+        journal: api::Journal {
+            used: stats.no_journal.get().is_none(),
+            unused_because: stats.no_journal.get().map(ToString::to_string),
+            commits: get(&disk.journal_commits),
+        },
         bytes_written,
         bytes_per_event: ratio(bytes_written as f64, events as f64),
-        bytes_written_per_day: ratio(bytes_written as f64 * 86_400.0, uptime_s),
+        bytes_written_per_day: per_day,
+        endurance_years: per_day.and_then(|per_day| ratio(endurance / 365.25, per_day)),
         syncs: get(&disk.syncs),
         commits,
         commit_ms_mean: ratio(get(&stats.commit_micros) as f64 / 1e3, all as f64),

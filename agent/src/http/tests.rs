@@ -68,6 +68,8 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             commit_bytes_max: 4096,
             cache_bytes: 1 << 20,
             quick_repair: false,
+            journal: false,
+            ..LogConfig::default()
         },
         snapshots: SnapshotConfig { events: 1_000, interval: Duration::from_secs(900), keep: 3 },
         retention: RetentionConfig::default(),

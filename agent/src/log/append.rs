@@ -2,74 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use fieldlog_projections::Seq;
 use fieldlog_projections::chunk::{Cut, Place, RecordBuffer};
-use fieldlog_projections::{Seq, Time};
 
 use super::error::{Fault, during};
 use super::guard::guarded;
 use super::trim::trim;
-use super::{CHUNKS, FILL, Log, LogError, RolledUp, clock, cursors, quarantine, rollups};
-
-/// The result of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// Position of the first record of the commit.
-    pub first: Seq,
-    /// Position of its last record; before `first` if it had none.
-    pub last: Seq,
-    /// The trimmed records, first and last.
-    pub trimmed: Option<(Seq, Seq)>,
-}
-
-/// The contents of one commit, which is atomic.
-#[derive(Clone, Copy, Debug)]
-pub struct Commit<'a> {
-    /// Records to append.
-    pub records: &'a RecordBuffer,
-    /// Payloads for the quarantine, by the index of their record in `records`.
-    pub quarantine: &'a [(usize, Vec<u8>)],
-    /// Positions of quarantined inputs that were dealt with; their payloads are deleted.
-    pub resolved: &'a [Seq],
-    /// Cursors to store, by name.
-    pub cursors: &'a [(String, Vec<u8>)],
-    /// Trim records before this position, a bounded slice at a time, so that the commit stays short.
-    pub trim_before: Option<Seq>,
-    /// Rollups for the archive.
-    pub rollups: &'a [RolledUp],
-    /// Delete archived periods before this position.
-    pub trim_rollups_before: Option<Seq>,
-    /// The last record sets log time back to this.
-    pub corrected: Option<Time>,
-    /// The new amount by which a forward jump of the wall clock is doubted, in microseconds, if it has changed.
-    pub doubted: Option<u64>,
-}
-
-impl<'a> Commit<'a> {
-    /// A commit that has only records.
-    pub fn of(records: &'a RecordBuffer) -> Commit<'a> {
-        Commit {
-            records,
-            quarantine: &[],
-            resolved: &[],
-            cursors: &[],
-            trim_before: None,
-            rollups: &[],
-            trim_rollups_before: None,
-            corrected: None,
-            doubted: None,
-        }
-    }
-
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-            && self.resolved.is_empty()
-            && self.cursors.is_empty()
-            && self.trim_before.is_none()
-            && self.rollups.is_empty()
-            && self.trim_rollups_before.is_none()
-    }
-}
+use super::{CHUNKS, Commit, Committed, FILL, Log, LogError, clock, cursors, quarantine, rollups};
 
 impl Log {
     /// Commits records, and payloads for the quarantine by the index of their record in `records`.
@@ -94,7 +33,10 @@ impl Log {
             let first = self.next;
             return Ok(Committed { first, last: Seq(first.0 - 1), trimmed: None });
         }
-        let committed = guarded("commit to the log", || self.commit_all(commit));
+        let committed = guarded("commit to the log", || match self.goes_to_journal(commit) {
+            true => self.commit_to_journal(commit),
+            false => self.commit_to_store(commit),
+        });
         if let Err(error) = &committed {
             self.failed = true;
             if error.is_lasting() {
@@ -104,18 +46,27 @@ impl Log {
         committed
     }
 
-    fn commit_all(&mut self, commit: &Commit<'_>) -> Result<Committed, Fault> {
+    /// Commits to redb, together with everything that only the journal has.
+    pub(super) fn commit_to_store(&mut self, commit: &Commit<'_>) -> Result<Committed, Fault> {
         let first = self.next;
         let last = Seq(first.0 + commit.records.len() as u64 - 1);
         let mut txn = self.hold.get()?.begin_write()?;
         txn.set_quick_repair(self.options.quick_repair);
-        let cut = if commit.records.is_empty() { None } else { Some(self.put(&txn, commit.records)?) };
+        let tail = self.tail.clone();
+        let held = tail.held();
+        let added = [&held.records, commit.records];
+        let cut =
+            if added.iter().all(|records| records.is_empty()) { None } else { Some(self.put(&txn, added)?) };
+        let quarantined = commit.quarantine.iter().map(|(at, payload)| (Seq(first.0 + *at as u64), payload));
+        let quarantined = held.quarantine.iter().map(|(seq, payload)| (*seq, payload)).chain(quarantined);
         during(
             "write to the quarantine",
-            quarantine::put(&txn, first, commit.quarantine, self.options.quarantine_records_max),
+            quarantine::put(&txn, quarantined, self.options.quarantine_records_max),
         )?;
-        during("delete from the quarantine", quarantine::remove(&txn, commit.resolved))?;
-        cursors::put(&txn, commit.cursors)?;
+        let resolved = held.resolved.iter().chain(commit.resolved);
+        during("delete from the quarantine", quarantine::remove(&txn, resolved))?;
+        let moved = commit.cursors.iter().map(|(name, cursor)| (name, cursor));
+        cursors::put(&txn, held.cursors.iter().chain(moved))?;
         if !commit.rollups.is_empty() {
             during("write to the archive", rollups::put(&txn, commit.rollups))?;
         }
@@ -125,7 +76,7 @@ impl Log {
         if let Some(after) = commit.corrected {
             clock::put_correction(&txn, last, after)?;
         }
-        if let Some(micros) = commit.doubted {
+        if let Some(micros) = commit.doubted.or(held.doubted) {
             clock::put_doubted(&txn, micros)?;
         }
         let trimmed = match commit.trim_before {
@@ -135,12 +86,19 @@ impl Log {
         if self.unchanged {
             self.go_on(&txn)?;
         }
+        drop(held);
+        if let Some(journal) = self.journal.as_ref().filter(|journal| !journal.is_empty()) {
+            journal.end().store(&txn)?;
+        }
         self.finish(txn)?;
         (self.unchanged, self.as_closed, self.gains) = (false, false, false);
-        self.next = last.next();
+        (self.next, self.stored) = (last.next(), last.next());
         if let Some(cut) = cut {
+            self.last_time = self.open.last_time();
+            self.stored_bytes = cut.last_place.stored_before + cut.last_stored as u64;
             self.keep_last_open(&cut);
         }
+        self.forget_moved();
         Ok(Committed { first, last, trimmed })
     }
 
@@ -151,9 +109,13 @@ impl Log {
         Ok(())
     }
 
-    fn put(&mut self, txn: &redb::WriteTransaction, records: &RecordBuffer) -> Result<Cut, Fault> {
-        let open_first = Seq(self.next.0 - self.open.len() as u64);
-        self.open.append(records);
+    fn put(&mut self, txn: &redb::WriteTransaction, added: [&RecordBuffer; 2]) -> Result<Cut, Fault> {
+        let open_first = Seq(self.stored.0 - self.open.len() as u64);
+        for records in added {
+            if !records.is_empty() {
+                self.open.append(records);
+            }
+        }
         let mut chunks = txn.open_table(CHUNKS)?;
         Ok(self.open.chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
             chunks.insert(seq.0, bytes).map(drop)

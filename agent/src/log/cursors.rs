@@ -10,8 +10,12 @@ use super::{CURSORS, LogError, LogReader};
 const UNCHECKED: [u8; 2] = [1, 2];
 
 /// Stores cursors.
-pub(super) fn put(txn: &redb::WriteTransaction, cursors: &[(String, Vec<u8>)]) -> Result<(), Fault> {
-    if cursors.is_empty() {
+pub(super) fn put<'a>(
+    txn: &redb::WriteTransaction,
+    cursors: impl Iterator<Item = (&'a String, &'a Vec<u8>)>,
+) -> Result<(), Fault> {
+    let mut cursors = cursors.peekable();
+    if cursors.peek().is_none() {
         return Ok(());
     }
     let mut table = txn.open_table(CURSORS)?;
@@ -34,7 +38,7 @@ pub(super) fn check_all(txn: &redb::WriteTransaction) -> Result<(), Fault> {
             }
         }
     }
-    put(txn, &unchecked)
+    put(txn, unchecked.iter().map(|(name, cursor)| (name, cursor)))
 }
 
 /// The cursor in a stored value; `None` if it is damaged.
@@ -79,6 +83,14 @@ impl LogReader {
     }
 
     fn all_cursors(&self) -> Result<Vec<NamedCursor>, LogError> {
+        let newer = self.tail.held().cursors.clone();
+        let mut all = self.stored_cursors()?;
+        all.retain(|(name, _)| !newer.contains_key(name));
+        all.extend(newer.into_iter().map(|(name, cursor)| (name, Some(cursor))));
+        Ok(all)
+    }
+
+    fn stored_cursors(&self) -> Result<Vec<NamedCursor>, LogError> {
         let op = "read the cursors";
         self.read(op, |txn| {
             let table = match txn.open_table(CURSORS) {

@@ -19,6 +19,10 @@ pub struct DiskStats {
     pub syncs: AtomicU64,
     /// Time spent in fsync, in microseconds.
     pub sync_micros: AtomicU64,
+    /// Commits that went to the journal.
+    pub journal_commits: AtomicU64,
+    /// Commits that only the journal had when the log was opened.
+    pub journal_found: AtomicU64,
 }
 
 /// Once closed, nothing is written to the disk any more. Clones share the state.
@@ -40,13 +44,13 @@ impl Seal {
 
 /// The disk as the store sees it: counts writes, and stops them once it is sealed.
 #[derive(Debug)]
-pub(super) struct Disk<D> {
+pub(super) struct Disk<D: ?Sized> {
     pub(super) disk: Arc<D>,
     pub(super) stats: Arc<DiskStats>,
     pub(super) seal: Seal,
 }
 
-impl<D: StorageBackend> StorageBackend for Disk<D> {
+impl<D: StorageBackend + ?Sized> StorageBackend for Disk<D> {
     fn len(&self) -> io::Result<u64> {
         self.disk.len()
     }

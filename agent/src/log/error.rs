@@ -60,20 +60,18 @@ pub enum LogError {
     },
     /// There is no log, but there was one.
     #[error(
-        "the log {} {absence}, but {snapshots} snapshots of an earlier log are in {}: its records are lost. Restore \
+        "the log {} {absence}, but {traces}: its records are lost. Restore \
          log.redb from a backup. To continue without them, start once with `fieldlog run --new-epoch`: this begins a \
-         new log, notes that in its first record, and keeps the snapshots as *.old-epoch",
-        path.display(), dir.display()
+         new log, notes that in its first record, and keeps what is left of the old one as *.old-epoch",
+        path.display()
     )]
     Lost {
         /// Where it should be.
         path: PathBuf,
         /// What was found instead.
         absence: Absence,
-        /// The snapshot directory.
-        dir: PathBuf,
-        /// Number of snapshots.
-        snapshots: usize,
+        /// What shows that there was a log.
+        traces: String,
     },
     /// There is no log to read.
     #[error("there is nothing to read: the log {} {absence}; name the data_dir of an agent that has run", path.display())]
@@ -149,6 +147,16 @@ pub enum LogError {
         /// The damage.
         why: String,
     },
+    /// The journal is damaged, or missing.
+    #[error(
+        "the journal (the file \"journal\" beside log.redb) is damaged: {why}. It holds the newest records, which the log \
+         does not have yet. Run `fieldlog verify` to see what is intact, then restore both files from the same backup, \
+         or move both away to begin a new epoch"
+    )]
+    Journal {
+        /// The damage.
+        why: String,
+    },
     /// It differs from what it was when it was closed.
     #[error(
         "the log (log.redb in the data directory) is damaged: it has changed since it was closed: {what}. Run \
@@ -211,6 +219,7 @@ impl LogError {
             | LogError::Lost { .. }
             | LogError::NotLost { .. }
             | LogError::Damaged { .. }
+            | LogError::Journal { .. }
             | LogError::Changed { .. }
             | LogError::Missing { .. }
             | LogError::Cursor { .. }

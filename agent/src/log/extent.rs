@@ -43,12 +43,12 @@ impl LogReader {
     }
 
     /// The first position of the chunk that has a position, or of the log's first chunk: where a trim before that
-    /// position ends, since chunks are deleted as a whole.
+    /// position ends, since chunks are deleted as a whole. Commits in the journal are not chunks yet.
     ///
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn begin_of_chunk(&self, seq: Seq) -> Result<Seq, LogError> {
-        self.seek(|header| header.first <= seq)
+        self.seek_stored(|header| header.first <= seq)
     }
 
     /// Log time of the record at a position, or of the next existing one; `None` after the end.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldlog_projections::chunk::{Chunk, Place, RecordBuffer};
-use fieldlog_projections::{ChainHash, Epoch, Seq};
+use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::disk::{Disk, DiskStats, Seal};
 use super::error::{Fault, during};
 use super::guard::{self, Hold, guarded};
+use super::journal::{self, Journal, Pointer, recover};
 use super::read::in_place;
 use super::{
-    CHUNKS, FILE_NAME, FILL, FORMAT_VERSION, Log, LogError, LogOptions, META, QUARANTINE, clock, incomplete,
-    place, sums,
+    CHUNKS, FILE_NAME, FILL, FORMAT_PLAIN, FORMAT_VERSION, Log, LogError, LogOptions, META, QUARANTINE,
+    clock, incomplete, place, sums,
 };
 
 /// How often, and how long, closing waits for a running read; after that the store closes when the last of them ends.
@@ -44,10 +45,11 @@ impl Log {
         let backend = redb::backends::FileBackend::new(file)
             .map_err(|source| LogError::refused(&path, Box::new(source.into())))?;
         let mut log =
-            Log::open_on(backend, Arc::default(), options, new_epoch).map_err(|error| match error {
-                LogError::Store { source, .. } => LogError::refused(&path, source),
-                other => other,
-            })?;
+            Log::open_beside(backend, || journal::open(data_dir, false), Arc::default(), options, new_epoch)
+                .map_err(|error| match error {
+                    LogError::Store { source, .. } => LogError::refused(&path, source),
+                    other => other,
+                })?;
         log.file = Some(place);
         if created {
             // redb syncs the file but not its directory entry.
@@ -68,6 +70,20 @@ impl Log {
         options: LogOptions,
         new_epoch: Epoch,
     ) -> Result<Log, LogError> {
+        Log::open_beside(backend, || Ok(None), disk, options, new_epoch)
+    }
+
+    /// The same, with a journal beside it.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_beside(
+        backend: impl StorageBackend,
+        journal: impl FnOnce() -> Result<Option<Arc<dyn StorageBackend>>, LogError>,
+        disk: Arc<DiskStats>,
+        options: LogOptions,
+        new_epoch: Epoch,
+    ) -> Result<Log, LogError> {
         guard::silence();
         incomplete::discard(&backend).map_err(|e| LogError::store("read the log", redb::Error::Io(e)))?;
         let backend = Arc::new(backend);
@@ -82,7 +98,8 @@ impl Log {
             }
             false => Ok(during("create the log", log.create())?),
         });
-        match begun {
+        let opened = begun.and_then(|()| log.open_journal(journal));
+        match opened {
             Ok(()) => Ok(log),
             // It belongs to another program, and is left unchanged.
             Err(error @ (LogError::NoFormat | LogError::Format { .. })) => Err(error),
@@ -113,9 +130,12 @@ impl Log {
             options,
             epoch: new_epoch,
             next: Seq(1),
+            last_time: Time::default(),
+            stored: Seq(1),
             open: RecordBuffer::default(),
             place: Place::default(),
             link: ChainHash::default(),
+            stored_bytes: 0,
             ratio: 1024,
             disk,
             corrections: Arc::default(),
@@ -125,6 +145,10 @@ impl Log {
             gains: false,
             failed: false,
             file: None,
+            tail: Arc::default(),
+            pointer: None,
+            journal: None,
+            journaling: None,
         })
     }
 
@@ -145,7 +169,7 @@ impl Log {
         };
         let get = |key| meta.get(key).map(|found| found.map(|found| found.value()));
         match get("format")? {
-            Some(FORMAT_VERSION) => {}
+            Some(FORMAT_PLAIN | FORMAT_VERSION) => {}
             Some(found) => return Err(LogError::Format { found }.into()),
             None => return Err(no_format(&txn).into()),
         }
@@ -154,6 +178,7 @@ impl Log {
         self.place = Place { stored_before: 0, link: self.link };
         self.corrections = clock::corrections(&txn)?;
         self.load_end(&txn)?;
+        self.pointer = Pointer::stored(&txn)?;
         self.check(&txn)?;
         Ok(true)
     }
@@ -172,7 +197,10 @@ impl Log {
         self.open = RecordBuffer::after(last.header.base_time);
         self.open.join(&last).map_err(damaged)?;
         self.next = last.header.last().next();
+        self.stored = self.next;
+        self.last_time = self.open.last_time();
         self.place = last.header.place;
+        self.stored_bytes = self.place.stored_before + bytes.len() as u64;
         self.link = self.place.link;
         for record in last.records() {
             self.link = self.link.after(record.map_err(|source| damaged(source.into()))?.raw);
@@ -189,7 +217,7 @@ impl Log {
         let txn = self.hold.get()?.begin_write()?;
         {
             let mut meta = txn.open_table(META)?;
-            meta.insert("format", FORMAT_VERSION)?;
+            meta.insert("format", FORMAT_PLAIN)?;
             meta.insert("epoch", self.epoch.0)?;
             txn.open_table(CHUNKS)?;
             txn.open_table(QUARANTINE)?;
@@ -203,12 +231,32 @@ impl Log {
         Ok(())
     }
 
+    /// Opens the journal that the log counts on, and moves what only it has into redb.
+    pub(super) fn open_journal(
+        &mut self,
+        journal: impl FnOnce() -> Result<Option<Arc<dyn StorageBackend>>, LogError>,
+    ) -> Result<(), LogError> {
+        self.tail.moved(self.stored_bytes);
+        let Some(pointer) = self.pointer else { return Ok(()) };
+        let disk = journal()?.map(|disk| self.counted(disk));
+        match disk {
+            // Everything was moved when the log was closed: nothing is missing, whatever is in the file.
+            disk if self.as_closed => {
+                self.journal = disk.and_then(|disk| Journal::after_close(disk, self.epoch, pointer));
+                Ok(())
+            }
+            Some(disk) => self.take_over(recover(disk, self.epoch, pointer, self.next)?),
+            None => Err(LogError::Journal { why: "the file is missing".into() }),
+        }
+    }
+
     /// Stores sums of the contents, so that the next open can detect changes; returns whether that took a commit.
     ///
     /// # Errors
     /// [`LogError::Store`]; committed records are safe in any case.
     pub fn note_end(&mut self) -> Result<bool, LogError> {
-        let noted = guarded("close the log", || self.note_closed());
+        let moved = self.move_journal()?;
+        let noted = guarded("close the log", || self.note_closed()).map(|noted| noted || moved);
         match &noted {
             Ok(_) => {}
             Err(error) if error.is_lasting() => self.seal.close(),

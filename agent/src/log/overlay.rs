@@ -12,7 +12,7 @@ use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
 use super::guard::guarded;
-use super::{Absence, FILE_NAME, Log, LogError, LogOptions};
+use super::{Absence, FILE_NAME, Log, LogError, LogOptions, journal};
 
 const PAGE: u64 = 4096;
 
@@ -181,7 +181,11 @@ impl Log {
             LogError::Store { source, .. } => LogError::refused(&path, source),
             other => other,
         })?;
-        if guarded("read the log's head", || log.load())? { Ok(log) } else { Err(absent(Absence::NoRecords)) }
+        if !guarded("read the log's head", || log.load())? {
+            return Err(absent(Absence::NoRecords));
+        }
+        log.open_journal(|| journal::open(data_dir, true))?;
+        Ok(log)
     }
 
     /// Lets the store read every page in use and check its checksum, and compare the free pages with those in use;

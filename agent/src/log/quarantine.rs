@@ -7,21 +7,20 @@ use super::checked::{CHECKED, unwrap, wrap};
 use super::error::Fault;
 use super::{LogError, LogReader, QUARANTINE};
 
-/// Stores payloads by the index of their record, counted from `first`, and deletes the oldest beyond `records_max`.
-pub(super) fn put(
+/// Stores payloads by the position of their record, and deletes the oldest beyond `records_max`.
+pub(super) fn put<'a>(
     txn: &redb::WriteTransaction,
-    first: Seq,
-    payloads: &[(usize, Vec<u8>)],
+    payloads: impl Iterator<Item = (Seq, &'a Vec<u8>)>,
     records_max: u64,
 ) -> Result<(), Fault> {
-    if payloads.is_empty() {
+    let mut payloads = payloads.peekable();
+    if payloads.peek().is_none() {
         return Ok(());
     }
     let mut table = txn.open_table(QUARANTINE)?;
-    for (index, payload) in payloads {
-        let seq = first.0 + *index as u64;
-        let stored = wrap(CHECKED, &seq.to_le_bytes(), payload);
-        table.insert(seq, stored.as_slice())?;
+    for (seq, payload) in payloads {
+        let stored = wrap(CHECKED, &seq.0.to_le_bytes(), payload);
+        table.insert(seq.0, stored.as_slice())?;
     }
     while table.len()? > records_max {
         table.pop_first()?;
@@ -30,8 +29,12 @@ pub(super) fn put(
 }
 
 /// Deletes the payloads at these positions; one that is not there any more is none of the caller's concern.
-pub(super) fn remove(txn: &redb::WriteTransaction, resolved: &[Seq]) -> Result<(), Fault> {
-    if resolved.is_empty() {
+pub(super) fn remove<'a>(
+    txn: &redb::WriteTransaction,
+    resolved: impl Iterator<Item = &'a Seq>,
+) -> Result<(), Fault> {
+    let mut resolved = resolved.peekable();
+    if resolved.peek().is_none() {
         return Ok(());
     }
     let mut table = txn.open_table(QUARANTINE)?;
@@ -48,6 +51,15 @@ impl LogReader {
     /// [`LogError`] if the store cannot be read or the payload is damaged.
     pub fn quarantined(&self, seq: Seq) -> Result<Option<Vec<u8>>, LogError> {
         let op = "read the quarantine";
+        {
+            let held = self.tail.held();
+            if held.resolved.contains(&seq) {
+                return Ok(None);
+            }
+            if let Some(payload) = held.quarantine.get(&seq) {
+                return Ok(Some(payload.clone()));
+            }
+        }
         self.read(op, |txn| {
             let table = txn.open_table(QUARANTINE)?;
             let Some(stored) = table.get(seq.0)? else { return Ok(None) };
@@ -69,6 +81,20 @@ impl LogReader {
     /// [`LogError`] if the store cannot be read or payloads are missing.
     pub fn quarantine(&self, limit: usize) -> Result<Vec<Seq>, LogError> {
         let op = "read the quarantine";
+        let (mut newest, resolved): (Vec<Seq>, _) = {
+            let held = self.tail.held();
+            (held.quarantine.keys().rev().copied().collect(), held.resolved.clone())
+        };
+        let stored = self.quarantine_stored(limit + resolved.len(), op)?;
+        // What was moved meanwhile is in both.
+        let oldest = newest.last().copied().unwrap_or(Seq(u64::MAX));
+        newest.extend(stored.into_iter().filter(|seq| *seq < oldest));
+        newest.retain(|seq| !resolved.contains(seq));
+        newest.truncate(limit);
+        Ok(newest)
+    }
+
+    fn quarantine_stored(&self, limit: usize, op: &'static str) -> Result<Vec<Seq>, LogError> {
         self.read(op, |txn| {
             let table = txn.open_table(QUARANTINE)?;
             let mut found: Vec<Seq> = Vec::new();

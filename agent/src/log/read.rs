@@ -9,6 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::error::Fault;
 use super::guard::{guarded, outside};
+use super::tail::Tail;
 use super::{CHUNKS, LogError, clock};
 
 /// Maximum chunks read in one read transaction; a longer one would pin freed pages and make the file grow.
@@ -20,6 +21,7 @@ pub struct LogReader {
     /// Weak, so that the writer can close the store while readers still hold this: only a closed store opens again
     /// without a full read.
     pub(super) db: Weak<Database>,
+    pub(super) tail: Arc<Tail>,
     /// Loaded once: corrections are only made while the agent is stopped.
     pub(super) corrections: clock::Corrections,
     pub(super) checked_from: Seq,
@@ -92,11 +94,22 @@ impl LogReader {
         let mut at = from;
         loop {
             let before = at;
+            // Taken before the store is read: what is moved into the store between is then in both.
+            let piece = self.tail.piece(at);
             if let Some(value) = self.scan_some(&mut at, before != from, &mut scratch, &mut visit)? {
                 return Ok(Some(value));
             }
-            if at == before {
-                return Ok(None);
+            if at != before {
+                continue;
+            }
+            let Some(piece) = piece else { return Ok(None) };
+            let mut chunk = piece.chunk();
+            if before != from && chunk.header.first < at {
+                chunk = chunk.from_seq(at).map_err(|source| LogError::Chunk { at, source })?;
+            }
+            at = chunk.header.last().next();
+            if let ControlFlow::Break(value) = visit(&chunk) {
+                return Ok(Some(value));
             }
         }
     }
@@ -147,6 +160,12 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
+        let tail = self.tail.range();
+        let stored = self.stored_range()?;
+        Ok(stored.map(|(first, last)| (first, tail.map_or(last, |(_, newest)| last.max(newest)))))
+    }
+
+    fn stored_range(&self) -> Result<Option<(Seq, Seq)>, LogError> {
         self.read("read the log's range", |txn| {
             let chunks = txn.open_table(CHUNKS)?;
             let first = chunks.first()?;
@@ -175,7 +194,7 @@ impl LogReader {
         let Some((first, _)) = self.range()? else { return Ok(Seq(1)) };
         let begin = self.stored_begin(first)?;
         let limit = (begin + self.stored_bytes()?).saturating_sub(bytes);
-        self.seek(|header| header.place.stored_before < limit)
+        self.seek_stored(|header| header.place.stored_before < limit)
     }
 
     fn stored_begin(&self, first: Seq) -> Result<u64, LogError> {
@@ -188,10 +207,18 @@ impl LogReader {
         })
     }
 
-    /// The first position of the last chunk for which `before` holds, or of the first chunk; `before` must hold for a
-    /// prefix of the log.
-    pub(super) fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
-        let Some((first, last)) = self.range()? else { return Ok(Seq(1)) };
+    /// The first position of the last chunk, or commit in the journal, for which `before` holds, or of the first chunk;
+    /// `before` must hold for a prefix of the log.
+    fn seek(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
+        match self.tail.seek(&before) {
+            Some(found) => Ok(found),
+            None => self.seek_stored(before),
+        }
+    }
+
+    /// The same, in the store alone.
+    pub(super) fn seek_stored(&self, before: impl Fn(&chunk::Header) -> bool) -> Result<Seq, LogError> {
+        let Some((first, last)) = self.stored_range()? else { return Ok(Seq(1)) };
         self.read("search the log", |txn| {
             let chunks = txn.open_table(CHUNKS)?;
             let (mut low, mut high) = (first.0, last.0 + 1);

@@ -3,13 +3,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fieldlog_projections::chunk::RecordBuffer;
 
 use super::{HELD_PATIENCE, Writer, WriterError};
 use crate::clock::Clock;
-use crate::log::{Commit, Committed, Log, LogError};
+use crate::config::LogConfig;
+use crate::log::{Commit, Committed, JournalBounds, Log, LogError};
 use crate::shared::Shared;
 use crate::window::{Budget, Due, Waiting};
 
@@ -18,11 +19,18 @@ pub(super) struct Committer {
     log: Log,
     shared: Arc<Shared>,
     clock: Clock,
+    /// Since when the journal has something that the log's file does not.
+    waiting_since: Option<Instant>,
+}
+
+/// When the contents of the journal are moved, apart from their age.
+pub(crate) fn journal_bounds(config: &LogConfig) -> JournalBounds {
+    JournalBounds { move_bytes: config.journal_move_bytes }
 }
 
 impl Committer {
     pub(super) fn new(log: Log, shared: Arc<Shared>, clock: Clock) -> Committer {
-        Committer { log, shared, clock }
+        Committer { log, shared, clock, waiting_since: None }
     }
 
     /// The log, to look at.
@@ -33,6 +41,26 @@ impl Committer {
     /// See [`Log::keep_quarantined`].
     pub(super) fn keep_quarantined(&mut self, records_max: u64) {
         self.log.keep_quarantined(records_max);
+    }
+
+    /// Applies changed bounds of the journal.
+    pub(super) fn bound_journal(&mut self, bounds: JournalBounds) {
+        self.log.bound_journal(bounds);
+    }
+
+    /// Moves the contents of the journal into the log's file if they are this old.
+    ///
+    /// # Errors
+    /// As [`Committer::commit`].
+    pub(super) fn move_journal(&mut self, age: Duration) -> Result<(), LogError> {
+        let begin = self.clock.now();
+        if self.waiting_since.is_some_and(|since| begin.saturating_duration_since(since) >= age) {
+            if self.log.move_journal()? {
+                self.count(None, &RecordBuffer::default(), self.clock.since(begin));
+            }
+            self.waiting_since = None;
+        }
+        Ok(())
     }
 
     /// Commits and counts; `due` is the reason, `None` for the agent's own purposes. An empty commit is skipped.
@@ -46,6 +74,10 @@ impl Committer {
         let begin = self.clock.now();
         let committed = self.log.commit(commit)?;
         self.count(due, commit.records, self.clock.since(begin));
+        match self.log.is_journal_empty() {
+            true => self.waiting_since = None,
+            false => drop(self.waiting_since.get_or_insert(begin)),
+        }
         // Before anything in it is acknowledged.
         self.log.still_there()?;
         Ok(committed)
@@ -186,7 +218,16 @@ impl Writer {
         self.release();
         self.release_commands();
         self.last_commit = self.clock.now();
-        self.snapshots.after(committed.last, self.last_commit, &self.config.snapshots);
+        self.snapshot_if_due()
+    }
+
+    /// Starts a snapshot if one is due. The log's file has everything that is in it.
+    pub(super) fn snapshot_if_due(&mut self) -> Result<(), WriterError> {
+        let head = self.log.log().head();
+        if self.snapshots.is_due(head, self.clock.now(), &self.config.snapshots) {
+            self.log.move_journal(Duration::ZERO)?;
+            self.snapshots.begin();
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Keeps the log within its limits.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Fact, Seq, Time};
@@ -45,6 +46,7 @@ impl Writer {
         self.record_trimming(&orders)?;
         self.orders = orders;
         if self.orders.snapshot_due {
+            self.log.move_journal(Duration::ZERO)?;
             self.snapshots.begin_for(self.orders.one_snapshot);
         }
         Ok(())

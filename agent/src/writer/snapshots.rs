@@ -28,14 +28,13 @@ impl SnapshotWriter {
         SnapshotWriter { shared, clock, keep: config.keep, last, writing: None }
     }
 
-    /// Starts a snapshot if one is due.
-    pub fn after(&mut self, head: Seq, now: Instant, config: &SnapshotConfig) {
+    /// Whether a snapshot is due, and can begin.
+    pub fn is_due(&mut self, head: Seq, now: Instant, config: &SnapshotConfig) -> bool {
         self.keep = config.keep;
         let events = head.0.saturating_sub(self.last.0.0);
         let elapsed = now.saturating_duration_since(self.last.1);
-        if events >= config.events || (events > 0 && elapsed >= config.interval) {
-            self.begin();
-        }
+        let due = events >= config.events || (events > 0 && elapsed >= config.interval);
+        due && self.is_free()
     }
 
     /// Starts a snapshot of the current view, unless one is being written or folds are being rebuilt: with it, records
@@ -46,8 +45,7 @@ impl SnapshotWriter {
 
     /// The same; with `only`, deletes all older ones.
     pub fn begin_for(&mut self, only: bool) {
-        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.rebuild.running()
-        {
+        if !self.is_free() {
             return;
         }
         // Shared, not copied, and written without the lock: the writer copies what it changes meanwhile.
@@ -60,6 +58,10 @@ impl SnapshotWriter {
             Ok(thread) => self.writing = Some(thread),
             Err(error) => tracing::error!("cannot start the snapshot thread: {error}"),
         }
+    }
+
+    fn is_free(&self) -> bool {
+        self.writing.as_ref().is_none_or(JoinHandle::is_finished) && !self.shared.rebuild.running()
     }
 
     /// Writes a last snapshot, if anything has happened since the previous one, and waits for it.
@@ -89,6 +91,7 @@ fn save(shared: &Shared, view: &View, now: Time, keep: usize) {
             stats.snapshot_seq.store(seq.0, Ordering::Relaxed);
             stats.snapshot_time.store(now.0, Ordering::Relaxed);
             stats.snapshot_bytes.store(size, Ordering::Relaxed);
+            stats.snapshot_bytes_written.fetch_add(size, Ordering::Relaxed);
             tracing::debug!("snapshot at sequence {seq}, {size} bytes");
         }
         Err(error) => {

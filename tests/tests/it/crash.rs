@@ -3,9 +3,10 @@
 //!
 //! `FIELDLOG_SEED=n` replays the point of one seed; `FIELDLOG_CRASH_POINTS=n` sets their number.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use fieldlog::log::{Log, LogError, LogOptions};
+use fieldlog::log::{JournalBounds, Log, LogError, LogOptions};
 use fieldlog_projections::{Epoch, Window};
 use fieldlog_tests::fault_disk::{Fault, FaultDisk, On, Plan};
 use fieldlog_tests::rng::Rng;
@@ -35,6 +36,10 @@ pub struct Tally {
     acks: AtomicUsize,
     snapshots_used: AtomicUsize,
     snapshots_passed_over: AtomicUsize,
+    /// Commits that went to the journal.
+    journal_commits: AtomicUsize,
+    /// Commits that only the journal had when the log was opened.
+    journal_found: AtomicUsize,
     thinning: AtomicUsize,
     commanded: AtomicUsize,
     commands_accepted: AtomicUsize,
@@ -97,6 +102,8 @@ fn what_was_acknowledged_survives() {
         assert!(happened(&tally.failed_opens, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.failed_commits, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.ambiguous_kept, POINTS / 100), "{tally:?}");
+        assert!(happened(&tally.journal_commits, POINTS / 2), "{tally:?}");
+        assert!(happened(&tally.journal_found, POINTS / 4), "{tally:?}");
         assert!(happened(&tally.through_writer, POINTS / 4), "{tally:?}");
         assert!(happened(&tally.thinning, POINTS / 7), "{tally:?}");
         assert!(happened(&tally.commanded, POINTS / 7), "{tally:?}");
@@ -166,7 +173,7 @@ fn plan_fault(disk: &FaultDisk, rng: &mut Rng, operations: usize) {
 /// Opens the log for a run; `None` if a fault prevents it.
 fn begin(disk: &FaultDisk, rng: &mut Rng, tally: &Tally) -> Option<Log> {
     let quick_repair = rng.chance(25);
-    match open(disk, quick_repair, rng) {
+    match open(disk, quick_repair, rng, tally) {
         Ok(log) => Some(log),
         Err(error) => {
             assert!(disk.fired(), "the log does not open on a disk without faults: {error}");
@@ -179,6 +186,7 @@ fn begin(disk: &FaultDisk, rng: &mut Rng, tally: &Tally) -> Option<Log> {
 /// Ends a run, in one way or another, and restarts the disk.
 fn end(log: Option<Log>, disk: &FaultDisk, rng: &mut Rng, tally: &Tally) {
     if let Some(log) = log {
+        add(&tally.journal_commits, log.disk().journal_commits.load(Ordering::Relaxed) as usize);
         if rng.chance(20) {
             let _ = log.close();
         } else {
@@ -205,8 +213,23 @@ fn windows() -> Vec<Window> {
     vec![Window { length_s: 60, keep: 5 }, Window { length_s: 3_600, keep: 5 }]
 }
 
-fn open(disk: &FaultDisk, quick_repair: bool, rng: &mut Rng) -> Result<Log, LogError> {
+fn open(disk: &FaultDisk, quick_repair: bool, rng: &mut Rng, tally: &Tally) -> Result<Log, LogError> {
     let options =
         LogOptions { cache_bytes: 1 << 20, quick_repair, quarantine_records_max: QUARANTINE_RECORDS_MAX };
-    Log::open_on(disk.clone(), Default::default(), options, Epoch(rng.next_u64()))
+    let ring = disk.beside();
+    let there = ring.content().len() > 0;
+    let beside = || Ok(there.then(|| Arc::new(ring.clone()) as Arc<_>));
+    let mut log = Log::open_beside(disk.clone(), beside, Default::default(), options, Epoch(rng.next_u64()))?;
+    add(&tally.journal_found, log.disk().journal_found.load(Ordering::Relaxed) as usize);
+    match rng.below(10) {
+        0 => log.give_up_journal()?,
+        1 => {}
+        _ => {
+            // Small ones, so that they are written over and over.
+            let blocks = *rng.pick(&[3, 8, 40]);
+            let move_bytes = *rng.pick(&[300, 4_000, 60_000]);
+            log.use_journal_on(ring.clone(), blocks, JournalBounds { move_bytes })?;
+        }
+    }
+    Ok(log)
 }

@@ -67,6 +67,8 @@ pub fn config(sources: usize) -> Config {
             commit_bytes_max: 1 << 20,
             cache_bytes: 1 << 20,
             quick_repair: false,
+            journal: false,
+            ..LogConfig::default()
         },
         snapshots: SnapshotConfig { events: u64::MAX, interval: Duration::from_secs(1 << 40), keep: 2 },
         retention: RetentionConfig::default(),

@@ -65,7 +65,7 @@ function showTiles({ position, uptime_s, devices, log, snapshot, rebuild, proces
   }
   spark(made.spark, rates);
   tile('Flash per event', bytes(log?.bytes_per_event), `commit ${rate(log?.commit_ms_mean)} ms, max ${rate(log?.commit_ms_max)}`);
-  tile('Flash per day', bytes(log?.bytes_written_per_day), `${bytes(log?.bytes_written)} since start`);
+  tile('Flash per day', bytes(log?.bytes_written_per_day), `${rate(log?.endurance_years)} years until the storage is worn out`);
   tile('Log size', bytes(log?.file_bytes), `from position ${count(log?.first_seq)}`);
   const age = snapshot?.at ? gatewayNow() - Date.parse(snapshot.at) : NaN;
   tile('Snapshot age', span(age / 1000), snapshot?.errors > 0 ? `${count(snapshot.errors)} failed, see the journal` : snapshot?.at ? `${bytes(snapshot.bytes)} at ${count(snapshot.seq)}` : 'none yet', snapshot?.errors > 0);

@@ -56,12 +56,16 @@ pub struct Log {
     pub first_seq: Option<Seq>,
     /// Size of its file; null if unknown.
     pub file_bytes: Option<u64>,
-    /// Bytes written to the file.
+    /// The journal.
+    pub journal: Journal,
+    /// Bytes written to the log and the journal.
     pub bytes_written: u64,
     /// Bytes written per record; null before the first one.
     pub bytes_per_event: Option<f64>,
-    /// Bytes written per day at the current rate.
+    /// Bytes written per day to log, journal and snapshots, at the rate since the start.
     pub bytes_written_per_day: Option<f64>,
+    /// In how many years this rate uses up the endurance of the storage (`log.endurance_tb`).
+    pub endurance_years: Option<f64>,
     /// Calls to fsync.
     pub syncs: u64,
     /// Commits.
@@ -74,6 +78,17 @@ pub struct Log {
     pub events: u64,
     /// The archive of aggregates; null if it cannot be read.
     pub archive: Option<Archive>,
+}
+
+/// The journal, which takes small commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// Whether commits go to it.
+    pub used: bool,
+    /// Why not; null if they do.
+    pub unused_because: Option<String>,
+    /// Commits that went to it.
+    pub commits: u64,
 }
 
 /// Commits, by the reason that made them due.

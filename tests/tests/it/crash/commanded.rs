@@ -52,7 +52,7 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
     }
     life(&disk, rng, &mut model, tally);
     disk.crash(0);
-    let log = open(&disk, false, rng).expect("opens after a clean stop");
+    let log = open(&disk, false, rng, tally).expect("opens after a clean stop");
     model.check(&log, tally);
     assert_eq!(model.accepted.len(), model.asked.len(), "a writer on a good disk answers everything");
     add(&tally.commands_accepted, model.accepted.len());
@@ -79,7 +79,7 @@ fn commanded() -> Config {
 }
 
 fn life(disk: &FaultDisk, rng: &mut Rng, model: &mut Model, tally: &Tally) {
-    let log = match open(disk, rng.chance(25), rng) {
+    let log = match open(disk, rng.chance(25), rng, tally) {
         Ok(log) => log,
         Err(error) => {
             assert!(disk.fired(), "the log does not open on a disk without faults: {error}");

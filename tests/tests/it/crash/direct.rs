@@ -47,13 +47,13 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
         end(log, &disk, rng, tally);
         files::spoil(&model.store, model.epoch, &model.view, rng);
     }
-    let mut log = open(&disk, false, rng).expect("opens once the disk is well");
+    let mut log = open(&disk, false, rng, tally).expect("opens once the disk is well");
     model.check(&log, rng, tally);
     for _ in 0..3 {
         assert!(model.append(&mut log, rng, tally), "appends once the disk is well");
     }
     log.close().unwrap();
-    let log = open(&disk, false, rng).expect("opens after a clean close");
+    let log = open(&disk, false, rng, tally).expect("opens after a clean close");
     model.check(&log, rng, tally);
     add(&tally.records, model.records.len());
 }

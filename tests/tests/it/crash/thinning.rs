@@ -49,7 +49,7 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
         let log = life(&disk, rng, &mut model, tally);
         end(log, &disk, rng, tally);
     }
-    let mut log = open(&disk, false, rng).expect("opens once the disk is well");
+    let mut log = open(&disk, false, rng, tally).expect("opens once the disk is well");
     model.check(&log, tally);
     for _ in 0..3 {
         assert!(model.append(&mut log, rng, tally), "appends once the disk is well");

@@ -62,7 +62,7 @@ pub fn point(rng: &mut Rng, tally: &Tally) {
     }
     life(&disk, rng, &mut model, tally);
     disk.crash(0);
-    let log = open(&disk, false, rng).expect("opens after a clean stop");
+    let log = open(&disk, false, rng, tally).expect("opens after a clean stop");
     model.check(&log);
     assert_eq!(model.acked.len(), model.sent.len(), "a writer on a good disk acknowledges everything");
     add(&tally.acks, model.acked.len());
@@ -80,7 +80,7 @@ fn some_config(rng: &mut Rng) -> Config {
 }
 
 fn life(disk: &FaultDisk, rng: &mut Rng, model: &mut Model, tally: &Tally) {
-    let log = match open(disk, rng.chance(25), rng) {
+    let log = match open(disk, rng.chance(25), rng, tally) {
         Ok(log) => log,
         Err(error) => {
             assert!(disk.fired(), "the log does not open on a disk without faults: {error}");
