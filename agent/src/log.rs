@@ -107,8 +107,8 @@ pub struct Log {
     gains: bool,
     /// A commit has failed, but may be in the log.
     failed: bool,
-    /// The file; `None` for a test disk.
-    file: Option<place::FilePlace>,
+    /// The files of log and journal; none for a test disk.
+    files: Vec<place::FilePlace>,
     /// What the journal has and redb does not.
     tail: Arc<Tail>,
     /// Where the journal that the log counts on continues, as redb had it when it was opened.

@@ -38,17 +38,28 @@ pub fn open(data_dir: &Path, options: LogOptions, new_epoch: Epoch) -> Result<Lo
 /// # Errors
 /// [`LogError::Lost`] as for [`open`]; otherwise as [`Log::open_untouched`].
 pub fn open_untouched(data_dir: &Path, options: LogOptions) -> Result<Log, LogError> {
-    let log = match Log::open_untouched(data_dir, options) {
+    match inspect(data_dir, options)? {
+        (log, None) => Ok(log),
+        (_, Some(fault)) => Err(fault),
+    }
+}
+
+/// The same, also with a damaged or missing journal: then the log is as redb alone has it, beside the fault.
+///
+/// # Errors
+/// As [`open_untouched`].
+pub fn inspect(data_dir: &Path, options: LogOptions) -> Result<(Log, Option<LogError>), LogError> {
+    let inspected = match Log::inspect(data_dir, options) {
         Err(LogError::Absent { absence, path }) => {
             refuse(data_dir, absence)?;
             return Err(LogError::Absent { absence, path });
         }
         other => other?,
     };
-    if log.head() == Seq(0) {
+    if inspected.0.head() == Seq(0) {
         refuse(data_dir, Absence::NoRecords)?;
     }
-    Ok(log)
+    Ok(inspected)
 }
 
 fn refuse(data_dir: &Path, absence: Absence) -> Result<(), LogError> {

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -265,7 +266,7 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
     let snapshots =
         SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
     let stats = WriterStats::default();
-    stats.snapshot_seq.store(recovered.snapshot.0, std::sync::atomic::Ordering::Relaxed);
+    stats.snapshot_seq.store(recovered.snapshot.0, Ordering::Relaxed);
     let position = Position { head: log.head(), applied: recovered.view.seq };
     let stale = recovered.view.stale().to_vec();
     let shared = Arc::new(Shared {
@@ -296,6 +297,12 @@ fn set_up_journal(log: &mut Log, config: &Config, shared: &Shared) -> Result<(),
             Err(NoJournal::SwitchedOff)
         }
     };
+    let found = log.disk().journal_found.load(Ordering::Relaxed);
+    if found > 0 {
+        tracing::info!(
+            "took {found} commits from the journal into the log, which had not got them before the last end"
+        );
+    }
     if let Err(why) = used {
         if why != NoJournal::SwitchedOff {
             tracing::warn!(

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use fieldlog_projections::chunk::Chunk;
 use fieldlog_projections::stored::type_id::{CLOCK_CORRECTED, GAP, TRIMMED};
@@ -38,6 +39,8 @@ pub struct Report {
     pub link: ChainHash,
     /// The last intact position.
     pub intact: Seq,
+    /// Commits that only the journal has; their records count as those of the log.
+    pub in_journal: u64,
     /// The findings in the archive.
     pub rollups: RollupsReport,
     /// The fault: after the last intact record, in the archive, in the store around them, or beside it.
@@ -85,18 +88,19 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
 /// As [`verify`].
 pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, LogError> {
     let options = LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
-    let mut log = lost::open_untouched(data_dir, options)?;
+    let (mut log, journal_fault) = lost::inspect(data_dir, options)?;
     let reader = log.reader();
     let (mut walk, sinks) = survey(&log, &reader, anchors)?;
     let mut rollups = RollupsReport::default();
-    let mut faults = vec![finding(walk.all(&reader))?];
+    let mut faults = vec![journal_fault.map(|fault| fault.to_string()), finding(walk.all(&reader))?];
     let damaged = reader.cursors_damaged()?.into_iter().next();
     faults.push(damaged.map(|name| LogError::Cursor { name }.to_string()));
     faults.push(finding(rollups::walk(&reader, &mut rollups))?);
     drop(reader);
     faults.push(finding(store::check(&mut log))?);
     faults.push(store::snapshots_ahead(data_dir, log.epoch(), log.head())?);
-    Ok(Report { rollups, ..walk.report(faults, sinks, anchors) })
+    let in_journal = log.disk().journal_found.load(Ordering::Relaxed);
+    Ok(Report { rollups, in_journal, ..walk.report(faults, sinks, anchors) })
 }
 
 /// What the sinks have acknowledged without a gap, by name.
@@ -263,6 +267,7 @@ impl Walk {
             link: self.link,
             intact: self.intact,
             rollups: RollupsReport::default(),
+            in_journal: 0,
             fault: (!faults.is_empty()).then(|| faults.join("; ")),
             anchors,
             sinks: sinks.into_iter().map(|(name, seq)| (name, seq, link_at(seq))).collect(),

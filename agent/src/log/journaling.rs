@@ -13,7 +13,8 @@ use super::error::Fault;
 use super::guard::guarded;
 
 use super::journal::{self, BLOCKS, Entry, Journal, NoJournal, Pointer, Recovered};
-use super::{Commit, Committed, FORMAT_PLAIN, FORMAT_VERSION, Log, LogError, META};
+use super::place::FilePlace;
+use super::{Commit, Committed, FORMAT_PLAIN, FORMAT_VERSION, JOURNAL_FILE_NAME, Log, LogError, META};
 
 /// A commit of this size or more goes to redb directly. There it costs a sync and some 28 KB beside its compressed records;
 /// in the journal it would be written as it is, and compressed into redb later.
@@ -43,6 +44,9 @@ impl Log {
                 Err(refusal) => return Ok(Err(refusal)),
             }
         }
+        let path = data_dir.join(JOURNAL_FILE_NAME);
+        let place = FilePlace::at(path.clone()).map_err(|source| LogError::File { path, source })?;
+        self.files.push(place);
         self.journaling = Some(bounds);
         Ok(Ok(()))
     }

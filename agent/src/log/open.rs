@@ -50,7 +50,7 @@ impl Log {
                     LogError::Store { source, .. } => LogError::refused(&path, source),
                     other => other,
                 })?;
-        log.file = Some(place);
+        log.files.push(place);
         if created {
             // redb syncs the file but not its directory entry.
             std::fs::File::open(data_dir)
@@ -144,7 +144,7 @@ impl Log {
             unchanged: true,
             gains: false,
             failed: false,
-            file: None,
+            files: Vec::new(),
             tail: Arc::default(),
             pointer: None,
             journal: None,
@@ -168,17 +168,23 @@ impl Log {
             Err(error) => return Err(error.into()),
         };
         let get = |key| meta.get(key).map(|found| found.map(|found| found.value()));
-        match get("format")? {
-            Some(FORMAT_PLAIN | FORMAT_VERSION) => {}
+        let format = match get("format")? {
+            Some(format @ (FORMAT_PLAIN | FORMAT_VERSION)) => format,
             Some(found) => return Err(LogError::Format { found }.into()),
             None => return Err(no_format(&txn).into()),
-        }
+        };
         self.epoch = Epoch(get("epoch")?.ok_or_else(|| no_format(&txn))?);
         self.link = ChainHash::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         self.corrections = clock::corrections(&txn)?;
         self.load_end(&txn)?;
         self.pointer = Pointer::stored(&txn)?;
+        if self.pointer.is_some() != (format == FORMAT_VERSION) {
+            return Err(sums::damaged(format!(
+                "its format is {format}, which does not fit its table \"journal\""
+            ))
+            .into());
+        }
         self.check(&txn)?;
         Ok(true)
     }
@@ -255,7 +261,7 @@ impl Log {
     /// # Errors
     /// [`LogError::Store`]; committed records are safe in any case.
     pub fn note_end(&mut self) -> Result<bool, LogError> {
-        let moved = self.move_journal()?;
+        let moved = if self.failed { false } else { self.move_journal()? };
         let noted = guarded("close the log", || self.note_closed()).map(|noted| noted || moved);
         match &noted {
             Ok(_) => {}

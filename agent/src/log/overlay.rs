@@ -168,6 +168,17 @@ impl Log {
     /// # Errors
     /// As [`Log::open`], and [`LogError::Absent`] if there is no log.
     pub fn open_untouched(data_dir: &Path, options: LogOptions) -> Result<Log, LogError> {
+        match Log::inspect(data_dir, options)? {
+            (log, None) => Ok(log),
+            (_, Some(fault)) => Err(fault),
+        }
+    }
+
+    /// The same, also with a damaged or missing journal: then the log is as redb alone has it, beside the fault.
+    ///
+    /// # Errors
+    /// As [`Log::open_untouched`].
+    pub fn inspect(data_dir: &Path, options: LogOptions) -> Result<(Log, Option<LogError>), LogError> {
         let path = data_dir.join(FILE_NAME);
         let absent = |absence| LogError::Absent { path: path.clone(), absence };
         if let Some(absence) = Log::absence(data_dir)? {
@@ -184,8 +195,11 @@ impl Log {
         if !guarded("read the log's head", || log.load())? {
             return Err(absent(Absence::NoRecords));
         }
-        log.open_journal(|| journal::open(data_dir, true))?;
-        Ok(log)
+        match log.open_journal(|| journal::open(data_dir, true)) {
+            Ok(()) => Ok((log, None)),
+            Err(fault @ LogError::Journal { .. }) => Ok((log, Some(fault))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets the store read every page in use and check its checksum, and compare the free pages with those in use;

@@ -18,6 +18,12 @@ pub(super) struct FilePlace {
 }
 
 impl FilePlace {
+    /// Of a file that was just opened by its path.
+    pub(super) fn at(path: PathBuf) -> io::Result<FilePlace> {
+        let metadata = std::fs::metadata(&path)?;
+        Ok(FilePlace { path, identity: (metadata.dev(), metadata.ino()) })
+    }
+
     pub(super) fn of(path: &Path, file: &File) -> io::Result<FilePlace> {
         let metadata = file.metadata()?;
         Ok(FilePlace { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
@@ -33,14 +39,14 @@ impl FilePlace {
 }
 
 impl Log {
-    /// Checks whether the file is still at its path.
+    /// Checks whether log and journal are still at their paths.
     ///
     /// # Errors
     /// [`LogError::Gone`] if the path leads to another file or to none: commits would then be lost with the process.
     pub fn still_there(&self) -> Result<(), LogError> {
-        match &self.file {
-            Some(file) if !file.is_there() => Err(LogError::Gone { path: file.path.clone() }),
-            _ => Ok(()),
+        match self.files.iter().find(|file| !file.is_there()) {
+            Some(file) => Err(LogError::Gone { path: file.path.clone() }),
+            None => Ok(()),
         }
     }
 

@@ -21,6 +21,9 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
             writeln!(out, "chain   {} after sequence {}", report.link, report.intact)?;
         }
     }
+    if report.in_journal > 0 {
+        writeln!(out, "journal {} commits that log.redb does not have yet", report.in_journal)?;
+    }
     if let RollupsReport { rows, range: Some((first, last)), gaps } = report.rollups {
         let without = if gaps == 0 { String::new() } else { format!(", without {gaps} stretches between") };
         writeln!(out, "archive aggregates of {first} to {last}{without} in {rows} rows")?;

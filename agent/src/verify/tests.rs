@@ -161,3 +161,40 @@ fn an_anchor_in_what_was_trimmed_cannot_be_compared_but_the_one_at_its_end_can()
     assert!(words.contains("anchor  5 cannot be compared") && words.contains("give a newer one"), "{words}");
     assert_eq!(said(&verify_against(dir.path(), &[edge]).unwrap()).0, 0);
 }
+
+/// Leaves a record that only the journal has, as after a crash.
+fn with_journal() -> tempfile::TempDir {
+    let dir = log(&["a", "b"], &[]);
+    let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+    let mut log = Log::open(dir.path(), options, Epoch(0)).unwrap();
+    let used = log.use_journal(dir.path(), crate::log::JournalBounds { move_bytes: 1 << 20 }).unwrap();
+    used.expect("this directory suits a journal");
+    for n in 2..4 {
+        let mut body = RecordBuffer::after(log.last_time());
+        let fact = Fact::AttributeNamed { attribute: AttrId(n), name: format!("{n}") };
+        body.push_fact(Envelope { wall: log.last_time(), device_time: None, cause: None }, &fact);
+        log.append(&body, &[]).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn what_only_the_journal_has_is_checked_and_a_damaged_journal_is_a_finding() {
+    let dir = with_journal();
+    let path = dir.path().join(crate::log::JOURNAL_FILE_NAME);
+    let before = std::fs::read(&path).unwrap();
+    let report = verify(dir.path()).unwrap();
+    let (code, words) = said(&report);
+    assert_eq!((code, report.range, report.in_journal), (0, Some((Seq(1), Seq(4))), 2), "{words}");
+    assert!(words.contains("journal 2 commits that log.redb does not have yet"), "{words}");
+    assert!(std::fs::read(&path).unwrap() == before, "verify has changed the journal");
+
+    std::fs::remove_file(&path).unwrap();
+    let report = verify(dir.path()).unwrap();
+    let (code, words) = said(&report);
+    assert_eq!((code, report.intact), (EX_DATAERR, Seq(2)), "{words}");
+    assert!(
+        words.contains("the journal (the file \"journal\" beside log.redb) is damaged: the file is missing"),
+        "{words}"
+    );
+}

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use fieldlog::log::{Log, LogError};
+use fieldlog::log::{JournalBounds, Log, LogError};
+use fieldlog::lost;
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{Epoch, Fact, Seq, Time, View};
+use fieldlog_sim::servers::skip;
 use fieldlog_tests::logbook::Logbook;
 use fieldlog_tests::process::{Process, call};
 use fieldlog_tests::rng::Rng;
@@ -184,6 +186,25 @@ fn an_interrupted_new_epoch_counts_as_lost_and_can_be_begun_again() {
     assert_eq!((begun.previous, begun.snapshots), (Some(Epoch(5)), 1));
     let log = fieldlog::lost::open(dir.path(), OPTIONS, Epoch(8)).unwrap();
     assert_eq!((log.epoch(), log.head()), (Epoch(7), Seq(2)));
+}
+
+#[test]
+fn a_journal_without_its_log_shows_that_there_was_one() {
+    let dir = scratch();
+    let mut log = Log::open(dir.path(), OPTIONS, Epoch(1)).unwrap();
+    let used = log.use_journal(dir.path(), JournalBounds { move_bytes: 1 << 20 }).unwrap();
+    if let Err(why) = used {
+        return skip(&format!("there is no journal here: {why}"));
+    }
+    drop(log);
+    // As after a crash right at the first start: nothing is lost.
+    lost::open(dir.path(), OPTIONS, Epoch(2)).unwrap().close().unwrap();
+    fs::remove_file(dir.path().join("log.redb")).unwrap();
+    let words = lost::open(dir.path(), OPTIONS, Epoch(2)).unwrap_err().to_string();
+    assert_says(&words, &["is missing", "the journal of an earlier log is beside it", "--new-epoch"]);
+    lost::begin_anew(dir.path(), OPTIONS, Epoch(3), Time(0), "uid 0").unwrap();
+    assert_eq!(lost::open(dir.path(), OPTIONS, Epoch(4)).unwrap().head(), Seq(2));
+    assert!(dir.path().join("journal.old-epoch").exists());
 }
 
 #[test]
