@@ -45,7 +45,7 @@ fn log(mut table: Table<'_>) -> LogConfig {
             "commit_delay_ms",
             1..=10_000,
             "milliseconds",
-            200,
+            250,
         )),
         commit_bytes_max: table.size(
             "commit_bytes_max",
