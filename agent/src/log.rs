@@ -20,6 +20,7 @@ mod error;
 mod extent;
 mod guard;
 mod incomplete;
+mod inspect;
 mod journal;
 mod journaling;
 mod open;
@@ -37,13 +38,13 @@ use guard::Hold;
 use journal::{Journal, Pointer};
 use tail::Tail;
 
-pub use commit::{Commit, Committed};
+pub use commit::{Commit, Committed, RolledUp};
 pub use disk::DiskStats;
 pub use error::{Absence, LogError};
 pub use journal::{JOURNAL_FILE_NAME, NoJournal};
 pub use journaling::JournalBounds;
 pub use read::LogReader;
-pub use rollups::{ROW_BYTES_MAX, RolledUp, RollupsEnd, RollupsSize};
+pub use rollups::{ROW_BYTES_MAX, RollupsEnd, RollupsSize};
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

@@ -1,9 +1,8 @@
 //! What one commit has.
 
 use fieldlog_projections::chunk::RecordBuffer;
+use fieldlog_projections::rollup::Period;
 use fieldlog_projections::{Seq, Time};
-
-use super::RolledUp;
 
 /// The result of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,4 +63,13 @@ impl<'a> Commit<'a> {
             && self.rollups.is_empty()
             && self.trim_rollups_before.is_none()
     }
+}
+
+/// A period to be stored, replacing its previous version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolledUp {
+    /// The period.
+    pub period: Period,
+    /// Its rows, in their order.
+    pub rows: Vec<Vec<u8>>,
 }

@@ -10,7 +10,7 @@ use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::error::Fault;
 use super::guard::outside;
-use super::{LogError, LogReader};
+use super::{LogError, LogReader, RolledUp};
 
 /// By a period's first record, and the part.
 pub(super) const ROLLUPS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
@@ -24,15 +24,6 @@ const PERIODS_PER_TRIM: usize = 256;
 
 /// Key and row.
 type Entry<'a> = (redb::AccessGuard<'a, (u64, u32)>, redb::AccessGuard<'a, &'static [u8]>);
-
-/// A period to be stored, replacing its previous version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RolledUp {
-    /// The period.
-    pub period: Period,
-    /// Its rows, in their order.
-    pub rows: Vec<Vec<u8>>,
-}
 
 /// Where the archive ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -217,7 +217,7 @@ fn open(disk: &FaultDisk, quick_repair: bool, rng: &mut Rng, tally: &Tally) -> R
     let options =
         LogOptions { cache_bytes: 1 << 20, quick_repair, quarantine_records_max: QUARANTINE_RECORDS_MAX };
     let ring = disk.beside();
-    let there = ring.content().len() > 0;
+    let there = !ring.content().is_empty();
     let beside = || Ok(there.then(|| Arc::new(ring.clone()) as Arc<_>));
     let mut log = Log::open_beside(disk.clone(), beside, Default::default(), options, Epoch(rng.next_u64()))?;
     add(&tally.journal_found, log.disk().journal_found.load(Ordering::Relaxed) as usize);

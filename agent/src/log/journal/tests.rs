@@ -126,7 +126,7 @@ fn readers_see_what_only_the_journal_has() {
         assert_eq!(reader.range().unwrap(), Some((Seq(1), Seq(7))));
         assert_eq!(seen(&reader, 6).last(), Some(&7));
         assert!(seen(&reader, 8).is_empty());
-        assert_eq!(reader.time_of(Seq(4)).unwrap().is_some(), true);
+        assert!(reader.time_of(Seq(4)).unwrap().is_some());
     };
     check(false);
     // Commits in the journal are not chunks yet, so a trim before one of them ends before all of them.
