@@ -57,6 +57,8 @@ pub struct Delivery {
     pub acks: Arc<Acks>,
     /// At least one message.
     pub messages: Vec<Message>,
+    /// They may have waited at the broker or here for some time, so they may be older than what was published meanwhile.
+    pub may_be_old: bool,
 }
 
 impl Delivery {

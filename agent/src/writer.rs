@@ -269,8 +269,9 @@ impl Writer {
     /// Takes one input. True: stop.
     fn handle(&mut self, input: Input) -> Result<bool, WriterError> {
         match input {
-            Input::Delivery(delivery) if self.orders.blocked.is_some() => {
+            Input::Delivery(mut delivery) if self.orders.blocked.is_some() => {
                 delivery.acks.park(delivery.pubacks());
+                delivery.may_be_old = true;
                 self.parked.push_back(delivery);
             }
             Input::Delivery(delivery) => self.accept(&delivery)?,

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use outgoing::Outgoing;
+use queue::SessionQueue;
 
 use super::state::{HostState, PKID};
 use super::status::SourceStatus;
@@ -27,6 +28,7 @@ use crate::sparkplug::state;
 
 mod control;
 mod outgoing;
+mod queue;
 
 /// Maximum bytes of one read, and the size of the buffer that messages are slices of.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -89,6 +91,7 @@ pub(super) struct SourceSession<'a, F> {
     host: Option<HostState>,
     outbox: Arc<Outbox>,
     outgoing: Outgoing,
+    queue: SessionQueue,
 }
 
 impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
@@ -114,6 +117,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
             host,
             outbox: source.status.outbox.clone(),
             outgoing: Outgoing::new(welcome),
+            queue: SessionQueue::new(welcome.session_present),
             source,
             acks,
         }
@@ -162,6 +166,9 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
         let mut tick = tokio::time::interval(self.connection.tick());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.queue.asks() {
+                self.connection.ping();
+            }
             let open = self.connection.unwritten() < OUT_BYTES_MAX
                 && self.source.window.is_open(self.acks.outstanding());
             let step = tokio::select! {
@@ -196,6 +203,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
     /// Turns the messages completed by the last read into one delivery.
     fn take_input(&mut self) -> Result<(), End> {
         let received = self.source.clock.wall();
+        let may_be_old = !self.queue.is_empty();
         let mut batch = Batch::default();
         let outcome = self.take_frames(&mut batch);
         if !batch.messages.is_empty() {
@@ -203,7 +211,8 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
             self.source.window.push(batch.messages.len(), batch.bytes);
             self.acks.begin(batch.messages.len());
             let acks = Arc::clone(&self.acks);
-            let delivery = Delivery { source: self.source.id, received, acks, messages: batch.messages };
+            let messages = batch.messages;
+            let delivery = Delivery { source: self.source.id, received, acks, messages, may_be_old };
             (self.source.deliver)(delivery).map_err(End::InboxGone)?;
         }
         // Only now, because the messages before a broken packet are valid.
@@ -251,6 +260,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
         match publish::read(chunk, frame, self.source.config.protocol, size) {
             Publish::Message(message) => {
                 self.heed_state(&message)?;
+                self.queue.read(usize::from(message.pkid.is_some()));
                 batch.messages.push(message);
             }
             Publish::Violation(violation) => return Err(Failure::Violation(violation)),
@@ -295,6 +305,7 @@ impl<'a, F: FnMut(Delivery) -> Result<(), InboxGone>> SourceSession<'a, F> {
                 out.extend_from_slice(&[0x40, 2, high, low]);
             }
         });
+        self.queue.acknowledged(self.released.len());
         self.unacked = self.unacked.saturating_sub(self.released.len());
         self.source.status.pubacks.add(self.released.len() as u64);
         self.source.status.unacked.set(self.unacked as u64);

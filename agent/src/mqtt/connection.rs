@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     out: BytesMut,
     unflushed: bool,
     liveness: Liveness,
+    /// PINGREQs that are not answered.
+    pings: usize,
 }
 
 /// The result of [`Connection::step`].
@@ -58,6 +60,7 @@ impl Connection {
             out: BytesMut::new(),
             unflushed: false,
             liveness: Liveness::new(keep_alive, server_keep_alive, Instant::now()),
+            pings: 0,
         }
     }
 
@@ -150,12 +153,24 @@ impl Connection {
         match self.liveness.check(reading, now) {
             Verdict::Fine => Ok(()),
             Verdict::Ping => {
-                self.send(|out| out.extend_from_slice(&PINGREQ));
+                self.ping();
                 Ok(())
             }
             Verdict::NoAnswer(waited) => Err(Failure::NoAnswer { waited }),
             Verdict::WriteStalled(waited) => Err(Failure::WriteStalled { waited }),
         }
+    }
+
+    /// Sends a PINGREQ.
+    pub(crate) fn ping(&mut self) {
+        self.pings += 1;
+        self.send(|out| out.extend_from_slice(&PINGREQ));
+    }
+
+    /// Takes in a PINGRESP, and returns whether none is awaited any more.
+    pub(crate) fn ping_answered(&mut self) -> bool {
+        self.pings = self.pings.saturating_sub(1);
+        self.pings == 0
     }
 
     /// Writes the remaining output and a DISCONNECT, within `limit`. Errors are ignored: the broker sees the connection

@@ -249,6 +249,8 @@ impl Observer {
         now: Time,
         batch: &mut RecordBatch,
     ) {
+        // They came before what they are processed after: none is evidence for a command.
+        let reports = self.reports.len();
         for (message, trust) in held {
             let topic = std::str::from_utf8(&message.topic).ok().and_then(SparkplugTopic::parse);
             let payload = Certificate::decode(message.payload.clone());
@@ -259,6 +261,7 @@ impl Observer {
                 self.quarantine(source, &message, &reason, now, batch);
             }
         }
+        self.reports.truncate(reports);
     }
 
     fn apply_certificate(

@@ -7,7 +7,7 @@ use fieldlog_projections::{DeviceId, Value};
 use super::Observer;
 use crate::message::Outbox;
 
-/// A value that a watched device has reported, in a message that is no retained repeat.
+/// A value that a watched device has reported, in a message that is neither a retained repeat nor had to wait for its order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The device.

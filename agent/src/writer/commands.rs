@@ -290,7 +290,8 @@ impl Writer {
         let Some(desk) = self.commanding.desk.as_mut() else { return };
         // Also those that nobody waits for any more: they must not be there for the next command.
         let reports = self.observer.drain_reports();
-        if desk.is_idle() {
+        // A message that is not new may have been sent before the command was published.
+        if desk.is_idle() || delivery.may_be_old || message.dup || message.retain {
             return;
         }
         let head = self.log.log().head().0;
@@ -298,9 +299,6 @@ impl Writer {
         for report in reports {
             let value = report.value.borrow();
             desk.reported(report.device, &report.attribute, value, record, &mut self.commanding.steps);
-        }
-        if message.retain {
-            return;
         }
         let source = self.config.sources.get(usize::from(delivery.source.0)).map_or("", |s| s.name.as_str());
         if desk.awaits_answer(source, &message.topic) {

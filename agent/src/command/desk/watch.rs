@@ -9,8 +9,8 @@ use super::{Desk, Step};
 use crate::command::evidence::{self, Answer};
 
 impl Desk {
-    /// Takes in a value that a device reports: not a retained repeat, and read after what it may be evidence of was
-    /// written. `record` is where the change is recorded, if it is one.
+    /// Takes in a value that a device reports, in a message that is new: neither retained nor sent again, nor from a queue,
+    /// and read after what it may be evidence of was written. `record` is where the change is recorded, if it is one.
     pub fn reported(
         &mut self,
         device: DeviceId,

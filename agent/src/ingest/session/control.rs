@@ -11,8 +11,14 @@ impl<F> SourceSession<'_, F> {
     pub(super) fn take_control(&mut self, chunk: &Bytes, frame: &Frame) -> Result<(), Failure> {
         let body = &chunk[frame.body.clone()];
         match frame.packet_type() {
-            // PINGRESP; that it was heard is all it says. UNSUBACK answers nothing of ours and harms nobody.
-            13 | 11 => Ok(()),
+            13 => {
+                if self.connection.ping_answered() {
+                    self.queue.answered();
+                }
+                Ok(())
+            }
+            // UNSUBACK answers nothing of ours and harms nobody.
+            11 => Ok(()),
             4 => self.take_puback(chunk, frame),
             9 => {
                 self.take_suback(body)?;

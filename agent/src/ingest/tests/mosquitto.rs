@@ -189,3 +189,54 @@ async fn tls_is_checked_against_the_ca_file() {
     assert!(why.contains("`ca_file`") && why.contains("server.key"), "{why}");
     source.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_broker_had_queued_may_be_old_and_what_comes_after_it_is_not() {
+    for protocol in [Protocol::V4, Protocol::V5] {
+        // Fewer in flight than are queued, so that the queue is delivered in several parts.
+        let Some(broker) = broker("max_inflight_messages 20") else { return };
+        let mut config = config(broker.port);
+        config.protocol = protocol;
+        let mut source = Running::start(config.clone());
+        connected(&source).await;
+        publish(&broker, "t/x", "first", &[]);
+        let first = source.delivery().await;
+        assert!(!first.may_be_old, "a new session has no queue");
+        first.acks.release(1, first.messages[0].pkid.as_slice());
+        source.until("PUBACK", |status| status.pubacks.get() == 1).await;
+        crash(source).await;
+        let lines: String = (0..50).map(|number| format!("{number}\n")).collect();
+        let file = broker.dir().join("lines");
+        std::fs::write(&file, lines).unwrap();
+        let port = broker.port.to_string();
+        let queued = Command::new("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", "t/x", "-l"])
+            .stdin(std::fs::File::open(&file).unwrap())
+            .status();
+        assert!(queued.unwrap().success());
+
+        let mut source = Running::start(config);
+        let mut old = 0;
+        while old < 50 {
+            let delivery = source.delivery().await;
+            assert!(delivery.may_be_old, "{old} were delivered, and 50 are queued");
+            old += delivery.messages.len();
+            let pkids: Vec<u16> = delivery.messages.iter().filter_map(|message| message.pkid).collect();
+            delivery.acks.release(delivery.messages.len(), &pkids);
+        }
+        source.until("PUBACKs", |status| status.pubacks.get() == 50).await;
+        let mut tries = 0;
+        loop {
+            publish(&broker, "t/x", "new", &[]);
+            let delivery = source.delivery().await;
+            delivery.acks.release(1, delivery.messages[0].pkid.as_slice());
+            if !delivery.may_be_old {
+                break;
+            }
+            // The answer to the PINGREQ may not have been read yet.
+            tries += 1;
+            assert!(tries < 20, "the end of the queue is never noticed");
+        }
+        source.stop().await;
+    }
+}

@@ -177,7 +177,7 @@ impl Model {
         let acks = rig.connections[0].clone();
         acks.begin(1);
         let messages = vec![message(topic, format!("{{\"{attribute}\":{value}}}"), 1)];
-        Input::Delivery(Delivery { source: SourceId(0), received: clock().wall(), acks, messages })
+        Input::Delivery(Delivery { source: SourceId(0), received: clock().wall(), acks, messages, may_be_old: false })
     }
 
     /// Checks everything that was promised, on a newly opened log.

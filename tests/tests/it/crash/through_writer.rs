@@ -163,6 +163,7 @@ impl Model {
                     received: clock().wall(),
                     acks: rig.connections[sent.source].clone(),
                     messages: vec![message],
+                    may_be_old: false,
                 }),
             }
         }
