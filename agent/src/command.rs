@@ -15,10 +15,13 @@ mod target;
 mod template;
 mod value;
 
+use std::sync::Arc;
+
 use fieldlog_projections::Seq;
 use fieldlog_wire::api::commands::CommandBody;
 use tokio::sync::oneshot;
 
+use crate::pattern::Patterns;
 use declared::{Code, Rejected};
 
 /// Largest body of a command, in bytes.
@@ -31,6 +34,8 @@ pub struct Asked {
     pub actor: String,
     /// Id of the device.
     pub device: String,
+    /// Patterns on the ids of the devices that may be asked; without any, all may be.
+    pub only: Arc<Patterns>,
     /// What is asked for.
     pub body: CommandBody,
     /// Its time to live is no longer than this, in seconds, whatever the body says; 0: it is over.
@@ -39,6 +44,19 @@ pub struct Asked {
     pub patient: bool,
     /// Told what came of it, once that is durable.
     pub reply: oneshot::Sender<Result<Accepted, Rejected>>,
+}
+
+/// Something that asks for a command and cannot be one, whatever the writer knows.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Who asks.
+    pub actor: String,
+    /// Id of the device; empty if it was not said.
+    pub device: String,
+    /// Why it is refused.
+    pub rejected: Rejected,
+    /// Told once it is counted and, if not too many were lately, on its way into the log.
+    pub noted: oneshot::Sender<()>,
 }
 
 /// A command that was accepted.

@@ -11,6 +11,7 @@ use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::{CommandState, Epoch, Seq, View};
 use tokio::sync::watch;
 
+use crate::command::declared::Code;
 use crate::histogram::Histogram;
 use crate::log::{DiskStats, LogReader, NoJournal};
 use crate::observe::StateUse;
@@ -102,7 +103,7 @@ pub struct WriterStats {
 pub struct CommandStats {
     /// By the state that they came into; a command counts in each of its states.
     states: [AtomicU64; CommandState::ALL.len()],
-    /// Those that were not accepted, by reason.
+    /// Those that were not accepted, by the word of their code.
     rejected: Mutex<BTreeMap<&'static str, u64>>,
     /// How long commands were open that were closed, from the request on.
     pub open_duration: Histogram,
@@ -111,7 +112,8 @@ pub struct CommandStats {
 impl Default for CommandStats {
     fn default() -> CommandStats {
         let open_duration = Histogram::of_commands();
-        CommandStats { states: Default::default(), rejected: Mutex::default(), open_duration }
+        let rejected = Mutex::new(Code::ALL.iter().map(|code| (code.word(), 0)).collect());
+        CommandStats { states: Default::default(), rejected, open_duration }
     }
 }
 
@@ -121,7 +123,7 @@ impl CommandStats {
         CommandState::ALL.into_iter().zip(self.states.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// How many commands were not accepted, by reason.
+    /// How many commands were not accepted, by the word of each code there is.
     pub fn by_rejection(&self) -> BTreeMap<&'static str, u64> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -137,8 +139,8 @@ impl CommandStats {
         }
     }
 
-    pub(crate) fn rejected(&self, code: &'static str) {
-        *self.rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    pub(crate) fn rejected(&self, code: Code) {
+        *self.rejected.lock().unwrap_or_else(PoisonError::into_inner).entry(code.word()).or_default() += 1;
     }
 }
 

@@ -15,7 +15,7 @@ use fieldlog_projections::{Aggregates, Fact, Seq, Time};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::command::Asked;
+use crate::command::{Asked, Unreadable};
 use crate::config::Config;
 use crate::config::rules::RuleError;
 use crate::in_hand::InHand;
@@ -99,6 +99,8 @@ pub enum Input {
     },
     /// Somebody asks for a command.
     Command(Box<Asked>),
+    /// Somebody asks for what cannot be one.
+    Unreadable(Box<Unreadable>),
     /// A source has published something for a command, or not.
     Published(Published),
     /// The sources are about to stop: from now on commit everything at once, because they wait for their
@@ -284,6 +286,7 @@ impl Writer {
                 self.batch.records.push_fact(envelope, &fact);
             }
             Input::Command(asked) => self.ask(*asked)?,
+            Input::Unreadable(unreadable) => self.note_unreadable(*unreadable),
             Input::Published(published) => self.publication_ended(published),
             Input::Snapshot(reply) => {
                 self.commit_all()?;
@@ -382,6 +385,11 @@ impl Writer {
         self.rollup_thread.stop();
         self.observer.finish(self.clock.wall(), &mut self.batch);
         self.observer.pause(self.clock.wall(), &mut self.batch);
+        // What the sources said last: which publications were not sent.
+        self.record_steps();
+        self.commit_all()?;
+        // The same of those that waited for this commit.
+        self.record_steps();
         self.commit_all()?;
         self.store_cursors(Duration::ZERO)?;
         self.snapshots.finish();

@@ -158,6 +158,8 @@ pub enum Progress {
         /// The record of the state that shows it, if that was recorded.
         evidence: Option<Seq>,
     },
+    /// It was not published after all, and waits again.
+    Unsent,
     /// It was not carried out, and will not be.
     Failed {
         /// Why.
@@ -283,6 +285,7 @@ impl Progress {
     pub fn state(&self) -> CommandState {
         match self {
             Progress::Dispatched { .. } => CommandState::Dispatched,
+            Progress::Unsent => CommandState::Requested,
             Progress::Acknowledged { .. } => CommandState::Acknowledged,
             Progress::Applied { .. } => CommandState::Applied,
             Progress::Failed { .. } => CommandState::Failed,

@@ -33,9 +33,6 @@ macro_rules! kinds {
         /// Type ids. Never reused.
         pub mod type_id {
             $($(#[$doc])* pub const $id: u16 = $number;)*
-
-            /// The steps of a command after its request.
-            pub const COMMAND_STEPS: std::ops::RangeInclusive<u16> = COMMAND_DISPATCHED..=COMMAND_UNKNOWN;
         }
 
         /// `(type, version, name)` of everything this version writes or reads, the newest version of a type last.
@@ -435,6 +432,17 @@ kinds! {
         read 1: v = QuarantineResolvedV1 =>
             Fact::QuarantineResolved { input: Seq(v.input), resolution: v.resolution };
     }
+    /// [`crate::command::Progress::Unsent`]
+    COMMAND_UNSENT = 62, "command_unsent" {
+        write 1: Fact::CommandProgressed { device, command, progress: Progress::Unsent } =>
+            CommandStepV1 { device: device.0, command: command.0 };
+        read 1: v = CommandStepV1 => step(v.device, v.command, Progress::Unsent);
+    }
+}
+
+/// Whether a type is that of a step of a command.
+pub const fn is_command_step(type_id: u16) -> bool {
+    matches!(type_id, type_id::COMMAND_DISPATCHED..=type_id::COMMAND_UNKNOWN | type_id::COMMAND_UNSENT)
 }
 
 /// Type id of a step of a command.
@@ -448,6 +456,7 @@ pub fn step_type(progress: &Progress) -> u16 {
         Progress::Superseded { .. } => type_id::COMMAND_SUPERSEDED,
         Progress::Unconfirmed => type_id::COMMAND_UNCONFIRMED,
         Progress::Unknown => type_id::COMMAND_UNKNOWN,
+        Progress::Unsent => type_id::COMMAND_UNSENT,
     }
 }
 

@@ -69,10 +69,16 @@ impl<'a> Target<'a> {
                 1..=NAMES_MAX => known.join(", "),
                 more => format!("{} and {} more", known[..NAMES_MAX].join(", "), more - NAMES_MAX),
             };
-            let reason = format!(
+            let mut reason = format!(
                 "`{field}`: device `{}` cannot be told `{name}`; it can be told {offer}",
                 self.name()
             );
+            if let Some((theirs, ours)) = self.in_other_namespace(name, operation) {
+                reason.push_str(&format!(
+                    ". The block that is for it is for devices of namespace `{theirs}`, and this device is in `{ours}`: \
+                     write a [[source.command]] block with namespace = \"{ours}\""
+                ));
+            }
             Rejected::new(Code::NoSuchCommand, reason)
         })
     }

@@ -2,6 +2,8 @@
 //! what it wants published is published once its step is durable.
 //!
 //! ```text
+//!     ┌─── Unsent ──┐
+//!     ▼             │
 //! Requested ─► Dispatched(n) ─► Acknowledged ─► Applied
 //!     │             │                │
 //!     ├► Expired    ├► Failed        └─► Unconfirmed ─► Applied, by late evidence
@@ -19,8 +21,9 @@ use fieldlog_projections::command::{
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{Commands, DeviceId, Seq, Time};
 
-use crate::message::{Fate, Publication, Published, Tracked};
+use crate::message::{Fate, Publication, Published};
 
+mod dispatch;
 mod restore;
 mod watch;
 
@@ -187,99 +190,6 @@ impl Desk {
         }
     }
 
-    /// Sends what can be sent.
-    pub fn dispatch(&mut self, world: &dyn World, now: Now, steps: &mut Vec<Step>) {
-        let mut taken: HashMap<Box<str>, usize> = HashMap::new();
-        for lane in std::mem::take(&mut self.ready) {
-            self.dispatch_lane(&lane, world, now, &mut taken, steps);
-        }
-    }
-
-    fn dispatch_lane(
-        &mut self,
-        lane: &Lane,
-        world: &dyn World,
-        now: Now,
-        taken: &mut HashMap<Box<str>, usize>,
-        steps: &mut Vec<Step>,
-    ) {
-        loop {
-            let Some(queue) = self.lanes.get(lane) else { return };
-            let (None, Some(&command)) = (queue.active, queue.waiting.front()) else { return };
-            let Some(open) = self.open.get(&command) else { return };
-            match self.may_send(open, world, now) {
-                May::Send => {}
-                May::Wait => return,
-                May::Never(progress) => {
-                    self.give_up(command, progress, steps);
-                    continue;
-                }
-            }
-            let source = open.request.publish.source.as_str();
-            let taken = taken.entry(source.into()).or_default();
-            if world.room(source).is_none_or(|room| room <= *taken) {
-                // What has been sent makes room.
-                self.ready.insert(lane.clone());
-                return;
-            }
-            *taken += 1;
-            self.send(lane, command, now, steps);
-            return;
-        }
-    }
-
-    fn may_send(&self, open: &Open, world: &dyn World, now: Now) -> May {
-        if is_over(open, now) {
-            return May::Never(Progress::Expired);
-        }
-        let Some(_) = open.deadline else { return May::Wait };
-        match world.availability(open.device) {
-            None => May::Never(Progress::Failed { reason: "the device is no longer there".into() }),
-            Some(Availability::Offline) if open.request.on_offline == OnOffline::Reject => {
-                let reason = "the device went offline before it could be sent";
-                May::Never(Progress::Failed { reason: reason.into() })
-            }
-            Some(Availability::Offline) => May::Wait,
-            Some(_) if world.room(&open.request.publish.source).is_none() => May::Wait,
-            Some(_) => May::Send,
-        }
-    }
-
-    fn send(&mut self, lane: &Lane, command: Seq, now: Now, steps: &mut Vec<Step>) {
-        let Some(queue) = self.lanes.get_mut(lane) else { return };
-        queue.waiting.pop_front();
-        queue.active = Some(command);
-        // Reports that come from here on can no longer be told apart: they are evidence of this one.
-        let before = self.watching.get(&lane.0).into_iter().flatten();
-        let before: Vec<Seq> =
-            before.copied().filter(|other| *other != command && self.is_in(*other, lane)).collect();
-        before.into_iter().for_each(|other| self.unwatch(other));
-        let Some(open) = self.open.get_mut(&command) else { return };
-        open.attempts += 1;
-        let attempt = open.attempts;
-        let request = open.request.clone();
-        let tracked = Tracked {
-            command,
-            attempt,
-            qos: request.publish.qos,
-            deadline: open.deadline.unwrap_or(now.at),
-            expires: request.expires,
-        };
-        let publication = Publication {
-            topic: request.publish.topic.clone(),
-            payload: request.publish.payload.clone().into(),
-            tracked: Some(tracked),
-        };
-        self.step(command, Progress::Dispatched { attempt }, steps);
-        if let Some(step) = steps.last_mut() {
-            step.publish = Some((request.publish.source.clone(), publication));
-        }
-    }
-
-    fn is_in(&self, command: Seq, lane: &Lane) -> bool {
-        self.open.get(&command).is_some_and(|open| (open.device, &open.lane) == (lane.0, &lane.1))
-    }
-
     /// Takes in what became of a publication.
     pub fn published(&mut self, published: Published, now: Now, steps: &mut Vec<Step>) {
         let Published { command, attempt, fate } = published;
@@ -301,7 +211,10 @@ impl Desk {
             }
             Fate::Refused(reason) => self.give_up(command, Progress::Failed { reason }, steps),
             Fate::TooLate => self.give_up(command, Progress::Expired, steps),
-            Fate::NotSent => self.send_again(lane, command),
+            Fate::NotSent => {
+                self.step(command, Progress::Unsent, steps);
+                self.send_again(lane, command);
+            }
             Fate::Lost => {
                 if let Some(open) = self.open.get_mut(&command) {
                     open.may_be_out = true;
@@ -369,7 +282,8 @@ impl Desk {
     /// failed; of one that was, nobody knows, and late evidence may still tell.
     pub fn abandon(&mut self, device: DeviceId, why: &str, steps: &mut Vec<Step>) -> usize {
         let driven = |(command, open): (&Seq, &Open)| {
-            (open.device == device && open.state.is_driven()).then_some((*command, open.attempts > 0))
+            let sent = open.may_be_out || open.state != CommandState::Requested;
+            (open.device == device && open.state.is_driven()).then_some((*command, sent))
         };
         let driven: Vec<(Seq, bool)> = self.open.iter().filter_map(driven).collect();
         for &(command, sent) in &driven {
@@ -428,13 +342,6 @@ impl Desk {
         self.unwatch(command);
         self.open.remove(&command);
     }
-}
-
-/// Whether a command may be sent.
-enum May {
-    Send,
-    Wait,
-    Never(Progress),
 }
 
 /// Whether a command's time is over, by any clock: one that may be wrong can keep it from being sent, but not have it sent.

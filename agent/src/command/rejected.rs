@@ -13,58 +13,58 @@ pub struct Rejected {
     pub current: Option<Seq>,
 }
 
-/// Which rule a command breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// The body is not a command.
-    BadRequest,
-    /// There is no such device.
-    NoSuchDevice,
-    /// The device cannot be told that.
-    NoSuchCommand,
-    /// The value is not allowed.
-    InvalidValue,
-    /// The device cannot be reached.
-    Unreachable,
-    /// The same, because its source is not connected to its broker.
-    SourceAway,
-    /// The device is not as expected.
-    NotAsExpected,
-    /// The key stands for another command.
-    KeyConflict,
-    /// The body is too large.
-    TooLarge,
-    /// The broker keeps the message, and would deliver it again and again.
-    Retained,
-    /// Too many commands at a time.
-    Busy,
-    /// Its time was over before it could be recorded.
-    Expired,
-    /// Too many commands.
-    TooMany,
-    /// The agent cannot tell yet.
-    NotReady,
+/// The one list of codes: each with the word that answers, records and metrics have for it.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $word:literal,)*) => {
+        /// Which rule a command breaks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Code] = &[$(Code::$code),*];
+
+            /// As it is written.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Code::$code => $word,)*
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// As it is written.
-    pub fn word(self) -> &'static str {
-        match self {
-            Code::BadRequest => "bad-command",
-            Code::NoSuchDevice => "no-such-device",
-            Code::NoSuchCommand => "no-such-command",
-            Code::InvalidValue => "invalid-value",
-            Code::Unreachable | Code::SourceAway => "unreachable",
-            Code::NotAsExpected => "not-as-expected",
-            Code::KeyConflict => "key-conflict",
-            Code::TooLarge => "too-large",
-            Code::Retained => "retained",
-            Code::Busy => "busy",
-            Code::Expired => "expired",
-            Code::TooMany => "too-many-commands",
-            Code::NotReady => "not-ready",
-        }
-    }
+codes! {
+    /// The body is not a command.
+    BadRequest = "bad-command",
+    /// There is no such device.
+    NoSuchDevice = "no-such-device",
+    /// The device cannot be told that.
+    NoSuchCommand = "no-such-command",
+    /// The value is not allowed.
+    InvalidValue = "invalid-value",
+    /// The device cannot be reached.
+    Unreachable = "unreachable",
+    /// The same, because its source is not connected to its broker.
+    SourceAway = "unreachable",
+    /// The device is not as expected.
+    NotAsExpected = "not-as-expected",
+    /// The key stands for another command.
+    KeyConflict = "key-conflict",
+    /// The body is too large.
+    TooLarge = "too-large",
+    /// The broker keeps the message, and would deliver it again and again.
+    Retained = "retained",
+    /// Too many commands at a time.
+    Busy = "busy",
+    /// Its time was over before it could be recorded.
+    Expired = "expired",
+    /// Too many commands.
+    TooMany = "too-many-commands",
+    /// The agent cannot tell yet.
+    NotReady = "not-ready",
 }
 
 impl Rejected {

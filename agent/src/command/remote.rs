@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fieldlog_projections::command::Progress;
+use fieldlog_projections::command::{CommandState, Progress};
 use fieldlog_projections::commands::Command;
 use fieldlog_projections::{Seq, View};
 use fieldlog_wire::api::commands::{CommandBody, RemoteAnswer};
@@ -146,7 +146,12 @@ impl Answers {
         // What is remembered longer than its state has ended.
         match command {
             Some(command) => state(&mut answer, command),
-            None => answer.closed = true,
+            None => {
+                answer.closed = true;
+                if let Some((_, ended)) = view.commands.remembered(accepted.command) {
+                    outcome(&mut answer, ended.state, ended.progress.as_ref());
+                }
+            }
         }
         let closed = answer.closed;
         self.push(Answer { to: to.clone(), body: json(&answer) });
@@ -248,9 +253,13 @@ impl Answers {
 }
 
 fn state<'a>(answer: &mut RemoteAnswer<'a>, command: &'a Command) {
-    answer.state = command.state.word().into();
     answer.closed = command.is_closed();
-    match &command.progress {
+    outcome(answer, command.state, command.progress.as_ref());
+}
+
+fn outcome<'a>(answer: &mut RemoteAnswer<'a>, state: CommandState, progress: Option<&'a Progress>) {
+    answer.state = state.word().into();
+    match progress {
         Some(Progress::Failed { reason }) => answer.failure = reason.as_str().into(),
         Some(Progress::Superseded { by }) => answer.superseded_by = Some(*by),
         _ => {}

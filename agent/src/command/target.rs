@@ -212,9 +212,33 @@ impl<'a> Target<'a> {
         (!excepted && announced && self.is_for(rule, name) && known()).then_some((star, description))
     }
 
+    /// The namespaces of a block that would be for this if they were the same, and of the device.
+    pub(super) fn in_other_namespace(&self, name: &str, operation: bool) -> Option<(&'a str, &'a str)> {
+        let fits = |rule: &&CommandRule| {
+            let pattern = if operation { &rule.operation } else { &rule.attribute };
+            let announced = || !rule.announced || self.description(name).writable == Some(true);
+            !self.is_ours(rule)
+                && rule.is_operation() == operation
+                && star(pattern, name).is_some()
+                && announced()
+                && self.fits(rule, name)
+        };
+        let rule = self.source.commands.iter().find(fits)?;
+        Some((rule.namespace.as_deref().unwrap_or(&self.source.name), self.device.namespace()?))
+    }
+
     fn is_for(&self, rule: &CommandRule, attribute: &str) -> bool {
+        self.is_ours(rule) && self.fits(rule, attribute)
+    }
+
+    /// Whether a block is for devices of this one's namespace.
+    fn is_ours(&self, rule: &CommandRule) -> bool {
         let namespace = rule.namespace.as_deref().unwrap_or(&self.source.name);
-        let ours = self.device.namespace().is_none_or(|own| own == namespace);
+        self.device.namespace().is_none_or(|own| own == namespace)
+    }
+
+    /// Whether what a block asks of a device, apart from its namespace, is so.
+    fn fits(&self, rule: &CommandRule, attribute: &str) -> bool {
         let called = self.device.called();
         let named = || {
             Patterns::parse(&rule.devices)
@@ -231,7 +255,7 @@ impl<'a> Target<'a> {
             value
                 .is_some_and(|value| Patterns::parse(patterns).is_ok_and(|patterns| patterns.matches(&value)))
         };
-        ours && named() && shaped() && rule.conditions.iter().all(meets)
+        named() && shaped() && rule.conditions.iter().all(meets)
     }
 
     /// What a device says under a name of `where`.

@@ -91,7 +91,8 @@ pub struct CommandRule {
     /// what is reported shows that it was carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<Reply>,
-    /// `namespace` (default: the source's name): what its devices' names are in.
+    /// `namespace` (default: the source's name): what its devices' names are in; for those of a second preset in a source,
+    /// `SOURCE.PRESET`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// `device_prefix` (default empty): what device ids have in front of what their topics call them.

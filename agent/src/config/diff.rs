@@ -93,6 +93,8 @@ impl SourceConfig {
             exclude: self.exclude.clone(),
             rules: self.rules.clone(),
             policies: self.policies.clone(),
+            commands: self.commands.clone(),
+            describe: self.describe.clone(),
             ..new.clone()
         };
         *self == ingest_only

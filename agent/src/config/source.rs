@@ -1,11 +1,13 @@
 //! The checked stage of `[[source]]`: a broker and its subscriptions.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serializer;
 
+use super::hints::one_of;
 use super::raw::{Table, WithOrigin};
 use super::{
     Address, CommandRule, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig,
@@ -73,11 +75,33 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
         name: name?,
         address: address?,
     };
+    check_namespaces(table, &source);
     if let Some(topic) = source.replies().into_iter().find(|topic| topic::check_name(topic).is_err()) {
         let what = format!("devices would answer commands on {topic:?}, which is not a topic");
         table.fault("client_id", what, "choose one without the characters + and #");
     }
     Some(source)
+}
+
+/// A block for commands is for devices that some subscription brings.
+fn check_namespaces(table: &Table<'_>, source: &SourceConfig) {
+    let of = |namespace: &Option<String>| namespace.clone().unwrap_or_else(|| source.name.clone());
+    let known: BTreeSet<String> = source.rules.iter().map(|rule| of(&rule.namespace)).collect();
+    // Those of Sparkplug have no subscription.
+    if source.sparkplug.is_some() {
+        return;
+    }
+    for command in &source.commands {
+        let namespace = of(&command.namespace);
+        if !known.is_empty() && !known.contains(&namespace) {
+            let name = if command.is_operation() { &command.operation } else { &command.attribute };
+            let what = format!(
+                "the block {name:?} is for devices of namespace {namespace:?}, and no subscription has it"
+            );
+            let known: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
+            table.fault("command", what, format!("set its namespace to {}", one_of(&known)));
+        }
+    }
 }
 
 /// Why `[source.tls]` has no effect for a source, and what to do.

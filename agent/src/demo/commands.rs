@@ -149,8 +149,15 @@ async fn send(handle: &Handle, line: Line, key: String) -> Option<Sent> {
         reason: line.reason.to_owned(),
     };
     let (reply, answer) = oneshot::channel();
-    let asked =
-        Asked { actor: ACTOR.to_owned(), device: line.device, body, ttl_max_s: None, patient: false, reply };
+    let asked = Asked {
+        actor: ACTOR.to_owned(),
+        device: line.device,
+        only: Default::default(),
+        body,
+        ttl_max_s: None,
+        patient: false,
+        reply,
+    };
     // Without the writer the demo ends.
     handle.inputs.send(Input::Command(Box::new(asked))).ok()?;
     match answer.await.ok()? {

@@ -15,9 +15,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::command::Asked;
 use crate::command::declared::{Code, Rejected};
 use crate::command::remote::{Answer, Answers, Call, WAITING_MAX};
+use crate::command::{Asked, Unreadable};
+use crate::pattern::Patterns;
 use crate::shared::Shared;
 use crate::writer::Input;
 
@@ -30,6 +31,8 @@ const STARTING_MAX: Duration = Duration::from_secs(30);
 /// The commands of one sink, over all its connections.
 pub struct Upstream {
     sink: String,
+    /// The devices that it may command, as those whose events it gets.
+    devices: Arc<Patterns>,
     gateway: String,
     shared: Arc<Shared>,
     writer: Sender<Input>,
@@ -38,14 +41,15 @@ pub struct Upstream {
     answers: Mutex<Answers>,
     /// There is an answer.
     wake: Notify,
-    /// What was refused without being recorded, by reason.
+    /// What was refused without asking the writer, by reason.
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Upstream {
-    /// Takes commands for the sink of that name.
+    /// Takes commands for the sink of that name, for these devices only; without any, for all.
     pub fn new(
         sink: &str,
+        devices: Patterns,
         gateway: &str,
         shared: Arc<Shared>,
         writer: Sender<Input>,
@@ -53,8 +57,8 @@ impl Upstream {
     ) -> Arc<Upstream> {
         let answers = Mutex::new(Answers::new(gateway, shared.epoch.to_string()));
         let (wake, refused, started) = (Notify::new(), Mutex::default(), clock.now());
-        let (sink, gateway) = (sink.to_owned(), gateway.to_owned());
-        Arc::new(Upstream { sink, gateway, shared, writer, clock, started, answers, wake, refused })
+        let (sink, devices, gateway) = (sink.to_owned(), Arc::new(devices), gateway.to_owned());
+        Arc::new(Upstream { sink, devices, gateway, shared, writer, clock, started, answers, wake, refused })
     }
 
     /// The topics that a template of the sink stands for.
@@ -109,16 +113,17 @@ impl Upstream {
     async fn ask(&self, call: &Call) {
         let body = match call.read() {
             Ok(body) => body,
-            Err(rejected) => return self.refuse(call, &rejected),
+            Err(rejected) => return self.refuse(call, rejected).await,
         };
         let mut wait = RETRY.0;
         loop {
             let ttl_max_s = Some(call.ttl_left(&body, self.clock.now()));
             let (reply, answered) = oneshot::channel();
-            let (actor, device) = (format!("sink:{}", self.sink), call.device.clone());
+            let (actor, device) = (self.actor(), call.device.clone());
             // The sources may connect later than the sink, which brings what has waited for the gateway.
             let patient = self.clock.since(self.started) < STARTING_MAX;
-            let asked = Asked { actor, device, body: body.clone(), ttl_max_s, patient, reply };
+            let only = self.devices.clone();
+            let asked = Asked { actor, device, only, body: body.clone(), ttl_max_s, patient, reply };
             let sent = self.writer.send(Input::Command(Box::new(asked)));
             let answer = if sent.is_ok() { answered.await.ok() } else { None };
             match answer {
@@ -144,10 +149,38 @@ impl Upstream {
         self.wake.notify_one();
     }
 
-    /// Refuses what is never asked of the writer, and so leaves no record.
-    fn refuse(&self, call: &Call, rejected: &Rejected) {
+    /// Refuses what cannot be a command. The writer notes it like what it refuses itself.
+    async fn refuse(&self, call: &Call, rejected: Rejected) {
+        self.warn(call, &rejected);
+        let (noted, was_noted) = oneshot::channel();
+        let (actor, device) = (self.actor(), call.device.clone());
+        let unreadable = Unreadable { actor, device, rejected: rejected.clone(), noted };
+        let sent = self.writer.send(Input::Unreadable(Box::new(unreadable)));
+        if sent.is_err() || was_noted.await.is_err() {
+            // The agent ends. The message is not acknowledged, so it comes again.
+            std::future::pending::<()>().await;
+        }
+        self.answers().refused(call, "", &rejected);
+        self.wake.notify_one();
+    }
+
+    /// Refuses a command because too many wait; that is only counted.
+    fn refuse_busy(&self, call: &Call) {
+        let reason =
+            format!("{WAITING_MAX} commands wait to be recorded, which is the most; ask again in a moment");
+        let rejected = Rejected::new(Code::Busy, reason);
+        self.shared.stats.commands.rejected(rejected.code);
+        self.warn(call, &rejected);
+        self.answers().refused(call, "", &rejected);
+        self.wake.notify_one();
+    }
+
+    fn actor(&self) -> String {
+        format!("sink:{}", self.sink)
+    }
+
+    fn warn(&self, call: &Call, rejected: &Rejected) {
         let code = rejected.code.word();
-        self.shared.stats.commands.rejected(code);
         let so_far = {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             let count = refused.entry(code).or_default();
@@ -159,8 +192,6 @@ impl Upstream {
             let (sink, reason) = (&self.sink, &rejected.reason);
             tracing::warn!(%sink, %device, so_far, "a command from upstream is refused: {reason}");
         }
-        self.answers().refused(call, "", rejected);
-        self.wake.notify_one();
     }
 
     fn view(&self) -> RwLockReadGuard<'_, View> {
@@ -208,10 +239,7 @@ impl<A: Send + 'static> Intake<A> {
         let call = if call.is_removal() {
             None
         } else if self.waiting.load(Ordering::Relaxed) >= usize::from(WAITING_MAX) {
-            let reason = format!(
-                "{WAITING_MAX} commands wait to be recorded, which is the most; ask again in a moment"
-            );
-            self.upstream.refuse(&call, &Rejected::new(Code::Busy, reason));
+            self.upstream.refuse_busy(&call);
             None
         } else {
             self.waiting.fetch_add(1, Ordering::Relaxed);

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::acked::AckedRanges;
 use crate::log::{LogError, LogReader};
+use crate::pattern::Patterns;
 use crate::shared::Shared;
 use crate::writer::Input;
 use fieldlog_wire::Lane;
@@ -235,7 +236,16 @@ async fn serve(
 }
 
 fn upstream(sink: &SinkConfig, gateway: &str, parts: &Parts) -> Arc<Upstream> {
-    Upstream::new(&sink.name, gateway, parts.shared.clone(), parts.writer.clone(), parts.clock.clone())
+    // The configuration's check has refused patterns that are none.
+    let devices = Patterns::parse(&sink.filter.devices).unwrap_or_default();
+    Upstream::new(
+        &sink.name,
+        devices,
+        gateway,
+        parts.shared.clone(),
+        parts.writer.clone(),
+        parts.clock.clone(),
+    )
 }
 
 /// A builder of one sink's parcels from the log. Blocking.

@@ -1,20 +1,19 @@
 //! Commands to devices: asking for one, and what has become of them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use fieldlog_projections::command::{CommandState, Progress};
+use fieldlog_projections::command::CommandState;
 use fieldlog_projections::commands::Command;
 use fieldlog_projections::{Commands, DeviceId, Seq, Value, View};
 use fieldlog_wire::api::commands::{
-    CommandAnswer, CommandBody, CommandJson, CommandPage, CommandSetAnswer, DeclaredJson, DesiredJson,
-    ReportedJson, TwinAnswer, state_named,
+    CommandAnswer, CommandPage, CommandSetAnswer, DeclaredJson, DesiredJson, ReportedJson, TwinAnswer,
+    state_named,
 };
 use fieldlog_wire::json::Rfc3339;
 use tokio::sync::{Semaphore, oneshot};
@@ -23,13 +22,14 @@ use super::answer::answer;
 use super::body::encode;
 use super::gate::Actor;
 use super::params::Params;
-use super::position::At;
 use super::problem::Problem;
 use super::{App, WAITS_MAX, devices, stopped};
 use crate::command::declared::{Code, Declared, Rejected, Target, to_json};
-use crate::command::{Asked, BODY_BYTES_MAX, read_body};
+use crate::command::{Asked, BODY_BYTES_MAX, Unreadable, read_body};
 use crate::config::EvidenceKind;
 use crate::writer::Input;
+
+mod kept;
 
 /// Commands that may be on their way to the writer at a time; more get 503.
 pub(super) const ASKING_MAX: usize = 512;
@@ -73,9 +73,14 @@ pub(super) async fn ask(
 ) -> Result<Response, Problem> {
     let params = Params::of(request.uri(), &["wait"])?;
     let wait = params.number("wait", 0..=WAIT_MAX_S)?.map(Duration::from_secs);
-    let body = read(request).await?;
+    let actor = actor.0.to_string();
+    let body = match read_body(&read(request).await?) {
+        Ok(body) => body,
+        Err(rejected) => return Err(unreadable(&app, actor, device, rejected).await),
+    };
     let (reply, answered) = oneshot::channel();
-    let asked = Asked { actor: actor.0.to_string(), device, body, ttl_max_s: None, patient: false, reply };
+    let only = Arc::default();
+    let asked = Asked { actor, device, only, body: body.clone(), ttl_max_s: None, patient: false, reply };
     let accepted = {
         let _asking = app.asking.try_acquire().map_err(|_| {
             Problem::busy(format!(
@@ -93,7 +98,7 @@ pub(super) async fn ask(
     if let Some(wait) = wait {
         closed(&app, accepted.command, wait).await?;
     }
-    let (at, json) = find(&app, accepted.command)?;
+    let (at, json) = kept::find(&app, accepted.command, Some(body)).await?;
     let status = if json.closed { StatusCode::OK } else { StatusCode::ACCEPTED };
     let url = HeaderValue::from_str(&json.url);
     let body = encode(&app.budget, &CommandAnswer { position: at.into(), command: json })?;
@@ -110,17 +115,31 @@ pub(super) async fn ask(
 }
 
 /// The body. Only JSON is taken: a page elsewhere cannot have a browser send that without asking first.
-async fn read(request: Request) -> Result<CommandBody, Problem> {
+async fn read(request: Request) -> Result<Bytes, Problem> {
     if !is_json(request.headers()) {
         let detail = "send the command as JSON, with `Content-Type: application/json`";
         let title = "Not JSON";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", title, detail));
     }
-    let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
+    to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
         let detail = format!("the body cannot be read, or has more than {BODY_BYTES_MAX} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The command is too large", detail)
-    })?;
-    Ok(read_body(&bytes)?)
+    })
+}
+
+/// Has the writer note what cannot be a command.
+async fn unreadable(app: &App, actor: String, device: String, rejected: Rejected) -> Problem {
+    let Ok(_asking) = app.asking.try_acquire() else {
+        app.side.shared.stats.commands.rejected(rejected.code);
+        return rejected.into();
+    };
+    let (noted, was_noted) = oneshot::channel();
+    let input = Unreadable { actor, device, rejected: rejected.clone(), noted };
+    if app.side.inputs.send(Input::Unreadable(Box::new(input))).is_ok() {
+        // The answer does not depend on it, only how many can be on their way.
+        let _ = tokio::time::timeout(ANSWER_MAX, was_noted).await;
+    }
+    rejected.into()
 }
 
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
@@ -156,21 +175,6 @@ async fn closed(app: &App, command: Seq, wait: Duration) -> Result<(), Problem> 
     }
 }
 
-fn find(app: &App, command: Seq) -> Result<(At, CommandJson<'static>), Problem> {
-    app.with_view(|view, at| {
-        ready(view)?;
-        let missing = || {
-            let detail = format!(
-                "the state of a command {command} is not kept: there is none, or it ended long ago. If the log still has it, \
-                 it is at /api/v1/events/{command}"
-            );
-            Problem::not_found("no-such-command", "No such command", detail)
-        };
-        let command = view.commands.get(command).ok_or_else(missing)?;
-        Ok((at, command_json(view, command)))
-    })
-}
-
 /// `GET /api/v1/commands/{id}`
 pub(super) async fn one(
     State(app): State<Arc<App>>,
@@ -185,7 +189,7 @@ pub(super) async fn one(
             "the id of a command is a number, as in its answer",
         )
     })?);
-    let (at, command) = find(&app, command)?;
+    let (at, command) = kept::find(&app, command, None).await?;
     let body = encode(&app.budget, &CommandAnswer { position: at.into(), command })?;
     Ok(answer(body, at))
 }
@@ -228,7 +232,7 @@ fn page(app: &App, params: &Params, device: Option<String>) -> Result<Response, 
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|command| command.seq);
-        let commands = found.into_iter().map(|command| command_json(view, command)).collect();
+        let commands = found.into_iter().map(|command| kept::whole(view, command)).collect();
         Ok((at, encode(&app.budget, &CommandPage { position: at.into(), commands, next })?))
     })?;
     Ok(answer(body, at))
@@ -249,47 +253,6 @@ fn ready(view: &View) -> Result<(), Problem> {
         return Err(Problem::busy("the commands are being rebuilt from the log; try again"));
     }
     Ok(())
-}
-
-fn command_json(view: &View, command: &Command) -> CommandJson<'static> {
-    let request = &command.request;
-    let (mut failure, mut superseded_by, mut evidence_seq) = (None, None, None);
-    match &command.progress {
-        Some(Progress::Failed { reason }) => failure = Some(Cow::Owned(reason.clone())),
-        Some(Progress::Superseded { by }) => superseded_by = Some(*by),
-        Some(Progress::Applied { evidence }) => evidence_seq = *evidence,
-        _ => {}
-    }
-    let device = view
-        .devices
-        .get(command.device)
-        .map_or_else(|| format!("#{}", command.device.0), |d| d.name.to_string());
-    CommandJson {
-        id: command.seq,
-        url: format!("/api/v1/commands/{}", command.seq),
-        device: device.into(),
-        name: request.name.clone().into(),
-        operation: request.operation,
-        value: to_json(request.value.borrow()),
-        state: command.state.word().into(),
-        closed: command.is_closed(),
-        failure,
-        superseded_by,
-        actor: request.actor.clone().into(),
-        idempotency_key: request.key.clone().into(),
-        reason: request.reason.clone().into(),
-        requested_at: Rfc3339(command.requested),
-        expires_at: Rfc3339(request.expires),
-        ttl_s: request.ttl_s,
-        idempotent: request.idempotent,
-        evidence: request.evidence.word().into(),
-        attempts: command.attempts,
-        dispatched_seq: command.dispatched,
-        acknowledged_seq: command.acknowledged,
-        evidence_seq,
-        changed_seq: command.changed.0,
-        changed_at: Rfc3339(command.changed.1),
-    }
 }
 
 /// `GET /api/v1/devices/{id}/command-set`

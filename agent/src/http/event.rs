@@ -181,7 +181,7 @@ fn is_of_command(record: &Record<'_>, command: Seq) -> Result<bool, Problem> {
     if kind == type_id::COMMAND_REQUESTED {
         return Ok(record.seq == command);
     }
-    if record.seq < command || !type_id::COMMAND_STEPS.contains(&kind) {
+    if record.seq < command || !stored::is_command_step(kind) {
         return Ok(false);
     }
     let fact = record.fact().map_err(|e| unreadable(record, e))?;

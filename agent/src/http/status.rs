@@ -170,7 +170,12 @@ fn commands(side: &ReadSide, admin_token: bool) -> api::Commands {
         open: side.open_commands(),
         admin_token,
         by_state: stats.by_state().map(|(state, count)| (state.word().into(), count)).collect(),
-        rejected: stats.by_rejection().into_iter().map(|(code, count)| (code.into(), count)).collect(),
+        rejected: stats
+            .by_rejection()
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(code, count)| (code.into(), count))
+            .collect(),
     }
 }
 

@@ -65,6 +65,28 @@ pub fn write(
     Some((topic, payload(&metric, at)))
 }
 
+/// A command that was made at one time, as it is published at another: its timestamps are those of the publication
+/// (tck-id-topics-ncmd-timestamp). `None` if it is not what [`write`] makes.
+pub fn published_at(topic: &str, payload: &[u8], made: Time, at: Time) -> Option<Bytes> {
+    let rest = topic.strip_prefix(NAMESPACE)?.strip_prefix('/')?;
+    let verb = rest.split('/').nth(1)?;
+    if !["NCMD", "DCMD"].contains(&verb) {
+        return None;
+    }
+    let mut command = Payload::decode(payload).ok()?;
+    let ours = |timestamp: Option<u64>| timestamp == Some(millis(made));
+    if !ours(command.timestamp) || command.encode_to_vec() != payload {
+        return None;
+    }
+    command.timestamp = Some(millis(at));
+    for bytes in &mut command.metrics {
+        let mut metric = Metric::decode(bytes.clone()).ok().filter(|metric| ours(metric.timestamp))?;
+        metric.timestamp = Some(millis(at));
+        *bytes = metric.encode_to_vec().into();
+    }
+    Some(command.encode_to_vec().into())
+}
+
 fn payload(metric: &Metric, at: Time) -> Bytes {
     let metrics = vec![metric.encode_to_vec().into()];
     Payload { timestamp: Some(millis(at)), metrics, ..Payload::default() }.encode_to_vec().into()

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use fieldlog_projections::{Time, Value};
 
+use super::command::{self, Called};
 use super::payload::{Certificate, Payload, PayloadFault, Raw};
 use super::state;
 use super::topic::{SparkplugTopic, Verb, is_sparkplug};
@@ -169,6 +170,21 @@ fn tck_id_host_topic_phid_birth_payload() {
     assert!(state::says_offline(br#"{"timestamp":1,"online":false}"#));
     for other in [&br#"{"online":true,"timestamp":1}"#[..], b"OFFLINE", b"", b"{}"] {
         assert!(!state::says_offline(other));
+    }
+}
+
+#[test]
+fn tck_id_topics_ncmd_timestamp() {
+    let (made, later) = (Time(1_700_000_000_123_456), Time(1_700_000_360_500_000));
+    for owner in ["g/n", "g/n/d"] {
+        let written = |at| command::write(owner, Called::Name("Level"), 3, Raw::Int(5), at).unwrap();
+        let (topic, payload) = written(made);
+        assert_eq!(command::published_at(&topic, &payload, made, later), Some(written(later).1));
+        // What somebody else has made stays as it is.
+        assert_eq!(command::published_at(&topic, &payload, later, later), None);
+        assert_eq!(command::published_at("cmnd/lamp", &payload, made, later), None);
+        assert_eq!(command::published_at(&topic, b"{\"timestamp\":1}", made, later), None);
+        assert_eq!(command::published_at(&topic, b"", made, later), None);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{Writer, WriterError};
 use crate::command::declared::{self, Asking, Code, Rejected, Target};
 use crate::command::desk::{Desk, Now, Step, World};
-use crate::command::{Accepted, Asked};
+use crate::command::{Accepted, Asked, Unreadable};
 use crate::message::{Delivery, Fate, Message, Publication, Published};
 use crate::observe::Observer;
 
@@ -140,8 +140,9 @@ impl Writer {
                 let _ = asked.reply.send(Err(rejected));
             }
             Err(rejected) => {
-                self.record_rejection(&asked, &rejected);
-                self.shared.stats.commands.rejected(rejected.code.word());
+                let body = &asked.body;
+                let name = body.attribute.as_ref().or(body.operation.as_ref()).map_or("", |name| name);
+                self.reject(&asked.actor, &asked.device, &body.idempotency_key, name, &rejected);
                 let _ = asked.reply.send(Err(rejected));
             }
         }
@@ -167,6 +168,16 @@ impl Writer {
         let now = self.commands_now();
         let (device, request) = {
             let view = self.view();
+            if let Some((_, device)) = declared::device(&view, &asked.device)
+                && !asked.only.is_empty()
+                && !asked.only.matches(&device.name)
+            {
+                let reason = format!(
+                    "device `{}` is not one of those that {} may command: see `devices` of the sink",
+                    asked.device, asked.actor
+                );
+                return Err(Rejected::new(Code::NoSuchDevice, reason));
+            }
             // A repetition is answered as the first time, also where the device cannot be told anything any more.
             if let Some((device, _)) = declared::device(&view, &asked.device)
                 && let Some(accepted) = self.known_key(&view, asked, device)?
@@ -237,24 +248,32 @@ impl Writer {
         Err(Rejected::new(Code::TooMany, reason))
     }
 
-    fn record_rejection(&mut self, asked: &Asked, rejected: &Rejected) {
+    /// Counts and records what cannot be a command.
+    pub(super) fn note_unreadable(&mut self, unreadable: Unreadable) {
+        let Unreadable { actor, device, rejected, noted } = unreadable;
+        self.reject(&actor, &device, "", "", &rejected);
+        // Whoever asked may have gone.
+        let _ = noted.send(());
+    }
+
+    fn reject(&mut self, actor: &str, device: &str, key: &str, name: &str, rejected: &Rejected) {
+        self.shared.stats.commands.rejected(rejected.code);
         let Some(unrecorded) = self.commanding.rejections.record(self.clock.now()) else { return };
-        let device = {
+        let known = {
             let view = self.view();
-            declared::device(&view, &asked.device).map(|(id, _)| id)
+            declared::device(&view, device).map(|(id, _)| id)
         };
-        let body = &asked.body;
         let rejection = Box::new(CommandRejection {
-            actor: asked.actor.clone(),
-            key: short(&body.idempotency_key),
-            device: short(&asked.device),
-            name: short(body.attribute.as_ref().or(body.operation.as_ref()).map_or("", |name| name)),
+            actor: actor.to_owned(),
+            key: short(key),
+            device: short(device),
+            name: short(name),
             code: rejected.code.word().to_owned(),
             reason: short(&rejected.reason),
             unrecorded,
         });
         let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
-        self.batch.records.push_fact(envelope, &Fact::CommandRejected { device, rejection });
+        self.batch.records.push_fact(envelope, &Fact::CommandRejected { device: known, rejection });
     }
 
     /// The position that the next record gets.
@@ -341,7 +360,7 @@ impl Writer {
         if self.commands_press() { self.commit_all() } else { Ok(()) }
     }
 
-    fn record_steps(&mut self) {
+    pub(super) fn record_steps(&mut self) {
         for step in std::mem::take(&mut self.commanding.steps) {
             let Step { device, command, cause, progress, ends, publish } = step;
             let at = self.next_position();

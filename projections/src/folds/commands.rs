@@ -9,13 +9,14 @@ use crate::command::{CommandRequest, CommandState, Evidence, Progress};
 use crate::fact::Fact;
 use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
 use crate::record::Record;
-use crate::stored::type_id;
+use crate::stored::{self, type_id};
 use crate::{DeviceId, Seq, Time, Value};
 
 /// Version of this fold; see [`super::devices::VERSION`].
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
-/// Ended commands whose whole state is kept, the newest ones. Of others the log has the records, as long as it has them.
+/// Ended commands that are kept whole, the newest ones. Of others it is kept how they ended, as long as their keys are
+/// remembered, and the log has the records, as long as it has them.
 pub const ENDED_MAX: usize = 1_000;
 
 /// All commands that can still change, the newest of those that have ended, and all keys that are remembered. A clone
@@ -58,6 +59,8 @@ pub struct Command {
     pub changed: (Seq, Time),
     /// How many times it was dispatched.
     pub attempts: u32,
+    /// How many of these times it was not sent after all.
+    pub unsent: u32,
     /// Position of its last dispatch.
     pub dispatched: Option<Seq>,
     /// Position of its first acknowledgement.
@@ -67,7 +70,7 @@ pub struct Command {
 }
 
 /// A key that is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// The command it stands for.
     pub command: Seq,
@@ -77,6 +80,31 @@ pub struct Key {
     pub lasts: i64,
     /// Until when, in log time.
     pub until: Time,
+    /// How the command ended, if it is not kept whole any more.
+    pub ended: Option<Arc<Ended>>,
+}
+
+/// What is kept of a command that has ended, without what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The device.
+    pub device: DeviceId,
+    /// Log time of the request.
+    pub requested: Time,
+    /// See [`CommandRequest::expires`].
+    pub expires: Time,
+    /// See [`Command::state`].
+    pub state: CommandState,
+    /// See [`Command::changed`].
+    pub changed: (Seq, Time),
+    /// See [`Command::attempts`].
+    pub attempts: u32,
+    /// See [`Command::dispatched`].
+    pub dispatched: Option<Seq>,
+    /// See [`Command::acknowledged`].
+    pub acknowledged: Option<Seq>,
+    /// See [`Command::progress`].
+    pub progress: Option<Progress>,
 }
 
 /// What is wanted of an attribute.
@@ -116,8 +144,14 @@ impl Commands {
     }
 
     /// What a key of an actor stands for.
-    pub fn key(&self, actor: &str, key: &str) -> Option<Key> {
-        self.0.keys.get(&(actor.into(), key.into())).copied()
+    pub fn key(&self, actor: &str, key: &str) -> Option<&Key> {
+        self.0.keys.get(&(actor.into(), key.into()))
+    }
+
+    /// How a command ended that is not kept whole, if its key is remembered, with the actor and the key.
+    pub fn remembered(&self, command: Seq) -> Option<(&(Arc<str>, Arc<str>), &Ended)> {
+        let (names, key) = self.0.keys.iter().find(|(_, key)| key.command == command)?;
+        Some((names, key.ended.as_deref()?))
     }
 
     /// How many keys are remembered.
@@ -144,6 +178,23 @@ impl Command {
     }
 }
 
+impl Ended {
+    /// What is kept of a command.
+    pub fn of(command: &Command) -> Ended {
+        Ended {
+            device: command.device,
+            requested: command.requested,
+            expires: command.request.expires,
+            state: command.state,
+            changed: command.changed,
+            attempts: command.attempts,
+            dispatched: command.dispatched,
+            acknowledged: command.acknowledged,
+            progress: command.progress.clone(),
+        }
+    }
+}
+
 impl Inner {
     fn request(&mut self, seq: Seq, time: Time, device: DeviceId, request: CommandRequest) {
         self.forget_keys(time);
@@ -151,7 +202,7 @@ impl Inner {
         let until = request.remember_until;
         let lasts = until.0.saturating_sub(time.0);
         self.forget.insert((until, seq), names.clone());
-        self.keys.insert(names, Key { command: seq, digest: request.digest, lasts, until });
+        self.keys.insert(names, Key { command: seq, digest: request.digest, lasts, until, ended: None });
         if !request.operation {
             let desired = Desired { value: request.value.clone(), command: seq, time };
             self.desired.entry(device).or_default().insert(request.name.as_str().into(), desired);
@@ -165,6 +216,7 @@ impl Inner {
             state: CommandState::Requested,
             changed: (seq, time),
             attempts: 0,
+            unsent: 0,
             dispatched: None,
             acknowledged: None,
             progress: None,
@@ -212,8 +264,13 @@ impl Inner {
 
     fn end(&mut self, seq: Seq, command: Arc<Command>) {
         self.ended.insert(seq, command);
-        while self.ended.len() > ENDED_MAX {
-            self.ended.pop_first();
+        while self.ended.len() > ENDED_MAX
+            && let Some((_, oldest)) = self.ended.pop_first()
+        {
+            let names = (Arc::from(oldest.request.actor.as_str()), Arc::from(oldest.request.key.as_str()));
+            if let Some(key) = self.keys.get_mut(&names).filter(|key| key.command == oldest.seq) {
+                key.ended = Some(Arc::new(Ended::of(&oldest)));
+            }
         }
     }
 
@@ -227,6 +284,7 @@ impl Inner {
             Progress::Dispatched { attempt } => {
                 (changed.attempts, changed.dispatched) = (*attempt, Some(seq));
             }
+            Progress::Unsent => changed.unsent += 1,
             Progress::Acknowledged { .. } => {
                 changed.acknowledged.get_or_insert(seq);
             }
@@ -258,7 +316,7 @@ impl Fold for Commands {
 
     fn other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
         let kind = record.kind.type_id;
-        let ours = kind == type_id::COMMAND_REQUESTED || type_id::COMMAND_STEPS.contains(&kind);
+        let ours = kind == type_id::COMMAND_REQUESTED || stored::is_command_step(kind);
         if !ours && !matches!(kind, type_id::DEVICE_FORGOTTEN | type_id::BOOTED | type_id::CLOCK_STEPPED) {
             return Ok(());
         }

@@ -389,7 +389,7 @@ pub(super) struct CommandFailedV1<'a> {
     pub reason: &'a str,
 }
 
-/// Expired, unconfirmed, unknown: there is no more to say.
+/// Expired, unconfirmed, unknown, unsent: there is no more to say.
 #[derive(Serialize, Deserialize)]
 pub(super) struct CommandStepV1 {
     pub device: u32,

@@ -153,6 +153,46 @@ fn only_the_newest_ended_commands_are_kept_whole() {
 }
 
 #[test]
+fn of_an_older_one_it_is_kept_how_it_ended_for_as_long_as_its_key_is_remembered() {
+    let mut first = request("first", "state", Value::Text("ON".into()));
+    first.remember_until = Time((2 * ENDED_MAX as i64 + 20) * SECOND);
+    let first = Fact::CommandRequested { device: LAMP, request: Box::new(first) };
+    let failed = step(3, Progress::Failed { reason: "no".into() });
+    let lives = |count: u64| {
+        let others = (0..count).flat_map(|n| {
+            let n = 5 + 2 * n;
+            [asked(&format!("k{n}"), "state"), step(n, Progress::Expired)]
+        });
+        folded(&[first.clone(), failed.clone()].into_iter().chain(others).collect::<Vec<_>>()).commands
+    };
+    let whole = lives(ENDED_MAX as u64 - 1);
+    assert!(whole.get(Seq(3)).is_some() && whole.remembered(Seq(3)).is_none());
+    let kept = lives(ENDED_MAX as u64);
+    assert_eq!(kept.get(Seq(3)), None);
+    let (names, ended) = kept.remembered(Seq(3)).unwrap();
+    assert_eq!((&*names.0, &*names.1), ("uid:1000", "first"));
+    assert_eq!(
+        (ended.device, ended.state, ended.changed),
+        (LAMP, CommandState::Failed, (Seq(4), Time(4 * SECOND)))
+    );
+    assert_eq!(ended.progress, Some(Progress::Failed { reason: "no".into() }));
+    assert_eq!((ended.requested, ended.expires), (Time(3 * SECOND), Time(30 * SECOND)));
+    assert_eq!(lives(ENDED_MAX as u64 + 20).remembered(Seq(3)), None, "its key is forgotten");
+}
+
+#[test]
+fn one_that_was_not_sent_after_all_waits_again() {
+    let view = folded(&[
+        asked("a", "state"),
+        step(3, Progress::Dispatched { attempt: 1 }),
+        step(3, Progress::Unsent),
+    ]);
+    let command = view.commands.get(Seq(3)).unwrap();
+    assert_eq!((command.state, command.attempts, command.unsent), (CommandState::Requested, 1, 1));
+    assert_eq!(view.commands.desired(LAMP).count(), 1);
+}
+
+#[test]
 fn a_step_of_a_command_whose_request_is_not_there_changes_nothing() {
     let before = folded(&[]).commands;
     let after = folded(&[step(1, Progress::Expired), step(99, Progress::Unknown)]).commands;

@@ -192,6 +192,7 @@ fn progress() -> impl Strategy<Value = Progress> {
         any::<u64>().prop_map(|by| Progress::Superseded { by: Seq(by) }),
         Just(Progress::Unconfirmed),
         Just(Progress::Unknown),
+        Just(Progress::Unsent),
     ]
 }
 

@@ -28,7 +28,7 @@ fn golden_header() {
     assert_eq!(bytes[40..44], crc32fast::hash(&bytes[HEADER_BYTES..]).to_le_bytes());
     // Boot id, clock; number, version, length and bytes of devices, aggregates, descriptions, sessions and commands.
     let golden = [&[0; 17][..], &[1, 1, 2, 0, 0], &[2, 2, 3, 0, 0, 0], &[3, 1, 1, 0], &[5, 1, 1, 0]];
-    let golden = [golden.concat(), vec![6, 2, 21], vec![0; 21]].concat();
+    let golden = [golden.concat(), vec![6, 3, 21], vec![0; 21]].concat();
     assert_eq!(bytes[HEADER_BYTES..], golden);
 }
 

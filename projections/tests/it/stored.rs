@@ -295,6 +295,7 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
         (step(Progress::Superseded { by: Seq(8) }), type_id::COMMAND_SUPERSEDED, 1, &[0xac, 2, 7, 8]),
         (step(Progress::Unconfirmed), type_id::COMMAND_UNCONFIRMED, 1, &[0xac, 2, 7]),
         (step(Progress::Unknown), type_id::COMMAND_UNKNOWN, 1, &[0xac, 2, 7]),
+        (step(Progress::Unsent), type_id::COMMAND_UNSENT, 1, &[0xac, 2, 7]),
         (
             Fact::Administered {
                 actor: "a".into(),

@@ -107,7 +107,7 @@ const DEVICES_GOLDEN: (u16, u32) = (3, 0x759d_5428);
 const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
 const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
-const COMMANDS_GOLDEN: (u16, u32) = (2, 0xc9aa_fab4);
+const COMMANDS_GOLDEN: (u16, u32) = (3, 0x8a06_6ffb);
 
 /// An edge node with its device, a device that was forgotten, and a session whose number counts no more.
 fn sessions() -> RecordBuffer {

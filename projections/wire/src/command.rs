@@ -95,7 +95,7 @@ impl<'a> StepJson<'a> {
             Progress::Applied { evidence } => StepJson { evidence: *evidence, ..none },
             Progress::Failed { reason } => StepJson { reason: Some(reason), ..none },
             Progress::Superseded { by } => StepJson { superseded_by: Some(*by), ..none },
-            Progress::Expired | Progress::Unconfirmed | Progress::Unknown => none,
+            Progress::Unsent | Progress::Expired | Progress::Unconfirmed | Progress::Unknown => none,
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 mod adverse;
-mod evidence;
+mod through_writer;
 
 const TOKEN: &str = "0123456789abcdef0123";
 
@@ -215,6 +215,20 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
     .await;
     let device = scene.agent.json("/api/v1/devices/lamp").await;
     assert_eq!(answer["changed_seq"], device["device"]["changed_seq"]);
+
+    // All are counted, and recorded with who asked, as far as they are not more than ten a minute.
+    let counted = scene.agent.handle.shared.stats.commands.by_rejection();
+    assert_eq!(
+        ["bad-command", "invalid-value", "unreachable"].map(|code| counted[code]),
+        [3, 3, 0],
+        "{counted:?}"
+    );
+    let path = "/api/v1/events?after=0&limit=1000&type=command_rejected&actor=token:admin";
+    let page = scene.agent.json(path).await;
+    let codes =
+        page["events"].as_array().unwrap().iter().map(|event| event["data"]["code"].as_str().unwrap());
+    let bad = codes.filter(|code| *code == "bad-command").count();
+    assert_eq!(bad, 3, "{page}");
 
     let (status, answer) = scene.agent.post("/api/v1/devices/lamp/commands", "", &on("k")).await;
     assert_eq!((status, &answer["code"]), (401, &json!("unauthorized")), "{answer}");

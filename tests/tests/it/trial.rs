@@ -64,6 +64,43 @@ fn a_command_is_tried_with_what_the_device_answers() {
     assert!(err.starts_with("--command is not a command: "), "{err}");
 }
 
+/// The devices of a second preset have a namespace of their own, which a block for them must name.
+#[test]
+fn a_block_for_devices_of_a_second_preset_is_missed_with_its_namespace() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |namespace: &str| {
+        let config = dir.path().join("fieldlog.toml");
+        let text = format!(
+            "data_dir = {:?}\n[[source]]\nname = \"home\"\naddress = \"mqtt://broker.invalid\"\n\
+             [[source.command]]\nattribute = \"Speed\"\ntopic = \"cmnd/{{device}}/SPEED\"\n{namespace}\
+             [[source.subscription]]\npreset = \"zigbee2mqtt\"\n[[source.subscription]]\npreset = \"tasmota\"\n",
+            dir.path().join("data")
+        );
+        std::fs::write(&config, text).unwrap();
+        let (code, out, err) = tried(&[
+            "--config",
+            config.to_str().unwrap(),
+            "--topic",
+            "tele/fan/STATE",
+            "--payload",
+            r#"{"Speed":1}"#,
+            "--device",
+            "fan",
+            "--command",
+            r#"{"attribute":"Speed","value":2}"#,
+        ]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        out.lines().last().unwrap().to_owned()
+    };
+    assert_eq!(
+        told(""),
+        "fan  command refused: `attribute`: device `fan` cannot be told `Speed`; it can be told `restart`. The \
+         block that is for it is for devices of namespace `home`, and this device is in `home.tasmota`: write a \
+         [[source.command]] block with namespace = \"home.tasmota\""
+    );
+    assert_eq!(told("namespace = \"home.tasmota\"\n"), "fan  command publishes cmnd/fan/SPEED 2");
+}
+
 #[test]
 fn a_configuration_is_tried_and_its_data_is_not_touched() {
     let dir = tempfile::tempdir().unwrap();

@@ -35,8 +35,13 @@ fn check(plan: Plan, words: &str) {
     let deliver = |n: u16| {
         acks.begin(1);
         let messages = vec![message("d/one", format!("{{\"n\":{n}}}"), n)];
-        let delivery =
-            Delivery { source: SourceId(0), received: clock().wall(), acks: acks.clone(), messages, may_be_old: false };
+        let delivery = Delivery {
+            source: SourceId(0),
+            received: clock().wall(),
+            acks: acks.clone(),
+            messages,
+            may_be_old: false,
+        };
         // The writer may be gone before all of them are sent.
         let _ = inputs.send(Input::Delivery(delivery));
     };
@@ -131,7 +136,8 @@ fn every_commit_is_counted() {
             let payload = format!("{{\"text\":\"{words}\"}}");
             let messages = vec![message("d/one", payload, n)];
             let received = clock().wall();
-            let delivery = Delivery { source: SourceId(0), received, acks: acks.clone(), messages, may_be_old: false };
+            let delivery =
+                Delivery { source: SourceId(0), received, acks: acks.clone(), messages, may_be_old: false };
             inputs.send(Input::Delivery(delivery)).unwrap();
         }
         wait("messages", &|| acks.outstanding() == 0);
@@ -189,7 +195,8 @@ fn held_then_dead(held: HeldValues, more: Option<&str>) -> (Option<Value>, Durat
             acks.begin(1);
             let messages = vec![message("d/one", payload.into(), n)];
             let received = clock().wall();
-            let delivery = Delivery { source: SourceId(0), received, acks: acks.clone(), messages, may_be_old: false };
+            let delivery =
+                Delivery { source: SourceId(0), received, acks: acks.clone(), messages, may_be_old: false };
             inputs.send(Input::Delivery(delivery)).unwrap();
         };
         let mut acknowledged = |n: u16| {

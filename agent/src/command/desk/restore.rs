@@ -25,7 +25,7 @@ impl Desk {
                 attempts: command.attempts,
                 deadline: deadline(&command.request, same_boot, now),
                 latest: (!same_boot).then(|| latest(&command.request, now)),
-                may_be_out: command.attempts > 0,
+                may_be_out: command.attempts > command.unsent,
                 confirm_by: None,
             };
             desk.resume(command.seq, open, now, &mut steps);

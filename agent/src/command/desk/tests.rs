@@ -11,6 +11,8 @@ use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, ValueRef, View};
 
 use super::{Desk, Now, Step, World};
 use crate::message::{Fate, Publication, Published};
+use crate::sparkplug::command::{Called, write};
+use crate::sparkplug::payload::Raw;
 
 mod model;
 
@@ -611,7 +613,37 @@ fn what_may_have_arrived_has_neither_expired_nor_failed() {
     scene.room = None;
     scene.ends(command, 1, Fate::NotSent);
     scene.pass(u64::from(TTL_S));
-    scene.life(command, &["dispatched", "expired"]);
+    scene.life(command, &["dispatched", "requested", "expired"]);
+}
+
+#[test]
+fn one_that_was_certainly_not_sent_is_sent_after_a_restart_and_another_is_not() {
+    for twice in [request("state"), once("state")] {
+        let mut scene = Scene::new();
+        let command = scene.ask(LAMP, twice.clone());
+        scene.room = None;
+        scene.ends(command, 1, Fate::NotSent);
+        scene.restart(BOOT);
+        scene.life(command, &["dispatched", "requested"]);
+        // Nothing of it is out, so a newer one would replace it, and a device that is retired has it fail.
+        assert!(!scene.desk.open[&command].may_be_out);
+        scene.room = Some(100);
+        scene.pass(1);
+        scene.ends(command, 2, Fate::Written);
+        scene.ends(command, 2, Fate::Acknowledged);
+        scene.life(command, &["dispatched", "requested", "dispatched", "acknowledged"]);
+        // An earlier publication that was lost may have arrived, whatever became of the later one.
+        if twice.idempotent {
+            let mut scene = Scene::new();
+            let command = scene.ask(LAMP, twice);
+            scene.ends(command, 1, Fate::Written);
+            scene.ends(command, 1, Fate::Lost);
+            scene.room = None;
+            scene.ends(command, 2, Fate::NotSent);
+            scene.restart(BOOT);
+            assert!(scene.desk.open[&command].may_be_out);
+        }
+    }
 }
 
 #[test]
@@ -621,7 +653,7 @@ fn one_that_was_not_sent_after_all_is_superseded_like_one_that_waits() {
     scene.room = None;
     scene.ends(first, 1, Fate::NotSent);
     let second = scene.ask(LAMP, request("state"));
-    scene.life(first, &["dispatched", "superseded"]);
+    scene.life(first, &["dispatched", "requested", "superseded"]);
     scene.life(second, &[]);
 }
 
@@ -660,4 +692,19 @@ fn commands_that_only_late_evidence_could_close_are_dropped_with_their_keys() {
     assert_eq!(scene.view_at(Time(until.0 + 1)).commands.open().len(), 1);
     assert_eq!(scene.desk.forget(&scene.view_at(Time(until.0 + 1)).commands), commands);
     assert!(scene.desk.is_idle() && scene.desk.watched().len() == 0);
+}
+
+#[test]
+fn a_sparkplug_command_that_waited_has_the_time_at_which_it_is_published() {
+    let mut scene = Scene::new();
+    let made = |at: Time| write("g/n", Called::Name("state"), 3, Raw::Int(5), at).unwrap();
+    let (topic, payload) = made(scene.now().wall);
+    scene.room = None;
+    let publish = Publish { source: "home".into(), topic, payload: payload.to_vec(), qos: 0 };
+    scene.ask(LAMP, CommandRequest { publish, ..request("state") });
+    scene.room = Some(100);
+    scene.pass(9);
+    assert_eq!(scene.sent.len(), 1);
+    assert_eq!(scene.sent[0].payload, made(scene.now().wall).1);
+    assert_ne!(scene.sent[0].payload, payload);
 }

@@ -52,6 +52,22 @@ fn unknown_keys() {
 
 #[test]
 fn namespaces_and_what_is_redacted() {
+    // A block for commands of a second preset needs the namespace of that, and one that nothing has is a mistake.
+    let second = |namespace: &str| {
+        let block =
+            format!("[[source.command]]\nattribute = \"power\"\ntopic = \"a\"\nnamespace = {namespace:?}\n");
+        format!("{SOURCE}[[source.subscription]]\npreset = \"tasmota\"\n{block}")
+    };
+    check(
+        &second("home.tasmot"),
+        &[
+            "source[0] \"home\" command: the block \"power\" is for devices of namespace \"home.tasmot\", and no \
+           subscription has it; set its namespace to \"home\" or \"home.tasmota\"",
+        ],
+    );
+    for good in ["home", "home.tasmota"] {
+        assert!(Config::from_toml(&second(good), "test.toml").is_ok(), "{good}");
+    }
     let rule = "topic = \"a/+device\"\ndecoder = \"json\"\nnamespace = ";
     let words = "use 1 to 64 of the characters a-z, 0-9, _, - and .";
     let long = "x".repeat(65);

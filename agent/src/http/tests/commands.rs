@@ -2,9 +2,11 @@
 
 use fieldlog_projections::CommandState;
 use fieldlog_projections::command::{CommandRequest, Evidence, OnOffline, Progress, Publish};
+use fieldlog_projections::commands::ENDED_MAX;
 
 use super::client::Events;
 use super::*;
+use crate::command::declared::Code;
 
 fn asked(key: &str, name: &str) -> Fact {
     let value = Value::Text("ON".into());
@@ -95,6 +97,30 @@ async fn a_stream_of_one_command_has_its_whole_life_and_goes_on() {
 }
 
 #[tokio::test]
+async fn of_a_command_that_ended_long_ago_the_log_says_what_was_asked_for() {
+    let agent = Agent::start().await;
+    agent.commit_house();
+    let failed = Progress::Failed { reason: "the device refuses it".into() };
+    let others = (0..ENDED_MAX as u64)
+        .flat_map(|n| [(1, asked(&format!("k{n}"), "on")), (1, step(12 + 2 * n, Progress::Expired))]);
+    agent.commit([(0, asked("first", "on")), (1, step(10, failed))].into_iter().chain(others));
+    let answer = agent.json("/api/v1/commands/10").await;
+    let command = &answer["command"];
+    assert_eq!(
+        (&command["state"], &command["failure"], &command["closed"], &command["changed_seq"]),
+        (&"failed".into(), &"the device refuses it".into(), &true.into(), &11.into()),
+        "{answer}"
+    );
+    assert_eq!(
+        (&command["name"], &command["value"], &command["idempotent"], &command["evidence"]),
+        (&"on".into(), &"ON".into(), &true.into(), &"reported".into())
+    );
+    // One whose key is forgotten, or that never was.
+    agent.problem("/api/v1/commands/9", 404, "no-such-command").await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn status_and_metrics_count_commands() {
     let agent = house_with_commands().await;
     let stats = &agent.side.shared.stats.commands;
@@ -102,7 +128,7 @@ async fn status_and_metrics_count_commands() {
     stats.requested();
     stats.stepped(CommandState::Dispatched, None);
     stats.stepped(CommandState::Applied, Some(Duration::from_secs(3)));
-    stats.rejected("invalid-value");
+    stats.rejected(Code::InvalidValue);
     let status = agent.json("/status").await;
     let expected = serde_json::json!({
         "open": 1,
@@ -118,6 +144,9 @@ async fn status_and_metrics_count_commands() {
         "fieldlog_commands_total{state=\"applied\"} 1",
         "fieldlog_commands_total{state=\"unknown\"} 0",
         "fieldlog_command_rejections_total{code=\"invalid-value\"} 1",
+        // Also what has not happened yet.
+        "fieldlog_command_rejections_total{code=\"bad-command\"} 0",
+        "fieldlog_command_rejections_total{code=\"not-ready\"} 0",
         "fieldlog_command_open_seconds_sum 3.0",
         "fieldlog_command_open_seconds_bucket{le=\"1.0\"} 0",
         "fieldlog_command_open_seconds_bucket{le=\"5.0\"} 1",

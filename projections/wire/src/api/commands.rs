@@ -105,10 +105,12 @@ pub struct CommandJson<'a> {
     pub expires_at: Rfc3339,
     /// Time to live, in seconds.
     pub ttl_s: u32,
-    /// Whether it may be sent more than once.
-    pub idempotent: bool,
-    /// What shows that it was carried out: `reported`, `reply` or `none`.
-    pub evidence: Cow<'a, str>,
+    /// Whether it may be sent more than once; absent if it ended long ago and the log does not have its request any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    /// What shows that it was carried out: `reported`, `reply` or `none`; absent if `idempotent` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Cow<'a, str>>,
     /// How many times it was dispatched.
     pub attempts: u32,
     /// Record of its last dispatch; null if there was none.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fieldlog::clock::TestClock;
+use fieldlog_projections::commands::ENDED_MAX;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{Seq, Value};
 use fieldlog_tests::proxy::{Fault, Proxy};
@@ -111,6 +112,36 @@ async fn a_command_repeated_for_a_day_is_carried_out_once() {
     let (status, again) = ask(&scene.agent, &on("k")).await;
     assert_eq!((status, &again["command"]["id"]), (200, &first["command"]["id"]), "{again}");
     assert_eq!(lamp.received().len(), 2);
+    scene.agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_gets_its_answer_also_when_a_thousand_other_commands_have_ended_since() {
+    let Some(mut scene) = Scene::with_lamp().await else { return };
+    let lamp = Actuator::start(scene.port, "zigbee2mqtt/+/set", obey).await;
+    let (_, first) = scene.ask("lamp", 10, on("k")).await;
+    assert_eq!(first["command"]["state"], "applied", "{first}");
+    drop(lamp);
+    // Nobody answers: the first is under way, and each of the others takes the place of the one before.
+    for n in 0..=ENDED_MAX + 1 {
+        let (status, answer) = ask(&scene.agent, &bright(&format!("b{n}"), 1, 600)).await;
+        assert_eq!(status, 202, "{n}: {answer}");
+    }
+    let id = Seq(first["command"]["id"].as_u64().unwrap());
+    assert!(scene.agent.view(|view| view.commands.get(id).is_none()), "it is still kept whole");
+    for _ in 0..2 {
+        let (status, again) = scene.ask("lamp", 0, on("k")).await;
+        assert_eq!(status, 200, "{again}");
+        // All of it, because the log still has the request.
+        assert_eq!(again["command"], first["command"]);
+        let read = scene.agent.json(&format!("/api/v1/commands/{id}")).await;
+        assert_eq!(read["command"], first["command"]);
+        scene.agent.stop().await;
+        scene.agent = Agent::start(scene.config.clone()).await;
+        scene.agent.subscribed().await;
+    }
+    let (status, other) = ask(&scene.agent, &bright("k", 9, 600)).await;
+    assert_eq!((status, &other["code"]), (409, &json!("key-conflict")), "{other}");
     scene.agent.stop().await;
 }
 

@@ -166,6 +166,7 @@ impl Model {
         Asked {
             actor: "uid:0".into(),
             device: device.to_string(),
+            only: Default::default(),
             body,
             patient: false,
             ttl_max_s: None,
@@ -177,7 +178,13 @@ impl Model {
         let acks = rig.connections[0].clone();
         acks.begin(1);
         let messages = vec![message(topic, format!("{{\"{attribute}\":{value}}}"), 1)];
-        Input::Delivery(Delivery { source: SourceId(0), received: clock().wall(), acks, messages, may_be_old: false })
+        Input::Delivery(Delivery {
+            source: SourceId(0),
+            received: clock().wall(),
+            acks,
+            messages,
+            may_be_old: false,
+        })
     }
 
     /// Checks everything that was promised, on a newly opened log.

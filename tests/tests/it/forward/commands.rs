@@ -324,6 +324,42 @@ async fn what_is_no_command_is_refused_with_an_answer_and_the_sink_goes_on() {
     let count = |code: &str| counted.get(code).copied();
     let found = ["bad-command", "too-large", "retained", "no-such-device"].map(count);
     assert_eq!(found, [Some(1), Some(2), Some(2), Some(1)], "{counted:?}");
+    // Each is recorded with who asked, also what is no command for whoever reads it.
+    let page = agent.json("/api/v1/events?after=0&limit=1000&type=command_rejected&actor=sink:cloud").await;
+    let rejected = page["events"].as_array().unwrap();
+    let codes: Vec<&str> = rejected.iter().map(|event| event["data"]["code"].as_str().unwrap()).collect();
+    let expected = [
+        "bad-command",
+        "too-large",
+        "too-large",
+        "no-such-device",
+        "invalid-value",
+        "not-as-expected",
+        "retained",
+    ];
+    assert_eq!(codes, expected, "{page}");
+    assert_eq!(rejected[0]["device"], "lamp", "{page}");
+    assert_eq!(scene.lamp.received().len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_limited_to_devices_commands_no_others() {
+    let Some((scene, agent)) = Scene::start("devices = [\"plant/*\"]").await else { return };
+    let application = Application::start(scene.mosquitto.port).await;
+    application.ask("lamp", "other", None, on("k")).await;
+    let answer = application.answered("other", 1).await.remove(0);
+    assert_eq!((&answer["code"], &answer["closed"]), (&json!("no-such-device"), &json!(true)), "{answer}");
+    assert_eq!(
+        answer["detail"],
+        "device `lamp` is not one of those that sink:cloud may command: see `devices` of the sink"
+    );
+    let mut wider = scene.config.clone();
+    wider.sinks[0].filter.devices.push("la*".to_owned());
+    agent.reload(wider).await;
+    application.ask("lamp", "ours", None, on("k")).await;
+    let answers = application.answered("ours", 2).await;
+    assert_eq!(answers[1]["state"], "applied", "{answers:?}");
     assert_eq!(scene.lamp.received().len(), 1);
     agent.stop().await;
 }
