@@ -5,22 +5,21 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::Instant;
 
 use fieldlog_projections::chunk::Envelope;
-use fieldlog_projections::command::{CommandRejection, OnOffline};
+use fieldlog_projections::command::OnOffline;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{CommandRequest, Commands, DeviceId, Fact, Seq, Time, View};
 use tokio::sync::oneshot;
 
+use rejections::Rejections;
+
 use super::{Writer, WriterError};
 use crate::command::declared::{self, Asking, Code, Rejected, Target};
 use crate::command::desk::{Desk, Now, Step, World};
-use crate::command::{Accepted, Asked, Unreadable};
+use crate::command::{Accepted, Asked};
 use crate::message::{Delivery, Fate, Message, Publication, Published};
 use crate::observe::Observer;
 
-/// Rejections that are recorded one by one in a minute; more are counted.
-const REJECTIONS_PER_MINUTE: u32 = 10;
-/// The same, in time.
-const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+mod rejections;
 
 /// What the writer keeps about commands.
 #[derive(Default)]
@@ -44,29 +43,6 @@ pub(super) struct Commanding {
 }
 
 type Reply = oneshot::Sender<Result<Accepted, Rejected>>;
-
-/// How many rejections have been recorded lately.
-#[derive(Default)]
-struct Rejections {
-    since: Option<Instant>,
-    recorded: u32,
-    unrecorded: u64,
-}
-
-impl Rejections {
-    /// Whether one is recorded now, and how many were not since the last one that was.
-    fn record(&mut self, now: Instant) -> Option<u64> {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= MINUTE) {
-            (self.since, self.recorded) = (Some(now), 0);
-        }
-        if self.recorded >= REJECTIONS_PER_MINUTE {
-            self.unrecorded += 1;
-            return None;
-        }
-        self.recorded += 1;
-        Some(std::mem::take(&mut self.unrecorded))
-    }
-}
 
 /// What commands can reach, at the position of the view.
 struct Reach<'a> {
@@ -248,34 +224,6 @@ impl Writer {
         Err(Rejected::new(Code::TooMany, reason))
     }
 
-    /// Counts and records what cannot be a command.
-    pub(super) fn note_unreadable(&mut self, unreadable: Unreadable) {
-        let Unreadable { actor, device, rejected, noted } = unreadable;
-        self.reject(&actor, &device, "", "", &rejected);
-        // Whoever asked may have gone.
-        let _ = noted.send(());
-    }
-
-    fn reject(&mut self, actor: &str, device: &str, key: &str, name: &str, rejected: &Rejected) {
-        self.shared.stats.commands.rejected(rejected.code);
-        let Some(unrecorded) = self.commanding.rejections.record(self.clock.now()) else { return };
-        let known = {
-            let view = self.view();
-            declared::device(&view, device).map(|(id, _)| id)
-        };
-        let rejection = Box::new(CommandRejection {
-            actor: actor.to_owned(),
-            key: short(key),
-            device: short(device),
-            name: short(name),
-            code: rejected.code.word().to_owned(),
-            reason: short(&rejected.reason),
-            unrecorded,
-        });
-        let envelope = Envelope { wall: self.clock.wall(), ..Envelope::default() };
-        self.batch.records.push_fact(envelope, &Fact::CommandRejected { device: known, rejection });
-    }
-
     /// The position that the next record gets.
     pub(super) fn next_position(&self) -> Seq {
         Seq(self.log.log().head().0 + self.batch.records.len() as u64 + 1)
@@ -439,9 +387,4 @@ fn check_reach(
         return Err(Rejected::new(Code::Unreachable, reason));
     }
     Ok(())
-}
-
-/// The beginning of a text that came from outside.
-fn short(text: &str) -> String {
-    text.chars().take(256).collect()
 }

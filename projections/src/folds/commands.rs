@@ -31,9 +31,9 @@ struct Inner {
     /// Commands that have ended, by the position of the record that ended them.
     ended: BTreeMap<Seq, Arc<Command>>,
     /// By actor and key.
-    keys: BTreeMap<(Arc<str>, Arc<str>), Key>,
+    keys: BTreeMap<ActorKey, Key>,
     /// Keys by when they are forgotten.
-    forget: BTreeMap<(Time, Seq), (Arc<str>, Arc<str>)>,
+    forget: BTreeMap<(Time, Seq), ActorKey>,
     /// What is wanted of each device, by attribute.
     desired: BTreeMap<DeviceId, BTreeMap<Arc<str>, Desired>>,
     /// Kernel boot id of the newest boot.
@@ -68,6 +68,9 @@ pub struct Command {
     /// The newest step.
     pub progress: Option<Progress>,
 }
+
+/// Who asked, and the key that they gave.
+pub type ActorKey = (Arc<str>, Arc<str>);
 
 /// A key that is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +152,7 @@ impl Commands {
     }
 
     /// How a command ended that is not kept whole, if its key is remembered, with the actor and the key.
-    pub fn remembered(&self, command: Seq) -> Option<(&(Arc<str>, Arc<str>), &Ended)> {
+    pub fn remembered(&self, command: Seq) -> Option<(&ActorKey, &Ended)> {
         let (names, key) = self.0.keys.iter().find(|(_, key)| key.command == command)?;
         Some((names, key.ended.as_deref()?))
     }

@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 mod adverse;
+mod model;
 mod through_writer;
 
 const TOKEN: &str = "0123456789abcdef0123";

@@ -35,10 +35,15 @@ impl Desk {
 
     fn resume(&mut self, command: Seq, open: Open, now: Now, steps: &mut Vec<Step>) {
         let lane = (open.device, open.lane.clone());
-        let (state, idempotent) = (open.state, open.request.idempotent);
+        let (state, idempotent, may_be_out) = (open.state, open.request.idempotent, open.may_be_out);
         self.open.insert(command, open);
         match state {
-            CommandState::Requested => self.wait(lane, command, false),
+            CommandState::Requested => {
+                if may_be_out {
+                    self.watch(command);
+                }
+                self.wait(lane, command, false);
+            }
             // It may have been published. Once more does no harm to one that is idempotent; another is never sent again.
             CommandState::Dispatched if idempotent => {
                 self.watch(command);

@@ -642,6 +642,8 @@ fn one_that_was_certainly_not_sent_is_sent_after_a_restart_and_another_is_not() 
             scene.ends(command, 2, Fate::NotSent);
             scene.restart(BOOT);
             assert!(scene.desk.open[&command].may_be_out);
+            scene.report(LAMP, "state", "ON");
+            scene.life(command, &["dispatched", "dispatched", "requested", "applied"]);
         }
     }
 }

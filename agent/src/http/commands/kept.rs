@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use fieldlog_projections::command::{CommandRequest, Progress};
-use fieldlog_projections::commands::{Command, Ended};
+use fieldlog_projections::commands::{ActorKey, Command, Ended};
 use fieldlog_projections::{Fact, Seq, View};
 use fieldlog_wire::api::commands::{CommandBody, CommandJson};
 use fieldlog_wire::json::Rfc3339;
@@ -60,7 +60,7 @@ pub(super) async fn find(
 fn wanted(
     command: Seq,
     read: Result<Fact, Problem>,
-    (actor, key): &(Arc<str>, Arc<str>),
+    (actor, key): &ActorKey,
     body: Option<CommandBody>,
 ) -> Result<Wanted, Problem> {
     match (read, body) {
