@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::command::{CommandRequest, Evidence, OnOffline, Progress, Publish};
+use fieldlog_projections::commands::ENDED_MAX;
 use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, View};
 use serde_json::{Value as Json, json};
 
@@ -107,6 +108,27 @@ fn a_command_without_evidence_in_time_is_told_and_so_is_what_closes_it() {
     let closed = ["a", "b", "c"].map(|to| line(to, "applied", true));
     assert_eq!(told(&mut answers), closed);
     assert!(!answers.is_waiting());
+}
+
+#[test]
+fn of_a_command_that_ended_long_ago_its_outcome_is_told() {
+    let other = |n: u64| {
+        let Fact::CommandRequested { device, mut request } = requested() else { unreachable!() };
+        request.key = format!("k{n}");
+        let ended = Fact::CommandProgressed { device, command: Seq(3 + 2 * n), progress: Progress::Expired };
+        [Fact::CommandRequested { device, request }, ended]
+    };
+    let first = [requested(), step(Progress::Failed { reason: "no".into() })];
+    let view = view(&first.into_iter().chain((0..ENDED_MAX as u64).flat_map(other)).collect::<Vec<_>>());
+    assert!(view.commands.get(Seq(1)).is_none());
+    let mut answers = Answers::new("gw", "e");
+    ask(&mut answers, "a", &view);
+    let body: Json = serde_json::from_slice(&answers.pop().unwrap().body).unwrap();
+    assert_eq!(
+        (&body["state"], &body["closed"], &body["failure"]),
+        (&json!("failed"), &json!(true), &json!("no"))
+    );
+    assert!(answers.pop().is_none() && !answers.is_waiting());
 }
 
 #[test]

@@ -289,6 +289,24 @@ fn tck_id_operational_behavior_host_reordering_success() {
     scene.check();
 }
 
+/// What waited for its order may be older than a command that was published meanwhile.
+#[test]
+fn a_value_that_waited_for_its_order_is_no_report_for_a_command() {
+    let mut scene = Scene::host();
+    scene.born(4);
+    let (device, _) = scene.view.devices.find("g/n").unwrap();
+    scene.observer.watch(device, true);
+    scene.send("g/NDATA/n", payload(3, &[by_alias(1, 12)]));
+    scene.send("g/NDATA/n", payload(2, &[by_alias(1, 11)]));
+    let reported = |scene: &mut Scene| -> Vec<Value> {
+        scene.observer.drain_reports().into_iter().map(|report| report.value).collect()
+    };
+    assert_eq!(reported(&mut scene), [Value::Int(11)]);
+    scene.send("g/NDATA/n", payload(5, &[by_alias(1, 14)]));
+    scene.pass(2_000);
+    assert_eq!(reported(&mut scene), []);
+}
+
 #[test]
 fn tck_id_operational_behavior_host_reordering_rebirth() {
     let mut scene = Scene::host();
