@@ -234,6 +234,8 @@ async fn told(agent: &Agent, peer: &Peer, device: &str, metric: &str, to: i64) {
         "{answer}"
     );
     assert_eq!(command["attempts"], 1);
+    // Its words may come later than its report.
+    until("what it was told", || peer.has_said(&format!("told {metric} {to}")) > 0).await;
     assert_eq!(peer.has_said(&format!("told {metric} {to}")), 1, "{:?}", peer.said.lock().unwrap());
     value(agent, device, metric, to).await;
 }

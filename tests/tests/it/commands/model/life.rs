@@ -139,7 +139,7 @@ impl Life {
             }
             _ => {
                 tally.torn += 1;
-                return self.is_torn(world, rng);
+                return self.loses_power(world, rng);
             }
         }
         self
@@ -249,7 +249,7 @@ impl Life {
     }
 
     /// The power is gone in the middle of something: a part of it is there afterwards, from the first on.
-    fn is_torn(self, world: &mut World, rng: &mut Rng) -> Life {
+    fn loses_power(self, world: &mut World, rng: &mut Rng) -> Life {
         let before = world.reference.values.clone();
         let mut reported: BTreeMap<Lane, Vec<u64>> = BTreeMap::new();
         let mut waiting = Vec::new();
@@ -299,7 +299,8 @@ impl Life {
         let mut published: Vec<(Seq, u32)> =
             new.iter().map(|tracked| (tracked.command, tracked.attempt)).collect();
         let mut expected = std::mem::take(&mut world.reference.published);
-        (published.sort_unstable(), expected.sort_unstable());
+        published.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(published, expected, "published, and expected to be");
         self.under_way.extend(new.into_iter().map(|tracked| (tracked, false)));
         let view = self.rig.shared.view.read().unwrap().clone();
