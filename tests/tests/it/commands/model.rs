@@ -1,5 +1,6 @@
 //! Random lives of a whole writer, compared with a model that is told the same: messages, commands with every outcome,
-//! snapshots, restarts, crashes in the middle of commits, records deleted by age, and folds rebuilt.
+//! snapshots, restarts, crashes in the middle of commits, with and without a journal, records deleted by age, and folds
+//! rebuilt.
 //!
 //! After each event the view must be what the model says, what is published must be what the model expects, and as long as
 //! nothing is deleted, the view must be what a fold of the log from its beginning makes.
@@ -7,13 +8,16 @@
 //! `FIELDLOG_SEED=n` replays the run of one seed; `FIELDLOG_MODEL_RUNS=n` sets their number.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fieldlog::command::declared::Rejected;
 use fieldlog::command::{Accepted, Asked};
 use fieldlog::config::{Config, WindowConfig};
+use fieldlog::log::{JournalBounds, Log};
 use fieldlog::message::{Delivery, SourceId};
 use fieldlog::writer::Input;
+use fieldlog_projections::Epoch;
 use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 use life::Life;
@@ -22,7 +26,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use crate::rig::{Rig, clock, config, message, scratch};
+use crate::rig::{OPTIONS, Rig, clock, config, message, scratch};
 
 mod life;
 mod reference;
@@ -131,6 +135,7 @@ struct World {
     /// Commands by the number that is their key, as far as they were accepted.
     asked: Vec<Asks>,
     pkid: u16,
+    lives: usize,
 }
 
 impl World {
@@ -156,7 +161,7 @@ impl World {
         config.retention.age = Some(Duration::from_secs(4 * PASS_S));
         config.retention.free_bytes_min = 0;
         config.data_dir = dir.path().to_owned();
-        World { disk, dir, config, reference: Reference::default(), asked: Vec::new(), pkid: 0 }
+        World { disk, dir, config, reference: Reference::default(), asked: Vec::new(), pkid: 0, lives: 0 }
     }
 
     fn ask(&self, n: usize, reply: oneshot::Sender<Result<Accepted, Rejected>>) -> Input {
@@ -166,6 +171,23 @@ impl World {
         let body = serde_json::from_value(body).unwrap();
         let (actor, device, only) = ("uid:0".to_owned(), device.to_string(), Default::default());
         Input::Command(Box::new(Asked { actor, device, only, body, ttl_max_s: None, patient: false, reply }))
+    }
+
+    /// Opens the log, with a small journal beside it in three runs of four.
+    fn open(&mut self) -> Log {
+        let ring = self.disk.beside();
+        let there = !ring.content().is_empty();
+        let beside = || Ok(there.then(|| Arc::new(ring.clone()) as Arc<_>));
+        let disk = self.disk.clone();
+        let mut log = Log::open_beside(disk, beside, Default::default(), OPTIONS, Epoch(1)).unwrap();
+        self.lives += 1;
+        match [(0, 0), (3, 300), (8, 4_000), (40, 60_000)][self.lives % 4] {
+            (0, _) => log.give_up_journal().unwrap(),
+            (blocks, move_bytes) => {
+                log.use_journal_on(ring, blocks, JournalBounds { move_bytes }).unwrap();
+            }
+        }
+        log
     }
 
     fn asks(rng: &mut Rng) -> Asks {

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use fieldlog::command::Accepted;
 use fieldlog::command::declared::Code;
-use fieldlog::log::Log;
 use fieldlog::message::{Fate, Published, Tracked};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
 use fieldlog::{rebuild, recovery};
 use fieldlog_projections::command::CommandState;
-use fieldlog_projections::{Aggregates, Commands, Descriptions, Epoch, Seq, Sessions, Value, View};
+use fieldlog_projections::{Aggregates, Commands, Descriptions, Seq, Sessions, Value, View};
 use fieldlog_tests::fault_disk::{Fault, On, Plan};
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::block_until;
@@ -22,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::reference::{Asks, Came, Lane};
 use super::{DECLARED, DEVICES, PASS_S, Tally, World};
-use crate::rig::{OPTIONS, Rig, clock, pass};
+use crate::rig::{Rig, clock, pass};
 
 /// A running agent, without a network.
 pub(super) struct Life {
@@ -56,7 +55,7 @@ impl Life {
     }
 
     fn start(world: &mut World, torn: Option<&Torn>) -> Life {
-        let log = Log::open_on(world.disk.clone(), Default::default(), OPTIONS, Epoch(1)).unwrap();
+        let log = world.open();
         let store = SnapshotStore::open(world.dir.path()).unwrap();
         let windows = fieldlog::config::windows(&world.config.aggregates);
         let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None).unwrap();
