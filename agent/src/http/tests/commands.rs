@@ -6,7 +6,7 @@ use fieldlog_projections::command::{CommandRequest, Evidence, OnOffline, Progres
 use super::client::Events;
 use super::*;
 
-fn asked(key: &str, name: &str) -> Fact {
+pub(super) fn asked(key: &str, name: &str) -> Fact {
     let value = Value::Text("ON".into());
     let request = CommandRequest {
         actor: "uid:1000".into(),
@@ -29,12 +29,12 @@ fn asked(key: &str, name: &str) -> Fact {
     Fact::CommandRequested { device: DeviceId(1), request: Box::new(request) }
 }
 
-fn step(command: u64, progress: Progress) -> Fact {
+pub(super) fn step(command: u64, progress: Progress) -> Fact {
     Fact::CommandProgressed { device: DeviceId(1), command: Seq(command), progress }
 }
 
 /// The house at 1 to 9, and two commands that are interleaved: 10, 12 and 15 are one, 11 and 13 the other.
-async fn house_with_commands() -> Agent {
+pub(super) async fn house_with_commands() -> Agent {
     let agent = Agent::start().await;
     agent.commit_house();
     agent.commit([
