@@ -20,7 +20,7 @@ impl Suspects {
         if self.lock().insert(row) {
             tracing::warn!(
                 "the log's index (table \"index\" in log.redb) is damaged at the row of sequence {row}. No event is lost: \
-                 questions by device and type read that part of the log as a whole until the next commit has made the \
+                 questions by device and type read that part of the log as a whole until a later commit has made the \
                  row anew. The medium may be failing: stop fieldlog and run `fieldlog verify`"
             );
         }
