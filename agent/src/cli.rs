@@ -8,6 +8,7 @@ use crate::words::{complain, say};
 pub mod command;
 pub mod device;
 pub mod quarantine;
+pub mod why;
 
 /// What was asked for was not done, or ended otherwise.
 pub(crate) const NOT_DONE: u8 = 1;

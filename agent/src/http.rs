@@ -54,6 +54,7 @@ mod seats;
 mod status;
 mod stream;
 mod token;
+mod why;
 
 pub use listen::{Listeners, bind};
 

@@ -20,6 +20,7 @@ mod error;
 mod extent;
 mod guard;
 mod incomplete;
+mod index;
 mod inspect;
 mod journal;
 mod journaling;
@@ -30,17 +31,20 @@ mod quarantine;
 mod read;
 mod rollups;
 mod sums;
+mod suspects;
 mod tail;
 mod trim;
 
 use disk::Seal;
 use guard::Hold;
+use index::Index;
 use journal::{Journal, Pointer};
 use tail::Tail;
 
 pub use commit::{Commit, Committed, RolledUp};
 pub use disk::DiskStats;
 pub use error::{Absence, LogError};
+pub use index::{IndexSize, Wanted};
 pub use journal::{JOURNAL_FILE_NAME, NoJournal};
 pub use journaling::JournalBounds;
 pub use read::LogReader;
@@ -98,6 +102,7 @@ pub struct Log {
     ratio: u32,
     disk: Arc<DiskStats>,
     corrections: clock::Corrections,
+    index: Index,
     /// From here on, payloads in the quarantine have checksums.
     checked_from: Seq,
     /// The log is as it was closed, and has the `closed` row.
@@ -143,6 +148,7 @@ impl Log {
             tail: self.tail.clone(),
             corrections: self.corrections.clone(),
             checked_from: self.checked_from,
+            suspects: self.index.suspects.clone(),
         }
     }
 

@@ -68,6 +68,8 @@ enum Verb {
     Quarantine(cli::quarantine::QuarantineArgs),
     /// Retire, forget or rename a device of a running agent.
     Device(cli::device::DeviceArgs),
+    /// Ask a running agent why an attribute has its value: what set it, which command, and the values before.
+    Why(cli::why::WhyArgs),
     /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
     Receive(fieldlog::receive::ReceiveArgs),
     /// Try it out: an embedded broker, simulated devices, a receiver, and the agent with its status page.
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
         Verb::Commands(args) => cli::command::list(&args),
         Verb::Quarantine(args) => cli::quarantine::main(&args),
         Verb::Device(args) => cli::device::main(&args),
+        Verb::Why(args) => cli::why::main(&args),
         Verb::Receive(args) => {
             telemetry::start(cli.log);
             fieldlog::receive::main(&args)

@@ -96,6 +96,7 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
     let damaged = reader.cursors_damaged()?.into_iter().next();
     faults.push(damaged.map(|name| LogError::Cursor { name }.to_string()));
     faults.push(finding(rollups::walk(&reader, &mut rollups))?);
+    faults.push(finding(reader.check_index())?);
     drop(reader);
     faults.push(finding(store::check(&mut log))?);
     faults.push(store::snapshots_ahead(data_dir, log.epoch(), log.head())?);

@@ -1,5 +1,6 @@
 //! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core`,
-//! `-- journal`, `-- forward` or `-- commands` only those about recording, the journal, forwarding or commands.
+//! `-- journal`, `-- index`, `-- forward` or `-- commands` only those about recording, the journal, finding events,
+//! forwarding or commands.
 //!
 //! The agent is the release binary, run as in production. A stub broker in this process feeds it as fast as its window
 //! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for the speed of this machine.
@@ -9,6 +10,7 @@ mod commands;
 mod counter;
 mod formats;
 mod forward;
+mod index;
 mod journal;
 mod receiver;
 mod rollup;
@@ -62,9 +64,9 @@ fn main() {
     );
     println!();
     let asked = |part: &str| std::env::args().any(|a| a == part);
-    let (core, journal) = (asked("core"), asked("journal"));
+    let (core, journal, index) = (asked("core"), asked("journal"), asked("index"));
     let (forward, commands) = (asked("forward"), asked("commands"));
-    let all = !core && !journal && !forward && !commands;
+    let all = !core && !journal && !index && !forward && !commands;
     let mut table = Table::default();
     if core || all {
         long_run(dir.path(), &feed, &mut table);
@@ -80,6 +82,9 @@ fn main() {
     }
     if journal || all {
         journal::measure(&feed, &mut table);
+    }
+    if index || all {
+        index::measure(&mut table);
     }
     if commands || all {
         commands::measure(&feed, &mut table);

@@ -10,6 +10,7 @@ use fieldlog_wire::json::Rfc3339;
 
 use super::params::Params;
 use super::problem::Problem;
+use crate::log::Wanted;
 
 /// A record copied from the log.
 #[derive(Clone, Debug)]
@@ -93,6 +94,9 @@ pub(super) fn each_change(
     walk().map_err(|e| unreadable(record, e))
 }
 
+/// The types that say who asked for them; the others need not be decoded.
+const WITH_ACTOR: [u16; 3] = [type_id::COMMAND_REQUESTED, type_id::COMMAND_REJECTED, type_id::ADMINISTERED];
+
 /// The filter of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
@@ -151,14 +155,23 @@ impl Selection {
         self.command.is_some()
     }
 
+    /// Which records can match.
+    pub(super) fn wanted(&self) -> Wanted {
+        let mut types = self.types.clone();
+        if types.is_empty() && self.actor.is_some() {
+            types.extend(WITH_ACTOR);
+        } else if types.is_empty() && self.command.is_some() {
+            types.extend(type_id::COMMAND_STEPS.chain([type_id::COMMAND_REQUESTED]));
+        }
+        Wanted { device: self.device, types }
+    }
+
     pub(super) fn has(&self, record: &Record<'_>) -> Result<bool, Problem> {
         if !self.types.is_empty() && !self.types.contains(&record.kind.type_id) {
             return Ok(false);
         }
         if let Some(wanted) = &self.actor {
-            // Only these say who asked for them; the others need not be decoded.
-            let says = [type_id::COMMAND_REQUESTED, type_id::COMMAND_REJECTED, type_id::ADMINISTERED];
-            if !says.contains(&record.kind.type_id) {
+            if !WITH_ACTOR.contains(&record.kind.type_id) {
                 return Ok(false);
             }
             let fact = record.fact().map_err(|error| unreadable(record, error))?;

@@ -16,7 +16,8 @@ use super::event::{Entry, Names, Selection, event_json};
 use super::params::Params;
 use super::position::At;
 use super::problem::Problem;
-use super::reads::{Cancel, Scanned, Stretch, scan};
+use super::reads::{Cancel, Scanned, Stretch, scan, scan_for};
+use crate::log::Wanted;
 use crate::read_side::ReadSide;
 
 const LIMIT_MAX: u64 = 10_000;
@@ -40,11 +41,13 @@ impl Slice {
     }
 
     /// Passes the entries that `select` makes from the slice's records, up to position `until`, to `put`, which returns
-    /// whether the page is full. Returns where to continue, if there may be more.
+    /// whether the page is full. Returns where to continue, if there may be more. `select` must make nothing of records
+    /// that are not `wanted`: they may be skipped.
     pub(super) fn read(
         self,
         side: &ReadSide,
         until: Seq,
+        wanted: &Wanted,
         cancel: &Cancel,
         mut select: impl FnMut(&fieldlog_projections::Record<'_>) -> Result<Option<Entry>, Problem>,
         mut put: impl FnMut(&Entry, &Names) -> Result<bool, Problem>,
@@ -56,7 +59,8 @@ impl Slice {
         let moment = |record: &fieldlog_projections::Record<'_>| reader.moment(record.seq, record.time);
         let (mut names, mut last) = (Names::default(), None);
         let (mut count, mut full, mut more) = (0, false, false);
-        let scanned = scan(reader, Stretch { from, until, records_max: RECORDS_MAX }, cancel, |record| {
+        let stretch = Stretch { from, until, records_max: RECORDS_MAX };
+        let scanned = scan_for(reader, stretch, wanted, cancel, |record| {
             if self.to.is_some_and(|to| moment(record) >= to) {
                 return Ok(ControlFlow::Break(()));
             }
@@ -106,7 +110,7 @@ pub(super) async fn list(
                 if selection.has(record)? { Entry::of(record).map(Some) } else { Ok(None) }
             };
             let put = |entry: &Entry, names: &Names| page.push(&event_json(entry, names, &gateway, at.epoch));
-            rest.next = slice.read(&side, at.applied, cancel, select, put)?;
+            rest.next = slice.read(&side, at.applied, &selection.wanted(), cancel, select, put)?;
             page.end(&rest)
         })
         .await?;

@@ -15,6 +15,7 @@ use super::event::{Entry, Names, device_of};
 use super::events::Slice;
 use super::params::Params;
 use super::problem::Problem;
+use crate::log::Wanted;
 use fieldlog_wire::api::history::{HistoryItem, HistoryPage};
 use fieldlog_wire::event::{ChangesJson, Data};
 use fieldlog_wire::json::Rfc3339;
@@ -61,9 +62,10 @@ pub(super) async fn list(
             let mut rest =
                 HistoryPage { position: at.into(), history: Vec::new(), next: None, complete: true };
             let mut page = Page::begin(&budget, &rest)?;
+            let wanted = Wanted { device: Some(device), types: Vec::new() };
             let select = |record: &Record<'_>| about(record, device, attribute);
             let put = |entry: &Entry, names: &Names| page.push(&item(entry, names));
-            rest.next = slice.read(&side, at.applied, cancel, select, put)?;
+            rest.next = slice.read(&side, at.applied, &wanted, cancel, select, put)?;
             rest.complete = rest.next.is_none();
             page.end(&rest)
         })

@@ -76,7 +76,7 @@ impl Past {
 }
 
 /// The last record at or before `time`. Records from a clock that was ahead count as no later than its correction.
-fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
+pub(super) fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
     let reader = &side.shared.reader;
     let from = reader.seek_time(time)?;
     let mut last = Seq(from.0.saturating_sub(1));
@@ -91,7 +91,7 @@ fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) -> Result<S
     Ok(last)
 }
 
-fn ahead(seq: Seq, at: At) -> Problem {
+pub(super) fn ahead(seq: Seq, at: At) -> Problem {
     Problem::bad_parameter(format!(
         "`at={seq}` has not happened yet, the view is at {}; leave `at` out for the current state, or wait with \
          `min_seq={seq}`",

@@ -11,7 +11,7 @@ use fieldlog_projections::{Chunk, Record, Seq};
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
-use crate::log::LogReader;
+use crate::log::{LogReader, Wanted};
 
 /// Concurrent reads of each kind. One kind must not delay the other: event streams read a little at every commit.
 const AT_ONCE: usize = 2;
@@ -155,13 +155,24 @@ pub(super) fn scan(
     reader: &LogReader,
     stretch: Stretch,
     cancel: &Cancel,
+    visit: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, Problem>,
+) -> Result<Scanned, Problem> {
+    scan_for(reader, stretch, &Wanted::default(), cancel, visit)
+}
+
+/// As [`scan`], but may skip records that are not wanted.
+pub(super) fn scan_for(
+    reader: &LogReader,
+    stretch: Stretch,
+    wanted: &Wanted,
+    cancel: &Cancel,
     mut visit: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, Problem>,
 ) -> Result<Scanned, Problem> {
     if stretch.from > stretch.until {
         return Ok(Scanned::All);
     }
     let mut left = stretch.records_max;
-    let ended = reader.scan(stretch.from, |chunk| {
+    let ended = reader.scan_for(stretch.from, wanted, |chunk| {
         if cancel.is_set() {
             return ControlFlow::Break(Err(Problem::stopping()));
         }

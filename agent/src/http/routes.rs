@@ -12,7 +12,7 @@ use super::gate::{Gate, pass};
 use super::problem::Problem;
 use super::{App, Scope, Transport};
 use super::{
-    administer, aggregates, commands, devices, events, health, history, page, quarantine, status, stream,
+    administer, aggregates, commands, devices, events, health, history, page, quarantine, status, stream, why,
 };
 use crate::metrics;
 
@@ -28,6 +28,7 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/api/v1/devices", get(devices::list))
         .route("/api/v1/devices/{id}", get(devices::one))
         .route("/api/v1/devices/{id}/history", get(history::list))
+        .route("/api/v1/devices/{id}/attributes/{attribute}/why", get(why::why))
         .route("/api/v1/devices/{id}/aggregates", get(aggregates::list))
         .route("/api/v1/devices/{id}/commands", get(commands::of_device).post(commands::ask))
         .route("/api/v1/devices/{id}/command-set", get(commands::set))

@@ -24,7 +24,7 @@ use super::event::{Entry, Selection, event_json};
 use super::params::Params;
 use super::position::{At, parse_tag};
 use super::problem::Problem;
-use super::reads::{Cancel, Scanned, Stretch, scan};
+use super::reads::{Cancel, Scanned, Stretch, scan_for};
 use super::{App, STREAMS_MAX, stopped};
 use crate::read_side::ReadSide;
 use crate::shared::Position;
@@ -208,7 +208,7 @@ impl Ahead {
         let mut ahead = Ahead { cursor: before, events: VecDeque::new(), no_room: false };
         let gateway = side.config.borrow().gateway_id.clone();
         let (mut count, mut bytes) = (0, 0);
-        let scanned = scan(&side.shared.reader, stretch, cancel, |record| {
+        let scanned = scan_for(&side.shared.reader, stretch, &selection.wanted(), cancel, |record| {
             if !selection.has(record)? {
                 return Ok(ControlFlow::Continue(()));
             }

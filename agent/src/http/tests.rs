@@ -35,6 +35,7 @@ mod odd;
 mod rebuild;
 mod state;
 mod stream;
+mod why;
 mod wire;
 
 const EPOCH: Epoch = Epoch(0xfeed);

@@ -7,6 +7,7 @@ use fieldlog_projections::chunk::{Cut, Place, RecordBuffer};
 
 use super::error::{Fault, during};
 use super::guard::guarded;
+use super::index::Closed;
 use super::trim::trim;
 use super::{CHUNKS, Commit, Committed, FILL, Log, LogError, clock, cursors, quarantine, rollups};
 
@@ -116,16 +117,29 @@ impl Log {
                 self.open.append(records);
             }
         }
-        let mut chunks = txn.open_table(CHUNKS)?;
-        Ok(self.open.chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
-            chunks.insert(seq.0, bytes).map(drop)
-        })?)
+        let mut stored = Vec::new();
+        let cut = {
+            let mut chunks = txn.open_table(CHUNKS)?;
+            self.open.chunks(open_first, self.place, FILL, &mut self.ratio, |seq, bytes| {
+                stored.push((seq, bytes.len()));
+                chunks.insert(seq.0, bytes).map(drop)
+            })?
+        };
+        let mut end = Seq(open_first.0 + self.open.len() as u64);
+        if !is_closed(&cut)
+            && let Some((last, _)) = stored.pop()
+        {
+            end = last;
+        }
+        let closed = Closed { records: &self.open, chunks: &stored, end };
+        during("write to the log's index", self.index.advance(self.hold.get()?, txn, &closed))?;
+        Ok(cut)
     }
 
     /// Keeps the last chunk open while it does not fill a page.
     fn keep_last_open(&mut self, cut: &Cut) {
         self.link = cut.link;
-        if cut.last_stored > FILL.small * 7 / 8 {
+        if is_closed(cut) {
             self.open.clear();
             let stored_before = cut.last_place.stored_before + cut.last_stored as u64;
             self.place = Place { stored_before, link: cut.link };
@@ -134,4 +148,9 @@ impl Log {
             self.place = cut.last_place;
         }
     }
+}
+
+/// Whether the last chunk nearly fills a page, so that it is not stored again.
+fn is_closed(cut: &Cut) -> bool {
+    cut.last_stored > FILL.small * 7 / 8
 }

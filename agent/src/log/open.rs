@@ -11,6 +11,7 @@ use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 use super::disk::{Disk, DiskStats, Seal};
 use super::error::{Fault, during};
 use super::guard::{self, Hold, guarded};
+use super::index::Index;
 use super::journal::{self, Journal, Pointer, recover};
 use super::read::in_place;
 use super::{
@@ -139,6 +140,7 @@ impl Log {
             ratio: 1024,
             disk,
             corrections: Arc::default(),
+            index: Index::default(),
             checked_from: Seq(1),
             as_closed: false,
             unchanged: true,
@@ -178,6 +180,7 @@ impl Log {
         self.place = Place { stored_before: 0, link: self.link };
         self.corrections = clock::corrections(&txn)?;
         self.load_end(&txn)?;
+        self.index.load(&txn)?;
         self.pointer = Pointer::stored(&txn)?;
         if self.pointer.is_some() != (format == FORMAT_VERSION) {
             return Err(sums::damaged(format!(

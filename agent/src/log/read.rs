@@ -9,6 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::error::Fault;
 use super::guard::{guarded, outside};
+use super::suspects::Suspects;
 use super::tail::Tail;
 use super::{CHUNKS, LogError, clock};
 
@@ -25,6 +26,7 @@ pub struct LogReader {
     /// Loaded once: corrections are only made while the agent is stopped.
     pub(super) corrections: clock::Corrections,
     pub(super) checked_from: Seq,
+    pub(super) suspects: Suspects,
 }
 
 /// Whether a chunk matches its key.

@@ -3,8 +3,8 @@
 use fieldlog_projections::Seq;
 use redb::ReadableTable;
 
-use super::CHUNKS;
 use super::error::Fault;
+use super::{CHUNKS, index};
 
 /// Maximum chunks deleted by one commit.
 const CHUNKS_PER_TRIM: usize = 64;
@@ -20,5 +20,6 @@ pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<Option<(
     let Some((&keep, gone)) = keys.split_last() else { return Ok(None) };
     let Some(&first) = gone.first() else { return Ok(None) };
     chunks.retain_in(..keep, |_, _| false)?;
+    index::trim(txn, Seq(keep))?;
     Ok(Some((Seq(first), Seq(keep - 1))))
 }

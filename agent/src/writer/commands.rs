@@ -7,6 +7,7 @@ use std::time::Instant;
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::command::OnOffline;
 use fieldlog_projections::fact::Availability;
+use fieldlog_projections::stored::type_id;
 use fieldlog_projections::{CommandRequest, Commands, DeviceId, Fact, Seq, Time, View};
 use tokio::sync::oneshot;
 
@@ -262,9 +263,13 @@ impl Writer {
             return;
         }
         let head = self.log.log().head().0;
-        let record = (self.batch.records.len() > before).then(|| Seq(head + self.batch.records.len() as u64));
         for report in reports {
             let value = report.value.borrow();
+            // A message may have changed several devices.
+            let records = self.batch.records.records(Seq(head + 1)).skip(before).filter_map(Result::ok);
+            let changes = records.filter(|record| record.kind.type_id == type_id::STATE_CHANGED);
+            let mut of_device = changes.filter(|change| change.subject() == Ok(Some(report.device)));
+            let record = of_device.next().map(|record| record.seq);
             desk.reported(report.device, &report.attribute, value, record, &mut self.commanding.steps);
         }
         let source = self.config.sources.get(usize::from(delivery.source.0)).map_or("", |s| s.name.as_str());

@@ -18,6 +18,7 @@ pub mod position;
 pub mod problem;
 pub mod quarantine;
 pub mod status;
+pub mod why;
 
 use std::collections::BTreeMap;
 

@@ -122,6 +122,11 @@ async fn a_command_is_recorded_sent_and_closed_by_what_the_device_reports() {
     assert_eq!(lamp.received(), [sent]);
     let types = scene.types_of(command).await;
     assert_eq!(types, ["command_requested", "command_dispatched", "command_acknowledged", "command_applied"]);
+    let why = scene.agent.json("/api/v1/devices/lamp/attributes/state/why").await;
+    let request = &why["command"]["request"];
+    assert_eq!((&why["value"], &why["command"]["id"]), (&json!("ON"), &command["id"]), "{why}");
+    assert_eq!((&request["actor"], &request["reason"]), (&json!("token:admin"), &json!("test")), "{why}");
+    assert_eq!((&why["before"][0]["value"], &why["source"]), (&json!("OFF"), &json!("home")), "{why}");
 
     // The same again is the same command; another body under its key is a conflict; a new key is a new command, also
     // where the device is already what it is asked to be.
@@ -148,6 +153,31 @@ async fn a_command_is_recorded_sent_and_closed_by_what_the_device_reports() {
     assert_eq!((status, &again["command"]["id"]), (200, &command["id"]), "{again}");
     assert_eq!(lamp.received().len(), 2);
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_shows_that_a_command_was_carried_out_is_the_record_of_its_device() {
+    let rules = "[[source.subscription]]\ntopic = \"house/all\"\ndecoder = \"json\"\neach = \"members\"\ndevice = \"{key}\"\n\
+        [[source.command]]\nattribute = \"on\"\ntype = \"boolean\"\ntopic = \"house/set/{device}\"\npayload = \"{json}\"\n";
+    let Some(scene) = Scene::start(rules).await else { return };
+    scene.publisher.post([Post::new("house/all", r#"{"lamp":{"on":false},"door":{"open":false}}"#)]);
+    until("the door", || scene.agent.value("door", "open").is_some()).await;
+    let obey = |_: &Received| vec![Post::new("house/all", r#"{"lamp":{"on":true},"door":{"open":true}}"#)];
+    let _house = Actuator::start(scene.port, "house/set/+", obey).await;
+    let body =
+        json!({"attribute": "on", "value": true, "ttl_s": 30, "idempotency_key": "k", "reason": "dark"});
+    let (status, answer) = scene.ask("lamp", 10, body).await;
+    assert_eq!((status, &answer["command"]["state"]), (200, &json!("applied")), "{answer}");
+    let why = scene.agent.json("/api/v1/devices/lamp/attributes/on/why").await;
+    assert_eq!(why["event"]["seq"], answer["command"]["evidence_seq"], "{why} {answer}");
+    assert_eq!(
+        (&why["command"]["request"]["reason"], &why["value"]),
+        (&json!("dark"), &json!(true)),
+        "{why}"
+    );
+    let why = scene.agent.json("/api/v1/devices/door/attributes/open/why").await;
+    assert_eq!((&why["value"], &why["command"]), (&json!(true), &Json::Null), "{why}");
+    scene.agent.stop().await;
 }
 
 #[tokio::test]

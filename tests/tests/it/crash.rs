@@ -14,6 +14,7 @@ use fieldlog_tests::rng::Rng;
 mod commanded;
 mod direct;
 pub mod files;
+mod indexed;
 pub mod records;
 mod thinning;
 mod through_writer;
@@ -46,6 +47,8 @@ pub struct Tally {
     commands_published: AtomicUsize,
     /// Commands that were recorded, but not answered.
     commands_unanswered: AtomicUsize,
+    /// Rows of the index that were checked.
+    index_rows: AtomicUsize,
     /// Periods stored in the archive.
     archived: AtomicUsize,
     /// Commits that deleted archived records.
@@ -110,6 +113,7 @@ fn what_was_acknowledged_survives() {
         assert!(happened(&tally.commands_accepted, POINTS), "{tally:?}");
         assert!(happened(&tally.commands_published, POINTS), "{tally:?}");
         assert!(happened(&tally.commands_unanswered, POINTS / 20), "{tally:?}");
+        assert!(happened(&tally.index_rows, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.archived, POINTS), "{tally:?}");
         assert!(happened(&tally.trimmed, POINTS / 10), "{tally:?}");
         assert!(happened(&tally.snapshots_used, POINTS / 10), "{tally:?}");

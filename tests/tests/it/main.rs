@@ -16,6 +16,7 @@ mod exit_codes;
 mod forward;
 mod history;
 mod hostile_http;
+mod index;
 mod kill;
 mod log;
 mod lost_log;

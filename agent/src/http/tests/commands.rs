@@ -8,7 +8,7 @@ use super::client::Events;
 use super::*;
 use crate::command::declared::Code;
 
-fn asked(key: &str, name: &str) -> Fact {
+pub(super) fn asked(key: &str, name: &str) -> Fact {
     let value = Value::Text("ON".into());
     let request = CommandRequest {
         actor: "uid:1000".into(),
@@ -31,12 +31,12 @@ fn asked(key: &str, name: &str) -> Fact {
     Fact::CommandRequested { device: DeviceId(1), request: Box::new(request) }
 }
 
-fn step(command: u64, progress: Progress) -> Fact {
+pub(super) fn step(command: u64, progress: Progress) -> Fact {
     Fact::CommandProgressed { device: DeviceId(1), command: Seq(command), progress }
 }
 
 /// The house at 1 to 9, and two commands that are interleaved: 10, 12 and 15 are one, 11 and 13 the other.
-async fn house_with_commands() -> Agent {
+pub(super) async fn house_with_commands() -> Agent {
     let agent = Agent::start().await;
     agent.commit_house();
     agent.commit([

@@ -61,6 +61,7 @@ fn bodies() -> Vec<String> {
         "/api/v1/events?after=99",
         "/api/v1/events?limit=2",
         "/api/v1/events/5",
+        &format!("{LAMP}/attributes/temperature/why"),
         "/api/v1/quarantine",
         "/api/v1/quarantine?before=1",
         "/livez",

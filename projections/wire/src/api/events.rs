@@ -16,7 +16,8 @@ pub struct EventPage<'a> {
     pub position: Position,
     /// The records.
     pub events: Vec<Event<'a>>,
-    /// Pass this as `after` to continue; null if there is no more up to the position. Can be set on an empty page.
+    /// Pass this as `after` to continue; null if there is no more up to the position. Can be set on an empty page, where a
+    /// filter finds nothing in the part of the log that was read and the index cannot exclude the rest.
     pub next: Option<Seq>,
 }
 

@@ -12,7 +12,7 @@ use fieldlog_tests::rng::Rng;
 use crate::rig::scratch;
 
 use super::records::{Kept, Made, kept, make};
-use super::{QUARANTINE_RECORDS_MAX, Tally, add, begin, end, files, open, plan_fault, windows};
+use super::{QUARANTINE_RECORDS_MAX, Tally, add, begin, end, files, indexed, open, plan_fault, windows};
 
 /// The expected content of the log.
 struct Model {
@@ -88,8 +88,11 @@ impl Model {
             3..6 => (1, 20),
             _ => (rng.between(1, 40), 40),
         };
-        let made = make(rng, &self.view, count, text_max);
-        let next = self.view.seq.next();
+        let mut made = make(rng, &self.view, count, text_max);
+        if rng.chance(8) {
+            indexed::add_large(rng, &self.view, &mut made);
+        }
+        let (next, count) = (self.view.seq.next(), made.body.len());
         match log.append(&made.body, &made.quarantine) {
             Ok(committed) => {
                 assert_eq!(committed.first, next);
@@ -135,6 +138,7 @@ impl Model {
         assert_eq!(found.len(), self.records.len());
         assert!(found == self.records, "a committed record has changed");
         assert!(found.iter().zip(1..).all(|(record, seq)| record.seq == Seq(seq)), "not gapless from 1");
+        indexed::check(&reader, &self.records, tally);
         self.check_quarantine(log);
         self.check_views(log, rng, tally);
     }

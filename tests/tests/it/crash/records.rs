@@ -26,6 +26,12 @@ impl From<Record<'_>> for Kept {
     }
 }
 
+impl Kept {
+    pub fn subject(&self) -> Option<DeviceId> {
+        fieldlog_projections::stored::decode(self.kind, &self.payload).unwrap().device()
+    }
+}
+
 pub fn kept(records: Records<'_>) -> Vec<Kept> {
     records.map(|record| record.unwrap().into()).collect()
 }

@@ -15,7 +15,7 @@ use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 
 use super::records::{Kept, Made, kept, make};
-use super::{Tally, add, begin, end, open, plan_fault, windows};
+use super::{Tally, add, begin, end, indexed, open, plan_fault, windows};
 
 /// The full history, and what was done to it.
 struct Model {
@@ -109,7 +109,10 @@ impl Model {
             1 => (rng.between(30, 80), 1_000),
             _ => (rng.between(1, 60), 40),
         };
-        let made = make(rng, &self.view, count, text_max);
+        let mut made = make(rng, &self.view, count, text_max);
+        if rng.chance(8) {
+            indexed::add_large(rng, &self.view, &mut made);
+        }
         match log.append(&made.body, &made.quarantine) {
             Ok(_) => {
                 self.take(&made);
@@ -200,6 +203,7 @@ impl Model {
         });
         assert_eq!(stopped.unwrap(), None);
         assert!(found == self.records[first.0 as usize - 1..], "a committed record has changed");
+        indexed::check(&reader, &found, tally);
     }
 
     /// Checks that every period equals the fold of its records, and that periods are contiguous. Returns the last
