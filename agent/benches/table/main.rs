@@ -1,5 +1,6 @@
 //! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core`,
-//! `-- journal`, `-- forward` or `-- commands` only those about recording, the journal, forwarding or commands.
+//! `-- journal`, `-- forward`, `-- commands` or `-- past` only those about recording, the journal, forwarding, commands or past
+//! states.
 //!
 //! The agent is the release binary, run as in production. A stub broker in this process feeds it as fast as its window
 //! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for the speed of this machine.
@@ -10,6 +11,7 @@ mod counter;
 mod formats;
 mod forward;
 mod journal;
+mod past;
 mod receiver;
 mod rollup;
 mod stub;
@@ -62,9 +64,9 @@ fn main() {
     );
     println!();
     let asked = |part: &str| std::env::args().any(|a| a == part);
-    let (core, journal) = (asked("core"), asked("journal"));
+    let (core, journal, past) = (asked("core"), asked("journal"), asked("past"));
     let (forward, commands) = (asked("forward"), asked("commands"));
-    let all = !core && !journal && !forward && !commands;
+    let all = !core && !journal && !past && !forward && !commands;
     let mut table = Table::default();
     if core || all {
         long_run(dir.path(), &feed, &mut table);
@@ -80,6 +82,9 @@ fn main() {
     }
     if journal || all {
         journal::measure(&feed, &mut table);
+    }
+    if past || all {
+        past::measure(&feed, &mut table);
     }
     if commands || all {
         commands::measure(&feed, &mut table);

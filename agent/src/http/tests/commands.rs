@@ -34,7 +34,7 @@ fn step(command: u64, progress: Progress) -> Fact {
 }
 
 /// The house at 1 to 9, and two commands that are interleaved: 10, 12 and 15 are one, 11 and 13 the other.
-async fn house_with_commands() -> Agent {
+pub(super) async fn house_with_commands() -> Agent {
     let agent = Agent::start().await;
     agent.commit_house();
     agent.commit([
