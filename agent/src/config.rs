@@ -114,6 +114,9 @@ pub struct SnapshotConfig {
     pub interval: Duration,
     /// `keep` (1–100; default 3).
     pub keep: usize,
+    /// `past_bytes_max` (0–1,000,000,000,000; default 33,554,432): bytes of the sparse snapshots from which states at past
+    /// moments are replayed; 0: none are kept.
+    pub past_bytes_max: u64,
 }
 
 /// One `[[aggregates]]` window; defaults 60 s × 60, 3,600 s × 48, 86,400 s × 35.

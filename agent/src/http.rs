@@ -32,6 +32,7 @@ mod answer;
 mod body;
 mod commands;
 mod devices;
+mod diff;
 pub(crate) mod event;
 mod events;
 mod gate;

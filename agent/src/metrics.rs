@@ -252,6 +252,8 @@ fn snapshots(side: &ReadSide, out: &mut Out<'_, '_>) -> fmt::Result {
     out.counter("snapshot_errors", "Failed attempts to write a snapshot.", get(&stats.snapshot_errors))?;
     out.gauge("snapshot_last_sequence", "Position of the last snapshot.", get(&stats.snapshot_seq))?;
     out.gauge("snapshot_bytes", "Size of the last snapshot.", get(&stats.snapshot_bytes))?;
+    let help = "Size of the sparse snapshots from which states at past moments are replayed.";
+    out.gauge("snapshot_past_bytes", help, get(&stats.past_bytes))?;
     let last = Time(stats.snapshot_time.load(Ordering::Relaxed));
     if last.0 != 0 {
         let help = "Unix time of the last snapshot.";

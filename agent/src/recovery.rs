@@ -1,4 +1,5 @@
-//! Chooses where to start from at boot. A table of labelled cases; `ARCHITECTURE.md` has the same labels.
+//! Chooses where to start from at boot. A table of labelled cases; `ARCHITECTURE.md` has the same labels. `past` has the
+//! states at past moments.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ use fieldlog_projections::{Epoch, Seq, View, Window};
 
 use crate::log::{LogError, LogReader};
 use crate::snapshots::SnapshotStore;
+
+pub mod past;
 
 /// The extent of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +89,7 @@ pub struct Recovered {
     pub notes: Vec<String>,
 }
 
-/// Brings a view to `until`, or to the head of the log. The latter is for the boot, when nothing is appended: it sets
-/// aside the snapshots that are ahead of the log.
+/// Brings a view to the head of the log, while nothing is appended. Sets aside the snapshots that are ahead of the log.
 ///
 /// # Errors
 /// [`RecoveryError`]: the agent does not start with an unproven state.
@@ -96,44 +98,16 @@ pub fn recover(
     reader: &LogReader,
     epoch: Epoch,
     windows: &[Window],
-    until: Option<Seq>,
 ) -> Result<Recovered, RecoveryError> {
-    recover_unless(store, reader, epoch, windows, until, &|| false)
-}
-
-/// [`recover`], unless `give_up`, which is called between chunks, returns `true`.
-///
-/// # Errors
-/// As [`recover`], and [`RecoveryError::GivenUp`].
-pub fn recover_unless(
-    store: &SnapshotStore,
-    reader: &LogReader,
-    epoch: Epoch,
-    windows: &[Window],
-    until: Option<Seq>,
-    give_up: &dyn Fn() -> bool,
-) -> Result<Recovered, RecoveryError> {
-    let mut log = LogState { epoch, range: reader.range()? };
-    if let (Some(until), Some((_, head))) = (until, &mut log.range) {
-        *head = until.min(*head);
-    }
-    let mut recovered = base(store, log, windows, until.is_none())?;
+    let log = LogState { epoch, range: reader.range()? };
+    let mut recovered = base(store, log, windows)?;
     let from = recovered.view.seq;
-    let until = log.range.map_or(Seq(0), |(_, head)| head);
     let view = &mut recovered.view;
-    let failed = reader.scan(from.next(), |chunk| {
-        if chunk.header.first > until {
-            return ControlFlow::Break(None);
-        }
-        if give_up() {
-            return ControlFlow::Break(Some(RecoveryError::GivenUp));
-        }
-        match view.apply_chunk_until(chunk, until) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(source) => ControlFlow::Break(Some(RecoveryError::Fold { from, source })),
-        }
+    let failed = reader.scan(from.next(), |chunk| match view.apply_chunk(chunk) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(source) => ControlFlow::Break(RecoveryError::Fold { from, source }),
     })?;
-    if let Some(error) = failed.flatten() {
+    if let Some(error) = failed {
         return Err(error);
     }
     recovered.replayed = view.seq.0 - from.0;
@@ -141,18 +115,14 @@ pub fn recover_unless(
 }
 
 /// The newest usable snapshot, or the fallback.
-fn base(
-    store: &SnapshotStore,
-    log: LogState,
-    windows: &[Window],
-    boot: bool,
-) -> Result<Recovered, RecoveryError> {
+fn base(store: &SnapshotStore, log: LogState, windows: &[Window]) -> Result<Recovered, RecoveryError> {
     let dir = store.dir().to_owned();
     let unusable = |source| RecoveryError::Snapshots { dir: dir.clone(), source };
     let candidates = store.candidates().map_err(unusable)?;
     let mut notes = Vec::new();
     let mut lost = None;
     let head = log.range.map_or(Seq(0), |(_, head)| head);
+    store.drop_past_after(log.epoch, head).map_err(unusable)?;
     for candidate in candidates {
         let path = candidate.path.display();
         let header = match &candidate.header {
@@ -173,7 +143,7 @@ fn base(
             Verdict::SkipOtherEpoch => {
                 notes.push(format!("snapshot {path} passed over: it is of another epoch"));
             }
-            Verdict::SkipAhead if boot => {
+            Verdict::SkipAhead => {
                 let aside = store.set_aside(&candidate.path).map_err(unusable)?;
                 // Newest position first, so the first one was furthest ahead.
                 lost = lost.or(header.map(|header| (head.next(), header.seq)));
@@ -182,7 +152,6 @@ fn base(
                     aside.display()
                 ));
             }
-            Verdict::SkipAhead => {}
             Verdict::SkipGap => {
                 notes.push(format!("snapshot {path} passed over: the records after it are trimmed"));
             }
@@ -220,6 +189,12 @@ pub enum RecoveryError {
         from: Seq,
         /// Why.
         source: FoldError,
+    },
+    /// There is no state of that moment: the first records are deleted, and no snapshot before it is kept.
+    #[error("the log begins at sequence {first}, and no snapshot before that moment is kept")]
+    NoPast {
+        /// The log's oldest record.
+        first: Seq,
     },
     /// Nobody waits for the result any more.
     #[error("the replay was cancelled")]

@@ -254,7 +254,7 @@ fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
     let log = lost::open(dir, options, new_epoch()?)?;
     let store = SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
     let windows = crate::config::windows(&config.aggregates);
-    let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None)?;
+    let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows)?;
     for note in &recovered.notes {
         tracing::warn!("{note}");
     }

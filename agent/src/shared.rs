@@ -84,6 +84,10 @@ pub struct WriterStats {
     pub snapshot_bytes: AtomicU64,
     /// Bytes of all snapshots written.
     pub snapshot_bytes_written: AtomicU64,
+    /// Snapshots of the past that are kept.
+    pub past: AtomicU64,
+    /// Bytes of them.
+    pub past_bytes: AtomicU64,
     /// Why ingest is blocked; `None` if it is not.
     pub blocked: Mutex<Option<String>>,
     /// Stored cursors that were ahead of the log when it was opened, by sink.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use fieldlog_projections::snapshot::{self, Header, ReadError, SnapshotError};
 use fieldlog_projections::{Epoch, View, Window};
 
+pub mod past;
+
 /// Directory of the snapshots in the data directory.
 pub const DIR_NAME: &str = "snapshots";
 const EXTENSION: &str = "snap";
@@ -127,13 +129,7 @@ impl SnapshotStore {
     /// Of the file system.
     pub fn save(&self, view: &View, epoch: Epoch, keep: usize) -> io::Result<(PathBuf, u64)> {
         let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = view.seq.0));
-        let tmp = path.with_extension(EXTENSION_UNFINISHED);
-        let written = write(view, epoch, &tmp).and_then(|size| fs::rename(&tmp, &path).map(|()| size));
-        if written.is_err() {
-            // On a full disk, the partial file would use the remaining space.
-            let _ = fs::remove_file(&tmp);
-        }
-        let size = written?;
+        let size = write_as(&path, |out| snapshot::write(view, epoch, out))?;
         File::open(&self.dir)?.sync_all()?;
         self.prune(epoch, keep)?;
         self.sweep()?;
@@ -191,10 +187,20 @@ impl From<ReadError> for SnapshotFault {
     }
 }
 
-/// Writes a snapshot to a file, durably; returns its size.
-fn write(view: &View, epoch: Epoch, path: &Path) -> io::Result<u64> {
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
-    let size = snapshot::write(view, epoch, &mut out)?;
-    out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
-    Ok(size)
+/// Writes a file, synced, and gives it its name once it is whole; returns its size.
+fn write_as(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<u64>) -> io::Result<u64> {
+    let tmp = path.with_extension(EXTENSION_UNFINISHED);
+    let write = || {
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(&tmp)?);
+        let size = content(&mut out)?;
+        out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&tmp, path)?;
+        Ok(size)
+    };
+    let written = write();
+    if written.is_err() {
+        // On a full disk, the partial file would use the remaining space.
+        let _ = fs::remove_file(&tmp);
+    }
+    written
 }

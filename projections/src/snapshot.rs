@@ -2,7 +2,7 @@
 //!
 //! Each fold is a section with its own version, so that changing one leaves the others valid. Layout 1 has two sections
 //! without numbers, the devices and the aggregates; it is still read but no longer written. In layout 2 each section
-//! begins with its number, and a reader skips unknown ones.
+//! begins with its number, and a reader skips unknown ones. Layout 3 is the same, compressed; it is for states of the past.
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
@@ -14,11 +14,17 @@ use crate::fold::{FoldId, Section, Unreadable};
 use crate::folds::devices;
 use crate::{Devices, Epoch, Seq, Time, View, Window};
 
+pub use compressed::{read_part, write_compressed};
+
+mod compressed;
+
 const MAGIC: [u8; 4] = *b"FLSN";
 /// Layout version with the sections of the devices and the aggregates only.
 pub const VERSION_UNNUMBERED: u16 = 1;
 /// Layout version with numbered sections.
 pub const VERSION_NUMBERED: u16 = 2;
+/// Layout version with numbered sections, of which the aggregates are left out, in an LZ4 frame.
+pub const VERSION_COMPRESSED: u16 = 3;
 /// Number of sections in layout 1: those numbered 1 and 2, in this order.
 const UNNUMBERED: u8 = 2;
 /// Bytes of the header.
@@ -57,7 +63,19 @@ fn write_folds<W: Write + Seek>(
     let numbered = !folds.iter().map(|fold| fold.id().number).eq(1..=UNNUMBERED);
     let layout = if numbered { VERSION_NUMBERED } else { VERSION_UNNUMBERED };
     out.write_all(&[0; HEADER_BYTES])?;
-    let mut payload = Checked { out: &mut out, crc: crc32fast::Hasher::new(), bytes: 0, failed: None };
+    let (payload_bytes, payload_crc) = write_payload(view, folds, numbered, &mut out)?;
+    let header = Header { epoch, seq: view.seq, time: view.time, payload_bytes, payload_crc, layout };
+    finish(out, &header)
+}
+
+/// Returns length and checksum of what was written.
+fn write_payload<W: Write>(
+    view: &View,
+    folds: &[&dyn Section],
+    numbered: bool,
+    out: W,
+) -> io::Result<(u64, u32)> {
+    let mut payload = Checked { out, crc: crc32fast::Hasher::new(), bytes: 0, failed: None };
     payload.put(&(view.boot_id, view.clock))?;
     for fold in folds {
         if numbered {
@@ -65,13 +83,16 @@ fn write_folds<W: Write + Seek>(
         }
         payload.section(*fold)?;
     }
-    let (payload_bytes, payload_crc) = (payload.bytes, payload.crc.finalize());
-    let header = Header { epoch, seq: view.seq, time: view.time, payload_bytes, payload_crc, layout };
+    Ok((payload.bytes, payload.crc.finalize()))
+}
+
+/// Writes the header into its place, and returns the total length.
+fn finish<W: Write + Seek>(mut out: W, header: &Header) -> io::Result<u64> {
     out.seek(SeekFrom::Start(0))?;
     out.write_all(&header.sealed())?;
-    out.seek(SeekFrom::End(0))?;
+    let length = out.seek(SeekFrom::End(0))?;
     out.flush()?;
-    Ok(HEADER_BYTES as u64 + payload_bytes)
+    Ok(length)
 }
 
 /// A snapshot in memory.
@@ -146,8 +167,9 @@ impl<W: Write> Write for Checked<W> {
         }
     }
 
+    /// Does nothing: postcard flushes after each value, and a compressed frame would end a block each time.
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        Ok(())
     }
 }
 
@@ -163,7 +185,7 @@ pub fn header(bytes: &[u8]) -> Result<Header, SnapshotError> {
         return Err(SnapshotError::Header);
     }
     let layout = u16::from_le_bytes([head[4], head[5]]);
-    if !matches!(layout, VERSION_UNNUMBERED | VERSION_NUMBERED) {
+    if !matches!(layout, VERSION_UNNUMBERED | VERSION_NUMBERED | VERSION_COMPRESSED) {
         return Err(SnapshotError::Version(layout));
     }
     Ok(Header {
@@ -200,13 +222,29 @@ struct Restored {
 }
 
 fn read_folds<R: Read + Seek>(mut input: R, folds: &mut [&mut dyn Section]) -> Result<Restored, ReadError> {
-    let header = check(&mut input)?;
-    let end = HEADER_BYTES as u64 + header.payload_bytes;
-    let mut sections = Sections { input, at: HEADER_BYTES as u64, end };
+    let header = read_header(&mut input)?;
+    if header.layout == VERSION_COMPRESSED {
+        let bytes = compressed::unpack(input, &header)?;
+        return read_sections(
+            Sections { input: Cursor::new(bytes), at: 0, end: header.payload_bytes },
+            header,
+            folds,
+        );
+    }
+    check(&mut input, &header)?;
+    let at = HEADER_BYTES as u64;
+    read_sections(Sections { input, at, end: at + header.payload_bytes }, header, folds)
+}
+
+fn read_sections<R: Read + Seek>(
+    mut sections: Sections<R>,
+    header: Header,
+    folds: &mut [&mut dyn Section],
+) -> Result<Restored, ReadError> {
     let boot = sections.head()?;
     let mut stale: Vec<FoldId> = folds.iter().map(|fold| fold.id()).collect();
     let mut last = 0;
-    while sections.at < end {
+    while sections.at < sections.end {
         let number = match header.layout {
             VERSION_UNNUMBERED => last + 1,
             _ => sections.head()?,
@@ -239,11 +277,14 @@ pub fn decode(bytes: &[u8], windows: &[Window]) -> Result<View, SnapshotError> {
     })
 }
 
-/// Checks header, length and checksum.
-fn check<R: Read>(input: &mut R) -> Result<Header, ReadError> {
+fn read_header<R: Read>(input: &mut R) -> Result<Header, ReadError> {
     let mut head = Vec::with_capacity(HEADER_BYTES);
     input.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut head)?;
-    let header = header(&head)?;
+    Ok(header(&head)?)
+}
+
+/// Checks length and checksum of the payload.
+fn check<R: Read>(input: &mut R, header: &Header) -> Result<(), ReadError> {
     let mut checked = Checked { out: io::sink(), crc: crc32fast::Hasher::new(), bytes: 0, failed: None };
     io::copy(input, &mut checked)?;
     if checked.bytes != header.payload_bytes {
@@ -252,7 +293,7 @@ fn check<R: Read>(input: &mut R) -> Result<Header, ReadError> {
     if checked.crc.finalize() != header.payload_crc {
         return Err(SnapshotError::Checksum.into());
     }
-    Ok(header)
+    Ok(())
 }
 
 /// A payload with a verified checksum, read in pieces.

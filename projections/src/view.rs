@@ -13,8 +13,10 @@ use crate::stored::type_id;
 use crate::{Seq, Time};
 
 pub use crate::fold::FoldError;
+pub use part::ValuesOf;
 pub use rebuild::Rebuild;
 
+mod part;
 mod rebuild;
 
 /// Generates the view and its rebuild from a list of folds: for each its name, its type, and how to make an empty one

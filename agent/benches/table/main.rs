@@ -1,6 +1,6 @@
 //! Prints the figures that fieldlog is held to, measured on this machine: `cargo bench -p fieldlog`; with `-- core`,
-//! `-- journal`, `-- index`, `-- forward` or `-- commands` only those about recording, the journal, finding events,
-//! forwarding or commands.
+//! `-- journal`, `-- index`, `-- past`, `-- forward` or `-- commands` only those about recording, the journal, finding
+//! events, past states, forwarding or commands.
 //!
 //! The agent is the release binary, run as in production. A stub broker in this process feeds it as fast as its window
 //! allows; `mosquitto_sub`, fed by the same stub in the same run, is the yardstick for the speed of this machine.
@@ -12,6 +12,7 @@ mod formats;
 mod forward;
 mod index;
 mod journal;
+mod past;
 mod receiver;
 mod rollup;
 mod stub;
@@ -64,9 +65,10 @@ fn main() {
     );
     println!();
     let asked = |part: &str| std::env::args().any(|a| a == part);
-    let (core, journal, index) = (asked("core"), asked("journal"), asked("index"));
+    let (core, journal) = (asked("core"), asked("journal"));
+    let (index, past) = (asked("index"), asked("past"));
     let (forward, commands) = (asked("forward"), asked("commands"));
-    let all = !core && !journal && !index && !forward && !commands;
+    let all = !core && !journal && !index && !past && !forward && !commands;
     let mut table = Table::default();
     if core || all {
         long_run(dir.path(), &feed, &mut table);
@@ -85,6 +87,9 @@ fn main() {
     }
     if index || all {
         index::measure(&mut table);
+    }
+    if past || all {
+        past::measure(&feed, &mut table);
     }
     if commands || all {
         commands::measure(&feed, &mut table);

@@ -75,6 +75,12 @@ fn snapshots(mut table: Table<'_>) -> SnapshotConfig {
         events: table.integer("events", 1_000..=1_000_000_000, "events", defaults.events),
         interval: Duration::from_secs(table.integer("interval_s", 10..=604_800, "seconds", 900)),
         keep: table.size("keep", 1..=100, "snapshots", defaults.keep),
+        past_bytes_max: table.integer(
+            "past_bytes_max",
+            0..=1_000_000_000_000,
+            "bytes",
+            defaults.past_bytes_max,
+        ),
     };
     table.finish();
     snapshots

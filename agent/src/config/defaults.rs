@@ -43,7 +43,12 @@ impl Default for LogConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> SnapshotConfig {
-        SnapshotConfig { events: 500_000, interval: Duration::from_secs(900), keep: 3 }
+        SnapshotConfig {
+            events: 500_000,
+            interval: Duration::from_secs(900),
+            keep: 3,
+            past_bytes_max: 33_554_432,
+        }
     }
 }
 

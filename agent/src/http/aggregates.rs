@@ -7,15 +7,18 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use fieldlog_projections::aggregates::start_s;
-use fieldlog_projections::{Aggregates, AttrId, Bucket, DeviceId, Time, View};
+use fieldlog_projections::{Aggregates, AttrId, Bucket, DeviceId, Time, View, Window};
 
 use super::App;
 use super::answer::answer;
 use super::body::encode;
 use super::devices::{find, find_attribute};
 use super::params::Params;
+use super::past::Moment;
+use super::position::At;
 use super::problem::Problem;
 use fieldlog_wire::api::aggregates::{self as api, AggregatesAnswer};
+use fieldlog_wire::api::devices::AsOf;
 use fieldlog_wire::json::Rfc3339;
 
 mod stored;
@@ -42,6 +45,8 @@ struct FoundBuckets {
     buckets: Vec<Bucket>,
     /// Records up to this log time may be missing.
     incomplete_until: Option<Time>,
+    /// Records read for them.
+    read: u64,
 }
 
 impl Series {
@@ -54,9 +59,40 @@ impl Series {
         start_s(missing_until, self.window_s) + i64::from(self.window_s)
     }
 
+    /// The window, if memory has it.
+    fn window(&self, view: &View) -> Option<Window> {
+        view.aggregates.windows().iter().find(|w| w.length_s == self.window_s).copied()
+    }
+
+    /// The answer at the position `at`, when log time was `now`.
+    fn answer(
+        &self,
+        app: &App,
+        at: At,
+        now: Time,
+        attribute: String,
+        as_of: Option<AsOf>,
+        found: &FoundBuckets,
+    ) -> Result<Response, Problem> {
+        if found.buckets.len() > BUCKETS_MAX {
+            return Err(too_many());
+        }
+        let open = |bucket: &Bucket| seconds(bucket.start_s + i64::from(self.window_s)) > now;
+        let body = AggregatesAnswer {
+            position: at.into(),
+            as_of,
+            window_s: self.window_s,
+            attribute: attribute.into(),
+            source: found.source.into(),
+            complete_from: found.incomplete_until.map(|time| Rfc3339(seconds(self.complete_from_s(time)))),
+            buckets: found.buckets.iter().map(|bucket| bucket_json(bucket, open(bucket))).collect(),
+        };
+        Ok(answer(encode(&app.budget, &body)?, at))
+    }
+
     /// The buckets, if memory has all of them.
     fn in_memory(&self, view: &View) -> Option<FoundBuckets> {
-        let window = *view.aggregates.windows().iter().find(|w| w.length_s == self.window_s)?;
+        let window = self.window(view)?;
         if view.is_stale(Aggregates::ID) {
             return None;
         }
@@ -71,7 +107,7 @@ impl Series {
         let buckets = view.aggregates.buckets(self.device, self.attr, window, from_s, self.to_s);
         // With `from`, nothing is missing from there on.
         let incomplete_until = missing_until.filter(|_| self.from_s.is_none());
-        Some(FoundBuckets { source: "memory", buckets, incomplete_until })
+        Some(FoundBuckets { source: "memory", buckets, incomplete_until, read: 0 })
     }
 }
 
@@ -86,12 +122,13 @@ pub(super) async fn list(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["attribute", "window_s", "from", "to"])?;
+    let params = Params::of(&uri, &["attribute", "window_s", "from", "to", "at"])?;
     let window_s = params.number("window_s", 1..=WINDOW_S_MAX)?.unwrap_or(WINDOW_S_DEFAULT) as u32;
     let (from, to) = params.span()?;
     let Some(attribute) = params.text("attribute").map(str::to_owned) else {
         return Err(Problem::bad_parameter("`attribute` is required here: the name of a numeric attribute"));
     };
+    let moment = params.text("at").map(|moment| Moment::parse("at", moment)).transpose()?;
     let (at, now, series, in_memory) = app.with_view(|view, at| {
         let (device, state) = find(&view.devices, &name)?;
         let attr = find_attribute(&view.devices, state, &attribute)?;
@@ -100,8 +137,12 @@ pub(super) async fn list(
         let to_s =
             to.map_or(i64::MAX, |to| to.0.div_euclid(1_000_000) + i64::from(to.0.rem_euclid(1_000_000) > 0));
         let series = Series { device, attr, window_s, from_s, to_s };
-        Ok((at, view.time, series, series.in_memory(view)))
+        let in_memory = if moment.is_none() { series.in_memory(view) } else { None };
+        Ok((at, view.time, series, in_memory))
     })?;
+    if let Some(moment) = moment {
+        return past(&app, at, moment, series, attribute).await;
+    }
     if let Some(known) = at.not_modified(&headers) {
         return Ok(known);
     }
@@ -113,21 +154,33 @@ pub(super) async fn list(
             app.reads.long(read).await?
         }
     };
-    if found.buckets.len() > BUCKETS_MAX {
-        return Err(too_many());
-    }
-    let open = |bucket: &Bucket| seconds(bucket.start_s + i64::from(window_s)) > now;
-    let buckets = found.buckets.iter().map(|bucket| bucket_json(bucket, open(bucket))).collect();
-    let complete_from = found.incomplete_until.map(|time| Rfc3339(seconds(series.complete_from_s(time))));
-    let body = AggregatesAnswer {
-        position: at.into(),
-        window_s,
-        attribute: attribute.into(),
-        source: found.source.into(),
-        complete_from,
-        buckets,
-    };
-    Ok(answer(encode(&app.budget, &body)?, at))
+    series.answer(&app, at, now, attribute, None, &found)
+}
+
+/// The buckets as they were at a past time.
+async fn past(
+    app: &App,
+    at: At,
+    moment: Moment,
+    series: Series,
+    attribute: String,
+) -> Result<Response, Problem> {
+    let side = app.side.clone();
+    let (found, series, as_of) = app
+        .reads
+        .long(move |cancel| {
+            let (place, reader) = (moment.place(&side, at, cancel)?, &side.shared.reader);
+            let time = place.time(reader)?;
+            // Without `from`, the series begins where memory would have begun.
+            let keep = side.with_view(|view, _| series.window(view)).map(|window| i64::from(window.keep));
+            let begin = keep.map(|keep| start_s(time, series.window_s) - keep * i64::from(series.window_s));
+            let series = Series { from_s: series.from_s.or(begin), ..series };
+            let found = stored::read(reader, series, place.seq, cancel)?;
+            let as_of = place.as_of(time, None, found.read);
+            Ok((found, series, as_of))
+        })
+        .await?;
+    series.answer(app, at, as_of.time.0, attribute, Some(as_of), &found)
 }
 
 fn bucket_json(bucket: &Bucket, open: bool) -> api::Bucket {

@@ -10,23 +10,28 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::command::CommandState;
 use fieldlog_projections::commands::Command;
-use fieldlog_projections::{Commands, DeviceId, Seq, Value, View};
+use fieldlog_projections::view::ValuesOf;
+use fieldlog_projections::{Commands, Device, DeviceId, Seq, Value, ValueRef, View};
 use fieldlog_wire::api::commands::{
-    CommandAnswer, CommandPage, CommandSetAnswer, DeclaredJson, DesiredJson, ReportedJson, TwinAnswer,
-    state_named,
+    CommandAnswer, CommandJson, CommandPage, CommandSetAnswer, DeclaredJson, DesiredJson, ReportedJson,
+    TwinAnswer, state_named,
 };
+use fieldlog_wire::api::devices::AsOf;
 use fieldlog_wire::json::Rfc3339;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::answer::answer;
-use super::body::encode;
+use super::body::{Budget, Pieces, encode};
 use super::gate::Actor;
 use super::params::Params;
+use super::past::{Moment, Past};
+use super::position::At;
 use super::problem::Problem;
 use super::{App, WAITS_MAX, devices, stopped};
 use crate::command::declared::{Code, Declared, Rejected, Target, to_json};
 use crate::command::{Asked, BODY_BYTES_MAX, Unreadable, read_body};
 use crate::config::EvidenceKind;
+use crate::recovery::past::Wanted;
 use crate::writer::Input;
 
 mod kept;
@@ -101,7 +106,7 @@ pub(super) async fn ask(
     let (at, json) = kept::find(&app, accepted.command, Some(body)).await?;
     let status = if json.closed { StatusCode::OK } else { StatusCode::ACCEPTED };
     let url = HeaderValue::from_str(&json.url);
-    let body = encode(&app.budget, &CommandAnswer { position: at.into(), command: json })?;
+    let body = encode(&app.budget, &CommandAnswer { position: at.into(), as_of: None, command: json })?;
     let mut response = answer(body, at);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -175,13 +180,31 @@ async fn closed(app: &App, command: Seq, wait: Duration) -> Result<(), Problem> 
     }
 }
 
+fn find_in(view: &View, command: Seq) -> Result<CommandJson<'static>, Problem> {
+    let missing = || {
+        let detail = if command > view.seq {
+            format!(
+                "a command {command} was not asked for by then: that state is the one at sequence {}",
+                view.seq
+            )
+        } else {
+            format!(
+                "the state of a command {command} is not kept: there is none, or it ended long ago. If the log still has it, \
+                 it is at /api/v1/events/{command}"
+            )
+        };
+        Problem::not_found("no-such-command", "No such command", detail)
+    };
+    Ok(kept::whole(view, view.commands.get(command).ok_or_else(missing)?))
+}
+
 /// `GET /api/v1/commands/{id}`
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    Params::of(&uri, &[])?;
+    let params = Params::of(&uri, &["at"])?;
     let command = Seq(id.parse().map_err(|_| {
         Problem::not_found(
             "no-such-command",
@@ -189,15 +212,47 @@ pub(super) async fn one(
             "the id of a command is a number, as in its answer",
         )
     })?);
-    let (at, command) = kept::find(&app, command, None).await?;
-    let body = encode(&app.budget, &CommandAnswer { position: at.into(), command })?;
+    if params.text("at").is_none() {
+        let (at, command) = kept::find(&app, command, None).await?;
+        let body = encode(&app.budget, &CommandAnswer { position: at.into(), as_of: None, command })?;
+        return Ok(answer(body, at));
+    }
+    at_moment(&app, &params, ValuesOf::None, move |view, position, as_of, budget| {
+        let command = find_in(view, command)?;
+        encode(budget, &CommandAnswer { position: position.into(), as_of, command })
+    })
+    .await
+}
+
+/// Answers from the commands of the view, or as they were at the moment `at`; then the view has only `values`.
+async fn at_moment<F>(app: &App, params: &Params, values: ValuesOf, read: F) -> Result<Response, Problem>
+where
+    F: FnOnce(&View, At, Option<AsOf>, &Budget) -> Result<Pieces, Problem> + Send + 'static,
+{
+    let Some(moment) = params.text("at") else {
+        let (at, body) = app.with_view(|view, at| {
+            ready(view)?;
+            Ok((at, read(view, at, None, &app.budget)?))
+        })?;
+        return Ok(answer(body, at));
+    };
+    let moment = Moment::parse("at", moment)?;
+    let at = At::published(&app.side.shared);
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let body = app
+        .reads
+        .replay(move |cancel| {
+            let past = Past::at(&side, at, moment, Wanted { folds: &[Commands::ID], values }, cancel)?;
+            read(&past.view, at, Some(past.as_of), &budget)
+        })
+        .await?;
     Ok(answer(body, at))
 }
 
 /// `GET /api/v1/commands`
 pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["device", "state", "actor", "open", "limit", "before"])?;
-    page(&app, &params, None)
+    let params = Params::of(&uri, &["device", "state", "actor", "open", "limit", "before", "at"])?;
+    page(&app, &params, params.text("device")).await
 }
 
 /// `GET /api/v1/devices/{id}/commands`
@@ -206,24 +261,22 @@ pub(super) async fn of_device(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["state", "actor", "open", "limit", "before"])?;
-    page(&app, &params, Some(id))
+    let params = Params::of(&uri, &["state", "actor", "open", "limit", "before", "at"])?;
+    page(&app, &params, Some(&id)).await
 }
 
-fn page(app: &App, params: &Params, device: Option<String>) -> Result<Response, Problem> {
+async fn page(app: &App, params: &Params, device: Option<&str>) -> Result<Response, Problem> {
     let (limit, before) = (params.limit(LIMIT_MAX, LIMIT_DEFAULT)?, params.seq("before")?);
-    let device = device.or_else(|| params.text("device").map(str::to_owned));
     let states = params.text("state").map(states).transpose()?;
-    let (actor, open) = (params.text("actor"), params.flag("open")?);
-    let (at, body) = app.with_view(|view, at| {
-        ready(view)?;
-        let device = device.as_ref().map(|name| devices::find(&view.devices, name)).transpose()?;
-        let device: Option<DeviceId> = device.map(|(id, _)| id);
+    let (actor, open) = (params.text("actor").map(str::to_owned), params.flag("open")?);
+    let device: Option<DeviceId> =
+        device.map(|name| app.with_view(|view, _| Ok(devices::find(&view.devices, name)?.0))).transpose()?;
+    at_moment(app, params, ValuesOf::None, move |view, position, as_of, budget| {
         let wanted = |command: &&Command| {
             before.is_none_or(|before| command.seq < before)
                 && device.is_none_or(|device| command.device == device)
                 && states.as_ref().is_none_or(|states| states.contains(&command.state))
-                && actor.is_none_or(|actor| command.request.actor == actor)
+                && actor.as_ref().is_none_or(|actor| command.request.actor == *actor)
                 && (!open || !command.is_closed())
         };
         let mut found: Vec<&Command> =
@@ -233,9 +286,9 @@ fn page(app: &App, params: &Params, device: Option<String>) -> Result<Response, 
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|command| command.seq);
         let commands = found.into_iter().map(|command| kept::whole(view, command)).collect();
-        Ok((at, encode(&app.budget, &CommandPage { position: at.into(), commands, next })?))
-    })?;
-    Ok(answer(body, at))
+        encode(budget, &CommandPage { position: position.into(), as_of, commands, next })
+    })
+    .await
 }
 
 fn states(text: &str) -> Result<Vec<CommandState>, Problem> {
@@ -302,42 +355,42 @@ pub(super) async fn twin(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    Params::of(&uri, &[])?;
-    let (at, body) = app.with_view(|view, at| {
-        ready(view)?;
-        let (id, device) = devices::find(&view.devices, &id)?;
-        let mut twin = TwinAnswer {
-            position: at.into(),
-            device: (&*device.name).into(),
-            desired: view
-                .commands
-                .desired(id)
-                .map(|(name, desired)| {
-                    let value = to_json(desired.value.borrow());
-                    (name.into(), DesiredJson { value, command: desired.command, at: Rfc3339(desired.time) })
-                })
-                .collect(),
-            reported: device
-                .attributes
-                .iter()
-                .filter(|slot| slot.value != Value::Null)
-                .filter_map(|slot| {
-                    let name = view.devices.attribute_name(slot.id)?;
-                    let value = to_json(slot.value.borrow());
-                    Some((name.into(), ReportedJson { value, seq: slot.seq, at: Rfc3339(slot.time) }))
-                })
-                .collect(),
-            delta: std::collections::BTreeMap::new(),
-        };
-        for (name, desired) in view.commands.desired(id) {
-            let attr = view.devices.attribute_named(name);
-            let reported =
-                attr.and_then(|attr| device.value(attr)).map_or(Value::Null, |slot| slot.value.clone());
-            if !reported.borrow().same(desired.value.borrow()) {
-                twin.delta.insert(name.into(), to_json(desired.value.borrow()));
-            }
-        }
-        Ok((at, encode(&app.budget, &twin)?))
-    })?;
-    Ok(answer(body, at))
+    let params = Params::of(&uri, &["at"])?;
+    let known = app.with_view(|view, _| devices::Known::find(&view.devices, &id))?;
+    at_moment(&app, &params, ValuesOf::Device(known.id), move |view, position, as_of, budget| {
+        let device = view.devices.get(known.id).ok_or_else(|| known.not_yet())?;
+        encode(budget, &twin_of(view, (known.id, device), position, as_of))
+    })
+    .await
+}
+
+fn twin_of<'a>(
+    view: &'a View,
+    (id, device): (DeviceId, &'a Device),
+    position: At,
+    as_of: Option<AsOf>,
+) -> TwinAnswer<'a> {
+    let desired = view.commands.desired(id).map(|(name, desired)| {
+        let value = to_json(desired.value.borrow());
+        (name.into(), DesiredJson { value, command: desired.command, at: Rfc3339(desired.time) })
+    });
+    let reported = device.attributes.iter().filter(|slot| slot.value != Value::Null).filter_map(|slot| {
+        let name = view.devices.attribute_name(slot.id)?;
+        let value = to_json(slot.value.borrow());
+        Some((name.into(), ReportedJson { value, seq: slot.seq, at: Rfc3339(slot.time) }))
+    });
+    let delta = view.commands.desired(id).filter_map(|(name, desired)| {
+        let slot = view.devices.attribute_named(name).and_then(|attr| device.value(attr));
+        let reported = slot.map_or(ValueRef::Null, |slot| slot.value.borrow());
+        let same = reported.same(desired.value.borrow());
+        (!same).then(|| (name.into(), to_json(desired.value.borrow())))
+    });
+    TwinAnswer {
+        position: position.into(),
+        as_of,
+        device: (&*device.name).into(),
+        desired: desired.collect(),
+        reported: reported.collect(),
+        delta: delta.collect(),
+    }
 }

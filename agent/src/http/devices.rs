@@ -8,7 +8,10 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 use fieldlog_projections::fact::Availability;
-use fieldlog_projections::{AttrId, Described, Device, DeviceId, Devices, Seq, Time, Value, ValueRef, View};
+use fieldlog_projections::view::ValuesOf;
+use fieldlog_projections::{
+    AttrId, Described, Descriptions, Device, DeviceId, Devices, Seq, Time, Value, ValueRef, View,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -21,6 +24,7 @@ use super::past::{Moment, Past};
 use super::position::At;
 use super::problem::Problem;
 use crate::read_side::ReadSide;
+use crate::recovery::past::Wanted;
 use fieldlog_wire::api::devices as api;
 use fieldlog_wire::describe::{AttributeJson, DeviceJson};
 use fieldlog_wire::json::{self, Rfc3339, Val};
@@ -195,7 +199,7 @@ pub(super) async fn list(
     let params = Params::of(&uri, &["after", "limit", "source", "availability", "retired", "at"])?;
     let filter = DeviceFilter::from(&params)?;
     if let Some(moment) = params.text("at") {
-        let moment = Moment::parse(moment)?;
+        let moment = Moment::parse("at", moment)?;
         return list_at(&app, &uri, filter, moment).await;
     }
     if let Some(known) = At::published(&app.side.shared).not_modified(&headers) {
@@ -208,7 +212,7 @@ pub(super) async fn list(
 }
 
 /// Adds a link to the next page.
-fn linked(mut response: Response, uri: &Uri, next: Option<String>) -> Response {
+pub(super) fn linked(mut response: Response, uri: &Uri, next: Option<String>) -> Response {
     if let Some(link) = next.and_then(|next| next_link(uri, &next)) {
         response.headers_mut().insert(header::LINK, link);
     }
@@ -222,7 +226,8 @@ async fn list_at(app: &App, uri: &Uri, filter: DeviceFilter, moment: Moment) -> 
     let (body, at, next) = app
         .reads
         .replay(move |cancel| {
-            let past = Past::at(&side, at, moment, cancel)?;
+            let wanted = Wanted { folds: &[Descriptions::ID], values: ValuesOf::All };
+            let past = Past::at(&side, at, moment, wanted, cancel)?;
             page(&side, &budget, &past.view, at, &filter, Some(past.as_of))
         })
         .await?;
@@ -276,7 +281,7 @@ pub(super) async fn one(
 ) -> Result<Response, Problem> {
     let params = Params::of(&uri, &["at"])?;
     if let Some(moment) = params.text("at") {
-        let moment = Moment::parse(moment)?;
+        let moment = Moment::parse("at", moment)?;
         return at_moment(&app, name, moment).await;
     }
     if let Some(known) = At::published(&app.side.shared).not_modified(&headers) {
@@ -304,33 +309,59 @@ fn single<'a>(
     api::DeviceAnswer { position: position.into(), as_of, device }
 }
 
-/// The device at a past time. The device must be known now, so that a misspelt id does not cause a replay.
+/// A device whose past is asked for. It must be known now, so that a misspelt id does not cause a replay.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    name: String,
+    pub(super) id: DeviceId,
+    discovered: (Seq, Time),
+}
+
+impl Known {
+    pub(super) fn find(devices: &Devices, name: &str) -> Result<Known, Problem> {
+        let (id, device) = find(devices, name)?;
+        Ok(Known { name: name.to_owned(), id, discovered: device.discovered })
+    }
+
+    /// The device that is meant: itself, whatever its id was then; before it was known, the one that had its id then.
+    fn then(&self, devices: &Devices) -> Result<DeviceId, Problem> {
+        let same = devices.get(self.id).map(|_| self.id);
+        let other = || devices.find(&self.name).map(|(id, _)| id);
+        same.or_else(other).ok_or_else(|| self.not_yet())
+    }
+
+    pub(super) fn not_yet(&self) -> Problem {
+        let time = serde_json::to_string(&Rfc3339(self.discovered.1)).unwrap_or_default();
+        let detail = format!(
+            "`{}` was not known at that time; it was first seen at {}, sequence {}",
+            self.name,
+            time.trim_matches('"'),
+            self.discovered.0
+        );
+        Problem::not_found("no-such-device", "No such device at that time", detail)
+    }
+}
+
+/// The device at a past time.
 async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, Problem> {
-    let (at, id, discovered) = app.with_view(|view, at| {
-        let (id, device) = find(&view.devices, &name)?;
-        Ok((at, id, device.discovered))
-    })?;
+    let (at, known) = app.with_view(|view, at| Ok((at, Known::find(&view.devices, &name)?)))?;
     let (side, budget) = (app.side.clone(), app.budget.clone());
     let body = app
         .reads
         .replay(move |cancel| {
-            let past = Past::at(&side, at, moment, cancel)?;
-            // By its number, because it may have had another id, which may have belonged to another device.
-            let devices = &past.view.devices;
-            let then = devices.get(id).map(|device| (id, device)).or_else(|| devices.find(&name));
-            let Some(found) = then else { return Err(not_yet(&name, discovered)) };
-            encode(&budget, &single(&past.view, found, None, past.as_of.time.0, at, Some(past.as_of)))
+            let past = |id| {
+                let wanted = Wanted { folds: &[Descriptions::ID], values: ValuesOf::Device(id) };
+                Past::at(&side, at, moment, wanted, cancel)
+            };
+            let mut then = past(known.id)?;
+            let id = known.then(&then.view.devices)?;
+            if id != known.id {
+                then = past(id)?;
+            }
+            let Past { view, as_of } = &then;
+            let device = view.devices.get(id).ok_or_else(|| known.not_yet())?;
+            encode(&budget, &single(view, (id, device), None, as_of.time.0, at, Some(*as_of)))
         })
         .await?;
     Ok(answer(body, at))
-}
-
-fn not_yet(name: &str, discovered: (Seq, Time)) -> Problem {
-    let time = serde_json::to_string(&Rfc3339(discovered.1)).unwrap_or_default();
-    let detail = format!(
-        "`{name}` was not known at that time; it was first seen at {}, sequence {}",
-        time.trim_matches('"'),
-        discovered.0
-    );
-    Problem::not_found("no-such-device", "No such device at that time", detail)
 }

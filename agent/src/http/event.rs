@@ -76,18 +76,22 @@ pub(super) fn device_of(record: &Record<'_>) -> Result<Option<DeviceId>, Problem
     record.subject().map_err(|e| unreadable(record, e))
 }
 
-/// Calls `visit` with each change of a state change; does nothing for other records.
+/// Calls `visit` with each change of a state change of `device`; does nothing for other records.
 pub(super) fn each_change(
     record: &Record<'_>,
-    mut visit: impl FnMut(DeviceId, AttrId, fieldlog_projections::ValueRef<'_>),
+    device: DeviceId,
+    mut visit: impl FnMut(AttrId, fieldlog_projections::ValueRef<'_>),
 ) -> Result<(), Problem> {
     if record.kind.type_id != type_id::STATE_CHANGED {
         return Ok(());
     }
     let mut walk = || -> Result<(), StoredError> {
         let mut changes = Changes::parse(record.kind, record.payload)?;
+        if changes.device != device {
+            return Ok(());
+        }
         while let Some((attr, value)) = changes.next()? {
-            visit(changes.device, attr, value);
+            visit(attr, value);
         }
         Ok(())
     };
@@ -161,7 +165,10 @@ impl Selection {
         if types.is_empty() && self.actor.is_some() {
             types.extend(WITH_ACTOR);
         } else if types.is_empty() && self.command.is_some() {
-            types.extend(type_id::COMMAND_STEPS.chain([type_id::COMMAND_REQUESTED]));
+            let steps = type_id::COMMAND_DISPATCHED..=type_id::COMMAND_UNSENT;
+            types.extend(
+                steps.filter(|step| stored::is_command_step(*step)).chain([type_id::COMMAND_REQUESTED]),
+            );
         }
         Wanted { device: self.device, types }
     }

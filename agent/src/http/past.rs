@@ -1,16 +1,18 @@
-//! The state at a past time: the nearest snapshot before it, and a replay from there.
+//! The state at a past moment, as `?at=`, `?from=` and `?to=` name it.
 
 use std::ops::ControlFlow;
 
 use axum::http::StatusCode;
-use fieldlog_projections::{Seq, Time};
+use fieldlog_projections::{Seq, Time, View};
 
 use super::position::At;
 use super::problem::Problem;
 use super::reads::{Cancel, Stretch, scan};
+use crate::log::LogReader;
 use crate::read_side::ReadSide;
-use crate::recovery::{self, RecoveryError};
-use fieldlog_wire::api::devices::AsOf;
+use crate::recovery::RecoveryError;
+use crate::recovery::past::{PastState, Wanted, earliest, state_at};
+use fieldlog_wire::api::devices::{AsOf, Inexact};
 use fieldlog_wire::json::{self, Rfc3339};
 
 /// Records of a moment may be committed this much later: the maximum commit delay.
@@ -23,61 +25,112 @@ pub(super) enum Moment {
     Time(Time),
 }
 
+/// Where a moment is in the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The last record of it.
+    pub(super) seq: Seq,
+    /// The time that was asked for; none if a position was.
+    time: Option<Time>,
+    inexact: Option<Inexact>,
+}
+
 impl Moment {
-    pub(super) fn parse(text: &str) -> Result<Moment, Problem> {
+    /// Reads the text of the parameter `name`.
+    pub(super) fn parse(name: &str, text: &str) -> Result<Moment, Problem> {
         if let Ok(seq) = text.parse() {
             return Ok(Moment::Seq(Seq(seq)));
         }
         json::parse_time(text).map(Moment::Time).ok_or_else(|| {
             Problem::bad_parameter(format!(
-                "`at={text}` must be a time with an offset, such as 2026-11-23T10:00:00Z, or a sequence number"
+                "`{name}={text}` must be a time with an offset, such as 2026-11-23T10:00:00Z, or a sequence number"
             ))
         })
+    }
+
+    /// Finds its place; `at` is the position of the current view.
+    pub(super) fn place(self, side: &ReadSide, at: At, cancel: &Cancel) -> Result<Place, Problem> {
+        let time = match self {
+            Moment::Seq(seq) if seq > at.applied => return Err(ahead(seq, at)),
+            Moment::Seq(seq) => return Ok(Place { seq, time: None, inexact: None }),
+            Moment::Time(time) => time,
+        };
+        let reader = &side.shared.reader;
+        let seq = last_before(reader, at, time, cancel)?;
+        let (first, before) = begin_of(reader)?;
+        let inexact = if seq.next() == first && time < before {
+            if first > Seq(1) {
+                return Err(gone(side, first));
+            }
+            Some(Inexact::BeforeLog)
+        } else {
+            let settled = seq < at.applied || side.now().micros_since(time) > SETTLED_MICROS;
+            (!settled).then_some(Inexact::Unsettled)
+        };
+        Ok(Place { seq, time: Some(time), inexact })
+    }
+}
+
+impl Place {
+    /// For an answer of the state at this place, of which the last record has the log time `time`.
+    pub(super) fn as_of(&self, time: Time, base: Option<Seq>, replayed: u64) -> AsOf {
+        AsOf {
+            seq: self.seq,
+            time: Rfc3339(self.time.unwrap_or(time)),
+            exact: self.inexact.is_none(),
+            inexact_because: self.inexact,
+            base,
+            replayed,
+        }
+    }
+
+    /// The time that was asked for, or that of the record.
+    pub(super) fn time(&self, reader: &LogReader) -> Result<Time, Problem> {
+        if let Some(time) = self.time {
+            return Ok(time);
+        }
+        let time = reader.scan(self.seq, |chunk| {
+            let mut records = chunk.records();
+            while let Ok(Some(record)) = records.next_record() {
+                if record.seq == self.seq {
+                    return ControlFlow::Break(record.time);
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(time.unwrap_or_default())
     }
 }
 
 /// A past state.
+#[derive(Debug)]
 pub(super) struct Past {
-    pub(super) view: fieldlog_projections::View,
+    pub(super) view: View,
     pub(super) as_of: AsOf,
 }
 
 impl Past {
-    /// The state at `moment`; `at` is the position of the current view.
-    pub(super) fn at(side: &ReadSide, at: At, moment: Moment, cancel: &Cancel) -> Result<Past, Problem> {
-        let (seq, exact) = match moment {
-            Moment::Seq(seq) if seq > at.applied => return Err(ahead(seq, at)),
-            Moment::Seq(seq) => (seq, true),
-            Moment::Time(time) => {
-                let seq = last_before(side, at, time, cancel)?;
-                (seq, seq < at.applied || side.now().micros_since(time) > SETTLED_MICROS)
-            }
-        };
+    /// What is wanted of the state at `moment`; `at` is the position of the current view.
+    pub(super) fn at(
+        side: &ReadSide,
+        at: At,
+        moment: Moment,
+        wanted: Wanted<'_>,
+        cancel: &Cancel,
+    ) -> Result<Past, Problem> {
+        let place = moment.place(side, at, cancel)?;
         let shared = &side.shared;
-        // Aggregates are not requested, so none are folded.
         let give_up = || cancel.is_set();
-        let recovered = recovery::recover_unless(
-            &shared.snapshots,
-            &shared.reader,
-            shared.epoch,
-            &[],
-            Some(seq),
-            &give_up,
-        )
-        .map_err(refused)?;
-        let time = match moment {
-            Moment::Seq(_) => recovered.view.time,
-            Moment::Time(time) => time,
-        };
-        let as_of =
-            AsOf { seq: recovered.view.seq, time: Rfc3339(time), exact, replayed: recovered.replayed };
-        Ok(Past { view: recovered.view, as_of })
+        let PastState { view, base, replayed } =
+            state_at(&shared.snapshots, &shared.reader, shared.epoch, place.seq, wanted, &give_up)
+                .map_err(|error| refused(side, error))?;
+        let as_of = place.as_of(view.time, Some(base), replayed);
+        Ok(Past { view, as_of })
     }
 }
 
 /// The last record at or before `time`. Records from a clock that was ahead count as no later than its correction.
-pub(super) fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
-    let reader = &side.shared.reader;
+pub(super) fn last_before(reader: &LogReader, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
     let from = reader.seek_time(time)?;
     let mut last = Seq(from.0.saturating_sub(1));
     let stretch = Stretch { from, until: at.applied, records_max: u64::MAX };
@@ -91,21 +144,44 @@ pub(super) fn last_before(side: &ReadSide, at: At, time: Time, cancel: &Cancel) 
     Ok(last)
 }
 
+/// The first record of the log, and the moment before which the log says nothing: that of the record before it, or that
+/// of the first one if there is none before it.
+fn begin_of(reader: &LogReader) -> Result<(Seq, Time), Problem> {
+    let begin = reader.scan(Seq(0), |chunk| {
+        let (first, mut before) = (chunk.header.first, chunk.header.base_time);
+        if first == Seq(1)
+            && let Ok(Some(record)) = chunk.records().next_record()
+        {
+            before = reader.moment(record.seq, record.time);
+        } else {
+            before = reader.moment_before(first, before);
+        }
+        ControlFlow::Break((first, before))
+    })?;
+    Ok(begin.unwrap_or((Seq(1), Time(i64::MAX))))
+}
+
 pub(super) fn ahead(seq: Seq, at: At) -> Problem {
     Problem::bad_parameter(format!(
-        "`at={seq}` has not happened yet, the view is at {}; leave `at` out for the current state, or wait with \
+        "sequence {seq} has not happened yet, the view is at {}; leave it out for the current state, or wait with \
          `min_seq={seq}`",
         at.applied
     ))
 }
 
-fn refused(error: RecoveryError) -> Problem {
+fn gone(side: &ReadSide, first: Seq) -> Problem {
+    let shared = &side.shared;
+    let rest = match earliest(&shared.snapshots, &shared.reader, shared.epoch) {
+        Ok(Some(seq)) => format!("the earliest state that can be given is that at sequence {seq}"),
+        _ => "no snapshot of a state that it continues is kept".to_owned(),
+    };
+    let detail = format!("the log begins at sequence {first}; {rest}");
+    Problem::new(StatusCode::GONE, "trimmed", "The log no longer covers that moment", detail)
+}
+
+fn refused(side: &ReadSide, error: RecoveryError) -> Problem {
     match error {
-        RecoveryError::NoBase { first, .. } => {
-            let detail =
-                format!("the log begins at sequence {first}, and no snapshot before that moment is kept");
-            Problem::new(StatusCode::GONE, "trimmed", "The log no longer covers that moment", detail)
-        }
+        RecoveryError::NoPast { first } => gone(side, first),
         RecoveryError::GivenUp => Problem::stopping(),
         error => Problem::internal(error.to_string()),
     }

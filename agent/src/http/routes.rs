@@ -12,7 +12,8 @@ use super::gate::{Gate, pass};
 use super::problem::Problem;
 use super::{App, Scope, Transport};
 use super::{
-    administer, aggregates, commands, devices, events, health, history, page, quarantine, status, stream, why,
+    administer, aggregates, commands, devices, diff, events, health, history, page, quarantine, status,
+    stream, why,
 };
 use crate::metrics;
 
@@ -27,6 +28,8 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/metrics", get(scrape))
         .route("/api/v1/devices", get(devices::list))
         .route("/api/v1/devices/{id}", get(devices::one))
+        .route("/api/v1/devices/{id}/diff", get(diff::one))
+        .route("/api/v1/diff", get(diff::all))
         .route("/api/v1/devices/{id}/history", get(history::list))
         .route("/api/v1/devices/{id}/attributes/{attribute}/why", get(why::why))
         .route("/api/v1/devices/{id}/aggregates", get(aggregates::list))

@@ -188,6 +188,11 @@ fn snapshot(side: &ReadSide) -> api::Snapshot {
         bytes: get(&stats.snapshot_bytes),
         written: get(&stats.snapshots),
         errors: get(&stats.snapshot_errors),
+        past: api::PastSnapshots {
+            count: get(&stats.past),
+            bytes: get(&stats.past_bytes),
+            bytes_max: side.config.borrow().snapshots.past_bytes_max,
+        },
     }
 }
 

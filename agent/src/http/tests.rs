@@ -32,6 +32,7 @@ mod gate;
 mod growing;
 mod log;
 mod odd;
+mod past;
 mod rebuild;
 mod state;
 mod stream;
@@ -72,7 +73,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             journal: false,
             ..LogConfig::default()
         },
-        snapshots: SnapshotConfig { events: 1_000, interval: Duration::from_secs(900), keep: 3 },
+        snapshots: SnapshotConfig { events: 1_000, ..SnapshotConfig::default() },
         retention: RetentionConfig::default(),
         aggregates: Vec::new(),
         http,

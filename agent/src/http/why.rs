@@ -57,7 +57,7 @@ pub(super) async fn why(
 ) -> Result<Response, Problem> {
     let params = Params::of(&uri, &["at", "limit"])?;
     let limit = params.limit(LIMIT_MAX, LIMIT_DEFAULT)?;
-    let moment = params.text("at").map(Moment::parse).transpose()?;
+    let moment = params.text("at").map(|text| Moment::parse("at", text)).transpose()?;
     let (at, subject, names, newest) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &device)?;
         let attribute = find_attribute(&view.devices, device, &attribute)?;
@@ -78,7 +78,7 @@ pub(super) async fn why(
                 None => newest,
                 Some(Moment::Seq(seq)) if seq > at.applied => return Err(ahead(seq, at)),
                 Some(Moment::Seq(seq)) => seq,
-                Some(Moment::Time(time)) => last_before(&side, at, time, cancel)?,
+                Some(Moment::Time(time)) => last_before(&side.shared.reader, at, time, cancel)?,
             };
             let (changes, complete_from_seq) = subject.changes(&side, last, limit + 1, cancel)?;
             let (device, attribute, source) = names;
@@ -164,8 +164,8 @@ impl Subject {
                 let mut of_run = Vec::new();
                 scan(reader, stretch, cancel, |record| {
                     left = left.saturating_sub(1);
-                    each_change(record, |device, attribute, value| {
-                        if (device, attribute) == (self.device, self.attribute) {
+                    each_change(record, self.device, |attribute, value| {
+                        if attribute == self.attribute {
                             let (seq, time, device_time) = (record.seq, record.time, record.device_time);
                             of_run.push(Change { seq, time, device_time, value: value.to_owned() });
                         }

@@ -124,7 +124,7 @@ pub enum LogError {
     },
     /// The store holds another format.
     #[error(
-        "the log has format {found}, but this version of fieldlog reads format {FORMAT_VERSION}; install the version \
+        "the log has format {found}, but this version of fieldlog reads formats 1 and {FORMAT_VERSION}; install the version \
          that wrote the log, or a later one"
     )]
     Format {

@@ -39,6 +39,8 @@ pub struct Orders {
     pub snapshot_due: bool,
     /// Older snapshots must be deleted with it: the disk has no room for the records they need.
     pub one_snapshot: bool,
+    /// The disk has no room for what can be done without: the snapshots of the past.
+    pub short_of_space: bool,
 }
 
 /// Keeps the log within its limits.
@@ -112,17 +114,19 @@ impl Keeper {
         self.tend_reserve();
         let mut bytes_max = self.config.bytes_max;
         let mut one_snapshot = false;
-        if let Some(why) = self.short_of_space() {
+        let short_of_space = self.short_of_space();
+        let orders = Orders { short_of_space: short_of_space.is_some(), ..Orders::default() };
+        if let Some(why) = short_of_space {
             match self.room_in_file() {
                 // The file does not grow while it has free pages; dropping the oldest records makes some.
                 Some(room) if self.config.when_full == WhenFull::DropOldest => {
                     bytes_max = Some(bytes_max.map_or(room, |bytes| bytes.min(room)));
                     one_snapshot = true;
                 }
-                _ => return Ok(Orders { blocked: Some(why), ..Orders::default() }),
+                _ => return Ok(Orders { blocked: Some(why), ..orders }),
             }
         }
-        let Some((first, head)) = reader.range()? else { return Ok(Orders::default()) };
+        let Some((first, head)) = reader.range()? else { return Ok(orders) };
         let before = |age: Duration| reader.seek_time(Time(now.0.saturating_sub(age.as_micros() as i64)));
         let scan = RetentionScan {
             by_age: self.config.age.map_or(Ok(Seq(0)), before)?,
@@ -138,16 +142,16 @@ impl Keeper {
         // Chunks are deleted as a whole: a trim within one would be recorded as done at each scan.
         let trim = |before| -> Result<Orders, LogError> {
             let trim_before = Some(reader.begin_of_chunk(before)?).filter(|b| worth(*b));
-            Ok(Orders { trim_before, ..Orders::default() })
+            Ok(Orders { trim_before, ..orders.clone() })
         };
         let snapshot_due = needs.iter().any(|n| n.who == SNAPSHOT && n.from < scan.by_bytes && n.from < head);
         Ok(match decide(first, scan, &needs, self.config.when_full) {
-            RetentionPlan::Keep => Orders::default(),
+            RetentionPlan::Keep => orders,
             RetentionPlan::Trim(before) => trim(before)?,
             RetentionPlan::Drop { before, lost_from, lost_by } => {
                 let before = reader.begin_of_chunk(before)?;
                 let trim_before = Some(before).filter(|before| *before > first);
-                Orders { trim_before, lost_by, lost_from, snapshot_due, one_snapshot, blocked: None }
+                Orders { trim_before, lost_by, lost_from, snapshot_due, one_snapshot, ..orders }
             }
             RetentionPlan::Full { by, trim: before } => Orders {
                 snapshot_due,

@@ -227,6 +227,9 @@ impl Writer {
         if self.snapshots.is_due(head, self.clock.now(), &self.config.snapshots) {
             self.log.move_journal(Duration::ZERO)?;
             self.snapshots.begin();
+        } else {
+            // Nothing needs one, so it may have records that are only in the journal.
+            self.snapshots.past_if_due(head);
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ impl Writer {
         self.announce(&orders);
         self.record_trimming(&orders)?;
         self.orders = orders;
+        self.snapshots.short_of_space(self.orders.short_of_space);
         if self.orders.snapshot_due {
             self.log.move_journal(Duration::ZERO)?;
             self.snapshots.begin_for(self.orders.one_snapshot);

@@ -10,6 +10,7 @@ mod descriptions;
 mod forgotten;
 mod given;
 mod names;
+mod part;
 mod rollup;
 mod sessions;
 mod snapshot;

@@ -11,6 +11,7 @@ pub mod administer;
 pub mod aggregates;
 pub mod commands;
 pub mod devices;
+pub mod diff;
 pub mod events;
 pub mod health;
 pub mod history;

@@ -251,11 +251,14 @@ fn a_newer_format_is_refused() {
     open(dir.path()).unwrap().close().unwrap();
     let db = Database::open(dir.path().join(FILE_NAME)).unwrap();
     let txn = db.begin_write().unwrap();
-    txn.open_table(META).unwrap().insert("format", 2).unwrap();
+    txn.open_table(META).unwrap().insert("format", 3).unwrap();
     txn.commit().unwrap();
     db.close().unwrap();
     let words = refusal(dir.path());
-    assert!(words.contains("has format 2, but this version of fieldlog reads format 1; install"), "{words}");
+    assert!(
+        words.contains("has format 3, but this version of fieldlog reads formats 1 and 2; install"),
+        "{words}"
+    );
 }
 
 #[test]

@@ -4,14 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use fieldlog::log::{FILE_NAME, Log, LogReader};
+use fieldlog::recovery::past::{self, PastState, Wanted, state_at};
 use fieldlog::recovery::{self, Recovered, RecoveryError};
 use fieldlog::snapshots::{DIR_NAME, SnapshotStore};
-use fieldlog_projections::{Aggregates, Epoch, Seq, View, Window, snapshot};
+use fieldlog_projections::view::ValuesOf;
+use fieldlog_projections::{Aggregates, Commands, Descriptions, Epoch, Seq, View, Window, snapshot};
 use fieldlog_tests::rng::Rng;
 use redb::{ReadableTable, TableDefinition};
 
 use crate::crash::records::make;
-use crate::rig::{OPTIONS, scratch};
+use crate::rig::{ALL_OF_PAST, OPTIONS, scratch};
 
 fn windows() -> Vec<Window> {
     vec![Window { length_s: 60, keep: 10 }]
@@ -54,13 +56,31 @@ impl Given {
         self.log.reader()
     }
 
-    fn recover(&self, until: Option<Seq>) -> Result<Recovered, RecoveryError> {
-        recovery::recover(&self.store, &self.reader(), self.log.epoch(), &windows(), until)
+    fn recover(&self) -> Result<Recovered, RecoveryError> {
+        recovery::recover(&self.store, &self.reader(), self.log.epoch(), &windows())
+    }
+
+    /// The state at a past position, without aggregates.
+    fn past(&self, until: u64) -> Result<PastState, RecoveryError> {
+        state_at(&self.store, &self.reader(), self.log.epoch(), Seq(until), ALL_OF_PAST, &|| false)
+    }
+
+    fn snapshot_of_the_past(&self) -> PathBuf {
+        self.store.save_past(&self.view, self.log.epoch()).unwrap();
+        self.store.past(self.log.epoch()).unwrap().pop().unwrap().path
+    }
+
+    /// Checks that a past state is what the view was then, made from the snapshot at `base`.
+    fn check_past(&self, until: u64, base: u64, then: &View) {
+        let past = self.past(until).unwrap();
+        let bytes = |view: &View| snapshot::encode(&view.share_without_aggregates(), Epoch(1)).unwrap();
+        assert!(bytes(&past.view) == bytes(then), "another state at {until}");
+        assert_eq!((past.base, past.replayed), (Seq(base), then.seq.0 - base), "at {until}");
     }
 
     /// Recovers, and checks that the view is the same, from the snapshot at `snapshot`, with `notes`.
     fn check(&self, snapshot: u64, notes: &[&str]) {
-        let recovered = self.recover(None).unwrap();
+        let recovered = self.recover().unwrap();
         assert!(recovered.view == self.view, "another view");
         assert_eq!(recovered.snapshot, Seq(snapshot));
         assert_eq!(recovered.replayed, self.view.seq.0 - snapshot);
@@ -165,7 +185,7 @@ fn s4_a_snapshot_ahead_of_the_log_is_set_aside_for_good() {
     let path = given.store.dir().join("ahead.snap");
     fs::write(&path, snapshot::encode(&later.view, given.log.epoch()).unwrap()).unwrap();
     // A look at the past changes nothing.
-    assert!(given.recover(Some(Seq(150))).unwrap().notes.is_empty());
+    given.past(150).unwrap();
     assert!(path.exists());
     given.check(0, &["ahead of the log; was the log restored from a backup?"]);
     assert!(given.view == head);
@@ -183,7 +203,7 @@ fn s5_a_snapshot_before_a_gap_is_passed_over() {
     given.snapshot();
     (0..60).for_each(|n| given.append(n));
     let given = given.trim(Seq(3_000));
-    let error = given.recover(None).unwrap_err();
+    let error = given.recover().unwrap_err();
     assert!(matches!(error, RecoveryError::NoBase { .. }));
     assert!(error.to_string().contains("the records after it are trimmed"), "{error}");
 }
@@ -204,7 +224,7 @@ fn b1_without_a_snapshot_all_of_the_log_is_folded() {
 #[test]
 fn b2_a_trimmed_log_without_its_base_is_refused() {
     let given = Given::log(60).trim(Seq(2_000));
-    let error = given.recover(None).unwrap_err();
+    let error = given.recover().unwrap_err();
     let RecoveryError::NoBase { first, .. } = &error else { panic!("{error}") };
     assert!(first.0 >= 2_000);
     let text = error.to_string();
@@ -224,7 +244,8 @@ fn a_trimmed_log_with_its_base_goes_on() {
     given.check(snapshot, &[]);
     given.append(99);
     given.check(snapshot, &[]);
-    assert!(given.recover(Some(Seq(1_999))).is_err(), "a past that is gone is not made up");
+    let gone = given.past(1_999).unwrap_err();
+    assert!(matches!(gone, RecoveryError::NoPast { .. }), "a past that is gone is not made up: {gone}");
 }
 
 #[test]
@@ -235,13 +256,64 @@ fn the_past_comes_from_the_nearest_snapshot_before_it() {
     given.append(7);
     given.snapshot();
     given.append(8);
-    let past = given.recover(Some(Seq(200))).unwrap();
-    assert!(past.view == then);
-    assert_eq!((past.snapshot, past.replayed), (Seq(200), 0));
-    let past = given.recover(Some(Seq(199))).unwrap();
-    assert_eq!((past.view.seq, past.snapshot), (Seq(199), Seq(0)));
-    let past = given.recover(Some(Seq(9_999))).unwrap();
-    assert!(past.view == given.view);
+    given.check_past(200, 200, &then);
+    given.check_past(9_999, 300, &given.view);
+    assert_eq!(given.past(199).unwrap().base, Seq(0));
+}
+
+#[test]
+fn sparse_snapshots_serve_the_past_when_the_newest_ones_are_gone() {
+    let mut given = Given::log(2);
+    let (at_200, first) = (given.view.clone(), given.snapshot_of_the_past());
+    given.append(7);
+    let (at_300, second) = (given.view.clone(), given.snapshot_of_the_past());
+    (0..20).for_each(|n| given.append(n));
+    given.check_past(200, 200, &at_200);
+    given.check_past(300, 300, &at_300);
+    given.check_past(2_300, 300, &given.view);
+    // The start does not use them, and what is read of them is only what is asked for.
+    given.check(0, &[]);
+    let wanted = Wanted { folds: &[Commands::ID], values: ValuesOf::None };
+    let commands =
+        state_at(&given.store, &given.reader(), Epoch(0xe), Seq(2_200), wanted, &|| false).unwrap();
+    assert!(commands.view.is_stale(Descriptions::ID) && !commands.view.is_stale(Commands::ID));
+    assert_eq!((commands.base, commands.view.seq), (Seq(300), Seq(2_200)));
+
+    // A damaged one is deleted, and the one before it serves.
+    let mut bytes = fs::read(&second).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&second, bytes).unwrap();
+    given.check_past(300, 200, &at_300);
+    assert!(first.exists() && !second.exists());
+}
+
+#[test]
+fn a_past_snapshot_ahead_of_the_log_is_gone_before_the_log_grows() {
+    let mut given = Given::log(2);
+    let mut later = Given::log(2);
+    later.append(50);
+    let path = later.snapshot_of_the_past();
+    let here = given.store.dir().join(path.file_name().unwrap());
+    fs::copy(&path, &here).unwrap();
+    given.check_past(300, 0, &given.view);
+    given.check(0, &[]);
+    assert!(!here.exists(), "other records will take its positions");
+    given.append(51);
+    given.check_past(300, 0, &given.view);
+}
+
+#[test]
+fn a_trimmed_log_answers_from_its_first_past_snapshot_on() {
+    let mut given = Given::log(30);
+    (0..30).for_each(|n| given.append(n));
+    let (then, _) = (given.view.clone(), given.snapshot_of_the_past());
+    given.append(5);
+    let given = given.trim(Seq(2_000));
+    given.check_past(6_000, 6_000, &then);
+    assert!(matches!(given.past(5_999), Err(RecoveryError::NoPast { .. })));
+    let earliest = past::earliest(&given.store, &given.reader(), Epoch(0xe)).unwrap();
+    assert_eq!(earliest, Some(Seq(6_000)));
 }
 
 #[test]
@@ -249,8 +321,7 @@ fn other_windows_make_the_aggregates_stale_and_nothing_else() {
     let given = Given::log(3);
     given.snapshot();
     let other = [Window { length_s: 30, keep: 4 }];
-    let recovered =
-        recovery::recover(&given.store, &given.reader(), given.log.epoch(), &other, None).unwrap();
+    let recovered = recovery::recover(&given.store, &given.reader(), given.log.epoch(), &other).unwrap();
     assert_eq!(recovered.view.stale(), [Aggregates::ID]);
     assert_eq!(recovered.snapshot, Seq(300));
     assert!(recovered.view.devices == given.view.devices);
@@ -258,7 +329,7 @@ fn other_windows_make_the_aggregates_stale_and_nothing_else() {
 
     // A snapshot of that does not have them either, and makes nothing else stale.
     given.store.save(&recovered.view, given.log.epoch(), 10).unwrap();
-    let again = given.recover(None).unwrap();
+    let again = given.recover().unwrap();
     assert_eq!(again.view.stale(), [Aggregates::ID]);
     assert!(again.view.devices == given.view.devices);
 }

@@ -12,11 +12,17 @@ use fieldlog::config::{
 use fieldlog::log::{Log, LogOptions};
 use fieldlog::message::{Acks, Message, Outbox};
 use fieldlog::observe::{Heard, Observer, Outcomes};
+use fieldlog::recovery::past::Wanted;
 use fieldlog::shared::{Position, Shared, WriterStats};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
-use fieldlog_projections::{Fact, Time, View};
+use fieldlog_projections::view::ValuesOf;
+use fieldlog_projections::{Commands, Descriptions, Fact, Sessions, Time, View};
+
+/// All that can be asked of a past state.
+pub const ALL_OF_PAST: Wanted<'static> =
+    Wanted { folds: &[Descriptions::ID, Sessions::ID, Commands::ID], values: ValuesOf::All };
 
 /// Log options of the tests.
 pub const OPTIONS: LogOptions =
@@ -70,7 +76,12 @@ pub fn config(sources: usize) -> Config {
             journal: false,
             ..LogConfig::default()
         },
-        snapshots: SnapshotConfig { events: u64::MAX, interval: Duration::from_secs(1 << 40), keep: 2 },
+        snapshots: SnapshotConfig {
+            events: u64::MAX,
+            interval: Duration::from_secs(1 << 40),
+            keep: 2,
+            past_bytes_max: 1 << 20,
+        },
         retention: RetentionConfig::default(),
         aggregates: vec![WindowConfig { window_s: 60, keep: 5 }, WindowConfig { window_s: 3_600, keep: 5 }],
         http: HttpConfig { listen: None, ..HttpConfig::default() },

@@ -34,7 +34,7 @@ fn unknown_keys() {
     check("[Log]", &["Log: unknown key; did you mean log?"]);
     check(
         "[snapshots]\nwhatever = 5",
-        &["snapshots.whatever: unknown key; known here: events, interval_s, keep"],
+        &["snapshots.whatever: unknown key; known here: events, interval_s, keep, past_bytes_max"],
     );
     check_source("recieve_window = 5", &["recieve_window: unknown key; did you mean receive_window?"]);
     check_source(

@@ -48,7 +48,7 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn new(reader: &'a LogReader, series: Series, until: Seq) -> Reading<'a> {
         let from = series.from_s.map_or(Time(i64::MIN), seconds);
-        let found = FoundBuckets { source: "log", buckets: Vec::new(), incomplete_until: None };
+        let found = FoundBuckets { source: "log", buckets: Vec::new(), incomplete_until: None, read: 0 };
         Reading { reader, series, from, until, next: Seq(1), enough: false, found }
     }
 
@@ -132,9 +132,10 @@ impl<'a> Reading<'a> {
         if start_s >= to_s || record.seq > self.until {
             return Ok(ControlFlow::Break(()));
         }
+        self.found.read += 1;
         if self.series.begins_after_from(start_s) {
-            each_change(record, |at, of, value| {
-                if let (true, Some(number)) = ((at, of) == (device, attr), value.as_number()) {
+            each_change(record, device, |of, value| {
+                if let (true, Some(number)) = (of == attr, value.as_number()) {
                     add_value(&mut self.found.buckets, start_s, number);
                 }
             })?;

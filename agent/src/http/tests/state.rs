@@ -180,8 +180,9 @@ async fn the_past_is_replayed() {
     agent.commit_house();
     let lamp = "/api/v1/devices/kitchen%2Flamp";
     let past = agent.json(&format!("{lamp}?at=2025-11-23T10:00:30Z")).await;
-    let as_of =
-        serde_json::json!({"seq": 6, "time": "2025-11-23T10:00:30.000000Z", "exact": true, "replayed": 6});
+    let as_of = serde_json::json!({
+        "seq": 6, "time": "2025-11-23T10:00:30.000000Z", "exact": true, "base": 0, "replayed": 6,
+    });
     assert_eq!(past["as_of"], as_of);
     assert_eq!(past["device"]["attributes"]["temperature"]["value"], 21.5);
     assert_eq!(past["device"]["availability"], "unknown");

@@ -53,9 +53,14 @@ fn bodies() -> Vec<String> {
         "/api/v1/devices?source=none",
         LAMP,
         &format!("{LAMP}?at=7"),
+        &format!("{LAMP}/diff?from=7&to=11"),
+        "/api/v1/diff?from=7",
+        "/api/v1/diff?from=2025-11-23T09:00:00Z&to=3&limit=1",
+        "/api/v1/commands?at=7",
         &format!("{LAMP}/history"),
         &format!("{LAMP}/history?limit=2"),
         &aggregates,
+        &format!("{aggregates}&at=6"),
         &format!("{aggregates}&from=2025-11-23T10:00:00Z&window_s=30"),
         "/api/v1/events",
         "/api/v1/events?after=99",
@@ -97,7 +102,7 @@ fn whole<T: DeserializeOwned + Serialize>(body: &[u8]) -> T {
     read
 }
 
-async fn get<T: DeserializeOwned + Serialize>(agent: &Agent, path: &str) -> T {
+pub(super) async fn get<T: DeserializeOwned + Serialize>(agent: &Agent, path: &str) -> T {
     let answer = agent.get(path).await;
     whole(answer.text().as_bytes())
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::devices::AsOf;
 use super::position::Position;
 use crate::json::Rfc3339;
 
@@ -12,6 +13,9 @@ use crate::json::Rfc3339;
 pub struct AggregatesAnswer<'a> {
     /// The position of the view.
     pub position: Position,
+    /// The past moment, none of whose later values are in it; absent if all values are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// Length of a window in seconds, 1 to 31,536,000.
     pub window_s: u32,
     /// The attribute.

@@ -7,6 +7,7 @@ use fieldlog_projections::Seq;
 use fieldlog_projections::command::CommandState;
 use serde::{Deserialize, Serialize};
 
+use super::devices::AsOf;
 use super::position::Position;
 use crate::json::Rfc3339;
 
@@ -52,6 +53,9 @@ pub struct Expected {
 pub struct CommandAnswer<'a> {
     /// Where the view is.
     pub position: Position,
+    /// The past state that this is; absent if it is the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// The command.
     pub command: CommandJson<'a>,
 }
@@ -61,6 +65,9 @@ pub struct CommandAnswer<'a> {
 pub struct CommandPage<'a> {
     /// Where the view is.
     pub position: Position,
+    /// The past state that this is; absent if it is the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// The commands.
     pub commands: Vec<CommandJson<'a>>,
     /// The last id of this page, to go on with as `before`; null if there are no more.
@@ -171,6 +178,9 @@ pub struct RemoteAnswer<'a> {
 pub struct TwinAnswer<'a> {
     /// Where the view is.
     pub position: Position,
+    /// The past state that this is; absent if it is the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
     /// The device.
     pub device: Cow<'a, str>,
     /// What was last asked for and not given up, by attribute.

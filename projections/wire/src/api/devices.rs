@@ -44,10 +44,27 @@ pub struct AsOf {
     pub seq: Seq,
     /// The requested time, or the log time of that record if a position was requested.
     pub time: Rfc3339,
-    /// Whether no record can be added before that time any more.
+    /// Whether the log has all that was recorded up to then, and no record can be added before that time any more.
     pub exact: bool,
-    /// Number of records that were folded for it.
+    /// Why it is not exact; absent if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inexact_because: Option<Inexact>,
+    /// The position of the snapshot it was made from; 0: it was made from the first record on. Absent for aggregates, which
+    /// are made from the records and the archive alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Seq>,
+    /// Number of records that were read after that snapshot.
     pub replayed: u64,
+}
+
+/// Why a past state is not exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inexact {
+    /// The moment is so recent, or in the future, that records of it may still be added.
+    Unsettled,
+    /// The log begins later.
+    BeforeLog,
 }
 
 /// A device, with attributes of type `A`: those that have a value, by name.

@@ -171,6 +171,20 @@ pub struct Snapshot {
     pub written: u64,
     /// Failed attempts to write a snapshot.
     pub errors: u64,
+    /// The sparse snapshots from which states at past moments are replayed.
+    #[serde(default)]
+    pub past: PastSnapshots,
+}
+
+/// The sparse snapshots of the past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastSnapshots {
+    /// How many are kept.
+    pub count: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The most that it may be, in bytes.
+    pub bytes_max: u64,
 }
 
 /// Parts of the view that are being rebuilt from the log.

@@ -135,7 +135,7 @@ fn life(disk: &FaultDisk, dir: &TempDir, run: impl FnOnce(&Scene)) {
     let store = SnapshotStore::open(dir.path()).unwrap();
     let log = Log::open_on(disk.clone(), Default::default(), OPTIONS, Epoch(1)).unwrap();
     let windows = fieldlog::config::windows(&config.aggregates);
-    let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None).unwrap();
+    let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows).unwrap();
     let mut rig = Rig::new(log, recovered.view, &config, &store);
     let writer = rig.boot().unwrap();
     let (inputs, inbox) = channel();

@@ -59,7 +59,7 @@ pub fn cursor(upto: u8) -> Vec<u8> {
 impl Content {
     pub fn of(log: &Log, snapshots: &SnapshotStore) -> Result<Content, String> {
         let reader = log.reader();
-        let recovered = recovery::recover(snapshots, &reader, log.epoch(), &windows(), None);
+        let recovered = recovery::recover(snapshots, &reader, log.epoch(), &windows());
         let recovered = recovered.map_err(|error| match error {
             RecoveryError::Log(error) => lasting(&error),
             other => other.to_string(),

@@ -94,7 +94,7 @@ fn life(disk: &FaultDisk, rng: &mut Rng, model: &mut Model, tally: &Tally) {
     let recovered = disk.unharmed(|| {
         model.check(&log, tally);
         let windows = fieldlog::config::windows(&model.config.aggregates);
-        recovery::recover(&model.store, &log.reader(), log.epoch(), &windows, None).unwrap()
+        recovery::recover(&model.store, &log.reader(), log.epoch(), &windows).unwrap()
     });
     let rig = Rig::new(log, recovered.view, &model.config, &model.store);
     model.live(rig, disk, rng, tally);
@@ -235,7 +235,7 @@ impl Model {
         let published: Vec<_> = published.collect();
         assert_eq!(published.len(), published.iter().collect::<BTreeSet<_>>().len(), "published twice");
         let windows = fieldlog::config::windows(&self.config.aggregates);
-        let view = recovery::recover(&self.store, &log.reader(), log.epoch(), &windows, None).unwrap().view;
+        let view = recovery::recover(&self.store, &log.reader(), log.epoch(), &windows).unwrap().view;
         for (command, state) in states {
             assert_eq!(view.commands.get(command).map(|command| command.state), Some(state), "{command}");
         }

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use fieldlog::log::Log;
-use fieldlog::recovery;
+use fieldlog::recovery::{self, past::state_at};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog_projections::{Epoch, Seq, View, snapshot};
 use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 
-use crate::rig::scratch;
+use crate::rig::{ALL_OF_PAST, scratch};
 
 use super::records::{Kept, Made, kept, make};
 use super::{QUARANTINE_RECORDS_MAX, Tally, add, begin, end, files, indexed, open, plan_fault, windows};
@@ -154,18 +154,18 @@ impl Model {
 
     fn check_views(&self, log: &Log, rng: &mut Rng, tally: &Tally) {
         let reader = log.reader();
-        let recovered = recovery::recover(&self.store, &reader, log.epoch(), &windows(), None).unwrap();
+        let recovered = recovery::recover(&self.store, &reader, log.epoch(), &windows()).unwrap();
         add(&tally.snapshots_used, usize::from(recovered.snapshot > Seq(0)));
         add(&tally.snapshots_passed_over, recovered.notes.len());
         assert!(recovered.view == self.view, "fold(snapshot + tail) is not the view before the crash");
         assert!(recovered.view.stale().is_empty());
         let nothing = tempfile::tempdir_in(self.dir.path()).unwrap();
         let nothing = SnapshotStore::open(nothing.path()).unwrap();
-        let folded = recovery::recover(&nothing, &reader, log.epoch(), &windows(), None).unwrap();
+        let folded = recovery::recover(&nothing, &reader, log.epoch(), &windows()).unwrap();
         let bytes = |view: &View| snapshot::encode(view, log.epoch()).unwrap();
         assert!(bytes(&folded.view) == bytes(&recovered.view), "fold(all) differs, byte for byte");
         let past = Seq(rng.below(self.view.seq.0 as usize + 1) as u64);
-        let then = recovery::recover(&self.store, &reader, log.epoch(), &windows(), Some(past)).unwrap();
+        let then = state_at(&self.store, &reader, log.epoch(), past, ALL_OF_PAST, &|| false).unwrap();
         assert_eq!(then.view.seq, past);
     }
 }

@@ -8,15 +8,15 @@ use std::sync::mpsc::channel;
 use fieldlog::config::Config;
 use fieldlog::log::Log;
 use fieldlog::message::{Delivery, SourceId};
-use fieldlog::recovery;
+use fieldlog::recovery::{self, past::state_at};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
-use fieldlog_projections::{Epoch, Fact, Seq, Value, View};
+use fieldlog_projections::{Epoch, Fact, Seq, Value, View, snapshot};
 use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 
 use super::{Tally, add, come_back, files, open, plan_fault};
-use crate::rig::{Rig, clock, config, message, scratch};
+use crate::rig::{ALL_OF_PAST, Rig, clock, config, message, scratch};
 
 /// Messages sent and acknowledged, over all runs.
 struct Model {
@@ -95,7 +95,7 @@ fn life(disk: &FaultDisk, rng: &mut Rng, model: &mut Model, tally: &Tally) {
     let recovered = disk.unharmed(|| {
         model.check(&log);
         let windows = fieldlog::config::windows(&model.config.aggregates);
-        recovery::recover(&model.store, &log.reader(), log.epoch(), &windows, None).unwrap()
+        recovery::recover(&model.store, &log.reader(), log.epoch(), &windows).unwrap()
     });
     add(&tally.snapshots_used, usize::from(recovered.snapshot > Seq(0)));
     add(&tally.snapshots_passed_over, recovered.notes.len());
@@ -182,11 +182,10 @@ impl Model {
             .before
             .clone()
             .unwrap_or_else(|| View::new(fieldlog::config::windows(&self.config.aggregates)));
-        let names =
-            recovery::recover(&self.store, &log.reader(), log.epoch(), view.aggregates.windows(), None)
-                .unwrap()
-                .view
-                .devices;
+        let names = recovery::recover(&self.store, &log.reader(), log.epoch(), view.aggregates.windows())
+            .unwrap()
+            .view
+            .devices;
         let scanned = log.reader().scan(Seq(1), |chunk| {
             for record in chunk.records() {
                 let record = record.unwrap();
@@ -210,10 +209,17 @@ impl Model {
         let lost: Vec<_> = self.acked.difference(&recorded).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
         assert!(log.head() >= view.seq, "the log is behind what the view had");
-        let windows = view.aggregates.windows();
+        let mut folded = View::new(view.aggregates.windows().to_vec());
+        let failed = log.reader().scan(Seq(1), |chunk| match folded.apply_chunk_until(chunk, view.seq) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        });
+        assert_eq!(failed.unwrap(), None);
+        assert!(folded == view, "the view at {} is not what it was before the crash", view.seq);
         let then =
-            recovery::recover(&self.store, &log.reader(), log.epoch(), windows, Some(view.seq)).unwrap();
-        assert!(then.view == view, "the view at {} is not what it was before the crash", view.seq);
+            state_at(&self.store, &log.reader(), log.epoch(), view.seq, ALL_OF_PAST, &|| false).unwrap();
+        let bytes = |view: &View| snapshot::encode(&view.share_without_aggregates(), log.epoch()).unwrap();
+        assert!(bytes(&then.view) == bytes(&view), "the past at {} is not what it was", view.seq);
     }
 
     /// The number of the message that a value came from.

@@ -58,7 +58,7 @@ impl Life {
         let log = world.open();
         let store = SnapshotStore::open(world.dir.path()).unwrap();
         let windows = fieldlog::config::windows(&world.config.aggregates);
-        let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows, None).unwrap();
+        let recovered = recovery::recover(&store, &log.reader(), log.epoch(), &windows).unwrap();
         if let Some(torn) = torn {
             torn.adopt(&recovered.view, world);
         }
