@@ -41,6 +41,7 @@ mod host;
 mod listen;
 mod min_seq;
 mod nearest;
+pub mod offline;
 mod page;
 mod params;
 mod past;

@@ -14,6 +14,7 @@ pub mod decode;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod describe;
+pub mod export;
 pub mod forward;
 pub(crate) mod histogram;
 pub mod http;
@@ -39,6 +40,7 @@ pub mod shared;
 pub mod snapshots;
 pub mod sources;
 pub mod sparkplug;
+pub mod stopped;
 pub mod telemetry;
 pub mod topic;
 pub mod trial;

@@ -60,6 +60,8 @@ enum Verb {
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
         data_dir: PathBuf,
     },
+    /// Write the events of a running or a stopped agent to stdout, as NDJSON or CSV.
+    Export(fieldlog::export::ExportArgs),
     /// Ask a running agent to have a device do something, and say what came of it.
     Command(cli::command::CommandArgs),
     /// List the commands that a running agent knows, newest first.
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Verb::Export(args) => fieldlog::export::main(&args),
         Verb::Command(args) => cli::command::main(&args),
         Verb::Commands(args) => cli::command::list(&args),
         Verb::Quarantine(args) => cli::quarantine::main(&args),

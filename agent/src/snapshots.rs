@@ -37,7 +37,11 @@ pub struct Candidate {
 /// # Errors
 /// Of the file system, for the directory itself.
 pub fn traces(dir: &Path) -> io::Result<Vec<Candidate>> {
-    match list(dir, &[EXTENSION, EXTENSION_AHEAD]) {
+    absent_is_empty(list(dir, &[EXTENSION, EXTENSION_AHEAD]))
+}
+
+fn absent_is_empty(found: io::Result<Vec<Candidate>>) -> io::Result<Vec<Candidate>> {
+    match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found,
     }
@@ -87,6 +91,11 @@ impl SnapshotStore {
         Ok(SnapshotStore { dir })
     }
 
+    /// The snapshots of a data directory, to be read; the directory may be missing.
+    pub fn of(data_dir: &Path) -> SnapshotStore {
+        SnapshotStore { dir: data_dir.join(DIR_NAME) }
+    }
+
     /// Where they are.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -97,7 +106,7 @@ impl SnapshotStore {
     /// # Errors
     /// Of the file system, for the directory itself.
     pub fn candidates(&self) -> io::Result<Vec<Candidate>> {
-        list(&self.dir, &[EXTENSION])
+        absent_is_empty(list(&self.dir, &[EXTENSION]))
     }
 
     /// Reads a snapshot.

@@ -14,7 +14,7 @@ use fieldlog_projections::Epoch;
 use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 
-mod content;
+pub mod content;
 mod damage;
 mod named;
 
@@ -29,7 +29,7 @@ const OPTIONS: LogOptions =
 
 /// The result of opening a damaged log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
+pub enum Outcome {
     /// It has its whole content.
     Same,
     /// It cannot be opened.

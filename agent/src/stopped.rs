@@ -1,0 +1,70 @@
+//! Reads the log of a stopped agent. Nothing in its data directory is changed: repairs after a crash are made in memory.
+
+use std::path::{Path, PathBuf};
+
+use fieldlog_projections::{Epoch, Seq, View};
+
+use crate::log::{Log, LogError, LogOptions, LogReader};
+use crate::lost;
+use crate::recovery::{self, RecoveryError};
+use crate::snapshots::SnapshotStore;
+
+/// How the subcommands that read or make a log open it.
+pub const OPTIONS: LogOptions =
+    LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
+
+/// The log of a stopped agent, open for reading. While it is open, no agent can open it.
+#[derive(Debug)]
+pub struct Stopped {
+    log: Log,
+    data_dir: PathBuf,
+}
+
+impl Stopped {
+    /// Opens the log in a data directory, with its journal.
+    ///
+    /// # Errors
+    /// As [`lost::open_untouched`].
+    pub fn open(data_dir: &Path) -> Result<Stopped, LogError> {
+        Ok(Stopped { log: lost::open_untouched(data_dir, OPTIONS)?, data_dir: data_dir.to_owned() })
+    }
+
+    /// The same, also with a damaged or missing journal: then the log is as its file alone has it, beside the fault.
+    ///
+    /// # Errors
+    /// As [`lost::inspect`].
+    pub fn inspect(data_dir: &Path) -> Result<(Stopped, Option<LogError>), LogError> {
+        let (log, fault) = lost::inspect(data_dir, OPTIONS)?;
+        Ok((Stopped { log, data_dir: data_dir.to_owned() }, fault))
+    }
+
+    /// The log. Nothing that is written to it reaches the disk.
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// A handle for reading it.
+    pub fn reader(&self) -> LogReader {
+        self.log.reader()
+    }
+
+    /// Its incarnation.
+    pub fn epoch(&self) -> Epoch {
+        self.log.epoch()
+    }
+
+    /// The position of its last record; 0 if it has none.
+    pub fn head(&self) -> Seq {
+        self.log.head()
+    }
+
+    /// The state after the record at `until`, without aggregates.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]
+    pub fn view(&self, until: Seq) -> Result<View, RecoveryError> {
+        let store = SnapshotStore::of(&self.data_dir);
+        let recovered = recovery::recover(&store, &self.reader(), self.epoch(), &[], Some(until))?;
+        Ok(recovered.view)
+    }
+}
