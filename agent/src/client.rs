@@ -96,7 +96,12 @@ impl Failure {
 
 impl From<LogError> for Failure {
     fn from(error: LogError) -> Failure {
-        Failure::new(if error.is_lasting() { EX_DATAERR } else { EX_IOERR }, error.to_string())
+        let code = match &error {
+            LogError::NotEmpty { .. } => EX_USAGE,
+            error if error.is_lasting() => EX_DATAERR,
+            _ => EX_IOERR,
+        };
+        Failure::new(code, error.to_string())
     }
 }
 

@@ -29,6 +29,7 @@ use token::Tokens;
 mod administer;
 mod aggregates;
 mod answer;
+mod backup;
 mod body;
 mod commands;
 mod devices;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IntoInnerError};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::snapshot::{self, Header, ReadError, SnapshotError};
@@ -96,6 +97,11 @@ impl SnapshotStore {
         SnapshotStore { dir: data_dir.join(DIR_NAME) }
     }
 
+    /// None: a state is folded from the first record.
+    pub fn none() -> SnapshotStore {
+        SnapshotStore { dir: PathBuf::new() }
+    }
+
     /// Where they are.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -147,6 +153,30 @@ impl SnapshotStore {
         self.prune(epoch, keep)?;
         self.sweep()?;
         Ok((path, size))
+    }
+
+    /// Copies a snapshot as it is.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn adopt(&self, from: &Path) -> io::Result<()> {
+        let path = self.dir.join(from.file_name().unwrap_or_default());
+        fs::copy(from, &path)?;
+        File::open(&path)?.sync_all()
+    }
+
+    /// Copies a snapshot of another epoch as one of `epoch`, whose records are the same up to there.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] if it cannot be read or written.
+    pub fn take_over(&self, from: &Path, epoch: Epoch) -> Result<(), SnapshotFault> {
+        let header = read_header(from)?;
+        let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = header.seq.0));
+        fs::copy(from, &path)?;
+        let file = fs::OpenOptions::new().write(true).open(&path)?;
+        file.write_all_at(&snapshot::header_of_epoch(header, epoch), 0)?;
+        file.sync_all()?;
+        Ok(File::open(&self.dir)?.sync_all()?)
     }
 
     /// Deletes unfinished snapshots left by a crash; only one is written at a time.

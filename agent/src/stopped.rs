@@ -1,12 +1,13 @@
 //! Reads the log of a stopped agent. Nothing in its data directory is changed: repairs after a crash are made in memory.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use fieldlog_projections::{Epoch, Seq, View};
+use fieldlog_projections::{Epoch, Seq, Time, View};
 
 use crate::log::{Log, LogError, LogOptions, LogReader};
 use crate::lost;
-use crate::recovery::{self, RecoveryError};
+use crate::recovery::{self, Recovered, RecoveryError};
 use crate::snapshots::SnapshotStore;
 
 /// How the subcommands that read or make a log open it.
@@ -66,5 +67,35 @@ impl Stopped {
         let store = SnapshotStore::of(&self.data_dir);
         let recovered = recovery::recover(&store, &self.reader(), self.epoch(), &[], Some(until))?;
         Ok(recovered.view)
+    }
+
+    /// The same, folded from the first record if the log begins at 1, whatever snapshots there are.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]
+    pub fn folded(&self, until: Seq) -> Result<Recovered, RecoveryError> {
+        let whole = self.reader().range()?.is_some_and(|(first, _)| first == Seq(1));
+        let store = if whole { SnapshotStore::none() } else { SnapshotStore::of(&self.data_dir) };
+        recovery::recover(&store, &self.reader(), self.epoch(), &[], Some(until))
+    }
+
+    /// The last record at or before `time`. Records from a clock that was ahead count as no later than its correction.
+    ///
+    /// # Errors
+    /// [`LogError`] if the log cannot be read.
+    pub fn position_at(&self, time: Time) -> Result<Seq, LogError> {
+        let reader = self.reader();
+        let from = reader.seek_time(time)?;
+        let mut last = Seq(from.0.saturating_sub(1));
+        reader.scan(from, |chunk| {
+            for record in chunk.records().map_while(Result::ok) {
+                if reader.moment(record.seq, record.time) > time {
+                    return ControlFlow::Break(());
+                }
+                last = record.seq;
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(last)
     }
 }

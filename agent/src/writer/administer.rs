@@ -53,6 +53,8 @@ pub enum Call {
     Purge(Seq),
     /// Delete several, oldest first.
     PurgeAll(Filter),
+    /// A copy of the log is about to be made in this directory.
+    Backup(String),
 }
 
 /// Which inputs of the quarantine.
@@ -140,6 +142,7 @@ impl Call {
             Call::RequeueAll(filter) => ("requeue", filtered(filter)),
             Call::Purge(input) => ("purge", input.to_string()),
             Call::PurgeAll(filter) => ("purge", filtered(filter)),
+            Call::Backup(directory) => ("backup", directory.clone()),
         }
     }
 }
@@ -191,6 +194,10 @@ impl Writer {
         }
         let (word, target) = call.recorded();
         match call {
+            Call::Backup(_) => {
+                let seq = self.administered(actor, word, &target, reason);
+                Ok(Done { seq: Some(seq), ..Done::default() })
+            }
             Call::Retire(device) | Call::Forget(device) | Call::Rename { device, .. } => self
                 .administer_device(call, device, &|writer, id| writer.administered(actor, word, id, reason)),
             Call::Requeue(input) | Call::Purge(input) => {

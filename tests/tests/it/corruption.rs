@@ -15,7 +15,7 @@ use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 
 pub mod content;
-mod damage;
+pub mod damage;
 mod named;
 
 use content::{Content, Original, cursor, original};

@@ -10,7 +10,11 @@ use tempfile::TempDir;
 
 use crate::corruption::content::{Original, original};
 
+mod backup;
 mod export;
+mod history;
+mod repair;
+mod replay;
 
 /// How a call ended: exit code, stdout, stderr.
 type Called = (i32, String, String);
@@ -64,9 +68,13 @@ impl Place {
 
     /// A configuration file with this data directory.
     fn config(&self) -> PathBuf {
+        self.config_with("")
+    }
+
+    fn config_with(&self, more: &str) -> PathBuf {
         let text = format!(
             "gateway_id = \"site\"\ndata_dir = {:?}\n[retention]\nbytes_max = 0\n[http]\nlisten = \"127.0.0.1:0\"\n\
-             unix_socket = {:?}\n",
+             unix_socket = {:?}\n{more}",
             self.data(),
             self.socket()
         );
