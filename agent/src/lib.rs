@@ -20,6 +20,7 @@ pub mod export;
 pub mod forward;
 pub(crate) mod histogram;
 pub mod http;
+pub mod import;
 pub mod in_hand;
 pub mod ingest;
 pub mod log;

@@ -66,6 +66,8 @@ enum Verb {
     Restore(fieldlog::backup::RestoreArgs),
     /// Fold the log of a stopped agent up to a moment, and print the digest of the state.
     Replay(fieldlog::replay::ReplayArgs),
+    /// Make a data directory of the events of an export, with their provenance.
+    Import(fieldlog::import::ImportArgs),
     /// Save what is intact of the damaged log of a stopped agent, in a log of a new epoch.
     Repair(fieldlog::repair::RepairArgs),
     /// Write the events of a running or a stopped agent to stdout, as NDJSON or CSV.
@@ -127,6 +129,7 @@ fn main() -> ExitCode {
         Verb::Backup(args) => fieldlog::backup::main(&args),
         Verb::Restore(args) => fieldlog::backup::restore_main(&args),
         Verb::Replay(args) => fieldlog::replay::main(&args),
+        Verb::Import(args) => fieldlog::import::main(&args),
         Verb::Repair(args) => fieldlog::repair::main(&args),
         Verb::Export(args) => fieldlog::export::main(&args),
         Verb::Command(args) => cli::command::main(&args),

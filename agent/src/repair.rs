@@ -1,6 +1,7 @@
 //! `fieldlog repair`: makes a log of a new epoch out of what is intact in a damaged one.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use crate::client::Failure;
 use crate::clock::Clock;
 use crate::copy;
 use crate::daemon;
-use crate::log::{FILE_NAME, Log, LogError, Salvage};
+use crate::log::{FILE_NAME, JOURNAL_FILE_NAME, Log, LogError, Salvage};
 use crate::snapshots::{self, Candidate, SnapshotStore};
 use crate::stopped;
 use crate::successor::{self, Ending, Successor, of_file};
@@ -95,11 +96,17 @@ pub fn repair(data_dir: &Path, wall: Time, actor: &str) -> Result<Option<Repaire
     copy::settle(&unfinished, data_dir)?;
     let dir = data_dir.join(snapshots::DIR_NAME);
     snapshots::keep_as_old(&dir, &old.snapshots).map_err(of_file(&dir))?;
+    let journal = data_dir.join(JOURNAL_FILE_NAME);
+    if journal.exists() {
+        let kept = data_dir.join(format!("{JOURNAL_FILE_NAME}.damaged-{}", repaired.epoch));
+        fs::rename(&journal, &kept).map_err(of_file(&journal))?;
+    }
     Ok(Some(repaired))
 }
 
 /// What there is of a damaged log.
 struct Old {
+    data_dir: PathBuf,
     salvage: Salvage,
     epoch: Option<Epoch>,
     /// Its snapshots, newest first.
@@ -136,7 +143,7 @@ impl Old {
             names.get_or_insert(view);
         }
         let plan = Plan::of(&salvage, base.as_ref().map_or(Seq(0), |(_, seq)| *seq), known)?;
-        Ok(Old { salvage, epoch, snapshots, names, base, plan, known })
+        Ok(Old { data_dir: data_dir.to_owned(), salvage, epoch, snapshots, names, base, plan, known })
     }
 
     fn made_anew(&self, dir: &Path, wall: Time, actor: &str) -> Result<Repaired, Failure> {
@@ -163,6 +170,8 @@ impl Old {
                 })
             })??;
         }
+        let (in_journal, journal_lost) = self.take_journal(&mut log)?;
+        let (saved, head) = (saved + in_journal, Seq(head.0 + in_journal));
         let beside = self.beside(&mut log)?;
         let mut lost: Vec<(Seq, Seq)> = plan.gaps.iter().map(Into::into).collect();
         // What was deleted from the front on purpose is not lost.
@@ -191,10 +200,43 @@ impl Old {
             lost,
             lost_end,
             unnamed,
+            in_journal,
+            journal_lost,
             beside,
             kept: format!("{FILE_NAME}.damaged-{epoch}"),
             begun,
         })
+    }
+
+    /// Takes over the records that only the journal has; returns how many, and whether there may be others.
+    fn take_journal(&self, log: &mut Successor) -> Result<(u64, bool), Failure> {
+        if !self.data_dir.join(JOURNAL_FILE_NAME).exists() {
+            return Ok((0, false));
+        }
+        // It is only understood together with the end of the log.
+        let Ok((old, fault)) = Log::inspect(&self.data_dir, stopped::OPTIONS) else { return Ok((0, true)) };
+        let (first, mut taken, mut torn) = (log.next(), 0, fault.is_some());
+        let scanned = old.reader().scan(first, |chunk| {
+            for record in chunk.records() {
+                match record {
+                    Ok(record) if record.seq == log.next() => match log.push(&record) {
+                        Ok(()) => taken += 1,
+                        Err(error) => return ControlFlow::Break(Some(error)),
+                    },
+                    Ok(record) if record.seq < first => {}
+                    _ => {
+                        torn = true;
+                        return ControlFlow::Break(None);
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        match scanned {
+            Ok(Some(Some(error))) => Err(error.into()),
+            Ok(_) => Ok((taken, torn)),
+            Err(_) => Ok((taken, true)),
+        }
     }
 
     /// Gives the new log the state before its first record, or that at its base; returns what is known there, and

@@ -116,6 +116,15 @@ impl Successor {
         self.flush(COMMIT_BYTES)
     }
 
+    /// Appends a record of its own at this log time, whatever the wall clock was.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    pub fn push_fact_at(&mut self, time: Time, envelope: Envelope, fact: &Fact) -> Result<(), LogError> {
+        self.body.push_fact_at(time, envelope, fact);
+        self.flush(COMMIT_BYTES)
+    }
+
     /// Sets log time back, where the record that did so was lost.
     pub fn set_back(&mut self, time: Time) {
         self.corrections.push((self.next(), time));

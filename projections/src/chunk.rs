@@ -104,6 +104,11 @@ impl RecordBuffer {
         self.push(envelope, |out| stored::encode(fact, out));
     }
 
+    /// Appends a fact at a log time that is not before the last record's, whatever the wall clock was.
+    pub fn push_fact_at(&mut self, time: Time, envelope: Envelope, fact: &Fact) {
+        self.push_at(self.last_time().max(time), envelope, |out| stored::encode(fact, out));
+    }
+
     /// Appends the record that sets log time back to `wall`.
     pub fn push_correction(&mut self, wall: Time) {
         let fact = Fact::ClockCorrected { before: self.last_time(), after: wall };

@@ -39,7 +39,7 @@ impl Log {
     /// before it. `place` is what the log had there; without one, the records are the first of their epoch.
     pub fn begin_after(&mut self, seq: Seq, time: Time, place: Option<Place>) {
         debug_assert!(self.head() == Seq(0), "the log has records");
-        self.next = seq.next();
+        (self.next, self.stored, self.last_time) = (seq.next(), seq.next(), time);
         self.open = RecordBuffer::after(time);
         self.place = place.unwrap_or(self.place);
         self.link = self.place.link;
@@ -52,7 +52,7 @@ impl Log {
     pub fn adopt(&mut self, rows: &Rows) -> Result<(), LogError> {
         guarded("write to the log", || {
             let txn = self.hold.get()?.begin_write()?;
-            cursors::put(&txn, &rows.cursors)?;
+            cursors::put(&txn, rows.cursors.iter().map(|(name, cursor)| (name, cursor)))?;
             during("write to the quarantine", quarantine::put_at(&txn, &rows.quarantine))?;
             if !rows.rollups.is_empty() {
                 during("write to the archive", rollups::put_rows(&txn, &rows.rollups))?;

@@ -163,8 +163,8 @@ pub enum LogError {
     /// The journal is damaged, or missing.
     #[error(
         "the journal (the file \"journal\" beside log.redb) is damaged: {why}. It holds the newest records, which the log \
-         may not have. Run `fieldlog verify` to see what is intact, then restore both files from the same backup, or \
-         move both away to begin a new epoch"
+         may not have. Run `fieldlog verify` to see what is intact, then restore a backup with `fieldlog restore`, or \
+         save what is intact in a new epoch with `fieldlog repair`"
     )]
     Journal {
         /// The damage.

@@ -26,6 +26,10 @@ pub struct Repaired {
     pub lost_end: Option<(Seq, Seq)>,
     /// Devices and attributes whose names were lost.
     pub unnamed: u64,
+    /// How many of the intact records only the journal had.
+    pub in_journal: u64,
+    /// Whether the journal had others, or may have had.
+    pub journal_lost: bool,
     /// What was taken over beside the records.
     pub beside: Beside,
     /// Name of the damaged file from now on.
@@ -50,6 +54,12 @@ impl fmt::Display for Repaired {
         }
         if self.unnamed > 0 {
             writeln!(f, "unnamed    {} devices and attributes are called lost-NUMBER now", self.unnamed)?;
+        }
+        if self.in_journal > 0 {
+            writeln!(f, "journal    {} of these records were only there", self.in_journal)?;
+        }
+        if self.journal_lost {
+            writeln!(f, "LOST       the journal cannot be read; it may have had the newest records")?;
         }
         let or_lost = |lost| if lost { "; others are lost" } else { "" };
         let Beside { quarantine, quarantine_lost, rollups, rollups_lost } = self.beside;

@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::fact::Resolution;
@@ -165,6 +166,10 @@ impl Writer {
         let outcome = self.carry_out(&actor, &call, &reason);
         self.batch.records.caused_by(None);
         self.commit_all()?;
+        if matches!(call, Call::Backup(_)) {
+            // The copy is of the log's file.
+            self.log.move_journal(Duration::ZERO)?;
+        }
         // Whoever asked may have gone.
         let _ = reply.send(outcome);
         Ok(())

@@ -13,6 +13,7 @@ use crate::corruption::content::{Original, original};
 mod backup;
 mod export;
 mod history;
+mod import;
 mod repair;
 mod replay;
 
