@@ -16,10 +16,10 @@ use crate::words::say;
 /// Arguments of `fieldlog replay`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "The digest is that of `state_digest` in the gateway's /status?state_digest=true at that position. It covers \
-                  devices, descriptions, Sparkplug sessions and commands; not the aggregates, whose windows are \
-                  configuration. A log that begins at 1 is folded from there, whatever snapshots there are; one whose front \
-                  was deleted, from the newest snapshot before the position.\n\n\
+    after_help = "The digest is that of `state_digest` in the gateway's /status?state_digest=true at that position, by the \
+                  same version of fieldlog. It covers devices, descriptions, Sparkplug sessions and commands; not the \
+                  aggregates, whose windows are configuration. A log that begins at 1 is folded from there, whatever \
+                  snapshots there are; one whose front was deleted, from the newest snapshot before the position.\n\n\
                   Exit codes: 0 done; 64 the log does not have that position; 65 the log is damaged, or has no state for that \
                   position; 74 disk or file error, or an agent is using the log."
 )]
