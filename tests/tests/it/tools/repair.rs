@@ -424,7 +424,11 @@ async fn the_daemon_names_it_and_receivers_see_a_new_epoch() {
     );
     let after = std::fs::read(place.log()).unwrap();
     assert!(after[at..at + PAGE] == bytes[at..at + PAGE], "the daemon has changed the damaged chunk");
-    assert_eq!(std::fs::read_dir(place.data()).unwrap().count(), 2, "log and snapshots, and nothing else");
+    assert_eq!(
+        std::fs::read_dir(place.data()).unwrap().count(),
+        3,
+        "log, journal and snapshots, and nothing else"
+    );
 
     let data = place.data();
     let (code, out, err) = call_beside(&["repair", "--data-dir", text(&data)]).await;
