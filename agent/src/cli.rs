@@ -14,7 +14,7 @@ pub mod why;
 pub(crate) const NOT_DONE: u8 = 1;
 
 /// Ends a subcommand: what it failed with is said, and gives the exit code.
-fn end(outcome: Result<u8, Failure>) -> ExitCode {
+pub(crate) fn end(outcome: Result<u8, Failure>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, words }) => {

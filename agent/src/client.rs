@@ -18,7 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::Config;
+use crate::log::LogError;
 use crate::net::secret;
+use crate::recovery::RecoveryError;
 
 /// The configuration that is used if none is named.
 const CONFIG: &str = "/etc/fieldlog/fieldlog.toml";
@@ -34,6 +36,7 @@ const EX_USAGE: u8 = 64;
 const EX_DATAERR: u8 = 65;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_SOFTWARE: u8 = 70;
+const EX_IOERR: u8 = 74;
 /// What is asked for is not known or not possible yet; ask again.
 pub const EX_TEMPFAIL: u8 = 75;
 const EX_NOPERM: u8 = 77;
@@ -75,9 +78,43 @@ impl Failure {
         Failure::new(EX_USAGE, words)
     }
 
+    /// Of data that cannot be used.
+    pub fn data(words: impl Into<String>) -> Failure {
+        Failure::new(EX_DATAERR, words)
+    }
+
+    /// Of a file or a disk.
+    pub fn io(words: impl Into<String>) -> Failure {
+        Failure::new(EX_IOERR, words)
+    }
+
     /// Of something within this process.
     pub fn internal(words: impl Into<String>) -> Failure {
         Failure::new(EX_SOFTWARE, words)
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Failure {
+        let code = match &error {
+            LogError::NotEmpty { .. } => EX_USAGE,
+            error if error.is_lasting() => EX_DATAERR,
+            _ => EX_IOERR,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+impl From<RecoveryError> for Failure {
+    fn from(error: RecoveryError) -> Failure {
+        let words = error.to_string();
+        match error {
+            RecoveryError::Log(error) => error.into(),
+            RecoveryError::Fold { .. } | RecoveryError::NoBase { .. } | RecoveryError::NoPast { .. } => {
+                Failure::new(EX_DATAERR, words)
+            }
+            RecoveryError::Snapshots { .. } | RecoveryError::GivenUp => Failure::new(EX_IOERR, words),
+        }
     }
 }
 
@@ -140,7 +177,7 @@ impl Client {
             let mut value = HeaderValue::try_from(format!("Bearer {token}"))
                 .map_err(|_| Failure::usage(format!("--token-file {} holds no token", file.display())))?;
             value.set_sensitive(true);
-            Ok(value)
+            Ok::<_, Failure>(value)
         });
         let authority = format!("{}:{port}", authority.host());
         Ok(Client { place: Place::Tcp { authority, token: token.transpose()? } })
@@ -275,24 +312,38 @@ impl Client {
     }
 }
 
+impl Reach {
+    /// The configuration; `None` if none is named and there is none in the usual place. `without` is what it is read for, and
+    /// what would make it unnecessary.
+    fn config(&self, without: &str) -> Result<Option<Config>, Failure> {
+        let file = self.config.clone().unwrap_or_else(|| CONFIG.into());
+        if self.config.is_none() && !file.exists() {
+            return Ok(None);
+        }
+        let loaded = Config::load(&file).map_err(|faults| {
+            Failure::new(EX_CONFIG, format!("{} cannot be used, so {without}:\n{faults}", file.display()))
+        })?;
+        Ok(Some(loaded.config))
+    }
+
+    /// The gateway's id by the configuration.
+    ///
+    /// # Errors
+    /// [`Failure`] if the configuration cannot be used.
+    pub fn gateway_id(&self) -> Result<String, Failure> {
+        let config = self.config("it does not say what the gateway is called")?;
+        Ok(config.unwrap_or_default().gateway_id)
+    }
+}
+
 /// The Unix socket that the arguments mean.
 fn socket(reach: &Reach) -> Result<PathBuf, Failure> {
     if let Some(socket) = &reach.socket {
         return Ok(socket.clone());
     }
-    let config = reach.config.clone().unwrap_or_else(|| CONFIG.into());
     // A machine without the packaged configuration may still have the packaged socket.
-    if reach.config.is_none() && !config.exists() {
-        return Ok(SOCKET.into());
-    }
-    let loaded = Config::load(&config).map_err(|faults| {
-        let words = format!(
-            "{} cannot be used, so it does not say where to ask; --socket does:\n{faults}",
-            config.display()
-        );
-        Failure::new(EX_CONFIG, words)
-    })?;
-    Ok(loaded.config.http.unix_socket.unwrap_or_else(|| SOCKET.into()))
+    let config = reach.config("it does not say where to ask; --socket does")?;
+    Ok(config.and_then(|config| config.http.unix_socket).unwrap_or_else(|| SOCKET.into()))
 }
 
 /// The failure that a problem stands for.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use fieldlog_projections::{Epoch, Fact, Seq, Time};
 
-use crate::log::{FILE_NAME, Log, LogError, LogOptions};
+use crate::log::{FILE_NAME, Log, LogError};
+use crate::stopped;
 use fieldlog_wire::json::Rfc3339;
 
 /// Log time that is ahead of the wall clock by less is not reported: the clock was set back a little.
@@ -61,9 +62,8 @@ pub fn correct(data_dir: &Path, wall: Time, actor: &str) -> Result<Corrected, Co
     if let Some(absence) = Log::absence(data_dir)? {
         return Err(LogError::Absent { path, absence }.into());
     }
-    let options = LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
     // An existing log keeps its epoch; this value would only be used for a new one.
-    let mut log = Log::open(data_dir, options, Epoch(0))?;
+    let mut log = Log::open(data_dir, stopped::OPTIONS, Epoch(0))?;
     let before = log.last_time();
     let first = log.reader().range()?.map_or(Seq(1), |(first, _)| first);
     if let Some(oldest) = log.reader().time_of(first)?

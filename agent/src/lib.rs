@@ -3,20 +3,24 @@
 //! The modules in the order of the flow: [`ingest`] → [`decode`], [`observe`] → [`writer`] → [`log`] → (the folds of
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod copy;
 pub mod correct;
 pub mod daemon;
 pub mod decode;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod describe;
+pub mod export;
 pub mod forward;
 pub(crate) mod histogram;
 pub mod http;
+pub mod import;
 pub mod in_hand;
 pub mod ingest;
 pub mod log;
@@ -33,12 +37,16 @@ pub mod read_side;
 pub mod rebuild;
 pub mod receive;
 pub mod recovery;
+pub mod repair;
+pub mod replay;
 pub mod retention;
 pub mod run;
 pub mod shared;
 pub mod snapshots;
 pub mod sources;
 pub mod sparkplug;
+pub mod stopped;
+pub mod successor;
 pub mod telemetry;
 pub mod topic;
 pub mod trial;

@@ -8,6 +8,7 @@ use redb::TableDefinition;
 
 mod absent;
 pub mod acked;
+mod adopt;
 mod append;
 mod checked;
 mod clock;
@@ -30,6 +31,7 @@ mod place;
 mod quarantine;
 mod read;
 mod rollups;
+mod salvage;
 mod sums;
 mod suspects;
 mod tail;
@@ -41,6 +43,7 @@ use index::Index;
 use journal::{Journal, Pointer};
 use tail::Tail;
 
+pub use adopt::Rows;
 pub use commit::{Commit, Committed, RolledUp};
 pub use disk::DiskStats;
 pub use error::{Absence, LogError};
@@ -48,7 +51,8 @@ pub use index::{IndexSize, Wanted};
 pub use journal::{JOURNAL_FILE_NAME, NoJournal};
 pub use journaling::JournalBounds;
 pub use read::LogReader;
-pub use rollups::{ROW_BYTES_MAX, RollupsEnd, RollupsSize};
+pub use rollups::{ROW_BYTES_MAX, RollupRow, RollupsEnd, RollupsSize};
+pub use salvage::{Piece, Salvage};
 
 const CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("chunks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -111,6 +115,8 @@ pub struct Log {
     unchanged: bool,
     /// An earlier version wrote it without checksums, which the next commit adds.
     gains: bool,
+    /// It is a copy, which must not be continued.
+    is_backup: bool,
     /// A commit has failed, but may be in the log.
     failed: bool,
     /// The files of log and journal; none for a test disk.
@@ -149,6 +155,7 @@ impl Log {
             corrections: self.corrections.clone(),
             checked_from: self.checked_from,
             suspects: self.index.suspects.clone(),
+            pinned: None,
         }
     }
 

@@ -60,6 +60,18 @@ enum Verb {
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
         data_dir: PathBuf,
     },
+    /// Copy the log of a running agent, which goes on meanwhile, or of a stopped one.
+    Backup(fieldlog::backup::BackupArgs),
+    /// Make a data directory of a backup, with a new epoch.
+    Restore(fieldlog::backup::RestoreArgs),
+    /// Fold the log of a stopped agent up to a moment, and print the digest of the state.
+    Replay(fieldlog::replay::ReplayArgs),
+    /// Make a data directory of the events of an export, with their provenance.
+    Import(fieldlog::import::ImportArgs),
+    /// Save what is intact of the damaged log of a stopped agent, in a log of a new epoch.
+    Repair(fieldlog::repair::RepairArgs),
+    /// Write the events of a running or a stopped agent to stdout, as NDJSON or CSV.
+    Export(fieldlog::export::ExportArgs),
     /// Ask a running agent to have a device do something, and say what came of it.
     Command(cli::command::CommandArgs),
     /// List the commands that a running agent knows, newest first.
@@ -114,6 +126,12 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Verb::Backup(args) => fieldlog::backup::main(&args),
+        Verb::Restore(args) => fieldlog::backup::restore_main(&args),
+        Verb::Replay(args) => fieldlog::replay::main(&args),
+        Verb::Import(args) => fieldlog::import::main(&args),
+        Verb::Repair(args) => fieldlog::repair::main(&args),
+        Verb::Export(args) => fieldlog::export::main(&args),
         Verb::Command(args) => cli::command::main(&args),
         Verb::Commands(args) => cli::command::list(&args),
         Verb::Quarantine(args) => cli::quarantine::main(&args),

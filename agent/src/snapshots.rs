@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IntoInnerError};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::snapshot::{self, Header, ReadError, SnapshotError};
@@ -22,6 +23,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
     dir: PathBuf,
+    /// Nothing in it may be changed.
+    untouched: bool,
 }
 
 /// A snapshot file with its header, or why it is unusable.
@@ -39,7 +42,11 @@ pub struct Candidate {
 /// # Errors
 /// Of the file system, for the directory itself.
 pub fn traces(dir: &Path) -> io::Result<Vec<Candidate>> {
-    match list(dir, &[EXTENSION, EXTENSION_AHEAD]) {
+    absent_is_empty(list(dir, &[EXTENSION, EXTENSION_AHEAD]))
+}
+
+fn absent_is_empty(found: io::Result<Vec<Candidate>>) -> io::Result<Vec<Candidate>> {
+    match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found,
     }
@@ -86,7 +93,22 @@ impl SnapshotStore {
     pub fn open(data_dir: &Path) -> io::Result<SnapshotStore> {
         let dir = data_dir.join(DIR_NAME);
         fs::create_dir_all(&dir)?;
-        Ok(SnapshotStore { dir })
+        Ok(SnapshotStore { dir, untouched: false })
+    }
+
+    /// The snapshots of a data directory, to be read and left as they are; the directory may be missing.
+    pub fn of(data_dir: &Path) -> SnapshotStore {
+        SnapshotStore { dir: data_dir.join(DIR_NAME), untouched: true }
+    }
+
+    /// None: a state is folded from the first record.
+    pub fn none() -> SnapshotStore {
+        SnapshotStore { dir: PathBuf::new(), untouched: true }
+    }
+
+    /// Whether nothing in it may be changed.
+    pub fn is_untouched(&self) -> bool {
+        self.untouched
     }
 
     /// Where they are.
@@ -99,7 +121,7 @@ impl SnapshotStore {
     /// # Errors
     /// Of the file system, for the directory itself.
     pub fn candidates(&self) -> io::Result<Vec<Candidate>> {
-        list(&self.dir, &[EXTENSION])
+        absent_is_empty(list(&self.dir, &[EXTENSION]))
     }
 
     /// Reads a snapshot.
@@ -134,6 +156,30 @@ impl SnapshotStore {
         self.prune(epoch, keep)?;
         self.sweep()?;
         Ok((path, size))
+    }
+
+    /// Copies a snapshot as it is.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn adopt(&self, from: &Path) -> io::Result<()> {
+        let path = self.dir.join(from.file_name().unwrap_or_default());
+        fs::copy(from, &path)?;
+        File::open(&path)?.sync_all()
+    }
+
+    /// Copies a snapshot of another epoch as one of `epoch`, whose records are the same up to there.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] if it cannot be read or written.
+    pub fn take_over(&self, from: &Path, epoch: Epoch) -> Result<(), SnapshotFault> {
+        let header = read_header(from)?;
+        let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = header.seq.0));
+        fs::copy(from, &path)?;
+        let file = fs::OpenOptions::new().write(true).open(&path)?;
+        file.write_all_at(&snapshot::header_of_epoch(header, epoch), 0)?;
+        file.sync_all()?;
+        Ok(File::open(&self.dir)?.sync_all()?)
     }
 
     /// Deletes unfinished snapshots left by a crash; only one is written at a time.

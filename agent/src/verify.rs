@@ -14,8 +14,8 @@ use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Anchor, ChainHash, Epoch, Fact, Record, Seq, Time, View};
 
 use crate::log::acked::AckedRanges;
-use crate::log::{Log, LogError, LogOptions, LogReader};
-use crate::lost;
+use crate::log::{LogError, LogReader};
+use crate::stopped::Stopped;
 
 mod print;
 mod rollups;
@@ -87,10 +87,9 @@ pub fn verify(data_dir: &Path) -> Result<Report, LogError> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, LogError> {
-    let options = LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
-    let (mut log, journal_fault) = lost::inspect(data_dir, options)?;
-    let reader = log.reader();
-    let (mut walk, sinks) = survey(&log, &reader, anchors)?;
+    let (mut stopped, journal_fault) = Stopped::inspect(data_dir)?;
+    let reader = stopped.reader();
+    let (mut walk, sinks) = survey(stopped.epoch(), &reader, anchors)?;
     let mut rollups = RollupsReport::default();
     let mut faults = vec![journal_fault.map(|fault| fault.to_string()), finding(walk.all(&reader))?];
     let damaged = reader.cursors_damaged()?.into_iter().next();
@@ -98,9 +97,9 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
     faults.push(finding(rollups::walk(&reader, &mut rollups))?);
     faults.push(finding(reader.check_index())?);
     drop(reader);
-    faults.push(finding(store::check(&mut log))?);
-    faults.push(store::snapshots_ahead(data_dir, log.epoch(), log.head())?);
-    let in_journal = log.disk().journal_found.load(Ordering::Relaxed);
+    faults.push(finding(store::check(stopped.log()))?);
+    faults.push(store::snapshots_ahead(data_dir, stopped.epoch(), stopped.head())?);
+    let in_journal = stopped.log().disk().journal_found.load(Ordering::Relaxed);
     Ok(Report { rollups, in_journal, ..walk.report(faults, sinks, anchors) })
 }
 
@@ -108,14 +107,14 @@ pub fn verify_against(data_dir: &Path, anchors: &[Anchor]) -> Result<Report, Log
 type Acknowledged = Vec<(String, Seq)>;
 
 /// Where the log begins and ends, and what to check on the way.
-fn survey(log: &Log, reader: &LogReader, anchors: &[Anchor]) -> Result<(Walk, Acknowledged), LogError> {
+fn survey(epoch: Epoch, reader: &LogReader, anchors: &[Anchor]) -> Result<(Walk, Acknowledged), LogError> {
     let sinks: Acknowledged = reader
         .cursors()?
         .into_iter()
         .filter_map(|(name, cursor)| Some((name, AckedRanges::decode(&cursor)?.contiguous())))
         .collect();
     let positions = sinks.iter().map(|(_, seq)| *seq).chain(anchors.iter().map(|anchor| anchor.seq));
-    Ok((Walk::new(log.epoch(), reader.range()?, positions), sinks))
+    Ok((Walk::new(epoch, reader.range()?, positions), sinks))
 }
 
 /// Turns an error into a finding if it is about the log; an unreadable disk, for example, is not.

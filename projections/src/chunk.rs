@@ -3,7 +3,7 @@
 //! `FORMAT.md` has the bytes. A chunk's base time is the log time of the record *before* its first. So a chunk can be
 //! split at any record, and adjacent bodies joined, without changing the bytes of a record.
 
-use crate::record::{self, Records, RecordsError};
+use crate::record::{self, Record, Records, RecordsError};
 use crate::stored;
 use crate::{ChainHash, Fact, Kind, Seq, Time};
 
@@ -104,11 +104,22 @@ impl RecordBuffer {
         self.push(envelope, |out| stored::encode(fact, out));
     }
 
+    /// Appends a fact at a log time that is not before the last record's, whatever the wall clock was.
+    pub fn push_fact_at(&mut self, time: Time, envelope: Envelope, fact: &Fact) {
+        self.push_at(self.last_time().max(time), envelope, |out| stored::encode(fact, out));
+    }
+
     /// Appends the record that sets log time back to `wall`.
     pub fn push_correction(&mut self, wall: Time) {
         let fact = Fact::ClockCorrected { before: self.last_time(), after: wall };
         // The difference from the previous record is stored modulo 2^64.
         self.push_at(wall, Envelope { wall, ..Envelope::default() }, |out| stored::encode(&fact, out));
+    }
+
+    /// Appends a record as it is stored. It must follow the last one: its bytes state its log time relative to that.
+    pub fn push_record(&mut self, record: &Record<'_>) {
+        self.bytes.extend_from_slice(record.raw);
+        self.marks.push((self.bytes.len() as u32, record.time));
     }
 
     /// Joins the body of the stored chunk that follows this one.

@@ -192,7 +192,8 @@ pub enum Fact {
         /// Last position.
         last: Seq,
     },
-    /// Needed records were deleted, because the log was full and the operator chose `drop-oldest`.
+    /// Needed records were deleted, because the log was full and the operator chose `drop-oldest`. If nobody is named who
+    /// needed them, they were lost, and stand in a repaired log.
     Gap {
         /// First position.
         first: Seq,
@@ -201,9 +202,10 @@ pub enum Fact {
         /// Who needed them.
         lost_by: Vec<String>,
     },
-    /// The operator began a new log in place of another; the first record of the new one.
+    /// The operator began a new log in place of another. It is the first record of the new one, or follows those that it has
+    /// taken over.
     EpochBegun {
-        /// Epoch of the previous log, from its snapshots; `None` if none of them could be read.
+        /// Epoch of the previous log; `None` if it could not be read.
         previous: Option<crate::Epoch>,
         /// Why a new log was begun.
         reason: String,

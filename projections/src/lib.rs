@@ -7,6 +7,7 @@ pub mod chain;
 pub mod chunk;
 pub mod command;
 pub mod description;
+pub mod digest;
 pub mod fact;
 pub mod fold;
 pub mod folds;

@@ -198,6 +198,11 @@ pub fn header(bytes: &[u8]) -> Result<Header, SnapshotError> {
     })
 }
 
+/// The bytes of a header, for the same state as that of another epoch.
+pub fn header_of_epoch(header: Header, epoch: Epoch) -> [u8; HEADER_BYTES] {
+    Header { epoch, ..header }.sealed()
+}
+
 /// Restores a view whose aggregates have `windows`. Folds that the snapshot lacks, or that have another version or
 /// other settings, are empty and [`View::stale`]; the devices never are. The snapshot is read twice, first for its
 /// checksum, and one fold at a time, so that it is never whole in memory.

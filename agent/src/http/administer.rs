@@ -168,12 +168,12 @@ fn filter(body: &QuarantineBody) -> Result<Filter, Problem> {
     })
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-call", "The call cannot be read", detail)
 }
 
 /// The body; one that is left out is `{}`.
-async fn read<T: DeserializeOwned>(request: Request, example: &str) -> Result<T, Problem> {
+pub(super) async fn read<T: DeserializeOwned>(request: Request, example: &str) -> Result<T, Problem> {
     Params::of(request.uri(), &[])?;
     let json = is_json(request.headers());
     let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
@@ -189,7 +189,12 @@ async fn read<T: DeserializeOwned>(request: Request, example: &str) -> Result<T,
 }
 
 /// Has the writer carry out a call.
-async fn order(app: &App, Actor(actor): Actor, call: Call, reason: String) -> Result<Done, Problem> {
+pub(super) async fn order(
+    app: &App,
+    Actor(actor): Actor,
+    call: Call,
+    reason: String,
+) -> Result<Done, Problem> {
     if reason.len() > REASON_BYTES_MAX {
         return Err(bad(format!("`reason` has {} bytes; {REASON_BYTES_MAX} are the most", reason.len())));
     }

@@ -139,14 +139,23 @@ impl Actors {
 impl Selection {
     /// From `device`, `command`, `type` and `actor`; several types are separated by commas, and an actor may end in `*`.
     pub(super) fn from(params: &Params, devices: &Devices) -> Result<Selection, Problem> {
-        let device = params.text("device").map(|name| super::devices::find(devices, name)).transpose()?;
-        let types = params.text("type").map(parse_types).transpose()?;
+        let of = Selection::of(devices, params.text("device"), params.text("type"))?;
         Ok(Selection {
-            device: device.map(|(id, _)| id),
             command: params.seq("command")?,
-            types: types.unwrap_or_default(),
             actor: params.text("actor").map(Actors::parse),
+            ..of
         })
+    }
+
+    /// The events of a device and of some types, separated by commas.
+    pub(super) fn of(
+        devices: &Devices,
+        device: Option<&str>,
+        types: Option<&str>,
+    ) -> Result<Selection, Problem> {
+        let device = device.map(|name| super::devices::find(devices, name)).transpose()?;
+        let types = types.map(parse_types).transpose()?.unwrap_or_default();
+        Ok(Selection { device: device.map(|(id, _)| id), types, ..Selection::default() })
     }
 
     /// The position before the first record that can match; 0 if any can.

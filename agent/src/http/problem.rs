@@ -39,6 +39,11 @@ impl Problem {
         }
     }
 
+    /// What is wrong and what to do, without a request.
+    pub(super) fn words(self) -> String {
+        self.detail
+    }
+
     pub(super) fn bad_parameter(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", "A parameter cannot be used", detail)
     }

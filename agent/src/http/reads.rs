@@ -20,6 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A replay for a past state may take longer, since it cannot be made smaller.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A copy of the whole log takes as long as it takes, but does not go on for ever at a disk that hangs.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(12 * 3_600);
+
 /// The permits.
 #[derive(Debug)]
 pub(super) struct Reads {
@@ -27,6 +30,7 @@ pub(super) struct Reads {
     short: Arc<Semaphore>,
     replay: Arc<Semaphore>,
     scrape: Arc<Semaphore>,
+    backup: Arc<Semaphore>,
 }
 
 /// Lets a read check whether anyone still waits for it.
@@ -51,7 +55,13 @@ impl Drop for CancelOnDrop {
 impl Reads {
     pub(super) fn new() -> Reads {
         let permits = |at_once| Arc::new(Semaphore::new(at_once));
-        Reads { long: permits(AT_ONCE), short: permits(AT_ONCE), replay: permits(1), scrape: permits(1) }
+        Reads {
+            long: permits(AT_ONCE),
+            short: permits(AT_ONCE),
+            replay: permits(1),
+            scrape: permits(1),
+            backup: permits(1),
+        }
     }
 
     /// A read that may scan the whole log.
@@ -90,10 +100,19 @@ impl Reads {
         run(&self.scrape, TIMEOUT, work).await
     }
 
+    /// A copy of the whole log, one at a time.
+    pub(super) async fn backup<T, F>(&self, work: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
+    {
+        run(&self.backup, BACKUP_TIMEOUT, work).await
+    }
+
     /// Waits until no read is running, and prevents further ones.
     pub(super) async fn finished(&self) {
-        let kinds = [(&self.long, AT_ONCE), (&self.short, AT_ONCE), (&self.replay, 1), (&self.scrape, 1)];
-        for (kind, at_once) in kinds {
+        let single = [&self.replay, &self.scrape, &self.backup].map(|kind| (kind, 1));
+        for (kind, at_once) in [(&self.long, AT_ONCE), (&self.short, AT_ONCE)].into_iter().chain(single) {
             if let Ok(all) = kind.acquire_many(at_once as u32).await {
                 all.forget();
             }

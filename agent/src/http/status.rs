@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
+use fieldlog_projections::digest::StateDigest;
 use fieldlog_projections::{Seq, Time};
 
 use super::App;
@@ -65,9 +66,9 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<api::Sink, Problem> {
 
 /// `GET /status`
 pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
-    Params::of(&uri, &[])?;
+    let with_digest = Params::of(&uri, &["state_digest"])?.flag("state_digest")?;
     let (side, budget, admin_token) = (app.side.clone(), app.budget.clone(), app.tokens.admin.is_some());
-    let (body, at) = app.reads.short(move |_| collect(&side, &budget, admin_token)).await?;
+    let (body, at) = app.reads.short(move |_| collect(&side, &budget, admin_token, with_digest)).await?;
     let mut response = answer(body, at);
     // Its counters move without the position.
     response.headers_mut().remove(header::ETAG);
@@ -75,7 +76,12 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     Ok(response)
 }
 
-fn collect(side: &ReadSide, budget: &Budget, admin_token: bool) -> Result<(Pieces, At), Problem> {
+fn collect(
+    side: &ReadSide,
+    budget: &Budget,
+    admin_token: bool,
+    with_digest: bool,
+) -> Result<(Pieces, At), Problem> {
     let (devices, position, log_time) =
         side.with_view(|view, at| (count_devices(&view.devices), at, view.time));
     let uptime_s = side.now().micros_since(side.started) as f64 / 1e6;
@@ -89,6 +95,7 @@ fn collect(side: &ReadSide, budget: &Budget, admin_token: bool) -> Result<(Piece
         log: log(side, uptime_s)?,
         devices,
         state: state(side),
+        state_digest: if with_digest { digest(side)? } else { None },
         commands: commands(side, admin_token),
         snapshot: snapshot(side),
         rebuild: api::Rebuild {
@@ -103,6 +110,13 @@ fn collect(side: &ReadSide, budget: &Budget, admin_token: bool) -> Result<(Piece
         process: process::usage(),
     };
     Ok((encode(budget, &status)?, position))
+}
+
+/// Encodes the whole state, so only if it is asked for. The writer copies what it changes meanwhile.
+fn digest(side: &ReadSide) -> Result<Option<String>, Problem> {
+    let view = side.with_view(|view, _| view.share());
+    let digest = StateDigest::of(&view).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(digest.map(|digest| digest.to_string()))
 }
 
 fn sinks(side: &ReadSide) -> Result<Vec<api::Sink>, Problem> {

@@ -101,8 +101,8 @@ pub enum LogError {
     },
     /// The store refuses the file.
     #[error(
-        "cannot open the log {}: {source}; if it is damaged, restore it from a backup, or move it away and start with \
-         --new-epoch",
+        "cannot open the log {}: {source}; if it is damaged, restore it from a backup (`fieldlog restore`), or save what is \
+         intact in a new epoch with `fieldlog repair`; if nothing is, move it away and start with --new-epoch",
         path.display()
     )]
     Open {
@@ -122,6 +122,18 @@ pub enum LogError {
         /// Why it failed.
         source: Box<redb::Error>,
     },
+    /// There is something where a new log is to be.
+    #[error("the directory {} is not empty; name one that is empty or does not exist yet", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is a backup.
+    #[error(
+        "the log (log.redb in the data directory) is a backup, and is not continued: receivers may have other events at the \
+         positions after it. Make a data directory of it with `fieldlog restore`, which begins a new epoch"
+    )]
+    Backup,
     /// The store holds another format.
     #[error(
         "the log has format {found}, but this version of fieldlog reads formats 1 and {FORMAT_VERSION}; install the version \
@@ -139,7 +151,8 @@ pub enum LogError {
     /// The store found an impossible page.
     #[error(
         "the log (log.redb in the data directory) is damaged: cannot {op}: {why}. Run `fieldlog verify` to see how \
-         much of it is intact, then restore the file from a backup, or move it away to begin a new epoch"
+         much of it is intact, then restore it from a backup (`fieldlog restore`), or save what is intact in a new epoch \
+         with `fieldlog repair`"
     )]
     Damaged {
         /// The operation.
@@ -150,8 +163,8 @@ pub enum LogError {
     /// The journal is damaged, or missing.
     #[error(
         "the journal (the file \"journal\" beside log.redb) is damaged: {why}. It holds the newest records, which the log \
-         may not have. Run `fieldlog verify` to see what is intact, then restore both files from the same backup, or \
-         move both away to begin a new epoch"
+         may not have. Run `fieldlog verify` to see what is intact, then restore a backup with `fieldlog restore`, or \
+         save what is intact in a new epoch with `fieldlog repair`"
     )]
     Journal {
         /// The damage.
@@ -160,8 +173,8 @@ pub enum LogError {
     /// It differs from what it was when it was closed.
     #[error(
         "the log (log.redb in the data directory) is damaged: it has changed since it was closed: {what}. Run \
-         `fieldlog verify` to see what is intact, then restore the file from a backup, or move it away to begin a new \
-         epoch"
+         `fieldlog verify` to see what is intact, then restore it from a backup (`fieldlog restore`), or save what is \
+         intact in a new epoch with `fieldlog repair`"
     )]
     Changed {
         /// The difference.
@@ -170,7 +183,8 @@ pub enum LogError {
     /// Records are missing in the middle.
     #[error(
         "the log (log.redb in the data directory) is damaged: records before sequence {before} are missing. Run `fieldlog \
-         verify`, then restore the file from a backup, or move it away to begin a new epoch"
+         verify`, then restore it from a backup (`fieldlog restore`), or save what is intact in a new epoch with `fieldlog \
+         repair`"
     )]
     Missing {
         /// The first record after them.
@@ -188,8 +202,9 @@ pub enum LogError {
     },
     /// A row of the archive is damaged.
     #[error(
-        "the archive in the log is damaged at the row of sequence {at}: {source}; restore the file from a backup, or set \
-         retention.thin_to_s = 0 to go on without adding to the archive"
+        "the archive in the log is damaged at the row of sequence {at}: {source}; restore it from a backup (`fieldlog restore`), \
+         save what is intact in a new epoch with `fieldlog repair`, or set retention.thin_to_s = 0 to go on without adding to \
+         the archive"
     )]
     Rollup {
         /// First record of the row's period.
@@ -199,8 +214,8 @@ pub enum LogError {
     },
     /// A chunk is damaged.
     #[error(
-        "the log is damaged at sequence {at}: {source}; restore the file from a backup, or move it away and start with \
-         --new-epoch"
+        "the log is damaged at sequence {at}: {source}; restore it from a backup (`fieldlog restore`), or save what is intact in a new \
+         epoch with `fieldlog repair`"
     )]
     Chunk {
         /// First position of the chunk.
@@ -215,6 +230,7 @@ impl LogError {
     pub fn is_lasting(&self) -> bool {
         match self {
             LogError::Format { .. }
+            | LogError::Backup
             | LogError::NoFormat
             | LogError::Lost { .. }
             | LogError::NotLost { .. }

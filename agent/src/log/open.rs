@@ -8,6 +8,7 @@ use fieldlog_projections::chunk::{Chunk, Place, RecordBuffer};
 use fieldlog_projections::{ChainHash, Epoch, Seq, Time};
 use redb::{ReadableDatabase, ReadableTable, StorageBackend};
 
+use super::adopt::BACKUP;
 use super::disk::{Disk, DiskStats, Seal};
 use super::error::{Fault, during};
 use super::guard::{self, Hold, guarded};
@@ -90,6 +91,7 @@ impl Log {
         let backend = Arc::new(backend);
         let mut log = Log::open_store(backend.clone(), disk, options, new_epoch)?;
         let begun = guarded("read the log's head", || match log.load()? {
+            true if log.is_backup => Err(LogError::Backup.into()),
             true => Ok(()),
             false
                 if incomplete::has_chunks(&*backend)
@@ -145,6 +147,7 @@ impl Log {
             as_closed: false,
             unchanged: true,
             gains: false,
+            is_backup: false,
             failed: false,
             files: Vec::new(),
             tail: Arc::default(),
@@ -176,6 +179,7 @@ impl Log {
             None => return Err(no_format(&txn).into()),
         };
         self.epoch = Epoch(get("epoch")?.ok_or_else(|| no_format(&txn))?);
+        self.is_backup = get(BACKUP)?.is_some();
         self.link = ChainHash::origin(self.epoch);
         self.place = Place { stored_before: 0, link: self.link };
         self.corrections = clock::corrections(&txn)?;

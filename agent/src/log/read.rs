@@ -27,6 +27,8 @@ pub struct LogReader {
     pub(super) corrections: clock::Corrections,
     pub(super) checked_from: Seq,
     pub(super) suspects: Suspects,
+    /// The state of the store that is read; `None`: the newest.
+    pub(super) pinned: Option<Arc<redb::ReadTransaction>>,
 }
 
 /// Whether a chunk matches its key.
@@ -53,10 +55,23 @@ impl LogReader {
         look: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>,
     ) -> Result<T, LogError> {
         guarded(op, || {
+            if let Some(pinned) = &self.pinned {
+                return look(pinned);
+            }
             let db = self.db()?;
             let txn = db.begin_read()?;
             look(&txn)
         })
+    }
+
+    /// A handle that goes on reading the store as it is now. Until it is dropped, the store keeps the pages that it
+    /// frees meanwhile, so the file grows with each commit.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn pinned(&self) -> Result<LogReader, LogError> {
+        let txn = guarded("read the log", || Ok(self.db()?.begin_read()?))?;
+        Ok(LogReader { pinned: Some(Arc::new(txn)), ..self.clone() })
     }
 
     /// Stored bytes of the existing chunks.

@@ -15,6 +15,9 @@ use super::{LogError, LogReader, RolledUp};
 /// By a period's first record, and the part.
 pub(super) const ROLLUPS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("archive");
 
+/// A row of the archive: first record of its period, part, and bytes.
+pub type RollupRow = (u64, u32, Vec<u8>);
+
 /// The size that fills one page of the store beside its own 20 bytes.
 pub const ROW_BYTES_MAX: usize = 4096 - 20;
 /// Rows read under one read transaction.
@@ -56,6 +59,15 @@ pub(super) fn put(txn: &redb::WriteTransaction, periods: &[RolledUp]) -> Result<
         for (row, part) in rows.iter().zip(0..) {
             table.insert((first, part), row.as_slice())?;
         }
+    }
+    Ok(())
+}
+
+/// Stores rows as they are.
+pub(super) fn put_rows(txn: &redb::WriteTransaction, rows: &[RollupRow]) -> Result<(), Fault> {
+    let mut table = txn.open_table(ROLLUPS)?;
+    for (first, part, row) in rows {
+        table.insert((*first, *part), row.as_slice())?;
     }
     Ok(())
 }

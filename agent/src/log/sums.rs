@@ -26,7 +26,7 @@ const VERSION: u8 = 1;
 /// Values for the whole epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OfEpoch {
-    epoch: u64,
+    pub(super) epoch: u64,
     /// From this position on, every payload in the quarantine has a checksum.
     pub(super) checked_from: u64,
 }

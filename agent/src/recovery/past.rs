@@ -119,7 +119,7 @@ fn load(store: &SnapshotStore, log: LogState, until: Seq, wanted: Wanted<'_>) ->
             Ok(view) if wanted.folds.iter().all(|fold| !view.is_stale(*fold)) => return Ok(view),
             // Written while a fold was rebuilt, or by a version that lacks it.
             Ok(_) => {}
-            Err(SnapshotFault::Content(fault)) if base.past => {
+            Err(SnapshotFault::Content(fault)) if base.past && !store.is_untouched() => {
                 tracing::warn!(
                     "deleting {}: {fault}; states at moments after it are replayed from an older snapshot",
                     path.display()

@@ -40,7 +40,11 @@ impl SnapshotStore {
     /// Of the file system.
     pub fn past(&self, epoch: Epoch) -> io::Result<Vec<PastSnapshot>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(self.dir())? {
+        let entries = match fs::read_dir(self.dir()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             let path = entry.path();
             if let Some((_, seq)) = named(&path).filter(|(of, _)| *of == epoch) {

@@ -95,7 +95,7 @@ fn verdict(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "result  DAMAGED: {fault}")?;
         return writeln!(
             out,
-            "        Restore the file from a backup, or move it away and start with --new-epoch."
+            "        Restore it from a backup (fieldlog restore), or save what is intact in a new epoch (fieldlog repair)."
         );
     }
     if against(|a| matches!(a, Agreement::Differs(_) | Agreement::Ends)) {

@@ -2,7 +2,7 @@ use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::{AttrId, Fact, Time};
 
 use super::*;
-use crate::log::Commit;
+use crate::log::{Commit, Log, LogOptions};
 
 /// A log whose record `n` names an attribute by `names[n - 1]`, and cursors of sinks.
 fn log(names: &[&str], cursors: &[(&str, u64)]) -> tempfile::TempDir {

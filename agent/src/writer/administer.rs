@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::fact::Resolution;
@@ -53,6 +54,8 @@ pub enum Call {
     Purge(Seq),
     /// Delete several, oldest first.
     PurgeAll(Filter),
+    /// A copy of the log is about to be made in this directory.
+    Backup(String),
 }
 
 /// Which inputs of the quarantine.
@@ -140,6 +143,7 @@ impl Call {
             Call::RequeueAll(filter) => ("requeue", filtered(filter)),
             Call::Purge(input) => ("purge", input.to_string()),
             Call::PurgeAll(filter) => ("purge", filtered(filter)),
+            Call::Backup(directory) => ("backup", directory.clone()),
         }
     }
 }
@@ -162,6 +166,10 @@ impl Writer {
         let outcome = self.carry_out(&actor, &call, &reason);
         self.batch.records.caused_by(None);
         self.commit_all()?;
+        if matches!(call, Call::Backup(_)) {
+            // The copy is of the log's file.
+            self.log.move_journal(Duration::ZERO)?;
+        }
         // Whoever asked may have gone.
         let _ = reply.send(outcome);
         Ok(())
@@ -191,6 +199,10 @@ impl Writer {
         }
         let (word, target) = call.recorded();
         match call {
+            Call::Backup(_) => {
+                let seq = self.administered(actor, word, &target, reason);
+                Ok(Done { seq: Some(seq), ..Done::default() })
+            }
             Call::Retire(device) | Call::Forget(device) | Call::Rename { device, .. } => self
                 .administer_device(call, device, &|writer, id| writer.administered(actor, word, id, reason)),
             Call::Requeue(input) | Call::Purge(input) => {

@@ -7,6 +7,7 @@ mod aggregate;
 mod chunk;
 mod commands;
 mod descriptions;
+mod digest;
 mod forgotten;
 mod given;
 mod names;

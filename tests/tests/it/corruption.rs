@@ -14,8 +14,8 @@ use fieldlog_projections::Epoch;
 use fieldlog_tests::fault_disk::FaultDisk;
 use fieldlog_tests::rng::Rng;
 
-mod content;
-mod damage;
+pub mod content;
+pub mod damage;
 mod named;
 
 use content::{Content, Original, cursor, original};
@@ -29,7 +29,7 @@ const OPTIONS: LogOptions =
 
 /// The result of opening a damaged log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
+pub enum Outcome {
     /// It has its whole content.
     Same,
     /// It cannot be opened.

@@ -169,7 +169,10 @@ async fn a_new_epoch_is_refused_while_there_is_a_log() {
     fs::write(site.data_dir().join("log.redb"), vec![b'x'; 100_000]).unwrap();
     let ended = Process::run_anew(&config).ended().await;
     assert_eq!(ended.code, 65, "{}", ended.words);
-    assert_says(&ended.words, &["log.redb", "backup", "move it away and start with --new-epoch"]);
+    assert_says(
+        &ended.words,
+        &["log.redb", "`fieldlog restore`", "`fieldlog repair`", "move it away and start with --new-epoch"],
+    );
 }
 
 #[test]
@@ -355,7 +358,10 @@ async fn damage_ends_run_and_verify_with_65() {
     fs::write(&path, &damaged).unwrap();
     let (code, said) = verify(dir.path());
     assert_eq!(code, 65, "{said}");
-    assert_says(&said, &["DAMAGED: the chunk at sequence", "start with --new-epoch"]);
+    assert_says(
+        &said,
+        &["DAMAGED: the chunk at sequence", "fieldlog restore", "in a new epoch (fieldlog repair)"],
+    );
     let ended = Process::run(&config, &[]).ended().await;
     assert_eq!(ended.code, 65, "{}", ended.words);
 

@@ -31,6 +31,7 @@ mod scan;
 mod scripted;
 mod sparkplug;
 mod thin;
+mod tools;
 mod trial;
 mod unlinked;
 mod window;

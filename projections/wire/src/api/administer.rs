@@ -96,3 +96,31 @@ pub struct KeptJson<'a> {
     /// Why it stays, and what to do.
     pub reason: Cow<'a, str>,
 }
+
+/// The body of `POST /api/v1/backup`, which is answered over the Unix socket only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupBody {
+    /// Absolute path of the directory, which must be empty or missing. The agent writes there, with its own rights.
+    pub to: String,
+    /// Why, for the log; up to 512 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// The answer to it, when the copy is complete and durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupDone<'a> {
+    /// The position of the view.
+    pub position: Position,
+    /// The record of the call.
+    pub seq: Seq,
+    /// The directory.
+    pub to: Cow<'a, str>,
+    /// First position in the copy.
+    pub first: Seq,
+    /// Last position in the copy, at least `seq`.
+    pub last: Seq,
+    /// Size of its log, in bytes.
+    pub bytes: u64,
+}

@@ -31,6 +31,10 @@ pub struct Status {
     pub devices: DeviceCounts,
     /// Memory accounting of the state.
     pub state: State,
+    /// `<sequence>:<digest>` of the state, as `fieldlog replay` prints it; absent unless asked for with `?state_digest=true`,
+    /// and while the state is being rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_digest: Option<String>,
     /// Commands to devices.
     pub commands: Commands,
     /// The last snapshot.
