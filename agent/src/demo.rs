@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon;
-use crate::log::{FILE_NAME, Log};
+use crate::log::{FILE_NAME, JOURNAL_FILE_NAME, Log};
 use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
 use crate::words::{complain, say};
@@ -273,6 +273,7 @@ fn data_dir(args: &DemoArgs) -> Result<PathBuf, DemoError> {
             _ => Ok(()),
         };
         gone(std::fs::remove_file(&log))
+            .and_then(|()| gone(std::fs::remove_file(dir.join(JOURNAL_FILE_NAME))))
             .and_then(|()| gone(std::fs::remove_dir_all(&snapshots)))
             .map_err(|source| DemoError::Fresh { dir: dir.clone(), source })?;
     }

@@ -95,7 +95,7 @@ impl LogReader {
             let held = self.tail.held();
             (held.quarantine.keys().rev().copied().collect(), held.resolved.clone())
         };
-        let stored = self.quarantine_stored(limit + resolved.len(), op)?;
+        let stored = self.quarantine_stored(limit.saturating_add(resolved.len()), op)?;
         // What was moved meanwhile is in both.
         let oldest = newest.last().copied().unwrap_or(Seq(u64::MAX));
         newest.extend(stored.into_iter().filter(|seq| *seq < oldest));

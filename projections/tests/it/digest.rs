@@ -19,7 +19,7 @@ fn golden_digest() {
         [&[number, version, 0][..], &(bytes.len() as u64).to_le_bytes(), bytes].concat()
     };
     let head = [&[2, 1, 0, 0, 0, 0, 0, 0][..], &[4, 3, 0, 0, 0, 0, 0, 0], &[0; 16]].concat();
-    let folds = [fold(1, 1, &[0, 0]), fold(3, 1, &[0]), fold(5, 1, &[0]), fold(6, 2, &[0; 21])].concat();
+    let folds = [fold(1, 1, &[0, 0]), fold(3, 1, &[0]), fold(5, 1, &[0]), fold(6, 3, &[0; 21])].concat();
     let hash = blake3::derive_key("fieldlog 1 state digest", &[head, folds].concat());
     assert_eq!(digest(&view).to_string(), format!("258:{}", blake3::Hash::from_bytes(hash).to_hex()));
 }

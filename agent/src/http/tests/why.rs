@@ -58,7 +58,7 @@ async fn past_values_are_explained_too_and_limits_are_kept() {
     }
     for (query, status, code, words) in [
         ("at=4", 404, "no-such-change", "`temperature` of kitchen/lamp had no value yet at sequence 4"),
-        ("at=99", 400, "bad-parameter", "`at=99` has not happened yet"),
+        ("at=99", 400, "bad-parameter", "sequence 99 has not happened yet"),
         ("at=noon", 400, "bad-parameter", "a time with an offset"),
         ("limit=0", 400, "bad-parameter", "from 1 to 100"),
         ("before=3", 400, "bad-parameter", "no parameter `before`"),

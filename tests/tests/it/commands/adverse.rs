@@ -244,6 +244,8 @@ async fn a_reload_that_removes_the_block_or_the_source_leaves_no_command_open_fo
     scene.agent.reload(config(&scene._dir, scene.port, HELD)).await;
     declares(&scene.agent, 2).await;
     let (_, sent) = ask(&scene.agent, &bright("c", 3, 600)).await;
+    // One that was not sent yet would wait for the source.
+    until("the publication", || ["acknowledged", "unconfirmed"].contains(&state(&scene.agent, &sent))).await;
     let (_, waits) = ask(&scene.agent, &bright("d", 4, 3)).await;
     // Nobody listens on port 1.
     let mut gone = config(&scene._dir, 1, Z2M);
