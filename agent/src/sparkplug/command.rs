@@ -66,7 +66,7 @@ pub fn write(
 }
 
 /// A command that was made at one time, as it is published at another: its timestamps are those of the publication
-/// (tck-id-topics-ncmd-timestamp). `None` if it is not what [`write`] makes.
+/// (tck-id-topics-ncmd-timestamp). `None` if it is not what [`write()`] makes.
 pub fn published_at(topic: &str, payload: &[u8], made: Time, at: Time) -> Option<Bytes> {
     let rest = topic.strip_prefix(NAMESPACE)?.strip_prefix('/')?;
     let verb = rest.split('/').nth(1)?;
