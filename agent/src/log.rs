@@ -18,6 +18,7 @@ mod cursors;
 mod damage;
 mod disk;
 mod error;
+mod existing;
 mod extent;
 mod guard;
 mod incomplete;

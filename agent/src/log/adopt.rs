@@ -3,12 +3,11 @@
 use fieldlog_projections::chunk::{Place, RecordBuffer};
 use fieldlog_projections::rollup::Row;
 use fieldlog_projections::{Seq, Time};
-use redb::ReadableTable;
 
-use super::clock::{self, CORRECTIONS};
-use super::error::{Fault, during};
+use super::clock;
+use super::error::during;
 use super::guard::guarded;
-use super::rollups::{self, ROLLUPS, RollupRow};
+use super::rollups::{self, RollupRow};
 use super::{Log, LogError, LogReader, META, cursors, quarantine};
 
 /// Rows of the archive that are read at once.
@@ -53,7 +52,8 @@ impl Log {
         guarded("write to the log", || {
             let txn = self.hold.get()?.begin_write()?;
             cursors::put(&txn, rows.cursors.iter().map(|(name, cursor)| (name, cursor)))?;
-            during("write to the quarantine", quarantine::put_at(&txn, &rows.quarantine))?;
+            let payloads = rows.quarantine.iter().map(|(seq, payload)| (*seq, payload));
+            during("write to the quarantine", quarantine::put(&txn, payloads, u64::MAX))?;
             if !rows.rollups.is_empty() {
                 during("write to the archive", rollups::put_rows(&txn, &rows.rollups))?;
             }
@@ -66,12 +66,7 @@ impl Log {
             if rows.backup {
                 txn.open_table(META)?.insert(BACKUP, 1)?;
             }
-            if self.unchanged {
-                self.go_on(&txn)?;
-            }
-            self.finish(txn)?;
-            (self.unchanged, self.as_closed, self.gains) = (false, false, false);
-            Ok(())
+            self.finish_change(txn)
         })
     }
 }
@@ -83,12 +78,7 @@ impl LogReader {
     /// [`LogError`] if the store or the next row cannot be read.
     pub fn rollup_rows(&self, after: Option<&RollupRow>) -> Result<Vec<RollupRow>, LogError> {
         let from = after.map_or((0, 0), |(first, part, _)| (*first, part.saturating_add(1)));
-        self.read("read the archive", |txn| {
-            let table = match txn.open_table(ROLLUPS) {
-                Ok(table) => table,
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            };
+        let rows = self.rollups("read the archive", |table| {
             let mut rows: Vec<RollupRow> = Vec::new();
             for entry in table.range(from..)?.take(ROWS_AT_ONCE) {
                 let (key, value) = entry?;
@@ -103,7 +93,8 @@ impl LogReader {
                 }
             }
             Ok(rows)
-        })
+        })?;
+        Ok(rows.unwrap_or_default())
     }
 
     /// Positions where log time was set back, and to what.
@@ -111,18 +102,6 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::scan`].
     pub fn clock_corrections(&self) -> Result<Vec<(Seq, Time)>, LogError> {
-        self.read("read the clock's corrections", |txn| {
-            let table = match txn.open_table(CORRECTIONS) {
-                Ok(table) => table,
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            };
-            let mut found = Vec::new();
-            for entry in table.iter()? {
-                let (at, after) = entry?;
-                found.push((Seq(at.value()), Time(after.value())));
-            }
-            Ok::<_, Fault>(found)
-        })
+        self.read("read the clock's corrections", clock::stored_corrections)
     }
 }

@@ -84,15 +84,11 @@ impl Log {
             Some(before) => during("trim the log", trim(&txn, before))?,
             None => None,
         };
-        if self.unchanged {
-            self.go_on(&txn)?;
-        }
         drop(held);
         if let Some(journal) = self.journal.as_ref().filter(|journal| !journal.is_empty()) {
             journal.end().store(&txn)?;
         }
-        self.finish(txn)?;
-        (self.unchanged, self.as_closed, self.gains) = (false, false, false);
+        self.finish_change(txn)?;
         (self.next, self.stored) = (last.next(), last.next());
         if let Some(cut) = cut {
             self.last_time = self.open.last_time();
@@ -101,6 +97,16 @@ impl Log {
         }
         self.forget_moved();
         Ok(Committed { first, last, trimmed })
+    }
+
+    /// Ends a write transaction that changes the log: the sums of the last close are no longer valid.
+    pub(super) fn finish_change(&mut self, txn: redb::WriteTransaction) -> Result<(), Fault> {
+        if self.unchanged {
+            self.go_on(&txn)?;
+        }
+        self.finish(txn)?;
+        (self.unchanged, self.as_closed, self.gains) = (false, false, false);
+        Ok(())
     }
 
     /// Ends every write transaction: makes it durable and counts it.

@@ -7,6 +7,7 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::META;
 use super::error::Fault;
+use super::existing::existing;
 
 /// By the position of a `clock_corrected` record: the log time from which it continues. Created with the first of them.
 pub(super) const CORRECTIONS: TableDefinition<'_, u64, i64> = TableDefinition::new("corrections");
@@ -23,20 +24,24 @@ pub(super) fn moment(corrections: &[(Seq, Time)], seq: Seq, time: Time) -> Time 
     corrections.get(next).map_or(time, |(_, after)| time.min(*after))
 }
 
-pub(super) fn corrections(txn: &redb::ReadTransaction) -> Result<Corrections, Fault> {
-    let table = match txn.open_table(CORRECTIONS) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Arc::default()),
-        Err(error) => return Err(error.into()),
-    };
+/// Where log time was set back, and to what, oldest first.
+pub(super) fn stored_corrections(txn: &redb::ReadTransaction) -> Result<Vec<(Seq, Time)>, Fault> {
+    let Some(table) = existing(txn, CORRECTIONS)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    let mut least = Time(i64::MAX);
-    for entry in table.iter()?.rev() {
+    for entry in table.iter()? {
         let (at, after) = entry?;
-        least = least.min(Time(after.value()));
-        found.push((Seq(at.value()), least));
+        found.push((Seq(at.value()), Time(after.value())));
     }
-    found.reverse();
+    Ok(found)
+}
+
+pub(super) fn corrections(txn: &redb::ReadTransaction) -> Result<Corrections, Fault> {
+    let mut found = stored_corrections(txn)?;
+    let mut least = Time(i64::MAX);
+    for (_, after) in found.iter_mut().rev() {
+        least = least.min(*after);
+        *after = least;
+    }
     Ok(found.into())
 }
 

@@ -4,6 +4,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::checked::{CHECKED, unwrap, wrap};
 use super::error::Fault;
+use super::existing::existing;
 use super::{CURSORS, LogError, LogReader};
 
 /// First bytes of cursors written without a checksum.
@@ -93,11 +94,7 @@ impl LogReader {
     fn stored_cursors(&self) -> Result<Vec<NamedCursor>, LogError> {
         let op = "read the cursors";
         self.read(op, |txn| {
-            let table = match txn.open_table(CURSORS) {
-                Ok(table) => table,
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            };
+            let Some(table) = existing(txn, CURSORS)? else { return Ok(Vec::new()) };
             let mut cursors = Vec::new();
             for entry in table.iter()? {
                 let (name, stored) = entry?;

@@ -11,6 +11,7 @@ use fieldlog_projections::chunk::{Chunk, RecordBuffer};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::error::Fault;
+use super::existing::existing;
 use super::guard::guarded;
 use super::suspects::Suspects;
 use super::{CHUNKS, LogError, LogReader};
@@ -68,11 +69,7 @@ pub(super) struct Closed<'a> {
 impl Index {
     /// Finds where the rows end.
     pub(super) fn load(&mut self, txn: &redb::ReadTransaction) -> Result<(), Fault> {
-        let table = match txn.open_table(INDEX) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(table) = existing(txn, INDEX)? else { return Ok(()) };
         if let Some((key, value)) = table.last()? {
             let first = Seq(key.value());
             // A damaged one is replaced when its group is full again.
@@ -281,15 +278,11 @@ impl LogReader {
                     found.runs.push((found.next, key));
                     found.next = key;
                 }
-                let row = Row::parse(key, value);
-                match row.as_ref().and_then(|row| Some((row.end(), row.runs(wanted)?))) {
-                    None => self.suspects.found(key),
-                    Some((end, runs)) => {
-                        let runs = runs.into_iter().filter(|(_, end)| *end > found.next);
-                        let from = found.next;
-                        found.runs.extend(runs.map(|(first, end)| (first.max(from), end)));
-                        found.next = found.next.max(end);
-                    }
+                if let Some((end, runs)) = self.runs_of(key, value, wanted) {
+                    let runs = runs.into_iter().filter(|(_, end)| *end > found.next);
+                    let from = found.next;
+                    found.runs.extend(runs.map(|(first, end)| (first.max(from), end)));
+                    found.next = found.next.max(end);
                 }
                 found.more = read == ROWS_PER_READ || !found.runs.is_empty();
                 if found.more {
@@ -313,9 +306,9 @@ impl LogReader {
         self.index(|table| {
             let Some(holding) = table.range(..before.0)?.next_back() else { return Ok(()) };
             let (key, value) = holding?;
-            let (key, row) = (Seq(key.value()), Row::parse(Seq(key.value()), value.value()));
-            match row.as_ref().and_then(|row| Some((row.end(), row.runs(wanted)?))) {
-                None => self.suspects.found(key),
+            let key = Seq(key.value());
+            match self.runs_of(key, value.value(), wanted) {
+                None => {}
                 Some((end, _)) if end < before => begin = begin.max(end),
                 Some((_, found)) => {
                     let found = found.into_iter().filter(|(first, _)| *first < before);
@@ -329,6 +322,17 @@ impl LogReader {
             Ok(())
         })?;
         Ok((runs, begin))
+    }
+
+    /// Where a row ends, and the ranges in it that may have what is wanted, each with its first position and the one
+    /// after the last; `None` if the row is damaged, which is noted.
+    fn runs_of(&self, row: Seq, stored: &[u8], wanted: &Wanted) -> Option<(Seq, Vec<(Seq, Seq)>)> {
+        let parsed = Row::parse(row, stored);
+        let runs = parsed.as_ref().and_then(|row| Some((row.end(), row.runs(wanted)?)));
+        if runs.is_none() {
+            self.suspects.found(row);
+        }
+        runs
     }
 
     /// Compares every row with the chunks that it covers; returns what is wrong with the first one that differs.
@@ -381,10 +385,6 @@ impl LogReader {
         &self,
         look: impl FnOnce(&redb::ReadOnlyTable<u64, &'static [u8]>) -> Result<T, Fault>,
     ) -> Result<Option<T>, LogError> {
-        self.read("read the log's index", |txn| match txn.open_table(INDEX) {
-            Ok(table) => look(&table).map(Some),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        })
+        self.read("read the log's index", |txn| existing(txn, INDEX)?.map(|table| look(&table)).transpose())
     }
 }

@@ -32,14 +32,7 @@ impl Log {
         if let Some(absence) = Log::absence(data_dir)? {
             return Err(absent(absence));
         }
-        let file = File::open(&path).map_err(|source| LogError::File { path: path.clone(), source })?;
-        let overlay =
-            Overlay::new(file).map_err(|source| LogError::refused(&path, Box::new(source.into())))?;
-        let opened = Log::open_store(Arc::new(overlay), Arc::default(), options, Epoch(0));
-        let mut log = opened.map_err(|error| match error {
-            LogError::Store { source, .. } => LogError::refused(&path, source),
-            other => other,
-        })?;
+        let mut log = Log::open_overlaid(&path, options)?;
         if !guarded("read the log's head", || log.load())? {
             return Err(absent(Absence::NoRecords));
         }
@@ -48,6 +41,18 @@ impl Log {
             Err(fault @ LogError::Journal { .. }) => Ok((log, Some(fault))),
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens the store in a file, which is never changed, without looking at its contents.
+    pub(super) fn open_overlaid(path: &Path, options: LogOptions) -> Result<Log, LogError> {
+        let file = File::open(path).map_err(|source| LogError::File { path: path.to_owned(), source })?;
+        let overlay =
+            Overlay::new(file).map_err(|source| LogError::refused(path, Box::new(source.into())))?;
+        let opened = Log::open_store(Arc::new(overlay), Arc::default(), options, Epoch(0));
+        opened.map_err(|error| match error {
+            LogError::Store { source, .. } => LogError::refused(path, source),
+            other => other,
+        })
     }
 
     /// Lets the store read every page in use and check its checksum, and compare the free pages with those in use;

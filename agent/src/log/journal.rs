@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checked::{CHECKED, unwrap, wrap};
 use super::error::Fault;
+use super::existing::existing;
 use super::{Commit, JOURNAL, LogError, sums};
 
 mod block;
@@ -55,11 +56,7 @@ impl Pointer {
 
     /// The stored pointer; `None` if the log has no journal.
     pub(super) fn stored(txn: &redb::ReadTransaction) -> Result<Option<Pointer>, Fault> {
-        let table = match txn.open_table(JOURNAL) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(table) = existing(txn, JOURNAL)? else { return Ok(None) };
         let Some(stored) = table.get(ROW)? else { return Ok(None) };
         let pointer = unwrap(CHECKED, ROW.as_bytes(), stored.value());
         let pointer = pointer.and_then(|value| postcard::from_bytes::<Pointer>(value).ok());

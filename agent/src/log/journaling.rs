@@ -11,7 +11,6 @@ use redb::StorageBackend;
 use super::disk::Disk;
 use super::error::Fault;
 use super::guard::guarded;
-
 use super::journal::{self, BLOCKS, Entry, Journal, NoJournal, Pointer, Recovered};
 use super::place::FilePlace;
 use super::{Commit, Committed, FORMAT_PLAIN, FORMAT_VERSION, JOURNAL_FILE_NAME, Log, LogError, META};
@@ -132,16 +131,10 @@ impl Log {
         let changed = guarded("set up the journal", || {
             let mut txn = self.hold.get()?.begin_write()?;
             txn.set_quick_repair(self.options.quick_repair);
-            if self.unchanged {
-                self.go_on(&txn)?;
-            }
             change(&txn)?;
-            self.finish(txn)
+            self.finish_change(txn)
         });
-        match &changed {
-            Ok(()) => (self.unchanged, self.as_closed, self.gains) = (false, false, false),
-            Err(_) => self.failed = true,
-        }
+        self.failed |= changed.is_err();
         changed
     }
 

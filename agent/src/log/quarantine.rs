@@ -28,16 +28,6 @@ pub(super) fn put<'a>(
     Ok(())
 }
 
-/// Stores payloads by their positions.
-pub(super) fn put_at(txn: &redb::WriteTransaction, payloads: &[(Seq, Vec<u8>)]) -> Result<(), Fault> {
-    let mut table = txn.open_table(QUARANTINE)?;
-    for (seq, payload) in payloads {
-        let stored = wrap(CHECKED, &seq.0.to_le_bytes(), payload);
-        table.insert(seq.0, stored.as_slice())?;
-    }
-    Ok(())
-}
-
 /// Deletes the payloads at these positions; one that is not there any more is none of the caller's concern.
 pub(super) fn remove<'a>(
     txn: &redb::WriteTransaction,

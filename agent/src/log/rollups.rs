@@ -9,6 +9,7 @@ use fieldlog_projections::{Seq, Time};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::error::Fault;
+use super::existing::existing;
 use super::guard::outside;
 use super::{LogError, LogReader, RolledUp};
 
@@ -80,16 +81,12 @@ pub(super) fn trim(txn: &redb::WriteTransaction, before: Seq) -> Result<(), Faul
 
 impl LogReader {
     /// Reads the archive; `None` if there is none.
-    fn rollups<T>(
+    pub(super) fn rollups<T>(
         &self,
         op: &'static str,
         look: impl FnOnce(&redb::ReadOnlyTable<(u64, u32), &'static [u8]>) -> Result<T, Fault>,
     ) -> Result<Option<T>, LogError> {
-        self.read(op, |txn| match txn.open_table(ROLLUPS) {
-            Ok(table) => look(&table).map(Some),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        })
+        self.read(op, |txn| existing(txn, ROLLUPS)?.map(|table| look(&table)).transpose())
     }
 
     /// Its last period; `None` if it is empty.

@@ -10,7 +10,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use fieldlog_projections::chunk::{self, Chunk, HEADER_BYTES, Header};
 use fieldlog_projections::stored::type_id::{GAP, TRIMMED};
@@ -18,7 +17,6 @@ use fieldlog_projections::{ChainHash, Epoch, Fact, Seq};
 use redb::ReadableDatabase;
 
 use super::guard::{self, guarded};
-use super::overlay::Overlay;
 use super::{CHUNKS, FILE_NAME, Log, LogError, LogOptions, META, sums};
 
 /// How the magic number continues, with the layout version and the two kinds of compression.
@@ -93,13 +91,7 @@ impl Salvage {
 /// Opens the store without comparing its contents with its sums, and without reading the last chunk.
 fn open_anyhow(path: &Path, options: LogOptions) -> Result<Log, LogError> {
     guard::silence();
-    let file = File::open(path).map_err(|source| LogError::File { path: path.to_owned(), source })?;
-    let overlay = Overlay::new(file).map_err(|source| LogError::refused(path, Box::new(source.into())))?;
-    let opened = Log::open_store(Arc::new(overlay), Arc::default(), options, Epoch(0));
-    let mut log = opened.map_err(|error| match error {
-        LogError::Store { source, .. } => LogError::refused(path, source),
-        other => other,
-    })?;
+    let mut log = Log::open_overlaid(path, options)?;
     let (epoch, checked_from) = guarded("read the log's head", || {
         let txn = log.hold.get()?.begin_read()?;
         let of_epoch = sums::read(&txn).ok().and_then(|sums| sums.of_epoch);
@@ -249,39 +241,22 @@ fn choose(found: &[Found], kept: Option<(Seq, Seq)>) -> Vec<Piece> {
     chosen
 }
 
-/// CRC-32 (IEEE), byte by byte: the length is not known before.
-struct Checksum(u32);
+/// CRC-32 (IEEE) of what has been read so far: the length is not known before.
+struct Checksum(crc32fast::Hasher);
 
 impl Checksum {
     fn new() -> Checksum {
-        Checksum(!0)
+        Checksum(crc32fast::Hasher::new())
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = TABLE[usize::from(self.0 as u8 ^ byte)] ^ (self.0 >> 8);
-        }
+        self.0.update(bytes);
     }
 
     fn value(&self) -> u32 {
-        !self.0
+        self.0.clone().finalize()
     }
 }
-
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut n = 0;
-    while n < 256 {
-        let (mut value, mut bit) = (n as u32, 0);
-        while bit < 8 {
-            value = if value & 1 == 1 { 0xedb8_8320 ^ (value >> 1) } else { value >> 1 };
-            bit += 1;
-        }
-        table[n] = value;
-        n += 1;
-    }
-    table
-};
 
 impl super::LogReader {
     /// First positions of the first and the last chunk, whether they are intact or not.

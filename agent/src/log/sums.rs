@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::checked::{unwrap, wrap};
 use super::clock::CORRECTIONS;
 use super::error::Fault;
+use super::existing::existing;
 use super::rollups::ROLLUPS;
 use super::{CHUNKS, CURSORS, Log, LogError, META, QUARANTINE, cursors};
 
@@ -66,21 +67,9 @@ pub(super) fn damaged(why: impl Into<String>) -> LogError {
     LogError::Damaged { op: OP, why: why.into() }
 }
 
-/// Opens a table; `None` if it does not exist.
-fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
-    txn: &ReadTransaction,
-    table: TableDefinition<'_, K, V>,
-) -> Result<Option<redb::ReadOnlyTable<K, V>>, Fault> {
-    match txn.open_table(table) {
-        Ok(table) => Ok(Some(table)),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// The rows of `sums`; none in a log of a version without them.
 pub(super) fn read(txn: &ReadTransaction) -> Result<Sums, Fault> {
-    let Some(rows) = table(txn, SUMS)? else { return Ok(Sums::default()) };
+    let Some(rows) = existing(txn, SUMS)? else { return Ok(Sums::default()) };
     let sums = Sums { of_epoch: row(&rows, EPOCH)?, closed: row(&rows, CLOSED)? };
     // Either both rows exist or only the first; a row with another name is a damaged one of these.
     let known = u64::from(sums.of_epoch.is_some()) + u64::from(sums.closed.is_some());
@@ -106,7 +95,7 @@ fn extent<K: redb::Key + 'static>(
     of: TableDefinition<'_, K, impl redb::Value + 'static>,
     position: impl Fn(K::SelfType<'_>) -> u64,
 ) -> Result<Extent, Fault> {
-    let Some(table) = table(txn, of)? else { return Ok(Extent::default()) };
+    let Some(table) = existing(txn, of)? else { return Ok(Extent::default()) };
     let first = table.first()?.map_or(0, |(key, _)| position(key.value()));
     let last = table.last()?.map_or(0, |(key, _)| position(key.value()));
     Ok(Extent { rows: table.len()?, first, last })
@@ -115,14 +104,14 @@ fn extent<K: redb::Key + 'static>(
 /// CRC-32 of the rows of small tables that have no other check.
 fn small(txn: &ReadTransaction) -> Result<u32, Fault> {
     let mut hasher = crc32fast::Hasher::new();
-    if let Some(meta) = table(txn, META)? {
+    if let Some(meta) = existing(txn, META)? {
         for entry in meta.iter()? {
             let (key, value) = entry?;
             hasher.update(key.value().as_bytes());
             hasher.update(&value.value().to_le_bytes());
         }
     }
-    if let Some(corrections) = table(txn, CORRECTIONS)? {
+    if let Some(corrections) = existing(txn, CORRECTIONS)? {
         for entry in corrections.iter()? {
             let (key, value) = entry?;
             hasher.update(&key.value().to_le_bytes());
@@ -141,7 +130,7 @@ impl Closed {
             quarantine: extent(txn, QUARANTINE, |seq| seq)?,
             rollups: extent(txn, ROLLUPS, |(first, _)| first)?,
             corrections: extent(txn, CORRECTIONS, |seq| seq)?,
-            cursors: table(txn, CURSORS)?.map_or(Ok(0), |table| table.len())?,
+            cursors: existing(txn, CURSORS)?.map_or(Ok(0), |table| table.len())?,
             small: small(txn)?,
         })
     }
