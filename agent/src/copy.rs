@@ -12,10 +12,8 @@ use fieldlog_projections::{Epoch, Seq};
 
 use crate::log::{FILE_NAME, Log, LogError, LogReader, Rows};
 use crate::snapshots::{self, SnapshotStore};
-use crate::stopped;
+use crate::stopped::{self, COMMIT_BYTES};
 
-/// Bytes of records, or of payloads, in a commit, at least.
-const COMMIT_BYTES: usize = 1 << 20;
 /// Where a copy is made, in the directory where it is to be.
 const UNFINISHED: &str = "backup.unfinished";
 

@@ -18,6 +18,16 @@ const OLD_FILE_NAME: &str = "log.redb.old-epoch";
 /// New name of the journal of a lost log.
 const OLD_JOURNAL_FILE_NAME: &str = "journal.old-epoch";
 
+/// A new epoch, at random.
+///
+/// # Errors
+/// If the operating system gives no random numbers.
+pub fn new_epoch() -> Result<Epoch, getrandom::Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)?;
+    Ok(Epoch(u64::from_le_bytes(bytes)))
+}
+
 /// Opens the log in a data directory, or creates it with a new epoch if there never was one.
 ///
 /// # Errors

@@ -316,9 +316,7 @@ fn set_up_journal(log: &mut Log, config: &Config, shared: &Shared) -> Result<(),
 }
 
 fn new_epoch() -> Result<Epoch, RunError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| RunError::Random(e.to_string()))?;
-    Ok(Epoch(u64::from_le_bytes(bytes)))
+    lost::new_epoch().map_err(|error| RunError::Random(error.to_string()))
 }
 
 /// The kernel's boot id; zeros if unknown.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::snapshot::{self, Header, ReadError, SnapshotError};
-use fieldlog_projections::{Epoch, View, Window};
+use fieldlog_projections::{Epoch, Seq, View, Window};
 
 pub mod past;
 
@@ -45,7 +45,7 @@ pub fn traces(dir: &Path) -> io::Result<Vec<Candidate>> {
     absent_is_empty(list(dir, &[EXTENSION, EXTENSION_AHEAD]))
 }
 
-fn absent_is_empty(found: io::Result<Vec<Candidate>>) -> io::Result<Vec<Candidate>> {
+fn absent_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found,
@@ -150,12 +150,16 @@ impl SnapshotStore {
     /// # Errors
     /// Of the file system.
     pub fn save(&self, view: &View, epoch: Epoch, keep: usize) -> io::Result<(PathBuf, u64)> {
-        let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = view.seq.0));
+        let path = self.path(epoch, view.seq, EXTENSION);
         let size = write_as(&path, |out| snapshot::write(view, epoch, out))?;
         File::open(&self.dir)?.sync_all()?;
         self.prune(epoch, keep)?;
         self.sweep()?;
         Ok((path, size))
+    }
+
+    fn path(&self, epoch: Epoch, seq: Seq, extension: &str) -> PathBuf {
+        self.dir.join(format!("{epoch}-{:020}.{extension}", seq.0))
     }
 
     /// Copies a snapshot as it is.
@@ -174,7 +178,7 @@ impl SnapshotStore {
     /// [`SnapshotFault`] if it cannot be read or written.
     pub fn take_over(&self, from: &Path, epoch: Epoch) -> Result<(), SnapshotFault> {
         let header = read_header(from)?;
-        let path = self.dir.join(format!("{epoch}-{seq:020}.{EXTENSION}", seq = header.seq.0));
+        let path = self.path(epoch, header.seq, EXTENSION);
         fs::copy(from, &path)?;
         let file = fs::OpenOptions::new().write(true).open(&path)?;
         file.write_all_at(&snapshot::header_of_epoch(header, epoch), 0)?;

@@ -1,6 +1,5 @@
 //! Reads the log of a stopped agent. Nothing in its data directory is changed: repairs after a crash are made in memory.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::fold::FoldId;
@@ -16,6 +15,9 @@ use crate::snapshots::SnapshotStore;
 /// How the subcommands that read or make a log open it.
 pub const OPTIONS: LogOptions =
     LogOptions { cache_bytes: 8 << 20, quick_repair: false, quarantine_records_max: u64::MAX };
+
+/// Bytes of records, or of payloads, in a commit to a log that takes over another one, at least.
+pub(crate) const COMMIT_BYTES: usize = 1 << 20;
 
 /// The log of a stopped agent, open for reading. While it is open, no agent can open it.
 #[derive(Debug)]
@@ -91,18 +93,8 @@ impl Stopped {
     /// # Errors
     /// [`LogError`] if the log cannot be read.
     pub fn position_at(&self, time: Time) -> Result<Seq, LogError> {
-        let reader = self.reader();
-        let from = reader.seek_time(time)?;
-        let mut last = Seq(from.0.saturating_sub(1));
-        reader.scan(from, |chunk| {
-            for record in chunk.records().map_while(Result::ok) {
-                if reader.moment(record.seq, record.time) > time {
-                    return ControlFlow::Break(());
-                }
-                last = record.seq;
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(last)
+        let found = self.reader().last_at(time, self.head(), &|| false)?;
+        // Nothing gives up.
+        Ok(found.unwrap_or_default())
     }
 }

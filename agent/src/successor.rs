@@ -13,12 +13,10 @@ use fieldlog_projections::{Epoch, Fact, Record, Seq, Time};
 
 use crate::client::Failure;
 use crate::log::{Log, LogError, Rows};
+use crate::lost;
 use crate::recovery;
 use crate::snapshots::SnapshotStore;
-use crate::stopped;
-
-/// Bytes of records in a commit, at least.
-const COMMIT_BYTES: usize = 1 << 20;
+use crate::stopped::{self, COMMIT_BYTES};
 
 /// A log of a new epoch that is being written, in a directory of its own.
 #[derive(Debug)]
@@ -55,9 +53,7 @@ pub struct Ending<'a> {
 /// # Errors
 /// [`Failure`] if the operating system gives no random numbers.
 pub fn new_epoch() -> Result<Epoch, Failure> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::internal(format!("no random numbers: {error}")))?;
-    Ok(Epoch(u64::from_le_bytes(bytes)))
+    lost::new_epoch().map_err(|error| Failure::internal(format!("no random numbers: {error}")))
 }
 
 /// A failure of a file or directory.

@@ -181,19 +181,15 @@ async fn closed(app: &App, command: Seq, wait: Duration) -> Result<(), Problem> 
 }
 
 fn find_in(view: &View, command: Seq) -> Result<CommandJson<'static>, Problem> {
-    let missing = || {
-        let detail = if command > view.seq {
-            format!(
+    let missing = || match command > view.seq {
+        true => {
+            let detail = format!(
                 "a command {command} was not asked for by then: that state is the one at sequence {}",
                 view.seq
-            )
-        } else {
-            format!(
-                "the state of a command {command} is not kept: there is none, or it ended long ago. If the log still has it, \
-                 it is at /api/v1/events/{command}"
-            )
-        };
-        Problem::not_found("no-such-command", "No such command", detail)
+            );
+            Problem::not_found("no-such-command", "No such command", detail)
+        }
+        false => kept::missing(command),
     };
     Ok(kept::whole(view, view.commands.get(command).ok_or_else(missing)?))
 }

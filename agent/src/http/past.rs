@@ -7,7 +7,7 @@ use fieldlog_projections::{Seq, Time, View};
 
 use super::position::At;
 use super::problem::Problem;
-use super::reads::{Cancel, Stretch, scan};
+use super::reads::Cancel;
 use crate::log::LogReader;
 use crate::read_side::ReadSide;
 use crate::recovery::RecoveryError;
@@ -48,15 +48,22 @@ impl Moment {
         })
     }
 
+    /// The last record of it; `at` is the position of the current view.
+    pub(super) fn last(self, reader: &LogReader, at: At, cancel: &Cancel) -> Result<Seq, Problem> {
+        match self {
+            Moment::Seq(seq) if seq > at.applied => Err(ahead(seq, at)),
+            Moment::Seq(seq) => Ok(seq),
+            Moment::Time(time) => {
+                reader.last_at(time, at.applied, &|| cancel.is_set())?.ok_or_else(Problem::stopping)
+            }
+        }
+    }
+
     /// Finds its place; `at` is the position of the current view.
     pub(super) fn place(self, side: &ReadSide, at: At, cancel: &Cancel) -> Result<Place, Problem> {
-        let time = match self {
-            Moment::Seq(seq) if seq > at.applied => return Err(ahead(seq, at)),
-            Moment::Seq(seq) => return Ok(Place { seq, time: None, inexact: None }),
-            Moment::Time(time) => time,
-        };
         let reader = &side.shared.reader;
-        let seq = last_before(reader, at, time, cancel)?;
+        let seq = self.last(reader, at, cancel)?;
+        let Moment::Time(time) = self else { return Ok(Place { seq, time: None, inexact: None }) };
         let (first, before) = begin_of(reader)?;
         let inexact = if seq.next() == first && time < before {
             if first > Seq(1) {
@@ -89,16 +96,12 @@ impl Place {
         if let Some(time) = self.time {
             return Ok(time);
         }
+        // It is in the first chunk, if it is in the log.
         let time = reader.scan(self.seq, |chunk| {
-            let mut records = chunk.records();
-            while let Ok(Some(record)) = records.next_record() {
-                if record.seq == self.seq {
-                    return ControlFlow::Break(record.time);
-                }
-            }
-            ControlFlow::Continue(())
+            let mut records = chunk.records().map_while(Result::ok);
+            ControlFlow::Break(records.find(|record| record.seq == self.seq).map(|record| record.time))
         })?;
-        Ok(time.unwrap_or_default())
+        Ok(time.flatten().unwrap_or_default())
     }
 }
 
@@ -129,21 +132,6 @@ impl Past {
     }
 }
 
-/// The last record at or before `time`. Records from a clock that was ahead count as no later than its correction.
-pub(super) fn last_before(reader: &LogReader, at: At, time: Time, cancel: &Cancel) -> Result<Seq, Problem> {
-    let from = reader.seek_time(time)?;
-    let mut last = Seq(from.0.saturating_sub(1));
-    let stretch = Stretch { from, until: at.applied, records_max: u64::MAX };
-    scan(reader, stretch, cancel, |record| {
-        if reader.moment(record.seq, record.time) > time {
-            return Ok(ControlFlow::Break(()));
-        }
-        last = record.seq;
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(last)
-}
-
 /// The first record of the log, and the moment before which the log says nothing: that of the record before it, or that
 /// of the first one if there is none before it.
 fn begin_of(reader: &LogReader) -> Result<(Seq, Time), Problem> {
@@ -161,7 +149,7 @@ fn begin_of(reader: &LogReader) -> Result<(Seq, Time), Problem> {
     Ok(begin.unwrap_or((Seq(1), Time(i64::MAX))))
 }
 
-pub(super) fn ahead(seq: Seq, at: At) -> Problem {
+fn ahead(seq: Seq, at: At) -> Problem {
     Problem::bad_parameter(format!(
         "sequence {seq} has not happened yet, the view is at {}; leave it out for the current state, or wait with \
          `min_seq={seq}`",

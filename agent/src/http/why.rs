@@ -20,7 +20,7 @@ use super::devices::{find, find_attribute};
 use super::event::{Entry, each_change, event_json};
 use super::events;
 use super::params::Params;
-use super::past::{Moment, ahead, last_before};
+use super::past::Moment;
 use super::position::At;
 use super::problem::Problem;
 use super::reads::{Cancel, Stretch, scan, scan_for};
@@ -76,9 +76,7 @@ pub(super) async fn why(
         .long(move |cancel| {
             let last = match moment {
                 None => newest,
-                Some(Moment::Seq(seq)) if seq > at.applied => return Err(ahead(seq, at)),
-                Some(Moment::Seq(seq)) => seq,
-                Some(Moment::Time(time)) => last_before(&side.shared.reader, at, time, cancel)?,
+                Some(moment) => moment.last(&side.shared.reader, at, cancel)?,
             };
             let (changes, complete_from_seq) = subject.changes(&side, last, limit + 1, cancel)?;
             let (device, attribute, source) = names;

@@ -61,4 +61,44 @@ impl LogReader {
             at.map_or(ControlFlow::Continue(()), |record| ControlFlow::Break(record.time))
         })
     }
+
+    /// The last record up to `until` at or before `time`; the position before the first record if all are later. Records
+    /// from a clock that was ahead count as no later than its correction. `None` if `give_up`, which is called between
+    /// chunks, returns `true`.
+    ///
+    /// # Errors
+    /// As [`LogReader::scan`].
+    pub fn last_at(
+        &self,
+        time: Time,
+        until: Seq,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Option<Seq>, LogError> {
+        let from = self.seek_time(time)?;
+        let mut last = Seq(from.0.saturating_sub(1));
+        if from > until {
+            return Ok(Some(last));
+        }
+        let ended = self.scan(from, |chunk| {
+            if give_up() {
+                return ControlFlow::Break(Ok(None));
+            }
+            for record in chunk.records() {
+                let at = chunk.header.first;
+                let record = match record {
+                    Ok(record) => record,
+                    Err(source) => {
+                        return ControlFlow::Break(Err(LogError::Chunk { at, source: source.into() }));
+                    }
+                };
+                if record.seq > until || self.moment(record.seq, record.time) > time {
+                    return ControlFlow::Break(Ok(Some(last)));
+                }
+                // The first chunk may begin before it.
+                last = last.max(record.seq);
+            }
+            ControlFlow::Continue(())
+        })?;
+        ended.unwrap_or(Ok(Some(last)))
+    }
 }

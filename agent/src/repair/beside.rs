@@ -6,10 +6,8 @@ use super::Old;
 use crate::client::Failure;
 use crate::log::acked::AckedRanges;
 use crate::log::{LogReader, Rows};
+use crate::stopped::COMMIT_BYTES;
 use crate::successor::Successor;
-
-/// Bytes of payloads that are copied in one commit, at least.
-const COMMIT_BYTES: usize = 1 << 20;
 
 /// What was taken over beside the records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

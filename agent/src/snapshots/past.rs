@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::{Epoch, Seq, View, snapshot};
 
-use super::{SnapshotFault, SnapshotStore, write_as};
+use super::{SnapshotFault, SnapshotStore, absent_is_empty, write_as};
 
 const EXTENSION: &str = "past";
 
@@ -40,12 +40,9 @@ impl SnapshotStore {
     /// Of the file system.
     pub fn past(&self, epoch: Epoch) -> io::Result<Vec<PastSnapshot>> {
         let mut found = Vec::new();
-        let entries = match fs::read_dir(self.dir()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
+        for entry in
+            absent_is_empty(fs::read_dir(self.dir()).and_then(Iterator::collect::<io::Result<Vec<_>>>))?
+        {
             let path = entry.path();
             if let Some((_, seq)) = named(&path).filter(|(of, _)| *of == epoch) {
                 // It may be deleted meanwhile.
@@ -57,13 +54,13 @@ impl SnapshotStore {
         Ok(found)
     }
 
-    /// Writes one atomically.
+    /// Writes one atomically. Returns its size in bytes.
     ///
     /// # Errors
     /// Of the file system.
-    pub fn save_past(&self, view: &View, epoch: Epoch) -> io::Result<()> {
-        let path = self.dir().join(format!("{epoch}-{:020}.{EXTENSION}", view.seq.0));
-        write_as(&path, |out| snapshot::write_compressed(view, epoch, out)).map(|_| ())
+    pub fn save_past(&self, view: &View, epoch: Epoch) -> io::Result<u64> {
+        let path = self.path(epoch, view.seq, EXTENSION);
+        write_as(&path, |out| snapshot::write_compressed(view, epoch, out))
     }
 
     /// Deletes those that cannot be used, because the log of `epoch` now begins at `first` or they are of another epoch,

@@ -186,22 +186,17 @@ impl Job {
     /// Writes a snapshot of the past, and deletes what is too much.
     fn keep_past(&self, view: Option<&View>) -> io::Result<()> {
         let shared = &self.shared;
-        if let Some(view) = view {
-            shared.snapshots.save_past(view, shared.epoch)?;
-        }
+        let written = view.map(|view| shared.snapshots.save_past(view, shared.epoch)).transpose()?;
         let range = shared.reader.range().map_err(io::Error::other)?;
         let first = range.map_or(Seq(1), |(first, _)| first);
-        let written = if view.is_some() { shared.snapshots.past(shared.epoch)?.pop() } else { None };
-        let size = written.as_ref().map_or(0, |written| written.bytes);
-        shared.stats.snapshot_bytes_written.fetch_add(size, Ordering::Relaxed);
+        shared.stats.snapshot_bytes_written.fetch_add(written.unwrap_or(0), Ordering::Relaxed);
         let left = shared.snapshots.thin_past(shared.epoch, first, self.past_bytes_max)?;
         note_past(&shared.stats, &left);
-        if let Some(too_large) = written.filter(|written| written.bytes > self.past_bytes_max) {
-            self.past_too_large.store(too_large.bytes, Ordering::Relaxed);
+        if let Some(too_large) = written.filter(|bytes| *bytes > self.past_bytes_max) {
+            self.past_too_large.store(too_large, Ordering::Relaxed);
             tracing::warn!(
-                "a snapshot of the past has {} bytes, more than snapshots.past_bytes_max, {}: none is kept, so states at past \
-                 moments take longer to answer. Raise it, or set it to 0",
-                too_large.bytes,
+                "a snapshot of the past has {too_large} bytes, more than snapshots.past_bytes_max, {}: none is kept, so states at \
+                 past moments take longer to answer. Raise it, or set it to 0",
                 self.past_bytes_max
             );
         }

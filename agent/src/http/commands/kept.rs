@@ -71,7 +71,7 @@ fn wanted(
     }
 }
 
-fn missing(command: Seq) -> Problem {
+pub(super) fn missing(command: Seq) -> Problem {
     let detail = format!(
         "the state of a command {command} is not kept: there is none, or it ended long ago. If the log still has it, \
          it is at /api/v1/events/{command}"
