@@ -21,8 +21,8 @@ use fieldlog_projections::Seq;
 use fieldlog_wire::api::commands::CommandBody;
 use tokio::sync::oneshot;
 
-use crate::pattern::Patterns;
 use declared::{Code, Rejected};
+use fieldlog_rules::pattern::Patterns;
 
 /// Largest body of a command, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;

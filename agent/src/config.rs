@@ -9,7 +9,6 @@ use fieldlog_projections::Window;
 use serde::Serialize;
 
 mod checks;
-mod choice;
 pub mod command;
 mod defaults;
 mod describe;
@@ -32,11 +31,11 @@ mod sparkplug;
 mod tests;
 mod written;
 
-use choice::choice;
 pub use command::{CommandRule, EvidenceKind};
 pub use describe::Describe;
 pub use diff::Change;
 pub use faults::{Fault, Faults};
+use fieldlog_rules::choice;
 pub use load::Loaded;
 pub use presets::PRESETS;
 pub use report::{EXIT_CONFIG, check_config};

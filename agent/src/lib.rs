@@ -1,6 +1,6 @@
 //! The shell around the core: ingest, writer, log, snapshots, HTTP.
 //!
-//! The modules in the order of the flow: [`ingest`] → [`decode`], [`observe`] → [`writer`] → [`log`] → (the folds of
+//! The modules in the order of the flow: [`ingest`] → [`decode`](fieldlog_rules::decode), [`observe`] → [`writer`] → [`log`] → (the folds of
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
 pub mod backup;
@@ -12,7 +12,6 @@ pub mod config;
 pub mod copy;
 pub mod correct;
 pub mod daemon;
-pub mod decode;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod describe;
@@ -31,7 +30,6 @@ pub mod metrics;
 pub(crate) mod mqtt;
 pub mod net;
 pub mod observe;
-pub mod pattern;
 pub mod probe;
 pub mod read_side;
 pub mod rebuild;
@@ -48,7 +46,6 @@ pub mod sparkplug;
 pub mod stopped;
 pub mod successor;
 pub mod telemetry;
-pub mod topic;
 pub mod trial;
 pub mod verify;
 pub mod window;

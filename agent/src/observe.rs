@@ -11,9 +11,9 @@ use fieldlog_projections::{AttrId, DeviceId, Seq, Time, View};
 
 use crate::config::Config;
 use crate::config::rules::RuleError;
-use crate::decode::{Values, Zone};
 use crate::memory;
 use crate::message::{MALFORMED, Message, SourceId, WireFault};
+use fieldlog_rules::decode::{Values, Zone};
 
 /// Maximum length of a quarantine reason, in bytes. A parser may quote input of any length.
 const REASON_BYTES_MAX: usize = 1_024;

@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Config, Decoder, EXIT_CONFIG, Rule, SourceConfig};
-use crate::decode::Zone;
 use crate::ingest::{self, SourceStatus};
 use crate::message::{Delivery, SourceId};
 use crate::words::{complain, say};
+use fieldlog_rules::decode::Zone;
 
 mod heard;
 mod report;
@@ -106,7 +106,7 @@ fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfig
 
 /// A filter as the topic of a rule, with captures for wildcards.
 fn rule_topic(filter: &str) -> Result<String, String> {
-    crate::topic::check_filter(filter)
+    fieldlog_rules::topic::check_filter(filter)
         .map_err(|error| format!("{filter:?} is not a topic filter: {error}; write it as \"home/#\""))?;
     let levels = filter.split('/').enumerate().map(|(index, level)| match level {
         "+" => format!("+level{index}"),

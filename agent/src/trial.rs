@@ -15,9 +15,9 @@ use fieldlog_wire::json::Val;
 use crate::command::declared::{Declared, Rejected, Target};
 use crate::config::rules::{RuleError, Rules};
 use crate::config::{Config, Decoder, Rule};
-use crate::decode::{self, JsonRule, Zone};
 use crate::message::{Message, SourceId};
 use crate::observe::{Heard, Observer, Outcomes, RecordBatch};
+use fieldlog_rules::decode::{self, JsonRule, Zone};
 
 mod cli;
 mod command;

@@ -23,6 +23,11 @@ fn the_agent_imports_what_the_table_lets_it() {
 }
 
 #[test]
+fn the_rules_import_what_the_table_lets_them() {
+    check("agent/rules/");
+}
+
+#[test]
 fn the_core_imports_what_the_table_lets_it() {
     check("projections/");
 }

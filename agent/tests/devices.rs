@@ -13,9 +13,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fieldlog::config::{CommandRule, Config, PRESETS};
-use fieldlog::decode::Zone;
 use fieldlog::trial::Trial;
 use fieldlog_projections::Time;
+use fieldlog_rules::decode::Zone;
 use fieldlog_wire::api::commands::CommandBody;
 use jiff::tz::TimeZone;
 use serde::Deserialize;

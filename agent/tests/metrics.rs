@@ -7,10 +7,10 @@
 #![allow(clippy::unwrap_used)]
 
 use fieldlog::config::Config;
-use fieldlog::decode::Zone;
 use fieldlog::trial::Trial;
 use fieldlog_projections::Time;
 use fieldlog_projections::command::Publish;
+use fieldlog_rules::decode::Zone;
 use fieldlog_wire::api::commands::CommandBody;
 use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};

@@ -1,7 +1,7 @@
 //! The other formats of documents: a rule by number, and a payload.
 
 use fieldlog::config::Decoder;
-use fieldlog::decode::{Built, Values, build};
+use fieldlog_rules::decode::{Built, Values, build};
 use serde_json::Value;
 
 use crate::json::from_tree;

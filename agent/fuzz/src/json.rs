@@ -1,7 +1,7 @@
 //! JSON: a rule by number, and a document. Rules that need no tree are read both ways, and both results must be equal.
 
 use fieldlog::config::{Decoder, Rule};
-use fieldlog::decode::{Built, Documents, Json, JsonRule, Values, build, documents, json};
+use fieldlog_rules::decode::{Built, Documents, Json, JsonRule, Values, build, documents, json};
 use fieldlog_projections::{Time, Value, ValueRef};
 
 use crate::{NAME_MAX, TEXT_MAX, choice, worlds};

@@ -1,9 +1,9 @@
 //! Single-value payloads, topics, templates and patterns: the first byte selects, and lines of text follow.
 
 use fieldlog::config::Decoder;
-use fieldlog::decode::{DecodeError, availability, scalar};
-use fieldlog::pattern::Pattern;
-use fieldlog::topic::{
+use fieldlog_rules::decode::{DecodeError, availability, scalar};
+use fieldlog_rules::pattern::Pattern;
+use fieldlog_rules::topic::{
     Captures, Template, check_filter, check_name, filter_covers, filter_matches, is_pointer,
 };
 use fieldlog_projections::ValueRef;

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use fieldlog::config::{Config, Decoder, PRESETS, Rule};
-use fieldlog::decode::{JsonRule, Zone};
+use fieldlog_rules::decode::{JsonRule, Zone};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 

@@ -11,8 +11,8 @@ use super::template::{Fill, fill};
 use super::value;
 pub use super::value::{from_json, to_json};
 use crate::config::{EvidenceKind, SourceConfig};
-use crate::pattern::Patterns;
-use crate::topic::{self, Captures, Template};
+use fieldlog_rules::pattern::Patterns;
+use fieldlog_rules::topic::{self, Captures, Template};
 
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 128;

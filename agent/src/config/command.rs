@@ -8,12 +8,12 @@ use fieldlog_projections::DataType;
 use fieldlog_projections::command::OnOffline;
 use serde::{Serialize, Serializer};
 
-use super::choice::{Choice, choice};
 use super::hints::one_of;
 use super::raw::Table;
 use super::{SourceConfig, rule, written};
-use crate::pattern::Pattern;
-use crate::topic::Template;
+use fieldlog_rules::choice;
+use fieldlog_rules::pattern::Pattern;
+use fieldlog_rules::topic::Template;
 
 /// `[[source.command]]`: one thing that devices can be told. The first block that names a device and an attribute, or an
 /// operation, counts; blocks of the source come before those of its presets.
@@ -156,25 +156,6 @@ impl SourceConfig {
     pub(crate) fn reply_topic(&self, reply: &Reply) -> String {
         reply.topic.replace("{client_id}", &self.client_id)
     }
-}
-
-impl Choice for DataType {
-    const WORDS: &'static [(&'static str, DataType)] = &[
-        (DataType::Text.word(), DataType::Text),
-        (DataType::Number.word(), DataType::Number),
-        (DataType::Integer.word(), DataType::Integer),
-        (DataType::Boolean.word(), DataType::Boolean),
-        (DataType::Enum.word(), DataType::Enum),
-        (DataType::Json.word(), DataType::Json),
-    ];
-}
-
-impl Choice for OnOffline {
-    const WORDS: &'static [(&'static str, OnOffline)] = &[
-        (OnOffline::Reject.word(), OnOffline::Reject),
-        (OnOffline::Hold.word(), OnOffline::Hold),
-        (OnOffline::LatestWins.word(), OnOffline::LatestWins),
-    ];
 }
 
 /// Placeholders of topics and payloads; `command/template.rs` fills them in.
@@ -356,7 +337,7 @@ fn read_reply(mut table: Table<'_>) -> Reply {
         error: pointer(table.filled("error"), "/error"),
     };
     for (key, text) in [("id", &reply.id), ("error", &reply.error)] {
-        if !crate::topic::is_pointer(text) {
+        if !fieldlog_rules::topic::is_pointer(text) {
             table.fault(
                 key,
                 format!("{text:?} is not a JSON pointer"),

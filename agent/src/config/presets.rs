@@ -9,7 +9,7 @@ use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
 use super::raw::{Table, WithOrigin};
 use super::{CommandRule, Rule, command, rule};
-use crate::topic::{self, Captures, Template};
+use fieldlog_rules::topic::{self, Captures, Template};
 
 /// The preset `tasmota`, for the other order of prefix and topic in its topics.
 const TOPIC_FIRST: &str = "tasmota-topic-first";

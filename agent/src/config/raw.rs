@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use ::config::{Map, Value, ValueKind};
 
-use super::choice::Choice;
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
+use fieldlog_rules::choice::Choice;
 
 /// The `config` crate's name for the origin of environment variables.
 pub(super) const ENVIRONMENT: &str = "the environment";

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::choice::choice;
 use super::raw::Table;
 use super::written;
+use fieldlog_rules::choice;
 
 /// 100 years, in days.
 const AGE_DAYS_MAX: u64 = 36_500;

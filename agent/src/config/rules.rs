@@ -1,8 +1,8 @@
 //! The compiled rules of one source: which rule takes a topic, and which device and attribute it is about.
 
 use crate::config::{Decoder, Rule, Shape, SourceConfig, Subject, Test};
-use crate::pattern::{PatternError, Patterns};
-use crate::topic::{
+use fieldlog_rules::pattern::{PatternError, Patterns};
+use fieldlog_rules::topic::{
     Captures, Name, Pattern, Template, TemplateError, check_filter, filter_covers, filter_matches,
 };
 

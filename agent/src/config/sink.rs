@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
 
-use super::choice::choice;
 use super::written::{self, Table, table_of};
 use super::{Address, Protocol, TlsConfig, WillConfig};
+use fieldlog_rules::choice;
 
 mod commands;
 mod place;

@@ -13,7 +13,7 @@ use super::{
     Address, CommandRule, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig,
     WillConfig, command, describe, presets, rule, sparkplug,
 };
-use crate::topic;
+use fieldlog_rules::topic;
 
 pub(super) fn read_all(table: &mut Table<'_>, gateway_id: &str) -> Vec<SourceConfig> {
     let mut sources: Vec<SourceConfig> = Vec::new();

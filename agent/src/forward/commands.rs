@@ -18,9 +18,9 @@ use crate::clock::Clock;
 use crate::command::declared::{Code, Rejected};
 use crate::command::remote::{Answer, Answers, Call, WAITING_MAX};
 use crate::command::{Asked, Unreadable};
-use crate::pattern::Patterns;
 use crate::shared::Shared;
 use crate::writer::Input;
+use fieldlog_rules::pattern::Patterns;
 
 /// Shortest and longest wait before a command is offered again to a writer that takes none now.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));

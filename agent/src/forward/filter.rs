@@ -2,7 +2,7 @@
 
 use fieldlog_projections::stored;
 
-use crate::pattern::{PatternError, Patterns};
+use fieldlog_rules::pattern::{PatternError, Patterns};
 
 /// The events to send; all if nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -21,9 +21,9 @@ use crate::clock::Clock;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::acked::AckedRanges;
 use crate::log::{LogError, LogReader};
-use crate::pattern::Patterns;
 use crate::shared::Shared;
 use crate::writer::Input;
+use fieldlog_rules::pattern::Patterns;
 use fieldlog_wire::Lane;
 
 /// The sinks by name.

@@ -6,7 +6,7 @@ use fieldlog_projections::{DeviceId, Fact, Seq, Time};
 
 use super::budget::FORGOTTEN_BYTES;
 use super::{Observer, RecordBatch, at, device};
-use crate::decode;
+use fieldlog_rules::decode;
 
 /// Why something is not done, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::topics::RuleMatch;
 use super::values::is_version;
 use super::{Observer, RecordBatch, at};
 use crate::config::{Decoder, RecordMode};
-use crate::decode::{self, Built, DecodeError, Document, Documents, Json, Scalar};
+use fieldlog_rules::decode::{self, Built, DecodeError, Document, Documents, Json, Scalar};
 
 /// An input as the quarantine has it.
 #[derive(Clone, Copy, Debug)]

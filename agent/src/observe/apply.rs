@@ -10,8 +10,8 @@ use super::redact::REDACTED;
 use super::topics::{Names, RuleMatch, Said, Topic};
 use super::{Observer, RecordBatch, cut};
 use crate::config::Decoder;
-use crate::decode::{self, Built, DecodeError, Document, Documents, Json};
 use crate::message::Message;
+use fieldlog_rules::decode::{self, Built, DecodeError, Document, Documents, Json};
 
 /// Reasons that are kept of one message.
 const REASONS_MAX: usize = 4;

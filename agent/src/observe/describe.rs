@@ -12,9 +12,9 @@ use super::outcomes::{Refusal, Verdict, topic_text};
 use super::topics::RuleMatch;
 use super::{Observer, RecordBatch, at, budget};
 use crate::config::Announcer;
-use crate::decode;
 use crate::describe::{self, Address, Announced, Announcement, Bounds};
 use crate::message::Message;
+use fieldlog_rules::decode;
 
 mod operator;
 mod resolve;

@@ -15,7 +15,7 @@ use super::device::Device;
 use super::namespaces::Namespace;
 use super::outcomes::Refusal;
 use super::{Observer, RecordBatch, at, device};
-use crate::decode;
+use fieldlog_rules::decode;
 
 /// Devices by name and id.
 #[derive(Debug, Default)]

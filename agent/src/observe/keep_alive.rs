@@ -7,7 +7,7 @@ use fieldlog_projections::Time;
 use super::Observer;
 use crate::config::rules::MatchedRule;
 use crate::message::Publication;
-use crate::topic::Name;
+use fieldlog_rules::topic::Name;
 
 /// Maximum topics of one source that are kept alive.
 const TOPICS_MAX: usize = 256;

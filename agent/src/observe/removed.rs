@@ -7,7 +7,7 @@ use fieldlog_projections::{AttrId, DeviceId, Time, Value, ValueRef};
 use super::Observer;
 use super::device::Slot;
 use super::topics::{Known, RuleMatch};
-use crate::decode::Values;
+use fieldlog_rules::decode::Values;
 
 impl Observer {
     /// A value or null is where an object may have been, whose attributes are removed with it (RFC 7396).

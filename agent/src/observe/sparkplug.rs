@@ -12,11 +12,11 @@ use fieldlog_projections::{DeviceId, Time, View};
 use super::outcomes::{Refusal, Verdict, topic_text};
 use super::{Observer, RecordBatch, at, budget};
 use crate::config::SparkplugConfig;
-use crate::decode;
 use crate::message::Message;
 use crate::sparkplug::payload::Certificate;
 use crate::sparkplug::session::{NodeSession, Reason, Taken, This, Trust};
 use crate::sparkplug::topic::{SparkplugTopic, Verb, is_sparkplug};
+use fieldlog_rules::decode;
 use table::Table;
 
 mod metrics;

@@ -9,9 +9,9 @@ use super::device::Device;
 use super::outcomes::{Refusal, topic_text};
 use super::{Observer, RecordBatch};
 use crate::config::rules::MatchedRule;
-use crate::decode;
 use crate::message::Message;
-use crate::topic::Name;
+use fieldlog_rules::decode;
+use fieldlog_rules::topic::Name;
 
 /// Longer topics are not remembered; they are resolved anew for each message.
 const TOPIC_BYTES_REMEMBERED: usize = 1_024;

@@ -12,7 +12,7 @@ use super::topics::{Known, RuleMatch};
 use super::watch::Report;
 use super::{Observer, RecordBatch, at, budget};
 use crate::config::{HeldValues, Update};
-use crate::decode::{self, Scalar, Values};
+use fieldlog_rules::decode::{self, Scalar, Values};
 
 impl Observer {
     pub(super) fn record_one(

@@ -8,8 +8,8 @@ use fieldlog_projections::Time;
 use super::heard::{Heard, Kept};
 use super::suggest;
 use crate::config::{Config, presets};
-use crate::decode::Zone;
 use crate::trial::Trial;
+use fieldlog_rules::decode::Zone;
 
 /// Maximum topics listed as examples.
 const EXAMPLES_MAX: usize = 5;

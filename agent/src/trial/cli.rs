@@ -9,9 +9,9 @@ use fieldlog_wire::json::base16;
 use super::Trial;
 use crate::clock::Clock;
 use crate::config::{Config, EXIT_CONFIG};
-use crate::decode::Zone;
-use crate::topic;
 use crate::words::{complain, say};
+use fieldlog_rules::decode::Zone;
+use fieldlog_rules::topic;
 
 /// Exit code for unusable arguments, `EX_USAGE` of sysexits.
 const EXIT_USAGE: u8 = 64;

@@ -1,8 +1,8 @@
 //! Checks that several tables of a rule share.
 
 use super::super::raw::Table;
-use crate::pattern::Pattern;
-use crate::topic;
+use fieldlog_rules::pattern::Pattern;
+use fieldlog_rules::topic;
 
 /// A JSON pointer, if there is one.
 pub(super) fn pointer(table: &mut Table<'_>, key: &'static str) -> Option<String> {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::choice::Choice;
 use super::super::hints::one_of;
 use super::super::raw::Table;
 use super::checks::{check_patterns, pointer};
 use super::{
     ActionFields, Arrays, Decoder, Each, KeepAlive, PayloadTime, Rename, Rule, TimeFormat, keys, types, when,
 };
-use crate::topic::Template;
+use fieldlog_rules::choice::Choice;
+use fieldlog_rules::topic::Template;
 
 /// Room for the name of a source, a dot and the name of a preset.
 const NAMESPACE_BYTES_MAX: usize = 64;

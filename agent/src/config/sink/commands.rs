@@ -8,7 +8,7 @@ use super::super::raw::Table;
 use super::super::written;
 use super::place::{expand, is_subject};
 use super::{SinkConfig, SinkTarget};
-use crate::topic;
+use fieldlog_rules::topic;
 use fieldlog_wire::Lane;
 
 const DAY_S: u64 = 86_400;

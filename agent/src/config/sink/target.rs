@@ -9,7 +9,7 @@ use super::super::{Address, TlsConfig, WillConfig};
 use super::commands;
 use super::place::{expand, is_subject};
 use super::{HttpSink, KafkaSink, MqttSink, NatsSink, SaslMechanism, SinkTarget};
-use crate::topic;
+use fieldlog_rules::topic;
 use fieldlog_wire::Lane;
 
 /// A scheme of addresses.

@@ -3,7 +3,7 @@
 use super::super::{Announcer, Config, Decoder, PRESETS, Rule, Shape, Test, When};
 use super::{SOURCE, parse};
 use crate::config::rules::{Rules, filters};
-use crate::topic::Name;
+use fieldlog_rules::topic::Name;
 
 fn with_preset(preset: &str) -> Config {
     parse(&SOURCE.replace("preset = \"zigbee2mqtt\"", preset))
@@ -53,7 +53,8 @@ fn check(preset: &str, cases: &[(&str, Expected<'_>)]) {
         assert_eq!(found, *expected, "{preset}: {topic}");
         if found.is_some() {
             let filters = filters(&source.rules);
-            let brought = filters.iter().any(|(filter, _)| crate::topic::filter_matches(filter, topic));
+            let brought =
+                filters.iter().any(|(filter, _)| fieldlog_rules::topic::filter_matches(filter, topic));
             assert!(brought, "{topic} is not in {filters:?}");
         }
     }

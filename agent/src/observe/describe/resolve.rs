@@ -4,7 +4,7 @@ use super::super::Observer;
 use super::super::source::CompiledRule;
 use super::super::topics::RuleMatch;
 use crate::config::{Decoder, When};
-use crate::topic::Name;
+use fieldlog_rules::topic::Name;
 
 /// The target of an announcement: a rule's match, and the attribute if it concerns one.
 pub(super) struct Target {

@@ -8,7 +8,6 @@ use fieldlog_projections::{AttrId, DeviceId, Time, Value};
 
 use super::properties::Told;
 use super::{EdgeNode, Sparkplug};
-use crate::decode;
 use crate::observe::outcomes::{Refusal, Verdict};
 use crate::observe::{Observer, RecordBatch, at, budget};
 use crate::sparkplug::command::REBIRTH;
@@ -16,6 +15,7 @@ use crate::sparkplug::payload::{BDSEQ, Certificate, Metric};
 use crate::sparkplug::property::{Properties, PropertyFault};
 use crate::sparkplug::session::{Reason, Trust};
 use crate::sparkplug::value::{self, ValueFault};
+use fieldlog_rules::decode;
 
 /// Metrics that are not state: the session number, and commands.
 const NOT_RECORDED: [&str; 4] = [BDSEQ, REBIRTH, "Node Control/Reboot", "Node Control/Next Server"];

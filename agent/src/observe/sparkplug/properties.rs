@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use fieldlog_projections::{AttrId, AttributeDescription, DescribedBy, DeviceId, Fact, Time};
 
-use crate::decode;
 use crate::describe::Parts;
 use crate::observe::outcomes::Refusal;
 use crate::observe::{Observer, RecordBatch};
 use crate::sparkplug::property::Properties;
+use fieldlog_rules::decode;
 
 /// What the operator has been told of a device and is not told again.
 #[derive(Debug, Default)]

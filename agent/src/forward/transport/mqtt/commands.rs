@@ -13,7 +13,7 @@ use crate::mqtt::failure::Failure;
 use crate::mqtt::frame::Frame;
 use crate::mqtt::handshake::{self, Subscription};
 use crate::mqtt::publish::{self, Publish, Request};
-use crate::topic;
+use fieldlog_rules::topic;
 
 /// Largest packet that the broker may send. A command is smaller by far: one that is too large is to be answered, and the
 /// broker says nothing of those that it does not send.

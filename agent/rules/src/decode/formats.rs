@@ -3,7 +3,7 @@
 use serde_json::{Number, Value};
 
 use super::DecodeError;
-use crate::config::Decoder;
+use crate::rule::Decoder;
 
 mod cbor;
 mod influx;

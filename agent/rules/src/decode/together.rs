@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::Rule;
 use crate::pattern::{PatternError, Patterns};
+use crate::rule::Rule;
 
 /// The fields of the action.
 #[derive(Clone, Debug)]

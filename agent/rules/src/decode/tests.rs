@@ -2,7 +2,7 @@ use fieldlog_projections::{Value, ValueRef};
 
 use super::arena::Range;
 use super::*;
-use crate::config::PayloadTime;
+use crate::rule::PayloadTime;
 
 mod trees;
 mod zone;

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::Shape;
 use crate::decode::formats::PAYLOAD_BYTES_MAX;
+use crate::rule::Shape;
 
 /// Name and values of each document, as JSON.
 fn taken(rule: &Rule, payload: &str) -> Result<Vec<(String, serde_json::Value)>, String> {

@@ -3,7 +3,7 @@
 use fieldlog_projections::{Time, ValueRef};
 use jiff::tz::TimeZone;
 
-use crate::config::TimeFormat;
+use crate::rule::TimeFormat;
 
 /// Returns the time zone of times without an offset. It is queried each time, so a change of the gateway's zone takes
 /// effect while the agent runs.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::config::PayloadTime;
+use crate::rule::PayloadTime;
 
 const PARIS: Zone = Zone(|| TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
 const NEPAL: Zone = Zone(|| TimeZone::posix("<+0545>-5:45").unwrap());

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::formats::Built;
 use super::{DecodeError, JsonRule, Node, Values, finish, formats, nothing_at, through, time_item};
-use crate::config::{Decoder, Each};
+use crate::rule::{Decoder, Each};
 use crate::topic::{Name, Part};
 
 /// The document of one device in a payload.
