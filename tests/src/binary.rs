@@ -30,7 +30,6 @@ fn build() -> PathBuf {
         .args(["build", "--quiet", "--package", "fieldlog", "--bin", "fieldlog", "--profile", profile])
         .arg("--target-dir")
         .arg(target_dir)
-        .args(cfg!(feature = "nats").then_some("--features=nats"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo can be run");

@@ -47,7 +47,6 @@ impl Receiver {
     }
 
     /// One that consumes the stream `FIELDLOG` of a server on this machine, from the beginning for each new `consumer`.
-    #[cfg(feature = "nats")]
     pub async fn nats(port: u16, consumer: &str) -> Receiver {
         let nats = receive::NatsOptions {
             server: format!("nats://127.0.0.1:{port}"),

@@ -11,7 +11,6 @@ mod drop_oldest;
 mod flapping;
 mod fork;
 mod lying;
-#[cfg(feature = "nats")]
 mod nats;
 mod orders;
 mod parts;

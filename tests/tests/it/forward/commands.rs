@@ -417,7 +417,6 @@ async fn with_mqtt_3_1_1_commands_work_without_answers() {
 }
 
 /// Commands by request and reply of NATS.
-#[cfg(feature = "nats")]
 #[tokio::test]
 async fn a_nats_server_brings_commands_and_takes_answers() {
     use async_nats::Client;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use fieldlog::receive::{self, Out, ReceiveOptions};
 use fieldlog_tests::agent::Agent;
 use fieldlog_tests::mosquitto::Mosquitto;
-#[cfg(feature = "nats")]
 use fieldlog_tests::nats::NatsServer;
 use fieldlog_tests::process::{Process, free_port};
 use fieldlog_tests::rng::Rng;
@@ -121,7 +120,6 @@ pub enum Between {
     /// Nothing: HTTP.
     Nothing,
     Mosquitto(Mosquitto),
-    #[cfg(feature = "nats")]
     Nats(NatsServer),
 }
 
@@ -162,7 +160,6 @@ impl Row {
                 let address = format!("mqtt://127.0.0.1:{}", broker.port);
                 ("--mqtt", address.clone(), address)
             }
-            #[cfg(feature = "nats")]
             Between::Nats(server) => {
                 let address = format!("nats://127.0.0.1:{}", server.port);
                 ("--nats", address.clone(), address)
@@ -189,7 +186,6 @@ impl Row {
             (Part::Receiver, _) => self.keeper.kill(),
             (Part::Between, Between::Nothing) => {}
             (Part::Between, Between::Mosquitto(broker)) => broker.kill(),
-            #[cfg(feature = "nats")]
             (Part::Between, Between::Nats(server)) => server.kill(),
         }
     }
@@ -204,7 +200,6 @@ impl Row {
             (Part::Receiver, _) => self.keeper.run(),
             (Part::Between, Between::Nothing) => {}
             (Part::Between, Between::Mosquitto(broker)) => broker.restart(),
-            #[cfg(feature = "nats")]
             (Part::Between, Between::Nats(server)) => server.restart(),
         }
     }
