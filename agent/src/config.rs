@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fieldlog_projections::Window;
+use fieldlog_projections::declared::{Declared, DerivedAttribute, NamedAggregate};
+use fieldlog_projections::{Settings, Window};
 use serde::Serialize;
 
 mod checks;
 pub mod command;
+mod declared;
 mod defaults;
 mod describe;
 mod diff;
@@ -64,6 +66,12 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// `[[aggregates]]`, shortest window first; each is a multiple of the previous one. May be empty.
     pub aggregates: Vec<WindowConfig>,
+    /// `[[derived_attribute]]`; none by default.
+    #[serde(rename = "derived_attribute", skip_serializing_if = "Vec::is_empty")]
+    pub derived: Vec<DerivedAttribute>,
+    /// `[[named_aggregate]]`; none by default.
+    #[serde(rename = "named_aggregate", skip_serializing_if = "Vec::is_empty")]
+    pub named: Vec<NamedAggregate>,
     /// `[http]`.
     pub http: HttpConfig,
     /// `[limits]`.
@@ -125,6 +133,14 @@ pub struct WindowConfig {
     pub window_s: u32,
     /// `keep` (1–100,000): closed buckets held in memory for each attribute; older ones are read from the log.
     pub keep: u32,
+}
+
+impl Config {
+    /// The settings of the folds.
+    pub fn folds(&self) -> Settings {
+        let declared = Declared { derived: self.derived.clone(), aggregates: self.named.clone() };
+        Settings { windows: windows(&self.aggregates), declared }
+    }
 }
 
 /// The fold's windows from the configuration's.

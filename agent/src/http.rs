@@ -42,6 +42,7 @@ mod history;
 mod host;
 mod listen;
 mod min_seq;
+mod named;
 mod nearest;
 pub mod offline;
 mod page;

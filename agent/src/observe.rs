@@ -208,7 +208,7 @@ impl Observer {
         // The rules may lead to other devices now.
         self.announcers = Announcers::default();
         let max = config.limits.state_bytes_max.unwrap_or_else(memory::state_bytes_max);
-        self.budget.configure(max, &crate::config::windows(&config.aggregates));
+        self.budget.configure(max, config.folds());
         self.count();
         Ok(())
     }

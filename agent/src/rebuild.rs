@@ -6,20 +6,20 @@ use std::sync::{Arc, PoisonError};
 
 use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::view::Rebuild;
-use fieldlog_projections::{Devices, Seq, Window};
+use fieldlog_projections::{Devices, Seq, Settings};
 
 use crate::shared::Shared;
 
 /// Maximum records folded under the lock at the end.
 const LAST_STRETCH: u64 = 5_000;
 
-/// Starts rebuilding folds from the log, aggregates with `windows`; they replace those of the view once they have
+/// Starts rebuilding folds from the log, with these settings; they replace those of the view once they have
 /// caught up. A running rebuild gives up, and this one takes over its folds.
-pub fn start(shared: &Arc<Shared>, folds: &[FoldId], windows: Vec<Window>) {
+pub fn start(shared: &Arc<Shared>, folds: &[FoldId], settings: Settings) {
     let (number, folds) = shared.rebuild.begin(folds);
     let thread = {
         let shared = shared.clone();
-        move || finish(&shared, number, &names(&folds), run(&shared, number, &folds, &windows))
+        move || finish(&shared, number, &names(&folds), run(&shared, number, &folds, &settings))
     };
     if let Err(error) = std::thread::Builder::new().name("rebuild".into()).spawn(thread) {
         tracing::error!(
@@ -48,8 +48,8 @@ fn finish(shared: &Shared, number: u64, names: &str, result: Result<Option<Seq>,
 }
 
 /// Returns the final position; `None` if a newer rebuild was started meanwhile.
-fn run(shared: &Shared, number: u64, folds: &[FoldId], windows: &[Window]) -> Result<Option<Seq>, String> {
-    let mut fresh = Rebuild::new(folds, windows);
+fn run(shared: &Shared, number: u64, folds: &[FoldId], settings: &Settings) -> Result<Option<Seq>, String> {
+    let mut fresh = Rebuild::new(folds, settings);
     loop {
         let applied = shared.position.borrow().applied;
         if applied.0.saturating_sub(fresh.seq().0) <= LAST_STRETCH {

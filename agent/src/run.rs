@@ -268,7 +268,8 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
     let stats = WriterStats::default();
     stats.snapshot_seq.store(recovered.snapshot.0, Ordering::Relaxed);
     let position = Position { head: log.head(), applied: recovered.view.seq };
-    let stale = recovered.view.stale().to_vec();
+    let settings = config.folds();
+    let outdated = recovered.view.outdated(&settings);
     let shared = Arc::new(Shared {
         epoch: log.epoch(),
         view: recovered.view.into(),
@@ -279,12 +280,12 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
         stats,
         rebuild: RebuildProgress::default(),
     });
-    if !stale.is_empty() {
+    if !outdated.is_empty() {
         tracing::info!(
             "the snapshot lacks these parts in their current form, so they are being rebuilt from the log: {}",
-            rebuild::names(&stale)
+            rebuild::names(&outdated)
         );
-        rebuild::start(&shared, &stale, crate::config::windows(&config.aggregates));
+        rebuild::start(&shared, &outdated, settings);
     }
     Ok(shared)
 }

@@ -10,8 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
+use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::view::FoldError;
-use fieldlog_projections::{Aggregates, Fact, Seq, Time};
+use fieldlog_projections::{Aggregates, Fact, Named, Seq, Time};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -366,11 +367,13 @@ impl Writer {
         self.orders.trim_before = None;
         self.log.keep_quarantined(config.limits.quarantine_records_max as u64);
         self.log.bound_journal(journal_bounds(&config.log));
-        let rebuild = config.aggregates != self.config.aggregates;
+        let (old, new) = (self.config.folds(), config.folds());
         self.config = config;
-        if rebuild {
-            let windows = crate::config::windows(&self.config.aggregates);
-            rebuild::start(&self.shared, &[Aggregates::ID], windows);
+        let changed =
+            [(Aggregates::ID, old.windows != new.windows), (Named::ID, old.declared != new.declared)];
+        let folds: Vec<FoldId> = changed.iter().filter(|(_, changed)| *changed).map(|(id, _)| *id).collect();
+        if !folds.is_empty() {
+            rebuild::start(&self.shared, &folds, new);
         }
         if keys.is_empty() {
             return Ok(());

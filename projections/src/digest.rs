@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{self, Write};
 
 use crate::view::View;
-use crate::{Aggregates, Seq};
+use crate::{Aggregates, Named, Seq};
 
-/// BLAKE3 over a state, except the aggregates, whose windows are configuration.
+/// BLAKE3 over a state, except the aggregates: windows and declarations are configuration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StateDigest {
     /// The last record that the state includes.
@@ -28,7 +28,7 @@ impl StateDigest {
         hasher.write_all(&view.time.0.to_le_bytes())?;
         hasher.write_all(&view.boot_id)?;
         for fold in view.sections() {
-            if fold.id() == Aggregates::ID {
+            if [Aggregates::ID, Named::ID].contains(&fold.id()) {
                 continue;
             }
             let size = fold.size().map_err(io::Error::other)?;

@@ -6,6 +6,7 @@
 //! rebuilt in the background from the oldest record.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub struct Change<'a> {
     pub at: usize,
     /// The attribute.
     pub attr: AttrId,
+    /// The names of all attributes, by number.
+    pub names: &'a [Arc<str>],
     /// Log time of the record.
     pub time: Time,
     /// The new value.
@@ -46,6 +49,9 @@ pub trait Fold {
     /// Applies one change of a state change. This is the hot path: every event passes through here.
     fn change(&mut self, change: &Change<'_>);
 
+    /// All changes of a state change of a device, recorded at `time`, have been applied.
+    fn changed(&mut self, _device: DeviceId, _time: Time) {}
+
     /// Applies a record that is not a state change.
     ///
     /// # Errors
@@ -54,6 +60,14 @@ pub trait Fold {
 
     /// Notes that records up to this log time are deleted and will not be applied.
     fn miss(&mut self, until: Time);
+
+    /// Takes over from an earlier fold that has the same records, except those that were deleted before this one was
+    /// rebuilt, and may have other settings.
+    fn replace(&mut self, _earlier: Self)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 /// A fold as a section of a snapshot.
@@ -68,6 +82,11 @@ pub trait Section: State {
     /// Whether bytes with this first byte could be restored; otherwise they are not read into memory.
     fn wants(&self, _first: u8) -> bool {
         true
+    }
+
+    /// Whether a snapshot without this fold has all that there is of it, so that it is left out.
+    fn is_optional(&self) -> bool {
+        false
     }
 
     /// Restores the state from bytes. Returns `false` and changes nothing if they are of another version or other

@@ -4,4 +4,5 @@ pub mod aggregates;
 pub mod commands;
 pub mod descriptions;
 pub mod devices;
+pub mod named;
 pub mod sessions;

@@ -247,7 +247,8 @@ fn read_sections<R: Read + Seek>(
     folds: &mut [&mut dyn Section],
 ) -> Result<Restored, ReadError> {
     let boot = sections.head()?;
-    let mut stale: Vec<FoldId> = folds.iter().map(|fold| fold.id()).collect();
+    let required = folds.iter().filter(|fold| !fold.is_optional());
+    let mut stale: Vec<FoldId> = required.map(|fold| fold.id()).collect();
     let mut last = 0;
     while sections.at < sections.end {
         let number = match header.layout {

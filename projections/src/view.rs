@@ -1,16 +1,18 @@
 //! The view: folded state at a position. There is no state without its position.
 
 use crate::chunk::Chunk;
+use crate::declared::Declared;
 use crate::fact::{ClockQuality, Fact};
 use crate::fold::{Change, Fold, FoldId, Section};
 use crate::folds::aggregates::{Aggregates, Window};
 use crate::folds::commands::Commands;
 use crate::folds::descriptions::Descriptions;
 use crate::folds::devices::Devices;
+use crate::folds::named::Named;
 use crate::folds::sessions::Sessions;
 use crate::record::{Record, Records};
 use crate::stored::type_id;
-use crate::{Seq, Time};
+use crate::{DeviceId, Seq, Time};
 
 pub use crate::fold::FoldError;
 pub use part::ValuesOf;
@@ -19,8 +21,17 @@ pub use rebuild::Rebuild;
 mod part;
 mod rebuild;
 
+/// Settings of the folds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// The windows of the aggregates, shortest first.
+    pub windows: Vec<Window>,
+    /// Named aggregates and derived attributes.
+    pub declared: Declared,
+}
+
 /// Generates the view and its rebuild from a list of folds: for each its name, its type, and how to make an empty one
-/// for given windows.
+/// with given settings.
 macro_rules! view {
     ($($(#[$doc:meta])* $name:ident: $fold:ty = $new:expr,)*) => {
         /// All state folded from the log, at one position.
@@ -46,8 +57,8 @@ macro_rules! view {
             pub const FOLDS: &'static [FoldId] = &[$(<$fold>::ID),*];
 
             /// The state before the first record.
-            pub fn new(windows: Vec<Window>) -> View {
-                View { $($name: $new(windows.clone()),)* ..View::default() }
+            pub fn with(settings: &Settings) -> View {
+                View { $($name: $new(settings),)* ..View::default() }
             }
 
             /// A cheap copy for a snapshot: devices and series are shared, and each is copied when this view first
@@ -67,7 +78,7 @@ macro_rules! view {
             /// The folds of a snapshot: all that are not stale, by number.
             pub(crate) fn sections(&self) -> Vec<&dyn Section> {
                 let mut sections: Vec<&dyn Section> = vec![&self.devices, $(&self.$name),*];
-                sections.retain(|fold| !self.is_stale(fold.id()));
+                sections.retain(|fold| !self.is_stale(fold.id()) && !fold.is_optional());
                 sections
             }
 
@@ -81,11 +92,15 @@ macro_rules! view {
             fn apply_changes(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
                 let View { devices, stale, $($name,)* .. } = self;
                 let whole = stale.is_empty();
-                devices.apply_changes(record, |change| {
+                let device = devices.apply_changes(record, |change| {
                     $(if whole || !stale.contains(&<$fold>::ID) {
                         $name.change(change);
                     })*
-                })
+                })?;
+                if let Some(device) = device {
+                    $($name.changed(device, record.time);)*
+                }
+                Ok(())
             }
 
             fn apply_other(&mut self, record: &Record<'_>) -> Result<(), FoldError> {
@@ -109,12 +124,13 @@ macro_rules! view {
         }
 
         impl Anew {
-            fn new(folds: &[FoldId], windows: &[Window]) -> Anew {
-                Anew { $($name: folds.contains(&<$fold>::ID).then(|| $new(windows.to_vec())),)* }
+            fn new(folds: &[FoldId], settings: &Settings) -> Anew {
+                Anew { $($name: folds.contains(&<$fold>::ID).then(|| $new(settings)),)* }
             }
 
             fn replace_in(self, view: &mut View) {
-                $(if let Some(fold) = self.$name {
+                $(if let Some(mut fold) = self.$name {
+                    fold.replace(std::mem::take(&mut view.$name));
                     view.$name = fold;
                     view.stale.retain(|stale| *stale != <$fold>::ID);
                 })*
@@ -126,6 +142,13 @@ macro_rules! view {
             fn change(&mut self, change: &Change<'_>) {
                 $(if let Some(fold) = &mut self.$name {
                     fold.change(change);
+                })*
+            }
+
+            #[inline]
+            fn changed(&mut self, device: DeviceId, time: Time) {
+                $(if let Some(fold) = &mut self.$name {
+                    fold.changed(device, time);
                 })*
             }
 
@@ -147,16 +170,30 @@ macro_rules! view {
 
 view! {
     /// Windowed aggregates.
-    aggregates: Aggregates = Aggregates::new,
+    aggregates: Aggregates = |settings: &Settings| Aggregates::new(settings.windows.clone()),
     /// Descriptions of devices and attributes.
     descriptions: Descriptions = |_| Descriptions::default(),
     /// Sessions of Sparkplug edge nodes.
     sessions: Sessions = |_| Sessions::default(),
     /// Commands to devices.
     commands: Commands = |_| Commands::default(),
+    /// Named aggregates, as declared when they were folded.
+    named: Named = |settings: &Settings| Named::new(settings.declared.clone()),
 }
 
 impl View {
+    /// The state before the first record, with these windows and without named aggregates.
+    pub fn new(windows: Vec<Window>) -> View {
+        View::with(&Settings { windows, ..Settings::default() })
+    }
+
+    /// The folds that have to be rebuilt with these settings: the stale ones, and named aggregates that are declared
+    /// otherwise. Until then the earlier ones go on.
+    pub fn outdated(&self, settings: &Settings) -> Vec<FoldId> {
+        let named = (*self.named.declared() != settings.declared).then_some(Named::ID);
+        self.stale.iter().copied().chain(named).collect()
+    }
+
     /// The empty folds: the snapshot lacked them, or had them in another version or with other settings. They get no
     /// records until they are rebuilt, see [`Rebuild`], and are left out of snapshots.
     pub fn stale(&self) -> &[FoldId] {

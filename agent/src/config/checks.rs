@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::raw::Table;
-use super::{Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, retention, sink, source};
+use super::{
+    Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, declared, retention, sink, source,
+};
 
 pub(super) fn read(mut table: Table<'_>) -> Config {
     let defaults = Config::default();
@@ -15,6 +17,8 @@ pub(super) fn read(mut table: Table<'_>) -> Config {
         snapshots: snapshots(table.table("snapshots")),
         retention: retention::read(table.table("retention")),
         aggregates: aggregates(&mut table).unwrap_or(defaults.aggregates),
+        derived: declared::derived_attributes(&mut table),
+        named: declared::named_aggregates(&mut table),
         http: http(table.table("http")),
         limits: limits(table.table("limits")),
         sources: source::read_all(&mut table, &gateway_id),

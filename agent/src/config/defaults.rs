@@ -18,6 +18,8 @@ impl Default for Config {
             snapshots: SnapshotConfig::default(),
             retention: RetentionConfig::default(),
             aggregates: WindowConfig::defaults(),
+            derived: Vec::new(),
+            named: Vec::new(),
             http: HttpConfig::default(),
             limits: Limits::default(),
             sources: Vec::new(),

@@ -31,8 +31,9 @@ impl Config {
     pub fn diff(&self, new: &Config) -> Vec<Change> {
         let (old, new) = (self.table(), new.table());
         let mut keys = Vec::new();
-        let sections = ["source", "sink"];
-        for (key, value) in old.iter().filter(|(key, _)| !sections.contains(&key.as_str())) {
+        let (declared, sections) = (["derived_attribute", "named_aggregate"], ["source", "sink"]);
+        let by_name = |key: &str| declared.contains(&key) || sections.contains(&key);
+        for (key, value) in old.iter().filter(|(key, _)| !by_name(key)) {
             match (value, new.get(key)) {
                 (Value::Table(old), Some(Value::Table(new))) => {
                     compare(&format!("{key}."), old, new, &mut keys)
@@ -40,6 +41,9 @@ impl Config {
                 (old, new) if Some(old) != new => keys.push(key.clone()),
                 _ => {}
             }
+        }
+        for section in declared {
+            compare_blocks(section, &named(&old, section), &named(&new, section), &mut keys);
         }
         for section in sections {
             compare_by_name(section, &named(&old, section), &named(&new, section), &mut keys);
@@ -56,6 +60,14 @@ fn named<'t>(config: &'t Table, section: &str) -> Vec<(&'t str, &'t Table)> {
         .filter_map(Value::as_table)
         .filter_map(|block| Some((block.get("name")?.as_str()?, block)))
         .collect()
+}
+
+/// Collects the blocks that differ in anything.
+fn compare_blocks(section: &str, old: &[(&str, &Table)], new: &[(&str, &Table)], keys: &mut Vec<String>) {
+    let changed = old.iter().filter(|block| !new.contains(block)).map(|(name, _)| name);
+    let added =
+        new.iter().filter(|(name, _)| !old.iter().any(|(other, _)| other == name)).map(|(name, _)| name);
+    keys.extend(changed.chain(added).map(|name| format!("{section} {name:?}")));
 }
 
 fn compare_by_name(section: &str, old: &[(&str, &Table)], new: &[(&str, &Table)], keys: &mut Vec<String>) {

@@ -2,7 +2,8 @@
 //! names, then `FIELDLOG__TABLE__KEY` variables.
 //!
 //! Tables are merged key by key and a later file wins. Exception: the `[[source]]` blocks of all files are
-//! concatenated, and so are the `[[sink]]` blocks, so that a file in `conf.d` can add one.
+//! concatenated, and so are those of `[[sink]]`, `[[derived_attribute]]` and `[[named_aggregate]]`, so that a file in
+//! `conf.d` can add one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,7 +19,7 @@ use super::{Config, checks, keys};
 const PREFIX: &str = "FIELDLOG__";
 const SEPARATOR: &str = "__";
 /// Arrays of tables that are concatenated.
-const ADDED: [&str; 2] = ["source", "sink"];
+const ADDED: [&str; 4] = ["source", "sink", "derived_attribute", "named_aggregate"];
 
 /// A configuration and the files that it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -241,7 +242,8 @@ fn check_variable(name: &str) -> Result<(), (&'static str, String)> {
     if names().any(|known| known == wanted) {
         return Ok(());
     }
-    if ["source", "sink", "aggregates"].contains(&path.split(SEPARATOR).next().unwrap_or_default()) {
+    let table = path.split(SEPARATOR).next().unwrap_or_default();
+    if ADDED.contains(&table) || table == "aggregates" {
         return Err(("arrays cannot be set by environment variables", "use a file in conf.d".to_owned()));
     }
     let names: Vec<String> = names().collect();

@@ -317,11 +317,16 @@ impl<'s> Table<'s> {
 
     /// One of a few words.
     pub fn choice<T: Choice>(&mut self, key: &'static str) -> Option<T> {
+        self.word(key, T::WORDS)
+    }
+
+    /// The same, for a type of another crate.
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
         let found = self.text(key)?;
-        if let Some((_, value)) = T::WORDS.iter().find(|(word, _)| *word == found.value) {
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == found.value) {
             return Some(*value);
         }
-        let names = T::words();
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let what = format!("\"{}\" is unknown; it must be {}", found.value, one_of(&names));
         let hint = did_you_mean(&found.value, &names).unwrap_or_default();
         self.fault_at(key, found.origin.as_deref(), what, hint);

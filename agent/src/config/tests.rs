@@ -1,3 +1,4 @@
+mod declared;
 mod examples;
 mod layers;
 mod presets;

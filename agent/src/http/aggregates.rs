@@ -111,7 +111,8 @@ impl Series {
     }
 }
 
-fn seconds(s: i64) -> Time {
+/// A time in seconds since 1970.
+pub(super) fn seconds(s: i64) -> Time {
     Time(s.saturating_mul(1_000_000))
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
+use fieldlog_projections::declared::DerivedAttribute;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::view::ValuesOf;
 use fieldlog_projections::{
@@ -87,8 +88,30 @@ fn device_json<'a, A>(
         data_age_s: now.micros_since(newest) as f64 / 1e6,
         events: device.events,
         attributes,
+        derived: BTreeMap::new(),
         units: None,
     }
+}
+
+/// The derived attributes of a device that can be computed from its values.
+fn derived<'a>(
+    declared: &'a [DerivedAttribute],
+    devices: &Devices,
+    device: &Device,
+) -> BTreeMap<Cow<'a, str>, api::Derived<'a>> {
+    let compute = |one: &'a DerivedAttribute| {
+        let slots: Vec<_> =
+            one.of.iter().map(|name| device.value(devices.attribute_named(name)?)).collect::<Option<_>>()?;
+        let numbers = slots.iter().map(|slot| slot.value.borrow().as_number());
+        let value = match one.value(numbers)? {
+            Value::Bool(on) => api::DerivedValue::Bool(on),
+            value => api::DerivedValue::Number(value.borrow().as_number()?),
+        };
+        let newest = slots.iter().max_by_key(|slot| slot.seq)?;
+        let (unit, seq, at) = ((&*one.unit).into(), newest.seq, Rfc3339(newest.time));
+        Some(((&*one.name).into(), api::Derived { value, unit, seq, at }))
+    };
+    declared.iter().filter_map(compute).collect()
 }
 
 /// A device's description, if it has one.
@@ -242,7 +265,7 @@ fn page(
     filter: &DeviceFilter,
     as_of: Option<api::AsOf>,
 ) -> Result<(Pieces, At, Option<String>), Problem> {
-    let devices = &view.devices;
+    let (devices, config) = (&view.devices, side.config.borrow().clone());
     let now = as_of.map_or_else(|| side.now(), |as_of| as_of.time.0);
     let mut rest = api::DevicePage { position: at.into(), as_of, devices: Vec::new(), next: None };
     let mut page = Page::begin(budget, &rest)?;
@@ -255,7 +278,8 @@ fn page(
         last = Some(&*device.name);
         let heard = side.heard.get(id).filter(|_| as_of.is_none());
         let json = device_json(view, (id, device), heard, now, Values(devices, device));
-        if page.push(&api::Device { units: units(view, id, device), ..json })? {
+        let (units, derived) = (units(view, id, device), derived(&config.derived, devices, device));
+        if page.push(&api::Device { units, derived, ..json })? {
             break;
         }
     }
@@ -287,11 +311,12 @@ pub(super) async fn one(
     if let Some(known) = At::published(&app.side.shared).not_modified(&headers) {
         return Ok(known);
     }
-    let now = app.side.now();
+    let (now, config) = (app.side.now(), app.side.config.borrow().clone());
     let (body, at) = app.with_view(|view, at| {
         let (id, device) = find(&view.devices, &name)?;
         let heard = app.side.heard.get(id);
-        Ok((encode(&app.budget, &single(view, (id, device), heard, now, at, None))?, at))
+        let single = single(view, (id, device), heard, now, &config.derived, at, None);
+        Ok((encode(&app.budget, &single)?, at))
     })?;
     Ok(answer(body, at))
 }
@@ -301,11 +326,13 @@ fn single<'a>(
     (id, device): (DeviceId, &'a Device),
     heard: Option<Time>,
     now: Time,
+    declared: &'a [DerivedAttribute],
     position: At,
     as_of: Option<api::AsOf>,
 ) -> api::DeviceAnswer<'a, Details<'a>> {
     let attributes = Details { devices: &view.devices, device, described: view.descriptions.get(id) };
-    let device = device_json(view, (id, device), heard, now, attributes);
+    let derived = derived(declared, &view.devices, device);
+    let device = api::Device { derived, ..device_json(view, (id, device), heard, now, attributes) };
     api::DeviceAnswer { position: position.into(), as_of, device }
 }
 
@@ -360,7 +387,11 @@ async fn at_moment(app: &App, name: String, moment: Moment) -> Result<Response, 
             }
             let Past { view, as_of } = &then;
             let device = view.devices.get(id).ok_or_else(|| known.not_yet())?;
-            encode(&budget, &single(view, (id, device), None, as_of.time.0, at, Some(*as_of)))
+            let config = side.config.borrow().clone();
+            encode(
+                &budget,
+                &single(view, (id, device), None, as_of.time.0, &config.derived, at, Some(*as_of)),
+            )
         })
         .await?;
     Ok(answer(body, at))

@@ -31,6 +31,7 @@ mod described;
 mod gate;
 mod growing;
 mod log;
+mod named;
 mod odd;
 mod past;
 mod rebuild;
@@ -76,6 +77,8 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
         snapshots: SnapshotConfig { events: 1_000, ..SnapshotConfig::default() },
         retention: RetentionConfig::default(),
         aggregates: Vec::new(),
+        derived: Vec::new(),
+        named: Vec::new(),
         http,
         limits: Limits {
             devices_max: 100,
@@ -101,15 +104,19 @@ impl Agent {
     }
 
     async fn start_with(change: impl FnOnce(&mut HttpConfig)) -> Agent {
+        Agent::start_configured(|config| change(&mut config.http)).await
+    }
+
+    async fn start_configured(change: impl FnOnce(&mut Config)) -> Agent {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("http.sock");
-        let mut http = HttpConfig {
+        let http = HttpConfig {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             unix_socket: Some(socket.clone()),
             ..HttpConfig::default()
         };
-        change(&mut http);
-        let config = config(dir.path().to_owned(), http);
+        let mut config = config(dir.path().to_owned(), http);
+        change(&mut config);
         let clock = clock();
         let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
         let log = Log::open(dir.path(), options, EPOCH).unwrap();

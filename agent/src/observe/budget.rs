@@ -4,8 +4,10 @@
 //! each number the maximum size of its aggregates. Individual amounts are upper estimates: sizes of the structures, and
 //! for text the blocks that an allocator hands out.
 
+use std::sync::Arc;
+
 use fieldlog_projections::fact::DeclaredMetric;
-use fieldlog_projections::{Aggregates, AttrId, Described, DeviceId, ValueRef, Window};
+use fieldlog_projections::{Aggregates, AttrId, Declared, Described, DeviceId, Named, Settings, ValueRef};
 
 /// Share of the budget for topics: an eighth.
 const TOPICS_SHARE: usize = 8;
@@ -44,22 +46,45 @@ pub(super) struct Budget {
     pub(super) state: usize,
     /// Topics.
     pub(super) topics: usize,
-    /// The maximum size of one number's series.
-    pub(super) series: usize,
+    /// The maximum size of one number's series in the aggregates of all attributes.
+    series: usize,
+    declared: Declared,
+    /// By attribute: the maximum size of what one number has a part in beside that.
+    named: Vec<usize>,
     pub(super) refused: u64,
     pub(super) forgotten: u64,
     warned: bool,
 }
 
 impl Budget {
-    pub(super) fn new(max: usize, windows: &[Window]) -> Budget {
-        Budget { max, series: Aggregates::series_bytes_max(windows), ..Budget::default() }
+    pub(super) fn new(max: usize, settings: Settings) -> Budget {
+        let series = Aggregates::series_bytes_max(&settings.windows);
+        Budget { max, series, declared: settings.declared, ..Budget::default() }
     }
 
     /// Sets new bounds; everything must then be counted again.
-    pub(super) fn configure(&mut self, max: usize, windows: &[Window]) {
+    pub(super) fn configure(&mut self, max: usize, settings: Settings) {
         let (refused, forgotten) = (self.refused, self.forgotten);
-        *self = Budget { refused, forgotten, ..Budget::new(max, windows) };
+        *self = Budget { refused, forgotten, ..Budget::new(max, settings) };
+    }
+
+    /// Counts the names of all attributes.
+    pub(super) fn count_names(&mut self, names: &[Arc<str>]) {
+        self.names = 0;
+        self.named.clear();
+        names.iter().for_each(|name| self.name(name));
+    }
+
+    /// Counts the name of the next attribute.
+    pub(super) fn name(&mut self, name: &str) {
+        self.names += attribute_bytes(name);
+        self.named.push(Named::bytes_max(&self.declared, name));
+    }
+
+    /// The maximum size of the aggregates of one number of an attribute.
+    #[inline]
+    pub(super) fn series(&self, attr: AttrId) -> usize {
+        self.series + self.named.get(attr.0 as usize).copied().unwrap_or(0)
     }
 
     pub(super) fn max(&self) -> usize {

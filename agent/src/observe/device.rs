@@ -112,7 +112,7 @@ impl Slot {
     }
 
     fn bytes(&self, budget: &Budget) -> usize {
-        let series = if self.series { budget.series } else { 0 };
+        let series = if self.series { budget.series(self.attr) } else { 0 };
         let deferred = self.deferred.as_ref().map_or(0, |(_, value)| deferred_bytes(value.borrow()));
         SLOT_BYTES + value_bytes(self.value.borrow()) + deferred + series
     }
@@ -120,7 +120,8 @@ impl Slot {
     /// How many bytes the slot would gain and lose with `value`.
     #[inline]
     pub(super) fn change(&self, budget: &Budget, value: ValueRef<'_>) -> (usize, usize) {
-        let series = if !self.series && value.as_number().is_some() { budget.series } else { 0 };
+        let more = !self.series && value.as_number().is_some();
+        let series = if more { budget.series(self.attr) } else { 0 };
         (value_bytes(value) + series, value_bytes(self.value.borrow()))
     }
 }

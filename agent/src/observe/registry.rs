@@ -10,7 +10,7 @@ use super::namespaces::Namespace;
 use super::outcomes::{Refusal, Verdict};
 use super::source::CompiledPolicy;
 use super::topics::RuleMatch;
-use super::{Observer, RecordBatch, at, budget};
+use super::{Observer, RecordBatch, at};
 use crate::message::SourceId;
 
 impl Observer {
@@ -36,7 +36,9 @@ impl Observer {
                 value: a.value.clone(),
                 // Log time may be ahead of a clock that was set back.
                 recorded: a.time.min(now),
-                series: view.aggregates.has(id, a.id),
+                series: view.aggregates.has(id, a.id)
+                    || view.named.has(id, a.id)
+                    || a.value.borrow().as_number().is_some(),
                 ..Slot::new(a.id, self.policy(source, &device.name, &called, a.id))
             })
             .collect();
@@ -280,7 +282,7 @@ impl Observer {
         let text: Arc<str> = name.into();
         self.attributes.push(text.clone());
         self.attribute_ids.insert(text, id);
-        self.budget.names += budget::attribute_bytes(name);
+        self.budget.name(name);
         batch.records.push_fact(at(received), &Fact::AttributeNamed { attribute: id, name: name.into() });
         id
     }

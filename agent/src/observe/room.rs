@@ -21,7 +21,7 @@ impl Observer {
 
     /// Recounts everything. Topics are counted as they are learnt.
     pub(super) fn count(&mut self) {
-        self.budget.names = self.attributes.iter().map(|name| budget::attribute_bytes(name)).sum();
+        self.budget.count_names(&self.attributes);
         let live: usize = self.devices.iter().map(|(_, device)| device.bytes(&self.budget)).sum();
         let hosts: usize = self.hosts.iter().flatten().map(super::sparkplug::Host::bytes).sum();
         let forgotten = (self.devices.len() - self.devices.live()) * FORGOTTEN_BYTES;

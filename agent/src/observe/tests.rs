@@ -204,6 +204,11 @@ fn what_is_booked_is_what_there_is() {
         // Some never get full, some are full nearly always.
         let mut scene = Scene::new(config([300_000, 1_500_000, 50_000_000][rng.below(3) as usize]));
         scene.config.limits.devices_max = rng_between(&mut rng, 5, 60) as usize;
+        if seed % 3 == 0 {
+            let declared = "[[named_aggregate]]\nname = \"a\"\nattributes = [\"*\"]\nfunction = \"max\"\n\
+                            window_s = 60\nkeep = 5";
+            scene.config.named = Config::from_toml(declared, "test.toml").unwrap().named;
+        }
         scene.restart();
         let mut forgotten = 0;
         for step in 0..800 {

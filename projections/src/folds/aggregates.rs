@@ -120,6 +120,18 @@ pub fn start_s(time: Time, length_s: u32) -> i64 {
     floor_s(time.0.div_euclid(1_000_000), length_s)
 }
 
+/// Adds a closed bucket; of more than `keep` the oldest is dropped.
+pub(super) fn push_bounded<T>(closed: &mut VecDeque<T>, keep: usize, bucket: T) {
+    while closed.len() >= keep && closed.pop_front().is_some() {}
+    if closed.len() == closed.capacity() {
+        // Never reserve more than are kept: doubling would.
+        closed.reserve_exact(closed.len().max(4).min(keep.saturating_sub(closed.len())));
+    }
+    if keep > 0 {
+        closed.push_back(bucket);
+    }
+}
+
 fn floor_s(time_s: i64, length_s: u32) -> i64 {
     time_s - time_s.rem_euclid(i64::from(length_s))
 }
@@ -306,16 +318,7 @@ impl Series {
     /// Closes the open bucket of a level and merges it into the next longer window.
     fn close(&mut self, windows: &[Window], level: usize) {
         let Some(bucket) = self.levels[level].open.take() else { return };
-        let closed = &mut self.levels[level].closed;
-        let keep = windows[level].keep as usize;
-        while closed.len() >= keep && closed.pop_front().is_some() {}
-        if closed.len() == closed.capacity() {
-            // Never reserve more than are kept: doubling would.
-            closed.reserve_exact(closed.len().max(4).min(keep.saturating_sub(closed.len())));
-        }
-        if keep > 0 {
-            closed.push_back(bucket);
-        }
+        push_bounded(&mut self.levels[level].closed, windows[level].keep as usize, bucket);
         let Some(longer) = windows.get(level + 1) else { return };
         let start_s = longer.start_s(bucket.start_s);
         match &mut self.levels[level + 1].open {

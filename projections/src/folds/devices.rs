@@ -237,7 +237,7 @@ impl Devices {
             return fold.other(record);
         }
         let mut changes = Changes::parse(record.kind, record.payload)?;
-        let id = changes.device;
+        let (id, names) = (changes.device, &*self.attributes);
         let Some(device) = self.get(id) else {
             let unknown = FoldError::UnknownDevice { seq: record.seq, device: id };
             return if self.knows(id) { Ok(()) } else { Err(unknown) };
@@ -246,21 +246,22 @@ impl Devices {
         while let Some((attr, value)) = changes.next()? {
             let at = device.place(attr, hint);
             hint = at + 1;
-            fold.change(&Change { device: id, at, attr, time: record.time, value });
+            fold.change(&Change { device: id, at, attr, names, time: record.time, value });
         }
+        fold.changed(id, record.time);
         Ok(())
     }
 
-    /// Applies a state change; each change is also given to `observe`.
+    /// Applies a state change; each change is also given to `observe`. Returns the device; `None` for a forgotten one.
     #[inline]
     pub(crate) fn apply_changes(
         &mut self,
         record: &Record<'_>,
         mut observe: impl FnMut(&Change<'_>),
-    ) -> Result<(), FoldError> {
+    ) -> Result<Option<DeviceId>, FoldError> {
         let mut changes = Changes::parse(record.kind, record.payload)?;
-        let id = changes.device;
-        let Some(device) = self.touched(record, id)? else { return Ok(()) };
+        let (id, names) = (changes.device, &*self.attributes);
+        let Some(device) = self.devices.touched(record, id)? else { return Ok(None) };
         let mut hint = 0;
         while let Some((attr, value)) = changes.next()? {
             let at = device.place(attr, hint);
@@ -277,9 +278,9 @@ impl Devices {
                     time: record.time,
                 }),
             }
-            observe(&Change { device: id, at, attr, time: record.time, value });
+            observe(&Change { device: id, at, attr, names, time: record.time, value });
         }
-        Ok(())
+        Ok(Some(id))
     }
 
     /// Applies any other record.
@@ -305,39 +306,26 @@ impl Devices {
             Fact::AttributeNamed { attribute, name } => self.name(record, attribute, &name),
             Fact::AvailabilityChanged { device, availability, cause } => {
                 let at = (record.seq, record.time);
-                if let Some(device) = self.touched(record, device)? {
+                if let Some(device) = self.devices.touched(record, device)? {
                     (device.availability, device.availability_cause) = (availability, cause);
                     device.availability_changed = at;
                 }
                 Ok(())
             }
             Fact::DeviceRetired { device } => {
-                if let Some(device) = self.touched(record, device)? {
+                if let Some(device) = self.devices.touched(record, device)? {
                     device.retired = true;
                 }
                 Ok(())
             }
             Fact::DeviceForgotten { device } => self.forget(record, device),
-            Fact::ActionFired { device, .. } => self.touched(record, device).map(|_| ()),
+            Fact::ActionFired { device, .. } => self.devices.touched(record, device).map(|_| ()),
             // Its device time is in the past; the device's own time does not go back to it.
             Fact::HistoryReported { device, .. } => {
-                self.touched(&Record { device_time: None, ..*record }, device).map(|_| ())
+                self.devices.touched(&Record { device_time: None, ..*record }, device).map(|_| ())
             }
             _ => Ok(()),
         }
-    }
-
-    /// The device a record is about; `None` for a forgotten one, whose records have no effect.
-    #[inline]
-    fn touched(&mut self, record: &Record<'_>, id: DeviceId) -> Result<Option<&mut Device>, FoldError> {
-        if !self.knows(id) {
-            return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
-        }
-        let mut device = self.devices.get_mut(id);
-        if let Some(device) = &mut device {
-            device.touch(record);
-        }
-        Ok(device)
     }
 
     fn forget(&mut self, record: &Record<'_>, id: DeviceId) -> Result<(), FoldError> {

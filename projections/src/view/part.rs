@@ -4,7 +4,7 @@ use super::View;
 use crate::fold::{FoldError, FoldId};
 use crate::record::Records;
 use crate::stored::{Changes, type_id};
-use crate::{Aggregates, DeviceId, Seq};
+use crate::{Aggregates, DeviceId, Named, Seq};
 
 /// Whose values a part of a view has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ impl View {
     pub fn share_without_aggregates(&self) -> View {
         let mut view = self.share();
         view.aggregates = Aggregates::default();
+        view.named = Named::default();
         if !view.is_stale(Aggregates::ID) {
             view.stale.push(Aggregates::ID);
         }
@@ -63,7 +64,7 @@ impl View {
                 ValuesOf::Device(device) => Changes::parse(record.kind, record.payload)?.device == device,
                 ValuesOf::None => false,
             } {
-                self.devices.apply_changes(&record, |_| {})?;
+                let _ = self.devices.apply_changes(&record, |_| {})?;
             }
             (self.seq, self.time) = (record.seq, record.time);
         }

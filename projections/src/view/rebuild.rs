@@ -1,9 +1,9 @@
 //! Rebuilds some folds in the background while a view is served.
 
-use super::{Anew, View};
+use super::{Anew, Settings, View};
 use crate::chunk::Chunk;
 use crate::fold::{Fold, FoldError, FoldId};
-use crate::{Devices, Records, Seq, Window};
+use crate::{Devices, Records, Seq};
 
 /// Folds that are rebuilt from the oldest record until they can replace those in a view.
 #[derive(Debug)]
@@ -14,9 +14,9 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// Starts empty. Aggregates get these windows. The devices cannot be rebuilt separately.
-    pub fn new(folds: &[FoldId], windows: &[Window]) -> Rebuild {
-        Rebuild { seq: Seq(0), missed: false, folds: Anew::new(folds, windows) }
+    /// Starts empty, with these settings. The devices cannot be rebuilt separately.
+    pub fn new(folds: &[FoldId], settings: &Settings) -> Rebuild {
+        Rebuild { seq: Seq(0), missed: false, folds: Anew::new(folds, settings) }
     }
 
     /// The last record applied.

@@ -10,6 +10,7 @@ mod descriptions;
 mod digest;
 mod forgotten;
 mod given;
+mod named;
 mod names;
 mod part;
 mod rollup;

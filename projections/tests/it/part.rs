@@ -6,7 +6,7 @@ use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, ReadError, SnapshotError};
 use fieldlog_projections::view::{FoldError, ValuesOf};
-use fieldlog_projections::{Aggregates, Commands, Descriptions, Epoch, Seq, Sessions, View};
+use fieldlog_projections::{Aggregates, Commands, Descriptions, Epoch, Named, Seq, Sessions, View};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history};
@@ -121,7 +121,7 @@ fn layout_3_is_read_as_it_was_first_written() {
         (1, Some("on"))
     );
     // It has an older version of the commands, which are rebuilt.
-    assert_eq!(view.stale(), [Aggregates::ID, Commands::ID]);
+    assert_eq!(view.stale(), [Aggregates::ID, Named::ID, Commands::ID]);
     let error = read(&FIRST[..FIRST.len() - 9], &FOLDS).unwrap_err();
     assert!(matches!(error, ReadError::Content(SnapshotError::Cut)), "{error}");
 }

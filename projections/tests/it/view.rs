@@ -6,8 +6,8 @@ use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
     Aggregates, AttrId, AttributeDescription, Commands, DescribedBy, Descriptions, DeviceDescription,
-    DeviceId, Epoch, Fact, Kind, Seq, Sessions, Time, Value, View, aggregates, descriptions, devices,
-    snapshot,
+    DeviceId, Epoch, Fact, Kind, Named, Seq, Sessions, Settings, Time, Value, View, aggregates, descriptions,
+    devices, snapshot,
 };
 use proptest::prelude::*;
 
@@ -17,6 +17,10 @@ fn folded(body: &RecordBuffer) -> View {
     let mut view = View::new(WINDOWS.to_vec());
     view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
     view
+}
+
+fn settings() -> Settings {
+    Settings { windows: WINDOWS.to_vec(), ..Settings::default() }
 }
 
 fn bytes(view: &View) -> Vec<u8> {
@@ -108,6 +112,7 @@ const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
 const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
 const COMMANDS_GOLDEN: (u16, u32) = (3, 0x8a06_6ffb);
+const NAMED_GOLDEN: (u16, u32) = (1, 0xf24a_483c);
 
 /// An edge node with its device, a device that was forgotten, and a session whose number counts no more.
 fn sessions() -> RecordBuffer {
@@ -134,7 +139,7 @@ fn changing_a_fold_means_raising_its_version() {
     let view = folded(&fixed());
     assert_eq!(
         View::FOLDS,
-        [Aggregates::ID, Descriptions::ID, Sessions::ID, Commands::ID],
+        [Aggregates::ID, Descriptions::ID, Sessions::ID, Commands::ID, Named::ID],
         "each fold has its line here, with records in `fixed` or of its own that it has branches for"
     );
     let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
@@ -173,6 +178,8 @@ fn changing_a_fold_means_raising_its_version() {
         COMMANDS_GOLDEN,
         postcard::to_stdvec(&commands).unwrap(),
     );
+    let named = crate::named::folded(&crate::named::energy()).named;
+    check("named", fieldlog_projections::named::VERSION, NAMED_GOLDEN, postcard::to_stdvec(&named).unwrap());
 }
 
 #[test]
@@ -213,7 +220,7 @@ fn what_no_record_introduces_is_refused() {
 fn what_is_not_at_the_position_of_the_view_does_not_take_a_place_in_it() {
     let body = fixed();
     let mut view = folded(&body);
-    let mut rebuild = Rebuild::new(View::FOLDS, &WINDOWS);
+    let mut rebuild = Rebuild::new(View::FOLDS, &settings());
     rebuild.apply_records(&view.devices, body.records(Seq(1)), Seq(100)).unwrap();
     let result = rebuild.replace_in(&mut view);
     assert_eq!(result, Err(FoldError::Missing { have: Seq(100), found: Seq(223) }));
@@ -238,14 +245,14 @@ proptest! {
         for fold in View::FOLDS {
             // Its neighbours stay, and what was there of it goes.
             let mut other = folded(&body);
-            let mut rebuild = Rebuild::new(&[*fold], &WINDOWS);
+            let mut rebuild = Rebuild::new(&[*fold], &settings());
             rebuild.apply_records(&view.devices, body.records(Seq(1)), view.seq).unwrap();
             rebuild.replace_in(&mut other).unwrap();
             prop_assert!(other == view, "{}", fold.name);
         }
         let mut none = View::new(WINDOWS.to_vec());
         none.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
-        let mut rebuild = Rebuild::new(View::FOLDS, &WINDOWS);
+        let mut rebuild = Rebuild::new(View::FOLDS, &settings());
         rebuild.apply_records(&none.devices, body.records(Seq(1)), none.seq).unwrap();
         rebuild.replace_in(&mut none).unwrap();
         prop_assert_eq!(bytes(&none), golden);
@@ -266,7 +273,7 @@ proptest! {
         prop_assert!(view.devices == all.devices);
         prop_assert!(view.aggregates == Aggregates::new(WINDOWS.to_vec()), "nothing half is made of it");
 
-        let mut rebuild = Rebuild::new(view.stale(), &WINDOWS);
+        let mut rebuild = Rebuild::new(view.stale(), &settings());
         prop_assert!(rebuild.seq() < view.seq);
         rebuild.apply_records(&view.devices, body.records(Seq(1)), view.seq).unwrap();
         rebuild.replace_in(&mut view).unwrap();

@@ -20,6 +20,7 @@ mod index;
 mod kill;
 mod log;
 mod lost_log;
+mod named;
 mod poison;
 mod policies;
 mod presets;

@@ -84,6 +84,8 @@ pub fn config(sources: usize) -> Config {
         },
         retention: RetentionConfig::default(),
         aggregates: vec![WindowConfig { window_s: 60, keep: 5 }, WindowConfig { window_s: 3_600, keep: 5 }],
+        derived: Vec::new(),
+        named: Vec::new(),
         http: HttpConfig { listen: None, ..HttpConfig::default() },
         limits: Limits {
             devices_max: 1_000,

@@ -24,6 +24,7 @@ fn examples() -> (String, String, String) {
     let sources: Vec<usize> = (0..lines.len()).filter(|at| lines[*at] == "[[source]]").collect();
     let [_, second, host] = sources[..] else { panic!("{sources:?}") };
     let (first, rest) = lines.split_at(second);
+    let first = &first[..first.iter().position(|line| *line == "[[derived_attribute]]").unwrap()];
     // The third source is another example; see `sparkplug_example`.
     let rest =
         [&rest[..host - second], &rest[rest.iter().position(|line| *line == "[[sink]]").unwrap()..]].concat();
@@ -39,6 +40,29 @@ fn sparkplug_example() -> String {
     let begin = lines.iter().rposition(|line| *line == "[[source]]").unwrap();
     let end = lines.iter().position(|line| *line == "[[sink]]").unwrap();
     lines[begin..end].join("\n")
+}
+
+#[test]
+fn the_declared_examples_show_every_key() {
+    let lines: Vec<&str> =
+        EXAMPLE.lines().filter_map(|line| line.strip_prefix("#:")).map(str::trim_start).collect();
+    let begin = lines.iter().position(|line| *line == "[[derived_attribute]]").unwrap();
+    let end = begin + lines[begin..].iter().position(|line| *line == "[[source]]").unwrap();
+    let config = parse(&lines[begin..end].join("\n"));
+    assert_eq!(parse(&config.to_toml()), config);
+    let shown = |text: &str, key: &str| text.lines().any(|line| line.starts_with(&format!("{key} = ")));
+    let [text, without] =
+        [&config, &Config { derived: Vec::new(), named: Vec::new(), ..config.clone() }].map(Config::to_toml);
+    // `below` excludes `above`.
+    for line in text.lines().filter(|line| !without.contains(*line)) {
+        let key = line.split(" = ").next().unwrap();
+        assert!(
+            line.starts_with('[') || line.is_empty() || shown(&lines[begin..end].join("\n"), key),
+            "{key}"
+        );
+    }
+    let (power, energy) = (&config.derived[0], &config.named[0]);
+    assert_eq!((power.scale, power.offset, energy.keep), (1.0, 0.0, 100), "the defaults are shown");
 }
 
 #[test]

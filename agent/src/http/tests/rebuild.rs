@@ -1,4 +1,4 @@
-use fieldlog_projections::{Aggregates, snapshot};
+use fieldlog_projections::{Aggregates, Settings, snapshot};
 
 use super::*;
 
@@ -49,7 +49,8 @@ async fn a_fold_that_is_missing_is_rebuilt_beside_and_its_readers_are_told() {
     assert_eq!(meanwhile["buckets"].as_array().unwrap().len(), 3);
 
     // The running rebuild is taken over, with its fold.
-    crate::rebuild::start(shared, &[], vec![WINDOW]);
+    let settings = Settings { windows: vec![WINDOW], ..Settings::default() };
+    crate::rebuild::start(shared, &[], settings);
     while progress.running() {
         tokio::task::yield_now().await;
     }

@@ -71,7 +71,7 @@ impl Devices {
         called: String,
     ) -> Result<(), FoldError> {
         let name: Arc<str> = name.into();
-        let Some(device) = self.touched(record, id)? else { return Ok(()) };
+        let Some(device) = self.devices.touched(record, id)? else { return Ok(()) };
         device.renames = device.renames.saturating_add(1);
         if let Some(identity) = &mut device.identity {
             identity.name = called;

@@ -6,6 +6,8 @@ use serde::ser::{Serialize, Serializer};
 
 use super::Device;
 use crate::DeviceId;
+use crate::fold::FoldError;
+use crate::record::Record;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +37,23 @@ impl Slots {
     #[inline]
     pub(super) fn get_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
         self.slots.get_mut(id.0 as usize)?.as_mut().map(Arc::make_mut)
+    }
+
+    /// The device a record is about; `None` for a forgotten one, whose records have no effect.
+    #[inline]
+    pub(super) fn touched(
+        &mut self,
+        record: &Record<'_>,
+        id: DeviceId,
+    ) -> Result<Option<&mut Device>, FoldError> {
+        if id.0 as usize >= self.len() {
+            return Err(FoldError::UnknownDevice { seq: record.seq, device: id });
+        }
+        let mut device = self.get_mut(id);
+        if let Some(device) = &mut device {
+            device.touch(record);
+        }
+        Ok(device)
     }
 
     /// All slots, as versions 2 and later store them.

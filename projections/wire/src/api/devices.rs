@@ -112,6 +112,9 @@ pub struct Device<'a, A = Members> {
     pub events: u64,
     /// Its attributes.
     pub attributes: A,
+    /// Its derived attributes, by name: those that can be computed now. Absent if there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub derived: BTreeMap<Cow<'a, str>, Derived<'a>>,
     /// Units of the attributes, in a list of devices; absent if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub units: Option<BTreeMap<Cow<'a, str>, String>>,
@@ -129,6 +132,30 @@ pub struct Attribute<V = serde_json::Value, D = AttributeJson<'static>> {
     /// Its description, as members beside these.
     #[serde(flatten)]
     pub description: D,
+}
+
+/// The value of a derived attribute, which is computed and not recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Derived<'a> {
+    /// The value.
+    pub value: DerivedValue,
+    /// Its unit; absent if none is declared.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub unit: Cow<'a, str>,
+    /// The newest of the records that set what it is computed from.
+    pub seq: Seq,
+    /// Log time of that record.
+    pub at: Rfc3339,
+}
+
+/// See [`Derived::value`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum DerivedValue {
+    /// Whether a threshold is passed.
+    Bool(bool),
+    /// The result.
+    Number(f64),
 }
 
 /// Whether a device is reachable.

@@ -13,7 +13,7 @@ use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Input, WriterError};
 use fieldlog::{rebuild, recovery};
 use fieldlog_projections::command::CommandState;
-use fieldlog_projections::{Aggregates, Commands, Descriptions, Seq, Sessions, Value, View};
+use fieldlog_projections::{Aggregates, Commands, Descriptions, Seq, Sessions, Settings, Value, View};
 use fieldlog_tests::fault_disk::{Fault, On, Plan};
 use fieldlog_tests::rng::Rng;
 use fieldlog_tests::wait::block_until;
@@ -210,7 +210,7 @@ impl Life {
         };
         let fold = *rng.pick(&folds);
         let windows = self.rig.shared.view.read().unwrap().aggregates.windows().to_vec();
-        rebuild::start(&self.rig.shared, &[fold], windows);
+        rebuild::start(&self.rig.shared, &[fold], Settings { windows, ..Settings::default() });
         block_until("the end of a rebuild", || (!self.rig.shared.rebuild.running()).then_some(()));
         assert_eq!(self.rig.shared.rebuild.failed(), []);
         tally.rebuilt += 1;
