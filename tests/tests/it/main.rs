@@ -13,6 +13,7 @@ mod daemon;
 mod demo;
 mod disk_full;
 mod exit_codes;
+mod first_release;
 mod forward;
 mod history;
 mod hostile_http;
