@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use fieldlog::client::Failure;
-use fieldlog::log::Log;
+use fieldlog::log::{Commit, JOURNAL_FILE_NAME, JournalBounds, Log};
 use fieldlog::recovery;
 use fieldlog::repair::{Repaired, repair};
 use fieldlog::snapshots::SnapshotStore;
 use fieldlog::verify::verify;
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::command::CommandState;
-use fieldlog_projections::{DeviceId, Epoch, Fact, Seq, Time, View, stored};
+use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, Value, View, stored};
+use fieldlog_sim::servers::skip;
 use fieldlog_tests::process::Process;
 use fieldlog_tests::receiver::Receiver;
 use fieldlog_tests::rng::Rng;
@@ -390,6 +392,93 @@ fn damage(bytes: &mut Vec<u8>, rng: &mut Rng) -> String {
             format!("cut to {}", bytes.len())
         }
     }
+}
+
+/// What only the journal has is saved at its position, beside damage in the log. If the journal is damaged, too, that is
+/// said.
+#[test]
+fn what_only_the_journal_has_is_saved_or_said_to_be_lost() {
+    for torn in [false, true] {
+        let dir = scratch();
+        let history = make(dir.path(), Kind::default());
+        let mut log = Log::open(dir.path(), OPTIONS, EPOCH).unwrap();
+        if let Err(why) = log.use_journal(dir.path(), JournalBounds { move_bytes: 1 << 20 }).unwrap() {
+            return skip(&format!("there is no journal here: {why}"));
+        }
+        let mut written = Vec::new();
+        for text in ["journal-one", "journal-two", "journal-three"] {
+            let mut body = RecordBuffer::after(log.last_time());
+            let changes = vec![(AttrId(0), Value::Text(text.into()))];
+            body.push_fact(Envelope::default(), &Fact::StateChanged { device: DeviceId(0), changes });
+            let committed = log.commit(&Commit::of(&body)).unwrap();
+            written.extend(kept(body.records(committed.first)));
+        }
+        // As after a crash: nothing was moved.
+        drop(log);
+        let log = dir.path().join(FILE_NAME);
+        let mut bytes = std::fs::read(&log).unwrap();
+        let (at, ..) = chunk_of(&bytes, 3_000);
+        bytes[at + 100] ^= 1;
+        std::fs::write(&log, &bytes).unwrap();
+        if torn {
+            let journal = dir.path().join(JOURNAL_FILE_NAME);
+            let mut ring = std::fs::read(&journal).unwrap();
+            let at = ring.windows(11).position(|text| text == b"journal-two").unwrap();
+            ring[at] ^= 1;
+            std::fs::write(&journal, ring).unwrap();
+        }
+
+        let repaired = repair(dir.path(), WALL, "uid:7").unwrap().expect("it was damaged");
+        let report = verify(dir.path()).unwrap();
+        assert_eq!(report.fault, None, "{repaired}");
+        let log = Log::open(dir.path(), OPTIONS, Epoch(0)).unwrap();
+        let mut records = Vec::new();
+        let scanned = log.reader().scan(Seq(1), |chunk| {
+            records.extend(kept(chunk.records()));
+            ControlFlow::<()>::Continue(())
+        });
+        scanned.unwrap();
+        let in_log = history.records.len();
+        assert!(
+            records[in_log - 20..in_log] == history.records[in_log - 20..],
+            "they stand at their positions"
+        );
+        let words = repaired.to_string();
+        assert_eq!(
+            (repaired.in_journal, repaired.journal_lost),
+            if torn { (0, true) } else { (3, false) },
+            "{words}"
+        );
+        if torn {
+            assert!(
+                words.contains("LOST       the journal cannot be read; it may have had the newest records"),
+                "{words}"
+            );
+            assert_eq!(repaired.begun, Seq(in_log as u64 + 1));
+        } else {
+            assert!(words.contains("journal    3 of these records were only there"), "{words}");
+            assert!(records[in_log..in_log + 3] == written, "as they were acknowledged");
+        }
+        let kept_as = dir.path().join(format!("{JOURNAL_FILE_NAME}.damaged-{}", repaired.epoch));
+        assert!(kept_as.exists());
+    }
+}
+
+/// Each lost position has a record, since positions have no holes. They are equal, so a large hole is small on the disk.
+#[test]
+fn a_record_for_each_lost_position_takes_less_than_a_tenth_of_a_byte() {
+    let dir = scratch();
+    let mut log = Log::open(dir.path(), OPTIONS, EPOCH).unwrap();
+    let (first, last) = (Seq(5_000_000), Seq(5_099_999));
+    let mut body = RecordBuffer::after(log.last_time());
+    for _ in first.0..=last.0 {
+        let envelope = Envelope { wall: WALL, ..Envelope::default() };
+        body.push_fact(envelope, &Fact::Gap { first, last, lost_by: Vec::new() });
+    }
+    log.append(&body, &[]).unwrap();
+    let stored = log.reader().stored_bytes().unwrap();
+    println!("{stored} bytes for {} positions", body.len());
+    assert!(stored < body.len() as u64 / 10, "{stored}");
 }
 
 /// The daemon names the command and does nothing by itself. Afterwards it goes on, and its receiver sees a new epoch,
