@@ -116,7 +116,8 @@ pub struct LogConfig {
 pub struct SnapshotConfig {
     /// `events` (1,000–1,000,000,000; default 500,000): after this many events.
     pub events: u64,
-    /// `interval_s` (10–604,800; default 900): after this time, if anything has changed.
+    /// `interval_s` (10–604,800; default 900): after this time, if there are so many new records that the snapshot
+    /// writes at most 16 bytes for each.
     #[serde(rename = "interval_s", serialize_with = "written::seconds")]
     pub interval: Duration,
     /// `keep` (1–100; default 3).

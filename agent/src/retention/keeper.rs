@@ -37,6 +37,8 @@ pub struct Orders {
     pub blocked: Option<String>,
     /// The oldest snapshot holds the front: a newer one would release it.
     pub snapshot_due: bool,
+    /// The oldest snapshot holds records that are too old.
+    pub snapshot_outlived: bool,
     /// Older snapshots must be deleted with it: the disk has no room for the records they need.
     pub one_snapshot: bool,
     /// The disk has no room for what can be done without: the snapshots of the past.
@@ -138,13 +140,15 @@ impl Keeper {
             },
         };
         let needs = self.needs(epoch, snapshots, cursors);
+        let snapshot_holds = |before: Seq| needs.iter().any(|n| n.who == SNAPSHOT && n.from < before);
+        let orders = Orders { snapshot_outlived: snapshot_holds(scan.by_age), ..orders };
         let worth = |before: Seq| before > first && before.0 - first.0 >= (head.0 - first.0) / WORTH_A_TRIM;
         // Chunks are deleted as a whole: a trim within one would be recorded as done at each scan.
         let trim = |before| -> Result<Orders, LogError> {
             let trim_before = Some(reader.begin_of_chunk(before)?).filter(|b| worth(*b));
             Ok(Orders { trim_before, ..orders.clone() })
         };
-        let snapshot_due = needs.iter().any(|n| n.who == SNAPSHOT && n.from < scan.by_bytes && n.from < head);
+        let snapshot_due = snapshot_holds(scan.by_bytes.min(head));
         Ok(match decide(first, scan, &needs, self.config.when_full) {
             RetentionPlan::Keep => orders,
             RetentionPlan::Trim(before) => trim(before)?,
@@ -228,3 +232,57 @@ pub fn make_room_to_open(config: &Config) {
 }
 
 const SNAPSHOT: &str = "the oldest snapshot";
+
+#[cfg(test)]
+mod tests {
+    use fieldlog_projections::View;
+    use fieldlog_projections::chunk::{Envelope, RecordBuffer};
+    use fieldlog_projections::fact::Fact;
+
+    use super::*;
+    use crate::log::{Log, LogOptions};
+
+    #[test]
+    fn snapshots_that_hold_what_is_too_old_are_outlived() {
+        const DAY_S: i64 = 86_400;
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { cache_bytes: 1 << 20, quick_repair: false, quarantine_records_max: 10 };
+        let mut log = Log::open(dir.path(), options, Epoch(1)).unwrap();
+        for day in 0..10 {
+            // So much that each has a chunk of its own.
+            let key: String =
+                (0..5_000u64).map(|n| format!("{:x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+            let mut body = RecordBuffer::after(log.last_time());
+            let envelope = Envelope { wall: Time::from_secs(day * DAY_S), ..Envelope::default() };
+            body.push_fact(envelope, &Fact::ConfigChanged { keys: vec![key] });
+            log.append(&body, &[]).unwrap();
+        }
+        let store = SnapshotStore::open(dir.path()).unwrap();
+        let save = |seq| {
+            let mut view = View::new(Vec::new());
+            view.seq = Seq(seq);
+            store.save(&view, Epoch(1), 2).unwrap();
+        };
+        let config = |age_days: u64| {
+            let age = Some(Duration::from_secs(age_days * DAY_S as u64)).filter(|age| !age.is_zero());
+            let retention = RetentionConfig { age, free_bytes_min: 0, ..RetentionConfig::default() };
+            Config { data_dir: dir.path().to_owned(), retention, ..Config::default() }
+        };
+        let outlived = |age_days| {
+            let mut keeper = Keeper::new(&config(age_days));
+            let at = (Instant::now(), Time::from_secs(9 * DAY_S));
+            let orders = keeper.look(&log.reader(), Epoch(1), &store, &BTreeMap::new(), at).unwrap();
+            orders.snapshot_outlived
+        };
+        assert!(outlived(3), "there is none yet, so it holds everything");
+        save(2);
+        save(3);
+        // Three days are those from record 7 on.
+        assert!(outlived(3));
+        assert!(!outlived(9) && !outlived(0), "nothing is too old");
+        save(8);
+        assert!(outlived(3), "the older of the two");
+        save(9);
+        assert!(!outlived(3));
+    }
+}

@@ -46,6 +46,7 @@ impl Writer {
         self.record_trimming(&orders)?;
         self.orders = orders;
         self.snapshots.short_of_space(self.orders.short_of_space);
+        self.snapshots.outlived(self.orders.snapshot_outlived);
         if self.orders.snapshot_due {
             self.log.move_journal(Duration::ZERO)?;
             self.snapshots.begin_for(self.orders.one_snapshot);

@@ -1,13 +1,17 @@
 //! Snapshots: restored exactly or refused.
 
+use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fold::Fold;
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, SnapshotError};
-use fieldlog_projections::{Aggregates, Commands, Descriptions, Epoch, Seq, Sessions, Time, View, Window};
+use fieldlog_projections::{
+    Aggregates, AttrId, Commands, Descriptions, DeviceId, Epoch, Fact, Seq, Sessions, Time, Value, View,
+    Window,
+};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history, layout_1, seal};
 
-fn some_view(body: &fieldlog_projections::chunk::RecordBuffer) -> View {
+fn some_view(body: &RecordBuffer) -> View {
     let mut view = View::new(WINDOWS.to_vec());
     view.apply_records(body.records(Seq(1)), Seq(u64::MAX)).unwrap();
     view
@@ -126,4 +130,44 @@ proptest! {
         seal(&mut forged);
         let _ = snapshot::decode(&forged, &WINDOWS);
     }
+}
+
+/// Prints the size of a snapshot, as a gateway of 500 devices with 4 attributes each writes it.
+#[test]
+#[ignore = "a measurement: cargo test -p fieldlog-projections --release --test it -- --ignored --nocapture sections"]
+fn the_bytes_of_the_sections() {
+    let windows = [(60, 60), (3_600, 48), (86_400, 35)].map(|(length_s, keep)| Window { length_s, keep });
+    let mut view = View::new(windows.to_vec());
+    let mut body = RecordBuffer::after(Time(1_700_000_000_000_000));
+    let flush = |view: &mut View, body: &mut RecordBuffer| {
+        view.apply_records(body.records(view.seq.next()), Seq(u64::MAX)).unwrap();
+        *body = RecordBuffer::after(view.time);
+    };
+    for device in (0..500).map(DeviceId) {
+        let (name, source) = (format!("plant/line/machine-{}", device.0), "plant".into());
+        let fact = Fact::DeviceDiscovered { device, name, source, parent: None, identity: None };
+        body.push_fact(Envelope { wall: body.last_time(), ..Envelope::default() }, &fact);
+    }
+    for attribute in (0..4).map(AttrId) {
+        let fact = Fact::AttributeNamed { attribute, name: format!("attribute-{}", attribute.0) };
+        body.push_fact(Envelope { wall: body.last_time(), ..Envelope::default() }, &fact);
+    }
+    flush(&mut view, &mut body);
+    // Hours for 40 days, and then minutes, so that all windows are full.
+    let steps = std::iter::repeat_n(3_600_000_000, 40 * 24).chain(std::iter::repeat_n(60_000_000, 90));
+    let mut wall = body.last_time().0;
+    for (number, step) in steps.enumerate() {
+        wall += step;
+        for device in 0..500 {
+            let value = |attr: u32| f64::from((number as u32 * 7 + device * 13 + attr * 5) % 1_000) / 10.0;
+            let changes = (0..4).map(|attr| (AttrId(attr), Value::Float(value(attr)))).collect();
+            let fact = Fact::StateChanged { device: DeviceId(device), changes };
+            body.push_fact(Envelope { wall: Time(wall), ..Envelope::default() }, &fact);
+        }
+        flush(&mut view, &mut body);
+    }
+    let whole = snapshot::encode(&view, Epoch(1)).unwrap();
+    let aggregates = postcard::to_stdvec(&view.aggregates).unwrap().len();
+    println!("snapshot {} bytes, of these {aggregates} of aggregates", whole.len());
+    assert!(aggregates * 10 > whole.len() * 9);
 }

@@ -81,6 +81,31 @@ fn one_is_written_when_the_last_one_is_far_enough() {
 }
 
 #[test]
+fn after_the_interval_one_is_written_if_it_is_worth_its_bytes() {
+    let mut given = Given::new(0);
+    let mut due = |seq, bytes, elapsed_s| {
+        given.shared.stats.snapshot_bytes.store(bytes, Ordering::Relaxed);
+        let later = given.clock.now() + std::time::Duration::from_secs(elapsed_s);
+        given.writer.is_due(Seq(seq), later, &given.config)
+    };
+    assert!(due(1, 0, 900), "nothing is known of its size");
+    assert!(!due(1, 0, 899) && !due(0, 0, 900));
+    assert!(!due(9_000, 11_000_000, 900), "fifteen minutes of ten events a second");
+    assert!(!due(687_500, 11_000_000, 86_400) && due(687_501, 11_000_000, 900));
+    given.writer.outlived(true);
+    let later = given.clock.now() + given.config.interval;
+    assert!(
+        given.writer.is_due(Seq(1), later, &given.config),
+        "the records behind the oldest one are too old"
+    );
+    assert!(!given.writer.is_due(Seq(0), later, &given.config), "a newer one would release nothing");
+    given.writer.outlived(false);
+    given.config.events = 500_000;
+    let later = given.clock.now();
+    assert!(given.writer.is_due(Seq(500_000), later, &given.config), "however large it is");
+}
+
+#[test]
 fn one_comes_with_a_snapshot_that_is_due_anyway() {
     let mut given = Given::new(1 << 20);
     given.config.events = 1_000;
