@@ -137,9 +137,12 @@ pub struct WindowConfig {
 }
 
 impl Config {
-    /// The settings of the folds.
+    /// The settings of the folds. Derived attributes are folded only for named aggregates.
     pub fn folds(&self) -> Settings {
-        let declared = Declared { derived: self.derived.clone(), aggregates: self.named.clone() };
+        let declared = match self.named.is_empty() {
+            true => Declared::default(),
+            false => Declared { derived: self.derived.clone(), aggregates: self.named.clone() },
+        };
         Settings { windows: windows(&self.aggregates), declared }
     }
 }

@@ -87,8 +87,7 @@ fn check_of(entry: &Table<'_>, formula: Formula, of: &[String]) {
         Formula::Sum | Formula::Product => (2..=OF_MAX, format!("2 to {OF_MAX} attributes")),
     };
     if !range.contains(&of.len()) {
-        let what = format!("it has {} names", of.len());
-        entry.fault("of", what, format!("give it the names of {words}"));
+        entry.fault("of", format!("it lists {}", of.len()), format!("list {words}"));
     }
     if of.iter().any(String::is_empty) {
         entry.fault("of", "a name in it is empty", "");

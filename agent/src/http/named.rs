@@ -92,7 +92,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
     Params::of(&uri, &[])?;
     let (body, at) = with(&app.side, |both, _, at| {
         let aggregates = both.names().into_iter().filter_map(|name| both.find(name)).collect();
-        let derived_attributes = both.wanted.derived.clone();
+        let derived_attributes = app.side.config.borrow().derived.clone();
         let body = Declarations { position: at.into(), aggregates, derived_attributes };
         encode(&app.budget, &body).map(|body| (body, at))
     })?;

@@ -225,7 +225,8 @@ impl Section for Named {
             return Ok(false);
         }
         let stored: Named = whole(bytes)?;
-        if stored.missing_until.len() != stored.declared.aggregates.len() {
+        let aggregates = &stored.declared.aggregates;
+        if stored.missing_until.len() != aggregates.len() || aggregates.iter().any(|one| one.window_s == 0) {
             return Err(Unreadable);
         }
         *self = Named { plan: Plan::new(&stored.declared), ..stored };

@@ -60,15 +60,11 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn formulas_have_their_number_of_attributes() {
-    let two = "of: it has 2 names; give it the names of";
-    check_line(POWER, "formula", "formula = \"value\"", &[&format!("{two} 1 attribute")]);
-    check_line(POWER, "of", "of = [\"a\"]", &["of: it has 1 names; give it the names of 2 to 8 attributes"]);
-    check_line(POWER, "of", "", &["of: it has 0 names; give it the names of 2 to 8 attributes"]);
+    check_line(POWER, "formula", "formula = \"value\"", &["of: it lists 2; list 1 attribute"]);
+    check_line(POWER, "of", "of = [\"a\"]", &["of: it lists 1; list 2 to 8 attributes"]);
+    check_line(POWER, "of", "", &["of: it lists 0; list 2 to 8 attributes"]);
     let three = POWER.replace("product", "ratio").replace("of = [", "of = [\"a\", ");
-    assert_eq!(
-        lines(&three),
-        ["derived_attribute[0] \"power\" of: it has 3 names; give it the names of 2 attributes"]
-    );
+    assert_eq!(lines(&three), ["derived_attribute[0] \"power\" of: it lists 3; list 2 attributes"]);
     check_line(POWER, "of", "of = [\"a\", \"\"]", &["of: a name in it is empty"]);
 }
 
@@ -136,6 +132,13 @@ fn declarations_are_read_with_their_defaults() {
         format!("{POWER}below = -5.5\nunit = \"VA\"\noffset = -1\n{ENERGY}unit = \"kWh\"\nscale = 0.001");
     let config = parse(&words);
     assert_eq!(parse(&config.to_toml()), config, "{}", config.to_toml());
+}
+
+#[test]
+fn a_derived_attribute_alone_is_nothing_to_fold() {
+    assert!(parse(POWER).folds().declared.is_empty());
+    let both = parse(&format!("{POWER}{ENERGY}"));
+    assert_eq!((both.folds().declared.derived, both.folds().declared.aggregates), (both.derived, both.named));
 }
 
 #[test]
