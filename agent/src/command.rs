@@ -22,7 +22,7 @@ use fieldlog_wire::api::commands::CommandBody;
 use tokio::sync::oneshot;
 
 use declared::{Code, Rejected};
-use fieldlog_rules::pattern::Patterns;
+use fieldlog_projections::pattern::Patterns;
 
 /// Largest body of a command, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;

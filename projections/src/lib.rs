@@ -14,6 +14,7 @@ pub mod fold;
 pub mod folds;
 mod ids;
 mod kind;
+pub mod pattern;
 pub mod record;
 pub mod rollup;
 pub mod snapshot;

@@ -2,7 +2,7 @@
 
 use fieldlog::config::Decoder;
 use fieldlog_rules::decode::{DecodeError, availability, scalar};
-use fieldlog_rules::pattern::Pattern;
+use fieldlog_projections::pattern::Pattern;
 use fieldlog_rules::topic::{
     Captures, Template, check_filter, check_name, filter_covers, filter_matches, is_pointer,
 };

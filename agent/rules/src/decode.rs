@@ -7,11 +7,11 @@ use std::fmt;
 use fieldlog_projections::Time;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::pattern::{PatternError, Patterns};
 use crate::rule::{ActionFields, Arrays, Decoder, Each, Rule, Shape, Subject, Test, TimeFormat, When};
 use arena::Item;
 use bounded::{Room, Tree};
 use condition::Condition;
+use fieldlog_projections::pattern::{PatternError, Patterns};
 use together::Together;
 
 mod arena;

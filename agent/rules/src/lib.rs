@@ -5,7 +5,6 @@
 
 pub mod choice;
 pub mod decode;
-pub mod pattern;
 pub mod rule;
 pub mod topic;
 pub mod written;

@@ -11,7 +11,7 @@ use super::template::{Fill, fill};
 use super::value;
 pub use super::value::{from_json, to_json};
 use crate::config::{EvidenceKind, SourceConfig};
-use fieldlog_rules::pattern::Patterns;
+use fieldlog_projections::pattern::Patterns;
 use fieldlog_rules::topic::{self, Captures, Template};
 
 /// Longest key, in bytes.

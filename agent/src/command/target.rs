@@ -8,7 +8,7 @@ use super::rejected::{Code, Rejected};
 use super::sparkplug::{self, Metric};
 use super::value::{to_json, word_of};
 use crate::config::{CommandRule, Config, EvidenceKind, SourceConfig};
-use fieldlog_rules::pattern::Patterns;
+use fieldlog_projections::pattern::Patterns;
 use fieldlog_rules::topic::{Captures, Template};
 
 /// A device as commands see it.

@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 use super::hints::one_of;
 use super::raw::Table;
 use super::{SourceConfig, rule, written};
+use fieldlog_projections::pattern::Pattern;
 use fieldlog_rules::choice;
-use fieldlog_rules::pattern::Pattern;
 use fieldlog_rules::topic::Template;
 
 /// `[[source.command]]`: one thing that devices can be told. The first block that names a device and an attribute, or an

@@ -4,7 +4,7 @@ use fieldlog_projections::declared::{DerivedAttribute, Formula, Function, NamedA
 
 use super::raw::Table;
 use super::source;
-use fieldlog_rules::pattern::Pattern;
+use fieldlog_projections::pattern::Pattern;
 
 /// Of each kind. Every event of a device is looked up in them.
 const DECLARED_MAX: usize = 64;

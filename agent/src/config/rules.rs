@@ -1,7 +1,7 @@
 //! The compiled rules of one source: which rule takes a topic, and which device and attribute it is about.
 
 use crate::config::{Decoder, Rule, Shape, SourceConfig, Subject, Test};
-use fieldlog_rules::pattern::{PatternError, Patterns};
+use fieldlog_projections::pattern::{PatternError, Patterns};
 use fieldlog_rules::topic::{
     Captures, Name, Pattern, Template, TemplateError, check_filter, filter_covers, filter_matches,
 };

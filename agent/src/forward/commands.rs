@@ -20,7 +20,7 @@ use crate::command::remote::{Answer, Answers, Call, WAITING_MAX};
 use crate::command::{Asked, Unreadable};
 use crate::shared::Shared;
 use crate::writer::Input;
-use fieldlog_rules::pattern::Patterns;
+use fieldlog_projections::pattern::Patterns;
 
 /// Shortest and longest wait before a command is offered again to a writer that takes none now.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));

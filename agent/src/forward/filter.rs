@@ -2,7 +2,7 @@
 
 use fieldlog_projections::stored;
 
-use fieldlog_rules::pattern::{PatternError, Patterns};
+use fieldlog_projections::pattern::{PatternError, Patterns};
 
 /// The events to send; all if nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::log::acked::AckedRanges;
 use crate::log::{LogError, LogReader};
 use crate::shared::Shared;
 use crate::writer::Input;
-use fieldlog_rules::pattern::Patterns;
+use fieldlog_projections::pattern::Patterns;
 use fieldlog_wire::Lane;
 
 /// The sinks by name.

@@ -12,7 +12,7 @@ use fieldlog_projections::{DeviceId, Value, ValueRef};
 
 use super::Observer;
 use super::device::Slot;
-use fieldlog_rules::pattern::{PatternError, Patterns};
+use fieldlog_projections::pattern::{PatternError, Patterns};
 
 /// Replaces a value whose changes are not counted.
 pub(super) const REDACTED: &str = "(redacted)";

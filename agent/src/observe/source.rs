@@ -13,8 +13,8 @@ use super::redact::Secrets;
 use super::topics::Topic;
 use crate::config::rules::{RuleError, Rules};
 use crate::config::{ActionFields, Describe, Policy, Rule, SourceConfig, Subject, Test};
+use fieldlog_projections::pattern::{PatternError, Patterns};
 use fieldlog_rules::decode::{JsonRule, Types, Zone};
-use fieldlog_rules::pattern::{PatternError, Patterns};
 
 /// The configuration of a source, and what is known of its topics.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::{Writer, WriterError};
 use crate::log::LogError;
 use crate::message::MALFORMED;
 use crate::observe::{Declined, Kept};
-use fieldlog_rules::pattern::Patterns;
+use fieldlog_projections::pattern::Patterns;
 
 /// Inputs of the quarantine that one call looks at, at most; the writer does nothing else meanwhile.
 const EXAMINED_MAX: usize = 1_000;

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::seek::{self, Take};
 use super::{DecodeError, JsonRule};
-use crate::pattern::{PatternError, Patterns};
 use crate::rule::{Shape, Test};
+use fieldlog_projections::pattern::{PatternError, Patterns};
 
 /// Maximum length of a tested value, in bytes. A longer one counts as absent.
 const BYTES_MAX: usize = 1_024;

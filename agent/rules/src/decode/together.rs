@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::pattern::{PatternError, Patterns};
 use crate::rule::Rule;
+use fieldlog_projections::pattern::{PatternError, Patterns};
 
 /// The fields of the action.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use fieldlog_projections::ValueRef;
 
 use super::Scalar;
-use crate::pattern::{PatternError, Patterns};
 use crate::rule::{Kind, ValueType};
+use fieldlog_projections::pattern::{PatternError, Patterns};
 
 /// Integers up to this are exact as floats.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;

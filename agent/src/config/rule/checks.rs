@@ -1,7 +1,7 @@
 //! Checks that several tables of a rule share.
 
 use super::super::raw::Table;
-use fieldlog_rules::pattern::Pattern;
+use fieldlog_projections::pattern::Pattern;
 use fieldlog_rules::topic;
 
 /// A JSON pointer, if there is one.
