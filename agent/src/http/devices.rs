@@ -11,7 +11,8 @@ use fieldlog_projections::declared::DerivedAttribute;
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::view::ValuesOf;
 use fieldlog_projections::{
-    AttrId, Described, Descriptions, Device, DeviceId, Devices, Seq, Time, Value, ValueRef, View,
+    AttrId, AttributeDescription, Described, Descriptions, Device, DeviceId, Devices, Seq, Time, Value,
+    ValueRef, View,
 };
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -90,6 +91,7 @@ fn device_json<'a, A>(
         attributes,
         derived: BTreeMap::new(),
         units: None,
+        classes: None,
     }
 }
 
@@ -120,17 +122,24 @@ fn description(described: Option<&Described>) -> Option<DeviceJson<'static>> {
     (!said.is_empty()).then(|| DeviceJson::of(&said).into_owned())
 }
 
-/// Units of the attributes that have a value and a unit.
-fn units<'a>(view: &'a View, id: DeviceId, device: &Device) -> Option<BTreeMap<Cow<'a, str>, String>> {
-    let described = view.descriptions.get(id)?;
-    let with_value = device.attributes.iter().filter(|slot| slot.value != Value::Null);
-    let units = with_value.filter_map(|slot| {
-        let unit = described.attribute(slot.id).unit;
-        let name = view.devices.attribute_name(slot.id)?;
-        (!unit.is_empty()).then(|| (Cow::from(name), unit))
-    });
-    let units: BTreeMap<_, _> = units.collect();
-    (!units.is_empty()).then_some(units)
+/// Texts by the attributes' names; `None` if there are none.
+type Texts<'a> = Option<BTreeMap<Cow<'a, str>, String>>;
+
+/// Units and device classes of the attributes that have a value.
+fn units_and_classes<'a>(view: &'a View, id: DeviceId, device: &Device) -> (Texts<'a>, Texts<'a>) {
+    let (mut units, mut classes) = (BTreeMap::new(), BTreeMap::new());
+    let Some(described) = view.descriptions.get(id) else { return (None, None) };
+    for slot in device.attributes.iter().filter(|slot| slot.value != Value::Null) {
+        let Some(name) = view.devices.attribute_name(slot.id) else { continue };
+        let AttributeDescription { unit, device_class, .. } = described.attribute(slot.id);
+        for (texts, text) in [(&mut units, unit), (&mut classes, device_class)] {
+            if !text.is_empty() {
+                texts.insert(Cow::from(name), text);
+            }
+        }
+    }
+    let some = |texts: BTreeMap<_, _>| (!texts.is_empty()).then_some(texts);
+    (some(units), some(classes))
 }
 
 /// Attributes with their values only.
@@ -278,8 +287,9 @@ fn page(
         last = Some(&*device.name);
         let heard = side.heard.get(id).filter(|_| as_of.is_none());
         let json = device_json(view, (id, device), heard, now, Values(devices, device));
-        let (units, derived) = (units(view, id, device), derived(&config.derived, devices, device));
-        if page.push(&api::Device { units, derived, ..json })? {
+        let (units, classes) = units_and_classes(view, id, device);
+        let derived = derived(&config.derived, devices, device);
+        if page.push(&api::Device { units, classes, derived, ..json })? {
             break;
         }
     }

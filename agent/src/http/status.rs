@@ -23,6 +23,7 @@ use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
 use crate::observe::StateUse;
 use crate::read_side::{ReadSide, count_devices};
+use crate::retention::reserve::free_bytes;
 use crate::sources::SourceView;
 use fieldlog_wire::api::status as api;
 use fieldlog_wire::json::Rfc3339;
@@ -106,6 +107,7 @@ fn collect(
         sources: side.sources.views().iter().map(source).collect(),
         sinks: sinks(side)?,
         blocked: side.shared.stats.blocked(),
+        clock_synchronised: side.clock.is_synchronised(),
         clock_advice: correct::advice(log_time, side.now(), &side.config.borrow().data_dir),
         process: process::usage(),
     };
@@ -129,7 +131,8 @@ fn get(count: &AtomicU64) -> u64 {
 
 fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
     let (stats, disk) = (&side.shared.stats, &side.shared.disk);
-    let path = side.config.borrow().data_dir.join(FILE_NAME);
+    let config = side.config.borrow().clone();
+    let path = config.data_dir.join(FILE_NAME);
     let (bytes_written, events) = (get(&disk.bytes_written), get(&stats.events));
     let commits = api::Commits {
         delay: get(&stats.commits_delay),
@@ -141,10 +144,13 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
     let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
     let all_written = bytes_written + get(&stats.snapshot_bytes_written);
     let per_day = ratio(all_written as f64 * 86_400.0, uptime_s);
-    let endurance = side.config.borrow().log.endurance_tb as f64 * 1e12;
+    let endurance = config.log.endurance_tb as f64 * 1e12;
     Ok(api::Log {
         first_seq: side.shared.reader.range()?.map(|(first, _)| first),
         file_bytes: std::fs::metadata(path).ok().map(|m| m.len()),
+        bytes_max: config.retention.bytes_max,
+        disk_free_bytes: free_bytes(&config.data_dir),
+        disk_free_bytes_min: config.retention.free_bytes_min,
         journal: api::Journal {
             used: stats.no_journal.get().is_none(),
             unused_because: stats.no_journal.get().map(ToString::to_string),

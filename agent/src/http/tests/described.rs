@@ -19,6 +19,7 @@ fn descriptions() -> Vec<(i64, Fact)> {
     let temperature = AttributeDescription {
         name: "Temperature".into(),
         unit: "°C".into(),
+        device_class: "temperature".into(),
         data_type: DataType::Number,
         max: Some(99.5),
         ..AttributeDescription::default()
@@ -37,7 +38,7 @@ fn descriptions() -> Vec<(i64, Fact)> {
 }
 
 #[tokio::test]
-async fn devices_have_a_description_and_units() {
+async fn devices_have_a_description_units_and_classes() {
     let agent = Agent::start().await;
     agent.commit_house();
     agent.commit(descriptions());
@@ -45,16 +46,19 @@ async fn devices_have_a_description_and_units() {
     let lamp = &list["devices"][1];
     assert_eq!(lamp["description"], serde_json::json!({"name": "Lamp", "area": "Kitchen"}));
     assert_eq!(lamp["units"], serde_json::json!({"temperature": "°C"}));
+    assert_eq!(lamp["classes"], serde_json::json!({"temperature": "temperature"}));
     assert_eq!(lamp["attributes"], serde_json::json!({"temperature": 22, "on": true}));
     // A description is not a sign of life.
     assert_eq!((&lamp["events"], &lamp["changed_seq"]), (&5.into(), &8.into()));
-    assert!(list["devices"][0].get("description").is_none() && list["devices"][0].get("units").is_none());
+    for absent in ["description", "units", "classes"] {
+        assert!(list["devices"][0].get(absent).is_none(), "{absent}");
+    }
 
     let one = agent.json("/api/v1/devices/kitchen%2Flamp").await;
     let attributes = &one["device"]["attributes"];
     let temperature = serde_json::json!({
         "value": 22, "seq": 7, "at": attributes["temperature"]["at"],
-        "name": "Temperature", "unit": "°C", "type": "number", "max": 99.5,
+        "name": "Temperature", "unit": "°C", "device_class": "temperature", "type": "number", "max": 99.5,
     });
     assert_eq!(attributes["temperature"], temperature);
     let mode =
@@ -78,7 +82,8 @@ async fn events_have_units_and_descriptions_are_events() {
     let expected = serde_json::json!([
         {"by": "announcement", "description": {"name": "Lamp", "area": "Kitchen"}},
         {"attribute": "temperature", "by": "announcement",
-         "description": {"name": "Temperature", "unit": "°C", "type": "number", "max": 99.5}},
+         "description": {"name": "Temperature", "unit": "°C", "device_class": "temperature", "type": "number",
+         "max": 99.5}},
         {"attribute": "mode", "by": "announcement", "description": {"values": ["eco"], "writable": true}},
     ]);
     assert_eq!(Json::Array(data), expected);
@@ -100,7 +105,7 @@ async fn metrics_say_what_devices_and_attributes_are() {
         "fieldlog_descriptions{of=\"attribute\"} 2",
         "fieldlog_device_info{device=\"kitchen/lamp\",name=\"Lamp\",area=\"Kitchen\"} 1",
         "fieldlog_attribute_info{device=\"kitchen/lamp\",attribute=\"temperature\",name=\"Temperature\",unit=\"°C\",\
-         type=\"number\"} 1",
+         device_class=\"temperature\",type=\"number\"} 1",
         "fieldlog_attribute_info{device=\"kitchen/lamp\",attribute=\"mode\"} 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");

@@ -81,6 +81,10 @@ async fn status_has_what_operators_ask_for() {
     assert_eq!((&status["gateway_id"], &status["uptime_s"]), (&"gw".into(), &5400.0.into()));
     assert_eq!(status["log"]["first_seq"], 1);
     assert!(status["log"]["file_bytes"].as_u64().unwrap() > 0);
+    assert!(status["log"]["disk_free_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(status["log"]["disk_free_bytes_min"], 67_108_864);
+    assert_eq!(status["log"]["bytes_max"], 268_435_456);
+    assert_eq!(status["clock_synchronised"], true);
     assert!(status["log"]["bytes_written_per_day"].as_f64().unwrap() > 0.0);
     assert_eq!(status["sources"][0]["name"], "z2m");
     assert_eq!(status["sources"][0]["connected"], false);

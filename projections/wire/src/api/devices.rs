@@ -118,6 +118,9 @@ pub struct Device<'a, A = Members> {
     /// Units of the attributes, in a list of devices; absent if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub units: Option<BTreeMap<Cow<'a, str>, String>>,
+    /// Device classes of the attributes, in a list of devices; absent if none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<BTreeMap<Cow<'a, str>, String>>,
 }
 
 /// A value of an attribute, of type `V`.

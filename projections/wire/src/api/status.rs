@@ -47,6 +47,9 @@ pub struct Status {
     pub sinks: Vec<Sink>,
     /// Why ingest is blocked; null if it is not.
     pub blocked: Option<String>,
+    /// Whether the system says that its clock is synchronised.
+    #[serde(default)]
+    pub clock_synchronised: bool,
     /// What to do about log time that is far ahead of the wall clock; null if it is not.
     pub clock_advice: Option<String>,
     /// Resource usage of the process.
@@ -60,6 +63,15 @@ pub struct Log {
     pub first_seq: Option<Seq>,
     /// Size of its file; null if unknown.
     pub file_bytes: Option<u64>,
+    /// Most that may be stored, `retention.bytes_max`; null: no bound.
+    #[serde(default)]
+    pub bytes_max: Option<u64>,
+    /// Free bytes of the file system it is on; null if unknown.
+    #[serde(default)]
+    pub disk_free_bytes: Option<u64>,
+    /// Free bytes below which ingest is blocked or old records go, `retention.free_bytes_min`.
+    #[serde(default)]
+    pub disk_free_bytes_min: u64,
     /// The journal.
     pub journal: Journal,
     /// Bytes written to the log and the journal.
