@@ -1,12 +1,47 @@
-//! Links the program so that it is smaller.
+//! Links the program so that it is smaller, and compresses the files of the status page, so that the binary holds what
+//! browsers get.
 
-use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
-fn main() {
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+const PAGE: &str = "src/http/page";
+
+fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={PAGE}");
+    pack_relocations();
+    compress_page()
+}
+
+fn pack_relocations() {
     let is = |key: &str, value: &str| env::var(key).is_ok_and(|found| found == value);
     // Packed relocations, 350 KB less: glibc reads them since 2.36 (Debian 12). An older linker warns and leaves them as they are.
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+}
+
+fn compress_page() -> io::Result<()> {
+    let dir = |key: &str| PathBuf::from(env::var_os(key).unwrap_or_default());
+    let (from, to) = (dir("CARGO_MANIFEST_DIR").join(PAGE), dir("OUT_DIR").join("page"));
+    fs::create_dir_all(&to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        if ["css", "html", "js", "svg"].contains(&kind) {
+            compress(&path, &to)?;
+        }
+    }
+    Ok(())
+}
+
+fn compress(path: &Path, to: &Path) -> io::Result<()> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&fs::read(path)?)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    fs::write(to.join(format!("{name}.gz")), packed.finish()?)
 }

@@ -1,8 +1,8 @@
 //! The status page at `/`: embedded static files, with headers that keep a device's name from becoming a script.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
-use std::sync::{LazyLock, OnceLock};
+use std::io::Read;
+use std::sync::LazyLock;
 
 use axum::Router;
 use axum::extract::Path;
@@ -13,6 +13,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use flate2::read::GzDecoder;
 
 use super::problem::Problem;
 
@@ -21,13 +22,11 @@ use super::problem::Problem;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// One file of the page.
+/// One file of the page, which `build.rs` has compressed.
 struct Asset {
     name: &'static str,
     media_type: &'static str,
-    content: &'static str,
-    /// The compressed file, made on first request.
-    packed: OnceLock<Vec<u8>>,
+    packed: &'static [u8],
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -40,8 +39,7 @@ macro_rules! asset {
         Asset {
             name: $name,
             media_type: $media_type,
-            content: include_str!(concat!("page/", $name)),
-            packed: OnceLock::new(),
+            packed: include_bytes!(concat!(env!("OUT_DIR"), "/page/", $name, ".gz")),
         }
     };
 }
@@ -49,19 +47,35 @@ macro_rules! asset {
 static INDEX: Asset = asset!("index.html", HTML);
 
 /// What `/assets/` serves.
-static ASSETS: [Asset; 13] = [
+static ASSETS: [Asset; 29] = [
+    asset!("admin.js", SCRIPT),
     asset!("api.js", SCRIPT),
     asset!("app.js", SCRIPT),
+    asset!("attention.js", SCRIPT),
     asset!("chart.js", SCRIPT),
+    asset!("classes.js", SCRIPT),
     asset!("command.js", SCRIPT),
     asset!("commands.js", SCRIPT),
+    asset!("connections.js", SCRIPT),
+    asset!("describe.js", SCRIPT),
+    asset!("device.js", SCRIPT),
     asset!("devices.js", SCRIPT),
+    asset!("events.js", SCRIPT),
     asset!("favicon.svg", IMAGE),
-    asset!("feed.js", SCRIPT),
     asset!("health.js", SCRIPT),
-    asset!("panel.js", SCRIPT),
-    asset!("sinks.js", SCRIPT),
+    asset!("history.js", SCRIPT),
+    asset!("overview.js", SCRIPT),
+    asset!("past.js", SCRIPT),
+    asset!("quarantine.js", SCRIPT),
+    asset!("route.js", SCRIPT),
+    asset!("series.js", SCRIPT),
+    asset!("spark.js", SCRIPT),
+    asset!("store.js", SCRIPT),
     asset!("style.css", STYLE),
+    asset!("timeline.js", SCRIPT),
+    asset!("uplot.css", STYLE),
+    asset!("uplot.js", SCRIPT),
+    asset!("views.css", STYLE),
     asset!("words.js", SCRIPT),
 ];
 
@@ -70,20 +84,19 @@ static ASSETS: [Asset; 13] = [
 static TAGS: LazyLock<[String; 2]> = LazyLock::new(|| {
     let mut hash = DefaultHasher::new();
     for asset in ASSETS.iter().chain([&INDEX]) {
-        asset.content.hash(&mut hash);
+        asset.packed.hash(&mut hash);
     }
     let hash = hash.finish();
     [format!("\"{hash:016x}\""), format!("\"{hash:016x}-gzip\"")]
 });
 
 impl Asset {
-    fn packed(&self) -> &[u8] {
-        self.packed.get_or_init(|| {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-            // Writing to memory cannot fail.
-            let written = encoder.write_all(self.content.as_bytes()).and_then(|()| encoder.finish());
-            written.unwrap_or_default()
-        })
+    /// For a client that does not take it compressed.
+    fn plain(&self) -> Vec<u8> {
+        let mut plain = Vec::new();
+        // The agent's own bytes are intact.
+        let _ = GzDecoder::new(self.packed).read_to_end(&mut plain);
+        plain
     }
 }
 
@@ -123,9 +136,9 @@ fn serve(asset: &'static Asset, request: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     if !gzip {
-        return (headers, asset.content).into_response();
+        return (headers, asset.plain()).into_response();
     }
-    let mut response = (headers, asset.packed()).into_response();
+    let mut response = (headers, asset.packed).into_response();
     response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     response
 }

@@ -47,7 +47,7 @@ export function keepAdminToken(text) {
 }
 
 /** An answer that is not the one asked for. */
-export class Refusal extends Error {
+class Refusal extends Error {
   constructor(status, problem) {
     super(problem?.detail ?? problem?.title ?? `HTTP ${status}`);
     this.status = status;
@@ -116,33 +116,48 @@ export function parse(text) {
   });
 }
 
-const withinTime = { signal: () => AbortSignal.timeout(TIMEOUT_MS) };
+/** How far the gateway's clock is ahead of this device's, in ms, as its answers tell. */
+let ahead = 0;
+export const clockAhead = () => ahead;
+export const gatewayNow = () => Date.now() + ahead;
+
+function noteClock(response) {
+  const said = Date.parse(response.headers.get('date') ?? '');
+  // The header has no fraction of a second.
+  if (Number.isFinite(said) && Math.abs(said + 500 - gatewayNow()) > 1_000) ahead = said + 500 - Date.now();
+}
+
+const within = (signal) => () => AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...(signal ? [signal] : [])]);
 
 /** GET, parsed. Throws [`Refusal`] for an error answer, TypeError when there is none, TimeoutError after a while. */
-export async function get(path) {
-  const response = await request(path, withinTime);
+export async function get(path, signal) {
+  const response = await request(path, { signal: within(signal) });
+  noteClock(response);
   if (!response.ok) throw await refusal(response);
   return parse(await response.text());
 }
+
+/** The path of a device in the API. */
+export const devicePath = (id) => `/api/v1/devices/${encodeURIComponent(id)}`;
 
 /** POST of JSON with the token for commands, parsed. Throws as [`get`] does, also for a token that is refused. */
 export async function post(path, body) {
   const headers = { 'Content-Type': 'application/json', ...(adminToken() ? { Authorization: `Bearer ${adminToken()}` } : {}) };
   const options = { method: 'POST', headers, body: JSON.stringify(body), cache: 'no-store', credentials: 'omit' };
-  const response = await fetch(path, { ...options, signal: withinTime.signal() });
+  const response = await fetch(path, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!response.ok) throw await refusal(response);
   return parse(await response.text());
 }
 
 /** GET of bytes. */
 export async function getBlob(path) {
-  const response = await request(path, withinTime);
+  const response = await request(path, { signal: within() });
   if (!response.ok) throw await refusal(response);
   return response.blob();
 }
 
 /** Splits a server-sent event stream into `{id, event, data}`. */
-export function frames(onFrame) {
+function frames(onFrame) {
   let rest = '';
   let frame = { id: '', event: 'message', data: [] };
   const line = (text) => {

@@ -1,26 +1,46 @@
-// The status page: reads the state, follows the events, and says so when it cannot.
+// The status page: shows the view that the address names, follows the events, and says so when it cannot.
 
 import { follow, get, isAsking, parse } from './api.js';
-import { commandStep, commandsSwitchedOn } from './command.js';
-import { commandsMoved, loadCommands, showOpenCommands } from './commands.js';
-import { applyEvent, deviceCount, flushDevices, loadDevices, tickDevices } from './devices.js';
-import { flushTail, loadQuarantine, loadTail, quarantineEvent, showQuarantineCount, tailEvent } from './feed.js';
-import { showHealth } from './health.js';
-import { followAddress, panelEvent, reloadPanel } from './panel.js';
-import { showUpstream } from './sinks.js';
-import { $, clock, setText } from './words.js';
+import { openCommands } from './commands.js';
+import { openConnections } from './connections.js';
+import { openDevice } from './device.js';
+import { openDevices } from './devices.js';
+import { openEvents } from './events.js';
+import { openOverview } from './overview.js';
+import { showExact, showMoment, tickMoment } from './past.js';
+import { openQuarantine } from './quarantine.js';
+import { at, here, link } from './route.js';
+import { applyEvent, live, loadDevices } from './store.js';
+import { $, clock, el, setText, tame } from './words.js';
 
 const STATUS_MS = 2_000;
 const REFRESH_MS = 15_000; // messages that change nothing move ages, and are not in the stream
 const DRAW_MS = 200;
 const BEHIND_MAX = 5_000; // further behind the head, reading the devices again is cheaper than their events
 
+/**
+ * The views by their names in the address. A view shows itself in an element and returns what it does about: `show(route)`,
+ * a changed address; `event(event)`, an event of the stream; `status(status)`; `frame()`, several times a second;
+ * `second()`; `close()`. In the past there are no events.
+ */
+const VIEWS = {
+  overview: ['Overview', openOverview],
+  devices: ['Devices', openDevices],
+  device: [null, openDevice],
+  events: ['Events', openEvents],
+  commands: ['Commands', openCommands],
+  connections: ['Connections', openConnections],
+  quarantine: ['Quarantine', openQuarantine],
+};
+
 let position = null; // of the newest event taken: { epoch, seq }
 let stream = null;
 let streamError = null;
 let statusError = null;
+let status = null;
 let lastAnswer = Date.now();
 let reading = null;
+let shown = null; // { name, id, view, abort }
 
 function showBanner() {
   const error = isAsking() ? null : (statusError ?? streamError);
@@ -31,20 +51,91 @@ function showBanner() {
   setText($('banner'), error === null ? '' : words);
 }
 
+function showNav(name) {
+  const entries = Object.entries(VIEWS).filter(([, [title]]) => title !== null);
+  const current = name === 'device' ? 'devices' : name;
+  const items = entries.map(([view, [title]]) => el('li', el('a', { href: link(view), 'aria-current': view === current ? 'page' : null }, title)));
+  $('nav').replaceChildren(...items);
+  // The list of views scrolls on a narrow screen.
+  const chosen = $('nav').querySelector('[aria-current]');
+  $('nav').scrollLeft = chosen.offsetLeft - $('nav').offsetLeft - 60;
+}
+
+function showTitle(route) {
+  const [title] = VIEWS[shown.name];
+  document.title = tame(`${title ?? (live.get(route.id)?.name || route.id)} · ${status?.gateway_id ?? 'fieldlog'}`);
+}
+
+let showing = null;
+let stale = false;
+
+/** Shows what the address names. One address after the other: a slider that is drawn asks for no more than can be answered. */
+async function followAddress() {
+  const route = here();
+  if (!(route.view in VIEWS)) {
+    location.replace(link('overview'));
+    return;
+  }
+  showNav(route.view);
+  showMoment(at());
+  if (shown?.name !== route.view || shown.id !== route.id) openView(route);
+  stale = true;
+  showing ??= (async () => {
+    while (stale) {
+      stale = false;
+      const now = here();
+      const { view, abort } = shown;
+      showExact(undefined);
+      try {
+        const asOf = await view.show(now, abort.signal);
+        if (shown.view === view) {
+          showExact(at() === null ? null : (asOf ?? null));
+          setText($('notice'), '');
+          $('view').hidden = false;
+        }
+      } catch (error) {
+        if (shown.view === view && !abort.signal.aborted) {
+          showExact(null);
+          setText($('notice'), error.status ? error.message : `fieldlog does not answer: ${error.message}`);
+          // What was shown is not what the address names.
+          $('view').hidden = error.status !== undefined;
+        }
+      }
+      showTitle(now);
+    }
+    showing = null;
+  })();
+}
+
+function openView(route) {
+  const first = shown === null;
+  shown?.abort.abort();
+  shown?.view.close?.();
+  $('view').replaceChildren();
+  $('view').hidden = false;
+  setText($('notice'), '');
+  const view = VIEWS[route.view][1]($('view'), route.id);
+  shown = { name: route.view, id: route.id, view, abort: new AbortController() };
+  if (status) view.status?.(status);
+  if (!first) {
+    scrollTo(0, 0);
+    $('view').focus({ preventScroll: true });
+  }
+}
+
 async function pollStatus() {
-  const status = await get('/status').catch((error) => {
+  const answer = await get('/status').catch((error) => {
     statusError = error;
   });
   setTimeout(pollStatus, STATUS_MS);
-  if (status) {
+  if (answer) {
+    status = answer;
     lastAnswer = Date.now();
     statusError = null;
-    showHealth(status);
-    showUpstream(status);
-    showOpenCommands(status.commands);
-    commandsSwitchedOn(status.commands?.admin_token ?? false);
-    showQuarantineCount(status.sources ?? []);
-    document.title = `${status.gateway_id} · fieldlog`;
+    setText($('gateway'), status.gateway_id);
+    setText($('blocked'), status.blocked === null ? '' : `fieldlog accepts no messages: ${status.blocked}`);
+    shown?.view.status?.(status);
+    if (shown) showTitle(here());
     const { epoch, applied } = status.position;
     const behind = position && (epoch !== position.epoch || applied - position.seq > BEHIND_MAX);
     if (behind && streamError === null && !document.hidden) start();
@@ -58,7 +149,7 @@ function start() {
     try {
       const from = await loadDevices();
       position = { epoch: from.epoch, seq: from.applied };
-      await Promise.all([loadTail(from), loadQuarantine(), loadCommands().catch(commandsMoved), reloadPanel()]);
+      await followAddress();
       stream?.abort();
       stream = new AbortController();
       follow({ position: () => `${position.epoch}-${position.seq}`, onUp, onDown, onFrame, signal: stream.signal });
@@ -91,14 +182,8 @@ function onFrame({ event, data }) {
   const record = parse(data);
   if (record.seq <= position.seq) return;
   position.seq = record.seq;
-  tailEvent(record);
-  panelEvent(record);
-  if (record.type.startsWith('command_')) {
-    commandStep(record);
-    commandsMoved();
-  }
-  if (record.type === 'input_quarantined' || record.type === 'quarantine_summarised') quarantineEvent(record);
   if (applyEvent(record)) refreshSoon();
+  if (at() === null) shown?.view.event?.(record);
 }
 
 let refreshing = false;
@@ -127,18 +212,24 @@ function refreshSoon() {
 }
 
 function refreshInTurn() {
-  const pages = Math.max(1, Math.ceil(deviceCount() / 1000));
+  const pages = Math.max(1, Math.ceil(live.size / 1000));
   setTimeout(() => refresh().finally(refreshInTurn), REFRESH_MS * pages);
 }
 
 setInterval(() => {
-  if (document.hidden) return;
-  flushDevices();
-  flushTail();
+  if (!document.hidden) shown?.view.frame?.();
 }, DRAW_MS);
-setInterval(tickDevices, 1_000);
+setInterval(() => {
+  tickMoment();
+  shown?.view.second?.();
+}, 1_000);
 document.addEventListener('visibilitychange', refresh);
+addEventListener('hashchange', followAddress);
+$('skip').addEventListener('click', (click) => {
+  click.preventDefault();
+  $('view').focus();
+});
 
 pollStatus();
-start().then(followAddress);
+start();
 refreshInTurn();

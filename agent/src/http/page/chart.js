@@ -1,123 +1,158 @@
-// Small charts in SVG.
+// Charts of numbers, drawn by uPlot. Only changes are recorded, so a value holds until the next one, and is drawn so.
 
-import { clock, setText, unitOf } from './words.js';
+import { clock, el, moment, setText, tame } from './words.js';
 
-const NS = 'http://www.w3.org/2000/svg';
-const HEIGHT = 170;
-const PAD = { top: 10, right: 8, bottom: 20, left: 46 };
+const HEIGHT = 260;
+const DAY_S = 86_400;
 
-function svg(tag, attributes, text) {
-  const made = document.createElementNS(NS, tag);
-  for (const [name, v] of Object.entries(attributes)) made.setAttribute(name, v);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-const points = (list) => list.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join('L');
-
-/** A line without axes, for a tile. */
-export function spark(element, values) {
-  const top = Math.max(...values, 1e-9);
-  const at = values.map((v, i) => [(i / Math.max(1, values.length - 1)) * 100, 23 - (v / top) * 21]);
-  element.replaceChildren(svg('path', { class: 'line', d: values.length > 1 ? `M${points(at)}` : '' }));
-}
-
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const decimal = new Intl.NumberFormat('en', { maximumSignificantDigits: 6 });
-const tidy = (v) => decimal.format(v);
 
-/** Three round values around the range, so that the labels are short. */
-function ticks(low, high) {
-  const raw = (high - low) / 2 || Math.abs(high) / 10 || 1;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((s) => s >= raw);
-  const first = Math.floor(low / step) * step;
-  const list = [first];
-  while (list.at(-1) < high && list.length < 5) list.push(first + list.length * step);
-  return list.length > 1 ? list : [first, first + step];
+function ticks(splits, step) {
+  let day = '';
+  return splits.map((s) => {
+    const date = new Date(s * 1000);
+    const today = date.toLocaleDateString('en', { day: 'numeric', month: 'short', ...(step >= 300 * DAY_S ? { year: 'numeric' } : {}) });
+    if (step >= DAY_S) return today;
+    const time = clock(s * 1000).slice(0, step < 60 ? 8 : 5);
+    const shown = today === day ? time : `${time}\n${today}`;
+    day = today;
+    return shown;
+  });
 }
 
-/**
- * Mean as a line, minimum to maximum as a band. Only changes are recorded, so between buckets the last value still
- * holds, and is drawn so. Returns a function that shows the bucket nearest to a fraction of the width.
- */
-export function lineChart(element, readout, { buckets, from, to, windowMs, name, unit }) {
-  const list = buckets
-    .map((b) => ({ ...b, at: Date.parse(b.start) }))
-    .filter((b) => Number.isFinite(b.mean) && b.at + windowMs > from);
-  const width = element.clientWidth || 480;
-  element.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
-  element.replaceChildren();
-  if (list.length === 0) {
-    element.setAttribute('aria-label', `${name}: no change in the last hour`);
-    element.append(svg('text', { x: width / 2, y: HEIGHT / 2, 'text-anchor': 'middle' }, 'No change in the last hour'));
-    setText(readout, '');
-    return () => {};
+/** What uPlot draws: times in seconds, then the lines. */
+function columns({ points, buckets, held, from, to, windowS }) {
+  if (buckets) {
+    const middle = buckets.map((b) => b.t / 1000 + windowS / 2);
+    return [middle, buckets.map((b) => b.mean), buckets.map((b) => b.min), buckets.map((b) => b.max)];
   }
-  const low = Math.min(...list.map((b) => b.min));
-  const high = Math.max(...list.map((b) => b.max));
-  const marks = ticks(low, high);
-  const [bottom, top] = [marks[0], marks.at(-1)];
-  const x = (t) => PAD.left + ((Math.min(to, Math.max(from, t)) - from) / (to - from)) * (width - PAD.left - PAD.right);
-  const y = (v) => PAD.top + ((top - v) / (top - bottom)) * (HEIGHT - PAD.top - PAD.bottom);
+  const all = points.filter(({ v }) => v === null || Number.isFinite(Number(v)));
+  const known = held && held.t <= from && Number.isFinite(Number(held.v)) ? [{ t: from, v: held.v }, ...all] : [...all];
+  if (known.length > 0) known.push({ t: Math.max(to, known.at(-1).t), v: known.at(-1).v });
+  return [known.map(({ t }) => t / 1000), known.map(({ v }) => (v === null ? null : Number(v)))];
+}
 
-  for (const mark of marks) {
-    element.append(svg('path', { class: 'grid', d: `M${PAD.left},${y(mark)}H${width - PAD.right}` }));
-    element.append(svg('text', { x: PAD.left - 6, y: y(mark) + 4, 'text-anchor': 'end' }, tidy(mark)));
-  }
-  for (const [t, anchor] of [[from, 'start'], [(from + to) / 2, 'middle'], [to, 'end']]) {
-    element.append(svg('text', { x: x(t), y: HEIGHT - 4, 'text-anchor': anchor }, clock(t).slice(0, 5)));
-  }
-  element.append(...band(list, x, y, windowMs), svg('path', { class: 'line', d: `M${points(line(list, x, y, windowMs, to))}` }));
-  const cursor = svg('path', { class: 'cursor', d: '' });
-  element.append(cursor);
+/** A chart in `element`, with what is under the pointer, or chosen by arrow keys, in `readout`. */
+export class Chart {
+  #plot = null;
+  #series = null;
+  #element;
+  #readout;
+  #words = '';
+  #watch;
+  #dark = matchMedia('(prefers-color-scheme: dark)');
+  #redraw = () => this.#plot?.redraw();
 
-  const withUnit = (v) => tidy(v) + unitOf(v, unit);
-  const last = list.at(-1).last ?? list.at(-1).mean;
-  const all = `minimum ${withUnit(low)}, maximum ${withUnit(high)}, last ${withUnit(last)}`;
-  element.setAttribute('aria-label', `${name} in the last hour: ${all}. Arrow keys read single minutes.`);
-  setText(readout, all);
-  return (fraction) => {
-    if (fraction === null) {
-      cursor.setAttribute('d', '');
-      setText(readout, all);
+  constructor(element, readout) {
+    this.#element = element;
+    this.#readout = readout;
+    this.#watch = new ResizeObserver(() => this.#plot?.setSize({ width: this.#width(), height: HEIGHT }));
+    this.#watch.observe(element);
+    this.#dark.addEventListener('change', this.#redraw);
+    element.addEventListener('keydown', (press) => this.#press(press));
+    // Read out while values are chosen, not whenever a new one comes.
+    element.addEventListener('focus', () => readout.setAttribute('aria-live', 'polite'));
+    element.addEventListener('blur', () => {
+      readout.removeAttribute('aria-live');
+      this.#plot?.setCursor({ left: -10, top: -10 });
+    });
+  }
+
+  #width = () => Math.max(200, this.#element.clientWidth);
+
+  /** Shows a series; `name` and `unit` are for people. */
+  show(series, name, unit) {
+    const data = columns(series);
+    const same = this.#plot && Boolean(this.#series.buckets) === Boolean(series.buckets) && this.#series.attribute === series.attribute;
+    this.#series = series;
+    this.#say(data, name, unit);
+    if (data[0].length === 0) {
+      this.clear();
+      this.#element.append(el('p.empty', 'No value is known in this time.'));
       return;
     }
-    const t = from + ((fraction * width - PAD.left) / (width - PAD.left - PAD.right)) * (to - from) - windowMs / 2;
-    const b = list.reduce((best, it) => (Math.abs(it.at - t) < Math.abs(best.at - t) ? it : best));
-    cursor.setAttribute('d', `M${x(b.at + windowMs / 2)},${PAD.top}V${HEIGHT - PAD.bottom}`);
-    const range = `min ${withUnit(b.min)}, mean ${withUnit(b.mean)}, max ${withUnit(b.max)}`;
-    setText(readout, `${clock(b.at).slice(0, 5)}: ${range}; ${b.count} ${b.count === 1 ? 'value' : 'values'}`);
-  };
-}
-
-function line(list, x, y, windowMs, to) {
-  const path = [];
-  list.forEach((b, i) => {
-    const next = list[i + 1]?.at ?? to;
-    path.push([x(b.at + windowMs / 2), y(b.mean)]);
-    if (next - b.at > windowMs * 1.5 || i === list.length - 1) {
-      const held = y(Number.isFinite(b.last) ? b.last : b.mean);
-      path.push([x(b.at + windowMs), held], [x(next), held]);
+    if (same) {
+      this.#plot.setData(data);
+      return;
     }
-  });
-  return path;
-}
-
-/** One closed shape for each run of neighbouring buckets. */
-function band(list, x, y, windowMs) {
-  const runs = [];
-  for (const b of list) {
-    const run = runs.at(-1);
-    if (run && b.at - run.at(-1).at <= windowMs * 1.5) run.push(b);
-    else runs.push([b]);
+    this.clear();
+    this.#plot = new uPlot(this.#options(Boolean(series.buckets), unit), data, this.#element);
   }
-  return runs.map((run) => {
-    const ends = (pick) => [
-      [x(run[0].at), y(pick(run[0]))],
-      ...run.map((b) => [x(b.at + windowMs / 2), y(pick(b))]),
-      [x(run.at(-1).at + windowMs), y(pick(run.at(-1)))],
-    ];
-    const shape = [...ends((b) => b.max), ...ends((b) => b.min).reverse()];
-    return svg('path', { class: 'band', d: `M${points(shape)}Z` });
-  });
+
+  clear() {
+    this.#plot?.destroy();
+    this.#plot = null;
+    this.#element.replaceChildren();
+  }
+
+  close() {
+    this.clear();
+    this.#watch.disconnect();
+    this.#dark.removeEventListener('change', this.#redraw);
+  }
+
+  #options(banded, unit) {
+    const line = { stroke: () => css('--accent'), width: 2, points: { show: (u) => u.data[0].length < 60 } };
+    const edge = { stroke: () => css('--band'), width: 0, points: { show: false } };
+    const axis = { stroke: () => css('--muted'), grid: { stroke: () => css('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui, sans-serif' };
+    const stepped = uPlot.paths.stepped({ align: 1 });
+    return {
+      width: this.#width(),
+      height: HEIGHT,
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
+      scales: { x: { range: () => [this.#series.from / 1000, this.#series.to / 1000] } },
+      series: [{}, { ...line, ...(banded ? {} : { paths: stepped }) }, ...(banded ? [edge, edge] : [])],
+      bands: banded ? [{ series: [3, 2], fill: () => css('--band') }] : [],
+      axes: [
+        { ...axis, values: (_, splits, __, ___, step) => ticks(splits, step), space: 70 },
+        { ...axis, values: (_, splits) => splits.map((v) => (v === null ? '' : decimal.format(v))), size: (_, values) => 16 + 7 * Math.max(1, ...(values ?? []).map((v) => v.length)) },
+      ],
+      hooks: { setCursor: [(u) => this.#point(u.cursor.idx, unit)] },
+    };
+  }
+
+  #say(data, name, unit) {
+    const { buckets, held } = this.#series;
+    const withUnit = (v) => `${decimal.format(v)}${unit ? ` ${unit}` : ''}`;
+    const numbers = (list) => list.filter((v) => v !== null);
+    const low = Math.min(...numbers(data[buckets ? 2 : 1] ?? []));
+    const high = Math.max(...numbers(data[buckets ? 3 : 1] ?? []));
+    const last = buckets ? buckets.at(-1)?.last : data[1].at(-1);
+    const still = !buckets && this.#series.points.length === 0 && held;
+    if (!Number.isFinite(low)) this.#words = '';
+    else if (still) this.#words = `${withUnit(last)}, unchanged since ${moment(held.t)}`;
+    else this.#words = `lowest ${withUnit(low)}, highest ${withUnit(high)}${Number.isFinite(last) ? `, last ${withUnit(last)}` : ''}`;
+    setText(this.#readout, this.#words);
+    this.#element.setAttribute('aria-label', tame(`Chart of ${name}: ${this.#words || 'no value'}. Arrow keys read single values.`));
+  }
+
+  #point(index, unit) {
+    const withUnit = (v) => `${decimal.format(v)}${unit ? ` ${unit}` : ''}`;
+    const data = this.#plot?.data;
+    if (index === null || index === undefined || !data) {
+      setText(this.#readout, this.#words);
+      return;
+    }
+    const { buckets, points, held, from } = this.#series;
+    const b = buckets?.[index];
+    if (b) {
+      setText(this.#readout, `${moment(b.t)}: mean ${withUnit(b.mean)}, lowest ${withUnit(b.min)}, highest ${withUnit(b.max)}, ${b.count} ${b.count === 1 ? 'value' : 'values'}`);
+      return;
+    }
+    const v = data[1][index];
+    const since = data[0][index] * 1000 <= from && held ? `since ${moment(held.t)}` : moment(data[0][index] * 1000);
+    setText(this.#readout, `${points.length === 0 && held ? `since ${moment(held.t)}` : since}: ${v === null ? 'none' : withUnit(v)}`);
+  }
+
+  #press(press) {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[press.key];
+    if (!by || !this.#plot) return;
+    press.preventDefault();
+    const u = this.#plot;
+    const count = u.data[0].length;
+    const next = Math.min(count - 1, Math.max(0, (u.cursor.idx ?? (by > 0 ? -1 : count)) + by));
+    u.setCursor({ left: u.valToPos(u.data[0][next], 'x'), top: 10 });
+  }
 }

@@ -1,103 +1,15 @@
 // Telling a device something: a form made from what is declared for it, and what becomes of the command.
 
-import { adminToken, get, keepAdminToken, post } from './api.js';
-import { $, el, setText, span, value } from './words.js';
+import { CANCELLED, change } from './admin.js';
+import { devicePath, get } from './api.js';
+import { outcome } from './describe.js';
+import { at } from './route.js';
+import { el, json, setText, value } from './words.js';
 
-const RETRIES_MAX = 4;
 const LOOK_MS = 1_000;
-const TYPES_WITH_NUMBERS = new Set(['number', 'integer']);
-
-let open = null; // { id, set, reported(name) }
-let watched = null; // id of the command whose outcome is shown
-let shown = ''; // the set that the form was made from
-let input = null;
-let switchedOn = true;
-let looking = null;
-
-/** Whether the agent takes commands over TCP at all. */
-export function commandsSwitchedOn(on) {
-  if (on !== switchedOn) {
-    switchedOn = on;
-    showForm();
-  }
-}
-
-/** The panel shows this device now; `reported` returns the value that it reports of an attribute. */
-export function openCommand(id, reported) {
-  open = { id, set: [], reported };
-  watched = null;
-  shown = '';
-  setText($('command-outcome'), '');
-  $('command-outcome').className = '';
-  $('admin').hidden = true;
-  $('command').reset();
-  showForm();
-}
-
-export function closeCommand() {
-  open = null;
-  watched = null;
-}
-
-/** Reads what the device can be told. */
-export async function loadCommand() {
-  const mine = open;
-  const { commands } = await get(`/api/v1/devices/${encodeURIComponent(mine.id)}/command-set`);
-  if (open !== mine) return;
-  mine.set = commands;
-  showForm();
-}
-
-const chosen = () => open?.set[$('command-name').selectedIndex];
-
-function showForm() {
-  const able = Boolean(open?.set.length);
-  $('command-card').hidden = !able;
-  $('command-off').hidden = switchedOn;
-  $('command').hidden = !switchedOn;
-  if (!able) return;
-  // A form that somebody fills in is left alone.
-  const made = JSON.stringify(open.set);
-  if (made === shown) return;
-  shown = made;
-  const before = $('command-name').value;
-  const names = open.set.map(({ name, operation }) => el('option', { value: name }, operation ? `${name} (operation)` : name));
-  $('command-name').replaceChildren(...names);
-  if (open.set.some(({ name }) => name === before)) $('command-name').value = before;
-  showValue();
-}
+const NUMBERS = new Set(['number', 'integer']);
 
 const takesValue = ({ operation, type, values }) => !operation || Boolean(type) || Boolean(values?.length);
-
-/** The field for the value, of the kind that the declaration asks for. */
-function showValue() {
-  const declared = chosen();
-  const { type, values = [], min, max, step, unit } = declared;
-  const now = declared.operation ? undefined : open.reported(declared.name);
-  input = null;
-  $('command-value').replaceChildren();
-  setText($('command-hint'), hint(declared));
-  if (!takesValue(declared)) return;
-  if (values.length > 0 || type === 'boolean') {
-    const words = values.length > 0 ? values : ['true', 'false'];
-    input = el('select', ...words.map((word) => el('option', { value: word }, word)));
-    if (words.includes(String(now))) input.value = String(now);
-  } else if (TYPES_WITH_NUMBERS.has(type)) {
-    input = el('input', { type: 'number', inputmode: 'decimal', step: step ?? (type === 'integer' ? 1 : 'any') });
-    if (min !== undefined) input.min = min;
-    if (max !== undefined) input.max = max;
-    if (typeof now === 'number') input.value = now;
-  } else if (type === 'json') {
-    input = el('textarea', { rows: 3, spellcheck: 'false' });
-    if (now !== undefined) input.value = value(now);
-  } else {
-    input = el('input', { type: 'text', autocomplete: 'off', spellcheck: 'false' });
-    if (now !== undefined) input.value = String(now);
-  }
-  input.id = 'command-input';
-  input.setAttribute('aria-describedby', 'command-hint');
-  $('command-value').append(el('label', { for: 'command-input' }, `Value${unit ? ` in ${unit}` : ''}`), input);
-}
 
 function hint({ type, values = [], min, max, unit, on_offline, evidence, idempotent, operation }) {
   const numbers = [min === undefined ? '' : `at least ${min}`, max === undefined ? '' : `at most ${max}`].filter(Boolean);
@@ -117,20 +29,32 @@ function hint({ type, values = [], min, max, unit, on_offline, evidence, idempot
   return `${allowed}${free}${offline ?? ''} ${shows ?? ''}${idempotent ? '' : ' Sent once at most.'}`.trim();
 }
 
+/** The field for a value, of the kind that the declaration asks for, with what the device reports now. */
+function fieldFor({ type, values = [], min, max, step }, now) {
+  if (values.length > 0 || type === 'boolean') {
+    const words = values.length > 0 ? values : ['true', 'false'];
+    const field = el('select', words.map((word) => el('option', { value: word }, word)));
+    if (words.includes(String(now))) field.value = String(now);
+    return field;
+  }
+  if (NUMBERS.has(type)) {
+    const field = el('input', { type: 'number', inputmode: 'decimal', step: step ?? (type === 'integer' ? 1 : 'any'), min, max });
+    if (typeof now === 'number') field.value = now;
+    return field;
+  }
+  const field = type === 'json' ? el('textarea', { rows: 3, spellcheck: 'false' }) : el('input', { type: 'text', autocomplete: 'off', spellcheck: 'false' });
+  if (now !== undefined && now !== null) field.value = type === 'json' ? json(now) : value(now);
+  return field;
+}
+
 /** The value as the API takes it. Throws a SyntaxError for text that is no JSON where JSON is needed. */
-function given({ type, values = [] }) {
-  const text = input.value;
-  if (values.length > 0) return TYPES_WITH_NUMBERS.has(type) ? Number(text) : text;
+function given({ type, values = [] }, text) {
+  if (values.length > 0) return NUMBERS.has(type) ? Number(text) : text;
   if (type === 'boolean') return text === 'true';
-  if (TYPES_WITH_NUMBERS.has(type)) return text.trim() === '' ? null : Number(text);
+  if (NUMBERS.has(type)) return text.trim() === '' ? null : Number(text);
   if (type === 'json') return JSON.parse(text);
   if (type === 'text' || type === 'enum') return text;
   return /^(true|false|-?\d+(\.\d+)?)$/.test(text) ? JSON.parse(text) : text;
-}
-
-function say(words, kind = '') {
-  setText($('command-outcome'), words);
-  $('command-outcome').className = kind;
 }
 
 /** Names a press, so that sending it twice does not make two commands of it. Pages over plain HTTP have no randomUUID. */
@@ -139,147 +63,152 @@ function newKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-async function send() {
-  const mine = open;
-  const declared = chosen();
-  const body = { [declared.operation ? 'operation' : 'attribute']: declared.name, idempotency_key: newKey(), ttl_s: Number($('command-ttl').value) };
-  input?.removeAttribute('aria-invalid');
-  try {
-    if (input) body.value = given(declared);
-  } catch (error) {
-    input.setAttribute('aria-invalid', 'true');
-    say(`The value is not JSON: ${error.message}`, 'offline');
-    return;
+/** The form of a device; `reported` returns the value that it reports of an attribute. */
+export function commandForm(root, id, reported) {
+  const name = el('select', { id: 'command-name' });
+  const place = el('div.field');
+  const ttl = el('input', { id: 'command-ttl', type: 'number', min: 1, max: 604_800, step: 1, value: 30, inputmode: 'numeric' });
+  const reason = el('input', { id: 'command-reason', maxlength: 500, autocomplete: 'off' });
+  const hints = el('p.muted.wide', { id: 'command-hint' });
+  const button = el('button.main', { id: 'command-send' }, 'Send');
+  const said = el('p.outcome', { id: 'command-outcome', role: 'status', 'aria-live': 'polite' });
+  const form = el(
+    'form.command',
+    { novalidate: '' },
+    el('div.field', el('label', { for: 'command-name' }, 'What'), name),
+    place,
+    el('div.field.ttl', el('label', { for: 'command-ttl' }, 'Valid for (s)'), ttl),
+    el('div.field.reason', el('label', { for: 'command-reason' }, 'Reason (recorded with it)'), reason),
+    hints,
+    button,
+  );
+  const off = el('p.note');
+  const card = el('section.card', { id: 'command-card' }, el('h2', 'Send a command'), off, form, said);
+  card.hidden = true;
+  root.append(card);
+
+  let set = [];
+  let made = '';
+  let field = null;
+  let watched = null; // id of the command whose outcome is shown
+  let looking = null;
+  let open = true;
+  let switchedOn = true; // whether the agent takes commands over TCP at all
+
+  const say = (words, kind = '') => {
+    setText(said, words);
+    said.className = `outcome ${kind}`;
+  };
+  const chosen = () => set[name.selectedIndex];
+
+  function showField() {
+    const declared = chosen();
+    setText(hints, hint(declared));
+    place.replaceChildren();
+    field = takesValue(declared) ? fieldFor(declared, declared.operation ? undefined : reported(declared.name)) : null;
+    if (field === null) return;
+    field.id = 'command-input';
+    field.setAttribute('aria-describedby', 'command-hint');
+    place.append(el('label', { for: 'command-input' }, `Value${declared.unit ? ` in ${declared.unit}` : ''}`), field);
   }
-  const reason = $('command-reason').value.trim();
-  if (reason) body.reason = reason;
-  watched = null;
-  say('Sending …');
-  $('command-send').disabled = true;
-  try {
-    const { command } = await sendUntilAnswered(mine.id, body);
-    if (open !== mine) return;
-    watched = command.id;
-    showOutcome(command);
-    look();
-  } catch (error) {
-    if (open !== mine || error === CANCELLED) {
-      say('');
+
+  function showOutcome(command) {
+    const [words, kind] = outcome(command);
+    say(`Command ${command.id} ${command.state}: ${words}.`, kind);
+  }
+
+  /** Looks after the command whose outcome is shown, until it is closed. */
+  async function look() {
+    clearTimeout(looking);
+    const mine = watched;
+    if (mine === null || !open) return;
+    try {
+      const { command } = await get(`/api/v1/commands/${mine}`);
+      if (watched !== mine) return;
+      showOutcome(command);
+      if (command.closed) return;
+    } catch (error) {
+      if (watched === mine && error.status) return;
+    }
+    looking = setTimeout(look, LOOK_MS);
+  }
+
+  async function send() {
+    const declared = chosen();
+    const body = { [declared.operation ? 'operation' : 'attribute']: declared.name, idempotency_key: newKey(), ttl_s: Number(ttl.value) };
+    field?.removeAttribute('aria-invalid');
+    try {
+      if (field) body.value = given(declared, field.value);
+    } catch (error) {
+      field.setAttribute('aria-invalid', 'true');
+      say(`The value is not JSON: ${error.message}`, 'bad');
       return;
     }
-    if (error.code === 'no-admin-token') commandsSwitchedOn(false);
-    if (error.code === 'invalid-value') input?.setAttribute('aria-invalid', 'true');
-    say(error.status ? `Not accepted: ${error.message}` : `No answer from fieldlog, so it may have been accepted: ${error.message}. See the list of commands below.`, 'offline');
-  } finally {
-    $('command-send').disabled = false;
-  }
-}
-
-const CANCELLED = new Error('cancelled');
-
-/** The same key each time: whatever got lost on the way, it stays one command. */
-async function sendUntilAnswered(id, body) {
-  const path = `/api/v1/devices/${encodeURIComponent(id)}/commands`;
-  let refused = false;
-  for (let attempt = 1; ; attempt += 1) {
-    if (!adminToken() || refused) await askAdminToken(refused);
+    const why = reason.value.trim();
+    if (why) body.reason = why;
+    watched = null;
+    say('Sending …');
+    button.disabled = true;
     try {
-      return await post(path, body);
+      const { command } = await change(`${devicePath(id)}/commands`, body, true);
+      watched = command.id;
+      showOutcome(command);
+      look();
     } catch (error) {
-      refused = error.code === 'unauthorized' || error.code === 'forbidden';
-      if (!refused && (error.status !== undefined || attempt >= RETRIES_MAX)) throw error;
-      if (!refused) await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
+      if (error.code === 'no-admin-token') switchedOn = false;
+      if (error.code === 'invalid-value') field?.setAttribute('aria-invalid', 'true');
+      if (error === CANCELLED) say('');
+      else say(error.status ? `Not accepted: ${error.message}` : `No answer from fieldlog, so it may have been accepted: ${error.message}. See the list of commands below.`, 'bad');
+      draw();
+    } finally {
+      button.disabled = false;
     }
   }
-}
 
-/** Shows the form for the admin token and resolves when one was entered. */
-function askAdminToken(refused) {
-  return new Promise((resolve, reject) => {
-    const form = $('admin');
-    const text = $('admin-text');
-    say('');
-    setText($('admin-error'), refused ? 'That token was refused.' : '');
-    form.hidden = false;
-    text.focus();
-    const done = () => {
-      form.hidden = true;
-      text.value = '';
-    };
-    form.onsubmit = (submit) => {
-      submit.preventDefault();
-      if (!keepAdminToken(text.value.trim())) {
-        setText($('admin-error'), 'A token has no spaces and only ASCII characters.');
-        return;
-      }
-      done();
-      say('Sending …');
-      $('command-send').focus();
-      resolve();
-    };
-    $('admin-cancel').onclick = () => {
-      done();
-      reject(CANCELLED);
-    };
+  function draw() {
+    const past = at() !== null;
+    card.hidden = set.length === 0;
+    form.hidden = past || !switchedOn;
+    off.replaceChildren();
+    if (past) setText(off, 'Commands are sent in the present: go back to now.');
+    else if (!switchedOn) {
+      off.append(
+        'Commands from this page are switched off. To switch them on, write a token to a file (', el('code', 'head -c 24 /dev/urandom | base64'),
+        ') that only fieldlog can read, name the file in the configuration as ', el('code', 'http.admin_token_file'), ', and restart fieldlog.',
+      );
+    }
+  }
+
+  form.addEventListener('submit', (submit) => {
+    submit.preventDefault();
+    send();
   });
+  name.addEventListener('change', showField);
+  return {
+    /** Reads what the device can be told. A form that somebody fills in is left alone. */
+    async show(signal) {
+      const { commands } = await get(`${devicePath(id)}/command-set`, signal);
+      set = commands;
+      draw();
+      if (json(set) === made || set.length === 0) return;
+      made = json(set);
+      const before = name.value;
+      name.replaceChildren(...set.map((it) => el('option', { value: it.name }, it.operation ? `${it.name} (operation)` : it.name)));
+      if (set.some((it) => it.name === before)) name.value = before;
+      showField();
+    },
+    status({ commands }) {
+      if (commands.admin_token === switchedOn) return;
+      switchedOn = commands.admin_token;
+      draw();
+    },
+    /** A step of a command has come with the stream. */
+    step(event) {
+      if (watched !== null && event.data.command === watched) look();
+    },
+    close() {
+      open = false;
+      clearTimeout(looking);
+    },
+  };
 }
-
-/** What has become of a command, in a sentence, and the class of its colour. */
-export function outcome(command) {
-  const { state, evidence, closed } = command;
-  switch (state) {
-    case 'requested':
-      return ['it is recorded and waits to be sent', ''];
-    case 'dispatched':
-      return ['it is sent, and nothing is known of it yet', ''];
-    case 'acknowledged':
-      if (closed || evidence === 'none') return ['the broker has it; the device does not say whether it was done', 'online'];
-      return [evidence === 'reply' ? 'the device has not answered yet' : 'the device has not reported the value yet', ''];
-    case 'applied':
-      return [evidence === 'reply' ? 'the device says that it is done' : 'the device reports the value', 'online'];
-    case 'failed':
-      return [command.failure ?? 'no reason is known', 'offline'];
-    case 'expired':
-      return [`it was not sent within ${span(command.ttl_s)}, and will not be`, 'offline'];
-    case 'superseded':
-      return [`command ${command.superseded_by} took its place before it was sent`, 'muted'];
-    case 'unconfirmed':
-      return ['it was sent, but nothing shows that it was done; late evidence still counts', 'warn'];
-    case 'unknown':
-      return ['fieldlog stopped while it was being sent; it may have been carried out, and is not sent again', 'warn'];
-    default:
-      return ['', ''];
-  }
-}
-
-function showOutcome(command) {
-  const [words, kind] = outcome(command);
-  say(`Command ${command.id} ${command.state}: ${words}.`, kind);
-}
-
-/** Looks after the command whose outcome is shown, until it is closed. At once where the stream says that it moved. */
-async function look() {
-  clearTimeout(looking);
-  const id = watched;
-  if (id === null) return;
-  try {
-    const { command } = await get(`/api/v1/commands/${id}`);
-    if (watched !== id) return;
-    showOutcome(command);
-    if (command.closed) return;
-  } catch (error) {
-    if (watched === id && error.status) return;
-  }
-  looking = setTimeout(look, LOOK_MS);
-}
-
-/** A step of a command has come with the stream. */
-export function commandStep(event) {
-  if (watched !== null && event.data.command === watched) look();
-}
-
-$('command').addEventListener('submit', (submit) => {
-  submit.preventDefault();
-  send();
-});
-$('command-name').addEventListener('change', showValue);

@@ -1,258 +1,240 @@
-// What is known about each device, and the table of them.
+// All devices, as a list of which only what is on the screen is in the page.
 
-import { get } from './api.js';
-import { $, chip, count, el, flash, setText, span } from './words.js';
+import { label, main, say } from './classes.js';
+import { at, here, link, setQuery } from './route.js';
+import { Sparks } from './spark.js';
+import { devicesAt, dirty, generation, live, nowAt, trouble } from './store.js';
+import { brief, count, el, flash, setText } from './words.js';
 
-const PAGE = 1_000;
-const ROWS_STEP = 200;
-const CHIPS_MAX = 12;
+const VALUES_MAX = 3;
+const BEYOND = 8; // rows that are kept above and below the screen
 const RESORT_MS = 1_000;
 
-const devices = new Map();
-const dirty = new Set();
-let parents = new Set();
-let epoch = null;
-let clockOffset = 0;
-let rowsMax = ROWS_STEP;
-let relist = true;
-let sorted = 0;
-let loaded = false;
+const FILTERS = { all: 'All', attention: 'Need attention', online: 'Online', offline: 'Offline', unknown: 'Unknown' };
+const GROUPS = { '': ['nothing'], area: ['area', 'No area'], source: ['source', 'No source'], model: ['model', 'No model'] };
 
-/** The gateway's wall clock, as far as its answers tell; the browser's may be another. */
-export const gatewayNow = () => Date.now() + clockOffset;
+const passes = (d, filter) => filter === 'all' || (filter === 'attention' ? (trouble(d)?.kind ?? 'behind') !== 'behind' : d.availability === filter);
+const byName = (a, b) => a.name.localeCompare(b.name) || (a.id < b.id ? -1 : 1);
 
-export const device = (id) => devices.get(id);
-export const deviceCount = () => devices.size;
-
-/** Reads all pages and returns the position of the first: the stream is to be followed from there. */
-export async function loadDevices() {
-  let first = null;
-  let after = '';
-  const seen = new Set();
-  do {
-    const page = await get(`/api/v1/devices?limit=${PAGE}${after}`);
-    if (first && page.position.epoch !== first.epoch) return loadDevices();
-    first ??= page.position;
-    if (epoch !== first.epoch) {
-      devices.clear();
-      epoch = first.epoch;
-    }
-    for (const row of page.devices) {
-      seen.add(row.id);
-      merge(row, page.position.applied);
-    }
-    after = page.next === null || page.next === undefined ? null : `&after=${encodeURIComponent(page.next)}`;
-  } while (after !== null);
-  for (const [id, d] of devices) if (!seen.has(id) && d.seq <= first.applied) devices.delete(id);
-  parents = new Set([...devices.values()].map((d) => d.parent).filter(Boolean));
-  loaded = true;
-  relist = true;
-  return first;
-}
-
-function merge(row, applied) {
-  const touched = Math.max(Date.parse(row.changed_at), row.heard_at ? Date.parse(row.heard_at) : 0);
-  if (Number.isFinite(row.data_age_s)) clockOffset = touched + row.data_age_s * 1000 - Date.now();
-  const old = devices.get(row.id);
-  if (old && old.seq > applied) {
-    old.heard = Math.max(old.heard, touched); // the stream was faster than this page
-    return;
+export function openDevices(root) {
+  const search = el('input', { type: 'search', id: 'search', placeholder: 'Name, area, model, attribute', autocomplete: 'off', spellcheck: 'false', 'aria-label': 'Search devices' });
+  const filters = el('fieldset.filter', el('legend.unseen', 'Show'));
+  const numbers = {};
+  for (const [name, words] of Object.entries(FILTERS)) {
+    numbers[name] = el('b');
+    const input = el('input', { type: 'radio', name: 'show', value: name });
+    input.addEventListener('change', () => setQuery({ show: name === 'all' ? null : name }));
+    filters.append(el('label', input, el('span', words, ' ', numbers[name])));
   }
-  const attributes = new Map(Object.entries(row.attributes));
-  for (const [name, v] of attributes) if (old && !same(old.attributes.get(name), v)) old.fresh.add(name);
-  devices.set(row.id, {
-    ...old,
-    id: row.id,
-    source: row.source,
-    parent: row.parent,
-    availability: row.availability,
-    cause: row.availability_cause,
-    availabilityAt: Date.parse(row.availability_at),
-    because: row.offline_because,
-    changed: Date.parse(row.changed_at),
-    heard: touched,
-    seq: applied,
-    attributes,
-    units: new Map(Object.entries(row.units ?? {})),
-    fresh: old?.fresh ?? new Set(),
-  });
-  dirty.add(row.id);
-}
-
-const same = (a, b) => a === b || (typeof a === 'object' && typeof b === 'object' && JSON.stringify(a) === JSON.stringify(b));
-
-/** Applies an event of the stream. Returns whether the devices have to be read again to know what it means. */
-export function applyEvent(event) {
-  if (!event.device) return false;
-  const d = devices.get(event.device);
-  if (!d || event.type === 'device_discovered' || event.type === 'device_renamed') return true;
-  if (event.seq <= d.seq) return false;
-  const at = Date.parse(event.time);
-  Object.assign(d, { seq: event.seq, changed: at, heard: Math.max(d.heard, at) });
-  dirty.add(d.id);
-  relist ||= $('sort').value === 'changed';
-  if (event.type === 'state_changed') {
-    for (const [name, v] of Object.entries(event.data.changes ?? {})) {
-      if (v === null) d.attributes.delete(name);
-      else d.attributes.set(name, v);
-      d.fresh.add(name);
-    }
-  } else if (event.type === 'availability_changed') {
-    // Behind a bridge that is offline, what a device says about itself does not count; the agent knows.
-    if (d.because || parents.has(d.id)) return true;
-    Object.assign(d, { availability: event.data.availability, cause: event.data.cause, availabilityAt: at });
-    relist = true;
-  } else if (event.type === 'device_retired') {
-    devices.delete(d.id);
-    relist = true;
-  } else if (event.type === 'attribute_described') {
-    return true;
-  }
-  return false;
-}
-
-function availabilityWords(d) {
-  if (d.availability !== 'offline') return d.availability;
-  if (d.because) return `offline because of ${d.because}`;
-  const long = span((gatewayNow() - d.availabilityAt) / 1000);
-  return d.cause === 'silence' ? `offline, silent (${long})` : `offline for ${long}`;
-}
-
-const age = (d) => span((gatewayNow() - d.heard) / 1000);
-
-function wanted() {
-  const words = $('search').value.toLowerCase().split(/\s+/).filter(Boolean);
-  const filter = document.querySelector('input[name=filter]:checked').value;
-  const counts = { all: 0, online: 0, offline: 0 };
-  const list = [];
-  for (const d of devices.values()) {
-    counts.all += 1;
-    if (d.availability in counts) counts[d.availability] += 1;
-    if (filter !== 'all' && d.availability !== filter) continue;
-    const text = words.length > 0 ? [d.id, d.source, ...d.attributes.keys()].join('\n').toLowerCase() : '';
-    if (words.every((word) => text.includes(word))) list.push(d);
-  }
-  const byName = (a, b) => (a.id < b.id ? -1 : 1);
-  list.sort($('sort').value === 'changed' ? (a, b) => b.changed - a.changed || byName(a, b) : byName);
-  for (const input of document.querySelectorAll('input[name=filter]')) {
-    setText(input.nextElementSibling.querySelector('b'), count(counts[input.value]));
-  }
-  return list;
-}
-
-/** Whether moving rows now would pull one away from under the pointer or the focus. */
-const busy = () => $('rows').matches(':hover') || $('rows').contains(document.activeElement);
-
-function list() {
-  const all = wanted();
-  const shown = all.slice(0, rowsMax);
-  const body = $('rows');
-  const keep = new Set(shown.map((d) => (d.row ??= makeRow(d)).tr));
-  for (const tr of [...body.children]) if (!keep.has(tr)) tr.remove();
-  shown.forEach((d, index) => {
-    if (body.children[index] !== d.row.tr) body.insertBefore(d.row.tr, body.children[index] ?? null);
-    fill(d);
-  });
-  const changed = $('sort').value === 'changed';
-  $('col-name').setAttribute('aria-sort', changed ? 'none' : 'ascending');
-  $('col-age').setAttribute('aria-sort', changed ? 'ascending' : 'none');
-  const more = all.length - shown.length;
-  $('more').hidden = more === 0;
-  setText($('more'), `Show ${count(Math.min(more, ROWS_STEP))} more of ${count(more)}`);
-  setText($('devices-note'), all.length > 0 || !loaded ? '' : devices.size > 0 ? 'No device matches.' : 'No device has been seen yet.');
-}
-
-function makeRow(d) {
-  const row = { chips: new Map(), state: el('span', el('i.dot'), el('span')), age: el('span'), values: el('td.values', { role: 'cell' }) };
-  const link = el('a', { href: `#device=${encodeURIComponent(d.id)}` }, d.id);
-  row.where = el('span.muted');
-  row.more = el('span.muted');
-  row.values.append(row.more);
-  row.tr = el(
-    'tr',
-    { role: 'row' },
-    el('th', { role: 'rowheader', scope: 'row' }, link, row.where),
-    el('td', { role: 'cell' }, row.state),
-    el('td.age', { role: 'cell' }, row.age),
-    row.values,
+  const group = el('select', Object.entries(GROUPS).map(([name, [words]]) => el('option', { value: name }, words)));
+  const sort = el('select', el('option', { value: '' }, 'name'), el('option', { value: 'changed' }, 'last change'));
+  const body = el('div.rows', { role: 'rowgroup' });
+  const head = el('div.row.head', { role: 'row', 'aria-rowindex': 1 }, ['Device', 'Values', 'Lately', 'Heard'].map((words) => el('span', { role: 'columnheader' }, words)));
+  const table = el('div.table', { role: 'table', 'aria-label': 'Devices' }, el('div', { role: 'rowgroup' }, head), body);
+  const note = el('p.note');
+  root.append(
+    el('section.card', el('h2', 'Devices'), el('div.bar', search, filters, el('label', 'Group by ', group), el('label', 'Sort by ', sort)), table, note),
   );
-  row.tr.addEventListener('click', (click) => {
-    // A click into selected text is not meant for the row.
-    if (click.target !== link && getSelection().isCollapsed) link.click();
+  group.addEventListener('change', () => setQuery({ group: group.value }));
+  sort.addEventListener('change', () => setQuery({ sort: sort.value }));
+  let typing = null;
+  search.addEventListener('input', () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => setQuery({ find: search.value }), 150);
   });
-  return row;
-}
 
-function fill(d) {
-  const { row } = d;
-  setText(row.where, [d.source, d.parent ? `behind ${d.parent}` : ''].filter(Boolean).join(', '));
-  row.state.className = d.availability;
-  tickRow(d);
-  const names = [...d.attributes.keys()].slice(0, CHIPS_MAX);
-  const shown = new Set(names);
-  for (const [name, old] of row.chips) {
-    if (!shown.has(name)) {
-      old.remove();
-      row.chips.delete(name);
+  let devices = live;
+  let asOf = null;
+  let entries = []; // devices, and { group, size } for headings
+  let rows = new Map(); // entry → row on the page
+  let made = -1;
+  let sorted = 0;
+  let heights = { row: 0, group: 0 };
+  let tops = [];
+  const sparks = new Sparks();
+
+  function choose() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const filter = document.querySelector('input[name=show]:checked')?.value ?? 'all';
+    const counts = Object.fromEntries(Object.keys(FILTERS).map((name) => [name, 0]));
+    const found = [];
+    for (const d of devices.values()) {
+      for (const name of Object.keys(FILTERS)) if (passes(d, name)) counts[name] += 1;
+      if (passes(d, filter) && words.every((word) => d.text.includes(word))) found.push(d);
     }
-  }
-  for (const name of names) {
-    const old = row.chips.get(name);
-    const unit = d.units.get(name) ?? '';
-    const known = old && !d.fresh.has(name) && old.dataset.unit === unit;
-    const made = known ? old : chip(name, d.attributes.get(name), unit);
-    made.dataset.unit = unit;
-    if (made === old) continue;
-    if (d.fresh.has(name)) {
-      made.classList.toggle('flash-a', old?.classList.contains('flash-a') ?? false);
-      flash(made);
+    for (const [name, n] of Object.entries(counts)) setText(numbers[name], count(n));
+    found.sort(sort.value === 'changed' ? (a, b) => b.changed - a.changed || byName(a, b) : byName);
+    if (group.value === '') return found;
+    const groups = new Map();
+    for (const d of found) {
+      const name = d[group.value];
+      if (!groups.has(name)) groups.set(name, []);
+      groups.get(name).push(d);
     }
-    if (old) old.replaceWith(made);
-    else row.more.before(made);
-    row.chips.set(name, made);
+    const order = [...groups].sort(([a], [b]) => Number(a === '') - Number(b === '') || a.localeCompare(b));
+    return order.flatMap(([name, list]) => [{ group: name || GROUPS[group.value][1], size: list.length }, ...list]);
   }
-  const rest = d.attributes.size - names.length;
-  setText(row.more, rest > 0 ? `and ${rest} more` : '');
-  d.fresh.clear();
-}
 
-function tickRow(d) {
-  setText(d.row.state.lastChild, availabilityWords(d));
-  setText(d.row.age, age(d));
-}
+  /** Whether moving rows now would pull one away from under the pointer or the focus. */
+  const busy = () => sort.value === 'changed' && (body.matches(':hover') || body.contains(document.activeElement));
 
-/** Brings the table up to date. */
-export function flushDevices() {
-  if (relist && (performance.now() - sorted > RESORT_MS || !loaded) && !(busy() && $('sort').value === 'changed')) {
-    relist = false;
+  function list() {
+    made = generation();
     sorted = performance.now();
-    list();
+    // Device objects are replaced when they are read again: what a row shows is found by id.
+    entries = choose();
+    const style = getComputedStyle(table);
+    heights = { row: parseFloat(style.getPropertyValue('--row')), group: parseFloat(style.getPropertyValue('--group')) };
+    let top = 0;
+    tops = entries.map((entry) => {
+      const own = top;
+      top += entry.id === undefined ? heights.group : heights.row;
+      return own;
+    });
+    body.style.height = `${top}px`;
+    table.setAttribute('aria-rowcount', entries.length + 1);
+    setText(note, entries.length > 0 ? '' : devices.size > 0 ? 'No device matches.' : 'No device has been seen yet.');
+    place();
   }
-  for (const id of dirty) {
-    const d = devices.get(id);
-    if (d?.row?.tr.isConnected) fill(d);
+
+  /** The first entry that ends below `y`. */
+  function indexAt(y) {
+    let [low, high] = [0, entries.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (tops[middle] + heights.row < y) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
-  dirty.clear();
-}
 
-/** Ages go on by themselves. */
-export function tickDevices() {
-  for (const d of devices.values()) if (d.row?.tr.isConnected) tickRow(d);
-}
+  /** Brings the rows into the page that are on the screen, and takes the others out. */
+  function place() {
+    const top = -body.getBoundingClientRect().top;
+    const first = Math.max(0, indexAt(top) - BEYOND);
+    const last = Math.min(entries.length, indexAt(top + innerHeight) + BEYOND);
+    const kept = new Map();
+    const focused = document.activeElement?.closest?.('.row');
+    for (let index = first; index < last; index += 1) {
+      const entry = entries[index];
+      const name = entry.id === undefined ? `group ${entry.group}` : `device ${entry.id}`;
+      const row = rows.get(name) ?? (entry.id === undefined ? headingRow() : deviceRow());
+      rows.delete(name);
+      kept.set(name, row);
+      row.tr.style.top = `${tops[index]}px`;
+      row.tr.setAttribute('aria-rowindex', index + 2);
+      row.fill(devices.get(entry.id) ?? entry);
+    }
+    for (const [name, row] of rows) {
+      // Whoever tabs through the list keeps the place.
+      if (row.tr === focused) kept.set(name, row);
+      else row.tr.remove();
+    }
+    rows = kept;
+    const ordered = [...rows.values()].sort((a, b) => a.tr.getAttribute('aria-rowindex') - b.tr.getAttribute('aria-rowindex'));
+    ordered.forEach(({ tr }, index) => {
+      if (body.children[index] !== tr) body.insertBefore(tr, body.children[index] ?? null);
+    });
+    if (at() === null) sparks.want([...rows.values()].filter((row) => row.d));
+  }
 
-function relistNow() {
-  relist = true;
-  sorted = -RESORT_MS;
-  list();
-}
+  function headingRow() {
+    const words = el('span', { role: 'cell', 'aria-colspan': 4 });
+    return { tr: el('div.row.group', { role: 'row' }, words), fill: (entry) => setText(words, `${entry.group} (${count(entry.size)})`) };
+  }
 
-for (const id of ['search', 'filter', 'sort']) {
-  $(id).addEventListener('input', () => {
-    rowsMax = ROWS_STEP;
-    relistNow();
-  });
+  function deviceRow() {
+    const dot = el('i.dot');
+    const anchor = el('a.name');
+    const name = el('bdi');
+    anchor.append(name);
+    const state = el('span.state');
+    const where = el('span.muted.where');
+    const values = el('span.values', { role: 'cell' });
+    const spark = el('span.spark', { role: 'cell' });
+    const heard = el('span.heard.muted', { role: 'cell' });
+    const tr = el('div.row', { role: 'row' }, el('span.who', { role: 'rowheader' }, dot, anchor, ' ', state, where), values, spark, heard);
+    const row = { tr, d: null, spark, chips: new Map(), attribute: null, fill, tick };
+    function fill(d) {
+      const other = row.d?.id !== d.id;
+      row.d = d;
+      dot.className = `dot ${d.availability}`;
+      anchor.href = link('device', d.id);
+      setText(name, d.name);
+      setText(where, [d.area, d.model, d.name === d.id ? '' : d.id, d.parent ? `behind ${live.get(d.parent)?.name ?? d.parent}` : ''].filter(Boolean).join(' · '));
+      const names = main(d.attributes, d.classes, VALUES_MAX);
+      const shown = new Set(names);
+      for (const [old, made_] of row.chips) {
+        if (shown.has(old)) continue;
+        made_.remove();
+        row.chips.delete(old);
+      }
+      for (const attribute of names) {
+        let chip = row.chips.get(attribute);
+        if (!chip) {
+          chip = el('span.chip', el('span.muted'), ' ', el('b'));
+          row.chips.set(attribute, chip);
+        }
+        setText(chip.firstChild, label(attribute, names));
+        setText(chip.lastChild, say(attribute, d.attributes.get(attribute), d.units.get(attribute)));
+        if (d.fresh.has(attribute) && !other) flash(chip);
+      }
+      values.append(...names.map((attribute) => row.chips.get(attribute)));
+      const numeric = names.find((attribute) => typeof d.attributes.get(attribute) === 'number') ?? null;
+      if (other || numeric !== row.attribute || at() !== null) {
+        spark.replaceChildren();
+        delete spark.dataset.at;
+      }
+      row.attribute = numeric;
+      d.fresh.clear();
+      tick();
+    }
+    function tick() {
+      const now = nowAt(asOf);
+      const wrong = trouble(row.d);
+      const long = row.d.availability === 'offline' && !row.d.because ? ` for ${brief((now - row.d.availabilityAt) / 1000)}` : '';
+      state.className = `state ${wrong?.mood ?? row.d.availability}`;
+      setText(state, wrong ? `${wrong.kind === 'behind' ? 'offline' : wrong.word}${wrong.kind === 'battery' ? '' : long}` : row.d.availability === 'unknown' ? 'unknown' : '');
+      dot.title = row.d.availability;
+      setText(heard, `${brief((now - row.d.heard) / 1000)} ${at() === null ? 'ago' : 'before'}`);
+    }
+    return row;
+  }
+
+  const scrolled = () => requestAnimationFrame(() => root.isConnected && table.isConnected && place());
+  addEventListener('scroll', scrolled, { passive: true });
+  addEventListener('resize', list);
+  return {
+    async show(_, signal) {
+      const past = at() === null ? null : await devicesAt(at(), signal);
+      const { query } = here();
+      devices = past?.devices ?? live;
+      asOf = past?.asOf ?? null;
+      setText(head.lastChild, past ? 'Last change' : 'Heard');
+      if (document.activeElement !== search) search.value = query.get('find') ?? '';
+      group.value = query.get('group') ?? '';
+      sort.value = query.get('sort') ?? '';
+      const filter = query.get('show') ?? 'all';
+      for (const input of filters.querySelectorAll('input')) input.checked = input.value === filter;
+      list();
+      return asOf;
+    },
+    frame() {
+      if (at() !== null) return;
+      const due = generation() !== made || (sort.value === 'changed' && dirty.size > 0);
+      if (due && performance.now() - sorted > RESORT_MS && !busy()) list();
+      for (const id of dirty) {
+        const d = live.get(id);
+        if (d) rows.get(`device ${id}`)?.fill(d);
+      }
+      dirty.clear();
+    },
+    second() {
+      for (const row of rows.values()) row.tick?.();
+    },
+    close() {
+      removeEventListener('scroll', scrolled);
+      removeEventListener('resize', list);
+    },
+  };
 }
-$('more').addEventListener('click', () => {
-  rowsMax += ROWS_STEP;
-  relistNow();
-});

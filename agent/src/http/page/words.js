@@ -1,7 +1,14 @@
 // Values, times and sizes in words, and elements made of them. Names and values come from devices: they only ever
-// become text nodes.
+// become text nodes, and characters in them that reorder or hide other text are shown by their number.
 
 export const $ = (id) => document.getElementById(id);
+
+// Controls but tab and line feed, soft hyphen, marks and overrides of direction, zero width, tags.
+const TRICKY = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
+/** Text in which such characters are shown by their number. All text of elements is; titles and labels have to be made so. */
+export const tame = (text) => String(text).replace(TRICKY, (c) => `‹U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}›`);
+
+const SHOWN = new Set(['title', 'aria-label', 'placeholder']);
 
 /** An element, `tag` or `tag.class`, with attributes first if there are any, and children as nodes or text. */
 export function el(kind, ...children) {
@@ -9,21 +16,47 @@ export function el(kind, ...children) {
   const made = document.createElement(tag);
   made.className = classes.join(' ');
   if (children[0]?.constructor === Object) {
-    for (const [name, v] of Object.entries(children.shift())) made.setAttribute(name, v);
+    for (const [name, v] of Object.entries(children.shift())) {
+      if (v !== null && v !== undefined) made.setAttribute(name, SHOWN.has(name) ? tame(v) : v);
+    }
   }
-  made.append(...children.filter((child) => child !== null));
+  for (const child of children.flat()) {
+    if (child !== null && child !== undefined) made.append(child instanceof Node ? child : tame(child));
+  }
+  return made;
+}
+
+/** The same in SVG. */
+export function svg(tag, attributes, ...children) {
+  const made = document.createElementNS('http://www.w3.org/2000/svg', tag);
+  for (const [name, v] of Object.entries(attributes)) made.setAttribute(name, v);
+  made.append(...children.map((child) => (child instanceof Node ? child : tame(child))));
   return made;
 }
 
 /** Sets text only where it differs, so that ticking does not disturb a selection or a screen reader. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = tame(text);
+  if (element.textContent !== shown) element.textContent = shown;
+}
+
+/** Makes the children anew where `key` differs. A link or button that had the focus gets it back. */
+export function refill(element, key, make) {
+  if (element.dataset.key === key) return;
+  element.dataset.key = key;
+  const all = () => [...element.querySelectorAll('a, button')];
+  const had = all().indexOf(document.activeElement);
+  element.replaceChildren(...make());
+  if (had >= 0) all()[had]?.focus({ preventScroll: true });
 }
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 
 export const count = (n) => (Number.isFinite(n) ? whole.format(n) : '–');
+
+/** `1 record`, `2 records`. */
+export const many = (n, thing) => `${count(n)} ${thing}${n === 1 ? '' : 's'}`;
 
 export function rate(n) {
   if (!Number.isFinite(n)) return '–';
@@ -44,10 +77,13 @@ export function span(seconds) {
   if (!Number.isFinite(seconds)) return '–';
   const s = Math.max(0, Math.floor(seconds));
   if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min${s < 600 && s % 60 ? ` ${s % 60} s` : ''}`;
   if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
 }
+
+/** A span of time, in its largest unit: for lists. */
+export const brief = (seconds) => span(seconds).split(' ').slice(0, 2).join(' ');
 
 const two = (n) => String(n).padStart(2, '0');
 
@@ -66,20 +102,13 @@ export function moment(ms) {
   return today ? clock(ms) : `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${clock(ms)}`;
 }
 
-/** An attribute's value. Integers beyond 2^53 arrive as BigInt. */
+/** JSON of what the API said. Integers beyond 2^53 arrive as BigInt, and leave as they came. */
+export const json = (v) => JSON.stringify(v, (_, inner) => (typeof inner === 'bigint' ? JSON.rawJSON(String(inner)) : inner));
+
+/** An attribute's value, as it was recorded. */
 export function value(v) {
   if (typeof v === 'string') return v === '' ? '""' : v;
-  if (v !== null && typeof v === 'object') {
-    return JSON.stringify(v, (_, inner) => (typeof inner === 'bigint' ? String(inner) : inner));
-  }
-  return String(v);
-}
-
-/** The unit of a number, as it stands behind it. */
-export const unitOf = (v, unit) => (unit && /number|bigint/.test(typeof v) ? ` ${unit}` : '');
-
-export function chip(name, v, unit) {
-  return el('span.chip', el('span.muted', name), `=${value(v)}`, el('span.muted', unitOf(v, unit)));
+  return typeof v === 'bigint' ? String(v) : json(v);
 }
 
 /** Restarts the flash of a changed value: two equal animations by turns, so that no reflow has to be forced. */
@@ -89,57 +118,16 @@ export function flash(element) {
   element.classList.toggle('flash-b', first);
 }
 
-const STEP_CLASS = { applied: 'online', failed: 'offline', expired: 'offline', unconfirmed: 'warn', unknown: 'warn' };
-
-/** A step of a command. */
-function step(word, data) {
-  const kind = STEP_CLASS[word];
-  const more = [
-    data.by ? ` by the ${data.by}` : '',
-    data.superseded_by ? ` by ${data.superseded_by}` : '',
-    data.reason ? `: ${data.reason}` : '',
-  ].join('');
-  return [`command ${data.command} `, el(kind ? `span.${kind}` : 'span', word), more];
+/** Time of an event or a value, as an element; `at` is what the API says. */
+export function when(at, seq, millis = false) {
+  const ms = Date.parse(at);
+  const today = new Date().toDateString() === new Date(ms).toDateString();
+  return el('time', { datetime: at, title: seq === undefined ? null : `record ${seq}` }, today ? clock(ms, millis) : moment(ms));
 }
 
-/** What an event or a history entry says: a word, and the changes as chips. */
-export function describe({ type, data = {} }) {
-  switch (type) {
-    case 'state_changed':
-      return Object.entries(data.changes ?? {}).map(([name, v]) =>
-        v === null ? el('span.chip', `${name} removed`) : chip(name, v, data.described?.[name]?.unit),
-      );
-    case 'availability_changed':
-      return [el(`span.${data.availability}`, data.availability), data.cause === 'silence' ? ' (nothing heard)' : ''];
-    case 'device_discovered':
-      return [`first seen on ${data.source}`, data.parent ? ` behind ${data.parent}` : ''];
-    case 'device_renamed':
-      return [`is called ${data.called} now`];
-    case 'device_retired':
-      return ['removed at its source'];
-    case 'device_forgotten':
-      return ['forgotten to make room'];
-    case 'device_described':
-      return [`described by ${data.by}: ${Object.values(data.description).join(', ') || 'nothing'}`];
-    case 'attribute_described':
-      return [`${data.attribute} described by ${data.by}: ${data.description.unit || data.description.name || ''}`];
-    case 'action_fired':
-      return ['action ', chip(data.attribute, data.value)];
-    case 'attribute_named':
-      return [`new attribute ${data.name ?? ''}`];
-    case 'input_quarantined':
-      return [el('span.offline', 'quarantined '), `${data.topic}: ${data.reason}`];
-    case 'quarantine_summarised':
-      return [el('span.offline', 'quarantined '), `${data.count} more on ${data.topic || 'many topics'}: ${data.reason}`];
-    case 'command_requested':
-      return ['asks for ', data.operation && data.value === null ? el('span.chip', data.name) : chip(data.name, data.value), ` by ${data.actor}`];
-    case 'command_rejected':
-      return [el('span.offline', 'not accepted '), `${data.name} by ${data.actor}: ${data.reason}`];
-    case 'administered':
-      return [`${data.call} ${data.target ?? ''} by ${data.actor}`];
-    case 'booted':
-      return [`fieldlog ${data.version} started`];
-    default:
-      return /^command_[a-z]+$/.test(type) ? step(type.slice(8), data) : [`${type} ${value(data)}`];
-  }
+/** Hands on a list to the user as a file. */
+export function download(name, media, parts) {
+  const url = URL.createObjectURL(new Blob(parts, { type: media }));
+  el('a', { href: url, download: name.replace(/[^\w.-]+/g, '_') }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

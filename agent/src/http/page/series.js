@@ -1,0 +1,72 @@
+// The values of an attribute over a time: every one of them where they are few, else aggregates.
+
+import { devicePath, get } from './api.js';
+
+/** Ranges by their names in the address: words and seconds; 0: all that is kept. */
+export const RANGES = {
+  hour: ['Hour', 3_600],
+  day: ['Day', 86_400],
+  week: ['Week', 604_800],
+  month: ['30 days', 2_592_000],
+  year: ['Year', 31_536_000],
+  all: ['All kept', 0],
+};
+
+const RAW_MAX = 2_000;
+const BUCKETS_MAX = 800;
+const WINDOWS_S = [60, 300, 900, 3_600, 10_800, 21_600, 86_400, 604_800, 2_592_000];
+
+const iso = (ms) => new Date(ms).toISOString();
+
+/** The value that an attribute had at a moment, and since when; null: it had none, or it is not known any more. */
+async function heldAt(path, attribute, ms, signal) {
+  try {
+    const { device } = await get(`${path}?at=${iso(ms)}`, signal);
+    const then = device.attributes[attribute];
+    return then === undefined || then.value === null ? null : { t: Date.parse(then.at), v: then.value };
+  } catch (error) {
+    if (error.status) return null;
+    throw error;
+  }
+}
+
+async function every(path, attribute, { from, to, until }, signal) {
+  const query = new URLSearchParams({ attribute, from: iso(from), to: iso(to + 1), limit: RAW_MAX });
+  const { history, next } = await get(`${path}/history?${query}`, signal);
+  // Actions are over at once: they hold no value.
+  const changes = history.filter((it) => it.type === 'state_changed' && it.seq <= until);
+  return { points: changes.map((it) => ({ t: Date.parse(it.at), v: it.changes[attribute] })), whole: next === null };
+}
+
+async function aggregates(path, attribute, { from, to, at }, signal) {
+  const windowS = WINDOWS_S.find((s) => (to - from) / 1000 / s <= BUCKETS_MAX) ?? WINDOWS_S.at(-1);
+  const query = new URLSearchParams({ attribute, window_s: windowS, from: iso(from), ...(at ? { at } : {}) });
+  const { buckets, complete_from } = await get(`${path}/aggregates?${query}`, signal);
+  return { windowS, buckets: buckets.map((b) => ({ ...b, t: Date.parse(b.start) })), completeFrom: complete_from ? Date.parse(complete_from) : null };
+}
+
+/**
+ * Reads what there is of an attribute in `from..=to`: `points`, or `buckets` of `windowS` seconds where these are too many or
+ * older ones are kept only so; and `held`, the value at the beginning. The device is known from `since` on. `at` and `until` are a
+ * past moment and its last record.
+ */
+export async function readSeries(id, attribute, numeric, { from, to, since, at = null, until = Infinity, whole = false }, signal) {
+  const path = devicePath(id);
+  const span = { from, to, at, until };
+  const [held, raw] = await Promise.all([from > since ? heldAt(path, attribute, from, signal) : null, every(path, attribute, span, signal)]);
+  const series = { held, points: raw.points, buckets: null, windowS: 0, completeFrom: null, tooMany: !raw.whole, from, to };
+  // What came after the last of too many is not known here.
+  if (!numeric && !raw.whole) return { ...series, to: raw.points.at(-1)?.t ?? to };
+  if (!numeric || (raw.whole && !whole)) return series;
+  const found = await aggregates(path, attribute, span, signal);
+  // Older than the log: aggregates may be kept where records are not.
+  const older = found.buckets.length > 0 && (raw.points.length === 0 || found.buckets[0].t + found.windowS * 1000 < raw.points[0].t);
+  return raw.whole && !older ? series : { ...series, ...found, points: [], tooMany: false };
+}
+
+/** The series as rows of a table, oldest first. */
+export function rowsOf({ points, buckets, held, from }) {
+  if (buckets) return { names: ['time', 'min', 'mean', 'max', 'last', 'values'], rows: buckets.map((b) => [iso(b.t), b.min, b.mean, b.max, b.last, b.count]) };
+  const before = held && held.t < from ? [{ t: held.t, v: held.v }] : [];
+  return { names: ['time', 'value'], rows: [...before, ...points].map(({ t, v }) => [iso(t), v]) };
+}

@@ -1,0 +1,113 @@
+// The overview: whether everything is well, and what needs attention.
+
+import { LIVE_MS, answeredWith, assert, check, closeClean, fits, openPage, openWith, readable } from './support.mjs';
+
+const verdict = (page) => page.locator('#verdict');
+const part = (page, name) => page.locator('.part', { hasText: name });
+const inMinutes = (n) => new Date(Date.now() + n * 60_000).toISOString();
+
+await check('the overview names each part, with its state', async () => {
+  const page = await openPage();
+  await page.locator('.part').nth(5).waitFor({ timeout: LIVE_MS });
+  const words = (await page.locator('.parts').innerText()).replace(/\s+/g, ' ');
+  for (const name of ['Brokers Connected', 'Log Recording', 'Upstream Connected', 'Disk', ' free', 'Clock', 'Flash', 'years left']) assert(words.includes(name), `no "${name}" in ${words}`);
+  assert(/^\d+ things? needs? attention$|^Everything is well$/.test(await verdict(page).innerText()), await verdict(page).innerText());
+  await page.locator('.events li').first().waitFor({ timeout: LIVE_MS });
+  await page.locator('summary', { hasText: 'Figures' }).click();
+  assert(/Commit\s+[\d.]+ ms/.test(await page.locator('.inner').innerText()), 'no figures');
+  await readable(page);
+  await closeClean(page);
+});
+
+await check('where nothing is wrong, everything is well', async () => {
+  const page = await openWith('**/status', (status) => ({ ...status, clock_synchronised: true }));
+  await page.route(/\/api\/v1\/(quarantine|commands)\?/, async (route) => {
+    const response = await route.fetch();
+    const body = await response.json();
+    await route.fulfill({ response, json: { ...body, quarantine: [], commands: [] } });
+  });
+  await page.route(/\/api\/v1\/devices\?/, async (route) => {
+    const response = await route.fetch();
+    const body = await response.json();
+    for (const d of body.devices) Object.assign(d, { availability: 'online', attributes: {} });
+    await route.fulfill({ response, json: body });
+  });
+  await page.reload();
+  await verdict(page).filter({ hasText: 'Everything is well' }).waitFor({ timeout: LIVE_MS });
+  assert((await page.locator('.todos li').count()) === 0, 'there is something to do');
+  assert(/^Nothing: no device is offline/.test(await page.locator('.columns .note').innerText()), 'it does not say so');
+  await closeClean(page);
+});
+
+await check('each part says what is wrong, and what to do', async () => {
+  const why = 'the log has reached retention.bytes_max and sink "cloud" still needs its oldest records';
+  const page = await openWith('**/status', (status) => ({
+    ...status,
+    blocked: why,
+    clock_advice: 'log time is 3 years ahead: fieldlog correct-clock',
+    uptime_s: 90_000,
+    log: { ...status.log, disk_free_bytes: 9e6, endurance_years: 1.5 },
+    sources: status.sources.map((source) => ({ ...source, connected: false, connected_at: null, state: 'backing_off', state_text: 'backing off', last_error: 'refused', advice: 'Check username and password_file.' })),
+    sinks: status.sinks.map((sink) => ({ ...sink, connected: false, state: 'backing_off', waiting_until: inMinutes(1), waiting_why: 'no route', backlog_events: 12_345 })),
+  }));
+  await page.locator('.todos li').nth(5).waitFor({ timeout: LIVE_MS });
+  const todos = await page.locator('.todos').innerText();
+  for (const words of ['Brokers: demo is not connected. Backing off: refused. Check username', why, /receiver is not reached. Backing off until [\d:]+: no route. Check the link/, '9 MB free. Make room on the disk', 'fieldlog correct-clock', 'about 1.5 years left. Raise log.commit_delay_ms']) {
+    assert(words instanceof RegExp ? words.test(todos) : todos.includes(words), `no "${words}" in ${todos}`);
+  }
+  assert((await page.locator('.part.bad').count()) === 6, 'not all parts are marked');
+  assert((await part(page, 'Upstream').innerText()).includes('12,345 records to send'), 'no backlog');
+  assert((await page.locator('#blocked').textContent()).includes(why), 'a blocked ingest does not stand out');
+  await fits(page);
+  await closeClean(page);
+});
+
+await check('what needs attention is listed, the worst first, and links to it', async () => {
+  const page = await openPage('#/none');
+  await page.route(/\/api\/v1\/devices\?/, async (route) => {
+    const response = await route.fetch();
+    const body = await response.json();
+    const [a, b, c, d] = body.devices.filter((it) => it.parent === null && it.id !== 'zigbee2mqtt/bridge');
+    Object.assign(a, { availability: 'online', attributes: { battery: 7 }, units: { battery: '%' } });
+    Object.assign(b, { availability: 'offline', availability_cause: 'silence' });
+    Object.assign(c, { availability: 'offline', availability_cause: 'topic' });
+    Object.assign(d, { availability: 'offline', availability_cause: 'topic', offline_because: c.id });
+    await route.fulfill({ response, json: body });
+  });
+  await page.goto(`${page.url().split('#')[0]}#/overview`);
+  await page.reload();
+  await page.locator('.attention li', { hasText: 'battery 7 %' }).waitFor({ timeout: LIVE_MS });
+  const list = await page.locator('.attention li').allInnerTexts();
+  const place = (word) => list.findIndex((text) => text.includes(word));
+  assert(/offline.*and 1 device behind it/s.test(list[place('behind it')]), list.join(' | '));
+  assert(place('behind it') < place('nothing heard for') && place('nothing heard for') < place('battery 7 %'), list.join(' | '));
+  await page.locator('.attention a').first().click();
+  await page.waitForFunction(() => location.hash.startsWith('#/device/'));
+  answeredWith(page, 404);
+  await closeClean(page);
+});
+
+const lonely = process.env.FIELDLOG_LONELY_URL?.replace(/\/$/, '');
+
+if (lonely) {
+  await check('a gateway with a token asks for it, and says that it reaches nobody, and why, and until when', async () => {
+    const page = await openPage();
+    await page.goto(lonely);
+    await page.locator('#token').waitFor({ timeout: LIVE_MS });
+    assert((await page.locator('main').isHidden()) && (await page.locator('#banner').textContent()) === '', 'something is shown without the token');
+    await page.locator('#token-text').fill('not-the-token-of-it');
+    await page.keyboard.press('Enter');
+    await page.locator('#token-error', { hasText: 'That token was refused.' }).waitFor({ timeout: LIVE_MS });
+    await page.locator('#token-text').fill(process.env.FIELDLOG_LONELY_TOKEN);
+    await page.keyboard.press('Enter');
+    answeredWith(page, 401);
+    await page.locator('.todos li', { hasText: 'Brokers: plant is not connected' }).waitFor({ timeout: 2 * LIVE_MS });
+    await page.locator('.todos li', { hasText: 'is not reached' }).waitFor({ timeout: LIVE_MS });
+    assert((await page.locator('.columns .note').innerText()).includes('No device has been seen yet.'), 'it does not say that there is no device');
+    await page.goto(`${lonely}/#/connections`);
+    for (const name of ['cloud', 'web']) {
+      await page.locator(`#sinks li[data-name=${name}]`, { hasText: /backing off until \d\d:\d\d:\d\d: .*127\.0\.0\.1:1.*/ }).waitFor({ timeout: 2 * LIVE_MS });
+    }
+    await closeClean(page);
+  });
+}
