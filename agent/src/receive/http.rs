@@ -13,11 +13,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use fieldlog_wire::api::problem::FORK;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{AcceptError, ReceiveError, Receiver};
-use crate::forward::transport::http::FORK;
 
 /// How long a stop waits for running requests.
 const STOP_GRACE: Duration = Duration::from_secs(5);

@@ -103,7 +103,7 @@ pub struct Forked {
 }
 
 /// A range of positions that have arrived without a hole and with a matching chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Segment {
     last: u64,
     before: ChainHash,
@@ -113,13 +113,21 @@ struct Segment {
 }
 
 /// The account of one received log.
-#[derive(Clone, Debug)]
-pub(crate) struct Account {
-    epoch: Epoch,
+///
+/// A store keeps it beside the events. One that is read back knows no links and digests within its ranges, and does not
+/// remember any: whoever has the events compares those that come again himself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Account {
+    pub(crate) epoch: Epoch,
     /// By first position.
     segments: BTreeMap<u64, Segment>,
+    #[serde(skip)]
     links: BTreeMap<u64, ChainHash>,
+    #[serde(skip)]
     digests: Vec<(Seq, u64)>,
+    /// Whether it remembers links and digests within its ranges.
+    #[serde(skip)]
+    remembers: bool,
     /// Positions of priority copies that no parcel has covered yet.
     priority: BTreeSet<Seq>,
     pub(crate) counts: Counts,
@@ -128,7 +136,7 @@ pub(crate) struct Account {
 }
 
 /// Counters of an account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Parcels.
     pub parcels: u64,
@@ -151,12 +159,14 @@ pub struct Counts {
 }
 
 impl Account {
-    pub(crate) fn new(epoch: Epoch) -> Account {
+    /// An account of which nothing has arrived.
+    pub fn new(epoch: Epoch) -> Account {
         Account {
             epoch,
             segments: BTreeMap::new(),
             links: BTreeMap::new(),
             digests: Vec::new(),
+            remembers: true,
             priority: BTreeSet::new(),
             counts: Counts::default(),
             faults: Vec::new(),
@@ -170,7 +180,10 @@ impl Account {
     }
 
     /// Takes a parcel unless it belongs to a different history.
-    pub(crate) fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
+    ///
+    /// # Errors
+    /// [`Forked`]: nothing of the parcel is entered, but it is counted.
+    pub fn take_unless_forked(&mut self, arrival: &Arrival<'_>) -> Result<Taken, Forked> {
         let faults = self.contradictions(arrival);
         match faults.iter().find(|fault| fault.is_fork()) {
             Some(fork) => Err(self.refuse(arrival.manifest, *fork)),
@@ -179,7 +192,7 @@ impl Account {
     }
 
     /// Counts a refused parcel. Its positions stay unknown.
-    pub(crate) fn refuse(&mut self, manifest: &Manifest, fault: Fault) -> Forked {
+    pub fn refuse(&mut self, manifest: &Manifest, fault: Fault) -> Forked {
         let known = self.faults.iter().any(|other| other.fork_at() == fault.fork_at());
         let is_new = self.faults.len() < FAULTS_MAX && !known;
         self.counts.refused_parcels += 1;
@@ -245,7 +258,7 @@ impl Account {
                 self.priority.remove(&seq);
             }
         }
-        if sound && manifest.lane != Lane::Priority {
+        if self.remembers && sound && manifest.lane != Lane::Priority {
             self.links.insert(manifest.first.0 - 1, manifest.before);
             self.links.insert(manifest.last.0, manifest.after);
             while self.links.len() > LINKS_MAX {
@@ -311,7 +324,7 @@ impl Account {
     }
 
     /// Priority copies whose positions no parcel has covered yet.
-    pub(crate) fn uncovered(&self) -> usize {
+    pub fn uncovered(&self) -> usize {
         self.priority.len()
     }
 
@@ -337,7 +350,7 @@ impl Account {
     }
 
     /// The parts of a range that have not arrived.
-    fn holes(&self, first: Seq, last: Seq) -> Vec<(Seq, Seq)> {
+    pub fn holes(&self, first: Seq, last: Seq) -> Vec<(Seq, Seq)> {
         let mut holes = Vec::new();
         let mut from = first.0;
         let start = self.segments.range(..=first.0).next_back().map_or(first.0, |(start, _)| *start);
@@ -411,6 +424,9 @@ impl Account {
     }
 
     fn remember(&mut self, seq: Seq, digest: u64) {
+        if !self.remembers {
+            return;
+        }
         if self.digests.is_empty() {
             self.digests = vec![(Seq(0), 0); DIGESTS];
         }

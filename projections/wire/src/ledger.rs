@@ -7,8 +7,7 @@ use std::sync::Arc;
 use fieldlog_projections::{Anchor, Epoch, Seq};
 use serde::Serialize;
 
-use crate::account::Account;
-pub use crate::account::{Arrival, Counts, Fault, Forked, Taken};
+pub use crate::account::{Account, Arrival, Counts, Fault, Forked, Taken};
 use crate::manifest::Manifest;
 
 /// Maximum missing ranges in a report.
@@ -70,26 +69,8 @@ impl Ledger {
 
     /// The report on all logs.
     pub fn report(&self) -> Report {
-        let report = |((gateway, epoch), account): (&(Arc<str>, Epoch), &Account)| {
-            let (first, newest) = account.range().unwrap_or((Seq(1), Seq(0)));
-            let from = if self.joined_late { first } else { Seq(1) };
-            let missing = account.missing(from);
-            let contiguous = missing.first().map_or(newest, |(first, _)| Seq(first.0 - 1));
-            let (chained, recomputed) = account.chained(from);
-            LogReport {
-                gateway: gateway.to_string(),
-                epoch: epoch.to_string(),
-                first,
-                newest,
-                contiguous,
-                missing,
-                chained,
-                recomputed,
-                uncovered: account.uncovered() as u64,
-                anchor: account.anchor(from),
-                counts: account.counts,
-                faults: account.faults.clone(),
-            }
+        let report = |((gateway, _), account): (&(Arc<str>, Epoch), &Account)| {
+            LogReport::of(gateway, account, self.joined_late)
         };
         Report { logs: self.accounts.iter().map(report).collect(), malformed: 0 }
     }
@@ -148,6 +129,30 @@ impl Report {
 }
 
 impl LogReport {
+    /// The report on one account. With `joined_late`, positions before the first one that has arrived do not count as
+    /// missing.
+    pub fn of(gateway: &str, account: &Account, joined_late: bool) -> LogReport {
+        let (first, newest) = account.range().unwrap_or((Seq(1), Seq(0)));
+        let from = if joined_late { first } else { Seq(1) };
+        let missing = account.missing(from);
+        let contiguous = missing.first().map_or(newest, |(first, _)| Seq(first.0 - 1));
+        let (chained, recomputed) = account.chained(from);
+        LogReport {
+            gateway: gateway.to_owned(),
+            epoch: account.epoch.to_string(),
+            first,
+            newest,
+            contiguous,
+            missing,
+            chained,
+            recomputed,
+            uncovered: account.uncovered() as u64,
+            anchor: account.anchor(from),
+            counts: account.counts,
+            faults: account.faults.clone(),
+        }
+    }
+
     /// Whether nothing is missing and there are no contradictions.
     pub fn is_clean(&self) -> bool {
         self.missing.is_empty() && self.counts.faults == 0

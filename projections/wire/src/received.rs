@@ -59,6 +59,13 @@ impl Received {
         self.chain.is_some()
     }
 
+    /// Position and line of each event, in order.
+    pub fn texts(&self) -> impl Iterator<Item = (Seq, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let lines = starts.zip(&self.ends).map(|(start, &end)| &self.lines[start..end]);
+        self.events.iter().map(|(seq, _)| *seq).zip(lines)
+    }
+
     /// The lines of the events at the positions that `wanted` accepts, in runs.
     pub fn runs(&self, wanted: impl Fn(Seq) -> bool) -> Vec<&[u8]> {
         let mut runs: Vec<(usize, usize)> = Vec::new();

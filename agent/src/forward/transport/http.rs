@@ -10,7 +10,6 @@ use crate::config::HttpSink;
 use crate::forward::queue::{Jobs, Queue};
 use crate::forward::transport::Target;
 use crate::forward::{Outcome, Parcel, Transport, Unreachable};
-pub(crate) use answer::FORK;
 use exchange::Client;
 
 /// Address and settings. `connect_timeout` covers TCP and TLS together; `answer_timeout` the time from the first byte

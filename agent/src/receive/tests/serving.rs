@@ -248,7 +248,7 @@ async fn another_history_is_refused() {
     for _ in 0..3 {
         let (status, body) = post(http, &other, true).await;
         let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((status, &problem["type"]), (409, &crate::forward::transport::http::FORK.into()));
+        assert_eq!((status, &problem["type"]), (409, &fieldlog_wire::api::problem::FORK.into()));
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with(&format!("gateway plant-7: FORK at {at}: another history")), "{detail}");
     }

@@ -10,6 +10,9 @@ use fieldlog_projections::Seq;
 /// Media type of [`Problem`].
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
+/// The type of a receiver's answer 409 if it has another history of this log.
+pub const FORK: &str = "urn:fieldlog:problem:fork";
+
 /// Why a request failed, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem<'a> {

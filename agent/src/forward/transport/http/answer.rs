@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use fieldlog_projections::Time;
+use fieldlog_wire::api::problem::FORK;
 
 use crate::forward::{Outcome, SLOW};
 
 /// Longer pauses are ignored; `backoff_max_s` bounds them further.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The problem type (RFC 9457) of a receiver's 409 answer if it has another history of this log.
-pub(crate) const FORK: &str = "urn:fieldlog:problem:fork";
 
 /// A server's answer.
 #[derive(Debug, Default)]
