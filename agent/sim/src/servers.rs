@@ -7,6 +7,7 @@
 
 pub mod mosquitto;
 pub mod nats;
+pub mod postgres;
 pub mod tls;
 pub mod wait;
 
