@@ -38,6 +38,11 @@ fn the_wire_imports_what_the_table_lets_it() {
 }
 
 #[test]
+fn the_hub_imports_what_the_table_lets_it() {
+    check("projections/hub/");
+}
+
+#[test]
 fn the_simulation_imports_what_the_table_lets_it() {
     check("agent/sim/");
 }

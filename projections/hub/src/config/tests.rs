@@ -1,0 +1,76 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const LEAST: &str = "name = \"a\"\n[postgres]\naddress = \"postgresql://fieldlog@127.0.0.1/fieldlog\"\n";
+
+fn check(text: &str, expected: &[&str]) {
+    let faults = Config::from_toml(text).unwrap_err();
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, words) in faults.iter().zip(expected) {
+        assert!(fault.contains(words), "{fault}");
+    }
+}
+
+#[test]
+fn little_is_required() {
+    let config = Config::from_toml(LEAST).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8090");
+    assert_eq!((config.lease, config.parcel_bytes_max), (Duration::from_secs(10), 32 << 20));
+    assert_eq!((&*config.postgres.schema, config.postgres.writers), ("fieldlog", 2));
+    assert_eq!(config.retention, Retention { events_days: None, minutes_days: None });
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_line() {
+    check(&format!("leas_s = 3\n{LEAST}"), &["unknown field `leas_s`"]);
+    check("name = \"a\"", &["missing field `postgres`"]);
+    check(&format!("{LEAST}\n[http]\nport = 1"), &["unknown field `port`"]);
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let text = r#"
+        name = "a b"
+        lease_s = 1
+        [http]
+        listen = "0.0.0.0:80"
+        [postgres]
+        address = "postgresql://u:secret@h/db?sslmode=require"
+        schema = "Public"
+        writers = 0
+        [retention]
+        events_days = 0
+    "#;
+    check(
+        text,
+        &[
+            "`lease_s` is 1; it must be 3 to 3600",
+            "`postgres.writers` is 0",
+            "`retention.events_days` is 0",
+            "`name` is \"a b\"",
+            "`postgres.schema` is \"Public\"",
+            "add a [[token]], or listen on 127.0.0.1",
+            "has a password; put it into a file",
+            "requires TLS, which this hub does not speak",
+        ],
+    );
+    check("name = \"a\"\n[postgres]\naddress = \"dbname=x\"", &["names no host", "must name the user"]);
+    check("name = \"a\"\n[postgres]\naddress = \"nonsense\"", &["cannot be read"]);
+}
+
+#[test]
+fn tokens_come_from_files_that_not_everyone_can_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    let text = format!("{LEAST}\n[[token]]\nfile = {path:?}\nscopes = [\"ingest\"]");
+    check(&text, &["cannot read"]);
+    std::fs::write(&path, "0123456789abcdef\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    check(&text, &["chmod o-rwx"]);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(Config::from_toml(&text).unwrap().tokens.len(), 1);
+    std::fs::write(&path, "too short").unwrap();
+    check(&text, &["must hold 16 to 4,096"]);
+    check(&text.replace("ingest", "write"), &["unknown variant `write`"]);
+}

@@ -1,0 +1,70 @@
+//! HTTP: gateways post parcels here, and people read what has become of them.
+
+mod ingest;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::intake::Intake;
+use crate::metrics::Counters;
+use crate::token::Token;
+
+/// How long a stop waits for running requests.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What requests need.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) intake: Intake,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) tokens: Arc<[Token]>,
+    pub(crate) parcel_bytes_max: usize,
+    /// Whether the lease is there, so that parcels can be stored.
+    pub(crate) hub: watch::Receiver<Option<Arc<str>>>,
+}
+
+/// Opens the port.
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until `stopped`.
+pub(crate) async fn serve(listener: TcpListener, app: App, mut stopped: watch::Receiver<bool>) {
+    let router = Router::new()
+        .route("/events", post(ingest::parcel))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(app);
+    let mut late = stopped.clone();
+    let stop = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stop);
+    let too_late = async move {
+        let _ = late.wait_for(|stop| *stop).await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    tokio::select! {
+        result = serving => {
+            if let Err(error) = result {
+                tracing::error!("the HTTP server stopped: {error}");
+            }
+        }
+        () = too_late => tracing::warn!("some HTTP requests were still in progress and were not answered"),
+    }
+}
+
+async fn ready(axum::extract::State(app): axum::extract::State<App>) -> (StatusCode, &'static str) {
+    if app.hub.borrow().is_some() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "there is no lease in PostgreSQL: nothing can be stored\n")
+    }
+}

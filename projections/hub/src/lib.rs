@@ -1,0 +1,17 @@
+//! The fleet side of fieldlog: takes what gateways forward and keeps it in PostgreSQL, each event once, together with the
+//! positions that it proves to have.
+//!
+//! [`parcel`] reads what a gateway sends, [`changes`] folds it into the read models; both are pure. [`writer`] puts them
+//! into [`postgres`], rows and positions in one transaction. [`run`] starts everything.
+
+pub mod changes;
+pub mod config;
+mod http;
+mod intake;
+mod metrics;
+pub mod parcel;
+mod postgres;
+pub mod run;
+mod text;
+mod token;
+mod writer;

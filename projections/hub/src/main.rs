@@ -1,0 +1,109 @@
+//! The `fieldlog-hub` binary: command line, signals, exit codes.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fieldlog_hub::config::Config;
+use fieldlog_hub::run;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::Level;
+
+/// Exit code for an invalid configuration (`EX_CONFIG`); systemd is told not to restart on it.
+const EX_CONFIG: u8 = 78;
+/// Exit code when the system does not give what every program needs (`EX_OSERR`).
+const EX_OSERR: u8 = 71;
+
+/// Keeps what fieldlog gateways send in PostgreSQL, each event once.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    /// How much to log: error, warn, info, debug or trace.
+    #[arg(long, global = true, default_value = "info", env = "FIELDLOG_LOG", value_name = "LEVEL")]
+    log: Level,
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the hub in the foreground.
+    Run {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check the configuration and list every fault in it.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    tracing_subscriber::fmt()
+        .with_max_level(cli.log)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .with_target(false)
+        .init();
+    match cli.command {
+        Verb::Run { config } => match load(&config) {
+            Ok(config) => start(config),
+            Err(code) => code,
+        },
+        Verb::CheckConfig { config } => load(&config).map_or_else(|code| code, |_| ExitCode::SUCCESS),
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ExitCode> {
+    Config::load(path).map_err(|error| {
+        tracing::error!("{error}");
+        ExitCode::from(EX_CONFIG)
+    })
+}
+
+fn start(config: Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            return ExitCode::from(EX_OSERR);
+        }
+    };
+    runtime.block_on(async {
+        let (shutdown, down) = watch::channel(false);
+        let signals = signal(SignalKind::terminate())
+            .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+        let (mut terminate, mut interrupt) = match signals {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!("cannot listen for signals: {error}");
+                return ExitCode::from(EX_OSERR);
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.send_replace(true);
+        });
+        let ready = |address| tracing::info!("ready: gateways post to http://{address}/events");
+        match run::run(config, down, ready).await {
+            Ok(()) => {
+                tracing::info!("stopped; every acknowledged parcel is stored");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::from(error.exit_code())
+            }
+        }
+    })
+}

@@ -1,0 +1,16 @@
+//! The tables in PostgreSQL, and all statements that touch them.
+
+mod connect;
+mod hold;
+mod migrate;
+mod partitions;
+mod registry;
+mod rows;
+mod write;
+
+pub(crate) use connect::{Link, chain};
+pub(crate) use hold::{Held, hold, other_event};
+pub(crate) use migrate::migrate;
+pub(crate) use partitions::{Partitions, drop_minutes, drop_partitions};
+pub(crate) use registry::{forget, register, renew};
+pub(crate) use write::{Batch, Entry, Statements, WriteError, write};

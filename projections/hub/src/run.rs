@@ -1,0 +1,137 @@
+//! Starts everything and stops it again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::http::{self, App};
+use crate::intake::Intake;
+use crate::metrics::Counters;
+use crate::postgres::{self, Link, migrate};
+use crate::writer::Writer;
+
+mod lease;
+mod retention;
+
+/// Between attempts to reach a database that is not there yet.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Runs until `shutdown` becomes true; `ready` gets the address of HTTP once parcels can be stored.
+///
+/// # Errors
+/// [`RunError`] if something cannot be opened, or the process must not go on.
+pub async fn run(
+    config: Config,
+    mut shutdown: watch::Receiver<bool>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), RunError> {
+    let listener = http::bind(config.listen)
+        .await
+        .map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let prepared = tokio::select! {
+        prepared = prepare(&config) => prepared?,
+        _ = shutdown.wait_for(|down| *down) => return Ok(()),
+    };
+    let (mut lease, hub) = lease::start(&config, prepared).await?;
+    let counters = Arc::new(Counters::default());
+    let (intake, receivers) = Intake::new(config.postgres.writers);
+    let mut writers = tokio::task::JoinSet::new();
+    for jobs in receivers {
+        let writer = Writer::new(config.postgres.clone(), config.lease, hub.clone(), counters.clone());
+        writers.spawn(writer.run(jobs));
+    }
+    let (stop, stopped) = watch::channel(false);
+    let app = App {
+        intake,
+        counters,
+        tokens: config.tokens.into(),
+        parcel_bytes_max: config.parcel_bytes_max,
+        hub,
+    };
+    let serving = tokio::spawn(http::serve(listener, app, stopped));
+    let retention = tokio::spawn(retention::keep(config.postgres, config.lease, config.retention));
+    ready(address);
+    let ended = tokio::select! {
+        _ = shutdown.wait_for(|down| *down) => Ok(()),
+        error = lease.ended() => Err(error),
+    };
+    retention.abort();
+    stop.send_replace(true);
+    // With the last request ends the last sender, and with that the writers.
+    let _ = serving.await;
+    while writers.join_next().await.is_some() {}
+    lease.release().await;
+    ended
+}
+
+/// Waits for the database, and brings the schema up to date.
+async fn prepare(config: &Config) -> Result<Link, RunError> {
+    let mut said = false;
+    loop {
+        match Link::open(&config.postgres, config.lease).await {
+            Ok(mut link) => {
+                migrate(&mut link.client, &config.postgres.schema)
+                    .await
+                    .map_err(|error| RunError::Schema { why: error.to_string() })?;
+                return Ok(link);
+            }
+            Err(error) if !said => {
+                tracing::warn!("{error}; trying again until it is there");
+                said = true;
+            }
+            Err(error) => tracing::debug!("{error}"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Why the hub could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The port.
+    #[error("cannot listen on {address}: {source}; choose another port with `http.listen`")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The schema.
+    #[error("{why}")]
+    Schema {
+        /// Why.
+        why: String,
+    },
+    /// Another process has the name.
+    #[error("another fieldlog-hub with the name `{name}` uses this database; give each its own `name`")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The database, at the start.
+    #[error("PostgreSQL: {why}")]
+    Database {
+        /// Why.
+        why: String,
+    },
+}
+
+impl RunError {
+    /// The exit code of the process, as in `sysexits.h`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Listen { .. } => 71,
+            RunError::Schema { .. } | RunError::Name { .. } => 78,
+            RunError::Database { .. } => 69,
+        }
+    }
+}
+
+/// The words of an error of PostgreSQL.
+fn database(error: &tokio_postgres::Error) -> RunError {
+    RunError::Database { why: postgres::chain(error) }
+}

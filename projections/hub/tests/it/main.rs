@@ -1,0 +1,14 @@
+//! The hub as a process, at a real PostgreSQL, with the parcels of simulated gateways.
+//!
+//! `FIELDLOG_SEED=n` replays the gateways and their parcels of a run.
+
+// Helpers of tests fail by panicking, like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod forks;
+mod gateway;
+mod hub;
+mod leases;
+mod spine;
+mod tables;
+mod wrong;

@@ -1,0 +1,69 @@
+//! Wrong input gets an answer that says what to do, and costs nothing else.
+
+use std::os::unix::fs::PermissionsExt;
+
+use fieldlog_sim::servers::postgres::PostgresServer;
+use fieldlog_wire::Lane;
+
+use crate::gateway::{Form, Gateway, Post, random};
+use crate::hub::Hub;
+use crate::tables::assert_complete;
+
+#[test]
+fn what_is_no_parcel_is_refused() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let hub = Hub::start("one", &postgres);
+    let mut gateway = Gateway::new("plant", Form::Json, 2, random());
+    gateway.live(10);
+    let good = gateway.parcel((1, gateway.head()), Lane::Live);
+    let check = |post: Post, status: u16, words: &str| {
+        let answer = hub.post(&post);
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.body.contains(words), "{answer:?}");
+    };
+    check(Post { body: b"hello".to_vec(), ..good.clone() }, 400, "neither a compact parcel nor JSON");
+    check(Post { body: b"[1".to_vec(), ..good.clone() }, 400, "it cannot be read");
+    check(Post { headers: Vec::new(), ..good.clone() }, 400, "no field `gateway`; is the sender a fieldlog?");
+    let mut packed = good.clone();
+    packed.headers.push(("content-encoding".into(), "br".into()));
+    check(packed.clone(), 415, "send it plain or as gzip");
+    packed.headers.last_mut().unwrap().1 = "gzip".into();
+    check(packed, 400, "the body is not gzip");
+    let large = Post { body: vec![b' '; (32 << 20) + 1], ..good.clone() };
+    check(large, 413, "at most 33554432 bytes");
+    assert_eq!(hub.get("/events").status, 405);
+    hub.take(&good);
+    assert_complete(&postgres, &gateway);
+}
+
+#[test]
+fn a_token_is_needed_where_there_is_one() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = [("ingest", "ingest-0123456789"), ("read", "read-0123456789abc")].map(|(scope, secret)| {
+        let path = dir.path().join(scope);
+        std::fs::write(&path, secret).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        format!("[[token]]\nfile = {path:?}\nscopes = [{scope:?}]\n")
+    });
+    let hub = Hub::with("one", &postgres, &format!("lease_s = 3\n{}", tokens.concat()));
+    let gateway = Gateway::new("plant", Form::Compact, 2, random());
+    let parcel = gateway.parcel((1, gateway.head()), Lane::Live);
+    let with = |token: &str| {
+        let mut post = parcel.clone();
+        post.headers.push(("authorization".into(), format!("Bearer {token}")));
+        hub.post(&post)
+    };
+    let answer = hub.post(&parcel);
+    assert_eq!(answer.status, 401, "{answer:?}");
+    assert!(
+        answer.head.contains("www-authenticate: bearer") && answer.body.contains("`token_file`"),
+        "{answer:?}"
+    );
+    assert_eq!(with("ingest-012345678").status, 401);
+    let answer = with("read-0123456789abc");
+    assert_eq!(answer.status, 403, "{answer:?}");
+    assert!(answer.body.contains("needs the scope \"ingest\""), "{answer:?}");
+    assert_eq!(with("ingest-0123456789").status, 204);
+    assert_complete(&postgres, &gateway);
+}
