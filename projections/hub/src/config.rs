@@ -26,10 +26,28 @@ pub struct Config {
     pub parcel_bytes_max: usize,
     /// Who may do what; empty: everyone on this machine everything.
     pub(crate) tokens: Vec<Token>,
+    /// Streams that are consumed.
+    pub nats: Vec<Nats>,
     /// The database.
     pub postgres: Postgres,
     /// What is deleted when.
     pub retention: Retention,
+}
+
+/// A stream of NATS JetStream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nats {
+    /// `nats://` or `tls://`, host and port.
+    pub address: String,
+    /// The stream.
+    pub stream: String,
+    /// What its subjects look like, with `*` for what differs.
+    pub(crate) pattern: String,
+    /// Which token of a subject is the gateway, from 0.
+    pub(crate) gateway_token: usize,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) credentials_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// The database.
@@ -64,6 +82,8 @@ struct Raw {
     http: RawHttp,
     #[serde(default)]
     token: Vec<RawToken>,
+    #[serde(default)]
+    nats: Vec<RawNats>,
     postgres: RawPostgres,
     #[serde(default)]
     retention: RawRetention,
@@ -91,6 +111,19 @@ struct RawToken {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawNats {
+    address: String,
+    #[serde(default = "stream")]
+    stream: String,
+    #[serde(default = "subject")]
+    subject: String,
+    ca_file: Option<PathBuf>,
+    credentials_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawPostgres {
     address: String,
     password_file: Option<PathBuf>,
@@ -113,6 +146,14 @@ fn ten() -> u64 {
 
 fn two() -> usize {
     2
+}
+
+fn stream() -> String {
+    "FIELDLOG".into()
+}
+
+fn subject() -> String {
+    "fieldlog.{gateway}.events".into()
 }
 
 fn fieldlog() -> String {
@@ -160,6 +201,7 @@ impl Config {
             ));
         }
         let tokens = tokens(&raw.token, &mut faults);
+        let nats = raw.nats.into_iter().filter_map(|nats| stream_of(nats, &mut faults)).collect();
         let listen = listen(&raw.http.listen, !raw.token.is_empty(), &mut faults);
         let connect = address(&raw.postgres.address, &mut faults);
         let password_file = raw.postgres.password_file;
@@ -175,6 +217,7 @@ impl Config {
                 listen,
                 parcel_bytes_max: raw.http.parcel_mib_max << 20,
                 tokens,
+                nats,
                 postgres: Postgres {
                     connect,
                     password_file,
@@ -215,6 +258,39 @@ fn listen(text: &str, tokens: bool, faults: &mut Vec<String>) -> Option<SocketAd
         ));
     }
     Some(address)
+}
+
+/// `None` and a fault if its subject does not say where the gateway is.
+fn stream_of(raw: RawNats, faults: &mut Vec<String>) -> Option<Nats> {
+    if !raw.address.starts_with("nats://") && !raw.address.starts_with("tls://") {
+        faults.push(format!("`nats.address` is {:?}; write it like \"nats://127.0.0.1:4222\"", raw.address));
+    }
+    if raw.credentials_file.is_some() && raw.token_file.is_some() {
+        faults.push("of `nats.credentials_file` and `nats.token_file` only one can be used".into());
+    }
+    for file in [&raw.credentials_file, &raw.token_file].into_iter().flatten() {
+        if let Err(error) = read_secret(file) {
+            faults.push(format!("`nats`: {error}"));
+        }
+    }
+    let gateway_token = raw.subject.split('.').position(|token| token == "{gateway}");
+    if gateway_token.is_none() {
+        faults.push(format!(
+            "`nats.subject` is {:?}; it must be that of the gateways' sinks, with {{gateway}} between dots",
+            raw.subject
+        ));
+    }
+    Some(Nats {
+        pattern: ["{gateway}", "{lane}", "{epoch}"]
+            .iter()
+            .fold(raw.subject, |text, name| text.replace(name, "*")),
+        gateway_token: gateway_token?,
+        address: raw.address,
+        stream: raw.stream,
+        ca_file: raw.ca_file,
+        credentials_file: raw.credentials_file,
+        token_file: raw.token_file,
+    })
 }
 
 fn tokens(raw: &[RawToken], faults: &mut Vec<String>) -> Vec<Token> {

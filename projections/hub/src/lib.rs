@@ -9,6 +9,7 @@ pub mod config;
 mod http;
 mod intake;
 mod metrics;
+mod nats;
 pub mod parcel;
 mod postgres;
 pub mod run;

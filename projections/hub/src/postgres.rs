@@ -12,5 +12,5 @@ pub(crate) use connect::{Link, chain};
 pub(crate) use hold::{Held, hold, other_event};
 pub(crate) use migrate::migrate;
 pub(crate) use partitions::{Partitions, drop_minutes, drop_partitions};
-pub(crate) use registry::{forget, register, renew};
+pub(crate) use registry::{alive, forget, register, renew};
 pub(crate) use write::{Batch, Entry, Statements, WriteError, write};

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::http::{self, App};
 use crate::intake::Intake;
 use crate::metrics::Counters;
+use crate::nats::{self, Parts};
 use crate::postgres::{self, Link, migrate};
 use crate::writer::Writer;
 
@@ -36,7 +37,8 @@ pub async fn run(
         prepared = prepare(&config) => prepared?,
         _ = shutdown.wait_for(|down| *down) => return Ok(()),
     };
-    let (mut lease, hub) = lease::start(&config, prepared).await?;
+    let mut lease = lease::start(&config, prepared).await?;
+    let hub = lease.hub.clone();
     let counters = Arc::new(Counters::default());
     let (intake, receivers) = Intake::new(config.postgres.writers);
     let mut writers = tokio::task::JoinSet::new();
@@ -45,6 +47,17 @@ pub async fn run(
         writers.spawn(writer.run(jobs));
     }
     let (stop, stopped) = watch::channel(false);
+    let mut sources = tokio::task::JoinSet::new();
+    for nats in config.nats {
+        let parts = Parts {
+            intake: intake.clone(),
+            counters: counters.clone(),
+            name: config.name.clone(),
+            alive: lease.alive.clone(),
+            lease: config.lease,
+        };
+        sources.spawn(nats::serve(nats, parts, stopped.clone()));
+    }
     let app = App {
         intake,
         counters,
@@ -52,7 +65,7 @@ pub async fn run(
         parcel_bytes_max: config.parcel_bytes_max,
         hub,
     };
-    let serving = tokio::spawn(http::serve(listener, app, stopped));
+    sources.spawn(http::serve(listener, app, stopped));
     let retention = tokio::spawn(retention::keep(config.postgres, config.lease, config.retention));
     ready(address);
     let ended = tokio::select! {
@@ -61,8 +74,8 @@ pub async fn run(
     };
     retention.abort();
     stop.send_replace(true);
-    // With the last request ends the last sender, and with that the writers.
-    let _ = serving.await;
+    // With the last source ends the last sender, and with that the writers.
+    while sources.join_next().await.is_some() {}
     while writers.join_next().await.is_some() {}
     lease.release().await;
     ended

@@ -60,6 +60,17 @@ fn all_faults_are_reported_at_once() {
 }
 
 #[test]
+fn subjects_are_those_of_the_sinks() {
+    let nats = |lines: &str| format!("{LEAST}\n[[nats]]\naddress = \"nats://h:4222\"\n{lines}");
+    let config = Config::from_toml(&nats("subject = \"a.{lane}.{gateway}.{epoch}\"")).unwrap();
+    assert_eq!((&*config.nats[0].pattern, config.nats[0].gateway_token), ("a.*.*.*", 2));
+    let config = Config::from_toml(&nats("")).unwrap();
+    assert_eq!((&*config.nats[0].pattern, config.nats[0].gateway_token), ("fieldlog.*.events", 1));
+    check(&nats("subject = \"fieldlog.*.events\""), &["it must be that of the gateways' sinks"]);
+    check(&nats("").replace("nats://", "http://"), &["`nats.address` is \"http://h:4222\""]);
+}
+
+#[test]
 fn tokens_come_from_files_that_not_everyone_can_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");

@@ -41,6 +41,13 @@ pub(crate) async fn renew(client: &Client, hub: &str, lease: Duration) -> Result
     Ok(renewed == 1)
 }
 
+/// The names of the processes whose leases run, in order.
+pub(crate) async fn alive(client: &Client) -> Result<Vec<String>, Error> {
+    let rows =
+        client.query("SELECT name FROM hubs WHERE expires > clock_timestamp() ORDER BY name", &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Takes a process out, at its end, so that others need not wait for its lease.
 pub(crate) async fn forget(client: &Client, hub: &str) -> Result<(), Error> {
     client.execute("DELETE FROM hubs WHERE hub = $1", &[&hub]).await.map(|_| ())

@@ -9,12 +9,15 @@ use tokio::task::JoinHandle;
 
 use super::{RunError, database};
 use crate::config::{Config, Postgres};
-use crate::postgres::{Link, chain, forget, register, renew};
+use crate::postgres::{Link, alive, chain, forget, register, renew};
 
 /// The task that renews the lease.
 pub(super) struct Lease {
     task: JoinHandle<RunError>,
-    hub: watch::Receiver<Option<Arc<str>>>,
+    /// The name of the entry, while there is one.
+    pub(super) hub: watch::Receiver<Option<Arc<str>>>,
+    /// The names of all processes whose leases run.
+    pub(super) alive: watch::Receiver<Vec<String>>,
     postgres: Postgres,
     lease: Duration,
 }
@@ -24,25 +27,24 @@ struct Keeper {
     lease: Duration,
     postgres: Postgres,
     hub: watch::Sender<Option<Arc<str>>>,
+    alive: watch::Sender<Vec<String>>,
 }
 
-/// Enters the process and keeps its lease; the channel has the name of the entry while there is one.
-pub(super) async fn start(
-    config: &Config,
-    mut link: Link,
-) -> Result<(Lease, watch::Receiver<Option<Arc<str>>>), RunError> {
+/// Enters the process and keeps its lease.
+pub(super) async fn start(config: &Config, mut link: Link) -> Result<Lease, RunError> {
     let keeper = Keeper {
         name: config.name.clone(),
         lease: config.lease,
         postgres: config.postgres.clone(),
         hub: watch::Sender::new(None),
+        alive: watch::Sender::new(Vec::new()),
     };
     // Whatever had this name is what this process is the restart of.
     keeper.enter(&mut link, true).await?;
-    let hub = keeper.hub.subscribe();
+    let (hub, alive) = (keeper.hub.subscribe(), keeper.alive.subscribe());
     let (postgres, lease) = (config.postgres.clone(), config.lease);
     let task = tokio::spawn(async move { keeper.keep(link).await });
-    Ok((Lease { task, hub: hub.clone(), postgres, lease }, hub))
+    Ok(Lease { task, hub, alive, postgres, lease })
 }
 
 impl Lease {
@@ -79,6 +81,12 @@ impl Keeper {
             return Err(RunError::Name { name: self.name.clone() });
         }
         self.hub.send_replace(Some(hub));
+        self.look(link).await
+    }
+
+    /// Looks who else is alive.
+    async fn look(&self, link: &Link) -> Result<(), RunError> {
+        self.alive.send_replace(alive(&link.client).await.map_err(|error| database(&error))?);
         Ok(())
     }
 
@@ -112,7 +120,7 @@ impl Keeper {
         let hub = self.hub.borrow().clone();
         if let Some(hub) = hub {
             if renew(&link.client, &hub, self.lease).await.map_err(|error| database(&error))? {
-                return Ok(());
+                return self.look(link).await;
             }
             tracing::warn!("the lease was over: this process has stood still, or could not reach PostgreSQL");
             self.hub.send_replace(None);

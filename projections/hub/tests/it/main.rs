@@ -9,6 +9,7 @@ mod forks;
 mod gateway;
 mod hub;
 mod leases;
+mod nats;
 mod spine;
 mod tables;
 mod wrong;

@@ -1,0 +1,169 @@
+//! Parcels from NATS JetStream. Each subject has a durable consumer of its own, and each hub consumes the subjects of its
+//! share of the gateways. A message is acknowledged after the commit, and the server confirms that.
+//!
+//! The shares follow from the names of the processes that are alive, without any agreement. If two consume one subject
+//! for a moment, their parcels meet at the gateway's fencing number, and nothing is stored twice.
+
+mod consume;
+
+use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::stream::Stream;
+use async_nats::{Client, ConnectOptions};
+use futures_util::TryStreamExt;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::config::{Nats, read_secret};
+use crate::intake::Intake;
+use crate::metrics::Counters;
+
+/// Between two looks at which subjects there are, and whose they are.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Where parcels go to.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) intake: Intake,
+    pub(crate) counters: Arc<Counters>,
+    /// The name of this process.
+    pub(crate) name: String,
+    /// Names of the processes whose leases run, in order.
+    pub(crate) alive: watch::Receiver<Vec<String>>,
+    /// A message that is not acknowledged for so long comes again.
+    pub(crate) lease: Duration,
+}
+
+/// Why consuming ended; it is begun again.
+type Ended = Box<dyn Error + Send + Sync>;
+
+/// Tasks that consume, by subject; aborted when dropped. What one of them was at comes again.
+#[derive(Default)]
+struct Consumers(HashMap<String, AbortHandle>);
+
+impl Drop for Consumers {
+    fn drop(&mut self) {
+        self.0.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// Consumes until `stopped`, and connects again as needed.
+pub(crate) async fn serve(nats: Nats, parts: Parts, mut stopped: watch::Receiver<bool>) {
+    let mut retry = Duration::from_millis(200);
+    loop {
+        let ended = tokio::select! {
+            ended = consume_all(&nats, &parts, &mut retry) => ended,
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        let Err(why) = ended;
+        tracing::warn!("NATS {}: {why}; trying again in {} ms", nats.address, retry.as_millis());
+        tokio::select! {
+            () = tokio::time::sleep(retry) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        retry = (retry * 2).min(RETRY_MAX);
+    }
+}
+
+/// Consumes over one connection.
+async fn consume_all(
+    nats: &Nats,
+    parts: &Parts,
+    retry: &mut Duration,
+) -> Result<std::convert::Infallible, Ended> {
+    let client = connect(nats).await?;
+    let jetstream = ContextBuilder::new().timeout(ASK_TIMEOUT).ack_timeout(ASK_TIMEOUT).build(client);
+    let stream = jetstream.get_stream_no_info(&nats.stream).await?;
+    let mut consumers = Consumers::default();
+    loop {
+        let subjects = subjects(nats, &stream).await?;
+        if consumers.0.is_empty() {
+            *retry = Duration::from_millis(200);
+        }
+        let alive = parts.alive.borrow().clone();
+        let mine: BTreeSet<&String> = subjects
+            .iter()
+            .filter(|subject| {
+                let gateway = subject.split('.').nth(nats.gateway_token).unwrap_or_default();
+                owner(&alive, gateway) == Some(&parts.name)
+            })
+            .collect();
+        consumers.0.retain(|subject, task| {
+            let keep = mine.contains(subject) && !task.is_finished();
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for subject in mine {
+            if !consumers.0.contains_key(subject) {
+                let task = consume::subject(stream.clone(), subject.clone(), parts.clone());
+                consumers.0.insert(subject.clone(), tokio::spawn(task).abort_handle());
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The subjects that have messages.
+async fn subjects(nats: &Nats, stream: &Stream<()>) -> Result<Vec<String>, Ended> {
+    let info = stream.info_with_subjects(&nats.pattern).await.map_err(|error| {
+        format!(
+            "stream `{}` does not answer: check that it exists, and that this user may publish to $JS.API.> ({error})",
+            nats.stream
+        )
+    })?;
+    Ok(info.map_ok(|(subject, _)| subject).try_collect().await?)
+}
+
+async fn connect(nats: &Nats) -> Result<Client, Ended> {
+    let mut options = ConnectOptions::new()
+        .name("fieldlog-hub")
+        .connection_timeout(CONNECT_TIMEOUT)
+        .ignore_discovered_servers()
+        .require_tls(nats.address.starts_with("tls://"));
+    if let Some(file) = &nats.ca_file {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let Some(file) = &nats.credentials_file {
+        options = options.credentials(&read_secret(file)?)?;
+    }
+    if let Some(file) = &nats.token_file {
+        options = options.token(read_secret(file)?);
+    }
+    Ok(options.connect(&nats.address).await?)
+}
+
+/// Which of the processes consumes what a gateway sends: for each gateway they have another order, so that one that
+/// comes or goes moves only its own share.
+fn owner<'a>(alive: &'a [String], gateway: &str) -> Option<&'a String> {
+    alive.iter().max_by_key(|name| *blake3::hash(format!("{name} {gateway}").as_bytes()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_leaves_moves_only_its_own_share() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let gateways: Vec<String> = (0..300).map(|number| format!("plant-{number}")).collect();
+        for name in &names {
+            let share = gateways.iter().filter(|gateway| owner(&names, gateway) == Some(name)).count();
+            assert!((60..=140).contains(&share), "{name} has {share}");
+        }
+        for gateway in &gateways {
+            let before = owner(&names, gateway).unwrap();
+            let after = owner(&names[..2], gateway).unwrap();
+            assert!(before == after || before == "c", "{gateway}");
+        }
+        assert_eq!(owner(&[], "plant"), None);
+    }
+}

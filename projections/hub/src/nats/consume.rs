@@ -1,0 +1,128 @@
+//! Consumes one subject.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::{AckKind, Message};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Ended, Parts};
+use crate::intake::Refusal;
+use crate::parcel::{Parcel, ParcelError};
+
+/// Messages that are worked on at once.
+const AT_ONCE: usize = 16;
+/// How long the server waits for a first message.
+const WAIT: Duration = Duration::from_secs(20);
+/// After this time a parcel that could not be stored comes again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// So often a stopped subject is looked at again.
+const STOPPED: Duration = Duration::from_secs(60);
+
+/// What became of a message.
+enum Fate {
+    /// Stored, or no parcel at all.
+    Done,
+    /// Not at the moment.
+    Again,
+    /// Its log is stopped.
+    Stopped(String),
+}
+
+/// Consumes a subject until something fails; it is begun again then.
+pub(super) async fn subject(stream: Stream<()>, subject: String, parts: Parts) {
+    loop {
+        match messages(&stream, &subject, &parts).await {
+            // What is not acknowledged stays in the stream, for as long as the stream keeps it.
+            Ok(why) => {
+                tracing::error!("{subject} is not consumed any more: {why}");
+                tokio::time::sleep(STOPPED).await;
+            }
+            Err(error) => {
+                tracing::warn!("{subject}: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Consumes until a log is stopped; returns why it is.
+async fn messages(stream: &Stream<()>, subject: &str, parts: &Parts) -> Result<String, Ended> {
+    let config = pull::Config {
+        durable_name: Some(consumer_name(subject)),
+        filter_subject: subject.to_owned(),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: parts.lease.max(Duration::from_secs(5)),
+        max_ack_pending: 4 * AT_ONCE as i64,
+        ..pull::Config::default()
+    };
+    let consumer = stream.create_consumer(config).await?;
+    loop {
+        let batch = consumer.fetch().max_messages(AT_ONCE).expires(WAIT).messages().await?;
+        let messages: Vec<Message> = batch.try_collect().await?;
+        let fates = stream::iter(messages.into_iter().map(|message| one(message, parts)));
+        let fates: Vec<Result<Fate, Ended>> = fates.buffered(AT_ONCE).collect().await;
+        for fate in fates {
+            if let Fate::Stopped(why) = fate? {
+                return Ok(why);
+            }
+        }
+    }
+}
+
+/// Stores one message and acknowledges it.
+async fn one(message: Message, parts: &Parts) -> Result<Fate, Ended> {
+    let fate = store(&message, parts).await;
+    match &fate {
+        // Waits for the server's confirmation: an acknowledgement that is lost brings the parcel again.
+        Fate::Done => message.double_ack().await?,
+        Fate::Again | Fate::Stopped(_) => message.ack_with(AckKind::Nak(Some(AGAIN))).await?,
+    }
+    Ok(fate)
+}
+
+async fn store(message: &Message, parts: &Parts) -> Fate {
+    let Some(_room) = parts.intake.room(message.payload.len()).await else { return Fate::Again };
+    let (payload, headers) = (message.payload.clone(), message.headers.clone().unwrap_or_default());
+    let read = tokio::task::spawn_blocking(move || Parcel::read(&payload, |name| header(&headers, name)));
+    let parcel = match read.await {
+        Ok(Ok(parcel)) => parcel,
+        Ok(Err(error)) => return no_parcel(message, &error, parts),
+        Err(_) => return Fate::Again,
+    };
+    match parts.intake.take(parcel).await {
+        Ok(()) => Fate::Done,
+        Err(Refusal::Busy(why)) => {
+            tracing::debug!("a message on {} comes again: {why}", message.subject);
+            Fate::Again
+        }
+        Err(Refusal::Forked(why)) => Fate::Stopped(why),
+    }
+}
+
+/// It would come again for ever; it is counted, and stays in the stream.
+fn no_parcel(message: &Message, error: &ParcelError, parts: &Parts) -> Fate {
+    parts.counters.malformed.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!("a message on {} is not a parcel and is passed over: {error}", message.subject);
+    Fate::Done
+}
+
+/// A name without the characters that NATS does not allow, its own for each subject.
+fn consumer_name(subject: &str) -> String {
+    let readable: String = subject
+        .chars()
+        .take(40)
+        .map(|char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '_' })
+        .collect();
+    format!("fieldlog-hub-{readable}-{}", &blake3::hash(subject.as_bytes()).to_hex()[..8])
+}
+
+/// A field of a manifest, with any capitalisation of its header.
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let wanted = format!("fieldlog-{name}");
+    let found = headers.iter().find(|(header, _)| header.to_string().eq_ignore_ascii_case(&wanted));
+    found.and_then(|(_, values)| values.first()).map(async_nats::HeaderValue::as_str)
+}

@@ -1,0 +1,117 @@
+//! Parcels through a real nats-server, as a gateway's NATS sink publishes them.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, Context};
+use fieldlog_sim::servers::nats::NatsServer;
+use fieldlog_sim::servers::postgres::PostgresServer;
+use fieldlog_sim::servers::wait::{block_until, until};
+use fieldlog_wire::Lane;
+use serde_json::json;
+
+use crate::gateway::{Form, Gateway, Post, random};
+use crate::hub::Hub;
+use crate::tables::{assert_complete, rows};
+
+/// Publishes as the sink does.
+async fn publish(jetstream: &Context, gateway: &Gateway, post: Post) {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &post.headers {
+        let field = name.strip_prefix("fieldlog-").unwrap();
+        let (first, rest) = field.split_at(1);
+        headers.insert(format!("Fieldlog-{}{rest}", first.to_ascii_uppercase()), value.as_str());
+    }
+    let subject = format!("fieldlog.{}.events", gateway.name.replace('.', "_"));
+    let acknowledged = jetstream.publish_with_headers(subject, headers, post.body.into()).await.unwrap();
+    acknowledged.await.unwrap();
+}
+
+async fn connect(server: &NatsServer) -> Context {
+    jetstream::new(async_nats::connect(format!("nats://127.0.0.1:{}", server.port)).await.unwrap())
+}
+
+fn lines(server: &NatsServer) -> String {
+    format!("lease_s = 3\n[[nats]]\naddress = \"nats://127.0.0.1:{}\"\n", server.port)
+}
+
+fn has(postgres: &PostgresServer, gateway: &Gateway) -> bool {
+    let position = format!("FROM logs WHERE gateway = '{}'", gateway.name);
+    rows(postgres, "position", &position) == [json!([gateway.head()])]
+}
+
+/// Two hubs share the gateways; one is killed, and stops for ever; NATS is killed, too.
+#[tokio::test]
+async fn a_dead_hubs_share_moves_to_the_other() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let Some(mut server) = NatsServer::with_stream() else { return };
+    let mut rng = random();
+    let mut hubs = ["first", "second"].map(|name| Hub::with(name, &postgres, &lines(&server)));
+    let mut gateways: Vec<Gateway> = (0..6)
+        .map(|number| {
+            let form = if number % 2 == 0 { Form::Json } else { Form::Compact };
+            Gateway::new(&format!("plant.{number}"), form, 4, rng.fork())
+        })
+        .collect();
+    for round in 0..4 {
+        let jetstream = connect(&server).await;
+        for gateway in &mut gateways {
+            let from = if round == 0 { 1 } else { gateway.head() + 1 };
+            gateway.live(60);
+            for part in gateway.split(from) {
+                publish(&jetstream, gateway, gateway.parcel(part, Lane::Live)).await;
+            }
+        }
+        match round {
+            0 => {
+                until("both hubs at work", || {
+                    let holders = rows(&postgres, "count(DISTINCT holder)", "FROM gateways");
+                    holders == [json!([2])]
+                })
+                .await;
+            }
+            1 => hubs[0].kill(),
+            2 => {
+                server.kill();
+                server.restart();
+            }
+            _ => {}
+        }
+    }
+    for gateway in &gateways {
+        until(&gateway.name, || has(&postgres, gateway)).await;
+        assert_complete(&postgres, gateway);
+    }
+    let elsewhere = rows(&postgres, "count(*)", "FROM gateways WHERE holder NOT LIKE 'second-%'");
+    assert_eq!(elsewhere, [json!([0])]);
+}
+
+/// A fork stops its own subject; a message that is no parcel stops nothing.
+#[tokio::test]
+async fn what_is_wrong_stops_its_own_subject_at_most() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let Some(server) = NatsServer::with_stream() else { return };
+    let mut rng = random();
+    let hub = Hub::with("one", &postgres, &lines(&server));
+    let jetstream = connect(&server).await;
+    let mut good = Gateway::new("good", Form::Compact, 3, rng.fork());
+    let mut forked = Gateway::new("forked", Form::Compact, 3, rng.fork());
+    forked.live(10);
+    let mut copy = forked.copy(rng.fork());
+    publish(&jetstream, &good, Post { headers: Vec::new(), body: b"hello".to_vec() }).await;
+    good.live(10);
+    publish(&jetstream, &good, good.parcel((1, good.head()), Lane::Live)).await;
+    let head = forked.head();
+    forked.live(2);
+    copy.live(2);
+    publish(&jetstream, &forked, forked.parcel((1, forked.head()), Lane::Live)).await;
+    publish(&jetstream, &forked, copy.parcel((head + 1, copy.head()), Lane::Live)).await;
+    block_until("the fork", || {
+        hub.words().contains("fieldlog.forked.events is not consumed any more").then_some(())
+    });
+    until("the good gateway", || has(&postgres, &good)).await;
+    assert!(hub.words().contains("is not a parcel and is passed over: it is neither"), "{}", hub.words());
+    let from = good.head() + 1;
+    good.live(5);
+    publish(&jetstream, &good, good.parcel((from, good.head()), Lane::Live)).await;
+    until("the good gateway again", || has(&postgres, &good)).await;
+    assert_complete(&postgres, &good);
+}
