@@ -1,4 +1,4 @@
-//! The real `fieldlog` binary. It belongs to another package, so Cargo does not build it for these tests.
+//! The real binaries. They belong to other packages, so Cargo does not build them for these tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,10 +11,19 @@ use std::sync::OnceLock;
 /// If it cannot be built.
 pub fn fieldlog() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("FIELDLOG_BIN").map_or_else(build, PathBuf::from))
+    BINARY.get_or_init(|| std::env::var_os("FIELDLOG_BIN").map_or_else(|| build("fieldlog"), PathBuf::from))
 }
 
-fn build() -> PathBuf {
+/// The same, of `fieldlog-hub`.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn fieldlog_hub() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build("fieldlog-hub"))
+}
+
+fn build(package: &str) -> PathBuf {
     // …/<target>/<profile>/deps/it-0123456789abcdef, or …/<target>/<profile>/soak
     let test = std::env::current_exe().expect("a running test has a path");
     let dir = test.parent().expect("a file is in a directory");
@@ -27,12 +36,12 @@ fn build() -> PathBuf {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "fieldlog", "--bin", "fieldlog", "--profile", profile])
+        .args(["build", "--quiet", "--package", package, "--bin", package, "--profile", profile])
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo can be run");
-    assert!(status.success(), "fieldlog cannot be built");
-    profile_dir.join("fieldlog")
+    assert!(status.success(), "{package} cannot be built");
+    profile_dir.join(package)
 }

@@ -1,6 +1,10 @@
 //! HTTP: gateways post parcels here, and people read what has become of them.
 
+mod api;
 mod ingest;
+mod metrics;
+mod page;
+mod problem;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::intake::Intake;
 use crate::metrics::Counters;
+use crate::postgres::Readers;
 use crate::token::Token;
 
 /// How long a stop waits for running requests.
@@ -26,6 +31,7 @@ pub(crate) struct App {
     pub(crate) counters: Arc<Counters>,
     pub(crate) tokens: Arc<[Token]>,
     pub(crate) parcel_bytes_max: usize,
+    pub(crate) readers: Arc<Readers>,
     /// Whether the lease is there, so that parcels can be stored.
     pub(crate) hub: watch::Receiver<Option<Arc<str>>>,
 }
@@ -41,6 +47,9 @@ pub(crate) async fn serve(listener: TcpListener, app: App, mut stopped: watch::R
         .route("/events", post(ingest::parcel))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::metrics))
+        .nest("/api/v1", api::router())
+        .merge(page::router())
         .with_state(app);
     let mut late = stopped.clone();
     let stop = async move {

@@ -11,7 +11,7 @@ use crate::http::{self, App};
 use crate::intake::Intake;
 use crate::metrics::Counters;
 use crate::nats::{self, Parts};
-use crate::postgres::{self, Link, migrate};
+use crate::postgres::{self, Link, Readers, migrate};
 use crate::writer::Writer;
 
 mod lease;
@@ -58,7 +58,9 @@ pub async fn run(
         };
         sources.spawn(nats::serve(nats, parts, stopped.clone()));
     }
+    let readers = Arc::new(Readers::new(config.postgres.clone(), config.lease));
     let app = App {
+        readers,
         intake,
         counters,
         tokens: config.tokens.into(),

@@ -178,7 +178,9 @@ impl Writer {
         for job in jobs {
             let manifest = job.parcel.manifest();
             let log = (manifest.gateway.clone(), manifest.epoch);
-            self.hold(&hub, &log).await?;
+            if !new.contains_key(&log) {
+                self.hold(&hub, &log).await?;
+            }
             let pending = new.get(&log).map_or(&[][..], Vec::as_slice);
             match self.enter(&log, &job.parcel, pending).await? {
                 Entered::Taken(taken) => {
@@ -212,9 +214,10 @@ impl Writer {
         self.open.as_mut().ok_or_else(|| Failure::Failed("there is no connection".into()))
     }
 
-    /// Takes the gateway, unless it is held, and reads the account.
+    /// Takes the gateway, unless it is held, and reads the account. That of a stopped log is always read: somebody may
+    /// have lifted the stop.
     async fn hold(&mut self, hub: &str, log: &Log) -> Result<(), Failure> {
-        if !self.held.contains_key(log) {
+        if self.held.get(log).is_none_or(|held| held.forked.is_some()) {
             let client = &self.connect().await?.link.client;
             let held = hold(client, hub, &log.0, log.1).await;
             let held = held.map_err(|error| Failure::Failed(error.to_string()))?;

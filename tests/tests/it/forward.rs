@@ -10,6 +10,7 @@ mod disk_full;
 mod drop_oldest;
 mod flapping;
 mod fork;
+mod hub;
 mod lying;
 mod nats;
 mod orders;

@@ -1,0 +1,108 @@
+// The page of the hub: gateways and devices, read again every few seconds.
+const EVERY_MS = 5000;
+const byId = (id) => document.getElementById(id);
+const form = byId("token");
+let token = sessionStorage.getItem("token") ?? "";
+
+async function read(path) {
+  const headers = token ? { authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(`/api/v1/${path}`, { headers, cache: "no-store" });
+  if (answer.status === 401 || answer.status === 403) form.hidden = false;
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
+  form.hidden = true;
+  return body.items;
+}
+
+// Every text goes through textContent, so nothing in it becomes markup.
+function cell(text, kind) {
+  const td = document.createElement("td");
+  td.textContent = text;
+  if (kind) td.className = kind;
+  return td;
+}
+
+function show(id, rows, empty) {
+  const body = byId(id);
+  const lines = rows.map((cells) => {
+    const tr = document.createElement("tr");
+    tr.append(...cells);
+    return tr;
+  });
+  if (lines.length === 0) {
+    const td = cell(empty);
+    td.colSpan = 7;
+    const tr = document.createElement("tr");
+    tr.append(td);
+    lines.push(tr);
+  }
+  body.replaceChildren(...lines);
+}
+
+function ago(time) {
+  if (!time) return "never";
+  const s = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
+  if (s < 90) return `${Math.round(s)} s ago`;
+  if (s < 5400) return `${Math.round(s / 60)} min ago`;
+  if (s < 129600) return `${Math.round(s / 3600)} h ago`;
+  return `${Math.round(s / 86400)} days ago`;
+}
+
+const count = (number) => (number ?? 0).toLocaleString("en");
+
+function state(gateway) {
+  if (gateway.forked) return cell(`stopped: ${gateway.forked}`, "bad");
+  const gaps = gateway.missing ?? [];
+  if (gaps.length > 0) {
+    const ranges = gaps.slice(0, 3).map(([first, last]) => `${first}–${last}`).join(", ");
+    return cell(`missing ${ranges}${gaps.length > 3 ? " and more" : ""}`, "bad");
+  }
+  if ((gateway.faults ?? []).length > 0) return cell("contradictions", "bad");
+  return cell("complete", "good");
+}
+
+async function refresh() {
+  try {
+    const gateways = await read("gateways?limit=1000");
+    const wrong = gateways.filter((g) => g.forked || (g.missing ?? []).length > 0).length;
+    byId("summary").textContent =
+      `${count(gateways.length)} gateways, ${wrong === 0 ? "all complete" : `${count(wrong)} with gaps or forks`}`;
+    byId("summary").className = wrong === 0 ? "good" : "bad";
+    show("gateways", gateways.map((g) => [
+      cell(g.gateway),
+      state(g),
+      cell(`${count(g.lag_events)} events`, "number"),
+      cell(ago(g.newest_time), "number"),
+      cell(ago(g.last_seen), "number"),
+      cell(count(g.events), "number"),
+      cell((g.holder ?? "none").replace(/-[0-9a-f]{16}$/, "")),
+    ]), "No gateway has sent anything yet.");
+    const q = new FormData(byId("search")).get("q");
+    const devices = await read(`devices?limit=200${q ? `&q=${encodeURIComponent(q)}` : ""}`);
+    show("devices", devices.map((d) => [
+      cell(d.gateway),
+      cell(d.description?.name ? `${d.description.name} (${d.device})` : d.device),
+      cell(d.retired ? "removed" : d.availability ?? "not said", d.availability === "offline" ? "bad" : ""),
+      cell(ago(d.changed), "number"),
+      cell(Object.entries(d.state ?? {}).map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", "), "state"),
+    ]), "No device.");
+  } catch (error) {
+    byId("summary").textContent = error.message;
+    byId("summary").className = "bad";
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = new FormData(form).get("token");
+  sessionStorage.setItem("token", token);
+  refresh();
+});
+byId("search").addEventListener("submit", (event) => event.preventDefault());
+byId("search").addEventListener("input", refresh);
+
+async function forever() {
+  await refresh();
+  setTimeout(forever, EVERY_MS);
+}
+forever();
