@@ -45,7 +45,7 @@ CREATE TABLE logs (
 );
 
 -- Every event once. `recorded` is the gateway's log time, `time` the device's own time where it said one. `data` is the
--- text that was sent, as json takes what jsonb refuses.
+-- text that was sent, except that U+FFFD stands for U+0000, which PostgreSQL cannot read.
 CREATE TABLE events (
     log integer NOT NULL,
     seq bigint NOT NULL,

@@ -42,7 +42,7 @@ pub struct Event {
     pub kind: Box<str>,
     /// The device that it is about.
     pub device: Option<Box<str>>,
-    /// Its content, as JSON.
+    /// Its content, as JSON that PostgreSQL can take apart.
     pub data: Box<str>,
 }
 
@@ -123,7 +123,7 @@ impl Event {
             time: time("time", &event.time)?,
             kind: text::text(kind.unwrap_or(&event.kind)).into(),
             device: event.subject.map(|subject| text::text(&subject).into()),
-            data: event.data.get().into(),
+            data: text::document(event.data.get()).into(),
         })
     }
 

@@ -20,6 +20,16 @@ pub(crate) fn time(time: Time) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// JSON text whose parts PostgreSQL can take out: of one with U+0000 or half of a surrogate pair it cannot. It is otherwise
+/// left as it is.
+pub(crate) fn document(json: &str) -> Cow<'_, str> {
+    let escapes = json.match_indices("\\u").map(|(at, _)| json.as_bytes().get(at + 2..at + 6));
+    let is_bad =
+        |escape: &[u8]| escape == b"0000" || matches!(escape, [b'd' | b'D', second, ..] if *second >= b'8');
+    let mut escapes = escapes.map(|escape| escape.is_some_and(is_bad));
+    if escapes.any(|bad| bad) { Cow::Owned(plain(json)) } else { Cow::Borrowed(json) }
+}
+
 /// JSON text as `jsonb` takes it, and the number that it is, if it is one.
 ///
 /// `jsonb` refuses U+0000, half of a surrogate pair, and numbers beyond its range. U+FFFD stands for the first; text that
@@ -90,6 +100,16 @@ mod tests {
         check(r#""\ud800""#, r#""\"\\ud800\"""#, None);
         check(r#"[1, {"\u0000": "x\u0000"}]"#, "[1,{\"\u{fffd}\":\"x\u{fffd}\"}]", None);
         check("[1e999999]", r#""[1e999999]""#, None);
+    }
+
+    #[test]
+    fn documents_are_left_as_they_are_if_they_can_be() {
+        let check = |json: &str, kept: &str| assert_eq!(document(json), kept, "{json}");
+        check(r#"{"a": 1.00, "b": "\u001b\u00e4"}"#, r#"{"a": 1.00, "b": "\u001b\u00e4"}"#);
+        check(r#"{"a": "\u0000"}"#, "{\"a\":\"\u{fffd}\"}");
+        check(r#"{"a": "\ud83d\ude00"}"#, "{\"a\":\"\u{1f600}\"}");
+        check(r#"{"a": "\uD83D"}"#, r#""{\"a\": \"\\uD83D\"}""#);
+        check(r#"{"a": "\\u0000"}"#, r#"{"a":"\\u0000"}"#);
     }
 
     #[test]

@@ -124,6 +124,15 @@ impl Hub {
         self.try_get(path).unwrap_or_else(|| panic!("no answer: {}", self.words()))
     }
 
+    /// A request without a body, with a token unless it is empty.
+    pub fn call(&self, method: &str, path: &str, token: &str) -> Answer {
+        let authorization = match token {
+            "" => String::new(),
+            token => format!("authorization: Bearer {token}\r\n"),
+        };
+        self.exchange(&format!("{method} {path} HTTP/1.1\r\n{authorization}"), b"").unwrap()
+    }
+
     fn exchange(&self, head: &str, body: &[u8]) -> Option<Answer> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -10,6 +10,7 @@ mod gateway;
 mod hub;
 mod leases;
 mod nats;
+mod reading;
 mod spine;
 mod tables;
 mod wrong;
