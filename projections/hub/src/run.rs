@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -11,14 +10,11 @@ use crate::http::{self, App};
 use crate::intake::Intake;
 use crate::metrics::Counters;
 use crate::nats::{self, Parts};
-use crate::postgres::{self, Link, Readers, migrate};
+use crate::postgres::{self, Readers};
 use crate::writer::Writer;
 
 mod lease;
 mod retention;
-
-/// Between attempts to reach a database that is not there yet.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown` becomes true; `ready` gets the address of HTTP once parcels can be stored.
 ///
@@ -33,11 +29,7 @@ pub async fn run(
         .await
         .map_err(|source| RunError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().unwrap_or(config.listen);
-    let prepared = tokio::select! {
-        prepared = prepare(&config) => prepared?,
-        _ = shutdown.wait_for(|down| *down) => return Ok(()),
-    };
-    let mut lease = lease::start(&config, prepared).await?;
+    let mut lease = lease::start(&config);
     let hub = lease.hub.clone();
     let counters = Arc::new(Counters::default());
     let (intake, receivers) = Intake::new(config.postgres.writers);
@@ -68,11 +60,19 @@ pub async fn run(
         hub,
     };
     sources.spawn(http::serve(listener, app, stopped));
-    let retention = tokio::spawn(retention::keep(config.postgres, config.lease, config.retention));
-    ready(address);
+    let retention =
+        tokio::spawn(retention::keep(config.postgres, config.lease, config.retention, lease.hub.clone()));
+    let mut held = lease.hub.clone();
     let ended = tokio::select! {
+        biased;
         _ = shutdown.wait_for(|down| *down) => Ok(()),
         error = lease.ended() => Err(error),
+        never = async {
+            if held.wait_for(Option::is_some).await.is_ok() {
+                ready(address);
+            }
+            std::future::pending().await
+        } => never,
     };
     retention.abort();
     stop.send_replace(true);
@@ -81,27 +81,6 @@ pub async fn run(
     while writers.join_next().await.is_some() {}
     lease.release().await;
     ended
-}
-
-/// Waits for the database, and brings the schema up to date.
-async fn prepare(config: &Config) -> Result<Link, RunError> {
-    let mut said = false;
-    loop {
-        match Link::open(&config.postgres, config.lease).await {
-            Ok(mut link) => {
-                migrate(&mut link.client, &config.postgres.schema)
-                    .await
-                    .map_err(|error| RunError::Schema { why: error.to_string() })?;
-                return Ok(link);
-            }
-            Err(error) if !said => {
-                tracing::warn!("{error}; trying again until it is there");
-                said = true;
-            }
-            Err(error) => tracing::debug!("{error}"),
-        }
-        tokio::time::sleep(RETRY).await;
-    }
 }
 
 /// Why the hub could not start, or had to stop.

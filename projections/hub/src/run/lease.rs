@@ -9,7 +9,10 @@ use tokio::task::JoinHandle;
 
 use super::{RunError, database};
 use crate::config::{Config, Postgres};
-use crate::postgres::{Link, alive, chain, forget, register, renew};
+use crate::postgres::{Link, alive, chain, forget, migrate, register, renew};
+
+/// Between attempts to reach a database that does not answer.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The task that renews the lease.
 pub(super) struct Lease {
@@ -30,8 +33,8 @@ struct Keeper {
     alive: watch::Sender<Vec<String>>,
 }
 
-/// Enters the process and keeps its lease.
-pub(super) async fn start(config: &Config, mut link: Link) -> Result<Lease, RunError> {
+/// Enters the process, as soon as the database is there, and keeps its lease.
+pub(super) fn start(config: &Config) -> Lease {
     let keeper = Keeper {
         name: config.name.clone(),
         lease: config.lease,
@@ -39,12 +42,10 @@ pub(super) async fn start(config: &Config, mut link: Link) -> Result<Lease, RunE
         hub: watch::Sender::new(None),
         alive: watch::Sender::new(Vec::new()),
     };
-    // Whatever had this name is what this process is the restart of.
-    keeper.enter(&mut link, true).await?;
     let (hub, alive) = (keeper.hub.subscribe(), keeper.alive.subscribe());
     let (postgres, lease) = (config.postgres.clone(), config.lease);
-    let task = tokio::spawn(async move { keeper.keep(link).await });
-    Ok(Lease { task, hub, alive, postgres, lease })
+    let task = tokio::spawn(async move { keeper.keep().await });
+    Lease { task, hub, alive, postgres, lease }
 }
 
 impl Lease {
@@ -90,30 +91,46 @@ impl Keeper {
         Ok(())
     }
 
-    /// Renews the lease for ever; ends with the reason why the process must not go on.
-    async fn keep(&self, link: Link) -> RunError {
-        let mut link = Some(link);
+    /// Keeps the lease for ever; ends with the reason why the process must not go on.
+    async fn keep(&self) -> RunError {
+        let (mut link, mut is_first, mut said) = (None, true, false);
         loop {
-            tokio::time::sleep(self.lease / 4).await;
-            if link.as_ref().is_none_or(|link| link.client.is_closed()) {
-                link = match Link::open(&self.postgres, self.lease).await {
-                    Ok(link) => Some(link),
-                    Err(error) => {
-                        tracing::warn!("the lease is not renewed: {error}");
-                        continue;
-                    }
-                };
-            }
-            let Some(open) = &mut link else { continue };
-            match self.renew(open).await {
-                Ok(()) => {}
-                Err(error @ RunError::Name { .. }) => return error,
+            match self.round(&mut link, &mut is_first).await {
+                Ok(()) => said = false,
+                Err(error @ (RunError::Name { .. } | RunError::Schema { .. })) => return error,
                 Err(error) => {
-                    tracing::warn!("the lease is not renewed: {error}");
                     link = None;
+                    // Once is enough: it is tried again every second.
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!("the lease is not renewed: {error}; trying again until it is");
+                    }
                 }
             }
+            let pause = if said { RETRY } else { self.lease / 4 };
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn round(&self, link: &mut Option<Link>, is_first: &mut bool) -> Result<(), RunError> {
+        let open = match link {
+            Some(open) if !open.client.is_closed() => open,
+            _ => {
+                let open = Link::open(&self.postgres, self.lease).await;
+                link.insert(open.map_err(|error| RunError::Database { why: error.to_string() })?)
+            }
+        };
+        if *is_first {
+            let migrated = migrate(&mut open.client, &self.postgres.schema).await;
+            migrated.map_err(|error| match open.client.is_closed() {
+                true => RunError::Database { why: error.to_string() },
+                false => RunError::Schema { why: error.to_string() },
+            })?;
+            // Whatever had this name is what this process is the restart of.
+            self.enter(open, true).await?;
+            *is_first = false;
+            return Ok(());
+        }
+        self.renew(open).await
     }
 
     async fn renew(&self, link: &mut Link) -> Result<(), RunError> {

@@ -1,8 +1,10 @@
 //! Deletes what is older than the configuration keeps: events by dropping the partitions of whole days.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
 use crate::config::{Postgres, Retention};
 use crate::postgres::{Link, chain, drop_minutes, drop_partitions};
@@ -10,9 +12,16 @@ use crate::postgres::{Link, chain, drop_minutes, drop_partitions};
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(600);
 
-/// Deletes for ever, if there is anything to delete.
-pub(super) async fn keep(postgres: Postgres, lease: Duration, retention: Retention) {
-    if retention.events_days.or(retention.minutes_days).is_none() {
+/// Deletes for ever, if there is anything to delete, from when the tables are there: with the first lease.
+pub(super) async fn keep(
+    postgres: Postgres,
+    lease: Duration,
+    retention: Retention,
+    mut hub: watch::Receiver<Option<Arc<str>>>,
+) {
+    if retention.events_days.or(retention.minutes_days).is_none()
+        || hub.wait_for(Option::is_some).await.is_err()
+    {
         return;
     }
     loop {

@@ -39,6 +39,13 @@ impl Hub {
 
     /// The same, with these lines at the beginning of its configuration.
     pub fn with(name: &str, postgres: &PostgresServer, lines: &str) -> Hub {
+        let mut hub = Hub::unready(name, postgres, lines);
+        hub.wait_ready();
+        hub
+    }
+
+    /// The same; it may not be able to store yet.
+    pub fn unready(name: &str, postgres: &PostgresServer, lines: &str) -> Hub {
         let dir = tempfile::tempdir().unwrap();
         let (config, port) = (dir.path().join("hub.toml"), free_port());
         let lease = if lines.contains("lease_s") { "" } else { "lease_s = 3" };
@@ -49,12 +56,10 @@ impl Hub {
         std::fs::write(&config, text).unwrap();
         let (process, words) = spawn(&config);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut hub = Hub { process, words, config, _dir: dir, address };
-        hub.wait_ready();
-        hub
+        Hub { process, words, config, _dir: dir, address }
     }
 
-    fn wait_ready(&mut self) {
+    pub fn wait_ready(&mut self) {
         block_until("the hub", || {
             let ended = self.process.0.try_wait().unwrap();
             assert!(ended.is_none(), "the hub ends at once: {}", self.words());

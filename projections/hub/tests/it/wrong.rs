@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use fieldlog_sim::servers::postgres::PostgresServer;
+use fieldlog_sim::servers::wait::block_until;
 use fieldlog_wire::Lane;
 
 use crate::gateway::{Form, Gateway, Post, random};
@@ -34,6 +35,44 @@ fn what_is_no_parcel_is_refused() {
     assert_eq!(hub.get("/events").status, 405);
     hub.take(&good);
     assert_complete(&postgres, &gateway);
+}
+
+#[test]
+fn a_database_that_is_not_there_is_waited_for() {
+    let Some(mut postgres) = PostgresServer::start() else { return };
+    postgres.kill();
+    let mut hub = Hub::unready("one", &postgres, "");
+    block_until("HTTP", || hub.try_get("/livez"));
+    let answer = hub.get("/readyz");
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("no lease in PostgreSQL"), "{answer:?}");
+    let gateway = Gateway::new("plant", Form::Compact, 2, random());
+    let parcel = gateway.parcel((1, gateway.head()), Lane::Live);
+    let answer = hub.post(&parcel);
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("the hub has no lease in the database"), "{answer:?}");
+    let answer = hub.get("/api/v1/gateways");
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("PostgreSQL cannot be reached"), "{answer:?}");
+    assert!(hub.words().contains("trying again until it is"), "{}", hub.words());
+    postgres.restart();
+    hub.wait_ready();
+    hub.take(&parcel);
+    assert_complete(&postgres, &gateway);
+}
+
+#[test]
+fn a_schema_of_a_newer_hub_is_left_alone() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    drop(Hub::start("one", &postgres));
+    postgres.sql("INSERT INTO fieldlog.migrations (number) VALUES (99)");
+    let mut hub = Hub::unready("one", &postgres, "");
+    assert_eq!(hub.ends(), 78);
+    let words = hub.words();
+    assert!(
+        words.contains("the schema `fieldlog` is at migration 99, and this fieldlog-hub knows 1"),
+        "{words}"
+    );
 }
 
 #[test]
