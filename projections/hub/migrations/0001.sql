@@ -146,7 +146,10 @@ CREATE TABLE commands (
 
 -- For Grafana and other readers: names in place of numbers, and the newest log of each gateway.
 CREATE VIEW gateway_lag AS
-SELECT g.gateway, l.epoch, l.position, l.chain, l.newest, l.head, l.head - l.position AS lag_events,
+SELECT g.gateway, l.epoch, l.position, l.chain, l.newest, l.head,
+    -- Positions that are not here.
+    greatest(l.head - l.newest, 0) + (SELECT coalesce(sum((r ->> 1)::bigint - (r ->> 0)::bigint + 1), 0)
+        FROM jsonb_array_elements(l.missing) r)::bigint AS lag_events,
     l.newest_time, extract(epoch FROM clock_timestamp() - l.newest_time) AS newest_age_s,
     l.missing, l.events, l.duplicates, l.faults, l.forked, l.last_seen, g.holder, g.fence
 FROM gateways g LEFT JOIN logs l USING (log);

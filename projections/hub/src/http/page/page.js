@@ -54,7 +54,7 @@ function state(gateway) {
   if (gateway.forked) return cell(`stopped: ${gateway.forked}`, "bad");
   const gaps = gateway.missing ?? [];
   if (gaps.length > 0) {
-    const ranges = gaps.slice(0, 3).map(([first, last]) => `${first}–${last}`).join(", ");
+    const ranges = gaps.slice(0, 3).map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
     return cell(`missing ${ranges}${gaps.length > 3 ? " and more" : ""}`, "bad");
   }
   if ((gateway.faults ?? []).length > 0) return cell("contradictions", "bad");
