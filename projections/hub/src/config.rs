@@ -22,7 +22,7 @@ pub struct Config {
     pub lease: Duration,
     /// Where HTTP is served.
     pub listen: SocketAddr,
-    /// The largest parcel, as received and uncompressed, in bytes.
+    /// The largest parcel, as received and, with gzip, uncompressed, in bytes.
     pub parcel_bytes_max: usize,
     /// Who may do what; empty: everyone on this machine everything.
     pub(crate) tokens: Vec<Token>,

@@ -98,11 +98,7 @@ impl Hub {
 
     /// Sends a parcel; `None` without an answer.
     pub fn try_post(&self, post: &Post) -> Option<Answer> {
-        let mut head = format!("POST /events HTTP/1.1\r\ncontent-length: {}\r\n", post.body.len());
-        for (name, value) in &post.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        self.exchange(&head, &post.body)
+        answer(send(self.address, post)?)
     }
 
     /// Sends a parcel; its answer.
@@ -139,20 +135,38 @@ impl Hub {
     }
 
     fn exchange(&self, head: &str, body: &[u8]) -> Option<Answer> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let head = format!("{head}host: hub\r\nconnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).ok()?;
-        // An early answer may close the way there.
-        let _ = stream.write_all(body);
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        read.ok().filter(|_| !answer.is_empty())?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+        answer(request(self.address, head, body)?)
     }
+}
+
+/// Sends a parcel, and leaves the answer in the connection.
+pub fn send(address: SocketAddr, post: &Post) -> Option<TcpStream> {
+    let mut head = format!("POST /events HTTP/1.1\r\ncontent-length: {}\r\n", post.body.len());
+    for (name, value) in &post.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request(address, &head, &post.body)
+}
+
+fn request(address: SocketAddr, head: &str, body: &[u8]) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let head = format!("{head}host: hub\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    // An early answer may close the way there.
+    let _ = stream.write_all(body);
+    Some(stream)
+}
+
+/// Reads an answer; `None` if there is none.
+pub fn answer(mut stream: TcpStream) -> Option<Answer> {
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    read.ok().filter(|_| !answer.is_empty())?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
 }
 
 /// `fieldlog-hub`, with these arguments: exit code and stderr.

@@ -1,13 +1,11 @@
 //! What a process holds is its own only while it gives signs of life.
 
-use std::time::Duration;
-
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::wait::block_until;
 use fieldlog_wire::Lane;
 
-use crate::gateway::{Form, Gateway, Post, random};
-use crate::hub::{Hub, run};
+use crate::gateway::{Form, Gateway, random};
+use crate::hub::{Hub, answer, run, send};
 use crate::tables::{assert_complete, rows};
 
 /// A hub that stood still for longer than its lease has an unfinished parcel, and another hub has the gateway.
@@ -25,10 +23,8 @@ fn a_hub_that_stood_still_writes_nothing() {
     gateway.live(30);
     let rest = gateway.parcel((middle + 1, gateway.head()), Lane::Live);
     first.signal("STOP");
-    let waiting = std::thread::spawn({
-        let (address, rest) = (first.address, rest.clone());
-        move || post_to(address, &rest)
-    });
+    // The kernel takes it for the hub.
+    let waiting = send(first.address, &rest).unwrap();
     block_until("the end of the lease", || {
         let alive = postgres.sql("SELECT count(*) FROM fieldlog.hubs WHERE expires > clock_timestamp()");
         (alive.trim() == "1").then_some(())
@@ -40,8 +36,8 @@ fn a_hub_that_stood_still_writes_nothing() {
     let version = || postgres.sql("SELECT version FROM fieldlog.logs");
     let before = version();
     first.signal("CONT");
-    let answer = waiting.join().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    let answered = answer(waiting).unwrap();
+    assert_eq!(answered.status, 503, "{answered:?}");
     assert_eq!((fence(), version()), (held, before));
     assert_complete(&postgres, &gateway);
     // It enters itself anew, and works again.
@@ -88,23 +84,4 @@ fn a_stop_gives_everything_back() {
     let (code, words) = run(&["check-config", "--config", "/nowhere/hub.toml"]);
     assert_eq!(code, 78);
     assert!(words.contains("/nowhere/hub.toml cannot be used:"), "{words}");
-}
-
-fn post_to(address: std::net::SocketAddr, post: &Post) -> String {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut head = format!(
-        "POST /events HTTP/1.1\r\nhost: hub\r\nconnection: close\r\ncontent-length: {}\r\n",
-        post.body.len()
-    );
-    for (name, value) in &post.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(&post.body).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }

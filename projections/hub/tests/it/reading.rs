@@ -54,10 +54,8 @@ fn everything_can_be_read() {
         ])
     };
     let (head, other_head) = (gateway.head(), other.head());
-    let expected = [
-        json!(["other", 0, other_head, 1, [[1, 1]], null]),
-        json!(["plant", head, head, 0, [], null]),
-    ];
+    let expected =
+        [json!(["other", 0, other_head, 1, [[1, 1]], null]), json!(["plant", head, head, 0, [], null])];
     assert_eq!(gateways.iter().map(brief).collect::<Vec<_>>(), expected);
     assert_eq!(items(&hub, "gateways?after=other&limit=5").len(), 1);
     assert_eq!(items(&hub, "gateways/plant")[0]["chain"], gateway.link(head).to_string());

@@ -1,10 +1,12 @@
 //! What gateways send becomes tables, each event once, whatever is killed meanwhile.
 
+use std::time::Duration;
+
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_wire::Lane;
 
 use crate::gateway::{Form, Gateway, Post, random};
-use crate::hub::Hub;
+use crate::hub::{Hub, send};
 use crate::tables::{assert_complete, rows};
 
 #[test]
@@ -70,12 +72,9 @@ fn no_order_and_no_kill_makes_a_difference() {
             }
             Some(_) => {
                 // While it works on this parcel: whether it was stored is unknown.
-                std::thread::scope(|scope| {
-                    scope.spawn(|| hub_post(hub.address, post));
-                    std::thread::sleep(std::time::Duration::from_millis(rng.below(30) as u64));
-                });
-                hub.kill();
-                hub.restart();
+                let _unanswered = send(hub.address, post);
+                std::thread::sleep(Duration::from_millis(rng.below(30) as u64));
+                hub.restart_after_kill();
             }
             None => {}
         }
@@ -84,17 +83,4 @@ fn no_order_and_no_kill_makes_a_difference() {
     for gateway in &gateways {
         assert_complete(&postgres, gateway);
     }
-}
-
-/// Sends a parcel and does not wait for the answer.
-fn hub_post(address: std::net::SocketAddr, post: &Post) {
-    use std::io::Write;
-    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return };
-    let mut head = format!("POST /events HTTP/1.1\r\nhost: hub\r\ncontent-length: {}\r\n", post.body.len());
-    for (name, value) in &post.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&post.body));
-    std::thread::sleep(std::time::Duration::from_millis(5));
 }
