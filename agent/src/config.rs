@@ -18,10 +18,10 @@ mod diff;
 mod faults;
 mod hints;
 mod keys;
+mod lines;
 mod load;
 pub(crate) mod presets;
 mod raw;
-mod report;
 mod retention;
 mod rule;
 pub mod rules;
@@ -40,7 +40,6 @@ pub use faults::{Fault, Faults};
 use fieldlog_rules::choice;
 pub use load::Loaded;
 pub use presets::PRESETS;
-pub use report::{EXIT_CONFIG, check_config};
 pub use retention::{RetentionConfig, WhenFull};
 pub use rule::{
     ActionFields, Announcer, Arrays, Decoder, Each, KeepAlive, Kind, PayloadTime, Rename, Rule, Shape,
@@ -50,6 +49,9 @@ pub use sink::{
     HttpSink, KafkaSink, MqttCommands, MqttSink, NatsCommands, NatsSink, Order, RefusedPolicy, SaslMechanism,
     SinkConfig, SinkFilter, SinkFormat, SinkTarget,
 };
+
+/// Exit code for a faulty configuration, `EX_CONFIG` of sysexits.
+pub const EXIT_CONFIG: u8 = 78;
 
 /// The whole configuration of one agent.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -9,10 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use fieldlog_projections::Time;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::config::SourceConfig;
@@ -20,8 +18,9 @@ use crate::config::rules;
 use crate::message::{Acks, Delivery, SourceId};
 use crate::mqtt::failure::Failure;
 use crate::mqtt::handshake::{self, Hello, Welcome};
+use crate::mqtt::open::open;
 use crate::net::backoff::{self, Backoff, Pace, Repeats};
-use crate::net::connect::{self, Endpoint, Wire};
+use crate::net::connect::Endpoint;
 use session::{End, READ_BYTES, SourceSession, SourceTask};
 use state::HostState;
 use status::State;
@@ -105,9 +104,10 @@ where
 {
     source.status.update(|details| details.state = State::Connecting);
     let host = HostState::of(&source.config, source.clock.wall());
+    let (endpoint, hello) = (source.config.endpoint(), source.config.hello(host.as_ref()));
     let opened = tokio::select! {
         () = stopped(&mut source.shutdown) => return Attempt { end: End::Stopped, lived: None },
-        opened = open(&source.config, host.as_ref()) => opened,
+        opened = open(&endpoint, &hello, READ_BYTES) => opened,
     };
     let (stream, input, welcome) = match opened {
         Ok(opened) => opened,
@@ -119,21 +119,6 @@ where
     let session = SourceSession::new(source, stream, input, &welcome, acks, host);
     let end = session.run(&welcome).await;
     Attempt { end, lived: Some(accepted.elapsed()) }
-}
-
-async fn open(
-    config: &SourceConfig,
-    host: Option<&HostState>,
-) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
-    let limit = config.connect_timeout;
-    let opening = async {
-        let mut stream = connect::connect(&config.endpoint()).await?;
-        let mut input = BytesMut::with_capacity(READ_BYTES);
-        let welcome = handshake::introduce(&mut *stream, &config.hello(host), &mut input).await?;
-        Ok((stream, input, welcome))
-    };
-    let late = |_| Failure::TimedOut { address: config.address.to_string(), limit };
-    timeout(limit, opening).await.map_err(late)?
 }
 
 impl SourceConfig {

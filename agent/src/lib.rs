@@ -4,6 +4,7 @@
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
 pub mod backup;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod clock;

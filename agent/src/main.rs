@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fieldlog::clock::Clock;
-use fieldlog::{cli, config, correct, daemon, telemetry, verify};
+use fieldlog::{check, cli, correct, daemon, telemetry, verify};
 
 /// Durable MQTT event log for gateways: acknowledged means stored.
 #[derive(Parser)]
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         Verb::CheckConfig { config, show } => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             // If the reader closes our output early, it has read enough.
-            let code = config::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
+            let code = check::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }
         Verb::Try(args) => ExitCode::from(fieldlog::trial::main(&args)),

@@ -8,4 +8,5 @@ pub(crate) mod failure;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod liveness;
+pub(crate) mod open;
 pub(crate) mod publish;

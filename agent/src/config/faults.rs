@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use super::lines;
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -14,6 +16,8 @@ pub struct Fault {
     pub hint: String,
     /// The file, or `the environment`; `None` if the key is absent.
     pub origin: Option<String>,
+    /// The line in that file; of the block, if the key is absent from it. `None` if unknown.
+    pub line: Option<usize>,
 }
 
 impl fmt::Display for Fault {
@@ -42,8 +46,11 @@ impl fmt::Display for Faults {
         for fault in &self.faults {
             write!(f, "\n  {fault}")?;
             // The main file is not named.
-            if let Some(origin) = fault.origin.as_ref().filter(|origin| **origin != self.file) {
-                write!(f, " (in {origin})")?;
+            match (fault.origin.as_ref().filter(|origin| **origin != self.file), fault.line) {
+                (Some(origin), Some(line)) => write!(f, " (in {origin}, line {line})")?,
+                (Some(origin), None) => write!(f, " (in {origin})")?,
+                (None, Some(line)) => write!(f, " (line {line})")?,
+                (None, None) => {}
             }
         }
         Ok(())
@@ -64,8 +71,14 @@ impl Collector {
         what: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let origin = origin.map(str::to_owned);
-        self.0.borrow_mut().push(Fault { key: key.into(), what: what.into(), hint: hint.into(), origin });
+        let (file, line) = origin.map(lines::place).unzip();
+        self.0.borrow_mut().push(Fault {
+            key: key.into(),
+            what: what.into(),
+            hint: hint.into(),
+            origin: file.map(str::to_owned),
+            line: line.flatten(),
+        });
     }
 
     pub fn has_faults(&self) -> bool {

@@ -9,12 +9,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ::config::{ConfigError, Environment, FileFormat, Format, Map, Source, Value, ValueKind};
+use ::config::{ConfigError, Environment, Map, Source, Value, ValueKind};
 
 use super::faults::{Collector, Faults};
 use super::hints::did_you_mean;
 use super::raw::Table;
-use super::{Config, checks, keys};
+use super::{Config, checks, keys, lines};
 
 const PREFIX: &str = "FIELDLOG__";
 const SEPARATOR: &str = "__";
@@ -124,10 +124,10 @@ fn read(path: &Path, faults: &Collector) -> Option<Document> {
 
 fn parse(text: &str, name: &str, faults: &Collector) -> Option<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match Format::parse(&FileFormat::Toml, Some(&name.to_owned()), text) {
+    match lines::parse(text, name) {
         Ok(mut rest) => Some(Document { added: ADDED.map(|key| take_array(&mut rest, key)), rest }),
         Err(error) => {
-            faults.add(name, None, syntax(&error.to_string()), "correct the file at this place");
+            faults.add(name, None, syntax(&error), "correct the file at this place");
             None
         }
     }

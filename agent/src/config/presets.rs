@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use ::config::{FileFormat, Format, Map, Value};
+use ::config::{Map, Value};
 
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
 use super::raw::{Table, WithOrigin};
-use super::{CommandRule, Rule, command, rule};
+use super::{CommandRule, Rule, command, lines, rule};
 use fieldlog_rules::topic::{self, Captures, Template};
 
 /// The preset `tasmota`, for the other order of prefix and topic in its topics.
@@ -227,7 +227,7 @@ fn expand(text: &str, base: Option<&str>, prefix: &str) -> (Vec<Rule>, Vec<Comma
 }
 
 fn parse(text: &str) -> Map<String, Value> {
-    Format::parse(&FileFormat::Toml, None, text).unwrap_or_default()
+    lines::parse(text, "preset").unwrap_or_default()
 }
 
 /// With an empty base, the slash is removed too.

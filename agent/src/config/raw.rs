@@ -8,6 +8,7 @@ use ::config::{Map, Value, ValueKind};
 
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
+use super::lines::place;
 use fieldlog_rules::choice::Choice;
 
 /// The `config` crate's name for the origin of environment variables.
@@ -19,7 +20,8 @@ pub(super) struct Table<'s> {
     origin: Option<String>,
     values: Map<String, Value>,
     known: Vec<&'static str>,
-    written: Vec<&'static str>,
+    /// Keys that were taken, with their origins.
+    written: Vec<(&'static str, Option<String>)>,
     faults: &'s Collector,
 }
 
@@ -60,7 +62,12 @@ impl<'s> Table<'s> {
 
     /// Reports a fault of one of this table's keys.
     pub fn fault(&self, key: &str, what: impl Into<String>, hint: impl Into<String>) {
-        self.faults.add(self.key(key), self.origin.as_deref(), what, hint);
+        // `exclude[1]` is a value of `exclude`.
+        let name = key.split('[').next().unwrap_or(key);
+        let written = self.written.iter().find(|(written, _)| *written == name);
+        let origin = written.and_then(|(_, origin)| origin.as_deref());
+        let origin = origin.or_else(|| self.values.get(name)?.origin()).or(self.origin.as_deref());
+        self.faults.add(self.key(key), origin, what, hint);
     }
 
     /// The same, if the key may come from another file than the table.
@@ -80,14 +87,14 @@ impl<'s> Table<'s> {
 
     /// Whether a key that was already taken had been present.
     pub fn was_written(&self, key: &str) -> bool {
-        self.written.contains(&key)
+        self.written.iter().any(|(written, _)| *written == key)
     }
 
     /// Takes a value out without checking its type.
     pub fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         let value = self.values.remove(key).filter(|value| value.kind != ValueKind::Nil)?;
-        self.written.push(key);
+        self.written.push((key, value.origin().map(str::to_owned)));
         Some(value)
     }
 
@@ -379,7 +386,9 @@ impl<'s> Table<'s> {
     }
 
     fn child(&self, label: String, values: Map<String, Value>, origin: Option<String>) -> Table<'s> {
-        let origin = origin.or_else(|| values.values().next().and_then(|v| v.origin().map(str::to_owned)));
+        // Merged tables have lost theirs; that of their first key is the nearest.
+        let first = values.values().filter_map(Value::origin).min_by_key(|origin| place(origin).1);
+        let origin = origin.or_else(|| first.map(str::to_owned));
         Table {
             label,
             origin: origin.or_else(|| self.origin.clone()),

@@ -18,6 +18,7 @@ impl Failure {
         match self {
             Failure::Secret(_) => "secret",
             Failure::Connect(error) => error.label(),
+            Failure::TlsPort { .. } => "tls",
             Failure::TimedOut { .. } => "timeout",
             Failure::Refused { code: 0x86 | 0x87 | 0x8a | 0x8c, .. } => "not_authorized",
             Failure::Refused { .. } | Failure::Mqtt5Unknown | Failure::NoWildcards { .. } => "refused",
@@ -37,6 +38,7 @@ impl Failure {
     pub(crate) fn pace(&self) -> Pace {
         match self {
             Failure::Secret(_)
+            | Failure::TlsPort { .. }
             | Failure::Mqtt5Unknown
             | Failure::NoWildcards { .. }
             | Failure::Violation(_)
@@ -143,6 +145,17 @@ pub(crate) fn reason(code: u8) -> &'static str {
     }
 }
 
+/// The reason code of a CONNACK in words. Most brokers say "not authorized" of a wrong password.
+fn refusal(code: u8) -> &'static str {
+    match code {
+        0x87 => {
+            "not authorized: check `username` and `password_file`; if they are right, the broker does not allow this client \
+             (see its access rules)"
+        }
+        other => reason(other),
+    }
+}
+
 /// Why a connection failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -152,7 +165,12 @@ pub(crate) enum Failure {
     Connect(#[from] ConnectError),
     #[error("{address} did not answer within {} s (TCP, TLS and CONNACK together, see `connect_timeout_s`)", limit.as_secs_f32())]
     TimedOut { address: String, limit: Duration },
-    #[error("the broker refused the connection: {}{detail}", reason(*code))]
+    #[error(
+        "{address} speaks TLS, and the address asks for none: begin `address` with `mqtts://`, or give the port without TLS \
+         (usually 1883)"
+    )]
+    TlsPort { address: String },
+    #[error("the broker refused the connection: {}{detail}", refusal(*code))]
     Refused { code: u8, detail: String },
     #[error("the broker does not speak MQTT 5: set `protocol = 4`")]
     Mqtt5Unknown,

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::failure::ConnectError;
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use crate::config::{Address, TlsConfig};
 
 /// After this time, another attempt to connect is made in parallel.
@@ -40,9 +40,28 @@ pub(crate) async fn connect(endpoint: &Endpoint<'_>) -> Result<Box<dyn Wire>, Co
     // Acknowledgements are small packets, and each of them opens the broker's window.
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
     match tls {
-        Some(tls) => Ok(Box::new(tls.connect(stream).await?)),
+        Some(tls) => Ok(Box::new(tls.connect(stream, endpoint.address).await?)),
         None => Ok(Box::new(stream)),
     }
+}
+
+/// Whether these are the first bytes of a TLS server: a record with an alert or a handshake.
+pub(crate) fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x15 | 0x16, 0x03, ..])
+}
+
+/// Whether the server answers TLS at a port where the address has none. Asked on a connection of its own, after a failure
+/// that this would explain.
+pub(crate) async fn speaks_tls(endpoint: &Endpoint<'_>) -> bool {
+    let asked = async {
+        let hello = tls::first_flight(&endpoint.address.host)?;
+        let mut stream = dial(endpoint).await.ok()?;
+        stream.write_all(&hello).await.ok()?;
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).await.ok()?;
+        Some(is_tls(&answer))
+    };
+    timeout(endpoint.connect_timeout, asked).await.ok().flatten().unwrap_or(false)
 }
 
 async fn dial(endpoint: &Endpoint<'_>) -> Result<TcpStream, ConnectError> {

@@ -2,7 +2,7 @@
 
 use tokio::net::TcpStream;
 
-use crate::config::TlsConfig;
+use crate::config::{Address, TlsConfig};
 
 /// Never made.
 pub(crate) enum Tls {}
@@ -12,9 +12,19 @@ impl Tls {
         Err(TlsError::Unsupported)
     }
 
-    pub(crate) async fn connect(self, _: TcpStream) -> Result<TcpStream, TlsError> {
+    pub(crate) async fn connect(self, _: TcpStream, _: &Address) -> Result<TcpStream, TlsError> {
         match self {}
     }
+}
+
+/// Cannot be known.
+pub(crate) fn check(_: &TlsConfig) -> Result<(), TlsError> {
+    Err(TlsError::Unsupported)
+}
+
+/// Unknown without TLS.
+pub(crate) fn first_flight(_: &str) -> Option<Vec<u8>> {
+    None
 }
 
 /// Why a TLS connection failed. The other variants exist in the build with TLS.

@@ -10,9 +10,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
-use crate::config::TlsConfig;
+use crate::config::{Address, TlsConfig};
 
 /// The TLS settings of one attempt, loaded before dialling.
 pub(crate) struct Tls {
@@ -30,11 +30,41 @@ impl Tls {
         Ok(Tls { connector: TlsConnector::from(Arc::new(client_config(tls)?)), server_name })
     }
 
-    pub(crate) async fn connect(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+    pub(crate) async fn connect(
+        self,
+        stream: TcpStream,
+        address: &Address,
+    ) -> Result<TlsStream<TcpStream>, TlsError> {
         let server_name = self.server_name.to_str().into_owned();
         let connecting = self.connector.connect(self.server_name, stream);
-        connecting.await.map_err(|source| TlsError::Handshake { server_name, source })
+        connecting.await.map_err(|source| match is_of_plain_port(&source) {
+            true => TlsError::PlainPort { address: address.to_string(), source },
+            false => TlsError::Handshake { server_name, source },
+        })
     }
+}
+
+/// Whether a handshake failed as it does at a server without TLS: it answers in its own protocol, or hangs up at once.
+fn is_of_plain_port(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(_)) => true,
+        Some(_) => false,
+        None => matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof),
+    }
+}
+
+/// The first bytes of a client that wants TLS, to see whether a server answers them.
+pub(crate) fn first_flight(host: &str) -> Option<Vec<u8>> {
+    let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned()).ok()?;
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let mut bytes = Vec::new();
+    rustls::ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 pub(crate) fn client_config(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
@@ -56,6 +86,11 @@ pub(crate) fn client_config(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
         let (cert, key) = (cert_file.display(), key_file.display());
         TlsError::Config(format!("`cert_file` {cert} and `key_file` {key} do not go together: {error}"))
     })
+}
+
+/// Whether the certificates and the key can be used.
+pub(crate) fn check(tls: &TlsConfig) -> Result<(), TlsError> {
+    client_config(tls).map(drop)
 }
 
 fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
@@ -101,6 +136,11 @@ pub(crate) enum TlsError {
     Config(String),
     #[error("TLS with `{server_name}` failed; see `ca_file` and `server_name`")]
     Handshake { server_name: String, source: io::Error },
+    #[error(
+        "{address} does not answer in TLS: it is a port without TLS, as it seems. In `address`, give the port with TLS (MQTT: \
+         8883), or begin it with `mqtt://`, `http://` or the like, without TLS"
+    )]
+    PlainPort { address: String, source: io::Error },
     /// Never constructed with the feature; present so that both builds have the same errors.
     #[allow(dead_code)]
     #[error(

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::super::{Config, EXIT_CONFIG, Faults, Loaded, check_config};
+use super::super::{Config, Faults, Loaded};
 use super::{SINK, SOURCE};
 
 struct Files {
@@ -76,7 +76,7 @@ fn conf_d_adds_sinks() {
         [
             "FIELDLOG__SINK__0__NAME: arrays cannot be set by environment variables; use a file in conf.d",
             "sink[1] \"backup\" address: it must begin with mqtt://, mqtts://, http://, https://, nats://, tls://, \
-             kafka:// or kafkas:// (in conf.d/10.toml)",
+             kafka:// or kafkas:// (in conf.d/10.toml, line 3)",
         ]
     );
 }
@@ -144,8 +144,8 @@ fn faults_name_their_origin_unless_it_is_the_main_file() {
             "FIELDLOG__LOG__COMIT_BYTES_MAX: it names no key; did you mean FIELDLOG__LOG__COMMIT_BYTES_MAX?",
             "FIELDLOG__SOURCE__0__NAME: arrays cannot be set by environment variables; use a file in conf.d",
             "log.commit_delay_ms: it is text; it must be a whole number, 1 to 10000 milliseconds (in the environment)",
-            "snapshots.keep: 0 is out of range; it must be 1 to 100 snapshots",
-            "limits.devices_max: 0 is out of range; it must be 1 to 1000000 devices (in conf.d/10.toml)",
+            "snapshots.keep: 0 is out of range; it must be 1 to 100 snapshots (line 2)",
+            "limits.devices_max: 0 is out of range; it must be 1 to 1000000 devices (in conf.d/10.toml, line 2)",
         ]
     );
 }
@@ -165,27 +165,4 @@ fn unreadable_files() {
     );
     fs::write(files.path("fieldlog.toml"), b"a = \"\xff\"").unwrap();
     assert!(files.lines(&[]).iter().any(|line| line.contains("it is not UTF-8 text at byte 5")));
-}
-
-#[test]
-fn check_config_reports() {
-    let run = |path: &Path, show| {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = check_config(path, show, &mut out, &mut err).unwrap();
-        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
-    };
-    let main =
-        format!("{SOURCE}{}", SINK.replace("mqtt", "http").replace("example", "example/in?key=hunter2"));
-    let files = Files::new(&[("fieldlog.toml", &main), ("bad.toml", "x = 1")]);
-    let (code, out, err) = run(&files.path("fieldlog.toml"), false);
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.contains("fieldlog.toml: good\n"), "{out}");
-    assert!(out.contains("source \"home\": mqtt://127.0.0.1:1883, 14 rules\n"), "{out}");
-    assert!(out.contains("sink \"cloud\": http://broker.example:80, json\n"), "{out}");
-    let (code, out, _) = run(&files.path("fieldlog.toml"), true);
-    assert_eq!(code, 0);
-    assert!(out.contains("topic = \"zigbee2mqtt/#device/availability\""), "{out}");
-    let (code, out, err) = run(&files.path("bad.toml"), false);
-    assert_eq!((code, out.as_str()), (EXIT_CONFIG, ""));
-    assert!(err.contains("\n  x: unknown key"), "{err}");
 }

@@ -14,9 +14,6 @@ mod publisher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::BytesMut;
-use tokio::time::timeout;
-
 use crate::command::remote::WAITING_MAX;
 use crate::config::{MqttSink, Protocol};
 use crate::forward::commands::Upstream;
@@ -25,8 +22,9 @@ use crate::forward::transport::Target;
 use crate::forward::{Outcome, Pace, Parcel, Transport, Unreachable};
 
 use crate::mqtt::failure::Failure;
-use crate::mqtt::handshake::{self, Hello, Welcome};
-use crate::net::connect::{self, Endpoint, Wire};
+use crate::mqtt::handshake::Hello;
+use crate::mqtt::open::open;
+use crate::net::connect::Endpoint;
 use commands::Commands;
 use publisher::Publisher;
 
@@ -55,11 +53,8 @@ impl MqttTarget {
     ///
     /// Commands of the broker go to `upstream`, which there is if they are switched on.
     pub async fn open(&self, upstream: Option<&Arc<Upstream>>) -> Result<Mqtt, Unreachable> {
-        let opened = timeout(self.connect_timeout, self.connect()).await;
-        let late =
-            |_| Failure::TimedOut { address: self.sink.address.to_string(), limit: self.connect_timeout };
-        let (stream, input, welcome) =
-            opened.map_err(late).flatten().map_err(|failure| self.unreachable(&failure))?;
+        let opened = open(&self.endpoint(), &self.hello(), READ_BYTES).await;
+        let (stream, input, welcome) = opened.map_err(|failure| self.unreachable(&failure))?;
         if welcome.qos_max == Some(0) {
             let why = format!(
                 "{}: the broker offers QoS 0 only, so it never says what it has; use another broker",
@@ -89,16 +84,13 @@ impl MqttTarget {
         })
     }
 
-    async fn connect(&self) -> Result<(Box<dyn Wire>, BytesMut, Welcome), Failure> {
-        let endpoint = Endpoint {
-            address: &self.sink.address,
-            tls: &self.sink.tls,
-            connect_timeout: self.connect_timeout,
-        };
-        let mut stream = connect::connect(&endpoint).await?;
-        let mut input = BytesMut::with_capacity(READ_BYTES);
+    fn endpoint(&self) -> Endpoint<'_> {
+        Endpoint { address: &self.sink.address, tls: &self.sink.tls, connect_timeout: self.connect_timeout }
+    }
+
+    fn hello(&self) -> Hello<'_> {
         let commands = self.sink.commands.as_ref();
-        let hello = Hello {
+        Hello {
             protocol: self.sink.protocol,
             client_id: &self.sink.client_id,
             username: self.sink.username.as_deref(),
@@ -111,9 +103,7 @@ impl MqttTarget {
             receive_window: commands.map_or(u16::MAX, |_| WAITING_MAX),
             packet_bytes_max: commands.map_or(RECEIVED_BYTES_MAX, |_| commands::ANNOUNCED_BYTES_MAX),
             will: self.sink.will.as_ref(),
-        };
-        let welcome = handshake::introduce(&mut *stream, &hello, &mut input).await?;
-        Ok((stream, input, welcome))
+        }
     }
 
     fn unreachable(&self, failure: &Failure) -> Unreachable {

@@ -157,6 +157,8 @@ async fn a_wrong_password_is_said() {
         config.protocol = protocol;
         let source = Running::start(config.clone());
         source.until("refusal", |status| status.details().failures.contains_key("not_authorized")).await;
+        let why = source.status.details().last_error.unwrap();
+        assert!(why.contains("not authorized: check `username` and `password_file`"), "{why}");
         source.stop().await;
     }
 }
@@ -188,6 +190,36 @@ async fn tls_is_checked_against_the_ca_file() {
     let why = source.status.details().last_error.unwrap();
     assert!(why.contains("`ca_file`") && why.contains("server.key"), "{why}");
     source.stop().await;
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn a_port_with_tls_where_none_is_asked_for_is_said_and_the_other_way_round() {
+    use fieldlog_sim::servers::tls::Certificates;
+
+    let Some(certificates) = Certificates::make() else { return };
+    let Some(with_tls) = broker(&certificates.mosquitto()) else { return };
+    let Some(plain) = broker("") else { return };
+    for protocol in [Protocol::V4, Protocol::V5] {
+        let mut config = config(with_tls.port);
+        config.protocol = protocol;
+        let source = Running::start(config.clone());
+        source.until("TLS port", |status| status.details().failures.contains_key("tls")).await;
+        let why = source.status.details().last_error.unwrap();
+        let words = format!("127.0.0.1:{} speaks TLS, and the address asks for none", with_tls.port);
+        assert!(why.starts_with(&words) && why.contains("`mqtts://`"), "{why}");
+        source.stop().await;
+
+        config.address.port = plain.port;
+        config.address.tls = true;
+        config.tls.ca_file = Some(certificates.ca_file());
+        let source = Running::start(config);
+        source.until("plain port", |status| status.details().failures.contains_key("tls")).await;
+        let why = source.status.details().last_error.unwrap();
+        let words = format!("127.0.0.1:{} does not answer in TLS", plain.port);
+        assert!(why.starts_with(&words) && why.contains("`mqtt://`") && !why.contains("ca_file"), "{why}");
+        source.stop().await;
+    }
 }
 
 #[tokio::test]

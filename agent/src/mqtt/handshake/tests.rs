@@ -87,7 +87,10 @@ fn what_the_broker_offers_is_heard() {
 
 #[test]
 fn refusals_are_put_into_words() {
-    assert!(refusal(&[0x20, 2, 0, 5], Protocol::V4).contains("not authorized"));
+    for connack in [&[0x20, 2, 0, 5][..], &[0x20, 3, 0, 0x87, 0]] {
+        let protocol = if connack.len() == 4 { Protocol::V4 } else { Protocol::V5 };
+        assert!(refusal(connack, protocol).contains("not authorized: check `username` and `password_file`"));
+    }
     assert!(refusal(&[0x20, 3, 0, 0x86, 0], Protocol::V5).contains("`password_file`"));
     assert!(refusal(&[0x20, 2, 0, 1], Protocol::V5).contains("`protocol = 4`"));
     assert!(refusal(&[0x20, 3, 0, 0xf0, 0], Protocol::V5).contains("unspecified"));

@@ -1,5 +1,6 @@
 //! The sink with mosquitto, and with a broker that misbehaves on demand.
 
+use bytes::BytesMut;
 use fieldlog_sim::broker::fault::{Action, Behaviour, Point, PubAckReason, Script};
 use fieldlog_sim::broker::{Broker, Options};
 use fieldlog_sim::servers::mosquitto::Mosquitto;
@@ -9,6 +10,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use std::time::Duration;
 
