@@ -2,23 +2,50 @@
 
 use std::process::ExitCode;
 
+use fieldlog_wire::json::percent;
+
 use crate::client::Failure;
 use crate::words::{complain, say};
 
+pub mod at;
+pub(crate) mod attention;
 pub mod command;
 pub mod device;
+pub mod devices;
+pub mod events;
+pub(crate) mod moment;
+pub mod presets;
 pub mod quarantine;
+pub mod sinks;
+pub mod snapshot;
+pub mod status;
+pub(crate) mod text;
 pub mod why;
 
-/// What was asked for was not done, or ended otherwise.
+/// What was asked for was not done, or ended otherwise; or something needs attention.
 pub(crate) const NOT_DONE: u8 = 1;
+
+/// What the exit codes mean, for the help and the README.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+   0  done, accepted, or all is well
+   1  done, but not with the result that was wanted: a command failed, messages stay in the quarantine,
+      `status` or `doctor` has found something that needs attention
+  64  wrong usage: an argument cannot be used
+  65  refused: there is no such device, the values do not fit; or the log is damaged or lost
+  69  fieldlog, or the broker, cannot be reached; or HTTP cannot listen
+  70  a fault within fieldlog
+  74  a disk or file error
+  75  not known or not possible yet: ask again
+  77  not allowed: the token, or the rights of this user
+  78  mistakes in the configuration";
 
 /// Ends a subcommand: what it failed with is said, and gives the exit code.
 pub(crate) fn end(outcome: Result<u8, Failure>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, words }) => {
-            complain(&words);
+            complain(&text::plain_lines(&words));
             ExitCode::from(code)
         }
     }
@@ -30,59 +57,36 @@ fn say_raw(body: &[u8]) {
     say(&format!("{}\n", text.trim_end()));
 }
 
-/// Rows below a head, in columns; the last one has any width.
-fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = head.map(|cell| cell.chars().count());
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+/// A path with these parameters, of which those that are not given are left out.
+fn query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let mut all = path.to_owned();
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            let separator = if all.contains('?') { '&' } else { '?' };
+            all.push_str(&format!("{separator}{name}={}", percent(value)));
         }
     }
-    let mut text = String::new();
-    for row in std::iter::once(&head.map(str::to_owned)).chain(rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            line.push_str(&format!("{cell:<width$}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// A text of one line that a terminal shows as it is.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// The time of an answer to the second, as it is written there.
-fn time(at: &fieldlog_wire::json::Rfc3339) -> String {
-    let text = serde_json::to_value(at).ok().and_then(|text| text.as_str().map(str::to_owned));
-    let text = text.unwrap_or_default();
-    text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+    all
 }
 
 #[cfg(test)]
 mod tests {
-    use fieldlog_projections::Time;
-    use fieldlog_wire::json::Rfc3339;
-
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["1".to_owned(), "lamp".to_owned()], ["12".to_owned(), "été".to_owned()]];
-        assert_eq!(table(["ID", "DEVICE"], &rows), "ID  DEVICE\n1   lamp\n12  été\n");
-        assert_eq!(table(["ID", "DEVICE"], &[]), "ID  DEVICE\n");
+    fn parameters_that_are_given_are_encoded() {
+        assert_eq!(
+            query("/x", &[("a", None), ("b", Some("ü/&")), ("c", Some("1"))]),
+            "/x?b=%C3%BC%2F%26&c=1"
+        );
     }
 
     #[test]
-    fn what_came_from_outside_cannot_control_the_terminal() {
-        assert_eq!(plain("a\u{1b}[31mb\nc"), "a\u{fffd}[31mb\u{fffd}c");
-    }
-
-    #[test]
-    fn times_are_shown_to_the_second() {
-        assert_eq!(time(&Rfc3339(Time::from_secs(1_763_892_000))), "2025-11-23T10:00:00Z");
+    fn the_readme_has_the_exit_codes() {
+        let readme = include_str!("../../README.md");
+        assert!(
+            readme.contains(EXIT_CODES),
+            "copy the table of `fieldlog --help` into README.md:\n{EXIT_CODES}"
+        );
     }
 }

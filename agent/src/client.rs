@@ -2,25 +2,28 @@
 //! user that runs the subcommand is the actor, or over TCP with a token.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fieldlog_wire::api::problem::Problem;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::log::LogError;
 use crate::net::secret;
 use crate::recovery::RecoveryError;
+
+pub mod stream;
 
 /// The configuration that is used if none is named.
 const CONFIG: &str = "/etc/fieldlog/fieldlog.toml";
@@ -78,6 +81,16 @@ impl Failure {
         Failure::new(EX_USAGE, words)
     }
 
+    /// Of somebody who does not answer.
+    pub fn unavailable(words: impl Into<String>) -> Failure {
+        Failure::new(EX_UNAVAILABLE, words)
+    }
+
+    /// Of a configuration that cannot be used.
+    pub fn config(words: impl Into<String>) -> Failure {
+        Failure::new(EX_CONFIG, words)
+    }
+
     /// Of data that cannot be used.
     pub fn data(words: impl Into<String>) -> Failure {
         Failure::new(EX_DATAERR, words)
@@ -86,6 +99,11 @@ impl Failure {
     /// Of a file or a disk.
     pub fn io(words: impl Into<String>) -> Failure {
         Failure::new(EX_IOERR, words)
+    }
+
+    /// Whether it may be otherwise in a moment.
+    pub fn is_passing(&self) -> bool {
+        [EX_UNAVAILABLE, EX_TEMPFAIL].contains(&self.code)
     }
 
     /// Of something within this process.
@@ -130,6 +148,12 @@ pub struct Client {
     place: Place,
 }
 
+/// The head of an answer, and what reads the rest of it while this lives.
+struct Connected {
+    response: Response<Incoming>,
+    driver: JoinSet<()>,
+}
+
 /// A good answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -144,7 +168,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`Failure`] if it is something else, as from another program at this address.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body)
             .map_err(|error| Failure::internal(format!("the answer is not what fieldlog answers: {error}")))
     }
@@ -194,11 +218,9 @@ impl Client {
         body: Option<&impl Serialize>,
         wait: Duration,
     ) -> Result<Answer, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
         let request = self.request(method, path, body)?;
         let limit = wait + PATIENCE;
-        runtime.block_on(async {
+        self.runtime()?.block_on(async {
             tokio::time::timeout(limit, self.exchange(request)).await.unwrap_or_else(|_| {
                 let words = format!("{} has not answered within {} s", self.name(), limit.as_secs());
                 Err(Failure::new(EX_TEMPFAIL, words))
@@ -255,17 +277,60 @@ impl Client {
         request.body(Full::new(bytes.into())).map_err(|error| unusable(error.to_string()))
     }
 
+    fn runtime(&self) -> Result<tokio::runtime::Runtime, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| Failure::internal(format!("cannot start: {error}")))
+    }
+
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+        let Connected { response, driver: _driver } = self.send(request).await?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| self.broken(&error))?.to_bytes();
+        if (200..300).contains(&status) {
+            Ok(Answer { status, body })
+        } else {
+            Err(self.refused(status, &body))
+        }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Connected, Failure> {
         match &self.place {
             Place::Unix(path) => {
                 let socket = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error))?;
-                self.exchange_over(socket, request).await
+                self.send_over(socket, request).await
             }
             Place::Tcp { authority, .. } => {
                 let socket = TcpStream::connect(authority).await.map_err(|error| self.unreachable(&error))?;
-                self.exchange_over(socket, request).await
+                self.send_over(socket, request).await
             }
         }
+    }
+
+    async fn send_over(
+        &self,
+        socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Connected, Failure> {
+        let made = handshake(TokioIo::new(socket)).await;
+        let (mut sender, connection) = made.map_err(|error| self.broken(&error))?;
+        let mut driver = JoinSet::new();
+        driver.spawn(async { drop(connection.await) });
+        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+        Ok(Connected { response, driver })
+    }
+
+    fn refused(&self, status: u16, body: &[u8]) -> Failure {
+        let mut failure = problem(status, body);
+        if failure.code == EX_NOPERM && matches!(self.place, Place::Tcp { .. }) {
+            failure.words.push_str("; --token-file names the file with the token");
+        }
+        failure
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> Failure {
+        let words = format!("{}: the connection broke before it had answered: {error}", self.name());
+        Failure::new(EX_TEMPFAIL, words)
     }
 
     fn unreachable(&self, error: &io::Error) -> Failure {
@@ -282,37 +347,14 @@ impl Client {
         };
         Failure::new(code, format!("cannot reach {name}: {error}; {advice}"))
     }
-
-    async fn exchange_over(
-        &self,
-        socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Answer, Failure> {
-        let broken = |error: &dyn std::fmt::Display| {
-            let words = format!("{}: the connection broke before it had answered: {error}", self.name());
-            Failure::new(EX_TEMPFAIL, words)
-        };
-        let (mut sender, connection) =
-            handshake(TokioIo::new(socket)).await.map_err(|error| broken(&error))?;
-        let driver = tokio::spawn(connection);
-        let answered = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| broken(&error))?.to_bytes();
-            if (200..300).contains(&status) {
-                Ok(Answer { status, body })
-            } else {
-                Err(problem(status, &body))
-            }
-        };
-        let answered = answered.await;
-        driver.abort();
-        answered
-    }
 }
 
 impl Reach {
+    /// The agent of this configuration.
+    pub fn of_config(file: &Path) -> Reach {
+        Reach { config: Some(file.to_owned()), ..Reach::default() }
+    }
+
     /// The configuration; `None` if none is named and there is none in the usual place. `without` is what it is read for, and
     /// what would make it unnecessary.
     fn config(&self, without: &str) -> Result<Option<Config>, Failure> {

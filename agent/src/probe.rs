@@ -19,6 +19,7 @@ mod report;
 mod suggest;
 
 use heard::Heard;
+use report::Report;
 
 /// Exit code for unusable arguments, `EX_USAGE` of sysexits.
 const EXIT_USAGE: u8 = 64;
@@ -77,7 +78,16 @@ fn probed(args: &ProbeArgs) -> Result<String, (u8, String)> {
     let heard = listen(listener(source.clone(), &topic), Duration::from_secs(u64::from(args.seconds)))
         .map_err(|words| (EXIT_UNAVAILABLE, words))?;
     let own = args.address.is_none().then(|| (config.clone(), source.name.clone()));
-    Ok(report::report(&heard, own, Zone::system(), Clock::system().wall()))
+    Ok(report::report(&heard, own, Zone::system(), Clock::system().wall()).text)
+}
+
+/// Listens at the broker of a source for this long. Returns the report, and what to add to the source in TOML; nothing if
+/// nothing was heard that could be recorded.
+pub(crate) fn suggest(source: &SourceConfig, seconds: u32) -> Result<(String, String), String> {
+    let time = Duration::from_secs(u64::from(seconds));
+    let heard = listen(listener(source.clone(), "#rest"), time)?;
+    let Report { text, additions } = report::report(&heard, None, Zone::system(), Clock::system().wall());
+    Ok((text, additions))
 }
 
 /// A configuration with one source and no rules.
@@ -128,6 +138,13 @@ fn listener(source: SourceConfig, topic: &str) -> SourceConfig {
     }
 }
 
+/// Ends when the broker has refused the connection for a reason that does not go away by itself.
+async fn hopeless(status: &SourceStatus) {
+    while status.connections.get() > 0 || status.details().advice.is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Listens for this long, or until Ctrl-C.
 fn listen(source: SourceConfig, time: Duration) -> Result<Heard, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -154,6 +171,7 @@ fn listen(source: SourceConfig, time: Duration) -> Result<Heard, String> {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
             _ = tokio::signal::ctrl_c() => {}
+            () = hopeless(&status) => {}
         }
         let _ = stop.send(true);
         let _ = task.await;

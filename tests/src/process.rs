@@ -89,6 +89,16 @@ impl Process {
         Process::spawn(command)
     }
 
+    /// `fieldlog` with these arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn of(arguments: &[&str]) -> Process {
+        let mut command = command();
+        command.args(arguments);
+        Process::spawn(command)
+    }
+
     /// Its stdout so far.
     ///
     /// # Panics
@@ -216,6 +226,7 @@ fn command_of(program: impl AsRef<OsStr>) -> Command {
         "JOURNAL_STREAM",
         "FIELDLOG_LOG",
         "RUNTIME_DIRECTORY",
+        "COLUMNS",
     ] {
         command.env_remove(name);
     }
@@ -228,7 +239,15 @@ fn command_of(program: impl AsRef<OsStr>) -> Command {
 /// # Panics
 /// If it cannot be started.
 pub fn call(arguments: &[&str]) -> (i32, String, String) {
-    let output = command().args(arguments).output().unwrap();
+    call_with(&[], arguments)
+}
+
+/// The same with these environment variables.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn call_with(environment: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
+    let output = command().args(arguments).envs(environment.iter().copied()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (code(output.status), text(&output.stdout), text(&output.stderr))
 }

@@ -33,6 +33,11 @@ impl Finding {
     }
 }
 
+/// The place of a finding about a source or a sink.
+pub(crate) fn place_of(kind: &str, name: &str) -> String {
+    format!("{kind} {name:?}")
+}
+
 /// Opens every file that is named.
 pub(crate) fn examine(config: &Config) -> Vec<Finding> {
     let http = [
@@ -45,13 +50,13 @@ pub(crate) fn examine(config: &Config) -> Vec<Finding> {
 }
 
 fn of_source(source: &SourceConfig) -> Vec<Finding> {
-    let place = format!("source {:?}", source.name);
+    let place = place_of("source", &source.name);
     let password = secret(&place, "password_file", source.password_file.as_deref());
     password.into_iter().chain(certificates(&place, source.address.tls, &source.tls)).collect()
 }
 
 fn of_sink(sink: &SinkConfig) -> Vec<Finding> {
-    let place = format!("sink {:?}", sink.name);
+    let place = place_of("sink", &sink.name);
     let secret = |setting, file: &Option<_>| secret(&place, setting, file.as_deref());
     let (secrets, tls) = match &sink.target {
         SinkTarget::Mqtt(mqtt) => {

@@ -12,7 +12,8 @@ use fieldlog_wire::json::percent;
 use hyper::Method;
 use serde_json::Value as Json;
 
-use super::{NOT_DONE, end, plain, say_raw, table, time};
+use super::text::{plain, table, time};
+use super::{NOT_DONE, end, say_raw};
 use crate::client::{Client, EX_TEMPFAIL, Failure, Reach};
 use crate::words::say;
 
@@ -214,7 +215,7 @@ fn what(command: &CommandJson<'_>) -> String {
     let name = plain(&command.name);
     match &command.value {
         Json::Null => name,
-        value => format!("{name} = {value}"),
+        value => format!("{name} = {}", plain(&value.to_string())),
     }
 }
 

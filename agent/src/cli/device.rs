@@ -5,18 +5,38 @@ use std::process::ExitCode;
 use fieldlog_wire::api::administer::{DeviceDone, ReasonBody, RenameBody};
 use fieldlog_wire::json::percent;
 
-use super::{end, plain, say_raw};
+use super::moment::{self, Moment};
+use super::text::plain;
+use super::{end, say_raw};
 use crate::client::{Client, Failure, Reach};
 use crate::words::say;
+
+mod show;
+
+pub(super) use show::show;
 
 /// Arguments of `fieldlog device`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 done; 65 rejected; 69 fieldlog cannot be reached; 75 not possible now; 77 not allowed."
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    after_help = "A device that is called like a command is shown by `fieldlog device -- retire`.\n\n\
+                  Exit codes: 0 done; 65 rejected, or no such device; 69 fieldlog cannot be reached; 75 not possible now; 77 \
+                  not allowed."
 )]
 pub struct DeviceArgs {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    /// The device to show, by its id.
+    device: Option<String>,
+    /// Its state at this time, such as 2026-11-23T10:00:00Z or 2h (ago), or at this sequence.
+    #[arg(long, value_name = "TIME|SEQUENCE", value_parser = moment::time_or_seq)]
+    at: Option<Moment>,
+    /// Print the answer as it is.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -59,7 +79,11 @@ struct Of {
 
 /// Runs `fieldlog device`.
 pub fn main(args: &DeviceArgs) -> ExitCode {
-    end(done(&args.what))
+    end(match (&args.what, &args.device) {
+        (Some(what), _) => done(what),
+        (None, Some(device)) => show(device, args.at.as_ref(), args.json, &args.reach),
+        (None, None) => Err(Failure::usage("name the device; `fieldlog devices` lists them")),
+    })
 }
 
 fn done(what: &What) -> Result<u8, Failure> {

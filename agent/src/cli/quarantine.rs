@@ -11,7 +11,8 @@ use fieldlog_wire::api::quarantine::{QuarantinePage, Quarantined};
 use fieldlog_wire::json::percent;
 use hyper::Method;
 
-use super::{NOT_DONE, end, plain, say_raw, table, time};
+use super::text::{plain, table, time, value as plain_value};
+use super::{NOT_DONE, end, say_raw};
 use crate::client::{Answer, Client, Failure, Reach};
 use crate::words::say;
 
@@ -136,7 +137,7 @@ fn show(seq: u64, raw: bool, reach: &Reach) -> Result<u8, Failure> {
     let answer: EventAnswer<'_> = client.get(&format!("/api/v1/events/{seq}"))?.json()?;
     let mut text = format!("sequence  {seq}\nat        {}\n", time(&answer.event.time));
     for (name, value) in &answer.event.data {
-        let value = value.as_str().map_or_else(|| value.to_string(), plain);
+        let value = plain_value(value);
         text.push_str(&format!("{name:<10}{value}\n"));
     }
     text.push('\n');

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use fieldlog_wire::api::why::{WhyAnswer, WhyCommand};
 use fieldlog_wire::json::percent;
 
-use super::{end, plain, say_raw, table, time};
+use super::moment::{self, Moment};
+use super::text::{plain, table, time};
+use super::{end, say_raw};
 use crate::client::{Client, Failure, Reach};
 use crate::words::say;
 
@@ -20,9 +22,9 @@ pub struct WhyArgs {
     device: String,
     /// The attribute.
     attribute: String,
-    /// Of the value at this time, such as 2026-11-23T10:00:00Z, or at this sequence [default: the present one].
-    #[arg(long, value_name = "TIME|SEQUENCE")]
-    at: Option<String>,
+    /// Of the value at this time, such as 2026-11-23T10:00:00Z or 2h (ago), or at this sequence [default: the present one].
+    #[arg(long, value_name = "TIME|SEQUENCE", value_parser = moment::time_or_seq)]
+    at: Option<Moment>,
     /// How many earlier changes to show, 1 to 100.
     #[arg(long, value_name = "N", default_value_t = 5)]
     limit: u64,
@@ -41,7 +43,7 @@ pub fn main(args: &WhyArgs) -> ExitCode {
 fn asked(args: &WhyArgs) -> Result<u8, Failure> {
     let (device, attribute) = (percent(&args.device), percent(&args.attribute));
     let mut path = format!("/api/v1/devices/{device}/attributes/{attribute}/why?limit={}", args.limit);
-    if let Some(at) = &args.at {
+    if let Some(Moment(at)) = &args.at {
         path.push_str(&format!("&at={}", percent(at)));
     }
     let answer = Client::open(&args.reach)?.get(&path)?;
@@ -59,7 +61,7 @@ fn sentences(why: &WhyAnswer<'_>) -> String {
         "{} {} = {}\nSet by the record at sequence {} at {}{}, from source {source}.\n",
         plain(&why.device),
         plain(&why.attribute),
-        why.value,
+        plain(&why.value.to_string()),
         event.seq,
         time(&event.time),
         of_device.unwrap_or_default(),
@@ -77,7 +79,7 @@ fn sentences(why: &WhyAnswer<'_>) -> String {
     let rows: Vec<_> = why
         .before
         .iter()
-        .map(|before| [before.seq.to_string(), time(&before.at), before.value.to_string()])
+        .map(|before| [before.seq.to_string(), time(&before.at), plain(&before.value.to_string())])
         .collect();
     text.push_str("\nBefore that:\n");
     text.push_str(&table(["SEQUENCE", "TIME", "VALUE"], &rows));
@@ -92,7 +94,11 @@ fn command(command: &WhyCommand<'_>) -> String {
              was deleted from the log.\n"
         );
     };
-    let value = if request.value.is_null() { String::new() } else { format!(" = {}", request.value) };
+    let value = if request.value.is_null() {
+        String::new()
+    } else {
+        format!(" = {}", plain(&request.value.to_string()))
+    };
     let reason = match &*request.reason {
         "" => "without a reason".to_owned(),
         reason => format!("because: {}", plain(reason)),

@@ -33,17 +33,19 @@ impl Text<'_> {
     fn table(&self, table: DeTable<'_>) -> Result<Map<String, Value>, String> {
         let value = |(key, value): (Spanned<_>, Spanned<_>)| {
             let origin = self.origin(key.span());
-            Ok((std::borrow::Cow::into_owned(key.into_inner()), self.value(origin, value.into_inner())?))
+            Ok((
+                std::borrow::Cow::into_owned(key.into_inner()),
+                self.value(Some(&origin), value.into_inner())?,
+            ))
         };
         table.into_iter().map(value).collect()
     }
 
-    fn value(&self, origin: String, value: DeValue<'_>) -> Result<Value, String> {
+    fn value(&self, uri: Option<&String>, value: DeValue<'_>) -> Result<Value, String> {
         let too_large = |number: &str| {
-            let (_, line) = place(&origin);
-            format!("line {}: {number} is no number of 64 bits", line.unwrap_or_default())
+            let line = uri.and_then(|origin| place(origin).1).unwrap_or_default();
+            format!("line {line}: {number} is no number of 64 bits")
         };
-        let uri = Some(&origin);
         Ok(match value {
             DeValue::String(text) => Value::new(uri, text.into_owned()),
             DeValue::Boolean(flag) => Value::new(uri, flag),
@@ -58,8 +60,9 @@ impl Text<'_> {
             }
             DeValue::Table(table) => Value::new(uri, self.table(table)?),
             DeValue::Array(items) => {
-                let item =
-                    |item: Spanned<DeValue<'_>>| self.value(self.origin(item.span()), item.into_inner());
+                let item = |item: Spanned<DeValue<'_>>| {
+                    self.value(Some(&self.origin(item.span())), item.into_inner())
+                };
                 Value::new(uri, items.into_iter().map(item).collect::<Result<Vec<_>, _>>()?)
             }
         })

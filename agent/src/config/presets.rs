@@ -46,7 +46,7 @@ pub const PRESETS: [(&str, &str); 24] = [
 const BASES_MAX: usize = 8;
 
 /// The text of a preset.
-fn text_of(preset: &str) -> Option<Cow<'static, str>> {
+pub fn text_of(preset: &str) -> Option<Cow<'static, str>> {
     let (name, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
     if *name != TOPIC_FIRST {
         return Some(Cow::Borrowed(text));

@@ -39,7 +39,7 @@ pub(super) fn find<'a>(devices: &'a Devices, name: &str) -> Result<(DeviceId, &'
     devices.find_ever(name).ok_or_else(|| {
         let near = did_you_mean(name, devices.iter().map(|(_, device)| &*device.name));
         let detail =
-            format!("there is no device `{name}`.{near} /api/v1/devices lists them; a `/` in an id is written %2F in a path");
+            format!("there is no device `{name}`.{near} `fieldlog devices` and /api/v1/devices list them; in a path, a `/` in an id is written %2F");
         Problem::not_found("no-such-device", "No such device", detail)
     })
 }

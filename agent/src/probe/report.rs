@@ -32,9 +32,18 @@ enum Fate {
 /// The results for all topics under one set of rules.
 type Fates<'h> = BTreeMap<&'h str, Fate>;
 
+/// What was heard, in words.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// For people; ends with the additions.
+    pub(super) text: String,
+    /// What to add to a source, in TOML; may be empty.
+    pub(super) additions: String,
+}
+
 /// Reports what was heard, what the source `own` (a configuration and a name in it) takes of it, which presets take the
 /// rest, and what to add.
-pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, now: Time) -> String {
+pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, now: Time) -> Report {
     let mut text = format!("{} messages on {} topics\n", heard.messages, heard.topics());
     if heard.beyond > 0 {
         let _ = writeln!(
@@ -46,7 +55,7 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
     if heard.kept.is_empty() {
         text +=
             "nothing was heard; listen longer with --seconds, or check with the broker who may read what\n";
-        return text;
+        return Report { text, additions: String::new() };
     }
     let taken = own.map_or_else(Fates::new, |(config, name)| {
         let fates = fates(&heard.kept, config, Some(&name), zone, now);
@@ -90,7 +99,7 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
         text += "\nTo record them, add to the source what you want of this; try single messages with `fieldlog try`:\n";
         text += &additions;
     }
-    text
+    Report { text, additions }
 }
 
 fn describe_source(text: &mut String, name: &str, fates: &Fates<'_>) {
@@ -228,7 +237,7 @@ mod tests {
                 format!("[[source]]\nname = \"home\"\naddress = \"mqtt://localhost\"\n{subscriptions}");
             (Config::from_toml(&text, "test").unwrap(), "home".to_owned())
         });
-        report(&heard(messages), own, Zone::default(), Time(1_700_000_000_000_000))
+        report(&heard(messages), own, Zone::default(), Time(1_700_000_000_000_000)).text
     }
 
     const TASMOTA: [(&str, &str); 3] = [

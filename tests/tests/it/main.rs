@@ -5,6 +5,7 @@
 
 mod administer;
 mod bounds;
+mod cli;
 mod clock;
 mod commands;
 mod corruption;

@@ -9,7 +9,7 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use super::block::BLOCK;
-use super::{BLOCKS, NoJournal, medium};
+use super::{BLOCKS, NoJournal};
 use crate::log::LogError;
 use crate::log::overlay::Overlay;
 
@@ -39,7 +39,7 @@ pub(in crate::log) fn open(
 
 /// Creates the file, in place of one that the log does not count on.
 pub(in crate::log) fn create(data_dir: &Path) -> Result<Arc<dyn StorageBackend>, NoJournal> {
-    if let Some(refusal) = medium::refusal(data_dir) {
+    if let Some(refusal) = NoJournal::on(data_dir) {
         return Err(refusal);
     }
     let path = data_dir.join(JOURNAL_FILE_NAME);

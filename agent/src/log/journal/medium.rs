@@ -41,11 +41,13 @@ const NOT_IN_PLACE: [(u32, &str); 10] = [
     (0xff53_4d42, "CIFS"),
 ];
 
-/// Checks the file system of a directory; `None` if it suits.
-pub(super) fn refusal(dir: &Path) -> Option<NoJournal> {
-    // What cannot be asked is tried.
-    let found = rustix::fs::statfs(dir).ok()?;
-    named(found.f_type as u32).map(NoJournal::NotInPlace)
+impl NoJournal {
+    /// Checks the file system of a directory; `None` if it suits.
+    pub fn on(dir: &Path) -> Option<NoJournal> {
+        // What cannot be asked is tried.
+        let found = rustix::fs::statfs(dir).ok()?;
+        named(found.f_type as u32).map(NoJournal::NotInPlace)
+    }
 }
 
 fn named(f_type: u32) -> Option<&'static str> {
@@ -70,6 +72,6 @@ mod tests {
     #[test]
     fn the_directory_is_asked() {
         let shm = Path::new("/dev/shm");
-        assert!(!shm.exists() || refusal(shm).is_none(), "tmpfs suits");
+        assert!(!shm.exists() || NoJournal::on(shm).is_none(), "tmpfs suits");
     }
 }

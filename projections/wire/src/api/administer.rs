@@ -16,6 +16,22 @@ pub struct ReasonBody {
     pub reason: String,
 }
 
+/// The body of `POST /api/v1/snapshot`; may be left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// The answer to `POST /api/v1/snapshot`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDone {
+    /// The position of the view.
+    pub position: Position,
+    /// The last record that the snapshot includes.
+    pub seq: Seq,
+    /// Its size in bytes; 0 if it was written before the agent's start and nothing has been recorded since.
+    pub bytes: u64,
+}
+
 /// The body of `POST /api/v1/devices/{id}/rename`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
