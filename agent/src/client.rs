@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fieldlog_wire::api::problem::Problem;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
@@ -19,11 +18,13 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::log::LogError;
 use crate::net::secret;
-use crate::recovery::RecoveryError;
 
+mod failure;
 pub mod stream;
+
+use failure::{EX_CONFIG, EX_NOPERM, EX_UNAVAILABLE, problem};
+pub use failure::{EX_TEMPFAIL, Failure};
 
 /// The configuration that is used if none is named.
 const CONFIG: &str = "/etc/fieldlog/fieldlog.toml";
@@ -33,17 +34,6 @@ const SOCKET: &str = "/run/fieldlog/http.sock";
 const PATIENCE: Duration = Duration::from_secs(35);
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-
-/// Exit codes of sysexits.h.
-const EX_USAGE: u8 = 64;
-const EX_DATAERR: u8 = 65;
-const EX_UNAVAILABLE: u8 = 69;
-const EX_SOFTWARE: u8 = 70;
-const EX_IOERR: u8 = 74;
-/// What is asked for is not known or not possible yet; ask again.
-pub const EX_TEMPFAIL: u8 = 75;
-const EX_NOPERM: u8 = 77;
-const EX_CONFIG: u8 = 78;
 
 /// Where the agent is.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -60,80 +50,6 @@ pub struct Reach {
     /// The file with the token for --url; to change something, that of `http.admin_token_file`.
     #[arg(long, value_name = "FILE", requires = "url")]
     token_file: Option<PathBuf>,
-}
-
-/// Why there is no answer, or none that is good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The exit code, as in sysexits.h.
-    pub code: u8,
-    /// What is wrong, and what to do.
-    pub words: String,
-}
-
-impl Failure {
-    fn new(code: u8, words: impl Into<String>) -> Failure {
-        Failure { code, words: words.into() }
-    }
-
-    /// Of arguments that cannot be used.
-    pub fn usage(words: impl Into<String>) -> Failure {
-        Failure::new(EX_USAGE, words)
-    }
-
-    /// Of somebody who does not answer.
-    pub fn unavailable(words: impl Into<String>) -> Failure {
-        Failure::new(EX_UNAVAILABLE, words)
-    }
-
-    /// Of a configuration that cannot be used.
-    pub fn config(words: impl Into<String>) -> Failure {
-        Failure::new(EX_CONFIG, words)
-    }
-
-    /// Of data that cannot be used.
-    pub fn data(words: impl Into<String>) -> Failure {
-        Failure::new(EX_DATAERR, words)
-    }
-
-    /// Of a file or a disk.
-    pub fn io(words: impl Into<String>) -> Failure {
-        Failure::new(EX_IOERR, words)
-    }
-
-    /// Whether it may be otherwise in a moment.
-    pub fn is_passing(&self) -> bool {
-        [EX_UNAVAILABLE, EX_TEMPFAIL].contains(&self.code)
-    }
-
-    /// Of something within this process.
-    pub fn internal(words: impl Into<String>) -> Failure {
-        Failure::new(EX_SOFTWARE, words)
-    }
-}
-
-impl From<LogError> for Failure {
-    fn from(error: LogError) -> Failure {
-        let code = match &error {
-            LogError::NotEmpty { .. } => EX_USAGE,
-            error if error.is_lasting() => EX_DATAERR,
-            _ => EX_IOERR,
-        };
-        Failure::new(code, error.to_string())
-    }
-}
-
-impl From<RecoveryError> for Failure {
-    fn from(error: RecoveryError) -> Failure {
-        let words = error.to_string();
-        match error {
-            RecoveryError::Log(error) => error.into(),
-            RecoveryError::Fold { .. } | RecoveryError::NoBase { .. } | RecoveryError::NoPast { .. } => {
-                Failure::new(EX_DATAERR, words)
-            }
-            RecoveryError::Snapshots { .. } | RecoveryError::GivenUp => Failure::new(EX_IOERR, words),
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -388,23 +304,9 @@ fn socket(reach: &Reach) -> Result<PathBuf, Failure> {
     Ok(config.and_then(|config| config.http.unix_socket).unwrap_or_else(|| SOCKET.into()))
 }
 
-/// The failure that a problem stands for.
-fn problem(status: u16, body: &[u8]) -> Failure {
-    let code = match status {
-        401 | 403 => EX_NOPERM,
-        429 | 503 => EX_TEMPFAIL,
-        400..500 => EX_DATAERR,
-        _ => EX_SOFTWARE,
-    };
-    let words = match serde_json::from_slice::<Problem<'_>>(body) {
-        Ok(problem) => format!("{}: {}", problem.title, problem.detail),
-        Err(_) => format!("the answer is {status}, without words that fieldlog would use"),
-    };
-    Failure::new(code, words)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::failure::EX_USAGE;
     use super::*;
 
     fn with_url(url: &str) -> Result<Client, Failure> {
@@ -429,16 +331,6 @@ mod tests {
             assert_eq!(failure.code, EX_USAGE, "{url}");
             assert!(failure.words.contains(words), "{url}: {}", failure.words);
         }
-    }
-
-    #[test]
-    fn a_problem_says_why_and_has_a_code() {
-        let body = br#"{"type":"x","title":"No such device","status":404,"detail":"there is no device `x`","instance":"/","code":"no-such-device"}"#;
-        assert_eq!(problem(404, body), Failure::new(65, "No such device: there is no device `x`"));
-        for (status, code) in [(401, 77), (403, 77), (409, 65), (412, 65), (422, 65), (500, 70), (503, 75)] {
-            assert_eq!(problem(status, body).code, code, "{status}");
-        }
-        assert!(problem(502, b"<html>").words.contains("the answer is 502"));
     }
 
     #[test]

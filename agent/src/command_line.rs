@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
 use crate::clock::Clock;
 use crate::{check, cli, correct, daemon, telemetry, verify};
-use clap::{Parser, Subcommand};
 
 pub mod completions;
 

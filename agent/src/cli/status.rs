@@ -79,7 +79,11 @@ fn sentences(status: &Status, found: &[Attention], (inputs, more): (usize, bool)
     let states = states.into_iter().filter(|(number, _)| *number > 0);
     let states: Vec<String> = states.map(|(number, state)| format!("{number} {state}")).collect();
     let all = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
-    row("devices", format!("{}{all}", devices.total));
+    let which = match devices.offline {
+        0 => "",
+        _ => "; `fieldlog devices --availability offline` lists those that are",
+    };
+    row("devices", format!("{}{all}{which}", devices.total));
     let size = log.file_bytes.map_or_else(|| "of unknown size".to_owned(), bytes);
     row(
         "log",
@@ -165,7 +169,7 @@ pub(super) mod tests {
             "All is well.\n\n\
              fieldlog    0.1.0, gateway gw, running for 2 h\n\
              sources     1 of 1 connected, 12,345 messages\n\
-             devices     33: 30 online, 3 offline\n\
+             devices     33: 30 online, 3 offline; `fieldlog devices --availability offline` lists those that are\n\
              log         2.5 MB, events 12 to 4711\n\
              storage     1.1 GB are written a day, so the storage lasts 25 years\n\
              sinks       1 of 1 connected, 0 events wait\n\

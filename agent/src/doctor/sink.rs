@@ -47,6 +47,7 @@ pub(super) async fn examine(sink: &SinkConfig) -> Vec<Finding> {
             let late = |_| Err("it has not answered in time".to_owned());
             match asked.await.unwrap_or_else(late) {
                 Ok(status) => judged(http, status),
+                Err(why) if why.contains(&http.address.to_string()) => (Verdict::Bad, why),
                 Err(why) => (Verdict::Bad, format!("{}: {why}", http.address)),
             }
         }
