@@ -35,10 +35,12 @@ Exit codes:
   65  refused: there is no such device, the values do not fit; or the log is damaged or lost
   69  fieldlog, or the broker, cannot be reached; or HTTP cannot listen
   70  a fault within fieldlog
+  71  the system refuses what the start needs
   74  a disk or file error
   75  not known or not possible yet: ask again
   77  not allowed: the token, or the rights of this user
-  78  mistakes in the configuration";
+  78  mistakes in the configuration
+ 130  stopped at once by a second signal";
 
 /// Ends a subcommand: what it failed with is said, and gives the exit code.
 pub(crate) fn end(outcome: Result<u8, Failure>) -> ExitCode {

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::clock::Clock;
 use crate::{check, cli, correct, daemon, telemetry, verify};
 
+#[cfg(feature = "completions")]
 pub mod completions;
 
 /// Exit code of arguments that cannot be used.
@@ -114,6 +115,7 @@ enum Verb {
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
     /// Print a script with which a shell completes the arguments of fieldlog.
+    #[cfg(feature = "completions")]
     #[command(
         after_help = "For the present shell: source <(fieldlog completions bash). The Debian package has installed them."
     )]
@@ -196,6 +198,7 @@ pub fn main() -> ExitCode {
             telemetry::start(cli.log);
             crate::receive::main(&args)
         }
+        #[cfg(feature = "completions")]
         Verb::Completions { shell } => {
             completions::print(shell);
             ExitCode::SUCCESS

@@ -98,8 +98,8 @@ fn written(args: &InitArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-const HEAD: &str = "# Written by `fieldlog init`. config/fieldlog.toml of the sources, or /usr/share/doc/fieldlog, explains every \
-                    key.\n";
+const HEAD: &str =
+    "# Written by `fieldlog init`. config/fieldlog.toml, which comes with fieldlog, explains every key.\n";
 
 /// Where it is written.
 struct Place {

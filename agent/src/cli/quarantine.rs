@@ -46,6 +46,9 @@ enum What {
         /// Print the bytes of the payload, and nothing else.
         #[arg(long)]
         raw: bool,
+        /// Print its event as it is, which has the reason but not the payload.
+        #[arg(long, conflicts_with = "raw")]
+        json: bool,
         #[command(flatten)]
         reach: Reach,
     },
@@ -86,7 +89,7 @@ struct These {
 pub fn main(args: &QuarantineArgs) -> ExitCode {
     end(match &args.what {
         What::List { limit, json, reach } => list(*limit, *json, reach),
-        What::Show { seq, raw, reach } => show(*seq, *raw, reach),
+        What::Show { seq, raw, json, reach } => show(*seq, *raw, *json, reach),
         What::Requeue(these) => deal(these, true),
         What::Purge(these) => deal(these, false),
     })
@@ -126,7 +129,7 @@ fn list(limit: u64, json: bool, reach: &Reach) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn show(seq: u64, raw: bool, reach: &Reach) -> Result<u8, Failure> {
+fn show(seq: u64, raw: bool, json: bool, reach: &Reach) -> Result<u8, Failure> {
     let client = Client::open(reach)?;
     let payload = client.get(&format!("/api/v1/quarantine/{seq}"))?.body;
     if raw {
@@ -134,7 +137,12 @@ fn show(seq: u64, raw: bool, reach: &Reach) -> Result<u8, Failure> {
         let _ = std::io::stdout().lock().write_all(&payload);
         return Ok(0);
     }
-    let answer: EventAnswer<'_> = client.get(&format!("/api/v1/events/{seq}"))?.json()?;
+    let answer = client.get(&format!("/api/v1/events/{seq}"))?;
+    if json {
+        say_raw(&answer.body);
+        return Ok(0);
+    }
+    let answer: EventAnswer<'_> = answer.json()?;
     let mut text = format!("sequence  {seq}\nat        {}\n", time(&answer.event.time));
     for (name, value) in &answer.event.data {
         let value = plain_value(value);

@@ -32,7 +32,7 @@ fn of_running(status: &Status) -> Vec<Finding> {
 }
 
 fn of_silent(config: &Config, failure: &Failure) -> Vec<Finding> {
-    let words = format!("it cannot be asked, as it seems it is not running: {}", failure.words);
+    let words = format!("it cannot be asked: {}", failure.words);
     let mut findings = vec![Finding::new(Verdict::Unknown, PLACE, words)];
     if let Some(listen) = config.http.listen
         && let Err(error) = TcpListener::bind(listen)

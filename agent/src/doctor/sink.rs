@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use super::ANSWER_MAX;
 use super::broker::Login;
 use crate::check::files::{Finding, Verdict, place_of};
-use crate::config::{Address, HttpSink, SinkConfig, SinkTarget, TlsConfig};
+use crate::config::{HttpSink, SinkConfig, SinkTarget};
+use crate::forward::transport::log_in;
 use crate::net::connect::{self, Endpoint};
 use crate::net::failure::causes;
 use crate::net::secret;
@@ -51,27 +52,17 @@ pub(super) async fn examine(sink: &SinkConfig) -> Vec<Finding> {
                 Err(why) => (Verdict::Bad, format!("{}: {why}", http.address)),
             }
         }
-        SinkTarget::Nats(nats) => reached(&nats.address, None).await,
-        SinkTarget::Kafka(kafka) => match kafka.brokers.first() {
-            Some(broker) => reached(broker, Some(&kafka.tls)).await,
-            None => (Verdict::Bad, "it has no address".to_owned()),
-        },
+        SinkTarget::Nats(_) | SinkTarget::Kafka(_) => {
+            match timeout(sink.connect_timeout.min(ANSWER_MAX), log_in(sink)).await {
+                Ok(Ok(())) => {
+                    (Verdict::Good, format!("{} lets this client in; no event was sent", sink.target))
+                }
+                Ok(Err(unreachable)) => (Verdict::Bad, unreachable.why),
+                Err(_) => (Verdict::Bad, format!("{} has not answered in time", sink.target)),
+            }
+        }
     };
     vec![Finding::new(verdict, &place, words)]
-}
-
-/// Of a protocol that is not spoken here: whether the port is open, and TLS where it comes first.
-async fn reached(address: &Address, tls: Option<&TlsConfig>) -> (Verdict, String) {
-    let plain = Address { tls: address.tls && tls.is_some(), ..address.clone() };
-    let none = TlsConfig::default();
-    let endpoint = Endpoint { address: &plain, tls: tls.unwrap_or(&none), connect_timeout: ANSWER_MAX };
-    match timeout(ANSWER_MAX, connect::connect(&endpoint)).await {
-        Ok(Ok(_)) => {
-            (Verdict::Unknown, format!("{address} can be reached; whether it lets fieldlog in was not tried"))
-        }
-        Ok(Err(error)) => (Verdict::Bad, causes(&error)),
-        Err(_) => (Verdict::Bad, format!("{address} has not answered in time")),
-    }
 }
 
 /// The status of the answer to a HEAD with the token.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::SinkConfig;
+use super::Unreachable;
+use crate::config::{SinkConfig, SinkTarget};
 
 pub mod http;
 #[cfg(feature = "kafka")]
@@ -33,5 +34,16 @@ impl<S: Clone> Target<S> {
             answer_timeout: config.answer_timeout,
             in_flight_max: config.in_flight_max,
         }
+    }
+}
+
+/// Logs in at a NATS server or a Kafka cluster, and sends it nothing. Sinks of other kinds are left alone.
+pub(crate) async fn log_in(config: &SinkConfig) -> Result<(), Unreachable> {
+    match &config.target {
+        #[cfg(feature = "nats")]
+        SinkTarget::Nats(nats) => Target::of(config, nats).log_in().await,
+        #[cfg(feature = "kafka")]
+        SinkTarget::Kafka(kafka) => Target::of(config, kafka).open().await.map(drop),
+        _ => Ok(()),
     }
 }

@@ -258,6 +258,8 @@ async fn a_reader_that_has_enough_ends_it_quietly() {
     for n in 0..20 {
         scene.say("pump", &format!("{{\"flow\":{n}}}")).await;
     }
+    // The first use builds it.
+    let binary = tokio::task::spawn_blocking(fieldlog_tests::binary::fieldlog).await.unwrap();
     let socket = scene.socket();
     for arguments in ["events --after 0", "events -f --after 0", "devices", "status"] {
         let line = format!(
@@ -266,11 +268,7 @@ async fn a_reader_that_has_enough_ends_it_quietly() {
         );
         let publisher = &scene.publisher;
         let shell = tokio::task::spawn_blocking(move || {
-            std::process::Command::new("bash")
-                .args(["-c", &line])
-                .arg(fieldlog_tests::binary::fieldlog())
-                .output()
-                .unwrap()
+            std::process::Command::new("bash").args(["-c", &line]).arg(binary).output().unwrap()
         });
         // One that follows notices the end of its reader with the next event.
         let mut n = 100;

@@ -75,6 +75,11 @@ impl NatsTarget {
         Ok(Nats { queue: Queue::start(|jobs| publisher.serve(jobs)), stored, news })
     }
 
+    /// Connects, and looks at nothing.
+    pub async fn log_in(&self) -> Result<(), Unreachable> {
+        self.connect(&Arc::default()).await.map(drop)
+    }
+
     /// The queries before the first message.
     async fn ask(
         &self,

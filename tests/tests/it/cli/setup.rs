@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use fieldlog_sim::servers::tls::Certificates;
 use fieldlog_tests::mosquitto::Mosquitto;
+use fieldlog_tests::nats::NatsServer;
 use fieldlog_tests::process::free_port;
 use fieldlog_tests::publisher::{Post, Publisher};
 use fieldlog_tests::receiver::Receiver;
@@ -58,7 +59,10 @@ async fn a_configuration_is_made_of_what_the_broker_has() {
     assert_eq!(code, 0, "{out}{err}");
     let good =
         format!("good   source \"home\": the broker at 127.0.0.1:{} lets this client in\n", mosquitto.port);
-    assert_says(&out, &[&good, "it is not running", "\nNothing is wrong.\n"]);
+    assert_says(
+        &out,
+        &[&good, "note   fieldlog: it cannot be asked: cannot reach fieldlog at ", "\nNothing is wrong.\n"],
+    );
 }
 
 #[tokio::test]
@@ -88,9 +92,13 @@ async fn nothing_is_written_without_a_broker_or_anything_to_record() {
 async fn what_is_wrong_with_a_broker_or_a_sink_is_found() {
     let Some(certificates) = Certificates::make() else { return };
     let Some(with_tls) = Mosquitto::start(&certificates.mosquitto()) else { return };
+    let Some(nats) = NatsServer::start("authorization { token: hunter2 }") else { return };
     let Some(guarded) = Mosquitto::start("password_file DIR/nobody\nallow_anonymous false") else { return };
     let receiver = Receiver::http().await;
     let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "hunter2").unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
     let (file, data) = (dir.path().join("fieldlog.toml"), dir.path().join("data"));
     std::fs::create_dir(&data).unwrap();
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o750)).unwrap();
@@ -102,13 +110,17 @@ async fn what_is_wrong_with_a_broker_or_a_sink_is_found() {
     let tls = format!("[source.tls]\nca_file = {:?}\n", certificates.ca_file());
     let text = format!(
         "data_dir = {data:?}\n[http]\nlisten = \"\"\n{}{}{}{}\
-         [[sink]]\nname = \"cloud\"\naddress = \"http://{}/in\"\n[[sink]]\nname = \"lost\"\naddress = \"http://127.0.0.1:{}/\"\n",
+         [[sink]]\nname = \"cloud\"\naddress = \"http://{}/in\"\n[[sink]]\nname = \"lost\"\naddress = \"http://127.0.0.1:{}/\"\n\
+         [[sink]]\nname = \"bus\"\naddress = \"nats://127.0.0.1:{}\"\ntoken_file = {token:?}\n\
+         [[sink]]\nname = \"stranger\"\naddress = \"nats://127.0.0.1:{}\"\n",
         source("good", &format!("mqtts://127.0.0.1:{}", with_tls.port), &tls),
         source("guarded", &format!("mqtt://127.0.0.1:{}", guarded.port), "username = \"u\"\n"),
         source("plain", &format!("mqtt://127.0.0.1:{}", with_tls.port), "client_id = \"x\"\n"),
         source("secure", &format!("mqtts://127.0.0.1:{}", guarded.port), &tls),
         receiver.address(),
         free_port(),
+        nats.port,
+        nats.port,
     );
     std::fs::write(&file, &text).unwrap();
     let name = file.to_str().unwrap();
@@ -131,14 +143,16 @@ async fn what_is_wrong_with_a_broker_or_a_sink_is_found() {
             &format!("WRONG  source \"secure\": 127.0.0.1:{} does not answer in TLS", guarded.port),
             "good   sink \"cloud\": ",
             "no event was sent\n",
-            "WRONG  sink \"lost\": 127.0.0.1:",
-            "\n4 things are wrong.\n",
+            "WRONG  sink \"lost\": cannot connect to 127.0.0.1:",
+            &format!("good   sink \"bus\": nats://127.0.0.1:{} lets this client in", nats.port),
+            "WRONG  sink \"stranger\": nats://127.0.0.1:",
+            "\n5 things are wrong.\n",
         ],
     );
     let (code, out, _) = call(&[], &["doctor", "--json", "--config", name]).await;
     assert_eq!(code, 1);
     let findings: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
-    assert_eq!(findings.iter().filter(|found| found["verdict"] == "wrong").count(), 4, "{out}");
+    assert_eq!(findings.iter().filter(|found| found["verdict"] == "wrong").count(), 5, "{out}");
 
     // `probe` says the same, and does not listen to the end.
     let (code, _, err) =
