@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fieldlog_wire::api::devices::{AsOf, Availability, Device, DevicePage, Inexact};
+use fieldlog_wire::api::devices::{AsOf, Availability, DerivedValue, Device, DevicePage, Inexact};
 
 use super::moment::Moment;
 use super::text::{plain, span, table, time, value, wrap};
@@ -97,8 +97,20 @@ fn row(device: &Device<'_>) -> [String; 4] {
         let unit = unit(name).map(|unit| format!(" {}", plain(unit))).unwrap_or_default();
         format!("{} {}{unit}", plain(name), value(found))
     });
-    let values: Vec<String> = values.collect();
+    let computed = device.derived.iter().map(|(name, found)| {
+        let unit = if found.unit.is_empty() { String::new() } else { format!(" {}", plain(&found.unit)) };
+        format!("{} {}{unit}", plain(name), derived(&found.value))
+    });
+    let values: Vec<String> = values.chain(computed).collect();
     [plain(&device.id), state(device), span(device.data_age_s), values.join(", ")]
+}
+
+/// A value that was computed.
+pub(super) fn derived(value: &DerivedValue) -> String {
+    match value {
+        DerivedValue::Bool(flag) => flag.to_string(),
+        DerivedValue::Number(number) => number.to_string(),
+    }
 }
 
 /// Whether it is reachable, in few words.
@@ -143,6 +155,10 @@ mod tests {
             "attributes": {"state": "ON", "temperature": 21.5}, "units": {"temperature": "°C"}
         });
         let line = |device: &serde_json::Value| row(&serde_json::from_value(device.clone()).unwrap());
+        device["derived"] =
+            json!({"load": {"value": 2.5, "unit": "kW", "seq": 5, "at": "2025-11-23T10:00:00Z"}});
+        assert_eq!(line(&device)[3], "state ON, temperature 21.5 °C, load 2.5 kW");
+        device.as_object_mut().unwrap().remove("derived");
         assert_eq!(line(&device), ["lamp\u{fffd}", "online", "1 min", "state ON, temperature 21.5 °C"]);
         device["offline_because"] = json!("hub");
         assert_eq!(line(&device)[1], "offline (by hub)");

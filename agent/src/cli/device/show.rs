@@ -3,7 +3,7 @@
 use fieldlog_wire::api::devices::{AvailabilityCause, Device, DeviceAnswer};
 use fieldlog_wire::json::percent;
 
-use super::super::devices::{moment_words, state};
+use super::super::devices::{derived, moment_words, state};
 use super::super::moment::Moment;
 use super::super::text::{count, plain, span, table, time, value, wrap};
 use super::super::{query, say_raw};
@@ -67,6 +67,16 @@ fn described(answer: &DeviceAnswer<'_>) -> String {
                 attribute.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
             ]
         })
+        .chain(device.derived.iter().map(|(name, found)| {
+            let at = time(&found.at);
+            [
+                format!("{} (derived)", plain(name)),
+                derived(&found.value),
+                plain(&found.unit),
+                at,
+                found.seq.to_string(),
+            ]
+        }))
         .collect();
     match rows.is_empty() {
         true => text.push_str("\nNo values.\n"),
@@ -128,6 +138,10 @@ mod tests {
              state        ON           2025-11-23T10:00:00Z  5\n\
              temperature  21.5   °C    2025-11-23T09:00:00Z  4\n"
         );
+        answer["device"]["derived"] = json!({"hot": {"value": true, "seq": 4, "at": "2025-11-23T09:00:00Z"}});
+        let text = described(&serde_json::from_value(answer.clone()).unwrap());
+        assert!(text.ends_with("\nhot (derived)  true         2025-11-23T09:00:00Z  4\n"), "{text}");
+        answer["device"]["derived"] = json!({});
         answer["as_of"] = json!({"seq": 5, "time": "2025-11-23T10:30:00Z", "exact": true, "replayed": 0});
         answer["device"]["attributes"] = json!({});
         let text = described(&serde_json::from_value(answer).unwrap());
