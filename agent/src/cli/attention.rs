@@ -2,7 +2,7 @@
 
 use fieldlog_wire::api::status::{Sink, Source, Status};
 
-use super::text::{count, plain, span};
+use super::text::{bytes, count, plain, span};
 
 /// Below this many years, the storage wears out soon.
 const ENDURANCE_YEARS_MIN: f64 = 3.0;
@@ -31,6 +31,11 @@ pub(crate) fn attention(status: &Status) -> Vec<Attention> {
     }
     status.sources.iter().for_each(|source| of_source(source, &mut found));
     status.sinks.iter().for_each(|sink| of_sink(sink, &mut found));
+    let log = &status.log;
+    if let Some(free) = log.disk_free_bytes.filter(|free| *free < log.disk_free_bytes_min) {
+        let what = format!("the disk has only {} free", bytes(free));
+        found.push(Attention::new(what, "make room there, or lower retention.bytes_max"));
+    }
     if let Some(advice) = &status.clock_advice {
         found.push(Attention::new("log time is far ahead of the clock", plain(advice)));
     }

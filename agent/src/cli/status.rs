@@ -89,6 +89,9 @@ fn sentences(status: &Status, found: &[Attention], (inputs, more): (usize, bool)
         "log",
         format!("{size}, events {} to {}", log.first_seq.map_or(0, |seq| seq.0), status.position.head.0),
     );
+    if let Some(free) = log.disk_free_bytes {
+        row("disk", format!("{} are free", bytes(free)));
+    }
     if let Some(per_day) = log.bytes_written_per_day.filter(|_| status.uptime_s >= RATE_MIN_S) {
         let years = log.endurance_years.map(|years| format!(", so the storage lasts {years:.0} years"));
         let years = years.filter(|_| log.endurance_years < Some(1_000.0)).unwrap_or_default();
@@ -196,11 +199,13 @@ pub(super) mod tests {
             status["state"]["refused"] = json!(7);
             status["snapshot"]["errors"] = json!(1);
             status["log"]["endurance_years"] = json!(0.5);
+            status["log"]["disk_free_bytes"] = json!(10_000_000);
+            status["log"]["disk_free_bytes_min"] = json!(64_000_000);
         });
         let found = attention(&status);
         let text = sentences(&status, &found, (3, false));
         assert!(
-            text.starts_with("9 things need attention:\n- nothing is being recorded: the disk is full\n"),
+            text.starts_with("10 things need attention:\n- nothing is being recorded: the disk is full\n"),
             "{text}"
         );
         for part in [
@@ -209,6 +214,8 @@ pub(super) mod tests {
             "- sink \"cloud\" (http://cloud:80) takes nothing now: 503; 1,500 events wait\n",
             "- sink \"cloud\" (http://cloud:80): nobody listens\n",
             "has refused 2 events, which are kept\n  What to do: `fieldlog events --type dead_lettered` says why",
+            "- the disk has only 10.0 MB free\n  What to do: make room there",
+            "\ndisk        10.0 MB are free\n",
             "- log time is far ahead of the clock\n  What to do: run fieldlog correct-clock\n",
             "and 7 of them were not taken\n",
             "- 1 snapshots could not be written\n",
