@@ -88,10 +88,11 @@ impl Device {
     }
 
     pub(super) fn change(&mut self, attribute: &str, event: &Event, json: &str) {
-        match self.attributes.get_mut(attribute) {
+        let name = text::text(attribute);
+        match self.attributes.get_mut(&*name) {
             Some(known) => known.add(event, json),
             None => {
-                self.attributes.insert(text::text(attribute).into(), Attribute::new(event, json));
+                self.attributes.insert(name.into(), Attribute::new(event, json));
             }
         }
     }

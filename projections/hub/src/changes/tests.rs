@@ -113,6 +113,14 @@ fn a_removed_device_keeps_its_place() {
 }
 
 #[test]
+fn a_name_that_postgresql_cannot_hold_is_still_one_attribute() {
+    let changes = changed(&[state(1, 10, r#"{"a\u0000":1}"#), state(2, 11, r#"{"a\u0000":2}"#)]);
+    let attribute = &changes.devices["lamp"].attributes["a\u{fffd}"];
+    assert_eq!(attribute.newest.seq, Seq(2));
+    assert!(attribute.windows().all(|(_, window)| window.bucket.count == 2));
+}
+
+#[test]
 fn content_of_another_form_changes_nothing() {
     let changes = changed(&[
         event(1, 10, "state_changed", r#"{"changes":[1]}"#),

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::config::{self, Postgres};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For TCP, TLS and the greeting together.
+/// For TCP and the greeting together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A statement that takes longer has failed.
 const STATEMENT_S: u32 = 120;
