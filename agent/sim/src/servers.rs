@@ -7,7 +7,9 @@
 
 pub mod mosquitto;
 pub mod nats;
+pub mod opensearch;
 pub mod postgres;
+pub mod redis;
 pub mod tls;
 pub mod wait;
 
@@ -93,6 +95,13 @@ fn quiet(program: &str, arguments: impl Fn(&mut Command) -> &mut Command) -> io:
         arguments(&mut command).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
     spawn(program).or_else(|_| spawn(&format!("/usr/sbin/{program}")))
+}
+
+/// The path that a line of Python prints, such as where a package of PyPI has put its program.
+fn from_python(line: &str) -> Option<String> {
+    let output = Command::new("python3").args(["-c", line]).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && Path::new(&path).is_file()).then_some(path)
 }
 
 /// A free port of this machine, for a server that cannot choose one itself.

@@ -10,8 +10,10 @@ use serde::Deserialize;
 use crate::token::{Scope, Token};
 
 mod secret;
+mod stores;
 
 pub(crate) use secret::read as read_secret;
+pub use stores::{OpenSearch, Redis};
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub struct Config {
     pub nats: Vec<Nats>,
     /// The database.
     pub postgres: Postgres,
+    /// Follows the database.
+    pub redis: Option<Redis>,
+    /// Follows the database.
+    pub opensearch: Option<OpenSearch>,
     /// What is deleted when.
     pub retention: Retention,
 }
@@ -85,6 +91,8 @@ struct Raw {
     #[serde(default)]
     nats: Vec<RawNats>,
     postgres: RawPostgres,
+    redis: Option<stores::RawRedis>,
+    opensearch: Option<stores::RawOpenSearch>,
     #[serde(default)]
     retention: RawRetention,
 }
@@ -210,6 +218,8 @@ impl Config {
         {
             faults.push(format!("`postgres.password_file`: {error}"));
         }
+        let redis = raw.redis.and_then(|raw| stores::redis(raw, &mut faults));
+        let opensearch = raw.opensearch.and_then(|raw| stores::opensearch(raw, &mut faults));
         match (listen, connect) {
             (Some(listen), Some(connect)) if faults.is_empty() => Ok(Config {
                 name: raw.name,
@@ -224,6 +234,8 @@ impl Config {
                     schema: raw.postgres.schema,
                     writers: raw.postgres.writers,
                 },
+                redis,
+                opensearch,
                 retention: Retention {
                     events_days: raw.retention.events_days,
                     minutes_days: raw.retention.minutes_days,

@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::follow::Board;
 use crate::intake::Intake;
 use crate::metrics::Counters;
 use crate::postgres::Readers;
@@ -34,6 +35,8 @@ pub(crate) struct App {
     pub(crate) readers: Arc<Readers>,
     /// Whether the lease is there, so that parcels can be stored.
     pub(crate) hub: watch::Receiver<Option<Arc<str>>>,
+    /// How the stores are doing that follow the tables.
+    pub(crate) board: Arc<Board>,
 }
 
 /// Opens the port.

@@ -6,6 +6,7 @@
 
 pub mod changes;
 pub mod config;
+pub mod follow;
 mod http;
 mod intake;
 mod metrics;

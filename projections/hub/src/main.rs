@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fieldlog_hub::config::Config;
-use fieldlog_hub::run;
+use fieldlog_hub::{follow, run};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::Level;
@@ -15,6 +16,9 @@ use tracing::Level;
 const EX_CONFIG: u8 = 78;
 /// Exit code when the system does not give what every program needs (`EX_OSERR`).
 const EX_OSERR: u8 = 71;
+
+/// Exit code when PostgreSQL cannot be asked (`EX_UNAVAILABLE`).
+const EX_UNAVAILABLE: u8 = 69;
 
 /// Keeps what fieldlog gateways send in PostgreSQL, each event once.
 #[derive(Parser)]
@@ -34,6 +38,15 @@ enum Verb {
         /// The configuration file.
         #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Let a store that follows PostgreSQL begin anew; running hubs do that within seconds.
+    Rebuild {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
+        config: PathBuf,
+        /// Which one.
+        #[arg(long, value_parser = follow::STORES)]
+        store: String,
     },
     /// Check the configuration and list every fault in it.
     CheckConfig {
@@ -57,6 +70,10 @@ fn main() -> ExitCode {
             Ok(config) => start(config),
             Err(code) => code,
         },
+        Verb::Rebuild { config, store } => match load(&config) {
+            Ok(config) => rebuild(&config, &store),
+            Err(code) => code,
+        },
         Verb::CheckConfig { config } => load(&config).map_or_else(|code| code, |_| ExitCode::SUCCESS),
     }
 }
@@ -68,13 +85,32 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
     })
 }
 
-fn start(config: Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("cannot start: {error}");
-            return ExitCode::from(EX_OSERR);
+fn runtime() -> Result<Runtime, ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        tracing::error!("cannot start: {error}");
+        ExitCode::from(EX_OSERR)
+    })
+}
+
+fn rebuild(config: &Config, store: &str) -> ExitCode {
+    let done = runtime().map(|runtime| runtime.block_on(follow::rebuild(config, store)));
+    match done {
+        Ok(Ok(())) => {
+            tracing::info!("{store} begins anew in every running hub that has it in its configuration");
+            ExitCode::SUCCESS
         }
+        Ok(Err(why)) => {
+            tracing::error!("{why}");
+            ExitCode::from(EX_UNAVAILABLE)
+        }
+        Err(code) => code,
+    }
+}
+
+fn start(config: Config) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
     };
     runtime.block_on(async {
         let (shutdown, down) = watch::channel(false);

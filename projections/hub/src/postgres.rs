@@ -1,6 +1,7 @@
 //! The tables in PostgreSQL, and all statements that touch them.
 
 mod connect;
+mod follow;
 mod hold;
 mod migrate;
 mod partitions;
@@ -10,6 +11,9 @@ mod rows;
 mod write;
 
 pub(crate) use connect::{Link, chain};
+pub(crate) use follow::{
+    Arrived, DeviceRow, FollowError, Log, Snapshot, Step, adopt, begin_anew, generation, led, step,
+};
 pub(crate) use hold::{Held, hold, other_event};
 pub(crate) use migrate::migrate;
 pub(crate) use partitions::{Partitions, drop_minutes, drop_partitions};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::follow::{self, Board};
 use crate::http::{self, App};
 use crate::intake::Intake;
 use crate::metrics::Counters;
@@ -38,6 +39,8 @@ pub async fn run(
         let writer = Writer::new(config.postgres.clone(), config.lease, hub.clone(), counters.clone());
         writers.spawn(writer.run(jobs));
     }
+    let board = Arc::new(Board::default());
+    let followers = follow::start(&config, &hub, &counters, &board);
     let (stop, stopped) = watch::channel(false);
     let mut sources = tokio::task::JoinSet::new();
     for nats in config.nats {
@@ -58,6 +61,7 @@ pub async fn run(
         tokens: config.tokens.into(),
         parcel_bytes_max: config.parcel_bytes_max,
         hub,
+        board,
     };
     sources.spawn(http::serve(listener, app, stopped));
     let retention =
@@ -75,6 +79,7 @@ pub async fn run(
         } => never,
     };
     retention.abort();
+    drop(followers);
     stop.send_replace(true);
     // With the last source ends the last sender, and with that the writers.
     while sources.join_next().await.is_some() {}

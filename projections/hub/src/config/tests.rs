@@ -85,3 +85,42 @@ fn tokens_come_from_files_that_not_everyone_can_read() {
     check(&text, &["must hold 16 to 4,096"]);
     check(&text.replace("ingest", "write"), &["unknown variant `write`"]);
 }
+
+#[test]
+fn stores_are_checked() {
+    let with = |lines: &str| format!("{LEAST}\n{lines}");
+    let config = Config::from_toml(&with(
+        "[redis]\naddress = \"redis://127.0.0.1:6379/2\"\n[opensearch]\naddress = \"http://h:9200/\"",
+    ));
+    let config = config.unwrap();
+    let (redis, opensearch) = (config.redis.unwrap(), config.opensearch.unwrap());
+    assert_eq!((&*redis.prefix, redis.changes_max, redis.ttl_s), ("fieldlog", 10_000, None));
+    assert_eq!((redis.connect.redis_settings().db(), &*redis.address), (2, "127.0.0.1:6379"));
+    assert_eq!((&*opensearch.authority, &*opensearch.prefix), ("h:9200", "fieldlog"));
+    let text = r#"
+        [redis]
+        address = "redis://u:secret@h"
+        prefix = "a:b"
+        ttl_s = 0
+        [opensearch]
+        address = "https://h:9200"
+        user = "u"
+        prefix = "A"
+    "#;
+    let faults = [
+        "`redis.prefix` is \"a:b\"",
+        "`redis.ttl_s` is 0",
+        "`redis.address` has a password; put it into a file",
+        "`opensearch.prefix` is \"A\"; it must be 1 to 60 lower-case",
+        "one is given; both are needed",
+        "`opensearch.address` is \"https://h:9200\"; write it like \"http://127.0.0.1:9200\": without TLS",
+    ];
+    check(&with(text), &faults);
+    check(&with("[redis]\naddress = \"rediss://h\""), &["wants TLS, which this hub does not speak"]);
+    check(&with("[redis]\naddress = \"127.0.0.1\""), &["write it like \"redis://127.0.0.1:6379/0\""]);
+    check(&with("[opensearch]\naddress = \"http://h\""), &["write it like"]);
+    check(
+        &with("[redis]\naddress = \"redis://h\"\npassword_file = \"/nowhere/p\""),
+        &["`redis.password_file`: cannot read /nowhere/p"],
+    );
+}

@@ -18,6 +18,7 @@ use tokio_postgres::types::ToSql;
 use super::App;
 use super::problem::Problem;
 use crate::changes::WINDOWS_S;
+use crate::follow::{STORES, Standing};
 use crate::text;
 use crate::token::{Admission, Scope, admit};
 
@@ -38,6 +39,7 @@ pub(super) fn router() -> Router<App> {
         .route("/aggregates", get(aggregates))
         .route("/events", get(events))
         .route("/commands", get(commands))
+        .route("/stores", get(stores))
         .fallback(|| async {
             let detail = "look into the README for what there is below /api/v1";
             Problem::new(StatusCode::NOT_FOUND, "no-such-path", "No such path", detail)
@@ -261,6 +263,19 @@ async fn events(State(app): State<App>, asked: Reading) -> Result<Response, Prob
         ORDER BY e.seq LIMIT $7";
     let (after, limit) = (asked.after_seq()?, asked.limit()?);
     items(&app, select, &[&gateway, device, kind, &from, &to, &after, &limit]).await
+}
+
+/// The stores that follow the tables, as far as this process's gateways go.
+async fn stores(State(app): State<App>, _: Reading) -> Response {
+    #[derive(serde::Serialize)]
+    struct Store {
+        store: &'static str,
+        #[serde(flatten)]
+        standing: Standing,
+    }
+    let items = STORES.map(|store| Store { store, standing: app.board.of(store) });
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    (headers, axum::Json(serde_json::json!({ "items": items }))).into_response()
 }
 
 async fn commands(State(app): State<App>, asked: Reading) -> Result<Response, Problem> {

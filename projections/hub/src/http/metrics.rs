@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::App;
 use super::api::allow;
 use super::problem::Problem;
+use crate::follow::{STORES, Standing, State as StoreState};
 use crate::token::Scope;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -83,6 +84,11 @@ struct Of {
     gateway: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfStore {
+    store: &'static str,
+}
+
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counters = &self.app.counters;
@@ -111,11 +117,51 @@ impl Collector for Metrics {
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?)?;
-        self.gateways(&mut encoder)
+        self.gateways(&mut encoder)?;
+        self.stores(&mut encoder)
     }
 }
 
 impl Metrics {
+    /// Only stores that are configured.
+    fn stores(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Value = fn(&Standing) -> f64;
+        let gauges: [(&str, &str, Option<Unit>, Value); 4] = [
+            (
+                "store_lag_events",
+                "Events of this process's gateways that are in PostgreSQL and not in the store.",
+                None,
+                |standing| standing.lag_events as f64,
+            ),
+            (
+                "store_behind",
+                "For how long the store has not had everything.",
+                Some(Unit::Seconds),
+                |standing| standing.behind_s,
+            ),
+            ("store_failing", "1 while the store is not written.", None, |standing| {
+                f64::from(u8::from(standing.state == StoreState::Failing))
+            }),
+            (
+                "store_reduced_documents",
+                "Documents that this process has written without their content, since the store refused them, since its \
+                 start.",
+                None,
+                |standing| standing.reduced as f64,
+            ),
+        ];
+        let standings = STORES.map(|store| (store, self.app.board.of(store)));
+        for (name, help, unit, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+            for (store, standing) in
+                standings.iter().filter(|(_, standing)| standing.state != StoreState::Off)
+            {
+                family.encode_family(&OfStore { store })?.encode_gauge(&value(standing))?;
+            }
+        }
+        Ok(())
+    }
+
     fn gateways(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Value = fn(&Gateway) -> f64;
         let gauges: [(&str, &str, Option<Unit>, Value); 4] = [

@@ -65,7 +65,7 @@ const MOVE: &str = "
     WHERE l.log = u.log AND l.version = u.version
     RETURNING l.log";
 
-const COPY: &str = "COPY events (log, seq, recorded, time, type, device, data) FROM STDIN BINARY";
+const COPY: &str = "COPY events (log, seq, recorded, time, type, device, data, arrival) FROM STDIN BINARY";
 
 /// The statements of a connection.
 pub(crate) struct Statements {
@@ -93,8 +93,8 @@ pub(crate) async fn write(
 ) -> Result<(), WriteError> {
     let transaction = client.transaction().await?;
     lock(&transaction, statements, batch).await?;
-    move_positions(&transaction, statements, batch).await?;
-    copy(&transaction, &batch.events).await?;
+    let arrived = move_positions(&transaction, statements, batch).await?;
+    copy(&transaction, &batch.events, arrived).await?;
     let changes: Vec<(i32, &Changes)> =
         batch.entries.iter().map(|entry| (entry.held.log, &entry.changes)).collect();
     rows::merge(&transaction, &statements.rows, &changes).await?;
@@ -119,11 +119,12 @@ async fn lock(
     if lost.is_empty() { Ok(()) } else { Err(WriteError::Lost(lost)) }
 }
 
+/// Returns how many events there are now of each log.
 async fn move_positions(
     transaction: &Transaction<'_>,
     statements: &Statements,
     batch: &Batch<'_>,
-) -> Result<(), WriteError> {
+) -> Result<BTreeMap<i32, i64>, WriteError> {
     let (mut logs, mut versions, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
     let (mut positions, mut chains, mut newest, mut heads) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut missing, mut events, mut duplicates) = (Vec::new(), Vec::new(), Vec::new());
@@ -175,19 +176,37 @@ async fn move_positions(
         .filter(|entry| !moved.contains(&entry.held.log))
         .map(|entry| entry.gateway.clone())
         .collect();
-    if lost.is_empty() { Ok(()) } else { Err(WriteError::Lost(lost)) }
+    if lost.is_empty() { Ok(logs.into_iter().zip(events).collect()) } else { Err(WriteError::Lost(lost)) }
 }
 
-async fn copy(transaction: &Transaction<'_>, events: &[(i32, &Event)]) -> Result<(), Error> {
+async fn copy(
+    transaction: &Transaction<'_>,
+    events: &[(i32, &Event)],
+    mut arrived: BTreeMap<i32, i64>,
+) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
     }
+    // Now the last arrival of each log before this batch.
+    for (log, _) in events {
+        arrived.entry(*log).and_modify(|arrived| *arrived -= 1);
+    }
     // The binary form of json is its text.
-    let types =
-        [Type::INT4, Type::INT8, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ, Type::TEXT, Type::TEXT, Type::TEXT];
+    let types = [
+        Type::INT4,
+        Type::INT8,
+        Type::TIMESTAMPTZ,
+        Type::TIMESTAMPTZ,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+    ];
     let mut out = pin!(BinaryCopyInWriter::new(transaction.copy_in(COPY).await?, &types));
     for (log, event) in events {
-        let row: [&(dyn ToSql + Sync); 7] = [
+        let arrival = arrived.entry(*log).or_default();
+        *arrival += 1;
+        let row: [&(dyn ToSql + Sync); 8] = [
             log,
             &(event.seq.0 as i64),
             &text::time(event.recorded),
@@ -195,6 +214,7 @@ async fn copy(transaction: &Transaction<'_>, events: &[(i32, &Event)]) -> Result
             &&*event.kind,
             &event.device.as_deref(),
             &&*event.data,
+            arrival,
         ];
         out.as_mut().write(&row).await?;
     }

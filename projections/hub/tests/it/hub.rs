@@ -67,6 +67,11 @@ impl Hub {
         });
     }
 
+    /// Its configuration file.
+    pub fn config(&self) -> &str {
+        self.config.to_str().unwrap()
+    }
+
     /// What it has written to stderr.
     pub fn words(&self) -> String {
         self.words.lock().unwrap().clone()

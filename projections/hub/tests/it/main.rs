@@ -12,5 +12,6 @@ mod leases;
 mod nats;
 mod reading;
 mod spine;
+mod stores;
 mod tables;
 mod wrong;

@@ -61,6 +61,25 @@ function state(gateway) {
   return cell("complete", "good");
 }
 
+function duration(s) {
+  if (s < 90) return `${Math.ceil(s)} s`;
+  return s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
+}
+
+// The stores that follow PostgreSQL, as far as this process's gateways go.
+function storeWords(store) {
+  const lag = `${count(store.lag_events)} of ${count(store.events)} events to go`;
+  if (store.state === "failing") return `${store.store}: failing for ${duration(store.behind_s)}: ${store.why}`;
+  if (store.state === "rebuilding") return `${store.store}: rebuilding, ${lag}${store.eta_s ? `, about ${duration(store.eta_s)}` : ""}`;
+  return `${store.store}: live${store.lag_events > 0 ? `, ${lag}` : ""}`;
+}
+
+function showStores(stores) {
+  const used = stores.filter((store) => store.state !== "off");
+  byId("stores").textContent = used.map(storeWords).join(" · ");
+  byId("stores").className = used.some((store) => store.state === "failing") ? "bad" : "";
+}
+
 async function refresh() {
   try {
     const gateways = await read("gateways?limit=1000");
@@ -77,6 +96,7 @@ async function refresh() {
       cell(count(g.events), "number"),
       cell((g.holder ?? "none").replace(/-[0-9a-f]{16}$/, "")),
     ]), "No gateway has sent anything yet.");
+    showStores(await read("stores"));
     const q = new FormData(byId("search")).get("q");
     const devices = await read(`devices?limit=200${q ? `&q=${encodeURIComponent(q)}` : ""}`);
     show("devices", devices.map((d) => [
