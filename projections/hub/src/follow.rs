@@ -31,6 +31,8 @@ pub const STORES: [&str; 2] = [redis::NAME, opensearch::NAME];
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After which the tables are read in any case: another process may have left gateways, or somebody wants to begin anew.
 const ROUND_EVERY: Duration = Duration::from_secs(2);
+/// After which the cursors are read again: a store that has nothing to do may be away, or have lost something.
+const READ_EVERY: Duration = Duration::from_secs(10);
 /// Steps of one log before others have their turn.
 const STEPS_MAX: usize = 16;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -162,12 +164,14 @@ struct Follower<S> {
     link: Option<Link>,
     /// By number of the log. Only what the store has answered last; it says itself if that is no longer so.
     cursors: HashMap<i32, Cursor>,
+    /// When that was forgotten.
+    forgotten: Instant,
     attempts: u64,
 }
 
 impl<S: Store> Follower<S> {
     fn new(store: S, parts: Parts) -> Follower<S> {
-        Follower { store, parts, link: None, cursors: HashMap::new(), attempts: 0 }
+        Follower { store, parts, link: None, cursors: HashMap::new(), forgotten: Instant::now(), attempts: 0 }
     }
 
     /// Follows until the task is ended.
@@ -225,6 +229,10 @@ impl<S: Store> Follower<S> {
         let generation = generation(client, S::NAME).await.map_err(text)?;
         let mut logs = led(client, &hub).await.map_err(text)?;
         logs.retain(|log| S::HAS_EVENTS || log.is_newest);
+        if self.forgotten.elapsed() > READ_EVERY {
+            self.forgotten = Instant::now();
+            self.cursors.clear();
+        }
         self.cursors.retain(|number, _| logs.iter().any(|log| log.log == *number));
         let (mut standing, mut fenced) = (Standing { gateways: logs.len(), ..Standing::default() }, None);
         for log in &logs {

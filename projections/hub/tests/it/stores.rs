@@ -235,7 +235,6 @@ fn kill_with(postgres: &PostgresServer, mut redis: RedisServer) {
     settle(&hub, "redis", events, 2);
     same(&redis);
     let _: String = ask(&redis, &["FLUSHALL"]);
-    hub.restart_after_kill();
     block_until("the state", || (hashes(&redis, "plant-b") == before[1]).then_some(()));
     settle(&hub, "redis", events, 2);
     same(&redis);
