@@ -1,8 +1,8 @@
 //! JSON: a rule by number, and a document. Rules that need no tree are read both ways, and both results must be equal.
 
 use fieldlog::config::{Decoder, Rule};
-use fieldlog_rules::decode::{Built, Documents, Json, JsonRule, Values, build, documents, json};
 use fieldlog_projections::{Time, Value, ValueRef};
+use fieldlog_rules::decode::{Built, Documents, Json, JsonRule, Values, build, documents, json};
 
 use crate::{NAME_MAX, TEXT_MAX, choice, worlds};
 

@@ -1,12 +1,12 @@
 //! Single-value payloads, topics, templates and patterns: the first byte selects, and lines of text follow.
 
 use fieldlog::config::Decoder;
-use fieldlog_rules::decode::{DecodeError, availability, scalar};
+use fieldlog_projections::ValueRef;
 use fieldlog_projections::pattern::Pattern;
+use fieldlog_rules::decode::{DecodeError, availability, scalar};
 use fieldlog_rules::topic::{
     Captures, Template, check_filter, check_name, filter_covers, filter_matches, is_pointer,
 };
-use fieldlog_projections::ValueRef;
 
 use crate::json::check_value;
 use crate::{TEXT_MAX, byte, worlds};
