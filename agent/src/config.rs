@@ -89,7 +89,7 @@ pub struct Config {
 /// `[log]`: when to commit, and how much to cache.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogConfig {
-    /// `commit_delay_ms` (1–10,000; default 250): the batch is committed when its oldest event is this old.
+    /// `commit_delay_ms` (1–10,000; default 320): the batch is committed when its oldest event is this old.
     #[serde(rename = "commit_delay_ms", serialize_with = "written::milliseconds")]
     pub commit_delay: Duration,
     /// `commit_bytes_max` (4,096–16,777,216; default 262,144): commit when this many payload bytes are waiting.

@@ -31,7 +31,7 @@ impl Default for Config {
 impl Default for LogConfig {
     fn default() -> LogConfig {
         LogConfig {
-            commit_delay: Duration::from_millis(250),
+            commit_delay: Duration::from_millis(320),
             commit_bytes_max: 262_144,
             cache_bytes: 1_048_576,
             quick_repair: false,

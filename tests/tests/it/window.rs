@@ -103,7 +103,7 @@ async fn a_smaller_window_than_ours_is_learnt() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir, broker.local_addr().port(), "", "");
     let defaults = (config.sources[0].receive_window, config.log.commit_delay);
-    assert_eq!(defaults, (1000, Duration::from_millis(250)));
+    assert_eq!(defaults, (1000, Duration::from_millis(320)));
     let agent = Agent::start(config).await;
     agent.subscribed().await;
     for n in 0..MESSAGES {
