@@ -49,7 +49,7 @@ fn log(mut table: Table<'_>) -> LogConfig {
             "commit_delay_ms",
             1..=10_000,
             "milliseconds",
-            250,
+            320,
         )),
         commit_bytes_max: table.size(
             "commit_bytes_max",

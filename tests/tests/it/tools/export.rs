@@ -111,7 +111,7 @@ fn what_cannot_be_exported_is_said() {
     let late = "2026-11-23T10:00:00Z";
     check(&["--from", late, "--to", late], 64, &["--from must be earlier than --to"]);
     let (code, _, err) = call(&["export", "--data-dir", text(&data), "--from", "yesterday"]);
-    assert_eq!(code, 2);
+    assert_eq!(code, 64);
     assert_says(&err, &["with an offset"]);
     let (code, _, err) = call(&["export", "--data-dir", text(&data.join("none"))]);
     assert_eq!(code, 74);

@@ -65,5 +65,5 @@ fn a_position_that_the_log_does_not_have_is_said() {
     };
     check("999999", 64, "the log ends at sequence");
     check("10", 65, "no snapshot");
-    check("soon", 2, "sequence number");
+    check("soon", 64, "sequence number");
 }
