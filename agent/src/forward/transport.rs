@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Unreachable;
-use crate::config::{SinkConfig, SinkTarget};
+use crate::config::SinkConfig;
 
 pub mod http;
 #[cfg(feature = "kafka")]
@@ -41,9 +41,9 @@ impl<S: Clone> Target<S> {
 pub(crate) async fn log_in(config: &SinkConfig) -> Result<(), Unreachable> {
     match &config.target {
         #[cfg(feature = "nats")]
-        SinkTarget::Nats(nats) => Target::of(config, nats).log_in().await,
+        crate::config::SinkTarget::Nats(nats) => Target::of(config, nats).log_in().await,
         #[cfg(feature = "kafka")]
-        SinkTarget::Kafka(kafka) => Target::of(config, kafka).open().await.map(drop),
+        crate::config::SinkTarget::Kafka(kafka) => Target::of(config, kafka).open().await.map(drop),
         _ => Ok(()),
     }
 }

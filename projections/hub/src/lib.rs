@@ -1,8 +1,8 @@
 //! The fleet side of fieldlog: takes what gateways forward and keeps it in PostgreSQL, each event once, together with the
 //! positions that it proves to have.
 //!
-//! [`parcel`] reads what a gateway sends, [`changes`] folds it into the read models; both are pure. [`writer`] puts them
-//! into [`postgres`], rows and positions in one transaction. [`run`] starts everything.
+//! [`parcel`] reads what a gateway sends, [`changes`] folds it into the read models; both are pure. `writer` puts them
+//! into `postgres`, rows and positions in one transaction. [`run`] starts everything.
 
 pub mod changes;
 pub mod config;
