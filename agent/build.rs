@@ -1,5 +1,5 @@
 //! Links the program so that it is smaller, and compresses the files of the status page, so that the binary holds what
-//! browsers get.
+//! browsers get, and the presets.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 const PAGE: &str = "src/http/page";
+const PRESETS: &str = "../config/presets";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={PAGE}");
     pack_relocations();
-    compress_page()
+    compress_all(PAGE, "page")?;
+    compress_all(PRESETS, "presets")
 }
 
 fn pack_relocations() {
@@ -25,14 +26,16 @@ fn pack_relocations() {
     }
 }
 
-fn compress_page() -> io::Result<()> {
+/// Compresses the files of a folder into one of `OUT_DIR`.
+fn compress_all(from: &str, to: &str) -> io::Result<()> {
+    println!("cargo::rerun-if-changed={from}");
     let dir = |key: &str| PathBuf::from(env::var_os(key).unwrap_or_default());
-    let (from, to) = (dir("CARGO_MANIFEST_DIR").join(PAGE), dir("OUT_DIR").join("page"));
+    let (from, to) = (dir("CARGO_MANIFEST_DIR").join(from), dir("OUT_DIR").join(to));
     fs::create_dir_all(&to)?;
     for entry in fs::read_dir(from)? {
         let path = entry?.path();
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
-        if ["css", "html", "js", "svg"].contains(&kind) {
+        if ["css", "html", "js", "svg", "toml"].contains(&kind) {
             compress(&path, &to)?;
         }
     }

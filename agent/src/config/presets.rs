@@ -1,9 +1,10 @@
 //! Rules for well-known families of devices, embedded from `config/presets`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use ::config::{Map, Value};
+use flate2::read::GzDecoder;
 
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of};
@@ -14,49 +15,58 @@ use fieldlog_rules::topic::{self, Captures, Template};
 /// The preset `tasmota`, for the other order of prefix and topic in its topics.
 const TOPIC_FIRST: &str = "tasmota-topic-first";
 
-/// Name of each preset, and the text that it is made of.
-pub const PRESETS: [(&str, &str); 24] = [
-    ("zigbee2mqtt", include_str!("../../../config/presets/zigbee2mqtt.toml")),
-    ("tasmota", include_str!("../../../config/presets/tasmota.toml")),
-    (TOPIC_FIRST, include_str!("../../../config/presets/tasmota.toml")),
-    ("shelly-gen1", include_str!("../../../config/presets/shelly-gen1.toml")),
-    ("shelly-gen2", include_str!("../../../config/presets/shelly-gen2.toml")),
-    ("esphome", include_str!("../../../config/presets/esphome.toml")),
-    ("homie", include_str!("../../../config/presets/homie.toml")),
-    ("homeassistant-discovery", include_str!("../../../config/presets/homeassistant-discovery.toml")),
-    ("homeassistant-statestream", include_str!("../../../config/presets/homeassistant-statestream.toml")),
-    ("chirpstack", include_str!("../../../config/presets/chirpstack.toml")),
-    ("the-things-stack", include_str!("../../../config/presets/the-things-stack.toml")),
-    ("zwave-js-ui", include_str!("../../../config/presets/zwave-js-ui.toml")),
-    ("victron-venus", include_str!("../../../config/presets/victron-venus.toml")),
-    ("rtl_433", include_str!("../../../config/presets/rtl_433.toml")),
-    ("openmqttgateway", include_str!("../../../config/presets/openmqttgateway.toml")),
-    ("owntracks", include_str!("../../../config/presets/owntracks.toml")),
-    ("wled", include_str!("../../../config/presets/wled.toml")),
-    ("frigate", include_str!("../../../config/presets/frigate.toml")),
-    ("ems-esp", include_str!("../../../config/presets/ems-esp.toml")),
-    ("valetudo", include_str!("../../../config/presets/valetudo.toml")),
-    ("evcc", include_str!("../../../config/presets/evcc.toml")),
-    ("ring-mqtt", include_str!("../../../config/presets/ring-mqtt.toml")),
-    ("meshtastic", include_str!("../../../config/presets/meshtastic.toml")),
-    ("aws-shadow", include_str!("../../../config/presets/aws-shadow.toml")),
+/// The text of a file, compressed by `build.rs`.
+macro_rules! packed {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/presets/", $name, ".gz")).as_slice()
+    };
+}
+
+/// Name of each preset, and the compressed text that it is made of; see [`text_of`].
+pub const PRESETS: [(&str, &[u8]); 24] = [
+    ("zigbee2mqtt", packed!("zigbee2mqtt.toml")),
+    ("tasmota", packed!("tasmota.toml")),
+    (TOPIC_FIRST, packed!("tasmota.toml")),
+    ("shelly-gen1", packed!("shelly-gen1.toml")),
+    ("shelly-gen2", packed!("shelly-gen2.toml")),
+    ("esphome", packed!("esphome.toml")),
+    ("homie", packed!("homie.toml")),
+    ("homeassistant-discovery", packed!("homeassistant-discovery.toml")),
+    ("homeassistant-statestream", packed!("homeassistant-statestream.toml")),
+    ("chirpstack", packed!("chirpstack.toml")),
+    ("the-things-stack", packed!("the-things-stack.toml")),
+    ("zwave-js-ui", packed!("zwave-js-ui.toml")),
+    ("victron-venus", packed!("victron-venus.toml")),
+    ("rtl_433", packed!("rtl_433.toml")),
+    ("openmqttgateway", packed!("openmqttgateway.toml")),
+    ("owntracks", packed!("owntracks.toml")),
+    ("wled", packed!("wled.toml")),
+    ("frigate", packed!("frigate.toml")),
+    ("ems-esp", packed!("ems-esp.toml")),
+    ("valetudo", packed!("valetudo.toml")),
+    ("evcc", packed!("evcc.toml")),
+    ("ring-mqtt", packed!("ring-mqtt.toml")),
+    ("meshtastic", packed!("meshtastic.toml")),
+    ("aws-shadow", packed!("aws-shadow.toml")),
 ];
 
 /// Maximum bases of one preset to look for.
 const BASES_MAX: usize = 8;
 
 /// The text of a preset.
-pub fn text_of(preset: &str) -> Option<Cow<'static, str>> {
-    let (name, text) = PRESETS.iter().find(|(name, _)| *name == preset)?;
+pub fn text_of(preset: &str) -> Option<String> {
+    let (name, packed) = PRESETS.iter().find(|(name, _)| *name == preset)?;
+    let mut text = String::new();
+    GzDecoder::new(*packed).read_to_string(&mut text).ok()?;
     if *name != TOPIC_FIRST {
-        return Some(Cow::Borrowed(text));
+        return Some(text);
     }
     let swap =
         |text: String, prefix| text.replace(&format!("/{prefix}/+device/"), &format!("/+device/{prefix}/"));
-    let text = ["tele", "stat"].into_iter().fold((*text).to_owned(), swap);
+    let text = ["tele", "stat"].into_iter().fold(text, swap);
     let command =
         |text: String, name| text.replace(&format!("/cmnd/{{{name}}}/"), &format!("/{{{name}}}/cmnd/"));
-    Some(Cow::Owned(["device", "bridge"].into_iter().fold(text, command)))
+    Some(["device", "bridge"].into_iter().fold(text, command))
 }
 
 /// The names of all presets.
