@@ -49,7 +49,7 @@ fn log(mut table: Table<'_>) -> LogConfig {
             "commit_delay_ms",
             1..=10_000,
             "milliseconds",
-            320,
+            defaults.commit_delay.as_millis() as u64,
         )),
         commit_bytes_max: table.size(
             "commit_bytes_max",
@@ -66,7 +66,12 @@ fn log(mut table: Table<'_>) -> LogConfig {
             "bytes",
             defaults.journal_move_bytes,
         ),
-        journal_move: Duration::from_secs(table.integer("journal_move_s", 1..=3_600, "seconds", 60)),
+        journal_move: Duration::from_secs(table.integer(
+            "journal_move_s",
+            1..=3_600,
+            "seconds",
+            defaults.journal_move.as_secs(),
+        )),
         endurance_tb: table.integer("endurance_tb", 1..=100_000, "terabytes", defaults.endurance_tb),
     };
     table.finish();
