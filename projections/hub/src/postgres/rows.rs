@@ -9,7 +9,7 @@ use crate::text;
 /// Changes, by the numbers of their logs.
 pub(super) type ByLog<'a> = &'a [(i32, &'a Changes)];
 
-/// Generates a struct with a column for each field.
+/// Generates a struct with a column for each field; `log` is one of them.
 macro_rules! columns {
     ($name:ident<$life:lifetime> { $($column:ident: $kind:ty,)* }) => {
         #[derive(Default)]
@@ -19,6 +19,14 @@ macro_rules! columns {
             #[allow(clippy::too_many_arguments)] // one for each column
             fn push(&mut self, $($column: $kind,)*) {
                 $(self.$column.push($column);)*
+            }
+
+            /// Runs the statement with the columns, in their order, as its parameters.
+            async fn write(&self, transaction: &Transaction<'_>, statement: &Statement) -> Result<(), Error> {
+                if self.log.is_empty() {
+                    return Ok(());
+                }
+                transaction.execute(statement, &[$(&self.$column),*]).await.map(|_| ())
             }
         }
     };
@@ -204,28 +212,7 @@ async fn devices(
             );
         }
     }
-    if c.log.is_empty() {
-        return Ok(());
-    }
-    transaction
-        .execute(
-            statement,
-            &[
-                &c.log,
-                &c.device,
-                &c.seq,
-                &c.changed,
-                &c.source,
-                &c.parent,
-                &c.retired,
-                &c.found_seq,
-                &c.availability,
-                &c.availability_since,
-                &c.availability_seq,
-            ],
-        )
-        .await
-        .map(|_| ())
+    c.write(transaction, statement).await
 }
 
 async fn descriptions(
@@ -241,13 +228,7 @@ async fn descriptions(
             }
         }
     }
-    if c.log.is_empty() {
-        return Ok(());
-    }
-    transaction
-        .execute(statement, &[&c.log, &c.device, &c.attribute, &c.said_by, &c.description, &c.seq])
-        .await
-        .map(|_| ())
+    c.write(transaction, statement).await
 }
 
 async fn states(
@@ -265,13 +246,7 @@ async fn states(
             }
         }
     }
-    if c.log.is_empty() {
-        return Ok(());
-    }
-    transaction
-        .execute(statement, &[&c.log, &c.device, &c.attribute, &c.value, &c.number, &c.seq, &c.changed])
-        .await
-        .map(|_| ())
+    c.write(transaction, statement).await
 }
 
 async fn windows(
@@ -302,28 +277,7 @@ async fn windows(
             }
         }
     }
-    if c.log.is_empty() {
-        return Ok(());
-    }
-    transaction
-        .execute(
-            statement,
-            &[
-                &c.log,
-                &c.device,
-                &c.attribute,
-                &c.length_s,
-                &c.start,
-                &c.count,
-                &c.min,
-                &c.max,
-                &c.sum,
-                &c.last,
-                &c.last_seq,
-            ],
-        )
-        .await
-        .map(|_| ())
+    c.write(transaction, statement).await
 }
 
 async fn commands(
@@ -349,14 +303,5 @@ async fn commands(
             );
         }
     }
-    if c.log.is_empty() {
-        return Ok(());
-    }
-    transaction
-        .execute(
-            statement,
-            &[&c.log, &c.command, &c.device, &c.request, &c.requested, &c.state, &c.step, &c.seq, &c.changed],
-        )
-        .await
-        .map(|_| ())
+    c.write(transaction, statement).await
 }
