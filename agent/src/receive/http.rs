@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use fieldlog_wire::api::problem::FORK;
+use fieldlog_wire::api::problem;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -130,14 +130,7 @@ fn too_large(bytes_max: usize) -> Response {
 
 /// As problem details (RFC 9457) with a type that the gateway knows.
 fn forked(words: &str) -> Response {
-    let status = StatusCode::CONFLICT;
-    let problem = serde_json::json!({
-        "type": FORK,
-        "title": "Another history of this log has arrived before",
-        "status": status.as_u16(),
-        "detail": words,
-    });
-    (status, [(CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response()
+    (StatusCode::CONFLICT, [(CONTENT_TYPE, problem::CONTENT_TYPE)], problem::fork(words)).into_response()
 }
 
 fn answer(status: StatusCode, words: &str) -> Response {

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fieldlog_wire::api::problem::{self, FORK};
+use fieldlog_wire::api::problem;
 
 use super::App;
 use crate::intake::Refusal;
@@ -111,14 +111,7 @@ fn busy(words: &str) -> Response {
 
 /// As problem details (RFC 9457) with a type that the gateway knows.
 fn forked(words: &str) -> Response {
-    let status = StatusCode::CONFLICT;
-    let problem = serde_json::json!({
-        "type": FORK,
-        "title": "Another history of this log has arrived before",
-        "status": status.as_u16(),
-        "detail": words,
-    });
-    (status, [(CONTENT_TYPE, problem::CONTENT_TYPE)], problem.to_string()).into_response()
+    (StatusCode::CONFLICT, [(CONTENT_TYPE, problem::CONTENT_TYPE)], problem::fork(words)).into_response()
 }
 
 fn answer((status, words): Refused) -> Response {

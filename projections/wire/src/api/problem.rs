@@ -13,6 +13,17 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 /// The type of a receiver's answer 409 if it has another history of this log.
 pub const FORK: &str = "urn:fieldlog:problem:fork";
 
+/// Body of that answer; `detail` says which log, and where.
+pub fn fork(detail: &str) -> String {
+    serde_json::json!({
+        "type": FORK,
+        "title": "Another history of this log has arrived before",
+        "status": 409,
+        "detail": detail,
+    })
+    .to_string()
+}
+
 /// Why a request failed, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem<'a> {
