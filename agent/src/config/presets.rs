@@ -22,7 +22,7 @@ macro_rules! packed {
     };
 }
 
-/// Name of each preset, and the compressed text that it is made of; see [`text_of`].
+/// Name of each preset, and the compressed text that it is made of; see `text_of`.
 pub const PRESETS: [(&str, &[u8]); 24] = [
     ("zigbee2mqtt", packed!("zigbee2mqtt.toml")),
     ("tasmota", packed!("tasmota.toml")),

@@ -15,8 +15,9 @@ pub const BYTES: u64 = 2 << 20;
 /// With less free space it is released: one commit may need this much.
 const URGENT_BYTES: u64 = 1 << 20;
 /// With less free space the oldest records are dropped, whatever `retention.free_bytes_min` is. It must exceed the
-/// bytes written between two checks of the disk, one per commit.
-pub const LOW_BYTES: u64 = 4 << 20;
+/// bytes written until records are dropped: until the next check, one per commit, and until the snapshot that it may need
+/// first.
+pub const LOW_BYTES: u64 = 8 << 20;
 
 /// The reserve of a data directory.
 #[derive(Debug)]

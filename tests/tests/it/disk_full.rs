@@ -157,7 +157,7 @@ async fn flood(site: &Site, config: &Path, from: u64, acked_more: usize) -> (u64
 #[tokio::test]
 async fn drop_oldest_goes_on_for_ever_on_a_disk_without_a_watermark() {
     let site = Site::new().await;
-    let Some(tmpfs) = Tmpfs::mount(&site.data_dir(), "12M") else { return };
+    let Some(tmpfs) = Tmpfs::mount(&site.data_dir(), "20M") else { return };
     let config = site.configure(&format!("data_dir = {:?}", site.data_dir()), DROPPING);
     // Several times what fits, as fast as it goes.
     let (published, ends) = flood(&site, &config, 0, 6_000).await;
@@ -167,6 +167,7 @@ async fn drop_oldest_goes_on_for_ever_on_a_disk_without_a_watermark() {
     assert!(dropped > 0);
     let newest = published as i64 - 1;
     assert!((newest - 200..=newest).all(|n| numbers.contains(&n)), "the newest are not all there");
+    assert!(site.data_dir().join("reserve").exists(), "dropping began so late that it needed the reserve");
 
     // The last byte is used. The reserve is released, the oldest records are dropped, and it works.
     tmpfs.fill_up();
