@@ -1,5 +1,5 @@
-//! Links the program so that it is smaller, and compresses the files of the status page, so that the binary holds what
-//! browsers get, and the presets.
+//! Links the program so that it is smaller, and compresses the files of the status page and the description of the API,
+//! so that the binary holds what browsers get, and the presets.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,14 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 const PAGE: &str = "src/http/page";
+const DESCRIPTION: &str = "src/http/openapi.json";
 const PRESETS: &str = "../config/presets";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     pack_relocations();
     compress_all(PAGE, "page")?;
+    compress_one(DESCRIPTION, "page")?;
     compress_all(PRESETS, "presets")
 }
 
@@ -40,6 +42,12 @@ fn compress_all(from: &str, to: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn compress_one(file: &str, to: &str) -> io::Result<()> {
+    println!("cargo::rerun-if-changed={file}");
+    let dir = |key: &str| PathBuf::from(env::var_os(key).unwrap_or_default());
+    compress(&dir("CARGO_MANIFEST_DIR").join(file), &dir("OUT_DIR").join(to))
 }
 
 fn compress(path: &Path, to: &Path) -> io::Result<()> {

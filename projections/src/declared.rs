@@ -19,6 +19,7 @@ pub struct Declared {
 
 /// `[[derived_attribute]]`: computed from the numbers of the same device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DerivedAttribute {
     /// `name`: unique among the derived attributes.
     pub name: String,
@@ -40,6 +41,7 @@ pub struct DerivedAttribute {
 
 /// What a derived attribute is computed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Formula {
     /// One attribute, unchanged.
@@ -56,6 +58,7 @@ pub enum Formula {
 
 /// `[[named_aggregate]]`: one function of the values of some attributes of each device, by window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NamedAggregate {
     /// `name`: unique, `[a-z0-9_-]{1,32}`.
     pub name: String,
@@ -75,6 +78,7 @@ pub struct NamedAggregate {
 
 /// A function of the values in a window, in the order of their records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Function {
     /// Number of values.

@@ -37,8 +37,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
 
 /// Admits a request, or answers it with a problem.
 pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let now = gate.app.side.now();
     let response = match admit(&gate, request, next).await {
         Ok(response) => response,
@@ -46,8 +45,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     };
     let mut response = match response.extensions().get::<Problem>() {
         Some(problem) => problem.render(&path),
-        None if response.status() == StatusCode::METHOD_NOT_ALLOWED && reads => only_post().render(&path),
-        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => method_not_allowed().render(&path),
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => not_allowed(&method).render(&path),
         None if response.status().is_client_error() => malformed(response.status()).render(&path),
         None => response,
     };
@@ -59,11 +57,8 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
 }
 
 async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let changes = match *request.method() {
-        Method::GET | Method::HEAD => false,
-        Method::POST | Method::DELETE if request.uri().path().starts_with("/api/v1/") => true,
-        _ => return Err(method_not_allowed()),
-    };
+    let changes = matches!(*request.method(), Method::POST | Method::DELETE)
+        && request.uri().path().starts_with("/api/v1/");
     // These must answer when everything else is too busy to.
     let probe = matches!(request.uri().path(), "/livez" | "/healthz");
     let always = probe || matches!(request.uri().path(), "/readyz" | "/metrics");
@@ -94,7 +89,8 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
         )));
     }
     // A waiting request does not take a slot.
-    if request.uri().path() == "/status" || request.uri().path().starts_with("/api/") {
+    let waits = request.uri().path() == "/status" || request.uri().path().starts_with("/api/");
+    if waits && matches!(*request.method(), Method::GET | Method::HEAD | Method::POST | Method::DELETE) {
         min_seq::reach(&gate.app, &Params::any(request.uri())?).await?;
     }
     let _permit = gate.app.requests.try_acquire().map_err(|_| {
@@ -105,14 +101,17 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
     Ok(next.run(request).await)
 }
 
-fn method_not_allowed() -> Problem {
-    let detail = "this can only be read; use GET or HEAD";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Read only", detail)
-}
-
-fn only_post() -> Problem {
-    let detail = "this changes something; use POST";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Changes only", detail).only_post()
+/// No handler takes the method. The router adds `Allow` to the answer.
+fn not_allowed(method: &Method) -> Problem {
+    let detail = format!(
+        "this resource has no method {method}; the header `Allow` of this answer has those there are"
+    );
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "Not a method of this resource",
+        detail,
+    )
 }
 
 /// Who asks for a change over TCP.

@@ -46,6 +46,9 @@ macro_rules! asset {
 
 static INDEX: Asset = asset!("index.html", HTML);
 
+/// What the API is, in OpenAPI's words; a test makes it from the types.
+static DESCRIPTION: Asset = asset!("openapi.json", "application/json");
+
 /// What `/assets/` serves.
 static ASSETS: [Asset; 29] = [
     asset!("admin.js", SCRIPT),
@@ -83,7 +86,7 @@ static ASSETS: [Asset; 29] = [
 /// with an old one.
 static TAGS: LazyLock<[String; 2]> = LazyLock::new(|| {
     let mut hash = DefaultHasher::new();
-    for asset in ASSETS.iter().chain([&INDEX]) {
+    for asset in ASSETS.iter().chain([&INDEX, &DESCRIPTION]) {
         asset.packed.hash(&mut hash);
     }
     let hash = hash.finish();
@@ -107,6 +110,11 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 async fn index(headers: HeaderMap) -> Response {
     serve(&INDEX, &headers)
+}
+
+/// `GET /openapi.json`
+pub(super) async fn description(headers: HeaderMap) -> Response {
+    serve(&DESCRIPTION, &headers)
 }
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {

@@ -17,8 +17,6 @@ pub(super) struct Problem {
     detail: String,
     position: Option<At>,
     changed_seq: Option<Seq>,
-    /// The methods that are allowed, for a problem about those, are those that change something.
-    changes: bool,
 }
 
 impl Problem {
@@ -28,15 +26,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        Problem {
-            status,
-            code,
-            title,
-            detail: detail.into(),
-            position: None,
-            changed_seq: None,
-            changes: false,
-        }
+        Problem { status, code, title, detail: detail.into(), position: None, changed_seq: None }
     }
 
     /// What is wrong and what to do, without a request.
@@ -74,11 +64,6 @@ impl Problem {
         Problem { position: Some(position), ..self }
     }
 
-    /// Says that POST is the method that is allowed.
-    pub(super) fn only_post(self) -> Problem {
-        Problem { changes: true, ..self }
-    }
-
     /// Adds the present version of the device.
     pub(super) fn with_changed_seq(self, changed_seq: Option<Seq>) -> Problem {
         Problem { changed_seq, ..self }
@@ -106,9 +91,6 @@ impl Problem {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
         match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => {
-                add(header::ALLOW, if self.changes { "POST" } else { "GET, HEAD" })
-            }
             StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer realm=\"fieldlog\""),
             StatusCode::SERVICE_UNAVAILABLE => add(header::RETRY_AFTER, "1"),
             _ => {}

@@ -26,6 +26,7 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/version", get(health::version))
         .route("/status", get(status::status))
         .route("/metrics", get(scrape))
+        .route("/openapi.json", get(page::description))
         .route("/api/v1/devices", get(devices::list))
         .route("/api/v1/devices/{id}", get(devices::one))
         .route("/api/v1/devices/{id}/diff", get(diff::one))

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The description of a device. Texts that are not stated are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DeviceJson<'a> {
     /// An id that stays when the name changes, such as an IEEE address.
@@ -55,6 +56,7 @@ impl<'a> DeviceJson<'a> {
 
 /// The description of an attribute. Texts that are not stated are empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct AttributeJson<'a> {
     /// Its name for people.

@@ -32,7 +32,10 @@ async fn only_who_may_change_something_may_administer() {
     let refused = client::get(&agent.unix, path, &[]).await;
     check_problem(&refused, path, 405, "method-not-allowed");
     assert_eq!(refused.header("allow"), Some("POST"));
-    assert!(refused.json()["detail"].as_str().unwrap().contains("use POST"));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("no method GET"));
+    // The methods of a resource are all named.
+    let both = client::request(&agent.unix, "PUT", "/api/v1/devices/lamp/commands", &[]).await;
+    assert_eq!(both.header("allow"), Some("GET,HEAD,POST"));
     agent.stop().await;
 }
 

@@ -9,6 +9,7 @@ use super::position::Position;
 
 /// The body of `POST /api/v1/devices/{id}/retire` and `/forget`, and of a requeue of one input; may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
     /// Why, for the log; up to 512 bytes.
@@ -18,11 +19,13 @@ pub struct ReasonBody {
 
 /// The body of `POST /api/v1/snapshot`; may be left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// The answer to `POST /api/v1/snapshot`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SnapshotDone {
     /// The position of the view.
     pub position: Position,
@@ -34,6 +37,7 @@ pub struct SnapshotDone {
 
 /// The body of `POST /api/v1/devices/{id}/rename`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RenameBody {
     /// The id from now on.
@@ -46,6 +50,7 @@ pub struct RenameBody {
 /// The body of `POST /api/v1/quarantine/requeue` and `/purge`: which inputs. `source` or `topic` is needed; `*` in them
 /// matches any text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct QuarantineBody {
     /// Pattern of the source's name.
@@ -67,6 +72,7 @@ pub struct QuarantineBody {
 
 /// The answer to a call about a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceDone<'a> {
     /// The position of the view, which includes what was done.
     pub position: Position,
@@ -82,6 +88,7 @@ pub struct DeviceDone<'a> {
 
 /// The answer to a requeue or a purge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QuarantineDone<'a> {
     /// The position of the view, which includes what was done.
     pub position: Position,
@@ -97,6 +104,7 @@ pub struct QuarantineDone<'a> {
 
 /// An input that has left the quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ResolvedJson {
     /// Position of its record, which is the cause of the records made of it.
     pub input: Seq,
@@ -106,6 +114,7 @@ pub struct ResolvedJson {
 
 /// An input that stays in the quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeptJson<'a> {
     /// Position of its record.
     pub input: Seq,
@@ -115,6 +124,7 @@ pub struct KeptJson<'a> {
 
 /// The body of `POST /api/v1/backup`, which is answered over the Unix socket only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BackupBody {
     /// Absolute path of the directory, which must be empty or missing. The agent writes there, with its own rights.
@@ -126,6 +136,7 @@ pub struct BackupBody {
 
 /// The answer to it, when the copy is complete and durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BackupDone<'a> {
     /// The position of the view.
     pub position: Position,

@@ -10,6 +10,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/devices/{id}/aggregates`: aggregates of one numeric attribute, by window, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AggregatesAnswer<'a> {
     /// The position of the view.
     pub position: Position,
@@ -31,6 +32,7 @@ pub struct AggregatesAnswer<'a> {
 
 /// The recorded values in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Bucket {
     /// Its start, a multiple of its length since 1970, UTC.
     pub start: Rfc3339,

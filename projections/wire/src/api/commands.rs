@@ -13,6 +13,7 @@ use crate::json::Rfc3339;
 
 /// The body of `POST /api/v1/devices/{id}/commands`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommandBody {
     /// The attribute to set; either this or `operation`.
@@ -38,6 +39,7 @@ pub struct CommandBody {
 
 /// What must be so for a command to be accepted. All that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     /// The device has no newer record than this one, its `changed_seq`.
@@ -50,6 +52,7 @@ pub struct Expected {
 
 /// `POST /api/v1/devices/{id}/commands` and `GET /api/v1/commands/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommandAnswer<'a> {
     /// Where the view is.
     pub position: Position,
@@ -62,6 +65,7 @@ pub struct CommandAnswer<'a> {
 
 /// `GET /api/v1/commands`: the newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommandPage<'a> {
     /// Where the view is.
     pub position: Position,
@@ -76,6 +80,7 @@ pub struct CommandPage<'a> {
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommandJson<'a> {
     /// Its id: the position of its request.
     pub id: Seq,
@@ -135,6 +140,7 @@ pub struct CommandJson<'a> {
 /// An answer to a command that came through a sink: when it is accepted or refused, and when it is closed. What there is
 /// nothing to say about is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RemoteAnswer<'a> {
     /// The gateway.
     pub gateway: Cow<'a, str>,
@@ -175,6 +181,7 @@ pub struct RemoteAnswer<'a> {
 
 /// `GET /api/v1/devices/{id}/twin`: what is wanted of a device beside what it reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TwinAnswer<'a> {
     /// Where the view is.
     pub position: Position,
@@ -193,6 +200,7 @@ pub struct TwinAnswer<'a> {
 
 /// A desired value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DesiredJson {
     /// The value.
     pub value: serde_json::Value,
@@ -204,6 +212,7 @@ pub struct DesiredJson {
 
 /// A reported value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReportedJson {
     /// The value.
     pub value: serde_json::Value,
@@ -215,6 +224,7 @@ pub struct ReportedJson {
 
 /// `GET /api/v1/devices/{id}/command-set`: what a device can be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommandSetAnswer<'a> {
     /// Where the view is.
     pub position: Position,
@@ -226,6 +236,7 @@ pub struct CommandSetAnswer<'a> {
 
 /// Something that a device can be told. What nothing is said about is absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeclaredJson<'a> {
     /// The attribute, or the operation.
     pub name: Cow<'a, str>,

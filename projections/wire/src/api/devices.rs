@@ -13,6 +13,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/devices`: devices by id, with the values of their attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DevicePage<'a> {
     /// The position of the view.
     pub position: Position,
@@ -27,6 +28,7 @@ pub struct DevicePage<'a> {
 
 /// `GET /api/v1/devices/{id}`: one device, with the positions and times of its attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceAnswer<'a, A = BTreeMap<String, Attribute>> {
     /// The position of the view.
     pub position: Position,
@@ -39,6 +41,7 @@ pub struct DeviceAnswer<'a, A = BTreeMap<String, Attribute>> {
 
 /// The position and time of a past state.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AsOf {
     /// The last record that it includes.
     pub seq: Seq,
@@ -59,6 +62,7 @@ pub struct AsOf {
 
 /// Why a past state is not exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Inexact {
     /// The moment is so recent, or in the future, that records of it may still be added.
@@ -69,6 +73,7 @@ pub enum Inexact {
 
 /// A device, with attributes of type `A`: those that have a value, by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Device_with_{A}"))]
 pub struct Device<'a, A = Members> {
     /// Its id.
     pub id: Cow<'a, str>,
@@ -125,6 +130,7 @@ pub struct Device<'a, A = Members> {
 
 /// A value of an attribute, of type `V`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Attribute<V = serde_json::Value, D = AttributeJson<'static>> {
     /// The value; null for an attribute that has only a description.
     pub value: V,
@@ -139,6 +145,7 @@ pub struct Attribute<V = serde_json::Value, D = AttributeJson<'static>> {
 
 /// The value of a derived attribute, which is computed and not recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Derived<'a> {
     /// The value.
     pub value: DerivedValue,
@@ -153,6 +160,7 @@ pub struct Derived<'a> {
 
 /// See [`Derived::value`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum DerivedValue {
     /// Whether a threshold is passed.
@@ -163,6 +171,7 @@ pub enum DerivedValue {
 
 /// Whether a device is reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Availability {
     /// Not reported yet.
@@ -185,6 +194,7 @@ impl From<fact::Availability> for Availability {
 
 /// How the availability of a device was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum AvailabilityCause {
     /// A message said so.

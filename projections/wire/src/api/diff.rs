@@ -12,6 +12,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/devices/{id}/diff`: what is different about one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffAnswer<'a> {
     /// The position of the view.
     pub position: Position,
@@ -25,6 +26,7 @@ pub struct DiffAnswer<'a> {
 
 /// `GET /api/v1/diff`: the devices that are different, by id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffPage<'a> {
     /// The position of the view.
     pub position: Position,
@@ -40,6 +42,7 @@ pub struct DiffPage<'a> {
 
 /// What is different about a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceDiff<'a> {
     /// Its id in the later state, or in the earlier one if it was forgotten.
     pub id: Cow<'a, str>,
@@ -55,6 +58,7 @@ pub struct DeviceDiff<'a> {
 
 /// What became of a device between two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceChange {
     /// Nothing is different.
@@ -69,6 +73,7 @@ pub enum DeviceChange {
 
 /// A value in both states; null if there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FromTo {
     /// In the earlier state.
     pub from: serde_json::Value,
@@ -78,6 +83,7 @@ pub struct FromTo {
 
 /// The value of an attribute in both states.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttributeDiff {
     /// In the earlier state; null if it had none.
     pub from: serde_json::Value,

@@ -11,6 +11,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/events`: records, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventPage<'a> {
     /// The position of the view.
     pub position: Position,
@@ -23,6 +24,7 @@ pub struct EventPage<'a> {
 
 /// `GET /api/v1/events/{seq}`: one record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventAnswer<'a, D = Members> {
     /// The position of the view.
     pub position: Position,
@@ -32,6 +34,7 @@ pub struct EventAnswer<'a, D = Members> {
 
 /// A record, with data of type `D`, whose form depends on the record's type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event<'a, D = Members> {
     /// `<gateway>/<epoch>/<seq>`, the same in every format and transport.
     pub id: Cow<'a, str>,
@@ -60,6 +63,7 @@ pub struct Event<'a, D = Members> {
 
 /// Sent by the stream as `omitted`, in place of a record that is too large for any answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Omitted<'a> {
     /// Its position.
     pub seq: Seq,
@@ -70,6 +74,7 @@ pub struct Omitted<'a> {
 
 /// Sent by the stream as `reset` if the client's position is not in this log: the client must read the state again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reset {
     /// Position of the view, from which the stream continues.
     pub position: Position,

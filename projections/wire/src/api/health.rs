@@ -10,6 +10,7 @@ pub const CONTENT_TYPE: &str = "application/health+json";
 
 /// The health of the agent. Status code 503 if it is [`Verdict::Fail`], else 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Health {
     /// The worst of the checks.
     pub status: Verdict,
@@ -19,6 +20,7 @@ pub struct Health {
 
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Check {
     /// The verdict.
     pub status: Verdict,
@@ -28,6 +30,7 @@ pub struct Check {
 
 /// A verdict, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Good.
@@ -48,6 +51,7 @@ impl Health {
 
 /// `GET /version`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Version<'a> {
     /// `fieldlog`.
     pub name: Cow<'a, str>,

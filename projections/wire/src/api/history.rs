@@ -11,6 +11,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/devices/{id}/history`: the records about one device, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryPage<'a> {
     /// The position of the view.
     pub position: Position,
@@ -24,6 +25,7 @@ pub struct HistoryPage<'a> {
 
 /// A record about the device, with changes of type `C` and data of type `D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryItem<'a, C = Members, D = Members> {
     /// Its position.
     pub seq: Seq,

@@ -10,6 +10,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/aggregates`: what is declared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Declarations {
     /// The position of the view.
     pub position: Position,
@@ -21,6 +22,7 @@ pub struct Declarations {
 
 /// A named aggregate, as declared in the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Declaration {
     /// The declaration that answers are made with.
     #[serde(flatten)]
@@ -34,6 +36,7 @@ pub struct Declaration {
 
 /// See [`Declaration::state`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeclarationState {
     /// It is.
@@ -46,6 +49,7 @@ pub enum DeclarationState {
 
 /// `GET /api/v1/aggregates/{name}`: one named aggregate, by device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NamedPage<'a> {
     /// The position of the view.
     pub position: Position,
@@ -59,6 +63,7 @@ pub struct NamedPage<'a> {
 
 /// One device in a named aggregate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NamedDevice<'a> {
     /// Its id.
     pub id: Cow<'a, str>,
@@ -68,6 +73,7 @@ pub struct NamedDevice<'a> {
 
 /// One attribute in a named aggregate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NamedSeries<'a> {
     /// Its name.
     pub attribute: Cow<'a, str>,
@@ -79,6 +85,7 @@ pub struct NamedSeries<'a> {
 
 /// One window of a named aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NamedWindow {
     /// Its start, a multiple of its length since 1970, UTC.
     pub start: Rfc3339,

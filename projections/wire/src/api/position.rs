@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 /// A position of the view and of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Position {
     /// The epoch of the log, as 16 hexadecimal digits. Positions of different epochs cannot be compared.
     #[serde(with = "epoch")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub epoch: Epoch,
     /// The last record that the answer includes; 0 for none.
     pub applied: Seq,

@@ -26,6 +26,7 @@ pub fn fork(detail: &str) -> String {
 
 /// Why a request failed, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem<'a> {
     /// `urn:fieldlog:problem:` and the code.
     #[serde(rename = "type")]

@@ -10,6 +10,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/quarantine`: messages that could not be decoded and whose payloads are kept, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QuarantinePage<'a> {
     /// The position of the view.
     pub position: Position,
@@ -21,6 +22,7 @@ pub struct QuarantinePage<'a> {
 
 /// A message that could not be decoded. `GET /api/v1/quarantine/{seq}` has its payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Quarantined<'a> {
     /// Position of its record.
     pub seq: Seq,

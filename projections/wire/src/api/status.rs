@@ -14,6 +14,7 @@ pub type Words = Cow<'static, str>;
 
 /// `GET /status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// The position of the view.
     pub position: Position,
@@ -58,6 +59,7 @@ pub struct Status {
 
 /// The log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Log {
     /// Its oldest record; null if it is empty.
     pub first_seq: Option<Seq>,
@@ -98,6 +100,7 @@ pub struct Log {
 
 /// The journal, which takes small commits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Journal {
     /// Whether commits go to it.
     pub used: bool,
@@ -109,6 +112,7 @@ pub struct Journal {
 
 /// Commits, by the reason that made them due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Commits {
     /// The oldest message had waited long enough.
     pub delay: u64,
@@ -122,6 +126,7 @@ pub struct Commits {
 
 /// The archive: aggregates that are kept longer than their records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Archive {
     /// Rows: aggregates of one attribute in one window.
     pub rows: u64,
@@ -135,6 +140,7 @@ pub struct Archive {
 
 /// Numbers of devices, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceCounts {
     /// All devices that are not retired.
     pub total: usize,
@@ -150,6 +156,7 @@ pub struct DeviceCounts {
 
 /// Memory accounting of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct State {
     /// Bytes counted for names, values, aggregates and topics.
     pub bytes: u64,
@@ -163,6 +170,7 @@ pub struct State {
 
 /// Commands to devices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Commands {
     /// Those that are not closed; null while they are being rebuilt from the log.
     pub open: Option<usize>,
@@ -176,6 +184,7 @@ pub struct Commands {
 
 /// The last snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// The last record that it includes; 0 if there is no snapshot.
     pub seq: Seq,
@@ -194,6 +203,7 @@ pub struct Snapshot {
 
 /// The sparse snapshots of the past.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PastSnapshots {
     /// How many are kept.
     pub count: u64,
@@ -205,6 +215,7 @@ pub struct PastSnapshots {
 
 /// Parts of the view that are being rebuilt from the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rebuild {
     /// Whether one is.
     pub running: bool,
@@ -217,6 +228,7 @@ pub struct Rebuild {
 
 /// A broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Source {
     /// Its name in the configuration.
     pub name: String,
@@ -270,6 +282,7 @@ pub struct Source {
 
 /// A Sparkplug host application and its edge nodes. Counts are since the agent's start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SparkplugHost {
     /// Its id, as in its STATE topic.
     pub host_id: String,
@@ -291,6 +304,7 @@ pub struct SparkplugHost {
 
 /// A subscription that the broker has refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefusedFilter {
     /// The topic filter.
     pub filter: String,
@@ -300,6 +314,7 @@ pub struct RefusedFilter {
 
 /// A destination of records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sink {
     /// Its name in the configuration.
     pub name: String,
@@ -355,6 +370,7 @@ pub struct Sink {
 
 /// Resource usage of the process; null where the system does not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Process {
     /// Resident memory, in bytes.
     pub resident_bytes: Option<u64>,

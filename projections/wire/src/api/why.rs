@@ -12,6 +12,7 @@ use crate::json::Rfc3339;
 
 /// `GET /api/v1/devices/{id}/attributes/{attribute}/why`: why an attribute has its value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyAnswer<'a, D = Members> {
     /// The position of the view.
     pub position: Position,
@@ -37,6 +38,7 @@ pub struct WhyAnswer<'a, D = Members> {
 
 /// A command whose `command_applied` names the record as what shows that it was carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyCommand<'a> {
     /// Its id: the position of its request.
     pub id: Seq,
@@ -50,6 +52,7 @@ pub struct WhyCommand<'a> {
 
 /// The request of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyRequest<'a> {
     /// Who asked.
     pub actor: Cow<'a, str>,
@@ -71,6 +74,7 @@ pub struct WhyRequest<'a> {
 
 /// An earlier change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyBefore {
     /// Its position.
     pub seq: Seq,
