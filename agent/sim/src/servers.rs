@@ -9,6 +9,7 @@ pub mod mosquitto;
 pub mod nats;
 pub mod opensearch;
 pub mod postgres;
+pub mod prometheus;
 pub mod redis;
 pub mod tls;
 pub mod wait;

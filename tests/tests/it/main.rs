@@ -27,6 +27,7 @@ mod poison;
 mod policies;
 mod presets;
 mod probe;
+mod prometheus;
 mod recovery;
 mod reload;
 mod rig;

@@ -107,6 +107,16 @@ fn everything_can_be_read() {
         assert!(metrics.body.contains(line), "{line}\n{}", metrics.body);
     }
     assert!(metrics.body.contains("fieldlog_hub_batch_seconds_count 2"), "{}", metrics.body);
+    // What alerts and dashboards ask for; of the stores, only those that are configured are there.
+    let asked = [
+        include_str!("../../../../config/prometheus/fieldlog.rules.yml"),
+        include_str!("../../../../config/grafana/fleet.json"),
+    ];
+    for name in asked.concat().split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        if name.starts_with("fieldlog_hub_") && !name.starts_with("fieldlog_hub_store_") {
+            assert!(metrics.body.contains(name), "{name}");
+        }
+    }
 }
 
 #[test]
