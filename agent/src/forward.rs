@@ -4,6 +4,7 @@
 //! range of the log without holes, with the chain before and after, from which the receiver can prove that it has no
 //! gap and no duplicate. The cursor moves only when the sink has acknowledged a parcel.
 
+mod again;
 pub mod backlog;
 pub mod commands;
 pub mod driver;
@@ -18,6 +19,7 @@ pub mod parcel;
 pub mod plan;
 mod queue;
 pub mod refusals;
+pub mod resend;
 pub mod sinks;
 pub mod size;
 pub mod status;
@@ -59,12 +61,38 @@ pub struct Parcel {
     pub oldest: Time,
     /// Size of its events as [`parcel::Limits`] counts them: before the compact format compresses them.
     pub size: usize,
+    /// If it is sent again because the receiver has asked for it.
+    pub resent: Option<Resent>,
+}
+
+/// What marks a parcel that answers a request of the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resent {
+    /// The position from which it was asked for. The log begins later if the parcel does.
+    pub asked: Seq,
+    /// Tells it from the same parcel sent at another time, so that nobody drops it for a duplicate.
+    pub at: Time,
 }
 
 impl Parcel {
     /// Payload bytes, before transport compression.
     pub fn bytes(&self) -> usize {
         self.compact.len() + self.items.iter().map(|item| item.json.len()).sum::<usize>()
+    }
+
+    /// Its header fields.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let resent = self.resent.map(|resent| (fieldlog_wire::resend::FIELD, resent.asked.to_string()));
+        self.manifest.fields().into_iter().chain(resent)
+    }
+
+    /// Its identity, the same each time it is sent, unless the receiver has asked for it again.
+    pub(crate) fn identity(&self) -> String {
+        let identity = self.manifest.identity();
+        match self.resent {
+            Some(resent) => format!("{identity}/resend/{}", resent.at.0),
+            None => identity,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::command::declared::{Code, Rejected};
 use crate::command::remote::{Answer, Answers, Call, WAITING_MAX};
 use crate::command::{Asked, Unreadable};
+use crate::forward::resend::Requests;
 use crate::shared::Shared;
 use crate::writer::Input;
 use fieldlog_projections::pattern::Patterns;
@@ -36,6 +37,8 @@ pub struct Upstream {
     gateway: String,
     shared: Arc<Shared>,
     writer: Sender<Input>,
+    /// Where what its receiver asks for again goes.
+    pub requests: Arc<Requests>,
     clock: Clock,
     started: Instant,
     answers: Mutex<Answers>,
@@ -53,12 +56,25 @@ impl Upstream {
         gateway: &str,
         shared: Arc<Shared>,
         writer: Sender<Input>,
+        requests: Arc<Requests>,
         clock: Clock,
     ) -> Arc<Upstream> {
         let answers = Mutex::new(Answers::new(gateway, shared.epoch.to_string()));
         let (wake, refused, started) = (Notify::new(), Mutex::default(), clock.now());
         let (sink, devices, gateway) = (sink.to_owned(), Arc::new(devices), gateway.to_owned());
-        Arc::new(Upstream { sink, devices, gateway, shared, writer, clock, started, answers, wake, refused })
+        Arc::new(Upstream {
+            sink,
+            devices,
+            gateway,
+            shared,
+            writer,
+            requests,
+            clock,
+            started,
+            answers,
+            wake,
+            refused,
+        })
     }
 
     /// The topics that a template of the sink stands for.

@@ -12,6 +12,7 @@ use super::pace::Pace;
 use super::parcel::{Span, link_at};
 use super::plan::Plan;
 use super::refusals::Refusals;
+use super::resend::Requests;
 use super::size::Size;
 use super::status::{Failure, SinkState, SinkStatus};
 use super::{Outcome, Parcel, Transport, Unreachable};
@@ -24,6 +25,7 @@ use crate::shared::Shared;
 use crate::writer::Input;
 use fieldlog_wire::{Lane, Manifest};
 
+mod again;
 mod answers;
 mod refused;
 mod send;
@@ -76,6 +78,8 @@ pub struct Parts {
     pub writer: Sender<Input>,
     /// The public status.
     pub status: Arc<SinkStatus>,
+    /// What the receiver asks for again.
+    pub requests: Arc<Requests>,
     /// Where it gets the time from.
     pub clock: Clock,
     /// The sink's acknowledged ranges, if known better than from the log: the last cursor of a previous driver may
@@ -180,7 +184,7 @@ where
     B: Fn(Span) -> Result<Option<Parcel>, LogError> + Clone + Send + 'static,
 {
     async fn serve<T: Transport>(&mut self, mut transport: T, shutdown: &mut watch::Receiver<bool>) -> End {
-        let clock = self.parts.clock.clone();
+        let (clock, requests) = (self.parts.clock.clone(), self.parts.requests.clone());
         let mut position = self.parts.shared.position.subscribe();
         self.connected(&transport, position.borrow_and_update().applied);
         let window = self.service.in_flight_max.min(transport.window()).max(1);
@@ -213,6 +217,7 @@ where
                 }
                 why = transport.lost(), if under_way.is_empty() => break End::Lost(why),
                 () = stopped(shutdown) => break End::Stopped,
+                ranges = requests.next() => self.ask_again(&ranges),
                 () = clock.sleep(wait), if wait < Duration::MAX => {}
                 // Also without further answers: a full log may be waiting for this cursor.
                 () = clock.sleep(CURSOR_EVERY.saturating_sub(clock.since(self.cursor_sent))),
@@ -280,6 +285,7 @@ where
         let warnings: Vec<String> = warnings.into_iter().flatten().collect();
         self.parts.status.update(|d| {
             d.acked.clone_from(self.plan.acked());
+            d.resend_events = self.plan.again_count();
             d.warning = (!warnings.is_empty()).then(|| warnings.join("; "));
         });
     }

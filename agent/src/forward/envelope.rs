@@ -123,6 +123,7 @@ pub(crate) mod tests {
             compact: Bytes::new(),
             oldest: Time(0),
             size: 100 * (last + 1 - first) as usize,
+            resent: None,
         }
     }
 

@@ -272,7 +272,8 @@ impl Work<'_> {
             Format::Compact => (builder.compact.bytes(), builder.compact.finish(&manifest, &builder.names)),
             Format::Json => (bytes.len(), Bytes::new()),
         };
-        Some(Parcel { manifest, items: self.items, compact, oldest: self.oldest.unwrap_or_default(), size })
+        let oldest = self.oldest.unwrap_or_default();
+        Some(Parcel { manifest, items: self.items, compact, oldest, size, resent: None })
     }
 }
 

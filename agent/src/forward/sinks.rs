@@ -15,6 +15,7 @@ use super::commands::Upstream;
 use super::driver::{Parts, Service, drive};
 use super::filter::Filter;
 use super::parcel::{Builder, Format, Span};
+use super::resend::Requests;
 use super::status::{SinkStatus, moment};
 use super::transport::Target;
 use crate::clock::Clock;
@@ -140,7 +141,9 @@ impl Sinks {
     fn start(&self, sink: &SinkConfig, known: Option<AckedRanges>) -> Entry {
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(SinkStatus::new(self.clock.clone()));
+        let requests = Requests::new(&sink.name, &self.gateway, self.shared.epoch);
         let parts = Parts {
+            requests: Arc::new(requests),
             shared: self.shared.clone(),
             writer: self.writer.clone(),
             status: status.clone(),
@@ -208,8 +211,8 @@ async fn serve(
             drive(service, parts, || target.open(upstream.as_ref()), build, stopping).await
         }
         SinkTarget::Http(http) => {
-            let target = Target::of(&sink, http);
-            drive(service, parts, || target.open(), build, stopping).await
+            let (target, requests) = (Target::of(&sink, http), parts.requests.clone());
+            drive(service, parts, || target.open(&requests), build, stopping).await
         }
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
@@ -244,6 +247,7 @@ fn upstream(sink: &SinkConfig, gateway: &str, parts: &Parts) -> Arc<Upstream> {
         gateway,
         parts.shared.clone(),
         parts.writer.clone(),
+        parts.requests.clone(),
         parts.clock.clone(),
     )
 }

@@ -30,6 +30,10 @@ pub struct SinkStatus {
     pub parcels_retried: AtomicU64,
     /// Refused events that were skipped.
     pub dead_letters: AtomicU64,
+    /// Requests of the receiver to send something again.
+    pub resend_requests: AtomicU64,
+    /// Events that the sink has acknowledged after such a request.
+    pub events_resent: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
     details: Mutex<SinkDetails>,
@@ -45,6 +49,8 @@ pub struct SinkDetails {
     pub state: SinkState,
     /// What the sink has acknowledged.
     pub acked: AckedRanges,
+    /// Positions that the receiver has asked for again and that are still to be sent.
+    pub resend_events: u64,
     /// A warning for the operator although the sink acknowledges.
     pub warning: Option<String>,
     /// The last failure; stays after the sink has recovered.
@@ -172,6 +178,8 @@ impl SinkStatus {
             bytes_acked: AtomicU64::default(),
             parcels_retried: AtomicU64::default(),
             dead_letters: AtomicU64::default(),
+            resend_requests: AtomicU64::default(),
+            events_resent: AtomicU64::default(),
             connections: AtomicU64::default(),
             details: Mutex::default(),
             began: clock.now(),
@@ -201,8 +209,11 @@ impl SinkStatus {
     /// Counts a parcel that the sink has acknowledged.
     pub(super) fn acked(&self, parcel: &Parcel) {
         let events = u64::from(parcel.manifest.events);
-        let counter =
-            if parcel.manifest.lane == Lane::Priority { &self.priority_acked } else { &self.events_acked };
+        let counter = match parcel.manifest.lane {
+            Lane::Priority => &self.priority_acked,
+            _ if parcel.resent.is_some() => &self.events_resent,
+            _ => &self.events_acked,
+        };
         SinkStatus::add(counter, events);
         SinkStatus::add(&self.parcels_acked, 1);
         SinkStatus::add(&self.bytes_acked, parcel.bytes() as u64);

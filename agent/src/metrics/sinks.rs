@@ -10,7 +10,7 @@ use crate::forward::status::{SinkDetails, SinkState, SinkStatus};
 use crate::log::LogReader;
 
 type Counter = (&'static str, &'static str, fn(&SinkStatus) -> &AtomicU64);
-const COUNTERS: [Counter; 7] = [
+const COUNTERS: [Counter; 9] = [
     ("forward_events_acked", "Events the sink has acknowledged.", |s| &s.events_acked),
     ("forward_priority_copies_acked", "Priority copies the sink has acknowledged.", |s| &s.priority_acked),
     ("forward_parcels_acked", "Parcels the sink has acknowledged.", |s| &s.parcels_acked),
@@ -19,6 +19,8 @@ const COUNTERS: [Counter; 7] = [
     }),
     ("forward_parcels_retried", "Parcels sent again.", |s| &s.parcels_retried),
     ("forward_dead_letters", "Refused events that were skipped.", |s| &s.dead_letters),
+    ("forward_resend_requests", "Requests of the receiver to send something again.", |s| &s.resend_requests),
+    ("forward_events_resent", "Events the sink has acknowledged after such a request.", |s| &s.events_resent),
     ("forward_connections", "Connections to the sink.", |s| &s.connections),
 ];
 
@@ -38,6 +40,12 @@ pub(super) fn encode(sinks: &[SinkView], reader: &LogReader, out: &mut Out<'_, '
     )?;
     let refused = details.iter().map(|(s, d)| (label(s), d.acked.refused_count()));
     out.gauges("forward_refused_events", "Refused events that are kept and will be offered again.", refused)?;
+    let again = details.iter().map(|(s, d)| (label(s), d.resend_events));
+    out.gauges(
+        "forward_resend_events",
+        "Positions that the receiver has asked for again and lacks yet.",
+        again,
+    )?;
     let rates = sinks.iter().map(|s| (label(s), s.status.events_per_s()));
     out.gauges(
         "forward_events_per_second",

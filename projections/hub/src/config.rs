@@ -22,6 +22,8 @@ pub struct Config {
     pub name: String,
     /// How long what this process holds stays its own without a sign of life.
     pub lease: Duration,
+    /// A gap that is older is asked for.
+    pub gap_patience: Duration,
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// The largest parcel, as received and, with gzip, uncompressed, in bytes.
@@ -51,6 +53,8 @@ pub struct Nats {
     pub(crate) pattern: String,
     /// Which token of a subject is the gateway, from 0.
     pub(crate) gateway_token: usize,
+    /// The subjects on which gateways take commands, with `{gateway}`.
+    pub(crate) commands: String,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) credentials_file: Option<PathBuf>,
     pub(crate) token_file: Option<PathBuf>,
@@ -84,6 +88,8 @@ struct Raw {
     name: String,
     #[serde(default = "ten")]
     lease_s: u64,
+    #[serde(default = "thirty")]
+    gap_patience_s: u64,
     #[serde(default)]
     http: RawHttp,
     #[serde(default)]
@@ -125,6 +131,8 @@ struct RawNats {
     stream: String,
     #[serde(default = "subject")]
     subject: String,
+    #[serde(default = "commands")]
+    commands: String,
     ca_file: Option<PathBuf>,
     credentials_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
@@ -150,6 +158,14 @@ struct RawRetention {
 
 fn ten() -> u64 {
     10
+}
+
+fn thirty() -> u64 {
+    30
+}
+
+fn commands() -> String {
+    "fieldlog.commands.{gateway}.>".into()
 }
 
 fn two() -> usize {
@@ -188,6 +204,7 @@ impl Config {
             }
         };
         bounds("lease_s", raw.lease_s, 3, 3_600);
+        bounds("gap_patience_s", raw.gap_patience_s, 1, 86_400);
         bounds("http.parcel_mib_max", raw.http.parcel_mib_max as u64, 1, 64);
         bounds("postgres.writers", raw.postgres.writers as u64, 1, 16);
         for (key, days) in [
@@ -224,6 +241,7 @@ impl Config {
             (Some(listen), Some(connect)) if faults.is_empty() => Ok(Config {
                 name: raw.name,
                 lease: Duration::from_secs(raw.lease_s),
+                gap_patience: Duration::from_secs(raw.gap_patience_s),
                 listen,
                 parcel_bytes_max: raw.http.parcel_mib_max << 20,
                 tokens,
@@ -292,7 +310,15 @@ fn stream_of(raw: RawNats, faults: &mut Vec<String>) -> Option<Nats> {
             raw.subject
         ));
     }
+    if !raw.commands.ends_with(".>") || !raw.commands.split('.').any(|token| token == "{gateway}") {
+        faults.push(format!(
+            "`nats.commands` is {:?}; it must be that of [sink.commands] of the gateways' sinks, with {{gateway}} between dots \
+             and .> at its end",
+            raw.commands
+        ));
+    }
     Some(Nats {
+        commands: raw.commands,
         pattern: ["{gateway}", "{lane}", "{epoch}"]
             .iter()
             .fold(raw.subject, |text, name| text.replace(name, "*")),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::parcel::Parcel;
+use crate::wanted::Wanted;
 
 /// Parcels that may wait for one writer.
 const QUEUE: usize = 64;
@@ -35,13 +36,16 @@ pub(crate) enum Refusal {
 pub(crate) struct Intake {
     writers: Arc<[mpsc::Sender<Job>]>,
     room: Arc<Semaphore>,
+    /// What is wanted of gateways, and what they say about it.
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 impl Intake {
     /// For this many writers; returns what each of them takes from.
     pub(crate) fn new(writers: usize) -> (Intake, Vec<mpsc::Receiver<Job>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..writers).map(|_| mpsc::channel(QUEUE)).unzip();
-        (Intake { writers: senders.into(), room: Arc::new(Semaphore::new(ROOM_KIB)) }, receivers)
+        let room = Arc::new(Semaphore::new(ROOM_KIB));
+        (Intake { writers: senders.into(), room, wanted: Arc::default() }, receivers)
     }
 
     /// Waits until there is room for a parcel of so many bytes; the room is taken until the permit is dropped.
@@ -62,7 +66,12 @@ impl Intake {
         let writer = &self.writers[(hasher.finish() % self.writers.len() as u64) as usize];
         let stopping = || Refusal::Busy("the hub is being stopped; send it again".into());
         let (reply, answer) = oneshot::channel();
+        let lost = parcel.lost.map(|range| (parcel.manifest().clone(), range));
         writer.send(Job { parcel, reply }).await.map_err(|_| stopping())?;
-        answer.await.unwrap_or_else(|_| Err(stopping()))
+        answer.await.unwrap_or_else(|_| Err(stopping()))?;
+        if let Some((manifest, range)) = lost {
+            self.wanted.lost(&manifest, range);
+        }
+        Ok(())
     }
 }

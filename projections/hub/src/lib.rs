@@ -4,9 +4,11 @@
 //! [`parcel`] reads what a gateway sends, [`changes`] folds it into the read models; both are pure. `writer` puts them
 //! into `postgres`, rows and positions in one transaction. [`run`] starts everything.
 
+mod ask;
 pub mod changes;
 pub mod config;
 pub mod follow;
+mod gaps;
 mod http;
 mod intake;
 mod metrics;
@@ -16,4 +18,5 @@ mod postgres;
 pub mod run;
 mod text;
 mod token;
+mod wanted;
 mod writer;

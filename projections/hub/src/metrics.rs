@@ -17,8 +17,21 @@ pub(crate) struct Counters {
     pub(crate) malformed: AtomicU64,
     /// New events.
     pub(crate) events: AtomicU64,
+    /// Requests to gateways to send something again.
+    pub(crate) resends: Resends,
     /// Seconds from a batch's first statement to its commit.
     pub(crate) batch_seconds: Histogram,
+}
+
+/// By what came of them.
+#[derive(Debug, Default)]
+pub(crate) struct Resends {
+    /// The gateway has got it.
+    pub(crate) asked: AtomicU64,
+    /// It does not do it.
+    pub(crate) refused: AtomicU64,
+    /// Nobody has answered over NATS.
+    pub(crate) unanswered: AtomicU64,
 }
 
 impl Default for Counters {
@@ -31,6 +44,7 @@ impl Default for Counters {
             busy: none(),
             malformed: none(),
             events: none(),
+            resends: Resends::default(),
             batch_seconds: Histogram::new(buckets),
         }
     }

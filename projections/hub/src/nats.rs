@@ -4,6 +4,7 @@
 //! The shares follow from the names of the processes that are alive, without any agreement. If two consume one subject
 //! for a moment, their parcels meet at the gateway's fencing number, and nothing is stored twice.
 
+mod call;
 mod consume;
 
 use std::collections::{BTreeSet, HashMap};
@@ -22,6 +23,8 @@ use crate::config::{Nats, read_secret};
 use crate::intake::Intake;
 use crate::metrics::Counters;
 
+pub(crate) use call::{Calls, Silence};
+
 /// Between two looks at which subjects there are, and whose they are.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) alive: watch::Receiver<Vec<String>>,
     /// A message that is not acknowledged for so long comes again.
     pub(crate) lease: Duration,
+    /// Gets the connection, for requests.
+    pub(crate) calls: Arc<watch::Sender<Option<Client>>>,
 }
 
 /// Why consuming ended; it is begun again.
@@ -79,6 +84,7 @@ async fn consume_all(
     retry: &mut Duration,
 ) -> Result<std::convert::Infallible, Ended> {
     let client = connect(nats).await?;
+    parts.calls.send_replace(Some(client.clone()));
     let jetstream = ContextBuilder::new().timeout(ASK_TIMEOUT).ack_timeout(ASK_TIMEOUT).build(client);
     let stream = jetstream.get_stream_no_info(&nats.stream).await?;
     let mut consumers = Consumers::default();

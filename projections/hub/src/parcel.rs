@@ -8,6 +8,7 @@ use fieldlog_wire::Manifest;
 use fieldlog_wire::account::Arrival;
 use fieldlog_wire::json::parse_time;
 use fieldlog_wire::received::{Malformed, Received};
+use fieldlog_wire::resend;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -26,6 +27,8 @@ pub struct Parcel {
     /// Position and digest of each. The digest has only what never changes about an event: device ids in it do, when a
     /// device is renamed.
     digests: Vec<(Seq, u64)>,
+    /// Positions that the gateway has no records of any more, as it says with this parcel.
+    pub(crate) lost: Option<(Seq, Seq)>,
     received: Received,
 }
 
@@ -67,7 +70,7 @@ impl Parcel {
     /// # Errors
     /// [`ParcelError`] if it is not a parcel, or an event in it is not one of fieldlog.
     pub fn read<'a>(body: &[u8], field: impl Fn(&str) -> Option<&'a str>) -> Result<Parcel, ParcelError> {
-        let mut received = Received::read(body, field)?;
+        let mut received = Received::read(body, &field)?;
         let manifest = &received.manifest;
         let gateway = &*manifest.gateway;
         let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
@@ -79,10 +82,11 @@ impl Parcel {
         }
         let events =
             received.texts().map(|(seq, line)| Event::read(seq, line)).collect::<Result<Vec<_>, _>>()?;
+        let lost = resend::lost(&received.manifest, field(resend::FIELD));
         let digests = events.iter().map(|event| (event.seq, event.digest())).collect();
         // The events have everything that is needed of them.
         received.lines = Vec::new();
-        Ok(Parcel { events, digests, received })
+        Ok(Parcel { events, digests, lost, received })
     }
 
     /// Its manifest.

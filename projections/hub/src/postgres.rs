@@ -2,6 +2,7 @@
 
 mod connect;
 mod follow;
+mod gaps;
 mod hold;
 mod migrate;
 mod partitions;
@@ -14,6 +15,7 @@ pub(crate) use connect::{Link, chain};
 pub(crate) use follow::{
     Arrived, DeviceRow, FollowError, Log, Snapshot, Step, adopt, begin_anew, generation, led, step,
 };
+pub(crate) use gaps::{Gapped, gapped, gaps, keep_gaps};
 pub(crate) use hold::{Held, hold, other_event};
 pub(crate) use migrate::migrate;
 pub(crate) use partitions::{Partitions, drop_minutes, drop_partitions};

@@ -1,16 +1,18 @@
 //! Starts everything and stops it again.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::ask::Asker;
 use crate::config::Config;
 use crate::follow::{self, Board};
 use crate::http::{self, App};
 use crate::intake::Intake;
 use crate::metrics::Counters;
-use crate::nats::{self, Parts};
+use crate::nats::{self, Calls, Parts};
 use crate::postgres::{self, Readers};
 use crate::writer::Writer;
 
@@ -43,6 +45,7 @@ pub async fn run(
     let followers = follow::start(&config, &hub, &counters, &board);
     let (stop, stopped) = watch::channel(false);
     let mut sources = tokio::task::JoinSet::new();
+    let mut calls = Calls::default();
     for nats in config.nats {
         let parts = Parts {
             intake: intake.clone(),
@@ -50,9 +53,22 @@ pub async fn run(
             name: config.name.clone(),
             alive: lease.alive.clone(),
             lease: config.lease,
+            calls: Arc::new(calls.add(&nats)),
         };
         sources.spawn(nats::serve(nats, parts, stopped.clone()));
     }
+    let asker = Asker {
+        postgres: config.postgres.clone(),
+        lease: config.lease,
+        patience: config.gap_patience,
+        hub: hub.clone(),
+        calls: Arc::new(calls),
+        wanted: intake.wanted.clone(),
+        counters: counters.clone(),
+        link: None,
+        logs: HashMap::new(),
+    };
+    let asker = tokio::spawn(asker.run());
     let readers = Arc::new(Readers::new(config.postgres.clone(), config.lease));
     let app = App {
         readers,
@@ -79,6 +95,7 @@ pub async fn run(
         } => never,
     };
     retention.abort();
+    asker.abort();
     drop(followers);
     stop.send_replace(true);
     // With the last source ends the last sender, and with that the writers.

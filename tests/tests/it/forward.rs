@@ -18,6 +18,7 @@ mod parts;
 mod priority;
 mod refusing;
 mod reload;
+mod resend;
 mod restart;
 mod retention;
 mod site;

@@ -25,6 +25,11 @@ where
     /// The sink refuses a single event, or a range without events.
     pub(super) fn refused(&mut self, parcel: &Parcel, why: String, pause: &mut Pause) {
         let (first, last) = (parcel.manifest.first, parcel.manifest.last);
+        if parcel.resent.is_some() {
+            // It was delivered once, so nothing is given up.
+            self.plan.not_again(first, last);
+            return self.note(why);
+        }
         if self.plan.acked().is_refused(first) {
             // It was refused again. It gets another turn.
             self.plan.failed(first, last);

@@ -70,10 +70,12 @@ where
         if lane == Lane::Live {
             pace.fresh_since = None;
         }
+        let last = self.last_of(first, last);
         let limits = Limits { events_max: self.size.events() as usize, bytes_max: self.size.bytes() };
         let span = Span { lane, first, last_max: last, head, limits };
         let build = self.build.clone();
         let built = match tokio::task::spawn_blocking(move || build(span)).await {
+            Ok(Err(error)) if self.plan.is_again(first) => return self.leave_out(first, last, error),
             Ok(Err(error)) => return self.set_aside(first, last, error),
             Ok(Ok(built)) => built,
             Err(error) => {
@@ -84,7 +86,7 @@ where
                 None
             }
         };
-        let Some(parcel) = built else {
+        let Some(mut parcel) = built else {
             if priority {
                 self.plan.looked_through(first, last);
                 return Ok(());
@@ -97,6 +99,7 @@ where
             pace.hold_for(lane, self.service.delay.max(NOT_YET), self.parts.clock.now());
             return Ok(());
         };
+        self.mark(&mut parcel, first);
         if parcel.manifest.first > first {
             // Earlier records were trimmed; a record in the log says so and is forwarded like any other.
             self.plan.acknowledged(first, Seq(parcel.manifest.first.0 - 1));
@@ -110,6 +113,7 @@ where
             return Ok(());
         }
         if parcel.manifest.events == 0
+            && parcel.resent.is_none()
             && parcel.manifest.last >= last
             && pace.hold(lane, self.parts.clock.now())
         {

@@ -3,7 +3,9 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 
+use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::fact::Availability;
+use fieldlog_wire::resend::{Request, Resend};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -14,6 +16,7 @@ use crate::forward::filter::Filter;
 use crate::forward::fixture::Fixture;
 use crate::forward::parcel::Format;
 use crate::forward::sinks::builder;
+use crate::log::Commit;
 use crate::log::acked::AckedRanges;
 use crate::shared::{Position, WriterStats};
 use crate::snapshots::SnapshotStore;
@@ -79,6 +82,7 @@ struct Rig {
     fixture: Fixture,
     shared: Arc<Shared>,
     status: Arc<SinkStatus>,
+    requests: Arc<Requests>,
     inputs: Receiver<Input>,
     arrived: Arc<Arrived>,
     stop: watch::Sender<bool>,
@@ -109,7 +113,15 @@ impl Rig {
         let (writer, inputs) = channel();
         let status = Arc::new(SinkStatus::new(Clock::system()));
         let clock = Clock::system();
-        let parts = Parts { shared: shared.clone(), writer, status: status.clone(), clock, known: None };
+        let requests = Arc::new(Requests::new("cloud", "plant-7", shared.epoch));
+        let parts = Parts {
+            shared: shared.clone(),
+            writer,
+            status: status.clone(),
+            requests: requests.clone(),
+            clock,
+            known: None,
+        };
         let build = builder(&sink, &shared, &"plant-7".into(), shared.epoch).unwrap();
         let arrived = Arc::new(Arrived::default());
         let (stop, stopping) = watch::channel(false);
@@ -117,7 +129,7 @@ impl Rig {
         let open =
             move || std::future::ready(Ok(Slow { arrived: there.clone(), takes, stored: stored.clone() }));
         let task = tokio::spawn(drive(Service::of(&sink), parts, open, build, stopping));
-        Rig { fixture, shared, status, inputs, arrived, stop, task }
+        Rig { fixture, shared, status, requests, inputs, arrived, stop, task }
     }
 
     /// Publishes the fixture's records to the driver.
@@ -125,6 +137,26 @@ impl Rig {
         *self.shared.view.write().unwrap() = self.fixture.view.read().unwrap().clone();
         let head = self.fixture.log.head();
         self.shared.position.send_replace(Position { head, applied: head });
+    }
+
+    /// Waits until everything is acknowledged, and returns how much that is.
+    async fn delivered(&self) -> Seq {
+        let head = self.fixture.log.head();
+        let waiting = async {
+            while self.status.details().acked.contiguous() < head {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+        head
+    }
+
+    /// Asks for ranges again.
+    fn ask(&self, ranges: &[(u64, u64)]) {
+        let ranges = ranges.iter().map(|(first, last)| (Seq(*first), Seq(*last))).collect();
+        let resend = Resend { gateway: "plant-7".into(), epoch: self.shared.epoch.to_string(), ranges };
+        let answer = self.requests.take(&serde_json::to_vec(&Request { resend }).unwrap());
+        assert!(answer.accepted, "{answer:?}");
     }
 
     /// Stops the driver; returns the parcels that have arrived, and the acknowledged ranges.
@@ -283,4 +315,50 @@ async fn a_stop_does_not_wait_for_a_sink_that_never_answers() {
     rig.arrived.until("two parcels", |parcels| parcels.len() == 2).await;
     let (_, acked) = rig.stop().await;
     assert_eq!(acked, AckedRanges::default());
+}
+
+/// First, last, and from where it was asked for, of the parcels that were sent again.
+fn resent(parcels: &[Arc<Parcel>]) -> Vec<(u64, u64, u64)> {
+    let again = parcels.iter().filter_map(|parcel| Some((&parcel.manifest, parcel.resent?)));
+    again.map(|(manifest, resent)| (manifest.first.0, manifest.last.0, resent.asked.0)).collect()
+}
+
+#[tokio::test]
+async fn what_the_receiver_asks_for_again_moves_no_cursor() {
+    for order in ["live-first", "strict"] {
+        let keys = format!("order = \"{order}\"\nparcel_events_max = 100");
+        let rig = Rig::start(Fixture::new(3_000), Duration::ZERO, &keys);
+        let head = rig.delivered().await;
+        rig.ask(&[(150, 420), (head.0 - 9, 9_000)]);
+        rig.arrived.until("what was asked for", |parcels| resent(parcels).len() == 4).await;
+        let status = rig.status.clone();
+        let (parcels, acked) = rig.stop().await;
+        let last = (head.0 - 9, head.0, head.0 - 9);
+        assert_eq!(resent(&parcels), [(150, 249, 150), (250, 349, 250), (350, 420, 350), last]);
+        assert_eq!(acked, AckedRanges::upto(head));
+        for parcel in parcels.iter().filter(|parcel| parcel.resent.is_some()) {
+            assert_eq!(parcel.manifest.lane, Lane::Backlog);
+            assert!(parcel.identity().starts_with(&format!("{}/resend/", parcel.manifest.identity())));
+        }
+        let count =
+            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((count(&status.resend_requests), count(&status.events_resent)), (1, 281));
+        assert_eq!(count(&status.events_acked), head.0);
+    }
+}
+
+#[tokio::test]
+async fn of_what_was_trimmed_the_first_record_that_is_left_is_sent() {
+    let mut rig = Rig::start(Fixture::new(3_000), Duration::ZERO, "parcel_events_max = 100");
+    rig.delivered().await;
+    let nothing = RecordBuffer::after(Time(0));
+    let trim = Commit { trim_before: Some(Seq(1_000)), ..Commit::of(&nothing) };
+    rig.fixture.log.commit(&trim).unwrap();
+    let begin = rig.shared.reader.range().unwrap().unwrap().0.0;
+    assert!(begin > 20);
+    rig.ask(&[(3, 5), (10, begin + 20)]);
+    rig.arrived.until("both", |parcels| resent(parcels).len() == 2).await;
+    let (parcels, _) = rig.stop().await;
+    // The first parcel says it for everything before its beginning.
+    assert_eq!(resent(&parcels), [(begin, begin, 3), (begin + 1, begin + 20, begin + 1)]);
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::config::HttpSink;
 use crate::forward::queue::{Jobs, Queue};
+use crate::forward::resend::Requests;
 use crate::forward::transport::Target;
 use crate::forward::{Outcome, Parcel, Transport, Unreachable};
 use exchange::Client;
@@ -22,9 +23,10 @@ pub struct Http {
 }
 
 impl HttpTarget {
-    /// Connects, so that an unreachable server is known before anything is sent.
-    pub async fn open(&self) -> Result<Http, Unreachable> {
-        let client = Client::open(self.clone()).await?;
+    /// Connects, so that an unreachable server is known before anything is sent. What the server asks for again in its
+    /// answers goes to `requests`.
+    pub async fn open(&self, requests: &Arc<Requests>) -> Result<Http, Unreachable> {
+        let client = Client::open(self.clone(), requests.clone()).await?;
         Ok(Http { queue: Queue::start(|jobs| serve(client, jobs)) })
     }
 }

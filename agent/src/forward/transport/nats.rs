@@ -226,12 +226,12 @@ impl Publisher {
             // Another epoch or gateway than queried when the connection was opened.
             return Outcome::Lost { why: format!("{}: `{name}` was not opened", self.target.sink.url()) };
         };
-        if subject.holds(manifest) {
+        if parcel.resent.is_none() && subject.holds(manifest) {
             return Outcome::Acked;
         }
         let message = PublishMessage::build()
             .headers(headers(parcel))
-            .message_id(manifest.identity())
+            .message_id(parcel.identity())
             .expected_stream(&self.target.sink.stream)
             .expected_last_subject_sequence(subject.last)
             .payload(Payload::plain(parcel).to_bytes());
@@ -260,7 +260,7 @@ impl Publisher {
 fn headers(parcel: &Parcel) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", envelope::content_type(parcel));
-    for (name, value) in parcel.manifest.fields() {
+    for (name, value) in parcel.fields() {
         headers.insert(header(name), value);
     }
     headers

@@ -42,6 +42,8 @@ function sinkNodes(sink) {
     ['records a second', rate(sink.events_per_s)],
     ['records delivered', count(sink.events_acked)],
     ...(sink.parcels_retried > 0 ? [['parcels sent again', count(sink.parcels_retried)]] : []),
+    ...(sink.resend_requests > 0 ? [['sent again as asked', count(sink.events_resent)]] : []),
+    ...(sink.resend_events > 0 ? [['asked for again, to come', count(sink.resend_events)]] : []),
     ...(sink.refused_events > 0 ? [['refused, kept', count(sink.refused_events), '.warn']] : []),
     ...(sink.dead_letters > 0 ? [['refused, skipped', count(sink.dead_letters), '.warn']] : []),
   ];

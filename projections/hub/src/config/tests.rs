@@ -18,6 +18,7 @@ fn little_is_required() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8090");
     assert_eq!((config.lease, config.parcel_bytes_max), (Duration::from_secs(10), 32 << 20));
     assert_eq!((&*config.postgres.schema, config.postgres.writers), ("fieldlog", 2));
+    assert_eq!(config.gap_patience, Duration::from_secs(30));
     assert_eq!(config.retention, Retention { events_days: None, minutes_days: None });
 }
 
@@ -33,6 +34,7 @@ fn all_faults_are_reported_at_once() {
     let text = r#"
         name = "a b"
         lease_s = 1
+        gap_patience_s = 0
         [http]
         listen = "0.0.0.0:80"
         [postgres]
@@ -46,6 +48,7 @@ fn all_faults_are_reported_at_once() {
         text,
         &[
             "`lease_s` is 1; it must be 3 to 3600",
+            "`gap_patience_s` is 0; it must be 1 to 86400",
             "`postgres.writers` is 0",
             "`retention.events_days` is 0",
             "`name` is \"a b\"",
@@ -66,7 +69,14 @@ fn subjects_are_those_of_the_sinks() {
     assert_eq!((&*config.nats[0].pattern, config.nats[0].gateway_token), ("a.*.*.*", 2));
     let config = Config::from_toml(&nats("")).unwrap();
     assert_eq!((&*config.nats[0].pattern, config.nats[0].gateway_token), ("fieldlog.*.events", 1));
+    assert_eq!(config.nats[0].commands, "fieldlog.commands.{gateway}.>");
     check(&nats("subject = \"fieldlog.*.events\""), &["it must be that of the gateways' sinks"]);
+    for commands in ["fieldlog.commands.{gateway}", "fieldlog.commands.>", "c-{gateway}.>"] {
+        check(
+            &nats(&format!("commands = \"{commands}\"")),
+            &["it must be that of [sink.commands] of the gateways' sinks"],
+        );
+    }
     check(&nats("").replace("nats://", "http://"), &["`nats.address` is \"http://h:4222\""]);
 }
 

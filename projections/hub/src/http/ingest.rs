@@ -1,14 +1,17 @@
-//! Parcels by POST, as a gateway's HTTP sink sends them. The answer is the acknowledgement: 204 after the commit.
+//! Parcels by POST, as a gateway's HTTP sink sends them. The answer is the acknowledgement: 204 after the commit, or 200
+//! if something is missing that the gateway is to send again.
 
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
+use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fieldlog_wire::api::problem;
+use fieldlog_wire::resend;
 
 use super::App;
 use crate::intake::Refusal;
@@ -58,10 +61,16 @@ pub(super) async fn parcel(State(app): State<App>, request: axum::extract::Reque
             return answer((StatusCode::INTERNAL_SERVER_ERROR, "the parcel could not be worked on".into()));
         }
     };
-    let name = format!("gateway {} epoch {}", parcel.manifest().gateway, parcel.manifest().epoch);
+    let (gateway, epoch) = (parcel.manifest().gateway.clone(), parcel.manifest().epoch.to_string());
     match app.intake.take(parcel).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(Refusal::Forked(why)) => forked(&format!("{name}: {why}")),
+        Ok(()) => match app.intake.wanted.take(&gateway, &epoch) {
+            Some(resend) => {
+                let headers = [(CONTENT_TYPE, resend::CONTENT_TYPE)];
+                (headers, Json(resend::Request { resend })).into_response()
+            }
+            None => StatusCode::NO_CONTENT.into_response(),
+        },
+        Err(Refusal::Forked(why)) => forked(&format!("gateway {gateway} epoch {epoch}: {why}")),
         Err(Refusal::Busy(why)) => busy(&why),
     }
 }

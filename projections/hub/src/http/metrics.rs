@@ -34,7 +34,8 @@ impl FromRequestParts<App> for Scrape {
 /// Answers a scrape.
 pub(super) async fn metrics(State(app): State<App>, _: Scrape) -> Result<Response, Problem> {
     let sql = "SELECT gateway, coalesce(lag_events, 0), coalesce(newest_age_s, 0)::float8,
-            coalesce(jsonb_array_length(missing), 0)::bigint, (forked IS NOT NULL)::integer::bigint
+            coalesce(jsonb_array_length(missing), 0)::bigint, (forked IS NOT NULL)::integer::bigint,
+            (SELECT count(*) FROM jsonb_array_elements(gaps) gap WHERE gap ->> 'state' = 'lost')
         FROM gateway_lag ORDER BY gateway";
     let rows = app.readers.query(sql, &[]).await.map_err(|why| Problem::database(&why))?;
     let gateways = rows.iter().map(|row| Gateway {
@@ -43,6 +44,7 @@ pub(super) async fn metrics(State(app): State<App>, _: Scrape) -> Result<Respons
         newest_age_s: row.get(2),
         gaps: row.get(3),
         forked: row.get(4),
+        lost: row.get(5),
     });
     let mut registry = Registry::default();
     registry
@@ -61,6 +63,7 @@ struct Gateway {
     newest_age_s: f64,
     gaps: i64,
     forked: i64,
+    lost: i64,
 }
 
 struct Metrics {
@@ -109,6 +112,17 @@ impl Collector for Metrics {
         let help = "Events that this process has stored, each once.";
         let mut events = encoder.encode_descriptor("events", help, None, MetricType::Counter)?;
         events.encode_counter::<NoLabelSet, _, u64>(&counters.events.load(Ordering::Relaxed), None)?;
+        let help = "Requests to gateways to send missing events again: asked, refused (by the gateway), unanswered (over NATS).";
+        let mut resends = encoder.encode_descriptor("resend_requests", help, None, MetricType::Counter)?;
+        let asked = &counters.resends;
+        let outcomes =
+            [("asked", &asked.asked), ("refused", &asked.refused), ("unanswered", &asked.unanswered)];
+        for (outcome, count) in outcomes {
+            let count = count.load(Ordering::Relaxed);
+            resends
+                .encode_family(&Outcome { outcome })?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         let help = "Time from the first statement of a batch of parcels to its commit.";
         let batch = &counters.batch_seconds;
         batch.encode(encoder.encode_descriptor(
@@ -164,10 +178,13 @@ impl Metrics {
 
     fn gateways(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Value = fn(&Gateway) -> f64;
-        let gauges: [(&str, &str, Option<Unit>, Value); 4] = [
-            ("gateway_lag_events", "Positions of the gateway's log that the tables lack.", None, |gateway| {
-                gateway.lag_events as f64
-            }),
+        let gauges: [(&str, &str, Option<Unit>, Value); 5] = [
+            (
+                "gateway_lag_events",
+                "Positions of the gateway's log that the tables lack and that are not lost.",
+                None,
+                |gateway| gateway.lag_events as f64,
+            ),
             (
                 "gateway_newest_age",
                 "Age of the newest event, by the gateway's log time.",
@@ -179,6 +196,12 @@ impl Metrics {
                 "Ranges of positions that are missing before the newest one.",
                 None,
                 |gateway| gateway.gaps as f64,
+            ),
+            (
+                "gateway_lost_gaps",
+                "Missing ranges of positions that the gateway does not have any more either.",
+                None,
+                |gateway| gateway.lost as f64,
             ),
             (
                 "gateway_forked",

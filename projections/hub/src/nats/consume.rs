@@ -15,6 +15,8 @@ use crate::parcel::{Parcel, ParcelError};
 
 /// Messages that are worked on at once.
 const AT_ONCE: usize = 16;
+/// With more messages still to be read, what is missing is probably among them.
+const BEHIND: u64 = 4 * AT_ONCE as u64;
 /// How long the server waits for a first message.
 const WAIT: Duration = Duration::from_secs(20);
 /// After this time a parcel that could not be stored comes again.
@@ -93,8 +95,14 @@ async fn store(message: &Message, parts: &Parts) -> Fate {
         Ok(Err(error)) => return no_parcel(message, &error, parts),
         Err(_) => return Fate::Again,
     };
+    let gateway = parcel.manifest().gateway.clone();
     match parts.intake.take(parcel).await {
-        Ok(()) => Fate::Done,
+        Ok(()) => {
+            if message.info().is_ok_and(|info| info.pending > BEHIND) {
+                parts.intake.wanted.is_behind(&gateway);
+            }
+            Fate::Done
+        }
         Err(Refusal::Busy(why)) => {
             tracing::debug!("a message on {} comes again: {why}", message.subject);
             Fate::Again

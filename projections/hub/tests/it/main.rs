@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod forks;
+mod gaps;
 mod gateway;
 mod hub;
 mod leases;

@@ -358,6 +358,15 @@ pub struct Sink {
     pub dead_letters: u64,
     /// Refused records that are kept and will be offered again.
     pub refused_events: u64,
+    /// Requests of the receiver to send something again.
+    #[serde(default)]
+    pub resend_requests: u64,
+    /// Records acknowledged after such a request.
+    #[serde(default)]
+    pub events_resent: u64,
+    /// Records that are still to be sent again.
+    #[serde(default)]
+    pub resend_events: u64,
     /// Connections made.
     pub connections: u64,
     /// A condition that needs the operator's attention; null if none.

@@ -48,15 +48,15 @@ async fn a_broker_that_forgets_what_it_acknowledged_is_found_out() {
 }
 
 /// A relay to a receiver that answers 200 to some parcels and keeps them to itself.
-struct Liar {
-    address: SocketAddr,
+pub struct Liar {
+    pub address: SocketAddr,
     /// Positions it has kept; nothing more is added once `honest`.
-    kept: Arc<Mutex<BTreeSet<u64>>>,
-    honest: Arc<Mutex<bool>>,
+    pub kept: Arc<Mutex<BTreeSet<u64>>>,
+    pub honest: Arc<Mutex<bool>>,
 }
 
 impl Liar {
-    async fn start(server: SocketAddr, rng: Rng) -> Liar {
+    pub async fn start(server: SocketAddr, rng: Rng) -> Liar {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (kept, honest) = (Arc::default(), Arc::default());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use fieldlog_projections::Time;
 use fieldlog_wire::api::problem::FORK;
 
@@ -20,6 +21,8 @@ pub(super) struct Answer {
     pub(super) words: String,
     /// The problem type in its body.
     pub(super) problem: Option<String>,
+    /// What it asks for again.
+    pub(super) request: Option<Bytes>,
 }
 
 impl Answer {

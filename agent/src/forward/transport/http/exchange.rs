@@ -19,10 +19,12 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
 use fieldlog_projections::Time;
+use fieldlog_wire::resend;
 
 use super::HttpTarget;
 use super::answer::{Answer, retry_after};
 use crate::forward::envelope::{self, Payload};
+use crate::forward::resend::Requests;
 use crate::forward::{Outcome, Pace, Parcel, SLOW, Unreachable};
 use crate::net::connect::{self, Endpoint};
 use crate::net::failure::{ConnectError, causes};
@@ -63,6 +65,7 @@ pub(super) struct Client {
     name: String,
     /// `None`: must be read again.
     authorization: Option<HeaderValue>,
+    requests: Arc<Requests>,
     kept: Option<Connection>,
 }
 
@@ -86,11 +89,11 @@ struct Content {
 }
 
 impl Client {
-    pub(super) async fn open(target: HttpTarget) -> Result<Client, Unreachable> {
+    pub(super) async fn open(target: HttpTarget, requests: Arc<Requests>) -> Result<Client, Unreachable> {
         let authority = target.sink.authority();
         // Without the path, which may contain a secret.
         let name = target.sink.origin();
-        let mut client = Client { target, authority, name, authorization: None, kept: None };
+        let mut client = Client { target, authority, name, authorization: None, requests, kept: None };
         client.authorize().map_err(|why| Unreachable { why, pace: Pace::Slow })?;
         client.kept = Some(client.connect().await?);
         Ok(client)
@@ -125,6 +128,9 @@ impl Client {
                     // An operator may have replaced the token before the next attempt.
                     self.authorization = None;
                 }
+                if let Some(request) = &answer.request {
+                    self.requests.take(request);
+                }
                 answer.outcome(&self.name, content.bytes.len())
             }
             Err(why) => Outcome::Lost { why },
@@ -132,19 +138,18 @@ impl Client {
     }
 
     fn request(&self, parcel: &Parcel, content: &Content) -> Result<Request<Full<Bytes>>, String> {
-        let manifest = &parcel.manifest;
         let mut request = Request::post(&self.target.sink.path)
             .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("fieldlog/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, envelope::content_type(parcel))
-            .header("idempotency-key", manifest.identity());
+            .header("idempotency-key", parcel.identity());
         if content.gzip {
             request = request.header(CONTENT_ENCODING, "gzip");
         }
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        for (name, value) in manifest.fields() {
+        for (name, value) in parcel.fields() {
             request = request.header(format!("fieldlog-{name}"), value);
         }
         let body = Full::new(content.bytes.clone());
@@ -233,14 +238,18 @@ async fn read(response: Response<hyper::body::Incoming>) -> (Answer, bool) {
         location: field(headers, &LOCATION).map(printable),
         words: String::new(),
         problem: None,
+        request: None,
     };
-    let is_problem = field(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with(PROBLEM_JSON));
+    let is = |wanted: &str| field(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with(wanted));
+    let (is_problem, is_request) = (is(PROBLEM_JSON), is(resend::CONTENT_TYPE));
     let Ok(body) = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await else {
         // The status is known in any case.
         return (answer, false);
     };
-    if answer.status >= 300 {
-        let body = body.to_bytes();
+    let body = body.to_bytes();
+    if answer.status < 300 {
+        answer.request = is_request.then_some(body);
+    } else {
         let problem = is_problem.then(|| serde_json::from_slice::<Problem>(&body).ok()).flatten();
         let words = problem.as_ref().and_then(|problem| problem.detail.clone());
         answer.words = printable(words.unwrap_or_else(|| String::from_utf8_lossy(&body).into()).trim());

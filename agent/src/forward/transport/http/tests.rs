@@ -19,6 +19,7 @@ use crate::forward::envelope::tests::parcel;
 use crate::forward::envelope::{COMPACT, JSON, Payload};
 use crate::forward::{Pace, SLOW};
 use crate::ingest::tests::{PATIENCE, refusing_port};
+use fieldlog_projections::Time;
 use fieldlog_wire::Manifest;
 
 fn target(port: u16) -> HttpTarget {
@@ -34,6 +35,10 @@ fn target(port: u16) -> HttpTarget {
         answer_timeout: Duration::from_secs(20),
         in_flight_max: 1,
     }
+}
+
+fn requests() -> Arc<Requests> {
+    Arc::new(Requests::new("cloud", "gw-1", fieldlog_projections::Epoch(0x1f)))
 }
 
 /// The requests that the server got.
@@ -64,7 +69,7 @@ async fn send(sink: &mut Http, parcel: Parcel) -> Outcome {
 }
 
 async fn one(target: &HttpTarget) -> Outcome {
-    send(&mut target.open().await.unwrap(), parcel(1, 1)).await
+    send(&mut target.open(&requests()).await.unwrap(), parcel(1, 1)).await
 }
 
 fn unzipped(headers: &HeaderMap, body: &Bytes) -> Bytes {
@@ -83,7 +88,7 @@ fn unzipped(headers: &HeaderMap, body: &Bytes) -> Bytes {
 async fn a_parcel_arrives_as_it_was_sent() {
     let seen = Seen::default();
     let port = server(&seen, |_| StatusCode::ACCEPTED.into_response()).await;
-    let mut sink = target(port).open().await.unwrap();
+    let mut sink = target(port).open(&requests()).await.unwrap();
     // Too small to compress, compressed inline, compressed on a blocking thread.
     let parcels = [parcel(1, 1), parcel(2, 101), parcel(102, 3000)];
     for parcel in &parcels {
@@ -136,6 +141,40 @@ async fn answers_decide_what_becomes_of_a_parcel() {
     assert!(matches!(one(&target(port)).await, Outcome::Refused { .. }));
 }
 
+/// Whatever else an answer has in its body is ignored.
+#[tokio::test]
+async fn an_answer_may_ask_for_something_again() {
+    use fieldlog_projections::Seq;
+    use fieldlog_wire::resend::CONTENT_TYPE;
+
+    let seen = Seen::default();
+    let body = |gateway: &str| {
+        format!(
+            "{{\"resend\":{{\"gateway\":\"{gateway}\",\"epoch\":\"000000000000001f\",\"ranges\":[[3,9]]}}}}"
+        )
+    };
+    for (kind, body, asks) in [
+        (CONTENT_TYPE, body("gw-1"), true),
+        (CONTENT_TYPE, body("gw-2"), false),
+        (CONTENT_TYPE, "{}".into(), false),
+        ("application/json", body("gw-1"), false),
+    ] {
+        let words = body.clone();
+        let port = server(&seen, move |_| ([("content-type", kind)], body.clone()).into_response()).await;
+        let requests = requests();
+        let mut sink = target(port).open(&requests).await.unwrap();
+        let mut again = parcel(3, 9);
+        again.resent = Some(crate::forward::Resent { asked: Seq(2), at: Time(77) });
+        assert_eq!(send(&mut sink, again.clone()).await, Outcome::Acked);
+        let next = timeout(Duration::from_millis(50), requests.next()).await.ok();
+        assert_eq!(next, asks.then(|| vec![(Seq(3), Seq(9))]), "{kind} {words}");
+    }
+    let seen = seen.lock().unwrap();
+    let (headers, ..) = &seen[0];
+    assert_eq!(headers["fieldlog-resend"], "2");
+    assert_eq!(headers["idempotency-key"], "gw-1/000000000000001f/3-9/resend/77");
+}
+
 #[tokio::test]
 async fn a_token_is_sent_and_read_again_when_refused() {
     let seen = Seen::default();
@@ -155,14 +194,14 @@ async fn a_token_is_sent_and_read_again_when_refused() {
     write("first\n");
     let mut target = target(port);
     target.sink.token_file = Some(file.clone());
-    let mut sink = target.open().await.unwrap();
+    let mut sink = target.open(&requests()).await.unwrap();
     let Outcome::Busy { after: Some(SLOW), why } = send(&mut sink, parcel(1, 1)).await else { panic!() };
     assert!(why.contains("401 Unauthorized") && why.contains("`token_file`"), "{why}");
     write("second\n");
     assert_eq!(send(&mut sink, parcel(1, 1)).await, Outcome::Acked);
 
     std::fs::remove_file(&file).unwrap();
-    let unreachable = target.open().await.err().unwrap();
+    let unreachable = target.open(&requests()).await.err().unwrap();
     assert!(
         unreachable.pace == Pace::Slow && unreachable.why.contains("cannot read `token_file`"),
         "{unreachable}"
@@ -186,7 +225,7 @@ async fn one_connection_serves_many_parcels_in_order() {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
         }
     });
-    let mut sink = target(port).open().await.unwrap();
+    let mut sink = target(port).open(&requests()).await.unwrap();
     let under_way: Vec<_> = (1..=50).map(|n| tokio::spawn(sink.send(Arc::new(parcel(n, n))))).collect();
     for one in under_way {
         assert_eq!(timeout(PATIENCE, one).await.unwrap().unwrap(), Outcome::Acked);
@@ -229,7 +268,7 @@ async fn a_connection_that_the_server_closes_when_idle_is_replaced() {
         second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         head
     });
-    let mut sink = target(port).open().await.unwrap();
+    let mut sink = target(port).open(&requests()).await.unwrap();
     assert_eq!(send(&mut sink, parcel(1, 1)).await, Outcome::Acked);
     assert_eq!(send(&mut sink, parcel(2, 2)).await, Outcome::Acked);
     let head = server.await.unwrap();
@@ -249,7 +288,7 @@ async fn a_reset_in_the_middle_loses_the_parcel() {
     });
     let mut target = target(port);
     target.sink.gzip = false;
-    let mut sink = target.open().await.unwrap();
+    let mut sink = target.open(&requests()).await.unwrap();
     let Outcome::Lost { why } = send(&mut sink, parcel(1, 50_000)).await else { panic!() };
     assert!(why.starts_with(&format!("http://127.0.0.1:{port}: ")), "{why}");
     assert_eq!(timeout(PATIENCE, sink.lost()).await.unwrap(), why);
@@ -264,7 +303,7 @@ async fn a_server_that_never_answers_is_lost() {
     let Outcome::Lost { why } = one(&target).await else { panic!() };
     assert!(why.contains("has not answered within 0.2 s"), "{why}");
     let (_taken, port) = refusing_port();
-    let unreachable = self::target(port).open().await.err().unwrap();
+    let unreachable = self::target(port).open(&requests()).await.err().unwrap();
     assert!(
         unreachable.pace != Pace::Slow && unreachable.why.contains("cannot connect to 127.0.0.1:"),
         "{unreachable}"
@@ -293,9 +332,9 @@ async fn tls_is_checked_against_the_ca_file() {
     let mut target = target(port);
     target.sink.address = Address { host: "localhost".into(), port, tls: true };
     target.sink.tls.ca_file = Some(certificates.ca_file());
-    let mut sink = target.open().await.unwrap();
+    let mut sink = target.open(&requests()).await.unwrap();
     assert_eq!(send(&mut sink, parcel(1, 20_000)).await, Outcome::Acked);
     target.sink.tls.server_name = Some("elsewhere".into());
-    let unreachable = target.open().await.err().unwrap();
+    let unreachable = target.open(&requests()).await.err().unwrap();
     assert!(unreachable.why.contains("`elsewhere`"), "{unreachable}");
 }

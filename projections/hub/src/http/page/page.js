@@ -52,10 +52,13 @@ const count = (number) => (number ?? 0).toLocaleString("en");
 
 function state(gateway) {
   if (gateway.forked) return cell(`stopped: ${gateway.forked}`, "bad");
-  const gaps = gateway.missing ?? [];
+  const gaps = gateway.gaps ?? [];
   if (gaps.length > 0) {
-    const ranges = gaps.slice(0, 3).map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
-    return cell(`missing ${ranges}${gaps.length > 3 ? " and more" : ""}`, "bad");
+    const words = { expected: "", asked: ", asked for", lost: ", lost" };
+    const ranges = gaps.slice(0, 3).map(({ first, last, state }) => `${first === last ? first : `${first}–${last}`}${words[state] ?? ""}`);
+    const td = cell(`missing ${ranges.join("; ")}${gaps.length > 3 ? " and more" : ""}`, "bad");
+    td.title = gaps.flatMap((gap) => (gap.why ? [`${gap.first}–${gap.last}: ${gap.why}`] : [])).join("\n");
+    return td;
   }
   if ((gateway.faults ?? []).length > 0) return cell("contradictions", "bad");
   return cell("complete", "good");
