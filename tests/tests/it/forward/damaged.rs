@@ -33,7 +33,7 @@ fn firsts(chunks: &redb::Table<'_, u64, &'static [u8]>) -> Vec<u64> {
 }
 
 /// Flips a bit in a chunk from the middle; first and last position of it.
-fn damage(data_dir: &Path) -> (u64, u64) {
+pub fn damage(data_dir: &Path) -> (u64, u64) {
     change(data_dir, |chunks| {
         let firsts = firsts(chunks);
         let at = firsts.len() / 2;

@@ -33,7 +33,8 @@ impl Hub {
         Hub { dir, process }
     }
 
-    fn kill_and_restart(&mut self) {
+    /// SIGKILL, and another one on the same port.
+    pub fn kill_and_restart(&mut self) {
         self.process.kill();
         self.process = spawn(&self.dir);
     }

@@ -56,7 +56,8 @@ pub struct Liar {
 }
 
 impl Liar {
-    pub async fn start(server: SocketAddr, rng: Rng) -> Liar {
+    /// One that keeps so many of a hundred parcels.
+    pub async fn start(server: SocketAddr, rng: Rng, percent: usize) -> Liar {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (kept, honest) = (Arc::default(), Arc::default());
@@ -64,7 +65,7 @@ impl Liar {
         let rng = Arc::new(Mutex::new(rng));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(relay(stream, server, rng.clone(), kept.clone(), honest.clone()));
+                tokio::spawn(relay(stream, server, (rng.clone(), percent), kept.clone(), honest.clone()));
             }
         });
         liar
@@ -74,21 +75,26 @@ impl Liar {
 async fn relay(
     client: TcpStream,
     server: SocketAddr,
-    rng: Arc<Mutex<Rng>>,
+    (rng, percent): (Arc<Mutex<Rng>>, usize),
     kept: Arc<Mutex<BTreeSet<u64>>>,
     honest: Arc<Mutex<bool>>,
 ) {
     let mut client = BufReader::new(client);
-    let mut server = BufReader::new(TcpStream::connect(server).await.unwrap());
+    // The server may be killed; the client's connection then breaks, too.
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    let mut server = BufReader::new(server);
     while let Some(request) = Message::read(&mut client).await {
-        let keeps = !*honest.lock().unwrap() && rng.lock().unwrap().chance(30);
+        let keeps = !*honest.lock().unwrap() && rng.lock().unwrap().chance(percent);
         let answer = if keeps {
             let field = |name| request.field(name).unwrap().parse::<u64>().unwrap();
             kept.lock().unwrap().extend(field("fieldlog-first")..=field("fieldlog-last"));
             b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()
         } else {
-            server.write_all(&request.bytes).await.unwrap();
-            Message::read(&mut server).await.unwrap().bytes
+            if server.write_all(&request.bytes).await.is_err() {
+                return;
+            }
+            let Some(answer) = Message::read(&mut server).await else { return };
+            answer.bytes
         };
         if client.write_all(&answer).await.is_err() {
             return;
@@ -101,7 +107,7 @@ async fn a_relay_that_keeps_parcels_to_itself_is_found_out() {
     let mut rng = random();
     let port = free_port();
     let keeper = Keeper::start("--http", &format!("127.0.0.1:{port}")).await;
-    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork()).await;
+    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork(), 30).await;
     let mut site = Site::new().await;
     let agent = site.start(&site.config(&http(liar.address, "parcel_events_max = 10"))).await;
     for _ in 0..10 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_tests::agent::Agent;
@@ -12,6 +13,7 @@ use fieldlog_tests::process::free_port;
 use fieldlog_tests::wait::{until, until_some};
 use serde_json::{Value as Json, json};
 
+use super::damaged::damage;
 use super::hub::{Hub, assert_tables, rows};
 use super::lying::Liar;
 use super::site::{Site, forwarded, http, random, sink};
@@ -44,8 +46,8 @@ async fn what_a_relay_has_kept_to_itself_is_sent_again_over_http() {
     let Some(postgres) = PostgresServer::start() else { return };
     let mut rng = random();
     let port = free_port();
-    let _hub = Hub::start(&postgres, port, PATIENCE);
-    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork()).await;
+    let mut hub = Hub::start(&postgres, port, PATIENCE);
+    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork(), 30).await;
     let mut site = Site::new().await;
     let sink = http(liar.address, "format = \"compact\"\nparcel_events_max = 10");
     let agent = site.start(&site.config(&sink)).await;
@@ -56,7 +58,11 @@ async fn what_a_relay_has_kept_to_itself_is_sent_again_over_http() {
     *liar.honest.lock().unwrap() = true;
     let kept = liar.kept.lock().unwrap().clone();
     assert!(!kept.is_empty());
-    // A gateway is asked when it sends something.
+    // A gateway is asked when it sends something. What a hub has asked for, the next one knows.
+    for _ in 0..3 {
+        site.post_for(Duration::from_millis(rng.between(300, 1_500) as u64)).await;
+        hub.kill_and_restart();
+    }
     until("tables without gaps", || {
         site.post(1);
         complete(&postgres, agent.head())
@@ -117,7 +123,7 @@ async fn what_the_gateway_does_not_have_any_more_is_lost() {
     let mut rng = random();
     let port = free_port();
     let _hub = Hub::start(&postgres, port, PATIENCE);
-    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork()).await;
+    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork(), 30).await;
     let mut site = Site::new().await;
     let sink = http(liar.address, "parcel_events_max = 50");
     let room = |bytes: usize| {
@@ -157,7 +163,7 @@ async fn what_the_gateway_does_not_have_any_more_is_lost() {
     let asks = |gaps: &[Json]| gaps.iter().map(|gap| gap["asks"].as_u64().unwrap()).collect::<Vec<_>>();
     let before = asks(&lost);
     for _ in 0..6 {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         site.post(1);
     }
     assert_eq!(asks(&gaps(&postgres)), before, "it is not asked for again");
@@ -168,5 +174,34 @@ async fn what_the_gateway_does_not_have_any_more_is_lost() {
         rows(&postgres, "newest, lag_events", "FROM gateway_lag") == [json!([head, 0])]
     })
     .await;
+    agent.stop().await;
+}
+
+/// A damaged chunk stops a sink in strict order when its turn comes, and not when it is only asked for again.
+#[tokio::test]
+async fn what_is_damaged_stays_missing_and_stops_nothing() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let mut rng = random();
+    let port = free_port();
+    let _hub = Hub::start(&postgres, port, PATIENCE);
+    let liar = Liar::start(SocketAddr::from(([127, 0, 0, 1], port)), rng.fork(), 100).await;
+    let mut site = Site::new().await;
+    let config = site.config(&http(liar.address, "order = \"strict\"\nparcel_events_max = 10"));
+    let agent = site.start(&config).await;
+    site.post_bytes(&mut rng, 300_000);
+    site.recorded().await;
+    forwarded(&agent).await;
+    agent.stop().await;
+    let (first, last) = damage(&site.data_dir());
+    *liar.honest.lock().unwrap() = true;
+    let agent = site.start(&config).await;
+    until("everything that can be read", || {
+        site.post(1);
+        let gaps = gaps(&postgres);
+        positions(&gaps) == (first..=last).collect() && gaps.iter().all(|gap| gap["state"] == "asked")
+    })
+    .await;
+    site.recorded().await;
+    forwarded(&agent).await;
     agent.stop().await;
 }
