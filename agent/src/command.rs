@@ -18,14 +18,12 @@ mod value;
 use std::sync::Arc;
 
 use fieldlog_projections::Seq;
+pub use fieldlog_wire::api::commands::BODY_BYTES_MAX;
 use fieldlog_wire::api::commands::CommandBody;
 use tokio::sync::oneshot;
 
 use declared::{Code, Rejected};
 use fieldlog_projections::pattern::Patterns;
-
-/// Largest body of a command, in bytes.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A command that somebody asks for.
 #[derive(Debug)]

@@ -77,3 +77,17 @@ impl Rejected {
         Rejected { code, reason: reason.into(), current: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fieldlog_wire::api::commands::refusal;
+
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_status_of_its_own_choice() {
+        let unknown = refusal("of a newer gateway");
+        assert_eq!(unknown.0, 409);
+        Code::ALL.iter().for_each(|code| assert_ne!(refusal(code.word()), unknown, "{code:?}"));
+    }
+}

@@ -14,7 +14,7 @@ use fieldlog_projections::view::ValuesOf;
 use fieldlog_projections::{Commands, Device, DeviceId, Seq, Value, ValueRef, View};
 use fieldlog_wire::api::commands::{
     CommandAnswer, CommandJson, CommandPage, CommandSetAnswer, DeclaredJson, DesiredJson, ReportedJson,
-    TwinAnswer, state_named,
+    TwinAnswer, refusal, state_named,
 };
 use fieldlog_wire::api::devices::AsOf;
 use fieldlog_wire::json::Rfc3339;
@@ -28,7 +28,7 @@ use super::past::{Moment, Past};
 use super::position::At;
 use super::problem::Problem;
 use super::{App, WAITS_MAX, devices, stopped};
-use crate::command::declared::{Code, Declared, Rejected, Target, to_json};
+use crate::command::declared::{Declared, Rejected, Target, to_json};
 use crate::command::{Asked, BODY_BYTES_MAX, Unreadable, read_body};
 use crate::config::EvidenceKind;
 use crate::recovery::past::Wanted;
@@ -50,21 +50,8 @@ pub(super) type Asking = Semaphore;
 
 impl From<Rejected> for Problem {
     fn from(rejected: Rejected) -> Problem {
-        let (status, title) = match rejected.code {
-            Code::BadRequest => (StatusCode::BAD_REQUEST, "The command cannot be read"),
-            Code::NoSuchDevice => (StatusCode::NOT_FOUND, "No such device"),
-            Code::NoSuchCommand => (StatusCode::UNPROCESSABLE_ENTITY, "The device cannot be told that"),
-            Code::InvalidValue => (StatusCode::UNPROCESSABLE_ENTITY, "The value is not allowed"),
-            Code::Unreachable | Code::SourceAway => (StatusCode::CONFLICT, "The device cannot be reached"),
-            Code::NotAsExpected => (StatusCode::PRECONDITION_FAILED, "The device is not as expected"),
-            Code::KeyConflict => (StatusCode::CONFLICT, "The key stands for another command"),
-            Code::Expired => (StatusCode::GONE, "The time of the command is over"),
-            Code::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The command is too large"),
-            Code::Retained => (StatusCode::BAD_REQUEST, "The command is retained"),
-            Code::Busy | Code::TooMany | Code::NotReady => {
-                (StatusCode::SERVICE_UNAVAILABLE, "No commands are taken now")
-            }
-        };
+        let (status, title) = refusal(rejected.code.word());
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::CONFLICT);
         Problem::new(status, rejected.code.word(), title, rejected.reason).with_changed_seq(rejected.current)
     }
 }

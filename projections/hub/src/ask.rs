@@ -21,8 +21,8 @@ use crate::nats::{Calls, Silence};
 use crate::postgres::{self, Gapped, Link, chain};
 use crate::wanted::Wanted;
 
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Shortest and longest time between two looks.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How long a gateway may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Gateways that are asked at once.
@@ -63,7 +63,7 @@ impl Asker {
     pub(crate) async fn run(mut self) {
         let mut said = false;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep((self.patience / 6).clamp(LOOK_EVERY.0, LOOK_EVERY.1)).await;
             match self.round().await {
                 Ok(()) => said = false,
                 Err(why) => {
@@ -80,6 +80,7 @@ impl Asker {
         let hub = self.hub.borrow().clone();
         let Some(hub) = hub else {
             self.logs.clear();
+            self.wanted.want(std::iter::empty());
             return Ok(());
         };
         if self.link.as_ref().is_none_or(|link| link.client.is_closed()) {
@@ -122,7 +123,7 @@ impl Asker {
         for resend in &said.asked {
             of(resend, &mut |gaps| gaps::ask(gaps, &resend.ranges, None, now));
             note(resend, "in the answer to its parcel");
-            self.counters.resends.asked.fetch_add(1, Ordering::Relaxed);
+            self.counters.resends.taken.fetch_add(1, Ordering::Relaxed);
         }
         for resend in &said.lost {
             of(resend, &mut |gaps| resend.ranges.iter().for_each(|range| gaps::lose(gaps, *range)));
@@ -165,7 +166,7 @@ impl Asker {
                             list(&resend.ranges)
                         ),
                     }
-                    let counter = if refused.is_some() { &resends.refused } else { &resends.asked };
+                    let counter = if refused.is_some() { &resends.refused } else { &resends.taken };
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(Err(silence)) => {

@@ -336,7 +336,7 @@ fn tokens(raw: &[RawToken], faults: &mut Vec<String>) -> Vec<Token> {
     for RawToken { file, scopes } in raw {
         if scopes.is_empty() {
             faults.push(format!(
-                "the token of {} has no `scopes`; give it \"ingest\", \"read\" or \"admin\"",
+                "the token of {} has no `scopes`; give it \"ingest\", \"read\", \"command\" or \"admin\"",
                 file.display()
             ));
         }

@@ -1,6 +1,7 @@
 //! HTTP: gateways post parcels here, and people read what has become of them.
 
 mod api;
+mod commands;
 mod ingest;
 mod metrics;
 mod page;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use crate::follow::Board;
 use crate::intake::Intake;
 use crate::metrics::Counters;
+use crate::nats::Calls;
 use crate::postgres::Readers;
 use crate::token::Token;
 
@@ -35,6 +37,8 @@ pub(crate) struct App {
     pub(crate) readers: Arc<Readers>,
     /// Whether the lease is there, so that parcels can be stored.
     pub(crate) hub: watch::Receiver<Option<Arc<str>>>,
+    /// The way to gateways that take commands.
+    pub(crate) calls: Arc<Calls>,
     /// How the stores are doing that follow the tables.
     pub(crate) board: Arc<Board>,
 }
@@ -51,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, app: App, mut stopped: watch::R
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::metrics))
-        .nest("/api/v1", api::router())
+        .nest("/api/v1", api::router().merge(commands::router()))
         .merge(page::router())
         .with_state(app);
     let mut late = stopped.clone();

@@ -18,19 +18,21 @@ pub(crate) struct Counters {
     /// New events.
     pub(crate) events: AtomicU64,
     /// Requests to gateways to send something again.
-    pub(crate) resends: Resends,
+    pub(crate) resends: Answers,
+    /// Commands to devices of gateways.
+    pub(crate) commands: Answers,
     /// Seconds from a batch's first statement to its commit.
     pub(crate) batch_seconds: Histogram,
 }
 
 /// By what came of them.
 #[derive(Debug, Default)]
-pub(crate) struct Resends {
-    /// The gateway has got it.
-    pub(crate) asked: AtomicU64,
-    /// It does not do it.
+pub(crate) struct Answers {
+    /// The gateway does it.
+    pub(crate) taken: AtomicU64,
+    /// It does not.
     pub(crate) refused: AtomicU64,
-    /// Nobody has answered over NATS.
+    /// Nobody has answered.
     pub(crate) unanswered: AtomicU64,
 }
 
@@ -44,7 +46,8 @@ impl Default for Counters {
             busy: none(),
             malformed: none(),
             events: none(),
-            resends: Resends::default(),
+            resends: Answers::default(),
+            commands: Answers::default(),
             batch_seconds: Histogram::new(buckets),
         }
     }

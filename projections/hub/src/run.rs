@@ -57,12 +57,13 @@ pub async fn run(
         };
         sources.spawn(nats::serve(nats, parts, stopped.clone()));
     }
+    let calls = Arc::new(calls);
     let asker = Asker {
         postgres: config.postgres.clone(),
         lease: config.lease,
         patience: config.gap_patience,
         hub: hub.clone(),
-        calls: Arc::new(calls),
+        calls: calls.clone(),
         wanted: intake.wanted.clone(),
         counters: counters.clone(),
         link: None,
@@ -77,6 +78,7 @@ pub async fn run(
         tokens: config.tokens.into(),
         parcel_bytes_max: config.parcel_bytes_max,
         hub,
+        calls,
         board,
     };
     sources.spawn(http::serve(listener, app, stopped));

@@ -17,8 +17,22 @@ pub(crate) enum Scope {
     Ingest,
     /// Read everything.
     Read,
+    /// Send commands to devices.
+    Command,
     /// Read everything, and decide about gateways.
     Admin,
+}
+
+impl Scope {
+    /// As it is written in the configuration.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Scope::Ingest => "ingest",
+            Scope::Read => "read",
+            Scope::Command => "command",
+            Scope::Admin => "admin",
+        }
+    }
 }
 
 /// A token.
@@ -85,19 +99,24 @@ mod tests {
     #[test]
     fn a_token_allows_what_its_scopes_say() {
         let token = |secret: &str, scope| Token::new(secret, &[scope]).unwrap();
-        let tokens = [token("ingest-0123456789", Scope::Ingest), token("admin-0123456789", Scope::Admin)];
-        let check = |authorization: &str, expected: [Admission; 3]| {
+        let tokens = [
+            token("ingest-0123456789", Scope::Ingest),
+            token("admin-0123456789", Scope::Admin),
+            token("command-0123456789", Scope::Command),
+        ];
+        let check = |authorization: &str, expected: [Admission; 4]| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(authorization).unwrap());
-            let scopes = [Scope::Ingest, Scope::Read, Scope::Admin];
+            let scopes = [Scope::Ingest, Scope::Read, Scope::Command, Scope::Admin];
             assert_eq!(scopes.map(|scope| admit(&tokens, &headers, scope)), expected, "{authorization}");
             assert_eq!(admit(&[], &headers, Scope::Admin), Admission::Admitted);
         };
         use Admission::{Admitted, Forbidden, Unknown};
-        check("Bearer ingest-0123456789", [Admitted, Forbidden, Forbidden]);
-        check("bearer admin-0123456789", [Forbidden, Admitted, Admitted]);
-        check("Bearer admin-012345678", [Unknown; 3]);
-        check("Basic admin-0123456789", [Unknown; 3]);
+        check("Bearer ingest-0123456789", [Admitted, Forbidden, Forbidden, Forbidden]);
+        check("bearer admin-0123456789", [Forbidden, Admitted, Forbidden, Admitted]);
+        check("Bearer command-0123456789", [Forbidden, Forbidden, Admitted, Forbidden]);
+        check("Bearer admin-012345678", [Unknown; 4]);
+        check("Basic admin-0123456789", [Unknown; 4]);
         assert!(Token::new("with a space inside", &[Scope::Read]).is_none());
     }
 }

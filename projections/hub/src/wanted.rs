@@ -8,6 +8,11 @@ use fieldlog_projections::Seq;
 use fieldlog_wire::Manifest;
 use fieldlog_wire::resend::Resend;
 
+/// Maximum losses that are remembered; others are said again when they are asked for again.
+const LOST_MAX: usize = 10_000;
+/// How long ago a parcel may be for a gateway to be one that posts.
+const LATELY: Duration = Duration::from_secs(3_600);
+
 /// Shared by the sources and by the task that asks.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted(Mutex<Inner>);
@@ -17,6 +22,8 @@ struct Inner {
     /// By gateway.
     wanted: HashMap<String, Resend>,
     said: Said,
+    /// When a gateway last sent a parcel over HTTP.
+    posted: HashMap<String, Instant>,
     /// When a gateway's stream was last found to hold much that is not read yet.
     behind: HashMap<String, Instant>,
 }
@@ -36,9 +43,15 @@ impl Wanted {
         self.inner().wanted = all.map(|resend| (resend.gateway.clone(), resend)).collect();
     }
 
-    /// What is wanted of a gateway's log; it is told to the gateway now.
+    /// What is wanted of a gateway's log that has sent a parcel over HTTP; it is told to the gateway now.
     pub(crate) fn take(&self, gateway: &str, epoch: &str) -> Option<Resend> {
         let mut inner = self.inner();
+        match inner.posted.get_mut(gateway) {
+            Some(at) => *at = Instant::now(),
+            None => {
+                inner.posted.insert(gateway.to_owned(), Instant::now());
+            }
+        }
         if inner.wanted.get(gateway)?.epoch != epoch {
             return None;
         }
@@ -47,10 +60,18 @@ impl Wanted {
         Some(resend)
     }
 
+    /// Whether a gateway has lately sent something over HTTP.
+    pub(crate) fn posts(&self, gateway: &str) -> bool {
+        self.inner().posted.get(gateway).is_some_and(|at| at.elapsed() < LATELY)
+    }
+
     /// A gateway says that it does not have a range any more.
     pub(crate) fn lost(&self, manifest: &Manifest, range: (Seq, Seq)) {
         let (gateway, epoch) = (manifest.gateway.to_string(), manifest.epoch.to_string());
-        self.inner().said.lost.push(Resend { gateway, epoch, ranges: vec![range] });
+        let lost = &mut self.inner().said.lost;
+        if lost.len() < LOST_MAX {
+            lost.push(Resend { gateway, epoch, ranges: vec![range] });
+        }
     }
 
     /// What was said.
@@ -84,7 +105,9 @@ mod tests {
         let wanted = Wanted::default();
         let resend = Resend { gateway: "a".into(), epoch: "e".into(), ranges: vec![(Seq(1), Seq(2))] };
         wanted.want([resend.clone()].into_iter());
+        assert!(!wanted.posts("b"));
         assert_eq!(wanted.take("b", "e"), None);
+        assert!(wanted.posts("b"));
         assert_eq!(wanted.take("a", "f"), None);
         assert_eq!(wanted.take("a", "e"), Some(resend.clone()));
         assert_eq!(wanted.take("a", "e"), None);

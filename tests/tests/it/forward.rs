@@ -11,6 +11,7 @@ mod drop_oldest;
 mod flapping;
 mod fork;
 mod hub;
+mod hub_commands;
 mod lying;
 mod nats;
 mod orders;

@@ -67,7 +67,7 @@ struct Asked {
 }
 
 /// A request that may read, with what it asks for.
-struct Reading(Asked);
+pub(super) struct Reading(Asked);
 
 impl FromRequestParts<App> for Reading {
     type Rejection = Problem;
@@ -102,8 +102,7 @@ pub(super) fn allow(parts: &Parts, app: &App, scope: Scope) -> Result<(), Proble
             Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail))
         }
         Admission::Forbidden => {
-            let scope = if scope == Scope::Admin { "admin" } else { "read" };
-            let detail = format!("the token needs the scope \"{scope}\"");
+            let detail = format!("the token needs the scope \"{}\"", scope.word());
             Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow this", detail))
         }
     }

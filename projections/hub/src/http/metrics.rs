@@ -16,6 +16,7 @@ use super::App;
 use super::api::allow;
 use super::problem::Problem;
 use crate::follow::{STORES, Standing, State as StoreState};
+use crate::metrics::Answers;
 use crate::token::Scope;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -113,16 +114,9 @@ impl Collector for Metrics {
         let mut events = encoder.encode_descriptor("events", help, None, MetricType::Counter)?;
         events.encode_counter::<NoLabelSet, _, u64>(&counters.events.load(Ordering::Relaxed), None)?;
         let help = "Requests to gateways to send missing events again: asked, refused (by the gateway), unanswered (over NATS).";
-        let mut resends = encoder.encode_descriptor("resend_requests", help, None, MetricType::Counter)?;
-        let asked = &counters.resends;
-        let outcomes =
-            [("asked", &asked.asked), ("refused", &asked.refused), ("unanswered", &asked.unanswered)];
-        for (outcome, count) in outcomes {
-            let count = count.load(Ordering::Relaxed);
-            resends
-                .encode_family(&Outcome { outcome })?
-                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
+        answers(&mut encoder, "resend_requests", help, "asked", &counters.resends)?;
+        let help = "Commands to devices: accepted, refused (by the gateway), unanswered.";
+        answers(&mut encoder, "commands", help, "accepted", &counters.commands)?;
         let help = "Time from the first statement of a batch of parcels to its commit.";
         let batch = &counters.batch_seconds;
         batch.encode(encoder.encode_descriptor(
@@ -134,6 +128,23 @@ impl Collector for Metrics {
         self.gateways(&mut encoder)?;
         self.stores(&mut encoder)
     }
+}
+
+fn answers(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    taken: &'static str,
+    answers: &Answers,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (outcome, count) in
+        [(taken, &answers.taken), ("refused", &answers.refused), ("unanswered", &answers.unanswered)]
+    {
+        let count = count.load(Ordering::Relaxed);
+        family.encode_family(&Outcome { outcome })?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
 }
 
 impl Metrics {

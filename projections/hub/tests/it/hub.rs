@@ -139,6 +139,18 @@ impl Hub {
         self.exchange(&format!("{method} {path} HTTP/1.1\r\n{authorization}"), b"").unwrap()
     }
 
+    /// Sends a command, with a token unless it is empty.
+    pub fn command(&self, path: &str, token: &str, body: &str) -> Answer {
+        let authorization = match token {
+            "" => String::new(),
+            token => format!("authorization: Bearer {token}\r\n"),
+        };
+        let kind = "content-type: application/json";
+        let head =
+            format!("POST {path} HTTP/1.1\r\n{authorization}{kind}\r\ncontent-length: {}\r\n", body.len());
+        self.exchange(&head, body.as_bytes()).unwrap()
+    }
+
     fn exchange(&self, head: &str, body: &[u8]) -> Option<Answer> {
         answer(request(self.address, head, body)?)
     }

@@ -5,6 +5,7 @@
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod commands;
 mod forks;
 mod gaps;
 mod gateway;

@@ -11,6 +11,9 @@ use super::devices::AsOf;
 use super::position::Position;
 use crate::json::Rfc3339;
 
+/// Largest body of a command, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// The body of `POST /api/v1/devices/{id}/commands`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -266,6 +269,25 @@ pub struct DeclaredJson<'a> {
     pub on_offline: Cow<'a, str>,
     /// What shows that it was carried out: `reported`, `reply` or `none`.
     pub evidence: Cow<'a, str>,
+}
+
+/// HTTP status and title of the problem that says that a command is refused; `code` is that of [`RemoteAnswer`].
+pub fn refusal(code: &str) -> (u16, &'static str) {
+    match code {
+        "bad-command" => (400, "The command cannot be read"),
+        "retained" => (400, "The command is retained"),
+        "no-such-device" => (404, "No such device"),
+        "unreachable" => (409, "The device cannot be reached"),
+        "key-conflict" => (409, "The key stands for another command"),
+        "expired" => (410, "The time of the command is over"),
+        "not-as-expected" => (412, "The device is not as expected"),
+        "too-large" => (413, "The command is too large"),
+        "no-such-command" => (422, "The device cannot be told that"),
+        "invalid-value" => (422, "The value is not allowed"),
+        "busy" | "too-many-commands" | "not-ready" => (503, "No commands are taken now"),
+        // Of a gateway that is newer.
+        _ => (409, "The command is refused"),
+    }
 }
 
 /// The state of that name.

@@ -96,9 +96,9 @@ impl Drop for Application {
     }
 }
 
-struct Scene {
-    config: Config,
-    lamp: Actuator,
+pub struct Scene {
+    pub config: Config,
+    pub lamp: Actuator,
     _dir: TempDir,
     mosquitto: Mosquitto,
 }
@@ -136,7 +136,7 @@ fn obey(received: &Received) -> Vec<Post> {
     vec![Post::new(received.topic.strip_suffix("/set").unwrap(), received.payload.clone())]
 }
 
-fn on(key: &str) -> String {
+pub fn on(key: &str) -> String {
     json!({"attribute": "state", "value": "ON", "ttl_s": 30, "idempotency_key": key}).to_string()
 }
 
@@ -147,7 +147,7 @@ impl Scene {
         Scene::at(mosquitto, &mqtt_sink(port, more)).await
     }
 
-    async fn at(mosquitto: Mosquitto, sink: &str) -> Option<(Scene, Agent)> {
+    pub async fn at(mosquitto: Mosquitto, sink: &str) -> Option<(Scene, Agent)> {
         let dir = tempfile::tempdir().unwrap();
         let config = config(&dir, mosquitto.port, sink);
         let lamp_set = Actuator::start(mosquitto.port, "zigbee2mqtt/+/set", obey).await;
@@ -164,7 +164,7 @@ impl Scene {
     }
 
     /// An agent whose source and sink are connected.
-    async fn agent(&self) -> Agent {
+    pub async fn agent(&self) -> Agent {
         let agent = Agent::start(self.config.clone()).await;
         agent.subscribed().await;
         let connected =

@@ -1,0 +1,162 @@
+//! Commands from the hub down to a device, and what becomes of them back up into its tables.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use fieldlog_sim::servers::postgres::PostgresServer;
+use fieldlog_tests::agent::Agent;
+use fieldlog_tests::http_message::Message;
+use fieldlog_tests::mosquitto::Mosquitto;
+use fieldlog_tests::nats::NatsServer;
+use fieldlog_tests::process::free_port;
+use fieldlog_tests::proxy::{Fault, Proxy};
+use fieldlog_tests::wait::{PATIENCE, until};
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::commands::{Scene, on};
+use super::hub::{Hub, rows};
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// A lamp, its gateway, which forwards through NATS and may be cut off there, and a hub.
+struct Fleet {
+    scene: Scene,
+    postgres: PostgresServer,
+    link: Proxy,
+    port: u16,
+    _server: NatsServer,
+    _hub: Hub,
+    _dir: TempDir,
+}
+
+impl Fleet {
+    async fn start() -> Option<(Fleet, Agent)> {
+        let (postgres, mosquitto) = (PostgresServer::start()?, Mosquitto::start("")?);
+        let server = NatsServer::with_stream()?;
+        let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], server.port)), Fault::Pass).await;
+        let sink = format!("address = \"nats://{}\"\n[sink.commands]\n", link.address);
+        let (scene, agent) = Scene::at(mosquitto, &sink).await?;
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let token = dir.path().join("token");
+        std::fs::write(&token, TOKEN).unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let lines = format!(
+            "[[nats]]\naddress = \"nats://127.0.0.1:{}\"\n[[token]]\nfile = {token:?}\nscopes = [\"command\", \"read\"]\n",
+            server.port
+        );
+        let hub = Hub::start(&postgres, port, &lines);
+        let fleet = Fleet { scene, postgres, link, port, _server: server, _hub: hub, _dir: dir };
+        until("the lamp at the hub", || fleet.rows("value", "FROM current_state") == [json!(["OFF"])]).await;
+        Some((fleet, agent))
+    }
+
+    fn rows(&self, columns: &str, rest: &str) -> Vec<Json> {
+        let there = self.postgres.sql("SELECT to_regclass('fieldlog.commands')");
+        if there.trim().is_empty() { Vec::new() } else { rows(&self.postgres, columns, rest) }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Json) {
+        let request = format!(
+            "{method} /api/v1/{path} HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {TOKEN}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let answer = Message::read(&mut BufReader::new(socket)).await.unwrap();
+        let status = std::str::from_utf8(&answer.bytes[9..12]).unwrap().parse().unwrap();
+        (status, serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    async fn ask(&self, device: &str, body: &str) -> (u16, Json) {
+        self.call("POST", &format!("gateways/test/devices/{device}/commands"), body).await
+    }
+
+    /// Checks that a command is refused like this.
+    async fn refused(&self, device: &str, body: &str, status: u16, code: &str, words: &str) {
+        let (found, problem) = self.ask(device, body).await;
+        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+    }
+}
+
+/// Asks until there is what is looked for.
+async fn eventually<T>(what: &str, mut find: impl AsyncFnMut() -> Option<T>) -> T {
+    let finding = async {
+        loop {
+            if let Some(found) = find().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, finding).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+#[tokio::test]
+async fn a_command_goes_down_to_the_device_and_its_end_comes_back() {
+    let Some((fleet, agent)) = Fleet::start().await else { return };
+    let (status, answer) = fleet.ask("lamp", &on("k1")).await;
+    assert!(matches!(status, 200 | 202), "{status} {answer}");
+    let url = answer["url"].as_str().unwrap().strip_prefix("/api/v1/").unwrap().to_owned();
+    let ended = eventually("the end of it at the hub", async || {
+        let (status, shown) = fleet.call("GET", &url, "").await;
+        (status == 200 && shown["state"] == "applied").then_some(shown)
+    });
+    let ended = ended.await;
+    assert_eq!((&ended["command"], &ended["device"]), (&answer["command"], &json!("lamp")));
+    assert_eq!(
+        (&ended["request"]["value"], &ended["request"]["actor"]),
+        (&json!("ON"), &json!("sink:cloud"))
+    );
+    let steps: Vec<&str> =
+        ended["steps"].as_array().unwrap().iter().map(|step| step["type"].as_str().unwrap()).collect();
+    let all = ["command_requested", "command_dispatched", "command_acknowledged", "command_applied"];
+    assert_eq!(steps, all, "{ended}");
+    until("the state at the hub", || fleet.rows("value", "FROM current_state") == [json!(["ON"])]).await;
+
+    let (status, again) = fleet.ask("lamp", &on("k1")).await;
+    assert_eq!((status, &again["command"], &again["repeated"]), (200, &answer["command"], &json!(true)));
+    fleet.refused("lamp", &on("k1").replace("ON", "OFF"), 409, "key-conflict", "k1").await;
+    fleet.refused("other", &on("k2"), 404, "no-such-device", "other").await;
+    fleet.refused("lamp", &on("k3").replace("ON", "PURPLE"), 422, "invalid-value", "PURPLE").await;
+    fleet.refused("lamp", "no", 400, "bad-command", "a command looks like").await;
+    let expected = json!({"attribute": "state", "value": "ON", "ttl_s": 30, "idempotency_key": "k4",
+        "expected": {"changed_seq": 1}});
+    fleet.refused("lamp", &expected.to_string(), 412, "not-as-expected", "`expected.changed_seq` is 1").await;
+    assert_eq!(fleet.scene.lamp.received().len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_answer_nothing_is_carried_out_twice() {
+    let Some((fleet, agent)) = Fleet::start().await else { return };
+    // It arrives, and the answer is too late.
+    fleet.link.set(Fault::Delay(Duration::from_secs(3)));
+    fleet.refused("lamp", &on("k1"), 504, "no-answer", "Ask again with the same `idempotency_key`").await;
+    fleet.link.set(Fault::Pass);
+    let again = eventually("an answer", async || {
+        let (status, answer) = fleet.ask("lamp", &on("k1")).await;
+        matches!(status, 200 | 202).then_some(answer)
+    })
+    .await;
+    assert_eq!(again["repeated"], true, "{again}");
+    until("its end at the hub", || fleet.rows("state", "FROM commands") == [json!(["applied"])]).await;
+    assert_eq!(fleet.scene.lamp.received().len(), 1);
+
+    // It cannot arrive, neither now nor later.
+    agent.stop().await;
+    let nobody = "Nothing was sent, so the command will not be carried out later";
+    fleet.refused("lamp", &on("k2"), 503, "gateway-away", nobody).await;
+    let agent = fleet.scene.agent().await;
+    let (status, answer) = fleet.ask("lamp", &on("k3")).await;
+    assert!(matches!(status, 200 | 202), "{status} {answer}");
+    until("both ends", || fleet.rows("state", "FROM commands") == [json!(["applied"]), json!(["applied"])])
+        .await;
+    assert_eq!(fleet.scene.lamp.received().len(), 2);
+    agent.stop().await;
+}
