@@ -28,7 +28,9 @@ impl Requests {
     /// Takes a request.
     pub fn take(&self, body: &[u8]) -> Answer {
         let request: Result<Request, _> = serde_json::from_slice(body);
-        let request = request.map_err(|error| error.to_string());
+        let request = request.map_err(|error| {
+            format!("{error}; a request looks like \"What is asked for again\" in FORMAT.md shows it")
+        });
         let ranges = request.as_ref().map_err(Clone::clone);
         match ranges.and_then(|request| request.resend.ranges_of(&self.gateway, self.epoch)) {
             Ok(ranges) => {

@@ -43,7 +43,7 @@ pub(super) fn encode(sinks: &[SinkView], reader: &LogReader, out: &mut Out<'_, '
     let again = details.iter().map(|(s, d)| (label(s), d.resend_events));
     out.gauges(
         "forward_resend_events",
-        "Positions that the receiver has asked for again and lacks yet.",
+        "Positions the receiver has asked for again and that are still to be sent.",
         again,
     )?;
     let rates = sinks.iter().map(|s| (label(s), s.status.events_per_s()));

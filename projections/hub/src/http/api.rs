@@ -28,6 +28,12 @@ const LIMIT_MAX: i64 = 10_000;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+const COMPLETE_UPTO: &str = "
+    SELECT coalesce((SELECT min((r ->> 0)::bigint) - 1 FROM jsonb_array_elements(l.missing) r
+        WHERE NOT EXISTS (SELECT FROM gaps x WHERE x.log = l.log AND x.state = 'lost'
+            AND x.first <= (r ->> 0)::bigint AND x.last >= (r ->> 1)::bigint)), l.newest)
+    FROM gateways g JOIN logs l USING (log) WHERE g.gateway = $1";
+
 /// The routes below `/api/v1`.
 pub(super) fn router() -> Router<App> {
     Router::new()
@@ -137,14 +143,14 @@ impl Reading {
         Ok((time("from", &self.0.from, Time(i64::MIN))?, time("to", &self.0.to, Time(i64::MAX))?))
     }
 
-    /// Waits until the tables have everything of the gateway's newest log up to `min_seq`.
+    /// Waits until the tables have everything of the gateway's newest log up to `min_seq` that is not lost.
     async fn wait(&self, app: &App) -> Result<(), Problem> {
         let Some(min_seq) = self.0.min_seq else { return Ok(()) };
         let gateway = self.need("gateway", &self.0.gateway)?;
         let begin = Instant::now();
         loop {
-            let sql = "SELECT l.position FROM gateways g JOIN logs l USING (log) WHERE g.gateway = $1";
-            let rows = app.readers.query(sql, &[&gateway]).await.map_err(|why| Problem::database(&why))?;
+            let rows =
+                app.readers.query(COMPLETE_UPTO, &[&gateway]).await.map_err(|why| Problem::database(&why))?;
             let position = rows.first().map_or(0, |row| row.get::<_, i64>(0));
             if position >= min_seq {
                 return Ok(());

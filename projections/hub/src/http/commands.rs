@@ -148,9 +148,12 @@ fn silent(app: &App, gateway: &str, silence: &Silence) -> Problem {
 /// `GET /api/v1/gateways/{gateway}/commands/{command}`: where it is, and every step of it that has arrived.
 async fn one(
     State(app): State<App>,
-    Path((gateway, command)): Path<(String, i64)>,
+    Path((gateway, command)): Path<(String, String)>,
     _: Reading,
 ) -> Result<Response, Problem> {
+    let command: i64 = command.parse().map_err(|_| {
+        Problem::bad_parameter(format!("`{command}` is no command: its id is the position of its request"))
+    })?;
     let select = "SELECT row_to_json(t)::text FROM (
         SELECT c.command, c.device, c.request, c.requested, c.state, c.step, c.seq, c.changed,
             (SELECT coalesce(json_agg(json_build_object('seq', e.seq, 'recorded', e.recorded, 'type', e.type, 'data', e.data)

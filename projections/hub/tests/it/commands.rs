@@ -75,6 +75,10 @@ fn a_gateway_without_a_way_for_commands_gets_none() {
     assert_eq!(answer.status, 404);
     assert!(answer.body.contains("nothing has arrived of a command 9"), "{answer:?}");
 
+    let answer = hub.call("GET", "/api/v1/gateways/plant/commands/x", "admin-0123456789abcdef");
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("`x` is no command: its id is the position of its request"), "{answer:?}");
+
     // Whoever can reach the port could command devices.
     let open = Hub::start("open", &postgres);
     let answer = open.command(path, "", BODY);

@@ -47,6 +47,9 @@ fn a_gateway_is_asked_in_the_answer_to_a_parcel() {
     let why = "the gateway does not have it any more; the first that it still has is 16";
     let lost = (vec![json!([6, 15, "lost", 1, why])], 0);
     block_until("the loss", || (gaps(&hub) == lost).then_some(()));
+    // Nobody waits for what does not come.
+    let waiting = hub.get(&format!("/api/v1/devices?gateway=plant&min_seq={head}"));
+    assert_eq!(waiting.status, 200, "{waiting:?}");
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(300));
         hub.take(&last);

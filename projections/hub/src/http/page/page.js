@@ -54,9 +54,9 @@ function state(gateway) {
   if (gateway.forked) return cell(`stopped: ${gateway.forked}`, "bad");
   const gaps = gateway.gaps ?? [];
   if (gaps.length > 0) {
-    const words = { expected: "", asked: ", asked for", lost: ", lost" };
+    const words = { expected: "", asked: " (asked for)", lost: " (lost)" };
     const ranges = gaps.slice(0, 3).map(({ first, last, state }) => `${first === last ? first : `${first}–${last}`}${words[state] ?? ""}`);
-    const td = cell(`missing ${ranges.join("; ")}${gaps.length > 3 ? " and more" : ""}`, "bad");
+    const td = cell(`missing ${ranges.join(", ")}${gaps.length > 3 ? " and more" : ""}`, "bad");
     td.title = gaps.flatMap((gap) => (gap.why ? [`${gap.first}–${gap.last}: ${gap.why}`] : [])).join("\n");
     return td;
   }
