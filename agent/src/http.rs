@@ -55,6 +55,7 @@ mod quarantine;
 mod reads;
 mod routes;
 mod seats;
+mod sinks;
 mod snapshot;
 mod status;
 mod stream;

@@ -151,6 +151,7 @@ where
         driver.report(why, wait);
         tokio::select! {
             () = driver.parts.clock.sleep(wait) => {}
+            () = driver.parts.status.retry.notified() => {}
             () = stopped(&mut shutdown) => break,
         }
     }
@@ -185,6 +186,7 @@ where
 {
     async fn serve<T: Transport>(&mut self, mut transport: T, shutdown: &mut watch::Receiver<bool>) -> End {
         let (clock, requests) = (self.parts.clock.clone(), self.parts.requests.clone());
+        let status = self.parts.status.clone();
         let mut position = self.parts.shared.position.subscribe();
         self.connected(&transport, position.borrow_and_update().applied);
         let window = self.service.in_flight_max.min(transport.window()).max(1);
@@ -218,6 +220,10 @@ where
                 why = transport.lost(), if under_way.is_empty() => break End::Lost(why),
                 () = stopped(shutdown) => break End::Stopped,
                 ranges = requests.next() => self.ask_again(&ranges),
+                () = status.retry.notified() => {
+                    pace.pause.end();
+                    self.refusals.offer_now();
+                }
                 () = clock.sleep(wait), if wait < Duration::MAX => {}
                 // Also without further answers: a full log may be waiting for this cursor.
                 () = clock.sleep(CURSOR_EVERY.saturating_sub(clock.since(self.cursor_sent))),

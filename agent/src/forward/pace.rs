@@ -84,6 +84,11 @@ impl Pause {
         self.until = Some(now + self.last);
     }
 
+    /// Waits no longer; the next "not now" is answered with a longer wait all the same.
+    pub(super) fn end(&mut self) {
+        self.until = None;
+    }
+
     pub(super) fn left(&self, now: Instant) -> Duration {
         self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }

@@ -120,6 +120,11 @@ impl Refusals {
         self.again = Some(now + wait);
     }
 
+    /// Refused events may be offered again at once, as far as the sink accepts others.
+    pub(super) fn offer_now(&mut self) {
+        self.again = None;
+    }
+
     /// Time until refused events may be offered again; `None` until the sink accepts others.
     pub(super) fn offer_in(&self, now: Instant) -> Option<Duration> {
         let wait = self.again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now));

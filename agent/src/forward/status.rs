@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use fieldlog_projections::Time;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use super::Parcel;
 use super::meter::Meter;
@@ -36,6 +37,8 @@ pub struct SinkStatus {
     pub events_resent: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
+    /// Wakes a driver that waits; see [`SinkStatus::retry_now`].
+    pub(super) retry: Notify,
     details: Mutex<SinkDetails>,
     clock: Clock,
     began: Instant,
@@ -181,11 +184,18 @@ impl SinkStatus {
             resend_requests: AtomicU64::default(),
             events_resent: AtomicU64::default(),
             connections: AtomicU64::default(),
+            retry: Notify::new(),
             details: Mutex::default(),
             began: clock.now(),
             clock,
             meter: Mutex::default(),
         }
+    }
+
+    /// Has the sink try again now what it waits with: to connect, to send what the receiver did not want yet, to offer refused
+    /// events again.
+    pub fn retry_now(&self) {
+        self.retry.notify_one();
     }
 
     /// A copy of everything except the counters.

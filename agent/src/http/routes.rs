@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::{App, Scope, Transport};
 use super::{
     administer, aggregates, backup, commands, devices, diff, events, health, history, named, page,
-    quarantine, snapshot, status, stream, why,
+    quarantine, sinks, snapshot, status, stream, why,
 };
 use crate::metrics;
 
@@ -49,6 +49,7 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/api/v1/events/{seq}", get(events::one))
         .route("/api/v1/backup", post(backup::make))
         .route("/api/v1/snapshot", post(snapshot::make))
+        .route("/api/v1/sinks/{name}/retry", post(sinks::retry))
         .route("/api/v1/quarantine", get(quarantine::list))
         .route("/api/v1/quarantine/requeue", post(administer::requeue))
         .route("/api/v1/quarantine/purge", post(administer::purge))

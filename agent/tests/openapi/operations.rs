@@ -3,7 +3,7 @@
 use fieldlog_projections::command::CommandState;
 use fieldlog_wire::api::administer::{
     BackupBody, BackupDone, DeviceDone, Nothing, QuarantineBody, QuarantineDone, ReasonBody, RenameBody,
-    SnapshotDone,
+    RetryDone, SnapshotDone,
 };
 use fieldlog_wire::api::aggregates::AggregatesAnswer;
 use fieldlog_wire::api::commands::{CommandAnswer, CommandBody, CommandPage, CommandSetAnswer, TwinAnswer};
@@ -252,6 +252,11 @@ fn changes(document: &mut Document) {
         Operation::post("/api/v1/snapshot", "changes", "Write the state to disk now")
             .takes::<Nothing>(false)
             .answers::<SnapshotDone>(),
+    );
+    document.add(
+        Operation::post("/api/v1/sinks/{name}/retry", "changes", "Have a sink that waits try again now")
+            .takes::<Nothing>(false)
+            .answers::<RetryDone<'_>>(),
     );
     document.add(
         Operation::post("/api/v1/backup", "changes", "Copy the log; over the Unix socket only")

@@ -1,5 +1,6 @@
 // Where messages come from and where records go: brokers and sinks.
 
+import { CANCELLED, change } from './admin.js';
 import { gatewayNow } from './api.js';
 import { sinkState, sourceState, sourceTroubles } from './health.js';
 import { at } from './route.js';
@@ -31,6 +32,23 @@ function sourceNodes(source, perSecond) {
   ].filter(Boolean);
 }
 
+/** Ends the wait of a sink, and says why that is not possible. */
+function retryButton(sink) {
+  const said = el('span.warn', { role: 'status' });
+  const button = el('button', { type: 'button' }, 'Retry now');
+  button.onclick = async () => {
+    button.disabled = true;
+    try {
+      await change(`/api/v1/sinks/${encodeURIComponent(sink.name)}/retry`, {}, true);
+    } catch (error) {
+      if (error !== CANCELLED) said.textContent = ` ${error.message}`;
+    } finally {
+      button.disabled = false;
+    }
+  };
+  return el('p', button, said);
+}
+
 function sinkNodes(sink) {
   const [mood, words] = sinkState(sink);
   const told = sink.last_error === null || sink.last_error === sink.waiting_why;
@@ -53,6 +71,7 @@ function sinkNodes(sink) {
     ...(sink.warning === null ? [] : [el('p.words.warn', sink.warning)]),
     ...(told ? [] : [el('p.words.muted', `Last error, ${moment(Date.parse(sink.last_error_at))}: ${sink.last_error}`)]),
     el('dl.numbers', numbers.map(number)),
+    ...(sink.waiting_until !== null || sink.refused_events > 0 ? [retryButton(sink)] : []),
   ];
 }
 

@@ -24,6 +24,7 @@ async fn only_who_may_change_something_may_administer() {
         ("POST", "/api/v1/quarantine/purge"),
         ("POST", "/api/v1/quarantine/5/requeue"),
         ("DELETE", "/api/v1/quarantine/5"),
+        ("POST", "/api/v1/sinks/cloud/retry"),
     ] {
         let refused = client::request(&agent.tcp, method, path, &[]).await;
         check_problem(&refused, path, 403, "no-admin-token");

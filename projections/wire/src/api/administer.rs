@@ -17,7 +17,7 @@ pub struct ReasonBody {
     pub reason: String,
 }
 
-/// The body of `POST /api/v1/snapshot`; may be left out.
+/// The body of `POST /api/v1/snapshot` and `POST /api/v1/sinks/{name}/retry`; may be left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -33,6 +33,18 @@ pub struct SnapshotDone {
     pub seq: Seq,
     /// Its size in bytes; 0 if it was written before the agent's start and nothing has been recorded since.
     pub bytes: u64,
+}
+
+/// The answer to `POST /api/v1/sinks/{name}/retry`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RetryDone<'a> {
+    /// The position of the view.
+    pub position: Position,
+    /// The sink.
+    pub sink: Cow<'a, str>,
+    /// Its state before, in words.
+    pub waited: Cow<'a, str>,
 }
 
 /// The body of `POST /api/v1/devices/{id}/rename`.

@@ -188,6 +188,33 @@ async fn a_sink_that_says_not_now_says_it_to_the_operator() {
     agent.stop().await;
 }
 
+/// An operator who has mended the receiver need not wait for the time that it has named.
+#[tokio::test]
+async fn a_sink_that_waits_tries_again_when_it_is_told_to() {
+    const TOKEN: &str = "an-admin-token-of-a-test";
+    let answers: Answers = |number, _| if number == 0 { (503, "retry-after: 900\r\n") } else { (200, "") };
+    let (address, seen) = serve(answers).await;
+    let mut site = Site::new().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), TOKEN).unwrap();
+    let mut config = site.config(&patient(address).replace("backoff_max_s = 10", "backoff_max_s = 900"));
+    config.http.admin_token_file = Some(file.path().into());
+    let agent = site.start(&config).await;
+    site.post(10);
+    let view = agent.handle.sinks.views().remove(0);
+    until("a sink that holds", || view.status.details().state.label() == "held").await;
+
+    let path = "/api/v1/sinks/cloud/retry";
+    let (status, done) = agent.post(path, TOKEN, &serde_json::json!({})).await;
+    assert_eq!((status, &done["sink"]), (200, &"cloud".into()), "{done}");
+    assert!(done["waited"].as_str().unwrap().contains("told to wait until"), "{done}");
+    until("the events", || seen.lock().unwrap().accepted.len() as u64 == agent.head()).await;
+    let (status, refused) = agent.post("/api/v1/sinks/clod/retry", TOKEN, &serde_json::json!({})).await;
+    assert_eq!((status, &refused["code"]), (404, &"no-such-sink".into()));
+    assert!(refused["detail"].as_str().unwrap().contains("Did you mean cloud?"), "{refused}");
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_poisoned_event_becomes_a_dead_letter() {
     let answers: Answers = |_, body| (if body.contains("poison") { 422 } else { 200 }, "");
