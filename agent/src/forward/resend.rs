@@ -1,5 +1,6 @@
 //! What the receiver of a sink asks for again, on its way from the connection to the driver.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use fieldlog_projections::{Epoch, Seq};
@@ -15,6 +16,7 @@ pub struct Requests {
     gateway: String,
     epoch: Epoch,
     waiting: Mutex<Again>,
+    refused: AtomicU64,
     news: Notify,
 }
 
@@ -22,7 +24,8 @@ impl Requests {
     /// None yet.
     pub fn new(sink: &str, gateway: &str, epoch: Epoch) -> Requests {
         let (sink, gateway) = (sink.to_owned(), gateway.to_owned());
-        Requests { sink, gateway, epoch, waiting: Mutex::default(), news: Notify::new() }
+        let (waiting, refused, news) = (Mutex::default(), AtomicU64::default(), Notify::new());
+        Requests { sink, gateway, epoch, waiting, refused, news }
     }
 
     /// Takes a request.
@@ -41,7 +44,10 @@ impl Requests {
                 Answer { accepted: true, detail: String::new() }
             }
             Err(why) => {
-                tracing::warn!(sink = %self.sink, "what the receiver asks for again is not sent: {why}");
+                let so_far = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+                if so_far.is_power_of_two() {
+                    tracing::warn!(sink = %self.sink, so_far, "what the receiver asks for again is not sent: {why}");
+                }
                 Answer { accepted: false, detail: why }
             }
         }
