@@ -5,12 +5,14 @@
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+pub mod kafka_mock;
 pub mod mosquitto;
 pub mod nats;
 pub mod opensearch;
 pub mod postgres;
 pub mod prometheus;
 pub mod redis;
+pub mod tansu;
 pub mod tls;
 pub mod wait;
 

@@ -10,9 +10,12 @@ use serde::Deserialize;
 use crate::token::{Scope, Token};
 
 mod secret;
+mod sources;
 mod stores;
 
 pub(crate) use secret::read as read_secret;
+pub use sources::{Kafka, Nats};
+pub(crate) use sources::{Login, Sasl};
 pub use stores::{OpenSearch, Redis};
 
 /// The checked configuration.
@@ -30,8 +33,10 @@ pub struct Config {
     pub parcel_bytes_max: usize,
     /// Who may do what; empty: everyone on this machine everything.
     pub(crate) tokens: Vec<Token>,
-    /// Streams that are consumed.
+    /// Streams of NATS that are consumed.
     pub nats: Vec<Nats>,
+    /// Topics of Kafka that are consumed.
+    pub kafka: Vec<Kafka>,
     /// The database.
     pub postgres: Postgres,
     /// Follows the database.
@@ -40,24 +45,6 @@ pub struct Config {
     pub opensearch: Option<OpenSearch>,
     /// What is deleted when.
     pub retention: Retention,
-}
-
-/// A stream of NATS JetStream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nats {
-    /// `nats://` or `tls://`, host and port.
-    pub address: String,
-    /// The stream.
-    pub stream: String,
-    /// What its subjects look like, with `*` for what differs.
-    pub(crate) pattern: String,
-    /// Which token of a subject is the gateway, from 0.
-    pub(crate) gateway_token: usize,
-    /// The subjects on which gateways take commands, with `{gateway}`.
-    pub(crate) commands: String,
-    pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) credentials_file: Option<PathBuf>,
-    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// The database.
@@ -95,7 +82,9 @@ struct Raw {
     #[serde(default)]
     token: Vec<RawToken>,
     #[serde(default)]
-    nats: Vec<RawNats>,
+    nats: Vec<sources::RawNats>,
+    #[serde(default)]
+    kafka: Vec<sources::RawKafka>,
     postgres: RawPostgres,
     redis: Option<stores::RawRedis>,
     opensearch: Option<stores::RawOpenSearch>,
@@ -125,21 +114,6 @@ struct RawToken {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawNats {
-    address: String,
-    #[serde(default = "stream")]
-    stream: String,
-    #[serde(default = "subject")]
-    subject: String,
-    #[serde(default = "commands")]
-    commands: String,
-    ca_file: Option<PathBuf>,
-    credentials_file: Option<PathBuf>,
-    token_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawPostgres {
     address: String,
     password_file: Option<PathBuf>,
@@ -164,20 +138,8 @@ fn thirty() -> u64 {
     30
 }
 
-fn commands() -> String {
-    "fieldlog.commands.{gateway}.>".into()
-}
-
 fn two() -> usize {
     2
-}
-
-fn stream() -> String {
-    "FIELDLOG".into()
-}
-
-fn subject() -> String {
-    "fieldlog.{gateway}.events".into()
 }
 
 fn fieldlog() -> String {
@@ -226,7 +188,10 @@ impl Config {
             ));
         }
         let tokens = tokens(&raw.token, &mut faults);
-        let nats = raw.nats.into_iter().filter_map(|nats| stream_of(nats, &mut faults)).collect();
+        let nats = raw.nats.into_iter().filter_map(|raw| sources::nats(raw, &mut faults)).collect();
+        let kafka: Vec<Kafka> =
+            raw.kafka.into_iter().filter_map(|raw| sources::kafka(raw, &mut faults)).collect();
+        sources::distinct(&kafka, &mut faults);
         let listen = listen(&raw.http.listen, !raw.token.is_empty(), &mut faults);
         let connect = address(&raw.postgres.address, &mut faults);
         let password_file = raw.postgres.password_file;
@@ -246,6 +211,7 @@ impl Config {
                 parcel_bytes_max: raw.http.parcel_mib_max << 20,
                 tokens,
                 nats,
+                kafka,
                 postgres: Postgres {
                     connect,
                     password_file,
@@ -288,47 +254,6 @@ fn listen(text: &str, tokens: bool, faults: &mut Vec<String>) -> Option<SocketAd
         ));
     }
     Some(address)
-}
-
-/// `None` and a fault if its subject does not say where the gateway is.
-fn stream_of(raw: RawNats, faults: &mut Vec<String>) -> Option<Nats> {
-    if !raw.address.starts_with("nats://") && !raw.address.starts_with("tls://") {
-        faults.push(format!("`nats.address` is {:?}; write it like \"nats://127.0.0.1:4222\"", raw.address));
-    }
-    if raw.credentials_file.is_some() && raw.token_file.is_some() {
-        faults.push("of `nats.credentials_file` and `nats.token_file` only one can be used".into());
-    }
-    for file in [&raw.credentials_file, &raw.token_file].into_iter().flatten() {
-        if let Err(error) = read_secret(file) {
-            faults.push(format!("`nats`: {error}"));
-        }
-    }
-    let gateway_token = raw.subject.split('.').position(|token| token == "{gateway}");
-    if gateway_token.is_none() {
-        faults.push(format!(
-            "`nats.subject` is {:?}; it must be that of the gateways' sinks, with {{gateway}} between dots",
-            raw.subject
-        ));
-    }
-    if !raw.commands.ends_with(".>") || !raw.commands.split('.').any(|token| token == "{gateway}") {
-        faults.push(format!(
-            "`nats.commands` is {:?}; it must be that of [sink.commands] of the gateways' sinks, with {{gateway}} between dots \
-             and .> at its end",
-            raw.commands
-        ));
-    }
-    Some(Nats {
-        commands: raw.commands,
-        pattern: ["{gateway}", "{lane}", "{epoch}"]
-            .iter()
-            .fold(raw.subject, |text, name| text.replace(name, "*")),
-        gateway_token: gateway_token?,
-        address: raw.address,
-        stream: raw.stream,
-        ca_file: raw.ca_file,
-        credentials_file: raw.credentials_file,
-        token_file: raw.token_file,
-    })
 }
 
 fn tokens(raw: &[RawToken], faults: &mut Vec<String>) -> Vec<Token> {

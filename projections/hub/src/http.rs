@@ -22,6 +22,7 @@ use crate::intake::Intake;
 use crate::metrics::Counters;
 use crate::nats::Calls;
 use crate::postgres::Readers;
+use crate::source::Standings;
 use crate::token::Token;
 
 /// How long a stop waits for running requests.
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) calls: Arc<Calls>,
     /// How the stores are doing that follow the tables.
     pub(crate) board: Arc<Board>,
+    /// How the streams of parcels are doing.
+    pub(crate) standings: Arc<Standings>,
 }
 
 /// Opens the port.

@@ -11,6 +11,10 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Exit code for an invalid configuration (`EX_CONFIG`); systemd is told not to restart on it.
 const EX_CONFIG: u8 = 78;
@@ -59,12 +63,11 @@ enum Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::fmt()
-        .with_max_level(cli.log)
-        .with_writer(std::io::stderr)
-        .with_ansi(color)
-        .with_target(false)
-        .init();
+    // What Kafka's client has to say comes as an error, too, in words of ours.
+    let filter = Targets::new().with_default(cli.log).with_target("rskafka", LevelFilter::OFF);
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(color).with_target(false);
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     match cli.command {
         Verb::Run { config } => match load(&config) {
             Ok(config) => start(config),

@@ -8,7 +8,6 @@ mod call;
 mod consume;
 
 use std::collections::{BTreeSet, HashMap};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio::task::AbortHandle;
 use crate::config::{Nats, read_secret};
 use crate::intake::Intake;
 use crate::metrics::Counters;
+use crate::source::{Ended, owner};
 
 pub(crate) use call::{Calls, Silence};
 
@@ -45,9 +45,6 @@ pub(crate) struct Parts {
     /// Gets the connection, for requests.
     pub(crate) calls: Arc<watch::Sender<Option<Client>>>,
 }
-
-/// Why consuming ended; it is begun again.
-type Ended = Box<dyn Error + Send + Sync>;
 
 /// Tasks that consume, by subject; aborted when dropped. What one of them was at comes again.
 #[derive(Default)]
@@ -145,31 +142,4 @@ async fn connect(nats: &Nats) -> Result<Client, Ended> {
         options = options.token(read_secret(file)?);
     }
     Ok(options.connect(&nats.address).await?)
-}
-
-/// Which of the processes consumes what a gateway sends: for each gateway they have another order, so that one that
-/// comes or goes moves only its own share.
-fn owner<'a>(alive: &'a [String], gateway: &str) -> Option<&'a String> {
-    alive.iter().max_by_key(|name| *blake3::hash(format!("{name} {gateway}").as_bytes()).as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_that_leaves_moves_only_its_own_share() {
-        let names = ["a", "b", "c"].map(str::to_owned);
-        let gateways: Vec<String> = (0..300).map(|number| format!("plant-{number}")).collect();
-        for name in &names {
-            let share = gateways.iter().filter(|gateway| owner(&names, gateway) == Some(name)).count();
-            assert!((60..=140).contains(&share), "{name} has {share}");
-        }
-        for gateway in &gateways {
-            let before = owner(&names, gateway).unwrap();
-            let after = owner(&names[..2], gateway).unwrap();
-            assert!(before == after || before == "c", "{gateway}");
-        }
-        assert_eq!(owner(&[], "plant"), None);
-    }
 }

@@ -5,6 +5,7 @@ mod follow;
 mod gaps;
 mod hold;
 mod migrate;
+mod offsets;
 mod partitions;
 mod read;
 mod registry;
@@ -18,6 +19,7 @@ pub(crate) use follow::{
 pub(crate) use gaps::{Gapped, gapped, gaps, keep_gaps};
 pub(crate) use hold::{Held, hold, other_event};
 pub(crate) use migrate::migrate;
+pub(crate) use offsets::{Place, is_stored, note_offsets, take_partitions};
 pub(crate) use partitions::{Partitions, drop_minutes, drop_partitions};
 pub(crate) use read::Readers;
 pub(crate) use registry::{alive, forget, register, renew};

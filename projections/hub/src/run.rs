@@ -11,9 +11,11 @@ use crate::config::Config;
 use crate::follow::{self, Board};
 use crate::http::{self, App};
 use crate::intake::Intake;
+use crate::kafka;
 use crate::metrics::Counters;
-use crate::nats::{self, Calls, Parts};
+use crate::nats::{self, Calls};
 use crate::postgres::{self, Readers};
+use crate::source::{self, Standings};
 use crate::writer::Writer;
 
 mod lease;
@@ -47,7 +49,7 @@ pub async fn run(
     let mut sources = tokio::task::JoinSet::new();
     let mut calls = Calls::default();
     for nats in config.nats {
-        let parts = Parts {
+        let parts = nats::Parts {
             intake: intake.clone(),
             counters: counters.clone(),
             name: config.name.clone(),
@@ -56,6 +58,19 @@ pub async fn run(
             calls: Arc::new(calls.add(&nats)),
         };
         sources.spawn(nats::serve(nats, parts, stopped.clone()));
+    }
+    let standings = Arc::new(Standings::default());
+    for kafka in config.kafka {
+        let parts = source::Parts {
+            intake: intake.clone(),
+            counters: counters.clone(),
+            name: config.name.clone(),
+            alive: lease.alive.clone(),
+            hub: hub.clone(),
+            lease: config.lease,
+            standings: standings.clone(),
+        };
+        sources.spawn(kafka::serve(kafka, config.postgres.clone(), parts, stopped.clone()));
     }
     let calls = Arc::new(calls);
     let asker = Asker {
@@ -80,6 +95,7 @@ pub async fn run(
         hub,
         calls,
         board,
+        standings,
     };
     sources.spawn(http::serve(listener, app, stopped));
     let retention =

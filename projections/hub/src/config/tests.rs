@@ -134,3 +134,47 @@ fn stores_are_checked() {
         &["`redis.password_file`: cannot read /nowhere/p"],
     );
 }
+
+#[test]
+fn streams_are_checked() {
+    let with = |lines: &str| format!("{LEAST}\n{lines}");
+    let text =
+        "[[kafka]]\naddress = \"kafka://a, [::1]:1\"\n[[kafka]]\naddress = \"kafkas://b\"\ntopic = \"t\"\n";
+    let config = Config::from_toml(&with(text)).unwrap();
+    assert_eq!(
+        (&*config.kafka[0].brokers, &*config.kafka[0].topic),
+        (&["a:9092".into(), "[::1]:1".into()][..], "fieldlog")
+    );
+    assert_eq!((config.kafka[0].tls, config.kafka[1].tls), (false, true));
+    let text = r#"
+        [[kafka]]
+        address = "kafka://u:secret@h"
+        topic = "a/b"
+        username = "u"
+        [[kafka]]
+        address = "kafka://h"
+        ca_file = "/nowhere"
+        sasl = "plain"
+        [[kafka]]
+        address = "kafkas://[::1]"
+        ca_file = "/nowhere"
+    "#;
+    let faults = [
+        "`kafka.topic` is \"a/b\"; it must be 1 to 249",
+        "of `kafka.username` and `kafka.password_file` one is given",
+        "`kafka.address` is \"kafka://u:secret@h\"; write it like",
+        "`kafka.ca_file` has no effect without TLS; write kafkas://",
+        "`kafka.sasl` has no effect without",
+        "`kafka.ca_file`: /nowhere cannot be used",
+        "an IPv6 address, which cannot be checked",
+        "two [[kafka]] have the topic `fieldlog`",
+    ];
+    check(&with(text), &faults);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    std::fs::write(&path, "secret").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let text = format!("[[kafka]]\naddress = \"kafka://h\"\nusername = \"u\"\npassword_file = {path:?}");
+    check(&with(&text), &["which would show the password to everyone on the way"]);
+    check(&with(&format!("{text}\nsasl = \"md5\"")), &["unknown variant `md5`"]);
+}

@@ -17,6 +17,7 @@ use super::api::allow;
 use super::problem::Problem;
 use crate::follow::{STORES, Standing, State as StoreState};
 use crate::metrics::Answers;
+use crate::source;
 use crate::token::Scope;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -89,6 +90,11 @@ struct Of {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfSource {
+    source: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfStore {
     store: &'static str,
 }
@@ -126,6 +132,7 @@ impl Collector for Metrics {
             MetricType::Histogram,
         )?)?;
         self.gateways(&mut encoder)?;
+        self.sources(&mut encoder)?;
         self.stores(&mut encoder)
     }
 }
@@ -182,6 +189,36 @@ impl Metrics {
                 standings.iter().filter(|(_, standing)| standing.state != StoreState::Off)
             {
                 family.encode_family(&OfStore { store })?.encode_gauge(&value(standing))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sources(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Value = fn(&source::Standing) -> u64;
+        let gauges: [(&str, &str, Value); 3] = [
+            (
+                "kafka_reading",
+                "1 while this process reads the topic; 0 also while it is another process's.",
+                |standing| u64::from(standing.reading),
+            ),
+            (
+                "kafka_lag_records",
+                "Records of a topic of Kafka that this process has not read yet.",
+                |standing| standing.lag_records,
+            ),
+            (
+                "kafka_incomplete_parcels",
+                "Parcels of a topic of Kafka of which some records have not come yet.",
+                |standing| standing.incomplete,
+            ),
+        ];
+        let standings = self.app.standings.all();
+        for (name, help, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (source, standing) in &standings {
+                let of = OfSource { source: source.clone() };
+                family.encode_family(&of)?.encode_gauge(&(value(standing) as f64))?;
             }
         }
         Ok(())

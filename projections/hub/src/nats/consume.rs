@@ -9,9 +9,10 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Ended, Parts};
+use super::Parts;
 use crate::intake::Refusal;
 use crate::parcel::{Parcel, ParcelError};
+use crate::source::Ended;
 
 /// Messages that are worked on at once.
 const AT_ONCE: usize = 16;

@@ -10,6 +10,7 @@ mod forks;
 mod gaps;
 mod gateway;
 mod hub;
+mod kafka;
 mod leases;
 mod nats;
 mod reading;

@@ -1,9 +1,6 @@
 //! The sink with the mock cluster of librdkafka (`pip install confluent-kafka`).
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-
-use fieldlog_sim::servers::{Process, skip};
+use fieldlog_sim::servers::kafka_mock::KafkaMock;
 
 use super::*;
 use crate::config::{Address, TlsConfig};
@@ -14,44 +11,15 @@ use crate::ingest::tests::PATIENCE;
 mod coverage;
 mod secure;
 
-/// Prints the cluster's address, creates the topic, and ends with its input.
-const CLUSTER: &str = "
-import sys
-from confluent_kafka import Producer
-p = Producer({'bootstrap.servers': '127.0.0.1:1', 'test.mock.num.brokers': 1})
-b = list(p.list_topics(timeout=10).brokers.values())[0]
-# Asking for a topic makes it, with four partitions.
-p.list_topics('events', timeout=10)
-print(f'{b.host}:{b.port}', flush=True)
-sys.stdin.read()
-";
-
-struct Cluster {
-    process: Process,
-    address: String,
-}
+struct Cluster(KafkaMock);
 
 impl Cluster {
-    /// `None` if it is not installed.
     fn start() -> Option<Cluster> {
-        let python = |code: &str| {
-            let mut command = Command::new("python3");
-            command.arg("-c").arg(code).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-            command
-        };
-        let found = python("import confluent_kafka").status().is_ok_and(|status| status.success());
-        if !found {
-            skip("confluent-kafka is not installed");
-            return None;
-        }
-        let mut process = Process(python(CLUSTER).spawn().unwrap());
-        let mut address = String::new();
-        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Some(Cluster { process, address: address.trim().to_owned() })
+        KafkaMock::start().map(Cluster)
     }
 
     fn target(&self) -> KafkaTarget {
-        let (host, port) = self.address.rsplit_once(':').unwrap();
+        let (host, port) = self.0.address.rsplit_once(':').unwrap();
         let broker = Address { host: host.to_owned(), port: port.parse().unwrap(), tls: false };
         Target {
             sink: KafkaSink {
@@ -123,9 +91,9 @@ async fn what_is_missing_is_said() {
     let mut target = cluster.target();
     target.answer_timeout = Duration::from_secs(2);
     let mut sink = target.open().await.unwrap();
-    cluster.process.kill();
+    cluster.0.kill();
     let Outcome::Lost { why } = send(&mut sink, parcel(1, 3)).await else { panic!() };
-    assert!(why.starts_with(&format!("kafka {}: ", cluster.address)), "{why}");
+    assert!(why.starts_with(&format!("kafka {}: ", cluster.0.address)), "{why}");
     target.connect_timeout = Duration::from_secs(1);
     let unreachable = target.open().await.err().unwrap();
     assert!(unreachable.pace != Pace::Slow && unreachable.why.starts_with("kafka "), "{unreachable}");

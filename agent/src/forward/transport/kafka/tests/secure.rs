@@ -121,7 +121,7 @@ fn offer_sasl(answer: &mut Vec<u8>, version: i16) {
 async fn a_cluster_with_tls_and_a_password() {
     let Some(cluster) = Cluster::start() else { return };
     let Some(certificates) = Certificates::make() else { return };
-    let port = Front::start(&certificates, &cluster.address).await;
+    let port = Front::start(&certificates, &cluster.0.address).await;
     let password_file = certificates.dir().join("password");
     let write = |password: &str| {
         std::fs::write(&password_file, password).unwrap();

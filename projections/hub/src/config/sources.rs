@@ -1,0 +1,250 @@
+//! The streams that gateways send to.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::read_secret;
+
+/// A stream of NATS JetStream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nats {
+    /// `nats://` or `tls://`, host and port.
+    pub address: String,
+    /// The stream.
+    pub stream: String,
+    /// What its subjects look like, with `*` for what differs.
+    pub(crate) pattern: String,
+    /// Which token of a subject is the gateway, from 0.
+    pub(crate) gateway_token: usize,
+    /// The subjects on which gateways take commands, with `{gateway}`.
+    pub(crate) commands: String,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) credentials_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// A topic of Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kafka {
+    /// As it was written.
+    pub address: String,
+    /// Host and port of each broker to begin with.
+    pub(crate) brokers: Vec<String>,
+    pub(crate) tls: bool,
+    /// The topic.
+    pub topic: String,
+    pub(crate) login: Option<Login>,
+    pub(crate) sasl: Sasl,
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// A user, and where the password is read at each connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) username: String,
+    pub(crate) password_file: PathBuf,
+}
+
+/// How a password is shown to Kafka.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum Sasl {
+    #[default]
+    #[serde(rename = "plain")]
+    Plain,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNats {
+    address: String,
+    #[serde(default = "stream")]
+    stream: String,
+    #[serde(default = "subject")]
+    subject: String,
+    #[serde(default = "commands")]
+    commands: String,
+    ca_file: Option<PathBuf>,
+    credentials_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKafka {
+    address: String,
+    #[serde(default = "fieldlog")]
+    topic: String,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    sasl: Option<Sasl>,
+    ca_file: Option<PathBuf>,
+}
+
+fn stream() -> String {
+    "FIELDLOG".into()
+}
+
+fn subject() -> String {
+    "fieldlog.{gateway}.events".into()
+}
+
+fn commands() -> String {
+    "fieldlog.commands.{gateway}.>".into()
+}
+
+fn fieldlog() -> String {
+    "fieldlog".into()
+}
+
+/// `None` and a fault if its subject does not say where the gateway is.
+pub(super) fn nats(raw: RawNats, faults: &mut Vec<String>) -> Option<Nats> {
+    if !raw.address.starts_with("nats://") && !raw.address.starts_with("tls://") {
+        faults.push(format!("`nats.address` is {:?}; write it like \"nats://127.0.0.1:4222\"", raw.address));
+    }
+    if raw.credentials_file.is_some() && raw.token_file.is_some() {
+        faults.push("of `nats.credentials_file` and `nats.token_file` only one can be used".into());
+    }
+    for file in [&raw.credentials_file, &raw.token_file].into_iter().flatten() {
+        if let Err(error) = read_secret(file) {
+            faults.push(format!("`nats`: {error}"));
+        }
+    }
+    let gateway_token = raw.subject.split('.').position(|token| token == "{gateway}");
+    if gateway_token.is_none() {
+        faults.push(format!(
+            "`nats.subject` is {:?}; it must be that of the gateways' sinks, with {{gateway}} between dots",
+            raw.subject
+        ));
+    }
+    if !raw.commands.ends_with(".>") || !raw.commands.split('.').any(|token| token == "{gateway}") {
+        faults.push(format!(
+            "`nats.commands` is {:?}; it must be that of [sink.commands] of the gateways' sinks, with {{gateway}} between dots \
+             and .> at its end",
+            raw.commands
+        ));
+    }
+    Some(Nats {
+        commands: raw.commands,
+        pattern: ["{gateway}", "{lane}", "{epoch}"]
+            .iter()
+            .fold(raw.subject, |text, name| text.replace(name, "*")),
+        gateway_token: gateway_token?,
+        address: raw.address,
+        stream: raw.stream,
+        ca_file: raw.ca_file,
+        credentials_file: raw.credentials_file,
+        token_file: raw.token_file,
+    })
+}
+
+pub(super) fn kafka(raw: RawKafka, faults: &mut Vec<String>) -> Option<Kafka> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !(1..=249).contains(&raw.topic.len()) || !raw.topic.bytes().all(good) {
+        faults.push(format!(
+            "`kafka.topic` is {:?}; it must be 1 to 249 letters, digits, `.`, `-` and `_`: the `kafka_topic` of the sinks",
+            raw.topic
+        ));
+    }
+    let login = login("kafka", raw.username, raw.password_file, faults);
+    let schemes = [("kafka://", false), ("kafkas://", true)];
+    let parsed = split(&raw.address, &schemes).and_then(|(rest, tls)| {
+        let port = if tls { 9093 } else { 9092 };
+        let brokers = rest.split(',').map(|broker| host_and_port(broker.trim(), port));
+        brokers.collect::<Option<Vec<_>>>().map(|brokers| (brokers, tls))
+    });
+    let Some((brokers, tls)) = parsed else {
+        faults.push(format!(
+            "`kafka.address` is {:?}; write it like \"kafka://host:9092,host2:9092\", or with TLS \"kafkas://host:9093\"; user \
+             and password have keys of their own",
+            raw.address
+        ));
+        return None;
+    };
+    tls_files("kafka", "kafkas://", tls, raw.ca_file.as_ref(), faults);
+    if raw.sasl.is_some() && login.is_none() {
+        faults.push("`kafka.sasl` has no effect without `username` and `password_file`".into());
+    }
+    let sasl = raw.sasl.unwrap_or_default();
+    if login.is_some() && sasl == Sasl::Plain && !tls {
+        faults.push(
+            "`kafka.sasl` is \"plain\", which would show the password to everyone on the way; use kafkas://, or \
+             \"scram-sha-256\" or \"scram-sha-512\""
+                .into(),
+        );
+    }
+    // The client cuts the host name at its first colon.
+    if tls && brokers.iter().any(|(host, _)| host.contains(':')) {
+        faults.push(
+            "`kafka.address` is an IPv6 address, which cannot be checked against a certificate here; use the broker's name"
+                .into(),
+        );
+    }
+    let brokers = brokers.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    Some(Kafka { address: raw.address, brokers, tls, topic: raw.topic, login, sasl, ca_file: raw.ca_file })
+}
+
+/// Two sources with one topic would overwrite what is noted of each other.
+pub(super) fn distinct(kafka: &[Kafka], faults: &mut Vec<String>) {
+    for (at, source) in kafka.iter().enumerate() {
+        if kafka[..at].iter().any(|other| other.topic == source.topic) {
+            faults.push(format!(
+                "two [[kafka]] have the topic `{}`, under which the hubs note how far they are; use different topics",
+                source.topic
+            ));
+        }
+    }
+}
+
+fn login(
+    source: &str,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    faults: &mut Vec<String>,
+) -> Option<Login> {
+    if let Some(Err(error)) = password_file.as_deref().map(read_secret) {
+        faults.push(format!("`{source}.password_file`: {error}"));
+    }
+    match (username, password_file) {
+        (Some(username), Some(password_file)) => Some(Login { username, password_file }),
+        (None, None) => None,
+        _ => {
+            faults.push(format!(
+                "of `{source}.username` and `{source}.password_file` one is given; both are needed"
+            ));
+            None
+        }
+    }
+}
+
+fn tls_files(source: &str, scheme: &str, tls: bool, ca_file: Option<&PathBuf>, faults: &mut Vec<String>) {
+    let Some(file) = ca_file else { return };
+    if !tls {
+        faults.push(format!("`{source}.ca_file` has no effect without TLS; write {scheme} in `address`"));
+    } else if let Err(why) = crate::tls::roots(Some(file)) {
+        faults.push(format!("`{source}.ca_file`: {why}"));
+    }
+}
+
+/// What follows the scheme, and whether that means TLS.
+fn split<'a>(address: &'a str, schemes: &[(&str, bool)]) -> Option<(&'a str, bool)> {
+    schemes.iter().find_map(|(scheme, tls)| address.strip_prefix(scheme).map(|rest| (rest, *tls)))
+}
+
+/// `None` if it is not a host with an optional port, an IPv6 address in brackets.
+fn host_and_port(text: &str, default: u16) -> Option<(String, u16)> {
+    let authority = text.parse::<hyper::http::uri::Authority>().ok()?;
+    let rest = &authority.as_str()[authority.host().len()..];
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port.parse().ok()?,
+        None if rest.is_empty() => default,
+        // A user before the host.
+        None => return None,
+    };
+    (!authority.as_str().contains('@') && !authority.host().is_empty())
+        .then(|| (authority.host().to_owned(), port))
+}
