@@ -14,10 +14,12 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Address, Config, TlsConfig};
+use crate::net::connect::{Endpoint, connect};
+use crate::net::failure::{ConnectError, causes};
 use crate::net::secret;
 
 mod failure;
@@ -30,6 +32,8 @@ pub use failure::{EX_TEMPFAIL, Failure};
 const CONFIG: &str = "/etc/fieldlog/fieldlog.toml";
 /// Where the packaged service serves its Unix socket.
 const SOCKET: &str = "/run/fieldlog/http.sock";
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an answer may take beyond what the request itself asks to wait.
 const PATIENCE: Duration = Duration::from_secs(35);
 /// Largest answer that is read, in bytes.
@@ -44,18 +48,21 @@ pub struct Reach {
     /// Ask at this Unix socket [default: that of the configuration, or else /run/fieldlog/http.sock].
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     socket: Option<PathBuf>,
-    /// Ask at this address, such as http://127.0.0.1:8687, instead of the Unix socket.
+    /// Ask at this address, such as https://gateway:8687, instead of the Unix socket.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// The file with the token for --url; to change something, that of `http.admin_token_file`.
     #[arg(long, value_name = "FILE", requires = "url")]
     token_file: Option<PathBuf>,
+    /// For --url with https://, the certificates to trust, PEM [default: those that this machine trusts].
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
 enum Place {
     Unix(PathBuf),
-    Tcp { authority: String, token: Option<HeaderValue> },
+    Tcp { address: Address, tls: TlsConfig, token: Option<HeaderValue> },
 }
 
 /// Asks one agent.
@@ -100,16 +107,21 @@ impl Client {
             return Ok(Client { place: Place::Unix(socket(reach)?) });
         };
         let unusable =
-            |why: &str| Failure::usage(format!("--url {url}: {why}, such as http://127.0.0.1:8687"));
+            |why: &str| Failure::usage(format!("--url {url}: {why}, such as https://gateway:8687"));
         let uri: Uri = url.parse().map_err(|_| unusable("give a URL"))?;
         let authority = uri.authority().ok_or_else(|| unusable("give a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(unusable("fieldlog serves plain HTTP; give a URL that begins with http://"));
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(unusable("give a URL that begins with http:// or https://")),
+        };
         if !matches!(uri.path(), "" | "/") {
             return Err(unusable("give host and port only"));
         }
-        let port = uri.port_u16().unwrap_or(80);
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let address = Address { host, port, tls };
+        let tls = TlsConfig { ca_file: reach.ca_file.clone(), ..TlsConfig::default() };
         let token = reach.token_file.as_ref().map(|file| {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
             let token = secret::read("--token-file", &file);
@@ -119,8 +131,7 @@ impl Client {
             value.set_sensitive(true);
             Ok::<_, Failure>(value)
         });
-        let authority = format!("{}:{port}", authority.host());
-        Ok(Client { place: Place::Tcp { authority, token: token.transpose()? } })
+        Ok(Client { place: Place::Tcp { address, tls, token: token.transpose()? } })
     }
 
     /// Asks, and waits for the answer, `wait` longer than usual.
@@ -164,7 +175,9 @@ impl Client {
     fn name(&self) -> String {
         match &self.place {
             Place::Unix(path) => format!("fieldlog at {}", path.display()),
-            Place::Tcp { authority, .. } => format!("http://{authority}"),
+            Place::Tcp { address, .. } => {
+                format!("{}://{}", if address.tls { "https" } else { "http" }, address.host_and_port())
+            }
         }
     }
 
@@ -178,7 +191,7 @@ impl Client {
         let mut request = Request::builder().method(method).uri(path);
         request = match &self.place {
             Place::Unix(_) => request.header(HOST, "localhost"),
-            Place::Tcp { authority, .. } => request.header(HOST, authority),
+            Place::Tcp { address, .. } => request.header(HOST, address.host_and_port()),
         };
         if let Place::Tcp { token: Some(token), .. } = &self.place {
             request = request.header(AUTHORIZATION, token);
@@ -216,8 +229,13 @@ impl Client {
                 let socket = UnixStream::connect(path).await.map_err(|error| self.unreachable(&error))?;
                 self.send_over(socket, request).await
             }
-            Place::Tcp { authority, .. } => {
-                let socket = TcpStream::connect(authority).await.map_err(|error| self.unreachable(&error))?;
+            Place::Tcp { address, tls, .. } => {
+                let endpoint = Endpoint { address, tls, connect_timeout: CONNECT_TIMEOUT };
+                let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connect(&endpoint));
+                let connected = connecting.await.unwrap_or_else(|_| {
+                    Err(ConnectError::Io(io::Error::new(io::ErrorKind::TimedOut, "nobody answers")))
+                });
+                let socket = connected.map_err(|error| self.unconnected(&error))?;
                 self.send_over(socket, request).await
             }
         }
@@ -249,19 +267,27 @@ impl Client {
         Failure::new(EX_TEMPFAIL, words)
     }
 
+    /// Nobody is at the Unix socket.
     fn unreachable(&self, error: &io::Error) -> Failure {
-        let name = self.name();
-        let (code, advice) = match (&self.place, error.kind()) {
-            (Place::Unix(_), io::ErrorKind::PermissionDenied) => {
+        let (code, advice) = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
                 (EX_NOPERM, "run this as root, or as a user in the group fieldlog")
             }
-            (Place::Unix(_), _) => (
+            _ => (
                 EX_UNAVAILABLE,
                 "is fieldlog running, and is this its `http.unix_socket`? --socket names another one",
             ),
-            (Place::Tcp { .. }, _) => (EX_UNAVAILABLE, "is fieldlog running, and is this its `http.listen`?"),
         };
-        Failure::new(code, format!("cannot reach {name}: {error}; {advice}"))
+        Failure::new(code, format!("cannot reach {}: {error}; {advice}", self.name()))
+    }
+
+    /// No connection over TCP.
+    fn unconnected(&self, error: &ConnectError) -> Failure {
+        let advice = match error {
+            ConnectError::Tls(_) => "--ca-file names the certificate of whoever has issued that of the agent",
+            _ => "is fieldlog running, and is this its `http.listen`?",
+        };
+        Failure::new(EX_UNAVAILABLE, format!("cannot reach {}: {}; {advice}", self.name(), causes(error)))
     }
 }
 
@@ -319,12 +345,13 @@ mod tests {
             ("http://127.0.0.1:8687", "http://127.0.0.1:8687"),
             ("http://gateway/", "http://gateway:80"),
             ("http://[::1]:8687", "http://[::1]:8687"),
+            ("https://gateway", "https://gateway:443"),
         ] {
             assert_eq!(with_url(url).unwrap().name(), expected, "{url}");
         }
         for (url, words) in [
             ("gateway", "give a URL"),
-            ("https://gateway:8687", "serves plain HTTP"),
+            ("mqtt://gateway:8687", "begins with http:// or https://"),
             ("http://gateway/api", "host and port only"),
         ] {
             let failure = with_url(url).unwrap_err();

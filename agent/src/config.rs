@@ -163,13 +163,23 @@ pub struct HttpConfig {
     /// `unix_socket` (default empty: `http.sock` in the runtime directory of the systemd unit, or none without one).
     #[serde(serialize_with = "written::or_empty")]
     pub unix_socket: Option<PathBuf>,
-    /// `token_file` (default empty: none): the bearer token that every request over TCP must carry.
+    /// `token_file` (default empty: none): the bearer token that lets read over TCP; without it, everyone who reaches the port
+    /// may read.
     #[serde(serialize_with = "written::or_empty")]
     pub token_file: Option<PathBuf>,
-    /// `admin_token_file` (default empty: none): the bearer token of requests over TCP that change something; without it, only
-    /// the Unix socket takes such requests.
+    /// `command_token_file` (default empty: none): the bearer token of requests over TCP that send commands; it also lets read.
+    #[serde(serialize_with = "written::or_empty")]
+    pub command_token_file: Option<PathBuf>,
+    /// `admin_token_file` (default empty: none): the bearer token of requests over TCP that change anything, commands included;
+    /// without it, only the Unix socket takes such requests.
     #[serde(serialize_with = "written::or_empty")]
     pub admin_token_file: Option<PathBuf>,
+    /// `cert_file` (default empty: none): the certificate, PEM, with those that lead to its root; with `key_file`, TCP is HTTPS.
+    #[serde(serialize_with = "written::or_empty")]
+    pub cert_file: Option<PathBuf>,
+    /// `key_file` (default empty: none): private key of `cert_file`, PEM.
+    #[serde(serialize_with = "written::or_empty")]
+    pub key_file: Option<PathBuf>,
     /// `hosts` (default empty): names, besides IP addresses and `localhost`, accepted in the Host header.
     pub hosts: Vec<String>,
 }

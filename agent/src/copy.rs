@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::{Epoch, Seq};
 
-use crate::log::{FILE_NAME, Log, LogError, LogReader, Rows};
+use crate::log::{FILE_NAME, Log, LogError, LogReader, Rows, directory};
 use crate::snapshots::{self, SnapshotStore};
 use crate::stopped::{self, COMMIT_BYTES};
 
@@ -59,7 +59,7 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> LogError + '_ {
 /// # Errors
 /// [`LogError::File`]; [`LogError::NotEmpty`]
 pub fn prepare(dir: &Path, unfinished: &str) -> Result<PathBuf, LogError> {
-    fs::create_dir_all(dir).map_err(failed(dir))?;
+    directory::make_dir(dir).map_err(failed(dir))?;
     if fs::read_dir(dir).map_err(failed(dir))?.next().is_some() {
         return Err(LogError::NotEmpty { path: dir.to_owned() });
     }

@@ -126,7 +126,8 @@ fn report(event: Event, ready: &watch::Sender<Option<Handle>>) {
         ),
         Event::Ready(handle) => {
             if let Some(address) = handle.http {
-                tracing::info!("status page at http://{address}/");
+                let scheme = if handle.https { "https" } else { "http" };
+                tracing::info!("status page at {scheme}://{address}/");
             }
             notify(&[NotifyState::Ready, NotifyState::Status(&status_line(&handle))]);
             ready.send_replace(Some(handle));
@@ -258,7 +259,7 @@ impl Signals {
     }
 }
 
-/// The new configuration, except the keys that cannot change while running; `None` if nothing changes.
+/// The new configuration, except the keys that cannot change while running; `None` if it has faults.
 fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     let new = match Config::load(path) {
         Ok(new) => with_socket(new.config),
@@ -271,8 +272,7 @@ fn reloaded(path: &Path, current: &Config) -> Option<Config> {
     };
     let changes = current.diff(&new);
     if changes.is_empty() {
-        tracing::info!("reload: nothing has changed");
-        return None;
+        tracing::info!("reload: nothing has changed in the configuration");
     }
     for change in &changes {
         match change.reloadable {
@@ -282,7 +282,7 @@ fn reloaded(path: &Path, current: &Config) -> Option<Config> {
             }
         }
     }
-    changes.iter().any(|c| c.reloadable).then(|| keep_fixed(new, current))
+    Some(keep_fixed(new, current))
 }
 
 fn keep_fixed(mut new: Config, current: &Config) -> Config {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon;
-use crate::log::{FILE_NAME, JOURNAL_FILE_NAME, Log};
+use crate::log::{FILE_NAME, JOURNAL_FILE_NAME, Log, directory};
 use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
 use crate::words::{complain, say};
@@ -77,7 +77,7 @@ pub fn main(args: &DemoArgs) -> ExitCode {
 async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let dir = data_dir(args)?;
     let broker = Broker::bind("127.0.0.1:0", Options::default()).await.map_err(DemoError::Broker)?;
-    let token = std::fs::create_dir_all(&dir)
+    let token = directory::make_dir(&dir)
         .and_then(|()| commands::token(&dir.join(TOKEN_FILE)))
         .map_err(|source| DemoError::Token { dir: dir.clone(), source })?;
     let upstream = Upstream::start().await?;

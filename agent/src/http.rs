@@ -5,6 +5,7 @@
 //! answered, and memory is bounded (`body`, `seats`).
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,25 +14,29 @@ use std::time::Duration;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::net::failure::causes;
+use crate::net::secret::SecretError;
+use crate::net::tls::{ServerTls, TlsError};
 use crate::read_side::ReadSide;
 use body::Budget;
-use gate::Actor;
+use gate::{Actor, Client};
 use patience::Patient;
 use reads::Reads;
 use seats::{RESERVE_MAX, Seats};
-use token::Tokens;
 
 mod administer;
 mod aggregates;
 mod answer;
+mod attempts;
 mod backup;
 mod body;
 mod commands;
+mod credentials;
 mod devices;
 mod diff;
 pub(crate) mod event;
@@ -41,6 +46,7 @@ mod health;
 mod history;
 mod host;
 mod listen;
+mod login;
 mod min_seq;
 mod named;
 mod nearest;
@@ -55,6 +61,7 @@ mod quarantine;
 mod reads;
 mod routes;
 mod seats;
+mod session;
 mod sinks;
 mod snapshot;
 mod status;
@@ -62,6 +69,7 @@ mod stream;
 mod token;
 mod why;
 
+pub use credentials::Credentials;
 pub use listen::{Listeners, bind};
 
 /// Maximum requests being answered; further ones get 503.
@@ -76,6 +84,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum buffer of a connection for a request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Time limit for the client's part of a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stop waits for running answers.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -89,7 +99,7 @@ struct App {
     asking: commands::Asking,
     budget: Budget,
     streams: Arc<Semaphore>,
-    tokens: Tokens,
+    credentials: Arc<Credentials>,
     stop: watch::Receiver<bool>,
 }
 
@@ -114,7 +124,7 @@ enum Scope {
 /// Serves until `shutdown` becomes true. When it returns, no request reads the log any more, unless a read ignored its
 /// cancellation for the whole grace time.
 pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::Receiver<bool>) {
-    let Listeners { tcp, unix, tokens } = listeners;
+    let Listeners { tcp, unix, credentials } = listeners;
     let app = Arc::new(App {
         side,
         reads: Reads::new(),
@@ -123,7 +133,7 @@ pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::R
         asking: commands::Asking::new(commands::ASKING_MAX),
         budget: Budget::new(),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        tokens,
+        credentials,
         stop: shutdown.clone(),
     });
     let on_tcp = async {
@@ -144,7 +154,7 @@ pub async fn serve(listeners: Listeners, side: Arc<ReadSide>, shutdown: watch::R
 }
 
 /// Accepts connections until `stop`, then lets open ones finish.
-async fn accept<L: Listener>(
+async fn accept<L: Listener<Io: Socket>>(
     mut listener: L,
     address: fn(&L::Addr) -> Option<IpAddr>,
     actor: fn(&L::Io) -> Option<Actor>,
@@ -162,12 +172,15 @@ async fn accept<L: Listener>(
             Some(_) = open.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        if let Some(seat) = seats.acquire(address(&from)) {
+        let tls = (transport == Transport::Tcp).then(|| app.credentials.tls()).flatten();
+        let client = Client(address(&from));
+        if let Some(seat) = seats.acquire(client.0) {
+            let router = seated.clone().layer(axum::Extension(client));
             let router = match actor(&io) {
-                Some(actor) => seated.clone().layer(axum::Extension(actor)),
-                None => seated.clone(),
+                Some(actor) => router.layer(axum::Extension(actor)),
+                None => router,
             };
-            let connection = connection(io, router, Scope::All, stop.clone());
+            let connection = admitted(io, tls, router, Scope::All, stop.clone());
             open.spawn(async move {
                 connection.await;
                 drop(seat);
@@ -180,7 +193,13 @@ async fn accept<L: Listener>(
         {
             oldest.abort();
         }
-        reserve.push_back(open.spawn(connection(io, beyond.clone(), Scope::Health, stop.clone())));
+        reserve.push_back(open.spawn(admitted(
+            io,
+            tls,
+            beyond.clone().layer(axum::Extension(client)),
+            Scope::Health,
+            stop.clone(),
+        )));
     }
     drop(listener);
     let ended = async { while open.join_next().await.is_some() {} };
@@ -195,9 +214,64 @@ fn peer(io: &UnixStream) -> Option<Actor> {
     Some(Actor(format!("uid:{uid}").into()))
 }
 
+/// What connections arrive on.
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether the client begins as one does that wants TLS.
+    fn begins_tls(&self) -> impl Future<Output = bool> + Send;
+}
+
+impl Socket for TcpStream {
+    async fn begins_tls(&self) -> bool {
+        // The type of a record with a handshake.
+        let mut first = [0];
+        matches!(self.peek(&mut first).await, Ok(1) if first == [0x16])
+    }
+}
+
+impl Socket for UnixStream {
+    async fn begins_tls(&self) -> bool {
+        false
+    }
+}
+
+/// Serves a connection, after the handshake if it is to have TLS.
+async fn admitted(
+    io: impl Socket,
+    tls: Option<ServerTls>,
+    router: axum::Router,
+    scope: Scope,
+    stop: watch::Receiver<bool>,
+) {
+    let Some(tls) = tls else { return connection(Patient::new(io), router, scope, stop).await };
+    let handshake = async {
+        match io.begins_tls().await {
+            true => Ok(tls.accept(Patient::new(io)).await?),
+            false => Err(turned_away(io).await),
+        }
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(io)) => connection(io, router, scope, stop).await,
+        Ok(Err(error)) => tracing::debug!("an HTTPS connection failed: {error}"),
+        Err(_) => tracing::debug!("an HTTPS connection failed: the handshake took too long"),
+    }
+}
+
+/// Tells a client that speaks HTTP on the port of HTTPS what to do.
+async fn turned_away(mut io: impl Socket) -> io::Error {
+    let words = "This port speaks HTTPS: begin the address with https://\n";
+    let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n";
+    let answer = format!("{head}Content-Length: {}\r\n\r\n{words}", words.len());
+    let mut request = [0; 4_096];
+    // What is not read when a socket is closed makes the kernel reset the connection before the answer is read.
+    let _ = io.read(&mut request).await;
+    let _ = io.write_all(answer.as_bytes()).await;
+    let _ = io.shutdown().await;
+    io::Error::other("the client spoke HTTP")
+}
+
 async fn connection<I>(io: I, router: axum::Router, scope: Scope, mut stop: watch::Receiver<bool>)
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin,
 {
     let service = TowerToHyperService::new(router);
     let (kept, head_timeout) = match scope {
@@ -211,7 +285,7 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         // It panics if the clock is before 1970 or after 9999; `gate` adds the date instead.
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(Patient::new(io)), service);
+        .serve_connection(TokioIo::new(io), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -277,9 +351,32 @@ pub enum HttpError {
         /// Which.
         path: PathBuf,
     },
-    /// The token.
-    #[error(transparent)]
-    Token(#[from] token::TokenError),
+    /// A file with a token that is none.
+    #[error(
+        "`{setting}` {p} must hold 16 to 4,096 visible ASCII characters without spaces; to make one, run: \
+         head -c 24 /dev/urandom | base64 > {p}", p = path.display()
+    )]
+    Token {
+        /// The key that names it.
+        setting: &'static str,
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file with a token, the certificate, or its key.
+    #[error("{0}")]
+    File(String),
+}
+
+impl From<SecretError> for HttpError {
+    fn from(error: SecretError) -> HttpError {
+        HttpError::File(causes(&error))
+    }
+}
+
+impl From<TlsError> for HttpError {
+    fn from(error: TlsError) -> HttpError {
+        HttpError::File(causes(&error))
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod commit;
 mod correct;
 mod cursors;
 mod damage;
+pub mod directory;
 mod disk;
 mod error;
 mod existing;

@@ -21,7 +21,7 @@ use crate::correct;
 use crate::forward::sinks::Sinks;
 use crate::http::{self, HttpError};
 use crate::in_hand::{self, InHand};
-use crate::log::{Log, LogError, LogOptions, NoJournal};
+use crate::log::{Log, LogError, LogOptions, NoJournal, directory};
 use crate::lost;
 use crate::observe::{Heard, Observer};
 use crate::read_side::ReadSide;
@@ -60,6 +60,8 @@ pub enum Event {
 pub struct Handle {
     /// Where HTTP is served.
     pub http: Option<SocketAddr>,
+    /// Whether it is HTTPS.
+    pub https: bool,
     /// The data of the read side.
     pub shared: Arc<Shared>,
     /// The sources and their state.
@@ -79,10 +81,10 @@ pub struct Controls {
     pub reload: tokio::sync::mpsc::Receiver<Reload>,
 }
 
-/// A new configuration.
+/// Has files read again: the page's tokens and certificate, and the configuration.
 #[derive(Debug)]
 pub struct Reload {
-    /// The configuration, already checked.
+    /// The configuration, already checked; it may be the same.
     pub config: Config,
     /// Who has it loaded, for the log.
     pub actor: String,
@@ -110,7 +112,7 @@ pub async fn run(
         millis: clock.since(begin).as_millis() as u64,
     });
     let listeners = http::bind(&config.http).await?;
-    let address = listeners.local_addr();
+    let (address, credentials) = (listeners.local_addr(), listeners.credentials());
     let heard = Arc::new(Heard::default());
     let sources = Arc::new(Sources::new(&config, clock.clone()));
     let observer = Observer::new(&config, &recovered.view, heard.clone(), &sources.outcomes(), clock.wall())?;
@@ -154,6 +156,7 @@ pub async fn run(
     sinks.configure(&config).await;
     let handle = Handle {
         http: address,
+        https: config.http.cert_file.is_some(),
         shared: shared.clone(),
         sources: sources.clone(),
         sinks: sinks.clone(),
@@ -169,6 +172,10 @@ pub async fn run(
                 break stop_writer(&clock, &sources, &sinks, &inputs, &mut writer_ended).await;
             }
             Some(Reload { config: new, actor }) = controls.reload.recv() => {
+                credentials.renew(&current.http);
+                if new == current {
+                    continue;
+                }
                 let keys: Vec<String> = current.diff(&new).into_iter().map(|c| c.key).collect();
                 let with_ids = sources.configure(&new);
                 let change = ConfigChange { config: with_ids, outcomes: sources.outcomes(), keys, actor };
@@ -242,14 +249,17 @@ fn options(config: &Config) -> LogOptions {
 /// [`RunError`]: a log exists, or none can be created.
 pub fn begin_anew(config: &Config, actor: &str) -> Result<lost::Begun, RunError> {
     let dir = &config.data_dir;
-    std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    directory::make_dir(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
     Ok(lost::begin_anew(dir, options(config), new_epoch()?, Clock::system().wall(), actor)?)
 }
 
 /// Opens the log and brings a view to its head.
 fn open(config: &Config) -> Result<(Log, Recovered), RunError> {
     let (dir, options) = (&config.data_dir, options(config));
-    std::fs::create_dir_all(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    directory::make_dir(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;
+    if let Some(advice) = directory::advice(dir) {
+        tracing::warn!("data directory {}: {advice}", dir.display());
+    }
     keeper::make_room_to_open(config);
     let log = lost::open(dir, options, new_epoch()?)?;
     let store = SnapshotStore::open(dir).map_err(|source| RunError::DataDir { dir: dir.clone(), source })?;

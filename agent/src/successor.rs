@@ -4,7 +4,6 @@
 //! cannot contradict what they have, whatever the older log went on with. Records refer to each other by position, so
 //! the positions stay. Cursors are not taken over: nothing of the new epoch has been acknowledged.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
@@ -12,7 +11,7 @@ use fieldlog_projections::command::Progress;
 use fieldlog_projections::{Epoch, Fact, Record, Seq, Time};
 
 use crate::client::Failure;
-use crate::log::{Log, LogError, Rows};
+use crate::log::{Log, LogError, Rows, directory};
 use crate::lost;
 use crate::recovery;
 use crate::snapshots::SnapshotStore;
@@ -68,7 +67,7 @@ impl Successor {
     /// # Errors
     /// [`Failure`] if it cannot be created.
     pub fn create(dir: &Path, epoch: Epoch, after: Seq, time: Time) -> Result<Successor, Failure> {
-        fs::create_dir_all(dir).map_err(of_file(dir))?;
+        directory::make_dir(dir).map_err(of_file(dir))?;
         let mut log = Log::open(dir, stopped::OPTIONS, epoch)?;
         log.begin_after(after, time, None);
         let body = RecordBuffer::after(time);

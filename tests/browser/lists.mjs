@@ -2,7 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 
-import { LIVE_MS, adminToken, ask, assert, check, closeClean, fits, openPage, openWith, publish, readable, url } from './support.mjs';
+import { LIVE_MS, adminToken, ask, assert, check, closeClean, fits, login, openPage, openWith, publish, readable, url } from './support.mjs';
 
 const items = (page) => page.locator('.events > li');
 
@@ -102,8 +102,7 @@ if (adminToken && process.env.FIELDLOG_BROKER) {
   await check('a message that is not understood is listed, can be saved, and is taken again', async () => {
     await publish([['zigbee2mqtt/page/odd', '{"half":']]);
     const page = await openPage('#/quarantine');
-    await page.evaluate((text) => sessionStorage.setItem('fieldlog-admin-token', text), adminToken);
-    await page.reload();
+    await login(page, adminToken);
     const item = page.locator('#quarantine li', { hasText: 'zigbee2mqtt/page/odd' }).first();
     await item.waitFor({ timeout: 2 * LIVE_MS });
     const [file] = await Promise.all([page.waitForEvent('download'), item.locator('button', { hasText: '8 B' }).click()]);

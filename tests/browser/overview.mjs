@@ -1,6 +1,6 @@
 // The overview: whether everything is well, and what needs attention.
 
-import { LIVE_MS, answeredWith, assert, check, closeClean, fits, openPage, openWith, readable } from './support.mjs';
+import { LIVE_MS, accessible, answeredWith, assert, check, closeClean, fits, openPage, openWith, readable } from './support.mjs';
 
 const verdict = (page) => page.locator('#verdict');
 const part = (page, name) => page.locator('.part', { hasText: name });
@@ -94,13 +94,21 @@ if (lonely) {
     const page = await openPage();
     await page.goto(lonely);
     await page.locator('#token').waitFor({ timeout: LIVE_MS });
-    assert((await page.locator('main').isHidden()) && (await page.locator('#banner').textContent()) === '', 'something is shown without the token');
+    assert((await page.locator('#main').isHidden()) && (await page.locator('#banner').textContent()) === '', 'something is shown without the token');
     await page.locator('#token-text').fill('not-the-token-of-it');
     await page.keyboard.press('Enter');
     await page.locator('#token-error', { hasText: 'That token was refused.' }).waitFor({ timeout: LIVE_MS });
+    await accessible(page);
     await page.locator('#token-text').fill(process.env.FIELDLOG_LONELY_TOKEN);
     await page.keyboard.press('Enter');
     answeredWith(page, 401);
+    await page.locator('#logout').waitFor({ timeout: LIVE_MS });
+    // Another tab is logged in, too.
+    const other = await page.context().newPage();
+    await other.goto(lonely);
+    await other.locator('#verdict', { hasText: /./ }).waitFor({ timeout: 2 * LIVE_MS });
+    assert(await other.locator('#token').isHidden(), 'the other tab asks again');
+    await other.close();
     await page.locator('.todos li', { hasText: 'Brokers: plant is not connected' }).waitFor({ timeout: 2 * LIVE_MS });
     await page.locator('.todos li', { hasText: 'is not reached' }).waitFor({ timeout: LIVE_MS });
     assert((await page.locator('.columns .note').innerText()).includes('No device has been seen yet.'), 'it does not say that there is no device');
@@ -112,6 +120,10 @@ if (lonely) {
     await page.locator('#sinks li[data-name=cloud] button', { hasText: 'Retry now' }).click();
     await page.locator('#admin[open]').waitFor({ timeout: LIVE_MS });
     await page.locator('#admin-cancel').click();
+    // Whoever logs out is a stranger again.
+    await page.locator('#logout').click();
+    await page.locator('#token').waitFor({ timeout: LIVE_MS });
+    answeredWith(page, 401);
     await closeClean(page);
   });
 }

@@ -156,5 +156,12 @@ export function publish(messages) {
   });
 }
 
+/** Logs in, as the form of the page does; the page knows it once it is loaded again. */
+export async function login(page, token) {
+  const answer = await page.request.post(`${url}/api/v1/session`, { data: { token } });
+  assert(answer.ok(), `logging in is answered with ${answer.status()}`);
+  await page.reload();
+}
+
 /** The JSON that the agent answers. */
 export const ask = async (path) => (await fetch(url + path)).json();

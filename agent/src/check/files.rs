@@ -40,13 +40,32 @@ pub(crate) fn place_of(kind: &str, name: &str) -> String {
 
 /// Opens every file that is named.
 pub(crate) fn examine(config: &Config) -> Vec<Finding> {
+    let http = &config.http;
     let http = [
-        secret("http", "token_file", config.http.token_file.as_deref()),
-        secret("http", "admin_token_file", config.http.admin_token_file.as_deref()),
+        secret("http", "token_file", http.token_file.as_deref()),
+        secret("http", "command_token_file", http.command_token_file.as_deref()),
+        secret("http", "admin_token_file", http.admin_token_file.as_deref()),
+        of_server(http.cert_file.as_deref(), http.key_file.as_deref()),
     ];
     let sources = config.sources.iter().flat_map(of_source);
     let sinks = config.sinks.iter().flat_map(of_sink);
     http.into_iter().flatten().chain(sources).chain(sinks).collect()
+}
+
+/// The certificate of the page and its key.
+fn of_server(cert_file: Option<&Path>, key_file: Option<&Path>) -> Option<Finding> {
+    let (cert_file, key_file) = (cert_file?, key_file?);
+    let paths = secret::locate("cert_file", cert_file)
+        .and_then(|cert| Ok((cert, secret::locate_guarded("key_file", key_file)?)));
+    let (verdict, words) = match paths {
+        Ok((cert, key)) => match tls::ServerTls::new(&cert, &key) {
+            Ok(_) => (Verdict::Good, "the certificate and its key can be read".to_owned()),
+            Err(error) => refused(&error),
+        },
+        Err(SecretError::NoCredentials { setting, name }) => credential(setting, &name),
+        Err(error) => refused(&error),
+    };
+    Some(Finding::new(verdict, "http", words))
 }
 
 fn of_source(source: &SourceConfig) -> Vec<Finding> {
@@ -84,16 +103,17 @@ fn secret(place: &str, setting: &'static str, file: Option<&Path>) -> Option<Fin
     let file = file?;
     let (verdict, words) = match secret::read(setting, file) {
         Ok(_) => (Verdict::Good, format!("`{setting}` {} can be read", file.display())),
-        Err(SecretError::NoCredentials { .. }) => (
-            Verdict::Unknown,
-            format!(
-                "`{setting}` {} is a systemd credential, which only the service has; it was not read",
-                file.display()
-            ),
-        ),
+        Err(SecretError::NoCredentials { setting, name }) => credential(setting, &name),
         Err(error) => refused(&error),
     };
     Some(Finding::new(verdict, place, words))
+}
+
+fn credential(setting: &str, name: &Path) -> (Verdict, String) {
+    let name = name.display();
+    let words =
+        format!("`{setting}` {name} is a systemd credential, which only the service has; it was not read");
+    (Verdict::Unknown, words)
 }
 
 fn certificates(place: &str, wanted: bool, config: &TlsConfig) -> Option<Finding> {

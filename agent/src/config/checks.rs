@@ -131,7 +131,10 @@ fn http(mut table: Table<'_>) -> HttpConfig {
         listen: listen(&mut table),
         unix_socket: table.path("unix_socket"),
         token_file: table.path("token_file"),
+        command_token_file: table.path("command_token_file"),
         admin_token_file: table.path("admin_token_file"),
+        cert_file: table.path("cert_file"),
+        key_file: table.path("key_file"),
         hosts: hosts(&mut table),
     };
     if let Some(address) = http.listen.filter(|address| !address.ip().is_loopback())
@@ -140,6 +143,7 @@ fn http(mut table: Table<'_>) -> HttpConfig {
         let what = format!("{address} can be reached from other machines, and there is no token_file");
         table.fault("listen", what, "set token_file, or listen on 127.0.0.1");
     }
+    source::check_pair(&table, http.cert_file.is_some(), http.key_file.is_some());
     table.finish();
     http
 }

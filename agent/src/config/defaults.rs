@@ -82,7 +82,10 @@ impl Default for HttpConfig {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8687))),
             unix_socket: None,
             token_file: None,
+            command_token_file: None,
             admin_token_file: None,
+            cert_file: None,
+            key_file: None,
             hosts: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use toml::{Table, Value};
 use super::{Config, SourceConfig};
 
 /// The keys that are read only at the start.
-const RESTART: [&str; 9] = [
+const RESTART: [&str; 13] = [
     "gateway_id",
     "data_dir",
     "log.cache_bytes",
@@ -14,6 +14,10 @@ const RESTART: [&str; 9] = [
     "http.listen",
     "http.unix_socket",
     "http.token_file",
+    "http.command_token_file",
+    "http.admin_token_file",
+    "http.cert_file",
+    "http.key_file",
     "http.hosts",
 ];
 

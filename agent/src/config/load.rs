@@ -67,8 +67,12 @@ fn finish(config: Option<Config>, faults: Collector, file: &str) -> Result<Confi
     }
 }
 
-/// A sink whose protocol is not in this build would send nothing, and hold back retention.
+/// What this build cannot do. A sink whose protocol is not in it would send nothing, and hold back retention.
 fn check_features(config: &Config, faults: &Collector) {
+    if config.http.cert_file.is_some() && !cfg!(feature = "tls") {
+        let hint = "leave it out, or use a build with the feature \"tls\"";
+        faults.add("http.cert_file", None, "this build of fieldlog has no TLS", hint);
+    }
     for (index, target) in config.sinks.iter().enumerate() {
         if let Some((feature, what)) = target.target.missing_feature() {
             let key = format!("sink[{index}] {:?} address", target.name);

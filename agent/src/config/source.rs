@@ -236,17 +236,22 @@ pub(super) fn tls(table: &mut Table<'_>, useless: Option<(&str, &str)>) -> TlsCo
     if let Some((what, hint)) = useless.filter(|_| tls != TlsConfig::default()) {
         table.fault("tls", what, hint);
     }
-    match (&tls.cert_file, &tls.key_file) {
-        (Some(_), None) => {
-            inner.fault("cert_file", "it has no key_file", "a certificate needs its private key");
+    check_pair(&inner, tls.cert_file.is_some(), tls.key_file.is_some());
+    inner.finish();
+    tls
+}
+
+/// A certificate and its key are useless without each other.
+pub(super) fn check_pair(table: &Table<'_>, cert_file: bool, key_file: bool) {
+    match (cert_file, key_file) {
+        (true, false) => {
+            table.fault("cert_file", "it has no key_file", "a certificate needs its private key")
         }
-        (None, Some(_)) => {
-            inner.fault("key_file", "it has no cert_file", "a private key needs its certificate");
+        (false, true) => {
+            table.fault("key_file", "it has no cert_file", "a private key needs its certificate")
         }
         _ => {}
     }
-    inner.finish();
-    tls
 }
 
 pub(super) fn will(mut table: Table<'_>) -> Option<WillConfig> {

@@ -10,7 +10,7 @@ use crate::check::files::{Finding, Verdict};
 use crate::cli::text::bytes;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::log::NoJournal;
+use crate::log::{NoJournal, directory};
 use crate::retention::reserve::free_bytes;
 
 /// `f_type` of a file system in memory (statfs(2)).
@@ -56,12 +56,9 @@ fn directory(dir: &Path) -> Vec<Finding> {
         );
         return one(Verdict::Unknown, words);
     }
-    match metadata.mode() & 0o007 {
-        0 => one(Verdict::Good, "it can be written".to_owned()),
-        _ => one(
-            Verdict::Unknown,
-            format!("everyone on this machine may look into it; run: chmod o= {}", dir.display()),
-        ),
+    match directory::advice(dir) {
+        None => one(Verdict::Good, "it can be written".to_owned()),
+        Some(advice) => one(Verdict::Unknown, advice),
     }
 }
 

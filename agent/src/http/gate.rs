@@ -1,5 +1,6 @@
-//! The checks before every handler: method, host, token, number of concurrent requests, and the position to wait for.
+//! The checks before every handler: method, host, token or session, number of concurrent requests, and the position to wait for.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -7,18 +8,24 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use fieldlog_projections::Time;
+use fieldlog_wire::api::session::Grant;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use super::attempts::FAILURES_MAX;
 use super::params::Params;
 use super::problem::Problem;
 use super::seats::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
-use super::token::Tokens;
-use super::{App, REQUESTS_MAX, Scope, Transport, host, min_seq};
+use super::token::bearer;
+use super::{App, REQUESTS_MAX, Scope, Transport, host, login, min_seq};
 
 /// Who asks for a change.
 #[derive(Clone, Debug)]
 pub(super) struct Actor(pub(super) Arc<str>);
+
+/// Where a connection comes from; `None` over the Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client(pub(super) Option<IpAddr>);
 
 /// The admission rules of a router.
 #[derive(Clone, Debug)]
@@ -66,15 +73,14 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
     if gate.transport == Transport::Tcp {
         let hosts = &gate.app.side.config.borrow().http.hosts;
         check_host(host, hosts)?;
-        let tokens = &gate.app.tokens;
-        let admitted = tokens.may_read(request.headers());
         // The page itself holds no data; it asks for the token before it reads any.
         let page = request.uri().path() == "/" || request.uri().path().starts_with("/assets/");
         if changes {
-            let actor = admin(tokens, request.headers())?;
-            request.extensions_mut().insert(actor);
-        } else if !admitted && !probe && !page {
-            return Err(unauthorized());
+            check_origin(&gate.app, request.headers())?;
+        }
+        if !probe && !page && request.uri().path() != login::PATH {
+            let granted = permit(&gate.app, &request, changes)?;
+            request.extensions_mut().insert(Actor(format!("token:{}", granted.word()).into()));
         }
     } else if changes && request.extensions().get::<Actor>().is_none() {
         return Err(no_peer());
@@ -114,23 +120,122 @@ fn not_allowed(method: &Method) -> Problem {
     )
 }
 
-/// Who asks for a change over TCP.
-fn admin(tokens: &Tokens, headers: &HeaderMap) -> Result<Actor, Problem> {
-    if tokens.may_change(headers) {
-        return Ok(Actor("token:admin".into()));
+/// What the token or the session of a request over TCP allows, which is enough for it.
+fn permit(app: &App, request: &Request, changes: bool) -> Result<Grant, Problem> {
+    let (path, headers) = (request.uri().path(), request.headers());
+    let command = path.starts_with("/api/v1/devices/") && path.ends_with("/commands");
+    let needed = match changes {
+        true if command => Grant::Command,
+        true => Grant::Admin,
+        false => Grant::Read,
+    };
+    let tokens = app.credentials.tokens();
+    if needed == Grant::Read && !tokens.guard_reading() {
+        return Ok(Grant::Read);
     }
-    let title = "A token for changes is required";
-    if tokens.admin.is_none() {
-        let detail =
-            "over TCP nothing can be changed without `http.admin_token_file`; set it, or use the Unix socket";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "no-admin-token", title, detail));
+    if !tokens.give(needed) {
+        return Err(no_token_for(needed));
     }
-    if headers.contains_key(header::AUTHORIZATION) {
-        let detail = "the token is not the one in `http.admin_token_file`, which changes need";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail));
+    let client = request.extensions().get::<Client>().and_then(|client| client.0);
+    let shown = bearer(headers);
+    let granted = match shown {
+        Some(token) => look_at(app, token, client)?,
+        None => login::grant(app, headers),
+    };
+    // A browser names the origin of what changes something, and sends the cookie by itself.
+    if changes && shown.is_none() && granted.is_some() && !headers.contains_key(header::ORIGIN) {
+        return Err(foreign("the request has a cookie and no `Origin`"));
     }
-    let detail = "send the token in `http.admin_token_file` as `Authorization: Bearer <token>`";
-    Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", title, detail))
+    granted
+        .filter(|granted| *granted >= needed)
+        .ok_or_else(|| not_permitted(needed, granted, shown.is_some()))
+}
+
+/// What a token allows. A wrong one counts against its sender.
+pub(super) fn look_at(app: &App, token: &[u8], client: Option<IpAddr>) -> Result<Option<Grant>, Problem> {
+    let (attempts, now) = (&app.credentials.attempts, app.side.clock.now());
+    if let Some(wait) = client.and_then(|client| attempts.wait(client, now)) {
+        let seconds = wait.as_secs() + 1;
+        let detail = format!(
+            "{FAILURES_MAX} wrong tokens came from this address; the next one is looked at in {seconds} s"
+        );
+        let title = "Too many wrong tokens";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", title, detail);
+        return Err(problem.retry_after(seconds));
+    }
+    let granted = app.credentials.tokens().grant(token);
+    if let (None, Some(client)) = (granted, client)
+        && attempts.failed(client, now)
+    {
+        tracing::warn!(
+            "{FAILURES_MAX} wrong tokens came over HTTP from {client}: until some time has passed, no token from there is \
+             looked at. Correct the token of that client, or find out who it is"
+        );
+    }
+    Ok(granted)
+}
+
+/// Refuses changes that the page of another site asks for.
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    let ours = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // A proxy may speak HTTPS for an agent that does not.
+    let plain = origin.strip_prefix("http://").filter(|_| !app.credentials.secure);
+    match origin.strip_prefix("https://").or(plain) {
+        Some(theirs) if theirs.eq_ignore_ascii_case(ours) => Ok(()),
+        _ => Err(foreign(&format!("`Origin` is {origin:?}, and `Host` is {ours:?}"))),
+    }
+}
+
+fn foreign(what: &str) -> Problem {
+    let detail = format!(
+        "{what}; what a browser sends here must come from this agent's own page. A proxy in front of it must leave `Host` as \
+         it is"
+    );
+    Problem::new(StatusCode::FORBIDDEN, "cross-origin", "Not from the agent's own page", detail)
+}
+
+/// The settings with the tokens that allow this.
+fn settings(needed: Grant) -> &'static str {
+    match needed {
+        Grant::Read => "`http.token_file`",
+        Grant::Command => "`http.command_token_file` or `http.admin_token_file`",
+        Grant::Admin => "`http.admin_token_file`",
+    }
+}
+
+const TITLE: &str = "A token for changes is required";
+
+fn no_token_for(needed: Grant) -> Problem {
+    let (what, settings) = (
+        if needed == Grant::Command { "no command can be sent" } else { "nothing can be changed" },
+        settings(needed),
+    );
+    let detail = format!("over TCP {what} without {settings}; set it, or use the Unix socket");
+    Problem::new(StatusCode::FORBIDDEN, "no-admin-token", TITLE, detail)
+}
+
+fn not_permitted(needed: Grant, granted: Option<Grant>, shown: bool) -> Problem {
+    let settings = settings(needed);
+    let (status, code, detail) = match granted {
+        Some(granted) => {
+            let (granted, needed) = (granted.word(), needed.word());
+            let detail =
+                format!("the token is for `{granted}`, and this needs `{needed}`: use the one in {settings}");
+            (StatusCode::FORBIDDEN, "forbidden", detail)
+        }
+        None if shown && needed != Grant::Read => {
+            let detail = format!("the token is not the one in {settings}, which this needs");
+            (StatusCode::FORBIDDEN, "forbidden", detail)
+        }
+        None => {
+            let detail = format!("send the token in {settings} as `Authorization: Bearer <token>`");
+            (StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        }
+    };
+    let title = if needed == Grant::Read { "A token is required" } else { TITLE };
+    Problem::new(status, code, title, detail)
 }
 
 fn no_peer() -> Problem {
@@ -143,11 +248,6 @@ fn no_peer() -> Problem {
 fn malformed(status: StatusCode) -> Problem {
     let detail = "the path cannot be read; it must be percent-encoded UTF-8";
     Problem::new(status, "bad-request", "The request cannot be read", detail)
-}
-
-fn unauthorized() -> Problem {
-    let detail = "send the token in `http.token_file` as `Authorization: Bearer <token>`";
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is required", detail)
 }
 
 /// Refuses foreign names: another site could resolve its own name to this address and read the API from a browser (DNS

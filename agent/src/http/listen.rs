@@ -4,11 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use super::HttpError;
-use super::token::{Token, Tokens};
+use super::credentials::Credentials;
 use crate::config::HttpConfig;
 
 /// Owner and group may connect.
@@ -19,18 +20,23 @@ const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// Maximum connections waiting to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// What is listened on, and the tokens that are asked for.
+/// What is listened on, and what is asked for there.
 #[derive(Debug)]
 pub struct Listeners {
     pub(super) tcp: Option<TcpListener>,
     pub(super) unix: Option<(UnixListener, SocketFile)>,
-    pub(super) tokens: Tokens,
+    pub(super) credentials: Arc<Credentials>,
 }
 
 impl Listeners {
     /// The TCP address, with the actual port if port 0 was configured.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// The tokens and the certificate, to read them again.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.clone()
     }
 }
 
@@ -39,17 +45,9 @@ impl Listeners {
 /// # Errors
 /// [`HttpError`]; nothing stays open then.
 pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let read = |key, file: &Option<PathBuf>| -> Result<Option<Token>, HttpError> {
-        let token = file.as_ref().map(|file| Token::read(key, file, credentials.as_deref()));
-        Ok(token.transpose()?)
-    };
-    let tokens = Tokens {
-        read: read("token_file", &config.token_file)?,
-        admin: read("admin_token_file", &config.admin_token_file)?,
-    };
+    let credentials = Arc::new(Credentials::load(config)?);
     let tcp = match config.listen {
-        Some(address) if !address.ip().is_loopback() && tokens.read.is_none() => {
+        Some(address) if !address.ip().is_loopback() && !credentials.tokens().guard_reading() => {
             return Err(HttpError::TokenRequired { address });
         }
         Some(address) => Some(bind_tcp(address).map_err(|source| HttpError::Tcp { address, source })?),
@@ -59,7 +57,7 @@ pub async fn bind(config: &HttpConfig) -> Result<Listeners, HttpError> {
         Some(path) => Some(bind_unix(path).await?),
         None => None,
     };
-    Ok(Listeners { tcp, unix, tokens })
+    Ok(Listeners { tcp, unix, credentials })
 }
 
 /// As [`TcpListener::bind`], with small send buffers for its connections.

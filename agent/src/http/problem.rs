@@ -17,6 +17,8 @@ pub(super) struct Problem {
     detail: String,
     position: Option<At>,
     changed_seq: Option<Seq>,
+    /// When to ask again, in seconds.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -26,7 +28,8 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        Problem { status, code, title, detail: detail.into(), position: None, changed_seq: None }
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        Problem { status, code, title, detail: detail.into(), position: None, changed_seq: None, retry_after }
     }
 
     /// What is wrong and what to do, without a request.
@@ -64,6 +67,11 @@ impl Problem {
         Problem { position: Some(position), ..self }
     }
 
+    /// Says when to ask again.
+    pub(super) fn retry_after(self, seconds: u64) -> Problem {
+        Problem { retry_after: Some(seconds), ..self }
+    }
+
     /// Adds the present version of the device.
     pub(super) fn with_changed_seq(self, changed_seq: Option<Seq>) -> Problem {
         Problem { changed_seq, ..self }
@@ -92,8 +100,10 @@ impl Problem {
         };
         match self.status {
             StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer realm=\"fieldlog\""),
-            StatusCode::SERVICE_UNAVAILABLE => add(header::RETRY_AFTER, "1"),
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -12,7 +12,7 @@ use super::gate::{Gate, pass};
 use super::problem::Problem;
 use super::{App, Scope, Transport};
 use super::{
-    administer, aggregates, backup, commands, devices, diff, events, health, history, named, page,
+    administer, aggregates, backup, commands, devices, diff, events, health, history, login, named, page,
     quarantine, sinks, snapshot, status, stream, why,
 };
 use crate::metrics;
@@ -48,6 +48,7 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/api/v1/events/stream", get(stream::stream))
         .route("/api/v1/events/{seq}", get(events::one))
         .route("/api/v1/backup", post(backup::make))
+        .route("/api/v1/session", get(login::show).post(login::login).delete(login::logout))
         .route("/api/v1/snapshot", post(snapshot::make))
         .route("/api/v1/sinks/{name}/retry", post(sinks::retry))
         .route("/api/v1/quarantine", get(quarantine::list))

@@ -25,6 +25,7 @@ use crate::observe::StateUse;
 use crate::read_side::{ReadSide, count_devices};
 use crate::retention::reserve::free_bytes;
 use crate::sources::SourceView;
+use fieldlog_wire::api::session::Grant;
 use fieldlog_wire::api::status as api;
 use fieldlog_wire::json::Rfc3339;
 
@@ -71,8 +72,9 @@ fn sink(view: &SinkView, reader: &LogReader) -> Result<api::Sink, Problem> {
 /// `GET /status`
 pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let with_digest = Params::of(&uri, &["state_digest"])?.flag("state_digest")?;
-    let (side, budget, admin_token) = (app.side.clone(), app.budget.clone(), app.tokens.admin.is_some());
-    let (body, at) = app.reads.short(move |_| collect(&side, &budget, admin_token, with_digest)).await?;
+    let taken = app.credentials.tokens().give(Grant::Command);
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let (body, at) = app.reads.short(move |_| collect(&side, &budget, taken, with_digest)).await?;
     let mut response = answer(body, at);
     // Its counters move without the position.
     response.headers_mut().remove(header::ETAG);
@@ -83,7 +85,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
 fn collect(
     side: &ReadSide,
     budget: &Budget,
-    admin_token: bool,
+    commands_taken: bool,
     with_digest: bool,
 ) -> Result<(Pieces, At), Problem> {
     let (devices, position, log_time) =
@@ -100,7 +102,7 @@ fn collect(
         devices,
         state: state(side),
         state_digest: if with_digest { digest(side)? } else { None },
-        commands: commands(side, admin_token),
+        commands: commands(side, commands_taken),
         snapshot: snapshot(side),
         rebuild: api::Rebuild {
             running: progress.running(),
@@ -187,11 +189,11 @@ fn state(side: &ReadSide) -> api::State {
     api::State { bytes, bytes_max, refused, devices_forgotten: forgotten }
 }
 
-fn commands(side: &ReadSide, admin_token: bool) -> api::Commands {
+fn commands(side: &ReadSide, taken: bool) -> api::Commands {
     let stats = &side.shared.stats.commands;
     api::Commands {
         open: side.open_commands(),
-        admin_token,
+        admin_token: taken,
         by_state: stats.by_state().map(|(state, count)| (state.word().into(), count)).collect(),
         rejected: stats
             .by_rejection()

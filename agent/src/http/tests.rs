@@ -31,6 +31,7 @@ mod described;
 mod gate;
 mod growing;
 mod log;
+mod login;
 mod named;
 mod odd;
 mod past;

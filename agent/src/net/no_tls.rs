@@ -1,5 +1,8 @@
 //! Replaces TLS in a build without it.
 
+use std::io;
+use std::path::Path;
+
 use tokio::net::TcpStream;
 
 use crate::config::{Address, TlsConfig};
@@ -14,6 +17,20 @@ impl Tls {
 
     pub(crate) async fn connect(self, _: TcpStream, _: &Address) -> Result<TcpStream, TlsError> {
         match self {}
+    }
+}
+
+/// Never made.
+#[derive(Clone)]
+pub(crate) enum ServerTls {}
+
+impl ServerTls {
+    pub(crate) fn new(_: &Path, _: &Path) -> Result<ServerTls, TlsError> {
+        Err(TlsError::Unsupported)
+    }
+
+    pub(crate) async fn accept<I>(&self, _: I) -> io::Result<I> {
+        match *self {}
     }
 }
 

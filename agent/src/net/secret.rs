@@ -9,8 +9,7 @@ const BYTES_MAX: u64 = 65_535;
 
 /// Reads the secret from the file in `setting`. A bare file name is a systemd credential.
 pub(crate) fn read(setting: &'static str, file: &Path) -> Result<String, SecretError> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    read_in(setting, file, credentials.as_deref())
+    read_in(setting, file, credentials_dir().as_deref())
 }
 
 /// The same. A bare file name is a systemd credential, looked for in `credentials_dir`.
@@ -19,13 +18,9 @@ fn read_in(
     file: &Path,
     credentials_dir: Option<&Path>,
 ) -> Result<String, SecretError> {
-    let path = locate(setting, file, credentials_dir)?;
+    let path = guarded(setting, locate_in(setting, file, credentials_dir)?)?;
     let unreadable = |source| SecretError::Unreadable { setting, path: path.clone(), source };
-    let metadata = std::fs::metadata(&path).map_err(unreadable)?;
-    if metadata.mode() & 0o004 != 0 {
-        return Err(SecretError::WorldReadable { setting, path });
-    }
-    if metadata.len() > BYTES_MAX {
+    if std::fs::metadata(&path).map_err(unreadable)?.len() > BYTES_MAX {
         return Err(SecretError::TooLong { setting, path });
     }
     let bytes = std::fs::read(&path).map_err(unreadable)?;
@@ -40,7 +35,29 @@ fn read_in(
     if text.is_empty() { Err(SecretError::Empty { setting, path }) } else { Ok(text) }
 }
 
-fn locate(
+/// Where a secret of the configuration is, unless everyone may read it.
+pub(crate) fn locate_guarded(setting: &'static str, file: &Path) -> Result<PathBuf, SecretError> {
+    guarded(setting, locate(setting, file)?)
+}
+
+fn guarded(setting: &'static str, path: PathBuf) -> Result<PathBuf, SecretError> {
+    match std::fs::metadata(&path) {
+        Err(source) => Err(SecretError::Unreadable { setting, path, source }),
+        Ok(metadata) if metadata.mode() & 0o004 != 0 => Err(SecretError::WorldReadable { setting, path }),
+        Ok(_) => Ok(path),
+    }
+}
+
+/// Where a file of the configuration is. A bare file name is a systemd credential.
+pub(crate) fn locate(setting: &'static str, file: &Path) -> Result<PathBuf, SecretError> {
+    locate_in(setting, file, credentials_dir().as_deref())
+}
+
+fn credentials_dir() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+fn locate_in(
     setting: &'static str,
     file: &Path,
     credentials_dir: Option<&Path>,

@@ -1,16 +1,17 @@
-//! TLS for `mqtts://` and the sinks, with rustls and ring. Files are read at each attempt, so that certificates can be
-//! renewed without a restart.
+//! TLS with rustls and ring: as a client, for `mqtts://` and the sinks, and as a server, for the page. A client reads its
+//! files at each attempt, so that certificates can be renewed without a restart.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig, crypto};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::config::{Address, TlsConfig};
 
@@ -41,6 +42,38 @@ impl Tls {
             true => TlsError::PlainPort { address: address.to_string(), source },
             false => TlsError::Handshake { server_name, source },
         })
+    }
+}
+
+/// The server's side of TLS, with a certificate.
+#[derive(Clone)]
+pub(crate) struct ServerTls(TlsAcceptor);
+
+impl ServerTls {
+    /// Reads the certificate, with those that lead to its root, and its key.
+    pub(crate) fn new(cert_file: &Path, key_file: &Path) -> Result<ServerTls, TlsError> {
+        let chain = certificates("http.cert_file", cert_file)?;
+        let key = PrivateKeyDer::from_pem_file(key_file)
+            .map_err(|error| TlsError::file("http.key_file", key_file, &error))?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Config(error.to_string()))?;
+        let mut config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(|error| {
+            let (cert, key) = (cert_file.display(), key_file.display());
+            TlsError::Config(format!(
+                "`http.cert_file` {cert} and `http.key_file` {key} do not go together: {error}"
+            ))
+        })?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(ServerTls(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Waits for the client's part of the handshake.
+    pub(crate) async fn accept<I: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: I,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<I>> {
+        self.0.accept(stream).await
     }
 }
 

@@ -201,7 +201,7 @@ impl Document {
                 "version": "1",
                 "summary": "State, history and commands of the devices of one gateway.",
                 "description": "Answers say with `position` which records they include. Times are RFC 3339 in UTC. A parameter that \
-                                is misspelt, given twice or out of range is refused; an empty one counts as absent. What changes something needs the admin token; \
+                                is misspelt, given twice or out of range is refused; an empty one counts as absent. What changes something needs a token that allows it; \
                                 over the Unix socket no token is needed.",
                 "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
             },

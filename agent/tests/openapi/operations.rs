@@ -14,6 +14,7 @@ use fieldlog_wire::api::health::{CONTENT_TYPE as HEALTH, Health, Version};
 use fieldlog_wire::api::history::HistoryPage;
 use fieldlog_wire::api::named::{Declarations, NamedPage};
 use fieldlog_wire::api::quarantine::QuarantinePage;
+use fieldlog_wire::api::session::{LoginBody, SessionAnswer};
 use fieldlog_wire::api::status::Status;
 use fieldlog_wire::api::why::WhyAnswer;
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ pub fn all(document: &mut Document) {
     log(document);
     commands(document);
     changes(document);
+    session(document);
     health(document);
 }
 
@@ -202,6 +204,21 @@ fn commands(document: &mut Document) {
         .query([at()])
         .answers::<TwinAnswer<'_>>(),
     );
+}
+
+/// What a browser does in place of sending a token.
+fn session(document: &mut Document) {
+    let path = "/api/v1/session";
+    document.add(
+        Operation::get(path, "session", "What the session of this browser allows").alone().answers::<SessionAnswer>(),
+    );
+    document.add(
+        Operation::post(path, "session", "Log in with a token; the answer sets a cookie")
+            .alone()
+            .takes::<LoginBody>(true)
+            .answers::<SessionAnswer>(),
+    );
+    document.add(Operation::delete(path, "session", "Log out").alone().answers::<SessionAnswer>());
 }
 
 fn changes(document: &mut Document) {

@@ -19,6 +19,7 @@ pub mod named;
 pub mod position;
 pub mod problem;
 pub mod quarantine;
+pub mod session;
 pub mod status;
 pub mod why;
 

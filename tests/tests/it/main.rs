@@ -33,6 +33,7 @@ mod reload;
 mod rig;
 mod scan;
 mod scripted;
+mod security;
 mod sparkplug;
 mod thin;
 mod tools;

@@ -253,6 +253,10 @@ fn contradictions() {
         &["source[0] \"home\" tls.key_file: it has no cert_file; a private key needs its certificate"],
     );
     check(
+        "[http]\ncert_file = \"x\"",
+        &["http.cert_file: it has no key_file; a certificate needs its private key (line 2)"],
+    );
+    check(
         "[http]\nlisten = \"0.0.0.0:80\"",
         &["http.listen: 0.0.0.0:80 can be reached from other machines, and there is no token_file; \
          set token_file, or listen on 127.0.0.1"],

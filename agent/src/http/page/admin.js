@@ -1,21 +1,20 @@
-// Changes: they need a token of their own, which is asked for once.
+// Changes: they need a token that allows them, which is asked for where the session does not.
 
-import { adminToken, keepAdminToken, post } from './api.js';
+import { login, mayChange, post } from './api.js';
 import { $, setText } from './words.js';
 
 const RETRIES_MAX = 4;
 
-/** Thrown where the operator does not give a token. */
+/** Thrown where the operator does not log in. */
 export const CANCELLED = new Error('cancelled');
 
 /**
- * POST with the admin token. `again` sends the same once more where no answer came, which only a body that names itself
- * may be.
+ * POST of a change. `again` sends the same once more where no answer came, which only a body that names itself may be.
  */
 export async function change(path, body, again = false) {
-  let refused = false;
+  let refused = !mayChange();
   for (let attempt = 1; ; attempt += 1) {
-    if (!adminToken() || refused) await ask(refused);
+    if (refused) await ask();
     try {
       return await post(path, body);
     } catch (error) {
@@ -26,21 +25,22 @@ export async function change(path, body, again = false) {
   }
 }
 
-/** Shows the form for the admin token and resolves when one was entered. */
-function ask(refused) {
+/** Shows the form for the token and resolves when it was taken. */
+function ask() {
   return new Promise((resolve, reject) => {
     const dialog = $('admin');
     const text = $('admin-text');
     let given = false;
-    setText($('admin-error'), refused ? 'That token was refused.' : '');
+    setText($('admin-error'), '');
     text.value = '';
     dialog.showModal();
     text.focus();
-    $('admin-form').onsubmit = (submit) => {
+    $('admin-form').onsubmit = async (submit) => {
       submit.preventDefault();
-      given = keepAdminToken(text.value.trim());
+      const wrong = await login(text.value.trim());
+      setText($('admin-error'), wrong);
+      given = wrong === '';
       if (given) dialog.close();
-      else setText($('admin-error'), 'A token has no spaces and only ASCII characters.');
     };
     $('admin-cancel').onclick = () => dialog.close();
     dialog.onclose = () => {

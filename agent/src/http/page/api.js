@@ -1,49 +1,29 @@
-// Requests to the agent: one token for all that is read, one for commands, and a reader of its event stream.
+// Requests to the agent, logging in, and a reader of its event stream.
 //
-// The stream is read with fetch, because EventSource cannot send an Authorization header.
+// The stream is read with fetch, because EventSource does not tell a refusal from a lost connection.
 
 import { $ } from './words.js';
 
-const TOKEN_KEY = 'fieldlog-token';
-const ADMIN_KEY = 'fieldlog-admin-token';
+const SESSION = '/api/v1/session';
 const TIMEOUT_MS = 15_000;
 const QUIET_MS_MAX = 40_000; // the agent sends a comment every 15 s
 const RETRY_MS_MAX = 10_000;
 
-let token = stored(TOKEN_KEY);
-let admin = stored(ADMIN_KEY);
+// What the session of this browser allows: 'read', 'command', 'admin', or null without one. The session itself is a cookie
+// that scripts cannot read.
+let scope = null;
+let logins = 0;
 let asking = null;
 
-/** Whether the page waits for the operator to enter a token. */
+/** Whether the page waits for the operator to log in. */
 export const isAsking = () => asking !== null;
 
-function stored(key) {
-  try {
-    return sessionStorage.getItem(key);
-  } catch {
-    return null; // storage is switched off: the token lives as long as the page
-  }
-}
+/** Whether it makes sense to ask for a change before logging in for it. */
+export const mayChange = () => scope !== null && scope !== 'read';
 
-function keep(key, text) {
-  try {
-    sessionStorage.setItem(key, text);
-  } catch {
-    // as above
-  }
-}
-
-const isToken = (text) => /^[\x21-\x7e]+$/.test(text);
-
-/** The token for commands; the one for reading may be it. */
-export const adminToken = () => admin ?? token;
-
-/** Keeps a token for commands in this tab. Returns whether it is one. */
-export function keepAdminToken(text) {
-  if (!isToken(text)) return false;
-  admin = text;
-  keep(ADMIN_KEY, text);
-  return true;
+function noteSession(answer) {
+  scope = answer.scope;
+  $('logout').hidden = scope === null;
 }
 
 /** An answer that is not the one asked for. */
@@ -55,26 +35,41 @@ class Refusal extends Error {
   }
 }
 
-/** Shows the token form and resolves when one has been entered; everybody who meets a 401 waits for the same one. */
-function askToken(refused) {
+/** Learns what the session that this browser may have already allows. */
+export const resume = () => get(SESSION).then(noteSession);
+
+/** Logs in. Returns what is wrong in words, or an empty text. */
+export async function login(text) {
+  try {
+    noteSession(await post(SESSION, { token: text }));
+    logins += 1;
+    return '';
+  } catch (error) {
+    return error.status === 401 ? 'That token was refused.' : error.message;
+  }
+}
+
+/** Ends the session, and shows the page as to somebody who comes for the first time. */
+export async function logout() {
+  await send('DELETE', SESSION);
+  location.reload();
+}
+
+/** Shows the form for logging in and resolves when that is done; everybody who meets a 401 waits for the same one. */
+function askToken() {
   asking ??= new Promise((resolve) => {
     const form = $('token');
     const input = $('token-text');
     const error = $('token-error');
-    error.textContent = refused ? 'That token was refused.' : '';
+    error.textContent = '';
     form.hidden = false;
     $('main').hidden = true;
     input.focus();
-    form.onsubmit = (submit) => {
+    form.onsubmit = async (submit) => {
       submit.preventDefault();
-      const text = input.value.trim();
-      if (!isToken(text)) {
-        error.textContent = 'A token has no spaces and only ASCII characters.';
-        return;
-      }
-      token = text;
+      error.textContent = await login(input.value.trim());
+      if (error.textContent !== '') return;
       input.value = '';
-      keep(TOKEN_KEY, token);
       form.hidden = true;
       $('main').hidden = false;
       asking = null;
@@ -87,14 +82,13 @@ function askToken(refused) {
 async function request(path, options) {
   for (;;) {
     if (asking) await asking;
-    const sent = token;
-    const headers = { ...options.headers, ...(sent ? { Authorization: `Bearer ${sent}` } : {}) };
+    const sent = logins;
     // Made here: waiting for the operator to find the token does not count as waiting for the agent.
     const signal = options.signal();
-    const response = await fetch(path, { headers, signal, cache: 'no-store', credentials: 'omit' });
+    const response = await fetch(path, { headers: options.headers, signal, cache: 'no-store' });
     if (response.status !== 401) return response;
-    // Another request may have brought a new token while this one was under way.
-    if (sent === token) await askToken(sent !== null);
+    // Another request may have been answered with the form while this one was under way.
+    if (sent === logins) await askToken();
   }
 }
 
@@ -140,14 +134,16 @@ export async function get(path, signal) {
 /** The path of a device in the API. */
 export const devicePath = (id) => `/api/v1/devices/${encodeURIComponent(id)}`;
 
-/** POST of JSON with the token for commands, parsed. Throws as [`get`] does, also for a token that is refused. */
-export async function post(path, body) {
-  const headers = { 'Content-Type': 'application/json', ...(adminToken() ? { Authorization: `Bearer ${adminToken()}` } : {}) };
-  const options = { method: 'POST', headers, body: JSON.stringify(body), cache: 'no-store', credentials: 'omit' };
+async function send(method, path, body) {
+  const headers = { 'Content-Type': 'application/json' };
+  const options = { method, headers, body: JSON.stringify(body), cache: 'no-store' };
   const response = await fetch(path, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!response.ok) throw await refusal(response);
   return parse(await response.text());
 }
+
+/** POST of JSON, parsed. Throws as [`get`] does, also where the session does not allow it. */
+export const post = (path, body) => send('POST', path, body);
 
 /** GET of bytes. */
 export async function getBlob(path) {

@@ -1,6 +1,6 @@
 // The status page: shows the view that the address names, follows the events, and says so when it cannot.
 
-import { follow, get, isAsking, parse } from './api.js';
+import { follow, get, isAsking, logout, parse, resume } from './api.js';
 import { openCommands } from './commands.js';
 import { openConnections } from './connections.js';
 import { openDevice } from './device.js';
@@ -230,6 +230,10 @@ $('skip').addEventListener('click', (click) => {
   $('view').focus();
 });
 
+$('logout').addEventListener('click', () => logout().catch(onDown));
+
+// Without an answer the status poll says what is wrong.
+resume().catch(() => {});
 pollStatus();
 start();
 refreshInTurn();

@@ -80,7 +80,7 @@ export function openQuarantine(root) {
   }
   all.addEventListener('click', () => take('/api/v1/quarantine/requeue', { topic }, all));
 
-  /** By fetch, because a plain link would not carry the token. */
+  /** By fetch, so that a refusal is said here. */
   async function save(seq, button) {
     try {
       download(`quarantine-${seq}.bin`, 'application/octet-stream', [await getBlob(`/api/v1/quarantine/${seq}`)]);

@@ -71,6 +71,17 @@ pub async fn request(target: &Target, method: &str, path: &str, headers: &[(&str
     parse(&bytes)
 }
 
+/// Sends JSON.
+pub async fn post(target: &Target, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let length = body.len().to_string();
+    let json = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+    let mut socket = send(target, "POST", path, &[headers, &json].concat()).await;
+    socket.write_all(body.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.unwrap().unwrap();
+    parse(&bytes)
+}
+
 pub async fn get(target: &Target, path: &str, headers: &[(&str, &str)]) -> Answer {
     request(target, "GET", path, headers).await
 }

@@ -174,7 +174,7 @@ pub struct State {
 pub struct Commands {
     /// Those that are not closed; null while they are being rebuilt from the log.
     pub open: Option<usize>,
-    /// Whether they are taken over TCP: `http.admin_token_file` was set at the start.
+    /// Whether they are taken over TCP: `http.command_token_file` or `http.admin_token_file` was set at the start.
     pub admin_token: bool,
     /// How many came into each state; a command counts once in each of its states.
     pub by_state: BTreeMap<Words, u64>,
