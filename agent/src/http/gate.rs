@@ -17,7 +17,7 @@ use super::params::Params;
 use super::problem::Problem;
 use super::seats::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
 use super::token::bearer;
-use super::{App, REQUESTS_MAX, Scope, Transport, host, login, min_seq};
+use super::{App, REQUESTS_MAX, Scope, Transport, host, min_seq, session};
 
 /// Who asks for a change.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ async fn admit(gate: &Gate, mut request: Request, next: Next) -> Result<Response
         if changes {
             check_origin(&gate.app, request.headers())?;
         }
-        if !probe && !page && request.uri().path() != login::PATH {
+        if !probe && !page && request.uri().path() != session::PATH {
             let granted = permit(&gate.app, &request, changes)?;
             request.extensions_mut().insert(Actor(format!("token:{}", granted.word()).into()));
         }
@@ -140,7 +140,7 @@ fn permit(app: &App, request: &Request, changes: bool) -> Result<Grant, Problem>
     let shown = bearer(headers);
     let granted = match shown {
         Some(token) => look_at(app, token, client)?,
-        None => login::grant(app, headers),
+        None => session::grant(app, headers),
     };
     // A browser names the origin of what changes something, and sends the cookie by itself.
     if changes && shown.is_none() && granted.is_some() && !headers.contains_key(header::ORIGIN) {

@@ -16,14 +16,12 @@ use super::gate::{Client, look_at};
 use super::problem::Problem;
 use super::session::{self, LIFETIME};
 
-/// Where it is; needs no token.
-pub(super) const PATH: &str = "/api/v1/session";
 /// Largest body, in bytes.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
 /// `GET /api/v1/session`
 pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    answer(grant(&app, &headers), None)
+    answer(session::grant(&app, &headers), None)
 }
 
 /// `POST /api/v1/session`
@@ -55,29 +53,16 @@ pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> R
     answer(None, Some(cookie(&app, "", 0)))
 }
 
-/// What the session of a request allows.
-pub(super) fn grant(app: &App, headers: &HeaderMap) -> Option<Grant> {
-    app.credentials.sessions.grant(id(app, headers)?, app.side.clock.now())
-}
-
-fn id<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
-    session::cookie(headers, &name(app))
-}
-
-fn name(app: &App) -> String {
-    session::cookie_name(&app.side.config.borrow().gateway_id)
-}
-
 /// Ends the session of a request.
 fn close(app: &App, headers: &HeaderMap) {
-    if let Some(id) = id(app, headers) {
+    if let Some(id) = session::id(app, headers) {
         app.credentials.sessions.close(id);
     }
 }
 
 fn cookie(app: &App, id: &str, seconds: u64) -> String {
     let secure = if app.credentials.secure { "; Secure" } else { "" };
-    format!("{}={id}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", name(app))
+    format!("{}={id}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", session::name(app))
 }
 
 fn answer(scope: Option<Grant>, cookie: Option<String>) -> Response {

@@ -9,6 +9,10 @@ use axum::http::{HeaderMap, header};
 use fieldlog_wire::api::session::Grant;
 use subtle::ConstantTimeEq;
 
+use super::App;
+
+/// Where browsers log in and out; needs no token.
+pub(super) const PATH: &str = "/api/v1/session";
 /// Sessions at a time; one more ends the oldest.
 const SESSIONS_MAX: usize = 64;
 /// How long a session lasts.
@@ -82,6 +86,21 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
+/// What the session of a request allows.
+pub(super) fn grant(app: &App, headers: &HeaderMap) -> Option<Grant> {
+    app.credentials.sessions.grant(id(app, headers)?, app.side.clock.now())
+}
+
+/// The id that a request has.
+pub(super) fn id<'h>(app: &App, headers: &'h HeaderMap) -> Option<&'h str> {
+    cookie(headers, &name(app))
+}
+
+/// The name of the cookie of this gateway.
+pub(super) fn name(app: &App) -> String {
+    cookie_name(&app.side.config.borrow().gateway_id)
 }
 
 #[cfg(test)]

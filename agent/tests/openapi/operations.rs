@@ -210,7 +210,9 @@ fn commands(document: &mut Document) {
 fn session(document: &mut Document) {
     let path = "/api/v1/session";
     document.add(
-        Operation::get(path, "session", "What the session of this browser allows").alone().answers::<SessionAnswer>(),
+        Operation::get(path, "session", "What the session of this browser allows")
+            .alone()
+            .answers::<SessionAnswer>(),
     );
     document.add(
         Operation::post(path, "session", "Log in with a token; the answer sets a cookie")

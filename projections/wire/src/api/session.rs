@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a token, or a session that was opened with it, allows. Each allows what those before it allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Grant {
     /// Everything that changes nothing.
@@ -29,6 +30,7 @@ impl Grant {
 
 /// The body of `POST /api/v1/session`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoginBody {
     /// The token; 16 to 4,096 visible ASCII characters.
@@ -43,6 +45,7 @@ impl fmt::Debug for LoginBody {
 
 /// The answer to `GET`, `POST` and `DELETE /api/v1/session`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionAnswer {
     /// What the session of the request, or the new one, allows; null if there is none.
     pub scope: Option<Grant>,
