@@ -254,7 +254,7 @@ fn contradictions() {
     );
     check(
         "[http]\ncert_file = \"x\"",
-        &["http.cert_file: it has no key_file; a certificate needs its private key (line 2)"],
+        &["http.cert_file: it has no key_file; a certificate needs its private key"],
     );
     check(
         "[http]\nlisten = \"0.0.0.0:80\"",
