@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::follow::Board;
@@ -25,6 +25,8 @@ use crate::postgres::Readers;
 use crate::source::Standings;
 use crate::token::Token;
 
+/// Connections that may wait to be taken: after a restart of the hub a whole fleet comes at once.
+const BACKLOG: u32 = 4096;
 /// How long a stop waits for running requests.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -47,8 +49,11 @@ pub(crate) struct App {
 }
 
 /// Opens the port.
-pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until `stopped`.

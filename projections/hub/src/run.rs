@@ -30,9 +30,8 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), RunError> {
-    let listener = http::bind(config.listen)
-        .await
-        .map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let listener =
+        http::bind(config.listen).map_err(|source| RunError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().unwrap_or(config.listen);
     let mut lease = lease::start(&config);
     let hub = lease.hub.clone();

@@ -24,9 +24,12 @@ use crate::postgres::{
 };
 use crate::text;
 
-/// A batch is written when it has so many events or parcels, or when no more are waiting.
+/// A batch has at most about so many events, and so many parcels.
 const EVENTS_MAX: usize = 20_000;
 const PARCELS_MAX: usize = 256;
+/// A batch with fewer events waits for more, but not for long: a transaction costs as much as a hundred events.
+const EVENTS_ENOUGH: usize = 2_000;
+const GATHER: Duration = Duration::from_millis(20);
 
 /// A log, by its gateway and epoch.
 type Log = (Arc<str>, Epoch);
@@ -103,8 +106,15 @@ impl Writer {
         while let Some(first) = jobs.recv().await {
             let mut batch = vec![first];
             let mut events = batch[0].parcel.events.len();
+            let late = tokio::time::Instant::now() + GATHER;
             while events < EVENTS_MAX && batch.len() < PARCELS_MAX {
-                let Ok(job) = jobs.try_recv() else { break };
+                let next = match jobs.try_recv() {
+                    Err(_) if events < EVENTS_ENOUGH => {
+                        tokio::time::timeout_at(late, jobs.recv()).await.unwrap_or_default()
+                    }
+                    now => now.ok(),
+                };
+                let Some(job) = next else { break };
                 events += job.parcel.events.len();
                 batch.push(job);
             }

@@ -20,6 +20,7 @@ pub struct PostgresServer {
     process: Process,
     bin: PathBuf,
     dir: TempDir,
+    settings: Vec<String>,
     /// Its port on 127.0.0.1.
     pub port: u16,
 }
@@ -30,6 +31,14 @@ impl PostgresServer {
     /// # Panics
     /// If it does not start.
     pub fn start() -> Option<PostgresServer> {
+        PostgresServer::with(&[])
+    }
+
+    /// Starts one with these settings, each as `name=value`; `None` if it is not installed.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn with(settings: &[&str]) -> Option<PostgresServer> {
         let Some(bin) = installed() else {
             skip("PostgreSQL is not installed");
             return None;
@@ -55,11 +64,17 @@ impl PostgresServer {
             ])
             .arg(&data));
         assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
-        let process = spawn(&bin, &data, dir.path(), port);
-        let mut server = PostgresServer { process, bin, dir, port };
+        let settings: Vec<String> = settings.iter().map(|setting| format!("-c{setting}")).collect();
+        let process = spawn(&bin, dir.path(), port, &settings);
+        let mut server = PostgresServer { process, bin, dir, settings, port };
         server.wait_ready();
         server.sql_at("postgres", &format!("CREATE DATABASE {NAME}"));
         Some(server)
+    }
+
+    /// The number of its first process, the parent of the others.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
     }
 
     fn wait_ready(&mut self) {
@@ -113,10 +128,9 @@ impl PostgresServer {
     /// # Panics
     /// If it does not start.
     pub fn restart(&mut self) {
-        let data = self.dir.path().join("data");
         // It refuses to start beside what is left of the killed one.
         block_until("the end of the killed PostgreSQL", || {
-            self.process = spawn(&self.bin, &data, self.dir.path(), self.port);
+            self.process = spawn(&self.bin, self.dir.path(), self.port, &self.settings);
             std::thread::sleep(std::time::Duration::from_millis(200));
             self.process.0.try_wait().unwrap().is_none().then_some(())
         });
@@ -135,9 +149,15 @@ fn installed() -> Option<PathBuf> {
     newest.max().map(|(_, bin)| bin)
 }
 
-fn spawn(bin: &Path, data: &Path, socket_dir: &Path, port: u16) -> Process {
+fn spawn(bin: &Path, dir: &Path, port: u16, settings: &[String]) -> Process {
     let mut command = as_someone(&bin.join("postgres"));
-    command.arg("-D").arg(data).arg("-k").arg(socket_dir).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+    command.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port.to_string(),
+    ]);
+    command.args(settings);
     Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 

@@ -179,11 +179,14 @@ pub(super) async fn merge(
     statements: &Statements,
     changes: ByLog<'_>,
 ) -> Result<(), Error> {
-    devices(transaction, &statements.devices, changes).await?;
-    descriptions(transaction, &statements.descriptions, changes).await?;
-    states(transaction, &statements.states, changes).await?;
-    windows(transaction, &statements.windows, changes).await?;
-    commands(transaction, &statements.commands, changes).await
+    tokio::try_join!(
+        devices(transaction, &statements.devices, changes),
+        descriptions(transaction, &statements.descriptions, changes),
+        states(transaction, &statements.states, changes),
+        windows(transaction, &statements.windows, changes),
+        commands(transaction, &statements.commands, changes),
+    )
+    .map(|_| ())
 }
 
 async fn devices(

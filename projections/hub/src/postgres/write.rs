@@ -93,11 +93,16 @@ pub(crate) async fn write(
 ) -> Result<(), WriteError> {
     let transaction = client.transaction().await?;
     lock(&transaction, statements, batch).await?;
-    let arrived = move_positions(&transaction, statements, batch).await?;
-    copy(&transaction, &batch.events, arrived).await?;
+    let report = |entry: &Entry<'_>| LogReport::of(entry.gateway, &entry.held.account, false);
+    let reports: Vec<LogReport> = batch.entries.iter().map(report).collect();
     let changes: Vec<(i32, &Changes)> =
         batch.entries.iter().map(|entry| (entry.held.log, &entry.changes)).collect();
-    rows::merge(&transaction, &statements.rows, &changes).await?;
+    // All is sent before the first answer: with small batches, waiting for each would take most of the time.
+    tokio::try_join!(
+        move_positions(&transaction, statements, batch, &reports),
+        async { Ok(copy(&transaction, batch, &reports).await?) },
+        async { Ok(rows::merge(&transaction, &statements.rows, &changes).await?) },
+    )?;
     transaction.commit().await?;
     Ok(())
 }
@@ -119,24 +124,23 @@ async fn lock(
     if lost.is_empty() { Ok(()) } else { Err(WriteError::Lost(lost)) }
 }
 
-/// Returns how many events there are now of each log.
 async fn move_positions(
     transaction: &Transaction<'_>,
     statements: &Statements,
     batch: &Batch<'_>,
-) -> Result<BTreeMap<i32, i64>, WriteError> {
+    reports: &[LogReport],
+) -> Result<(), WriteError> {
     let (mut logs, mut versions, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
     let (mut positions, mut chains, mut newest, mut heads) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut missing, mut events, mut duplicates) = (Vec::new(), Vec::new(), Vec::new());
     let (mut faults, mut forked) = (Vec::new(), Vec::new());
     let (mut time_seqs, mut times) = (Vec::new(), Vec::new());
-    for Entry { gateway, held, changes } in &batch.entries {
-        let report = LogReport::of(gateway, &held.account, false);
+    for (Entry { held, changes, .. }, report) in batch.entries.iter().zip(reports) {
         logs.push(held.log);
         versions.push(held.version);
         accounts.push(serde_json::to_string(&held.account)?);
         positions.push(report.contiguous.0 as i64);
-        chains.push(report.anchor.map(|anchor| anchor.link.to_string()));
+        chains.push(report.anchor.as_ref().map(|anchor| anchor.link.to_string()));
         newest.push(report.newest.0 as i64);
         heads.push(report.counts.head.0 as i64);
         missing.push(serde_json::to_string(&report.missing)?);
@@ -176,18 +180,18 @@ async fn move_positions(
         .filter(|entry| !moved.contains(&entry.held.log))
         .map(|entry| entry.gateway.clone())
         .collect();
-    if lost.is_empty() { Ok(logs.into_iter().zip(events).collect()) } else { Err(WriteError::Lost(lost)) }
+    if lost.is_empty() { Ok(()) } else { Err(WriteError::Lost(lost)) }
 }
 
-async fn copy(
-    transaction: &Transaction<'_>,
-    events: &[(i32, &Event)],
-    mut arrived: BTreeMap<i32, i64>,
-) -> Result<(), Error> {
+async fn copy(transaction: &Transaction<'_>, batch: &Batch<'_>, reports: &[LogReport]) -> Result<(), Error> {
+    let events = &batch.events;
     if events.is_empty() {
         return Ok(());
     }
-    // Now the last arrival of each log before this batch.
+    // How many events there are now of each log, and then the last arrival before this batch.
+    let logs = batch.entries.iter().zip(reports);
+    let mut arrived: BTreeMap<i32, i64> =
+        logs.map(|(entry, report)| (entry.held.log, report.counts.events as i64)).collect();
     for (log, _) in events {
         arrived.entry(*log).and_modify(|arrived| *arrived -= 1);
     }
