@@ -85,9 +85,12 @@ impl Hub {
         self.process.signal(name);
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for its end, and for all of its words; its exit code.
     pub fn ends(&mut self) -> i32 {
-        block_until("the end of the hub", || self.process.0.try_wait().unwrap()).code().unwrap()
+        let status = block_until("the end of the hub", || self.process.0.try_wait().unwrap());
+        // Whoever reads them has then let go of them.
+        block_until("its last words", || (Arc::strong_count(&self.words) == 1).then_some(()));
+        status.code().unwrap()
     }
 
     /// Starts it again, with the same configuration.
