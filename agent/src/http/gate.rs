@@ -155,7 +155,7 @@ fn permit(app: &App, request: &Request, changes: bool) -> Result<Grant, Problem>
 pub(super) fn look_at(app: &App, token: &[u8], client: Option<IpAddr>) -> Result<Option<Grant>, Problem> {
     let (attempts, now) = (&app.credentials.attempts, app.side.clock.now());
     if let Some(wait) = client.and_then(|client| attempts.wait(client, now)) {
-        let seconds = wait.as_secs() + 1;
+        let seconds = u16::try_from(wait.as_secs() + 1).unwrap_or(u16::MAX);
         let detail = format!(
             "{FAILURES_MAX} wrong tokens came from this address; the next one is looked at in {seconds} s"
         );

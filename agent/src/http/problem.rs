@@ -18,7 +18,7 @@ pub(super) struct Problem {
     position: Option<At>,
     changed_seq: Option<Seq>,
     /// When to ask again, in seconds.
-    retry_after: Option<u64>,
+    retry_after: Option<u16>,
 }
 
 impl Problem {
@@ -68,7 +68,7 @@ impl Problem {
     }
 
     /// Says when to ask again.
-    pub(super) fn retry_after(self, seconds: u64) -> Problem {
+    pub(super) fn retry_after(self, seconds: u16) -> Problem {
         Problem { retry_after: Some(seconds), ..self }
     }
 
@@ -95,12 +95,9 @@ impl Problem {
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
         let mut response = (self.status, headers, body).into_response();
-        let mut add = |name, value| {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        };
-        match self.status {
-            StatusCode::UNAUTHORIZED => add(header::WWW_AUTHENTICATE, "Bearer realm=\"fieldlog\""),
-            _ => {}
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"fieldlog\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

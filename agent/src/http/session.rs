@@ -56,7 +56,7 @@ impl Sessions {
     /// What the session with this id allows.
     pub(super) fn grant(&self, id: &str, now: Instant) -> Option<Grant> {
         let sessions = self.lock();
-        let found = sessions.iter().filter(|session| is(session, id)).last();
+        let found = sessions.iter().find(|session| is(session, id));
         found.filter(|session| session.until > now).map(|session| session.grant)
     }
 
