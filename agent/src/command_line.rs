@@ -19,7 +19,7 @@ const EX_USAGE: u8 = 64;
 #[derive(Debug, Parser)]
 #[command(name = "fieldlog", version, about, max_term_width = 100, after_help = cli::EXIT_CODES)]
 pub struct CommandLine {
-    /// How much to log: error, warn, info, debug or trace.
+    /// How much to log: error, warn, info or debug.
     #[arg(long, global = true, default_value = "info", env = "FIELDLOG_LOG", value_name = "LEVEL")]
     log: tracing::Level,
     #[command(subcommand)]

@@ -28,7 +28,7 @@ const EX_UNAVAILABLE: u8 = 69;
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
-    /// How much to log: error, warn, info, debug or trace.
+    /// How much to log: error, warn, info or debug.
     #[arg(long, global = true, default_value = "info", env = "FIELDLOG_LOG", value_name = "LEVEL")]
     log: Level,
     #[command(subcommand)]
