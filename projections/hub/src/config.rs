@@ -246,7 +246,9 @@ fn is_name(name: &str) -> bool {
 /// A name that needs no quotes anywhere, also with a suffix.
 fn is_schema(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    (1..=50).contains(&name.len()) && name.bytes().all(allowed) && name.starts_with(|char: char| char.is_ascii_lowercase())
+    (1..=50).contains(&name.len())
+        && name.bytes().all(allowed)
+        && name.starts_with(|char: char| char.is_ascii_lowercase())
 }
 
 fn listen(text: &str, tokens: bool, faults: &mut Vec<String>) -> Option<SocketAddr> {

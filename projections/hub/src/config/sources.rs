@@ -234,7 +234,9 @@ pub(super) fn kafka(raw: RawKafka, faults: &mut Vec<String>) -> Option<Kafka> {
 }
 
 pub(super) fn mqtt(raw: RawMqtt, faults: &mut Vec<String>) -> Option<Mqtt> {
-    let filter = ["{gateway}", "{lane}", "{epoch}"].iter().fold(raw.topic.clone(), |text, name| text.replace(name, "+"));
+    let filter = ["{gateway}", "{lane}", "{epoch}"]
+        .iter()
+        .fold(raw.topic.clone(), |text, name| text.replace(name, "+"));
     let is_level = |level: &str| level == "+" || !level.contains(['+', '#', '{', '}', '\0']);
     if !raw.topic.contains("{gateway}") || raw.topic.contains('+') || !filter.split('/').all(is_level) {
         faults.push(format!(
@@ -284,7 +286,9 @@ pub(super) fn mqtt(raw: RawMqtt, faults: &mut Vec<String>) -> Option<Mqtt> {
 /// Two sources with one session would take it from each other for ever.
 pub(super) fn own_sessions(mqtt: &[Mqtt], faults: &mut Vec<String>) {
     for (at, source) in mqtt.iter().enumerate() {
-        let same = |other: &&Mqtt| (&other.host, other.port, &other.client_id) == (&source.host, source.port, &source.client_id);
+        let same = |other: &&Mqtt| {
+            (&other.host, other.port, &other.client_id) == (&source.host, source.port, &source.client_id)
+        };
         if mqtt[..at].iter().any(|other| same(&other)) {
             faults.push(format!(
                 "two [[mqtt]] use the session `{}` of {}; give each its own `client_id`",

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode, Packet, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Packet, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use rumqttc::{TlsConfiguration, Transport};
 use tokio::sync::mpsc;
@@ -140,7 +140,8 @@ async fn subscribe(session: &mut Session, mqtt: &Mqtt, name: &str) -> Result<(),
 }
 
 fn address(mqtt: &Mqtt) -> String {
-    let or = if mqtt.tls { "; or is it a port without TLS?" } else { "; or is it a port with TLS (mqtts://)?" };
+    let or =
+        if mqtt.tls { "; or is it a port without TLS?" } else { "; or is it a port with TLS (mqtts://)?" };
     format!("check `mqtt.address`, that the broker runs, and that the firewall allows the connection{or}")
 }
 
@@ -152,33 +153,34 @@ fn words(error: &ConnectionError, mqtt: &Mqtt, was_welcome: bool) -> String {
     };
     let said = chain(error);
     let hint = match error {
-        ConnectionError::ConnectionRefused(code) | ConnectionError::MqttState(StateError::ConnFail { reason: code }) => {
-            match code {
-                BadUserNamePassword | NotAuthorized => {
-                    "the broker does not take the user: check `mqtt.username` and `password_file`, or give both".into()
-                }
-                RefusedProtocolVersion | UnsupportedProtocolVersion => {
-                    "the broker does not speak MQTT 5, which is needed; use another broker".into()
-                }
-                BadClientId | ClientIdentifierNotValid => {
-                    format!("the broker does not take the id `{}`: choose another `mqtt.client_id`", mqtt.client_id)
-                }
-                _ => "the broker refuses the connection".into(),
+        ConnectionError::ConnectionRefused(code)
+        | ConnectionError::MqttState(StateError::ConnFail { reason: code }) => match code {
+            BadUserNamePassword | NotAuthorized => {
+                "the broker does not take the user: check `mqtt.username` and `password_file`, or give both"
+                    .into()
             }
-        }
-        ConnectionError::MqttState(StateError::ServerDisconnect {
-            reason_code: DisconnectReasonCode::SessionTakenOver,
-            ..
-        }) => format!(
-            "another client has connected with the id `{}`: give each database of hubs its own `mqtt.client_id`",
-            mqtt.client_id
-        ),
+            RefusedProtocolVersion | UnsupportedProtocolVersion => {
+                "the broker does not speak MQTT 5, which is needed; use another broker".into()
+            }
+            BadClientId | ClientIdentifierNotValid => {
+                format!(
+                    "the broker does not take the id `{}`: choose another `mqtt.client_id`",
+                    mqtt.client_id
+                )
+            }
+            _ => "the broker refuses the connection".into(),
+        },
         ConnectionError::Tls(_) if said.contains("certificate") => {
             "check `mqtt.ca_file`, and that the broker's certificate is for the host in `mqtt.address`".into()
         }
         // A port with TLS answers CONNECT by hanging up, or with an alert.
         _ if !was_welcome => address(mqtt),
-        _ => "the connection has ended".into(),
+        // Not every broker says that the session was taken over.
+        _ => format!(
+            "the broker has ended the connection; if that repeats, another client connects with the id `{}`: give each database \
+             of hubs its own `mqtt.client_id`",
+            mqtt.client_id
+        ),
     };
     format!("{hint} ({said})")
 }

@@ -32,8 +32,11 @@ pub(crate) enum MigrateError {
 /// Refuses a schema that a newer version has changed, or put in the place of another.
 pub(crate) async fn refuse_newer(client: &Client, schema: &str) -> Result<(), MigrateError> {
     let newest = client.query_one("SELECT coalesce(max(number), 0) FROM migrations", &[]).await;
-    let newest =
-        newest.map_err(|error| MigrateError::Failed { schema: schema.to_owned(), number: 0, why: chain(&error) });
+    let newest = newest.map_err(|error| MigrateError::Failed {
+        schema: schema.to_owned(),
+        number: 0,
+        why: chain(&error),
+    });
     let found: i32 = newest?.get(0);
     if usize::try_from(found).unwrap_or(0) > MIGRATIONS.len() {
         return Err(MigrateError::Newer { schema: schema.to_owned(), found, known: MIGRATIONS.len() });

@@ -132,7 +132,8 @@ impl Names {
             self.now, self.next
         );
         let rows = client.query(&select, &[]).await?;
-        let log = |row: &tokio_postgres::Row| LogToFill { log: row.get(0), events: row.get(1), filled: row.get(2) };
+        let log =
+            |row: &tokio_postgres::Row| LogToFill { log: row.get(0), events: row.get(1), filled: row.get(2) };
         Ok(rows.iter().map(log).collect())
     }
 
@@ -250,7 +251,8 @@ impl Names {
 
     /// Views of others that use the tables of the schema in use. They will go on to show these, under their new name.
     pub(crate) async fn views_of_others(&self, client: &Client) -> Result<Vec<String>, Error> {
-        let select = "SELECT DISTINCT v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid
+        let select =
+            "SELECT DISTINCT v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid
             JOIN pg_class v ON v.oid = w.ev_class JOIN pg_class t ON t.oid = d.refobjid
             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
             AND t.relnamespace = to_regnamespace($1) AND v.relnamespace <> to_regnamespace($1) ORDER BY 1";
@@ -330,7 +332,9 @@ async fn lock(client: &Client, schema: &str) -> Result<bool, Error> {
 /// Copies what no event says. Every holder has to take its gateways anew.
 fn take_accounts(now: &str, next: &str) -> String {
     let same = |table: &str, columns: &str, values: &str| {
-        format!("INSERT INTO {next}.{table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {now}.{table};\n")
+        format!(
+            "INSERT INTO {next}.{table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {now}.{table};\n"
+        )
     };
     let logs = "log, gateway, epoch, version, account, position, chain, newest, head, missing, events, duplicates, faults, \
                 forked, first_seen, last_seen, newest_time";

@@ -24,7 +24,8 @@ struct Publisher {
 
 impl Publisher {
     fn connect(broker: &Mosquitto) -> Publisher {
-        let (client, mut events) = AsyncClient::new(MqttOptions::new("gateways", "127.0.0.1", broker.port), 64);
+        let (client, mut events) =
+            AsyncClient::new(MqttOptions::new("gateways", "127.0.0.1", broker.port), 64);
         let (to, acknowledged) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             loop {
@@ -129,7 +130,8 @@ async fn what_is_wrong_is_said_and_passed_over() {
     publisher.publish(&good, Post { headers: Vec::new(), body: b"hello".to_vec() }).await;
     publisher.publish(&forked, forked.parcel((1, forked.head()), Lane::Live)).await;
     publisher.publish(&forked, copy.parcel((head + 1, copy.head()), Lane::Live)).await;
-    until("the fork", || says("what comes on fieldlog/forked/events of the stopped log is passed over")).await;
+    until("the fork", || says("what comes on fieldlog/forked/events of the stopped log is passed over"))
+        .await;
     assert!(says("is not a parcel and is passed over: it is neither"), "{}", hub.words());
     postgres.kill();
     good.live(10);
@@ -168,6 +170,6 @@ async fn a_connection_that_cannot_be_made_is_explained() {
     // Two databases with one session: each takes it from the other.
     let (Some(other), Some(open)) = (PostgresServer::start(), Mosquitto::start("")) else { return };
     let hubs = [&postgres, &other].map(|postgres| Hub::with("one", postgres, &lines(&open)));
-    let words = "another client has connected with the id `fieldlog-hub`: give each database of hubs its own";
+    let words = "another client connects with the id `fieldlog-hub`: give each database of hubs its own";
     until(words, || hubs.iter().any(|hub| hub.words().contains(words))).await;
 }

@@ -49,7 +49,10 @@ fn tables_are_made_anew_while_hubs_run() {
     assert_eq!(code, 0, "{words}");
     assert!(words.contains("events are in the new tables ("), "{words}");
     assert!(words.contains("remove them with `DROP SCHEMA fieldlog_before CASCADE`"), "{words}");
-    assert!(words.contains("These views show the old tables until they are made anew: public.mine"), "{words}");
+    assert!(
+        words.contains("These views show the old tables until they are made anew: public.mine"),
+        "{words}"
+    );
     gateways.iter_mut().for_each(|gateway| send(&hub, gateway, 50));
     for gateway in &gateways {
         assert_complete(&postgres, gateway);
@@ -110,7 +113,8 @@ fn what_is_older_than_the_events_that_are_kept_stays() {
     let (code, words) = rebuild(&hub);
     assert_eq!(code, 0, "{words}");
     assert_eq!((all("fieldlog"), aggregates("fieldlog")), before);
-    let (position, events) = (gateway.head(), rows(&postgres, "count(*)", "FROM events")[0][0].as_u64().unwrap());
+    let (position, events) =
+        (gateway.head(), rows(&postgres, "count(*)", "FROM events")[0][0].as_u64().unwrap());
     assert!(events < position, "{events} of {position}");
     // What is kept is made anew, what is not cannot be.
     postgres.sql(
