@@ -160,8 +160,22 @@ async fn nats(dir: &Dir) -> Result<Option<Nats>, DemoError> {
             Some(ports["nats"][0].as_str()?.to_owned())
         })
         .await?;
+    let stream = async || stream(&address, &token).await.ok();
+    child.wait_for(stream).await?;
     say(&format!("NATS        {address}, with the token\n"));
     Ok(Some(Nats { child, address }))
+}
+
+/// Makes the stream. A gateway would, too, but the hub is there before.
+async fn stream(address: &str, token: &str) -> Result<(), async_nats::Error> {
+    let client = async_nats::ConnectOptions::with_token(token.to_owned()).connect(address).await?;
+    let config = async_nats::jetstream::stream::Config {
+        name: "FIELDLOG".into(),
+        subjects: vec!["fieldlog.*.events".into()],
+        ..Default::default()
+    };
+    async_nats::jetstream::new(client).get_or_create_stream(config).await?;
+    Ok(())
 }
 
 fn redis(dir: &Dir) -> Result<Option<(Child, PathBuf)>, DemoError> {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod demo;
 mod forks;
 mod gaps;
 mod gateway;
@@ -14,6 +15,7 @@ mod kafka;
 mod leases;
 mod nats;
 mod reading;
+mod search;
 mod spine;
 mod stores;
 mod tables;

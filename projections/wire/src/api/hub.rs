@@ -18,7 +18,7 @@ pub type Range = (Seq, Seq);
 
 /// Items in the order of their paths' `after`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "{T}Items"))]
 pub struct Items<T> {
     /// Up to `limit` of them.
     pub items: Vec<T>,
