@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio_postgres::config::Host;
 
 use crate::config::{Config, ConfigError, Postgres, Retention};
-use crate::token::Token;
+use crate::token::{Scope, Token};
 
 /// Reads a configuration and sums it up, without secrets.
 ///
@@ -42,10 +42,8 @@ fn summary(config: &Config, out: &mut String) -> std::fmt::Result {
 }
 
 fn tokens(tokens: &[Token]) -> String {
-    let scopes: Vec<String> = tokens
-        .iter()
-        .map(|token| token.scopes().map(|scope| scope.word()).collect::<Vec<_>>().join("+"))
-        .collect();
+    let scopes: Vec<String> =
+        tokens.iter().map(|token| token.scopes().map(Scope::word).collect::<Vec<_>>().join("+")).collect();
     match scopes.len() {
         0 => "no token: whoever is on this machine may send and read".into(),
         1 => format!("1 token: {}", scopes[0]),

@@ -16,7 +16,7 @@ use fieldlog_wire::resend;
 
 use super::App;
 use super::problem::Problem;
-use super::reading::{Part, Reading, allow};
+use super::reading::{Part, Reading, allow, position};
 use crate::nats::Silence;
 use crate::token::Scope;
 
@@ -134,7 +134,7 @@ pub(super) async fn one(
     Part { gateway, command, .. }: Part,
     _: Reading,
 ) -> Result<Response, Problem> {
-    let command: i64 = command.parse().map_err(|_| {
+    let command = position("command", &command).map_err(|_| {
         Problem::bad_parameter(format!("`{command}` is no command: its id is the position of its request"))
     })?;
     let select = "SELECT row_to_json(t)::text FROM (

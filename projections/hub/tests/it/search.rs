@@ -159,8 +159,8 @@ fn many_texts_are_searched_by_their_index() {
     let number = |rows: &[Json], table: usize, column: usize| rows[table][column].as_i64().unwrap();
     let before = scans();
     assert_eq!(before.len(), 2, "{before:?}");
-    assert_eq!(found(&hub, "q=sensor/1234"), ["device depot sensor/1234", "device plant sensor/1234"]);
-    assert_eq!(found(&hub, "q=topic+1777").len(), 2);
+    assert_eq!(found(&hub, "q=sensor/12345"), ["device depot sensor/12345", "device plant sensor/12345"]);
+    assert_eq!(found(&hub, "q=topic+17771").len(), 2);
     // PostgreSQL counts a while after the query.
     let after = block_until("the counts of PostgreSQL", || {
         let after = scans();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::parameters::reference;
+use super::parameters::{position, reference, some_text};
 use crate::api::problem::{CONTENT_TYPE as PROBLEM, Problem};
 
 const JSON: &str = "application/json";
@@ -80,9 +80,14 @@ impl Operation {
     }
 
     fn new(method: &'static str, path: &'static str, tag: &'static str, summary: &str) -> Operation {
-        let parameters = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(|name| {
-            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1},
-                   "description": format!("{}; a `/` in it is written %2F.", described(name))})
+        let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let parameters = names.map(|name| match name {
+            "command" => {
+                json!({"name": name, "in": "path", "required": true, "schema": position(i64::MAX as u64),
+                   "description": "The id of the command: the position of its request."})
+            }
+            name => json!({"name": name, "in": "path", "required": true, "schema": some_text(),
+                   "description": format!("{}; a `/` in it is written %2F.", described(name))}),
         });
         Operation {
             method,
@@ -182,7 +187,6 @@ fn described(parameter: &str) -> &'static str {
         "seq" => "The position of its record",
         "gateway" => "The id of the gateway",
         "device" => "The id of the device",
-        "command" => "The id of the command, the position of its request",
         _ => "The attribute",
     }
 }
