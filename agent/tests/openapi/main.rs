@@ -7,16 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use document::Document;
+use fieldlog_wire::openapi;
+use operations::document;
 
-mod document;
 mod operations;
-
-fn document() -> Document {
-    let mut document = Document::new();
-    operations::all(&mut document);
-    document
-}
 
 fn source(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -24,7 +18,7 @@ fn source(path: &str) -> String {
 
 #[test]
 fn the_description_is_that_of_the_types() {
-    let (made, path) = (document().text(), "src/http/openapi.json");
+    let (made, path) = (document().text().unwrap(), "src/http/openapi.json");
     if std::env::var_os("FIELDLOG_WRITE").is_some() {
         std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), &made).unwrap();
     }
@@ -39,16 +33,7 @@ fn the_description_is_that_of_the_types() {
 #[test]
 fn every_route_is_described() {
     let text = source("src/http/routes.rs");
-    let routes: BTreeMap<&str, BTreeSet<&str>> = text
-        .split(".route(\"")
-        .skip(1)
-        .map(|route| {
-            let (path, rest) = route.split_once('"').unwrap();
-            let handlers = rest.split("\n        .").next().unwrap();
-            let has = |method: &str| handlers.contains(&format!("{method}("));
-            (path, ["get", "post", "delete"].into_iter().filter(|method| has(method)).collect())
-        })
-        .collect();
+    let routes = openapi::routes(&text);
     assert!(routes.len() > 30, "{routes:?}");
     let document = document();
     let described: BTreeMap<&str, BTreeSet<&str>> =

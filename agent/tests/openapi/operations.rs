@@ -17,14 +17,32 @@ use fieldlog_wire::api::quarantine::QuarantinePage;
 use fieldlog_wire::api::session::{LoginBody, SessionAnswer};
 use fieldlog_wire::api::status::Status;
 use fieldlog_wire::api::why::WhyAnswer;
+use fieldlog_wire::openapi::parameters::{
+    self, from, limit, number, query, reference, required, some_text, text, time, words,
+};
+use fieldlog_wire::openapi::{Document, Head, Operation};
 use serde_json::{Value, json};
-
-use crate::document::{Document, Operation};
 
 type History = HistoryPage<'static>;
 
-/// Adds all operations.
-pub fn all(document: &mut Document) {
+const DESCRIPTION: &str = "Answers say with `position` which records they include. Times are RFC 3339 in UTC. A parameter that \
+     is misspelt, given twice or out of range is refused; an empty one counts as absent. What changes something needs a token that \
+     allows it; over the Unix socket no token is needed.";
+
+/// The description.
+pub fn document() -> Document {
+    let mut document = Document::new(Head {
+        title: "fieldlog",
+        summary: "State, history and commands of the devices of one gateway.",
+        description: DESCRIPTION,
+        parameters: common(),
+        every: &["min_seq", "epoch", "min_seq_timeout_ms"],
+    });
+    all(&mut document);
+    document
+}
+
+fn all(document: &mut Document) {
     state(document);
     past(document);
     log(document);
@@ -60,11 +78,7 @@ fn state(document: &mut Document) {
     );
     document.add(
         Operation::get("/api/v1/devices/{id}/aggregates", "devices", "Aggregates of one number, by window")
-            .query([required(
-                "attribute",
-                json!({"type": "string", "minLength": 1}),
-                "Name of the attribute, which must have numbers.",
-            )])
+            .query([required("attribute", some_text(), "Name of the attribute, which must have numbers.")])
             .query([query(
                 "window_s",
                 number(1, 31_536_000),
@@ -347,43 +361,14 @@ fn listed() -> [Value; 6] {
     ]
 }
 
-/// An empty one counts as absent.
-fn query(name: &str, schema: impl Into<Value>, description: &str) -> Value {
-    json!({"allowEmptyValue": true, "name": name, "in": "query", "schema": schema.into(), "description": description})
-}
-
-fn required(name: &str, schema: impl Into<Value>, description: &str) -> Value {
-    json!({"name": name, "in": "query", "required": true, "schema": schema.into(), "description": description})
-}
-
-fn text() -> Value {
-    json!({"type": "string"})
-}
-
-fn words(words: &[&str]) -> Value {
-    json!({"type": "string", "enum": words})
-}
-
 /// States of commands, separated by commas.
 fn states() -> Value {
     let state = CommandState::ALL.map(CommandState::word).join("|");
     json!({"type": "string", "pattern": format!("^({state})(,({state}))*$")})
 }
 
-fn number(from: u64, to: u64) -> Value {
-    json!({"type": "integer", "minimum": from, "maximum": to})
-}
-
 fn position() -> Value {
-    json!({"type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX - 1})
-}
-
-fn time(name: &str, description: &str) -> Value {
-    query(name, json!({"type": "string", "format": "date-time"}), description)
-}
-
-fn limit(most: u64, default: u64) -> Value {
-    query("limit", number(1, most), &format!("Size of the page; {default} by default."))
+    parameters::position(u64::MAX - 1)
 }
 
 fn at() -> Value {
@@ -396,10 +381,6 @@ fn earlier() -> Value {
 
 fn later() -> Value {
     reference("later")
-}
-
-fn from() -> Value {
-    time("from", "Not before this time.")
 }
 
 fn to() -> Value {
@@ -418,6 +399,30 @@ fn before() -> Value {
     query("before", position(), "Go on before this position: the `next` of the page before.")
 }
 
-fn reference(name: &str) -> Value {
-    json!({"$ref": format!("#/components/parameters/{name}")})
+/// The parameters that stand in several operations.
+fn common() -> Value {
+    let moment = |description: &str| {
+        json!({"description": description, "schema": {"anyOf": [
+            {"type": "integer", "format": "uint64", "minimum": 0}, {"type": "string", "format": "date-time"}]}})
+    };
+    let query = |name: &str, required: bool, mut value: Value| {
+        value["name"] = name.into();
+        value["in"] = "query".into();
+        value[if required { "required" } else { "allowEmptyValue" }] = true.into();
+        value
+    };
+    let number = json!({"type": "integer", "minimum": 0, "maximum": 10_000});
+    json!({
+        "at": query("at", false, moment("The state at this moment: a time with an offset, or a position.")),
+        "earlier": query("from", true, moment("The earlier moment: a time with an offset, or a position.")),
+        "later": query("to", false, moment("The later moment, in the same form; now by default.")),
+        "min_seq": query("min_seq", false, json!({
+            "description": "Wait until the answer includes this position: a number, or `<epoch>-<seq>` as in an `ETag`.",
+            "schema": {"type": "string", "pattern": "^([0-9a-f]{16}-)?[0-9]+$"}})),
+        "epoch": query("epoch", false, json!({
+            "description": "The epoch that the position is of; 409 if the log has another one.",
+            "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}})),
+        "min_seq_timeout_ms": query("min_seq_timeout_ms", false, json!({
+            "description": "How long to wait for it, in milliseconds; 2000 by default. Then 504.", "schema": number})),
+    })
 }

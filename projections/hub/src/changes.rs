@@ -15,9 +15,11 @@ use crate::text;
 
 mod command;
 mod device;
+mod refused;
 
 pub use command::Command;
 pub use device::{Available, Described, Device, Found};
+pub use refused::Refused;
 
 /// Lengths of the windows of aggregates, in seconds, each a multiple of the one before.
 pub const WINDOWS_S: [u32; 3] = [60, 3_600, 86_400];
@@ -35,6 +37,9 @@ const TOUCHING: [&str; 7] = [
 /// Types of events that describe.
 const DESCRIBING: [&str; 2] = ["device_described", "attribute_described"];
 
+/// Types of events that say that a message could not be read.
+const REFUSING: [&str; 2] = ["input_quarantined", "quarantine_summarised"];
+
 /// Changes of one log.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
@@ -42,6 +47,8 @@ pub struct Changes {
     pub devices: BTreeMap<Box<str>, Device>,
     /// By the position of the request.
     pub commands: BTreeMap<Seq, Command>,
+    /// Messages that the gateway could not read.
+    pub refused: Vec<Refused>,
     /// Log time of the newest event, with its position.
     pub newest: Option<(Seq, Time)>,
 }
@@ -92,8 +99,12 @@ impl Changes {
         if event.kind.starts_with("command_") {
             return command::add(&mut self.commands, event);
         }
-        let Some(id) = &event.device else { return };
         let kind = &*event.kind;
+        if REFUSING.contains(&kind) {
+            self.refused.extend(Refused::read(event));
+            return;
+        }
+        let Some(id) = &event.device else { return };
         let touches = TOUCHING.contains(&kind);
         if !touches && !DESCRIBING.contains(&kind) {
             return;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio_postgres::config::SslMode;
 
 use crate::token::{Scope, Token};
 
@@ -56,6 +57,8 @@ pub struct Postgres {
     pub(crate) connect: tokio_postgres::Config,
     /// Where the password is read at each connection.
     pub(crate) password_file: Option<PathBuf>,
+    /// Whom to trust with TLS; `None`: whom this machine trusts.
+    pub(crate) ca_file: Option<PathBuf>,
     /// The schema that has the tables.
     pub schema: String,
     /// How many connections write, each for its share of the gateways.
@@ -121,6 +124,7 @@ struct RawToken {
 struct RawPostgres {
     address: String,
     password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     #[serde(default = "fieldlog")]
     schema: String,
     #[serde(default = "two")]
@@ -201,6 +205,9 @@ impl Config {
         sources::own_sessions(&mqtt, &mut faults);
         let listen = listen(&raw.http.listen, !raw.token.is_empty(), &mut faults);
         let connect = address(&raw.postgres.address, &mut faults);
+        let has_tls = connect.as_ref().is_some_and(|connect| connect.get_ssl_mode() == SslMode::Require);
+        let ca_file = raw.postgres.ca_file.as_ref();
+        sources::tls_files("postgres", "sslmode=require", has_tls, ca_file, &mut faults);
         let password_file = raw.postgres.password_file;
         if let Some(file) = &password_file
             && let Err(error) = read_secret(file)
@@ -223,6 +230,7 @@ impl Config {
                 postgres: Postgres {
                     connect,
                     password_file,
+                    ca_file: raw.postgres.ca_file,
                     schema: raw.postgres.schema,
                     writers: raw.postgres.writers,
                 },
@@ -291,7 +299,11 @@ fn tokens(raw: &[RawToken], faults: &mut Vec<String>) -> Vec<Token> {
 }
 
 fn address(text: &str, faults: &mut Vec<String>) -> Option<tokio_postgres::Config> {
-    let parsed = match text.parse::<tokio_postgres::Config>() {
+    // With TLS the certificate and the host are always checked.
+    let parsed = match text
+        .replace("sslmode=verify-full", "sslmode=require")
+        .parse::<tokio_postgres::Config>()
+    {
         Ok(parsed) => parsed,
         Err(error) => {
             faults.push(format!(
@@ -313,13 +325,6 @@ fn address(text: &str, faults: &mut Vec<String>) -> Option<tokio_postgres::Confi
     }
     if parsed.get_dbname().is_none() || parsed.get_user().is_none() {
         faults.push("`postgres.address` must name the user and the database".into());
-    }
-    if parsed.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-        faults.push(
-            "`postgres.address` requires TLS, which this hub does not speak; connect over a Unix socket, on this \
-             machine, or through a tunnel"
-                .into(),
-        );
     }
     Some(parsed)
 }

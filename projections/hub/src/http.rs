@@ -6,14 +6,14 @@ mod ingest;
 mod metrics;
 mod page;
 mod problem;
+mod reading;
+mod routes;
+mod search;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::{get, post};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
@@ -58,14 +58,7 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves until `stopped`.
 pub(crate) async fn serve(listener: TcpListener, app: App, mut stopped: watch::Receiver<bool>) {
-    let router = Router::new()
-        .route("/events", post(ingest::parcel))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics::metrics))
-        .nest("/api/v1", api::router().merge(commands::router()))
-        .merge(page::router())
-        .with_state(app);
+    let router = routes::router(app);
     let mut late = stopped.clone();
     let stop = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -82,13 +75,5 @@ pub(crate) async fn serve(listener: TcpListener, app: App, mut stopped: watch::R
             }
         }
         () = too_late => tracing::warn!("some HTTP requests were still in progress and were not answered"),
-    }
-}
-
-async fn ready(axum::extract::State(app): axum::extract::State<App>) -> (StatusCode, &'static str) {
-    if app.hub.borrow().is_some() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "there is no lease in PostgreSQL: nothing can be stored\n")
     }
 }

@@ -6,7 +6,10 @@
 
 mod ask;
 pub mod changes;
+pub mod check;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod follow;
 mod gaps;
 mod http;
@@ -24,4 +27,5 @@ mod text;
 mod tls;
 mod token;
 mod wanted;
+pub mod words;
 mod writer;

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use fieldlog_hub::check::check_config;
 use fieldlog_hub::config::Config;
+#[cfg(feature = "demo")]
+use fieldlog_hub::demo::{DemoArgs, demo};
+use fieldlog_hub::words::say;
 use fieldlog_hub::{follow, rebuild, run};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,9 +36,9 @@ const POSTGRES: &str = "postgres";
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
-    /// How much to log: error, warn, info or debug.
-    #[arg(long, global = true, default_value = "info", env = "FIELDLOG_LOG", value_name = "LEVEL")]
-    log: Level,
+    /// How much to log: error, warn, info or debug [default: info; warn for the demo].
+    #[arg(long, global = true, env = "FIELDLOG_LOG", value_name = "LEVEL")]
+    log: Option<Level>,
     #[command(subcommand)]
     command: Verb,
 }
@@ -62,7 +66,10 @@ enum Verb {
         #[arg(long)]
         abandon: bool,
     },
-    /// Check the configuration and list every fault in it.
+    /// Start everything on this machine: PostgreSQL, what else is installed, the hub, and gateways with simulated devices.
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+    /// Check the configuration: list every fault in it, or what it says.
     CheckConfig {
         /// The configuration file.
         #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
@@ -73,8 +80,9 @@ enum Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let level = cli.log.unwrap_or(cli.command.log());
     // What Kafka's client has to say comes as an error, too, in words of ours.
-    let filter = Targets::new().with_default(cli.log).with_target("rskafka", LevelFilter::OFF);
+    let filter = Targets::new().with_default(level).with_target("rskafka", LevelFilter::OFF);
     let layer =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(color).with_target(false);
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
@@ -87,8 +95,75 @@ fn main() -> ExitCode {
             Ok(config) => rebuild(&config, &store, abandon),
             Err(code) => code,
         },
-        Verb::CheckConfig { config } => load(&config).map_or_else(|code| code, |_| ExitCode::SUCCESS),
+        #[cfg(feature = "demo")]
+        Verb::Demo(args) => show(&args),
+        Verb::CheckConfig { config } => check(&config),
     }
+}
+
+impl Verb {
+    /// How much is logged if nothing else is said.
+    fn log(&self) -> Level {
+        match self {
+            #[cfg(feature = "demo")]
+            Verb::Demo(_) => Level::WARN,
+            _ => Level::INFO,
+        }
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match check_config(path) {
+        Ok(words) => {
+            say(&words);
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            eprintln!("Nothing was started. Correct this and run `fieldlog-hub check-config` again.");
+            ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+#[cfg(feature = "demo")]
+fn show(args: &DemoArgs) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    runtime.block_on(async {
+        let down = match signals() {
+            Ok(down) => down,
+            Err(code) => return code,
+        };
+        match demo(args, down).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(error.exit_code())
+            }
+        }
+    })
+}
+
+/// Becomes true at SIGTERM or Ctrl-C.
+fn signals() -> Result<watch::Receiver<bool>, ExitCode> {
+    let (shutdown, down) = watch::channel(false);
+    let signals = signal(SignalKind::terminate())
+        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = signals.map_err(|error| {
+        tracing::error!("cannot listen for signals: {error}");
+        ExitCode::from(EX_OSERR)
+    })?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.send_replace(true);
+    });
+    Ok(down)
 }
 
 fn load(path: &Path) -> Result<Config, ExitCode> {
@@ -144,23 +219,10 @@ fn start(config: Config) -> ExitCode {
         Err(code) => return code,
     };
     runtime.block_on(async {
-        let (shutdown, down) = watch::channel(false);
-        let signals = signal(SignalKind::terminate())
-            .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
-        let (mut terminate, mut interrupt) = match signals {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!("cannot listen for signals: {error}");
-                return ExitCode::from(EX_OSERR);
-            }
+        let down = match signals() {
+            Ok(down) => down,
+            Err(code) => return code,
         };
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            shutdown.send_replace(true);
-        });
         let ready = |address| tracing::info!("ready: gateways post to http://{address}/events");
         match run::run(config, down, ready).await {
             Ok(()) => {

@@ -54,6 +54,11 @@ impl Token {
         usable.then(|| Token { secret: secret.as_bytes().into(), scopes: scopes.to_vec() })
     }
 
+    /// What it allows.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.scopes.iter().copied()
+    }
+
     fn allows(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope) || (scope == Scope::Read && self.scopes.contains(&Scope::Admin))
     }

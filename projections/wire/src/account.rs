@@ -57,6 +57,7 @@ impl Taken {
 
 /// A contradiction: two logs have the same identity, or one was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
     /// The chain after a position differs from the known one: a restored backup, or two gateways with one identity.

@@ -15,6 +15,7 @@ pub mod diff;
 pub mod events;
 pub mod health;
 pub mod history;
+pub mod hub;
 pub mod named;
 pub mod position;
 pub mod problem;

@@ -15,6 +15,8 @@ pub mod event;
 pub mod json;
 pub mod ledger;
 pub mod manifest;
+#[cfg(feature = "schema")]
+pub mod openapi;
 pub mod received;
 pub mod resend;
 

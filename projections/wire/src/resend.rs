@@ -17,6 +17,7 @@ pub const RANGES_MAX: usize = 16;
 
 /// What a receiver asks for: over HTTP in its answer 200 to a parcel, over NATS as a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Request {
     /// What is wanted.
     pub resend: Resend,
@@ -24,6 +25,7 @@ pub struct Request {
 
 /// What is to be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Resend {
     /// The gateway.
     pub gateway: String,

@@ -1,12 +1,14 @@
 //! A real PostgreSQL (`apt install postgresql`), with an empty database.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use super::tls::Certificates;
 use super::wait::block_until;
 use super::{Process, free_port, skip};
 
@@ -39,6 +41,21 @@ impl PostgresServer {
     /// # Panics
     /// If it does not start.
     pub fn with(settings: &[&str]) -> Option<PostgresServer> {
+        PostgresServer::of(settings, None)
+    }
+
+    /// Starts one that speaks TLS, too; `None` if it is not installed.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn with_tls(certificates: &Certificates) -> Option<PostgresServer> {
+        PostgresServer::of(
+            &["ssl=on", "ssl_cert_file=../server.pem", "ssl_key_file=../server.key"],
+            Some(certificates),
+        )
+    }
+
+    fn of(settings: &[&str], certificates: Option<&Certificates>) -> Option<PostgresServer> {
         let Some(bin) = installed() else {
             skip("PostgreSQL is not installed");
             return None;
@@ -47,6 +64,14 @@ impl PostgresServer {
         // It refuses to run as root, and wants its directory to be its own.
         if let Some((user, group)) = someone() {
             std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
+        }
+        for file in certificates.iter().flat_map(|made| [made.cert_file(), made.key_file()]) {
+            let own = dir.path().join(file.file_name().unwrap());
+            std::fs::copy(&file, &own).unwrap();
+            std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = someone() {
+                std::os::unix::fs::chown(&own, Some(user), Some(group)).unwrap();
+            }
         }
         let data = dir.path().join("data");
         let initdb = run(as_someone(&bin.join("initdb"))

@@ -131,3 +131,21 @@ fn content_of_another_form_changes_nothing() {
     assert!(changes.devices["lamp"].attributes.is_empty());
     assert_eq!(changes.newest, Some((Seq(3), Time::from_secs(10))));
 }
+
+#[test]
+fn messages_that_could_not_be_read_are_noted_with_the_reason() {
+    let data = r#"{"source":"home","topic":"a/b","reason":"no\u0000 JSON","size":3}"#;
+    let events = [
+        Event { device: None, ..event(7, 10, "input_quarantined", data) },
+        event(8, 20, "quarantine_summarised", data),
+        event(9, 30, "input_quarantined", r#"{"of":"another form"}"#),
+    ];
+    let changes = changed(&events);
+    let refused = |seq, time_s| Refused {
+        seq: Seq(seq),
+        recorded: Time::from_secs(time_s),
+        text: "home · a/b · no\u{fffd} JSON".into(),
+    };
+    assert_eq!(changes.refused, [refused(7, 10), refused(8, 20)]);
+    assert!(changes.devices.is_empty());
+}

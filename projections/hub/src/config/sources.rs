@@ -331,7 +331,13 @@ fn login(
     }
 }
 
-fn tls_files(source: &str, scheme: &str, tls: bool, ca_file: Option<&PathBuf>, faults: &mut Vec<String>) {
+pub(super) fn tls_files(
+    source: &str,
+    scheme: &str,
+    tls: bool,
+    ca_file: Option<&PathBuf>,
+    faults: &mut Vec<String>,
+) {
     let Some(file) = ca_file else { return };
     if !tls {
         faults.push(format!("`{source}.ca_file` has no effect without TLS; write {scheme} in `address`"));

@@ -38,7 +38,7 @@ fn all_faults_are_reported_at_once() {
         [http]
         listen = "0.0.0.0:80"
         [postgres]
-        address = "postgresql://u:secret@h/db?sslmode=require"
+        address = "postgresql://u:secret@h/db"
         schema = "Public"
         writers = 0
         [retention]
@@ -55,11 +55,46 @@ fn all_faults_are_reported_at_once() {
             "`postgres.schema` is \"Public\"",
             "add a [[token]], or listen on 127.0.0.1",
             "has a password; put it into a file",
-            "requires TLS, which this hub does not speak",
         ],
     );
     check("name = \"a\"\n[postgres]\naddress = \"dbname=x\"", &["names no host", "must name the user"]);
     check("name = \"a\"\n[postgres]\naddress = \"nonsense\"", &["cannot be read"]);
+}
+
+#[test]
+fn tls_to_the_database_is_asked_for_by_its_address() {
+    let with = |mode: &str, more: &str| {
+        format!("name = \"a\"\n[postgres]\naddress = \"postgresql://u@h/db{mode}\"\n{more}")
+    };
+    for mode in ["?sslmode=require", "?sslmode=verify-full"] {
+        let config = Config::from_toml(&with(mode, "")).unwrap();
+        assert_eq!(config.postgres.connect.get_ssl_mode(), SslMode::Require);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ca = format!("ca_file = {:?}", dir.path().join("ca.pem"));
+    check(
+        &with("", &ca),
+        &["`postgres.ca_file` has no effect without TLS; write sslmode=require in `address`"],
+    );
+    check(&with("?sslmode=require", &ca), &["`postgres.ca_file`: "]);
+}
+
+#[test]
+fn brokers_have_sessions_of_their_own() {
+    let mqtt = |lines: &str| format!("{LEAST}\n[[mqtt]]\naddress = \"mqtt://h\"\n{lines}");
+    let config = Config::from_toml(&mqtt("topic = \"a/{lane}/{gateway}/{epoch}\"")).unwrap();
+    let found = &config.mqtt[0];
+    assert_eq!((&*found.filter, &*found.host, found.port, found.tls), ("a/+/+/+", "h", 1883, false));
+    let config = Config::from_toml(&mqtt("").replace("mqtt://h", "mqtts://[::1]")).unwrap();
+    let found = &config.mqtt[0];
+    assert_eq!((&*found.filter, &*found.host, found.port), ("fieldlog/+/events", "::1", 8883));
+    for topic in ["fieldlog/+/events", "fieldlog/events", "a{gateway}/b", "{gateway}/#"] {
+        check(&mqtt(&format!("topic = \"{topic}\"")), &["it must be that of the gateways' sinks"]);
+    }
+    check(&mqtt("session_expiry_s = 60"), &["it must be 3600 to 4294967295 (for ever)"]);
+    check(&mqtt("username = \"u\""), &["one is given; both are needed"]);
+    check(&mqtt("").replace("mqtt://", "mqtt://u:p@"), &["user and password have keys of their own"]);
+    check(&mqtt("[[mqtt]]\naddress = \"mqtt://h:1883\""), &["use the session `fieldlog-hub`"]);
 }
 
 #[test]

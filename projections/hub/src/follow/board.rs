@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use serde::Serialize;
-
 /// What a store does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum State {
     /// It is not configured.
     #[default]
@@ -21,12 +18,23 @@ pub(crate) enum State {
     Failing,
 }
 
+impl State {
+    /// As people and programs read it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            State::Off => "off",
+            State::Rebuilding => "rebuilding",
+            State::Live => "live",
+            State::Failing => "failing",
+        }
+    }
+}
+
 /// How a store is doing, as far as this process's gateways go.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
     pub(crate) state: State,
     /// Why it is failing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
     /// Logs of gateways that this process holds.
     pub(crate) gateways: usize,
@@ -37,7 +45,6 @@ pub(crate) struct Standing {
     /// For how long it has not had everything.
     pub(crate) behind_s: f64,
     /// While it is rebuilding: how long that will take at the speed that it has had.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) eta_s: Option<f64>,
     pub(crate) generation: i64,
     /// Documents that the store would not take as they are, and that it has without their content.

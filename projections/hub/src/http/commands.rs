@@ -6,45 +6,27 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::to_bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use fieldlog_wire::api::commands::{BODY_BYTES_MAX, RemoteAnswer};
+use fieldlog_wire::api::hub::CommandTaken;
 use fieldlog_wire::resend;
-use serde::Serialize;
 
 use super::App;
-use super::api::{Reading, allow};
 use super::problem::Problem;
+use super::reading::{Part, Reading, allow, position};
 use crate::nats::Silence;
 use crate::token::Scope;
 
 /// How long a gateway may take to record a command.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A command that the gateway has recorded.
-#[derive(Serialize)]
-struct Accepted<'a> {
-    /// Where it can be asked for, once its events have arrived.
-    url: &'a str,
-    #[serde(flatten)]
-    answer: &'a RemoteAnswer<'a>,
-}
-
-/// The routes below `/api/v1`.
-pub(super) fn router() -> Router<App> {
-    Router::new()
-        .route("/gateways/{gateway}/devices/{device}/commands", post(ask))
-        .route("/gateways/{gateway}/commands/{command}", get(one))
-}
-
 /// `POST /api/v1/gateways/{gateway}/devices/{device}/commands`
-async fn ask(
+pub(super) async fn ask(
     State(app): State<App>,
-    Path((gateway, device)): Path<(String, String)>,
+    Part { gateway, device, .. }: Part,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
@@ -85,9 +67,10 @@ async fn ask(
     let url = format!("/api/v1/gateways/{gateway}/commands/{command}");
     let status = if answer.closed { StatusCode::OK } else { StatusCode::ACCEPTED };
     let headers = [(header::LOCATION, &*url), (header::CACHE_CONTROL, "no-store")];
-    let accepted = axum::Json(Accepted { url: &url, answer: &answer });
-    let mut response = (status, headers, accepted).into_response();
-    if answer.repeated {
+    let is_repeated = answer.repeated;
+    let taken = axum::Json(CommandTaken { url: url.as_str().into(), answer });
+    let mut response = (status, headers, taken).into_response();
+    if is_repeated {
         response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
     Ok(response)
@@ -146,12 +129,12 @@ fn silent(app: &App, gateway: &str, silence: &Silence) -> Problem {
 }
 
 /// `GET /api/v1/gateways/{gateway}/commands/{command}`: where it is, and every step of it that has arrived.
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
-    Path((gateway, command)): Path<(String, String)>,
+    Part { gateway, command, .. }: Part,
     _: Reading,
 ) -> Result<Response, Problem> {
-    let command: i64 = command.parse().map_err(|_| {
+    let command = position("command", &command).map_err(|_| {
         Problem::bad_parameter(format!("`{command}` is no command: its id is the position of its request"))
     })?;
     let select = "SELECT row_to_json(t)::text FROM (

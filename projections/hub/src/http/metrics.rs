@@ -13,8 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::App;
-use super::api::allow;
 use super::problem::Problem;
+use super::reading::allow;
 use crate::follow::{STORES, Standing, State as StoreState};
 use crate::metrics::Answers;
 use crate::source;

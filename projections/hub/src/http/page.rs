@@ -1,4 +1,4 @@
-//! The status page: embedded files, with headers that keep a device's name from becoming a script.
+//! The status page and the description of the API: embedded files, with headers that keep a device's name from becoming a script.
 
 use axum::Router;
 use axum::http::HeaderName;
@@ -10,6 +10,12 @@ use axum::routing::get;
 /// Only the page's own files and server; no inline script or style.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// `GET /openapi.json`: what the API is. A test makes it from the types.
+pub(super) async fn description() -> ([(HeaderName, &'static str); 2], &'static str) {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
+    (headers, include_str!("openapi.json"))
+}
 
 /// Neither needs a token: the page asks for it, and the data needs it.
 pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {

@@ -2,12 +2,17 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{self, Postgres};
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For TCP and the greeting together.
@@ -45,16 +50,13 @@ impl Link {
                 .password(config::read_secret(file).map_err(|error| LinkError::Secret(error.to_string()))?);
         }
         options.application_name("fieldlog-hub").connect_timeout(CONNECT_TIMEOUT);
-        let connecting = tokio::time::timeout(OPEN_TIMEOUT, options.connect(NoTls)).await;
-        let connected = connecting
-            .map_err(|_| LinkError::Connect(format!("no greeting within {} s", OPEN_TIMEOUT.as_secs())))?;
-        let (client, connection) = connected.map_err(|error| LinkError::Connect(chain(&error)))?;
-        let driver = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("a connection to PostgreSQL ended: {}", chain(&error));
+        let link = match options.get_ssl_mode() {
+            SslMode::Require => {
+                let config = tls::client_config(postgres.ca_file.as_deref()).map_err(LinkError::Connect)?;
+                connect(&options, MakeRustlsConnect::new(Arc::unwrap_or_clone(config))).await?
             }
-        });
-        let link = Link { client, driver: driver.abort_handle() };
+            _ => connect(&options, NoTls).await?,
+        };
         let schema = &postgres.schema;
         let settings = format!(
             "SET search_path TO {schema}; SET TimeZone TO 'UTC'; SET statement_timeout TO '{STATEMENT_S}s'; \
@@ -63,6 +65,37 @@ impl Link {
         );
         link.client.batch_execute(&settings).await.map_err(|error| LinkError::Connect(chain(&error)))?;
         Ok(link)
+    }
+}
+
+async fn connect<T>(options: &tokio_postgres::Config, tls: T) -> Result<Link, LinkError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let connecting = tokio::time::timeout(OPEN_TIMEOUT, options.connect(tls)).await;
+    let connected = connecting
+        .map_err(|_| LinkError::Connect(format!("no greeting within {} s", OPEN_TIMEOUT.as_secs())))?;
+    let (client, connection) = connected.map_err(|error| LinkError::Connect(words(&error)))?;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("a connection to PostgreSQL ended: {}", chain(&error));
+        }
+    });
+    Ok(Link { client, driver: driver.abort_handle() })
+}
+
+/// Why there is no connection, and what to do about it where that is not plain.
+fn words(error: &tokio_postgres::Error) -> String {
+    let said = chain(error);
+    if said.contains("certificate") {
+        format!(
+            "{said}; check `postgres.ca_file`, and that the server's certificate is for the host in `postgres.address`"
+        )
+    } else if said.contains("does not support TLS") {
+        format!("{said}; switch `ssl` on there, or leave `sslmode=require` out of `postgres.address`")
+    } else {
+        said
     }
 }
 

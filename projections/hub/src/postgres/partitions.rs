@@ -97,7 +97,8 @@ pub(crate) async fn drop_partitions(client: &mut Client, before: Timestamp) -> R
     if deleted > 0 {
         tracing::info!("deleted {deleted} events of events_other: they are older than {before}");
     }
-    Ok(())
+    // What search finds goes with its event.
+    client.execute("DELETE FROM quarantined WHERE recorded < $1", &[&before]).await.map(|_| ())
 }
 
 /// Deletes the aggregates of minutes that ended before.

@@ -102,6 +102,17 @@ const DESCRIPTIONS: &str = "
     ON CONFLICT (log, device, attribute, said_by) DO UPDATE SET description = excluded.description, seq = excluded.seq
     WHERE excluded.seq > t.seq";
 
+columns! { Quarantined<'a> {
+    log: i32,
+    seq: i64,
+    recorded: Timestamp,
+    text: &'a str,
+}}
+
+const QUARANTINED: &str = "
+    INSERT INTO quarantined (log, seq, recorded, text)
+    SELECT * FROM unnest($1::int4[], $2::int8[], $3::timestamptz[], $4::text[]) ON CONFLICT DO NOTHING";
+
 columns! { Windows<'a> {
     log: i32,
     device: &'a str,
@@ -155,6 +166,7 @@ const COMMANDS: &str = "
 pub(crate) struct Statements {
     devices: Statement,
     descriptions: Statement,
+    quarantined: Statement,
     states: Statement,
     windows: Statement,
     commands: Statement,
@@ -166,6 +178,7 @@ impl Statements {
         Ok(Statements {
             devices: client.prepare(DEVICES).await?,
             descriptions: client.prepare(DESCRIPTIONS).await?,
+            quarantined: client.prepare(QUARANTINED).await?,
             states: client.prepare(STATES).await?,
             windows: client.prepare(WINDOWS).await?,
             commands: client.prepare(COMMANDS).await?,
@@ -182,6 +195,7 @@ pub(super) async fn merge(
     tokio::try_join!(
         devices(transaction, &statements.devices, changes),
         descriptions(transaction, &statements.descriptions, changes),
+        quarantined(transaction, &statements.quarantined, changes),
         states(transaction, &statements.states, changes),
         windows(transaction, &statements.windows, changes),
         commands(transaction, &statements.commands, changes),
@@ -229,6 +243,20 @@ async fn descriptions(
             for ((attribute, by), described) in &device.described {
                 c.push(*log, id, attribute, by, &described.description, described.seq.0 as i64);
             }
+        }
+    }
+    c.write(transaction, statement).await
+}
+
+async fn quarantined(
+    transaction: &Transaction<'_>,
+    statement: &Statement,
+    changes: ByLog<'_>,
+) -> Result<(), Error> {
+    let mut c = Quarantined::default();
+    for (log, changes) in changes {
+        for refused in &changes.refused {
+            c.push(*log, refused.seq.0 as i64, text::time(refused.recorded), &refused.text);
         }
     }
     c.write(transaction, statement).await

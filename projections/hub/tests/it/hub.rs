@@ -99,6 +99,12 @@ impl Hub {
         self.wait_ready();
     }
 
+    /// Kills it and starts it again; it may not be able to store.
+    pub fn restart_unready(&mut self) {
+        self.kill();
+        (self.process, self.words) = spawn(&self.config);
+    }
+
     pub fn restart_after_kill(&mut self) {
         self.kill();
         self.restart();
@@ -135,11 +141,7 @@ impl Hub {
 
     /// A request without a body, with a token unless it is empty.
     pub fn call(&self, method: &str, path: &str, token: &str) -> Answer {
-        let authorization = match token {
-            "" => String::new(),
-            token => format!("authorization: Bearer {token}\r\n"),
-        };
-        self.exchange(&format!("{method} {path} HTTP/1.1\r\n{authorization}"), b"").unwrap()
+        call(self.address, method, path, token).unwrap()
     }
 
     /// Sends a command, with a token unless it is empty.
@@ -157,6 +159,19 @@ impl Hub {
     fn exchange(&self, head: &str, body: &[u8]) -> Option<Answer> {
         answer(request(self.address, head, body)?)
     }
+}
+
+/// Asks a hub that is not a [`Hub`], with a token unless it is empty.
+pub fn get(address: SocketAddr, path: &str, token: &str) -> Option<Answer> {
+    call(address, "GET", path, token)
+}
+
+fn call(address: SocketAddr, method: &str, path: &str, token: &str) -> Option<Answer> {
+    let authorization = match token {
+        "" => String::new(),
+        token => format!("authorization: Bearer {token}\r\n"),
+    };
+    answer(request(address, &format!("{method} {path} HTTP/1.1\r\n{authorization}"), b"")?)
 }
 
 /// Sends a parcel, and leaves the answer in the connection.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod demo;
 mod forks;
 mod gaps;
 mod gateway;
@@ -17,6 +18,7 @@ mod mqtt;
 mod nats;
 mod reading;
 mod rebuild;
+mod search;
 mod spine;
 mod stores;
 mod storm;

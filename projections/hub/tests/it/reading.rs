@@ -1,5 +1,6 @@
 //! What people and programs read from the hub.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -8,6 +9,12 @@ use fieldlog_projections::{AttrId, DeviceId, Fact, Seq, Value};
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::wait::block_until;
 use fieldlog_wire::Lane;
+use fieldlog_wire::api::hub::{
+    self, Change, Found, GatewayLog, HubCommand, HubCommandAnswer, HubDevice, HubEvent, Items, Store,
+    WindowNumbers,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use crate::gateway::{Form, Gateway, random};
@@ -20,6 +27,28 @@ fn items(hub: &Hub, path: &str) -> Vec<Json> {
     assert!(answer.head.contains("content-type: application/json"), "{answer:?}");
     let body: Json = serde_json::from_str(&answer.body).unwrap();
     body["items"].as_array().unwrap().clone()
+}
+
+/// Checks that an answer has exactly what its type has.
+fn form<T: Serialize + DeserializeOwned>(hub: &Hub, path: &str) {
+    let answer = hub.get(&format!("/api/v1/{path}"));
+    assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    let typed: T = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (sent, typed) = (serde_json::from_str(&answer.body).unwrap(), serde_json::to_value(typed).unwrap());
+    assert_eq!(members("", &sent), members("", &typed), "{path}");
+    assert!(members("", &sent).len() > 1, "{path}");
+}
+
+/// The paths of all members that are not null.
+fn members(path: &str, json: &Json) -> BTreeSet<String> {
+    match json {
+        Json::Null => BTreeSet::new(),
+        Json::Object(all) => {
+            all.iter().flat_map(|(name, json)| members(&format!("{path}.{name}"), json)).collect()
+        }
+        Json::Array(all) => all.iter().flat_map(|json| members(&format!("{path}[]"), json)).collect(),
+        _ => [path.to_owned()].into(),
+    }
 }
 
 fn state(device: u32, value: Value) -> Fact {
@@ -85,6 +114,17 @@ fn everything_can_be_read() {
         2
     );
 
+    form::<Items<hub::Gateway>>(&hub, "gateways");
+    form::<Items<GatewayLog>>(&hub, "gateways/plant");
+    form::<Items<HubDevice>>(&hub, "devices");
+    form::<Items<Change>>(&hub, "history?gateway=plant&device=hall/1&attribute=power");
+    form::<Items<WindowNumbers>>(&hub, "aggregates?gateway=plant&device=hall/1&attribute=power");
+    form::<Items<HubEvent>>(&hub, "events?gateway=plant&limit=1000");
+    form::<Items<HubCommand>>(&hub, "commands?gateway=plant");
+    form::<HubCommandAnswer>(&hub, "gateways/plant/commands/7");
+    form::<Items<Store<'_>>>(&hub, "stores");
+    form::<Found>(&hub, "search?q=hall");
+
     let days = items(&hub, "aggregates?gateway=plant&device=hall/1&attribute=power&length_s=86400");
     let counts: u64 = days.iter().map(|row| row["count"].as_u64().unwrap()).sum();
     assert_eq!(counts, 3);
@@ -143,6 +183,24 @@ fn what_is_asked_wrongly_is_answered_with_what_to_do() {
     );
     check("events?gateway=a&min_seq=1", 503, "behind", "everything of `a` up to 0, and `min_seq` is 1");
     check("nothing", 404, "no-such-path", "README");
+    check("events?gateway=a&min_seq=-1", 400, "bad-parameter", "`min_seq=-1` is not a position");
+    check("events?gateway=&device=a", 400, "bad-parameter", "`gateway` is needed");
+    check("gateways/%FF", 400, "bad-parameter", "UTF-8");
+    check("search?gateway=a", 400, "bad-parameter", "`q` is needed");
+    check("search?q=..", 400, "bad-parameter", "`q=..` has no word");
+    check("search?q=a&after=b", 400, "bad-parameter", "`after=b` is not the `next` of another page");
+    let answer = hub.call("DELETE", "/api/v1/gateways", "");
+    assert_eq!(answer.status, 405);
+    assert!(
+        answer.head.contains("allow: get,head") && answer.body.contains("method-not-allowed"),
+        "{answer:?}"
+    );
+    // PostgreSQL has no such character, and neither has an id.
+    assert_eq!(items(&hub, "devices?device=a%00b"), Vec::<Json>::new());
+    assert_eq!(items(&hub, "gateways/a%00b"), Vec::<Json>::new());
+    let description = hub.get("/openapi.json");
+    assert!(description.head.contains("content-type: application/json"), "{}", description.head);
+    assert!(description.body.contains("\"/api/v1/search\""));
     let page = hub.get("/");
     assert!(page.head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{page:?}");
     assert!(page.body.contains("/assets/page.js"), "{page:?}");

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use fieldlog_sim::servers::postgres::PostgresServer;
+use fieldlog_sim::servers::tls::Certificates;
 use fieldlog_sim::servers::wait::block_until;
 use fieldlog_wire::Lane;
 
@@ -62,6 +63,36 @@ fn a_database_that_is_not_there_is_waited_for() {
 }
 
 #[test]
+fn the_database_is_reached_over_tls_if_its_certificate_is_right() {
+    let Some(certificates) = Certificates::make() else { return };
+    let Some(postgres) = PostgresServer::with_tls(&certificates) else { return };
+    let (plain, ca) = (postgres.address(), certificates.ca_file());
+    let hub = |address: &str, more: &str| {
+        let hub = Hub::unready("one", &postgres, "");
+        let text = std::fs::read_to_string(hub.config()).unwrap();
+        std::fs::write(hub.config(), text.replace(&plain, address) + more).unwrap();
+        hub
+    };
+    let secure = format!("{plain}?sslmode=verify-full");
+    let mut trusting = hub(&secure, &format!("ca_file = {ca:?}\n"));
+    trusting.restart_after_kill();
+    let gateway = Gateway::new("plant", Form::Compact, 2, random());
+    trusting.take(&gateway.parcel((1, gateway.head()), Lane::Live));
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'fieldlog-hub'
+        AND NOT ssl";
+    assert_eq!(postgres.sql(encrypted).trim(), "0");
+    drop(trusting);
+    let mut distrustful = hub(&secure, "");
+    distrustful.restart_unready();
+    block_until("its words", || {
+        distrustful
+            .words()
+            .contains("check `postgres.ca_file`, and that the server's certificate is for the host")
+            .then_some(())
+    });
+}
+
+#[test]
 fn a_schema_of_a_newer_hub_is_left_alone() {
     let Some(postgres) = PostgresServer::start() else { return };
     drop(Hub::start("one", &postgres));
@@ -70,7 +101,7 @@ fn a_schema_of_a_newer_hub_is_left_alone() {
     assert_eq!(hub.ends(), 78);
     let words = hub.words();
     assert!(
-        words.contains("the schema `fieldlog` is at migration 99, and this fieldlog-hub knows 4"),
+        words.contains("the schema `fieldlog` is at migration 99, and this fieldlog-hub knows 5"),
         "{words}"
     );
 }

@@ -11,7 +11,7 @@ async function read(path) {
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
   form.hidden = true;
-  return body.items;
+  return body;
 }
 
 // Every text goes through textContent, so nothing in it becomes markup.
@@ -85,7 +85,7 @@ function showStores(stores) {
 
 async function refresh() {
   try {
-    const gateways = await read("gateways?limit=1000");
+    const gateways = (await read("gateways?limit=1000")).items;
     const wrong = gateways.filter((g) => g.forked || (g.missing ?? []).length > 0).length;
     byId("summary").textContent =
       `${count(gateways.length)} gateways, ${wrong === 0 ? "all complete" : `${count(wrong)} with gaps or forks`}`;
@@ -99,9 +99,9 @@ async function refresh() {
       cell(count(g.events), "number"),
       cell((g.holder ?? "none").replace(/-[0-9a-f]{16}$/, "")),
     ]), "No gateway has sent anything yet.");
-    showStores(await read("stores"));
+    showStores((await read("stores")).items);
     const q = new FormData(byId("search")).get("q");
-    const devices = await read(`devices?limit=200${q ? `&q=${encodeURIComponent(q)}` : ""}`);
+    const devices = (await read(`devices?limit=200${q ? `&q=${encodeURIComponent(q)}` : ""}`)).items;
     show("devices", devices.map((d) => [
       cell(d.gateway),
       cell(d.description?.name ? `${d.description.name} (${d.device})` : d.device),
@@ -115,12 +115,38 @@ async function refresh() {
   }
 }
 
+// Which question was asked last: an answer to an earlier one comes too late.
+let asked = 0;
+
+async function find() {
+  const q = new FormData(byId("find")).get("q").trim();
+  const question = ++asked;
+  byId("hits").hidden = q === "";
+  if (q === "") return;
+  try {
+    const { items, next } = await read(`search?limit=50&q=${encodeURIComponent(q)}`);
+    if (question !== asked) return;
+    const rows = items.map((hit) => [
+      cell(hit.kind === "device" ? "device" : `not understood ${ago(hit.recorded)}`),
+      cell(hit.gateway),
+      cell(hit.device ?? `position ${hit.seq}`),
+      cell(hit.text, "state"),
+    ]);
+    if (next) rows.push([cell(""), cell(""), cell(""), cell("There is more; add a word.")]);
+    show("found", rows, "Nothing has all of these words.");
+  } catch (error) {
+    if (question === asked) show("found", [], error.message);
+  }
+}
+
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   token = new FormData(form).get("token");
   sessionStorage.setItem("token", token);
   refresh();
 });
+byId("find").addEventListener("submit", (event) => event.preventDefault());
+byId("find").addEventListener("input", find);
 byId("search").addEventListener("submit", (event) => event.preventDefault());
 byId("search").addEventListener("input", refresh);
 

@@ -1,18 +1,35 @@
-//! Makes the description: OpenAPI 3.1.
+//! The description, operation by operation.
 
 use std::collections::BTreeMap;
 
-use fieldlog_wire::api::problem::{CONTENT_TYPE as PROBLEM, Problem};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
+use super::parameters::{position, reference, some_text};
+use crate::api::problem::{CONTENT_TYPE as PROBLEM, Problem};
+
 const JSON: &str = "application/json";
+
+/// What a description says about the API as a whole.
+pub struct Head {
+    /// Its name.
+    pub title: &'static str,
+    /// What it is for, in one line.
+    pub summary: &'static str,
+    /// What is so everywhere.
+    pub description: &'static str,
+    /// Parameters that operations refer to, by name.
+    pub parameters: Value,
+    /// Those that every operation takes which is not [`Operation::alone`].
+    pub every: &'static [&'static str],
+}
 
 /// The description, as far as it is made.
 pub struct Document {
+    head: Head,
     paths: BTreeMap<String, Map<String, Value>>,
     answered: SchemaGenerator,
     taken: SchemaGenerator,
@@ -25,11 +42,19 @@ pub struct Operation {
     tag: &'static str,
     summary: String,
     parameters: Vec<Value>,
-    body: Option<(bool, SchemaOf)>,
+    body: Option<Body>,
     answer: Option<(String, String, Option<SchemaOf>)>,
     also: Vec<(u16, &'static str)>,
+    empty: Vec<(u16, &'static str)>,
     revalidates: bool,
-    waits: bool,
+    is_alone: bool,
+    refuses_in_words: bool,
+}
+
+/// What an operation takes: its media types, each with what is known of it.
+struct Body {
+    is_required: bool,
+    content: Vec<(&'static str, Option<SchemaOf>)>,
 }
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Value;
@@ -39,22 +64,30 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
 }
 
 impl Operation {
+    /// An operation with this summary.
     pub fn get(path: &'static str, tag: &'static str, summary: &str) -> Operation {
         Operation::new("get", path, tag, summary)
     }
 
+    /// The same.
     pub fn post(path: &'static str, tag: &'static str, summary: &str) -> Operation {
         Operation::new("post", path, tag, summary)
     }
 
+    /// The same.
     pub fn delete(path: &'static str, tag: &'static str, summary: &str) -> Operation {
         Operation::new("delete", path, tag, summary)
     }
 
     fn new(method: &'static str, path: &'static str, tag: &'static str, summary: &str) -> Operation {
-        let parameters = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(|name| {
-            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1},
-                   "description": format!("{}; a `/` in it is written %2F.", described(name))})
+        let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let parameters = names.map(|name| match name {
+            "command" => {
+                json!({"name": name, "in": "path", "required": true, "schema": position(i64::MAX as u64),
+                   "description": "The id of the command: the position of its request."})
+            }
+            name => json!({"name": name, "in": "path", "required": true, "schema": some_text(),
+                   "description": format!("{}; a `/` in it is written %2F.", described(name))}),
         });
         Operation {
             method,
@@ -65,16 +98,20 @@ impl Operation {
             body: None,
             answer: None,
             also: Vec::new(),
+            empty: Vec::new(),
             revalidates: false,
-            waits: true,
+            is_alone: false,
+            refuses_in_words: false,
         }
     }
 
+    /// It takes these parameters.
     pub fn query(mut self, parameters: impl IntoIterator<Item = Value>) -> Operation {
         self.parameters.extend(parameters);
         self
     }
 
+    /// It takes this header.
     pub fn header(mut self, name: &str, description: &str) -> Operation {
         self.parameters.push(
             json!({"name": name, "in": "header", "schema": {"type": "string"}, "description": description}),
@@ -82,26 +119,37 @@ impl Operation {
         self
     }
 
-    /// It has no parameters of every read.
+    /// It takes no parameters that every operation takes.
     pub fn alone(mut self) -> Operation {
-        self.waits = false;
+        self.is_alone = true;
         self
     }
 
-    pub fn takes<T: JsonSchema>(mut self, required: bool) -> Operation {
-        self.body = Some((required, schema_of::<T>));
+    /// It takes this, as JSON.
+    pub fn takes<T: JsonSchema>(mut self, is_required: bool) -> Operation {
+        self.body = Some(Body { is_required, content: vec![(JSON, Some(schema_of::<T>))] });
         self
     }
 
+    /// It takes a body of one of these media types.
+    pub fn takes_any(mut self, media_types: &[&'static str]) -> Operation {
+        let content = media_types.iter().map(|media_type| (*media_type, None)).collect();
+        self.body = Some(Body { is_required: true, content });
+        self
+    }
+
+    /// It answers with this, as JSON.
     pub fn answers<T: JsonSchema>(self) -> Operation {
         self.answers_as::<T>(JSON)
     }
 
+    /// The same, with a media type of its own.
     pub fn answers_as<T: JsonSchema>(mut self, media_type: &str) -> Operation {
         self.answer = Some((media_type.into(), "The answer.".into(), Some(schema_of::<T>)));
         self
     }
 
+    /// It answers with what has no schema.
     pub fn streams(mut self, media_type: &str, description: &str) -> Operation {
         self.answer = Some((media_type.into(), description.into(), None));
         self
@@ -110,6 +158,18 @@ impl Operation {
     /// Another status code with the same body.
     pub fn also(mut self, status: u16, description: &'static str) -> Operation {
         self.also.push((status, description));
+        self
+    }
+
+    /// Another status code without a body.
+    pub fn also_empty(mut self, status: u16, description: &'static str) -> Operation {
+        self.empty.push((status, description));
+        self
+    }
+
+    /// What it refuses, it refuses with a line of text.
+    pub fn refuses_in_words(mut self) -> Operation {
+        self.refuses_in_words = true;
         self
     }
 
@@ -125,12 +185,15 @@ fn described(parameter: &str) -> &'static str {
         "id" => "The id",
         "name" => "The name",
         "seq" => "The position of its record",
+        "gateway" => "The id of the gateway",
+        "device" => "The id of the device",
         _ => "The attribute",
     }
 }
 
 impl Document {
-    pub fn new() -> Document {
+    /// Without operations yet.
+    pub fn new(head: Head) -> Document {
         let settings = || {
             SchemaSettings::draft2020_12().with(|s| {
                 s.meta_schema = None;
@@ -138,17 +201,18 @@ impl Document {
             })
         };
         Document {
+            head,
             paths: BTreeMap::new(),
             answered: settings().for_serialize().into_generator(),
             taken: settings().for_deserialize().into_generator(),
         }
     }
 
+    /// Adds an operation.
     pub fn add(&mut self, operation: Operation) {
         let mut parameters = operation.parameters;
-        if operation.waits {
-            let common = ["min_seq", "epoch", "min_seq_timeout_ms"];
-            parameters.extend(common.map(|name| json!({"$ref": format!("#/components/parameters/{name}")})));
+        if !operation.is_alone {
+            parameters.extend(self.head.every.iter().map(|name| reference(name)));
         }
         let mut responses = Map::new();
         if let Some((media_type, description, schema)) = operation.answer {
@@ -166,7 +230,16 @@ impl Document {
                 json!({"description": "Nothing has been recorded since the answer with this `ETag`."}),
             );
         }
-        responses.insert("default".into(), json!({"$ref": "#/components/responses/problem"}));
+        for (status, description) in operation.empty {
+            responses.insert(status.to_string(), json!({"description": description}));
+        }
+        let refusal = match operation.refuses_in_words {
+            true => {
+                json!({"description": "What is wrong, in a line.", "content": {"text/plain": {}, PROBLEM: {}}})
+            }
+            false => json!({"$ref": "#/components/responses/problem"}),
+        };
+        responses.insert("default".into(), refusal);
         let name: Vec<&str> = operation.path.split(['/', '{', '}']).filter(|part| !part.is_empty()).collect();
         let mut value = json!({
             "operationId": format!("{}-{}", operation.method, name.join("-").replace("api-v1-", "")),
@@ -177,9 +250,15 @@ impl Document {
         if !parameters.is_empty() {
             value["parameters"] = parameters.into();
         }
-        if let Some((required, schema)) = operation.body {
-            value["requestBody"] =
-                json!({"required": required, "content": {JSON: {"schema": schema(&mut self.taken)}}});
+        if let Some(Body { is_required, content }) = operation.body {
+            let content: Map<String, Value> = content
+                .into_iter()
+                .map(|(media_type, schema)| {
+                    let schema = schema.map(|schema| json!({"schema": schema(&mut self.taken)}));
+                    (media_type.to_owned(), schema.unwrap_or_else(|| json!({})))
+                })
+                .collect();
+            value["requestBody"] = json!({"required": is_required, "content": content});
         }
         self.paths.entry(operation.path.into()).or_default().insert(operation.method.into(), value);
     }
@@ -190,19 +269,20 @@ impl Document {
     }
 
     /// The whole description, as text.
-    pub fn text(mut self) -> String {
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON, or not as UTF-8.
+    pub fn text(mut self) -> std::io::Result<String> {
         let problem = schema_of::<Problem<'_>>(&mut self.answered);
         let mut schemas = self.taken.take_definitions(true);
         schemas.append(&mut self.answered.take_definitions(true));
         let mut document = json!({
             "openapi": "3.1.0",
             "info": {
-                "title": "fieldlog",
+                "title": self.head.title,
                 "version": "1",
-                "summary": "State, history and commands of the devices of one gateway.",
-                "description": "Answers say with `position` which records they include. Times are RFC 3339 in UTC. A parameter that \
-                                is misspelt, given twice or out of range is refused; an empty one counts as absent. What changes something needs a token that allows it; \
-                                over the Unix socket no token is needed.",
+                "summary": self.head.summary,
+                "description": self.head.description,
                 "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
             },
             "servers": [{"url": "/"}],
@@ -210,7 +290,7 @@ impl Document {
             "paths": self.paths,
             "components": {
                 "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-                "parameters": common(),
+                "parameters": self.head.parameters,
                 "responses": {"problem": {
                     "description": "What is wrong and what to do (RFC 9457). 503 comes with `Retry-After`.",
                     "content": {PROBLEM: {"schema": problem}},
@@ -221,38 +301,10 @@ impl Document {
         plain(&mut document);
         let mut text = Vec::new();
         let layout = PrettyFormatter::with_indent(b" ");
-        document.serialize(&mut Serializer::with_formatter(&mut text, layout)).unwrap();
+        document.serialize(&mut Serializer::with_formatter(&mut text, layout))?;
         text.push(b'\n');
-        String::from_utf8(text).unwrap()
+        String::from_utf8(text).map_err(std::io::Error::other)
     }
-}
-
-/// The parameters that stand in several operations.
-fn common() -> Value {
-    let moment = |description: &str| {
-        json!({"description": description, "schema": {"anyOf": [
-            {"type": "integer", "format": "uint64", "minimum": 0}, {"type": "string", "format": "date-time"}]}})
-    };
-    let query = |name: &str, required: bool, mut value: Value| {
-        value["name"] = name.into();
-        value["in"] = "query".into();
-        value[if required { "required" } else { "allowEmptyValue" }] = true.into();
-        value
-    };
-    let number = json!({"type": "integer", "minimum": 0, "maximum": 10_000});
-    json!({
-        "at": query("at", false, moment("The state at this moment: a time with an offset, or a position.")),
-        "earlier": query("from", true, moment("The earlier moment: a time with an offset, or a position.")),
-        "later": query("to", false, moment("The later moment, in the same form; now by default.")),
-        "min_seq": query("min_seq", false, json!({
-            "description": "Wait until the answer includes this position: a number, or `<epoch>-<seq>` as in an `ETag`.",
-            "schema": {"type": "string", "pattern": "^([0-9a-f]{16}-)?[0-9]+$"}})),
-        "epoch": query("epoch", false, json!({
-            "description": "The epoch that the position is of; 409 if the log has another one.",
-            "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}})),
-        "min_seq_timeout_ms": query("min_seq_timeout_ms", false, json!({
-            "description": "How long to wait for it, in milliseconds; 2000 by default. Then 504.", "schema": number})),
-    })
 }
 
 /// Links between the types' comments are words for whoever reads the description.
