@@ -1,16 +1,19 @@
 //! What a request asks for, and whether it may.
 
+use std::fmt::Display;
 use std::ops::Deref;
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::RequestPartsExt;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri};
 use fieldlog_projections::Time;
 use fieldlog_wire::json::parse_time;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use super::App;
@@ -34,19 +37,30 @@ const COMPLETE_UPTO: &str = "
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Asked {
+    #[serde(deserialize_with = "given")]
     pub(super) gateway: Option<String>,
+    #[serde(deserialize_with = "given")]
     pub(super) device: Option<String>,
+    #[serde(deserialize_with = "given")]
     pub(super) attribute: Option<String>,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "given")]
     pub(super) kind: Option<String>,
+    #[serde(deserialize_with = "given")]
     pub(super) state: Option<String>,
+    #[serde(deserialize_with = "given")]
     pub(super) q: Option<String>,
+    #[serde(deserialize_with = "given")]
     pub(super) length_s: Option<u32>,
+    #[serde(deserialize_with = "given")]
     from: Option<String>,
+    #[serde(deserialize_with = "given")]
     to: Option<String>,
     /// The last item of the page before.
+    #[serde(deserialize_with = "given")]
     pub(super) after: Option<String>,
+    #[serde(deserialize_with = "given")]
     limit: Option<i64>,
+    #[serde(deserialize_with = "given")]
     min_seq: Option<String>,
 }
 
@@ -58,7 +72,7 @@ impl FromRequestParts<App> for Reading {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Reading, Problem> {
         allow(parts, app, Scope::Read)?;
-        let asked: Result<Query<Asked>, QueryRejection> = Query::try_from_uri(&given(&parts.uri));
+        let asked: Result<Query<Asked>, QueryRejection> = parts.extract().await;
         let Query(asked) = asked.map_err(|error| Problem::bad_parameter(error.body_text()))?;
         let reading = Reading(asked);
         reading.wait(app).await?;
@@ -74,14 +88,15 @@ impl Deref for Reading {
     }
 }
 
-/// The query without parameters that are empty: they count as absent. No id has U+0000, which PostgreSQL refuses.
-fn given(uri: &Uri) -> Uri {
-    let query = uri.query().unwrap_or_default().replace("%00", "%EF%BF%BD");
-    let given: Vec<&str> = query
-        .split('&')
-        .filter(|part| part.split_once('=').is_some_and(|(_, value)| !value.is_empty()))
-        .collect();
-    format!("/?{}", given.join("&")).parse().unwrap_or_else(|_| uri.clone())
+/// An empty one counts as absent. None has U+0000, which PostgreSQL refuses.
+fn given<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value = String::deserialize(deserializer)?;
+    if value.is_empty() {
+        return Ok(None);
+    }
+    text::text(&value).parse().map(Some).map_err(D::Error::custom)
 }
 
 /// The parameters in a path; not every path has all of them.

@@ -185,6 +185,8 @@ fn what_is_asked_wrongly_is_answered_with_what_to_do() {
     check("nothing", 404, "no-such-path", "README");
     check("events?gateway=a&min_seq=-1", 400, "bad-parameter", "`min_seq=-1` is not a position");
     check("events?gateway=&device=a", 400, "bad-parameter", "`gateway` is needed");
+    check("gateways?lim=", 400, "bad-parameter", "unknown field `lim`");
+    check("gateways?limit=many", 400, "bad-parameter", "limit: invalid digit");
     check("gateways/%FF", 400, "bad-parameter", "UTF-8");
     check("search?gateway=a", 400, "bad-parameter", "`q` is needed");
     check("search?q=..", 400, "bad-parameter", "`q=..` has no word");
