@@ -24,6 +24,9 @@ const TAGS: [(&str, &str); 9] = [
     ("health", "Health and status"),
 ];
 
+/// What nearly every operation has; they are in one table.
+const EVERY_READ: [&str; 3] = ["min_seq", "epoch", "min_seq_timeout_ms"];
+
 fn description() -> Value {
     serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap()
 }
@@ -39,6 +42,9 @@ pub fn page() -> String {
              why. A moment whose records have been deleted gives 410 with the earliest position that can still be answered.\n\n";
     text += "The same for programs is at `/openapi.json`. [Who may ask](look.md#who-may-ask-and-https) is decided by tokens. \
              A refusal is a [Problem](#problem).\n";
+    text += "\n## Parameters of every read\n";
+    let common = EVERY_READ.map(|name| all["components"]["parameters"][name].clone());
+    table(&mut text, &all, &common);
     let mut described = 0;
     for (tag, title) in TAGS {
         writeln!(text, "\n## {title}").unwrap();
@@ -62,19 +68,33 @@ pub fn page() -> String {
 
 fn say(text: &mut String, all: &Value, title: &str, operation: &Value) {
     writeln!(text, "\n### {title}\n\n{}.", cell(operation["summary"].as_str().unwrap())).unwrap();
-    let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+    let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+    let count = parameters.len();
+    parameters.retain(|parameter| !EVERY_READ.iter().any(|name| parameter["$ref"] == format!("#/components/parameters/{name}")));
+    let common = count > parameters.len();
+    table(text, all, &parameters);
+    if common {
+        text.push_str("\nAlso [those of every read](#parameters-of-every-read).\n");
+    }
+    body_and_answers(text, operation);
+}
+
+fn table(text: &mut String, all: &Value, parameters: &[Value]) {
     if !parameters.is_empty() {
         text.push_str("\n| parameter | | |\n|---|---|---|\n");
     }
     for parameter in parameters {
         let named = parameter["$ref"].as_str().and_then(|name| all.pointer(&name[1..]));
-        let parameter = named.unwrap_or(&parameter);
+        let parameter = named.unwrap_or(parameter);
         let word = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
         let wanted = if parameter["required"] == true && parameter["in"] != "path" { ", required" } else { "" };
         let within = if parameter["in"] == "query" { String::new() } else { format!(" ({})", word("in")) };
         let about = cell(&word("description"));
         writeln!(text, "| `{}`{within} | {}{wanted} | {about} |", word("name"), kind(&parameter["schema"])).unwrap();
     }
+}
+
+fn body_and_answers(text: &mut String, operation: &Value) {
     if let Some(body) = operation.get("requestBody") {
         let may = if body["required"] == true { "" } else { ", which may be left out" };
         writeln!(text, "\nBody: {}{may}.", content(body)).unwrap();

@@ -36,9 +36,9 @@ impl Page<'_> {
         let text: String = block.lines.iter().map(|line| format!("{line}\n")).collect();
         match block.info {
             "console" => return self.console(&block.lines),
-            "toml" => self.configuration(&text, true),
+            "toml" if !text.starts_with("# hub.toml") => self.configuration(&text, true),
             "toml,wrong" => self.configuration(&text, false),
-            "toml,hub" => {
+            "toml" => {
                 if let Err(error) = toml::from_str::<toml::Table>(&text) {
                     self.fault(&text, &error.to_string());
                 }
@@ -56,7 +56,7 @@ impl Page<'_> {
     }
 
     fn fault(&mut self, text: &str, what: &str) {
-        self.faults.push(format!("docs/src/{}: {what}; in\n{text}", self.name));
+        self.faults.push(format!("{}: {what}; in\n{text}", self.name));
     }
 
     fn configuration(&mut self, text: &str, right: bool) {

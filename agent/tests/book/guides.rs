@@ -3,7 +3,12 @@
 use std::fmt::Write;
 use std::fs;
 
-use fieldlog::config::PRESETS;
+use fieldlog::config::{Config, PRESETS};
+use fieldlog::trial::Trial;
+use fieldlog_projections::Time;
+use fieldlog_rules::decode::Zone;
+use fieldlog_wire::api::commands::CommandBody;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use toml::Table;
 
@@ -14,8 +19,6 @@ use super::root;
 
 /// Payloads longer than this are shown as files.
 const LINE_MAX: usize = 100;
-/// More of a fixture is too much for an example.
-const EXAMPLE_MAX: usize = 2_500;
 
 /// What `docs/guides.toml` says of a preset.
 #[derive(Deserialize)]
@@ -95,7 +98,7 @@ impl Guide {
         );
         let base = if preset.base.is_empty() { "none".to_owned() } else { format!("`{}`", preset.base) };
         writeln!(text, "{}\n\n{}\n", cell(&preset.about), self.note.trim()).unwrap();
-        writeln!(text, "Its topics begin with (`base`): {base}. [The overview](../presets.md) says what the keys and tables mean.").unwrap();
+        writeln!(text, "`base`: {base}. [The overview](../presets.md) says what the keys and tables mean.").unwrap();
         text += "\n## Configuration\n\n```toml\n";
         text += &self.config.clone().unwrap_or_else(|| self.configuration());
         text += "```\n";
@@ -148,10 +151,8 @@ impl Guide {
 
     /// One command of the fixtures, with what it publishes.
     fn command(&self, text: &mut String, preset: &Preset) {
-        let size = |case: &Case| case.messages.iter().map(|post| post.line().len()).sum::<usize>();
-        let fits = |case: &Case| size(case) < EXAMPLE_MAX && case.messages.iter().all(Post::fits_many);
         let cases = cases(&self.preset);
-        let found = cases.iter().filter(|case| fits(case)).find_map(|case| {
+        let found = cases.iter().filter(|case| case.messages.iter().all(Post::fits_many)).find_map(|case| {
             let asked = case.commands.iter().find(|asked| asked.contains_key("topic"))?;
             Some((case, asked))
         });
@@ -160,11 +161,44 @@ impl Guide {
         for key in ["attribute", "operation", "value"] {
             body.extend(asked.get(key).map(|value| (key.to_owned(), value.clone())));
         }
-        let body = serde_json::to_string(&body).unwrap();
         let device = asked["device"].as_str().unwrap();
-        let posts: Vec<&Post> = case.messages.iter().collect();
+        let posts = case.needed(device, &body);
+        let body = serde_json::to_string(&body).unwrap();
         let tried = format!("{} --device {} \\\n    --command {}", self.tried(case.base.as_deref()), quoted(device), quoted(&body));
         writeln!(text, "\nA command, after messages that introduce the device; the last line is what it publishes:\n\n```console\n{}\n```", together(&tried, &posts)).unwrap();
+    }
+}
+
+impl Case {
+    /// The messages without which the command would be refused, or published elsewhere.
+    fn needed(&self, device: &str, body: &Table) -> Vec<&Post> {
+        let mut body = serde_json::to_value(body).unwrap();
+        body["idempotency_key"] = "k".into();
+        body["ttl_s"] = 60.into();
+        let body: CommandBody = serde_json::from_value(body).unwrap();
+        let published = |posts: &[&Post]| {
+            let base = self.base.iter().map(|base| format!("base = {base:?}\n")).collect::<String>();
+            let text = format!(
+                "[[source]]\nname = \"home\"\naddress = \"mqtt://localhost\"\nclient_id = \"us\"\n[[source.subscription]]\npreset = {:?}\n{base}",
+                self.preset.as_ref().unwrap()
+            );
+            let config = Config::from_toml(&text, "guide").unwrap_or_else(|faults| panic!("{faults}"));
+            let mut trial = Trial::new(config, None, Time(0), Zone(|| TimeZone::UTC)).unwrap();
+            for post in posts {
+                trial.observe(&post.topic, post.text().unwrap().as_bytes(), false).unwrap();
+            }
+            trial.command(device, &body).ok().map(|publish| (publish.topic, publish.payload))
+        };
+        let mut posts: Vec<&Post> = self.messages.iter().collect();
+        let wanted = published(&posts);
+        assert!(wanted.is_some(), "{}: {body:?} is refused", self.name);
+        for index in (0..posts.len()).rev() {
+            let post = posts.remove(index);
+            if published(&posts) != wanted {
+                posts.insert(index, post);
+            }
+        }
+        posts
     }
 }
 
@@ -176,7 +210,11 @@ fn together(tried: &str, posts: &[&Post]) -> String {
 
 /// What the fixtures name as their origin, with links.
 fn sources(text: &str) -> String {
-    let one = |source: &str| if source.starts_with("http") { format!("<{source}>") } else { cell(source) };
+    let one = |source: &str| match source.split_once(' ') {
+        _ if !source.starts_with("http") => cell(source),
+        Some((address, rest)) => format!("<{address}> {}", cell(rest)),
+        None => format!("<{source}>"),
+    };
     text.split("; ").map(one).collect::<Vec<_>>().join("; ")
 }
 

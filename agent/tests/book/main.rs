@@ -5,7 +5,7 @@
 //!
 //! In a page, a block `console` has commands behind `$ ` with exactly what they print; files that they name are the nearest block
 //! `toml` or `json` above. A block `toml` is a configuration without mistakes, or the subscriptions, commands and so on of its
-//! one source; `toml,wrong` has mistakes, and `toml,hub` is for `fieldlog-hub`. A block `json` is JSON.
+//! one source, or begins with `# hub.toml` and is TOML; `toml,wrong` has mistakes. A block `json` is JSON.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -94,6 +94,8 @@ fn examples_give_what_is_shown() {
         faults.extend(wrong);
         faults.extend(difference(&name, &text));
     }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    faults.extend(examples::run("README.md", &readme).1);
     none(&faults);
 }
 

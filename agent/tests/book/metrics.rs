@@ -40,7 +40,8 @@ const SECTIONS: [(&str, &[&str]); 9] = [
 ];
 
 /// Samples that are there only after something has happened.
-const LATE: [&str; 4] = [
+const LATE: [&str; 5] = [
+    "mqtt_failures_total{",
     "attribute_info{",
     "sink_waiting_until_timestamp_seconds{",
     "sink_last_error_timestamp_seconds{",
@@ -172,6 +173,11 @@ fn config(data_dir: &Path, broker: SocketAddr) -> Config {
         name = "plant"
         address = "mqtt://{broker}"
         [source.sparkplug]
+        [[source]]
+        name = "away"
+        address = "mqtt://127.0.0.1:1"
+        [[source.subscription]]
+        preset = "wled"
         [[sink]]
         name = "cloud"
         address = "mqtt://127.0.0.1:1"
