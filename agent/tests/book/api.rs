@@ -70,7 +70,9 @@ fn say(text: &mut String, all: &Value, title: &str, operation: &Value) {
     writeln!(text, "\n### {title}\n\n{}.", cell(operation["summary"].as_str().unwrap())).unwrap();
     let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
     let count = parameters.len();
-    parameters.retain(|parameter| !EVERY_READ.iter().any(|name| parameter["$ref"] == format!("#/components/parameters/{name}")));
+    parameters.retain(|parameter| {
+        !EVERY_READ.iter().any(|name| parameter["$ref"] == format!("#/components/parameters/{name}"))
+    });
     let common = count > parameters.len();
     table(text, all, &parameters);
     if common {
@@ -87,10 +89,12 @@ fn table(text: &mut String, all: &Value, parameters: &[Value]) {
         let named = parameter["$ref"].as_str().and_then(|name| all.pointer(&name[1..]));
         let parameter = named.unwrap_or(parameter);
         let word = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
-        let wanted = if parameter["required"] == true && parameter["in"] != "path" { ", required" } else { "" };
+        let wanted =
+            if parameter["required"] == true && parameter["in"] != "path" { ", required" } else { "" };
         let within = if parameter["in"] == "query" { String::new() } else { format!(" ({})", word("in")) };
         let about = cell(&word("description"));
-        writeln!(text, "| `{}`{within} | {}{wanted} | {about} |", word("name"), kind(&parameter["schema"])).unwrap();
+        writeln!(text, "| `{}`{within} | {}{wanted} | {about} |", word("name"), kind(&parameter["schema"]))
+            .unwrap();
     }
 }
 
@@ -105,7 +109,8 @@ fn body_and_answers(text: &mut String, operation: &Value) {
             let said = cell(answer["description"].as_str().unwrap());
             let content = content(answer);
             let content = if content.is_empty() { content } else { format!(": {content}") };
-            writeln!(text, "- {status}{content}. {}", if said == "The answer." { "" } else { &said }).unwrap();
+            writeln!(text, "- {status}{content}. {}", if said == "The answer." { "" } else { &said })
+                .unwrap();
         }
     }
     *text = text.replace(". \n", ".\n");
@@ -129,7 +134,13 @@ fn kind_of(text: &mut String, name: &str, schema: &Value) {
     } else if let Some(choices) = schema["oneOf"].as_array() {
         text.push_str("\n| value | |\n|---|---|\n");
         for choice in choices {
-            writeln!(text, "| {} | {} |", kind(choice), cell(choice["description"].as_str().unwrap_or_default())).unwrap();
+            writeln!(
+                text,
+                "| {} | {} |",
+                kind(choice),
+                cell(choice["description"].as_str().unwrap_or_default())
+            )
+            .unwrap();
         }
     } else if schema["type"] != "object" {
         writeln!(text, "\nThis is: {}.", kind(schema)).unwrap();
@@ -170,7 +181,9 @@ fn kind(schema: &Value) -> String {
 fn simple(word: &Value, schema: &Value) -> String {
     match word.as_str().unwrap() {
         "string" if schema["format"] == "date-time" => "time".to_owned(),
-        "string" => schema["pattern"].as_str().map_or("text".to_owned(), |form| format!("text `{}`", cell(form))),
+        "string" => {
+            schema["pattern"].as_str().map_or("text".to_owned(), |form| format!("text `{}`", cell(form)))
+        }
         "integer" => match (schema["minimum"].as_u64(), schema["maximum"].as_u64()) {
             (Some(min), Some(max)) if max < u64::MAX / 2 => format!("integer, {min} to {max}"),
             _ => "integer".to_owned(),

@@ -90,7 +90,8 @@ impl Page<'_> {
 
     fn output(&mut self, command: &str) -> String {
         let words = words(command);
-        let Some((program, arguments)) = words.split_first().filter(|(program, _)| *program == "fieldlog") else {
+        let Some((program, arguments)) = words.split_first().filter(|(program, _)| *program == "fieldlog")
+        else {
             self.fault(command, "only fieldlog is run; write other commands in a block `sh`");
             return String::new();
         };
@@ -156,6 +157,7 @@ fn what_is_wrong_with_a_page_is_found() {
     assert!(faults[0].contains("nope"), "{faults:?}");
     let (_, faults) = run("p", "```toml,wrong\n[[source.subscription]]\npreset = \"wled\"\n```\n");
     assert!(faults[0].contains("ought to have a mistake"), "{faults:?}");
-    let (text, faults) = run("p", "```console\n$ fieldlog try --preset wled --topic wled/a/g --payload 1\nno\n```\n");
+    let (text, faults) =
+        run("p", "```console\n$ fieldlog try --preset wled --topic wled/a/g --payload 1\nno\n```\n");
     assert!(faults.is_empty() && text.contains("a  brightness = 1\n") && !text.contains("no\n"), "{text}");
 }

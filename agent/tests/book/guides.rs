@@ -72,7 +72,8 @@ pub fn all() -> Vec<(String, String)> {
     // This is `tasmota` with another order of the topic, and is in its guide.
     for (name, _) in PRESETS.iter().filter(|(name, _)| *name != "tasmota-topic-first") {
         let at = guides.iter().position(|guide| guide.preset == *name);
-        let guide = guides.remove(at.unwrap_or_else(|| panic!("docs/guides.toml has no [[guide]] for {name}")));
+        let guide =
+            guides.remove(at.unwrap_or_else(|| panic!("docs/guides.toml has no [[guide]] for {name}")));
         let text = fs::read_to_string(root().join(format!("config/presets/{name}.toml"))).unwrap();
         made.push((format!("presets/{name}.md"), guide.page(&Preset::read(&text))));
     }
@@ -98,7 +99,8 @@ impl Guide {
         );
         let base = if preset.base.is_empty() { "none".to_owned() } else { format!("`{}`", preset.base) };
         writeln!(text, "{}\n\n{}\n", cell(&preset.about), self.note.trim()).unwrap();
-        writeln!(text, "`base`: {base}. [The overview](../presets.md) says what the keys and tables mean.").unwrap();
+        writeln!(text, "`base`: {base}. [The overview](../presets.md) says what the keys and tables mean.")
+            .unwrap();
         text += "\n## Configuration\n\n```toml\n";
         text += &self.config.clone().unwrap_or_else(|| self.configuration());
         text += "```\n";
@@ -133,7 +135,8 @@ impl Guide {
         }
         let cases = cases(&self.preset);
         let wanted = |case: &&Case| self.case.as_ref().is_none_or(|name| case.name == *name);
-        let case = cases.iter().find(wanted).unwrap_or_else(|| panic!("{}: there is no such case", self.preset));
+        let case =
+            cases.iter().find(wanted).unwrap_or_else(|| panic!("{}: there is no such case", self.preset));
         let chosen: Vec<&Post> = match &self.messages {
             Some(indices) => indices.iter().map(|index| &case.messages[*index]).collect(),
             None => case.messages.iter().take(4).collect(),
@@ -164,7 +167,12 @@ impl Guide {
         let device = asked["device"].as_str().unwrap();
         let posts = case.needed(device, &body);
         let body = serde_json::to_string(&body).unwrap();
-        let tried = format!("{} --device {} \\\n    --command {}", self.tried(case.base.as_deref()), quoted(device), quoted(&body));
+        let tried = format!(
+            "{} --device {} \\\n    --command {}",
+            self.tried(case.base.as_deref()),
+            quoted(device),
+            quoted(&body)
+        );
         writeln!(text, "\nA command, after messages that introduce the device; the last line is what it publishes:\n\n```console\n{}\n```", together(&tried, &posts)).unwrap();
     }
 }
@@ -305,7 +313,8 @@ fn left_out(text: &mut String, preset: &Preset) {
 fn commands(text: &mut String, preset: &Preset) {
     *text += "\n## Commands\n\n";
     if preset.commands.is_empty() {
-        *text += "This preset has none. `[[source.command]]` can declare some: see [Commands](../commands.md).\n";
+        *text +=
+            "This preset has none. `[[source.command]]` can declare some: see [Commands](../commands.md).\n";
         return;
     }
     *text += "Sets attributes, or carries out operations. `*` stands for any text, `{json}` and `{value}` for the value.\n\n";
@@ -318,7 +327,14 @@ fn commands(text: &mut String, preset: &Preset) {
         };
         let payload = command.text("payload").map(|payload| format!(" `{payload}`")).unwrap_or_default();
         let topic = preset.topic(command.text("topic").unwrap());
-        writeln!(text, "| {name} | {} | `{topic}`{} | {} |", values(command), payload.replace('|', "\\|"), cell(&command.about)).unwrap();
+        writeln!(
+            text,
+            "| {name} | {} | `{topic}`{} | {} |",
+            values(command),
+            payload.replace('|', "\\|"),
+            cell(&command.about)
+        )
+        .unwrap();
     }
 }
 

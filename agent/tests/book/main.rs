@@ -67,16 +67,13 @@ fn difference(name: &str, ought: &str) -> Option<String> {
         return None;
     }
     let line = is.lines().zip(ought.lines()).take_while(|(is, ought)| is == ought).count();
-    let (is, ought) = (is.lines().nth(line).unwrap_or("its end"), ought.lines().nth(line).unwrap_or("its end"));
+    let (is, ought) =
+        (is.lines().nth(line).unwrap_or("its end"), ought.lines().nth(line).unwrap_or("its end"));
     Some(format!("docs/src/{name}:{}: it has\n    {is}\nand ought to have\n    {ought}", line + 1))
 }
 
 fn none(faults: &[String]) {
-    assert!(
-        faults.is_empty(),
-        "\n{}\nFIELDLOG_WRITE=1 writes anew what is made.",
-        faults.join("\n")
-    );
+    assert!(faults.is_empty(), "\n{}\nFIELDLOG_WRITE=1 writes anew what is made.", faults.join("\n"));
 }
 
 /// Compares a page that is made, with what its commands print.

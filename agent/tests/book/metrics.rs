@@ -32,7 +32,10 @@ const SECTIONS: [(&str, &[&str]); 9] = [
     ("Messages", &["ingest", "messages"]),
     ("Sparkplug", &["sparkplug"]),
     ("Log and disk", &["log", "store", "journal", "archive"]),
-    ("State", &["devices", "device", "attribute", "descriptions", "state", "projection", "fold", "aggregates"]),
+    (
+        "State",
+        &["devices", "device", "attribute", "descriptions", "state", "projection", "fold", "aggregates"],
+    ),
     ("Snapshots", &["snapshot", "snapshots"]),
     ("Commands", &["commands", "command"]),
     ("Sinks", &["sink", "forward"]),
@@ -79,7 +82,9 @@ impl Metric {
     fn row(&self, text: &mut String) {
         let total = if self.kind == "counter" { "_total" } else { "" };
         let unit = match self.name.rsplit('_').next() {
-            Some("seconds") if self.name.ends_with("_timestamp_seconds") || self.name.ends_with("start_time_seconds") => {
+            Some("seconds")
+                if self.name.ends_with("_timestamp_seconds") || self.name.ends_with("start_time_seconds") =>
+            {
                 "s since 1970"
             }
             Some("seconds") => "s",
@@ -102,7 +107,9 @@ fn read(text: &str) -> Vec<Metric> {
             kind.clone_into(&mut metrics.last_mut().unwrap().kind);
         } else if let Some((_, labels)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
             let names = labels.split("=\"").filter_map(|part| part.rsplit(['{', ',', '"']).next());
-            let names = names.filter(|name| *name != "le" && !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            let names = names.filter(|name| {
+                *name != "le" && !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            });
             metrics.last_mut().unwrap().labels.extend(names.map(str::to_owned));
         }
     }
@@ -139,8 +146,11 @@ fn scrape() -> String {
     let text = block_until("a value of every metric", || {
         broker.publish("wled/lamp/g", "7", true, Qos::AtLeastOnce).unwrap();
         let text = get(address);
-        let has = |metric: &&str| text.lines().any(|line| line.strip_prefix("fieldlog_").is_some_and(|line| line.starts_with(*metric)));
-        LATE.iter().all(|metric| has(metric)).then(|| text.clone())
+        let has = |metric: &&str| {
+            text.lines()
+                .any(|line| line.strip_prefix("fieldlog_").is_some_and(|line| line.starts_with(*metric)))
+        };
+        LATE.iter().all(has).then(|| text.clone())
     });
     stop.send_replace(true);
     agent.join().unwrap().unwrap();

@@ -44,7 +44,8 @@ impl Preset {
         }
         let head: Table = toml::from_str(&head).unwrap();
         let base = head.get("base").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (rules, commands): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(kind, _)| *kind == "[[rule]]");
+        let (rules, commands): (Vec<_>, Vec<_>) =
+            blocks.into_iter().partition(|(kind, _)| *kind == "[[rule]]");
         let plain = |blocks: Vec<(&str, Block)>| blocks.into_iter().map(|(_, block)| block).collect();
         Preset { about: about.unwrap(), base, rules: plain(rules), commands: plain(commands) }
     }
