@@ -82,6 +82,32 @@ pub fn all() -> Vec<(String, String)> {
     made
 }
 
+/// Rows of the overview, docs/src/presets.md, that do not have a preset with its base.
+pub fn overview_faults() -> Vec<String> {
+    let overview = super::page("presets.md");
+    let mut faults = Vec::new();
+    for (name, _) in PRESETS {
+        let file = name.trim_end_matches("-topic-first");
+        let text = fs::read_to_string(root().join(format!("config/presets/{file}.toml"))).unwrap();
+        let base = shown_base(&Preset::read(&text));
+        let row = |line: &str| {
+            line.contains(&format!("`{name}`"))
+                && line.contains(&format!("(presets/{file}.md)"))
+                && line.ends_with(&format!("| {base} |"))
+        };
+        if !overview.lines().any(row) {
+            faults.push(format!(
+                "docs/src/presets.md has no row for {name} with its guide and its base, {base}"
+            ));
+        }
+    }
+    faults
+}
+
+fn shown_base(preset: &Preset) -> String {
+    if preset.base.is_empty() { "none".to_owned() } else { format!("`{}`", preset.base) }
+}
+
 /// The cases that read messages with a preset.
 fn cases(preset: &str) -> Vec<Case> {
     let folder = root().join("tests/fixtures/devices");
@@ -97,7 +123,7 @@ impl Guide {
             "# {}\n\n<!-- Made by `FIELDLOG_WRITE=1 cargo test -p fieldlog --test book`; what is not of the preset is in docs/guides.toml. -->\n\n",
             self.title
         );
-        let base = if preset.base.is_empty() { "none".to_owned() } else { format!("`{}`", preset.base) };
+        let base = shown_base(preset);
         writeln!(text, "{}\n\n{}\n", cell(&preset.about), self.note.trim()).unwrap();
         writeln!(text, "`base`: {base}. [The overview](../presets.md) says what the keys and tables mean.")
             .unwrap();

@@ -117,6 +117,11 @@ fn each_preset_has_a_guide_made_of_its_rules_and_its_fixtures() {
 }
 
 #[test]
+fn the_overview_has_each_preset() {
+    none(&guides::overview_faults());
+}
+
+#[test]
 fn links_lead_somewhere() {
     none(&links::faults());
 }
