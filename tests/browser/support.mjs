@@ -165,3 +165,12 @@ export async function login(page, token) {
 
 /** The JSON that the agent answers. */
 export const ask = async (path) => (await fetch(url + path)).json();
+
+/** Waits until something that is asked of the agent is so. */
+export async function until(isSo, patience) {
+  const end = performance.now() + patience;
+  while (!(await isSo())) {
+    assert(performance.now() < end, `not so within ${patience} ms: ${isSo}`);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}

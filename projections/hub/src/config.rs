@@ -14,7 +14,7 @@ mod sources;
 mod stores;
 
 pub(crate) use secret::read as read_secret;
-pub use sources::{Kafka, Nats};
+pub use sources::{Kafka, Mqtt, Nats};
 pub(crate) use sources::{Login, Sasl};
 pub use stores::{OpenSearch, Redis};
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub nats: Vec<Nats>,
     /// Topics of Kafka that are consumed.
     pub kafka: Vec<Kafka>,
+    /// Brokers of MQTT that are read.
+    pub mqtt: Vec<Mqtt>,
     /// The database.
     pub postgres: Postgres,
     /// Follows the database.
@@ -85,6 +87,8 @@ struct Raw {
     nats: Vec<sources::RawNats>,
     #[serde(default)]
     kafka: Vec<sources::RawKafka>,
+    #[serde(default)]
+    mqtt: Vec<sources::RawMqtt>,
     postgres: RawPostgres,
     redis: Option<stores::RawRedis>,
     opensearch: Option<stores::RawOpenSearch>,
@@ -183,7 +187,7 @@ impl Config {
         }
         if !is_schema(&raw.postgres.schema) {
             faults.push(format!(
-                "`postgres.schema` is {:?}; it must be 1 to 60 lower-case letters, digits and `_`, and begin with a letter",
+                "`postgres.schema` is {:?}; it must be 1 to 50 lower-case letters, digits and `_`, and begin with a letter",
                 raw.postgres.schema
             ));
         }
@@ -192,6 +196,9 @@ impl Config {
         let kafka: Vec<Kafka> =
             raw.kafka.into_iter().filter_map(|raw| sources::kafka(raw, &mut faults)).collect();
         sources::distinct(&kafka, &mut faults);
+        let mqtt: Vec<Mqtt> =
+            raw.mqtt.into_iter().filter_map(|raw| sources::mqtt(raw, &mut faults)).collect();
+        sources::own_sessions(&mqtt, &mut faults);
         let listen = listen(&raw.http.listen, !raw.token.is_empty(), &mut faults);
         let connect = address(&raw.postgres.address, &mut faults);
         let password_file = raw.postgres.password_file;
@@ -212,6 +219,7 @@ impl Config {
                 tokens,
                 nats,
                 kafka,
+                mqtt,
                 postgres: Postgres {
                     connect,
                     password_file,
@@ -235,10 +243,12 @@ fn is_name(name: &str) -> bool {
     (1..=60).contains(&name.len()) && name.bytes().all(allowed)
 }
 
-/// A name that needs no quotes anywhere.
+/// A name that needs no quotes anywhere, also with a suffix.
 fn is_schema(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    is_name(name) && name.bytes().all(allowed) && name.starts_with(|char: char| char.is_ascii_lowercase())
+    (1..=50).contains(&name.len())
+        && name.bytes().all(allowed)
+        && name.starts_with(|char: char| char.is_ascii_lowercase())
 }
 
 fn listen(text: &str, tokens: bool, faults: &mut Vec<String>) -> Option<SocketAddr> {

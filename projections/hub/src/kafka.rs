@@ -31,6 +31,8 @@ const FETCH_BYTES: i32 = 256 * 1024;
 /// How long a broker waits for a first record.
 const WAIT_MS: i32 = 500;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// With more records still to be read, what is missing is probably among them.
+const BEHIND: i64 = 1_000;
 /// Nothing is fetched while so many parcels are being stored.
 const AT_ONCE: usize = 64;
 /// Bytes of parcels that are not whole; beyond, only partitions that are behind are read.
@@ -221,7 +223,7 @@ impl<'a> Reader<'a> {
             match self.assembler.add(Record { partition: at, offset, headers: &record.headers }, value, now) {
                 Ok(Some(whole)) => {
                     let (parts, name) = (self.parts.clone(), self.name.to_owned());
-                    self.storing.spawn(store(whole, parts, name));
+                    self.storing.spawn(store(whole, parts, name, end - offset > BEHIND));
                 }
                 Ok(None) => {}
                 Err(why) => self.parts.no_parcel(self.name, &why),
@@ -272,7 +274,7 @@ impl<'a> Reader<'a> {
             self.partitions.iter().enumerate().map(|(at, partition)| partition.end - self.assembler.next(at));
         let (lag, incomplete) = (lag.map(|lag| lag.max(0) as u64).sum(), self.assembler.incomplete() as u64);
         self.parts.standings.set(self.name, |standing| {
-            (standing.lag_records, standing.incomplete) = (lag, incomplete);
+            (standing.lag_records, standing.incomplete) = (Some(lag), Some(incomplete));
         });
         let mut moved = Vec::new();
         for (at, partition) in self.partitions.iter_mut().enumerate() {
@@ -311,14 +313,14 @@ impl<'a> Reader<'a> {
 }
 
 /// Stores a parcel; says why if its log is stopped.
-async fn store(whole: Whole, parts: Parts, name: String) -> (Whole, Option<String>) {
+async fn store(whole: Whole, parts: Parts, name: String, is_behind: bool) -> (Whole, Option<String>) {
     loop {
         let (body, fields) = (whole.body.clone(), whole.manifest.fields());
         let read = move || {
             let field = |name: &str| fields.iter().find(|(field, _)| *field == name);
             Parcel::read(&body, |name| field(name).map(|(_, text)| &**text))
         };
-        match parts.store(whole.body.len(), &name, read).await {
+        match parts.store(whole.body.len(), &name, is_behind, read).await {
             Fate::Done => return (whole, None),
             Fate::Stopped(why) => return (whole, Some(why)),
             Fate::Again => tokio::time::sleep(AGAIN).await,

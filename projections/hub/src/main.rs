@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fieldlog_hub::config::Config;
-use fieldlog_hub::{follow, run};
+use fieldlog_hub::{follow, rebuild, run};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -23,6 +23,10 @@ const EX_OSERR: u8 = 71;
 
 /// Exit code when PostgreSQL cannot be asked (`EX_UNAVAILABLE`).
 const EX_UNAVAILABLE: u8 = 69;
+/// Exit code for arguments that do not fit together (`EX_USAGE`).
+const EX_USAGE: u8 = 64;
+/// The store that the others follow.
+const POSTGRES: &str = "postgres";
 
 /// Keeps what fieldlog gateways send in PostgreSQL, each event once.
 #[derive(Parser)]
@@ -43,14 +47,20 @@ enum Verb {
         #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
         config: PathBuf,
     },
-    /// Let a store that follows PostgreSQL begin anew; running hubs do that within seconds.
+    /// Make what a store has anew from the events in PostgreSQL, while hubs run.
+    ///
+    /// Redis and OpenSearch begin anew within seconds. The tables of PostgreSQL are made in a second schema, which takes the
+    /// place of the first once it has all events; this command stays until then, and can be started again if it was stopped.
     Rebuild {
         /// The configuration file.
         #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
         config: PathBuf,
         /// Which one.
-        #[arg(long, value_parser = follow::STORES)]
+        #[arg(long, value_parser = [POSTGRES, follow::STORES[0], follow::STORES[1]])]
         store: String,
+        /// Instead, remove what a rebuild of PostgreSQL that has not ended has left.
+        #[arg(long)]
+        abandon: bool,
     },
     /// Check the configuration and list every fault in it.
     CheckConfig {
@@ -73,8 +83,8 @@ fn main() -> ExitCode {
             Ok(config) => start(config),
             Err(code) => code,
         },
-        Verb::Rebuild { config, store } => match load(&config) {
-            Ok(config) => rebuild(&config, &store),
+        Verb::Rebuild { config, store, abandon } => match load(&config) {
+            Ok(config) => rebuild(&config, &store, abandon),
             Err(code) => code,
         },
         Verb::CheckConfig { config } => load(&config).map_or_else(|code| code, |_| ExitCode::SUCCESS),
@@ -95,18 +105,36 @@ fn runtime() -> Result<Runtime, ExitCode> {
     })
 }
 
-fn rebuild(config: &Config, store: &str) -> ExitCode {
-    let done = runtime().map(|runtime| runtime.block_on(follow::rebuild(config, store)));
+fn rebuild(config: &Config, store: &str, abandon: bool) -> ExitCode {
+    if abandon && store != POSTGRES {
+        tracing::error!("--abandon is for --store {POSTGRES}; {store} has nothing that could be removed");
+        return ExitCode::from(EX_USAGE);
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    let done = runtime.block_on(async {
+        match store {
+            POSTGRES if abandon => rebuild::abandon(config).await.map(|was_there| match was_there {
+                true => "what was made of the new tables is removed".to_owned(),
+                false => "there is nothing to remove: no rebuild has been begun".to_owned(),
+            }),
+            POSTGRES => rebuild::rebuild(config).await.map(|rebuilt| rebuilt.to_string()),
+            _ => follow::rebuild(config, store).await.map(|()| {
+                format!("{store} begins anew in every running hub that has it in its configuration")
+            }),
+        }
+    });
     match done {
-        Ok(Ok(())) => {
-            tracing::info!("{store} begins anew in every running hub that has it in its configuration");
+        Ok(words) => {
+            tracing::info!("{words}");
             ExitCode::SUCCESS
         }
-        Ok(Err(why)) => {
+        Err(why) => {
             tracing::error!("{why}");
             ExitCode::from(EX_UNAVAILABLE)
         }
-        Err(code) => code,
     }
 }
 

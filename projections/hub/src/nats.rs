@@ -8,6 +8,7 @@ mod call;
 mod consume;
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +20,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::config::{Nats, read_secret};
-use crate::intake::Intake;
-use crate::metrics::Counters;
-use crate::source::{Ended, owner};
+use crate::source::{self, Ended, Parts};
 
 pub(crate) use call::{Calls, Silence};
 
@@ -29,22 +28,6 @@ pub(crate) use call::{Calls, Silence};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-const RETRY_MAX: Duration = Duration::from_secs(10);
-
-/// Where parcels go to.
-#[derive(Clone)]
-pub(crate) struct Parts {
-    pub(crate) intake: Intake,
-    pub(crate) counters: Arc<Counters>,
-    /// The name of this process.
-    pub(crate) name: String,
-    /// Names of the processes whose leases run, in order.
-    pub(crate) alive: watch::Receiver<Vec<String>>,
-    /// A message that is not acknowledged for so long comes again.
-    pub(crate) lease: Duration,
-    /// Gets the connection, for requests.
-    pub(crate) calls: Arc<watch::Sender<Option<Client>>>,
-}
 
 /// Tasks that consume, by subject; aborted when dropped. What one of them was at comes again.
 #[derive(Default)]
@@ -56,46 +39,41 @@ impl Drop for Consumers {
     }
 }
 
-/// Consumes until `stopped`, and connects again as needed.
-pub(crate) async fn serve(nats: Nats, parts: Parts, mut stopped: watch::Receiver<bool>) {
-    let mut retry = Duration::from_millis(200);
-    loop {
-        let ended = tokio::select! {
-            ended = consume_all(&nats, &parts, &mut retry) => ended,
-            _ = stopped.wait_for(|stop| *stop) => return,
-        };
-        let Err(why) = ended;
-        tracing::warn!("NATS {}: {why}; trying again in {} ms", nats.address, retry.as_millis());
-        tokio::select! {
-            () = tokio::time::sleep(retry) => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
-        }
-        retry = (retry * 2).min(RETRY_MAX);
-    }
+/// Consumes until `stopped`, and connects again as needed; `called` gets the connection, for requests.
+pub(crate) async fn serve(
+    nats: Nats,
+    parts: Parts,
+    called: Arc<watch::Sender<Option<Client>>>,
+    stopped: watch::Receiver<bool>,
+) {
+    let name = format!("{}, stream {}", nats.address, nats.stream);
+    let run = || async {
+        let Err(why) = consume_all(&nats, &name, &parts, &called).await;
+        why
+    };
+    source::keep(&name, &parts, stopped, run).await;
 }
 
 /// Consumes over one connection.
 async fn consume_all(
     nats: &Nats,
+    name: &str,
     parts: &Parts,
-    retry: &mut Duration,
-) -> Result<std::convert::Infallible, Ended> {
+    called: &watch::Sender<Option<Client>>,
+) -> Result<Infallible, Ended> {
     let client = connect(nats).await?;
-    parts.calls.send_replace(Some(client.clone()));
+    called.send_replace(Some(client.clone()));
     let jetstream = ContextBuilder::new().timeout(ASK_TIMEOUT).ack_timeout(ASK_TIMEOUT).build(client);
     let stream = jetstream.get_stream_no_info(&nats.stream).await?;
+    parts.standings.set(name, |standing| standing.reading = true);
     let mut consumers = Consumers::default();
     loop {
         let subjects = subjects(nats, &stream).await?;
-        if consumers.0.is_empty() {
-            *retry = Duration::from_millis(200);
-        }
         let alive = parts.alive.borrow().clone();
         let mine: BTreeSet<&String> = subjects
             .iter()
             .filter(|subject| {
-                let gateway = subject.split('.').nth(nats.gateway_token).unwrap_or_default();
-                owner(&alive, gateway) == Some(&parts.name)
+                parts.is_mine(&alive, subject.split('.').nth(nats.gateway_token).unwrap_or_default())
             })
             .collect();
         consumers.0.retain(|subject, task| {

@@ -13,6 +13,7 @@ use crate::http::{self, App};
 use crate::intake::Intake;
 use crate::kafka;
 use crate::metrics::Counters;
+use crate::mqtt;
 use crate::nats::{self, Calls};
 use crate::postgres::{self, Readers};
 use crate::source::{self, Standings};
@@ -46,31 +47,29 @@ pub async fn run(
     let followers = follow::start(&config, &hub, &counters, &board);
     let (stop, stopped) = watch::channel(false);
     let mut sources = tokio::task::JoinSet::new();
+    let standings = Arc::new(Standings::default());
+    let parts = source::Parts {
+        intake: intake.clone(),
+        counters: counters.clone(),
+        name: config.name.clone(),
+        alive: lease.alive.clone(),
+        hub: hub.clone(),
+        lease: config.lease,
+        standings: standings.clone(),
+    };
     let mut calls = Calls::default();
     for nats in config.nats {
-        let parts = nats::Parts {
-            intake: intake.clone(),
-            counters: counters.clone(),
-            name: config.name.clone(),
-            alive: lease.alive.clone(),
-            lease: config.lease,
-            calls: Arc::new(calls.add(&nats)),
-        };
-        sources.spawn(nats::serve(nats, parts, stopped.clone()));
+        let called = Arc::new(calls.add(&nats));
+        sources.spawn(nats::serve(nats, parts.clone(), called, stopped.clone()));
     }
-    let standings = Arc::new(Standings::default());
     for kafka in config.kafka {
-        let parts = source::Parts {
-            intake: intake.clone(),
-            counters: counters.clone(),
-            name: config.name.clone(),
-            alive: lease.alive.clone(),
-            hub: hub.clone(),
-            lease: config.lease,
-            standings: standings.clone(),
-        };
-        sources.spawn(kafka::serve(kafka, config.postgres.clone(), parts, stopped.clone()));
+        sources.spawn(kafka::serve(kafka, config.postgres.clone(), parts.clone(), stopped.clone()));
     }
+    for mqtt in config.mqtt {
+        sources.spawn(mqtt::serve(mqtt, parts.clone(), stopped.clone()));
+    }
+    // The last sender of parcels would otherwise be here.
+    drop(parts);
     let calls = Arc::new(calls);
     let asker = Asker {
         postgres: config.postgres.clone(),

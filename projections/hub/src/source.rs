@@ -59,11 +59,13 @@ impl Parts {
         }
     }
 
-    /// Stores the parcel that `read` finds in `bytes` of a message, which came as `whence` says.
+    /// Stores the parcel that `read` finds in `bytes` of a message, which came as `whence` says. `is_behind`: much more is still
+    /// to be read there, so what is missing of its gateway is probably among it.
     pub(crate) async fn store(
         &self,
         bytes: usize,
         whence: &str,
+        is_behind: bool,
         read: impl FnOnce() -> Result<Parcel, ParcelError> + Send + 'static,
     ) -> Fate {
         let Some(_room) = self.intake.room(bytes).await else { return Fate::Again };
@@ -75,8 +77,14 @@ impl Parts {
             }
             Err(_) => return Fate::Again,
         };
+        let gateway = parcel.manifest().gateway.clone();
         match self.intake.take(parcel).await {
-            Ok(()) => Fate::Done,
+            Ok(()) => {
+                if is_behind {
+                    self.intake.wanted.is_behind(&gateway);
+                }
+                Fate::Done
+            }
             Err(Refusal::Busy(why)) => {
                 tracing::debug!("a parcel of {whence} comes again: {why}");
                 Fate::Again
@@ -129,10 +137,10 @@ where
 pub(crate) struct Standing {
     /// Whether this process reads it.
     pub(crate) reading: bool,
-    /// Records that this process has not read yet.
-    pub(crate) lag_records: u64,
-    /// Parcels of which records are missing so far.
-    pub(crate) incomplete: u64,
+    /// Records of Kafka that this process has not read yet.
+    pub(crate) lag_records: Option<u64>,
+    /// Parcels of which records of Kafka are missing so far.
+    pub(crate) incomplete: Option<u64>,
 }
 
 /// The sources of this process by name.

@@ -39,6 +39,24 @@ pub struct Kafka {
     pub(crate) ca_file: Option<PathBuf>,
 }
 
+/// A broker of MQTT 5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// As it was written.
+    pub address: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    /// What is subscribed to.
+    pub filter: String,
+    /// The name of the session that the broker keeps.
+    pub(crate) client_id: String,
+    /// How long it keeps the session while nobody reads, in seconds.
+    pub(crate) session_expiry_s: u32,
+    pub(crate) login: Option<Login>,
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
 /// A user, and where the password is read at each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Login {
@@ -83,6 +101,33 @@ pub(super) struct RawKafka {
     password_file: Option<PathBuf>,
     sasl: Option<Sasl>,
     ca_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMqtt {
+    address: String,
+    #[serde(default = "topic")]
+    topic: String,
+    #[serde(default = "client_id")]
+    client_id: String,
+    #[serde(default = "thirty_days")]
+    session_expiry_s: u32,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+}
+
+fn topic() -> String {
+    "fieldlog/{gateway}/events".into()
+}
+
+fn client_id() -> String {
+    "fieldlog-hub".into()
+}
+
+fn thirty_days() -> u32 {
+    2_592_000
 }
 
 fn stream() -> String {
@@ -186,6 +231,71 @@ pub(super) fn kafka(raw: RawKafka, faults: &mut Vec<String>) -> Option<Kafka> {
     }
     let brokers = brokers.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
     Some(Kafka { address: raw.address, brokers, tls, topic: raw.topic, login, sasl, ca_file: raw.ca_file })
+}
+
+pub(super) fn mqtt(raw: RawMqtt, faults: &mut Vec<String>) -> Option<Mqtt> {
+    let filter = ["{gateway}", "{lane}", "{epoch}"]
+        .iter()
+        .fold(raw.topic.clone(), |text, name| text.replace(name, "+"));
+    let is_level = |level: &str| level == "+" || !level.contains(['+', '#', '{', '}', '\0']);
+    if !raw.topic.contains("{gateway}") || raw.topic.contains('+') || !filter.split('/').all(is_level) {
+        faults.push(format!(
+            "`mqtt.topic` is {:?}; it must be that of the gateways' sinks, with {{gateway}} between slashes",
+            raw.topic
+        ));
+    }
+    if !super::is_name(&raw.client_id) {
+        faults.push(format!(
+            "`mqtt.client_id` is {:?}; it must be 1 to 60 letters, digits, `.`, `-` and `_`",
+            raw.client_id
+        ));
+    }
+    if raw.session_expiry_s < 3_600 {
+        faults.push(format!(
+            "`mqtt.session_expiry_s` is {}; it must be 3600 to 4294967295 (for ever): what gateways send while all hubs are \
+             away is lost after that",
+            raw.session_expiry_s
+        ));
+    }
+    let login = login("mqtt", raw.username, raw.password_file, faults);
+    let parsed = split(&raw.address, &[("mqtt://", false), ("mqtts://", true)]).and_then(|(rest, tls)| {
+        host_and_port(rest.trim_end_matches('/'), if tls { 8883 } else { 1883 }).map(|found| (found, tls))
+    });
+    let Some(((host, port), tls)) = parsed else {
+        faults.push(format!(
+            "`mqtt.address` is {:?}; write it like \"mqtt://host:1883\", or with TLS \"mqtts://host:8883\"; user and password \
+             have keys of their own",
+            raw.address
+        ));
+        return None;
+    };
+    tls_files("mqtt", "mqtts://", tls, raw.ca_file.as_ref(), faults);
+    Some(Mqtt {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        address: raw.address,
+        port,
+        tls,
+        filter,
+        client_id: raw.client_id,
+        session_expiry_s: raw.session_expiry_s,
+        login,
+        ca_file: raw.ca_file,
+    })
+}
+
+/// Two sources with one session would take it from each other for ever.
+pub(super) fn own_sessions(mqtt: &[Mqtt], faults: &mut Vec<String>) {
+    for (at, source) in mqtt.iter().enumerate() {
+        let same = |other: &&Mqtt| {
+            (&other.host, other.port, &other.client_id) == (&source.host, source.port, &source.client_id)
+        };
+        if mqtt[..at].iter().any(|other| same(&other)) {
+            faults.push(format!(
+                "two [[mqtt]] use the session `{}` of {}; give each its own `client_id`",
+                source.client_id, source.address
+            ));
+        }
+    }
 }
 
 /// Two sources with one topic would overwrite what is noted of each other.

@@ -195,20 +195,20 @@ impl Metrics {
     }
 
     fn sources(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        type Value = fn(&source::Standing) -> u64;
+        type Value = fn(&source::Standing) -> Option<u64>;
         let gauges: [(&str, &str, Value); 3] = [
             (
-                "kafka_reading",
-                "1 while this process reads the topic; 0 also while it is another process's.",
-                |standing| u64::from(standing.reading),
+                "source_reading",
+                "1 while this process reads the source; 0 also while another process does.",
+                |standing| Some(u64::from(standing.reading)),
             ),
             (
-                "kafka_lag_records",
+                "source_lag_records",
                 "Records of a topic of Kafka that this process has not read yet.",
                 |standing| standing.lag_records,
             ),
             (
-                "kafka_incomplete_parcels",
+                "source_incomplete_parcels",
                 "Parcels of a topic of Kafka of which some records have not come yet.",
                 |standing| standing.incomplete,
             ),
@@ -216,9 +216,10 @@ impl Metrics {
         let standings = self.app.standings.all();
         for (name, help, value) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (source, standing) in &standings {
+            let values = standings.iter().filter_map(|(source, standing)| Some((source, value(standing)?)));
+            for (source, value) in values {
                 let of = OfSource { source: source.clone() };
-                family.encode_family(&of)?.encode_gauge(&(value(standing) as f64))?;
+                family.encode_family(&of)?.encode_gauge(&(value as f64))?;
             }
         }
         Ok(())

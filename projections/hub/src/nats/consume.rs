@@ -1,6 +1,5 @@
 //! Consumes one subject.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -9,10 +8,8 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::Parts;
-use crate::intake::Refusal;
-use crate::parcel::{Parcel, ParcelError};
-use crate::source::Ended;
+use crate::parcel::Parcel;
+use crate::source::{Ended, Fate, Parts};
 
 /// Messages that are worked on at once.
 const AT_ONCE: usize = 16;
@@ -24,16 +21,6 @@ const WAIT: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_secs(1);
 /// So often a stopped subject is looked at again.
 const STOPPED: Duration = Duration::from_secs(60);
-
-/// What became of a message.
-enum Fate {
-    /// Stored, or no parcel at all.
-    Done,
-    /// Not at the moment.
-    Again,
-    /// Its log is stopped.
-    Stopped(String),
-}
 
 /// Consumes a subject until something fails; it is begun again then.
 pub(super) async fn subject(stream: Stream<()>, subject: String, parts: Parts) {
@@ -88,35 +75,12 @@ async fn one(message: Message, parts: &Parts) -> Result<Fate, Ended> {
 }
 
 async fn store(message: &Message, parts: &Parts) -> Fate {
-    let Some(_room) = parts.intake.room(message.payload.len()).await else { return Fate::Again };
     let (payload, headers) = (message.payload.clone(), message.headers.clone().unwrap_or_default());
-    let read = tokio::task::spawn_blocking(move || Parcel::read(&payload, |name| header(&headers, name)));
-    let parcel = match read.await {
-        Ok(Ok(parcel)) => parcel,
-        Ok(Err(error)) => return no_parcel(message, &error, parts),
-        Err(_) => return Fate::Again,
-    };
-    let gateway = parcel.manifest().gateway.clone();
-    match parts.intake.take(parcel).await {
-        Ok(()) => {
-            if message.info().is_ok_and(|info| info.pending > BEHIND) {
-                parts.intake.wanted.is_behind(&gateway);
-            }
-            Fate::Done
-        }
-        Err(Refusal::Busy(why)) => {
-            tracing::debug!("a message on {} comes again: {why}", message.subject);
-            Fate::Again
-        }
-        Err(Refusal::Forked(why)) => Fate::Stopped(why),
-    }
-}
-
-/// It would come again for ever; it is counted, and stays in the stream.
-fn no_parcel(message: &Message, error: &ParcelError, parts: &Parts) -> Fate {
-    parts.counters.malformed.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!("a message on {} is not a parcel and is passed over: {error}", message.subject);
-    Fate::Done
+    let whence = format!("the subject {}", message.subject);
+    let is_behind = message.info().is_ok_and(|info| info.pending > BEHIND);
+    let read = move || Parcel::read(&payload, |name| header(&headers, name));
+    // One that is no parcel would come again for ever; it stays in the stream.
+    parts.store(message.payload.len(), &whence, is_behind, read).await
 }
 
 /// A name without the characters that NATS does not allow, its own for each subject.

@@ -29,6 +29,21 @@ pub(crate) enum MigrateError {
     Failed { schema: String, number: usize, why: String },
 }
 
+/// Refuses a schema that a newer version has changed, or put in the place of another.
+pub(crate) async fn refuse_newer(client: &Client, schema: &str) -> Result<(), MigrateError> {
+    let newest = client.query_one("SELECT coalesce(max(number), 0) FROM migrations", &[]).await;
+    let newest = newest.map_err(|error| MigrateError::Failed {
+        schema: schema.to_owned(),
+        number: 0,
+        why: chain(&error),
+    });
+    let found: i32 = newest?.get(0);
+    if usize::try_from(found).unwrap_or(0) > MIGRATIONS.len() {
+        return Err(MigrateError::Newer { schema: schema.to_owned(), found, known: MIGRATIONS.len() });
+    }
+    Ok(())
+}
+
 /// Creates the schema, and brings it to the newest migration.
 pub(crate) async fn migrate(client: &mut Client, schema: &str) -> Result<(), MigrateError> {
     let failed = |number: usize| {

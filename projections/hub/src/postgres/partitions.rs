@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Transaction};
 
 /// Days from now within which events get a partition of their own. What is outside, because of a clock that is far off,
 /// goes to `events_other`.
@@ -40,7 +40,16 @@ impl Partitions {
                 }
             }
         }
-        for date in new {
+        self.make(client, new.into_iter()).await
+    }
+
+    /// Makes the partitions of these days.
+    pub(super) async fn make(
+        &mut self,
+        client: &mut Client,
+        days: impl Iterator<Item = Date>,
+    ) -> Result<(), Error> {
+        for date in days {
             match create(client, date).await {
                 Ok(()) => {}
                 Err(error) if error.code() == Some(&SqlState::CHECK_VIOLATION) => tracing::warn!(
@@ -55,7 +64,8 @@ impl Partitions {
     }
 }
 
-/// Drops the partitions of days that were over at this time, and such events in `events_other`.
+/// Drops the partitions of days that were over at this time, and such events in `events_other`. While the schema is rebuilt,
+/// nothing is dropped.
 pub(crate) async fn drop_partitions(client: &mut Client, before: Timestamp) -> Result<(), Error> {
     let keep_from = date(before);
     let rows = client
@@ -68,10 +78,22 @@ pub(crate) async fn drop_partitions(client: &mut Client, before: Timestamp) -> R
         .await?;
     for row in rows {
         let partition: String = row.get(0);
-        locked(client, &format!("DROP TABLE IF EXISTS {partition}")).await?;
+        let transaction = client.transaction().await?;
+        lock(&transaction).await?;
+        if is_rebuilt(&transaction).await? {
+            return Ok(());
+        }
+        transaction.batch_execute(&format!("DROP TABLE IF EXISTS {partition}")).await?;
+        transaction.commit().await?;
         tracing::info!("dropped {partition}: nothing in it is newer than {keep_from}");
     }
-    let deleted = client.execute("DELETE FROM events_other WHERE recorded < $1", &[&before]).await?;
+    let transaction = client.transaction().await?;
+    lock(&transaction).await?;
+    if is_rebuilt(&transaction).await? {
+        return Ok(());
+    }
+    let deleted = transaction.execute("DELETE FROM events_other WHERE recorded < $1", &[&before]).await?;
+    transaction.commit().await?;
     if deleted > 0 {
         tracing::info!("deleted {deleted} events of events_other: they are older than {before}");
     }
@@ -89,17 +111,29 @@ async fn create(client: &mut Client, date: Date) -> Result<(), Error> {
         "CREATE TABLE IF NOT EXISTS {} PARTITION OF events FOR VALUES FROM ('{date} 00:00:00+00') TO ('{next} 00:00:00+00')",
         name(date)
     );
-    locked(client, &statement).await
+    let transaction = client.transaction().await?;
+    lock(&transaction).await?;
+    transaction.batch_execute(&statement).await?;
+    transaction.commit().await
 }
 
-async fn locked(client: &mut Client, statement: &str) -> Result<(), Error> {
-    let transaction = client.transaction().await?;
-    transaction.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK}); {statement}")).await?;
-    transaction.commit().await
+/// Until the end of the transaction nobody else creates or drops.
+pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
+    transaction.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})")).await
+}
+
+async fn is_rebuilt(transaction: &Transaction<'_>) -> Result<bool, Error> {
+    let select = "SELECT to_regclass(current_schema() || '_next.filled') IS NOT NULL";
+    Ok(transaction.query_one(select, &[]).await?.get(0))
 }
 
 fn date(time: Timestamp) -> Date {
     time.to_zoned(TimeZone::UTC).date()
+}
+
+/// The day of a table.
+pub(super) fn date_of(name: &str) -> Option<Date> {
+    Date::strptime("events_%Y%m%d", name).ok()
 }
 
 /// The table of a day.

@@ -152,7 +152,7 @@ const COMMANDS: &str = "
         seq = greatest(t.seq, excluded.seq)";
 
 /// The statements of a connection.
-pub(super) struct Statements {
+pub(crate) struct Statements {
     devices: Statement,
     descriptions: Statement,
     states: Statement,
@@ -162,7 +162,7 @@ pub(super) struct Statements {
 
 impl Statements {
     /// Prepares them.
-    pub(super) async fn prepare(client: &Client) -> Result<Statements, Error> {
+    pub(crate) async fn prepare(client: &Client) -> Result<Statements, Error> {
         Ok(Statements {
             devices: client.prepare(DEVICES).await?,
             descriptions: client.prepare(DESCRIPTIONS).await?,

@@ -195,6 +195,19 @@ async fn copy(transaction: &Transaction<'_>, batch: &Batch<'_>, reports: &[LogRe
     for (log, _) in events {
         arrived.entry(*log).and_modify(|arrived| *arrived -= 1);
     }
+    let rows = events.iter().map(|(log, event)| {
+        let arrival = arrived.entry(*log).or_default();
+        *arrival += 1;
+        (*log, *event, *arrival)
+    });
+    copy_rows(transaction, rows).await
+}
+
+/// Copies events, with the numbers of their logs and arrivals.
+pub(super) async fn copy_rows<'a>(
+    transaction: &Transaction<'_>,
+    events: impl Iterator<Item = (i32, &'a Event, i64)>,
+) -> Result<(), Error> {
     // The binary form of json is its text.
     let types = [
         Type::INT4,
@@ -207,18 +220,16 @@ async fn copy(transaction: &Transaction<'_>, batch: &Batch<'_>, reports: &[LogRe
         Type::INT8,
     ];
     let mut out = pin!(BinaryCopyInWriter::new(transaction.copy_in(COPY).await?, &types));
-    for (log, event) in events {
-        let arrival = arrived.entry(*log).or_default();
-        *arrival += 1;
+    for (log, event, arrival) in events {
         let row: [&(dyn ToSql + Sync); 8] = [
-            log,
+            &log,
             &(event.seq.0 as i64),
             &text::time(event.recorded),
             &text::time(event.time),
             &&*event.kind,
             &event.device.as_deref(),
             &&*event.data,
-            arrival,
+            &arrival,
         ];
         out.as_mut().write(&row).await?;
     }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{RunError, database};
 use crate::config::{Config, Postgres};
-use crate::postgres::{Link, alive, chain, forget, migrate, register, renew};
+use crate::postgres::{Link, MigrateError, alive, chain, forget, migrate, refuse_newer, register, renew};
 
 /// Between attempts to reach a database that does not answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -121,10 +121,7 @@ impl Keeper {
         };
         if *is_first {
             let migrated = migrate(&mut open.client, &self.postgres.schema).await;
-            migrated.map_err(|error| match open.client.is_closed() {
-                true => RunError::Database { why: error.to_string() },
-                false => RunError::Schema { why: error.to_string() },
-            })?;
+            migrated.map_err(|error| schema(open, &error))?;
             // Whatever had this name is what this process is the restart of.
             self.enter(open, true).await?;
             *is_first = false;
@@ -142,6 +139,15 @@ impl Keeper {
             tracing::warn!("the lease was over: this process has stood still, or could not reach PostgreSQL");
             self.hub.send_replace(None);
         }
+        // A rebuild by a newer version takes all leases away.
+        let known = refuse_newer(&link.client, &self.postgres.schema).await;
+        known.map_err(|error| schema(link, &error))?;
         self.enter(link, false).await
     }
+}
+
+/// Why a schema cannot be used; without a connection it is not the schema's fault.
+fn schema(link: &Link, error: &MigrateError) -> RunError {
+    let why = error.to_string();
+    if link.client.is_closed() { RunError::Database { why } } else { RunError::Schema { why } }
 }

@@ -29,14 +29,15 @@ use crate::tables::{assert_complete, rows};
 
 const PARTITIONS: i32 = 4;
 
-struct Topic(Vec<PartitionClient>);
+/// A topic, as the sink writes to it.
+pub struct Topic(Vec<PartitionClient>);
 
-async fn client(server: &Tansu) -> Client {
+pub async fn client(server: &Tansu) -> Client {
     ClientBuilder::new(vec![server.address()]).build().await.unwrap()
 }
 
 impl Topic {
-    async fn create(client: &Client, name: &str) -> Topic {
+    pub async fn create(client: &Client, name: &str) -> Topic {
         client.controller_client().unwrap().create_topic(name, PARTITIONS, 1, 5_000).await.unwrap();
         Topic::open(client, name).await
     }
@@ -86,7 +87,7 @@ fn records(post: Post) -> Vec<(usize, Record)> {
     }
 }
 
-fn source(server: &Tansu, topic: &str) -> String {
+pub fn source(server: &Tansu, topic: &str) -> String {
     format!("[[kafka]]\naddress = \"kafka://{}\"\ntopic = \"{topic}\"\n", server.address())
 }
 
@@ -97,7 +98,7 @@ fn has(postgres: &PostgresServer, gateway: &Gateway) -> bool {
 
 /// The new part of a log in parcels, some of them twice, some after a first attempt that failed half-way, some of it
 /// filtered.
-async fn send(topic: &Topic, gateway: &mut Gateway, from: u64, rng: &mut Rng) {
+pub async fn send(topic: &Topic, gateway: &mut Gateway, from: u64, rng: &mut Rng) {
     for part in gateway.split(from) {
         let parcel = gateway.parcel(part, Lane::Live);
         match rng.below(5) {
@@ -179,7 +180,7 @@ async fn offsets_are_kept_with_the_tables() {
     until("the offsets", || next() == events).await;
     let metrics = hub.get("/metrics").body;
     let name = format!("{{source=\"kafka://{}, topic fieldlog\"}}", server.address());
-    for line in ["kafka_reading 1.0", "kafka_lag_records 0.0", "kafka_incomplete_parcels 0.0"] {
+    for line in ["source_reading 1.0", "source_lag_records 0.0", "source_incomplete_parcels 0.0"] {
         let (metric, value) = line.split_once(' ').unwrap();
         let wanted = format!("fieldlog_hub_{metric}{name} {value}");
         assert!(metrics.contains(&wanted), "{wanted} is not in {metrics}");
@@ -357,7 +358,7 @@ async fn what_was_divided_otherwise_is_forgotten() {
     topic.write(gateway.parcel((1, head), Lane::Live), |partition| partition == 1).await;
     let incomplete = |count: u32| {
         let metrics = hub.get("/metrics").body;
-        let line = metrics.lines().find(|line| line.starts_with("fieldlog_hub_kafka_incomplete_parcels{"));
+        let line = metrics.lines().find(|line| line.starts_with("fieldlog_hub_source_incomplete_parcels{"));
         line.is_some_and(|line| line.ends_with(&format!(" {count}.0")))
     };
     until("the half parcel", || incomplete(1)).await;

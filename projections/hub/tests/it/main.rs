@@ -1,6 +1,7 @@
 //! The hub as a process, at a real PostgreSQL, with the parcels of simulated gateways.
 //!
-//! `FIELDLOG_SEED=n` replays the gateways and their parcels of a run.
+//! `FIELDLOG_SEED=n` replays the gateways and their parcels of a run. `FIELDLOG_STORM=50,200` kills 200 times while 50
+//! gateways send.
 
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -12,9 +13,12 @@ mod gateway;
 mod hub;
 mod kafka;
 mod leases;
+mod mqtt;
 mod nats;
 mod reading;
+mod rebuild;
 mod spine;
 mod stores;
+mod storm;
 mod tables;
 mod wrong;

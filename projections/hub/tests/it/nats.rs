@@ -1,6 +1,7 @@
 //! Parcels through a real nats-server, as a gateway's NATS sink publishes them.
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::{self, Context};
 use fieldlog_sim::servers::nats::NatsServer;
 use fieldlog_sim::servers::postgres::PostgresServer;
@@ -13,23 +14,28 @@ use crate::hub::Hub;
 use crate::tables::{assert_complete, rows};
 
 /// Publishes as the sink does.
-async fn publish(jetstream: &Context, gateway: &Gateway, post: Post) {
+async fn publish(jetstream: &Context, gateway: &str, post: Post) {
+    try_publish(jetstream, gateway, post).await.unwrap();
+}
+
+/// The same; whether it is stored after an error is unknown.
+pub async fn try_publish(jetstream: &Context, gateway: &str, post: Post) -> Result<(), PublishError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &post.headers {
         let field = name.strip_prefix("fieldlog-").unwrap();
         let (first, rest) = field.split_at(1);
         headers.insert(format!("Fieldlog-{}{rest}", first.to_ascii_uppercase()), value.as_str());
     }
-    let subject = format!("fieldlog.{}.events", gateway.name.replace('.', "_"));
-    let acknowledged = jetstream.publish_with_headers(subject, headers, post.body.into()).await.unwrap();
-    acknowledged.await.unwrap();
+    let subject = format!("fieldlog.{}.events", gateway.replace('.', "_"));
+    jetstream.publish_with_headers(subject, headers, post.body.into()).await?.await?;
+    Ok(())
 }
 
-async fn connect(server: &NatsServer) -> Context {
+pub async fn connect(server: &NatsServer) -> Context {
     jetstream::new(async_nats::connect(format!("nats://127.0.0.1:{}", server.port)).await.unwrap())
 }
 
-fn lines(server: &NatsServer) -> String {
+pub fn lines(server: &NatsServer) -> String {
     format!("lease_s = 3\n[[nats]]\naddress = \"nats://127.0.0.1:{}\"\n", server.port)
 }
 
@@ -57,7 +63,7 @@ async fn a_dead_hubs_share_moves_to_the_other() {
             let from = if round == 0 { 1 } else { gateway.head() + 1 };
             gateway.live(60);
             for part in gateway.split(from) {
-                publish(&jetstream, gateway, gateway.parcel(part, Lane::Live)).await;
+                publish(&jetstream, &gateway.name, gateway.parcel(part, Lane::Live)).await;
             }
         }
         match round {
@@ -96,14 +102,14 @@ async fn what_is_wrong_stops_its_own_subject_at_most() {
     let mut forked = Gateway::new("forked", Form::Compact, 3, rng.fork());
     forked.live(10);
     let mut copy = forked.copy(rng.fork());
-    publish(&jetstream, &good, Post { headers: Vec::new(), body: b"hello".to_vec() }).await;
+    publish(&jetstream, &good.name, Post { headers: Vec::new(), body: b"hello".to_vec() }).await;
     good.live(10);
-    publish(&jetstream, &good, good.parcel((1, good.head()), Lane::Live)).await;
+    publish(&jetstream, &good.name, good.parcel((1, good.head()), Lane::Live)).await;
     let head = forked.head();
     forked.live(2);
     copy.live(2);
-    publish(&jetstream, &forked, forked.parcel((1, forked.head()), Lane::Live)).await;
-    publish(&jetstream, &forked, copy.parcel((head + 1, copy.head()), Lane::Live)).await;
+    publish(&jetstream, &forked.name, forked.parcel((1, forked.head()), Lane::Live)).await;
+    publish(&jetstream, &forked.name, copy.parcel((head + 1, copy.head()), Lane::Live)).await;
     block_until("the fork", || {
         hub.words().contains("fieldlog.forked.events is not consumed any more").then_some(())
     });
@@ -111,7 +117,7 @@ async fn what_is_wrong_stops_its_own_subject_at_most() {
     assert!(hub.words().contains("is not a parcel and is passed over: it is neither"), "{}", hub.words());
     let from = good.head() + 1;
     good.live(5);
-    publish(&jetstream, &good, good.parcel((from, good.head()), Lane::Live)).await;
+    publish(&jetstream, &good.name, good.parcel((from, good.head()), Lane::Live)).await;
     until("the good gateway again", || has(&postgres, &good)).await;
     assert_complete(&postgres, &good);
 }

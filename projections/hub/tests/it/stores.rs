@@ -18,21 +18,21 @@ type Hash = BTreeMap<String, String>;
 
 const TIME: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
 
-fn redis_lines(redis: &RedisServer) -> String {
+pub fn redis_lines(redis: &RedisServer) -> String {
     format!("[redis]\naddress = \"{}\"\nchanges_max = 100000\n", redis.address())
 }
 
-fn opensearch_lines(opensearch: &OpenSearchServer) -> String {
+pub fn opensearch_lines(opensearch: &OpenSearchServer) -> String {
     format!("[opensearch]\naddress = \"{}\"\n", opensearch.address())
 }
 
-fn standing(hub: &Hub, store: &str) -> Option<Json> {
+pub fn standing(hub: &Hub, store: &str) -> Option<Json> {
     let answer: Json = serde_json::from_str(&hub.try_get("/api/v1/stores")?.body).unwrap();
     answer["items"].as_array().unwrap().iter().find(|item| item["store"] == store).cloned()
 }
 
 /// Waits until a store says that it has so many events in this generation.
-fn settle(hub: &Hub, store: &str, events: u64, generation: u64) {
+pub fn settle(hub: &Hub, store: &str, events: u64, generation: u64) {
     block_until(&format!("{store} with {events} events in generation {generation}"), || {
         standing(hub, store).filter(|now| {
             now["state"] == "live"
@@ -99,7 +99,7 @@ fn expected_hashes(postgres: &PostgresServer, gateway: &str) -> BTreeMap<String,
     hashes
 }
 
-fn assert_redis(postgres: &PostgresServer, redis: &RedisServer, gateway: &str) {
+pub fn assert_redis(postgres: &PostgresServer, redis: &RedisServer, gateway: &str) {
     let (found, expected) = (hashes(redis, gateway), expected_hashes(postgres, gateway));
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     assert!(!expected.is_empty());
@@ -125,12 +125,13 @@ fn assert_changes(postgres: &PostgresServer, redis: &RedisServer, gateway: &str)
 
 /// All documents of an index, by their ids.
 fn documents(opensearch: &OpenSearchServer, index: &str) -> BTreeMap<String, Json> {
+    found(opensearch, index, r#"{"match_all": {}}"#)
+}
+
+fn found(opensearch: &OpenSearchServer, index: &str, query: &str) -> BTreeMap<String, Json> {
     opensearch.call("POST", "/fieldlog-*/_refresh", "");
-    let (status, found) = opensearch.call(
-        "POST",
-        &format!("/{index}/_search"),
-        r#"{"size": 10000, "query": {"match_all": {}}}"#,
-    );
+    let search = format!(r#"{{"size": 10000, "query": {query}}}"#);
+    let (status, found) = opensearch.call("POST", &format!("/{index}/_search"), &search);
     assert_eq!(status, 200, "{found}");
     let hits = found["hits"]["hits"].as_array().unwrap();
     let documents: BTreeMap<String, Json> =
@@ -139,12 +140,15 @@ fn documents(opensearch: &OpenSearchServer, index: &str) -> BTreeMap<String, Jso
     documents
 }
 
-fn assert_opensearch(postgres: &PostgresServer, opensearch: &OpenSearchServer) {
+/// Compares all that is there of a gateway, at most 10,000 events.
+pub fn assert_opensearch(postgres: &PostgresServer, opensearch: &OpenSearchServer, gateway: &str) {
     let columns = format!(
         "l.gateway || '/' || l.epoch || '/' || e.seq, e.seq, e.type, e.device, to_char(e.recorded, {TIME}), e.data"
     );
-    let events = rows(postgres, &columns, "FROM events e JOIN logs l USING (log)");
-    let found = documents(opensearch, "fieldlog-events-*");
+    let of_gateway = format!("WHERE gateway = '{gateway}'");
+    let query = json!({"term": {"gateway": gateway}}).to_string();
+    let events = rows(postgres, &columns, &format!("FROM events e JOIN logs l USING (log) {of_gateway}"));
+    let found = found(opensearch, "fieldlog-events-*", &query);
     assert_eq!(found.len(), events.len());
     for row in &events {
         let event = &found[row[0].as_str().unwrap()];
@@ -153,9 +157,9 @@ fn assert_opensearch(postgres: &PostgresServer, opensearch: &OpenSearchServer) {
     }
     let columns = "g.gateway, d.device, d.seq, (SELECT json_object_agg(s.attribute, json_build_array(s.value::text, s.seq))
         FROM device_state s WHERE s.log = d.log AND s.device = d.device)";
-    let rows = rows(postgres, columns, "FROM devices d JOIN gateways g USING (log)");
+    let rows = rows(postgres, columns, &format!("FROM devices d JOIN gateways g USING (log) {of_gateway}"));
     let mut expected: Vec<String> = rows.iter().map(ToString::to_string).collect();
-    let found = documents(opensearch, "fieldlog-devices");
+    let found = self::found(opensearch, "fieldlog-devices", &query);
     let found = found.values().map(|device| {
         let attributes = device["attributes"].as_array().unwrap().iter();
         let of_name = attributes
@@ -241,7 +245,7 @@ fn kill_with(postgres: &PostgresServer, mut redis: RedisServer) {
 }
 
 /// Arrivals are numbered without a gap.
-fn assert_arrivals(postgres: &PostgresServer, gateway: &Gateway) {
+pub fn assert_arrivals(postgres: &PostgresServer, gateway: &Gateway) {
     let from = format!("FROM events JOIN logs l USING (log) WHERE l.gateway = '{}'", gateway.name);
     let found = rows(postgres, "min(arrival), max(arrival), count(DISTINCT arrival)", &from);
     assert_eq!(found, [json!([1, gateway.head(), gateway.head()])]);
@@ -302,7 +306,7 @@ fn opensearch_has_what_the_tables_have_even_after_it_has_lost_everything() {
         hub.insist(post);
     }
     settle(&hub, "opensearch", gateway.head(), 1);
-    assert_opensearch(&postgres, &opensearch);
+    assert_opensearch(&postgres, &opensearch, "plant");
     let digest = |opensearch: &OpenSearchServer| documents(opensearch, "fieldlog-events-*,fieldlog-devices");
     let before = digest(&opensearch);
     // Numbers can be searched although the attribute is sometimes text.
@@ -325,7 +329,7 @@ fn opensearch_has_what_the_tables_have_even_after_it_has_lost_everything() {
         document["generation"] = 1.into();
     }
     assert_eq!(again, before);
-    assert_opensearch(&postgres, &opensearch);
+    assert_opensearch(&postgres, &opensearch, "plant");
 }
 
 /// An index that somebody has made, in which a field is of another type.
