@@ -25,7 +25,7 @@ pub mod why;
 /// What was asked for was not done, or ended otherwise; or something needs attention.
 pub(crate) const NOT_DONE: u8 = 1;
 
-/// What the exit codes mean, for the help and the README.
+/// What the exit codes mean, for the help.
 pub const EXIT_CODES: &str = "\
 Exit codes:
    0  done, accepted, or all is well
@@ -80,15 +80,6 @@ mod tests {
         assert_eq!(
             query("/x", &[("a", None), ("b", Some("ü/&")), ("c", Some("1"))]),
             "/x?b=%C3%BC%2F%26&c=1"
-        );
-    }
-
-    #[test]
-    fn the_readme_has_the_exit_codes() {
-        let readme = include_str!("../../README.md");
-        assert!(
-            readme.contains(EXIT_CODES),
-            "copy the table of `fieldlog --help` into README.md:\n{EXIT_CODES}"
         );
     }
 }

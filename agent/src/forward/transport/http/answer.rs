@@ -33,7 +33,7 @@ impl Answer {
             200..=299 => Outcome::Acked,
             300..=399 => {
                 let to = self.location.as_deref().unwrap_or("another place");
-                slow(format!("{said}: it redirects to {to}; set `url` to where it belongs"), self)
+                slow(format!("{said}: it redirects to {to}; set `address` to where it belongs"), self)
             }
             401 | 403 | 407 => slow(format!("{said}: check `token_file` and what the token allows"), self),
             // These concern the URL or the kind of request, so the next parcel would get the same answer.
