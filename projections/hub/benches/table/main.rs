@@ -1,5 +1,5 @@
 //! Prints what the hub can do, measured on this machine: `cargo bench -p fieldlog-hub`; with `-- events`, `-- quiet`,
-//! `-- lag`, `-- memory`, `-- stores` or `-- cost` only that.
+//! `-- lag`, `-- memory`, `-- stores`, `-- rebuild` or `-- cost` only that.
 //!
 //! Hubs and PostgreSQL are real processes, run as in production; the parcels are those of gateways, made before they are
 //! sent. All run on one machine and share its processors with the client that sends.
@@ -12,12 +12,13 @@ mod measured;
 mod stores;
 mod usage;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fieldlog_sim::servers::postgres::PostgresServer;
 
 use fleet::{Fleet, Kind};
 use measured::Measured;
+use usage::cpu_seconds;
 
 /// Events of most rows.
 const EVENTS: usize = 1_000_000;
@@ -73,6 +74,9 @@ fn main() {
         }
         if wanted("stores") {
             stores::measure(&mut table).await;
+        }
+        if wanted("rebuild") {
+            rebuild(&mut table).await;
         }
         if wanted("cost") {
             cost(&mut table).await;
@@ -131,6 +135,24 @@ async fn memory(table: &mut Table) {
         let what = format!("peak memory of a hub, {millions} M events");
         table.info(&what, &format!("{:.0} MB", measured.peak_rss as f64 / 1e6));
     }
+}
+
+/// How long it takes to make the tables anew.
+async fn rebuild(table: &mut Table) {
+    const MILLIONS: usize = 10;
+    let parcels = Fleet::new(Kind::Busy).parcels(MILLIONS * 1_000_000, fleet::PARCEL_EVENTS);
+    let measured = Measured::of(&parcels, 1, "").await;
+    let hub = &measured.hubs[0];
+    let before = cpu_seconds(measured.postgres.pid());
+    let begin = Instant::now();
+    hub.rebuild("postgres");
+    let (took, cpu) = (begin.elapsed().as_secs_f64(), cpu_seconds(measured.postgres.pid()) - before);
+    let events = parcels.events() as f64;
+    let (rate, cpu) = (events / took, cpu * 1e6 / events);
+    table.info(
+        &format!("the tables of {MILLIONS} M events made anew beside those in use"),
+        &format!("{took:.0} s, {rate:.0} events/s, {cpu:.1} µs of PostgreSQL"),
+    );
 }
 
 /// What many quiet gateways cost that send what they have every second.
