@@ -18,11 +18,11 @@ use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::view::ValuesOf;
-use fieldlog_projections::{Commands, Descriptions, Fact, Sessions, Time, View};
+use fieldlog_projections::{Alerts, Commands, Descriptions, Fact, Sessions, Time, View};
 
 /// All that can be asked of a past state.
 pub const ALL_OF_PAST: Wanted<'static> =
-    Wanted { folds: &[Descriptions::ID, Sessions::ID, Commands::ID], values: ValuesOf::All };
+    Wanted { folds: &[Descriptions::ID, Sessions::ID, Commands::ID, Alerts::ID], values: ValuesOf::All };
 
 /// Log options of the tests.
 pub const OPTIONS: LogOptions =
