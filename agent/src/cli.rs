@@ -7,6 +7,7 @@ use fieldlog_wire::json::percent;
 use crate::client::Failure;
 use crate::words::{complain, say};
 
+pub mod alerts;
 pub mod at;
 pub(crate) mod attention;
 pub mod command;

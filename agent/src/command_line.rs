@@ -75,6 +75,8 @@ enum Verb {
     Command(cli::command::CommandArgs),
     /// List the commands that a running agent knows, newest first.
     Commands(cli::command::CommandsArgs),
+    /// List the alerts that are open: what the rules of the configuration find wrong.
+    Alerts(cli::alerts::AlertsArgs),
     /// List the sinks of a running agent, with what waits for them.
     Sinks(cli::sinks::SinksArgs),
     /// Look at the messages that a running agent could not decode; read them again or throw them away.
@@ -178,6 +180,7 @@ pub fn main() -> ExitCode {
         Verb::Export(args) => crate::export::main(&args),
         Verb::Command(args) => cli::command::main(&args),
         Verb::Commands(args) => cli::command::list(&args),
+        Verb::Alerts(args) => cli::alerts::main(&args),
         Verb::Quarantine(args) => cli::quarantine::main(&args),
         Verb::Device(args) => cli::device::main(&args),
         Verb::Why(args) => cli::why::main(&args),

@@ -9,6 +9,7 @@ use fieldlog_projections::declared::{Declared, DerivedAttribute, NamedAggregate}
 use fieldlog_projections::{Settings, Window};
 use serde::Serialize;
 
+mod alert;
 mod checks;
 pub mod command;
 mod declared;
@@ -20,6 +21,7 @@ mod hints;
 mod keys;
 mod lines;
 mod load;
+mod notify;
 pub(crate) mod presets;
 mod raw;
 mod retention;
@@ -33,12 +35,14 @@ mod sparkplug;
 mod tests;
 mod written;
 
+pub use alert::{AlertRule, Watch};
 pub use command::{CommandRule, EvidenceKind};
 pub use describe::Describe;
 pub use diff::Change;
 pub use faults::{Fault, Faults};
 use fieldlog_rules::choice;
 pub use load::Loaded;
+pub use notify::{NotifyConfig, NotifyTarget};
 pub use presets::PRESETS;
 pub use retention::{RetentionConfig, WhenFull};
 pub use rule::{
@@ -84,6 +88,12 @@ pub struct Config {
     /// `[[sink]]`; none: nothing is forwarded.
     #[serde(rename = "sink", skip_serializing_if = "Vec::is_empty", serialize_with = "sink::written")]
     pub sinks: Vec<SinkConfig>,
+    /// `[[alert]]`; none by default.
+    #[serde(rename = "alert", skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertRule>,
+    /// `[[notify]]`; none: nobody is told of alerts.
+    #[serde(rename = "notify", skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyConfig>,
 }
 
 /// `[log]`: when to commit, and how much to cache.
@@ -208,6 +218,8 @@ pub struct Limits {
     /// that a repeat gets the first answer.
     #[serde(rename = "command_key_s", serialize_with = "written::seconds")]
     pub command_key: Duration,
+    /// `alerts_max` (1–100,000; default 1,000): alerts that are open at the same time; more are counted.
+    pub alerts_max: usize,
     /// `quarantine_records_max` (0–1,000,000; default 1,000).
     pub quarantine_records_max: usize,
     /// `quarantine_payload_bytes_max` (0–1,048,576; default 4,096): bytes kept of each undecodable payload.

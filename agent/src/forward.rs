@@ -13,7 +13,7 @@ pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod meter;
-mod names;
+pub(crate) mod names;
 mod pace;
 pub mod parcel;
 pub mod plan;

@@ -31,6 +31,7 @@ use seats::{RESERVE_MAX, Seats};
 
 mod administer;
 mod aggregates;
+mod alerts;
 mod answer;
 mod attempts;
 mod backup;

@@ -3,6 +3,7 @@
 //! The modules in the order of the flow: [`ingest`] → [`decode`](fieldlog_rules::decode), [`observe`] → [`writer`] → [`log`] → (the folds of
 //! [`fieldlog_projections`]) → [`http`]. [`run`] starts and stops them. `ARCHITECTURE.md` has the whole picture.
 
+pub mod alert;
 pub mod backup;
 pub mod check;
 pub mod cli;
@@ -33,6 +34,7 @@ pub mod message;
 pub mod metrics;
 pub(crate) mod mqtt;
 pub mod net;
+pub mod notify;
 pub mod observe;
 pub mod probe;
 pub mod read_side;

@@ -149,15 +149,62 @@ impl Acks {
 /// Maximum messages waiting in an [`Outbox`].
 const PUBLICATIONS_MAX: usize = 256;
 
-/// A message that a source is to publish, not retained.
+/// A message that a source is to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// Topic.
     pub topic: String,
     /// Payload.
     pub payload: Bytes,
-    /// Somebody wants to know what becomes of it; with `None` it is published with QoS 0 and forgotten.
-    pub tracked: Option<Tracked>,
+    /// Somebody wants to know what becomes of it.
+    pub manner: Manner,
+}
+
+/// How a message is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// With QoS 0, and forgotten.
+    #[default]
+    Untracked,
+    /// For a command.
+    Command(Tracked),
+    /// With QoS 1, retained.
+    Retained(Receipt),
+}
+
+/// Where whoever has something published is told what became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt(Arc<ReceiptInner>);
+
+#[derive(Debug, Default)]
+struct ReceiptInner {
+    fate: Mutex<Option<Fate>>,
+    news: Notify,
+}
+
+impl PartialEq for Receipt {
+    fn eq(&self, other: &Receipt) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Receipt {}
+
+impl Receipt {
+    /// What finally became of it: never [`Fate::Written`].
+    pub async fn fate(&self) -> Fate {
+        loop {
+            if let Some(fate) = self.0.fate.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+                return fate;
+            }
+            self.0.news.notified().await;
+        }
+    }
+
+    fn set(&self, fate: Fate) {
+        *self.0.fate.lock().unwrap_or_else(PoisonError::into_inner) = Some(fate);
+        self.0.news.notify_one();
+    }
 }
 
 /// A publication whose fate is reported.
@@ -239,10 +286,17 @@ impl Outbox {
         let _ = self.report.set(Box::new(report));
     }
 
-    /// Tells what became of a tracked publication.
-    pub fn report(&self, tracked: &Tracked, fate: Fate) {
-        if let Some(report) = self.report.get() {
-            report(Published { command: tracked.command, attempt: tracked.attempt, fate });
+    /// Tells what became of a publication.
+    pub fn report(&self, manner: &Manner, fate: Fate) {
+        match manner {
+            Manner::Untracked => {}
+            Manner::Command(Tracked { command, attempt, .. }) => {
+                if let Some(report) = self.report.get() {
+                    report(Published { command: *command, attempt: *attempt, fate });
+                }
+            }
+            Manner::Retained(_) if fate == Fate::Written => {}
+            Manner::Retained(receipt) => receipt.set(fate),
         }
     }
 
@@ -254,9 +308,7 @@ impl Outbox {
     /// The connection has ended; waiting publications are dropped.
     pub fn close(&self) {
         let inner = std::mem::take(&mut *self.lock());
-        for tracked in inner.waiting.iter().filter_map(|publication| publication.tracked.as_ref()) {
-            self.report(tracked, Fate::NotSent);
-        }
+        inner.waiting.iter().for_each(|publication| self.report(&publication.manner, Fate::NotSent));
     }
 
     /// The number of the connection, and since when it accepts publications.
@@ -295,9 +347,17 @@ impl Outbox {
 }
 
 impl Publication {
+    /// The command that it is for.
+    pub fn tracked(&self) -> Option<Tracked> {
+        match &self.manner {
+            Manner::Command(tracked) => Some(*tracked),
+            Manner::Untracked | Manner::Retained(_) => None,
+        }
+    }
+
     /// One with QoS 0 that nobody asks after.
     pub fn untracked(topic: impl Into<String>, payload: impl Into<Bytes>) -> Publication {
-        Publication { topic: topic.into(), payload: payload.into(), tracked: None }
+        Publication { topic: topic.into(), payload: payload.into(), manner: Manner::Untracked }
     }
 }
 

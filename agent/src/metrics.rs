@@ -16,6 +16,7 @@ use crate::histogram::Histogram;
 use crate::log::FILE_NAME;
 use crate::read_side::{ReadSide, count_devices};
 
+mod alerts;
 mod commands;
 mod described;
 pub mod process;
@@ -52,6 +53,7 @@ impl Collector for Metrics {
         store(side, out)?;
         views(side, out)?;
         commands::encode(side, out)?;
+        alerts::encode(side, out)?;
         described::encode(side, out)?;
         state(side, out)?;
         snapshots(side, out)?;

@@ -3,14 +3,16 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 
+use fieldlog_projections::alert::Severity;
 use fieldlog_projections::fact::Availability;
-use fieldlog_projections::{Commands, Devices, Time};
+use fieldlog_projections::{Alerts, Commands, Devices, Time};
 use fieldlog_wire::api::status::DeviceCounts;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::sinks::Sinks;
+use crate::notify::Notifiers;
 use crate::observe::Heard;
 use crate::shared::Shared;
 use crate::sources::Sources;
@@ -29,6 +31,8 @@ pub struct ReadSide {
     pub sources: Arc<Sources>,
     /// The sinks and their counters.
     pub sinks: Arc<Sinks>,
+    /// Who is told of alerts.
+    pub notifiers: Arc<Notifiers>,
     /// When the agent started.
     pub started: Time,
     /// The wall clock.
@@ -47,6 +51,16 @@ impl ReadSide {
     pub(crate) fn open_commands(&self) -> Option<usize> {
         let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
         (!view.is_stale(Commands::ID)).then(|| view.commands.open().len())
+    }
+
+    /// How many alerts are open, by severity; `None` while they are being rebuilt from the log.
+    pub(crate) fn open_alerts(&self) -> Option<[u64; Severity::ALL.len()]> {
+        let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
+        (!view.is_stale(Alerts::ID)).then(|| {
+            let mut open = [0; Severity::ALL.len()];
+            view.alerts.iter().for_each(|(_, one)| open[one.alert.severity as usize] += 1);
+            open
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::http::{self, HttpError};
 use crate::in_hand::{self, InHand};
 use crate::log::{Log, LogError, LogOptions, NoJournal, directory};
 use crate::lost;
+use crate::notify::Notifiers;
 use crate::observe::{Heard, Observer};
 use crate::read_side::ReadSide;
 use crate::rebuild;
@@ -140,12 +141,15 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     let (config_tx, config_rx) = watch::channel(Arc::new(config.clone()));
     let sinks = Arc::new(Sinks::new(shared.clone(), inputs.clone(), &config.gateway_id, clock.clone()));
+    let notifiers =
+        Arc::new(Notifiers::new(shared.clone(), sources.clone(), &config.gateway_id, clock.clone()));
     let read_side = Arc::new(ReadSide {
         shared: shared.clone(),
         config: config_rx,
         heard,
         sources: sources.clone(),
         sinks: sinks.clone(),
+        notifiers: notifiers.clone(),
         started: clock.wall(),
         clock: clock.clone(),
         inputs: inputs.clone(),
@@ -154,6 +158,7 @@ pub async fn run(
     http.spawn(http::serve(listeners, read_side, stopping));
     sources.start(&config, &inputs);
     sinks.configure(&config).await;
+    notifiers.configure(&config).await;
     let handle = Handle {
         http: address,
         https: config.http.cert_file.is_some(),
@@ -169,6 +174,7 @@ pub async fn run(
         tokio::select! {
             ended = &mut writer_ended => break ended.unwrap_or(Err(WriterError::Panicked)),
             () = asked(&mut controls.shutdown) => {
+                notifiers.stop().await;
                 break stop_writer(&clock, &sources, &sinks, &inputs, &mut writer_ended).await;
             }
             Some(Reload { config: new, actor }) = controls.reload.recv() => {
@@ -184,6 +190,7 @@ pub async fn run(
                     sources.restart_changed(&current, &new, &inputs);
                 }
                 sinks.configure(&new).await;
+                notifiers.configure(&new).await;
                 config_tx.send_replace(Arc::new(new.clone()));
                 current = new;
             }
@@ -192,6 +199,7 @@ pub async fn run(
     stop.send_replace(true);
     sources.abort();
     sinks.stop().await;
+    notifiers.stop().await;
     if clock.within(STOP_MAX, http.join_all()).await.is_none() {
         tracing::warn!(
             "some HTTP requests were still in progress after {} s; stopping without them",
@@ -289,6 +297,7 @@ fn share(log: &Log, recovered: Recovered, config: &Config) -> Result<Arc<Shared>
         snapshots,
         stats,
         rebuild: RebuildProgress::default(),
+        alerts: watch::channel(Seq(0)).0,
     });
     if !outdated.is_empty() {
         tracing::info!(

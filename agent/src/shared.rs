@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use fieldlog_projections::alert::Severity;
 use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::{CommandState, Epoch, Seq, View};
 use tokio::sync::watch;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub stats: WriterStats,
     /// Folds that are being rebuilt.
     pub rebuild: RebuildProgress,
+    /// Wakes those who tell of alerts: up to where the log has changed in them.
+    pub alerts: watch::Sender<Seq>,
 }
 
 /// Counters of the writer, since the start.
@@ -100,6 +103,17 @@ pub struct WriterStats {
     pub state: StateStats,
     /// Commands.
     pub commands: CommandStats,
+    /// Alerts.
+    pub alerts: AlertStats,
+}
+
+/// Alerts, since the start.
+#[derive(Debug, Default)]
+pub struct AlertStats {
+    /// Those that were raised, by severity.
+    pub raised: [AtomicU64; Severity::ALL.len()],
+    /// Those that were not, because too many are open.
+    pub beyond: AtomicU64,
 }
 
 /// Commands, since the start.

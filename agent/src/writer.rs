@@ -15,6 +15,7 @@ use fieldlog_projections::view::FoldError;
 use fieldlog_projections::{Aggregates, Fact, Named, Seq, Time};
 use tokio::sync::oneshot;
 
+use crate::alert::Alerting;
 use crate::clock::Clock;
 use crate::command::{Asked, Unreadable};
 use crate::config::Config;
@@ -39,6 +40,7 @@ use pending::PendingAcks;
 use snapshots::SnapshotWriter;
 
 mod administer;
+mod alerts;
 mod commands;
 mod commit;
 mod cursors;
@@ -142,6 +144,9 @@ pub struct Writer {
     doubted: u64,
     draining: bool,
     commanding: Commanding,
+    alerting: Alerting,
+    /// The batch has records of alerts.
+    alerts_recorded: bool,
 }
 
 impl From<JobError> for WriterError {
@@ -192,6 +197,8 @@ impl Writer {
             doubted,
             draining: false,
             commanding: Commanding::default(),
+            alerting: Alerting::new(&config.alerts, config.limits.alerts_max),
+            alerts_recorded: false,
             shared,
             config,
         }
@@ -248,6 +255,7 @@ impl Writer {
                 self.keep()?;
             }
             self.drive_commands()?;
+            self.record_alerts();
             self.shared.stats.state.note(self.observer.state_use());
             self.commit_if_due()?;
             self.store_cursors(CURSOR_PATIENCE)?;
@@ -327,6 +335,7 @@ impl Writer {
         self.in_hand.lived(self.last_tick.saturating_duration_since(self.started));
         self.observer.tick(self.clock.wall(), &mut self.batch);
         self.tick_commands();
+        self.tick_alerts();
         self.snapshot_if_due()?;
         self.log.move_journal(self.config.log.journal_move)?;
         Ok(())
@@ -362,6 +371,7 @@ impl Writer {
             }
         }
         self.windows = new;
+        self.alerting.configure(&config.alerts, config.limits.alerts_max);
         self.keeper = Keeper::new(&config);
         // Records to be deleted may have to be archived first now.
         self.orders.trim_before = None;

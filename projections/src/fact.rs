@@ -1,5 +1,6 @@
 //! Facts: typed events, without a position.
 
+use crate::alert::{Alert, AlertCleared};
 use crate::command::{CommandRejection, CommandRequest, Progress};
 use crate::description::{AttributeDescription, DescribedBy, DeviceDescription};
 use crate::{AttrId, DeviceId, Seq, Time, Value};
@@ -261,6 +262,10 @@ pub enum Fact {
         /// How.
         resolution: Resolution,
     },
+    /// A rule of the configuration found something wrong. Its position names the alert from now on.
+    AlertRaised(Box<Alert>),
+    /// An alert is over.
+    AlertCleared(Box<AlertCleared>),
     /// A record of an unknown type; kept unchanged.
     Unknown {
         /// Type and version.
@@ -361,6 +366,8 @@ impl Fact {
             | Fact::CommandRequested { device, .. }
             | Fact::CommandProgressed { device, .. } => Some(*device),
             Fact::CommandRejected { device, .. } => *device,
+            Fact::AlertRaised(alert) => alert.subject.device(),
+            Fact::AlertCleared(cleared) => cleared.subject.device(),
             Fact::AttributeNamed { .. }
             | Fact::InputQuarantined { .. }
             | Fact::QuarantineSummarised { .. }

@@ -1,6 +1,7 @@
 //! The folds.
 
 pub mod aggregates;
+pub mod alerts;
 pub mod commands;
 pub mod descriptions;
 pub mod devices;

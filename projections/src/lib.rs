@@ -3,6 +3,7 @@
 //! Nothing in this crate does IO, reads a clock or draws a random number; time is an argument. The same records give
 //! the same [`View`], byte for byte. `FORMAT.md` describes the bytes, `ARCHITECTURE.md` the flow.
 
+pub mod alert;
 pub mod chain;
 pub mod chunk;
 pub mod command;
@@ -23,6 +24,7 @@ pub mod value;
 pub mod varint;
 pub mod view;
 
+pub use alert::{Alert, AlertCleared, Severity};
 pub use chain::{Anchor, ChainHash};
 pub use chunk::Chunk;
 pub use command::{CommandRequest, CommandState};
@@ -31,12 +33,13 @@ pub use description::{AttributeDescription, DataType, DescribedBy, DeviceDescrip
 pub use fact::Fact;
 pub use fold::FoldError;
 pub use folds::aggregates::{Aggregates, Bucket, Window};
+pub use folds::alerts::Alerts;
 pub use folds::commands::Commands;
 pub use folds::descriptions::{Described, Descriptions};
 pub use folds::devices::{Device, Devices};
 pub use folds::named::Named;
 pub use folds::sessions::Sessions;
-pub use folds::{aggregates, commands, descriptions, devices, named, sessions};
+pub use folds::{aggregates, alerts, commands, descriptions, devices, named, sessions};
 pub use ids::{AttrId, DeviceId, Epoch, Seq, Time};
 pub use kind::Kind;
 pub use record::{Record, Records};

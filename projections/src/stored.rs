@@ -1,6 +1,6 @@
 //! The stored form of facts: `(type, version)` selects a frozen struct; older versions are converted when read.
 //!
-//! Each kind is an entry in the table below and a struct in `stored/frozen.rs`. A released struct never changes. A new
+//! Each kind is an entry in the table below and a struct in `stored/frozen.rs`, or a file beside it. A released struct never changes. A new
 //! layout is a new version: one more `read` line in its kind, golden bytes in the tests, and a line in `FORMAT.md`.
 
 use crate::command::Progress;
@@ -8,6 +8,7 @@ use crate::description::{AttributeDescription, DeviceDescription};
 use crate::fact::{DeclaredMetric, Identity};
 use crate::{AttrId, DeviceId, Epoch, Fact, Kind, Seq, Time, ValueRef};
 
+mod alerts;
 mod changes;
 mod frozen;
 mod payload;
@@ -16,6 +17,7 @@ mod value;
 pub use changes::{Changes, encode_changes, encode_state_changed_v1};
 pub use payload::StoredError;
 
+use alerts::*;
 use changes::Changed;
 use frozen::*;
 use payload::{Append, Parse};
@@ -437,6 +439,16 @@ kinds! {
         write 1: Fact::CommandProgressed { device, command, progress: Progress::Unsent } =>
             CommandStepV1 { device: device.0, command: command.0 };
         read 1: v = CommandStepV1 => step(v.device, v.command, Progress::Unsent);
+    }
+    /// [`crate::Fact::AlertRaised`]
+    ALERT_RAISED = 70, "alert_raised" {
+        write 1: Fact::AlertRaised(alert) => AlertRaisedV1::of(alert);
+        read 1: v = AlertRaisedV1<'_> => Fact::AlertRaised(Box::new(v.lift()));
+    }
+    /// [`crate::Fact::AlertCleared`]
+    ALERT_CLEARED = 71, "alert_cleared" {
+        write 1: Fact::AlertCleared(cleared) => AlertClearedV1::of(cleared);
+        read 1: v = AlertClearedV1<'_> => Fact::AlertCleared(Box::new(v.lift()));
     }
 }
 

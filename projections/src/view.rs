@@ -5,6 +5,7 @@ use crate::declared::Declared;
 use crate::fact::{ClockQuality, Fact};
 use crate::fold::{Change, Fold, FoldId, Section};
 use crate::folds::aggregates::{Aggregates, Window};
+use crate::folds::alerts::Alerts;
 use crate::folds::commands::Commands;
 use crate::folds::descriptions::Descriptions;
 use crate::folds::devices::Devices;
@@ -179,6 +180,8 @@ view! {
     commands: Commands = |_| Commands::default(),
     /// Named aggregates, as declared when they were folded.
     named: Named = |settings: &Settings| Named::new(settings.declared.clone()),
+    /// Alerts that are open.
+    alerts: Alerts = |_| Alerts::default(),
 }
 
 impl View {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
-use crate::config::{Config, SinkConfig, SinkTarget, SourceConfig, TlsConfig};
+use crate::config::{Config, NotifyConfig, NotifyTarget, SinkConfig, SinkTarget, SourceConfig, TlsConfig};
 use crate::net::failure::causes;
 use crate::net::secret::{self, SecretError};
 use crate::net::tls;
@@ -49,7 +49,8 @@ pub(crate) fn examine(config: &Config) -> Vec<Finding> {
     ];
     let sources = config.sources.iter().flat_map(of_source);
     let sinks = config.sinks.iter().flat_map(of_sink);
-    http.into_iter().flatten().chain(sources).chain(sinks).collect()
+    let notify = config.notify.iter().flat_map(of_notify);
+    http.into_iter().flatten().chain(sources).chain(sinks).chain(notify).collect()
 }
 
 /// The certificate of the page and its key.
@@ -97,6 +98,13 @@ fn of_sink(sink: &SinkConfig) -> Vec<Finding> {
         }
     };
     secrets.into_iter().flatten().chain(certificates(&place, tls.0, tls.1)).collect()
+}
+
+fn of_notify(notify: &NotifyConfig) -> Vec<Finding> {
+    let NotifyTarget::Webhook(server) = &notify.target else { return Vec::new() };
+    let place = place_of("notify", &notify.name);
+    let token = secret(&place, "token_file", server.token_file.as_deref());
+    token.into_iter().chain(certificates(&place, server.address.tls, &server.tls)).collect()
 }
 
 fn secret(place: &str, setting: &'static str, file: Option<&Path>) -> Option<Finding> {

@@ -31,6 +31,7 @@ pub(crate) fn attention(status: &Status) -> Vec<Attention> {
     }
     status.sources.iter().for_each(|source| of_source(source, &mut found));
     status.sinks.iter().for_each(|sink| of_sink(sink, &mut found));
+    of_alerts(status, &mut found);
     let log = &status.log;
     if let Some(free) = log.disk_free_bytes.filter(|free| *free < log.disk_free_bytes_min) {
         let what = format!("the disk has only {} free", bytes(free));
@@ -112,6 +113,32 @@ fn of_sink(sink: &Sink, found: &mut Vec<Attention>) {
         let what = format!("{name} has refused {} events, which are kept", count(sink.refused_events));
         let todo = "`fieldlog events --type dead_lettered` says why; correct the receiver, or set refused = \"release\"";
         found.push(Attention::new(what, todo));
+    }
+}
+
+fn of_alerts(status: &Status, found: &mut Vec<Attention>) {
+    if let Some(open) = status.alerts.open.filter(|open| *open > 0) {
+        let are = if open == 1 { "alert is" } else { "alerts are" };
+        let what = match status.alerts.critical {
+            Some(critical) if critical > 0 => format!("{open} {are} open, of which {critical} critical"),
+            _ => format!("{open} {are} open"),
+        };
+        found.push(Attention::new(what, "`fieldlog alerts` lists what is wrong"));
+    }
+    if status.alerts.beyond > 0 {
+        let what = format!("{} alerts were not raised, as too many are open", count(status.alerts.beyond));
+        found.push(Attention::new(what, "change the rules that raise so many, or raise limits.alerts_max"));
+    }
+    for notify in &status.notify {
+        if let Some(why) = &notify.last_error {
+            let what = format!(
+                "notify {:?} ({}) does not get alerts: {}",
+                notify.name,
+                plain(&notify.target),
+                plain(why)
+            );
+            found.push(Attention::new(what, ""));
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::raw::Table;
 use super::{
-    Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, declared, retention, sink, source,
+    Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, alert, declared, notify, retention,
+    sink, source,
 };
 
 pub(super) fn read(mut table: Table<'_>) -> Config {
@@ -23,9 +24,13 @@ pub(super) fn read(mut table: Table<'_>) -> Config {
         limits: limits(table.table("limits")),
         sources: source::read_all(&mut table, &gateway_id),
         sinks: Vec::new(),
+        alerts: Vec::new(),
+        notify: Vec::new(),
         gateway_id,
     };
     config.sinks = sink::read_all(&mut table, &config.gateway_id, &config.sources, config.limits.command_key);
+    config.alerts = alert::read_all(&mut table, &config.sinks);
+    config.notify = notify::read_all(&mut table, &config.gateway_id, &config.sources);
     table.finish();
     config
 }
@@ -197,6 +202,7 @@ fn limits(mut table: Table<'_>) -> Limits {
         name_bytes_max: size("name_bytes_max", 16..=4_096, "bytes", d.name_bytes_max),
         commands_max: size("commands_max", 1..=1_000_000, "commands", d.commands_max),
         command_key,
+        alerts_max: size("alerts_max", 1..=100_000, "alerts", d.alerts_max),
         quarantine_records_max: size(
             "quarantine_records_max",
             0..=1_000_000,

@@ -24,6 +24,8 @@ impl Default for Config {
             limits: Limits::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
+            alerts: Vec::new(),
+            notify: Vec::new(),
         }
     }
 }
@@ -102,6 +104,7 @@ impl Default for Limits {
             name_bytes_max: 256,
             commands_max: 20_000,
             command_key: Duration::from_secs(86_400),
+            alerts_max: 1_000,
             quarantine_records_max: 1_000,
             quarantine_payload_bytes_max: 4_096,
             quarantine_per_topic_max: 3,

@@ -35,7 +35,8 @@ impl Config {
     pub fn diff(&self, new: &Config) -> Vec<Change> {
         let (old, new) = (self.table(), new.table());
         let mut keys = Vec::new();
-        let (declared, sections) = (["derived_attribute", "named_aggregate"], ["source", "sink"]);
+        let declared = ["derived_attribute", "named_aggregate", "alert", "notify"];
+        let sections = ["source", "sink"];
         let by_name = |key: &str| declared.contains(&key) || sections.contains(&key);
         for (key, value) in old.iter().filter(|(key, _)| !by_name(key)) {
             match (value, new.get(key)) {

@@ -2,8 +2,8 @@
 //! names, then `FIELDLOG__TABLE__KEY` variables.
 //!
 //! Tables are merged key by key and a later file wins. Exception: the `[[source]]` blocks of all files are
-//! concatenated, and so are those of `[[sink]]`, `[[derived_attribute]]` and `[[named_aggregate]]`, so that a file in
-//! `conf.d` can add one.
+//! concatenated, and so are those of `[[sink]]`, `[[alert]]`, `[[notify]]`, `[[derived_attribute]]` and
+//! `[[named_aggregate]]`, so that a file in `conf.d` can add one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,7 +19,7 @@ use super::{Config, checks, keys, lines};
 const PREFIX: &str = "FIELDLOG__";
 const SEPARATOR: &str = "__";
 /// Arrays of tables that are concatenated.
-const ADDED: [&str; 4] = ["source", "sink", "derived_attribute", "named_aggregate"];
+const ADDED: [&str; 6] = ["source", "sink", "derived_attribute", "named_aggregate", "alert", "notify"];
 
 /// A configuration and the files that it was read from.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,7 +17,7 @@ mod read;
 mod target;
 
 pub use commands::{MqttCommands, NatsCommands};
-pub(super) use read::read_all;
+pub(super) use read::{read_all, takes};
 
 /// The order in which a sink gets the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

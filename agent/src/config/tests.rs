@@ -1,3 +1,4 @@
+mod alerts;
 mod declared;
 mod examples;
 mod layers;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fieldlog_projections::alert::Subject;
 use fieldlog_projections::stored::{self, Changes, StoredError, type_id};
 use fieldlog_projections::{AttrId, DeviceId, Devices, Epoch, Fact, Record, Seq, Time, View};
 use fieldlog_wire::api::events::Event;
@@ -62,6 +63,8 @@ impl Entry {
             Fact::CommandProgressed { progress, .. } => stored::step_type(progress),
             Fact::Administered { .. } => type_id::ADMINISTERED,
             Fact::QuarantineResolved { .. } => type_id::QUARANTINE_RESOLVED,
+            Fact::AlertRaised(_) => type_id::ALERT_RAISED,
+            Fact::AlertCleared(_) => type_id::ALERT_CLEARED,
             Fact::Unknown { kind, .. } => kind.type_id,
         };
         stored::type_name(id).unwrap_or("unknown")
@@ -267,8 +270,14 @@ impl Names {
                 attributes.for_each(|attr| self.learn_attribute(devices, attr));
             }
             Fact::DeviceDiscovered { parent: Some(parent), .. } => self.learn_device(devices, *parent),
+            Fact::AlertRaised(alert) => self.learn_subject(devices, &alert.subject),
+            Fact::AlertCleared(cleared) => self.learn_subject(devices, &cleared.subject),
             _ => {}
         }
+    }
+
+    fn learn_subject(&mut self, devices: &Devices, subject: &Subject) {
+        subject.attribute().into_iter().for_each(|attr| self.learn_attribute(devices, attr));
     }
 
     fn learn_device(&mut self, devices: &Devices, id: DeviceId) {

@@ -12,8 +12,8 @@ use super::gate::{Gate, pass};
 use super::problem::Problem;
 use super::{App, Scope, Transport};
 use super::{
-    administer, aggregates, backup, commands, devices, diff, events, health, history, login, named, page,
-    quarantine, sinks, snapshot, status, stream, why,
+    administer, aggregates, alerts, backup, commands, devices, diff, events, health, history, login, named,
+    page, quarantine, sinks, snapshot, status, stream, why,
 };
 use crate::metrics;
 
@@ -36,6 +36,7 @@ pub(super) fn router(app: Arc<App>, transport: Transport, scope: Scope) -> Route
         .route("/api/v1/devices/{id}/aggregates", get(aggregates::list))
         .route("/api/v1/aggregates", get(named::list))
         .route("/api/v1/aggregates/{name}", get(named::one))
+        .route("/api/v1/alerts", get(alerts::list))
         .route("/api/v1/devices/{id}/commands", get(commands::of_device).post(commands::ask))
         .route("/api/v1/devices/{id}/command-set", get(commands::set))
         .route("/api/v1/devices/{id}/twin", get(commands::twin))

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
+use fieldlog_projections::alert::Severity;
 use fieldlog_projections::digest::StateDigest;
 use fieldlog_projections::{Seq, Time};
 
@@ -21,6 +22,7 @@ use crate::forward::sinks::SinkView;
 use crate::ingest::status::State as Connection;
 use crate::log::{FILE_NAME, LogError, LogReader};
 use crate::metrics::process;
+use crate::notify::NotifyView;
 use crate::observe::StateUse;
 use crate::read_side::{ReadSide, count_devices};
 use crate::retention::reserve::free_bytes;
@@ -103,6 +105,8 @@ fn collect(
         state: state(side),
         state_digest: if with_digest { digest(side)? } else { None },
         commands: commands(side, commands_taken),
+        alerts: alerts(side),
+        notify: side.notifiers.views().iter().map(notify).collect(),
         snapshot: snapshot(side),
         rebuild: api::Rebuild {
             running: progress.running(),
@@ -201,6 +205,30 @@ fn commands(side: &ReadSide, taken: bool) -> api::Commands {
             .filter(|(_, count)| *count > 0)
             .map(|(code, count)| (code.into(), count))
             .collect(),
+    }
+}
+
+fn alerts(side: &ReadSide) -> api::AlertCounts {
+    let (stats, open) = (&side.shared.stats.alerts, side.open_alerts());
+    let of = |severity: Severity| open.map(|open| open[severity as usize] as usize);
+    api::AlertCounts {
+        rules: side.config.borrow().alerts.len(),
+        open: open.map(|open| open.iter().sum::<u64>() as usize),
+        critical: of(Severity::Critical),
+        raised: stats.raised.iter().map(get).sum(),
+        beyond: get(&stats.beyond),
+    }
+}
+
+fn notify(view: &NotifyView) -> api::Notify {
+    let status = &view.status;
+    api::Notify {
+        name: view.name.clone(),
+        target: view.target.clone(),
+        told: get(&status.told),
+        failures: get(&status.failures),
+        refused: get(&status.refused),
+        last_error: status.last_error(),
     }
 }
 

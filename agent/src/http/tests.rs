@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::config::{HttpConfig, Limits, LogConfig, RetentionConfig, SnapshotConfig};
 use crate::forward::sinks::Sinks;
 use crate::log::{Commit, Log, LogOptions};
+use crate::notify::Notifiers;
 use crate::shared::Shared;
 use crate::shared::{Position, WriterStats};
 use crate::snapshots::SnapshotStore;
@@ -24,6 +25,7 @@ use crate::sources::Sources;
 use client::{Answer, Target};
 
 mod administer;
+mod alerts;
 mod bounds;
 mod client;
 mod commands;
@@ -92,10 +94,13 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
             command_key: Duration::from_secs(86_400),
             quarantine_records_max: 10,
             quarantine_payload_bytes_max: 100,
+            alerts_max: 1_000,
             quarantine_per_topic_max: 3,
         },
         sources: vec![crate::config::SourceConfig::removed("z2m")],
         sinks: Vec::new(),
+        alerts: Vec::new(),
+        notify: Vec::new(),
     }
 }
 
@@ -130,13 +135,17 @@ impl Agent {
             snapshots: SnapshotStore::open(dir.path()).unwrap(),
             stats: WriterStats::default(),
             rebuild: crate::shared::RebuildProgress::default(),
+            alerts: watch::channel(Seq(0)).0,
         });
         shared.stats.beat.store(clock.wall().0, std::sync::atomic::Ordering::Relaxed);
         let sinks = Sinks::new(shared.clone(), std::sync::mpsc::channel().0, "gw", clock.clone());
+        let sources = Arc::new(Sources::new(&config, clock.clone()));
+        let notifiers = Notifiers::new(shared.clone(), sources.clone(), "gw", clock.clone());
         let side = Arc::new(ReadSide {
             shared,
             sinks: Arc::new(sinks),
-            sources: Arc::new(Sources::new(&config, clock.clone())),
+            notifiers: Arc::new(notifiers),
+            sources,
             config: watch::channel(Arc::new(config.clone())).1,
             heard: Arc::default(),
             started: Time::from_secs(BEGIN_S),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fieldlog_projections::{DeviceId, Value};
+use fieldlog_projections::{DeviceId, Time, Value};
 
 use super::Observer;
 use crate::message::Outbox;
@@ -29,6 +29,11 @@ impl Observer {
     /// What watched devices have reported since this was asked last.
     pub fn drain_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
+    }
+
+    /// When a device was last heard; at the start counts as heard.
+    pub fn heard(&self, device: DeviceId) -> Option<Time> {
+        self.devices.get(device).map(|device| device.heard)
     }
 
     /// Where a source's publications go.

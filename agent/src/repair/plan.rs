@@ -103,6 +103,8 @@ fn needs(record: &Record<'_>) -> Result<(Option<u32>, Option<u32>, bool), Stored
             let attributes = metrics.iter().filter_map(|metric| metric.attribute);
             (device, attributes.map(|attribute| attribute.0).max(), false)
         }
+        Fact::AlertRaised(alert) => (device, alert.subject.attribute().map(|attr| attr.0), false),
+        Fact::AlertCleared(cleared) => (device, cleared.subject.attribute().map(|attr| attr.0), false),
         _ => (device, None, false),
     })
 }

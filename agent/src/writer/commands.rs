@@ -356,7 +356,7 @@ impl Writer {
             let _ = reply.send(Ok(accepted));
         }
         for (source, publication) in std::mem::take(&mut commanding.publications) {
-            let tracked = publication.tracked;
+            let tracked = publication.tracked();
             let sent =
                 self.observer.outbox(&source).is_some_and(|outbox| outbox.publish(publication).is_ok());
             if let (false, Some(tracked)) = (sent, tracked) {

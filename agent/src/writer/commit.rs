@@ -204,6 +204,7 @@ impl Writer {
         }
         self.shared.position.send_modify(|p| p.applied = committed.last);
         self.observer.committed(committed.last, self.acked_by_required());
+        self.alerts_committed(committed.first);
         if let Some(due) = due {
             let idle = begin.saturating_duration_since(self.last_arrival);
             for pending in self.pending.iter() {

@@ -6,6 +6,7 @@ use fieldlog_wire::api::administer::{
     RetryDone, SnapshotDone,
 };
 use fieldlog_wire::api::aggregates::AggregatesAnswer;
+use fieldlog_wire::api::alerts::AlertPage;
 use fieldlog_wire::api::commands::{CommandAnswer, CommandBody, CommandPage, CommandSetAnswer, TwinAnswer};
 use fieldlog_wire::api::devices::{DeviceAnswer, DevicePage};
 use fieldlog_wire::api::diff::{DiffAnswer, DiffPage};
@@ -47,6 +48,7 @@ fn all(document: &mut Document) {
     past(document);
     log(document);
     commands(document);
+    alerts(document);
     changes(document);
     session(document);
     health(document);
@@ -217,6 +219,19 @@ fn commands(document: &mut Document) {
         )
         .query([at()])
         .answers::<TwinAnswer<'_>>(),
+    );
+}
+
+fn alerts(document: &mut Document) {
+    document.add(
+        Operation::get("/api/v1/alerts", "alerts", "Alerts that are open, the newest first")
+            .query([
+                query("device", text(), "Only those about this device."),
+                query("rule", text(), "Only those of this rule."),
+                query("severity", words(&["warning", "critical"]), "Only those of this severity."),
+            ])
+            .query([before(), limit(1_000, 100), at()])
+            .answers::<AlertPage<'_>>(),
     );
 }
 

@@ -1,4 +1,4 @@
-//! The payloads of all kinds except `StateChanged`. A released struct never changes.
+//! The payloads of all kinds except `StateChanged` and those of alerts. A released struct never changes.
 
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use fieldlog_projections::alert::{Alert, AlertCleared, ClearedBecause, Condition, Severity, Subject};
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::command::{AcknowledgedBy, CommandRequest, Evidence, OnOffline, Progress, Publish};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric, Identity};
@@ -139,6 +140,26 @@ pub fn fact() -> impl Strategy<Value = Fact> {
             target: String::new(),
             reason: String::new(),
         }),
+        1 => (subject(), value(), any::<bool>()).prop_map(|(subject, value, critical)| {
+            Fact::AlertRaised(Box::new(Alert {
+                rule: "r".into(),
+                severity: if critical { Severity::Critical } else { Severity::Warning },
+                subject,
+                condition: Condition::Above,
+                threshold: Value::Int(1),
+                value,
+            }))
+        }),
+        1 => (subject(), 1..60u64, value()).prop_map(|(subject, raised, value)| {
+            Fact::AlertCleared(Box::new(AlertCleared {
+                raised: Seq(raised),
+                rule: "r".into(),
+                severity: Severity::Warning,
+                subject,
+                because: ClearedBecause::Ended,
+                value,
+            }))
+        }),
         1 => (100..u16::MAX, 1..16u8, prop::collection::vec(any::<u8>(), 0..30))
             .prop_map(|(type_id, version, payload)| Fact::Unknown { kind: Kind { type_id, version }, payload }),
     ]
@@ -193,6 +214,15 @@ fn progress() -> impl Strategy<Value = Progress> {
         Just(Progress::Unconfirmed),
         Just(Progress::Unknown),
         Just(Progress::Unsent),
+    ]
+}
+
+fn subject() -> impl Strategy<Value = Subject> {
+    prop_oneof![
+        (any::<u32>(), any::<u32>())
+            .prop_map(|(device, attr)| Subject::Attribute(DeviceId(device), AttrId(attr))),
+        any::<u32>().prop_map(|device| Subject::Device(DeviceId(device))),
+        ".{0,5}".prop_map(Subject::Sink),
     ]
 }
 
@@ -289,10 +319,26 @@ pub fn valid(facts: Vec<Fact>) -> Vec<Fact> {
             Fact::ActionFired { device, attribute, value } => {
                 Fact::ActionFired { device: known(device), attribute: attr(attribute), value }
             }
+            Fact::AlertRaised(alert) => {
+                let subject = about(alert.subject, &known, &attr);
+                Fact::AlertRaised(Box::new(Alert { subject, ..*alert }))
+            }
+            Fact::AlertCleared(cleared) => {
+                let subject = about(cleared.subject, &known, &attr);
+                Fact::AlertCleared(Box::new(AlertCleared { subject, ..*cleared }))
+            }
             other => other,
         }
     };
     facts.into_iter().map(valid).collect()
+}
+
+fn about(subject: Subject, known: &dyn Fn(DeviceId) -> DeviceId, attr: &dyn Fn(AttrId) -> AttrId) -> Subject {
+    match subject {
+        Subject::Attribute(device, attribute) => Subject::Attribute(known(device), attr(attribute)),
+        Subject::Device(device) => Subject::Device(known(device)),
+        Subject::Sink(name) => Subject::Sink(name),
+    }
 }
 
 /// A body of facts that a fold takes.

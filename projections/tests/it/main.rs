@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod aggregate;
+mod alerts;
 mod chunk;
 mod commands;
 mod descriptions;

@@ -6,12 +6,12 @@ use fieldlog_projections::chunk::RecordBuffer;
 use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::snapshot::{self, HEADER_BYTES, ReadError, SnapshotError};
 use fieldlog_projections::view::{FoldError, ValuesOf};
-use fieldlog_projections::{Aggregates, Commands, Descriptions, Epoch, Named, Seq, Sessions, View};
+use fieldlog_projections::{Aggregates, Alerts, Commands, Descriptions, Epoch, Named, Seq, Sessions, View};
 use proptest::prelude::*;
 
 use crate::given::{WINDOWS, history};
 
-const FOLDS: [FoldId; 3] = [Descriptions::ID, Sessions::ID, Commands::ID];
+const FOLDS: [FoldId; 4] = [Descriptions::ID, Sessions::ID, Commands::ID, Alerts::ID];
 
 fn folded(body: &RecordBuffer, until: Seq) -> View {
     let mut view = View::new(WINDOWS.to_vec());

@@ -1,5 +1,6 @@
 //! The stored form, byte by byte: every later version must read what a release has written.
 
+use fieldlog_projections::alert::{Alert, AlertCleared, ClearedBecause, Condition, Severity, Subject};
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::command::{
     AcknowledgedBy, CommandRejection, CommandRequest, Evidence, OnOffline, Progress, Publish,
@@ -314,6 +315,32 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             &[0xac, 2, 1],
         ),
         (
+            Fact::AlertRaised(Box::new(Alert {
+                rule: "r".into(),
+                severity: Severity::Critical,
+                subject: Subject::Attribute(device, AttrId(2)),
+                condition: Condition::Below,
+                threshold: Value::Int(20),
+                value: Value::Float(19.5),
+            })),
+            type_id::ALERT_RAISED,
+            1,
+            &[1, b'r', 1, 0, 0xac, 2, 2, 1, 3, 40, 6, 0x86, 3],
+        ),
+        (
+            Fact::AlertCleared(Box::new(AlertCleared {
+                raised: Seq(300),
+                rule: "r".into(),
+                severity: Severity::Warning,
+                subject: Subject::Device(device),
+                because: ClearedBecause::SubjectGone,
+                value: Value::Null,
+            })),
+            type_id::ALERT_CLEARED,
+            1,
+            &[0xac, 2, 1, b'r', 0, 1, 0xac, 2, 2, 0],
+        ),
+        (
             Fact::Gap { first: Seq(2), last: Seq(3), lost_by: vec!["a".into()] },
             type_id::GAP,
             1,
@@ -392,6 +419,23 @@ fn the_evidence_of_a_command_has_four_forms() {
         assert!(found.ends_with(bytes), "{found:?}");
         assert_eq!(stored::decode(kind, &found), Ok(fact));
     }
+}
+
+#[test]
+fn an_alert_may_be_about_a_sink() {
+    let alert = Alert {
+        rule: "r".into(),
+        severity: Severity::Warning,
+        subject: Subject::Sink("s".into()),
+        condition: Condition::BacklogSeconds,
+        threshold: Value::Uint(300),
+        value: Value::Uint(301),
+    };
+    let fact = Fact::AlertRaised(Box::new(alert));
+    let mut found = Vec::new();
+    let kind = stored::encode(&fact, &mut found);
+    assert_eq!(found, [1, b'r', 0, 2, 1, b's', 7, 4, 0xac, 2, 4, 0xad, 2]);
+    assert_eq!((stored::decode(kind, &found), fact.device()), (Ok(fact), None));
 }
 
 #[test]

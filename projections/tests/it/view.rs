@@ -5,7 +5,7 @@ use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, 
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
-    Aggregates, AttrId, AttributeDescription, Commands, DescribedBy, Descriptions, DeviceDescription,
+    Aggregates, Alerts, AttrId, AttributeDescription, Commands, DescribedBy, Descriptions, DeviceDescription,
     DeviceId, Epoch, Fact, Kind, Named, Seq, Sessions, Settings, Time, Value, View, aggregates, descriptions,
     devices, snapshot,
 };
@@ -113,6 +113,7 @@ const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
 const COMMANDS_GOLDEN: (u16, u32) = (3, 0x8a06_6ffb);
 const NAMED_GOLDEN: (u16, u32) = (1, 0xf24a_483c);
+const ALERTS_GOLDEN: (u16, u32) = (1, 0x65db_5193);
 
 /// An edge node with its device, a device that was forgotten, and a session whose number counts no more.
 fn sessions() -> RecordBuffer {
@@ -139,7 +140,7 @@ fn changing_a_fold_means_raising_its_version() {
     let view = folded(&fixed());
     assert_eq!(
         View::FOLDS,
-        [Aggregates::ID, Descriptions::ID, Sessions::ID, Commands::ID, Named::ID],
+        [Aggregates::ID, Descriptions::ID, Sessions::ID, Commands::ID, Named::ID, Alerts::ID],
         "each fold has its line here, with records in `fixed` or of its own that it has branches for"
     );
     let check = |name: &str, version: u16, golden: (u16, u32), bytes: Vec<u8>| {
@@ -180,6 +181,13 @@ fn changing_a_fold_means_raising_its_version() {
     );
     let named = crate::named::folded(&crate::named::energy()).named;
     check("named", fieldlog_projections::named::VERSION, NAMED_GOLDEN, postcard::to_stdvec(&named).unwrap());
+    let alerts = crate::alerts::folded(&crate::alerts::lives()).alerts;
+    check(
+        "alerts",
+        fieldlog_projections::alerts::VERSION,
+        ALERTS_GOLDEN,
+        postcard::to_stdvec(&alerts).unwrap(),
+    );
 }
 
 #[test]

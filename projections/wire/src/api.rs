@@ -9,6 +9,7 @@
 
 pub mod administer;
 pub mod aggregates;
+pub mod alerts;
 pub mod commands;
 pub mod devices;
 pub mod diff;

@@ -191,6 +191,12 @@ fn numbers(record: &Record<'_>, mut visit: impl FnMut(Number)) -> Result<(), Sto
     }
     match fact {
         Fact::ActionFired { attribute, .. } => visit(Number::Attribute(attribute)),
+        Fact::AlertRaised(alert) => {
+            alert.subject.attribute().into_iter().map(Number::Attribute).for_each(visit)
+        }
+        Fact::AlertCleared(cleared) => {
+            cleared.subject.attribute().into_iter().map(Number::Attribute).for_each(visit);
+        }
         Fact::DeviceDiscovered { parent: Some(parent), .. } => visit(Number::Device(parent)),
         _ => {}
     }

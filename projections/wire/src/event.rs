@@ -1,5 +1,6 @@
 //! Records as JSON: one schema per type, the same over HTTP, in CloudEvents and in the stream.
 
+use fieldlog_projections::alert::Subject;
 use fieldlog_projections::fact::DeclaredMetric;
 use fieldlog_projections::{AttrId, DeviceId, Fact, Seq, Value};
 use serde::ser::SerializeMap;
@@ -69,6 +70,21 @@ impl Serialize for DescribedJson<'_> {
             map.serialize_entry(names.attribute(*attr), &InBrief { name, unit })?;
         }
         map.end()
+    }
+}
+
+/// What an alert is about, beside the device.
+#[derive(Serialize)]
+struct AboutJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attribute: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sink: Option<&'a str>,
+}
+
+impl<'a> AboutJson<'a> {
+    fn of(subject: &'a Subject, names: &'a dyn Naming) -> AboutJson<'a> {
+        AboutJson { attribute: subject.attribute().map(|id| names.attribute(id)), sink: subject.sink() }
     }
 }
 
@@ -210,6 +226,25 @@ enum Schema<'a> {
         input: Seq,
         resolution: &'a str,
     },
+    AlertRaised {
+        rule: &'a str,
+        severity: &'a str,
+        #[serde(flatten)]
+        about: AboutJson<'a>,
+        condition: &'a str,
+        threshold: Val<'a>,
+        value: Val<'a>,
+    },
+    AlertCleared {
+        /// Position of its `alert_raised`.
+        raised: Seq,
+        rule: &'a str,
+        severity: &'a str,
+        #[serde(flatten)]
+        about: AboutJson<'a>,
+        because: &'a str,
+        value: Val<'a>,
+    },
     Unknown {
         type_id: u16,
         version: u8,
@@ -324,6 +359,22 @@ impl<'a> Schema<'a> {
             Fact::QuarantineResolved { input, resolution } => {
                 Schema::QuarantineResolved { input: *input, resolution: json::resolution(*resolution) }
             }
+            Fact::AlertRaised(alert) => Schema::AlertRaised {
+                rule: &alert.rule,
+                severity: alert.severity.word(),
+                about: AboutJson::of(&alert.subject, names),
+                condition: alert.condition.word(),
+                threshold: Val(alert.threshold.borrow()),
+                value: Val(alert.value.borrow()),
+            },
+            Fact::AlertCleared(cleared) => Schema::AlertCleared {
+                raised: cleared.raised,
+                rule: &cleared.rule,
+                severity: cleared.severity.word(),
+                about: AboutJson::of(&cleared.subject, names),
+                because: cleared.because.word(),
+                value: Val(cleared.value.borrow()),
+            },
             Fact::Unknown { kind, payload } => Schema::Unknown {
                 type_id: kind.type_id,
                 version: kind.version,

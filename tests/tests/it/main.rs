@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod administer;
+mod alerts;
 mod bounds;
 mod cli;
 mod clock;

@@ -18,11 +18,11 @@ use fieldlog::snapshots::SnapshotStore;
 use fieldlog::writer::{Writer, WriterError};
 use fieldlog_projections::fact::ClockQuality;
 use fieldlog_projections::view::ValuesOf;
-use fieldlog_projections::{Commands, Descriptions, Fact, Sessions, Time, View};
+use fieldlog_projections::{Alerts, Commands, Descriptions, Fact, Seq, Sessions, Time, View};
 
 /// All that can be asked of a past state.
 pub const ALL_OF_PAST: Wanted<'static> =
-    Wanted { folds: &[Descriptions::ID, Sessions::ID, Commands::ID], values: ValuesOf::All };
+    Wanted { folds: &[Descriptions::ID, Sessions::ID, Commands::ID, Alerts::ID], values: ValuesOf::All };
 
 /// Log options of the tests.
 pub const OPTIONS: LogOptions =
@@ -98,10 +98,13 @@ pub fn config(sources: usize) -> Config {
             command_key: Duration::from_secs(86_400),
             quarantine_records_max: 20,
             quarantine_payload_bytes_max: 4_096,
+            alerts_max: 1_000,
             quarantine_per_topic_max: 3,
         },
         sources: (0..sources).map(source).collect(),
         sinks: Vec::new(),
+        alerts: Vec::new(),
+        notify: Vec::new(),
     }
 }
 
@@ -147,6 +150,7 @@ impl Rig {
             snapshots: store.clone(),
             stats: WriterStats::default(),
             rebuild: fieldlog::shared::RebuildProgress::default(),
+            alerts: tokio::sync::watch::channel(Seq(0)).0,
         });
         let outstanding: Vec<Arc<AtomicUsize>> = config.sources.iter().map(|_| Arc::default()).collect();
         let connections = outstanding.iter().map(|count| Acks::new(count.clone())).collect();

@@ -8,7 +8,7 @@ use fieldlog_projections::fact::Availability;
 use fieldlog_projections::{Seq, Time};
 
 use super::{Desk, Lane, Now, Open, Step, World, is_over};
-use crate::message::{Publication, Tracked};
+use crate::message::{Manner, Publication, Tracked};
 use crate::sparkplug;
 
 impl Desk {
@@ -93,7 +93,7 @@ impl Desk {
         let publication = Publication {
             topic: request.publish.topic.clone(),
             payload: payload_at(&request, now.wall),
-            tracked: Some(tracked),
+            manner: Manner::Command(tracked),
         };
         self.step(command, Progress::Dispatched { attempt }, steps);
         if let Some(step) = steps.last_mut() {

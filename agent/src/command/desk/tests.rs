@@ -290,7 +290,7 @@ fn what_was_not_written_is_sent_again_and_what_was_lost_only_if_twice_does_no_ha
         }
         scene.ends(command, 1, fate);
         assert_eq!(scene.sent.len(), attempts);
-        let numbers: Vec<u32> = scene.sent.iter().map(|sent| sent.tracked.unwrap().attempt).collect();
+        let numbers: Vec<u32> = scene.sent.iter().map(|sent| sent.tracked().unwrap().attempt).collect();
         assert_eq!(numbers, (1..=attempts as u32).collect::<Vec<_>>());
         scene.pass(u64::from(TTL_S) + 1);
         assert_eq!(scene.sent.len(), attempts, "nothing is sent after its time");

@@ -209,7 +209,7 @@ fn check_loop(
     };
     let topics: Vec<String> = lanes.iter().map(|lane| expand(&mqtt.topic, gateway_id, *lane)).collect();
     for source in sources.iter().filter(|source| same_broker(&source.address, &mqtt.address)) {
-        if let Some(topic) = topics.iter().find(|topic| takes(source, topic)) {
+        if let Some(topic) = topics.iter().find(|topic| takes(source, topic, false)) {
             let what = format!("source {:?} takes {topic:?} from the same broker", source.name);
             table.fault("topic", what, "events would go round for ever; exclude the topic from the source");
             return;
@@ -217,11 +217,12 @@ fn check_loop(
     }
 }
 
-fn takes(source: &SourceConfig, topic: &str) -> bool {
+/// Whether a source records what is published on a topic; `any`: also if that depends on the payload.
+pub(in super::super) fn takes(source: &SourceConfig, topic: &str, any: bool) -> bool {
     let Ok(rules) = Rules::compile(source) else { return false };
     for rule in rules.find(topic).filter_map(|found| source.rules.get(found.rule)) {
         match rule.decoder {
-            _ if !rule.when.iter().all(When::is_of_topic) => {}
+            _ if !any && !rule.when.iter().all(When::is_of_topic) => {}
             Decoder::Ignore => return false,
             _ => return true,
         }

@@ -30,6 +30,7 @@ fn examples() -> (String, String, String) {
         [&rest[..host - second], &rest[rest.iter().position(|line| *line == "[[sink]]").unwrap()..]].concat();
     let third = rest.iter().position(|line| *line == "[[sink]]").unwrap();
     let (second, third) = rest.split_at(third);
+    let third = &third[..third.iter().position(|line| *line == "[[alert]]").unwrap()];
     (first.join("\n"), second.join("\n"), third.join("\n"))
 }
 
@@ -63,6 +64,33 @@ fn the_declared_examples_show_every_key() {
     }
     let (power, energy) = (&config.derived[0], &config.named[0]);
     assert_eq!((power.scale, power.offset, energy.keep), (1.0, 0.0, 100), "the defaults are shown");
+}
+
+/// The rules and who is told, with a source and a sink that they name.
+fn alert_examples() -> String {
+    let lines: Vec<&str> =
+        EXAMPLE.lines().filter_map(|line| line.strip_prefix("#:")).map(str::trim_start).collect();
+    let begin = lines.iter().position(|line| *line == "[[alert]]").unwrap();
+    format!("{SOURCE}{SINK}{}", lines[begin..].join("\n"))
+}
+
+#[test]
+#[cfg_attr(not(feature = "tls"), ignore = "https:// needs the feature tls")]
+fn the_examples_of_alerts_show_every_key() {
+    let example = alert_examples();
+    let config = parse(&example);
+    assert_eq!(parse(&config.to_toml()), config);
+    for kind in ["alert", "notify"] {
+        let table = config.table();
+        for block in table.get(kind).and_then(toml::Value::as_array).unwrap() {
+            for (key, value) in block.as_table().unwrap().iter().filter(|(_, value)| !value.is_table()) {
+                let shown = example.lines().any(|line| line.starts_with(&format!("{key} = ")));
+                assert!(shown, "{kind} {key} = {value:?}");
+            }
+        }
+    }
+    let battery = parse("[[alert]]\nname = \"b\"\non = \"battery\"").alerts.remove(0);
+    assert_eq!(config.alerts[2].below, battery.below, "the default is shown");
 }
 
 #[test]

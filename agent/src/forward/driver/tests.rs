@@ -109,6 +109,7 @@ impl Rig {
             snapshots: SnapshotStore::open(fixture.dir.path()).unwrap(),
             stats: WriterStats::default(),
             rebuild: crate::shared::RebuildProgress::default(),
+            alerts: watch::channel(Seq(0)).0,
         });
         let (writer, inputs) = channel();
         let status = Arc::new(SinkStatus::new(Clock::system()));

@@ -5,6 +5,9 @@ mod answer;
 mod exchange;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::config::HttpSink;
 use crate::forward::queue::{Jobs, Queue};
@@ -28,6 +31,22 @@ impl HttpTarget {
     pub async fn open(&self, requests: &Arc<Requests>) -> Result<Http, Unreachable> {
         let client = Client::open(self.clone(), requests.clone()).await?;
         Ok(Http { queue: Queue::start(|jobs| serve(client, jobs)) })
+    }
+}
+
+/// Posts to a server what is no parcel.
+pub struct Poster(Client);
+
+impl Poster {
+    /// Not connected yet. `connect_timeout` and `answer_timeout` are as of a sink.
+    pub fn new(server: &HttpSink, connect_timeout: Duration, answer_timeout: Duration) -> Poster {
+        let target = Target { sink: server.clone(), connect_timeout, answer_timeout, in_flight_max: 1 };
+        Poster(Client::new(target, None))
+    }
+
+    /// Posts a body; `identity` is the same when it is posted again.
+    pub async fn post(&mut self, content_type: &'static str, identity: &str, body: Bytes) -> Outcome {
+        self.0.post(content_type, identity, body).await
     }
 }
 

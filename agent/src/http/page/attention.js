@@ -1,16 +1,17 @@
 // Which devices need attention, and why: the worst first.
 
 import { get } from './api.js';
-import { outcome } from './describe.js';
+import { outcome, wrong as wrongIn } from './describe.js';
 import { trouble } from './store.js';
 import { many, moment, span } from './words.js';
 
 const DAY_MS = 86_400_000;
 const COMMANDS_MAX = 200;
 const INPUTS_MAX = 200;
+const ALERTS_MAX = 200;
 const TOPICS_MAX = 3;
 const FAILED = new Set(['failed', 'expired', 'unconfirmed', 'unknown']);
-const ORDER = ['offline', 'silent', 'command', 'quarantine', 'battery'];
+const ORDER = ['alert', 'offline', 'silent', 'command', 'quarantine', 'battery'];
 
 /** From devices: those that are away by themselves, with how many are away because of them, and low batteries. */
 function fromDevices(devices, now) {
@@ -27,6 +28,17 @@ function fromDevices(devices, now) {
   }
   return found;
 }
+
+/** What the rules of the configuration find wrong. */
+const fromAlerts = (alerts) =>
+  alerts.map((alert) => ({
+    kind: 'alert',
+    mood: alert.severity === 'critical' ? 'bad' : 'warn',
+    badge: alert.rule,
+    device: alert.device,
+    sink: alert.sink,
+    words: `${wrongIn(alert)}, since ${moment(Date.parse(alert.raised_at))}`,
+  }));
 
 /** The newest command for something, if that came to nothing. */
 function fromCommands(commands, now) {
@@ -55,18 +67,19 @@ function fromQuarantine(inputs, now) {
   return [...all.slice(0, TOPICS_MAX).map(([topic, it]) => item(topic, it.sum, `: ${it.reason}`)), ...(rest.length > 0 ? [item(undefined, others, ` on ${many(rest.length, 'more topic')}`)] : [])];
 }
 
-/** What commands and quarantine have to say; in the past, commands alone. */
+/** What commands, alerts and quarantine have to say; in the past, no quarantine. */
 export async function readOthers(at, signal) {
   const past = at ? `&at=${encodeURIComponent(at)}` : '';
-  const [{ commands }, { quarantine }] = await Promise.all([
+  const [{ commands }, { alerts }, { quarantine }] = await Promise.all([
     get(`/api/v1/commands?limit=${COMMANDS_MAX}${past}`, signal),
+    get(`/api/v1/alerts?limit=${ALERTS_MAX}${past}`, signal),
     at ? { quarantine: [] } : get(`/api/v1/quarantine?limit=${INPUTS_MAX}`, signal),
   ]);
-  return { commands, quarantine };
+  return { commands, alerts, quarantine };
 }
 
 /** Everything that needs attention. */
-export function attention(devices, { commands, quarantine }, now) {
-  const all = [...fromDevices(devices, now), ...fromCommands(commands, now), ...fromQuarantine(quarantine, now)];
+export function attention(devices, { commands, alerts, quarantine }, now) {
+  const all = [...fromAlerts(alerts), ...fromDevices(devices, now), ...fromCommands(commands, now), ...fromQuarantine(quarantine, now)];
   return all.sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind) || ((a.device ?? a.topic ?? '\uffff') < (b.device ?? b.topic ?? '\uffff') ? -1 : 1));
 }

@@ -18,6 +18,7 @@ export const KINDS = {
     'Devices found, described, removed',
     'device_discovered,device_described,device_renamed,device_retired,device_forgotten,attribute_named,attribute_described,metrics_declared,session_noted',
   ],
+  alerts: ['Alerts', 'alert_raised,alert_cleared'],
   quarantine: ['Quarantine', 'input_quarantined,quarantine_summarised,quarantine_resolved'],
   gateway: ['The gateway itself', 'booted,clock_stepped,clock_corrected,config_changed,administered,dead_lettered,trimmed,gap,epoch_begun,records_lost'],
 };
@@ -27,6 +28,33 @@ export const chip = (name, v, unit) => el('span.chip', el('span.muted', name), '
 
 /** A link to a device by its name. */
 export const deviceLink = (id) => el('a.name', { href: link('device', id), title: id }, el('bdi', live.get(id)?.name ?? id));
+
+/** What is wrong, of an alert or of the event that raised it. */
+export function wrong({ condition, value: v, threshold, attribute, sink }) {
+  const name = attribute ?? (sink ? `sink ${sink}` : '');
+  switch (condition) {
+    case 'above':
+      return `${name} is ${say(name, v)}, above ${say(name, threshold)}`;
+    case 'below':
+      return `${name} is ${say(name, v)}, below ${say(name, threshold)}`;
+    case 'equals':
+      return `${name} is ${say(name, v)}`;
+    case 'silent':
+      return `nothing heard for ${span(v)}`;
+    case 'offline':
+      return 'offline';
+    case 'battery-low':
+      return 'battery low';
+    case 'backlog-events':
+      return `${count(v)} events wait for ${name}`;
+    case 'backlog-seconds':
+      return `${name} is ${span(v)} behind`;
+    default:
+      return `${condition} ${name}`;
+  }
+}
+
+const OVER = { ended: 'is over', 'rule-removed': 'has no rule any more', 'subject-gone': 'is about nothing that is left' };
 
 const MOODS = { applied: 'good', failed: 'bad', expired: 'bad', unconfirmed: 'warn', unknown: 'warn' };
 
@@ -73,6 +101,10 @@ function describe({ type, data }) {
       return [el('span.bad', 'not accepted'), ` ${data.name} by ${data.actor}: ${data.reason}`];
     case 'administered':
       return [`${data.call} ${data.target ?? ''} by ${data.actor}`];
+    case 'alert_raised':
+      return [el(`span.${data.severity === 'critical' ? 'bad' : 'warn'}`, `alert ${data.rule}`), `: ${wrong(data)}`];
+    case 'alert_cleared':
+      return [el('span.good', `alert ${data.rule}`), ` ${OVER[data.because] ?? data.because}`];
     case 'booted':
       return [`fieldlog ${data.version} started`];
     default:

@@ -12,7 +12,7 @@ const SHOWN_MAX = 30;
 const TAIL_MAX = 8;
 const AGAIN_MS = 5_000;
 
-const NOTHING = { commands: [], quarantine: [] };
+const NOTHING = { commands: [], alerts: [], quarantine: [] };
 const ICONS = { good: '✓', warn: '!', bad: '✕', unknown: '–' };
 const icon = (mood) => el(`i.icon.${mood}`, { 'aria-hidden': 'true' }, ICONS[mood]);
 
@@ -27,8 +27,12 @@ function partCard({ name, view, mood, main, detail }) {
 
 const todoItem = ({ name, mood, main, todo }) => el(`li.${mood}`, el('b', `${name}: ${main}. `), el('span', todo));
 
-const item = ({ mood, badge, device, topic, words }) =>
-  el('li', icon(mood), el(`b.${mood}`, badge), ' ', device ? deviceLink(device) : el('a', { href: link('quarantine', '', { topic }) }, topic ?? 'more topics'), ' ', el('span.muted', words));
+function place({ device, sink, topic }) {
+  if (device) return deviceLink(device);
+  return sink ? el('a', { href: link('connections') }, `sink ${sink}`) : el('a', { href: link('quarantine', '', { topic }) }, topic ?? 'more topics');
+}
+
+const item = (it) => el('li', icon(it.mood), el(`b.${it.mood}`, it.badge), ' ', place(it), ' ', el('span.muted', it.words));
 
 const figure = (name, main, href) => el('li', el('a', { href }, el('b', main), ' ', name));
 
@@ -70,7 +74,7 @@ export function openOverview(root) {
     verdict.className = severe > 0 ? 'bad' : all > 0 ? 'warn' : 'good';
     refill(list, JSON.stringify([at(), wrong]), () => wrong.slice(0, SHOWN_MAX).map(item));
     const rest = wrong.length - SHOWN_MAX;
-    const nothing = devices.size === 0 ? 'No device has been seen yet.' : `Nothing: no device ${tense} offline, silent or low on battery, and no command came to nothing.`;
+    const nothing = devices.size === 0 ? 'No device has been seen yet.' : `Nothing: no alert ${tense} open, no device ${tense} offline, silent or low on battery, and no command came to nothing.`;
     refill(listNote, `${rest} ${wrong.length} ${nothing}`, () => (wrong.length === 0 ? [nothing] : rest > 0 ? [el('a', { href: link('devices', '', { show: 'attention' }) }, `and ${count(rest)} more`)] : []));
     const by = { online: 0, offline: 0, unknown: 0 };
     for (const d of devices.values()) by[d.availability] += 1;
@@ -141,7 +145,7 @@ export function openOverview(root) {
     event(event) {
       waiting.push(event);
       if (waiting.length > TAIL_MAX) waiting.shift();
-      if (/^(command_|input_quarantined|quarantine_)/.test(event.type) && performance.now() - againAt > AGAIN_MS) againAt = -Infinity;
+      if (/^(command_|alert_|input_quarantined|quarantine_)/.test(event.type) && performance.now() - againAt > AGAIN_MS) againAt = -Infinity;
     },
     frame() {
       if (waiting.length === 0) return;

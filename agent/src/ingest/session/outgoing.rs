@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::{OUT_BYTES_MAX, SourceSession};
-use crate::message::{Fate, Publication, Tracked};
+use crate::message::{Fate, Manner, Publication, Tracked};
 use crate::mqtt::failure::{Failure, reason};
 use crate::mqtt::frame::Frame;
-use crate::mqtt::handshake::{self, Manner, Welcome, detail_of};
+use crate::mqtt::handshake::{self, Welcome, detail_of};
 
 /// Publications that wait for their PUBACK, at most; fewer if the broker wants fewer.
 const IN_FLIGHT_MAX: u16 = 64;
@@ -19,7 +19,7 @@ const PKID_MIN: u16 = 0x8000;
 /// What has been published on a connection and is not acknowledged yet.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    in_flight: BTreeMap<u16, Tracked>,
+    in_flight: BTreeMap<u16, Manner>,
     max: usize,
     last: u16,
     /// Largest packet and best quality of service that the broker takes.
@@ -70,35 +70,46 @@ impl<F> SourceSession<'_, F> {
     }
 
     fn publish_one(&mut self, publication: &Publication) {
-        let Publication { topic, tracked, .. } = publication;
-        let Some(tracked) = tracked else {
-            if let Err(why) = self.write(publication, Manner::default()) {
+        let Publication { topic, manner, .. } = publication;
+        let (qos, retain, expiry_s) = match manner {
+            Manner::Untracked => (0, false, None),
+            Manner::Retained(_) => (1, true, None),
+            Manner::Command(tracked) => match self.left_of(tracked) {
+                Some(left_s) => (tracked.qos, false, Some(left_s)),
+                None => return self.outbox.report(manner, Fate::TooLate),
+            },
+        };
+        let pkid = (qos.min(self.outgoing.qos_max) > 0).then(|| self.outgoing.next());
+        if let Err(why) = self.write(publication, handshake::Manner { pkid, retain, expiry_s }) {
+            if *manner == Manner::Untracked {
                 let source = &self.source.config.name;
                 tracing::warn!(%source, topic, "a message is not published: {why}");
             }
+            self.outbox.report(manner, Fate::Refused(why));
             return;
-        };
+        }
+        self.outbox.report(manner, Fate::Written);
+        match (pkid, manner) {
+            (Some(pkid), manner) => drop(self.outgoing.in_flight.insert(pkid, manner.clone())),
+            // The broker takes QoS 0 only, so nothing more will be known.
+            (None, Manner::Retained(_)) => self.outbox.report(manner, Fate::Acknowledged),
+            (None, _) => {}
+        }
+    }
+
+    /// Seconds that are left of a command's time; `None` if it is over. What the broker holds for the device must not outlive
+    /// the command either; it counts in whole seconds.
+    fn left_of(&self, tracked: &Tracked) -> Option<u32> {
         let (now, wall) = (self.source.clock.now(), self.source.clock.wall());
         if now >= tracked.deadline || wall >= tracked.expires {
-            self.outbox.report(tracked, Fate::TooLate);
-            return;
+            return None;
         }
-        let pkid = (tracked.qos.min(self.outgoing.qos_max) > 0).then(|| self.outgoing.next());
-        // What the broker holds for the device must not outlive the command either; it counts in whole seconds.
         let left = tracked.deadline.saturating_duration_since(now).as_secs().max(1);
-        let manner = Manner { pkid, retain: false, expiry_s: Some(u32::try_from(left).unwrap_or(u32::MAX)) };
-        if let Err(why) = self.write(publication, manner) {
-            self.outbox.report(tracked, Fate::Refused(why));
-            return;
-        }
-        if let Some(pkid) = pkid {
-            self.outgoing.in_flight.insert(pkid, *tracked);
-        }
-        self.outbox.report(tracked, Fate::Written);
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
     /// Puts a publication into the output. Otherwise it says why it cannot be sent: the broker would end the connection over it.
-    fn write(&mut self, publication: &Publication, manner: Manner) -> Result<(), String> {
+    fn write(&mut self, publication: &Publication, manner: handshake::Manner) -> Result<(), String> {
         let Publication { topic, payload, .. } = publication;
         let (packet, max) = (&mut self.outgoing.packet, self.outgoing.bytes_max);
         packet.clear();
@@ -121,7 +132,7 @@ impl<F> SourceSession<'_, F> {
         let body = &chunk[frame.body.clone()];
         let &[high, low, ref rest @ ..] = body else { return Err(Failure::Malformed("PUBACK")) };
         // That of the host application's state is none of these.
-        let Some(tracked) = self.outgoing.in_flight.remove(&u16::from_be_bytes([high, low])) else {
+        let Some(manner) = self.outgoing.in_flight.remove(&u16::from_be_bytes([high, low])) else {
             return Ok(());
         };
         let fate = match rest.first().copied().unwrap_or(0) {
@@ -131,7 +142,7 @@ impl<F> SourceSession<'_, F> {
                 Fate::Refused(format!("the broker refuses it: {}{detail}", reason(code)))
             }
         };
-        self.outbox.report(&tracked, fate);
+        self.outbox.report(&manner, fate);
         // What waits is published once the messages that were read with this are delivered: they are older than that.
         self.outgoing.has_room = true;
         Ok(())
@@ -140,8 +151,8 @@ impl<F> SourceSession<'_, F> {
     /// The connection is gone: what was not acknowledged may have arrived or not, what was not written has not.
     pub(super) fn lose_publications(&mut self) {
         self.outbox.close();
-        for tracked in std::mem::take(&mut self.outgoing.in_flight).values() {
-            self.outbox.report(tracked, Fate::Lost);
+        for manner in std::mem::take(&mut self.outgoing.in_flight).values() {
+            self.outbox.report(manner, Fate::Lost);
         }
     }
 }

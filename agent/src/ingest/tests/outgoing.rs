@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use fieldlog_projections::{Seq, Time};
 
 use super::*;
-use crate::message::{Fate, Publication, Published, Tracked, Unpublished};
+use crate::message::{Fate, Manner, Publication, Published, Receipt, Tracked, Unpublished};
 
 /// A source with a peer that has granted its subscription; what is published is reported into a list.
 struct Scene {
@@ -44,8 +44,8 @@ impl Scene {
             deadline: now + ttl,
             expires: Time(wall.0 + ttl.as_micros() as i64),
         };
-        let publication =
-            Publication { topic: "cmnd".into(), payload: payload.to_vec().into(), tracked: Some(tracked) };
+        let manner = Manner::Command(tracked);
+        let publication = Publication { topic: "cmnd".into(), payload: payload.to_vec().into(), manner };
         self.source.status.outbox.publish(publication).unwrap();
     }
 
@@ -170,6 +170,30 @@ async fn a_broker_without_qos_1_gets_qos_0() {
     scene.publish(1, b"x", MINUTE);
     assert_eq!(scene.peer.frame().await.0, 0x30);
     assert_eq!(scene.fates(1).await, [(1, Fate::Written)]);
+}
+
+#[tokio::test]
+async fn what_is_retained_has_a_receipt() {
+    let mut scene = Scene::start(&[]).await;
+    let publish = |scene: &Scene| {
+        let receipt = Receipt::default();
+        let manner = Manner::Retained(receipt.clone());
+        let publication = Publication { topic: "alerts".into(), payload: b"x"[..].into(), manner };
+        scene.source.status.outbox.publish(publication).unwrap();
+        receipt
+    };
+    let receipt = publish(&scene);
+    let (first, body) = scene.peer.frame().await;
+    assert_eq!(first, 0x33, "QoS 1, retained");
+    let pkid = u16::from_be_bytes([body[8], body[9]]);
+    scene.puback(pkid, &[]).await;
+    assert_eq!(receipt.fate().await, Fate::Acknowledged);
+
+    let receipt = publish(&scene);
+    scene.peer.frame().await;
+    drop((scene.peer, scene.listener));
+    assert_eq!(receipt.fate().await, Fate::Lost);
+    assert!(scene.ended.lock().unwrap().is_empty(), "no command is told of it");
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ impl Given {
             snapshots: SnapshotStore::open(dir.path()).unwrap(),
             stats: WriterStats::default(),
             rebuild: RebuildProgress::default(),
+            alerts: watch::channel(Seq(0)).0,
         });
         let config = SnapshotConfig { past_bytes_max, events: u64::MAX, ..SnapshotConfig::default() };
         let writer = SnapshotWriter::new(shared.clone(), &config, clock.clone());

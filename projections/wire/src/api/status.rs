@@ -38,6 +38,12 @@ pub struct Status {
     pub state_digest: Option<String>,
     /// Commands to devices.
     pub commands: Commands,
+    /// Alerts.
+    #[serde(default)]
+    pub alerts: AlertCounts,
+    /// Who is told of alerts, as configured.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
     /// The last snapshot.
     pub snapshot: Snapshot,
     /// Parts of the view that are being rebuilt.
@@ -96,6 +102,40 @@ pub struct Log {
     pub events: u64,
     /// The archive of aggregates; null if it cannot be read.
     pub archive: Option<Archive>,
+}
+
+/// Alerts, by what the rules of the configuration say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlertCounts {
+    /// Rules in the configuration.
+    pub rules: usize,
+    /// Alerts that are open; null while they are being rebuilt from the log.
+    pub open: Option<usize>,
+    /// Critical ones of these.
+    pub critical: Option<usize>,
+    /// Alerts that were raised.
+    pub raised: u64,
+    /// Alerts that were not raised because too many were open.
+    pub beyond: u64,
+}
+
+/// Somebody who is told of alerts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Notify {
+    /// Its name.
+    pub name: String,
+    /// The source by which, or the server to which.
+    pub target: String,
+    /// Events that were passed on.
+    pub told: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Events that the other side refuses, which are not tried again.
+    pub refused: u64,
+    /// Why the last attempt failed; null if it did not.
+    pub last_error: Option<String>,
 }
 
 /// The journal, which takes small commits.

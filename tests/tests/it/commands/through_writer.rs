@@ -74,7 +74,7 @@ impl Scene {
     /// Asks for a level, and returns the command once its publication is in the outbox.
     fn ask(&self, value: u32) -> Tracked {
         self.request("level", value);
-        block_until("its publication", || self.rig.outboxes[0].pop()).tracked.unwrap()
+        block_until("its publication", || self.rig.outboxes[0].pop()).tracked().unwrap()
     }
 
     fn request(&self, attribute: &str, value: u32) -> Seq {
@@ -193,7 +193,7 @@ fn what_was_not_sent_when_the_agent_was_stopped_is_sent_by_the_next_run() {
         scene.settle();
         // One is given to the connection, which ends; another one waits for it.
         sent = scene.request("step", 1);
-        let tracked = block_until("its publication", || scene.rig.outboxes[0].pop()).tracked.unwrap();
+        let tracked = block_until("its publication", || scene.rig.outboxes[0].pop()).tracked().unwrap();
         scene.ends(&tracked, Fate::Written);
         scene.ends(&tracked, Fate::Lost);
         assert_eq!(scene.state(sent), "dispatched");
@@ -206,7 +206,7 @@ fn what_was_not_sent_when_the_agent_was_stopped_is_sent_by_the_next_run() {
     });
     life(&disk, &dir, |scene| {
         let publication = block_until("its publication", || scene.rig.outboxes[0].pop());
-        let tracked = publication.tracked.unwrap();
+        let tracked = publication.tracked().unwrap();
         assert_eq!((tracked.command, tracked.attempt), (waits, 2));
         scene.ends(&tracked, Fate::Written);
         scene.ends(&tracked, Fate::Acknowledged);

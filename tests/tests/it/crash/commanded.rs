@@ -142,7 +142,7 @@ impl Model {
             }
         }
         self.published.extend(std::iter::from_fn(|| rig.outboxes[0].pop()).filter_map(|publication| {
-            let tracked = publication.tracked?;
+            let tracked = publication.tracked()?;
             Some((tracked.command, tracked.attempt))
         }));
         if let Err(error) = ended {

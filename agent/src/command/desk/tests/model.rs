@@ -99,7 +99,7 @@ impl Broker {
     /// Publications that the desk has let go, each after its step was recorded, none after its time.
     fn take(&mut self, scene: &Scene) {
         for sent in &scene.sent[self.seen..] {
-            let tracked = sent.tracked.unwrap();
+            let tracked = sent.tracked().unwrap();
             let (command, attempt) = (tracked.command, tracked.attempt);
             let recorded = scene.facts.iter().filter(|(_, fact)| {
                 matches!(fact, Fact::CommandProgressed { command: of, progress, .. }

@@ -13,6 +13,7 @@ use hyper::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
     RETRY_AFTER, USER_AGENT,
 };
+use hyper::http::request::Builder;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, spawn_blocking};
@@ -65,7 +66,8 @@ pub(super) struct Client {
     name: String,
     /// `None`: must be read again.
     authorization: Option<HeaderValue>,
-    requests: Arc<Requests>,
+    /// Where what the server asks for again goes; `None` if it gets no parcels.
+    requests: Option<Arc<Requests>>,
     kept: Option<Connection>,
 }
 
@@ -90,13 +92,23 @@ struct Content {
 
 impl Client {
     pub(super) async fn open(target: HttpTarget, requests: Arc<Requests>) -> Result<Client, Unreachable> {
-        let authority = target.sink.authority();
-        // Without the path, which may contain a secret.
-        let name = target.sink.origin();
-        let mut client = Client { target, authority, name, authorization: None, requests, kept: None };
+        let mut client = Client::new(target, Some(requests));
         client.authorize().map_err(|why| Unreachable { why, pace: Pace::Slow })?;
         client.kept = Some(client.connect().await?);
         Ok(client)
+    }
+
+    /// Not connected yet.
+    pub(super) fn new(target: HttpTarget, requests: Option<Arc<Requests>>) -> Client {
+        let authority = target.sink.authority();
+        // Without the path, which may contain a secret.
+        let name = target.sink.origin();
+        Client { target, authority, name, authorization: None, requests, kept: None }
+    }
+
+    /// Names a key, which only sinks have.
+    fn see(&self, key: &str) -> String {
+        self.requests.as_ref().map(|_| format!(" (see `{key}`)")).unwrap_or_default()
     }
 
     fn authorize(&mut self) -> Result<(), String> {
@@ -118,9 +130,32 @@ impl Client {
             return Outcome::Busy { after: Some(SLOW), why };
         }
         let content = content(Arc::clone(&parcel), self.target.sink.gzip).await;
-        let request = match self.request(&parcel, &content) {
+        let mut request = self.request(envelope::content_type(&parcel), &parcel.identity(), &content);
+        for (name, value) in parcel.fields() {
+            request = request.header(format!("fieldlog-{name}"), value);
+        }
+        self.ask(request, &content).await
+    }
+
+    /// Posts what is no parcel.
+    pub(super) async fn post(&mut self, content_type: &'static str, identity: &str, body: Bytes) -> Outcome {
+        if self.authorization.is_none()
+            && let Err(why) = self.authorize()
+        {
+            return Outcome::Busy { after: Some(SLOW), why };
+        }
+        let content = Content { bytes: body, gzip: false };
+        let request = self.request(content_type, identity, &content);
+        self.ask(request, &content).await
+    }
+
+    async fn ask(&mut self, request: Builder, content: &Content) -> Outcome {
+        let request = match request.body(Full::new(content.bytes.clone())) {
             Ok(request) => request,
-            Err(why) => return Outcome::Busy { after: Some(SLOW), why },
+            Err(error) => {
+                let why = format!("{}: no request can be made: {error}", self.name);
+                return Outcome::Busy { after: Some(SLOW), why };
+            }
         };
         match self.exchange(request).await {
             Ok(answer) => {
@@ -128,8 +163,8 @@ impl Client {
                     // An operator may have replaced the token before the next attempt.
                     self.authorization = None;
                 }
-                if let Some(request) = &answer.request {
-                    self.requests.take(request);
+                if let (Some(request), Some(requests)) = (&answer.request, &self.requests) {
+                    requests.take(request);
                 }
                 answer.outcome(&self.name, content.bytes.len())
             }
@@ -137,23 +172,19 @@ impl Client {
         }
     }
 
-    fn request(&self, parcel: &Parcel, content: &Content) -> Result<Request<Full<Bytes>>, String> {
+    fn request(&self, content_type: &'static str, identity: &str, content: &Content) -> Builder {
         let mut request = Request::post(&self.target.sink.path)
             .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("fieldlog/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, envelope::content_type(parcel))
-            .header("idempotency-key", parcel.identity());
+            .header(CONTENT_TYPE, content_type)
+            .header("idempotency-key", identity);
         if content.gzip {
             request = request.header(CONTENT_ENCODING, "gzip");
         }
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        for (name, value) in parcel.fields() {
-            request = request.header(format!("fieldlog-{name}"), value);
-        }
-        let body = Full::new(content.bytes.clone());
-        request.body(body).map_err(|error| format!("{}: no request can be made: {error}", self.name))
+        request
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
@@ -186,11 +217,8 @@ impl Client {
         };
         let answered = timeout(limit, exchange).await;
         let answered = answered.map_err(|_| {
-            format!(
-                "{} has not answered within {} s (see `answer_timeout_s`)",
-                self.name,
-                limit.as_secs_f32()
-            )
+            let (name, seconds) = (&self.name, limit.as_secs_f32());
+            format!("{name} has not answered within {seconds} s{}", self.see("answer_timeout_s"))
         })?;
         Ok(answered.map(|(answer, complete)| {
             if complete {
@@ -215,7 +243,7 @@ impl Client {
         };
         let late = |_| {
             let seconds = limit.as_secs_f32();
-            let why = format!("{name}: no connection within {seconds} s (see `connect_timeout_s`)");
+            let why = format!("{name}: no connection within {seconds} s{}", self.see("connect_timeout_s"));
             Unreachable { why, pace: Pace::Unreached }
         };
         let stream = timeout(limit, connect::connect(&endpoint)).await.map_err(late)?;

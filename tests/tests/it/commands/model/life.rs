@@ -280,7 +280,7 @@ impl Life {
             .outboxes
             .iter()
             .flat_map(|o| std::iter::from_fn(|| o.pop()))
-            .filter_map(|p| p.tracked)
+            .filter_map(|p| p.tracked())
             .collect();
         world.disk.cut();
         self.rig.end();
@@ -293,7 +293,7 @@ impl Life {
     pub(super) fn check(&mut self, world: &mut World, tally: &mut Tally) {
         self.settle(world);
         let new: Vec<Tracked> = std::iter::from_fn(|| self.rig.outboxes[0].pop())
-            .filter_map(|publication| publication.tracked)
+            .filter_map(|publication| publication.tracked())
             .collect();
         let mut published: Vec<(Seq, u32)> =
             new.iter().map(|tracked| (tracked.command, tracked.attempt)).collect();
