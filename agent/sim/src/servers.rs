@@ -5,6 +5,7 @@
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+pub mod firewall;
 pub mod kafka_mock;
 pub mod mosquitto;
 pub mod nats;

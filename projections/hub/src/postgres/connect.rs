@@ -17,6 +17,8 @@ use crate::tls;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For TCP and the greeting together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection of which nothing arrives for so long is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// A statement that takes longer has failed.
 const STATEMENT_S: u32 = 120;
 
@@ -50,6 +52,11 @@ impl Link {
                 .password(config::read_secret(file).map_err(|error| LinkError::Secret(error.to_string()))?);
         }
         options.application_name("fieldlog-hub").connect_timeout(CONNECT_TIMEOUT);
+        // A network that swallows packets says nothing, and the kernel would wait for a quarter of an hour.
+        options
+            .tcp_user_timeout(SILENCE_MAX)
+            .keepalives_idle(SILENCE_MAX / 2)
+            .keepalives_interval(SILENCE_MAX / 8);
         let link = match options.get_ssl_mode() {
             SslMode::Require => {
                 let config = tls::client_config(postgres.ca_file.as_deref()).map_err(LinkError::Connect)?;

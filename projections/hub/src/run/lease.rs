@@ -95,7 +95,11 @@ impl Keeper {
     async fn keep(&self) -> RunError {
         let (mut link, mut is_first, mut said) = (None, true, false);
         loop {
-            match self.round(&mut link, &mut is_first).await {
+            // Later it would be of no use. The first one may migrate, however long that takes.
+            let patience = if is_first { Duration::MAX } else { self.lease };
+            let round = tokio::time::timeout(patience, self.round(&mut link, &mut is_first)).await;
+            let late = || RunError::Database { why: format!("no answer within {} s", self.lease.as_secs()) };
+            match round.unwrap_or_else(|_| Err(late())) {
                 Ok(()) => said = false,
                 Err(error @ (RunError::Name { .. } | RunError::Schema { .. })) => return error,
                 Err(error) => {

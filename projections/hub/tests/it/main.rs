@@ -16,6 +16,7 @@ mod kafka;
 mod leases;
 mod mqtt;
 mod nats;
+mod outage;
 mod reading;
 mod rebuild;
 mod search;
