@@ -6,17 +6,18 @@
 //! microseconds of log time from the previous record; for the first, from `first` and the base time. The records' bytes
 //! are those of the log, so the receiver can recompute the chain.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fieldlog_projections::stored::{Changes, StoredError, type_id};
-use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Record, Seq, Time, varint};
+use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Record, Seq, Time, varint};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use ruzstd::encoding::{CompressionLevel, compress};
 use serde::{Deserialize, Serialize};
 
-use crate::event::Naming;
+use crate::event::{Data, Naming};
 use crate::manifest::{Lane, Manifest, ManifestError};
 
 /// Content type of a compact parcel.
@@ -189,18 +190,28 @@ fn numbers(record: &Record<'_>, mut visit: impl FnMut(Number)) -> Result<(), Sto
     if let Some(device) = fact.device() {
         visit(Number::Device(device));
     }
-    match fact {
-        Fact::ActionFired { attribute, .. } => visit(Number::Attribute(attribute)),
-        Fact::AlertRaised(alert) => {
-            alert.subject.attribute().into_iter().map(Number::Attribute).for_each(visit)
-        }
-        Fact::AlertCleared(cleared) => {
-            cleared.subject.attribute().into_iter().map(Number::Attribute).for_each(visit);
-        }
-        Fact::DeviceDiscovered { parent: Some(parent), .. } => visit(Number::Device(parent)),
-        _ => {}
+    // These are rare, so that they may tell themselves what they ask for.
+    let asked = Asked::default();
+    if serde_json::to_writer(std::io::sink(), &Data::of(&fact, &asked)).is_ok() {
+        asked.0.into_inner().into_iter().for_each(visit);
     }
     Ok(())
+}
+
+/// Notes which names an event asks for.
+#[derive(Default)]
+struct Asked(RefCell<Vec<Number>>);
+
+impl Naming for Asked {
+    fn device(&self, id: DeviceId) -> &str {
+        self.0.borrow_mut().push(Number::Device(id));
+        ""
+    }
+
+    fn attribute(&self, id: AttrId) -> &str {
+        self.0.borrow_mut().push(Number::Attribute(id));
+        ""
+    }
 }
 
 /// A compact parcel that has been read and checked.

@@ -118,8 +118,10 @@ impl Device {
                 }
             }
             "device_described" | "attribute_described" => {
+                // A compact parcel of an old gateway may lack the attribute's name; the device is not what is meant.
                 if let Ok(SomethingDescribed { attribute, by, description }) =
                     serde_json::from_str(&event.data)
+                    && attribute.is_empty() == (&*event.kind == "device_described")
                 {
                     let key = (text::text(&attribute).into(), text::text(&by).into());
                     if self.described.get(&key).is_none_or(|known| known.seq < seq) {
