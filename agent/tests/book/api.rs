@@ -12,11 +12,12 @@ const HEAD: &str = "# HTTP API
 
 ";
 
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("devices", "Devices"),
     ("past", "The past"),
     ("aggregates", "Named aggregates"),
     ("commands", "Commands"),
+    ("alerts", "Alerts"),
     ("log", "The log"),
     ("quarantine", "The quarantine"),
     ("changes", "Changes by an administrator"),

@@ -27,7 +27,7 @@ A counter only grows, until the agent is restarted. Times are Unix times. Metric
 ";
 
 /// Metrics whose names begin with a word here are in a section of their own.
-const SECTIONS: [(&str, &[&str]); 9] = [
+const SECTIONS: [(&str, &[&str]); 10] = [
     ("Sources", &["mqtt", "source"]),
     ("Messages", &["ingest", "messages"]),
     ("Sparkplug", &["sparkplug"]),
@@ -38,12 +38,14 @@ const SECTIONS: [(&str, &[&str]); 9] = [
     ),
     ("Snapshots", &["snapshot", "snapshots"]),
     ("Commands", &["commands", "command"]),
+    ("Alerts", &["alerts", "notifications", "notification"]),
     ("Sinks", &["sink", "forward"]),
     ("Agent and process", &["build", "start", "writer", "process"]),
 ];
 
 /// Samples that are there only after something has happened.
-const LATE: [&str; 5] = [
+const LATE: [&str; 6] = [
+    "alerts_raised_total{",
     "mqtt_failures_total{",
     "attribute_info{",
     "sink_waiting_until_timestamp_seconds{",
@@ -191,6 +193,14 @@ fn config(data_dir: &Path, broker: SocketAddr) -> Config {
         [[sink]]
         name = "cloud"
         address = "mqtt://127.0.0.1:1"
+        [[alert]]
+        name = "dark"
+        on = "attribute"
+        attribute = "brightness"
+        below = 1000.0
+        [[notify]]
+        name = "broker"
+        mqtt = "home"
         "#
     );
     Config::from_toml(&text, "book").unwrap_or_else(|faults| panic!("{faults}"))
