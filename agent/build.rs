@@ -30,7 +30,7 @@ fn pack_relocations() {
     }
 }
 
-/// Functions with the same code are there once, 100 KB less. Only LLD does that. Rust brings it for this target since 1.90, unless
+/// Functions with the same code, and constants with the same content, are there once, 100 KB less. Only LLD does that. Rust brings it for this target since 1.90, unless
 /// a distribution has packaged Rust without it.
 fn fold_functions() {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -42,6 +42,8 @@ fn fold_functions() {
     let lld = Path::new(sysroot.trim()).join(format!("lib/rustlib/{TARGET}/bin/gcc-ld/ld.lld"));
     if usual && var("PROFILE") == "release" && lld.is_file() {
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+        // Nothing tells constants apart by their addresses.
+        println!("cargo::rustc-link-arg-bins=-Wl,--ignore-data-address-equality");
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fieldlog_projections::fact::Availability;
+use futures_util::FutureExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -101,8 +102,8 @@ async fn supervise(path: &Path, config: Config) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    tokio::spawn(signals.serve(path.to_owned(), config.clone(), shutdown, reload));
-    tokio::spawn(keep_notifying(ready_rx));
+    tokio::spawn(signals.serve(path.to_owned(), config.clone(), shutdown, reload).boxed());
+    tokio::spawn(keep_notifying(ready_rx).boxed());
     let data_dir = config.data_dir.clone();
     let result = run::run(config, Clock::system(), controls, |event| report(event, &ready_tx)).await;
     match result {

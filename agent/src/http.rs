@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::Listener;
+use futures_util::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -182,10 +183,11 @@ async fn accept<L: Listener<Io: Socket>>(
                 None => router,
             };
             let connection = admitted(io, tls, router, Scope::All, stop.clone());
-            open.spawn(async move {
+            let seated = async move {
                 connection.await;
                 drop(seat);
-            });
+            };
+            open.spawn(seated.boxed());
             continue;
         }
         reserve.retain(|connection| !connection.is_finished());
@@ -194,13 +196,9 @@ async fn accept<L: Listener<Io: Socket>>(
         {
             oldest.abort();
         }
-        reserve.push_back(open.spawn(admitted(
-            io,
-            tls,
-            beyond.clone().layer(axum::Extension(client)),
-            Scope::Health,
-            stop.clone(),
-        )));
+        let router = beyond.clone().layer(axum::Extension(client));
+        let connection = admitted(io, tls, router, Scope::Health, stop.clone());
+        reserve.push_back(open.spawn(connection.boxed()));
     }
     drop(listener);
     let ended = async { while open.join_next().await.is_some() {} };

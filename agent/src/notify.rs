@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -132,7 +133,7 @@ impl Notifiers {
     fn start(&self, config: &NotifyConfig) -> Entry {
         let (stop, stopping) = watch::channel(false);
         let status = Arc::<NotifyStatus>::default();
-        let task = tokio::spawn(run(config.clone(), self.parts.clone(), status.clone(), stopping));
+        let task = tokio::spawn(run(config.clone(), self.parts.clone(), status.clone(), stopping).boxed());
         Entry { config: config.clone(), status, stop, task }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -132,7 +133,7 @@ impl Sources {
             status,
             stopping,
         );
-        entries[number].task = Some(Task { stop, handle: tokio::spawn(run) });
+        entries[number].task = Some(Task { stop, handle: tokio::spawn(run.boxed()) });
     }
 
     /// Applies a new configuration and returns it with its sources in the order of their numbers; removed ones are

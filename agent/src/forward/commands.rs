@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use fieldlog_projections::View;
 use fieldlog_wire::Lane;
+use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -235,7 +236,7 @@ impl<A: Send + 'static> Intake<A> {
         let (finished, done) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let (asker, taken) = (upstream.clone(), waiting.clone());
-        let task = tokio::spawn(async move {
+        let work = async move {
             while let Some((call, ack)) = incoming.recv().await {
                 if let Some(call) = call {
                     asker.ask(&call).await;
@@ -245,7 +246,8 @@ impl<A: Send + 'static> Intake<A> {
                     return;
                 }
             }
-        });
+        };
+        let task = tokio::spawn(work.boxed());
         Intake { upstream, waiting, calls, done, task }
     }
 

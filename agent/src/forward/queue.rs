@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -48,7 +49,7 @@ impl Queue {
     {
         let (outgoing, incoming) = mpsc::unbounded_channel();
         let (sender, lost) = watch::channel(None);
-        let task = tokio::spawn(serve(Jobs { incoming, lost: sender }));
+        let task = tokio::spawn(serve(Jobs { incoming, lost: sender }).boxed());
         Queue { outgoing, lost, task }
     }
 

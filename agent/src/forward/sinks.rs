@@ -6,10 +6,11 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fieldlog_projections::{Epoch, Time};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Parcel;
 use super::backlog::Backlog;
 use super::commands::Upstream;
 use super::driver::{Parts, Service, drive};
@@ -17,7 +18,8 @@ use super::filter::Filter;
 use super::parcel::{Builder, Format, Span};
 use super::resend::Requests;
 use super::status::{SinkStatus, moment};
-use super::transport::Target;
+use super::transport::{Any, Target};
+use super::{Parcel, Unreachable};
 use crate::clock::Clock;
 use crate::config::{Config, SinkConfig, SinkFormat, SinkTarget};
 use crate::log::acked::AckedRanges;
@@ -150,7 +152,7 @@ impl Sinks {
             clock: self.clock.clone(),
             known,
         };
-        let task = tokio::spawn(serve(sink.clone(), parts, self.gateway.clone(), stopping));
+        let task = tokio::spawn(serve(sink.clone(), parts, self.gateway.clone(), stopping).boxed());
         Entry { config: sink.clone(), status, stop, task }
     }
 }
@@ -188,6 +190,9 @@ impl Service {
     }
 }
 
+/// Opens a connection to a sink.
+type Open = Box<dyn FnMut() -> BoxFuture<'static, Result<Any, Unreachable>> + Send>;
+
 /// Serves one sink over the transport of its address.
 async fn serve(
     sink: SinkConfig,
@@ -204,26 +209,38 @@ async fn serve(
             return None;
         }
     };
-    let acked = match &sink.target {
+    let open: Open = match &sink.target {
         SinkTarget::Mqtt(mqtt) => {
-            let target = Target::of(&sink, mqtt);
             let upstream = mqtt.commands.is_some().then(|| upstream(&sink, &gateway, &parts));
-            drive(service, parts, || target.open(upstream.as_ref()), build, stopping).await
+            let target = Arc::new(Target::of(&sink, mqtt));
+            Box::new(move || {
+                let (target, upstream) = (target.clone(), upstream.clone());
+                async move { Ok(Any::new(target.open(upstream.as_ref()).await?)) }.boxed()
+            })
         }
         SinkTarget::Http(http) => {
-            let (target, requests) = (Target::of(&sink, http), parts.requests.clone());
-            drive(service, parts, || target.open(&requests), build, stopping).await
+            let (target, requests) = (Arc::new(Target::of(&sink, http)), parts.requests.clone());
+            Box::new(move || {
+                let (target, requests) = (target.clone(), requests.clone());
+                async move { Ok(Any::new(target.open(&requests).await?)) }.boxed()
+            })
         }
         #[cfg(feature = "nats")]
         SinkTarget::Nats(nats) => {
-            let target = Target::of(&sink, nats);
             let upstream = nats.commands.is_some().then(|| upstream(&sink, &gateway, &parts));
-            drive(service, parts, || target.open(&gateway, epoch, upstream.as_ref()), build, stopping).await
+            let target = Arc::new(Target::of(&sink, nats));
+            Box::new(move || {
+                let (target, gateway, upstream) = (target.clone(), gateway.clone(), upstream.clone());
+                async move { Ok(Any::new(target.open(&gateway, epoch, upstream.as_ref()).await?)) }.boxed()
+            })
         }
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(kafka) => {
-            let target = Target::of(&sink, kafka);
-            drive(service, parts, || target.open(), build, stopping).await
+            let target = Arc::new(Target::of(&sink, kafka));
+            Box::new(move || {
+                let target = target.clone();
+                async move { Ok(Any::new(target.open().await?)) }.boxed()
+            })
         }
         #[allow(unreachable_patterns)] // With all features there is none left.
         _ => {
@@ -235,6 +252,7 @@ async fn serve(
             return None;
         }
     };
+    let acked = drive(service, parts, open, build, stopping).await;
     Some(acked)
 }
 

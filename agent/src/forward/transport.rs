@@ -1,8 +1,13 @@
 //! The protocols that carry parcels, one module each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Unreachable;
+use fieldlog_wire::Manifest;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{Outcome, Parcel, Transport, Unreachable};
 use crate::config::SinkConfig;
 
 pub mod http;
@@ -34,6 +39,77 @@ impl<S: Clone> Target<S> {
             answer_timeout: config.answer_timeout,
             in_flight_max: config.in_flight_max,
         }
+    }
+}
+
+/// A connection of any protocol. The driver is then there once, and not once for each.
+pub(super) struct Any(Box<dyn Connection>);
+
+impl Any {
+    pub(super) fn new(transport: impl Transport) -> Any {
+        Any(Box::new(transport))
+    }
+}
+
+/// [`Transport`] for trait objects.
+trait Connection: Send {
+    fn send(&mut self, parcel: Arc<Parcel>) -> BoxFuture<'static, Outcome>;
+    fn lost(&mut self) -> BoxFuture<'_, String>;
+    fn window(&self) -> usize;
+    fn stored(&self) -> Option<&Manifest>;
+    fn warning(&self) -> Option<String>;
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+impl<T: Transport> Connection for T {
+    fn send(&mut self, parcel: Arc<Parcel>) -> BoxFuture<'static, Outcome> {
+        Transport::send(self, parcel).boxed()
+    }
+
+    fn lost(&mut self) -> BoxFuture<'_, String> {
+        Transport::lost(self).boxed()
+    }
+
+    fn window(&self) -> usize {
+        Transport::window(self)
+    }
+
+    fn stored(&self) -> Option<&Manifest> {
+        Transport::stored(self)
+    }
+
+    fn warning(&self) -> Option<String> {
+        Transport::warning(self)
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Transport::close(*self).boxed()
+    }
+}
+
+impl Transport for Any {
+    fn send(&mut self, parcel: Arc<Parcel>) -> impl Future<Output = Outcome> + Send + 'static {
+        self.0.send(parcel)
+    }
+
+    fn lost(&mut self) -> impl Future<Output = String> + Send {
+        self.0.lost()
+    }
+
+    fn window(&self) -> usize {
+        self.0.window()
+    }
+
+    fn stored(&self) -> Option<&Manifest> {
+        self.0.stored()
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.0.warning()
+    }
+
+    fn close(self) -> impl Future<Output = ()> + Send {
+        self.0.close()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use fieldlog_projections::{Chunk, Record, Seq};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::problem::Problem;
 use crate::log::{LogReader, Wanted};
@@ -125,19 +125,35 @@ where
     T: Send + 'static,
     F: FnOnce(&Cancel) -> Result<T, Problem> + Send + 'static,
 {
+    let (answer, mut answered) = oneshot::channel();
+    // Whoever asked may have gone.
+    let work = Box::new(move |cancel: &Cancel| drop(answer.send(work(cancel))));
+    done(permits, limit, work).await?;
+    answered.try_recv().unwrap_or_else(|error| Err(ended(&error)))
+}
+
+/// Any work, in a box: there would otherwise be a task of its own type, with all that belongs to it, for each kind of read.
+async fn done(
+    permits: &Arc<Semaphore>,
+    limit: Duration,
+    work: Box<dyn FnOnce(&Cancel) + Send>,
+) -> Result<(), Problem> {
     let cancel = CancelOnDrop(Cancel::default());
     let for_work = cancel.0.clone();
     let done = async {
         let permit = permits.clone().acquire_owned().await.map_err(|_| Problem::stopping())?;
         // The permit moves with the work: an abandoned read still counts until it has noticed.
         let work = tokio::task::spawn_blocking(move || {
-            let result = work(&for_work);
+            work(&for_work);
             drop(permit);
-            result
         });
-        work.await.unwrap_or_else(|error| Err(Problem::internal(format!("a read ended: {error}"))))
+        work.await.map_err(|error| ended(&error))
     };
     tokio::time::timeout(limit, done).await.unwrap_or_else(|_| Err(too_slow(limit)))
+}
+
+fn ended(why: &dyn std::fmt::Display) -> Problem {
+    Problem::internal(format!("a read ended: {why}"))
 }
 
 fn too_slow(limit: Duration) -> Problem {

@@ -192,7 +192,7 @@ fn numbers(record: &Record<'_>, mut visit: impl FnMut(Number)) -> Result<(), Sto
     }
     // These are rare, so that they may tell themselves what they ask for.
     let asked = Asked::default();
-    if serde_json::to_writer(std::io::sink(), &Data::of(&fact, &asked)).is_ok() {
+    if serde_json::to_writer(&mut Vec::new(), &Data::of(&fact, &asked)).is_ok() {
         asked.0.into_inner().into_iter().for_each(visit);
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{
@@ -252,7 +253,7 @@ impl Client {
             .await
             .map_err(|error| Unreachable { why: format!("{name}: {}", causes(&error)), pace: Pace::Soon })?;
         // Its error, if any, is returned to the request in flight.
-        let driver = tokio::spawn(async { drop(connection.await) }).abort_handle();
+        let driver = tokio::spawn(async { drop(connection.await) }.boxed()).abort_handle();
         Ok(Connection { sender, used: Instant::now(), driver })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_nats::{Client, Message, Subscriber};
 use fieldlog_wire::resend;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
 
 use super::{NatsTarget, causes};
@@ -34,7 +34,8 @@ impl Commands {
                 pace: Pace::Slow,
             }
         })?;
-        let task = tokio::spawn(serve(config.clone(), client.clone(), requests, upstream.clone()));
+        let task =
+            tokio::spawn(FutureExt::boxed(serve(config.clone(), client.clone(), requests, upstream.clone())));
         Ok(Commands { task })
     }
 }
