@@ -89,14 +89,8 @@ impl HomeAssistant {
         if target.is_none() && !Kept::is_in(&config.data_dir) {
             return;
         }
-        let (stop, mut stopping) = watch::channel(false);
-        let (side, wanted) = (self.side.clone(), target.clone());
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = run(side, wanted) => {}
-                _ = stopping.wait_for(|stop| *stop) => {}
-            }
-        });
+        let (stop, stopping) = watch::channel(false);
+        let task = tokio::spawn(run(self.side.clone(), target.clone(), stopping));
         *self.running() = Some(Running { target, stop, task });
     }
 
@@ -125,7 +119,8 @@ struct Batch {
     messages: Vec<Outgoing>,
 }
 
-async fn run(side: Arc<ReadSide>, target: Option<Target>) {
+/// What is on a thread is waited for, so that there are never two who write the file.
+async fn run(side: Arc<ReadSide>, target: Option<Target>, mut stopping: watch::Receiver<bool>) {
     let dir = side.config.borrow().data_dir.clone();
     let source = target.as_ref().map(|target| target.source.clone());
     let load = move || Book {
@@ -144,31 +139,40 @@ async fn run(side: Arc<ReadSide>, target: Option<Target>) {
         // An error means that the runtime is shutting down.
         let Ok((back, batches)) = spawn_blocking(work).await else { return };
         book = back;
-        for batch in batches {
-            let told = deliver(&batch.outbox, &side.clock, &batch.messages).await;
-            for (message, _) in batch.messages.iter().zip(told.taken).filter(|(_, taken)| *taken) {
-                if message.payload.is_empty() {
-                    book.kept.remove(&batch.source, &message.topic);
-                }
-            }
-            if let Some(why) = told.failed {
-                book.connection = book.connection.filter(|_| told.is_lasting);
-                if repeats.is_news(&why) {
-                    tracing::warn!(source = %batch.source, "something for Home Assistant is not published: {why}");
-                }
-            }
-        }
         if source.is_none() && book.kept.is_empty() {
-            let _ = spawn_blocking(move || book.kept.save()).await;
             return;
         }
-        if !book.rounds.as_ref().is_some_and(Rounds::has_more) {
-            side.clock.sleep(PAUSE).await;
+        let publish = async {
+            for batch in &batches {
+                book.publish(batch, &side, &mut repeats).await;
+            }
+            if !book.rounds.as_ref().is_some_and(Rounds::has_more) {
+                side.clock.sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = publish => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
         }
     }
 }
 
 impl Book {
+    /// Hands a batch to its source, and notes what became of it.
+    async fn publish(&mut self, batch: &Batch, side: &ReadSide, repeats: &mut Repeats) {
+        let delivered = deliver(&batch.outbox, &side.clock, &batch.messages).await;
+        for (message, _) in batch.messages.iter().zip(delivered.taken).filter(|(_, taken)| *taken) {
+            if message.payload.is_empty() {
+                self.kept.remove(&batch.source, &message.topic);
+            }
+        }
+        let Some(why) = delivered.failed else { return };
+        self.connection = self.connection.filter(|_| delivered.is_lasting);
+        if repeats.is_news(&why) {
+            tracing::warn!(source = %batch.source, "something for Home Assistant is not published: {why}");
+        }
+    }
+
     /// What is to be published next. Blocking.
     fn next(&mut self, side: &ReadSide, source: Option<&str>) -> Vec<Batch> {
         let mut batches = Vec::new();

@@ -2,7 +2,9 @@
 
 use fieldlog_projections::fact::Availability;
 use fieldlog_projections::folds::devices::{Attribute, Device};
-use fieldlog_projections::{AttributeDescription, DataType, Descriptions, DeviceId, Devices, Value};
+use fieldlog_projections::{
+    AttributeDescription, DataType, Described, Descriptions, DeviceId, Devices, Value,
+};
 use fieldlog_wire::json::{Val, availability};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -45,7 +47,7 @@ impl Announcer {
     /// The announcement of a device.
     pub(super) fn device_config(&self, known: &Known<'_>) -> Vec<u8> {
         let described = known.descriptions.get(known.id);
-        let about = described.map(|described| described.device()).unwrap_or_default();
+        let about = described.map(Described::device).unwrap_or_default();
         let name: &str = &known.device.name;
         let id = format!("{}.{}", self.topics.id(), home_assistant_id(name));
         let device = texts(&[

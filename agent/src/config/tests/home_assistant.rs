@@ -86,7 +86,7 @@ fn what_is_published_is_not_recorded() {
 fn topics_keep_devices_apart() {
     let topics = HomeAssistantTopics::new("gw.1", "ha");
     assert_eq!(topics.config(), "ha/device/fieldlog_gw-2e1/config");
-    assert_eq!(topics.device_config("0x00 ä"), "ha/device/fieldlog_gw-2e1/0x00-20-c3-a4/config");
+    assert_eq!(topics.device_config("0x00 ä"), "ha/device/fieldlog_gw-2e1--0x00-20-c3-a4/config");
     assert_eq!(topics.device_state("a/b+c%"), "fieldlog/gw.1/devices/a/b%2Bc%25/state");
     let ids = ["a.b", "a-b", "a_b", "a-2db", "a/b", "ab"].map(as_id);
     assert!(ids.iter().all(|id| ids.iter().filter(|other| id == *other).count() == 1), "{ids:?}");
