@@ -18,6 +18,7 @@ mod describe;
 mod diff;
 mod faults;
 mod hints;
+mod home_assistant;
 mod keys;
 mod lines;
 mod load;
@@ -41,6 +42,7 @@ pub use describe::Describe;
 pub use diff::Change;
 pub use faults::{Fault, Faults};
 use fieldlog_rules::choice;
+pub use home_assistant::{HomeAssistantConfig, HomeAssistantTopics, as_id as home_assistant_id};
 pub use load::Loaded;
 pub use notify::{NotifyConfig, NotifyTarget};
 pub use presets::PRESETS;
@@ -94,6 +96,9 @@ pub struct Config {
     /// `[[notify]]`; none: nobody is told of alerts.
     #[serde(rename = "notify", skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<NotifyConfig>,
+    /// `[home_assistant]` (default none): Home Assistant is told of this gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_assistant: Option<HomeAssistantConfig>,
 }
 
 /// `[log]`: when to commit, and how much to cache.
@@ -266,7 +271,8 @@ pub struct SourceConfig {
     /// `[source.tls]`; only with `mqtts://`.
     #[serde(skip_serializing_if = "TlsConfig::is_default")]
     pub tls: TlsConfig,
-    /// `[source.will]` (default none): published by the broker when this agent's connection dies.
+    /// `[source.will]` (default none, or `fieldlog/<gateway_id>/availability` if `[home_assistant]` names the source):
+    /// published by the broker when this agent's connection dies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<WillConfig>,
     /// `[source.sparkplug]` (default none): the source is a Sparkplug host application.

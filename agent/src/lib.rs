@@ -22,6 +22,7 @@ pub mod doctor;
 pub mod export;
 pub mod forward;
 pub(crate) mod histogram;
+pub mod home_assistant;
 pub mod http;
 pub mod import;
 pub mod in_hand;

@@ -1,5 +1,6 @@
 //! The data behind HTTP and metrics: the view, the sources, the sinks, the current configuration.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 
@@ -45,6 +46,14 @@ impl ReadSide {
     /// The wall clock now.
     pub(crate) fn now(&self) -> Time {
         self.clock.wall()
+    }
+
+    /// Bytes written per day to log, journal and snapshots, at the rate since the start; `None` at the start.
+    pub(crate) fn bytes_written_per_day(&self) -> Option<f64> {
+        let (disk, stats) = (&self.shared.disk.bytes_written, &self.shared.stats.snapshot_bytes_written);
+        let bytes = disk.load(Ordering::Relaxed) + stats.load(Ordering::Relaxed);
+        let uptime_s = self.now().micros_since(self.started) as f64 / 1e6;
+        (uptime_s > 0.0).then(|| bytes as f64 * 86_400.0 / uptime_s)
     }
 
     /// How many commands are not closed; `None` while they are being rebuilt from the log.

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::config::rules::RuleError;
 use crate::correct;
 use crate::forward::sinks::Sinks;
+use crate::home_assistant::HomeAssistant;
 use crate::http::{self, HttpError};
 use crate::in_hand::{self, InHand};
 use crate::log::{Log, LogError, LogOptions, NoJournal, directory};
@@ -155,10 +156,12 @@ pub async fn run(
         inputs: inputs.clone(),
     });
     let mut http = JoinSet::new();
+    let home_assistant = HomeAssistant::new(read_side.clone());
     http.spawn(http::serve(listeners, read_side, stopping));
     sources.start(&config, &inputs);
     sinks.configure(&config).await;
     notifiers.configure(&config).await;
+    home_assistant.configure(&config).await;
     let handle = Handle {
         http: address,
         https: config.http.cert_file.is_some(),
@@ -175,6 +178,7 @@ pub async fn run(
             ended = &mut writer_ended => break ended.unwrap_or(Err(WriterError::Panicked)),
             () = asked(&mut controls.shutdown) => {
                 notifiers.stop().await;
+                home_assistant.stop().await;
                 break stop_writer(&clock, &sources, &sinks, &inputs, &mut writer_ended).await;
             }
             Some(Reload { config: new, actor }) = controls.reload.recv() => {
@@ -192,6 +196,7 @@ pub async fn run(
                 sinks.configure(&new).await;
                 notifiers.configure(&new).await;
                 config_tx.send_replace(Arc::new(new.clone()));
+                home_assistant.configure(&new).await;
                 current = new;
             }
         }
@@ -200,6 +205,7 @@ pub async fn run(
     sources.abort();
     sinks.stop().await;
     notifiers.stop().await;
+    home_assistant.stop().await;
     if clock.within(STOP_MAX, http.join_all()).await.is_none() {
         tracing::warn!(
             "some HTTP requests were still in progress after {} s; stopping without them",

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::raw::Table;
 use super::{
-    Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, alert, declared, notify, retention,
-    sink, source,
+    Config, HttpConfig, Limits, LogConfig, SnapshotConfig, WindowConfig, alert, declared, home_assistant,
+    notify, retention, sink, source,
 };
 
 pub(super) fn read(mut table: Table<'_>) -> Config {
@@ -26,11 +26,13 @@ pub(super) fn read(mut table: Table<'_>) -> Config {
         sinks: Vec::new(),
         alerts: Vec::new(),
         notify: Vec::new(),
+        home_assistant: None,
         gateway_id,
     };
     config.sinks = sink::read_all(&mut table, &config.gateway_id, &config.sources, config.limits.command_key);
     config.alerts = alert::read_all(&mut table, &config.sinks);
     config.notify = notify::read_all(&mut table, &config.gateway_id, &config.sources);
+    config.home_assistant = home_assistant::read(&mut table, &config.gateway_id, &mut config.sources);
     table.finish();
     config
 }

@@ -26,6 +26,7 @@ impl Default for Config {
             sinks: Vec::new(),
             alerts: Vec::new(),
             notify: Vec::new(),
+            home_assistant: None,
         }
     }
 }

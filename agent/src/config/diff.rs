@@ -47,6 +47,8 @@ impl Config {
                 _ => {}
             }
         }
+        // A table that is absent by default.
+        keys.extend(new.keys().filter(|key| !by_name(key) && !old.contains_key(*key)).cloned());
         for section in declared {
             compare_blocks(section, &named(&old, section), &named(&new, section), &mut keys);
         }

@@ -123,15 +123,7 @@ fn refuse(table: &mut Table<'_>, keys: &[&'static str], owner: &str) {
 
 fn mqtt(table: &mut Table<'_>, gateway_id: &str, sources: &[SourceConfig]) -> Option<NotifyTarget> {
     let found = table.required("mqtt", "name the source to whose broker alerts are published");
-    if let Some(found) = found.as_ref().filter(|found| !sources.iter().any(|s| s.name == found.value)) {
-        let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-        let hint = match names.is_empty() {
-            true => "there is no [[source]]".to_owned(),
-            false => hints::did_you_mean(&found.value, &names)
-                .unwrap_or_else(|| format!("it must be {}", hints::one_of(&names))),
-        };
-        table.fault("mqtt", format!("there is no source {:?}", found.value), hint);
-    }
+    found.iter().for_each(|found| check_source(table, "mqtt", &found.value, sources));
     let topic = table.filled("topic").map_or_else(|| TOPIC.to_owned(), |found| found.value);
     let topic = topic.replace("{gateway}", gateway_id);
     let expanded = topic.replace("{rule}", "r").replace("{subject}", "s");
@@ -156,6 +148,20 @@ fn mqtt(table: &mut Table<'_>, gateway_id: &str, sources: &[SourceConfig]) -> Op
         );
     }
     Some(NotifyTarget::Mqtt { source: found?.value, topic })
+}
+
+/// A key that names a source must name one that there is.
+pub(super) fn check_source(table: &Table<'_>, key: &str, name: &str, sources: &[SourceConfig]) {
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    if names.contains(&name) {
+        return;
+    }
+    let hint = match names.is_empty() {
+        true => "there is no [[source]]".to_owned(),
+        false => hints::did_you_mean(name, &names)
+            .unwrap_or_else(|| format!("it must be {}", hints::one_of(&names))),
+    };
+    table.fault(key, format!("there is no source {name:?}"), hint);
 }
 
 fn webhook(table: &mut Table<'_>) -> Option<HttpSink> {

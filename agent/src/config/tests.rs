@@ -1,6 +1,7 @@
 mod alerts;
 mod declared;
 mod examples;
+mod home_assistant;
 mod layers;
 mod presets;
 mod reload;

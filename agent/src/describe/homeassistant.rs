@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use super::{
     Address, Announced, Announcement, Announcements, DescribeError, Parts, as_text, template, two_values,
 };
+use crate::config::HomeAssistantTopics;
 
 /// The keys that are read, and their abbreviations.
-const ABBREVIATIONS: [(&str, &str); 20] = [
+const ABBREVIATIONS: [(&str, &str); 21] = [
     ("command_topic", "cmd_t"),
     ("components", "cmps"),
     ("device", "dev"),
@@ -21,6 +22,7 @@ const ABBREVIATIONS: [(&str, &str); 20] = [
     ("model", "mdl"),
     ("name", "name"),
     ("options", "ops"),
+    ("origin", "o"),
     ("payload_off", "pl_off"),
     ("payload_on", "pl_on"),
     ("platform", "p"),
@@ -64,13 +66,17 @@ impl<'v> Doc<'v> {
     }
 }
 
-/// The payload of a `config` topic. An empty one withdraws the topic's announcement.
+/// The payload of a `config` topic. An empty one withdraws the topic's announcement. What an agent like this one announces
+/// says nothing new: it is made of what devices have announced themselves.
 pub(super) fn config(text: &str) -> Result<Announcements, DescribeError> {
     if text.is_empty() {
         return Ok(Announcements::default());
     }
     let map: Map<String, Value> = serde_json::from_str(text)?;
     let doc = Doc(&map);
+    if doc.doc("origin").is_some_and(|origin| origin.text("name") == Some(HomeAssistantTopics::ORIGIN)) {
+        return Ok(Announcements::default());
+    }
     let base = doc.text("~").unwrap_or_default();
     let description = doc.doc("device").map(|device| self::device(&device)).unwrap_or_default();
     let devices = match doc.doc("components") {

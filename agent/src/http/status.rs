@@ -100,7 +100,7 @@ fn collect(
         gateway_id: side.config.borrow().gateway_id.clone(),
         started_at: Rfc3339(side.started),
         uptime_s,
-        log: log(side, uptime_s)?,
+        log: log(side)?,
         devices,
         state: state(side),
         state_digest: if with_digest { digest(side)? } else { None },
@@ -138,7 +138,7 @@ fn get(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
+fn log(side: &ReadSide) -> Result<api::Log, Problem> {
     let (stats, disk) = (&side.shared.stats, &side.shared.disk);
     let config = side.config.borrow().clone();
     let path = config.data_dir.join(FILE_NAME);
@@ -151,8 +151,7 @@ fn log(side: &ReadSide, uptime_s: f64) -> Result<api::Log, Problem> {
     };
     let all = commits.delay + commits.bytes + commits.window + commits.internal;
     let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
-    let all_written = bytes_written + get(&stats.snapshot_bytes_written);
-    let per_day = ratio(all_written as f64 * 86_400.0, uptime_s);
+    let per_day = side.bytes_written_per_day();
     let endurance = config.log.endurance_tb as f64 * 1e12;
     Ok(api::Log {
         first_seq: side.shared.reader.range()?.map(|(first, _)| first),

@@ -101,6 +101,7 @@ fn config(dir: PathBuf, http: HttpConfig) -> Config {
         sinks: Vec::new(),
         alerts: Vec::new(),
         notify: Vec::new(),
+        home_assistant: None,
     }
 }
 

@@ -18,6 +18,7 @@ mod exit_codes;
 mod first_release;
 mod forward;
 mod history;
+mod home_assistant;
 mod hostile_http;
 mod index;
 mod kill;

@@ -105,6 +105,7 @@ pub fn config(sources: usize) -> Config {
         sinks: Vec::new(),
         alerts: Vec::new(),
         notify: Vec::new(),
+        home_assistant: None,
     }
 }
 

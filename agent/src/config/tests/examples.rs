@@ -80,8 +80,10 @@ fn the_examples_of_alerts_show_every_key() {
     let example = alert_examples();
     let config = parse(&example);
     assert_eq!(parse(&config.to_toml()), config);
+    let table = config.table();
+    let home = table.get("home_assistant").and_then(toml::Value::as_table).unwrap();
+    assert!(home.keys().all(|key| example.lines().any(|line| line.starts_with(&format!("{key} = ")))));
     for kind in ["alert", "notify"] {
-        let table = config.table();
         for block in table.get(kind).and_then(toml::Value::as_array).unwrap() {
             for (key, value) in block.as_table().unwrap().iter().filter(|(_, value)| !value.is_table()) {
                 let shown = example.lines().any(|line| line.starts_with(&format!("{key} = ")));
