@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
-use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
+use rumqttc::v5::mqttbytes::v5::Publish;
 use tokio::sync::watch;
 
 use crate::config::Mqtt;
@@ -62,6 +62,7 @@ type Storing<'a> = Pin<Box<dyn Future<Output = (Publish, Option<String>)> + Send
 async fn read(mut session: Session, name: &str, parts: &Parts) -> Result<Infallible, Ended> {
     let mut storing: FuturesOrdered<Storing<'_>> = FuturesOrdered::new();
     let mut stopped = HashSet::new();
+    let mut beat = connect::beat();
     loop {
         tokio::select! {
             Some((publish, stop)) = storing.next() => {
@@ -70,13 +71,11 @@ async fn read(mut session: Session, name: &str, parts: &Parts) -> Result<Infalli
                     // Others share the session; the gateway's own log keeps what it has.
                     tracing::error!("{name}: what comes on {topic} of the stopped log is passed over: {why}");
                 }
-                session.client.ack(&publish).await?;
+                session.acknowledge(&publish).await?;
             }
-            packet = session.next() => {
-                if let Packet::Publish(publish) = packet? {
-                    storing.push_back(Box::pin(store(publish, name, parts)));
-                }
-            }
+            // Both are given up at any time, without a loss.
+            publish = session.next() => storing.push_back(Box::pin(store(publish?, name, parts))),
+            _ = beat.tick() => session.beat().await?,
         }
     }
 }

@@ -1,15 +1,20 @@
-//! Connects to a broker, and says why it cannot in words that an operator can act on.
+//! Connects to a broker, and says why it cannot in words that an operator can act on. The packets are rumqttc's; its client is
+//! not used, as its TLS is that of an old rustls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Packet, SubscribeReasonCode};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
-use rumqttc::{TlsConfiguration, Transport};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::v5::{
+    Connect, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, Login as Credentials,
+    Packet, PingReq, PubAck, Publish, Subscribe, SubscribeReasonCode,
+};
+use rumqttc::v5::mqttbytes::{Error, QoS};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::AT_ONCE;
 use crate::config::{Login, Mqtt, read_secret};
@@ -17,105 +22,154 @@ use crate::postgres::chain;
 use crate::source::Ended;
 use crate::tls;
 
-/// For TCP, TLS and the broker's answers to CONNECT and SUBSCRIBE together.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// The largest message; a broker drops what is larger.
+/// For TCP, TLS and the broker's answers to CONNECT and SUBSCRIBE together; and for any write.
+const PATIENCE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_S: u16 = 30;
+/// The largest packet; a broker drops what is larger.
 const PACKET_BYTES_MAX: u32 = 64 << 20;
+const SUBSCRIPTION: u16 = 1;
+
+/// What carries the bytes.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// A connection, subscribed; closed when dropped.
 pub(super) struct Session {
-    pub(super) client: AsyncClient,
+    wire: Box<dyn Wire>,
+    input: BytesMut,
     /// What has come before the answer to SUBSCRIBE: the session has it already.
-    early: VecDeque<Packet>,
-    packets: mpsc::Receiver<Result<Packet, Ended>>,
-    driver: AbortHandle,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    early: VecDeque<Publish>,
+    heard: Instant,
+    client_id: String,
 }
 
 impl Session {
-    /// What the broker says next.
-    pub(super) async fn next(&mut self) -> Result<Packet, Ended> {
-        match self.early.pop_front() {
-            Some(early) => Ok(early),
-            None => self.heard().await,
+    /// The next message.
+    ///
+    /// Nothing is lost if this is given up.
+    pub(super) async fn next(&mut self) -> Result<Publish, Ended> {
+        loop {
+            if let Some(early) = self.early.pop_front() {
+                return Ok(early);
+            }
+            match self.heard().await? {
+                Packet::Publish(publish) => return Ok(publish),
+                Packet::Disconnect(end) if end.reason_code == DisconnectReasonCode::SessionTakenOver => {
+                    return Err(self.ended(&"the session was taken over"));
+                }
+                Packet::Disconnect(end) => return Err(self.ended(&format!("{:?}", end.reason_code))),
+                _ => {}
+            }
         }
     }
 
-    async fn heard(&mut self) -> Result<Packet, Ended> {
-        self.packets.recv().await.unwrap_or_else(|| Err("the connection has ended".into()))
+    /// Acknowledges a message.
+    pub(super) async fn acknowledge(&mut self, publish: &Publish) -> Result<(), Ended> {
+        match publish.qos {
+            QoS::AtLeastOnce => self.write(Packet::PubAck(PubAck::new(publish.pkid, None))).await,
+            _ => Ok(()),
+        }
     }
+
+    /// Gives a sign of life; fails if the broker gives none.
+    pub(super) async fn beat(&mut self) -> Result<(), Ended> {
+        if self.heard.elapsed() > Duration::from_secs(u64::from(KEEP_ALIVE_S)) {
+            return Err(
+                format!("the broker has said nothing for {} s", self.heard.elapsed().as_secs()).into()
+            );
+        }
+        self.write(Packet::PingReq(PingReq)).await
+    }
+
+    async fn heard(&mut self) -> Result<Packet, Ended> {
+        loop {
+            match Packet::read(&mut self.input, Some(PACKET_BYTES_MAX)) {
+                Ok(packet) => {
+                    self.heard = Instant::now();
+                    return Ok(packet);
+                }
+                Err(Error::InsufficientBytes(_)) => {}
+                Err(error) => return Err(format!("the broker sends what is no MQTT 5: {error}").into()),
+            }
+            self.input.reserve(64 * 1024);
+            if self.wire.read_buf(&mut self.input).await.map_err(|error| self.ended(&error))? == 0 {
+                return Err(self.ended(&"closed"));
+            }
+        }
+    }
+
+    async fn write(&mut self, packet: Packet) -> Result<(), Ended> {
+        let mut out = BytesMut::new();
+        packet.write(&mut out, None)?;
+        let written = timeout(PATIENCE, async {
+            self.wire.write_all(&out).await?;
+            self.wire.flush().await
+        });
+        let written =
+            written.await.map_err(|_| format!("the broker takes nothing for {} s", PATIENCE.as_secs()))?;
+        written.map_err(|error| self.ended(&error))
+    }
+
+    /// The end of a connection that was good. Not every broker says that the session was taken over.
+    fn ended(&self, why: &dyn std::fmt::Display) -> Ended {
+        format!(
+            "the broker has ended the connection ({why}); if that repeats, another client connects with the id `{}`: give each \
+             database of hubs its own `mqtt.client_id`",
+            self.client_id
+        )
+        .into()
+    }
+}
+
+/// When a sign of life is due.
+pub(super) fn beat() -> Interval {
+    let mut beat = interval(Duration::from_secs(u64::from(KEEP_ALIVE_S / 2)));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
 }
 
 /// Connects, and subscribes.
 pub(super) async fn open(mqtt: &Mqtt, name: &str) -> Result<Session, Ended> {
-    let (client, events) = AsyncClient::new(options(mqtt)?, usize::from(AT_ONCE));
-    // Never full: the broker waits for acknowledgements first.
-    let (to, packets) = mpsc::channel(2 * usize::from(AT_ONCE) + 8);
-    let driver = tokio::spawn(drive(events, mqtt.clone(), to)).abort_handle();
-    let mut session = Session { client, early: VecDeque::new(), packets, driver };
-    let late = |_| format!("no answer within {} s: {}", OPEN_TIMEOUT.as_secs(), address(mqtt));
-    timeout(OPEN_TIMEOUT, subscribe(&mut session, mqtt, name)).await.map_err(late)??;
+    let late = |_| format!("no answer within {} s: {}", PATIENCE.as_secs(), address(mqtt));
+    let (session, has_session) = timeout(PATIENCE, connect(mqtt)).await.map_err(late)??;
+    if has_session {
+        tracing::info!("{name}: this hub reads it, from where the last one was");
+    } else {
+        tracing::info!(
+            "{name}: this hub reads it with a new session; what gateways have sent before does not come here"
+        );
+    }
     Ok(session)
 }
 
-fn options(mqtt: &Mqtt) -> Result<MqttOptions, Ended> {
-    let mut options = MqttOptions::new(&mqtt.client_id, &mqtt.host, mqtt.port);
-    options
-        .set_keep_alive(KEEP_ALIVE)
-        .set_clean_start(false)
-        .set_session_expiry_interval(Some(mqtt.session_expiry_s))
-        .set_receive_maximum(Some(AT_ONCE))
-        .set_max_packet_size(Some(PACKET_BYTES_MAX))
-        .set_manual_acks(true)
-        .set_connection_timeout(OPEN_TIMEOUT.as_secs());
-    if let Some(Login { username, password_file }) = &mqtt.login {
-        options.set_credentials(username, read_secret(password_file)?);
-    }
-    if mqtt.tls {
-        let config = tls::client_config(mqtt.ca_file.as_deref())?;
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
-    }
-    Ok(options)
-}
-
-/// Keeps the connection going in a task of its own, as none of its steps may be cut short.
-async fn drive(mut events: EventLoop, mqtt: Mqtt, to: mpsc::Sender<Result<Packet, Ended>>) {
-    let mut was_welcome = false;
-    loop {
-        let packet = match events.poll().await {
-            Ok(Event::Incoming(packet)) => {
-                was_welcome |= matches!(packet, Packet::ConnAck(_));
-                Ok(packet)
-            }
-            Ok(Event::Outgoing(_)) => continue,
-            Err(error) => Err(words(&error, &mqtt, was_welcome).into()),
-        };
-        let is_over = packet.is_err();
-        if to.send(packet).await.is_err() || is_over {
-            return;
-        }
-    }
-}
-
-async fn subscribe(session: &mut Session, mqtt: &Mqtt, name: &str) -> Result<(), Ended> {
-    session.client.subscribe(&mqtt.filter, QoS::AtLeastOnce).await?;
-    let mut has_session = false;
+async fn connect(mqtt: &Mqtt) -> Result<(Session, bool), Ended> {
+    let mut session = Session {
+        wire: wire(mqtt).await?,
+        input: BytesMut::new(),
+        early: VecDeque::new(),
+        heard: Instant::now(),
+        client_id: mqtt.client_id.clone(),
+    };
+    session.write(hello(mqtt)?).await.map_err(|error| unwelcome(&*error, mqtt))?;
+    let has_session = match session.heard().await.map_err(|error| unwelcome(&*error, mqtt))? {
+        Packet::ConnAck(answer) if answer.code == ConnectReturnCode::Success => answer.session_present,
+        Packet::ConnAck(answer) => return Err(refused(answer.code, mqtt).into()),
+        _ => return Err(format!("it does not answer as a broker does: {}", address(mqtt)).into()),
+    };
+    let filter = Filter::new(&mqtt.filter, QoS::AtLeastOnce);
+    session
+        .write(Packet::Subscribe(Subscribe { pkid: SUBSCRIPTION, filters: vec![filter], properties: None }))
+        .await?;
     loop {
         match session.heard().await? {
-            Packet::ConnAck(answer) => has_session = answer.session_present,
             Packet::SubAck(answer) => match answer.return_codes.first() {
                 Some(SubscribeReasonCode::Success(QoS::AtMostOnce)) => {
                     return Err(
                         "the broker grants QoS 0 only, with which what it sends may be lost; use another broker".into()
                     );
                 }
-                Some(SubscribeReasonCode::Success(_)) => break,
+                Some(SubscribeReasonCode::Success(_)) => return Ok((session, has_session)),
                 refusal => {
                     return Err(format!(
                         "the broker refuses the subscription to `{}` ({refusal:?}): allow this user to read there, or check \
@@ -125,18 +179,55 @@ async fn subscribe(session: &mut Session, mqtt: &Mqtt, name: &str) -> Result<(),
                     .into());
                 }
             },
-            early @ Packet::Publish(_) => session.early.push_back(early),
+            Packet::Publish(publish) => session.early.push_back(publish),
+            Packet::Disconnect(end) => return Err(session.ended(&format!("{:?}", end.reason_code))),
             _ => {}
         }
     }
-    if has_session {
-        tracing::info!("{name}: this hub reads it, from where the last one was");
-    } else {
-        tracing::info!(
-            "{name}: this hub reads it with a new session; what gateways have sent before does not come here"
-        );
+}
+
+/// TCP, and TLS if the address asks for it.
+async fn wire(mqtt: &Mqtt) -> Result<Box<dyn Wire>, Ended> {
+    let failed = |error: std::io::Error| -> Ended {
+        let said = chain(&error);
+        let hint = if said.contains("certificate") {
+            "check `mqtt.ca_file`, and that the broker's certificate is for the host in `mqtt.address`"
+                .to_owned()
+        } else {
+            address(mqtt)
+        };
+        format!("{hint} ({said})").into()
+    };
+    let stream = TcpStream::connect((&*mqtt.host, mqtt.port)).await.map_err(failed)?;
+    stream.set_nodelay(true)?;
+    if !mqtt.tls {
+        return Ok(Box::new(stream));
     }
-    Ok(())
+    let connector = TlsConnector::from(tls::client_config(mqtt.ca_file.as_deref())?);
+    let host = ServerName::try_from(mqtt.host.clone())?;
+    Ok(Box::new(connector.connect(host, stream).await.map_err(failed)?))
+}
+
+fn hello(mqtt: &Mqtt) -> Result<Packet, Ended> {
+    let login = match &mqtt.login {
+        Some(Login { username, password_file }) => {
+            Some(Credentials { username: username.clone(), password: read_secret(password_file)? })
+        }
+        None => None,
+    };
+    let properties = ConnectProperties {
+        session_expiry_interval: Some(mqtt.session_expiry_s),
+        receive_maximum: Some(AT_ONCE),
+        max_packet_size: Some(PACKET_BYTES_MAX),
+        ..ConnectProperties::new()
+    };
+    let connect = Connect {
+        keep_alive: KEEP_ALIVE_S,
+        client_id: mqtt.client_id.clone(),
+        clean_start: false,
+        properties: Some(properties),
+    };
+    Ok(Packet::Connect(connect, None, login))
 }
 
 fn address(mqtt: &Mqtt) -> String {
@@ -145,42 +236,29 @@ fn address(mqtt: &Mqtt) -> String {
     format!("check `mqtt.address`, that the broker runs, and that the firewall allows the connection{or}")
 }
 
-/// Why there is no connection, or no longer, and what to do about it.
-fn words(error: &ConnectionError, mqtt: &Mqtt, was_welcome: bool) -> String {
+/// A port with TLS answers CONNECT by hanging up, or with an alert.
+fn unwelcome(error: &(dyn std::error::Error + Send + Sync + 'static), mqtt: &Mqtt) -> Ended {
+    format!("{} ({error})", address(mqtt)).into()
+}
+
+/// Why a broker refuses the connection, and what to do about it.
+fn refused(code: ConnectReturnCode, mqtt: &Mqtt) -> String {
     use ConnectReturnCode::{
         BadClientId, BadUserNamePassword, ClientIdentifierNotValid, NotAuthorized, RefusedProtocolVersion,
         UnsupportedProtocolVersion,
     };
-    let said = chain(error);
-    let hint = match error {
-        ConnectionError::ConnectionRefused(code)
-        | ConnectionError::MqttState(StateError::ConnFail { reason: code }) => match code {
-            BadUserNamePassword | NotAuthorized => {
-                "the broker does not take the user: check `mqtt.username` and `password_file`, or give both"
-                    .into()
-            }
-            RefusedProtocolVersion | UnsupportedProtocolVersion => {
-                "the broker does not speak MQTT 5, which is needed; use another broker".into()
-            }
-            BadClientId | ClientIdentifierNotValid => {
-                format!(
-                    "the broker does not take the id `{}`: choose another `mqtt.client_id`",
-                    mqtt.client_id
-                )
-            }
-            _ => "the broker refuses the connection".into(),
-        },
-        ConnectionError::Tls(_) if said.contains("certificate") => {
-            "check `mqtt.ca_file`, and that the broker's certificate is for the host in `mqtt.address`".into()
+    let hint = match code {
+        BadUserNamePassword | NotAuthorized => {
+            "the broker does not take the user: check `mqtt.username` and `password_file`, or give both"
+                .to_owned()
         }
-        // A port with TLS answers CONNECT by hanging up, or with an alert.
-        _ if !was_welcome => address(mqtt),
-        // Not every broker says that the session was taken over.
-        _ => format!(
-            "the broker has ended the connection; if that repeats, another client connects with the id `{}`: give each database \
-             of hubs its own `mqtt.client_id`",
-            mqtt.client_id
-        ),
+        RefusedProtocolVersion | UnsupportedProtocolVersion => {
+            "the broker does not speak MQTT 5, which is needed; use another broker".to_owned()
+        }
+        BadClientId | ClientIdentifierNotValid => {
+            format!("the broker does not take the id `{}`: choose another `mqtt.client_id`", mqtt.client_id)
+        }
+        _ => "the broker refuses the connection".to_owned(),
     };
-    format!("{hint} ({said})")
+    format!("{hint} ({code:?})")
 }
