@@ -1,7 +1,7 @@
 //! Announces the gateway, and devices if wished, to Home Assistant: retained messages at the broker of a source, made of the
 //! view. Ingest and writer do not know of it, and without `[home_assistant]` there is no task.
 //!
-//! Retained messages outlive the configuration that wanted them, so what is retained is noted in a file first ([`kept`]),
+//! Retained messages outlive the configuration that wanted them, so what is retained is noted in a file first (`kept`),
 //! and taken back when it is not wanted any more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
