@@ -128,21 +128,25 @@ fn check(path: &Path) -> ExitCode {
 
 #[cfg(feature = "demo")]
 fn show(args: &DemoArgs) -> ExitCode {
+    until_down(async |down| match demo(args, down).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    })
+}
+
+/// Runs something that ends when it is told to.
+fn until_down(work: impl AsyncFnOnce(watch::Receiver<bool>) -> ExitCode) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(code) => return code,
     };
     runtime.block_on(async {
-        let down = match signals() {
-            Ok(down) => down,
-            Err(code) => return code,
-        };
-        match demo(args, down).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::from(error.exit_code())
-            }
+        match signals() {
+            Ok(down) => work(down).await,
+            Err(code) => code,
         }
     })
 }
@@ -214,15 +218,7 @@ fn rebuild(config: &Config, store: &str, abandon: bool) -> ExitCode {
 }
 
 fn start(config: Config) -> ExitCode {
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(code) => return code,
-    };
-    runtime.block_on(async {
-        let down = match signals() {
-            Ok(down) => down,
-            Err(code) => return code,
-        };
+    until_down(async |down| {
         let ready = |address| tracing::info!("ready: gateways post to http://{address}/events");
         match run::run(config, down, ready).await {
             Ok(()) => {

@@ -15,7 +15,6 @@ use fieldlog_wire::Lane;
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
-use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -25,7 +24,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::gateway::{Form, Gateway, Post, random};
 use crate::hub::Hub;
-use crate::tables::{assert_complete, rows};
+use crate::tables::{assert_complete, has};
 
 const PARTITIONS: i32 = 4;
 
@@ -89,11 +88,6 @@ fn records(post: Post) -> Vec<(usize, Record)> {
 
 pub fn source(server: &Tansu, topic: &str) -> String {
     format!("[[kafka]]\naddress = \"kafka://{}\"\ntopic = \"{topic}\"\n", server.address())
-}
-
-fn has(postgres: &PostgresServer, gateway: &Gateway) -> bool {
-    let position = format!("FROM logs WHERE gateway = '{}'", gateway.name);
-    rows(postgres, "position", &position) == [json!([gateway.head()])]
 }
 
 /// The new part of a log in parcels, some of them twice, some after a first attempt that failed half-way, some of it

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::gateway::{Form, Gateway, Post, random};
 use crate::hub::Hub;
-use crate::tables::{assert_complete, rows};
+use crate::tables::{assert_complete, has, rows};
 
 /// A client that publishes and waits for acknowledgements.
 struct Publisher {
@@ -51,11 +51,6 @@ impl Publisher {
 
 fn lines(broker: &Mosquitto) -> String {
     format!("lease_s = 3\n[[mqtt]]\naddress = \"mqtt://127.0.0.1:{}\"\n", broker.port)
-}
-
-fn has(postgres: &PostgresServer, gateway: &Gateway) -> bool {
-    let position = format!("FROM logs WHERE gateway = '{}'", gateway.name);
-    rows(postgres, "position", &position) == [json!([gateway.head()])]
 }
 
 /// The hub that reads is killed; what comes meanwhile waits in the session for the other one. Then both are away.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::gateway::{Form, Gateway, Post, random};
 use crate::hub::Hub;
-use crate::tables::{assert_complete, rows};
+use crate::tables::{assert_complete, has, rows};
 
 /// Publishes as the sink does.
 async fn publish(jetstream: &Context, gateway: &str, post: Post) {
@@ -37,11 +37,6 @@ pub async fn connect(server: &NatsServer) -> Context {
 
 pub fn lines(server: &NatsServer) -> String {
     format!("lease_s = 3\n[[nats]]\naddress = \"nats://127.0.0.1:{}\"\n", server.port)
-}
-
-fn has(postgres: &PostgresServer, gateway: &Gateway) -> bool {
-    let position = format!("FROM logs WHERE gateway = '{}'", gateway.name);
-    rows(postgres, "position", &position) == [json!([gateway.head()])]
 }
 
 /// Two hubs share the gateways; one is killed, and stops for ever; NATS is killed, too.

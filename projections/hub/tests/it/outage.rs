@@ -6,12 +6,11 @@ use fieldlog_sim::servers::nats::NatsServer;
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::wait::until;
 use fieldlog_wire::Lane;
-use serde_json::json;
 
 use crate::gateway::{Form, Gateway, random};
 use crate::hub::Hub;
 use crate::nats;
-use crate::tables::{assert_complete, rows};
+use crate::tables::{assert_complete, has};
 
 /// PostgreSQL cannot be reached for longer than the lease, in the middle of what is sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,8 +51,4 @@ async fn publish(jetstream: &Context, gateway: &Gateway, parts: &[(u64, u64)]) {
     for part in parts {
         nats::try_publish(jetstream, &gateway.name, gateway.parcel(*part, Lane::Live)).await.unwrap();
     }
-}
-
-fn has(postgres: &PostgresServer, gateway: &Gateway) -> bool {
-    rows(postgres, "position", "FROM logs") == [json!([gateway.head()])]
 }

@@ -16,7 +16,6 @@ use fieldlog_sim::servers::redis::RedisServer;
 use fieldlog_sim::servers::tansu::Tansu;
 use fieldlog_sim::servers::wait::{PATIENCE, block_until};
 use fieldlog_wire::Lane;
-use serde_json::json;
 
 use crate::gateway::{Form, Gateway, Post, random};
 use crate::hub::Hub;
@@ -25,7 +24,7 @@ use crate::nats;
 use crate::stores::{
     assert_arrivals, assert_opensearch, assert_redis, opensearch_lines, redis_lines, standing,
 };
-use crate::tables::{assert_complete, rows};
+use crate::tables::{assert_complete, has, rows};
 
 /// What is killed.
 struct Servers {
@@ -200,7 +199,7 @@ async fn check(servers: &Servers, gateways: &[Gateway]) {
 async fn arrive(servers: &Servers, gateway: &Gateway) {
     let from = format!("FROM logs WHERE gateway = '{}'", gateway.name);
     let begin = Instant::now();
-    while rows(&servers.postgres, "position", &from) != [json!([gateway.head()])] {
+    while !has(&servers.postgres, gateway) {
         if begin.elapsed() > PATIENCE {
             for hub in &servers.hubs {
                 let words = hub.words();

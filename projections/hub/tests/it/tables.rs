@@ -18,6 +18,12 @@ pub fn rows(postgres: &PostgresServer, columns: &str, rest: &str) -> Vec<Json> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Whether the tables have all of a gateway's log.
+pub fn has(postgres: &PostgresServer, gateway: &Gateway) -> bool {
+    let position = format!("FROM logs WHERE gateway = '{}'", gateway.name);
+    rows(postgres, "position", &position) == [json!([gateway.head()])]
+}
+
 /// Checks that the tables have all of a gateway's log, and what it folds to.
 pub fn assert_complete(postgres: &PostgresServer, gateway: &Gateway) {
     assert_events(postgres, gateway);
