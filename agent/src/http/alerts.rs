@@ -13,10 +13,9 @@ use fieldlog_wire::api::alerts::{AlertJson, AlertPage};
 use fieldlog_wire::api::devices::AsOf;
 use fieldlog_wire::json::Rfc3339;
 
-use super::answer::answer;
 use super::body::{Budget, Pieces, encode};
 use super::params::Params;
-use super::past::{Moment, Past};
+use super::past::at_moment;
 use super::position::At;
 use super::problem::Problem;
 use super::{App, devices};
@@ -50,27 +49,9 @@ pub(super) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
         before: params.seq("before")?,
         limit: params.limit(LIMIT_MAX, LIMIT_DEFAULT)?,
     };
-    let Some(moment) = params.text("at") else {
-        let (at, body) = app.with_view(|view, at| {
-            if view.is_stale(Alerts::ID) {
-                return Err(Problem::busy("the alerts are being rebuilt from the log; try again"));
-            }
-            Ok((at, page(&selection, view, at, None, &app.budget)?))
-        })?;
-        return Ok(answer(body, at));
-    };
-    let moment = Moment::parse("at", moment)?;
-    let at = At::published(&app.side.shared);
-    let (side, budget) = (app.side.clone(), app.budget.clone());
-    let body = app
-        .reads
-        .replay(move |cancel| {
-            let wanted = Wanted { folds: &[Alerts::ID], values: ValuesOf::None };
-            let past = Past::at(&side, at, moment, wanted, cancel)?;
-            page(&selection, &past.view, at, Some(past.as_of), &budget)
-        })
-        .await?;
-    Ok(answer(body, at))
+    let wanted = Wanted { folds: &[Alerts::ID], values: ValuesOf::None };
+    at_moment(&app, &params, wanted, move |view, at, as_of, budget| page(&selection, view, at, as_of, budget))
+        .await
 }
 
 fn severity(name: &str) -> Result<Severity, Problem> {

@@ -21,10 +21,10 @@ use fieldlog_wire::json::Rfc3339;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::answer::answer;
-use super::body::{Budget, Pieces, encode};
+use super::body::encode;
 use super::gate::Actor;
 use super::params::Params;
-use super::past::{Moment, Past};
+use super::past::at_moment;
 use super::position::At;
 use super::problem::Problem;
 use super::{App, WAITS_MAX, devices, stopped};
@@ -36,6 +36,8 @@ use crate::writer::Input;
 
 mod kept;
 
+/// What a past state needs for answers about commands.
+const COMMANDS: Wanted<'static> = Wanted { folds: &[Commands::ID], values: ValuesOf::None };
 /// Commands that may be on their way to the writer at a time; more get 503.
 pub(super) const ASKING_MAX: usize = 512;
 /// How long the writer may take to answer; it has then stopped or is stuck.
@@ -200,36 +202,11 @@ pub(super) async fn one(
         let body = encode(&app.budget, &CommandAnswer { position: at.into(), as_of: None, command })?;
         return Ok(answer(body, at));
     }
-    at_moment(&app, &params, ValuesOf::None, move |view, position, as_of, budget| {
+    at_moment(&app, &params, COMMANDS, move |view, position, as_of, budget| {
         let command = find_in(view, command)?;
         encode(budget, &CommandAnswer { position: position.into(), as_of, command })
     })
     .await
-}
-
-/// Answers from the commands of the view, or as they were at the moment `at`; then the view has only `values`.
-async fn at_moment<F>(app: &App, params: &Params, values: ValuesOf, read: F) -> Result<Response, Problem>
-where
-    F: FnOnce(&View, At, Option<AsOf>, &Budget) -> Result<Pieces, Problem> + Send + 'static,
-{
-    let Some(moment) = params.text("at") else {
-        let (at, body) = app.with_view(|view, at| {
-            ready(view)?;
-            Ok((at, read(view, at, None, &app.budget)?))
-        })?;
-        return Ok(answer(body, at));
-    };
-    let moment = Moment::parse("at", moment)?;
-    let at = At::published(&app.side.shared);
-    let (side, budget) = (app.side.clone(), app.budget.clone());
-    let body = app
-        .reads
-        .replay(move |cancel| {
-            let past = Past::at(&side, at, moment, Wanted { folds: &[Commands::ID], values }, cancel)?;
-            read(&past.view, at, Some(past.as_of), &budget)
-        })
-        .await?;
-    Ok(answer(body, at))
 }
 
 /// `GET /api/v1/commands`
@@ -254,7 +231,7 @@ async fn page(app: &App, params: &Params, device: Option<&str>) -> Result<Respon
     let (actor, open) = (params.text("actor").map(str::to_owned), params.flag("open")?);
     let device: Option<DeviceId> =
         device.map(|name| app.with_view(|view, _| Ok(devices::find(&view.devices, name)?.0))).transpose()?;
-    at_moment(app, params, ValuesOf::None, move |view, position, as_of, budget| {
+    at_moment(app, params, COMMANDS, move |view, position, as_of, budget| {
         let wanted = |command: &&Command| {
             before.is_none_or(|before| command.seq < before)
                 && device.is_none_or(|device| command.device == device)
@@ -282,13 +259,6 @@ fn states(text: &str) -> Result<Vec<CommandState>, Problem> {
         })
     };
     text.split(',').map(parse).collect()
-}
-
-fn ready(view: &View) -> Result<(), Problem> {
-    if view.is_stale(Commands::ID) {
-        return Err(Problem::busy("the commands are being rebuilt from the log; try again"));
-    }
-    Ok(())
 }
 
 /// `GET /api/v1/devices/{id}/command-set`
@@ -340,7 +310,8 @@ pub(super) async fn twin(
 ) -> Result<Response, Problem> {
     let params = Params::of(&uri, &["at"])?;
     let known = app.with_view(|view, _| devices::Known::find(&view.devices, &id))?;
-    at_moment(&app, &params, ValuesOf::Device(known.id), move |view, position, as_of, budget| {
+    let wanted = Wanted { values: ValuesOf::Device(known.id), ..COMMANDS };
+    at_moment(&app, &params, wanted, move |view, position, as_of, budget| {
         let device = view.devices.get(known.id).ok_or_else(|| known.not_yet())?;
         encode(budget, &twin_of(view, (known.id, device), position, as_of))
     })

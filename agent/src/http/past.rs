@@ -3,8 +3,14 @@
 use std::ops::ControlFlow;
 
 use axum::http::StatusCode;
+use axum::response::Response;
+use fieldlog_projections::fold::FoldId;
 use fieldlog_projections::{Seq, Time, View};
 
+use super::App;
+use super::answer::answer;
+use super::body::{Budget, Pieces};
+use super::params::Params;
 use super::position::At;
 use super::problem::Problem;
 use super::reads::Cancel;
@@ -17,6 +23,46 @@ use fieldlog_wire::json::{self, Rfc3339};
 
 /// Records of a moment may be committed this much later: the maximum commit delay.
 const SETTLED_MICROS: i64 = 10_000_000;
+
+/// Answers from the view, or from the state at the moment `at`; that state has only what is `wanted`.
+pub(super) async fn at_moment<F>(
+    app: &App,
+    params: &Params,
+    wanted: Wanted<'static>,
+    read: F,
+) -> Result<Response, Problem>
+where
+    F: FnOnce(&View, At, Option<AsOf>, &Budget) -> Result<Pieces, Problem> + Send + 'static,
+{
+    let Some(moment) = params.text("at") else {
+        let (at, body) = app.with_view(|view, at| {
+            ready(view, wanted.folds)?;
+            Ok((at, read(view, at, None, &app.budget)?))
+        })?;
+        return Ok(answer(body, at));
+    };
+    let moment = Moment::parse("at", moment)?;
+    let at = At::published(&app.side.shared);
+    let (side, budget) = (app.side.clone(), app.budget.clone());
+    let body = app
+        .reads
+        .replay(move |cancel| {
+            let past = Past::at(&side, at, moment, wanted, cancel)?;
+            read(&past.view, at, Some(past.as_of), &budget)
+        })
+        .await?;
+    Ok(answer(body, at))
+}
+
+/// Refuses while one of these folds is being rebuilt.
+pub(super) fn ready(view: &View, folds: &[FoldId]) -> Result<(), Problem> {
+    match folds.iter().find(|fold| view.is_stale(**fold)) {
+        Some(fold) => {
+            Err(Problem::busy(format!("the {} are being rebuilt from the log; try again", fold.name)))
+        }
+        None => Ok(()),
+    }
+}
 
 /// The value of `?at=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

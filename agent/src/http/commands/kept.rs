@@ -11,9 +11,10 @@ use fieldlog_wire::api::commands::{CommandBody, CommandJson};
 use fieldlog_wire::json::Rfc3339;
 
 use super::super::events;
+use super::super::past::ready;
 use super::super::position::At;
 use super::super::problem::Problem;
-use super::{App, ready};
+use super::{App, COMMANDS};
 use crate::command::declared::to_json;
 
 /// What was asked for.
@@ -38,7 +39,7 @@ pub(super) async fn find(
     body: Option<CommandBody>,
 ) -> Result<(At, CommandJson<'static>), Problem> {
     let (at, found) = app.with_view(|view, at| {
-        ready(view)?;
+        ready(view, COMMANDS.folds)?;
         match view.commands.get(command) {
             Some(command) => Ok((at, Ok(whole(view, command)))),
             None => {
