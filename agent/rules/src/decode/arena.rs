@@ -172,6 +172,9 @@ impl Values {
     /// Enters an object's key.
     #[inline]
     pub(super) fn enter(&mut self, key: &str) -> Result<(), Excess> {
+        if key.is_empty() {
+            return Err(Excess::NoName);
+        }
         let dot = usize::from(!self.path.is_empty());
         let bytes = self.path.len() + dot + key.len();
         if bytes > self.name_bytes_max {

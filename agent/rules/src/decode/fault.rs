@@ -57,9 +57,12 @@ pub enum DecodeError {
     },
 }
 
-/// The bound that a payload exceeds. Nothing of it is recorded then.
+/// The bound on names and values that a payload does not keep. Nothing of it is recorded then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Excess {
+    /// A member whose name is empty: its value could not be asked for, nor its members be told from those beside it.
+    #[error("one of its members has an empty name; a value needs a name")]
+    NoName,
     /// An attribute path, or another name, is too long.
     #[error("a name of {bytes} bytes, it begins with \"{begins}\"; limits.name_bytes_max is {max}")]
     Name {

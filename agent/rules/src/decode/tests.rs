@@ -55,6 +55,14 @@ fn flattens_objects_and_keeps_arrays() {
     );
 }
 
+/// `{"": {"a": 1}, "a": 2}` would have two values called `a`, and `{"": 1}` one that nobody can ask for.
+#[test]
+fn refuses_an_empty_name() {
+    for payload in [r#"{"":1,"a":2}"#, r#"{"":{"a":1}}"#, r#"{"a":{"":1}}"#, r#"{"a":[1],"b":{"c":{"":null}}}"#] {
+        refuse(payload.as_bytes(), "one of its members has an empty name; a value needs a name");
+    }
+}
+
 #[test]
 fn keeps_integers_beyond_2_to_53() {
     check(
@@ -218,13 +226,13 @@ fn a_name_may_be_as_long_as_the_limit_with_the_names_around_it() {
 #[test]
 fn values_and_names_of_one_document_are_bounded() {
     let members = |count| (0..count).map(|n| format!("\"{n}\":1,")).collect::<String>();
-    let many = format!("{{{}\"\":1}}", members(LEAVES_MAX));
+    let many = format!("{{{}\"a\":1}}", members(LEAVES_MAX));
     let (error, _) = excess(&many, &JsonRule::default());
     assert_eq!(
         error.to_string(),
         "more than 65536 values in one document; that is the most that is taken of one"
     );
-    let long = format!("{{\"{}\":{{{}\"\":1}}}}", "k".repeat(250), members(NAMES_BYTES_MAX / 251));
+    let long = format!("{{\"{}\":{{{}\"a\":1}}}}", "k".repeat(250), members(NAMES_BYTES_MAX / 251));
     let (error, values) = excess(&long, &JsonRule::default());
     assert_eq!(
         error.to_string(),

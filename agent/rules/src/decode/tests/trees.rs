@@ -283,7 +283,7 @@ fn of_a_name_that_stands_twice_the_last_one_counts_in_every_way() {
         (&plain(), r#"{"a":5,"a":{"c":2}}"#, vec![int("a.c", 2)], Some("a")),
         (&plain(), r#"{"x":{"a":{"b":1}},"y":{"a":{"b":2}}}"#, vec![int("x.a.b", 1), int("y.a.b", 2)], None),
         (&plain(), r#"{"x":{"b":1,"b":{}}}"#, vec![], Some("b")),
-        (&plain(), r#"{"":1,"":2}"#, vec![int("", 2)], Some("")),
+        (&plain(), r#"{" ":1," ":2}"#, vec![int(" ", 2)], Some(" ")),
         (&state, r#"{"s":{"a":1},"s":{"b":1,"b":2}}"#, vec![int("b", 2)], Some("b")),
         (&state, r#"{"s":{"a":1},"s":{"b":2}}"#, vec![int("b", 2)], Some("s")),
     ] {
