@@ -56,7 +56,7 @@ pub struct Liar {
 }
 
 impl Liar {
-    /// One that keeps so many of a hundred parcels.
+    /// One that keeps so many of a hundred parcels, and all that are sent again.
     pub async fn start(server: SocketAddr, rng: Rng, percent: usize) -> Liar {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -84,7 +84,8 @@ async fn relay(
     let Ok(server) = TcpStream::connect(server).await else { return };
     let mut server = BufReader::new(server);
     while let Some(request) = Message::read(&mut client).await {
-        let keeps = !*honest.lock().unwrap() && rng.lock().unwrap().chance(percent);
+        let is_again = request.field("fieldlog-resend").is_some();
+        let keeps = !*honest.lock().unwrap() && (is_again || rng.lock().unwrap().chance(percent));
         let answer = if keeps {
             let field = |name| request.field(name).unwrap().parse::<u64>().unwrap();
             kept.lock().unwrap().extend(field("fieldlog-first")..=field("fieldlog-last"));
