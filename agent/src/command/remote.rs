@@ -189,6 +189,12 @@ impl Answers {
         self.push(Answer { to, body: json(&answer) });
     }
 
+    /// Answers what is no command with `body`.
+    pub fn answer(&mut self, call: &Call, body: Bytes) {
+        let Some(to) = call.from.clone() else { return };
+        self.push(Answer { to, body });
+    }
+
     /// Whether the end of a command is awaited.
     pub fn is_waiting(&self) -> bool {
         !self.open.is_empty()

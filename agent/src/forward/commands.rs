@@ -1,7 +1,8 @@
 //! Commands that come through a sink: handed to the writer one after another, and answered.
 //!
 //! A message is done with once its command is durable or refused for good; until then it is not acknowledged, and the
-//! broker sends it again to the next connection. The key of a command makes it the same one then.
+//! broker sends it again to the next connection. The key of a command makes it the same one then. In place of a device, the
+//! receiver names what asks for events again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::View;
-use fieldlog_wire::Lane;
+use fieldlog_wire::{Lane, resend};
 use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -39,7 +40,7 @@ pub struct Upstream {
     shared: Arc<Shared>,
     writer: Sender<Input>,
     /// Where what its receiver asks for again goes.
-    pub requests: Arc<Requests>,
+    requests: Arc<Requests>,
     clock: Clock,
     started: Instant,
     answers: Mutex<Answers>,
@@ -192,6 +193,20 @@ impl Upstream {
         self.wake.notify_one();
     }
 
+    /// Takes what the receiver asks for again; that is no command.
+    fn resend(&self, call: &Call) {
+        let answer = if call.retained {
+            // The broker would ask for it at each connection.
+            let detail = "the request is retained; publish it without the retain flag".to_owned();
+            resend::Answer { accepted: false, detail }
+        } else {
+            self.requests.take(&call.payload)
+        };
+        let body = serde_json::to_vec(&answer).unwrap_or_default();
+        self.answers().answer(call, body.into());
+        self.wake.notify_one();
+    }
+
     fn actor(&self) -> String {
         format!("sink:{}", self.sink)
     }
@@ -255,6 +270,9 @@ impl<A: Send + 'static> Intake<A> {
     /// are refused because too many wait are bounded by what the protocol lets be unacknowledged.
     pub fn take(&self, call: Call, ack: A) {
         let call = if call.is_removal() {
+            None
+        } else if call.device == resend::SUBJECT {
+            self.upstream.resend(&call);
             None
         } else if self.waiting.load(Ordering::Relaxed) >= usize::from(WAITING_MAX) {
             self.upstream.refuse_busy(&call);

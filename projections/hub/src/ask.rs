@@ -1,4 +1,4 @@
-//! Asks gateways for what is missing: over NATS where they take commands, else in the answer to their next parcel.
+//! Asks gateways for what is missing: where they take commands, else in the answer to their next parcel.
 //!
 //! Each process looks after the gateways that it holds. That two ask for the same for a moment does no harm: a gateway
 //! sends a range that waits to be sent only once, and what comes twice is known.
@@ -9,15 +9,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fieldlog_projections::Seq;
-use fieldlog_wire::resend::{Answer, Request, Resend, SUBJECT};
+use fieldlog_wire::resend::{self, Answer, Resend, SUBJECT};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::calls::{Calls, Request, Silence};
 use crate::config::Postgres;
 use crate::gaps::{self, Gap, State};
 use crate::metrics::Counters;
-use crate::nats::{Calls, Silence};
+
 use crate::postgres::{self, Gapped, Link, chain};
 use crate::wanted::Wanted;
 
@@ -27,7 +28,7 @@ const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 const ANSWER: Duration = Duration::from_secs(5);
 /// Gateways that are asked at once.
 const AT_ONCE: usize = 16;
-/// The longest time until a gateway is tried over NATS again that does not answer there.
+/// The longest time until a gateway is called again that does not answer.
 const TRY_MAX: Duration = Duration::from_secs(600);
 
 /// Asks.
@@ -53,7 +54,7 @@ pub(crate) struct Watched {
     gaps: Vec<Gap>,
     /// What the table has.
     kept: Vec<Gap>,
-    /// How many times in a row nobody has answered over NATS, and when it is tried again.
+    /// How many times in a row a call was not answered, and when it is called again.
     misses: u32,
     again: Instant,
 }
@@ -135,7 +136,7 @@ impl Asker {
         }
     }
 
-    /// Asks over NATS; returns what nobody there was found for.
+    /// Calls the gateways; returns what nobody has answered.
     async fn ask(&mut self, now: Timestamp) -> Vec<Resend> {
         let (patience, wanted, calls) = (self.patience, &self.wanted, &self.calls);
         let due = self.logs.iter().filter_map(|(log, watched)| {
@@ -159,7 +160,7 @@ impl Asker {
                     watched.misses = 0;
                     gaps::ask(&mut watched.gaps, &resend.ranges, refused, now);
                     match refused {
-                        None => note(&resend, "over NATS"),
+                        None => note(&resend, "where it takes commands"),
                         Some(why) => tracing::warn!(
                             "gateway {} does not send {} again: {why}",
                             resend.gateway,
@@ -201,8 +202,9 @@ impl Asker {
 }
 
 async fn request(calls: &Calls, resend: &Resend) -> Result<Answer, Silence> {
-    let body = serde_json::to_vec(&Request { resend: resend.clone() }).unwrap_or_default();
-    let answer = calls.ask(&resend.gateway, SUBJECT, body.into(), ANSWER).await?;
+    let body = serde_json::to_vec(&resend::Request { resend: resend.clone() }).unwrap_or_default();
+    let request = Request { body: body.into(), wait: ANSWER, expiry: ANSWER };
+    let answer = calls.ask(&resend.gateway, SUBJECT, &request).await?;
     Ok(serde_json::from_slice(&answer).unwrap_or_else(|_| {
         let detail = "its answer is not one to such a request; is it an older fieldlog?".into();
         Answer { accepted: false, detail }

@@ -31,7 +31,11 @@ fn summary(config: &Config, out: &mut String) -> std::fmt::Result {
         writeln!(out, "kafka: {}, topic {:?}", kafka.address, kafka.topic)?;
     }
     for mqtt in &config.mqtt {
-        writeln!(out, "mqtt: {}, topic {:?}, session {:?}", mqtt.address, mqtt.filter, mqtt.client_id)?;
+        writeln!(
+            out,
+            "mqtt: {}, topic {:?}, session {:?}, commands to {}",
+            mqtt.address, mqtt.filter, mqtt.client_id, mqtt.commands
+        )?;
     }
     if let Some(redis) = &config.redis {
         writeln!(out, "redis: {}, keys {}:*", redis.address, redis.prefix)?;
@@ -114,7 +118,7 @@ mod tests {
             "postgres: /run/postgresql/.s.PGSQL.5432, database \"d\", schema \"fieldlog\", 2 writers",
             "nats: nats://127.0.0.1:4222, stream \"FIELDLOG\", commands to fieldlog.commands.{gateway}.>",
             "kafka: kafka://127.0.0.1:9092, topic \"fieldlog\"",
-            "mqtt: mqtt://127.0.0.1, topic \"fieldlog/+/events\", session \"fieldlog-hub\"",
+            "mqtt: mqtt://127.0.0.1, topic \"fieldlog/+/events\", session \"fieldlog-hub\", commands to fieldlog/{gateway}/commands/#",
             "redis: 127.0.0.1:6379, keys fieldlog:*",
             "opensearch: 127.0.0.1:9200, indices fieldlog-*",
             "kept: events for 400 days, aggregates of minutes for ever",

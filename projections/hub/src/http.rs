@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
+use crate::calls::Calls;
 use crate::follow::Board;
 use crate::intake::Intake;
 use crate::metrics::Counters;
-use crate::nats::Calls;
 use crate::postgres::Readers;
 use crate::source::Standings;
 use crate::token::Token;

@@ -5,6 +5,7 @@
 //! into `postgres`, rows and positions in one transaction. [`run`] starts everything.
 
 mod ask;
+mod calls;
 pub mod changes;
 pub mod check;
 pub mod config;

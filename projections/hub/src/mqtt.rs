@@ -3,6 +3,7 @@
 //!
 //! A shared subscription would not do: the broker would hold the messages of a dead process for that process alone.
 
+mod call;
 mod connect;
 
 use std::collections::HashSet;
@@ -19,7 +20,8 @@ use tokio::sync::watch;
 use crate::config::Mqtt;
 use crate::parcel::{Parcel, ParcelError};
 use crate::source::{self, Ended, Fate, Parts, Standing};
-use connect::Session;
+pub(crate) use call::Caller;
+use connect::{Role, Session};
 
 /// Messages that the broker may send without an acknowledgement.
 const AT_ONCE: u16 = 32;
@@ -41,7 +43,20 @@ async fn share(mqtt: &Mqtt, name: &str, parts: &Parts) -> Result<Infallible, End
     let share = format!("mqtt {} {}", mqtt.address, mqtt.client_id);
     loop {
         parts.wait_mine(&share, true).await;
-        let session = connect::open(mqtt, name).await?;
+        let role = Role {
+            client_id: &mqtt.client_id,
+            session_expiry_s: mqtt.session_expiry_s,
+            filter: &mqtt.filter,
+            of: "`mqtt.topic`",
+        };
+        let (session, is_kept) = connect::open(mqtt, &role).await?;
+        if is_kept {
+            tracing::info!("{name}: this hub reads it, from where the last one was");
+        } else {
+            tracing::info!(
+                "{name}: this hub reads it with a new session; what gateways have sent before does not come here"
+            );
+        }
         parts.standings.set(name, |standing| standing.reading = true);
         tokio::select! {
             ended = read(session, name, parts) => {

@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use crate::config::{Nats, read_secret};
 use crate::source::{self, Ended, Parts};
 
-pub(crate) use call::{Calls, Silence};
+pub(crate) use call::call;
 
 /// Between two looks at which subjects there are, and whose they are.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

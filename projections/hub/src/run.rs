@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::ask::Asker;
+use crate::calls::Calls;
 use crate::config::Config;
 use crate::follow::{self, Board};
 use crate::http::{self, App};
@@ -14,7 +15,7 @@ use crate::intake::Intake;
 use crate::kafka;
 use crate::metrics::Counters;
 use crate::mqtt;
-use crate::nats::{self, Calls};
+use crate::nats;
 use crate::postgres::{self, Readers};
 use crate::source::{self, Standings};
 use crate::writer::Writer;
@@ -59,13 +60,14 @@ pub async fn run(
     };
     let mut calls = Calls::default();
     for nats in config.nats {
-        let called = Arc::new(calls.add(&nats));
+        let called = Arc::new(calls.add_nats(&nats));
         sources.spawn(nats::serve(nats, parts.clone(), called, stopped.clone()));
     }
     for kafka in config.kafka {
         sources.spawn(kafka::serve(kafka, config.postgres.clone(), parts.clone(), stopped.clone()));
     }
     for mqtt in config.mqtt {
+        calls.add_mqtt(mqtt::Caller::start(&mqtt));
         sources.spawn(mqtt::serve(mqtt, parts.clone(), stopped.clone()));
     }
     // The last sender of parcels would otherwise be here.

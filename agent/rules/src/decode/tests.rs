@@ -58,7 +58,9 @@ fn flattens_objects_and_keeps_arrays() {
 /// `{"": {"a": 1}, "a": 2}` would have two values called `a`, and `{"": 1}` one that nobody can ask for.
 #[test]
 fn refuses_an_empty_name() {
-    for payload in [r#"{"":1,"a":2}"#, r#"{"":{"a":1}}"#, r#"{"a":{"":1}}"#, r#"{"a":[1],"b":{"c":{"":null}}}"#] {
+    for payload in
+        [r#"{"":1,"a":2}"#, r#"{"":{"a":1}}"#, r#"{"a":{"":1}}"#, r#"{"a":[1],"b":{"c":{"":null}}}"#]
+    {
         refuse(payload.as_bytes(), "one of its members has an empty name; a value needs a name");
     }
 }

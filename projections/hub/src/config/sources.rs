@@ -49,6 +49,8 @@ pub struct Mqtt {
     pub(crate) tls: bool,
     /// What is subscribed to.
     pub filter: String,
+    /// The topics on which gateways take commands, with `{gateway}`.
+    pub(crate) commands: String,
     /// The name of the session that the broker keeps.
     pub(crate) client_id: String,
     /// How long it keeps the session while nobody reads, in seconds.
@@ -109,6 +111,8 @@ pub(super) struct RawMqtt {
     address: String,
     #[serde(default = "topic")]
     topic: String,
+    #[serde(default = "command_topic")]
+    commands: String,
     #[serde(default = "client_id")]
     client_id: String,
     #[serde(default = "thirty_days")]
@@ -120,6 +124,10 @@ pub(super) struct RawMqtt {
 
 fn topic() -> String {
     "fieldlog/{gateway}/events".into()
+}
+
+fn command_topic() -> String {
+    "fieldlog/{gateway}/commands/#".into()
 }
 
 fn client_id() -> String {
@@ -244,6 +252,13 @@ pub(super) fn mqtt(raw: RawMqtt, faults: &mut Vec<String>) -> Option<Mqtt> {
             raw.topic
         ));
     }
+    let level = raw.commands.strip_suffix("/#").unwrap_or("#").replace("{gateway}", "");
+    if level.contains(['+', '#', '{', '}', '\0']) || !raw.commands.contains("{gateway}") {
+        faults.push(format!(
+            "`mqtt.commands` is {:?}; it must be that of [sink.commands] of the gateways' sinks, with {{gateway}} and /# at its end",
+            raw.commands
+        ));
+    }
     if !super::is_name(&raw.client_id) {
         faults.push(format!(
             "`mqtt.client_id` is {:?}; it must be 1 to 60 letters, digits, `.`, `-` and `_`",
@@ -276,6 +291,7 @@ pub(super) fn mqtt(raw: RawMqtt, faults: &mut Vec<String>) -> Option<Mqtt> {
         port,
         tls,
         filter,
+        commands: raw.commands,
         client_id: raw.client_id,
         session_expiry_s: raw.session_expiry_s,
         login,

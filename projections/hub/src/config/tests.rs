@@ -91,6 +91,10 @@ fn brokers_have_sessions_of_their_own() {
     for topic in ["fieldlog/+/events", "fieldlog/events", "a{gateway}/b", "{gateway}/#"] {
         check(&mqtt(&format!("topic = \"{topic}\"")), &["it must be that of the gateways' sinks"]);
     }
+    for commands in ["fieldlog/{gateway}/commands", "fieldlog/commands/#", "c/{gateway}/+/#", "#"] {
+        let words = "it must be that of [sink.commands] of the gateways' sinks";
+        check(&mqtt(&format!("commands = \"{commands}\"")), &[words]);
+    }
     check(&mqtt("session_expiry_s = 60"), &["it must be 3600 to 4294967295 (for ever)"]);
     check(&mqtt("username = \"u\""), &["one is given; both are needed"]);
     check(&mqtt("").replace("mqtt://", "mqtt://u:p@"), &["user and password have keys of their own"]);

@@ -1,4 +1,4 @@
-//! Commands to devices of gateways, over NATS.
+//! Commands to devices of gateways, over NATS or MQTT.
 //!
 //! The gateway checks, records and carries them out; what becomes of them comes back with its events. The hub keeps nothing of
 //! a command, so it carries out none twice: whoever has no answer asks again with the same key.
@@ -13,12 +13,19 @@ use axum::response::{IntoResponse, Response};
 use fieldlog_wire::api::commands::{BODY_BYTES_MAX, RemoteAnswer};
 use fieldlog_wire::api::hub::CommandTaken;
 use fieldlog_wire::resend;
+use serde::Deserialize;
 
 use super::App;
 use super::problem::Problem;
 use super::reading::{Part, Reading, allow, position};
-use crate::nats::Silence;
+use crate::calls::{self, Silence};
 use crate::token::Scope;
+
+/// What the hub reads of a command; the gateway reads the rest.
+#[derive(Deserialize)]
+struct Ttl {
+    ttl_s: u32,
+}
 
 /// How long a gateway may take to record a command.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -49,7 +56,11 @@ pub(super) async fn ask(
         return Err(unsaid(&format!("`{device}` stands for no device")));
     }
     let counters = &app.counters.commands;
-    let answer = app.calls.ask(&gateway, &device, body, ANSWER).await.map_err(|silence| {
+    // What a broker would keep for longer, the gateway would not carry out any more.
+    let expiry =
+        serde_json::from_slice(&body).map_or(ANSWER, |Ttl { ttl_s }| Duration::from_secs(ttl_s.into()));
+    let call = calls::Request { body, wait: ANSWER, expiry };
+    let answer = app.calls.ask(&gateway, &device, &call).await.map_err(|silence| {
         counters.unanswered.fetch_add(1, Ordering::Relaxed);
         silent(&app, &gateway, &silence)
     })?;
@@ -98,7 +109,7 @@ async fn known(app: &App, gateway: &str) -> Result<(), Problem> {
 
 fn unsaid(detail: &str) -> Problem {
     let detail = format!("{detail}; command the device at its gateway");
-    Problem::new(StatusCode::CONFLICT, "no-such-subject", "The device cannot be named over NATS", detail)
+    Problem::new(StatusCode::CONFLICT, "no-such-subject", "The device cannot be named from here", detail)
 }
 
 /// Why a gateway has not answered.
@@ -106,7 +117,7 @@ fn silent(app: &App, gateway: &str, silence: &Silence) -> Problem {
     let new = Problem::new;
     let words = silence.to_string();
     match silence {
-        Silence::Subject(_) => unsaid(&words),
+        Silence::Unsaid(_) => unsaid(&words),
         Silence::Late(..) => {
             let detail = format!(
                 "{words}: whether `{gateway}` has recorded the command is unknown. Ask again with the same `idempotency_key`: \
@@ -114,9 +125,13 @@ fn silent(app: &App, gateway: &str, silence: &Silence) -> Problem {
             );
             new(StatusCode::GATEWAY_TIMEOUT, "no-answer", "The gateway does not answer", detail)
         }
+        Silence::Refused(..) | Silence::Away(..) => {
+            let detail = format!("{words}. Nothing was sent");
+            new(StatusCode::BAD_GATEWAY, "no-way", "The gateway cannot be asked", detail)
+        }
         Silence::Nobody(_) | Silence::Unconnected if app.intake.wanted.posts(gateway) => {
             let detail = format!(
-                "`{gateway}` sends its events over HTTP, and no command gets to it that way: give it a NATS sink with \
+                "`{gateway}` sends its events over HTTP, and no command gets to it that way: give it a sink of NATS or MQTT with \
                  [sink.commands], or command the device at the gateway. Nothing was sent"
             );
             new(StatusCode::CONFLICT, "no-command-channel", "The gateway takes no commands from here", detail)

@@ -119,7 +119,7 @@ impl Collector for Metrics {
         let help = "Events that this process has stored, each once.";
         let mut events = encoder.encode_descriptor("events", help, None, MetricType::Counter)?;
         events.encode_counter::<NoLabelSet, _, u64>(&counters.events.load(Ordering::Relaxed), None)?;
-        let help = "Requests to gateways to send missing events again: asked, refused (by the gateway), unanswered (over NATS).";
+        let help = "Requests to gateways to send missing events again: asked, refused (by the gateway), unanswered (where it takes commands).";
         answers(&mut encoder, "resend_requests", help, "asked", &counters.resends)?;
         let help = "Commands to devices: accepted, refused (by the gateway), unanswered.";
         answers(&mut encoder, "commands", help, "accepted", &counters.commands)?;

@@ -44,24 +44,47 @@ pub(super) struct Session {
     client_id: String,
 }
 
+/// What a connection is for.
+pub(super) struct Role<'a> {
+    pub(super) client_id: &'a str,
+    /// How long the broker keeps the session when the connection has ended, in seconds; 0: not at all, nor is an older one used.
+    pub(super) session_expiry_s: u32,
+    /// What is subscribed to, and where it comes from in the configuration.
+    pub(super) filter: &'a str,
+    pub(super) of: &'static str,
+}
+
 impl Session {
     /// The next message.
     ///
     /// Nothing is lost if this is given up.
     pub(super) async fn next(&mut self) -> Result<Publish, Ended> {
         loop {
-            if let Some(early) = self.early.pop_front() {
-                return Ok(early);
-            }
-            match self.heard().await? {
-                Packet::Publish(publish) => return Ok(publish),
-                Packet::Disconnect(end) if end.reason_code == DisconnectReasonCode::SessionTakenOver => {
-                    return Err(self.ended(&"the session was taken over"));
-                }
-                Packet::Disconnect(end) => return Err(self.ended(&format!("{:?}", end.reason_code))),
-                _ => {}
+            if let Packet::Publish(publish) = self.next_packet().await? {
+                return Ok(publish);
             }
         }
+    }
+
+    /// The next packet that is no end.
+    ///
+    /// Nothing is lost if this is given up.
+    pub(super) async fn next_packet(&mut self) -> Result<Packet, Ended> {
+        if let Some(early) = self.early.pop_front() {
+            return Ok(Packet::Publish(early));
+        }
+        match self.heard().await? {
+            Packet::Disconnect(end) if end.reason_code == DisconnectReasonCode::SessionTakenOver => {
+                Err(self.ended(&"the session was taken over"))
+            }
+            Packet::Disconnect(end) => Err(self.ended(&format!("{:?}", end.reason_code))),
+            packet => Ok(packet),
+        }
+    }
+
+    /// Publishes a message.
+    pub(super) async fn publish(&mut self, publish: Publish) -> Result<(), Ended> {
+        self.write(Packet::Publish(publish)).await
     }
 
     /// Acknowledges a message.
@@ -129,35 +152,27 @@ pub(super) fn beat() -> Interval {
     beat
 }
 
-/// Connects, and subscribes.
-pub(super) async fn open(mqtt: &Mqtt, name: &str) -> Result<Session, Ended> {
+/// Connects, and subscribes; returns whether the broker has kept the session.
+pub(super) async fn open(mqtt: &Mqtt, role: &Role<'_>) -> Result<(Session, bool), Ended> {
     let late = |_| format!("no answer within {} s: {}", PATIENCE.as_secs(), address(mqtt));
-    let (session, has_session) = timeout(PATIENCE, connect(mqtt)).await.map_err(late)??;
-    if has_session {
-        tracing::info!("{name}: this hub reads it, from where the last one was");
-    } else {
-        tracing::info!(
-            "{name}: this hub reads it with a new session; what gateways have sent before does not come here"
-        );
-    }
-    Ok(session)
+    timeout(PATIENCE, connect(mqtt, role)).await.map_err(late)?
 }
 
-async fn connect(mqtt: &Mqtt) -> Result<(Session, bool), Ended> {
+async fn connect(mqtt: &Mqtt, role: &Role<'_>) -> Result<(Session, bool), Ended> {
     let mut session = Session {
         wire: wire(mqtt).await?,
         input: BytesMut::new(),
         early: VecDeque::new(),
         heard: Instant::now(),
-        client_id: mqtt.client_id.clone(),
+        client_id: role.client_id.to_owned(),
     };
-    session.write(hello(mqtt)?).await.map_err(|error| unwelcome(&*error, mqtt))?;
+    session.write(hello(mqtt, role)?).await.map_err(|error| unwelcome(&*error, mqtt))?;
     let has_session = match session.heard().await.map_err(|error| unwelcome(&*error, mqtt))? {
         Packet::ConnAck(answer) if answer.code == ConnectReturnCode::Success => answer.session_present,
         Packet::ConnAck(answer) => return Err(refused(answer.code, mqtt).into()),
         _ => return Err(format!("it does not answer as a broker does: {}", address(mqtt)).into()),
     };
-    let filter = Filter::new(&mqtt.filter, QoS::AtLeastOnce);
+    let filter = Filter::new(role.filter, QoS::AtLeastOnce);
     session
         .write(Packet::Subscribe(Subscribe { pkid: SUBSCRIPTION, filters: vec![filter], properties: None }))
         .await?;
@@ -172,9 +187,8 @@ async fn connect(mqtt: &Mqtt) -> Result<(Session, bool), Ended> {
                 Some(SubscribeReasonCode::Success(_)) => return Ok((session, has_session)),
                 refusal => {
                     return Err(format!(
-                        "the broker refuses the subscription to `{}` ({refusal:?}): allow this user to read there, or check \
-                         `mqtt.topic`",
-                        mqtt.filter
+                        "the broker refuses the subscription to `{}` ({refusal:?}): allow this user to read there, or check {}",
+                        role.filter, role.of
                     )
                     .into());
                 }
@@ -208,7 +222,7 @@ async fn wire(mqtt: &Mqtt) -> Result<Box<dyn Wire>, Ended> {
     Ok(Box::new(connector.connect(host, stream).await.map_err(failed)?))
 }
 
-fn hello(mqtt: &Mqtt) -> Result<Packet, Ended> {
+fn hello(mqtt: &Mqtt, role: &Role<'_>) -> Result<Packet, Ended> {
     let login = match &mqtt.login {
         Some(Login { username, password_file }) => {
             Some(Credentials { username: username.clone(), password: read_secret(password_file)? })
@@ -216,15 +230,15 @@ fn hello(mqtt: &Mqtt) -> Result<Packet, Ended> {
         None => None,
     };
     let properties = ConnectProperties {
-        session_expiry_interval: Some(mqtt.session_expiry_s),
+        session_expiry_interval: Some(role.session_expiry_s),
         receive_maximum: Some(AT_ONCE),
         max_packet_size: Some(PACKET_BYTES_MAX),
         ..ConnectProperties::new()
     };
     let connect = Connect {
         keep_alive: KEEP_ALIVE_S,
-        client_id: mqtt.client_id.clone(),
-        clean_start: false,
+        client_id: role.client_id.to_owned(),
+        clean_start: role.session_expiry_s == 0,
         properties: Some(properties),
     };
     Ok(Packet::Connect(connect, None, login))

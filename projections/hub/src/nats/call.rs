@@ -1,80 +1,24 @@
-//! Requests to gateways, over the connections of the sources.
+//! Requests to gateways, over the connection of a source.
 
-use std::time::Duration;
-
-use async_nats::client::Request;
-use async_nats::{Client, RequestErrorKind};
+use async_nats::{Client, RequestErrorKind, client};
 use bytes::Bytes;
-use tokio::sync::watch;
 
-use crate::config::Nats;
+use crate::calls::{Request, Silence};
 
-/// The way to the gateways.
-#[derive(Debug, Default)]
-pub(crate) struct Calls(Vec<Line>);
-
-/// A server, and the subjects of commands there.
-#[derive(Debug)]
-struct Line {
-    /// With `{gateway}`, and without the `>` at its end.
-    subject: String,
-    client: watch::Receiver<Option<Client>>,
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Silence {
-    /// It has certainly not arrived.
-    #[error("no gateway listens on `{0}`: it is away, or its sink has no [sink.commands] for that subject")]
-    Nobody(String),
-    /// There is no server to ask.
-    #[error("this hub is not connected to a NATS server over which gateways take commands")]
-    Unconnected,
-    /// Whether it has arrived is unknown.
-    #[error("nobody has answered on `{0}` within {1} s")]
-    Late(String, u64),
-    /// The subject cannot be one.
-    #[error("`{0}` cannot be a subject of NATS")]
-    Subject(String),
-}
-
-impl Calls {
-    /// Adds a server; what is returned gets its connection.
-    pub(crate) fn add(&mut self, nats: &Nats) -> watch::Sender<Option<Client>> {
-        let (sender, client) = watch::channel(None);
-        self.0.push(Line { subject: nats.commands.trim_end_matches('>').to_owned(), client });
-        sender
+/// Asks whoever listens on `subject`.
+pub(crate) async fn call(client: &Client, subject: String, request: &Request) -> Result<Bytes, Silence> {
+    if !is_subject(&subject) {
+        return Err(Silence::Unsaid(subject));
     }
-
-    /// Asks a gateway; `rest` is the rest of the subject. Goes to the next server only where nobody has got it.
-    pub(crate) async fn ask(
-        &self,
-        gateway: &str,
-        rest: &str,
-        body: Bytes,
-        wait: Duration,
-    ) -> Result<Bytes, Silence> {
-        let mut silence = Silence::Unconnected;
-        for line in &self.0 {
-            let Some(client) = line.client.borrow().clone() else { continue };
-            // A gateway is one token.
-            let subject = line.subject.replace("{gateway}", &gateway.replace('.', "_")) + rest;
-            if !is_subject(&subject) {
-                return Err(Silence::Subject(subject));
-            }
-            let request = Request::new().payload(body.clone()).timeout(Some(wait));
-            match client.send_request(subject.clone(), request).await {
-                Ok(answer) => return Ok(answer.payload),
-                Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                    silence = Silence::Nobody(subject);
-                }
-                Err(error) => {
-                    tracing::debug!("a request on {subject} was not answered: {error}");
-                    return Err(Silence::Late(subject, wait.as_secs()));
-                }
-            }
+    let Request { body, wait, .. } = request.clone();
+    let sent = client::Request::new().payload(body).timeout(Some(wait));
+    match client.send_request(subject.clone(), sent).await {
+        Ok(answer) => Ok(answer.payload),
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Silence::Nobody(subject)),
+        Err(error) => {
+            tracing::debug!("a request on {subject} was not answered: {error}");
+            Err(Silence::Late(subject, wait.as_secs()))
         }
-        Err(silence)
     }
 }
 

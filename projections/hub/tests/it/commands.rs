@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use fieldlog_sim::servers::mosquitto::Mosquitto;
 use fieldlog_sim::servers::nats::NatsServer;
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_wire::Lane;
@@ -54,10 +55,10 @@ fn a_gateway_without_a_way_for_commands_gets_none() {
     let (_dir, tokens) = tokens();
     let mut hub = Hub::with("one", &postgres, &format!("lease_s = 3\n{tokens}"));
     introduce(&hub, &Gateway::new("plant", Form::Json, 1, random()));
-    let words = "`plant` sends its events over HTTP, and no command gets to it that way: give it a NATS sink";
+    let words = "`plant` sends its events over HTTP, and no command gets to it that way: give it a sink of NATS or MQTT";
     refused(&hub, "plant/devices/lamp", BODY, 409, "no-command-channel", words);
     hub.restart_after_kill();
-    let words = "not connected to a NATS server over which gateways take commands. Nothing was sent";
+    let words = "not connected to a server over which gateways take commands. Nothing was sent";
     refused(&hub, "plant/devices/lamp", BODY, 503, "gateway-away", words);
     refused(&hub, "other/devices/lamp", BODY, 404, "no-such-gateway", "no gateway `other` has sent anything");
     let large = format!("{BODY}{}", " ".repeat(1 << 16));
@@ -84,6 +85,34 @@ fn a_gateway_without_a_way_for_commands_gets_none() {
     let answer = open.command(path, "", BODY);
     assert_eq!(answer.status, 403);
     assert!(answer.body.contains("commands need a [[token]] with the scope \\\"command\\\""), "{answer:?}");
+}
+
+/// Mosquitto says whether anybody listens, and whether the hub may publish.
+#[test]
+fn what_a_broker_does_not_deliver_is_explained() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let Some(mut broker) = Mosquitto::start("acl_file DIR/nobody") else { return };
+    broker.kill();
+    let rules = "topic read fieldlog/+/events\ntopic read fieldlog-hub/answers/#\ntopic write fieldlog/+/commands/lamp\n";
+    std::fs::write(broker.dir().join("nobody"), rules).unwrap();
+    broker.restart();
+    let (_dir, tokens) = tokens();
+    let address = format!("mqtt://127.0.0.1:{}", broker.port);
+    let hub =
+        Hub::with("one", &postgres, &format!("lease_s = 3\n{tokens}[[mqtt]]\naddress = \"{address}\"\n"));
+    introduce(&hub, &Gateway::new("plant", Form::Json, 1, random()));
+    refused(&hub, "plant/devices/lamp", BODY, 409, "no-command-channel", "sends its events over HTTP");
+    let words = "the broker refuses what is published on `fieldlog/plant/commands/door` (NotAuthorized): allow the hub's user";
+    refused(&hub, "plant/devices/door", BODY, 502, "no-way", words);
+    refused(&hub, "plant/devices/a+b", BODY, 409, "no-such-subject", "command the device at its gateway");
+    broker.kill();
+    let words = "check `mqtt.address`, that the broker runs";
+    refused(&hub, "plant/devices/lamp", BODY, 502, "no-way", words);
+    std::fs::write(broker.dir().join("nobody"), "topic read fieldlog/+/events\n").unwrap();
+    broker.restart();
+    // Over a new connection.
+    let words = "what is published on `fieldlog/plant/commands/lamp` (NotAuthorized)";
+    refused(&hub, "plant/devices/lamp", BODY, 502, "no-way", words);
 }
 
 #[tokio::test(flavor = "multi_thread")]

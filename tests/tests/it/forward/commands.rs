@@ -100,7 +100,7 @@ pub struct Scene {
     pub config: Config,
     pub lamp: Actuator,
     _dir: TempDir,
-    mosquitto: Mosquitto,
+    pub mosquitto: Mosquitto,
 }
 
 fn config(dir: &TempDir, port: u16, sink: &str) -> Config {

@@ -11,6 +11,7 @@ use fieldlog_tests::mosquitto::Mosquitto;
 use fieldlog_tests::nats::NatsServer;
 use fieldlog_tests::process::free_port;
 use fieldlog_tests::proxy::{Fault, Proxy};
+use fieldlog_tests::publisher::{Post, Publisher};
 use fieldlog_tests::wait::{PATIENCE, until};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -22,36 +23,82 @@ use super::hub::{Hub, rows};
 
 const TOKEN: &str = "0123456789abcdef";
 
-/// A lamp, its gateway, which forwards through NATS and may be cut off there, and a hub.
+/// What is between the gateway and the hub.
+enum Server {
+    Nats(NatsServer),
+    Mqtt(Mosquitto),
+}
+
+impl Server {
+    fn nats() -> Option<Server> {
+        NatsServer::with_stream().map(Server::Nats)
+    }
+
+    fn mqtt() -> Option<Server> {
+        Mosquitto::start("").map(Server::Mqtt)
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Server::Nats(server) => server.port,
+            Server::Mqtt(broker) => broker.port,
+        }
+    }
+
+    /// Names the source of the hub and the scheme of addresses.
+    fn scheme(&self) -> &'static str {
+        match self {
+            Server::Nats(_) => "nats",
+            Server::Mqtt(_) => "mqtt",
+        }
+    }
+}
+
+/// A lamp, its gateway, which may be cut off from where it forwards to, and a hub.
 struct Fleet {
     scene: Scene,
     postgres: PostgresServer,
     link: Proxy,
     port: u16,
-    _server: NatsServer,
+    _server: Server,
     _hub: Hub,
     _dir: TempDir,
 }
 
 impl Fleet {
-    async fn start() -> Option<(Fleet, Agent)> {
+    async fn start(server: Option<Server>) -> Option<(Fleet, Agent)> {
         let (postgres, mosquitto) = (PostgresServer::start()?, Mosquitto::start("")?);
-        let server = NatsServer::with_stream()?;
-        let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], server.port)), Fault::Pass).await;
-        let sink = format!("address = \"nats://{}\"\n[sink.commands]\n", link.address);
+        let server = server?;
+        let (scheme, behind) = (server.scheme(), server.port());
+        let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], behind)), Fault::Pass).await;
+        let sink = format!("address = \"{scheme}://{}\"\n[sink.commands]\n", link.address);
         let (scene, agent) = Scene::at(mosquitto, &sink).await?;
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let token = dir.path().join("token");
         std::fs::write(&token, TOKEN).unwrap();
         std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
         let lines = format!(
-            "[[nats]]\naddress = \"nats://127.0.0.1:{}\"\n[[token]]\nfile = {token:?}\nscopes = [\"command\", \"read\"]\n",
-            server.port
+            "gap_patience_s = 1\n[[{scheme}]]\naddress = \"{scheme}://127.0.0.1:{behind}\"\n[[token]]\nfile = {token:?}\n\
+             scopes = [\"command\", \"read\"]\n"
         );
         let hub = Hub::start(&postgres, port, &lines);
         let fleet = Fleet { scene, postgres, link, port, _server: server, _hub: hub, _dir: dir };
-        until("the lamp at the hub", || fleet.rows("value", "FROM current_state") == [json!(["OFF"])]).await;
+        // A broker drops what comes before the hub has a session; of that the hub learns with what comes later.
+        let publisher = Publisher::start(fleet.scene.mosquitto.port);
+        let mut quality = 0..;
+        until("the lamp at the hub", || {
+            let state = json!({"state": "OFF", "linkquality": quality.next()});
+            publisher.post([Post::retained("zigbee2mqtt/lamp", state.to_string())]);
+            fleet.lamp_is("OFF")
+        })
+        .await;
+        publisher.idle().await;
         Some((fleet, agent))
+    }
+
+    /// Whether the hub's tables say so.
+    fn lamp_is(&self, state: &str) -> bool {
+        self.rows("value", "FROM current_state WHERE attribute = 'state'") == [json!([state])]
     }
 
     fn rows(&self, columns: &str, rest: &str) -> Vec<Json> {
@@ -98,8 +145,17 @@ async fn eventually<T>(what: &str, mut find: impl AsyncFnMut() -> Option<T>) -> 
 }
 
 #[tokio::test]
-async fn a_command_goes_down_to_the_device_and_its_end_comes_back() {
-    let Some((fleet, agent)) = Fleet::start().await else { return };
+async fn a_command_goes_down_to_the_device_over_nats_and_its_end_comes_back() {
+    goes_down_and_comes_back(Server::nats()).await;
+}
+
+#[tokio::test]
+async fn a_command_goes_down_to_the_device_over_mqtt_and_its_end_comes_back() {
+    goes_down_and_comes_back(Server::mqtt()).await;
+}
+
+async fn goes_down_and_comes_back(server: Option<Server>) {
+    let Some((fleet, agent)) = Fleet::start(server).await else { return };
     let (status, answer) = fleet.ask("lamp", &on("k1")).await;
     assert!(matches!(status, 200 | 202), "{status} {answer}");
     let url = answer["url"].as_str().unwrap().strip_prefix("/api/v1/").unwrap().to_owned();
@@ -117,7 +173,7 @@ async fn a_command_goes_down_to_the_device_and_its_end_comes_back() {
         ended["steps"].as_array().unwrap().iter().map(|step| step["type"].as_str().unwrap()).collect();
     let all = ["command_requested", "command_dispatched", "command_acknowledged", "command_applied"];
     assert_eq!(steps, all, "{ended}");
-    until("the state at the hub", || fleet.rows("value", "FROM current_state") == [json!(["ON"])]).await;
+    until("the state at the hub", || fleet.lamp_is("ON")).await;
 
     let (status, again) = fleet.ask("lamp", &on("k1")).await;
     assert_eq!((status, &again["command"], &again["repeated"]), (200, &answer["command"], &json!(true)));
@@ -134,7 +190,7 @@ async fn a_command_goes_down_to_the_device_and_its_end_comes_back() {
 
 #[tokio::test]
 async fn without_an_answer_nothing_is_carried_out_twice() {
-    let Some((fleet, agent)) = Fleet::start().await else { return };
+    let Some((fleet, agent)) = Fleet::start(Server::nats()).await else { return };
     // It arrives, and the answer is too late.
     fleet.link.set(Fault::Delay(Duration::from_secs(3)));
     fleet.refused("lamp", &on("k1"), 504, "no-answer", "Ask again with the same `idempotency_key`").await;
@@ -161,5 +217,23 @@ async fn without_an_answer_nothing_is_carried_out_twice() {
     until("both ends", || fleet.rows("state", "FROM commands") == [json!(["applied"]), json!(["applied"])])
         .await;
     assert_eq!(fleet.scene.lamp.received().len(), 2);
+    agent.stop().await;
+}
+
+/// A broker keeps a command for a gateway that is away, for as long as the command may live.
+#[tokio::test]
+async fn a_command_over_mqtt_waits_at_the_broker_for_its_gateway() {
+    let Some((fleet, agent)) = Fleet::start(Server::mqtt()).await else { return };
+    agent.stop().await;
+    let unknown = "whether `test` has recorded the command is unknown";
+    fleet.refused("lamp", &on("k1"), 504, "no-answer", unknown).await;
+    let short = on("k2").replace("\"ttl_s\":30", "\"ttl_s\":1");
+    assert!(short.contains("\"ttl_s\":1"), "{short}");
+    fleet.refused("lamp", &short, 504, "no-answer", unknown).await;
+    let agent = fleet.scene.agent().await;
+    until("its end at the hub", || fleet.rows("state", "FROM commands") == [json!(["applied"])]).await;
+    let (status, again) = fleet.ask("lamp", &on("k1")).await;
+    assert_eq!((status, &again["repeated"]), (200, &json!(true)), "{again}");
+    assert_eq!(fleet.scene.lamp.received().len(), 1, "the other one has expired at the broker");
     agent.stop().await;
 }

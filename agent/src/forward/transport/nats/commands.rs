@@ -1,10 +1,9 @@
 //! Commands by request and reply of core NATS. A request that nobody takes is answered by the server itself, so nothing
-//! waits while the gateway is away. On one more subject the receiver asks for what is to be sent again.
+//! waits while the gateway is away.
 
 use std::sync::Arc;
 
 use async_nats::{Client, Message, Subscriber};
-use fieldlog_wire::resend;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
 
@@ -51,14 +50,6 @@ async fn serve(config: NatsCommands, client: Client, mut requests: Subscriber, u
     loop {
         tokio::select! {
             request = requests.next() => match request {
-                Some(request) if config.device(&request.subject) == resend::SUBJECT => {
-                    let answer = upstream.requests.take(&request.payload);
-                    let answer = serde_json::to_vec(&answer).unwrap_or_default();
-                    // Whoever asks asks again.
-                    if let Some(reply) = request.reply && client.publish(reply, answer.into()).await.is_err() {
-                        return;
-                    }
-                }
                 Some(request) => intake.take(call(&config, &upstream, request), ()),
                 None => return,
             },
