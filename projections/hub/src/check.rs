@@ -25,7 +25,11 @@ fn summary(config: &Config, out: &mut String) -> std::fmt::Result {
     writeln!(out, "http: {}, {}", config.listen, tokens(&config.tokens))?;
     writeln!(out, "postgres: {}", postgres(&config.postgres))?;
     for nats in &config.nats {
-        writeln!(out, "nats: {}, stream {:?}, commands to {}", nats.address, nats.stream, nats.commands)?;
+        writeln!(
+            out,
+            "nats: {}, stream {:?}, consumers {}-*, commands to {}",
+            nats.address, nats.stream, nats.consumer, nats.commands
+        )?;
     }
     for kafka in &config.kafka {
         writeln!(out, "kafka: {}, topic {:?}", kafka.address, kafka.topic)?;
@@ -112,7 +116,8 @@ mod tests {
         for line in [
             "http: 127.0.0.1:8090, 2 tokens: read+admin, ingest",
             "postgres: /run/postgresql/.s.PGSQL.5432, database \"d\", schema \"fieldlog\", 2 writers",
-            "nats: nats://127.0.0.1:4222, stream \"FIELDLOG\", commands to fieldlog.commands.{gateway}.>",
+            "nats: nats://127.0.0.1:4222, stream \"FIELDLOG\", consumers fieldlog-hub-*, commands to \
+             fieldlog.commands.{gateway}.>",
             "kafka: kafka://127.0.0.1:9092, topic \"fieldlog\"",
             "mqtt: mqtt://127.0.0.1, topic \"fieldlog/+/events\", session \"fieldlog-hub\"",
             "redis: 127.0.0.1:6379, keys fieldlog:*",

@@ -60,7 +60,7 @@ pub async fn run(
     let mut calls = Calls::default();
     for nats in config.nats {
         let called = Arc::new(calls.add(&nats));
-        sources.spawn(nats::serve(nats, parts.clone(), called, stopped.clone()));
+        sources.spawn(nats::serve(nats, config.postgres.clone(), parts.clone(), called, stopped.clone()));
     }
     for kafka in config.kafka {
         sources.spawn(kafka::serve(kafka, config.postgres.clone(), parts.clone(), stopped.clone()));

@@ -105,6 +105,11 @@ fn subjects_are_those_of_the_sinks() {
     let config = Config::from_toml(&nats("")).unwrap();
     assert_eq!((&*config.nats[0].pattern, config.nats[0].gateway_token), ("fieldlog.*.events", 1));
     assert_eq!(config.nats[0].commands, "fieldlog.commands.{gateway}.>");
+    assert_eq!(config.nats[0].consumer, "fieldlog-hub");
+    assert_eq!(Config::from_toml(&nats("consumer = \"b_2\"")).unwrap().nats[0].consumer, "b_2");
+    for name in ["", "a.b", "a b", "a*", "a>", "a/b", &"a".repeat(61)] {
+        check(&nats(&format!("consumer = {name:?}")), &["`nats.consumer` is"]);
+    }
     check(&nats("subject = \"fieldlog.*.events\""), &["it must be that of the gateways' sinks"]);
     for commands in ["fieldlog.commands.{gateway}", "fieldlog.commands.>", "c-{gateway}.>"] {
         check(

@@ -48,6 +48,11 @@ pub(crate) async fn alive(client: &Client) -> Result<Vec<String>, Error> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// The id of this database, which no other has unless it is a copy of this one.
+pub(crate) async fn identity(client: &Client) -> Result<String, Error> {
+    Ok(client.query_one("SELECT id::text FROM identity", &[]).await?.get(0))
+}
+
 /// Takes a process out, at its end, so that others need not wait for its lease.
 pub(crate) async fn forget(client: &Client, hub: &str) -> Result<(), Error> {
     client.execute("DELETE FROM hubs WHERE hub = $1", &[&hub]).await.map(|_| ())
