@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio_postgres::config::Host;
 
-use crate::config::{Config, ConfigError, Postgres, Retention};
+use crate::config::{Config, ConfigError, OpenSearch, Postgres, Retention};
 use crate::token::{Scope, Token};
 
 /// Reads a configuration and sums it up, without secrets.
@@ -38,14 +38,19 @@ fn summary(config: &Config, out: &mut String) -> std::fmt::Result {
         writeln!(out, "mqtt: {}, topic {:?}, session {:?}", mqtt.address, mqtt.filter, mqtt.client_id)?;
     }
     if let Some(redis) = &config.redis {
-        writeln!(out, "redis: {}, keys {}:*", redis.address, redis.prefix)?;
+        writeln!(out, "redis: {}{}, keys {}:*", redis.address, with_tls(redis.tls), redis.prefix)?;
     }
     if let Some(opensearch) = &config.opensearch {
-        writeln!(out, "opensearch: {}, indices {}-*", opensearch.authority, opensearch.prefix)?;
+        let OpenSearch { authority, tls, prefix, .. } = opensearch;
+        writeln!(out, "opensearch: {authority}{}, indices {prefix}-*", with_tls(*tls))?;
     }
     let Retention { events_days, minutes_days } = config.retention;
     let kept = |days: Option<u32>| days.map_or("for ever".into(), |days| format!("for {days} days"));
     writeln!(out, "kept: events {}, aggregates of minutes {}", kept(events_days), kept(minutes_days))
+}
+
+fn with_tls(tls: bool) -> &'static str {
+    if tls { " with TLS" } else { "" }
 }
 
 fn tokens(tokens: &[Token]) -> String {
@@ -110,7 +115,7 @@ mod tests {
              [[nats]]\naddress = \"nats://127.0.0.1:4222\"\ntoken_file = \"DIR/secret\"\n\
              [[kafka]]\naddress = \"kafka://127.0.0.1:9092\"\n\
              [[mqtt]]\naddress = \"mqtt://127.0.0.1\"\n\
-             [redis]\naddress = \"redis://127.0.0.1\"\npassword_file = \"DIR/secret\"\n\
+             [redis]\naddress = \"rediss://127.0.0.1\"\npassword_file = \"DIR/secret\"\n\
              [opensearch]\naddress = \"http://127.0.0.1:9200\"\n[retention]\nevents_days = 400\n";
         let said = checked(most).unwrap();
         for line in [
@@ -120,7 +125,7 @@ mod tests {
              fieldlog.commands.{gateway}.>",
             "kafka: kafka://127.0.0.1:9092, topic \"fieldlog\"",
             "mqtt: mqtt://127.0.0.1, topic \"fieldlog/+/events\", session \"fieldlog-hub\"",
-            "redis: 127.0.0.1:6379, keys fieldlog:*",
+            "redis: 127.0.0.1:6379 with TLS, keys fieldlog:*",
             "opensearch: 127.0.0.1:9200, indices fieldlog-*",
             "kept: events for 400 days, aggregates of minutes for ever",
         ] {

@@ -363,7 +363,7 @@ pub(super) fn tls_files(
 }
 
 /// What follows the scheme, and whether that means TLS.
-fn split<'a>(address: &'a str, schemes: &[(&str, bool)]) -> Option<(&'a str, bool)> {
+pub(super) fn split<'a>(address: &'a str, schemes: &[(&str, bool)]) -> Option<(&'a str, bool)> {
     schemes.iter().find_map(|(scheme, tls)| address.strip_prefix(scheme).map(|rest| (rest, *tls)))
 }
 

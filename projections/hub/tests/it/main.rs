@@ -20,6 +20,7 @@ mod outage;
 mod reading;
 mod rebuild;
 mod search;
+mod secure;
 mod spine;
 mod stores;
 mod storm;
