@@ -14,6 +14,7 @@ mod gateway;
 mod hub;
 mod kafka;
 mod leases;
+mod load;
 mod mqtt;
 mod nats;
 mod outage;
