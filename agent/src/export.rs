@@ -1,6 +1,7 @@
-//! `fieldlog export`: events of a log as NDJSON or CSV, from a running agent or from the data directory of a stopped one.
+//! `fieldlog export`: events of a log as NDJSON or CSV, from a running agent or from the data directory of a stopped one; or
+//! all records of the latter as parcels.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use output::{Format, Output};
 use progress::Progress;
 
 mod output;
+mod parcels;
 mod progress;
 mod running;
 #[cfg(test)]
@@ -26,7 +28,9 @@ mod tests;
 #[command(
     after_help = "Without --data-dir, a running agent is asked, page by page; the export ends with the newest event at that \
                   time. An event of NDJSON is exactly as GET /api/v1/events has it. CSV has a row for each value that \
-                  changed, and one with the JSON of the content for every other event.\n\n\
+                  changed, and one with the JSON of the content for every other event. Parcels are what sinks send, with the \
+                  chain, in one file: `fieldlog-hub load` brings them into the tables of a hub. They need the --data-dir of a \
+                  stopped agent, or of a backup, which `fieldlog backup` makes of a running one.\n\n\
                   Exit codes: 0 done, also if the reader of the output ends early; 64 wrong usage; 65 the log is damaged, \
                   there is no such device or type, or events were deleted before they could be read; 69 fieldlog cannot be \
                   reached; 74 disk or file error; 75 not possible now; 77 not allowed."
@@ -48,10 +52,21 @@ pub struct ExportArgs {
     #[arg(long = "type", value_name = "TYPE[,TYPE]")]
     types: Option<String>,
     /// What to write.
-    #[arg(long, value_enum, default_value_t = Format::Ndjson)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Form::Ndjson)]
+    format: Form,
     #[command(flatten)]
     reach: Reach,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// The JSON of one event on each line.
+    Ndjson,
+    /// Comma-separated values (RFC 4180), with a head.
+    Csv,
+    /// All records with their chain, for `fieldlog-hub load`; not text.
+    Parcels,
 }
 
 /// Reads a time with an offset.
@@ -61,6 +76,11 @@ fn time(text: &str) -> Result<Time, String> {
 
 /// Runs `fieldlog export`.
 pub fn main(args: &ExportArgs) -> ExitCode {
+    if args.format == Form::Parcels && io::stdout().is_terminal() {
+        return end(Err(Failure::usage(
+            "parcels are not text; write them into a file, such as > plant.parcels",
+        )));
+    }
     let out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     end(export(args, out).map(|()| 0))
 }
@@ -98,8 +118,13 @@ fn export(args: &ExportArgs, out: impl Write) -> Result<(), Failure> {
     {
         return Err(Failure::usage("--from must be earlier than --to, which is not included"));
     }
+    let format = match args.format {
+        Form::Parcels => return parcels::export(args, out),
+        Form::Ndjson => Format::Ndjson,
+        Form::Csv => Format::Csv,
+    };
     let wanted = Wanted { device: device.clone(), types: types.clone(), from: *from, to: *to };
-    let mut output = Output::new(args.format, out);
+    let mut output = Output::new(format, out);
     let mut progress = Progress::new();
     let mut put = |seq: Seq, head: Seq, json: &str| -> Result<(), Stop> {
         output.put(json)?;

@@ -7,8 +7,8 @@ use fieldlog_wire::api::events::Event;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The form of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// The form of the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// The JSON of one event on each line.
     Ndjson,

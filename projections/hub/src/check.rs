@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio_postgres::config::Host;
 
-use crate::config::{Config, ConfigError, Postgres, Retention};
+use crate::config::{Config, ConfigError, OpenSearch, Postgres, Retention};
 use crate::token::{Scope, Token};
 
 /// Reads a configuration and sums it up, without secrets.
@@ -25,7 +25,11 @@ fn summary(config: &Config, out: &mut String) -> std::fmt::Result {
     writeln!(out, "http: {}, {}", config.listen, tokens(&config.tokens))?;
     writeln!(out, "postgres: {}", postgres(&config.postgres))?;
     for nats in &config.nats {
-        writeln!(out, "nats: {}, stream {:?}, commands to {}", nats.address, nats.stream, nats.commands)?;
+        writeln!(
+            out,
+            "nats: {}, stream {:?}, consumers {}-*, commands to {}",
+            nats.address, nats.stream, nats.consumer, nats.commands
+        )?;
     }
     for kafka in &config.kafka {
         writeln!(out, "kafka: {}, topic {:?}", kafka.address, kafka.topic)?;
@@ -38,14 +42,19 @@ fn summary(config: &Config, out: &mut String) -> std::fmt::Result {
         )?;
     }
     if let Some(redis) = &config.redis {
-        writeln!(out, "redis: {}, keys {}:*", redis.address, redis.prefix)?;
+        writeln!(out, "redis: {}{}, keys {}:*", redis.address, with_tls(redis.tls), redis.prefix)?;
     }
     if let Some(opensearch) = &config.opensearch {
-        writeln!(out, "opensearch: {}, indices {}-*", opensearch.authority, opensearch.prefix)?;
+        let OpenSearch { authority, tls, prefix, .. } = opensearch;
+        writeln!(out, "opensearch: {authority}{}, indices {prefix}-*", with_tls(*tls))?;
     }
     let Retention { events_days, minutes_days } = config.retention;
     let kept = |days: Option<u32>| days.map_or("for ever".into(), |days| format!("for {days} days"));
     writeln!(out, "kept: events {}, aggregates of minutes {}", kept(events_days), kept(minutes_days))
+}
+
+fn with_tls(tls: bool) -> &'static str {
+    if tls { " with TLS" } else { "" }
 }
 
 fn tokens(tokens: &[Token]) -> String {
@@ -110,16 +119,17 @@ mod tests {
              [[nats]]\naddress = \"nats://127.0.0.1:4222\"\ntoken_file = \"DIR/secret\"\n\
              [[kafka]]\naddress = \"kafka://127.0.0.1:9092\"\n\
              [[mqtt]]\naddress = \"mqtt://127.0.0.1\"\n\
-             [redis]\naddress = \"redis://127.0.0.1\"\npassword_file = \"DIR/secret\"\n\
+             [redis]\naddress = \"rediss://127.0.0.1\"\npassword_file = \"DIR/secret\"\n\
              [opensearch]\naddress = \"http://127.0.0.1:9200\"\n[retention]\nevents_days = 400\n";
         let said = checked(most).unwrap();
         for line in [
             "http: 127.0.0.1:8090, 2 tokens: read+admin, ingest",
             "postgres: /run/postgresql/.s.PGSQL.5432, database \"d\", schema \"fieldlog\", 2 writers",
-            "nats: nats://127.0.0.1:4222, stream \"FIELDLOG\", commands to fieldlog.commands.{gateway}.>",
+            "nats: nats://127.0.0.1:4222, stream \"FIELDLOG\", consumers fieldlog-hub-*, commands to \
+             fieldlog.commands.{gateway}.>",
             "kafka: kafka://127.0.0.1:9092, topic \"fieldlog\"",
             "mqtt: mqtt://127.0.0.1, topic \"fieldlog/+/events\", session \"fieldlog-hub\", commands to fieldlog/{gateway}/commands/#",
-            "redis: 127.0.0.1:6379, keys fieldlog:*",
+            "redis: 127.0.0.1:6379 with TLS, keys fieldlog:*",
             "opensearch: 127.0.0.1:9200, indices fieldlog-*",
             "kept: events for 400 days, aggregates of minutes for ever",
         ] {

@@ -16,6 +16,7 @@ mod gaps;
 mod http;
 mod intake;
 mod kafka;
+pub mod load;
 mod metrics;
 mod mqtt;
 mod nats;

@@ -10,7 +10,7 @@ use fieldlog_hub::config::Config;
 #[cfg(feature = "demo")]
 use fieldlog_hub::demo::{DemoArgs, demo};
 use fieldlog_hub::words::say;
-use fieldlog_hub::{follow, rebuild, run};
+use fieldlog_hub::{follow, load, rebuild, run};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -66,6 +66,18 @@ enum Verb {
         #[arg(long)]
         abandon: bool,
     },
+    /// Bring the logs of gateways from files into PostgreSQL, while hubs run: after the database was lost, for instance.
+    ///
+    /// `fieldlog export --format parcels` makes the files, one of each log. Events that are there already are recognised, so a
+    /// file can be loaded twice, and loading can be stopped and started again.
+    Load {
+        /// The files; those of one gateway from its oldest log to its newest.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Start everything on this machine: PostgreSQL, what else is installed, the hub, and gateways with simulated devices.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -87,12 +99,16 @@ fn main() -> ExitCode {
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(color).with_target(false);
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     match cli.command {
-        Verb::Run { config } => match load(&config) {
+        Verb::Run { config } => match self::config(&config) {
             Ok(config) => start(config),
             Err(code) => code,
         },
-        Verb::Rebuild { config, store, abandon } => match load(&config) {
+        Verb::Rebuild { config, store, abandon } => match self::config(&config) {
             Ok(config) => rebuild(&config, &store, abandon),
+            Err(code) => code,
+        },
+        Verb::Load { files, config } => match self::config(&config) {
+            Ok(config) => load(&config, &files),
             Err(code) => code,
         },
         #[cfg(feature = "demo")]
@@ -170,7 +186,7 @@ fn signals() -> Result<watch::Receiver<bool>, ExitCode> {
     Ok(down)
 }
 
-fn load(path: &Path) -> Result<Config, ExitCode> {
+fn config(path: &Path) -> Result<Config, ExitCode> {
     Config::load(path).map_err(|error| {
         tracing::error!("{error}");
         ExitCode::from(EX_CONFIG)
@@ -215,6 +231,16 @@ fn rebuild(config: &Config, store: &str, abandon: bool) -> ExitCode {
             ExitCode::from(EX_UNAVAILABLE)
         }
     }
+}
+
+fn load(config: &Config, files: &[PathBuf]) -> ExitCode {
+    until_down(async |down| match load::load(config, files, down, |words| tracing::info!("{words}")).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    })
 }
 
 fn start(config: Config) -> ExitCode {

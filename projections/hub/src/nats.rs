@@ -5,6 +5,7 @@
 //! for a moment, their parcels meet at the gateway's fencing number, and nothing is stored twice.
 
 mod call;
+mod claim;
 mod consume;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,7 +20,8 @@ use futures_util::TryStreamExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::config::{Nats, read_secret};
+use crate::config::{Nats, Postgres, read_secret};
+use crate::postgres::{Link, chain, identity};
 use crate::source::{self, Ended, Parts};
 
 pub(crate) use call::call;
@@ -31,9 +33,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tasks that consume, by subject; aborted when dropped. What one of them was at comes again.
 #[derive(Default)]
-struct Consumers(HashMap<String, AbortHandle>);
+struct Tasks(HashMap<String, AbortHandle>);
 
-impl Drop for Consumers {
+impl Drop for Tasks {
     fn drop(&mut self) {
         self.0.values().for_each(AbortHandle::abort);
     }
@@ -42,13 +44,14 @@ impl Drop for Consumers {
 /// Consumes until `stopped`, and connects again as needed; `called` gets the connection, for requests.
 pub(crate) async fn serve(
     nats: Nats,
+    postgres: Postgres,
     parts: Parts,
     called: Arc<watch::Sender<Option<Client>>>,
     stopped: watch::Receiver<bool>,
 ) {
     let name = format!("{}, stream {}", nats.address, nats.stream);
     let run = || async {
-        let Err(why) = consume_all(&nats, &name, &parts, &called).await;
+        let Err(why) = consume_all(&nats, &postgres, &name, &parts, &called).await;
         why
     };
     source::keep(&name, &parts, stopped, run).await;
@@ -57,6 +60,7 @@ pub(crate) async fn serve(
 /// Consumes over one connection.
 async fn consume_all(
     nats: &Nats,
+    postgres: &Postgres,
     name: &str,
     parts: &Parts,
     called: &watch::Sender<Option<Client>>,
@@ -65,8 +69,10 @@ async fn consume_all(
     called.send_replace(Some(client.clone()));
     let jetstream = ContextBuilder::new().timeout(ASK_TIMEOUT).ack_timeout(ASK_TIMEOUT).build(client);
     let stream = jetstream.get_stream_no_info(&nats.stream).await?;
+    let database = database(postgres, parts).await?;
+    let own = claim::Consumers { name: nats.consumer.as_str().into(), database: database.into() };
     parts.standings.set(name, |standing| standing.reading = true);
-    let mut consumers = Consumers::default();
+    let mut tasks = Tasks::default();
     loop {
         let subjects = subjects(nats, &stream).await?;
         let alive = parts.alive.borrow().clone();
@@ -76,7 +82,7 @@ async fn consume_all(
                 parts.is_mine(&alive, subject.split('.').nth(nats.gateway_token).unwrap_or_default())
             })
             .collect();
-        consumers.0.retain(|subject, task| {
+        tasks.0.retain(|subject, task| {
             let keep = mine.contains(subject) && !task.is_finished();
             if !keep {
                 task.abort();
@@ -84,13 +90,20 @@ async fn consume_all(
             keep
         });
         for subject in mine {
-            if !consumers.0.contains_key(subject) {
-                let task = consume::subject(stream.clone(), subject.clone(), parts.clone());
-                consumers.0.insert(subject.clone(), tokio::spawn(task).abort_handle());
+            if !tasks.0.contains_key(subject) {
+                let task = consume::subject(stream.clone(), subject.clone(), own.clone(), parts.clone());
+                tasks.0.insert(subject.clone(), tokio::spawn(task).abort_handle());
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The id of the database. Its tables are there when this process has a lease.
+async fn database(postgres: &Postgres, parts: &Parts) -> Result<String, Ended> {
+    parts.hub.clone().wait_for(Option::is_some).await?;
+    let link = Link::open(postgres, parts.lease).await?;
+    identity(&link.client).await.map_err(|error| format!("PostgreSQL: {}", chain(&error)).into())
 }
 
 /// The subjects that have messages.

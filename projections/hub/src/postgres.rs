@@ -24,6 +24,6 @@ pub(crate) use offsets::{Place, is_stored, note_offsets, take_partitions};
 pub(crate) use partitions::{Partitions, drop_minutes, drop_partitions};
 pub(crate) use read::Readers;
 pub(crate) use rebuild::{LogToFill, Names, RebuildError, fill};
-pub(crate) use registry::{alive, forget, register, renew};
+pub(crate) use registry::{alive, forget, identity, later_log, register, renew};
 pub(crate) use rows::Statements as RowStatements;
 pub(crate) use write::{Batch, Entry, Statements, WriteError, write};

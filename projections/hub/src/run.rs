@@ -11,16 +11,15 @@ use crate::calls::Calls;
 use crate::config::Config;
 use crate::follow::{self, Board};
 use crate::http::{self, App};
-use crate::intake::Intake;
 use crate::kafka;
 use crate::metrics::Counters;
 use crate::mqtt;
 use crate::nats;
 use crate::postgres::{self, Readers};
 use crate::source::{self, Standings};
-use crate::writer::Writer;
+use crate::writer;
 
-mod lease;
+pub(crate) mod lease;
 mod retention;
 
 /// Runs until `shutdown` becomes true; `ready` gets the address of HTTP once parcels can be stored.
@@ -35,15 +34,10 @@ pub async fn run(
     let listener =
         http::bind(config.listen).map_err(|source| RunError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().unwrap_or(config.listen);
-    let mut lease = lease::start(&config);
+    let mut lease = lease::start(&config.name, &config.postgres, config.lease);
     let hub = lease.hub.clone();
     let counters = Arc::new(Counters::default());
-    let (intake, receivers) = Intake::new(config.postgres.writers);
-    let mut writers = tokio::task::JoinSet::new();
-    for jobs in receivers {
-        let writer = Writer::new(config.postgres.clone(), config.lease, hub.clone(), counters.clone());
-        writers.spawn(writer.run(jobs));
-    }
+    let (intake, mut writers) = writer::start(&config.postgres, config.lease, &hub, &counters);
     let board = Arc::new(Board::default());
     let followers = follow::start(&config, &hub, &counters, &board);
     let (stop, stopped) = watch::channel(false);
@@ -61,7 +55,7 @@ pub async fn run(
     let mut calls = Calls::default();
     for nats in config.nats {
         let called = Arc::new(calls.add_nats(&nats));
-        sources.spawn(nats::serve(nats, parts.clone(), called, stopped.clone()));
+        sources.spawn(nats::serve(nats, config.postgres.clone(), parts.clone(), called, stopped.clone()));
     }
     for kafka in config.kafka {
         sources.spawn(kafka::serve(kafka, config.postgres.clone(), parts.clone(), stopped.clone()));

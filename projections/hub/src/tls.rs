@@ -1,11 +1,15 @@
-//! TLS to brokers, with rustls and ring.
+//! TLS to brokers and stores, with rustls and ring.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore, crypto};
 
 /// The settings of a connection: whom to trust is read anew for each, so that a renewed file needs no restart.
 pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
@@ -15,6 +19,49 @@ pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>,
         .with_root_certificates(roots(ca_file)?)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// Speaks TLS with a store on a connection that is there. The server's certificate must be for `host`; `section` is the
+/// part of the configuration that has `address` and `ca_file`.
+pub(crate) async fn connect(
+    stream: TcpStream,
+    host: &str,
+    ca_file: Option<&Path>,
+    section: &str,
+) -> Result<TlsStream<TcpStream>, String> {
+    let config = client_config(ca_file)?;
+    let host = ServerName::try_from(host.to_owned()).map_err(|error| {
+        format!("`{section}.address` has no name that a certificate could be for: {error}")
+    })?;
+    TlsConnector::from(config).connect(host, stream).await.map_err(|error| words(&error, section))
+}
+
+/// Why there is no TLS, and what to do about it.
+fn words(error: &io::Error, section: &str) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    let hint = match cause {
+        // The second one is that of an authority that has the name of one that is trusted.
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            format!(
+                "nobody whom this hub trusts has signed its certificate: name who has in `{section}.ca_file`"
+            )
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => format!("its certificate is for another host: write a name that it has in `{section}.address`"),
+        Some(Error::InvalidCertificate(_)) => "its certificate cannot be used: give it a new one".into(),
+        Some(Error::InvalidMessage(_)) => without_tls(section),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => without_tls(section),
+        _ => return format!("TLS: {error}"),
+    };
+    format!("{hint} ({error})")
+}
+
+/// What to do about a server that does not greet with TLS.
+pub(crate) fn without_tls(section: &str) -> String {
+    format!(
+        "it does not speak TLS at this port: write that of its TLS in `{section}.address`, or leave TLS out of it"
+    )
 }
 
 /// The certificates in a file, or those that this machine trusts.

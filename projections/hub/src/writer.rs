@@ -13,10 +13,11 @@ use fieldlog_wire::Lane;
 use fieldlog_wire::account::{Fault, Taken};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::changes::Changes;
 use crate::config::Postgres;
-use crate::intake::{Job, Refusal};
+use crate::intake::{Intake, Job, Refusal};
 use crate::metrics::Counters;
 use crate::parcel::{Event, Parcel};
 use crate::postgres::{
@@ -34,8 +35,23 @@ const GATHER: Duration = Duration::from_millis(20);
 /// A log, by its gateway and epoch.
 type Log = (Arc<str>, Epoch);
 
+/// Starts all writers, which end with the last handle of what they take from.
+pub(crate) fn start(
+    postgres: &Postgres,
+    lease: Duration,
+    hub: &watch::Receiver<Option<Arc<str>>>,
+    counters: &Arc<Counters>,
+) -> (Intake, JoinSet<()>) {
+    let (intake, receivers) = Intake::new(postgres.writers);
+    let mut writers = JoinSet::new();
+    for jobs in receivers {
+        writers.spawn(Writer::new(postgres.clone(), lease, hub.clone(), counters.clone()).run(jobs));
+    }
+    (intake, writers)
+}
+
 /// A writer's settings and state.
-pub(crate) struct Writer {
+struct Writer {
     postgres: Postgres,
     lease: Duration,
     /// The name under which this process holds gateways; `None` while it has none.
@@ -83,7 +99,7 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl Writer {
     /// A writer that is not connected yet.
-    pub(crate) fn new(
+    fn new(
         postgres: Postgres,
         lease: Duration,
         hub: watch::Receiver<Option<Arc<str>>>,
@@ -102,7 +118,7 @@ impl Writer {
     }
 
     /// Writes until nobody can send any more.
-    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(first) = jobs.recv().await {
             let mut batch = vec![first];
             let mut events = batch[0].parcel.events.len();

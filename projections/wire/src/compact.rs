@@ -26,7 +26,7 @@ pub const CONTENT_TYPE: &str = "application/vnd.fieldlog.compact";
 pub const MAGIC: &[u8; 4] = b"FLC1";
 
 /// A parcel that is larger than this uncompressed is refused.
-const BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub(crate) const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The maximum window, which the decoder allocates at once; the encoder needs a fraction of it.
 const WINDOW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod manifest;
 #[cfg(feature = "schema")]
 pub mod openapi;
+pub mod parcels;
 pub mod received;
 pub mod resend;
 

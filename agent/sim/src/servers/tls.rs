@@ -5,6 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,11 +26,19 @@ impl Certificates {
     /// # Panics
     /// If openssl cannot make them.
     pub fn make() -> Option<Certificates> {
+        Certificates::make_for("DNS:localhost,IP:127.0.0.1")
+    }
+
+    /// The same, for other hosts, as openssl writes alternative names.
+    ///
+    /// # Panics
+    /// If openssl cannot make them.
+    pub fn make_for(hosts: &str) -> Option<Certificates> {
         if !installed("openssl", "version") {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("san"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
+        std::fs::write(dir.path().join("san"), format!("subjectAltName={hosts}\n")).unwrap();
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
         for line in [
             format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=fieldlog-test-ca"),
@@ -88,5 +98,45 @@ impl Certificates {
             .with_single_cert(chain.collect(), key)
             .unwrap();
         TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// Speaks TLS before a server that does not; ends when dropped.
+pub struct TlsProxy {
+    _alive: oneshot::Sender<()>,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+}
+
+impl TlsProxy {
+    /// Starts one before the port of a server on 127.0.0.1.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(certificates: &Certificates, server: u16) -> TlsProxy {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let (port, acceptor) = (listener.local_addr().unwrap().port(), certificates.acceptor());
+        let (alive, dropped) = oneshot::channel::<()>();
+        let serve = async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // Whoever does not speak TLS is hung up on.
+                    let mut stream = acceptor.accept(stream).await?;
+                    let mut behind = TcpStream::connect(("127.0.0.1", server)).await?;
+                    tokio::io::copy_bidirectional(&mut stream, &mut behind).await
+                });
+            }
+        };
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve => {}
+                    _ = dropped => {}
+                }
+            });
+        });
+        TlsProxy { _alive: alive, port }
     }
 }

@@ -13,6 +13,8 @@ pub struct Nats {
     pub address: String,
     /// The stream.
     pub stream: String,
+    /// What the names of the durable consumers begin with, its own for each database.
+    pub consumer: String,
     /// What its subjects look like, with `*` for what differs.
     pub(crate) pattern: String,
     /// Which token of a subject is the gateway, from 0.
@@ -84,6 +86,8 @@ pub(super) struct RawNats {
     address: String,
     #[serde(default = "stream")]
     stream: String,
+    #[serde(default = "own_name")]
+    consumer: String,
     #[serde(default = "subject")]
     subject: String,
     #[serde(default = "commands")]
@@ -113,7 +117,7 @@ pub(super) struct RawMqtt {
     topic: String,
     #[serde(default = "command_topic")]
     commands: String,
-    #[serde(default = "client_id")]
+    #[serde(default = "own_name")]
     client_id: String,
     #[serde(default = "thirty_days")]
     session_expiry_s: u32,
@@ -130,7 +134,7 @@ fn command_topic() -> String {
     "fieldlog/{gateway}/commands/#".into()
 }
 
-fn client_id() -> String {
+fn own_name() -> String {
     "fieldlog-hub".into()
 }
 
@@ -174,6 +178,12 @@ pub(super) fn nats(raw: RawNats, faults: &mut Vec<String>) -> Option<Nats> {
             raw.subject
         ));
     }
+    if !is_consumer(&raw.consumer) {
+        faults.push(format!(
+            "`nats.consumer` is {:?}; it must be 1 to 60 letters, digits, `-` and `_`: NATS allows no dots in it",
+            raw.consumer
+        ));
+    }
     if !raw.commands.ends_with(".>") || !raw.commands.split('.').any(|token| token == "{gateway}") {
         faults.push(format!(
             "`nats.commands` is {:?}; it must be that of [sink.commands] of the gateways' sinks, with {{gateway}} between dots \
@@ -189,10 +199,16 @@ pub(super) fn nats(raw: RawNats, faults: &mut Vec<String>) -> Option<Nats> {
         gateway_token: gateway_token?,
         address: raw.address,
         stream: raw.stream,
+        consumer: raw.consumer,
         ca_file: raw.ca_file,
         credentials_file: raw.credentials_file,
         token_file: raw.token_file,
     })
+}
+
+/// The beginning of a name of a consumer.
+fn is_consumer(name: &str) -> bool {
+    super::is_name(name) && !name.contains('.')
 }
 
 pub(super) fn kafka(raw: RawKafka, faults: &mut Vec<String>) -> Option<Kafka> {
@@ -363,7 +379,7 @@ pub(super) fn tls_files(
 }
 
 /// What follows the scheme, and whether that means TLS.
-fn split<'a>(address: &'a str, schemes: &[(&str, bool)]) -> Option<(&'a str, bool)> {
+pub(super) fn split<'a>(address: &'a str, schemes: &[(&str, bool)]) -> Option<(&'a str, bool)> {
     schemes.iter().find_map(|(scheme, tls)| address.strip_prefix(scheme).map(|rest| (rest, *tls)))
 }
 

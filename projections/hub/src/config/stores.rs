@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use serde::Deserialize;
 
-use super::{is_name, read_secret};
+use super::{is_name, read_secret, sources};
 
 /// Redis or Valkey.
 #[derive(Clone, Debug)]
@@ -13,6 +13,9 @@ pub struct Redis {
     /// As it was written, without a secret.
     pub(crate) address: String,
     pub(crate) connect: ConnectionInfo,
+    pub(crate) tls: bool,
+    /// Whom to trust with TLS; `None`: whom this machine trusts.
+    pub(crate) ca_file: Option<PathBuf>,
     pub(crate) password_file: Option<PathBuf>,
     /// What all keys begin with.
     pub(crate) prefix: String,
@@ -27,6 +30,9 @@ pub struct Redis {
 pub struct OpenSearch {
     /// Host and port.
     pub(crate) authority: String,
+    pub(crate) tls: bool,
+    /// Whom to trust with TLS; `None`: whom this machine trusts.
+    pub(crate) ca_file: Option<PathBuf>,
     pub(crate) user: Option<String>,
     pub(crate) password_file: Option<PathBuf>,
     /// What all indices begin with.
@@ -37,6 +43,7 @@ pub struct OpenSearch {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRedis {
     address: String,
+    ca_file: Option<PathBuf>,
     password_file: Option<PathBuf>,
     #[serde(default = "fieldlog")]
     prefix: String,
@@ -49,6 +56,7 @@ pub(super) struct RawRedis {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawOpenSearch {
     address: String,
+    ca_file: Option<PathBuf>,
     user: Option<String>,
     password_file: Option<PathBuf>,
     #[serde(default = "fieldlog")]
@@ -74,19 +82,18 @@ pub(super) fn redis(raw: RawRedis, faults: &mut Vec<String>) -> Option<Redis> {
     if raw.ttl_s == Some(0) {
         faults.push("`redis.ttl_s` is 0; leave it out if nothing is to go".into());
     }
-    if raw.address.starts_with("rediss://") {
-        faults.push(
-            "`redis.address` wants TLS, which this hub does not speak there; connect on this machine, over a Unix socket \
-             (unix:///run/redis/redis.sock), or through a tunnel"
-                .into(),
-        );
-        return None;
-    }
-    let connect = match raw.address.as_str().into_connection_info() {
+    // The client itself is built without TLS.
+    let (plain, tls) = match raw.address.strip_prefix("rediss://") {
+        Some(rest) => (format!("redis://{rest}"), true),
+        None => (raw.address, false),
+    };
+    sources::tls_files("redis", "rediss://", tls, raw.ca_file.as_ref(), faults);
+    let connect = match plain.as_str().into_connection_info() {
         Ok(connect) => connect,
         Err(error) => {
             faults.push(format!(
-                "`redis.address` cannot be read: {error}; write it like \"redis://127.0.0.1:6379/0\""
+                "`redis.address` cannot be read: {error}; write it like \"redis://127.0.0.1:6379/0\", or with TLS \
+                 \"rediss://redis.example:6379/0\""
             ));
             return None;
         }
@@ -99,6 +106,8 @@ pub(super) fn redis(raw: RawRedis, faults: &mut Vec<String>) -> Option<Redis> {
     Some(Redis {
         address: connect.addr().to_string(),
         connect,
+        tls,
+        ca_file: raw.ca_file,
         password_file: raw.password_file,
         prefix: raw.prefix,
         changes_max: raw.changes_max,
@@ -119,20 +128,25 @@ pub(super) fn opensearch(raw: RawOpenSearch, faults: &mut Vec<String>) -> Option
         faults
             .push("of `opensearch.user` and `opensearch.password_file` one is given; both are needed".into());
     }
-    let authority = raw.address.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    let authority = authority.and_then(|text| text.parse::<hyper::http::uri::Authority>().ok());
-    let Some(authority) =
-        authority.filter(|authority| authority.port_u16().is_some() && !authority.as_str().contains('@'))
-    else {
+    let schemes = [("http://", false), ("https://", true)];
+    let parsed = sources::split(&raw.address, &schemes).and_then(|(rest, tls)| {
+        let authority = rest.trim_end_matches('/').parse::<hyper::http::uri::Authority>().ok()?;
+        let is_plain = authority.port_u16().is_some() && !authority.as_str().contains('@');
+        is_plain.then_some((authority, tls))
+    });
+    let Some((authority, tls)) = parsed else {
         faults.push(format!(
-            "`opensearch.address` is {:?}; write it like \"http://127.0.0.1:9200\": without TLS, which this hub does not speak \
-             there, and without user and password, which have keys of their own",
+            "`opensearch.address` is {:?}; write it like \"http://127.0.0.1:9200\", or with TLS \
+             \"https://opensearch.example:9200\": with the port, and without user and password, which have keys of their own",
             raw.address
         ));
         return None;
     };
+    sources::tls_files("opensearch", "https://", tls, raw.ca_file.as_ref(), faults);
     Some(OpenSearch {
         authority: authority.to_string(),
+        tls,
+        ca_file: raw.ca_file,
         user: raw.user,
         password_file: raw.password_file,
         prefix: raw.prefix,

@@ -109,6 +109,11 @@ fn subjects_are_those_of_the_sinks() {
     let config = Config::from_toml(&nats("")).unwrap();
     assert_eq!((&*config.nats[0].pattern, config.nats[0].gateway_token), ("fieldlog.*.events", 1));
     assert_eq!(config.nats[0].commands, "fieldlog.commands.{gateway}.>");
+    assert_eq!(config.nats[0].consumer, "fieldlog-hub");
+    assert_eq!(Config::from_toml(&nats("consumer = \"b_2\"")).unwrap().nats[0].consumer, "b_2");
+    for name in ["", "a.b", "a b", "a*", "a>", "a/b", &"a".repeat(61)] {
+        check(&nats(&format!("consumer = {name:?}")), &["`nats.consumer` is"]);
+    }
     check(&nats("subject = \"fieldlog.*.events\""), &["it must be that of the gateways' sinks"]);
     for commands in ["fieldlog.commands.{gateway}", "fieldlog.commands.>", "c-{gateway}.>"] {
         check(
@@ -152,7 +157,7 @@ fn stores_are_checked() {
         prefix = "a:b"
         ttl_s = 0
         [opensearch]
-        address = "https://h:9200"
+        address = "https://h"
         user = "u"
         prefix = "A"
     "#;
@@ -162,10 +167,29 @@ fn stores_are_checked() {
         "`redis.address` has a password; put it into a file",
         "`opensearch.prefix` is \"A\"; it must be 1 to 60 lower-case",
         "one is given; both are needed",
-        "`opensearch.address` is \"https://h:9200\"; write it like \"http://127.0.0.1:9200\": without TLS",
+        "`opensearch.address` is \"https://h\"; write it like \"http://127.0.0.1:9200\", or with TLS",
     ];
     check(&with(text), &faults);
-    check(&with("[redis]\naddress = \"rediss://h\""), &["wants TLS, which this hub does not speak"]);
+    let config = Config::from_toml(&with(
+        "[redis]\naddress = \"rediss://u@h:7000/2\"\n[opensearch]\naddress = \"https://h:9200/\"",
+    ))
+    .unwrap();
+    let (redis, opensearch) = (config.redis.unwrap(), config.opensearch.unwrap());
+    assert_eq!((&*redis.address, redis.tls, redis.connect.redis_settings().db()), ("h:7000", true, 2));
+    assert_eq!((&*opensearch.authority, opensearch.tls), ("h:9200", true));
+    let plain = "[redis]\naddress = \"redis://h\"\nca_file = \"/nowhere\"\n\
+        [opensearch]\naddress = \"http://h:1\"\nca_file = \"/nowhere\"";
+    check(
+        &with(plain),
+        &[
+            "`redis.ca_file` has no effect without TLS; write rediss:// in `address`",
+            "`opensearch.ca_file` has no effect without TLS; write https:// in `address`",
+        ],
+    );
+    check(
+        &with(&plain.replace("redis://", "rediss://").replace("http://", "https://")),
+        &["`redis.ca_file`: /nowhere cannot be used", "`opensearch.ca_file`: /nowhere cannot be used"],
+    );
     check(&with("[redis]\naddress = \"127.0.0.1\""), &["write it like \"redis://127.0.0.1:6379/0\""]);
     check(&with("[opensearch]\naddress = \"http://h\""), &["write it like"]);
     check(

@@ -12,11 +12,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation};
+use ::redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, Script,
+    ScriptInvocation,
+};
+use tokio::net::TcpStream;
 
 use super::{Cursor, Fault, Store};
 use crate::config::{self, Redis as Settings};
 use crate::postgres::{Arrived, DeviceRow, Log, Step};
+use crate::tls;
 
 pub(super) const NAME: &str = "redis";
 
@@ -46,14 +51,12 @@ impl Redis {
             let settings = info.redis_settings().clone().set_password(secret);
             info = info.set_redis_settings(settings);
         }
-        let timeouts = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let failed =
-            |error: RedisError| Fault::Failed(format!("Redis at {}: {error}", self.settings.address));
-        let client = Client::open(info).map_err(failed)?;
+        let opened = match self.settings.tls {
+            true => open_with_tls(&self.settings, &info).await,
+            false => open(info).await,
+        };
         let connection =
-            client.get_multiplexed_async_connection_with_config(&timeouts).await.map_err(failed)?;
+            opened.map_err(|why| Fault::Failed(format!("Redis at {}: {why}", self.settings.address)))?;
         self.connection = Some(connection.clone());
         Ok(connection)
     }
@@ -113,6 +116,53 @@ impl Redis {
             _ => Err(Fault::Moved),
         }
     }
+}
+
+fn timeouts() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT))
+}
+
+async fn open(info: ConnectionInfo) -> Result<MultiplexedConnection, String> {
+    let client = Client::open(info).map_err(|error| unopened(&error))?;
+    let opened = client.get_multiplexed_async_connection_with_config(&timeouts()).await;
+    // A port with TLS hangs up.
+    opened.map_err(|error| match error.is_connection_dropped() {
+        true => format!("{error}; is it a port with TLS? Then write rediss:// in `redis.address`"),
+        false => unopened(&error),
+    })
+}
+
+/// Why there is no connection, and what to do about it where that is not plain.
+fn unopened(error: &RedisError) -> String {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => {
+            format!("{error}; check the user in `redis.address` and `redis.password_file`")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The same with TLS, of which the client knows nothing.
+async fn open_with_tls(settings: &Settings, info: &ConnectionInfo) -> Result<MultiplexedConnection, String> {
+    let ConnectionAddr::Tcp(host, port) = info.addr() else {
+        return Err("`redis.address` is none of TCP".into());
+    };
+    let opening = async {
+        let stream = TcpStream::connect((&**host, *port)).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let stream = tls::connect(stream, host, settings.ca_file.as_deref(), NAME).await?;
+        MultiplexedConnection::new_with_config(info.redis_settings(), stream, timeouts())
+            .await
+            .map_err(|error| unopened(&error))
+    };
+    // A port without TLS may wait for the end of what it takes for a line.
+    let late = |_| format!("no greeting within {} s; {}", CONNECT_TIMEOUT.as_secs(), tls::without_tls(NAME));
+    let (connection, driver) = tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(late)??;
+    // Ends with the last handle.
+    tokio::spawn(driver);
+    Ok(connection)
 }
 
 impl Store for Redis {

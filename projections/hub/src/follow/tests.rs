@@ -48,6 +48,8 @@ async fn redis_refuses_who_is_fenced() {
         let settings = config::Redis {
             address: server.address(),
             connect: server.address().into_connection_info().unwrap(),
+            tls: false,
+            ca_file: None,
             password_file: None,
             prefix: "p".into(),
             changes_max: 10,
@@ -71,6 +73,8 @@ async fn opensearch_keeps_what_is_newer() {
     let Some(server) = OpenSearchServer::start() else { return };
     let settings = config::OpenSearch {
         authority: format!("127.0.0.1:{}", server.port),
+        tls: false,
+        ca_file: None,
         user: None,
         password_file: None,
         prefix: "p".into(),

@@ -1,6 +1,6 @@
 //! Consumes one subject.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
@@ -8,6 +8,7 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::claim::Consumers;
 use crate::parcel::Parcel;
 use crate::source::{Ended, Fate, Parts};
 
@@ -21,11 +22,13 @@ const WAIT: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_secs(1);
 /// So often a stopped subject is looked at again.
 const STOPPED: Duration = Duration::from_secs(60);
+/// So often it is looked whose the consumer is.
+const OWNER_EVERY: Duration = Duration::from_secs(30);
 
 /// Consumes a subject until something fails; it is begun again then.
-pub(super) async fn subject(stream: Stream<()>, subject: String, parts: Parts) {
+pub(super) async fn subject(stream: Stream<()>, subject: String, consumers: Consumers, parts: Parts) {
     loop {
-        match messages(&stream, &subject, &parts).await {
+        match messages(&stream, &subject, &consumers, &parts).await {
             // What is not acknowledged stays in the stream, for as long as the stream keeps it.
             Ok(why) => {
                 tracing::error!("{subject} is not consumed any more: {why}");
@@ -39,18 +42,33 @@ pub(super) async fn subject(stream: Stream<()>, subject: String, parts: Parts) {
     }
 }
 
-/// Consumes until a log is stopped; returns why it is.
-async fn messages(stream: &Stream<()>, subject: &str, parts: &Parts) -> Result<String, Ended> {
+/// Consumes until a log is stopped, or the consumer belongs to others; returns why.
+async fn messages(
+    stream: &Stream<()>,
+    subject: &str,
+    consumers: &Consumers,
+    parts: &Parts,
+) -> Result<String, Ended> {
     let config = pull::Config {
-        durable_name: Some(consumer_name(subject)),
         filter_subject: subject.to_owned(),
         ack_policy: AckPolicy::Explicit,
         ack_wait: parts.lease.max(Duration::from_secs(5)),
         max_ack_pending: 4 * AT_ONCE as i64,
         ..pull::Config::default()
     };
-    let consumer = stream.create_consumer(config).await?;
+    let consumer = match consumers.claim(stream, subject, config).await? {
+        Ok(consumer) => consumer,
+        Err(why) => return Ok(why),
+    };
+    let mut looked = Instant::now();
     loop {
+        // Another database may have taken it over at the same moment, or after somebody has deleted it.
+        if looked.elapsed() > OWNER_EVERY {
+            looked = Instant::now();
+            if let Some(why) = consumers.refuse(&consumer.get_info().await?) {
+                return Ok(why);
+            }
+        }
         let batch = consumer.fetch().max_messages(AT_ONCE).expires(WAIT).messages().await?;
         let messages: Vec<Message> = batch.try_collect().await?;
         let fates = stream::iter(messages.into_iter().map(|message| one(message, parts)));
@@ -81,16 +99,6 @@ async fn store(message: &Message, parts: &Parts) -> Fate {
     let read = move || Parcel::read(&payload, |name| header(&headers, name));
     // One that is no parcel would come again for ever; it stays in the stream.
     parts.store(message.payload.len(), &whence, is_behind, read).await
-}
-
-/// A name without the characters that NATS does not allow, its own for each subject.
-fn consumer_name(subject: &str) -> String {
-    let readable: String = subject
-        .chars()
-        .take(40)
-        .map(|char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '_' })
-        .collect();
-    format!("fieldlog-hub-{readable}-{}", &blake3::hash(subject.as_bytes()).to_hex()[..8])
 }
 
 /// A field of a manifest, with any capitalisation of its header.

@@ -350,6 +350,11 @@ fn take_accounts(now: &str, next: &str) -> String {
         same("gaps", gaps, gaps),
         same("kafka_partitions", "topic, partition, holder, fence, next", "topic, partition, holder, fence + 1, next"),
         format!("UPDATE {next}.stores n SET generation = s.generation FROM {now}.stores s WHERE s.store = n.store;\n"),
+        // An older schema has none; the id that the next one was made with is then as good.
+        format!(
+            "DO $$ BEGIN IF to_regclass('{now}.identity') IS NOT NULL THEN
+             UPDATE {next}.identity n SET id = i.id FROM {now}.identity i; END IF; END $$;\n"
+        ),
         format!(
             "SELECT setval(pg_get_serial_sequence('{next}.logs', 'log'), coalesce(max(log), 1), max(log) IS NOT NULL)
              FROM {next}.logs;\n"

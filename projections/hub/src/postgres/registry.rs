@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_postgres::{Client, Error};
 
 /// Enters a process. `first`: whatever had its name before has ended. Otherwise `false` says that another process has the
@@ -41,11 +42,32 @@ pub(crate) async fn renew(client: &Client, hub: &str, lease: Duration) -> Result
     Ok(renewed == 1)
 }
 
-/// The names of the processes whose leases run, in order.
+/// The names of the processes whose leases run, in order, without those that only load files and have no share of what the
+/// others divide among themselves: a name with a blank is never configured.
 pub(crate) async fn alive(client: &Client) -> Result<Vec<String>, Error> {
-    let rows =
-        client.query("SELECT name FROM hubs WHERE expires > clock_timestamp() ORDER BY name", &[]).await?;
+    let select =
+        "SELECT name FROM hubs WHERE expires > clock_timestamp() AND strpos(name, ' ') = 0 ORDER BY name";
+    let rows = client.query(select, &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The epoch of a gateway's newest log, if that has events after `ends` and is not the log of this epoch, which is not there yet.
+pub(crate) async fn later_log(
+    client: &Client,
+    gateway: &str,
+    epoch: &str,
+    ends: Timestamp,
+) -> Result<Option<String>, Error> {
+    let select =
+        "SELECT l.epoch FROM gateways g JOIN logs l USING (log) WHERE g.gateway = $1 AND l.newest_time > $3
+        AND NOT EXISTS (SELECT FROM logs o WHERE o.gateway = $1 AND o.epoch = $2)";
+    let row = client.query_opt(select, &[&gateway, &epoch, &ends]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The id of this database, which no other has unless it is a copy of this one.
+pub(crate) async fn identity(client: &Client) -> Result<String, Error> {
+    Ok(client.query_one("SELECT id::text FROM identity", &[]).await?.get(0))
 }
 
 /// Takes a process out, at its end, so that others need not wait for its lease.

@@ -8,17 +8,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{RunError, database};
-use crate::config::{Config, Postgres};
+use crate::config::Postgres;
 use crate::postgres::{Link, MigrateError, alive, chain, forget, migrate, refuse_newer, register, renew};
 
 /// Between attempts to reach a database that does not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The task that renews the lease.
-pub(super) struct Lease {
+pub(crate) struct Lease {
     task: JoinHandle<RunError>,
     /// The name of the entry, while there is one.
-    pub(super) hub: watch::Receiver<Option<Arc<str>>>,
+    pub(crate) hub: watch::Receiver<Option<Arc<str>>>,
     /// The names of all processes whose leases run.
     pub(super) alive: watch::Receiver<Vec<String>>,
     postgres: Postgres,
@@ -34,28 +34,28 @@ struct Keeper {
 }
 
 /// Enters the process, as soon as the database is there, and keeps its lease.
-pub(super) fn start(config: &Config) -> Lease {
+pub(crate) fn start(name: &str, postgres: &Postgres, lease: Duration) -> Lease {
     let keeper = Keeper {
-        name: config.name.clone(),
-        lease: config.lease,
-        postgres: config.postgres.clone(),
+        name: name.to_owned(),
+        lease,
+        postgres: postgres.clone(),
         hub: watch::Sender::new(None),
         alive: watch::Sender::new(Vec::new()),
     };
     let (hub, alive) = (keeper.hub.subscribe(), keeper.alive.subscribe());
-    let (postgres, lease) = (config.postgres.clone(), config.lease);
+    let postgres = postgres.clone();
     let task = tokio::spawn(async move { keeper.keep().await });
     Lease { task, hub, alive, postgres, lease }
 }
 
 impl Lease {
     /// Waits until the process must end because of its lease.
-    pub(super) async fn ended(&mut self) -> RunError {
+    pub(crate) async fn ended(&mut self) -> RunError {
         (&mut self.task).await.unwrap_or_else(|error| RunError::Database { why: error.to_string() })
     }
 
     /// Gives everything back, so that others need not wait.
-    pub(super) async fn release(self) {
+    pub(crate) async fn release(self) {
         self.task.abort();
         let hub = self.hub.borrow().clone();
         let Some(hub) = hub else { return };

@@ -23,6 +23,23 @@ fn gaps(hub: &Hub) -> (Vec<Json>, u64) {
     (row["gaps"].as_array().unwrap().iter().map(brief).collect(), row["lag_events"].as_u64().unwrap())
 }
 
+/// The database was lost: everything before the first parcel that comes is a gap like any other.
+#[test]
+fn an_empty_database_asks_for_the_whole_log() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let hub = Hub::with("one", &postgres, PATIENCE);
+    let mut gateway = Gateway::new("plant", Form::Compact, 3, random());
+    gateway.live(60);
+    let head = gateway.head();
+    let last = gateway.parcel((head, head), Lane::Live);
+    hub.take(&last);
+    let asked = block_until("a request", || Some(hub.post(&last)).filter(|answer| answer.status == 200));
+    let request: Json = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!(request["resend"]["ranges"], json!([[1, head - 1]]));
+    hub.take(&gateway.parcel((1, head - 1), Lane::Backlog));
+    assert_complete(&postgres, &gateway);
+}
+
 #[test]
 fn a_gateway_is_asked_in_the_answer_to_a_parcel() {
     let Some(postgres) = PostgresServer::start() else { return };

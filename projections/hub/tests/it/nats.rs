@@ -1,16 +1,18 @@
 //! Parcels through a real nats-server, as a gateway's NATS sink publishes them.
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{FromConsumer, PullConsumer, pull};
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::{self, Context};
 use fieldlog_sim::servers::nats::NatsServer;
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::wait::{block_until, until};
 use fieldlog_wire::Lane;
+use futures_util::TryStreamExt;
 use serde_json::json;
 
 use crate::gateway::{Form, Gateway, Post, random};
-use crate::hub::Hub;
+use crate::hub::{Hub, run};
 use crate::tables::{assert_complete, has, rows};
 
 /// Publishes as the sink does.
@@ -115,4 +117,71 @@ async fn what_is_wrong_stops_its_own_subject_at_most() {
     publish(&jetstream, &good.name, good.parcel((from, good.head()), Lane::Live)).await;
     until("the good gateway again", || has(&postgres, &good)).await;
     assert_complete(&postgres, &good);
+}
+
+/// Sends some more, and waits until these databases have everything.
+async fn send_to(server: &NatsServer, gateways: &mut [Gateway], databases: &[&PostgresServer]) {
+    let jetstream = connect(server).await;
+    for gateway in &mut *gateways {
+        let from = gateway.head() + 1;
+        gateway.live(40);
+        for part in gateway.split(from) {
+            publish(&jetstream, &gateway.name, gateway.parcel(part, Lane::Live)).await;
+        }
+    }
+    for gateway in gateways {
+        for database in databases {
+            until(&gateway.name, || has(database, gateway)).await;
+            assert_complete(database, gateway);
+        }
+    }
+}
+
+/// With consumers of their own two databases at one stream get everything each. With the same ones the second gets nothing,
+/// and says what to do.
+#[tokio::test]
+async fn a_consumer_belongs_to_one_database() {
+    let (Some(a), Some(b)) = (PostgresServer::start(), PostgresServer::start()) else { return };
+    let Some(server) = NatsServer::with_stream() else { return };
+    let mut rng = random();
+    let mut gateways: Vec<Gateway> =
+        (0..3).map(|number| Gateway::new(&format!("plant-{number}"), Form::Compact, 3, rng.fork())).collect();
+    let jetstream = connect(&server).await;
+    for gateway in &gateways {
+        publish(&jetstream, &gateway.name, gateway.parcel((1, gateway.head()), Lane::Live)).await;
+    }
+    let mut first = Hub::with("one", &a, &lines(&server));
+    send_to(&server, &mut gateways, &[&a]).await;
+    let mut second = Hub::with("one", &b, &lines(&server));
+    let said = [
+        "fieldlog.plant-0.events is not consumed any more: its consumer `fieldlog-hub-fieldlog_plant-0_events-",
+        "in the stream `FIELDLOG` belongs to another database of hubs",
+        "Give this one a `consumer` of its own in [[nats]]",
+        "nats consumer rm FIELDLOG fieldlog-hub-fieldlog_plant-0_events-",
+    ];
+    block_until("its words", || said.iter().all(|words| second.words().contains(words)).then_some(()));
+    send_to(&server, &mut gateways, &[&a]).await;
+    assert_eq!(rows(&b, "count(*)", "FROM logs"), [json!([0])]);
+    second.kill();
+    let second = Hub::with("two", &b, &format!("{}consumer = \"second\"\n", lines(&server)));
+    send_to(&server, &mut gateways, &[&a, &b]).await;
+    assert!(!second.words().contains("is not consumed"), "{}", second.words());
+    // Tables that are made anew are the same database.
+    let (code, words) = run(&["rebuild", "--config", first.config(), "--store", "postgres"]);
+    assert_eq!(code, 0, "{words}");
+    first.kill();
+    // As a hub of before has left it: nobody's, and so the first one's that comes.
+    let stream = jetstream.get_stream("FIELDLOG").await.unwrap();
+    let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    let nobodys = names.iter().find(|name| name.starts_with("fieldlog-hub-fieldlog_plant-0")).unwrap();
+    let consumer: PullConsumer = stream.get_consumer(nobodys).await.unwrap();
+    let now = consumer.cached_info().config.clone();
+    let mut config = pull::Config::try_from_consumer_config(now).unwrap();
+    assert!(config.metadata.remove("fieldlog-database").is_some());
+    let consumer = stream.create_consumer(config).await.unwrap();
+    first.restart();
+    send_to(&server, &mut gateways, &[&a, &b]).await;
+    let now = consumer.get_info().await.unwrap();
+    let id = rows(&a, "id::text", "FROM identity")[0][0].as_str().unwrap().to_owned();
+    assert_eq!(now.config.metadata.get("fieldlog-database"), Some(&id));
 }

@@ -127,7 +127,7 @@ fn what_was_there_before_is_found() {
     hub.signal("TERM");
     assert_eq!(hub.ends(), 0);
     postgres.sql(
-        "SET search_path TO fieldlog; DROP TABLE device_texts, quarantined; DROP FUNCTION words_of, device_text;
+        "SET search_path TO fieldlog; DROP TABLE device_texts, quarantined, identity; DROP FUNCTION words_of, device_text;
          DROP FUNCTION note_device, note_descriptions CASCADE; DELETE FROM migrations WHERE number >= 5",
     );
     hub.restart();

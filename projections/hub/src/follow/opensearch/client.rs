@@ -10,9 +10,12 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::NAME;
 use crate::config::{self, OpenSearch as Settings};
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -81,10 +84,11 @@ impl Http {
         };
         let sender = match open {
             Some(sender) => self.sender.insert(sender),
-            None => self.sender.insert(connect(&self.settings.authority).await?),
+            None => self.sender.insert(connect(&self.settings).await?),
         };
+        let has_tls = self.settings.tls;
         let exchange = async {
-            let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let answer = sender.send_request(request).await.map_err(|error| unanswered(&error, has_tls))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
@@ -97,14 +101,34 @@ impl Http {
     }
 }
 
-async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, String> {
+/// A port with TLS answers with an alert, or hangs up.
+fn unanswered(error: &hyper::Error, has_tls: bool) -> String {
+    match !has_tls && (error.is_parse() || error.is_incomplete_message()) {
+        true => format!("{error}; is it a port with TLS? Then write https:// in `opensearch.address`"),
+        false => error.to_string(),
+    }
+}
+
+async fn connect(settings: &Settings) -> Result<SendRequest<Full<Bytes>>, String> {
     let opening = async {
-        let stream = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(&settings.authority).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())
+        if !settings.tls {
+            return speak(stream).await;
+        }
+        let host = settings.authority.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_matches(['[', ']']);
+        speak(tls::connect(stream, host, settings.ca_file.as_deref(), NAME).await?).await
     };
     let late = |_| format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
-    let (sender, connection) = tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(late)??;
+    tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(late)?
+}
+
+async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!("a connection to OpenSearch ended: {error}");
