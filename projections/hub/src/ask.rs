@@ -202,7 +202,7 @@ impl Asker {
 
 async fn request(calls: &Calls, resend: &Resend) -> Result<Answer, Silence> {
     let body = serde_json::to_vec(&Request { resend: resend.clone() }).unwrap_or_default();
-    let answer = calls.ask(&resend.gateway, SUBJECT, body.into(), ANSWER).await?;
+    let answer = calls.ask(&resend.gateway, SUBJECT, body.into(), ANSWER, None).await?;
     Ok(serde_json::from_slice(&answer).unwrap_or_else(|_| {
         let detail = "its answer is not one to such a request; is it an older fieldlog?".into();
         Answer { accepted: false, detail }

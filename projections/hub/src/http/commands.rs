@@ -10,6 +10,7 @@ use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fieldlog_projections::{TraceParent, trace};
 use fieldlog_wire::api::commands::{BODY_BYTES_MAX, RemoteAnswer};
 use fieldlog_wire::api::hub::CommandTaken;
 use fieldlog_wire::resend;
@@ -48,8 +49,9 @@ pub(super) async fn ask(
     if device == resend::SUBJECT {
         return Err(unsaid(&format!("`{device}` stands for no device")));
     }
+    let traceparent = TraceParent::only(head.headers.get_all(trace::NAME).iter().map(HeaderValue::as_bytes));
     let counters = &app.counters.commands;
-    let answer = app.calls.ask(&gateway, &device, body, ANSWER).await.map_err(|silence| {
+    let answer = app.calls.ask(&gateway, &device, body, ANSWER, traceparent).await.map_err(|silence| {
         counters.unanswered.fetch_add(1, Ordering::Relaxed);
         silent(&app, &gateway, &silence)
     })?;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use async_nats::client::Request;
-use async_nats::{Client, RequestErrorKind};
+use async_nats::{Client, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
+use fieldlog_projections::{TraceParent, trace};
 use tokio::sync::watch;
 
 use crate::config::Nats;
@@ -53,7 +54,10 @@ impl Calls {
         rest: &str,
         body: Bytes,
         wait: Duration,
+        traceparent: Option<TraceParent>,
     ) -> Result<Bytes, Silence> {
+        let mut headers = HeaderMap::new();
+        traceparent.into_iter().for_each(|parent| headers.insert(trace::NAME, parent.to_string()));
         let mut silence = Silence::Unconnected;
         for line in &self.0 {
             let Some(client) = line.client.borrow().clone() else { continue };
@@ -62,7 +66,10 @@ impl Calls {
             if !is_subject(&subject) {
                 return Err(Silence::Subject(subject));
             }
-            let request = Request::new().payload(body.clone()).timeout(Some(wait));
+            let mut request = Request::new().payload(body.clone()).timeout(Some(wait));
+            if !headers.is_empty() {
+                request = request.headers(headers.clone());
+            }
             match client.send_request(subject.clone(), request).await {
                 Ok(answer) => return Ok(answer.payload),
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {
