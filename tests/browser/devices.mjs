@@ -19,6 +19,12 @@ await check('devices appear with their values, and the values change by themselv
   await readable(page);
 });
 
+await check('what is computed is among the values that matter', async () => {
+  await page.locator('.rows .chip.computed', { hasText: /^Apparent power [\d.]+ VA$/ }).first().waitFor({ timeout: LIVE_MS });
+  const title = await page.locator('.rows .chip.computed').first().getAttribute('title');
+  assert(title === 'Computed: switch:0.voltage × switch:0.current', title);
+});
+
 await check('ages tick', async () => {
   // Not the first seconds of something just heard: an age that only time moves.
   const older = () => page.locator('.rows .heard').evaluateAll((all) => all.map((it) => it.textContent).filter((text) => /^(\d\d s|\d+ min)/.test(text)));

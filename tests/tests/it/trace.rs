@@ -110,7 +110,8 @@ impl Scene {
         let listener = Listener::start(port, ["cmnd/#", "fieldlog/test/events"]).await;
         let agent = Agent::start(config.clone()).await;
         agent.subscribed().await;
-        Publisher::start(port).post([Post::retained("t/valve/position", "-1")]);
+        let publisher = Publisher::start(port);
+        publisher.post([Post::retained("t/valve/position", "-1")]);
         until("the valve", || agent.value("valve", "position").is_some()).await;
         Some(Scene { agent, listener, config, _dir: dir, _mosquitto: mosquitto })
     }
