@@ -34,8 +34,8 @@ function rank(name, cls, v) {
   return found < 0 ? 30 : found;
 }
 
-/** What is computed was declared by somebody because it matters. */
-const COMPUTED = 8;
+/** What is computed was declared by somebody because it matters: it comes after alarms and before readings. */
+const COMPUTED = 3;
 
 /** Names of the attributes, those that matter most first; `computed` has the names of those that are computed. */
 export function ranked(attributes, classes, computed) {

@@ -75,7 +75,15 @@ function sinkNodes(sink) {
   ];
 }
 
-function notifyNodes({ name, target, told, failures, refused, last_error: why }) {
+function notifyState({ told, refused, last_error: why }) {
+  if (why !== null) return ['bad', `not told: ${why}`];
+  if (refused > 0) return ['warn', 'told, except of what it has refused'];
+  return told > 0 ? ['good', 'told of all alerts'] : ['unknown', 'nothing to tell yet'];
+}
+
+function notifyNodes(notify) {
+  const { name, target, told, failures, refused } = notify;
+  const [mood, words] = notifyState(notify);
   const numbers = [
     ['alerts told', count(told)],
     ...(failures > 0 ? [['attempts that failed', count(failures)]] : []),
@@ -83,7 +91,7 @@ function notifyNodes({ name, target, told, failures, refused, last_error: why })
   ];
   return [
     el('h3', name, ' ', el('span.muted', target)),
-    el(`p.words.${why === null ? 'good' : 'bad'}`, el('i.dot'), why === null ? (told > 0 ? 'told of all alerts' : 'nothing to tell yet') : `not told: ${why}`),
+    el(`p.words.${mood}`, el('i.dot'), words),
     el('dl.numbers', numbers.map(number)),
   ];
 }
