@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::{Config, EXIT_CONFIG, Loaded};
 use files::{Finding, Verdict};
 
+mod alerts;
 pub(crate) mod files;
 
 /// Checks the configuration at `path` and prints the result: faults and warnings to `err`, the rest to `out`. With
@@ -27,7 +28,8 @@ pub fn check_config(path: &Path, show: bool, out: &mut impl Write, err: &mut imp
 
 fn checked(path: &Path, loaded: &Loaded, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
     let config = &loaded.config;
-    let findings = files::examine(config);
+    let mut findings = files::examine(config);
+    findings.extend(alerts::examine(config));
     let bad = findings.iter().filter(|finding| finding.verdict == Verdict::Bad).count();
     let usable = bad == 0 && !config.sources.is_empty();
     if usable {
@@ -101,6 +103,26 @@ mod tests {
             "DIR/fieldlog.toml: good\ngateway \"g\", data in /var/lib/fieldlog\n\
              source \"home\": mqtt://127.0.0.1:1883, 22 rules\nsink \"cloud\": http://broker.example:80, json\n"
         );
+    }
+
+    #[test]
+    fn a_rule_that_names_a_derived_attribute_is_warned_of() {
+        let source = SOURCE.replace("username = \"u\"\npassword_file = \"DIR/password\"\n", "");
+        let derived =
+            "[[derived_attribute]]\nname = \"load\"\nformula = \"product\"\nof = [\"volts\", \"amps\"]\n";
+        let alert = |attribute: &str| {
+            let rule =
+                format!("[[alert]]\nname = \"r\"\non = \"attribute\"\nattribute = {attribute}\nabove = 5\n");
+            checked(&format!("{source}{derived}{rule}"))
+        };
+        let warning = "warning: alert \"r\": `attribute` \"lo*\" includes the derived attribute \"load\", which alerts do \
+                       not read, as it is not recorded; name what it is computed from: volts, amps\n";
+        let (code, _, err) = alert("[\"volts\", \"lo*\"]");
+        assert_eq!((code, err.as_str()), (0, warning));
+        for silent in ["\"volts\"", "\"*\""] {
+            let (code, _, err) = alert(silent);
+            assert_eq!((code, err.as_str()), (0, ""), "{silent}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod value;
 
 use std::sync::Arc;
 
-use fieldlog_projections::Seq;
+use fieldlog_projections::{Seq, TraceParent};
 pub use fieldlog_wire::api::commands::BODY_BYTES_MAX;
 use fieldlog_wire::api::commands::CommandBody;
 use tokio::sync::oneshot;
@@ -38,6 +38,8 @@ pub struct Asked {
     pub body: CommandBody,
     /// Its time to live is no longer than this, in seconds, whatever the body says; 0: it is over.
     pub ttl_max_s: Option<u32>,
+    /// The trace context that it is asked in.
+    pub traceparent: Option<TraceParent>,
     /// If it cannot be taken yet, it is asked again soon, so that this is neither recorded nor counted.
     pub patient: bool,
     /// Told what came of it, once that is durable.

@@ -318,7 +318,18 @@ async fn config(
          [[sink]]\n\
          name = \"receiver\"\n\
          address = \"http://{upstream}/\"\n\
-         format = \"compact\"\n"
+         format = \"compact\"\n\
+         [[derived_attribute]]\n\
+         name = \"apparent_power\"\n\
+         formula = \"product\"\n\
+         of = [\"switch:0.voltage\", \"switch:0.current\"]\n\
+         unit = \"VA\"\n\
+         [[named_aggregate]]\n\
+         name = \"load-minutely\"\n\
+         attributes = [\"apparent_power\"]\n\
+         function = \"mean\"\n\
+         window_s = 60\n\
+         unit = \"VA\"\n"
     );
     Config::from_toml(&text, "demo").map_err(|faults| DemoError::Config(faults.to_string()))
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fieldlog_projections::{Seq, Time};
+use fieldlog_projections::{Seq, Time, TraceParent};
 use tokio::sync::Notify;
 
 /// Index of a source in the configuration, stable for the life of the process.
@@ -220,6 +220,8 @@ pub struct Tracked {
     pub deadline: Instant,
     /// ... nor later than this, by the wall clock.
     pub expires: Time,
+    /// The trace context that the command was asked in, for a device that reads it; MQTT 5 only.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What became of a tracked publication.

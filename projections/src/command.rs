@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Seq, Time, Value};
+use crate::{Seq, Time, TraceParent, Value};
 
 /// What was asked of a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct CommandRequest {
     pub confirm_s: u32,
     /// What shows that it was carried out.
     pub evidence: Evidence,
+    /// The trace that the requester asked in. A snapshot has it in a place of its own.
+    #[serde(skip)]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What is published for a command.

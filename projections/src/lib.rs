@@ -20,6 +20,7 @@ pub mod record;
 pub mod rollup;
 pub mod snapshot;
 pub mod stored;
+pub mod trace;
 pub mod value;
 pub mod varint;
 pub mod view;
@@ -43,5 +44,6 @@ pub use folds::{aggregates, alerts, commands, descriptions, devices, named, sess
 pub use ids::{AttrId, DeviceId, Epoch, Seq, Time};
 pub use kind::Kind;
 pub use record::{Record, Records};
+pub use trace::TraceParent;
 pub use value::{Value, ValueRef};
 pub use view::{Settings, View};

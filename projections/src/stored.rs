@@ -22,13 +22,13 @@ use changes::Changed;
 use frozen::*;
 use payload::{Append, Parse};
 
-/// Generates the encoder and decoder of facts from the table. `write` has the newest version and the fact it is written
-/// from, `read` each version and its conversion. The compiler rejects a fact without an entry and warns of a number
+/// Generates the encoder and decoder of facts from the table. `write` has a version and the facts that it is written
+/// from, mostly the newest one, `read` each version and its conversion. The compiler rejects a fact without an entry and warns of a number
 /// used twice.
 macro_rules! kinds {
     ($(
         $(#[$doc:meta])* $id:ident = $number:literal, $name:literal {
-            write $newest:literal: $fact:pat => $stored:expr;
+            $(write $written:literal: $fact:pat $(if $when:expr)? => $stored:expr;)+
             $(read $version:literal: $read:ident = $layout:ty => $lifted:expr;)+
         }
     )*) => {
@@ -40,13 +40,13 @@ macro_rules! kinds {
         /// `(type, version, name)` of everything this version writes or reads, the newest version of a type last.
         pub const KINDS: &[(u16, u8, &str)] = &[$($((type_id::$id, $version, $name),)+)*];
 
-        /// Appends the payload of a fact in its newest version and returns its kind.
+        /// Appends the payload of a fact, in the version that its type is written in, and returns its kind.
         pub fn encode(fact: &Fact, out: &mut Vec<u8>) -> Kind {
             match fact {
-                $($fact => {
+                $($($fact $(if $when)? => {
                     $stored.append(out);
-                    Kind { type_id: type_id::$id, version: $newest }
-                })*
+                    Kind { type_id: type_id::$id, version: $written }
+                })+)*
                 Fact::Unknown { kind, payload } => {
                     out.extend_from_slice(payload);
                     *kind
@@ -357,9 +357,13 @@ kinds! {
     }
     /// [`crate::Fact::CommandRequested`]
     COMMAND_REQUESTED = 50, "command_requested" {
+        write 2: Fact::CommandRequested { device, request } if request.traceparent.is_some() =>
+            CommandRequestedV2::of(device.0, request);
         write 1: Fact::CommandRequested { device, request } => CommandRequestedV1::of(device.0, request);
         read 1: v = CommandRequestedV1<'_> =>
             Fact::CommandRequested { device: DeviceId(v.device), request: Box::new(v.lift()) };
+        read 2: v = CommandRequestedV2<'_> =>
+            Fact::CommandRequested { device: DeviceId(v.request.device), request: Box::new(v.lift()) };
     }
     /// [`crate::Fact::CommandRejected`]
     COMMAND_REJECTED = 51, "command_rejected" {

@@ -2,7 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 
-import { LIVE_MS, adminToken, answeredWith, ask, assert, check, clean, close, closeClean, login, openPage, openWith, publish, readable, url } from './support.mjs';
+import { LIVE_MS, accessible, adminToken, answeredWith, ask, assert, check, clean, close, closeClean, login, openPage, openWith, publish, readable, until, url } from './support.mjs';
 
 const at = (id, query = '') => `#/device/${encodeURIComponent(id)}${query}`;
 
@@ -90,6 +90,29 @@ if (process.env.FIELDLOG_BROKER) {
     await closeClean(page);
   });
 }
+
+await check('what is computed is shown with how, follows its values, and is drawn where an aggregate has it', async () => {
+  const { devices } = await ask('/api/v1/devices?limit=1000');
+  const { id } = devices.find((d) => d.derived?.apparent_power);
+  const page = await openPage(at(id));
+  const row = page.locator('.values .computed tr');
+  await row.filter({ hasText: /Apparent power\s*computed: switch:0\.voltage × switch:0\.current\s*[\d.]+ VA/ }).waitFor({ timeout: LIVE_MS });
+  const value = () => row.locator('.v').innerText();
+  const first = await value();
+  // As the agent computes it, also after a change that came by the stream.
+  await page.waitForFunction((old) => document.querySelector('.computed .v').textContent !== old, first, { timeout: 6 * LIVE_MS });
+  await until(async () => {
+    const { device } = await ask(`/api/v1/devices/${encodeURIComponent(id)}`);
+    return Math.abs(device.derived.apparent_power.value - Number.parseFloat(await value())) < 0.01;
+  }, LIVE_MS);
+  await row.locator('button').click();
+  await page.waitForFunction(() => location.hash.includes('attr=load-minutely'));
+  await page.locator('.note', { hasText: 'Mean of every 60 s: the named aggregate load-minutely.' }).waitFor({ timeout: LIVE_MS });
+  await page.locator('.readout', { hasText: /^lowest [\d.]+ VA, highest [\d.]+ VA/ }).waitFor({ timeout: LIVE_MS });
+  await accessible(page);
+  await readable(page);
+  await closeClean(page);
+});
 
 await check('why a value is as it is, and the way to that moment', async () => {
   const page = await openPage(at('kitchen/floor_light'));

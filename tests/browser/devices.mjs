@@ -19,6 +19,15 @@ await check('devices appear with their values, and the values change by themselv
   await readable(page);
 });
 
+await check('what is computed is among the values that matter', async () => {
+  const found = await openPage('#/devices?find=shelly');
+  const chip = found.locator('.rows .chip.computed', { hasText: /^Apparent power [\d.]+ VA$/ }).first();
+  await chip.waitFor({ timeout: LIVE_MS });
+  const title = await chip.getAttribute('title');
+  assert(title === 'Computed: switch:0.voltage × switch:0.current', title);
+  await closeClean(found);
+});
+
 await check('ages tick', async () => {
   // Not the first seconds of something just heard: an age that only time moves.
   const older = () => page.locator('.rows .heard').evaluateAll((all) => all.map((it) => it.textContent).filter((text) => /^(\d\d s|\d+ min)/.test(text)));

@@ -62,6 +62,27 @@ await check('each part says what is wrong, and what to do', async () => {
   await closeClean(page);
 });
 
+await check('alerts that reach nobody need attention, with why and what to do', async () => {
+  const way = { told: 4, failures: 3, refused: 0 };
+  const notify = [
+    { ...way, name: 'pager', target: 'https://pager.example', last_error: 'connection refused' },
+    { ...way, name: 'broker', target: 'source demo', last_error: null },
+  ];
+  const page = await openWith('**/status', (status) => ({ ...status, notify }));
+  const item = page.locator('.attention li', { hasText: 'alerts not told' });
+  await item.waitFor({ timeout: LIVE_MS });
+  const words = (await item.innerText()).replace(/\s+/g, ' ');
+  assert(words.includes('pager connection refused. Check https://pager.example and [[notify]]; it is tried again by itself.'), words);
+  assert((await item.count()) === 1, 'the other one is listed, too');
+  await accessible(page);
+  await item.locator('a').click();
+  await page.locator('#notify li', { hasText: 'not told: connection refused' }).waitFor({ timeout: LIVE_MS });
+  await page.locator('#notify li', { hasText: /broker source demo\s*told of all alerts/ }).waitFor({ timeout: LIVE_MS });
+  await accessible(page);
+  await fits(page);
+  await closeClean(page);
+});
+
 await check('what needs attention is listed, the worst first, and links to it', async () => {
   const page = await openPage('#/none');
   await page.route(/\/api\/v1\/devices\?/, async (route) => {

@@ -162,6 +162,17 @@ impl Agent {
         post(self.handle.http.unwrap(), path, token, body).await
     }
 
+    /// The same, with further lines of the head.
+    pub async fn post_with(
+        &self,
+        path: &str,
+        token: &str,
+        lines: &str,
+        body: &serde_json::Value,
+    ) -> (u16, serde_json::Value) {
+        post_with(self.handle.http.unwrap(), path, token, lines, body).await
+    }
+
     /// Position of the last record.
     pub fn head(&self) -> u64 {
         self.handle.shared.position.borrow().applied.0
@@ -195,6 +206,16 @@ pub async fn post(
     token: &str,
     body: &serde_json::Value,
 ) -> (u16, serde_json::Value) {
+    post_with(address, path, token, "", body).await
+}
+
+async fn post_with(
+    address: SocketAddr,
+    path: &str,
+    token: &str,
+    lines: &str,
+    body: &serde_json::Value,
+) -> (u16, serde_json::Value) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let body = body.to_string();
     let authorization = match token {
@@ -203,7 +224,7 @@ pub async fn post(
     };
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n{authorization}\r\n{body}",
+         Content-Length: {}\r\n{authorization}{lines}\r\n{body}",
         body.len()
     );
     socket.write_all(request.as_bytes()).await.unwrap();

@@ -137,7 +137,8 @@ fn of_alerts(status: &Status, found: &mut Vec<Attention>) {
                 plain(&notify.target),
                 plain(why)
             );
-            found.push(Attention::new(what, ""));
+            let todo = format!("check {} and [[notify]]; it is tried again by itself", plain(&notify.target));
+            found.push(Attention::new(what, todo));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether what is asked of a device can be asked, and the request that it makes.
 
 use fieldlog_projections::command::{CommandRequest, Evidence, Publish, digest};
-use fieldlog_projections::{DeviceId, Seq, Time, Value};
+use fieldlog_projections::{DeviceId, Seq, Time, TraceParent, Value};
 use fieldlog_wire::api::commands::{CommandBody, Expected};
 use fieldlog_wire::json::Val;
 
@@ -40,6 +40,8 @@ pub struct Asking<'a> {
     pub remember_s: u64,
     /// Its time to live is no longer than this, in seconds, whatever the body says.
     pub ttl_max_s: Option<u32>,
+    /// The trace context that it is asked in.
+    pub traceparent: Option<TraceParent>,
 }
 
 impl<'a> Target<'a> {
@@ -132,6 +134,7 @@ impl<'a> Target<'a> {
             confirm_s: u32::try_from(rule.confirm.as_secs()).unwrap_or(u32::MAX),
             evidence: evidence(&declared, target, self.source),
             value,
+            traceparent: asking.traceparent,
         })
     }
 

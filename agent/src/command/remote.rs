@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fieldlog_projections::command::{CommandState, Progress};
 use fieldlog_projections::commands::Command;
-use fieldlog_projections::{Seq, View};
+use fieldlog_projections::{Seq, TraceParent, View};
 use fieldlog_wire::api::commands::{CommandBody, RemoteAnswer};
 
 use super::declared::{Code, Rejected};
@@ -42,6 +42,8 @@ pub struct Call {
     pub may_be_old: bool,
     /// When it arrived.
     pub received: Instant,
+    /// The trace context that it came with.
+    pub traceparent: Option<TraceParent>,
     /// Where to answer; `None`: nowhere.
     pub from: Option<ReturnAddress>,
 }

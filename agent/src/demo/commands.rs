@@ -155,6 +155,7 @@ async fn send(handle: &Handle, line: Line, key: String) -> Option<Sent> {
         only: Default::default(),
         body,
         ttl_max_s: None,
+        traceparent: None,
         patient: false,
         reply,
     };

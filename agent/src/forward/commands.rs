@@ -141,7 +141,16 @@ impl Upstream {
             // The sources may connect later than the sink, which brings what has waited for the gateway.
             let patient = self.clock.since(self.started) < STARTING_MAX;
             let only = self.devices.clone();
-            let asked = Asked { actor, device, only, body: body.clone(), ttl_max_s, patient, reply };
+            let asked = Asked {
+                actor,
+                device,
+                only,
+                body: body.clone(),
+                ttl_max_s,
+                traceparent: call.traceparent,
+                patient,
+                reply,
+            };
             let sent = self.writer.send(Input::Command(Box::new(asked)));
             let answer = if sent.is_ok() { answered.await.ok() } else { None };
             match answer {

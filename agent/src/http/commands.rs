@@ -11,7 +11,7 @@ use axum::response::Response;
 use fieldlog_projections::command::CommandState;
 use fieldlog_projections::commands::Command;
 use fieldlog_projections::view::ValuesOf;
-use fieldlog_projections::{Commands, Device, DeviceId, Seq, Value, ValueRef, View};
+use fieldlog_projections::{Commands, Device, DeviceId, Seq, TraceParent, Value, ValueRef, View, trace};
 use fieldlog_wire::api::commands::{
     CommandAnswer, CommandJson, CommandPage, CommandSetAnswer, DeclaredJson, DesiredJson, ReportedJson,
     TwinAnswer, refusal, state_named,
@@ -68,13 +68,23 @@ pub(super) async fn ask(
     let params = Params::of(request.uri(), &["wait"])?;
     let wait = params.number("wait", 0..=WAIT_MAX_S)?.map(Duration::from_secs);
     let actor = actor.0.to_string();
+    let given = request.headers().get_all(trace::NAME).iter();
+    let traceparent = TraceParent::only(given.map(HeaderValue::as_bytes));
     let body = match read_body(&read(request).await?) {
         Ok(body) => body,
         Err(rejected) => return Err(unreadable(&app, actor, device, rejected).await),
     };
     let (reply, answered) = oneshot::channel();
-    let only = Arc::default();
-    let asked = Asked { actor, device, only, body: body.clone(), ttl_max_s: None, patient: false, reply };
+    let asked = Asked {
+        actor,
+        device,
+        only: Arc::default(),
+        body: body.clone(),
+        ttl_max_s: None,
+        traceparent,
+        patient: false,
+        reply,
+    };
     let accepted = {
         let _asking = app.asking.try_acquire().map_err(|_| {
             Problem::busy(format!(

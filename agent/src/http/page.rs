@@ -50,7 +50,7 @@ static INDEX: Asset = asset!("index.html", HTML);
 static DESCRIPTION: Asset = asset!("openapi.json", "application/json");
 
 /// What `/assets/` serves.
-static ASSETS: [Asset; 29] = [
+static ASSETS: [Asset; 30] = [
     asset!("admin.js", SCRIPT),
     asset!("api.js", SCRIPT),
     asset!("app.js", SCRIPT),
@@ -60,6 +60,7 @@ static ASSETS: [Asset; 29] = [
     asset!("command.js", SCRIPT),
     asset!("commands.js", SCRIPT),
     asset!("connections.js", SCRIPT),
+    asset!("derived.js", SCRIPT),
     asset!("describe.js", SCRIPT),
     asset!("device.js", SCRIPT),
     asset!("devices.js", SCRIPT),

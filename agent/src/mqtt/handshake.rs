@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use fieldlog_projections::{TraceParent, trace};
 use rumqttc::mqttbytes::{self as mqtt4, v4};
 use rumqttc::v5::mqttbytes::{self as mqtt5, v5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -333,6 +334,8 @@ pub(crate) struct Manner {
     pub(crate) retain: bool,
     /// How long the broker may hold it, in seconds; MQTT 5 only.
     pub(crate) expiry_s: Option<u32>,
+    /// The trace context that it has; MQTT 5 only.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 /// Writes a PUBLISH.
@@ -343,7 +346,7 @@ pub(crate) fn publish(
     protocol: Protocol,
     out: &mut BytesMut,
 ) -> Result<(), Failure> {
-    let Manner { pkid, retain, expiry_s } = manner;
+    let Manner { pkid, retain, expiry_s, traceparent } = manner;
     match protocol {
         Protocol::V4 => {
             let qos = if pkid.is_some() { mqtt4::QoS::AtLeastOnce } else { mqtt4::QoS::AtMostOnce };
@@ -353,8 +356,11 @@ pub(crate) fn publish(
         }
         Protocol::V5 => {
             let qos = if pkid.is_some() { mqtt5::QoS::AtLeastOnce } else { mqtt5::QoS::AtMostOnce };
-            let properties = expiry_s.map(|seconds| v5::PublishProperties {
-                message_expiry_interval: Some(seconds),
+            let has_any = expiry_s.is_some() || traceparent.is_some();
+            let named = |parent: TraceParent| (trace::NAME.to_owned(), parent.to_string());
+            let properties = has_any.then(|| v5::PublishProperties {
+                message_expiry_interval: expiry_s,
+                user_properties: traceparent.map(named).into_iter().collect(),
                 ..v5::PublishProperties::default()
             });
             let mut packet = v5::Publish::new(topic, qos, Bytes::copy_from_slice(payload), properties);

@@ -1,6 +1,7 @@
 //! Parses a PUBLISH directly from its frame, without copying: the hot path.
 
 use bytes::Bytes;
+use fieldlog_projections::trace;
 
 use crate::config::Protocol;
 use crate::message::{Message, WireFault};
@@ -105,6 +106,8 @@ pub(crate) struct Request {
     pub(crate) response_topic: Option<Bytes>,
     /// To be returned with the answer.
     pub(crate) correlation: Option<Bytes>,
+    /// Every trace context that it has; not yet known to be valid.
+    pub(crate) traceparents: Vec<Bytes>,
 }
 
 /// Parses these properties of the PUBLISH `frame` of `chunk`, as far as they are there. It must be one that [`read`] has
@@ -129,10 +132,18 @@ pub(crate) fn request(chunk: &Bytes, frame: &Frame) -> Request {
             2 => request.expiry_s = body[begin..at].try_into().ok().map(u32::from_be_bytes),
             8 => request.response_topic = Some(body.slice(begin + 2..at)),
             9 => request.correlation = Some(body.slice(begin + 2..at)),
+            38 => request.traceparents.extend(traceparent(&body.slice(begin..at))),
             _ => {}
         }
     }
     request
+}
+
+/// The value of a user property, if that is a trace context.
+fn traceparent(property: &Bytes) -> Option<Bytes> {
+    let name = 2..2 + usize::from(u16::from_be_bytes([*property.first()?, *property.get(1)?]));
+    let is_it = property.get(name.clone())?.eq_ignore_ascii_case(trace::NAME.as_bytes());
+    is_it.then(|| property.slice((name.end + 2).min(property.len())..))
 }
 
 enum Properties {
@@ -251,7 +262,7 @@ mod tests {
             topic_alias: None,
             response_topic: Some("r".into()),
             correlation_data: Some(Bytes::from_static(b"c")),
-            user_properties: vec![("k".into(), "v".into())],
+            user_properties: vec![("k".into(), "v".into()), ("traceparent".into(), "00-1".into())],
             subscription_identifiers: vec![300],
             content_type: Some("application/json".into()),
         };
@@ -265,12 +276,14 @@ mod tests {
             expiry_s: Some(60),
             response_topic: Some(Bytes::from_static(b"r")),
             correlation: Some(Bytes::from_static(b"c")),
+            traceparents: vec![Bytes::from_static(b"00-1")],
         };
         assert_eq!(request(&chunk, &frame), expected);
         for cut in frame.body.start..frame.whole.end {
             let head = Frame { whole: 0..cut, body: frame.body.start..cut, ..frame };
             let found = request(&chunk.slice(..cut), &head);
             assert!(found.expiry_s.is_none_or(|s| s == 60) && found.correlation.is_none_or(|c| c == "c"));
+            assert!(found.traceparents.iter().all(|text| text == "00-1"));
         }
 
         properties.topic_alias = Some(4);

@@ -55,6 +55,7 @@ impl Commands {
             booted_for: now.booted_for,
             remember_s: 0,
             ttl_max_s: None,
+            traceparent: None,
         };
         let request = target.request(body, &asking)?;
         self.asked = seq.0;

@@ -175,6 +175,7 @@ impl Writer {
                 booted_for: now.booted_for,
                 remember_s: self.config.limits.command_key.as_secs(),
                 ttl_max_s: asked.ttl_max_s,
+                traceparent: asked.traceparent,
             };
             let request = target.request(&asked.body, &asking)?;
             let reach = Reach { view: &view, observer: &self.observer };

@@ -183,6 +183,7 @@ fn commands(document: &mut Document) {
     document.add(
         Operation::post("/api/v1/devices/{id}/commands", "commands", "Ask for a command to a device")
             .query([query("wait", number(0, 60), "Wait this many seconds for the command to be closed.")])
+            .header("traceparent", "The trace context, as in W3C Trace Context; an invalid one is ignored.")
             .takes::<CommandBody>(true)
             .answers::<CommandAnswer<'_>>()
             .also(202, "It is accepted and not closed yet. `Location` says where to ask for it."),

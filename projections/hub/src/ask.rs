@@ -203,7 +203,7 @@ impl Asker {
 
 async fn request(calls: &Calls, resend: &Resend) -> Result<Answer, Silence> {
     let body = serde_json::to_vec(&resend::Request { resend: resend.clone() }).unwrap_or_default();
-    let request = Request { body: body.into(), wait: ANSWER, expiry: ANSWER };
+    let request = Request { body: body.into(), wait: ANSWER, expiry: ANSWER, traceparent: None };
     let answer = calls.ask(&resend.gateway, SUBJECT, &request).await?;
     Ok(serde_json::from_slice(&answer).unwrap_or_else(|_| {
         let detail = "its answer is not one to such a request; is it an older fieldlog?".into();

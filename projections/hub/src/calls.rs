@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use bytes::Bytes;
+use fieldlog_projections::TraceParent;
 use tokio::sync::watch;
 
 use crate::config::Nats;
@@ -32,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) wait: Duration,
     /// How long a broker may keep it for a gateway that is away.
     pub(crate) expiry: Duration,
+    /// The trace that it belongs to.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 /// Why there is no answer.

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::command::{CommandRequest, CommandState, Evidence, Progress};
 use crate::fact::Fact;
 use crate::fold::{Change, Fold, FoldError, FoldId, Section, Unreadable, whole};
 use crate::record::Record;
 use crate::stored::{self, type_id};
-use crate::{DeviceId, Seq, Time, Value};
+use crate::{DeviceId, Seq, Time, TraceParent, Value};
 
 /// Version of this fold; see [`super::devices::VERSION`].
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
+/// Its version while no command has a trace context.
+const VERSION_UNTRACED: u16 = 3;
 
 /// Ended commands that are kept whole, the newest ones. Of others it is kept how they ended, as long as their keys are
 /// remembered, and the log has the records, as long as it has them.
@@ -21,8 +23,20 @@ pub const ENDED_MAX: usize = 1_000;
 
 /// All commands that can still change, the newest of those that have ended, and all keys that are remembered. A clone
 /// shares all of it with the original, and whichever is changed first copies it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commands(Arc<Inner>);
+
+/// The trace contexts of the commands that are kept whole.
+type Traces = BTreeMap<Seq, TraceParent>;
+
+impl Serialize for Commands {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.version() {
+            VERSION_UNTRACED => self.0.serialize(serializer),
+            _ => (&*self.0, self.traced().collect::<Traces>()).serialize(serializer),
+        }
+    }
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Inner {
@@ -146,6 +160,13 @@ impl Commands {
         self.0.ended.values().map(|command| &**command)
     }
 
+    /// The commands that are kept whole and have a trace context.
+    fn traced(&self) -> impl Iterator<Item = (Seq, TraceParent)> {
+        self.open()
+            .chain(self.ended())
+            .filter_map(|command| Some((command.seq, command.request.traceparent?)))
+    }
+
     /// What a key of an actor stands for.
     pub fn key(&self, actor: &str, key: &str) -> Option<&Key> {
         self.0.keys.get(&(actor.into(), key.into()))
@@ -225,6 +246,19 @@ impl Inner {
             progress: None,
         };
         self.open.insert(seq, Arc::new(command));
+    }
+
+    /// Gives commands the trace contexts that are stored beside them.
+    fn trace(&mut self, traces: &Traces) {
+        if traces.is_empty() {
+            return;
+        }
+        for command in self.open.values_mut().chain(self.ended.values_mut()) {
+            if let Some(traceparent) = traces.get(&command.seq) {
+                let command = Arc::make_mut(command);
+                Arc::make_mut(&mut command.request).traceparent = Some(*traceparent);
+            }
+        }
     }
 
     /// Forgets what need not be remembered any more: keys, and commands that only late evidence could close.
@@ -354,13 +388,17 @@ impl Section for Commands {
     }
 
     fn version(&self) -> u16 {
-        VERSION
+        if self.traced().next().is_some() { VERSION } else { VERSION_UNTRACED }
     }
 
     fn restore(&mut self, version: u16, bytes: &[u8]) -> Result<bool, Unreadable> {
-        if version == VERSION {
-            *self = whole(bytes)?;
-        }
-        Ok(version == VERSION)
+        let (mut inner, traces): (Inner, Traces) = match version {
+            VERSION_UNTRACED => (whole(bytes)?, Traces::new()),
+            VERSION => whole(bytes)?,
+            _ => return Ok(false),
+        };
+        inner.trace(&traces);
+        *self = Commands(Arc::new(inner));
+        Ok(true)
     }
 }

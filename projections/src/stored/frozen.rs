@@ -6,7 +6,7 @@ use super::value::ValueV2;
 use crate::command::{AcknowledgedBy, CommandRejection, CommandRequest, Evidence, OnOffline, Publish};
 use crate::description::{DataType, DescribedBy};
 use crate::fact::{Availability, AvailabilityCause, ClockQuality, Resolution};
-use crate::{Time, ValueRef};
+use crate::{Time, TraceParent, ValueRef};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct AvailabilityChangedV1 {
@@ -326,7 +326,29 @@ impl<'a> CommandRequestedV1<'a> {
                     error: error.into(),
                 },
             },
+            traceparent: None,
         }
+    }
+}
+
+/// Version 1 and what is only written where it is given.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CommandRequestedV2<'a> {
+    #[serde(borrow)]
+    pub request: CommandRequestedV1<'a>,
+    pub traceparent: Option<TraceParent>,
+}
+
+impl<'a> CommandRequestedV2<'a> {
+    pub(super) fn of(device: u32, request: &'a CommandRequest) -> CommandRequestedV2<'a> {
+        CommandRequestedV2 {
+            request: CommandRequestedV1::of(device, request),
+            traceparent: request.traceparent,
+        }
+    }
+
+    pub(super) fn lift(self) -> CommandRequest {
+        CommandRequest { traceparent: self.traceparent, ..self.request.lift() }
     }
 }
 

@@ -6,9 +6,11 @@ use fieldlog_projections::command::{
 };
 use fieldlog_projections::commands::ENDED_MAX;
 use fieldlog_projections::fact::ClockQuality;
-use fieldlog_projections::{DeviceId, Epoch, Fact, Seq, Time, Value, View, snapshot};
+use fieldlog_projections::fold::Section;
+use fieldlog_projections::{DeviceId, Epoch, Fact, Seq, Time, TraceParent, Value, View, snapshot};
 
 const LAMP: DeviceId = DeviceId(0);
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const SECOND: i64 = 1_000_000;
 
 pub fn request(key: &str, name: &str, value: Value) -> CommandRequest {
@@ -29,6 +31,7 @@ pub fn request(key: &str, name: &str, value: Value) -> CommandRequest {
         on_offline: OnOffline::Reject,
         confirm_s: 30,
         evidence: Evidence::Reported { attribute: name.into(), target: value, tolerance: 0.0 },
+        traceparent: None,
     }
 }
 
@@ -75,6 +78,16 @@ pub fn lives() -> Vec<Fact> {
     ]
 }
 
+/// The same, with the first and the last command in a trace.
+pub fn traced() -> Vec<Fact> {
+    let mut facts = lives();
+    for at in [0, 6] {
+        let Fact::CommandRequested { request, .. } = &mut facts[at] else { panic!("no request") };
+        request.traceparent = TraceParent::parse(TRACE);
+    }
+    facts
+}
+
 #[test]
 fn a_command_goes_from_its_request_to_its_end() {
     let view = folded(&lives());
@@ -93,6 +106,20 @@ fn a_command_goes_from_its_request_to_its_end() {
     assert_eq!(desired, [("color", Seq(9)), ("state", Seq(3))]);
     let restored = snapshot::decode(&snapshot::encode(&view, Epoch(1)).unwrap(), &[]).unwrap();
     assert!(restored == view && restored.stale().is_empty());
+}
+
+#[test]
+fn a_trace_context_stays_with_its_command_and_costs_others_nothing() {
+    let plain = snapshot::encode(&folded(&lives()), Epoch(1)).unwrap();
+    let view = folded(&traced());
+    assert_eq!((folded(&lives()).commands.version(), view.commands.version()), (3, 4));
+    let bytes = snapshot::encode(&view, Epoch(1)).unwrap();
+    // How many, and for each its position and 25 bytes.
+    assert_eq!(bytes.len() - plain.len(), 1 + 2 * 26);
+    let restored = snapshot::decode(&bytes, &[]).unwrap();
+    assert!(restored == view && restored.stale().is_empty());
+    let of = |seq| restored.commands.get(Seq(seq)).unwrap().request.traceparent.map(|t| t.to_string());
+    assert_eq!((of(3).as_deref(), of(7), of(9).as_deref()), (Some(TRACE), None, Some(TRACE)));
 }
 
 #[test]

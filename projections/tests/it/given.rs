@@ -10,7 +10,7 @@ use fieldlog_projections::fold::{Section, State};
 use fieldlog_projections::snapshot::{self, HEADER_BYTES};
 use fieldlog_projections::{
     AttrId, AttributeDescription, DescribedBy, DeviceDescription, DeviceId, Epoch, Fact, Kind, Seq, Time,
-    Value, View, Window,
+    TraceParent, Value, View, Window,
 };
 use proptest::prelude::*;
 
@@ -167,25 +167,36 @@ pub fn fact() -> impl Strategy<Value = Fact> {
 
 /// A command of one of a few keys and names, whose key is forgotten after up to a day.
 pub fn request() -> impl Strategy<Value = CommandRequest> {
-    (("[ab]", "[a-d]", any::<u8>()), ("[xy]", any::<bool>(), value()), 0..86_400_000_000i64, evidence())
-        .prop_map(|((actor, key, digest), (name, operation, value), remembered, evidence)| CommandRequest {
-            actor,
-            key,
-            digest: [digest; 16],
-            reason: String::new(),
-            name,
-            operation,
-            value,
-            expires: Time(1_700_000_000_000_000),
-            ttl_s: 30,
-            booted_for: 5,
-            remember_until: Time(1_700_000_000_000_000 + remembered),
-            publish: Publish { source: "s".into(), topic: "t".into(), payload: Vec::new(), qos: 1 },
-            idempotent: true,
-            on_offline: OnOffline::Reject,
-            confirm_s: 30,
-            evidence,
-        })
+    let asked = ("[xy]", any::<bool>(), value());
+    (("[ab]", "[a-d]", any::<u8>()), asked, 0..86_400_000_000i64, evidence(), traceparent()).prop_map(
+        |((actor, key, digest), (name, operation, value), remembered, evidence, traceparent)| {
+            CommandRequest {
+                actor,
+                key,
+                digest: [digest; 16],
+                reason: String::new(),
+                name,
+                operation,
+                value,
+                expires: Time(1_700_000_000_000_000),
+                ttl_s: 30,
+                booted_for: 5,
+                remember_until: Time(1_700_000_000_000_000 + remembered),
+                publish: Publish { source: "s".into(), topic: "t".into(), payload: Vec::new(), qos: 1 },
+                idempotent: true,
+                on_offline: OnOffline::Reject,
+                confirm_s: 30,
+                evidence,
+                traceparent,
+            }
+        },
+    )
+}
+
+fn traceparent() -> impl Strategy<Value = Option<TraceParent>> {
+    prop::option::weighted(0.3, 1..u64::MAX).prop_map(|id| {
+        id.and_then(|id| TraceParent::parse(&format!("00-{id:032x}-{id:016x}-{:02x}", id as u8)))
+    })
 }
 
 fn evidence() -> impl Strategy<Value = Evidence> {

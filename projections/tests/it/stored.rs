@@ -13,7 +13,7 @@ use fieldlog_projections::stored::{
 };
 use fieldlog_projections::{
     AttrId, AttributeDescription, Chunk, DataType, DescribedBy, DeviceDescription, DeviceId, Epoch, Fact,
-    Kind, Seq, Time, Value,
+    Kind, Seq, Time, TraceParent, Value,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -261,6 +261,12 @@ fn golden() -> Vec<(Fact, u16, u8, &'static [u8])> {
             REQUEST,
         ),
         (
+            Fact::CommandRequested { device, request: Box::new(traced()) },
+            type_id::COMMAND_REQUESTED,
+            2,
+            TRACED,
+        ),
+        (
             Fact::CommandRejected {
                 device: Some(device),
                 rejection: Box::new(CommandRejection {
@@ -384,13 +390,27 @@ fn request() -> CommandRequest {
         on_offline: OnOffline::LatestWins,
         confirm_s: 30,
         evidence: Evidence::Reported { attribute: "n".into(), target: Value::Bool(true), tolerance: 0.5 },
+        traceparent: None,
     }
+}
+
+fn traced() -> CommandRequest {
+    let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    CommandRequest { traceparent: TraceParent::parse(text), ..request() }
 }
 
 const REQUEST: &[u8] = &[
     0xac, 2, 1, b'a', 1, b'k', 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 1, b'r', 1, b'n', 0, 10, 2,
     b'O', b'N', 1, 0xac, 2, 1, 2, 1, b's', 1, b't', 1, 0xff, 1, 1, 2, 30, 1, 1, b'n', 2, 0, 0, 0, 0, 0, 0,
     0xe0, 0x3f,
+];
+
+/// The same, and the trace context.
+const TRACED: &[u8] = &[
+    0xac, 2, 1, b'a', 1, b'k', 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 1, b'r', 1, b'n', 0, 10, 2,
+    b'O', b'N', 1, 0xac, 2, 1, 2, 1, b's', 1, b't', 1, 0xff, 1, 1, 2, 30, 1, 1, b'n', 2, 0, 0, 0, 0, 0, 0,
+    0xe0, 0x3f, 1, 0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47,
+    0x36, 0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7, 1,
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, DeclaredMetric};
+use fieldlog_projections::fold::Section;
 use fieldlog_projections::stored::encode_state_changed_v1;
 use fieldlog_projections::view::{FoldError, Rebuild};
 use fieldlog_projections::{
@@ -111,7 +112,8 @@ const DEVICES_GOLDEN: (u16, u32) = (3, 0x759d_5428);
 const AGGREGATES_GOLDEN: (u16, u32) = (2, 0x094b_e33e);
 const DESCRIPTIONS_GOLDEN: (u16, u32) = (1, 0x51c6_c3fc);
 const SESSIONS_GOLDEN: (u16, u32) = (1, 0x78ee_ae2b);
-const COMMANDS_GOLDEN: (u16, u32) = (3, 0x8a06_6ffb);
+const COMMANDS_UNTRACED_GOLDEN: (u16, u32) = (3, 0x8a06_6ffb);
+const COMMANDS_GOLDEN: (u16, u32) = (4, 0x2294_bebe);
 const NAMED_GOLDEN: (u16, u32) = (1, 0xf24a_483c);
 const ALERTS_GOLDEN: (u16, u32) = (1, 0x65db_5193);
 
@@ -172,13 +174,12 @@ fn changing_a_fold_means_raising_its_version() {
         SESSIONS_GOLDEN,
         postcard::to_stdvec(&sessions).unwrap(),
     );
-    let commands = crate::commands::folded(&crate::commands::lives()).commands;
-    check(
-        "commands",
-        fieldlog_projections::commands::VERSION,
-        COMMANDS_GOLDEN,
-        postcard::to_stdvec(&commands).unwrap(),
-    );
+    let (untraced, traced) = (crate::commands::lives(), crate::commands::traced());
+    for (lives, golden) in [(untraced, COMMANDS_UNTRACED_GOLDEN), (traced, COMMANDS_GOLDEN)] {
+        let commands = crate::commands::folded(&lives).commands;
+        check("commands", commands.version(), golden, postcard::to_stdvec(&commands).unwrap());
+    }
+    assert_eq!(fieldlog_projections::commands::VERSION, COMMANDS_GOLDEN.0);
     let named = crate::named::folded(&crate::named::energy()).named;
     check("named", fieldlog_projections::named::VERSION, NAMED_GOLDEN, postcard::to_stdvec(&named).unwrap());
     let alerts = crate::alerts::folded(&crate::alerts::lives()).alerts;

@@ -43,6 +43,8 @@ struct CloudEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     partitionkey: Option<&'a str>,
     recordedtime: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
     data: Payload<'a>,
 }
 
@@ -83,6 +85,7 @@ impl CloudEvents {
         self.sequence.clear();
         let _ = write!(self.id, "{}{}", self.id_prefix, record.seq);
         let _ = write!(self.sequence, "{:020}", record.seq.0);
+        let mut traceparent = None;
         let fact;
         let data = if record.kind.type_id == type_id::STATE_CHANGED && matches!(record.kind.version, 1 | 2) {
             Payload::Changes { changes: ChangesJson(Changes::parse(record.kind, record.payload)?, names) }
@@ -92,6 +95,9 @@ impl CloudEvents {
                 Err(StoredError::Newer { kind }) => Fact::Unknown { kind, payload: record.payload.to_vec() },
                 other => other?,
             };
+            if let Fact::CommandRequested { request, .. } = &fact {
+                traceparent = request.traceparent.map(|parent| parent.to_string());
+            }
             Payload::Other(Data::of(&fact, names))
         };
         let kind = self.kinds.iter().find(|(id, _)| *id == record.kind.type_id);
@@ -106,6 +112,7 @@ impl CloudEvents {
             sequence: &self.sequence,
             partitionkey: subject,
             recordedtime: self.recorded.of(record.time),
+            traceparent,
             data,
         };
         // Writing to memory cannot fail, but decoding the changes can.

@@ -38,6 +38,9 @@ pub struct RequestJson<'a> {
     pub source: &'a str,
     /// The topic it is published to.
     pub topic: &'a str,
+    /// The trace context that it was asked in; absent if none was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl<'a> RequestJson<'a> {
@@ -58,6 +61,7 @@ impl<'a> RequestJson<'a> {
             evidence: request.evidence.word(),
             source: &request.publish.source,
             topic: &request.publish.topic,
+            traceparent: request.traceparent.map(|parent| parent.to_string()),
         }
     }
 }

@@ -10,9 +10,12 @@ use std::path::PathBuf;
 
 use fieldlog_projections::Records;
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
+use fieldlog_projections::command::{CommandRequest, Evidence, OnOffline, Publish};
 use fieldlog_projections::fact::{Availability, AvailabilityCause, ClockQuality, Identity};
 use fieldlog_projections::stored::type_id;
-use fieldlog_projections::{AttrId, ChainHash, DeviceId, Epoch, Fact, Kind, Record, Seq, Time, Value};
+use fieldlog_projections::{
+    AttrId, ChainHash, DeviceId, Epoch, Fact, Kind, Record, Seq, Time, TraceParent, Value,
+};
 use fieldlog_wire::compact::{Compact, Encoder, MAGIC};
 use fieldlog_wire::event::Naming;
 use fieldlog_wire::received::Received;
@@ -141,6 +144,35 @@ fn names() -> Case {
     Case { name: "names", lane: Lane::Live, first: 30, body, sent: vec![30, 31, 32] }
 }
 
+/// Two commands, one of them in a trace.
+fn commanded() -> Case {
+    let mut body = RecordBuffer::after(START);
+    let request = |key: &str, traceparent| CommandRequest {
+        actor: "token:admin".into(),
+        key: key.into(),
+        digest: [9; 16],
+        reason: String::new(),
+        name: "state".into(),
+        operation: false,
+        value: Value::Text("ON".into()),
+        expires: at(30).wall,
+        ttl_s: 30,
+        booted_for: 600_000_000,
+        remember_until: at(86_430).wall,
+        publish: Publish { source: "home".into(), topic: "l/set".into(), payload: b"ON".to_vec(), qos: 1 },
+        idempotent: true,
+        on_offline: OnOffline::Reject,
+        confirm_s: 10,
+        evidence: Evidence::None,
+        traceparent,
+    };
+    let traceparent = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    for request in [request("a", None), request("b", traceparent)] {
+        body.push_fact(at(0), &Fact::CommandRequested { device: DeviceId(300), request: Box::new(request) });
+    }
+    Case { name: "commanded", lane: Lane::Live, first: 40, body, sent: vec![40, 41] }
+}
+
 /// No event has passed the filter.
 fn empty() -> Case {
     let mut body = RecordBuffer::after(START);
@@ -149,8 +181,8 @@ fn empty() -> Case {
     Case { name: "empty", lane: Lane::Live, first: 8, body, sent: vec![] }
 }
 
-fn cases() -> [Case; 6] {
-    [live(), filtered(), priority(), corrected(), empty(), names()]
+fn cases() -> [Case; 7] {
+    [live(), filtered(), priority(), corrected(), empty(), names(), commanded()]
 }
 
 impl Case {
@@ -240,7 +272,7 @@ fn the_chain_of_a_whole_parcel_comes_out_as_it_says() {
         let received = Received::read(&case.golden(), |_| None).unwrap();
         assert_eq!(
             received.has_chain(),
-            ["live", "corrected", "names"].contains(&case.name),
+            ["live", "corrected", "names", "commanded"].contains(&case.name),
             "{}",
             case.name
         );

@@ -39,6 +39,7 @@ mod security;
 mod sparkplug;
 mod thin;
 mod tools;
+mod trace;
 mod trial;
 mod unlinked;
 mod window;

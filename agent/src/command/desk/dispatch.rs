@@ -89,6 +89,7 @@ impl Desk {
             qos: request.publish.qos,
             deadline: open.deadline.unwrap_or(now.at),
             expires: request.expires,
+            traceparent: request.traceparent,
         };
         let publication = Publication {
             topic: request.publish.topic.clone(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::command::{AcknowledgedBy, CommandRequest, Evidence, OnOffline, Progress, Publish};
 use fieldlog_projections::fact::{Availability, ClockQuality};
-use fieldlog_projections::{DeviceId, Fact, Seq, Time, Value, ValueRef, View};
+use fieldlog_projections::{DeviceId, Fact, Seq, Time, TraceParent, Value, ValueRef, View};
 
 use super::{Desk, Now, Step, World};
 use crate::message::{Fate, Publication, Published};
@@ -72,6 +72,7 @@ fn request(name: &str) -> CommandRequest {
             target: Value::Text("ON".into()),
             tolerance: 0.0,
         },
+        traceparent: None,
     }
 }
 
@@ -440,6 +441,26 @@ fn an_answer_is_for_the_command_whose_number_it_has() {
             if reason == "the device refuses it: no such switch")
     });
     assert!(failed && !scene.desk.awaits_answer("home", b"us/rpc"));
+}
+
+#[test]
+fn every_publication_of_a_command_has_its_trace_context_also_after_a_restart() {
+    let mut scene = Scene::new();
+    let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = CommandRequest { traceparent: TraceParent::parse(text), ..request("state") };
+    let command = scene.ask(LAMP, traced);
+    scene.ends(command, 1, Fate::Written);
+    scene.ends(command, 1, Fate::Lost);
+    scene.restart(BOOT);
+    scene.ask(LAMP, request("other"));
+    let sent = scene.sent.iter().map(|publication| publication.tracked().unwrap());
+    let sent: Vec<(Seq, Option<String>)> =
+        sent.map(|tracked| (tracked.command, tracked.traceparent.map(|parent| parent.to_string()))).collect();
+    assert_eq!(sent.len(), 4, "{sent:?}");
+    assert!(
+        sent.iter().all(|(of, trace)| trace.as_deref() == Some(text).filter(|_| *of == command)),
+        "{sent:?}"
+    );
 }
 
 #[test]

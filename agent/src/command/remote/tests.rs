@@ -22,6 +22,7 @@ fn call(to: &str) -> Call {
         expiry: None,
         may_be_old: false,
         received: Instant::now(),
+        traceparent: None,
         from: Some(ReturnAddress { topic: to.into(), correlation: Some(Bytes::from_static(b"c")) }),
     }
 }
@@ -48,6 +49,7 @@ fn requested() -> Fact {
             target: Value::Text("ON".into()),
             tolerance: 0.0,
         },
+        traceparent: None,
     };
     Fact::CommandRequested { device: LAMP, request: Box::new(request) }
 }

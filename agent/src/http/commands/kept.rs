@@ -29,6 +29,7 @@ struct Wanted {
     ttl_s: u32,
     idempotent: Option<bool>,
     evidence: Option<&'static str>,
+    traceparent: Option<String>,
 }
 
 /// The command with this id. If it ended so long ago that only its outcome is kept, the log knows what was asked for, or
@@ -97,6 +98,7 @@ impl Wanted {
             ttl_s: request.ttl_s,
             idempotent: Some(request.idempotent),
             evidence: Some(request.evidence.word()),
+            traceparent: request.traceparent.map(|parent| parent.to_string()),
         }
     }
 
@@ -112,6 +114,7 @@ impl Wanted {
             ttl_s: body.ttl_s,
             idempotent: None,
             evidence: None,
+            traceparent: None,
         }
     }
 }
@@ -145,6 +148,7 @@ fn json(view: &View, command: Seq, closed: bool, kept: &Ended, wanted: Wanted) -
         ttl_s: wanted.ttl_s,
         idempotent: wanted.idempotent,
         evidence: wanted.evidence.map(Cow::from),
+        traceparent: wanted.traceparent.map(Cow::from),
         attempts: kept.attempts,
         dispatched_seq: kept.dispatched,
         acknowledged_seq: kept.acknowledged,

@@ -11,7 +11,7 @@ const INPUTS_MAX = 200;
 const ALERTS_MAX = 200;
 const TOPICS_MAX = 3;
 const FAILED = new Set(['failed', 'expired', 'unconfirmed', 'unknown']);
-const ORDER = ['alert', 'offline', 'silent', 'command', 'quarantine', 'battery'];
+const ORDER = ['alert', 'notify', 'offline', 'silent', 'command', 'quarantine', 'battery'];
 
 /** From devices: those that are away by themselves, with how many are away because of them, and low batteries. */
 function fromDevices(devices, now) {
@@ -39,6 +39,12 @@ const fromAlerts = (alerts) =>
     sink: alert.sink,
     words: `${wrongIn(alert)}, since ${moment(Date.parse(alert.raised_at))}`,
   }));
+
+/** Whom alerts do not reach: nobody may know of them. */
+const fromNotify = (notify) =>
+  notify
+    .filter(({ last_error: why }) => why !== null)
+    .map(({ name, target, last_error: why }) => ({ kind: 'notify', mood: 'bad', badge: 'alerts not told', notify: name, words: `${why}${/[.!?]$/.test(why) ? '' : '.'} Check ${target} and [[notify]]; it is tried again by itself.` }));
 
 /** The newest command for something, if that came to nothing. */
 function fromCommands(commands, now) {
@@ -78,8 +84,8 @@ export async function readOthers(at, signal) {
   return { commands, alerts, quarantine };
 }
 
-/** Everything that needs attention. */
-export function attention(devices, { commands, alerts, quarantine }, now) {
-  const all = [...fromAlerts(alerts), ...fromDevices(devices, now), ...fromCommands(commands, now), ...fromQuarantine(quarantine, now)];
+/** Everything that needs attention; `notify` is that of `/status`. */
+export function attention(devices, { commands, alerts, quarantine }, now, notify = []) {
+  const all = [...fromAlerts(alerts), ...fromNotify(notify), ...fromDevices(devices, now), ...fromCommands(commands, now), ...fromQuarantine(quarantine, now)];
   return all.sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind) || ((a.device ?? a.topic ?? '\uffff') < (b.device ?? b.topic ?? '\uffff') ? -1 : 1));
 }

@@ -34,15 +34,21 @@ function rank(name, cls, v) {
   return found < 0 ? 30 : found;
 }
 
-/** Names of the attributes, those that matter most first. */
-export function ranked(attributes, classes) {
-  const all = [...attributes].map(([name, v], index) => [rank(name, classes?.get(name), v), index, name]);
+/** What is computed was declared by somebody because it matters: it comes after alarms and before readings. */
+const COMPUTED = 3;
+
+/** Names of the attributes, those that matter most first; `computed` has the names of those that are computed. */
+export function ranked(attributes, classes, computed) {
+  const all = [...attributes].map(([name, v], index) => {
+    const found = rank(name, classes?.get(name), v);
+    return [computed?.has(name) ? Math.min(found, COMPUTED) : found, index, name];
+  });
   return all.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
 }
 
 /** The few that matter. */
-export function main(attributes, classes, max) {
-  return ranked(attributes, classes)
+export function main(attributes, classes, max, computed) {
+  return ranked(attributes, classes, computed)
     .filter(([order]) => order < 40)
     .slice(0, max)
     .map(([, , name]) => name);

@@ -75,6 +75,27 @@ function sinkNodes(sink) {
   ];
 }
 
+function notifyState({ told, refused, last_error: why }) {
+  if (why !== null) return ['bad', `not told: ${why}`];
+  if (refused > 0) return ['warn', 'told, except of what it has refused'];
+  return told > 0 ? ['good', 'told of all alerts'] : ['unknown', 'nothing to tell yet'];
+}
+
+function notifyNodes(notify) {
+  const { name, target, told, failures, refused } = notify;
+  const [mood, words] = notifyState(notify);
+  const numbers = [
+    ['alerts told', count(told)],
+    ...(failures > 0 ? [['attempts that failed', count(failures)]] : []),
+    ...(refused > 0 ? [['refused, not told', count(refused), '.warn']] : []),
+  ];
+  return [
+    el('h3', name, ' ', el('span.muted', target)),
+    el(`p.words.${mood}`, el('i.dot'), words),
+    el('dl.numbers', numbers.map(number)),
+  ];
+}
+
 /** One item for each thing by its name. */
 function showList(list, things, nodes) {
   const old = new Map([...list.children].map((item) => [item.dataset.name, item]));
@@ -94,7 +115,9 @@ export function openConnections(root) {
   const sources = el('ul.things', { id: 'sources' });
   const sinks = el('ul.things', { id: 'sinks' });
   const none = el('p.note', 'No sink is configured: nothing is sent anywhere.');
-  root.append(past, el('section.card', el('h2', 'Brokers'), sources), el('section.card', el('h2', 'Upstream'), sinks, none));
+  const notify = el('ul.things', { id: 'notify' });
+  const told = el('section.card', { hidden: '' }, el('h2', 'Told of alerts'), notify);
+  root.append(past, el('section.card', el('h2', 'Brokers'), sources), el('section.card', el('h2', 'Upstream'), sinks, none), told);
   const samples = [];
 
   /** What a source's messages grew by in a second; null until it is known. */
@@ -115,6 +138,8 @@ export function openConnections(root) {
       showList(sources, status.sources, (source) => sourceNodes(source, perSecond(source.name)));
       showList(sinks, status.sinks, sinkNodes);
       none.hidden = status.sinks.length > 0;
+      showList(notify, status.notify, notifyNodes);
+      told.hidden = status.notify.length === 0;
     },
   };
 }

@@ -4,6 +4,7 @@ import { devicePath, gatewayNow, get } from './api.js';
 import { label, ranked, say } from './classes.js';
 import { commandForm } from './command.js';
 import { deviceCommands } from './commands.js';
+import { chartsOf, derivedOf, formulaOf } from './derived.js';
 import { eventSection } from './events.js';
 import { history } from './history.js';
 import { at, link, setQuery } from './route.js';
@@ -58,7 +59,7 @@ export function openDevice(root, id) {
   const title = el('h2', el('bdi', live.get(id)?.name ?? id));
   const state = el('p.stateline');
   const about = el('dl.facts');
-  const values = el('table.values', el('thead', el('tr', ['Value of', 'Now', 'Set', ''].map((words) => el('th', { scope: 'col' }, words || el('span.unseen', 'Why'))))), el('tbody'));
+  const values = el('table.values', el('thead', el('tr', ['Value of', 'Now', 'Set', ''].map((words) => el('th', { scope: 'col' }, words || el('span.unseen', 'Why'))))), el('tbody'), el('tbody.computed'));
   const technical = el('table.values', el('tbody'));
   const more = el('details', el('summary'), technical);
   const none = el('p.note', 'It has reported no values yet.');
@@ -69,6 +70,7 @@ export function openDevice(root, id) {
   const events = eventSection(root, { device: id });
 
   const attributes = new Map(); // name → row
+  const computed = new Map(); // name of a derived attribute → row
   let device = null;
   let asOf = null;
   let seq = 0;
@@ -103,6 +105,56 @@ export function openDevice(root, id) {
     refill(made.at, String(time), () => (time ? [when(time, position)] : []));
   }
 
+  function computedRow(name, all) {
+    let made = computed.get(name);
+    if (!made) {
+      made = { name: el('span'), value: el('span'), at: el('td.muted'), how: el('small.muted'), tr: el('tr') };
+      made.tr.append(el('th', { scope: 'row' }, made.name, made.how), el('td.v', made.value), made.at, el('td.number'));
+      computed.set(name, made);
+    }
+    const [chart_] = chartsOf(name);
+    const words = label(name, all);
+    refill(made.name, `${words} ${chart_?.key}`, () => {
+      if (!chart_) return [words];
+      const shows = el('button.link', { type: 'button', title: name }, words);
+      shows.addEventListener('click', () => setQuery({ attr: chart_.key }, false));
+      return [shows];
+    });
+    setText(made.how, `computed: ${formulaOf(name)}`);
+    return made;
+  }
+
+  /** Shows what is computed, and flashes what an event has changed. */
+  function drawComputed(derived, isNew = false) {
+    const all = [...Object.keys(device.attributes), ...Object.keys(derived)];
+    for (const [name, old] of computed) {
+      if (name in derived) continue;
+      old.tr.remove();
+      computed.delete(name);
+    }
+    for (const [name, { value: v, unit, at: time, seq: position }] of Object.entries(derived)) {
+      const made = computedRow(name, all);
+      const was = made.value.textContent;
+      setText(made.value, say(name, v, unit));
+      if (isNew && was !== made.value.textContent) flash(made.value);
+      refill(made.at, String(time), () => [when(time, position)]);
+    }
+    const rows = Object.keys(derived).map((name) => computed.get(name).tr);
+    const body = values.tBodies[1];
+    if (rows.some((tr, index) => body.rows[index] !== tr)) body.replaceChildren(...rows);
+  }
+
+  /** Computes anew what an event has changed. */
+  function computeAgain(event) {
+    const now = derivedOf(new Map([...attributes].map(([name, made]) => [name, made.raw])));
+    const isTouched = ({ of }) => of.some((name) => name in event.data.changes);
+    if (![...now.values()].some(isTouched) && now.size === computed.size) return;
+    const known = device.derived ?? {};
+    const fresh = (name, it) => (name in known && !isTouched(it) ? known[name] : { ...it, at: event.time, seq: event.seq });
+    device.derived = Object.fromEntries([...now].map(([name, it]) => [name, fresh(name, it)]));
+    drawComputed(device.derived, true);
+  }
+
   function drawValues(d) {
     const all = Object.keys(d.attributes);
     const raw = new Map(Object.entries(d.attributes).map(([name, a]) => [name, a.value]));
@@ -129,8 +181,9 @@ export function openDevice(root, id) {
       place(few, values);
       place(rest, technical);
     }
+    drawComputed(d.derived ?? {});
     none.hidden = few.length + rest.length > 0;
-    values.hidden = few.length === 0;
+    values.hidden = few.length + computed.size === 0;
     more.hidden = rest.length === 0;
     setText(more.firstChild, `${count(rest.length)} more: radio, firmware, settings`);
     return few.length > 0 ? few : rest;
@@ -230,6 +283,7 @@ export function openDevice(root, id) {
           }
           chart.value(name, v, Date.parse(event.time));
         }
+        computeAgain(event);
         commands.reported();
       } else if (event.type !== 'attribute_named') readAgain();
     },

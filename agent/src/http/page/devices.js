@@ -1,10 +1,11 @@
 // All devices, as a list of which only what is on the screen is in the page.
 
 import { label, main, say } from './classes.js';
+import { formulaOf } from './derived.js';
 import { at, here, link, setQuery } from './route.js';
 import { Sparks } from './spark.js';
-import { devicesAt, dirty, generation, live, nowAt, trouble } from './store.js';
-import { brief, count, el, flash, setText } from './words.js';
+import { allValues, devicesAt, dirty, generation, live, nowAt, trouble } from './store.js';
+import { brief, count, el, flash, setText, tame } from './words.js';
 
 const VALUES_MAX = 3;
 const BEYOND = 8; // rows that are kept above and below the screen
@@ -162,7 +163,9 @@ export function openDevices(root) {
       anchor.href = link('device', d.id);
       setText(name, d.name);
       setText(where, [d.area, d.model, d.name === d.id ? '' : d.id, d.parent ? `behind ${live.get(d.parent)?.name ?? d.parent}` : ''].filter(Boolean).join(' · '));
-      const names = main(d.attributes, d.classes, VALUES_MAX);
+      const all = allValues(d);
+      const isComputed = (attribute) => !d.attributes.has(attribute);
+      const names = main(all, d.classes, VALUES_MAX, { has: isComputed });
       const shown = new Set(names);
       for (const [old, made_] of row.chips) {
         if (shown.has(old)) continue;
@@ -176,7 +179,9 @@ export function openDevices(root) {
           row.chips.set(attribute, chip);
         }
         setText(chip.firstChild, label(attribute, names));
-        setText(chip.lastChild, say(attribute, d.attributes.get(attribute), d.units.get(attribute)));
+        chip.classList.toggle('computed', isComputed(attribute));
+        chip.title = isComputed(attribute) ? tame(`Computed: ${formulaOf(attribute)}`) : '';
+        setText(chip.lastChild, say(attribute, all.get(attribute), isComputed(attribute) ? d.derived.get(attribute).unit : d.units.get(attribute)));
         if (d.fresh.has(attribute) && !other) flash(chip);
       }
       values.append(...names.map((attribute) => row.chips.get(attribute)));

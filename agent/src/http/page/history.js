@@ -1,8 +1,9 @@
 // The chart or timeline of one attribute of a device, over a chosen time, and its values as a table and as a file.
 
 import { Chart } from './chart.js';
+import { aggregateWords, chartsOf } from './derived.js';
 import { at, here, setQuery } from './route.js';
-import { RANGES, readSeries, rowsOf } from './series.js';
+import { RANGES, readNamed, readSeries, rowsOf } from './series.js';
 import { nowAt } from './store.js';
 import { drawTimeline } from './timeline.js';
 import { count, download, el, many, moment, setText, span, value } from './words.js';
@@ -68,7 +69,9 @@ export function history(root, id) {
     bar.hidden = named.numeric;
     if (named.numeric) chart.show(series, named.attribute, named.unit);
     else drawTimeline(bar, readout, series, named.attribute);
-    const what = series.buckets
+    const what = series.aggregate
+      ? aggregateWords(series.aggregate)
+      : series.buckets
       ? `Mean, with lowest and highest, of every ${span(series.windowS).replace(/ 0 \w+$/, '')}.`
       : series.tooMany
         ? `There are too many changes to show: these are the first ${count(series.points.length)}. Choose a shorter time.`
@@ -83,25 +86,30 @@ export function history(root, id) {
       // The address may have changed since the device was asked for.
       const { query } = here();
       const all = [...names, ...Object.keys(device.attributes).filter((name) => !names.includes(name) && device.attributes[name].value !== null)];
-      section.hidden = all.length === 0;
-      if (all.length === 0) return;
-      if (JSON.stringify(all) !== choice.dataset.key) {
-        choice.dataset.key = JSON.stringify(all);
-        choice.replaceChildren(...all.map((name) => el('option', { value: name }, name)));
+      const computed = Object.keys(device.derived ?? {}).flatMap(chartsOf);
+      const options = [...all, ...computed.map(({ key }) => key)];
+      section.hidden = options.length === 0;
+      if (options.length === 0) return;
+      if (JSON.stringify(options) !== choice.dataset.key) {
+        choice.dataset.key = JSON.stringify(options);
+        choice.replaceChildren(...options.map((name) => el('option', { value: name }, name)));
       }
-      const first = names.find((name) => isNumber(device.attributes[name].value)) ?? names[0] ?? all[0];
+      const first = names.find((name) => isNumber(device.attributes[name].value)) ?? names[0] ?? options[0];
       const wanted = query.get('attr');
-      const attribute = all.includes(wanted) ? wanted : first;
+      const attribute = options.includes(wanted) ? wanted : first;
+      const own = all.includes(attribute) ? device.attributes[attribute] : null;
+      const ofComputed = own ? null : computed.find(({ key }) => key === attribute);
       const range = query.get('range') in RANGES ? query.get('range') : 'hour';
       choice.value = attribute;
       for (const input of ranges.querySelectorAll('input')) input.checked = input.value === range;
-      named = { attribute, range, numeric: isNumber(device.attributes[attribute].value), unit: device.attributes[attribute].unit ?? '' };
+      named = { attribute, range, numeric: own === null || isNumber(own.value), unit: own?.unit ?? ofComputed?.aggregate.unit ?? '' };
       const mine = named;
       reread = async () => {
         const to = nowAt(asOf);
         const seconds = RANGES[range][1];
         const from = seconds === 0 ? Date.parse(device.discovered_at) : to - seconds * 1000;
-        const found = await readSeries(id, attribute, mine.numeric, { from, to: Math.max(to, from + 1_000), since: Date.parse(device.discovered_at), at: at(), until: asOf?.seq, whole: seconds === 0 }, signal);
+        const time = { from, to: Math.max(to, from + 1_000), since: Date.parse(device.discovered_at), at: at(), until: asOf?.seq, whole: seconds === 0 };
+        const found = await (ofComputed ? readNamed(id, ofComputed, time, signal) : readSeries(id, attribute, mine.numeric, time, signal));
         if (named !== mine) return;
         series = { ...found, attribute };
         read = performance.now();
@@ -121,7 +129,7 @@ export function history(root, id) {
       const wait = Math.max(REDRAW_MS, RANGES[named.range][1]);
       if (!stale && performance.now() - drawn < wait) return;
       if (performance.now() - drawn < REDRAW_MS) return;
-      if (series.buckets) {
+      if (series.buckets || series.aggregate) {
         if (performance.now() - read > REREAD_MS) {
           read = performance.now();
           reread().catch(() => {});

@@ -27,8 +27,9 @@ function partCard({ name, view, mood, main, detail }) {
 
 const todoItem = ({ name, mood, main, todo }) => el(`li.${mood}`, el('b', `${name}: ${main}. `), el('span', todo));
 
-function place({ device, sink, topic }) {
+function place({ device, sink, topic, notify }) {
   if (device) return deviceLink(device);
+  if (notify) return el('a', { href: link('connections') }, notify);
   return sink ? el('a', { href: link('connections') }, `sink ${sink}`) : el('a', { href: link('quarantine', '', { topic }) }, topic ?? 'more topics');
 }
 
@@ -64,7 +65,7 @@ export function openOverview(root) {
   let events = null;
 
   function draw() {
-    const wrong = attention(devices, others, nowAt(asOf));
+    const wrong = attention(devices, others, nowAt(asOf), at() === null ? status?.notify : []);
     const unwell = at() === null && status ? parts(status).filter((part) => part.mood === 'bad' || part.mood === 'warn') : [];
     const severe = wrong.filter((it) => it.mood === 'bad').length + unwell.filter((it) => it.mood === 'bad').length;
     const all = wrong.length + unwell.length;

@@ -64,6 +64,24 @@ export async function readSeries(id, attribute, numeric, { from, to, since, at =
   return raw.whole && !older ? series : { ...series, ...found, points: [], tooMany: false };
 }
 
+/** The windows of a named aggregate in `from..=to`, each as a value that holds as long as it is. */
+export async function readNamed(id, { name, aggregate }, { from, to, at, whole }, signal) {
+  const query = new URLSearchParams({ device: id, attribute: name, to: iso(to), ...(whole ? {} : { from: iso(from) }) });
+  const answer = await get(`/api/v1/aggregates/${aggregate.name}?${query}`, signal);
+  const length = aggregate.window_s * 1000;
+  // One that goes on beyond a past moment has values of later.
+  const isOver = ({ start }) => !at || Date.parse(start) + length <= to;
+  const windows = answer.devices[0]?.series.find(({ derived }) => derived)?.windows.filter(isOver) ?? [];
+  const points = windows.flatMap(({ start, value }, index) => {
+    const t = Date.parse(start);
+    const next = windows[index + 1] ? Date.parse(windows[index + 1].start) : to;
+    return next > t + length ? [{ t, v: value }, { t: t + length, v: null }] : [{ t, v: value }];
+  });
+  const begin = whole ? Math.min(points[0]?.t ?? from, to - length) : from;
+  const complete = answer.aggregate.complete_from;
+  return { held: null, points, buckets: null, windowS: aggregate.window_s, aggregate, completeFrom: complete ? Date.parse(complete) : null, tooMany: false, from: begin, to };
+}
+
 /** The series as rows of a table, oldest first. */
 export function rowsOf({ points, buckets, held, from }) {
   if (buckets) return { names: ['time', 'min', 'mean', 'max', 'last', 'values'], rows: buckets.map((b) => [iso(b.t), b.min, b.mean, b.max, b.last, b.count]) };

@@ -2,6 +2,7 @@
 
 import { devicePath, gatewayNow, get } from './api.js';
 import { batteryLow } from './classes.js';
+import { derivedOf, loadDeclared } from './derived.js';
 
 const PAGE = 1_000;
 
@@ -35,6 +36,7 @@ async function pages(take, query = '', signal) {
 /** Reads all pages and returns the position of the first: the stream is to be followed from there. */
 export async function loadDevices() {
   const seen = new Set();
+  await loadDeclared();
   const { position } = await pages((page) => {
     if (epoch !== page.position.epoch) {
       live.clear();
@@ -96,9 +98,10 @@ function made(row, seq) {
     attributes: new Map(Object.entries(row.attributes)),
     units: new Map(Object.entries(row.units ?? {})),
     classes: new Map(Object.entries(row.classes ?? {})),
+    derived: new Map(Object.entries(row.derived ?? {})),
     fresh: new Set(),
   };
-  d.text = [d.name, d.id, d.area, d.model, d.source, ...d.attributes.keys()].join('\n').toLowerCase();
+  d.text = [d.name, d.id, d.area, d.model, d.source, ...d.attributes.keys(), ...d.derived.keys()].join('\n').toLowerCase();
   return d;
 }
 
@@ -113,6 +116,9 @@ function merge(row, applied) {
   live.set(row.id, d);
   dirty.add(row.id);
 }
+
+/** The values that a device has reported and those that are computed; what it has reported is not replaced. */
+export const allValues = (d) => new Map([...d.attributes, ...[...d.derived].filter(([name]) => !d.attributes.has(name)).map(([name, it]) => [name, it.value])]);
 
 const same = (a, b) => a === b || (typeof a === 'object' && typeof b === 'object' && JSON.stringify(a) === JSON.stringify(b));
 
@@ -131,6 +137,9 @@ export function applyEvent(event) {
       else d.attributes.set(name, v);
       d.fresh.add(name);
     }
+    const derived = derivedOf(d.attributes);
+    for (const [name, { value }] of derived) if (value !== d.derived.get(name)?.value) d.fresh.add(name);
+    d.derived = derived;
   } else if (event.type === 'availability_changed') {
     // Behind a bridge that is offline, what a device says about itself does not count; the agent knows.
     if (d.because || parents.has(d.id)) return true;

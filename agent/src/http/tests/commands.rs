@@ -27,6 +27,7 @@ pub(super) fn asked(key: &str, name: &str) -> Fact {
         on_offline: OnOffline::Reject,
         confirm_s: 30,
         evidence: Evidence::Reported { attribute: name.into(), target: value, tolerance: 0.0 },
+        traceparent: None,
     };
     Fact::CommandRequested { device: DeviceId(1), request: Box::new(request) }
 }

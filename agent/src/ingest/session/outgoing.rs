@@ -71,16 +71,17 @@ impl<F> SourceSession<'_, F> {
 
     fn publish_one(&mut self, publication: &Publication) {
         let Publication { topic, manner, .. } = publication;
-        let (qos, retain, expiry_s) = match manner {
-            Manner::Untracked => (0, false, None),
-            Manner::Retained(_) => (1, true, None),
+        let (qos, retain, expiry_s, traceparent) = match manner {
+            Manner::Untracked => (0, false, None, None),
+            Manner::Retained(_) => (1, true, None, None),
             Manner::Command(tracked) => match self.left_of(tracked) {
-                Some(left_s) => (tracked.qos, false, Some(left_s)),
+                Some(left_s) => (tracked.qos, false, Some(left_s), tracked.traceparent),
                 None => return self.outbox.report(manner, Fate::TooLate),
             },
         };
         let pkid = (qos.min(self.outgoing.qos_max) > 0).then(|| self.outgoing.next());
-        if let Err(why) = self.write(publication, handshake::Manner { pkid, retain, expiry_s }) {
+        let how = handshake::Manner { pkid, retain, expiry_s, traceparent };
+        if let Err(why) = self.write(publication, how) {
             if *manner == Manner::Untracked {
                 let source = &self.source.config.name;
                 tracing::warn!(%source, topic, "a message is not published: {why}");
@@ -112,9 +113,15 @@ impl<F> SourceSession<'_, F> {
     fn write(&mut self, publication: &Publication, manner: handshake::Manner) -> Result<(), String> {
         let Publication { topic, payload, .. } = publication;
         let (packet, max) = (&mut self.outgoing.packet, self.outgoing.bytes_max);
-        packet.clear();
-        handshake::publish(topic, payload, manner, self.source.config.protocol, packet)
-            .map_err(|failure| format!("it cannot be written as an MQTT packet: {failure}"))?;
+        // A command is not refused for its trace context: without it, the packet may be small enough.
+        for manner in [manner, handshake::Manner { traceparent: None, ..manner }] {
+            packet.clear();
+            handshake::publish(topic, payload, manner, self.source.config.protocol, packet)
+                .map_err(|failure| format!("it cannot be written as an MQTT packet: {failure}"))?;
+            if packet.len() <= max {
+                break;
+            }
+        }
         if packet.len() > max {
             return Err(format!(
                 "its packet has {} bytes, and the broker takes at most {max}; raise the broker's maximum packet size, \

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use fieldlog_projections::{Seq, Time};
+use fieldlog_projections::{Seq, Time, TraceParent};
 
 use super::*;
 use crate::message::{Fate, Manner, Publication, Published, Receipt, Tracked, Unpublished};
@@ -36,6 +36,11 @@ impl Scene {
     }
 
     fn publish(&self, command: u64, payload: &[u8], ttl: Duration) {
+        self.publish_in(None, command, payload, ttl);
+    }
+
+    /// The same, in a trace.
+    fn publish_in(&self, traceparent: Option<TraceParent>, command: u64, payload: &[u8], ttl: Duration) {
         let (now, wall) = (Clock::system().now(), Clock::system().wall());
         let tracked = Tracked {
             command: Seq(command),
@@ -43,6 +48,7 @@ impl Scene {
             qos: 1,
             deadline: now + ttl,
             expires: Time(wall.0 + ttl.as_micros() as i64),
+            traceparent,
         };
         let manner = Manner::Command(tracked);
         let publication = Publication { topic: "cmnd".into(), payload: payload.to_vec().into(), manner };
@@ -91,6 +97,27 @@ async fn a_publication_is_written_with_its_expiry_and_acknowledged() {
     let (pkid, ..) = scene.published().await;
     scene.puback(pkid, &[0x10]).await;
     assert_eq!(scene.fates(4).await[3], (8, Fate::Acknowledged));
+    scene.source.stop().await;
+}
+
+#[tokio::test]
+async fn a_trace_context_is_a_user_property_unless_it_makes_the_packet_too_large() {
+    let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut scene = Scene::start(&[]).await;
+    scene.publish_in(TraceParent::parse(text), 7, b"on", MINUTE);
+    let (_, body) = scene.peer.frame().await;
+    let (properties, payload) = body[8..].split_at(1 + 5 + 71);
+    assert_eq!((properties[0], properties[1], payload), (76, 2, &b"on"[..]), "{body:?}");
+    let property = [&b"\x26\0\x0btraceparent\0\x37"[..], text.as_bytes()].concat();
+    assert_eq!(properties[6..], property);
+    assert_eq!(scene.fates(1).await, [(7, Fate::Written)]);
+    scene.source.stop().await;
+
+    // Maximum packet size: 40 bytes.
+    let mut scene = Scene::start(&[0x27, 0, 0, 0, 40]).await;
+    scene.publish_in(TraceParent::parse(text), 8, b"on", MINUTE);
+    assert_eq!(scene.published().await.2, b"on");
+    assert_eq!(scene.fates(1).await, [(8, Fate::Written)]);
     scene.source.stop().await;
 }
 

@@ -10,6 +10,7 @@ use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fieldlog_projections::{TraceParent, trace};
 use fieldlog_wire::api::commands::{BODY_BYTES_MAX, RemoteAnswer};
 use fieldlog_wire::api::hub::CommandTaken;
 use fieldlog_wire::resend;
@@ -55,11 +56,12 @@ pub(super) async fn ask(
     if device == resend::SUBJECT {
         return Err(unsaid(&format!("`{device}` stands for no device")));
     }
+    let traceparent = TraceParent::only(head.headers.get_all(trace::NAME).iter().map(HeaderValue::as_bytes));
     let counters = &app.counters.commands;
     // What a broker would keep for longer, the gateway would not carry out any more.
     let expiry =
         serde_json::from_slice(&body).map_or(ANSWER, |Ttl { ttl_s }| Duration::from_secs(ttl_s.into()));
-    let call = calls::Request { body, wait: ANSWER, expiry };
+    let call = calls::Request { body, wait: ANSWER, expiry, traceparent };
     let answer = app.calls.ask(&gateway, &device, &call).await.map_err(|silence| {
         counters.unanswered.fetch_add(1, Ordering::Relaxed);
         silent(&app, &gateway, &silence)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fieldlog_projections::trace;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAck, PubAckReason, Publish, PublishProperties};
 use tokio::sync::{mpsc, oneshot};
@@ -145,11 +146,13 @@ impl Line {
             .ok_or("too many requests wait for an answer")?;
         let expiry =
             u32::try_from(call.request.expiry.max(Duration::from_secs(1)).as_secs()).unwrap_or(u32::MAX);
+        let traceparent = call.request.traceparent.iter();
         let properties = PublishProperties {
             message_expiry_interval: Some(expiry),
             response_topic: Some(self.answers.clone()),
             correlation_data: Some(Bytes::copy_from_slice(&self.last.to_be_bytes())),
             content_type: Some("application/json".into()),
+            user_properties: traceparent.map(|parent| (trace::NAME.to_owned(), parent.to_string())).collect(),
             ..PublishProperties::default()
         };
         let body = call.request.body.clone();

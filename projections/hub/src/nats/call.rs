@@ -1,7 +1,8 @@
 //! Requests to gateways, over the connection of a source.
 
-use async_nats::{Client, RequestErrorKind, client};
+use async_nats::{Client, HeaderMap, RequestErrorKind, client};
 use bytes::Bytes;
+use fieldlog_projections::trace;
 
 use crate::calls::{Request, Silence};
 
@@ -10,8 +11,13 @@ pub(crate) async fn call(client: &Client, subject: String, request: &Request) ->
     if !is_subject(&subject) {
         return Err(Silence::Unsaid(subject));
     }
-    let Request { body, wait, .. } = request.clone();
-    let sent = client::Request::new().payload(body).timeout(Some(wait));
+    let Request { body, wait, traceparent, .. } = request.clone();
+    let mut sent = client::Request::new().payload(body).timeout(Some(wait));
+    if let Some(parent) = traceparent {
+        let mut headers = HeaderMap::new();
+        headers.insert(trace::NAME, parent.to_string());
+        sent = sent.headers(headers);
+    }
     match client.send_request(subject.clone(), sent).await {
         Ok(answer) => Ok(answer.payload),
         Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Silence::Nobody(subject)),

@@ -158,6 +158,7 @@ fn commands(document: &mut Document) {
             "commands",
             "Hands a command to the gateway; its answer",
         )
+        .header("traceparent", "The trace context, as in W3C Trace Context, which is handed on.")
         .takes::<CommandBody>(true)
         .answers::<CommandTaken<'_>>()
         .also(202, "It is recorded; what becomes of it comes with the gateway's events."),

@@ -126,6 +126,9 @@ pub struct CommandJson<'a> {
     /// What shows that it was carried out: `reported`, `reply` or `none`; absent if `idempotent` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Cow<'a, str>>,
+    /// The trace context that it was asked in, as the `traceparent` of W3C Trace Context; absent if none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Cow<'a, str>>,
     /// How many times it was dispatched.
     pub attempts: u32,
     /// Record of its last dispatch; null if there was none.

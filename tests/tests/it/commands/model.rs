@@ -170,7 +170,16 @@ impl World {
         let body = json!({"attribute": attribute, "value": target, "ttl_s": ttl_s, "idempotency_key": n.to_string()});
         let body = serde_json::from_value(body).unwrap();
         let (actor, device, only) = ("uid:0".to_owned(), device.to_string(), Default::default());
-        Input::Command(Box::new(Asked { actor, device, only, body, ttl_max_s: None, patient: false, reply }))
+        Input::Command(Box::new(Asked {
+            actor,
+            device,
+            only,
+            body,
+            ttl_max_s: None,
+            traceparent: None,
+            patient: false,
+            reply,
+        }))
     }
 
     /// Opens the log, with a small journal beside it in three runs of four.

@@ -87,6 +87,7 @@ impl Scene {
             body: serde_json::from_value(body).unwrap(),
             patient: false,
             ttl_max_s: None,
+            traceparent: None,
             reply,
         };
         self.inputs.send(Input::Command(Box::new(asked))).unwrap();

@@ -170,6 +170,7 @@ impl Model {
             body,
             patient: false,
             ttl_max_s: None,
+            traceparent: None,
             reply,
         }
     }

@@ -107,8 +107,13 @@ impl Fleet {
     }
 
     async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Json) {
+        self.call_with("", method, path, body).await
+    }
+
+    /// The same, with further lines of the head.
+    async fn call_with(&self, lines: &str, method: &str, path: &str, body: &str) -> (u16, Json) {
         let request = format!(
-            "{method} /api/v1/{path} HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {TOKEN}\r\n\
+            "{method} /api/v1/{path} HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {TOKEN}\r\n{lines}\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -235,5 +240,33 @@ async fn a_command_over_mqtt_waits_at_the_broker_for_its_gateway() {
     let (status, again) = fleet.ask("lamp", &on("k1")).await;
     assert_eq!((status, &again["repeated"]), (200, &json!(true)), "{again}");
     assert_eq!(fleet.scene.lamp.received().len(), 1, "the other one has expired at the broker");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_trace_context_goes_down_over_nats_and_comes_back_with_the_request() {
+    is_traced(Server::nats()).await;
+}
+
+#[tokio::test]
+async fn a_trace_context_goes_down_over_mqtt_and_comes_back_with_the_request() {
+    is_traced(Server::mqtt()).await;
+}
+
+async fn is_traced(server: Option<Server>) {
+    let Some((fleet, agent)) = Fleet::start(server).await else { return };
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let path = "gateways/test/devices/lamp/commands";
+    for (key, given, found) in [("k1", parent, json!(parent)), ("k2", "00-no", Json::Null)] {
+        let lines = format!("traceparent: {given}\r\n");
+        let (status, answer) = fleet.call_with(&lines, "POST", path, &on(key)).await;
+        assert!(matches!(status, 200 | 202), "{status} {answer}");
+        let url = answer["url"].as_str().unwrap().strip_prefix("/api/v1/").unwrap().to_owned();
+        let shown = eventually("its request at the hub", async || {
+            let (status, shown) = fleet.call("GET", &url, "").await;
+            (status == 200 && shown["request"].is_object()).then_some(shown)
+        });
+        assert_eq!(shown.await["request"]["traceparent"], found, "{key}");
+    }
     agent.stop().await;
 }

@@ -136,6 +136,7 @@ impl Maker {
             on_offline: OnOffline::Reject,
             confirm_s: 60,
             evidence: Evidence::None,
+            traceparent: None,
         };
         let command = self.put(&Fact::CommandRequested { device, request: Box::new(request) });
         self.put(&Fact::CommandProgressed { device, command, progress: Progress::Dispatched { attempt: 1 } });

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use fieldlog_projections::TraceParent;
 
 use crate::command::remote::{Answer, Call, ReturnAddress};
 use crate::config::{MqttCommands, Protocol};
@@ -110,6 +111,7 @@ impl Commands {
             // With MQTT 3.1.1 the session is clean: the broker keeps nothing.
             may_be_old: self.protocol == Protocol::V5,
             received: self.intake.upstream().now(),
+            traceparent: TraceParent::only(request.traceparents.iter().map(|text| &text[..])),
             from: request.response_topic.and_then(|topic| self.address(&topic, request.correlation)),
         };
         self.intake.take(call, message.pkid);

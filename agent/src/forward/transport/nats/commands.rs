@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
+use fieldlog_projections::{TraceParent, trace};
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
 
@@ -74,6 +75,13 @@ fn call(config: &NatsCommands, upstream: &Upstream, request: Message) -> Call {
         expiry: None,
         may_be_old: false,
         received: upstream.now(),
+        traceparent: request.headers.as_ref().and_then(traceparent),
         from: request.reply.map(|subject| ReturnAddress { topic: subject.to_string(), correlation: None }),
     }
+}
+
+/// The trace context in headers. Some clients write the first letter of a name as a capital.
+fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    let named = headers.iter().filter(|(name, _)| name.to_string().eq_ignore_ascii_case(trace::NAME));
+    TraceParent::only(named.flat_map(|(_, values)| values).map(|value| value.as_str().as_bytes()))
 }
