@@ -79,7 +79,7 @@ fn every_id_looked_up_exists() {
 fn the_page_stays_small() {
     let sent: usize = ASSETS.iter().chain([&INDEX]).map(|asset| asset.packed.len()).sum();
     // As much as its files took in the binary before they were compressed.
-    assert!(sent < 90_000, "{sent} bytes");
+    assert!(sent < 92_000, "{sent} bytes");
 }
 
 /// One request over a real connection: head and body of the answer.
