@@ -17,9 +17,8 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     pack_relocations();
     fold_functions();
-    compress_all(PAGE, "page")?;
-    compress_one(DESCRIPTION, "page")?;
-    compress_all(PRESETS, "presets")
+    pack_page()?;
+    pack_presets()
 }
 
 fn pack_relocations() {
@@ -47,31 +46,72 @@ fn fold_functions() {
     }
 }
 
-/// Compresses the files of a folder into one of `OUT_DIR`.
-fn compress_all(from: &str, to: &str) -> io::Result<()> {
-    println!("cargo::rerun-if-changed={from}");
-    let dir = |key: &str| PathBuf::from(env::var_os(key).unwrap_or_default());
-    let (from, to) = (dir("CARGO_MANIFEST_DIR").join(from), dir("OUT_DIR").join(to));
+/// The page is served as it is packed: without comments, which nobody reads there.
+fn pack_page() -> io::Result<()> {
+    let to = out_dir().join("page");
     fs::create_dir_all(&to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
-        if ["css", "html", "js", "svg", "toml"].contains(&kind) {
-            compress(&path, &to)?;
-        }
+    for path in files(PAGE, &["css", "html", "js", "svg"])? {
+        let (text, name) = (fs::read_to_string(&path)?, file_name(&path));
+        let is_ours = name != "uplot.js" && (name.ends_with(".js") || name.ends_with(".css"));
+        let text = if is_ours { without_comments(&text) } else { text };
+        fs::write(to.join(format!("{name}.gz")), packed(&text)?)?;
     }
-    Ok(())
+    println!("cargo::rerun-if-changed={DESCRIPTION}");
+    let text = fs::read_to_string(manifest_dir().join(DESCRIPTION))?;
+    // Texts in JSON have no line breaks.
+    let text: String = text.lines().map(str::trim_start).collect();
+    fs::write(to.join("openapi.json.gz"), packed(&text)?)
 }
 
-fn compress_one(file: &str, to: &str) -> io::Result<()> {
-    println!("cargo::rerun-if-changed={file}");
-    let dir = |key: &str| PathBuf::from(env::var_os(key).unwrap_or_default());
-    compress(&dir("CARGO_MANIFEST_DIR").join(file), &dir("OUT_DIR").join(to))
+/// The presets are much alike, so they take less room together.
+fn pack_presets() -> io::Result<()> {
+    let mut all = String::new();
+    for path in files(PRESETS, &["toml"])? {
+        all += &format!("{}\0{}\0", file_name(&path), fs::read_to_string(&path)?);
+    }
+    fs::write(out_dir().join("presets.gz"), packed(&all)?)
 }
 
-fn compress(path: &Path, to: &Path) -> io::Result<()> {
+/// Leaves out lines that are comments, from their first character to their last, and what lines begin with.
+fn without_comments(text: &str) -> String {
+    let (mut kept, mut is_open) = (String::new(), false);
+    for line in text.lines().map(str::trim) {
+        is_open |= line.starts_with("/*") && line.find("*/").is_none_or(|end| end + 2 == line.len());
+        if !is_open && !line.starts_with("//") && !line.is_empty() {
+            kept += line;
+            kept.push('\n');
+        }
+        is_open &= !line.ends_with("*/");
+    }
+    kept
+}
+
+/// The files of a folder with one of these endings, by name.
+fn files(folder: &str, kinds: &[&str]) -> io::Result<Vec<PathBuf>> {
+    println!("cargo::rerun-if-changed={folder}");
+    let entries = fs::read_dir(manifest_dir().join(folder))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| {
+        path.extension().and_then(|kind| kind.to_str()).is_some_and(|kind| kinds.contains(&kind))
+    });
+    paths.sort();
+    Ok(paths)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn manifest_dir() -> PathBuf {
+    PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
+}
+
+fn out_dir() -> PathBuf {
+    PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default())
+}
+
+fn packed(text: &str) -> io::Result<Vec<u8>> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    packed.write_all(&fs::read(path)?)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    fs::write(to.join(format!("{name}.gz")), packed.finish()?)
+    packed.write_all(text.as_bytes())?;
+    packed.finish()
 }

@@ -272,7 +272,7 @@ fn real_payloads_become_the_facts_that_a_person_would_write_down() {
 /// Each block of each preset publishes something in a case.
 fn all_blocks_are_covered(covered: &BTreeSet<(String, usize)>) {
     let mut missing = String::new();
-    for (preset, _) in PRESETS {
+    for preset in PRESETS {
         let text = format!(
             "[[source]]\nname = \"home\"\naddress = \"mqtt://localhost\"\n[[source.subscription]]\npreset = {preset:?}\n"
         );

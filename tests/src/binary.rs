@@ -11,16 +11,20 @@ use std::sync::OnceLock;
 /// If it cannot be built.
 pub fn fieldlog() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("FIELDLOG_BIN").map_or_else(|| build("fieldlog"), PathBuf::from))
+    BINARY.get_or_init(|| given("FIELDLOG_BIN").unwrap_or_else(|| build("fieldlog")))
 }
 
-/// The same, of `fieldlog-hub`.
+/// The same, of `fieldlog-hub`; `FIELDLOG_HUB_BIN` names another one.
 ///
 /// # Panics
 /// If it cannot be built.
 pub fn fieldlog_hub() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("fieldlog-hub"))
+    BINARY.get_or_init(|| given("FIELDLOG_HUB_BIN").unwrap_or_else(|| build("fieldlog-hub")))
+}
+
+fn given(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
 }
 
 fn build(package: &str) -> PathBuf {

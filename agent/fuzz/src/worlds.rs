@@ -158,7 +158,7 @@ pub fn all() -> &'static [World] {
             [[source.policy]]\nattributes = [\"held*\"]\nmin_interval_ms = 5000\nheld = \"record\"\n\
             [[source.policy]]\nattributes = [\"every*\"]\nrecord = \"every\"\n";
         let host = "[source.sparkplug]\nhost_id = \"host\"\n";
-        let mut presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
+        let mut presets = PRESETS;
         presets.sort_unstable();
         let together: String = presets.iter().map(|name| preset(name)).collect();
         let mut worlds = vec![

@@ -15,39 +15,35 @@ use fieldlog_rules::topic::{self, Captures, Template};
 /// The preset `tasmota`, for the other order of prefix and topic in its topics.
 const TOPIC_FIRST: &str = "tasmota-topic-first";
 
-/// The text of a file, compressed by `build.rs`.
-macro_rules! packed {
-    ($name:literal) => {
-        include_bytes!(concat!(env!("OUT_DIR"), "/presets/", $name, ".gz")).as_slice()
-    };
-}
+/// All files, compressed together by `build.rs`: of each its name and its text, each with U+0000 behind it.
+static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/presets.gz"));
 
-/// Name of each preset, and the compressed text that it is made of; see `text_of`.
-pub const PRESETS: [(&str, &[u8]); 24] = [
-    ("zigbee2mqtt", packed!("zigbee2mqtt.toml")),
-    ("tasmota", packed!("tasmota.toml")),
-    (TOPIC_FIRST, packed!("tasmota.toml")),
-    ("shelly-gen1", packed!("shelly-gen1.toml")),
-    ("shelly-gen2", packed!("shelly-gen2.toml")),
-    ("esphome", packed!("esphome.toml")),
-    ("homie", packed!("homie.toml")),
-    ("homeassistant-discovery", packed!("homeassistant-discovery.toml")),
-    ("homeassistant-statestream", packed!("homeassistant-statestream.toml")),
-    ("chirpstack", packed!("chirpstack.toml")),
-    ("the-things-stack", packed!("the-things-stack.toml")),
-    ("zwave-js-ui", packed!("zwave-js-ui.toml")),
-    ("victron-venus", packed!("victron-venus.toml")),
-    ("rtl_433", packed!("rtl_433.toml")),
-    ("openmqttgateway", packed!("openmqttgateway.toml")),
-    ("owntracks", packed!("owntracks.toml")),
-    ("wled", packed!("wled.toml")),
-    ("frigate", packed!("frigate.toml")),
-    ("ems-esp", packed!("ems-esp.toml")),
-    ("valetudo", packed!("valetudo.toml")),
-    ("evcc", packed!("evcc.toml")),
-    ("ring-mqtt", packed!("ring-mqtt.toml")),
-    ("meshtastic", packed!("meshtastic.toml")),
-    ("aws-shadow", packed!("aws-shadow.toml")),
+/// Name of each preset.
+pub const PRESETS: [&str; 24] = [
+    "zigbee2mqtt",
+    "tasmota",
+    TOPIC_FIRST,
+    "shelly-gen1",
+    "shelly-gen2",
+    "esphome",
+    "homie",
+    "homeassistant-discovery",
+    "homeassistant-statestream",
+    "chirpstack",
+    "the-things-stack",
+    "zwave-js-ui",
+    "victron-venus",
+    "rtl_433",
+    "openmqttgateway",
+    "owntracks",
+    "wled",
+    "frigate",
+    "ems-esp",
+    "valetudo",
+    "evcc",
+    "ring-mqtt",
+    "meshtastic",
+    "aws-shadow",
 ];
 
 /// Maximum bases of one preset to look for.
@@ -55,9 +51,13 @@ const BASES_MAX: usize = 8;
 
 /// The text of a preset.
 pub fn text_of(preset: &str) -> Option<String> {
-    let (name, packed) = PRESETS.iter().find(|(name, _)| *name == preset)?;
-    let mut text = String::new();
-    GzDecoder::new(*packed).read_to_string(&mut text).ok()?;
+    let name = PRESETS.iter().find(|name| **name == preset)?;
+    let file = if *name == TOPIC_FIRST { "tasmota" } else { name };
+    let mut all = String::new();
+    GzDecoder::new(PACKED).read_to_string(&mut all).ok()?;
+    let mut parts = all.split('\0');
+    parts.find(|part| part.strip_suffix(".toml") == Some(file))?;
+    let text = parts.next()?.to_owned();
     if *name != TOPIC_FIRST {
         return Some(text);
     }
@@ -71,7 +71,7 @@ pub fn text_of(preset: &str) -> Option<String> {
 
 /// The names of all presets.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    PRESETS.iter().map(|(name, _)| *name)
+    PRESETS.into_iter()
 }
 
 /// The default base of a preset's topics. `None` if there is no such preset.
@@ -173,7 +173,7 @@ pub(super) fn subscription(table: &mut Table<'_>) -> Subscription {
 fn preset(table: &Table<'_>, name: &WithOrigin<String>) -> Option<&'static str> {
     let found = names().find(|known| *known == name.value);
     if found.is_none() {
-        let names = PRESETS.map(|(known, _)| known);
+        let names = PRESETS;
         let what = format!("there is no preset {:?}; it must be {}", name.value, one_of(&names));
         let hint = did_you_mean(&name.value, &names).unwrap_or_default();
         table.fault_at("preset", name.origin.as_deref(), what, hint);

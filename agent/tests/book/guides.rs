@@ -70,7 +70,7 @@ pub fn all() -> Vec<(String, String)> {
     let mut guides: Vec<Guide> = toml::from_str::<Table>(&text).unwrap()["guide"].clone().try_into().unwrap();
     let mut made = Vec::new();
     // This is `tasmota` with another order of the topic, and is in its guide.
-    for (name, _) in PRESETS.iter().filter(|(name, _)| *name != "tasmota-topic-first") {
+    for name in PRESETS.iter().filter(|name| **name != "tasmota-topic-first") {
         let at = guides.iter().position(|guide| guide.preset == *name);
         let guide =
             guides.remove(at.unwrap_or_else(|| panic!("docs/guides.toml has no [[guide]] for {name}")));
@@ -86,7 +86,7 @@ pub fn all() -> Vec<(String, String)> {
 pub fn overview_faults() -> Vec<String> {
     let overview = super::page("presets.md");
     let mut faults = Vec::new();
-    for (name, _) in PRESETS {
+    for name in PRESETS {
         let file = name.trim_end_matches("-topic-first");
         let text = fs::read_to_string(root().join(format!("config/presets/{file}.toml"))).unwrap();
         let base = shown_base(&Preset::read(&text));

@@ -14,12 +14,13 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::calls::{Calls, Request, Silence};
+use crate::calls::Calls;
 use crate::config::Postgres;
 use crate::gaps::{self, Gap, State};
 use crate::metrics::Counters;
 
 use crate::postgres::{self, Gapped, Link, chain};
+use crate::request::{Request, Silence};
 use crate::wanted::Wanted;
 
 /// Shortest and longest time between two looks.

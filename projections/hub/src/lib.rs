@@ -23,6 +23,7 @@ mod nats;
 pub mod parcel;
 mod postgres;
 pub mod rebuild;
+mod request;
 pub mod run;
 mod source;
 mod text;

@@ -115,10 +115,11 @@ async fn fat_devices_do_not_fill_the_memory() {
     );
     process.says("the state is full: limits.state_bytes_max", 0).await;
     let before = site.status().unwrap()["snapshot"]["written"].as_u64();
-    until("a snapshot", || site.status().is_some_and(|s| s["snapshot"]["written"].as_u64() > before)).await;
-    check_peak(&process, "a snapshot");
     // Known devices still work, and retiring devices makes room.
     site.check_real("real", 142).await;
+    // Without news there is no snapshot.
+    until("a snapshot", || site.status().is_some_and(|s| s["snapshot"]["written"].as_u64() > before)).await;
+    check_peak(&process, "a snapshot");
     process.signal("TERM");
     assert_eq!(process.ended().await.code, 0);
 

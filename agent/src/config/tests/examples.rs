@@ -280,8 +280,7 @@ fn the_documentation_names_every_event_type() {
 #[cfg_attr(not(feature = "tls"), ignore = "mqtts:// needs the feature tls")]
 fn what_is_shown_reads_back_the_same() {
     let (_, second, third) = examples();
-    let rules =
-        super::super::PRESETS.map(|(name, _)| format!("[[source.subscription]]\npreset = \"{name}\"\n"));
+    let rules = super::super::PRESETS.map(|name| format!("[[source.subscription]]\npreset = \"{name}\"\n"));
     let odd = "[[source]]\nname = \"odd\"\naddress = \"mqtt://[::1]\"\nprotocol = 4\nusername = \"\\\"\\\\\\u0007ü\"\n";
     let retention = "[retention]\nage_days = 2\nbytes_max = 0\nwhen_full = \"drop-oldest\"";
     let rules = rules.concat();

@@ -562,7 +562,7 @@ fn faults_of_types() {
 
 #[test]
 fn preset_faults() {
-    let names = one_of(&super::super::PRESETS.map(|(name, _)| name));
+    let names = one_of(&super::super::PRESETS);
     assert!(names.starts_with("zigbee2mqtt, tasmota, "), "{names}");
     check_rule(
         "preset = \"bluetooth\"",

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::App;
 use super::problem::Problem;
 use super::reading::{Part, Reading, allow, position};
-use crate::calls::{self, Silence};
+use crate::request::{self, Silence};
 use crate::token::Scope;
 
 /// What the hub reads of a command; the gateway reads the rest.
@@ -61,7 +61,7 @@ pub(super) async fn ask(
     // What a broker would keep for longer, the gateway would not carry out any more.
     let expiry =
         serde_json::from_slice(&body).map_or(ANSWER, |Ttl { ttl_s }| Duration::from_secs(ttl_s.into()));
-    let call = calls::Request { body, wait: ANSWER, expiry, traceparent };
+    let call = request::Request { body, wait: ANSWER, expiry, traceparent };
     let answer = app.calls.ask(&gateway, &device, &call).await.map_err(|silence| {
         counters.unanswered.fetch_add(1, Ordering::Relaxed);
         silent(&app, &gateway, &silence)

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::connect::{self, Role, Session};
-use crate::calls::{Request, Silence};
 use crate::config::Mqtt;
+use crate::request::{Request, Silence};
 use crate::source::Ended;
 
 /// Calls that may wait for the connection.

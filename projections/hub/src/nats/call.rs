@@ -4,7 +4,7 @@ use async_nats::{Client, HeaderMap, RequestErrorKind, client};
 use bytes::Bytes;
 use fieldlog_projections::trace;
 
-use crate::calls::{Request, Silence};
+use crate::request::{Request, Silence};
 
 /// Asks whoever listens on `subject`.
 pub(crate) async fn call(client: &Client, subject: String, request: &Request) -> Result<Bytes, Silence> {
