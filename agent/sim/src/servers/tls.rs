@@ -101,6 +101,20 @@ impl Certificates {
     }
 }
 
+/// Speaks TLS at a port before a server on 127.0.0.1 that does not, as long as it is polled.
+pub async fn relay(listener: TcpListener, acceptor: TlsAcceptor, server: u16) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let acceptor = acceptor.clone();
+        // It ends with its connection.
+        tokio::spawn(async move {
+            // Whoever does not speak TLS is hung up on.
+            let mut stream = acceptor.accept(stream).await?;
+            let mut behind = TcpStream::connect(("127.0.0.1", server)).await?;
+            tokio::io::copy_bidirectional(&mut stream, &mut behind).await
+        });
+    }
+}
+
 /// Speaks TLS before a server that does not; ends when dropped.
 pub struct TlsProxy {
     _alive: oneshot::Sender<()>,
@@ -118,21 +132,10 @@ impl TlsProxy {
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let (port, acceptor) = (listener.local_addr().unwrap().port(), certificates.acceptor());
         let (alive, dropped) = oneshot::channel::<()>();
-        let serve = async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    // Whoever does not speak TLS is hung up on.
-                    let mut stream = acceptor.accept(stream).await?;
-                    let mut behind = TcpStream::connect(("127.0.0.1", server)).await?;
-                    tokio::io::copy_bidirectional(&mut stream, &mut behind).await
-                });
-            }
-        };
         std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve => {}
+                    () = relay(listener, acceptor, server) => {}
                     _ = dropped => {}
                 }
             });

@@ -9,15 +9,14 @@ use fieldlog_sim::rng::Rng;
 use fieldlog_sim::servers::kafka_mock::KafkaMock;
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::tansu::Tansu;
-use fieldlog_sim::servers::tls::Certificates;
+use fieldlog_sim::servers::tls::{Certificates, relay};
 use fieldlog_sim::servers::wait::until;
 use fieldlog_wire::Lane;
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 use serde_json::value::RawValue;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpListener;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
@@ -265,22 +264,8 @@ async fn a_connection_that_cannot_be_made_is_explained() {
 async fn front(certificates: &Certificates, server: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    serve(listener, certificates.acceptor(), server);
+    tokio::spawn(relay(listener, certificates.acceptor(), server));
     port
-}
-
-fn serve(listener: TcpListener, acceptor: TlsAcceptor, server: u16) {
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            // It ends with its connection.
-            tokio::spawn(async move {
-                let mut client = acceptor.accept(stream).await?;
-                let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
 }
 
 #[tokio::test]
@@ -290,7 +275,7 @@ async fn parcels_come_over_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let Some(server) = Tansu::with(Some(port), &[]) else { return };
-    serve(listener, certificates.acceptor(), server.port);
+    tokio::spawn(relay(listener, certificates.acceptor(), server.port));
     let (ca, address) = (certificates.ca_file(), format!("127.0.0.1:{port}"));
     let lines = format!("lease_s = 3\n[[kafka]]\naddress = \"kafkas://{address}\"\nca_file = {ca:?}\n");
     let mut gateway = Gateway::new("plant", Form::Json, 3, random());
