@@ -2,6 +2,7 @@
 //! has ended. Answers come to a topic of this process.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,7 +69,10 @@ impl Caller {
 async fn serve(mqtt: Mqtt, mut calls: mpsc::Receiver<Call>) {
     while let Some(first) = calls.recv().await {
         let ended = match Line::open(&mqtt).await {
-            Ok(line) => line.serve(first, &mut calls).await,
+            Ok(line) => {
+                let Err(why) = line.serve(first, &mut calls).await;
+                why
+            }
             Err(why) => {
                 // What has waited for this connection knows now, too.
                 let others = std::iter::from_fn(|| calls.try_recv().ok());
@@ -109,29 +113,18 @@ impl Line {
     }
 
     /// Until the connection ends. Who has no answer then is told so by the end of `answer`.
-    async fn serve(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> Ended {
+    async fn serve(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> Result<Infallible, Ended> {
         let mut beat = connect::beat();
-        let mut next = Some(first);
+        self.ask(first).await?;
         loop {
-            let step = match next.take() {
-                Some(call) => self.ask(call).await,
-                None => tokio::select! {
-                    call = calls.recv() => match call {
-                        Some(call) => { next = Some(call); Ok(()) }
-                        None => return "the hub stops".into(),
-                    },
-                    packet = self.session.next_packet() => match packet {
-                        Ok(packet) => self.take(packet).await,
-                        Err(ended) => Err(ended),
-                    },
-                    _ = beat.tick() => {
-                        self.open.retain(|_, call| !call.answer.is_closed());
-                        self.session.beat().await
-                    }
-                },
-            };
-            if let Err(ended) = step {
-                return ended;
+            tokio::select! {
+                call = calls.recv() => self.ask(call.ok_or("the hub stops")?).await?,
+                // Nothing is lost if this is given up.
+                packet = self.session.next_packet() => self.take(packet?).await?,
+                _ = beat.tick() => {
+                    self.open.retain(|_, call| !call.answer.is_closed());
+                    self.session.beat().await?;
+                }
             }
         }
     }
