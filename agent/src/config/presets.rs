@@ -1,7 +1,7 @@
 //! Rules for well-known families of devices, embedded from `config/presets`.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 
 use ::config::{Map, Value};
 use flate2::read::GzDecoder;
@@ -53,11 +53,10 @@ const BASES_MAX: usize = 8;
 pub fn text_of(preset: &str) -> Option<String> {
     let name = PRESETS.iter().find(|name| **name == preset)?;
     let file = if *name == TOPIC_FIRST { "tasmota" } else { name };
-    let mut all = String::new();
-    GzDecoder::new(PACKED).read_to_string(&mut all).ok()?;
-    let mut parts = all.split('\0');
-    parts.find(|part| part.strip_suffix(".toml") == Some(file))?;
-    let text = parts.next()?.to_owned();
+    // What comes after it is neither unpacked nor kept.
+    let mut parts = BufReader::new(GzDecoder::new(PACKED)).split(0).map_while(Result::ok);
+    parts.find(|part| part.strip_suffix(b".toml") == Some(file.as_bytes()))?;
+    let text = String::from_utf8(parts.next()?).ok()?;
     if *name != TOPIC_FIRST {
         return Some(text);
     }
