@@ -23,8 +23,8 @@ use frozen::*;
 use payload::{Append, Parse};
 
 /// Generates the encoder and decoder of facts from the table. `write` has a version and the facts that it is written
-/// from, mostly the newest one, `read` each version and its conversion. The compiler rejects a fact without an entry and warns of a number
-/// used twice.
+/// from, mostly the newest one, `read` each version and its conversion. The compiler rejects a fact without an entry and
+/// warns of a number used twice.
 macro_rules! kinds {
     ($(
         $(#[$doc:meta])* $id:ident = $number:literal, $name:literal {

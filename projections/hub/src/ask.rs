@@ -18,7 +18,6 @@ use crate::calls::Calls;
 use crate::config::Postgres;
 use crate::gaps::{self, Gap, State};
 use crate::metrics::Counters;
-
 use crate::postgres::{self, Gapped, Link, chain};
 use crate::request::{Request, Silence};
 use crate::wanted::Wanted;
