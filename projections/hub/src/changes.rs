@@ -51,6 +51,8 @@ pub struct Changes {
     pub refused: Vec<Refused>,
     /// Log time of the newest event, with its position.
     pub newest: Option<(Seq, Time)>,
+    /// The newest start of the agent: its position, and the agent's version.
+    pub booted: Option<(Seq, Box<str>)>,
 }
 
 /// Changes of one attribute.
@@ -84,6 +86,12 @@ pub struct Window {
     pub last_seq: Seq,
 }
 
+/// Content of a `booted`.
+#[derive(Deserialize)]
+struct Booted {
+    version: Box<str>,
+}
+
 /// Content of a `state_changed`.
 #[derive(Deserialize)]
 struct StateChanged<'a> {
@@ -100,6 +108,12 @@ impl Changes {
             return command::add(&mut self.commands, event);
         }
         let kind = &*event.kind;
+        if kind == "booted" {
+            if let Ok(Booted { version }) = serde_json::from_str(&event.data) {
+                self.booted = self.booted.take().max(Some((event.seq, version)));
+            }
+            return;
+        }
         if REFUSING.contains(&kind) {
             self.refused.extend(Refused::read(event));
             return;

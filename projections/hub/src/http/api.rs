@@ -38,7 +38,7 @@ pub(super) async fn gateway(
 ) -> Result<Response, Problem> {
     let select =
         "SELECT gateway, epoch, position, chain, newest, head, missing, events, duplicates, faults, forked,
-            first_seen, last_seen, newest_time
+            first_seen, last_seen, newest_time, agent_version AS version
         FROM logs WHERE gateway = $1 ORDER BY log DESC";
     items(&app, select, &[&gateway]).await
 }

@@ -37,7 +37,8 @@ impl FromRequestParts<App> for Scrape {
 pub(super) async fn metrics(State(app): State<App>, _: Scrape) -> Result<Response, Problem> {
     let sql = "SELECT gateway, coalesce(lag_events, 0), coalesce(newest_age_s, 0)::float8,
             coalesce(jsonb_array_length(missing), 0)::bigint, (forked IS NOT NULL)::integer::bigint,
-            (SELECT count(*) FROM jsonb_array_elements(gaps) gap WHERE gap ->> 'state' = 'lost')
+            (SELECT count(*) FROM jsonb_array_elements(gaps) gap WHERE gap ->> 'state' = 'lost'),
+            coalesce(lag_s, 0)::float8
         FROM gateway_lag ORDER BY gateway";
     let rows = app.readers.query(sql, &[]).await.map_err(|why| Problem::database(&why))?;
     let gateways = rows.iter().map(|row| Gateway {
@@ -47,6 +48,7 @@ pub(super) async fn metrics(State(app): State<App>, _: Scrape) -> Result<Respons
         gaps: row.get(3),
         forked: row.get(4),
         lost: row.get(5),
+        lag_s: row.get(6),
     });
     let mut registry = Registry::default();
     registry
@@ -66,6 +68,7 @@ struct Gateway {
     gaps: i64,
     forked: i64,
     lost: i64,
+    lag_s: f64,
 }
 
 struct Metrics {
@@ -227,12 +230,18 @@ impl Metrics {
 
     fn gateways(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Value = fn(&Gateway) -> f64;
-        let gauges: [(&str, &str, Option<Unit>, Value); 5] = [
+        let gauges: [(&str, &str, Option<Unit>, Value); 6] = [
             (
                 "gateway_lag_events",
                 "Positions of the gateway's log that the tables lack and that are not lost.",
                 None,
                 |gateway| gateway.lag_events as f64,
+            ),
+            (
+                "gateway_lag",
+                "Time since the newest moment up to which nothing is missing that is not lost; 0 if nothing is.",
+                Some(Unit::Seconds),
+                |gateway| gateway.lag_s,
             ),
             (
                 "gateway_newest_age",

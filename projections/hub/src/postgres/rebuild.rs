@@ -337,7 +337,7 @@ fn take_accounts(now: &str, next: &str) -> String {
         )
     };
     let logs = "log, gateway, epoch, version, account, position, chain, newest, head, missing, events, duplicates, faults, \
-                forked, first_seen, last_seen, newest_time";
+                forked, first_seen, last_seen, newest_time, agent_version, booted";
     let gaps = "log, first, last, state, since, asks, asked_at, why";
     [
         // A process of another version has to look whether it knows these tables.

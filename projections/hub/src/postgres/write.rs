@@ -57,11 +57,14 @@ const MOVE: &str = "
     UPDATE logs AS l SET version = l.version + 1, account = u.account::json, position = u.position, chain = u.chain,
         newest = u.newest, head = u.head, missing = u.missing::jsonb, events = u.events, duplicates = u.duplicates,
         faults = u.faults::jsonb, forked = u.forked, last_seen = clock_timestamp(),
-        newest_time = CASE WHEN u.time_seq >= l.newest THEN u.time ELSE l.newest_time END
+        newest_time = CASE WHEN u.time_seq >= l.newest THEN u.time ELSE l.newest_time END,
+        agent_version = CASE WHEN u.booted > l.booted THEN u.agent_version ELSE l.agent_version END,
+        booted = greatest(u.booted, l.booted)
     FROM unnest($1::int4[], $2::int8[], $3::text[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::text[],
-        $9::int8[], $10::int8[], $11::text[], $12::text[], $13::int8[], $14::timestamptz[])
+        $9::int8[], $10::int8[], $11::text[], $12::text[], $13::int8[], $14::timestamptz[],
+        $15::int8[], $16::text[])
         AS u (log, version, account, position, chain, newest, head, missing, events, duplicates, faults, forked, time_seq,
-        time)
+        time, booted, agent_version)
     WHERE l.log = u.log AND l.version = u.version
     RETURNING l.log";
 
@@ -135,6 +138,7 @@ async fn move_positions(
     let (mut missing, mut events, mut duplicates) = (Vec::new(), Vec::new(), Vec::new());
     let (mut faults, mut forked) = (Vec::new(), Vec::new());
     let (mut time_seqs, mut times) = (Vec::new(), Vec::new());
+    let (mut booted, mut agents) = (Vec::new(), Vec::new());
     for (Entry { held, changes, .. }, report) in batch.entries.iter().zip(reports) {
         logs.push(held.log);
         versions.push(held.version);
@@ -151,6 +155,8 @@ async fn move_positions(
         // Without an event, position -1 changes no time.
         time_seqs.push(changes.newest.map_or(-1, |(seq, _)| seq.0 as i64));
         times.push(changes.newest.map_or(Timestamp::UNIX_EPOCH, |(_, time)| text::time(time)));
+        booted.push(changes.booted.as_ref().map_or(0, |(seq, _)| seq.0 as i64));
+        agents.push(changes.booted.as_ref().map(|(_, version)| text::text(version)));
     }
     let rows = transaction
         .query(
@@ -170,6 +176,8 @@ async fn move_positions(
                 &forked,
                 &time_seqs,
                 &times,
+                &booted,
+                &agents,
             ],
         )
         .await?;

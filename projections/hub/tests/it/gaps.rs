@@ -23,6 +23,45 @@ fn gaps(hub: &Hub) -> (Vec<Json>, u64) {
     (row["gaps"].as_array().unwrap().iter().map(brief).collect(), row["lag_events"].as_u64().unwrap())
 }
 
+/// How long the data of the only gateway has been incomplete, in seconds, and how long ago the position was recorded.
+fn behind(hub: &Hub, seq: u64) -> (f64, f64) {
+    let get = |path: &str| -> Json { serde_json::from_str(&hub.get(path).body).unwrap() };
+    let events = get("/api/v1/events?gateway=plant&limit=1000");
+    let is = |event: &&Json| event["seq"] == seq;
+    let recorded = events["items"].as_array().unwrap().iter().find(is).unwrap()["recorded"].as_str().unwrap();
+    let recorded: jiff::Timestamp = recorded.parse().unwrap();
+    let gateways = get("/api/v1/gateways");
+    let age = jiff::Timestamp::now().duration_since(recorded).as_secs_f64();
+    (gateways["items"][0]["lag_s"].as_f64().unwrap(), age)
+}
+
+#[test]
+fn the_lag_in_seconds_begins_where_something_is_missing() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let hub = Hub::with("one", &postgres, PATIENCE);
+    let mut gateway = Gateway::new("plant", Form::Compact, 3, random());
+    gateway.live(200);
+    let head = gateway.head();
+    let near = |(lag, age): (f64, f64)| assert!((lag - age).abs() < 5.0, "{lag} s, and not {age} s");
+    // Nothing is known from before the gap: what comes after it is younger than what is missing.
+    hub.take(&gateway.parcel((51, 60), Lane::Live));
+    near(behind(&hub, 51));
+    hub.take(&gateway.parcel((1, 10), Lane::Backlog));
+    near(behind(&hub, 10));
+    hub.take(&gateway.parcel((11, 20), Lane::Backlog));
+    near(behind(&hub, 20));
+    hub.take(&gateway.parcel((101, 110), Lane::Live));
+    near(behind(&hub, 20));
+    // The second gap is what is missing now.
+    hub.take(&gateway.parcel((21, 50), Lane::Backlog));
+    near(behind(&hub, 60));
+    hub.take(&gateway.parcel((61, 100), Lane::Backlog));
+    hub.take(&gateway.parcel((111, head), Lane::Live));
+    assert_eq!(behind(&hub, head).0, 0.0);
+    let metrics = hub.get("/metrics").body;
+    assert!(metrics.contains("fieldlog_hub_gateway_lag_seconds{gateway=\"plant\"} 0.0"), "{metrics}");
+}
+
 /// The database was lost: everything before the first parcel that comes is a gap like any other.
 #[test]
 fn an_empty_database_asks_for_the_whole_log() {

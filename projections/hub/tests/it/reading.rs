@@ -86,6 +86,7 @@ fn everything_can_be_read() {
     let expected =
         [json!(["other", 0, other_head, 1, [[1, 1]], null]), json!(["plant", head, head, 0, [], null])];
     assert_eq!(gateways.iter().map(brief).collect::<Vec<_>>(), expected);
+    assert_eq!((&gateways[0]["version"], &gateways[1]["version"]), (&Json::Null, &json!("1")));
     assert_eq!(items(&hub, "gateways?after=other&limit=5").len(), 1);
     assert_eq!(items(&hub, "gateways/plant")[0]["chain"], gateway.link(head).to_string());
 
@@ -141,6 +142,7 @@ fn everything_can_be_read() {
         "fieldlog_hub_parcels_total{outcome=\"stored\"} 2",
         "fieldlog_hub_gateway_lag_events{gateway=\"other\"} 1.0",
         "fieldlog_hub_gateway_gaps{gateway=\"other\"} 1.0",
+        "fieldlog_hub_gateway_lag_seconds{gateway=\"plant\"} 0.0",
         "fieldlog_hub_gateway_forked{gateway=\"plant\"} 0.0",
         &format!("fieldlog_hub_events_total {}", head + other_head - 1),
     ] {

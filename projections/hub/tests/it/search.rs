@@ -128,10 +128,12 @@ fn what_was_there_before_is_found() {
     assert_eq!(hub.ends(), 0);
     postgres.sql(
         "SET search_path TO fieldlog; DROP TABLE device_texts, quarantined, identity; DROP FUNCTION words_of, device_text;
-         DROP FUNCTION note_device, note_descriptions CASCADE; DELETE FROM migrations WHERE number >= 5",
+         DROP FUNCTION note_device, note_descriptions CASCADE; DROP VIEW gateway_lag;
+         ALTER TABLE logs DROP COLUMN agent_version, DROP COLUMN booted; DELETE FROM migrations WHERE number >= 5",
     );
     hub.restart();
     assert_found(&hub, head);
+    assert!(hub.get("/api/v1/gateways").body.contains("\"version\":\"1\""));
 }
 
 /// What is asked for is read through the indices, not from the whole tables.

@@ -48,12 +48,12 @@ fn assert_events(postgres: &PostgresServer, gateway: &Gateway) {
 }
 
 fn assert_account(postgres: &PostgresServer, gateway: &Gateway) {
-    let columns = "position, newest, chain, missing, events, forked";
+    let columns = "position, newest, chain, missing, events, forked, agent_version";
     let from = format!("FROM logs l WHERE l.gateway = '{}' AND l.epoch = '{}'", gateway.name, gateway.epoch);
     let (head, link) = (gateway.head(), gateway.link(gateway.head()).to_string());
     assert_eq!(
         rows(postgres, columns, &from),
-        [json!([head, head, link, [], head, null])],
+        [json!([head, head, link, [], head, null, "1"])],
         "{}",
         gateway.name
     );

@@ -46,6 +46,8 @@ pub struct Gateway {
     pub newest_time: Option<Rfc3339>,
     /// How long ago that was, in seconds.
     pub newest_age_s: Option<f64>,
+    /// Seconds since the newest moment up to which nothing is missing that is not lost; 0 if nothing is.
+    pub lag_s: Option<f64>,
     /// Missing ranges below `newest`.
     pub missing: Option<Vec<Range>>,
     /// Events that are here.
@@ -64,6 +66,8 @@ pub struct Gateway {
     pub fence: u64,
     /// The missing ranges, with what is known of each.
     pub gaps: Vec<Gap>,
+    /// Version of the agent, as of its newest start that has arrived.
+    pub version: Option<String>,
 }
 
 /// A missing range.
@@ -122,6 +126,8 @@ pub struct GatewayLog {
     pub last_seen: Rfc3339,
     /// Log time of the newest event.
     pub newest_time: Option<Rfc3339>,
+    /// Version of the agent, as of its newest start in this log that has arrived.
+    pub version: Option<String>,
 }
 
 /// `GET /api/v1/devices`: a device.
