@@ -7,6 +7,7 @@
 
 pub mod firewall;
 pub mod kafka_mock;
+pub mod metrics;
 pub mod mosquitto;
 pub mod nats;
 pub mod opensearch;

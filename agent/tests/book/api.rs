@@ -1,4 +1,4 @@
-//! The reference of the HTTP API, from its description.
+//! The references of the HTTP APIs, of the agent and of the hub, from their descriptions.
 
 use std::fmt::Write;
 
@@ -6,73 +6,119 @@ use serde_json::{Map, Value};
 
 use super::markdown::cell;
 
-const HEAD: &str = "# HTTP API
-
-<!-- Made by `FIELDLOG_WRITE=1 cargo test -p fieldlog --test book` of agent/src/http/openapi.json. -->
-
-";
-
-const TAGS: [(&str, &str); 10] = [
-    ("devices", "Devices"),
-    ("past", "The past"),
-    ("aggregates", "Named aggregates"),
-    ("commands", "Commands"),
-    ("alerts", "Alerts"),
-    ("log", "The log"),
-    ("quarantine", "The quarantine"),
-    ("changes", "Changes by an administrator"),
-    ("session", "Sessions of browsers"),
-    ("health", "Health and status"),
-];
-
-/// What nearly every operation has; they are in one table.
-const EVERY_READ: [&str; 3] = ["min_seq", "epoch", "min_seq_timeout_ms"];
-
-fn description() -> Value {
-    serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap()
+/// A reference, and what is made of it.
+struct Reference {
+    /// The description of the API, as JSON.
+    description: &'static str,
+    /// The title, and where the description is.
+    head: &'static str,
+    /// What is said before all else.
+    words: &'static [&'static str],
+    tags: &'static [(&'static str, &'static str)],
+    /// What nearly every operation has; they are in one table.
+    every_read: &'static [&'static str],
 }
 
+const AGENT: Reference = Reference {
+    description: include_str!("../../src/http/openapi.json"),
+    head: "# HTTP API
+
+<!-- Made by `FIELDLOG_WRITE=1 cargo test -p fieldlog --test book` of agent/src/http/openapi.json. -->
+",
+    words: &[
+        "Every answer states the position of the log that it is true for and how far the view is behind. `?min_seq=N` waits until the \
+         view has reached a position. Lists come in pages that end at `limit`, or at 1 MiB; `next` in the answer is where the next page \
+         begins: pass it as `after`, or as `before` where the newest are first. Write a `/` in a device id as `%2F`.",
+        "`?at=` asks for a past moment. `as_of` in the answer says which record is the last one in it, whether it is `exact`, and if not, \
+         why. A moment whose records have been deleted gives 410 with the earliest position that can still be answered.",
+        "The same for programs is at `/openapi.json`. [Who may ask](look.md#who-may-ask-and-https) is decided by tokens. \
+         A refusal is a [Problem](#problem).",
+    ],
+    tags: &[
+        ("devices", "Devices"),
+        ("past", "The past"),
+        ("aggregates", "Named aggregates"),
+        ("commands", "Commands"),
+        ("alerts", "Alerts"),
+        ("log", "The log"),
+        ("quarantine", "The quarantine"),
+        ("changes", "Changes by an administrator"),
+        ("session", "Sessions of browsers"),
+        ("health", "Health and status"),
+    ],
+    every_read: &["min_seq", "epoch", "min_seq_timeout_ms"],
+};
+
+const HUB: Reference = Reference {
+    description: include_str!("../../../projections/hub/src/http/openapi.json"),
+    head: "# HTTP API of the hub
+
+<!-- Made by `FIELDLOG_WRITE=1 cargo test -p fieldlog --test book` of projections/hub/src/http/openapi.json. -->
+",
+    words: &[
+        "[The hub](hub.md) says what it is for. Lists have up to `limit` items; `after` continues behind an item. With `gateway` and \
+         `min_seq` an answer waits until everything up to that position is there. Write a `/` in a device id as `%2F`.",
+        "The same for programs is at `/openapi.json`. A refusal is a [Problem](#problem).",
+    ],
+    tags: &[
+        ("gateways", "Gateways"),
+        ("devices", "Devices"),
+        ("events", "Events"),
+        ("commands", "Commands"),
+        ("health", "Health and status"),
+    ],
+    every_read: &["min_seq"],
+};
+
 pub fn page() -> String {
-    let all = description();
-    let mut text = HEAD.to_owned();
-    writeln!(text, "{}\n", cell(all["info"]["description"].as_str().unwrap())).unwrap();
-    text += "Every answer states the position of the log that it is true for and how far the view is behind. `?min_seq=N` waits until the \
-             view has reached a position. Lists come in pages that end at `limit`, or at 1 MiB; `next` in the answer is where the next page \
-             begins: pass it as `after`, or as `before` where the newest are first. Write a `/` in a device id as `%2F`.\n\n";
-    text += "`?at=` asks for a past moment. `as_of` in the answer says which record is the last one in it, whether it is `exact`, and if not, \
-             why. A moment whose records have been deleted gives 410 with the earliest position that can still be answered.\n\n";
-    text += "The same for programs is at `/openapi.json`. [Who may ask](look.md#who-may-ask-and-https) is decided by tokens. \
-             A refusal is a [Problem](#problem).\n";
-    text += "\n## Parameters of every read\n";
-    let common = EVERY_READ.map(|name| all["components"]["parameters"][name].clone());
-    table(&mut text, &all, &common);
-    let mut described = 0;
-    for (tag, title) in TAGS {
-        writeln!(text, "\n## {title}").unwrap();
-        for (path, methods) in all["paths"].as_object().unwrap() {
-            for (method, operation) in methods.as_object().unwrap() {
-                if operation["tags"][0] == tag {
-                    described += 1;
-                    say(&mut text, &all, &format!("{} {path}", method.to_uppercase()), operation);
+    AGENT.page()
+}
+
+pub fn hub_page() -> String {
+    HUB.page()
+}
+
+impl Reference {
+    fn page(&self) -> String {
+        let all: Value = serde_json::from_str(self.description).unwrap();
+        let mut text = format!("{}\n{}\n", self.head, cell(all["info"]["description"].as_str().unwrap()));
+        for words in self.words {
+            writeln!(text, "\n{words}").unwrap();
+        }
+        text += "\n## Parameters of every read\n";
+        let common: Vec<Value> =
+            self.every_read.iter().map(|name| all["components"]["parameters"][name].clone()).collect();
+        table(&mut text, &all, &common);
+        let mut described = 0;
+        for (tag, title) in self.tags {
+            writeln!(text, "\n## {title}").unwrap();
+            for (path, methods) in all["paths"].as_object().unwrap() {
+                for (method, operation) in methods.as_object().unwrap() {
+                    if operation["tags"][0] == *tag {
+                        described += 1;
+                        let title = format!("{} {path}", method.to_uppercase());
+                        say(&mut text, &all, &title, operation, self.every_read);
+                    }
                 }
             }
         }
+        let operations =
+            all["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len());
+        assert_eq!(described, operations.sum::<usize>(), "an operation has a tag without a title here");
+        text += "\n## Types\n\nWhat answers and bodies consist of. A field that is not always there is marked with `?`.\n";
+        for (name, schema) in all["components"]["schemas"].as_object().unwrap() {
+            kind_of(&mut text, name, schema);
+        }
+        text
     }
-    let operations = all["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len());
-    assert_eq!(described, operations.sum::<usize>(), "an operation has a tag without a title here");
-    text += "\n## Types\n\nWhat answers and bodies consist of. A field that is not always there is marked with `?`.\n";
-    for (name, schema) in all["components"]["schemas"].as_object().unwrap() {
-        kind_of(&mut text, name, schema);
-    }
-    text
 }
 
-fn say(text: &mut String, all: &Value, title: &str, operation: &Value) {
+fn say(text: &mut String, all: &Value, title: &str, operation: &Value, every_read: &[&str]) {
     writeln!(text, "\n### {title}\n\n{}.", cell(operation["summary"].as_str().unwrap())).unwrap();
     let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
     let count = parameters.len();
     parameters.retain(|parameter| {
-        !EVERY_READ.iter().any(|name| parameter["$ref"] == format!("#/components/parameters/{name}"))
+        !every_read.iter().any(|name| parameter["$ref"] == format!("#/components/parameters/{name}"))
     });
     let common = count > parameters.len();
     table(text, all, &parameters);

@@ -97,8 +97,9 @@ fn examples_give_what_is_shown() {
 }
 
 #[test]
-fn the_reference_of_the_api_is_that_of_its_description() {
+fn the_references_of_the_apis_are_those_of_their_descriptions() {
     check("api.md", &api::page());
+    check("hub-api.md", &api::hub_page());
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The reference of the metrics: what an agent with a device, a sink and a Sparkplug host shows on `/metrics`.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,10 +11,9 @@ use fieldlog::clock::Clock;
 use fieldlog::config::Config;
 use fieldlog::run::{self, Controls, Event};
 use fieldlog_sim::broker::{Broker, Options, Qos};
+use fieldlog_sim::servers::metrics::{check, read};
 use fieldlog_sim::servers::wait::block_until;
 use tokio::sync::{mpsc, watch};
-
-use super::markdown::cell;
 
 const HEAD: &str = "# Metrics
 
@@ -53,16 +51,10 @@ const LATE: [&str; 6] = [
     "forward_backlog_oldest_timestamp_seconds{",
 ];
 
-#[derive(Default)]
-struct Metric {
-    name: String,
-    kind: String,
-    help: String,
-    labels: BTreeSet<String>,
-}
-
 pub fn page() -> String {
-    let metrics = read(&scrape());
+    let shown = scrape();
+    assert_eq!(check(&shown).unwrap_or_default(), "", "promtool");
+    let metrics = read(&shown);
     let mut text = HEAD.to_owned();
     let mut said = 0;
     for (title, words) in SECTIONS {
@@ -71,51 +63,13 @@ pub fn page() -> String {
             let first = metric.name.trim_start_matches("fieldlog_").split('_').next().unwrap();
             if words.contains(&first) {
                 said += 1;
-                metric.row(&mut text);
+                text += &metric.row();
             }
         }
     }
     let names: Vec<&str> = metrics.iter().map(|metric| &*metric.name).collect();
     assert_eq!(said, metrics.len(), "a metric has no section here: {names:?}");
     text
-}
-
-impl Metric {
-    fn row(&self, text: &mut String) {
-        let total = if self.kind == "counter" { "_total" } else { "" };
-        let unit = match self.name.rsplit('_').next() {
-            Some("seconds")
-                if self.name.ends_with("_timestamp_seconds") || self.name.ends_with("start_time_seconds") =>
-            {
-                "s since 1970"
-            }
-            Some("seconds") => "s",
-            Some("bytes") => "bytes",
-            _ if self.name.ends_with("bytes_max") => "bytes",
-            _ => "",
-        };
-        let labels: Vec<String> = self.labels.iter().map(|label| format!("`{label}`")).collect();
-        let (name, kind, help) = (&self.name, &self.kind, cell(&self.help));
-        writeln!(text, "| `{name}{total}` | {kind} | {unit} | {} | {help} |", labels.join(", ")).unwrap();
-    }
-}
-
-fn read(text: &str) -> Vec<Metric> {
-    let mut metrics: Vec<Metric> = Vec::new();
-    for line in text.lines() {
-        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            metrics.push(Metric { name: name.to_owned(), help: help.to_owned(), ..Metric::default() });
-        } else if let Some(kind) = line.strip_prefix("# TYPE ").and_then(|rest| rest.rsplit(' ').next()) {
-            kind.clone_into(&mut metrics.last_mut().unwrap().kind);
-        } else if let Some((_, labels)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
-            let names = labels.split("=\"").filter_map(|part| part.rsplit(['{', ',', '"']).next());
-            let names = names.filter(|name| {
-                *name != "le" && !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-            });
-            metrics.last_mut().unwrap().labels.extend(names.map(str::to_owned));
-        }
-    }
-    metrics
 }
 
 /// What the agent shows once everything has a value that can have one.
@@ -211,12 +165,5 @@ fn get(address: SocketAddr) -> String {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-#[test]
-fn names_of_labels_are_read() {
-    let metrics = read("# HELP a_b Help.\n# TYPE a_b counter\na_b_total{x=\"1,y\",z_z=\"\"} 1\n");
-    assert_eq!((&*metrics[0].kind, &*metrics[0].help), ("counter", "Help."));
-    assert_eq!(metrics[0].labels.iter().collect::<Vec<_>>(), ["x", "z_z"]);
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }

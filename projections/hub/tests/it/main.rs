@@ -15,6 +15,7 @@ mod hub;
 mod kafka;
 mod leases;
 mod load;
+mod metrics;
 mod mqtt;
 mod nats;
 mod outage;
