@@ -5,10 +5,10 @@
 //! so a store can be lost, and begins anew: with all devices, and OpenSearch also with all events.
 
 mod board;
+mod lane;
 mod opensearch;
 mod redis;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,11 +18,10 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Postgres};
 use crate::metrics::Counters;
-use crate::postgres::{
-    self, DeviceRow, FollowError, Link, Log, Snapshot, Step, adopt, chain, generation, led, step,
-};
+use crate::postgres::{self, DeviceRow, FollowError, Link, Log, Step, adopt, chain, generation, led};
 
 pub(crate) use board::{Board, Standing, State};
+use lane::Lane;
 
 /// Names of the stores, as the table `stores` has them.
 pub const STORES: [&str; 2] = [redis::NAME, opensearch::NAME];
@@ -31,10 +30,10 @@ pub const STORES: [&str; 2] = [redis::NAME, opensearch::NAME];
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After which the tables are read in any case: another process may have left gateways, or somebody wants to begin anew.
 const ROUND_EVERY: Duration = Duration::from_secs(2);
-/// After which the cursors are read again: a store that has nothing to do may be away, or have lost something.
+/// After which a cursor is read again: a store that has nothing to do may be away, or have lost something.
 const READ_EVERY: Duration = Duration::from_secs(10);
-/// Steps of one log before others have their turn.
-const STEPS_MAX: usize = 16;
+/// A round takes hardly longer, so that others see how far it is. What is left has its turn in the next one.
+const ROUND_MAX: Duration = Duration::from_secs(1);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// How far a store has followed a log.
@@ -66,6 +65,8 @@ trait Store: Send + 'static {
     const NAME: &'static str;
     /// Whether it has all logs with all events, or only what is current.
     const HAS_EVENTS: bool;
+    /// Logs that are followed at once, each over connections of its own.
+    const LANES: usize;
 
     /// Reads the cursor of a log, or of its gateway.
     fn cursor(&mut self, log: &Log) -> impl Future<Output = Result<Option<Cursor>, Fault>> + Send;
@@ -134,10 +135,10 @@ pub(crate) fn start(
     };
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(redis) = &config.redis {
-        tasks.spawn(Follower::new(redis::Redis::new(redis.clone()), parts.clone()).run());
+        tasks.spawn(Follower::new(|| redis::Redis::new(redis.clone()), parts.clone()).run());
     }
     if let Some(opensearch) = &config.opensearch {
-        tasks.spawn(Follower::new(opensearch::OpenSearch::new(opensearch.clone()), parts).run());
+        tasks.spawn(Follower::new(|| opensearch::OpenSearch::new(opensearch.clone()), parts).run());
     }
     tasks
 }
@@ -159,19 +160,16 @@ pub async fn rebuild(config: &Config, store: &str) -> Result<(), String> {
 
 /// Follows with one store.
 struct Follower<S> {
-    store: S,
+    /// A log has always the same one, by its number.
+    lanes: Vec<Lane<S>>,
     parts: Parts,
     link: Option<Link>,
-    /// By number of the log. Only what the store has answered last; it says itself if that is no longer so.
-    cursors: HashMap<i32, Cursor>,
-    /// When that was forgotten.
-    forgotten: Instant,
-    attempts: u64,
 }
 
 impl<S: Store> Follower<S> {
-    fn new(store: S, parts: Parts) -> Follower<S> {
-        Follower { store, parts, link: None, cursors: HashMap::new(), forgotten: Instant::now(), attempts: 0 }
+    fn new(store: impl Fn() -> S, parts: Parts) -> Follower<S> {
+        let lanes = (0..S::LANES).map(|_| Lane::new(store(), &parts)).collect();
+        Follower { lanes, parts, link: None }
     }
 
     /// Follows until the task is ended.
@@ -185,7 +183,7 @@ impl<S: Store> Follower<S> {
         loop {
             let stored = self.parts.counters.events.load(Ordering::Relaxed);
             let outcome = self.round().await;
-            let reduced = self.store.reduced();
+            let reduced = self.lanes.iter().map(Lane::reduced).sum();
             match outcome {
                 Ok(standing) => {
                     if std::mem::take(&mut failing) {
@@ -202,7 +200,7 @@ impl<S: Store> Follower<S> {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!("{}: {why}; trying again until it works", S::NAME);
                     }
-                    self.cursors.clear();
+                    self.lanes.iter_mut().for_each(Lane::clear);
                     self.parts.board.fail(S::NAME, &why, reduced);
                     tokio::time::sleep(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
@@ -219,120 +217,52 @@ impl<S: Store> Follower<S> {
         }
     }
 
-    /// Follows each log for some steps. A log whose writing is fenced does not hold up the others.
+    /// Follows the logs for a while. A log whose writing is fenced does not hold up the others.
     async fn round(&mut self) -> Result<Standing, String> {
         let hub = self.parts.hub.borrow().clone();
         let hub = hub.ok_or("this process has no lease in PostgreSQL")?;
         let text = |error: tokio_postgres::Error| format!("PostgreSQL: {}", chain(&error));
-        let client = &self.connect().await?.client;
+        let client = &connect(&mut self.link, &self.parts).await?.client;
         adopt(client, &hub).await.map_err(text)?;
         let generation = generation(client, S::NAME).await.map_err(text)?;
         let mut logs = led(client, &hub).await.map_err(text)?;
         logs.retain(|log| S::HAS_EVENTS || log.is_newest);
-        if self.forgotten.elapsed() > READ_EVERY {
-            self.forgotten = Instant::now();
-            self.cursors.clear();
-        }
-        self.cursors.retain(|number, _| logs.iter().any(|log| log.log == *number));
-        let (mut standing, mut fenced) = (Standing { gateways: logs.len(), ..Standing::default() }, None);
-        for log in &logs {
-            match self.follow(log, generation).await {
-                Ok(()) => {}
-                Err(Fault::Failed(why)) => return Err(why),
-                Err(fault) => {
-                    self.cursors.remove(&log.log);
-                    if let Fault::Fenced(number) = fault {
-                        fenced = Some((log, number));
-                    }
-                }
-            }
-            let arrival = self.cursors.get(&log.log).map_or(0, |cursor| cursor.arrival);
-            standing.lag_events += (log.events - arrival).max(0);
-            standing.events += log.events;
+        let until = Instant::now() + ROUND_MAX;
+        let count = self.lanes.len() as i32;
+        let lanes = self.lanes.iter_mut().zip(0..).map(|(lane, number)| {
+            let logs = logs.iter().filter(|log| log.log % count == number).cloned().collect();
+            lane.pass(logs, generation, until)
+        });
+        let mut standing = Standing { gateways: logs.len(), generation, ..Standing::default() };
+        let mut fenced = None;
+        for pass in futures_util::future::join_all(lanes).await {
+            let pass = pass?;
+            standing.lag_events += pass.lag_events;
+            standing.events += pass.events;
+            fenced = fenced.or(pass.fenced);
         }
         if let Some((Log { gateway, fence, .. }, number)) = fenced {
-            let client = &self.connect().await?.client;
+            let client = &connect(&mut self.link, &self.parts).await?.client;
             // Whoever has a newer number has it from PostgreSQL, unless that was restored from a backup.
-            if led(client, &hub)
-                .await
-                .map_err(text)?
-                .iter()
-                .any(|log| log.gateway == *gateway && log.fence == *fence)
-            {
+            let led = led(client, &hub).await.map_err(text)?;
+            if led.iter().any(|log| log.gateway == gateway && log.fence == fence) {
                 return Err(format!(
                     "gateway {gateway}: it was written with the fencing number {number}, and PostgreSQL says {fence}; if \
                      PostgreSQL was restored from a backup, delete what the store has of this gateway, and it begins anew"
                 ));
             }
         }
-        standing.generation = generation;
         Ok(standing)
     }
+}
 
-    async fn connect(&mut self) -> Result<&mut Link, String> {
-        if self.link.as_ref().is_none_or(|link| link.client.is_closed()) {
-            let link = Link::open(&self.parts.postgres, self.parts.lease).await;
-            self.link = Some(link.map_err(|error| error.to_string())?);
-        }
-        self.link.as_mut().ok_or_else(|| "there is no connection to PostgreSQL".into())
-    }
-
-    async fn follow(&mut self, log: &Log, generation: i64) -> Result<(), Fault> {
-        let known = match self.cursors.get(&log.log) {
-            Some(cursor) => Some(cursor.clone()),
-            None => self.store.cursor(log).await?,
-        };
-        let is_of = |cursor: &Cursor| {
-            cursor.is_complete
-                && (cursor.generation, cursor.log, &cursor.epoch) == (generation, log.log, &log.epoch)
-                && cursor.arrival <= log.events
-        };
-        let mut cursor = match known {
-            Some(cursor) if is_of(&cursor) => cursor,
-            other => self.begin(log, other.as_ref(), generation).await?,
-        };
-        for _ in 0..STEPS_MAX {
-            if cursor.arrival >= log.events {
-                break;
-            }
-            let link = self.connect().await.map_err(Fault::Failed)?;
-            let step = step(&mut link.client, log.log, cursor.arrival).await?;
-            let to = Cursor { arrival: step.to, ..cursor.clone() };
-            cursor = self.store.put(log, &cursor, to, &step).await?;
-        }
-        self.cursors.insert(log.log, cursor);
-        Ok(())
-    }
-
-    /// Writes all devices as they are now, and begins to follow from there.
-    async fn begin(&mut self, log: &Log, from: Option<&Cursor>, generation: i64) -> Result<Cursor, Fault> {
-        self.connect().await.map_err(Fault::Failed)?;
-        self.attempts += 1;
-        let to = Cursor {
-            generation,
-            epoch: log.epoch.clone(),
-            log: log.log,
-            arrival: 0,
-            is_complete: false,
-            mark: self.attempts.to_string(),
-        };
-        let (store, Some(link)) = (&mut self.store, &mut self.link) else { return Err(Fault::Moved) };
-        let begun = store.begin(log, from, to).await?;
-        let snapshot = Snapshot::begin(&mut link.client, log.log).await?;
-        let mut last = String::new();
-        let mut devices = snapshot.page(&last).await?;
-        // What is current are the devices of the newest log.
-        while log.is_newest
-            && let Some(device) = devices.last()
-        {
-            last.clone_from(&device.device);
-            store.page(log, &begun, &devices, snapshot.as_of).await?;
-            devices = snapshot.page(&last).await?;
-        }
-        let arrival = if S::HAS_EVENTS { 0 } else { snapshot.as_of };
-        let to = Cursor { arrival, is_complete: true, ..begun.clone() };
-        store.complete(log, &begun, to).await
-    }
+/// The connection to PostgreSQL, opened if there is none.
+async fn connect<'a>(link: &'a mut Option<Link>, parts: &Parts) -> Result<&'a mut Link, String> {
+    let open = match link.take().filter(|link| !link.client.is_closed()) {
+        Some(open) => open,
+        None => Link::open(&parts.postgres, parts.lease).await.map_err(|error| error.to_string())?,
+    };
+    Ok(link.insert(open))
 }
 
 impl From<FollowError> for Fault {

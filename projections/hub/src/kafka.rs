@@ -59,7 +59,7 @@ pub(crate) async fn serve(kafka: Kafka, postgres: Postgres, parts: Parts, stoppe
 async fn share(kafka: &Kafka, postgres: &Postgres, name: &str, parts: &Parts) -> Result<Infallible, Ended> {
     let share = format!("kafka {}", kafka.topic);
     loop {
-        parts.wait_mine(&share, true).await;
+        parts.wait_turn(name, &share).await;
         let mut reader = Reader::open(kafka, postgres, name, parts).await?;
         tokio::select! {
             ended = reader.read() => {
@@ -67,7 +67,7 @@ async fn share(kafka: &Kafka, postgres: &Postgres, name: &str, parts: &Parts) ->
                 return Err(why);
             }
             () = parts.wait_mine(&share, false) => {
-                parts.standings.set(name, |standing| *standing = Standing::default());
+                parts.standings.set(name, Standing::wait);
                 tracing::info!("{name}: another hub reads it from now on");
             }
         };
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
             |(client, place)| Partition { client, place, is_fetching: false, at_end: false, end: 0 };
         let partitions: Vec<Partition> = clients.into_iter().zip(places).map(partition).collect();
         tracing::info!("{name}: this hub reads its {} partitions", partitions.len());
-        parts.standings.set(name, |standing| standing.reading = true);
+        parts.standings.set(name, Standing::read);
         let (fetching, storing) = (JoinSet::new(), JoinSet::new());
         let stopped = HashSet::new();
         Ok(Reader { kafka, name, parts, link, hub, partitions, assembler, fetching, storing, stopped })

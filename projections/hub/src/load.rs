@@ -17,7 +17,7 @@ use crate::config::{Config, Postgres};
 use crate::intake::{Intake, Refusal};
 use crate::metrics::Counters;
 use crate::parcel::{Parcel, ParcelError};
-use crate::postgres::{Link, chain, later_log};
+use crate::postgres::{Link, chain, current_log, enter_older};
 use crate::run::{RunError, lease};
 use crate::{text, writer};
 
@@ -65,11 +65,11 @@ pub enum LoadError {
         /// What is in the tables nevertheless.
         before: String,
     },
-    /// The tables have a newer log.
+    /// The tables have a newer log, as it seems.
     #[error(
-        "{path} is of an older log of the gateway {gateway}, epoch {epoch}: the tables have a newer one, of epoch {newest}, and the \
-         log that comes last passes for the newest. Load the files of a gateway from the oldest log to the newest, before the \
-         gateway itself sends; to do that now, begin with another `postgres.schema`", path = .path.display()
+        "{path} is of an older log of the gateway {gateway}, epoch {epoch}, as it seems: the tables have one of epoch {newest} that ends \
+         later, but does not say that it was begun after this one. If this one is older, load it with `--older`, and the other one \
+         stays the current one", path = .path.display()
     )]
     Older {
         /// The file.
@@ -109,13 +109,15 @@ impl LoadError {
     }
 }
 
-/// Loads files, one after the other. `say` gets what has become of each.
+/// Loads files, one after the other. `say` gets what has become of each. `older`: their logs came before those that the tables
+/// have, which stay the current ones of their gateways.
 ///
 /// # Errors
 /// [`LoadError`]; what was loaded before stays.
 pub async fn load(
     config: &Config,
     paths: &[PathBuf],
+    older: bool,
     mut down: watch::Receiver<bool>,
     say: impl Fn(String),
 ) -> Result<(), LoadError> {
@@ -124,7 +126,7 @@ pub async fn load(
     let mut hub = lease.hub.clone();
     let counters = Arc::new(Counters::default());
     let (intake, mut writers) = writer::start(&config.postgres, config.lease, &hub, &counters);
-    let loader = Loader { postgres: config.postgres.clone(), lease: config.lease, intake, counters };
+    let loader = Loader { postgres: config.postgres.clone(), lease: config.lease, older, intake, counters };
     let work = async move {
         // Before there are tables nothing can be looked up in them. It ends only with the lease.
         if hub.wait_for(Option::is_some).await.is_err() {
@@ -158,6 +160,8 @@ fn own_name() -> Result<String, RunError> {
 struct Loader {
     postgres: Postgres,
     lease: Duration,
+    /// Whether somebody has said that the files are of older logs.
+    older: bool,
     intake: Intake,
     counters: Arc<Counters>,
 }
@@ -175,7 +179,7 @@ struct Progress {
 impl Loader {
     /// Loads a file; its words.
     async fn load(&self, file: Arc<File>) -> Result<String, LoadError> {
-        self.refuse_older(&file).await?;
+        self.place(&file).await?;
         let new = self.counters.events.load(Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(AT_ONCE);
         let source = file.clone();
@@ -198,20 +202,30 @@ impl Loader {
         }
     }
 
-    /// Refuses the log of a file if it would wrongly pass for the newest of its gateway.
-    async fn refuse_older(&self, file: &File) -> Result<(), LoadError> {
+    /// Enters the log of a file as an older one if it is one, so that it does not pass for the newest of its gateway, as the log
+    /// that comes last does.
+    async fn place(&self, file: &File) -> Result<(), LoadError> {
         let Some(last) = file.last()? else { return Ok(()) };
         let parcel = read(file, file.parcels, &last)?;
         let Some(ends) = parcel.events.last() else { return Ok(()) };
-        let (gateway, epoch) = (parcel.manifest().gateway.to_string(), parcel.manifest().epoch.to_string());
+        let (gateway, epoch) = (parcel.manifest().gateway.to_string(), parcel.manifest().epoch);
         let database = |why: String| LoadError::Run(RunError::Database { why });
         let link =
             Link::open(&self.postgres, self.lease).await.map_err(|error| database(error.to_string()))?;
-        let found = later_log(&link.client, &gateway, &epoch, text::time(ends.recorded)).await;
-        match found.map_err(|error| database(chain(&error)))? {
-            Some(newest) => Err(LoadError::Older { path: file.path.clone(), gateway, epoch, newest }),
-            None => Ok(()),
+        let found = current_log(&link.client, &gateway, &epoch.to_string(), text::time(ends.recorded)).await;
+        let Some(current) = found.map_err(|error| database(chain(&error)))? else { return Ok(()) };
+        if self.older || current.is_successor {
+            let entered = enter_older(&link.client, &gateway, epoch).await;
+            entered.map_err(|error| database(error.to_string()))?;
+            let newest = current.epoch;
+            tracing::info!(
+                "gateway {gateway}: epoch {epoch} is older; that of epoch {newest} stays the current one"
+            );
+        } else if current.ends_later {
+            let (path, epoch) = (file.path.clone(), epoch.to_string());
+            return Err(LoadError::Older { path, gateway, epoch, newest: current.epoch });
         }
+        Ok(())
     }
 
     /// Stores a parcel, however long that takes.

@@ -74,6 +74,9 @@ enum Verb {
         /// The files; those of one gateway from its oldest log to its newest.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// The files are of logs that came before those that PostgreSQL has, which stay the current ones of their gateways.
+        #[arg(long)]
+        older: bool,
         /// The configuration file.
         #[arg(long, default_value = "/etc/fieldlog/hub.toml", value_name = "FILE")]
         config: PathBuf,
@@ -107,8 +110,8 @@ fn main() -> ExitCode {
             Ok(config) => rebuild(&config, &store, abandon),
             Err(code) => code,
         },
-        Verb::Load { files, config } => match self::config(&config) {
-            Ok(config) => load(&config, &files),
+        Verb::Load { files, older, config } => match self::config(&config) {
+            Ok(config) => load(&config, &files, older),
             Err(code) => code,
         },
         #[cfg(feature = "demo")]
@@ -233,12 +236,14 @@ fn rebuild(config: &Config, store: &str, abandon: bool) -> ExitCode {
     }
 }
 
-fn load(config: &Config, files: &[PathBuf]) -> ExitCode {
-    until_down(async |down| match load::load(config, files, down, |words| tracing::info!("{words}")).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit_code())
+fn load(config: &Config, files: &[PathBuf], older: bool) -> ExitCode {
+    until_down(async |down| {
+        match load::load(config, files, older, down, |words| tracing::info!("{words}")).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::from(error.exit_code())
+            }
         }
     })
 }

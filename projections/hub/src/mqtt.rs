@@ -42,7 +42,7 @@ pub(crate) async fn serve(mqtt: Mqtt, parts: Parts, stopped: watch::Receiver<boo
 async fn share(mqtt: &Mqtt, name: &str, parts: &Parts) -> Result<Infallible, Ended> {
     let share = format!("mqtt {} {}", mqtt.address, mqtt.client_id);
     loop {
-        parts.wait_mine(&share, true).await;
+        parts.wait_turn(name, &share).await;
         let role = Role {
             client_id: &mqtt.client_id,
             session_expiry_s: mqtt.session_expiry_s,
@@ -57,14 +57,14 @@ async fn share(mqtt: &Mqtt, name: &str, parts: &Parts) -> Result<Infallible, End
                 "{name}: this hub reads it with a new session; what gateways have sent before does not come here"
             );
         }
-        parts.standings.set(name, |standing| standing.reading = true);
+        parts.standings.set(name, Standing::read);
         tokio::select! {
             ended = read(session, name, parts) => {
                 let Err(why) = ended;
                 return Err(why);
             }
             () = parts.wait_mine(&share, false) => {
-                parts.standings.set(name, |standing| *standing = Standing::default());
+                parts.standings.set(name, Standing::wait);
                 tracing::info!("{name}: another hub reads it from now on");
             }
         };

@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::{Nats, Postgres, read_secret};
 use crate::postgres::{Link, chain, identity};
-use crate::source::{self, Ended, Parts};
+use crate::source::{self, Ended, Parts, Standing};
 
 pub(crate) use call::call;
 
@@ -71,7 +71,8 @@ async fn consume_all(
     let stream = jetstream.get_stream_no_info(&nats.stream).await?;
     let database = database(postgres, parts).await?;
     let own = claim::Consumers { name: nats.consumer.as_str().into(), database: database.into() };
-    parts.standings.set(name, |standing| standing.reading = true);
+    let source: Arc<str> = name.into();
+    parts.standings.set(name, Standing::read);
     let mut tasks = Tasks::default();
     loop {
         let subjects = subjects(nats, &stream).await?;
@@ -83,16 +84,19 @@ async fn consume_all(
             })
             .collect();
         tasks.0.retain(|subject, task| {
-            let keep = mine.contains(subject) && !task.is_finished();
-            if !keep {
+            let is_mine = mine.contains(subject);
+            if !is_mine {
                 task.abort();
+                parts.standings.set(name, |standing| _ = standing.stopped.remove(subject));
             }
-            keep
+            is_mine && !task.is_finished()
         });
         for subject in mine {
             if !tasks.0.contains_key(subject) {
-                let task = consume::subject(stream.clone(), subject.clone(), own.clone(), parts.clone());
-                tasks.0.insert(subject.clone(), tokio::spawn(task).abort_handle());
+                let (source, subject) = (source.clone(), subject.clone());
+                let task =
+                    consume::subject(source, stream.clone(), subject.clone(), own.clone(), parts.clone());
+                tasks.0.insert(subject, tokio::spawn(task).abort_handle());
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;

@@ -18,12 +18,12 @@ pub(crate) use follow::{
     Arrived, DeviceRow, FollowError, Log, Snapshot, Step, adopt, begin_anew, generation, led, step,
 };
 pub(crate) use gaps::{Gapped, gapped, gaps, keep_gaps};
-pub(crate) use hold::{Held, hold, other_event};
+pub(crate) use hold::{Held, enter_older, hold, other_event};
 pub(crate) use migrate::{MigrateError, migrate, refuse_newer};
 pub(crate) use offsets::{Place, is_stored, note_offsets, take_partitions};
 pub(crate) use partitions::{Partitions, drop_minutes, drop_partitions};
 pub(crate) use read::Readers;
 pub(crate) use rebuild::{LogToFill, Names, RebuildError, fill};
-pub(crate) use registry::{alive, forget, identity, later_log, register, renew};
+pub(crate) use registry::{alive, current_log, forget, identity, register, renew};
 pub(crate) use rows::Statements as RowStatements;
 pub(crate) use write::{Batch, Entry, Statements, WriteError, write};

@@ -1,9 +1,8 @@
 //! What streams of parcels have in common: whose they are, how a message is stored, and how connecting is retried.
 
-use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,6 +11,10 @@ use tokio::time::Instant;
 use crate::intake::{Intake, Refusal};
 use crate::metrics::Counters;
 use crate::parcel::{Parcel, ParcelError};
+
+mod standings;
+
+pub(crate) use standings::{Standing, Standings, State};
 
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -48,6 +51,17 @@ impl Parts {
     /// Whether a share of what is divided among the processes is this one's.
     pub(crate) fn is_mine(&self, alive: &[String], share: &str) -> bool {
         owner(alive, share) == Some(&self.name)
+    }
+
+    /// Waits until a share is this process's, and says meanwhile that another one reads the source.
+    pub(crate) async fn wait_turn(&self, source: &str, share: &str) {
+        let is_anothers = |alive: &Vec<String>| !alive.is_empty() && !self.is_mine(alive, share);
+        if self.alive.clone().wait_for(|alive| !alive.is_empty()).await.is_ok_and(|alive| is_anothers(&alive))
+        {
+            self.standings.set(source, Standing::wait);
+        }
+        self.wait_mine(share, true).await;
+        self.standings.set(source, |standing| standing.state = State::Connecting);
     }
 
     /// Waits until a share is this process's, or no longer.
@@ -113,13 +127,14 @@ where
     R: Future<Output = Ended> + Send,
 {
     let mut retry = RETRY.0;
+    parts.standings.set(name, |_| {});
     loop {
         let begun = Instant::now();
         let why = tokio::select! {
             why = run() => why,
             _ = stopped.wait_for(|stop| *stop) => return,
         };
-        parts.standings.set(name, |standing| standing.reading = false);
+        parts.standings.set(name, |standing| standing.fail(&why.to_string()));
         if begun.elapsed() > RETRY.1 {
             retry = RETRY.0;
         }
@@ -129,34 +144,6 @@ where
             _ = stopped.wait_for(|stop| *stop) => return,
         }
         retry = (retry * 2).min(RETRY.1);
-    }
-}
-
-/// How a source is doing here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
-    /// Whether this process reads it.
-    pub(crate) reading: bool,
-    /// Records of Kafka that this process has not read yet.
-    pub(crate) lag_records: Option<u64>,
-    /// Parcels of which records of Kafka are missing so far.
-    pub(crate) incomplete: Option<u64>,
-}
-
-/// The sources of this process by name.
-#[derive(Debug, Default)]
-pub(crate) struct Standings(Mutex<BTreeMap<String, Standing>>);
-
-impl Standings {
-    /// Changes what is said of a source.
-    pub(crate) fn set(&self, name: &str, change: impl FnOnce(&mut Standing)) {
-        let mut standings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(standings.entry(name.to_owned()).or_default());
-    }
-
-    /// All of them.
-    pub(crate) fn all(&self) -> BTreeMap<String, Standing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

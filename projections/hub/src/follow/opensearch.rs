@@ -126,6 +126,7 @@ impl OpenSearch {
 impl Store for OpenSearch {
     const NAME: &'static str = NAME;
     const HAS_EVENTS: bool = true;
+    const LANES: usize = 4;
 
     async fn cursor(&mut self, log: &Log) -> Result<Option<Cursor>, Fault> {
         let (status, answer) =
@@ -148,8 +149,8 @@ impl Store for OpenSearch {
     }
 
     async fn begin(&mut self, log: &Log, from: Option<&Cursor>, to: Cursor) -> Result<Cursor, Fault> {
-        // The indices may have been deleted with their templates.
-        self.has_templates = false;
+        // Where there is no cursor, the indices may have been deleted with their templates.
+        self.has_templates &= from.is_some();
         self.bulk(Vec::new()).await?;
         self.save(log, from, to).await
     }

@@ -168,6 +168,8 @@ async fn open_with_tls(settings: &Settings, info: &ConnectionInfo) -> Result<Mul
 impl Store for Redis {
     const NAME: &'static str = NAME;
     const HAS_EVENTS: bool = false;
+    // It does one thing after the other itself.
+    const LANES: usize = 1;
 
     async fn cursor(&mut self, log: &Log) -> Result<Option<Cursor>, Fault> {
         let mut connection = self.connect().await?;

@@ -4,7 +4,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fieldlog_wire::api::hub::{Items, Store};
+use fieldlog_wire::api::hub::{Items, Source, Stopped, Store};
 use tokio_postgres::types::ToSql;
 
 use super::App;
@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::reading::{Asked, Deciding, Part, Reading};
 use crate::changes::WINDOWS_S;
 use crate::follow::STORES;
+use crate::source::Standing;
 
 /// The rows of `select` as `{"items": […]}`.
 async fn items(app: &App, select: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Response, Problem> {
@@ -39,7 +40,8 @@ pub(super) async fn gateway(
     let select =
         "SELECT gateway, epoch, position, chain, newest, head, missing, events, duplicates, faults, forked,
             first_seen, last_seen, newest_time, agent_version AS version
-        FROM logs WHERE gateway = $1 ORDER BY log DESC";
+        FROM logs l WHERE gateway = $1
+        ORDER BY EXISTS (SELECT FROM gateways g WHERE g.log = l.log) DESC, newest_time DESC NULLS LAST, log DESC";
     items(&app, select, &[&gateway]).await
 }
 
@@ -139,6 +141,25 @@ pub(super) async fn stores(State(app): State<App>, _: Reading) -> Response {
         }
     };
     let items = STORES.map(store).into();
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    (headers, axum::Json(Items { items })).into_response()
+}
+
+/// The streams of parcels that this process is configured to read.
+pub(super) async fn sources(State(app): State<App>, _: Reading) -> Response {
+    let source = |(source, standing): (String, Standing)| {
+        let (error_time, error) = standing.error.map(|(time, error)| (time.to_string(), error)).unzip();
+        Source {
+            source,
+            state: standing.state.word().into(),
+            error,
+            error_time,
+            stopped: standing.stopped.into_iter().map(|(subject, why)| Stopped { subject, why }).collect(),
+            lag_records: standing.lag_records,
+            incomplete_parcels: standing.incomplete,
+        }
+    };
+    let items: Vec<Source<'_>> = app.standings.all().into_iter().map(source).collect();
     let headers = [(header::CACHE_CONTROL, "no-store")];
     (headers, axum::Json(Items { items })).into_response()
 }

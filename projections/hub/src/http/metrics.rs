@@ -199,11 +199,20 @@ impl Metrics {
 
     fn sources(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Value = fn(&source::Standing) -> Option<u64>;
-        let gauges: [(&str, &str, Value); 3] = [
+        let gauges: [(&str, &str, Value); 5] = [
             (
                 "source_reading",
                 "1 while this process reads the source; 0 also while another process does.",
-                |standing| Some(u64::from(standing.reading)),
+                |standing| Some(u64::from(standing.state == source::State::Reading)),
+            ),
+            ("source_failing", "1 while this process cannot read the source, and tries again.", |standing| {
+                Some(u64::from(standing.state == source::State::Failing))
+            }),
+            (
+                "source_stopped_subjects",
+                "Subjects of NATS that are this process's and that it does not take: their consumer is another database's, or \
+                 their log is stopped.",
+                |standing| Some(standing.stopped.len() as u64),
             ),
             (
                 "source_lag_records",

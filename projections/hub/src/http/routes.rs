@@ -28,6 +28,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/commands", get(api::commands))
         .route("/api/v1/stores", get(api::stores))
+        .route("/api/v1/sources", get(api::sources))
         .merge(page::router())
         .fallback(nothing)
         .method_not_allowed_fallback(not_allowed)

@@ -1,5 +1,6 @@
 //! Consumes one subject.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -25,29 +26,40 @@ const STOPPED: Duration = Duration::from_secs(60);
 /// So often it is looked whose the consumer is.
 const OWNER_EVERY: Duration = Duration::from_secs(30);
 
-/// Consumes a subject until something fails; it is begun again then.
-pub(super) async fn subject(stream: Stream<()>, subject: String, consumers: Consumers, parts: Parts) {
+/// Consumes a subject of a source until something fails; it is begun again then.
+pub(super) async fn subject(
+    source: Arc<str>,
+    stream: Stream<()>,
+    subject: String,
+    consumers: Consumers,
+    parts: Parts,
+) {
     loop {
-        match messages(&stream, &subject, &consumers, &parts).await {
-            // What is not acknowledged stays in the stream, for as long as the stream keeps it.
-            Ok(why) => {
-                tracing::error!("{subject} is not consumed any more: {why}");
-                tokio::time::sleep(STOPPED).await;
-            }
-            Err(error) => {
-                tracing::warn!("{subject}: {error}");
-                return;
-            }
+        let good = || parts.standings.set(&source, |standing| _ = standing.stopped.remove(&subject));
+        let outcome = messages(&stream, &subject, &consumers, &parts, good).await;
+        let why = match &outcome {
+            Ok(why) => why.clone(),
+            Err(error) => error.to_string(),
+        };
+        parts.standings.set(&source, |standing| standing.stop(&subject, &why));
+        if outcome.is_err() {
+            tracing::warn!("{subject}: {why}");
+            return;
         }
+        // What is not acknowledged stays in the stream, for as long as the stream keeps it.
+        tracing::error!("{subject} is not consumed any more: {why}");
+        tokio::time::sleep(STOPPED).await;
     }
 }
 
-/// Consumes until a log is stopped, or the consumer belongs to others; returns why.
+/// Consumes until a log is stopped, or the consumer belongs to others; returns why. `good` is called whenever messages were
+/// stored, or none are there.
 async fn messages(
     stream: &Stream<()>,
     subject: &str,
     consumers: &Consumers,
     parts: &Parts,
+    good: impl Fn(),
 ) -> Result<String, Ended> {
     let config = pull::Config {
         filter_subject: subject.to_owned(),
@@ -78,6 +90,7 @@ async fn messages(
                 return Ok(why);
             }
         }
+        good();
     }
 }
 

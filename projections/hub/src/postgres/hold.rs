@@ -26,6 +26,15 @@ pub(crate) struct Held {
     pub(crate) forked: Option<String>,
 }
 
+/// Enters a log that came before a gateway's current one, which stays the current one.
+pub(crate) async fn enter_older(client: &Client, gateway: &str, epoch: Epoch) -> Result<(), HoldError> {
+    let account = serde_json::to_string(&Account::new(epoch))?;
+    let insert =
+        "INSERT INTO logs (gateway, epoch, account) VALUES ($1, $2, $3::text::json) ON CONFLICT DO NOTHING";
+    client.execute(insert, &[&gateway, &epoch.to_string(), &account]).await?;
+    Ok(())
+}
+
 /// Takes a gateway for the process `hub`, and reads the account of its log. The gateway may have been another process's:
 /// it is taken over, because its parcels now come here. The number of that process is no longer right then, so what it
 /// still tries to write fails.

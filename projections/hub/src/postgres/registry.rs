@@ -51,18 +51,38 @@ pub(crate) async fn alive(client: &Client) -> Result<Vec<String>, Error> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// The epoch of a gateway's newest log, if that has events after `ends` and is not the log of this epoch, which is not there yet.
-pub(crate) async fn later_log(
+/// The current log of a gateway, in view of another one that is not there yet.
+pub(crate) struct Current {
+    pub(crate) epoch: String,
+    /// Whether it has events after the end of the other one.
+    pub(crate) ends_later: bool,
+    /// Whether it, or a log that it comes from, says that it was begun after the other one.
+    pub(crate) is_successor: bool,
+}
+
+/// A gateway's current log in view of one of another epoch that ends at `ends`; `None` if there is no log, or if the other one is
+/// there already.
+pub(crate) async fn current_log(
     client: &Client,
     gateway: &str,
     epoch: &str,
     ends: Timestamp,
-) -> Result<Option<String>, Error> {
-    let select =
-        "SELECT l.epoch FROM gateways g JOIN logs l USING (log) WHERE g.gateway = $1 AND l.newest_time > $3
+) -> Result<Option<Current>, Error> {
+    // What is said of no device is found by the index that begins with log and device.
+    let select = "WITH RECURSIVE before (epoch) AS (
+            SELECT l.epoch FROM gateways g JOIN logs l USING (log) WHERE g.gateway = $1
+            UNION SELECT e.data ->> 'previous_epoch' FROM before b JOIN logs l ON l.gateway = $1 AND l.epoch = b.epoch
+                JOIN events e ON e.log = l.log AND e.device IS NULL AND e.type = 'epoch_begun')
+        SELECT l.epoch, coalesce(l.newest_time > $3, false), $2 IN (SELECT b.epoch FROM before b WHERE b.epoch IS NOT NULL)
+        FROM gateways g JOIN logs l USING (log) WHERE g.gateway = $1
         AND NOT EXISTS (SELECT FROM logs o WHERE o.gateway = $1 AND o.epoch = $2)";
     let row = client.query_opt(select, &[&gateway, &epoch, &ends]).await?;
-    Ok(row.map(|row| row.get(0)))
+    let current = |row: tokio_postgres::Row| Current {
+        epoch: row.get(0),
+        ends_later: row.get(1),
+        is_successor: row.get(2),
+    };
+    Ok(row.map(current))
 }
 
 /// The id of this database, which no other has unless it is a copy of this one.

@@ -191,6 +191,22 @@ impl Gateway {
         }
     }
 
+    /// The log of a new epoch that takes over from this one: it has its records, and says where they come from.
+    pub fn successor(&self, mut rng: Rng) -> Gateway {
+        let epoch = Epoch(rng.next_u64());
+        let (mut body, mut links) = (RecordBuffer::after(Time(0)), vec![ChainHash::origin(epoch)]);
+        for record in self.body.records(Seq(1)) {
+            let before = body.bytes();
+            body.push_record(&record.unwrap());
+            let link = *links.last().unwrap();
+            links.push(link.after(&body.body()[before..]));
+        }
+        let (name, view) = (self.name.clone(), self.view.clone());
+        let mut next = Gateway { name, epoch, form: self.form, body, view, links, rng, now: self.now };
+        next.record(&Fact::EpochBegun { previous: Some(self.epoch), reason: "restored".into() });
+        next
+    }
+
     /// The positions from `first` on, in parcels of random sizes.
     pub fn split(&mut self, first: u64) -> Vec<(u64, u64)> {
         let (mut parts, mut first) = (Vec::new(), first);

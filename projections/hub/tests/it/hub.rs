@@ -10,6 +10,7 @@ use std::time::Duration;
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::wait::block_until;
 use fieldlog_sim::servers::{Process, free_port};
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::gateway::Post;
@@ -137,6 +138,13 @@ impl Hub {
 
     pub fn get(&self, path: &str) -> Answer {
         self.try_get(path).unwrap_or_else(|| panic!("no answer: {}", self.words()))
+    }
+
+    /// What it says of its sources.
+    pub fn sources(&self) -> Vec<Json> {
+        let answer = self.get("/api/v1/sources");
+        let body: Json = serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
+        body["items"].as_array().unwrap().clone()
     }
 
     /// A request without a body, with a token unless it is empty.

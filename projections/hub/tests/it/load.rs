@@ -1,22 +1,25 @@
 //! Logs from files of `fieldlog export --format parcels`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use fieldlog_sim::servers::nats::NatsServer;
+use fieldlog_sim::servers::opensearch::OpenSearchServer;
 use fieldlog_sim::servers::postgres::PostgresServer;
-use fieldlog_sim::servers::skip;
-use fieldlog_sim::servers::wait::until;
+use fieldlog_sim::servers::redis::RedisServer;
+use fieldlog_sim::servers::wait::{block_until, until};
+use fieldlog_sim::servers::{Process, skip};
 use fieldlog_wire::{Lane, parcels};
 use serde_json::{Value as Json, json};
 
 use crate::gateway::{Form, Gateway, Post, random};
 use crate::hub::{Hub, run};
 use crate::nats;
-use crate::tables::{assert_complete, has, rows};
+use crate::stores::{assert_opensearch, assert_redis, opensearch_lines, redis_lines, settle};
+use crate::tables::{assert_complete, assert_same, has, rows};
 
-fn load(hub: &Hub, files: &[&Path]) -> (i32, String) {
+pub fn load(hub: &Hub, files: &[&Path]) -> (i32, String) {
     let files = files.iter().map(|file| file.to_str().unwrap());
     run(&["load", "--config", hub.config()].into_iter().chain(files).collect::<Vec<_>>())
 }
@@ -29,7 +32,7 @@ fn file(posts: &[Post]) -> Vec<u8> {
 }
 
 /// The log of a gateway in parcels, and the file of these.
-fn exported(gateway: &mut Gateway, path: &Path) -> Vec<Post> {
+pub fn exported(gateway: &mut Gateway, path: &Path) -> Vec<Post> {
     let posts: Vec<Post> =
         gateway.split(1).into_iter().map(|part| gateway.parcel(part, Lane::Backlog)).collect();
     std::fs::write(path, file(&posts)).unwrap();
@@ -127,6 +130,110 @@ fn files_are_loaded_while_the_gateway_sends() {
     assert_complete(&postgres, &gateway);
 }
 
+/// SIGTERM ends it early, with a code of its own; it goes on with the same file.
+#[test]
+fn loading_is_stopped_and_goes_on() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let (dir, mut rng) = (tempfile::tempdir().unwrap(), random());
+    let path = dir.path().join("plant");
+    let hub = Hub::start("one", &postgres);
+    let mut gateway = Gateway::new("plant", Form::Compact, 4, rng.fork());
+    gateway.live(3_000);
+    exported(&mut gateway, &path);
+    // Each transaction takes a while, so that it does not end by itself.
+    postgres.sql(
+        "CREATE FUNCTION fieldlog.wait() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$;
+         CREATE TRIGGER wait BEFORE UPDATE ON fieldlog.logs FOR EACH STATEMENT EXECUTE FUNCTION fieldlog.wait()",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldlog-hub"));
+    command.env("NO_COLOR", "1").args(["load", "--config", hub.config()]).arg(&path);
+    let mut loading = Process(command.stderr(Stdio::piped()).spawn().unwrap());
+    let events = || rows(&postgres, "coalesce(sum(events), 0)", "FROM logs")[0][0].as_u64().unwrap();
+    block_until("the first events", || (events() > 0).then_some(()));
+    loading.signal("TERM");
+    let status = loading.0.wait().unwrap();
+    let words = std::io::read_to_string(loading.0.stderr.take().unwrap()).unwrap();
+    assert_eq!(status.code(), Some(75), "{words}");
+    assert!(words.contains("stopped; run it again, and it goes on"), "{words}");
+    let before = events();
+    assert!(0 < before && before < gateway.head(), "{before}");
+    // Nobody has to wait for the end of its lease.
+    assert_eq!(rows(&postgres, "count(*)", "FROM hubs WHERE name LIKE 'load %'"), [json!([0])]);
+    postgres.sql("DROP TRIGGER wait ON fieldlog.logs");
+    let (code, words) = load(&hub, &[&path]);
+    let said = format!("; {} of {} events were new", gateway.head() - before, gateway.head());
+    assert_eq!((code, words.contains(&said)), (0, true), "{said}: {words}");
+    assert_complete(&postgres, &gateway);
+}
+
+/// Older logs that are loaded after the newest one change nothing that is current: all is as if they had come in order.
+#[test]
+fn older_logs_are_loaded_as_history() {
+    let (Some(ordered), Some(postgres)) = (PostgresServer::start(), PostgresServer::start()) else { return };
+    let (Some(redis), Some(opensearch)) = (RedisServer::start(), OpenSearchServer::start()) else { return };
+    let (dir, mut rng) = (tempfile::tempdir().unwrap(), random());
+    let mut first = Gateway::new("plant", Form::Compact, 4, rng.fork());
+    first.live(300);
+    let mut second = first.successor(rng.fork());
+    // What the first log has had in these windows does not count: another history has taken its place.
+    first.live(100);
+    second.live(300);
+    let mut third = second.successor(rng.fork());
+    third.live(300);
+    let mut logs = [first, second, third];
+    let files: Vec<PathBuf> = (0..)
+        .zip(&mut logs)
+        .map(|(number, log)| {
+            let path = dir.path().join(format!("{number}"));
+            exported(log, &path);
+            path
+        })
+        .collect();
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let in_order = Hub::start("one", &ordered);
+    let (code, words) = load(&in_order, &files);
+    assert_eq!(code, 0, "{words}");
+    let lines = format!("lease_s = 3\n{}{}", redis_lines(&redis), opensearch_lines(&opensearch));
+    let hub = Hub::with("one", &postgres, &lines);
+    let [first, second, third] = &mut logs;
+    hub.take(&third.parcel((1, third.head()), Lane::Live));
+    settle(&hub, "redis", third.head(), 1);
+    // Only the second log says that the first one was before it; and only the third one, that the second one was.
+    let (code, words) = load(&hub, &[files[1], files[0]]);
+    assert_eq!(code, 0, "{words}");
+    let said = format!("epoch {} is older; that of epoch {} stays the current one", first.epoch, third.epoch);
+    assert!(words.contains(&said), "{words}");
+    for log in [&*first, second, third] {
+        assert_complete(&postgres, log);
+    }
+    assert_same(&postgres, &ordered);
+    let logs = |hub: &Hub| -> Vec<Json> {
+        let body: Json = serde_json::from_str(&hub.get("/api/v1/gateways/plant").body).unwrap();
+        body["items"].as_array().unwrap().iter().map(|log| log["epoch"].clone()).collect()
+    };
+    assert_eq!(logs(&hub), logs(&in_order));
+    settle(&hub, "opensearch", first.head() + second.head() + third.head(), 1);
+    assert_redis(&postgres, &redis, "plant");
+    assert_opensearch(&postgres, &opensearch, "plant");
+    // The gateway goes on as before, and whatever is not its history is still seen: in an older log as in the current one.
+    let mut copies = [&*first, &*third].map(|log| log.copy(rng.fork()));
+    let from = third.head() + 1;
+    for log in [&mut *first, third] {
+        log.live(10);
+    }
+    hub.insist(&first.parcel((1, first.head()), Lane::Backlog));
+    hub.insist(&third.parcel((from, third.head()), Lane::Live));
+    for copy in &mut copies {
+        copy.live(10);
+        assert_eq!(hub.post(&copy.parcel((1, copy.head()), Lane::Live)).status, 409);
+    }
+    let current = rows(&postgres, "epoch, position", "FROM gateway_lag");
+    assert_eq!(current, [json!([third.epoch.to_string(), third.head()])]);
+    settle(&hub, "redis", third.head(), 1);
+    assert_redis(&postgres, &redis, "plant");
+}
+
 /// What a process that loads would have of a stream nobody would read.
 #[tokio::test]
 async fn who_loads_has_no_share_of_a_stream() {
@@ -195,7 +302,7 @@ fn what_cannot_be_loaded_is_explained() {
     clone.live(300);
     check(&file(&[clone.parcel((1, clone.head()), Lane::Backlog)]), "is not loaded: ");
     // A log of before must not pass for the newest.
-    let mut old = Gateway::new("other", Form::Compact, 3, rng.fork());
+    let old = Gateway::new("other", Form::Compact, 3, rng.fork());
     let old_file = file(&[old.parcel((1, old.head()), Lane::Backlog)]);
     let mut new = Gateway::new("other", Form::Compact, 3, rng.fork());
     new.live(300);
@@ -203,11 +310,16 @@ fn what_cannot_be_loaded_is_explained() {
     check(
         &old_file,
         &format!(
-            "is of an older log of the gateway other, epoch {}: the tables have a newer one, of epoch {}",
+            "is of an older log of the gateway other, epoch {}, as it seems: the tables have one of epoch {} that ends later",
             old.epoch, new.epoch
         ),
     );
-    old.live(1);
+    // Somebody knows that it is.
+    let (code, said) = run(&["load", "--older", "--config", hub.config(), path.to_str().unwrap()]);
+    assert_eq!(code, 0, "{said}");
+    assert_complete(&postgres, &old);
+    let current = rows(&postgres, "epoch", "FROM gateway_lag WHERE gateway = 'other'");
+    assert_eq!(current, [json!([new.epoch.to_string()])]);
     let (code, said) = run(&["load", "--config", hub.config(), "/nowhere"]);
     assert_eq!((code, said.contains("/nowhere cannot be read")), (66, true), "{said}");
 }

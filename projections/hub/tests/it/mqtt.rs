@@ -65,6 +65,8 @@ async fn a_dead_hubs_session_goes_to_the_other() {
         metrics.lines().any(|line| line.starts_with("fieldlog_hub_source_reading{") && line.ends_with(" 1.0"))
     };
     let reader = until_some("a reader", || hubs.iter().position(reads)).await;
+    let waits = || (hubs[1 - reader].sources()[0]["state"] == "waiting").then_some(());
+    until_some("the other one", waits).await;
     let mut gateways: Vec<Gateway> = (0..4)
         .map(|number| {
             let form = if number % 2 == 0 { Form::Json } else { Form::Compact };

@@ -4,12 +4,13 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{FromConsumer, PullConsumer, pull};
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::{self, Context};
+use fieldlog_sim::servers::free_port;
 use fieldlog_sim::servers::nats::NatsServer;
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::wait::{block_until, until};
 use fieldlog_wire::Lane;
 use futures_util::TryStreamExt;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::gateway::{Form, Gateway, Post, random};
 use crate::hub::{Hub, run};
@@ -119,6 +120,40 @@ async fn what_is_wrong_stops_its_own_subject_at_most() {
     assert_complete(&postgres, &good);
 }
 
+/// Whoever asks the hub is told what has become of a source, and what its last error was.
+#[test]
+fn a_source_that_cannot_be_read_is_named() {
+    let Some(postgres) = PostgresServer::start() else { return };
+    let Some(mut server) = NatsServer::with_stream() else { return };
+    let (kafka, mqtt) = (free_port(), free_port());
+    let lines = format!(
+        "{}[[kafka]]\naddress = \"kafka://127.0.0.1:{kafka}\"\ntopic = \"fieldlog\"\n[[mqtt]]\naddress = \
+         \"mqtt://127.0.0.1:{mqtt}\"\n",
+        lines(&server)
+    );
+    let hub = Hub::with("one", &postgres, &lines);
+    let states = || -> Vec<String> {
+        let word = |source: &Json| source["state"].as_str().unwrap().to_owned();
+        hub.sources().iter().map(word).collect()
+    };
+    block_until("the sources", || (states() == ["failing", "failing", "reading"]).then_some(()));
+    let sources = hub.sources();
+    for (source, key) in sources.iter().zip(["check `kafka.address`", "check `mqtt.address`"]) {
+        assert!(source["error"].as_str().unwrap().contains(key), "{source}");
+        assert!(source["error_time"].as_str().unwrap().ends_with('Z'), "{source}");
+    }
+    assert_eq!((&sources[2]["error"], &sources[2]["stopped"]), (&Json::Null, &json!([])));
+    let failing = format!("fieldlog_hub_source_failing{{source=\"mqtt://127.0.0.1:{mqtt}, topic ");
+    let metrics = hub.get("/metrics").body;
+    assert!(metrics.lines().any(|line| line.starts_with(&failing) && line.ends_with(" 1.0")), "{metrics}");
+    server.kill();
+    block_until("the failure", || (states()[2] == "failing").then_some(()));
+    server.restart();
+    block_until("the source again", || (states()[2] == "reading").then_some(()));
+    // What it was stays to be read.
+    assert!(hub.sources()[2]["error"].is_string(), "{:?}", hub.sources());
+}
+
 /// Sends some more, and waits until these databases have everything.
 async fn send_to(server: &NatsServer, gateways: &mut [Gateway], databases: &[&PostgresServer]) {
     let jetstream = connect(server).await;
@@ -160,6 +195,19 @@ async fn a_consumer_belongs_to_one_database() {
         "nats consumer rm FIELDLOG fieldlog-hub-fieldlog_plant-0_events-",
     ];
     block_until("its words", || said.iter().all(|words| second.words().contains(words)).then_some(()));
+    let stopped = || {
+        let stopped = second.sources()[0]["stopped"].as_array().unwrap().clone();
+        (stopped.len() == gateways.len()).then_some(stopped)
+    };
+    let stopped = block_until("all subjects", stopped);
+    assert_eq!(stopped[0]["subject"], "fieldlog.plant-0.events");
+    assert!(stopped[0]["why"].as_str().unwrap().contains(said[2]), "{stopped:?}");
+    let source = format!("{{source=\"nats://127.0.0.1:{}, stream FIELDLOG\"}}", server.port);
+    for (hub, value) in [(&first, "0.0"), (&second, "3.0")] {
+        let (metrics, wanted) =
+            (hub.get("/metrics").body, format!("fieldlog_hub_source_stopped_subjects{source} {value}"));
+        assert!(metrics.contains(&wanted), "{wanted} is not in {metrics}");
+    }
     send_to(&server, &mut gateways, &[&a]).await;
     assert_eq!(rows(&b, "count(*)", "FROM logs"), [json!([0])]);
     second.kill();

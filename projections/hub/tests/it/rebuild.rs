@@ -1,14 +1,18 @@
 //! Tables that are made anew beside those in use.
 
+use fieldlog_sim::servers::nats::NatsServer;
 use fieldlog_sim::servers::postgres::PostgresServer;
 use fieldlog_sim::servers::redis::RedisServer;
+use fieldlog_sim::servers::wait::until;
 use fieldlog_wire::Lane;
 use serde_json::{Value as Json, json};
 
 use crate::gateway::{Form, Gateway, random};
 use crate::hub::{Hub, run};
+use crate::load::{exported, load};
+use crate::nats;
 use crate::stores::{assert_arrivals, assert_redis, redis_lines, settle};
-use crate::tables::{assert_complete, rows};
+use crate::tables::{assert_complete, assert_same, has, rows};
 
 fn rebuild(hub: &Hub) -> (i32, String) {
     run(&["rebuild", "--config", hub.config(), "--store", "postgres"])
@@ -126,6 +130,70 @@ fn what_is_older_than_the_events_that_are_kept_stays() {
     let newest = "FROM device_state s JOIN events e USING (log, seq) WHERE s.number = -1 AND e.data::text NOT LIKE '%-1%'";
     assert_eq!(rows(&postgres, "count(*)", newest), [json!([0])]);
     send(&hub, &mut gateway, 20);
+}
+
+/// A second database beside the one in use is filled from the stream and from a file, and takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_database_is_filled_from_the_stream_and_takes_over() {
+    let (Some(blue), Some(green)) = (PostgresServer::start(), PostgresServer::start()) else { return };
+    let Some(server) = NatsServer::with_stream() else { return };
+    let (dir, mut rng) = (tempfile::tempdir().unwrap(), random());
+    let jetstream = nats::connect(&server).await;
+    let publish = async |gateways: &mut [Gateway], records: usize| {
+        for gateway in gateways {
+            let from = if gateway.head() < 20 { 1 } else { gateway.head() + 1 };
+            gateway.live(records);
+            for part in gateway.split(from) {
+                nats::try_publish(&jetstream, &gateway.name, gateway.parcel(part, Lane::Live)).await.unwrap();
+            }
+        }
+    };
+    let mut gateways = ["plant-a", "plant-b"].map(|name| Gateway::new(name, Form::Compact, 3, rng.fork()));
+    let mut old = Hub::with("one", &blue, &nats::lines(&server));
+    // What the stream does not have any more, or has never had.
+    let mut posted = Gateway::new("plant-c", Form::Compact, 3, rng.fork());
+    posted.live(300);
+    old.take(&posted.parcel((1, posted.head()), Lane::Live));
+    publish(&mut gateways, 300).await;
+    let new = Hub::with("one", &green, &format!("{}consumer = \"green\"\n", nats::lines(&server)));
+    publish(&mut gateways, 100).await;
+    let file = dir.path().join("plant-c");
+    exported(&mut posted, &file);
+    let (code, words) = load(&new, &[&file]);
+    assert_eq!(code, 0, "{words}");
+    publish(&mut gateways, 100).await;
+    // As the documentation says how to see that it has everything.
+    let positions = |hub: &Hub| -> Vec<Json> {
+        let body: Json = serde_json::from_str(&hub.get("/api/v1/gateways").body).unwrap();
+        let gateways = body["items"].as_array().unwrap().iter();
+        gateways
+            .map(|gateway| json!(["gateway", "position", "lag_events"].map(|field| &gateway[field])))
+            .collect()
+    };
+    let wanted: Vec<Json> =
+        gateways.iter().chain([&posted]).map(|gateway| json!([gateway.name, gateway.head(), 0])).collect();
+    for hub in [&old, &new] {
+        until("everything", || positions(hub) == wanted).await;
+        assert_eq!(
+            (&hub.sources()[0]["state"], &hub.sources()[0]["stopped"]),
+            (&json!("reading"), &json!([]))
+        );
+    }
+    assert_same(&blue, &green);
+    gateways.iter().chain([&posted]).for_each(|gateway| assert_complete(&green, gateway));
+    old.signal("TERM");
+    assert_eq!(old.ends(), 0);
+    publish(&mut gateways, 50).await;
+    for gateway in &gateways {
+        until(&gateway.name, || has(&green, gateway)).await;
+        assert_complete(&green, gateway);
+    }
+    // The way back: the first one goes on where it was.
+    old.restart();
+    for gateway in &gateways {
+        until(&gateway.name, || has(&blue, gateway)).await;
+    }
+    assert_same(&blue, &green);
 }
 
 #[test]

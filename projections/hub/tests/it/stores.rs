@@ -239,7 +239,9 @@ fn kill_with(postgres: &PostgresServer, mut redis: RedisServer) {
     settle(&hub, "redis", events, 2);
     same(&redis);
     let _: String = ask(&redis, &["FLUSHALL"]);
-    block_until("the state", || (hashes(&redis, "plant-b") == before[1]).then_some(()));
+    for (gateway, before) in gateways.iter().zip(&before) {
+        block_until(&gateway.name, || (hashes(&redis, &gateway.name) == *before).then_some(()));
+    }
     settle(&hub, "redis", events, 2);
     same(&redis);
 }
@@ -330,6 +332,35 @@ fn opensearch_has_what_the_tables_have_even_after_it_has_lost_everything() {
     }
     assert_eq!(again, before);
     assert_opensearch(&postgres, &opensearch, "plant");
+}
+
+/// How far it is can be seen while it begins anew, which may take hours.
+#[test]
+fn a_store_that_begins_anew_says_how_far_it_is() {
+    let (Some(postgres), Some(opensearch)) = (PostgresServer::start(), OpenSearchServer::start()) else {
+        return;
+    };
+    let mut rng = random();
+    let hub = Hub::with("one", &postgres, &format!("lease_s = 3\n{}", opensearch_lines(&opensearch)));
+    let mut gateways: Vec<Gateway> =
+        (0..8).map(|number| Gateway::new(&format!("plant-{number}"), Form::Compact, 3, rng.fork())).collect();
+    for gateway in &mut gateways {
+        gateway.live(1_000);
+        hub.take(&gateway.parcel((1, gateway.head()), Lane::Live));
+    }
+    let events = gateways.iter().map(Gateway::head).sum();
+    settle(&hub, "opensearch", events, 1);
+    let (code, words) = run(&["rebuild", "--config", hub.config(), "--store", "opensearch"]);
+    assert_eq!(code, 0, "{words}");
+    block_until("how far it is", || {
+        let now = standing(&hub, "opensearch").unwrap();
+        let lag = now["lag_events"].as_u64().unwrap();
+        let is_anew = now["generation"] == 2;
+        assert!(!is_anew || lag > 0 || now["state"] == "rebuilding", "it ends before it has said anything");
+        (is_anew && now["state"] == "rebuilding" && 0 < lag && lag < events).then_some(())
+    });
+    settle(&hub, "opensearch", events, 2);
+    gateways.iter().for_each(|gateway| assert_opensearch(&postgres, &opensearch, &gateway.name));
 }
 
 /// An index that somebody has made, in which a field is of another type.

@@ -33,6 +33,42 @@ pub fn assert_complete(postgres: &PostgresServer, gateway: &Gateway) {
     assert_aggregates(postgres, gateway);
 }
 
+/// Checks that two databases have the same, row by row, whatever numbers their logs have and in which order they have come.
+pub fn assert_same(one: &PostgresServer, other: &PostgresServer) {
+    let of_log = "JOIN logs l USING (log)";
+    let mut selects: Vec<(String, String)> = [
+        "events",
+        "devices",
+        "descriptions",
+        "device_state",
+        "aggregates",
+        "commands",
+        "device_texts",
+        "quarantined",
+    ]
+    .map(|table| {
+        ("l.gateway, l.epoch, to_jsonb(t) - 'log' - 'arrival'".into(), format!("FROM {table} t {of_log}"))
+    })
+    .into();
+    let log = "gateway, epoch, position, chain, newest, head, missing, events, faults, forked, newest_time";
+    selects.push((log.into(), "FROM logs".into()));
+    selects.push(("gateway, epoch, lag_events".into(), "FROM gateway_lag".into()));
+    selects.extend(
+        ["current_devices", "current_state", "gateway_aggregates"]
+            .map(|view| ("to_jsonb(t)".into(), format!("FROM {view} t"))),
+    );
+    for (columns, from) in selects {
+        let sorted = |postgres: &PostgresServer| {
+            let mut rows: Vec<String> = rows(postgres, &columns, &from).iter().map(Json::to_string).collect();
+            rows.sort();
+            rows
+        };
+        let (one, other) = (sorted(one), sorted(other));
+        assert_eq!(one.len(), other.len(), "{from}");
+        one.iter().zip(&other).for_each(|(one, other)| assert_eq!(one, other, "{from}"));
+    }
+}
+
 fn of(gateway: &Gateway) -> String {
     format!("JOIN logs l USING (log) WHERE l.gateway = '{}' AND l.epoch = '{}'", gateway.name, gateway.epoch)
 }

@@ -3,7 +3,7 @@
 use fieldlog_wire::api::commands::CommandBody;
 use fieldlog_wire::api::hub::{
     Change, CommandTaken, Found, Gateway, GatewayLog, HubCommand, HubCommandAnswer, HubDevice, HubEvent,
-    Items, Store, WindowNumbers,
+    Items, Source, Store, WindowNumbers,
 };
 use fieldlog_wire::openapi::parameters::{
     self, from, limit, query, reference, required, some_text, text, time,
@@ -66,6 +66,10 @@ fn gateways(document: &mut Document) {
     document.add(
         Operation::get("/api/v1/stores", "gateways", "How the stores are doing that follow the tables")
             .answers::<Items<Store<'_>>>(),
+    );
+    document.add(
+        Operation::get("/api/v1/sources", "gateways", "How the streams of parcels are doing that are read")
+            .answers::<Items<Source<'_>>>(),
     );
 }
 

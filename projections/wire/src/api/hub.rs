@@ -298,6 +298,40 @@ pub struct Store<'a> {
     pub reduced: u64,
 }
 
+/// `GET /api/v1/sources`: a stream of parcels, as far as this process reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Source<'a> {
+    /// Its address, and its stream or topic.
+    pub source: String,
+    /// `connecting`, `reading`, `waiting` (another process reads it) or `failing`.
+    pub state: Cow<'a, str>,
+    /// The last error since this process was started: while it is failing, why. Absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_time: Option<String>,
+    /// Subjects of NATS that are this process's share and that it does not take; what is on them stays in the stream.
+    pub stopped: Vec<Stopped>,
+    /// Records of a topic of Kafka that this process has not read yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_records: Option<u64>,
+    /// Parcels of a topic of Kafka of which some records have not come yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete_parcels: Option<u64>,
+}
+
+/// A subject that is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Stopped {
+    /// The subject.
+    pub subject: String,
+    /// Why, and what to do.
+    pub why: String,
+}
+
 /// `GET /api/v1/search`: what was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

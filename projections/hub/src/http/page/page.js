@@ -69,6 +69,21 @@ function duration(s) {
   return s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
 }
 
+// The streams of parcels that this process is configured to read.
+function sourceWords(source) {
+  if (source.state === "failing") return `${source.source}: failing: ${source.error}`;
+  const words = source.state === "waiting" ? "another hub reads it" : source.state;
+  const lag = source.lag_records > 0 ? `, ${count(source.lag_records)} records to go` : "";
+  const [first] = source.stopped;
+  const stopped = first ? `; ${count(source.stopped.length)} subjects are not taken, such as ${first.subject}: ${first.why}` : "";
+  return `${source.source}: ${words}${lag}${stopped}`;
+}
+
+function showSources(sources) {
+  byId("sources").textContent = sources.map(sourceWords).join(" · ");
+  byId("sources").className = sources.some((s) => s.state === "failing" || s.stopped.length > 0) ? "bad" : "";
+}
+
 // The stores that follow PostgreSQL, as far as this process's gateways go.
 function storeWords(store) {
   const lag = `${count(store.lag_events)} of ${count(store.events)} events to go`;
@@ -99,6 +114,7 @@ async function refresh() {
       cell(count(g.events), "number"),
       cell((g.holder ?? "none").replace(/-[0-9a-f]{16}$/, "")),
     ]), "No gateway has sent anything yet.");
+    showSources((await read("sources")).items);
     showStores((await read("stores")).items);
     const q = new FormData(byId("search")).get("q");
     const devices = (await read(`devices?limit=200${q ? `&q=${encodeURIComponent(q)}` : ""}`)).items;
