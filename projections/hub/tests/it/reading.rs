@@ -205,8 +205,8 @@ fn what_is_asked_wrongly_is_answered_with_what_to_do() {
     assert!(description.body.contains("\"/api/v1/search\""));
     let page = hub.get("/");
     assert!(page.head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{page:?}");
-    assert!(page.body.contains("/assets/page.js"), "{page:?}");
-    assert_eq!(hub.get("/assets/page.js").status, 200);
+    assert!(page.body.contains("/assets/app.js"), "{page:?}");
+    assert_eq!(hub.get("/assets/app.js").status, 200);
     assert_eq!(hub.get("/assets/style.css").status, 200);
 }
 
