@@ -1,6 +1,6 @@
 // Telling a device something through its gateway, and what becomes of that.
 
-import { CANCELLED, change } from './api.js';
+import { CANCELLED, change, list } from './api.js';
 import { isClosed, outcomeOf, readCommand, stepItems } from './commands.js';
 import { gatewayPath } from './name.js';
 import { el, json, setText, span, value } from './words.js';
@@ -80,17 +80,20 @@ export function commandForm(root, gateway, device, changed) {
     const mine = watched;
     if (mine === null || !isHere) return;
     try {
-      const command = await readCommand(gateway, mine);
+      const [isThere] = await list('commands', { gateway, device, after: mine - 1, before: mine + 1, limit: 1 });
+      const command = isThere && (await readCommand(gateway, mine));
       if (watched !== mine || !isHere) return;
-      const [words, kind] = outcomeOf(command);
-      say(`Command ${mine} ${command.state}: ${words}.`, kind);
-      steps.replaceChildren(...stepItems(command.steps));
-      if (isClosed(command) || command.state === 'unconfirmed' || command.state === 'unknown') {
+      if (command) {
+        const [words, kind] = outcomeOf(command);
+        say(`Command ${mine} ${command.state}: ${words}.`, kind);
+        steps.replaceChildren(...stepItems(command.steps));
+      }
+      if (command && (isClosed(command) || command.state === 'unconfirmed' || command.state === 'unknown')) {
         changed();
         return;
       }
     } catch {
-      // Its events have not arrived yet, or the hub is away.
+      // The hub is away.
     }
     looks += 1;
     looking = setTimeout(look, looks > LONG ? LONG_LOOK_MS : LOOK_MS);

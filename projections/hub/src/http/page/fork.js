@@ -2,7 +2,7 @@
 
 import { CANCELLED, change } from './api.js';
 import { gatewayPath } from './name.js';
-import { todoWords, wrongWords } from './standing.js';
+import { todoWords } from './standing.js';
 import { $, el, setText } from './words.js';
 
 /** Asks before something that cannot be taken back. */
@@ -21,10 +21,9 @@ function isSure(words) {
 
 /** Shows it for a gateway while that is stopped; `changed` is called when it goes on. */
 export function forkCard(root, id, changed) {
-  const why = el('p');
   const button = el('button.main', { type: 'button', id: 'resume' }, 'Let it go on');
   const said = el('p.outcome', { role: 'status', 'aria-live': 'polite' });
-  const card = el('section.card.part.bad', { hidden: '' }, el('h2', 'Its log is stopped'), why, el('p', todoWords({ state: 'forked' })), el('div.bar', button), said);
+  const card = el('section.card.part.bad', { id: 'fork', hidden: '' }, el('h2', 'Its log is stopped'), el('p', todoWords({ state: 'forked' })), el('div.bar', button), said);
   root.append(card);
   button.addEventListener('click', async () => {
     if (!(await isSure(`The history that is here already counts, and what “${id}” sends from now on is added to it. If two gateways still have this id, it is stopped again.`))) return;
@@ -43,7 +42,6 @@ export function forkCard(root, id, changed) {
   return {
     show(gateway) {
       card.hidden = gateway.state !== 'forked';
-      if (!card.hidden) setText(why, wrongWords(gateway));
     },
   };
 }

@@ -8,7 +8,7 @@ import { icon, storeCards } from './stores.js';
 import { count, el, json, many, refill, setText } from './words.js';
 
 const PAGE = 100;
-const OF_STATE_MAX = 8;
+const OF_STATE_MAX = 5;
 const TYPING_MS = 300;
 const ATTENTION_MS = 30_000;
 

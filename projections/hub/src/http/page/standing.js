@@ -8,7 +8,7 @@ export const STATES = {
   forked: { word: 'forked', mood: 'bad', todo: true },
   contradicted: { word: 'contradicted', mood: 'bad', todo: true },
   silent: { word: 'silent', mood: 'bad', todo: true },
-  gaps: { word: 'gaps', mood: 'warn', todo: true },
+  gaps: { word: 'with gaps', mood: 'warn', todo: true },
   behind: { word: 'behind', mood: 'warn', todo: false },
   lost: { word: 'events lost', mood: 'unknown', todo: false },
   complete: { word: 'complete', mood: 'good', todo: false },
@@ -23,7 +23,7 @@ export const FILTERS = {
   attention: ['Need attention', TODO],
   complete: ['Complete', ['complete']],
   behind: ['Behind', ['behind']],
-  gaps: ['Gaps', ['gaps']],
+  gaps: ['With gaps', ['gaps']],
   lost: ['Events lost', ['lost']],
   silent: ['Silent', ['silent']],
   forked: ['Forked', ['forked', 'contradicted']],
@@ -78,11 +78,11 @@ export function wrongWords(gateway) {
 /** What to do about it. */
 export function todoWords({ state }) {
   return {
-    forked: 'Find out which gateways use this id, for example a cloned card or a restored backup, and give one of them another id or a new epoch. Then let it go on.',
-    contradicted: 'Look whether two gateways have this id, or somebody has changed a log.',
-    silent: 'Check its power and its link. On it, “fieldlog status” says whether it can reach the hub. What it records meanwhile comes later.',
-    gaps: 'If they do not come, look at the gateway whether its sink is connected, with “fieldlog status”.',
-    behind: 'They come by themselves. If the number does not get smaller, look at the gateway’s link.',
+    forked: 'Find out which gateways share the id, such as a cloned card or a restored backup, and give one of them another id or a new epoch. Then let the gateway go on.',
+    contradicted: 'Find out whether two gateways share the id, or somebody has changed a log.',
+    silent: 'Check power and link. On the gateway, “fieldlog status” says whether it can reach the hub. What it records meanwhile comes later.',
+    gaps: 'If they do not come, “fieldlog status” on the gateway says whether its sink is connected.',
+    behind: 'They come by themselves. If the number does not get smaller, check the link.',
     lost: 'Nothing can be done. Longer retention on the gateway keeps it from happening again.',
   }[state] ?? '';
 }

@@ -60,3 +60,14 @@ fn every_id_looked_up_exists() {
         }
     }
 }
+
+#[test]
+fn a_browser_that_holds_the_page_gets_no_body() {
+    let status = |held: &str| {
+        let headers = HeaderMap::from_iter([(IF_NONE_MATCH, held.parse().unwrap())]);
+        serve(&INDEX, &headers).status()
+    };
+    assert_eq!(status(&TAG), StatusCode::NOT_MODIFIED);
+    assert_eq!(status(&format!("\"other\", W/{}", *TAG)), StatusCode::NOT_MODIFIED);
+    assert_eq!(status("\"other\""), StatusCode::OK);
+}
