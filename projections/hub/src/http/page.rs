@@ -53,7 +53,7 @@ macro_rules! shared {
 static INDEX: Asset = own!("index.html", HTML);
 
 /// What `/assets/` serves.
-static ASSETS: [Asset; 28] = [
+static ASSETS: [Asset; 29] = [
     own!("api.js", SCRIPT),
     own!("app.js", SCRIPT),
     shared!("chart.js", SCRIPT),
@@ -72,6 +72,7 @@ static ASSETS: [Asset; 28] = [
     own!("hub.css", STYLE),
     own!("name.js", SCRIPT),
     shared!("route.js", SCRIPT),
+    own!("rows.js", SCRIPT),
     own!("search.js", SCRIPT),
     own!("series.js", SCRIPT),
     own!("standing.js", SCRIPT),

@@ -86,7 +86,7 @@ export function commandForm(root, gateway, device, changed) {
       if (command) {
         const [words, kind] = outcomeOf(command);
         say(`Command ${mine} ${command.state}: ${words}.`, kind);
-        steps.replaceChildren(...stepItems(command.steps));
+        steps.replaceChildren(...stepItems(command));
       }
       if (command && (isClosed(command) || command.state === 'unconfirmed' || command.state === 'unknown')) {
         changed();

@@ -24,7 +24,7 @@ const STEPS = {
   command_dispatched: ({ attempt }) => `sent${attempt > 1 ? `, attempt ${attempt}` : ''}`,
   command_unsent: ({ reason }) => `not sent: ${reason ?? 'the source was not connected'}`,
   command_acknowledged: ({ by }) => `received by the ${by ?? 'device'}`,
-  command_applied: () => 'done: the device says so, or reports the value',
+  command_applied: (_, request) => `done: the device ${request?.evidence === 'reply' ? 'says so' : 'reports the value'}`,
   command_failed: ({ reason }) => `failed: ${reason ?? 'no reason is known'}`,
   command_expired: () => 'expired: it is not sent any more',
   command_superseded: ({ superseded_by: by }) => `command ${by} took its place`,
@@ -33,7 +33,7 @@ const STEPS = {
 };
 
 /** The steps of a command, oldest first. */
-export const stepItems = (steps) => steps.map(({ recorded, type, data }) => el('li', time(recorded), ' ', (STEPS[type] ?? (() => type.replaceAll('_', ' ')))(data ?? {})));
+export const stepItems = ({ request, steps }) => steps.map(({ recorded, type, data }) => el('li', time(recorded), ' ', (STEPS[type] ?? (() => type.replaceAll('_', ' ')))(data ?? {}, request)));
 
 /** A command with every step. */
 export const readCommand = (gateway, command, signal) => get(`${gatewayPath(gateway)}/commands/${command}`, signal);
@@ -48,8 +48,7 @@ function item(gateway, command, withDevice, opened) {
     if (!details.open) return;
     opened.add(command.command);
     try {
-      const { steps: found } = await readCommand(gateway, command.command);
-      steps.replaceChildren(...stepItems(found));
+      steps.replaceChildren(...stepItems(await readCommand(gateway, command.command)));
     } catch (error) {
       steps.replaceChildren(el('li', `Cannot be read: ${error.message}`));
     }

@@ -2,9 +2,10 @@
 
 import { list } from './api.js';
 import { label, main, say } from './classes.js';
-import { ago, deviceLink, gatewayLink } from './name.js';
+import { ago, deviceLink, gatewayLink, idOf } from './name.js';
 import { here, link, setQuery } from './route.js';
-import { el, many, refill, setText } from './words.js';
+import { named, placeRows } from './rows.js';
+import { el, many, setText } from './words.js';
 
 const PAGE = 100;
 const VALUES_MAX = 5;
@@ -27,7 +28,7 @@ export function deviceRow(device, withGateway) {
   const { gateway, device: id, description } = device;
   const name = description?.name;
   const [words, kind] = reachable(device);
-  return el(
+  const tr = el(
     'tr',
     el('th', { scope: 'row' }, deviceLink(gateway, id, name), name && name !== id ? el('small.muted', el('bdi', id)) : null),
     withGateway ? el('td', { 'data-of': 'gateway ' }, gatewayLink(gateway)) : null,
@@ -35,6 +36,7 @@ export function deviceRow(device, withGateway) {
     el('td', { 'data-of': 'last change ' }, ago(device.changed)),
     el('td.wide', chips(device.state)),
   );
+  return named(tr, idOf(gateway, id));
 }
 
 const COLUMNS = ['Device', 'Gateway', 'Reachable', 'Last change', 'Values'];
@@ -64,7 +66,7 @@ export function openDevices(root) {
       if (document.activeElement !== gateway) gateway.value = own;
       const devices = await list('devices', { q: find, gateway: own, after, limit: PAGE + 1 }, signal);
       const rows = devices.slice(0, PAGE).map((device) => deviceRow(device, true));
-      refill(body, rows.map((tr) => tr.textContent).join('\n'), () => rows);
+      placeRows(body, rows);
       table.hidden = rows.length === 0;
       const isMore = devices.length > PAGE;
       const none = after ? 'There are no more.' : find || own ? 'There is no such device. A gateway is named by its whole id here.' : 'No device is known yet.';
@@ -73,7 +75,7 @@ export function openDevices(root) {
       first.hidden = after === '';
       next.hidden = !isMore;
       first.href = link('devices', '', { ...Object.fromEntries(query), after: null });
-      next.href = link('devices', '', { ...Object.fromEntries(query), after: last ? `${last.gateway}/${last.device}` : null });
+      next.href = link('devices', '', { ...Object.fromEntries(query), after: last ? idOf(last.gateway, last.device) : null });
     },
     close: () => clearTimeout(typing),
   };

@@ -7,6 +7,7 @@ import { eventSection } from './events.js';
 import { forkCard } from './fork.js';
 import { ago, gatewayPath, time } from './name.js';
 import { link } from './route.js';
+import { named, placeRows } from './rows.js';
 import { faultWords, lagWords, rangeOf, stateOf, todoWords, wrongWords } from './standing.js';
 import { icon } from './stores.js';
 import { count, el, json, many, refill, setText } from './words.js';
@@ -101,15 +102,13 @@ export function openGateway(root, id) {
     fork.show(gateway);
     const missing = gateway.gaps ?? [];
     gaps.hidden = missing.length === 0;
-    const shown = missing.slice(0, GAPS_MAX).map(gapRow);
-    refill(gapRows, shown.map((tr) => tr.textContent).join('\n'), () => shown);
+    placeRows(gapRows, missing.slice(0, GAPS_MAX).map((gap) => named(gapRow(gap), String(gap.first))));
     setText(gapNote, missing.length > GAPS_MAX ? `and ${count(missing.length - GAPS_MAX)} more gaps` : '');
     const rows = found.slice(0, DEVICES).map((device) => deviceRow(device, false));
-    refill(deviceRows, rows.map((tr) => tr.textContent).join('\n'), () => rows);
+    placeRows(deviceRows, rows);
     deviceTable.hidden = rows.length === 0;
-    refill(deviceNote, String(found.length > DEVICES), () => (rows.length === 0 ? ['It has reported no device yet.'] : [el('a', { href: link('devices', '', { gateway: id }) }, found.length > DEVICES ? 'All devices of this gateway' : 'The same as a list of its own, to search in')]));
-    const past = logs.map(logRow);
-    refill(logRows, past.map((tr) => tr.textContent).join('\n'), () => past);
+    refill(deviceNote, String(Math.min(found.length, DEVICES + 1)), () => (rows.length === 0 ? ['It has reported no device yet.'] : [el('a', { href: link('devices', '', { gateway: id }) }, found.length > DEVICES ? 'All devices of this gateway' : 'The same as a list of its own, to search in')]));
+    placeRows(logRows, logs.map((log, index) => named(logRow(log, index), log.epoch)));
     await Promise.all([commands.show(signal), events.show(signal)]);
   }
   return { show };

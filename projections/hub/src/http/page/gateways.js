@@ -3,6 +3,7 @@
 import { get, hubNow, list } from './api.js';
 import { ago, gatewayLink } from './name.js';
 import { here, link, setQuery } from './route.js';
+import { named, placeRows } from './rows.js';
 import { FILTERS, STATES, TODO, lagWords, stateOf, todoWords, wrongWords } from './standing.js';
 import { icon, storeCards } from './stores.js';
 import { count, el, json, many, refill, setText } from './words.js';
@@ -113,8 +114,8 @@ export function openGateways(root) {
     const states = FILTERS[show][1];
     const gateways = await list('gateways', { q: find, state: states.join(','), after, limit: PAGE + 1 }, signal);
     const isMore = gateways.length > PAGE;
-    const rows = gateways.slice(0, PAGE).map(row);
-    refill(body, rows.map((tr) => tr.textContent).join('\n') + json(gateways.map(({ state }) => state)), () => rows);
+    const rows = gateways.slice(0, PAGE).map((gateway) => named(row(gateway), gateway.gateway));
+    placeRows(body, rows);
     table.hidden = rows.length === 0;
     const none = find || show !== 'all' ? 'There is no such gateway.' : 'A gateway comes by itself, with the first that it sends. docs/src/hub.md says how to let one send here.';
     setText(note, rows.length === 0 ? (after ? 'There are no more.' : none) : after || isMore ? `${many(rows.length, 'gateway')} on this page, by id.` : '');

@@ -15,9 +15,7 @@ const isNumber = (v) => typeof v === 'number' || typeof v === 'bigint';
 
 function cell(v) {
   const text = v === null ? '' : typeof v === 'string' ? v : value(v);
-  // A spreadsheet would compute what begins like a formula.
-  const safe = typeof v === 'string' && /^[=+\-@\t]/.test(text) ? `'${text}` : text;
-  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 export function history(root, gateway, device) {
