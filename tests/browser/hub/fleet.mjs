@@ -91,7 +91,9 @@ await check('a gateway that is stopped goes on after a question', async () => {
   await changed(page, '**/api/v1/gateways?gateway=*', ({ items: [it] }) => ({ items: [isForked ? { ...it, state: 'forked', forked: 'two histories' } : it] }));
   const posts = [];
   await page.route('**/api/v1/gateways/plant-2/resume', (route) => {
-    posts.push(route.request().method());
+    const { authorization } = route.request().headers();
+    posts.push(authorization);
+    if (authorization !== 'Bearer of-an-admin') return route.fulfill({ status: 403, json: { detail: 'the token needs the scope "admin"' } });
     isForked = false;
     return route.fulfill({ status: 204 });
   });
@@ -102,9 +104,14 @@ await check('a gateway that is stopped goes on after a question', async () => {
   await page.locator('#resume').click();
   await accessible(page);
   await page.locator('#sure-form .main').click();
+  await shown(page, '#other-words', 'the token needs the scope "admin"');
+  await accessible(page);
+  await page.locator('#other-text').fill('of-an-admin');
+  await page.keyboard.press('Enter');
   await shown(page, '.stateline', 'complete. Nothing is missing.');
   await page.locator('#fork').waitFor({ state: 'hidden', timeout: LIVE_MS });
-  assert(posts.join() === 'POST', posts.join());
+  assert(posts.join() === `Bearer ${token},Bearer of-an-admin`, posts.join());
+  answeredWith(page, 403);
   await closeClean(page);
 });
 

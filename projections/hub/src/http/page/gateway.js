@@ -56,7 +56,7 @@ function logRow(log, index) {
   const wrong = [...(log.forked ? [log.forked] : []), ...log.faults.map(faultWords)];
   return el(
     'tr',
-    el('th', { scope: 'row' }, el('code', log.epoch), index === 0 ? ' (current)' : ''),
+    el('th', { scope: 'row' }, el('code', log.epoch), index === 0 ? ' (current)' : '', log.version ? el('small.muted', `fieldlog ${log.version}`) : null),
     el('td', { 'data-of': 'from ' }, time(log.first_seen)),
     el('td', { 'data-of': 'to ' }, time(log.last_seen)),
     el('td', { 'data-of': 'events ' }, number(log.events)),

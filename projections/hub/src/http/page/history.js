@@ -88,11 +88,20 @@ export function history(root, gateway, device) {
       const range = query.get('range') in RANGES ? query.get('range') : 'hour';
       choice.value = attribute;
       for (const input of ranges.querySelectorAll('input')) input.checked = input.value === range;
-      const { value: now, description } = attributes.get(attribute);
+      const { value: now, changed, description } = attributes.get(attribute);
       const key = `${attribute}\n${range}\n${isNumber(now)}`;
       // A chart that is looked at closely is left as it is.
       if (key === shown.key && (performance.now() < due || lines.matches(':hover'))) return;
-      const found = await readSeries({ gateway, device, attribute }, isNumber(now), RANGES[range][1], hubNow(), signal);
+      let found = null;
+      try {
+        const held = { t: Date.parse(changed), v: now };
+        found = await readSeries({ gateway, device, attribute }, held, isNumber(now), RANGES[range][1], hubNow(), signal);
+      } catch (error) {
+        if (error.status === undefined && error.name !== 'TimeoutError') throw error;
+        // The rest of the device is there all the same.
+        setText(note, `The history cannot be read: ${error.status ? error.message : 'it takes too long. Choose a shorter time.'}`);
+        return;
+      }
       due = performance.now() + Math.max(REREAD_MS, RANGES[range][1] * PER_SECOND * 1000);
       shown = { key, attribute, range, isNumeric: isNumber(now), unit: description?.unit ?? '' };
       series = { ...found, attribute };
