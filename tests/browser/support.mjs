@@ -42,9 +42,12 @@ export async function finish() {
   process.exit(failed > 0 ? 1 : 0);
 }
 
-/** A page at an address such as `#/devices`. */
-export async function openPage(hash = '', options = {}) {
+/** A page at an address such as `#/devices`; `kept` is what its tab remembers. */
+export async function openPage(hash = '', options = {}, kept = {}) {
   const context = await browser.newContext({ viewport: { width: 1400, height: 1000 }, ...options });
+  await context.addInitScript((all) => {
+    for (const [name, text] of Object.entries(all)) sessionStorage.setItem(name, text);
+  }, kept);
   const page = await context.newPage();
   page.complaints = [];
   page.on('console', (message) => {

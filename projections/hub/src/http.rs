@@ -2,6 +2,7 @@
 
 mod api;
 mod commands;
+mod fleet;
 mod ingest;
 mod metrics;
 mod page;

@@ -1,7 +1,8 @@
 // Commands: all of them, those of a device, and what is wanted of it but not reported.
 
 import { devicePath, get } from './api.js';
-import { chip, deviceLink, outcome } from './describe.js';
+import { chip, outcome } from './describe.js';
+import { deviceLink } from './events.js';
 import { at, link, setQuery } from './route.js';
 import { el, json, moment, refill, setText, value, when } from './words.js';
 

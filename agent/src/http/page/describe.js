@@ -1,9 +1,7 @@
 // What an event says, in words.
 
 import { say } from './classes.js';
-import { link } from './route.js';
-import { live } from './store.js';
-import { count, el, span, value, when } from './words.js';
+import { count, el, span, value } from './words.js';
 
 /** The kinds of events that people look for, with the types that they are. */
 export const KINDS = {
@@ -25,9 +23,6 @@ export const KINDS = {
 
 /** A value that has changed, with its name. */
 export const chip = (name, v, unit) => el('span.chip', el('span.muted', name), ' ', say(name, v, unit));
-
-/** A link to a device by its name. */
-export const deviceLink = (id) => el('a.name', { href: link('device', id), title: id }, el('bdi', live.get(id)?.name ?? id));
 
 /** What is wrong, of an alert or of the event that raised it. */
 export function wrong({ condition, value: v, threshold, attribute, sink }) {
@@ -66,8 +61,8 @@ function step(word, data) {
 const changes = (data) =>
   Object.entries(data.changes ?? {}).map(([name, v]) => (v === null ? el('span.chip', `${name} removed`) : chip(name, v, data.described?.[name]?.unit)));
 
-/** A sentence of nodes and texts. */
-function describe({ type, data }) {
+/** What an event says, as a sentence of nodes and texts. */
+export function describe({ type, data }) {
   switch (type) {
     case 'state_changed':
       return changes(data);
@@ -110,13 +105,6 @@ function describe({ type, data }) {
     default:
       return /^command_[a-z]+$/.test(type) ? step(type.slice(8), data) : [`${type.replaceAll('_', ' ')} ${value(data)}`];
   }
-}
-
-/** An event in a list. */
-export function eventItem(event, withDevice) {
-  const there = link(event.device ? 'device' : 'events', event.device ?? '', { at: event.time });
-  const back = el('a.moment', { href: there, title: 'Look at this moment' }, when(event.time, event.seq, true));
-  return el('li', back, withDevice && event.device ? [' ', deviceLink(event.device)] : null, ' ', ...describe(event));
 }
 
 /** What has become of a command, in a sentence, and the class of its colour. */

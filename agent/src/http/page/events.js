@@ -1,10 +1,10 @@
 // Events, newest first, by kind, time, device and words: the view of all, and the list on a device's page.
 
 import { get } from './api.js';
-import { KINDS, eventItem } from './describe.js';
-import { at, here, setQuery } from './route.js';
+import { KINDS, describe } from './describe.js';
+import { at, here, link, setQuery } from './route.js';
 import { live, logEpoch, momentAt, nowAt } from './store.js';
-import { count, download, el, json, setText } from './words.js';
+import { count, download, el, json, setText, when } from './words.js';
 
 const WANTED = 100;
 const WANTED_OF_DEVICE = 25;
@@ -15,6 +15,16 @@ const READ_MAX = 10_000; // events that one search looks through before it asks 
 const EXPORT_MAX = 200_000;
 
 const SPANS = { '': 'any time', 3600: 'the last hour', 86400: 'the last day', 604800: 'the last week' };
+
+/** A link to a device by its name. */
+export const deviceLink = (id) => el('a.name', { href: link('device', id), title: id }, el('bdi', live.get(id)?.name ?? id));
+
+/** An event in a list. */
+export function eventItem(event, withDevice) {
+  const there = link(event.device ? 'device' : 'events', event.device ?? '', { at: event.time });
+  const back = el('a.moment', { href: there, title: 'Look at this moment' }, when(event.time, event.seq, true));
+  return el('li', back, withDevice && event.device ? [' ', deviceLink(event.device)] : null, ' ', ...describe(event));
+}
 
 const hasWords = (event, words) => {
   if (words.length === 0) return true;

@@ -2,7 +2,7 @@
 
 import { get } from './api.js';
 import { attention, readOthers } from './attention.js';
-import { deviceLink, eventItem } from './describe.js';
+import { deviceLink, eventItem } from './events.js';
 import { parts } from './health.js';
 import { at, link } from './route.js';
 import { devicesAt, generation, live, nowAt } from './store.js';

@@ -15,20 +15,17 @@ use crate::follow::STORES;
 use crate::source::Standing;
 
 /// The rows of `select` as `{"items": […]}`.
-async fn items(app: &App, select: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Response, Problem> {
+pub(super) async fn items(
+    app: &App,
+    select: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Response, Problem> {
     let sql = format!("SELECT row_to_json(t)::text FROM ({select}) t");
     let rows = app.readers.query(&sql, values).await.map_err(|why| Problem::database(&why))?;
     let rows: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     let body = format!("{{\"items\":[{}]}}\n", rows.join(","));
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, body).into_response())
-}
-
-/// `GET /api/v1/gateways`
-pub(super) async fn gateways(State(app): State<App>, asked: Reading) -> Result<Response, Problem> {
-    let (after, limit) = (asked.after.clone().unwrap_or_default(), asked.limit()?);
-    let select = "SELECT * FROM gateway_lag WHERE gateway > $1 ORDER BY gateway LIMIT $2";
-    items(&app, select, &[&after, &limit]).await
 }
 
 /// All logs of a gateway, the newest first.
@@ -62,19 +59,27 @@ pub(super) async fn resume(
 
 /// `GET /api/v1/devices`
 pub(super) async fn devices(State(app): State<App>, asked: Reading) -> Result<Response, Problem> {
-    let Asked { gateway, device, q, after, .. } = &*asked;
+    let Asked { gateway, device, after, .. } = &*asked;
     // Device ids begin after the first slash: a gateway's id has none.
     let (after_gateway, after_device) =
         after.as_deref().and_then(|after| after.split_once('/')).unwrap_or_default();
-    let like =
-        q.as_deref().map(|q| format!("%{}%", q.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_")));
     let select = "SELECT * FROM current_devices
         WHERE ($1::text IS NULL OR gateway = $1) AND ($2::text IS NULL OR device = $2)
             AND ($3::text IS NULL OR device ILIKE $3 OR description::text ILIKE $3)
             AND (gateway, device) > ($4, $5)
         ORDER BY gateway, device LIMIT $6";
-    let limit = asked.limit()?;
+    let (like, limit) = (asked.like(), asked.limit()?);
     items(&app, select, &[gateway, device, &like, &after_gateway, &after_device, &limit]).await
+}
+
+/// `GET /api/v1/state`
+pub(super) async fn state(State(app): State<App>, asked: Reading) -> Result<Response, Problem> {
+    let gateway = asked.need("gateway", &asked.gateway)?;
+    let device = asked.need("device", &asked.device)?;
+    let select = "SELECT attribute, value, seq, changed, description FROM current_state
+        WHERE gateway = $1 AND device = $2 AND attribute > $3 ORDER BY attribute LIMIT $4";
+    let (after, limit) = (asked.after.clone().unwrap_or_default(), asked.limit()?);
+    items(&app, select, &[&gateway, &device, &after, &limit]).await
 }
 
 /// `GET /api/v1/history`
@@ -83,13 +88,16 @@ pub(super) async fn history(State(app): State<App>, asked: Reading) -> Result<Re
     let device = asked.need("device", &asked.device)?;
     let attribute = asked.need("attribute", &asked.attribute)?;
     let (from, to) = asked.times()?;
-    let select = "SELECT e.seq, e.recorded, e.time, e.data -> 'changes' -> $3 AS value
+    let (before, order) = asked.before_seq()?;
+    let select = format!(
+        "SELECT e.seq, e.recorded, e.time, e.data -> 'changes' -> $3 AS value
         FROM gateways g JOIN events e USING (log)
         WHERE g.gateway = $1 AND e.device = $2 AND e.type = 'state_changed' AND e.recorded >= $4 AND e.recorded < $5
-            AND e.seq > $6 AND (e.data -> 'changes' -> $3) IS NOT NULL
-        ORDER BY e.seq LIMIT $7";
+            AND e.seq > $6 AND e.seq < $7 AND (e.data -> 'changes' -> $3) IS NOT NULL
+        ORDER BY e.seq {order} LIMIT $8"
+    );
     let (after, limit) = (asked.after_seq()?, asked.limit()?);
-    items(&app, select, &[&gateway, &device, &attribute, &from, &to, &after, &limit]).await
+    items(&app, &select, &[&gateway, &device, &attribute, &from, &to, &after, &before, &limit]).await
 }
 
 /// `GET /api/v1/aggregates`
@@ -114,13 +122,17 @@ pub(super) async fn events(State(app): State<App>, asked: Reading) -> Result<Res
     let gateway = asked.need("gateway", &asked.gateway)?;
     let Asked { device, kind, .. } = &*asked;
     let (from, to) = asked.times()?;
-    let select = "SELECT e.seq, e.recorded, e.time, e.type, e.device, e.data
+    let (before, order) = asked.before_seq()?;
+    let select = format!(
+        "SELECT e.seq, e.recorded, e.time, e.type, e.device, e.data
         FROM gateways g JOIN events e USING (log)
-        WHERE g.gateway = $1 AND ($2::text IS NULL OR e.device = $2) AND ($3::text IS NULL OR e.type = $3)
-            AND e.recorded >= $4 AND e.recorded < $5 AND e.seq > $6
-        ORDER BY e.seq LIMIT $7";
+        WHERE g.gateway = $1 AND ($2::text IS NULL OR e.device = $2)
+            AND ($3::text IS NULL OR e.type = ANY(string_to_array($3, ',')))
+            AND e.recorded >= $4 AND e.recorded < $5 AND e.seq > $6 AND e.seq < $7
+        ORDER BY e.seq {order} LIMIT $8"
+    );
     let (after, limit) = (asked.after_seq()?, asked.limit()?);
-    items(&app, select, &[&gateway, device, kind, &from, &to, &after, &limit]).await
+    items(&app, &select, &[&gateway, device, kind, &from, &to, &after, &before, &limit]).await
 }
 
 /// The stores that follow the tables, as far as this process's gateways go.
@@ -168,11 +180,14 @@ pub(super) async fn sources(State(app): State<App>, _: Reading) -> Response {
 pub(super) async fn commands(State(app): State<App>, asked: Reading) -> Result<Response, Problem> {
     let gateway = asked.need("gateway", &asked.gateway)?;
     let Asked { device, state, .. } = &*asked;
-    let select = "SELECT c.command, c.device, c.request, c.requested, c.state, c.step, c.seq, c.changed
+    let (before, order) = asked.before_seq()?;
+    let select = format!(
+        "SELECT c.command, c.device, c.request, c.requested, c.state, c.step, c.seq, c.changed
         FROM gateways g JOIN commands c USING (log)
         WHERE g.gateway = $1 AND ($2::text IS NULL OR c.device = $2) AND ($3::text IS NULL OR c.state = $3)
-            AND c.command > $4
-        ORDER BY c.command LIMIT $5";
+            AND c.command > $4 AND c.command < $5
+        ORDER BY c.command {order} LIMIT $6"
+    );
     let (after, limit) = (asked.after_seq()?, asked.limit()?);
-    items(&app, select, &[&gateway, device, state, &after, &limit]).await
+    items(&app, &select, &[&gateway, device, state, &after, &before, &limit]).await
 }

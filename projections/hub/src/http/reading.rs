@@ -58,6 +58,9 @@ pub(super) struct Asked {
     /// The last item of the page before.
     #[serde(deserialize_with = "given")]
     pub(super) after: Option<String>,
+    /// The position that the items come before, the newest first.
+    #[serde(deserialize_with = "given")]
+    before: Option<String>,
     #[serde(deserialize_with = "given")]
     limit: Option<i64>,
     #[serde(deserialize_with = "given")]
@@ -160,6 +163,18 @@ impl Reading {
 
     pub(super) fn after_seq(&self) -> Result<i64, Problem> {
         self.0.after.as_deref().map_or(Ok(0), |text| position("after", text))
+    }
+
+    /// The position that the items come before, and how they are ordered: the newest first if it is given.
+    pub(super) fn before_seq(&self) -> Result<(i64, &'static str), Problem> {
+        let before = self.0.before.as_deref().map(|text| position("before", text)).transpose()?;
+        Ok(before.map_or((i64::MAX, "ASC"), |before| (before, "DESC")))
+    }
+
+    /// What text has to be like to have `q` in it.
+    pub(super) fn like(&self) -> Option<String> {
+        let escaped = |q: &str| q.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_");
+        self.0.q.as_deref().map(|q| format!("%{}%", escaped(q)))
     }
 
     /// Times from and to, without bounds if they are not given.

@@ -6,7 +6,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 
 use super::problem::Problem;
-use super::{App, api, commands, ingest, metrics, page, search};
+use super::{App, api, commands, fleet, ingest, metrics, page, search};
 
 /// All routes.
 pub(super) fn router(app: App) -> Router {
@@ -16,13 +16,15 @@ pub(super) fn router(app: App) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(page::description))
-        .route("/api/v1/gateways", get(api::gateways))
+        .route("/api/v1/gateways", get(fleet::gateways))
+        .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/gateways/{gateway}", get(api::gateway))
         .route("/api/v1/gateways/{gateway}/resume", post(api::resume))
         .route("/api/v1/gateways/{gateway}/devices/{device}/commands", post(commands::ask))
         .route("/api/v1/gateways/{gateway}/commands/{command}", get(commands::one))
         .route("/api/v1/devices", get(api::devices))
         .route("/api/v1/search", get(search::search))
+        .route("/api/v1/state", get(api::state))
         .route("/api/v1/history", get(api::history))
         .route("/api/v1/aggregates", get(api::aggregates))
         .route("/api/v1/events", get(api::events))

@@ -8,6 +8,7 @@
 
 mod commands;
 mod demo;
+mod fleet;
 mod forks;
 mod gaps;
 mod gateway;

@@ -21,7 +21,8 @@ use crate::gateway::{Form, Gateway, random};
 use crate::hub::Hub;
 use crate::tables::rows;
 
-fn items(hub: &Hub, path: &str) -> Vec<Json> {
+/// The items of an answer.
+pub fn items(hub: &Hub, path: &str) -> Vec<Json> {
     let answer = hub.get(&format!("/api/v1/{path}"));
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
     assert!(answer.head.contains("content-type: application/json"), "{answer:?}");
@@ -30,7 +31,7 @@ fn items(hub: &Hub, path: &str) -> Vec<Json> {
 }
 
 /// Checks that an answer has exactly what its type has.
-fn form<T: Serialize + DeserializeOwned>(hub: &Hub, path: &str) {
+pub fn form<T: Serialize + DeserializeOwned>(hub: &Hub, path: &str) {
     let answer = hub.get(&format!("/api/v1/{path}"));
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
     let typed: T = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -207,8 +208,8 @@ fn what_is_asked_wrongly_is_answered_with_what_to_do() {
     assert!(description.body.contains("\"/api/v1/search\""));
     let page = hub.get("/");
     assert!(page.head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{page:?}");
-    assert!(page.body.contains("/assets/page.js"), "{page:?}");
-    assert_eq!(hub.get("/assets/page.js").status, 200);
+    assert!(page.body.contains("/assets/app.js"), "{page:?}");
+    assert_eq!(hub.get("/assets/app.js").status, 200);
     assert_eq!(hub.get("/assets/style.css").status, 200);
 }
 

@@ -2,8 +2,8 @@
 
 use fieldlog_wire::api::commands::CommandBody;
 use fieldlog_wire::api::hub::{
-    Change, CommandTaken, Found, Gateway, GatewayLog, HubCommand, HubCommandAnswer, HubDevice, HubEvent,
-    Items, Source, Store, WindowNumbers,
+    AttributeState, Change, CommandTaken, Fleet, Found, Gateway, GatewayLog, HubCommand, HubCommandAnswer,
+    HubDevice, HubEvent, Items, Source, Store, WindowNumbers,
 };
 use fieldlog_wire::openapi::parameters::{
     self, from, limit, query, reference, required, some_text, text, time,
@@ -48,8 +48,21 @@ pub fn document() -> Document {
 fn gateways(document: &mut Document) {
     document.add(
         Operation::get("/api/v1/gateways", "gateways", "Gateways by id, with what is missing of their logs")
+            .query([
+                query("gateway", text(), "Only the gateway with this id."),
+                query("q", text(), "Only gateways in whose id this stands."),
+                query(
+                    "state",
+                    states(),
+                    "Only gateways in this state, or in one of several, with commas between them.",
+                ),
+            ])
             .query([after("gateway"), page()])
             .answers::<Items<Gateway>>(),
+    );
+    document.add(
+        Operation::get("/api/v1/fleet", "gateways", "How many gateways there are, and in which state")
+            .answers::<Fleet>(),
     );
     document.add(
         Operation::get("/api/v1/gateways/{gateway}", "gateways", "All logs of a gateway, the newest first")
@@ -105,9 +118,18 @@ fn devices(document: &mut Document) {
         .answers::<Found>(),
     );
     document.add(
+        Operation::get("/api/v1/state", "devices", "The values of a device, by attribute")
+            .query([
+                required("gateway", some_text(), "The gateway."),
+                required("device", some_text(), "The device."),
+            ])
+            .query([after("attribute"), page(), min_seq()])
+            .answers::<Items<AttributeState>>(),
+    );
+    document.add(
         Operation::get("/api/v1/history", "devices", "The values that an attribute got, oldest first")
             .query(attribute())
-            .query([from(), to(), after_seq(), page(), min_seq()])
+            .query([from(), to(), after_seq(), before(), page(), min_seq()])
             .answers::<Items<Change>>(),
     );
     document.add(
@@ -129,9 +151,9 @@ fn events(document: &mut Document) {
             .query([
                 required("gateway", some_text(), "The gateway."),
                 query("device", text(), "Only events about this device."),
-                query("type", text(), "Only events of this type, such as `state_changed`."),
+                query("type", text(), "Only events of this type, such as `state_changed`, or of several, with commas between them."),
             ])
-            .query([from(), to(), after_seq(), page(), min_seq()])
+            .query([from(), to(), after_seq(), before(), page(), min_seq()])
             .answers::<Items<HubEvent>>(),
     );
     let parcel = Operation::post("/events", "events", "Takes a parcel, as a gateway's HTTP sink sends it")
@@ -153,7 +175,7 @@ fn commands(document: &mut Document) {
                 query("device", text(), "Only commands to this device."),
                 query("state", text(), "Only commands in this state."),
             ])
-            .query([after_seq(), page(), min_seq()])
+            .query([after_seq(), before(), page(), min_seq()])
             .answers::<Items<HubCommand>>(),
     );
     document.add(
@@ -217,6 +239,15 @@ fn after(what: &str) -> Value {
 
 fn after_seq() -> Value {
     query("after", position(), "Go on after the item with this position.")
+}
+
+fn before() -> Value {
+    query("before", position(), "The newest first, and only those before this position.")
+}
+
+fn states() -> Value {
+    let one = "(forked|contradicted|silent|gaps|behind|lost|complete)";
+    json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
 }
 
 fn position() -> Value {

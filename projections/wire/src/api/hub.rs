@@ -68,6 +68,35 @@ pub struct Gateway {
     pub gaps: Vec<Gap>,
     /// Version of the agent, as of its newest start that has arrived.
     pub version: Option<String>,
+    /// The worst of these: `forked`; `contradicted`, which its faults say; `silent`, nothing has arrived for an hour; `gaps`, the
+    /// gateway was asked for what is missing; `behind`; `lost`, only what it does not have any more is missing; `complete`.
+    pub state: String,
+}
+
+/// `GET /api/v1/fleet`: how many gateways there are, and in which state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Fleet {
+    /// All of them.
+    pub gateways: u64,
+    /// Nothing more is taken of their logs.
+    pub forked: u64,
+    /// What has arrived of them contradicts itself.
+    pub contradicted: u64,
+    /// Nothing has arrived of them for an hour.
+    pub silent: u64,
+    /// They were asked for what is missing.
+    pub gaps: u64,
+    /// What is missing may still come by itself.
+    pub behind: u64,
+    /// Only what they do not have any more is missing.
+    pub lost: u64,
+    /// Nothing is missing.
+    pub complete: u64,
+    /// Positions that are not here and not lost, of all of them.
+    pub lag_events: u64,
+    /// Events that are here.
+    pub events: u64,
 }
 
 /// A missing range.
@@ -156,6 +185,22 @@ pub struct HubDevice {
     pub description: Option<Members>,
     /// The values of its attributes, by name.
     pub state: Option<Members>,
+}
+
+/// `GET /api/v1/state`: the value that an attribute of a device has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AttributeState {
+    /// The attribute.
+    pub attribute: String,
+    /// Its value.
+    pub value: Value,
+    /// Position of the event that set it.
+    pub seq: Seq,
+    /// Log time of that.
+    pub changed: Rfc3339,
+    /// How it is described, such as with `name` and `unit`.
+    pub description: Option<Members>,
 }
 
 /// `GET /api/v1/history`: a value that an attribute got.
