@@ -72,10 +72,20 @@ fn pack_presets() -> io::Result<()> {
     fs::write(out_dir().join("presets.gz"), packed(&all)?)
 }
 
-/// Leaves out lines that are comments, from their first character to their last, and what lines begin with.
+/// Leaves out lines that are comments, from their first character to their last, comments behind what ends a statement or
+/// an argument, and what lines begin with.
 fn without_comments(text: &str) -> String {
     let (mut kept, mut is_open) = (String::new(), false);
     for line in text.lines().map(str::trim) {
+        let line = match line.rsplit_once(" // ") {
+            // With a quotation mark behind them, the slashes may be in a string.
+            Some((code, comment))
+                if code.ends_with([';', ',', '{', ')']) && !comment.contains(['\'', '"', '`']) =>
+            {
+                code
+            }
+            _ => line,
+        };
         is_open |= line.starts_with("/*") && line.find("*/").is_none_or(|end| end + 2 == line.len());
         if !is_open && !line.starts_with("//") && !line.is_empty() {
             kept += line;

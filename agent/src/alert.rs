@@ -3,7 +3,7 @@
 //!
 //! What a rule says is wrong is *held* until it has lasted as long as the rule wants; then an alert is *open*, until it is
 //! cleared. Only open alerts are recorded. After a start everything is looked at once; what is wrong then counts from the
-//! time of the newest value.
+//! time of the newest value. Silence counts from the start, and what is open about it stays so until the device is heard.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ type Key = (usize, Subject);
 pub trait World {
     /// When a device was last heard, whether or not anything changed; `None` if it is not known.
     fn heard(&self, device: DeviceId) -> Option<Time>;
+
+    /// Whether that is more than the start of the agent, which counts as heard.
+    fn was_heard(&self, device: DeviceId) -> bool;
 
     /// How many events wait for a sink.
     fn backlog_events(&self, sink: &str) -> u64;
@@ -271,6 +274,8 @@ impl Alerting {
             let mut left = self.rules.of_silence(view, id);
             while let Some(rule) = rules::take_first(&mut left) {
                 let lasting = self.rules.lasting(rule);
+                let key = (rule, Subject::Device(id));
+                let raised = self.open.get(&key).copied().flatten();
                 let heard = world.heard(id).unwrap_or(device.changed.1);
                 let quiet = Duration::from_micros(now.wall.micros_since(heard) as u64);
                 let offline = view.devices.effective_availability(device).0 == Availability::Offline;
@@ -279,10 +284,13 @@ impl Alerting {
                 } else if offline {
                     let since = now.wall.micros_since(device.availability_changed.1);
                     (Reading::offline(lasting), Duration::from_micros(since as u64))
-                } else {
+                } else if world.was_heard(id) || raised.is_some_and(|seq| device.availability_changed.0 > seq)
+                {
                     (Reading::Right(Value::Null), Duration::ZERO)
+                } else {
+                    (Reading::Between, Duration::ZERO)
                 };
-                self.judge((rule, Subject::Device(id)), reading, elapsed, now, None);
+                self.judge(key, reading, elapsed, now, None);
             }
         }
     }

@@ -34,8 +34,9 @@ const UNFINISHED: &str = "restore.unfinished";
                   goes on recording meanwhile. The backup has everything up to one moment: records, cursors, quarantine, \
                   archive, and the snapshots that belong to them. `fieldlog verify --data-dir DIR` checks it. No agent \
                   continues it; `fieldlog restore` makes a data directory of it.\n\n\
-                  Exit codes: 0 done; 64 the directory is not empty; 65 rejected, or the log is damaged; 69 fieldlog cannot \
-                  be reached; 74 disk or file error; 75 not possible now; 77 not allowed."
+                  Exit codes: 0 done; 64 the directory is not empty; 65 rejected by the agent, also for that \
+                  reason, or the log is damaged; 69 fieldlog cannot be reached; 74 disk or file error; 75 not possible now; \
+                  77 not allowed."
 )]
 pub struct BackupArgs {
     /// The directory of the backup, which must be empty or missing.

@@ -197,7 +197,10 @@ impl<F> SourceTask<F> {
         };
         match &advice {
             _ if !news => {}
-            Some(advice) => tracing::error!(%source, label, wait_s, why, "{advice}"),
+            Some(advice) => {
+                let why = (*advice != why).then_some(&*why);
+                tracing::error!(%source, label, wait_s, why, "{advice}");
+            }
             None => tracing::warn!(%source, label, wait_s, "{why}"),
         }
         let until =

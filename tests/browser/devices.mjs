@@ -85,6 +85,24 @@ await check('a device opens and closes by keyboard', async () => {
   await closeClean(shown);
 });
 
+await check('back leads to where one was in the list, a link to its top', async () => {
+  const shown = await openPage('#/devices', { viewport: { width: 1400, height: 500 } });
+  await ready(shown);
+  await shown.evaluate(() => scrollTo(0, 600));
+  await shown.locator('.rows .row[aria-rowindex="20"] .name').click();
+  await shown.locator('.values tr').first().waitFor({ timeout: LIVE_MS });
+  assert((await shown.evaluate(() => scrollY)) === 0, 'the device does not begin at its top');
+  await shown.goBack();
+  await shown.waitForFunction(() => scrollY === 600, null, { timeout: LIVE_MS });
+  await shown.locator('.rows .row[aria-rowindex="20"] .name').click();
+  await shown.locator('.values tr').first().waitFor({ timeout: LIVE_MS });
+  await shown.locator('#nav a', { hasText: 'Devices' }).click();
+  await ready(shown);
+  await shown.waitForTimeout(500);
+  assert((await shown.evaluate(() => scrollY)) === 0, 'the list does not begin at its top');
+  await closeClean(shown);
+});
+
 if (process.env.FIELDLOG_BROKER) {
   await check('5,000 devices: each can be reached by scrolling, and few rows are in the page', async () => {
     const many = Array.from({ length: 5_000 }, (_, i) => [`zigbee2mqtt/bulk/${String(i).padStart(4, '0')}`, { temperature: 20 + (i % 100) / 10, contact: i % 2 === 0 }]);

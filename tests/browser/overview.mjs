@@ -35,7 +35,7 @@ await check('where nothing is wrong, everything is well', async () => {
   await page.reload();
   await verdict(page).filter({ hasText: 'Everything is well' }).waitFor({ timeout: LIVE_MS });
   assert((await page.locator('.todos li').count()) === 0, 'there is something to do');
-  assert(/^Nothing: no alert is open, no device is offline/.test(await page.locator('.columns .note').innerText()), 'it does not say so');
+  await page.locator('.columns .note', { hasText: /^Nothing: no alert is open, no device is offline/ }).waitFor({ timeout: LIVE_MS });
   await closeClean(page);
 });
 
@@ -59,6 +59,31 @@ await check('each part says what is wrong, and what to do', async () => {
   assert((await part(page, 'Upstream').innerText()).includes('12,345 records to send'), 'no backlog');
   assert((await page.locator('#blocked').textContent()).includes(why), 'a blocked ingest does not stand out');
   await fits(page);
+  await closeClean(page);
+});
+
+await check('why a broker is not connected is said once', async () => {
+  const why = 'not authorized: check `username` and `password_file`';
+  const page = await openWith('**/status', (status) => ({
+    ...status,
+    sources: status.sources.map((source) => ({ ...source, connected: false, connected_at: null, state: 'backing_off', state_text: `waiting to try again: ${why}`, last_error: why, advice: why })),
+  }));
+  const todo = page.locator('.todos li', { hasText: 'Brokers: ' });
+  await todo.waitFor({ timeout: LIVE_MS });
+  const once = async (text) => assert(text.split(why).length === 2 && !text.includes('Check that the broker runs'), text);
+  await once(await todo.innerText());
+  await page.goto(`${page.url().split('#')[0]}#/connections`);
+  await page.locator('#sources li').first().waitFor({ timeout: LIVE_MS });
+  await once(await page.locator('#sources').innerText());
+  await closeClean(page);
+});
+
+await check('all views are in sight at the width of a tablet', async () => {
+  const page = await openPage('', { viewport: { width: 768, height: 1024 } });
+  await page.locator('.part').first().waitFor({ timeout: LIVE_MS });
+  await page.locator('#logout').evaluate((it) => (it.hidden = false));
+  const { inner, wide } = await page.locator('nav ul').evaluate((list) => ({ inner: list.clientWidth, wide: list.scrollWidth }));
+  assert(wide <= inner, `the views take ${wide} px of ${inner}`);
   await closeClean(page);
 });
 
@@ -95,14 +120,22 @@ await check('what needs attention is listed, the worst first, and links to it', 
     Object.assign(d, { availability: 'offline', availability_cause: 'topic', offline_because: c.id });
     await route.fulfill({ response, json: body });
   });
+  const alert = { id: 1, attribute: 'temperature', condition: 'above', threshold: 1, value: 2, raised_at: new Date().toISOString() };
+  await page.route(/\/api\/v1\/alerts\?/, async (route) => {
+    const response = await route.fetch();
+    const alerts = [{ ...alert, rule: 'warm', severity: 'warning', device: 'a' }, { ...alert, rule: 'hot', severity: 'critical', device: 'b' }];
+    await route.fulfill({ response, json: { ...(await response.json()), alerts } });
+  });
   await page.goto(`${page.url().split('#')[0]}#/overview`);
   await page.reload();
   await page.locator('.attention li', { hasText: 'battery 7 %' }).waitFor({ timeout: LIVE_MS });
+  await page.locator('.attention li', { hasText: 'hot b' }).waitFor({ timeout: LIVE_MS });
   const list = await page.locator('.attention li').allInnerTexts();
   const place = (word) => list.findIndex((text) => text.includes(word));
+  assert(place('hot b') >= 0 && place('hot b') < place('warm a') && place('warm a') < place('behind it'), list.join(' | '));
   assert(/offline.*and 1 device behind it/s.test(list[place('behind it')]), list.join(' | '));
   assert(place('behind it') < place('nothing heard for') && place('nothing heard for') < place('battery 7 %'), list.join(' | '));
-  await page.locator('.attention a').first().click();
+  await page.locator('.attention li', { hasText: 'behind it' }).locator('a').click();
   await page.waitForFunction(() => location.hash.startsWith('#/device/'));
   answeredWith(page, 404);
   await closeClean(page);

@@ -3,7 +3,7 @@
 // Helpers of tests fail by panicking, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fieldlog_projections::alert::{Condition, Severity};
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
@@ -21,6 +21,8 @@ const HOUR: u64 = 3_600;
 #[derive(Default)]
 struct Around {
     heard: BTreeMap<u32, Time>,
+    /// Not heard since the start, which counts as heard.
+    unheard: BTreeSet<u32>,
     waiting: u64,
     oldest: Option<Time>,
 }
@@ -28,6 +30,10 @@ struct Around {
 impl World for Around {
     fn heard(&self, device: DeviceId) -> Option<Time> {
         self.heard.get(&device.0).copied()
+    }
+
+    fn was_heard(&self, device: DeviceId) -> bool {
+        !self.unheard.contains(&device.0)
     }
 
     fn backlog_events(&self, _: &str) -> u64 {
@@ -110,6 +116,7 @@ impl Scene {
     fn heard(&mut self, device: u32) {
         let now = self.clock().wall();
         self.around.heard.insert(device, now);
+        self.around.unheard.remove(&device);
     }
 
     /// Lets seconds pass, with a tick in each of the last three, and says what was recorded.
@@ -153,6 +160,10 @@ impl Scene {
         self.view = snapshot::decode(&bytes, &[]).unwrap();
         let (rules, max) = rules(&self.config);
         self.alerting = Alerting::new(&rules, max);
+        for device in [0, 1] {
+            self.heard(device);
+            self.around.unheard.insert(device);
+        }
     }
 
     fn configure(&mut self, config: &str) {
@@ -344,6 +355,31 @@ fn a_silent_device_is_an_alert_until_it_is_heard() {
     assert!(scene.after(HOUR).is_empty());
     scene.heard(0);
     assert_eq!(scene.after(1), [format!("quiet {open} is over at Null: ended")]);
+}
+
+#[test]
+fn a_restart_is_not_taken_for_a_sign_of_life() {
+    let mut scene = scene("[[alert]]\nname = \"quiet\"\non = \"silence\"\nfor_s = 600\ndevice = \"a/*\"");
+    scene.heard(0);
+    assert_eq!(scene.after(600).len(), 1);
+    let open = scene.view.seq;
+    scene.restart();
+    assert!(scene.after(HOUR).is_empty(), "neither over nor raised again");
+    scene.heard(0);
+    assert_eq!(scene.after(1), [format!("quiet {open} is over at Null: ended")]);
+
+    // What was offline, and is known to be back, is no longer silent.
+    let availability = |availability| Fact::AvailabilityChanged {
+        device: DeviceId(0),
+        availability,
+        cause: AvailabilityCause::Topic,
+    };
+    scene.record(&availability(Availability::Offline), None);
+    assert_eq!(scene.after(600).len(), 1);
+    scene.restart();
+    assert!(scene.after(1).is_empty());
+    scene.record(&availability(Availability::Online), None);
+    assert!(scene.after(1)[0].contains("ended"));
 }
 
 #[test]

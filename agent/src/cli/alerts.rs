@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use fieldlog_wire::api::alerts::{AlertJson, AlertPage};
 use serde_json::Value as Json;
 
+use super::moment::{Moment, time_or_seq};
 use super::text::{plain, table, time, value};
 use super::{NOT_DONE, end, query, say_raw};
 use crate::client::{Client, Failure, Reach};
@@ -26,9 +27,9 @@ pub struct AlertsArgs {
     /// Only those of this severity: warning or critical.
     #[arg(long, value_name = "SEVERITY")]
     severity: Option<String>,
-    /// Those that were open at a past moment: a time with an offset, such as 2026-11-23T10:00:00Z, or a sequence number.
-    #[arg(long, value_name = "MOMENT")]
-    at: Option<String>,
+    /// Those that were open at this time, such as 2026-11-23T10:00:00Z or 2h (ago), or at this sequence.
+    #[arg(long, value_name = "TIME|SEQUENCE", value_parser = time_or_seq)]
+    at: Option<Moment>,
     /// How many, at most, newest first; 1 to 1000.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -54,7 +55,7 @@ fn asked(args: &AlertsArgs) -> Result<u8, Failure> {
         ("device", args.device.as_deref()),
         ("rule", args.rule.as_deref()),
         ("severity", args.severity.as_deref()),
-        ("at", args.at.as_deref()),
+        ("at", args.at.as_ref().map(|Moment(at)| at.as_str())),
     ];
     let answer = Client::open(&args.reach)?.get(&query("/api/v1/alerts", &parameters))?;
     let page: AlertPage<'_> = answer.json()?;
@@ -123,6 +124,15 @@ mod tests {
     fn page(alerts: &Json) -> String {
         let json = json!({"position": {"epoch": "000000000000feed", "applied": 9, "head": 9, "lag": 0}, "alerts": alerts, "next": null});
         listed(&serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn a_moment_is_given_as_everywhere() {
+        let command = <AlertsArgs as clap::Args>::augment_args(clap::Command::new("alerts"));
+        for (at, is_one) in [("2h", true), ("17", true), ("2026-11-23T10:00:00Z", true), ("yesterday", false)]
+        {
+            assert_eq!(command.clone().try_get_matches_from(["alerts", "--at", at]).is_ok(), is_one, "{at}");
+        }
     }
 
     #[test]

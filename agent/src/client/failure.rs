@@ -100,6 +100,10 @@ pub(super) fn problem(status: u16, body: &[u8]) -> Failure {
     };
     let words = match serde_json::from_slice::<Problem<'_>>(body) {
         Ok(problem) => format!("{}: {}", problem.title, problem.detail),
+        // What the agent says to HTTP where it speaks HTTPS.
+        Err(_) if body.starts_with(b"This port speaks HTTPS") => {
+            "this port speaks HTTPS: begin the address with https://".to_owned()
+        }
         Err(_) => format!("the answer is {status}, without words that fieldlog would use"),
     };
     Failure::new(code, words)
@@ -116,6 +120,8 @@ mod tests {
         for (status, code) in [(401, 77), (403, 77), (409, 65), (412, 65), (422, 65), (500, 70), (503, 75)] {
             assert_eq!(problem(status, body).code, code, "{status}");
         }
+        let plain = problem(400, b"This port speaks HTTPS: begin the address with https://\n");
+        assert_eq!(plain, Failure::new(65, "this port speaks HTTPS: begin the address with https://"));
         assert!(problem(502, b"<html>").words.contains("the answer is 502"));
     }
 }

@@ -85,7 +85,7 @@ pub fn recognised_by(preset: &str) -> Vec<String> {
 }
 
 /// The bases under which a preset's devices appear among these topics, found by topics that only they have. The most
-/// frequent base is first.
+/// frequent base is first. The devices of a preset that has a base are never without one.
 pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) -> Vec<String> {
     let Some(text) = text_of(preset) else { return Vec::new() };
     let head = head(&text);
@@ -101,6 +101,9 @@ pub fn bases<'t>(preset: &str, topics: impl IntoIterator<Item = &'t &'t str>) ->
         let place = template.captures().iter().position(|name| name == "base");
         let base = place.and_then(|place| captures.values().get(place)).copied().unwrap_or_default();
         *counts.entry(base.to_owned()).or_default() += 1;
+    }
+    if !head.base.is_empty() {
+        counts.remove("");
     }
     let mut bases: Vec<(String, usize)> = counts.into_iter().collect();
     bases.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

@@ -36,6 +36,11 @@ impl Observer {
         self.devices.get(device).map(|device| device.heard)
     }
 
+    /// Whether a device was heard since the start.
+    pub fn was_heard(&self, device: DeviceId) -> bool {
+        self.heard.get(device).is_some()
+    }
+
     /// Where a source's publications go.
     pub fn outbox(&self, source: &str) -> Option<&Outbox> {
         self.sources.iter().find(|known| *known.name == *source).map(|source| &*source.outcomes.outbox)

@@ -62,7 +62,10 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
         describe_source(&mut text, &name, &fates);
         fates
     });
-    let is_left = |topic: &str| matches!(taken.get(topic), None | Some(Fate::Untaken));
+    // What gateways say of themselves is not to be recorded again.
+    let is_left = |topic: &str| {
+        matches!(taken.get(topic), None | Some(Fate::Untaken)) && !topic.starts_with("fieldlog/")
+    };
     let mut left: Vec<&Kept> = heard.kept.iter().filter(|kept| is_left(&kept.topic)).collect();
     let mut additions = String::new();
     for fit in fits(&heard.kept, zone, now) {
@@ -72,13 +75,7 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
         if topics.is_empty() {
             continue;
         }
-        let _ = writeln!(
-            text,
-            "\n{} fits {} of the other topics: {}",
-            fit.name(),
-            topics.len(),
-            examples(&topics)
-        );
+        let _ = writeln!(text, "\n{} fits {} topics: {}", fit.name(), topics.len(), examples(&topics));
         describe_faults(&mut text, &fit.fates);
         additions += &fit.toml();
         left.retain(|kept| !takes(&kept.topic));
@@ -252,7 +249,7 @@ mod tests {
         assert_eq!(
             text,
             "3 messages on 3 topics\n\n\
-             preset \"tasmota\" fits 3 of the other topics: stat/plug/RESULT, tele/plug/LWT, tele/plug/STATE\n\n\
+             preset \"tasmota\" fits 3 topics: stat/plug/RESULT, tele/plug/LWT, tele/plug/STATE\n\n\
              To record them, add to the source what you want of this; try single messages with `fieldlog try`:\n\n\
              [[source.subscription]]\npreset = \"tasmota\"\n"
         );
@@ -264,11 +261,28 @@ mod tests {
             &[("home/z2m/bridge/state", r#"{"state":"online"}"#), ("home/z2m/lamp", r#"{"state":"ON"}"#)],
             None,
         );
+        assert!(text.contains("preset \"zigbee2mqtt\" with base \"home/z2m\" fits 2 topics"), "{text}");
+        assert!(text.ends_with("preset = \"zigbee2mqtt\"\nbase = \"home/z2m\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_shelly_is_found_by_what_it_says_in_passing_and_takes_nothing_of_others() {
+        let text = said(
+            &[
+                ("shellies/announce", r#"{"id":"shelly1-AA","model":"SHSW-1"}"#),
+                ("shellies/shelly1-AA/relay/0", "on"),
+                ("shellies/shelly1-AA/input/0", "0"),
+                ("shellies/shelly1-AA/online", "true"),
+                ("plant/hall1/press/telemetry", r#"{"p":4}"#),
+                ("plant/gateway/info", r#"{"version":"1"}"#),
+            ],
+            None,
+        );
+        assert!(text.contains("preset \"shelly-gen1\" fits 4 topics: shellies/announce, "), "{text}");
         assert!(
-            text.contains("preset \"zigbee2mqtt\" with base \"home/z2m\" fits 2 of the other topics"),
+            text.contains("\nno rule and no preset takes 2 topics: plant/gateway/info, plant/"),
             "{text}"
         );
-        assert!(text.ends_with("preset = \"zigbee2mqtt\"\nbase = \"home/z2m\"\n"), "{text}");
     }
 
     #[test]
@@ -294,6 +308,15 @@ mod tests {
         let end = "# plant/a/data, plant/b/data\n\
              [[source.subscription]]\ntopic = \"plant/+device/data\"\ndecoder = \"json\"\n";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn what_gateways_say_of_themselves_is_not_proposed() {
+        let text = said(
+            &[("fieldlog/hall3/status", r#"{"seq":4}"#), ("fieldlog/hall3/availability", "online")],
+            None,
+        );
+        assert_eq!(text, "2 messages on 2 topics\n\nnothing to add\n");
     }
 
     #[test]

@@ -36,6 +36,10 @@ impl World for Around<'_> {
         self.observer.heard(device)
     }
 
+    fn was_heard(&self, device: DeviceId) -> bool {
+        self.observer.was_heard(device)
+    }
+
     fn backlog_events(&self, sink: &str) -> u64 {
         self.cursors.acked().get(sink).map_or(self.head.0, |acked| acked.missing_count(self.head))
     }

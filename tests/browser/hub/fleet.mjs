@@ -24,7 +24,8 @@ await check('all gateways are well, and are found by name and by state; back goe
   await shown(page, '#verdict.good', 'All 3 gateways are well');
   for (const id of ['plant-1', 'plant-2', 'plant-3']) await named(page, new RegExp(`${id}.*complete.*nothing.* s ago`));
   await shown(page, '.figures', /3 complete\s*0 behind/);
-  await page.locator('#parts .part', { hasText: 'Redis' }).or(page.locator('#parts[hidden]')).first().waitFor({ state: 'attached', timeout: LIVE_MS });
+  await page.locator('#parts .part.good', { hasText: /stream FIELDLOG.*reading/s }).waitFor({ timeout: LIVE_MS });
+  await page.locator('#parts .part.good', { hasText: /Redis.*up to date/s }).waitFor({ timeout: LIVE_MS });
   await page.getByLabel('Search gateways by id').fill('NT-2');
   await page.waitForFunction(() => document.querySelectorAll('#gateways tr').length === 1, null, { timeout: LIVE_MS });
   assert(page.url().endsWith('#/gateways?find=NT-2'), page.url());

@@ -111,6 +111,8 @@ async fn https_with_a_certificate_that_a_reload_renews() {
         answer.starts_with("HTTP/1.1 400 ") && answer.contains("begin the address with https://"),
         "{answer}"
     );
+    let (code, _, err) = site.ask("http", &["devices"], "read", &[]);
+    assert!(code == 65 && err.contains("speaks HTTPS: begin the address with https://"), "{code} {err}");
     install(&second, dir);
     site.secret("read", "another-token-to-read-with");
     process.signal("HUP");

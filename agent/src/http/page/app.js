@@ -40,7 +40,9 @@ let statusError = null;
 let status = null;
 let lastAnswer = Date.now();
 let reading = null;
-let shown = null; // { name, id, view, abort }
+let shown = null; // { name, id, view, abort, hash, place }
+const places = new Map(); // how far each address was scrolled when it was left
+let clicked = false; // a link leads to the top of what it names; back leads to where one was
 
 function showBanner() {
   const error = isAsking() ? null : (statusError ?? streamError);
@@ -79,6 +81,8 @@ async function followAddress() {
   showNav(route.view);
   showMoment(at());
   if (shown?.name !== route.view || shown.id !== route.id) openView(route);
+  shown.hash = location.hash;
+  clicked = false;
   stale = true;
   showing ??= (async () => {
     while (stale) {
@@ -92,6 +96,8 @@ async function followAddress() {
           showExact(at() === null ? null : (asOf ?? null));
           setText($('notice'), '');
           $('view').hidden = false;
+          if (shown.place > 0) scrollTo(0, shown.place);
+          shown.place = 0;
         }
       } catch (error) {
         if (shown.view === view && !abort.signal.aborted) {
@@ -109,13 +115,15 @@ async function followAddress() {
 
 function openView(route) {
   const first = shown === null;
+  if (!first) places.set(shown.hash, scrollY);
+  const place = clicked ? 0 : places.get(location.hash);
   shown?.abort.abort();
   shown?.view.close?.();
   $('view').replaceChildren();
   $('view').hidden = false;
   setText($('notice'), '');
   const view = VIEWS[route.view][1]($('view'), route.id);
-  shown = { name: route.view, id: route.id, view, abort: new AbortController() };
+  shown = { name: route.view, id: route.id, view, abort: new AbortController(), place };
   if (status) view.status?.(status);
   if (!first) {
     scrollTo(0, 0);
@@ -225,6 +233,9 @@ setInterval(() => {
 }, 1_000);
 document.addEventListener('visibilitychange', refresh);
 addEventListener('hashchange', followAddress);
+addEventListener('click', ({ target }) => {
+  clicked = target.closest('a') !== null;
+});
 $('skip').addEventListener('click', (click) => {
   click.preventDefault();
   $('view').focus();

@@ -87,5 +87,5 @@ export async function readOthers(at, signal) {
 /** Everything that needs attention; `notify` is that of `/status`. */
 export function attention(devices, { commands, alerts, quarantine }, now, notify = []) {
   const all = [...fromAlerts(alerts), ...fromNotify(notify), ...fromDevices(devices, now), ...fromCommands(commands, now), ...fromQuarantine(quarantine, now)];
-  return all.sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind) || ((a.device ?? a.topic ?? '\uffff') < (b.device ?? b.topic ?? '\uffff') ? -1 : 1));
+  return all.sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind) || (b.mood === 'bad') - (a.mood === 'bad') || ((a.device ?? a.topic ?? '\uffff') < (b.device ?? b.topic ?? '\uffff') ? -1 : 1));
 }

@@ -22,9 +22,9 @@ export function sourceState(source) {
   return [source.state === 'connecting' ? 'unknown' : 'bad', `${state || 'not connected'}${why}`];
 }
 
-/** What an operator has to know of a source. */
+/** What an operator has to know of a source, beside its state. */
 export const sourceTroubles = (source) => [
-  ...(source.advice ? [source.advice] : []),
+  ...(source.advice && !sourceState(source)[1].includes(source.advice) ? [source.advice] : []),
   ...(source.warnings ?? []),
   ...(source.refused_filters ?? []).map(({ filter, reason }) => `The broker refused ${filter}: ${reason}. Check the access rules of its user.`),
 ];
@@ -55,7 +55,7 @@ function brokers({ sources = [] }) {
   if (away.length > 0) {
     const [first] = away;
     const others = away.length > 1 ? ` ${many(away.length - 1, 'more broker')} also.` : '';
-    const todo = sourceTroubles(first)[0] ?? 'Check that the broker runs, its address, and the network. fieldlog tries again by itself.';
+    const todo = sourceTroubles(first)[0] ?? (first.advice ? '' : 'Check that the broker runs, its address, and the network. fieldlog tries again by itself.');
     return bad(`${first.name} is not connected`, `${sentence(sourceState(first)[1])} ${todo}${others}`);
   }
   if (troubles.length > 0) return warn('Connected, but', troubles[0]);

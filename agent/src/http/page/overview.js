@@ -71,8 +71,9 @@ export function openOverview(root) {
     const all = wrong.length + unwell.length;
     const tense = at() === null ? 'is' : 'was';
     const needs = at() === null ? (all === 1 ? 'needs' : 'need') : 'needed';
-    setText(verdict, all === 0 ? `Everything ${tense} well` : `${many(all, 'thing')} ${needs} attention`);
-    verdict.className = severe > 0 ? 'bad' : all > 0 ? 'warn' : 'good';
+    const blank = asOf?.inexact_because === 'before-log';
+    setText(verdict, blank ? 'Nothing is known of this moment' : all === 0 ? `Everything ${tense} well` : `${many(all, 'thing')} ${needs} attention`);
+    verdict.className = blank ? '' : severe > 0 ? 'bad' : all > 0 ? 'warn' : 'good';
     refill(list, JSON.stringify([at(), wrong]), () => wrong.slice(0, SHOWN_MAX).map(item));
     const rest = wrong.length - SHOWN_MAX;
     const nothing = devices.size === 0 ? 'No device has been seen yet.' : `Nothing: no alert ${tense} open, no device ${tense} offline, silent or low on battery, and no command came to nothing.`;

@@ -31,10 +31,7 @@ async fn a_configuration_is_made_of_what_the_broker_has() {
     let init = ["init", "--config", name, "--data-dir", data, "--address", &address, "--seconds", "1"];
     let (code, out, err) = call(&[], &init).await;
     assert_eq!(code, 0, "{err}");
-    assert_says(
-        &out,
-        &["preset \"tasmota\" fits 2 of the other topics", &format!("{name}: good\n"), "`fieldlog doctor`"],
-    );
+    assert_says(&out, &["preset \"tasmota\" fits 2 topics", &format!("{name}: good\n"), "`fieldlog doctor`"]);
     let text = std::fs::read_to_string(&file).unwrap();
     assert_says(
         &text,
