@@ -61,7 +61,7 @@ impl Parts {
             self.standings.set(source, Standing::wait);
         }
         self.wait_mine(share, true).await;
-        self.standings.set(source, |standing| standing.state = State::Connecting);
+        self.standings.set(source, Standing::connect);
     }
 
     /// Waits until a share is this process's, or no longer.

@@ -131,18 +131,20 @@ impl<S: Store> Lane<S> {
         };
         let link = connect(&mut self.link, &self.parts).await.map_err(Fault::Failed)?;
         let begun = self.store.begin(log, from, to).await?;
-        let snapshot = Snapshot::begin(&mut link.client, log.log).await?;
-        let mut last = String::new();
-        let mut devices = snapshot.page(&last).await?;
-        // What is current are the devices of the newest log.
-        while log.is_newest
-            && let Some(device) = devices.last()
-        {
+        // Each page has a transaction of its own: PostgreSQL ends one that waits for a slow store. What changes between them
+        // has arrived after the first one.
+        let (mut last, mut first) = (String::new(), None);
+        loop {
+            let snapshot = Snapshot::begin(&mut link.client, log.log).await?;
+            let (devices, as_of) = (snapshot.page(&last).await?, snapshot.as_of);
+            drop(snapshot);
+            first.get_or_insert(as_of);
+            // What is current are the devices of the newest log.
+            let Some(device) = devices.last().filter(|_| log.is_newest) else { break };
             last.clone_from(&device.device);
-            self.store.page(log, &begun, &devices, snapshot.as_of).await?;
-            devices = snapshot.page(&last).await?;
+            self.store.page(log, &begun, &devices, as_of).await?;
         }
-        let arrival = if S::HAS_EVENTS { 0 } else { snapshot.as_of };
+        let arrival = if S::HAS_EVENTS { 0 } else { first.unwrap_or(0) };
         let to = Cursor { arrival, is_complete: true, ..begun.clone() };
         self.store.complete(log, &begun, to).await
     }

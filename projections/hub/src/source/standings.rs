@@ -46,6 +46,13 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    /// It is this process's turn. What has failed goes on to be said until it is read.
+    pub(crate) fn connect(&mut self) {
+        if self.state == State::Waiting {
+            self.state = State::Connecting;
+        }
+    }
+
     /// The source is read from now on.
     pub(crate) fn read(&mut self) {
         self.state = State::Reading;
@@ -84,5 +91,28 @@ impl Standings {
     /// All of them.
     pub(crate) fn all(&self) -> BTreeMap<String, Standing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_said_until_the_source_is_read_and_its_words_stay() {
+        let mut standing = Standing::default();
+        standing.stop("plant", "forked");
+        standing.fail("no answer");
+        let error = |standing: &Standing| standing.error.clone().unwrap().1;
+        assert_eq!((standing.state, standing.stopped.len()), (State::Failing, 0));
+        standing.connect();
+        assert_eq!(standing.state, State::Failing);
+        standing.read();
+        assert_eq!((standing.state, &*error(&standing)), (State::Reading, "no answer"));
+        standing.lag_records = Some(7);
+        standing.wait();
+        assert_eq!((standing.state, standing.lag_records), (State::Waiting, None));
+        standing.connect();
+        assert_eq!((standing.state, &*error(&standing)), (State::Connecting, "no answer"));
     }
 }
