@@ -54,15 +54,24 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> LogError + '_ {
     move |source| LogError::File { path: path.to_owned(), source }
 }
 
+/// Makes a directory, which must be missing or empty.
+///
+/// # Errors
+/// [`LogError::File`]; [`LogError::NotEmpty`]
+pub fn make_empty(dir: &Path) -> Result<(), LogError> {
+    directory::make_dir(dir).map_err(failed(dir))?;
+    match fs::read_dir(dir).map_err(failed(dir))?.next() {
+        Some(_) => Err(LogError::NotEmpty { path: dir.to_owned() }),
+        None => Ok(()),
+    }
+}
+
 /// Makes a directory, which must be missing or empty, and in it one for what is not finished.
 ///
 /// # Errors
 /// [`LogError::File`]; [`LogError::NotEmpty`]
 pub fn prepare(dir: &Path, unfinished: &str) -> Result<PathBuf, LogError> {
-    directory::make_dir(dir).map_err(failed(dir))?;
-    if fs::read_dir(dir).map_err(failed(dir))?.next().is_some() {
-        return Err(LogError::NotEmpty { path: dir.to_owned() });
-    }
+    make_empty(dir)?;
     let unfinished = dir.join(unfinished);
     fs::create_dir(&unfinished).map_err(failed(&unfinished))?;
     Ok(unfinished)

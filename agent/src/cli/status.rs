@@ -45,7 +45,7 @@ fn asked(args: &StatusArgs) -> Result<u8, Failure> {
 
 fn sentences(status: &Status, found: &[Attention], (inputs, more): (usize, bool)) -> String {
     let mut text = match found.len() {
-        0 => "All is well.\n".to_owned(),
+        0 => "The agent is well.\n".to_owned(),
         1 => "One thing needs attention:\n".to_owned(),
         many => format!("{many} things need attention:\n"),
     };
@@ -169,7 +169,7 @@ pub(super) mod tests {
         assert_eq!(attention(&status), []);
         assert_eq!(
             sentences(&status, &[], (0, false)),
-            "All is well.\n\n\
+            "The agent is well.\n\n\
              fieldlog    0.1.0, gateway gw, running for 2 h\n\
              sources     1 of 1 connected, 12,345 messages\n\
              devices     33: 30 online, 3 offline; `fieldlog devices --availability offline` lists those that are\n\

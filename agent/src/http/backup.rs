@@ -35,6 +35,9 @@ pub(super) async fn make(
     if !to.is_absolute() {
         return Err(bad(format!("`to` is {:?}; give the absolute path of a directory", body.to)));
     }
+    // Before it is recorded that a backup was wanted: what cannot be made is not.
+    let place = to.clone();
+    app.reads.backup(move |_| copy::make_empty(&place).map_err(|error| refused(&error))).await?;
     let done = order(&app, actor, Call::Backup(body.to.clone()), body.reason).await?;
     let side = app.side.clone();
     let copied = app

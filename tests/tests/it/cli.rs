@@ -114,7 +114,12 @@ async fn a_running_agent_is_asked_for_all_that_it_knows() {
     let out = scene.good(&["status"]).await;
     assert_says(
         &out,
-        &["All is well.\n", "gateway site", "1 of 1 connected, 4 messages\n", "2: 1 offline, 1 unknown"],
+        &[
+            "The agent is well.\n",
+            "gateway site",
+            "1 of 1 connected, 4 messages\n",
+            "2: 1 offline, 1 unknown",
+        ],
     );
 
     let out = scene.good(&["devices"]).await;

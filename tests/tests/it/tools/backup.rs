@@ -119,6 +119,8 @@ async fn a_backup_of_a_running_agent_is_of_one_moment() {
     let (copied, all) = (records(&copy.reader()), records(&whole.reader()));
     assert!(copied.len() as u64 > before - copied[0].seq.0 && copied.len() < all.len());
     assert!(all.starts_with(&copied));
+    let is_call = |fact: &Fact| matches!(fact, Fact::Administered { .. });
+    assert_eq!(all.iter().map(fact).filter(is_call).count(), 1, "what was refused is not recorded as done");
     let user = std::fs::metadata(place.log()).unwrap().uid();
     let said = copied.iter().map(fact).filter(|fact| matches!(fact, Fact::Administered { .. }));
     let expected = Fact::Administered {
