@@ -48,6 +48,7 @@ pub mod retention;
 pub mod run;
 pub mod shared;
 pub mod snapshots;
+pub mod sorted;
 pub mod sources;
 pub mod sparkplug;
 pub mod stopped;

@@ -1,6 +1,5 @@
 //! The sources of a running agent: their numbers, counters, and connection tasks.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +12,7 @@ use crate::config::{Config, SourceConfig};
 use crate::ingest::{self, InboxGone, SourceStatus};
 use crate::message::{Outbox, SourceId};
 use crate::observe::Outcomes;
+use crate::sorted;
 use crate::writer::Input;
 
 /// All sources that this process has had, by number. A source keeps its number when the configuration changes; a
@@ -140,8 +140,7 @@ impl Sources {
     /// included without rules.
     pub fn configure(&self, new: &Config) -> Config {
         let mut entries = self.entries();
-        let mut by_name: BTreeMap<&str, &SourceConfig> =
-            new.sources.iter().map(|s| (s.name.as_str(), s)).collect();
+        let mut by_name = sorted::map(new.sources.iter().map(|s| (s.name.as_str(), s)));
         let mut ordered = Vec::new();
         for entry in entries.iter_mut() {
             match by_name.remove(entry.view.name.as_str()) {

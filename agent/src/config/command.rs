@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use super::hints::one_of;
 use super::raw::Table;
 use super::{SourceConfig, rule, written};
+use crate::sorted;
 use fieldlog_projections::pattern::Pattern;
 use fieldlog_rules::choice;
 use fieldlog_rules::topic::Template;
@@ -149,7 +150,7 @@ impl SourceConfig {
     /// The topics on which devices answer commands.
     pub(crate) fn replies(&self) -> BTreeSet<String> {
         let replies = self.commands.iter().filter_map(|rule| rule.reply.as_ref());
-        replies.map(|reply| self.reply_topic(reply)).collect()
+        sorted::set(replies.map(|reply| self.reply_topic(reply)))
     }
 
     /// The topic on which devices answer, written out.
@@ -374,7 +375,8 @@ fn words(table: &mut Table<'_>) -> BTreeMap<String, String> {
     };
     let map = match value.kind {
         ValueKind::Table(map) => {
-            map.into_iter().map(|(key, value)| Some((key, texts(value)?))).collect::<Option<BTreeMap<_, _>>>()
+            let entries = map.into_iter().map(|(key, value)| Some((key, texts(value)?)));
+            entries.collect::<Option<Vec<_>>>().map(sorted::map)
         }
         _ => None,
     };
@@ -397,10 +399,10 @@ fn conditions(table: &mut Table<'_>) -> BTreeMap<String, Vec<String>> {
         _ => None,
     };
     let map = match value.kind {
-        ValueKind::Table(map) => map
-            .into_iter()
-            .map(|(key, value)| Some((key, texts(value)?)))
-            .collect::<Option<BTreeMap<String, Vec<String>>>>(),
+        ValueKind::Table(map) => {
+            let entries = map.into_iter().map(|(key, value)| Some((key, texts(value)?)));
+            entries.collect::<Option<Vec<_>>>().map(sorted::map)
+        }
         _ => None,
     };
     let Some(map) = map else {

@@ -1,6 +1,5 @@
 //! The checked stage of `[[source]]`: a broker and its subscriptions.
 
-use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::{
     Address, CommandRule, HeldValues, Policy, Protocol, RecordMode, Rule, SourceConfig, TlsConfig,
     WillConfig, command, describe, presets, rule, sparkplug,
 };
+use crate::sorted;
 use fieldlog_rules::topic;
 
 pub(super) fn read_all(table: &mut Table<'_>, gateway_id: &str) -> Vec<SourceConfig> {
@@ -86,7 +86,7 @@ fn read(table: &mut Table<'_>, gateway_id: &str) -> Option<SourceConfig> {
 /// A block for commands is for devices that some subscription brings.
 fn check_namespaces(table: &Table<'_>, source: &SourceConfig) {
     let of = |namespace: &Option<String>| namespace.clone().unwrap_or_else(|| source.name.clone());
-    let known: BTreeSet<String> = source.rules.iter().map(|rule| of(&rule.namespace)).collect();
+    let known = sorted::set(source.rules.iter().map(|rule| of(&rule.namespace)));
     // Those of Sparkplug have no subscription.
     if source.sparkplug.is_some() {
         return;

@@ -1,7 +1,7 @@
 //! What is to be published next. Each round goes through the gateway and its devices and finds what differs from what was
 //! published last; of what changes meanwhile, the newest wins. The view is locked for a few devices at a time. Blocking.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -18,6 +18,7 @@ use super::kept::Kept;
 use crate::forward::backlog::Backlog;
 use crate::read_side::{ReadSide, count_devices};
 use crate::retention::reserve::free_bytes;
+use crate::sorted;
 
 /// Between two looks at the gateway and all announcements.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -250,7 +251,7 @@ impl Rounds {
             return;
         }
         let topics = &self.announcer.topics;
-        let mut wanted = BTreeSet::from([topics.config(), topics.status()]);
+        let mut wanted = sorted::set([topics.config(), topics.status()]);
         for told in self.devices.values() {
             wanted.extend([topics.device_config(&told.name), topics.device_state(&told.name)]);
         }

@@ -32,6 +32,7 @@ use crate::command::declared::{Declared, Rejected, Target, to_json};
 use crate::command::{Asked, BODY_BYTES_MAX, Unreadable, read_body};
 use crate::config::EvidenceKind;
 use crate::recovery::past::Wanted;
+use crate::sorted;
 use crate::writer::Input;
 
 mod kept;
@@ -353,8 +354,8 @@ fn twin_of<'a>(
         position: position.into(),
         as_of,
         device: (&*device.name).into(),
-        desired: desired.collect(),
-        reported: reported.collect(),
-        delta: delta.collect(),
+        desired: sorted::map(desired),
+        reported: sorted::map(reported),
+        delta: sorted::map(delta),
     }
 }

@@ -27,6 +27,7 @@ use super::position::At;
 use super::problem::Problem;
 use crate::read_side::ReadSide;
 use crate::recovery::past::Wanted;
+use crate::sorted;
 use fieldlog_wire::api::devices as api;
 use fieldlog_wire::describe::{AttributeJson, DeviceJson};
 use fieldlog_wire::json::{self, Rfc3339, Val};
@@ -113,7 +114,7 @@ fn derived<'a>(
         let (unit, seq, at) = ((&*one.unit).into(), newest.seq, Rfc3339(newest.time));
         Some(((&*one.name).into(), api::Derived { value, unit, seq, at }))
     };
-    declared.iter().filter_map(compute).collect()
+    sorted::map(declared.iter().filter_map(compute))
 }
 
 /// A device's description, if it has one.

@@ -26,6 +26,7 @@ use super::reads::Cancel;
 use crate::command::declared::to_json;
 use crate::read_side::ReadSide;
 use crate::recovery::past::Wanted;
+use crate::sorted;
 
 const LIMIT_MAX: u64 = 1_000;
 const LIMIT_DEFAULT: u64 = 200;
@@ -160,9 +161,8 @@ fn fields<'a>(both: [&Devices; 2], id: DeviceId) -> BTreeMap<Cow<'a, str>, FromT
     let names = ["id", "source", "parent", "retired", "availability", "offline_because"];
     let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
     let both = names.into_iter().zip(from.into_iter().zip(to));
-    both.filter(|(_, (from, to))| from != to)
-        .map(|(name, (from, to))| (name.into(), FromTo { from, to }))
-        .collect()
+    let different = both.filter(|(_, (from, to))| from != to);
+    sorted::map(different.map(|(name, (from, to))| (name.into(), FromTo { from, to })))
 }
 
 /// In the order of the names in [`fields`].

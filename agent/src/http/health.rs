@@ -13,6 +13,7 @@ use fieldlog_wire::api::health::{CONTENT_TYPE, Check, Health, Verdict, Version};
 use super::App;
 use crate::ingest::status::State as Connection;
 use crate::read_side::ReadSide;
+use crate::sorted;
 
 /// The writer's loop iterates at least once a second; after this long it counts as stuck.
 const BEAT_MAX_MICROS: i64 = 10_000_000;
@@ -92,13 +93,13 @@ fn report(checks: BTreeMap<String, Check>) -> Response {
 
 /// `GET /livez`: restart the agent when it fails.
 pub(super) async fn live(State(app): State<Arc<App>>) -> Response {
-    report(BTreeMap::from([("writer".into(), writer(&app.side))]))
+    report(sorted::map([("writer".into(), writer(&app.side))]))
 }
 
 /// `GET /readyz`: answers are current. The replay is finished before HTTP starts.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let side = &app.side;
-    let mut checks: BTreeMap<String, Check> = sources(side).collect();
+    let mut checks: BTreeMap<String, Check> = sorted::map(sources(side));
     checks.insert("writer".into(), writer(side));
     checks.extend(folds(side));
     if *app.stop.borrow() {

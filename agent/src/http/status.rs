@@ -26,6 +26,7 @@ use crate::notify::NotifyView;
 use crate::observe::StateUse;
 use crate::read_side::{ReadSide, count_devices};
 use crate::retention::reserve::free_bytes;
+use crate::sorted;
 use crate::sources::SourceView;
 use fieldlog_wire::api::session::Grant;
 use fieldlog_wire::api::status as api;
@@ -197,13 +198,14 @@ fn commands(side: &ReadSide, taken: bool) -> api::Commands {
     api::Commands {
         open: side.open_commands(),
         admin_token: taken,
-        by_state: stats.by_state().map(|(state, count)| (state.word().into(), count)).collect(),
-        rejected: stats
-            .by_rejection()
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(code, count)| (code.into(), count))
-            .collect(),
+        by_state: sorted::map(stats.by_state().map(|(state, count)| (state.word().into(), count))),
+        rejected: sorted::map(
+            stats
+                .by_rejection()
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(code, count)| (code.into(), count)),
+        ),
     }
 }
 
@@ -296,6 +298,6 @@ fn sparkplug(view: &SourceView) -> Option<api::SparkplugHost> {
         births: get(&counts.births),
         deaths: get(&counts.deaths),
         gaps: get(&counts.gaps),
-        rebirth_requests: counts.rebirths().map(|(reason, count)| (reason.into(), count)).collect(),
+        rebirth_requests: sorted::map(counts.rebirths().map(|(reason, count)| (reason.into(), count))),
     })
 }

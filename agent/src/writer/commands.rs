@@ -19,6 +19,7 @@ use crate::command::desk::{Desk, Now, Step, World};
 use crate::command::{Accepted, Asked};
 use crate::message::{Delivery, Fate, Message, Publication, Published};
 use crate::observe::Observer;
+use crate::sorted;
 
 mod rejections;
 
@@ -339,7 +340,7 @@ impl Writer {
         if wanted.len() == watched.len() && wanted.clone().all(|device| watched.contains(&device)) {
             return;
         }
-        let wanted: BTreeSet<DeviceId> = wanted.collect();
+        let wanted = sorted::set(wanted);
         watched.difference(&wanted).for_each(|device| self.observer.watch(*device, false));
         wanted.difference(watched).for_each(|device| self.observer.watch(*device, true));
         *watched = wanted;

@@ -32,6 +32,7 @@ use crate::forward::transport::Target;
 use crate::forward::{Item, Outcome, Pace, Parcel, SLOW, Transport, Unreachable};
 use crate::net::secret;
 use crate::net::tls::client_config;
+use crate::sorted;
 
 /// Address and settings. `connect_timeout` covers connecting and querying the topic together; `answer_timeout` the time
 /// from sending a parcel to its acknowledgement by all partitions.
@@ -203,7 +204,7 @@ fn coverage(parcel: &Parcel) -> Record {
 
 fn headers(manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
     let fields = manifest.fields().into_iter();
-    fields.map(|(name, value)| (format!("fieldlog-{name}"), value.into_bytes())).collect()
+    sorted::map(fields.map(|(name, value)| (format!("fieldlog-{name}"), value.into_bytes())))
 }
 
 fn timestamp(time: Time) -> DateTime<Utc> {
