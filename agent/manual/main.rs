@@ -1,5 +1,5 @@
 //! Writes the man pages and the completions for shells, for packages: `fieldlog-manual DIR` fills DIR/man and
-//! DIR/completions. An example of the package, so that the agent's binary does not carry the generator.
+//! DIR/completions, which `fieldlog man` and `fieldlog completions` print one by one.
 
 use std::fs;
 use std::io;

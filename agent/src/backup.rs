@@ -9,6 +9,7 @@ use std::time::Duration;
 use fieldlog_projections::{Epoch, Seq, Time};
 use fieldlog_wire::api::administer::{BackupBody, BackupDone};
 use hyper::Method;
+use serde_json::json;
 
 use crate::cli::end;
 use crate::client::{Client, Failure, Reach};
@@ -20,7 +21,7 @@ use crate::snapshots::SnapshotStore;
 use crate::stopped::Stopped;
 use crate::successor::{self, Ending, Successor};
 use crate::verify;
-use crate::words::say;
+use crate::words::{say, say_json};
 
 /// How long a running agent may take.
 const PATIENCE: Duration = Duration::from_secs(12 * 3_600);
@@ -48,6 +49,9 @@ pub struct BackupArgs {
     /// Why, for the log.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
+    /// Print directory, positions and size as one JSON object.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     reach: Reach,
 }
@@ -68,34 +72,41 @@ pub struct RestoreArgs {
     /// The new data directory, which must be empty or missing.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
+    /// Print epochs and positions as one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `fieldlog backup`.
 pub fn main(args: &BackupArgs) -> ExitCode {
-    end(backup(args).map(|words| {
-        say(&words);
-        0
-    }))
+    end(backup(args))
 }
 
 /// Runs `fieldlog restore`.
 pub fn restore_main(args: &RestoreArgs) -> ExitCode {
     let restored = restore(&args.from, &args.data_dir, Clock::system().wall(), &daemon::actor());
     end(restored.map(|restored| {
-        say(&restored.to_string());
+        match args.json {
+            true => say_json(&restored.as_json()),
+            false => say(&restored.to_string()),
+        }
         0
     }))
 }
 
-fn backup(args: &BackupArgs) -> Result<String, Failure> {
+fn backup(args: &BackupArgs) -> Result<u8, Failure> {
     let to = std::path::absolute(&args.to)
         .map_err(|error| Failure::usage(format!("--to {}: {error}", args.to.display())))?;
-    let words = |first: Seq, last: Seq, bytes: u64| {
-        format!(
-            "backup in {}: records {first} to {last}, {bytes} bytes\nNo agent continues it; `fieldlog restore` makes a data \
-             directory of it.\n",
-            to.display()
-        )
+    let done = |first: Seq, last: Seq, bytes: u64| {
+        let place = to.display().to_string();
+        match args.json {
+            true => say_json(&json!({"to": place, "first": first, "last": last, "bytes": bytes})),
+            false => say(&format!(
+                "backup in {place}: records {first} to {last}, {bytes} bytes\nNo agent continues it; `fieldlog restore` makes \
+                 a data directory of it.\n"
+            )),
+        }
+        Ok(0)
     };
     if let Some(data_dir) = &args.data_dir {
         let stopped = Stopped::open(data_dir)?;
@@ -105,16 +116,16 @@ fn backup(args: &BackupArgs) -> Result<String, Failure> {
             return Err(Failure::internal("it was given up"));
         };
         let (first, last) = range.unwrap_or((Seq(1), Seq(0)));
-        return Ok(words(first, last, bytes));
+        return done(first, last, bytes);
     }
     let Some(text) = to.to_str() else {
         return Err(Failure::usage(format!("--to {}: the path is not UTF-8", to.display())));
     };
     let body = BackupBody { to: text.to_owned(), reason: args.reason.clone() };
     let client = Client::open(&args.reach)?;
-    let done = client.ask(Method::POST, "/api/v1/backup", Some(&body), PATIENCE)?;
-    let BackupDone { first, last, bytes, .. } = done.json()?;
-    Ok(words(first, last, bytes))
+    let answer = client.ask(Method::POST, "/api/v1/backup", Some(&body), PATIENCE)?;
+    let BackupDone { first, last, bytes, .. } = answer.json()?;
+    done(first, last, bytes)
 }
 
 /// A restored log.
@@ -128,6 +139,15 @@ pub struct Restored {
     pub range: (Seq, Seq),
     /// Position of the record that begins the epoch.
     pub begun: Seq,
+}
+
+impl Restored {
+    /// For programs.
+    pub fn as_json(&self) -> serde_json::Value {
+        let Restored { epoch, previous, range: (first, last), begun } = self;
+        let (epoch, previous) = (epoch.to_string(), previous.to_string());
+        json!({"epoch": epoch, "previous_epoch": previous, "first": first, "last": last, "begun": begun})
+    }
 }
 
 impl std::fmt::Display for Restored {

@@ -3,11 +3,58 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::{Config, EXIT_CONFIG, Loaded};
+use serde_json::{Value as Json, json};
+
+use crate::config::{Config, EXIT_CONFIG, Fault, Faults, Loaded, SinkConfig, SourceConfig};
+use crate::words::number;
 use files::{Finding, Verdict};
 
 mod alerts;
 pub(crate) mod files;
+
+/// What is missing where there is nothing to record.
+const NO_SOURCE: &str = "it has no [[source]], so there is nothing to record and `fieldlog run` does not start; `fieldlog \
+                         init` writes one";
+
+/// What a check has found.
+struct Checked {
+    /// What could be read.
+    loaded: Option<Loaded>,
+    faults: Faults,
+    /// About the files that are named, and what else needs attention.
+    findings: Vec<Finding>,
+}
+
+impl Checked {
+    fn of(path: &Path) -> Checked {
+        let (loaded, faults) = Config::examine(path, std::env::vars_os());
+        let mut findings =
+            loaded.iter().flat_map(|loaded| files::examine(&loaded.config)).collect::<Vec<_>>();
+        match &loaded {
+            Some(loaded) if faults.faults.is_empty() => findings.extend(alerts::examine(&loaded.config)),
+            _ => {}
+        }
+        Checked { loaded, faults, findings }
+    }
+
+    /// The configuration, if it can be used but for the files that it names.
+    fn whole(&self) -> Option<&Loaded> {
+        self.loaded.as_ref().filter(|_| self.faults.faults.is_empty())
+    }
+
+    fn found(&self, verdict: Verdict) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| finding.verdict == verdict)
+    }
+
+    fn is_good(&self) -> bool {
+        let recorded = self.whole().is_some_and(|loaded| !loaded.config.sources.is_empty());
+        recorded && self.found(Verdict::Bad).next().is_none()
+    }
+
+    fn exit_code(&self) -> u8 {
+        if self.is_good() { 0 } else { EXIT_CONFIG }
+    }
+}
 
 /// Checks the configuration at `path` and prints the result: faults and warnings to `err`, the rest to `out`. With
 /// `show`, prints the effective configuration as TOML, presets expanded. Returns the exit code.
@@ -15,57 +62,84 @@ pub(crate) mod files;
 /// # Errors
 /// Of the output.
 pub fn check_config(path: &Path, show: bool, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
-    match Config::load(path) {
-        Ok(loaded) if show => out.write_all(loaded.config.to_toml().as_bytes()).map(|()| 0),
-        Ok(loaded) => checked(path, &loaded, out, err),
-        Err(faults) => {
-            writeln!(err, "{faults}")?;
-            writeln!(err, "Nothing was started. Correct this and run `fieldlog check-config` again.")?;
-            Ok(EXIT_CONFIG)
+    let checked = Checked::of(path);
+    match checked.whole() {
+        Some(loaded) if show => return out.write_all(loaded.config.to_toml().as_bytes()).map(|()| 0),
+        Some(loaded) => {
+            if checked.is_good() {
+                for file in &loaded.files {
+                    writeln!(out, "{}: good", file.display())?;
+                }
+            }
+            summary(&loaded.config, out)?;
         }
+        None => writeln!(err, "{}", checked.faults)?,
     }
-}
-
-fn checked(path: &Path, loaded: &Loaded, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
-    let config = &loaded.config;
-    let mut findings = files::examine(config);
-    findings.extend(alerts::examine(config));
-    let bad = findings.iter().filter(|finding| finding.verdict == Verdict::Bad).count();
-    let usable = bad == 0 && !config.sources.is_empty();
-    if usable {
-        for file in &loaded.files {
-            writeln!(out, "{}: good", file.display())?;
-        }
-    }
-    summary(config, out)?;
+    let bad = checked.found(Verdict::Bad).count();
     if bad > 0 {
-        let plural = if bad == 1 { "" } else { "s" };
-        writeln!(err, "{}: {bad} file{plural} that it names cannot be used", path.display())?;
+        writeln!(err, "{}: {} that it names cannot be used", path.display(), number(bad as u64, "file"))?;
     }
-    for Finding { verdict, place, words } in &findings {
+    for Finding { verdict, place, words } in &checked.findings {
         match verdict {
             Verdict::Bad => writeln!(err, "  {place}: {words}")?,
             Verdict::Unknown => writeln!(err, "warning: {place}: {words}")?,
             Verdict::Good => {}
         }
     }
-    if config.sources.is_empty() {
-        writeln!(
-            err,
-            "{}: it has no [[source]], so there is nothing to record and `fieldlog run` does not start; `fieldlog init` \
-             writes one",
-            path.display()
-        )?;
+    match checked.whole() {
+        None => writeln!(err, "Nothing was started. Correct this and run `fieldlog check-config` again.")?,
+        Some(loaded) if loaded.config.sources.is_empty() => writeln!(err, "{}: {NO_SOURCE}", path.display())?,
+        Some(_) => {}
     }
-    Ok(if usable { 0 } else { EXIT_CONFIG })
+    Ok(checked.exit_code())
+}
+
+/// Checks the configuration at `path`: the result for programs, and the exit code. A file that is named and cannot be used
+/// is a fault, too.
+pub fn as_json(path: &Path) -> (Json, u8) {
+    let checked = Checked::of(path);
+    let file = path.display().to_string();
+    let fault = |Fault { key, what, hint, origin, line }: &Fault| json!({"place": key, "message": what, "hint": hint, "file": origin.as_ref().unwrap_or(&file), "line": line});
+    let finding = |Finding { place, words, .. }: &Finding| json!({"place": place, "message": words, "hint": "", "file": file, "line": null});
+    let mut faults: Vec<Json> = checked.faults.faults.iter().map(fault).collect();
+    faults.extend(checked.found(Verdict::Bad).map(finding));
+    if checked.whole().is_some_and(|loaded| loaded.config.sources.is_empty()) {
+        faults.push(finding(&Finding::new(Verdict::Bad, "source", NO_SOURCE)));
+    }
+    let summary = checked.whole().map(|Loaded { config, files }| {
+        let sink = |SinkConfig { name, target, format, .. }: &SinkConfig| {
+            json!({"name": name, "address": target.to_string(), "format": format.name()})
+        };
+        let source = |source: &SourceConfig| {
+            json!({"name": source.name, "address": address(source), "rules": source.rules.len()})
+        };
+        json!({
+            "files": files,
+            "gateway_id": config.gateway_id,
+            "data_dir": config.data_dir,
+            "sources": config.sources.iter().map(source).collect::<Vec<_>>(),
+            "sinks": config.sinks.iter().map(sink).collect::<Vec<_>>(),
+        })
+    });
+    let json = json!({
+        "good": checked.is_good(),
+        "faults": faults,
+        "warnings": checked.found(Verdict::Unknown).map(finding).collect::<Vec<_>>(),
+        "summary": summary,
+    });
+    (json, checked.exit_code())
+}
+
+fn address(source: &SourceConfig) -> String {
+    let (host, port) = (&source.address.host, source.address.port);
+    format!("{}://{host}:{port}", if source.address.tls { "mqtts" } else { "mqtt" })
 }
 
 fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "gateway {:?}, data in {}", config.gateway_id, config.data_dir.display())?;
     for source in &config.sources {
-        let scheme = if source.address.tls { "mqtts" } else { "mqtt" };
-        let (host, port, rules) = (&source.address.host, source.address.port, source.rules.len());
-        writeln!(out, "source {:?}: {scheme}://{host}:{port}, {rules} rules", source.name)?;
+        let rules = number(source.rules.len() as u64, "rule");
+        writeln!(out, "source {:?}: {}, {rules}", source.name, address(source))?;
     }
     for sink in &config.sinks {
         writeln!(out, "sink {:?}: {}, {}", sink.name, sink.target, sink.format.name())?;
@@ -149,6 +223,47 @@ mod tests {
             "DIR/fieldlog.toml: 1 file that it names cannot be used\n  source \"home\": cannot read `password_file` \
              DIR/password: No such file or directory (os error 2)\n"
         );
+    }
+
+    /// One round is enough for all that is wrong.
+    #[test]
+    fn a_file_that_is_not_there_is_named_beside_other_faults() {
+        let faulty = format!("colour = 1\n{SOURCE}");
+        let (code, out, err) = checked(&faulty);
+        assert_eq!((code, out.as_str()), (78, ""));
+        let colour = "DIR/fieldlog.toml: 1 fault in the configuration\n  colour: unknown key";
+        let file = "\nDIR/fieldlog.toml: 1 file that it names cannot be used\n  source \"home\": cannot read `password_file` ";
+        assert!(err.starts_with(colour) && err.contains(file), "{err}");
+        assert!(err.ends_with("run `fieldlog check-config` again.\n"), "{err}");
+    }
+
+    #[test]
+    fn a_check_for_programs_has_each_fault_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fieldlog.toml");
+        let name = path.to_str().unwrap();
+        let check = |text: &str| {
+            std::fs::write(&path, text.replace("DIR", &dir.path().display().to_string())).unwrap();
+            as_json(&path)
+        };
+        let (json, code) = check(&format!("\ncolour = 1\n{SOURCE}"));
+        assert_eq!((code, &json["good"], &json["summary"]), (78, &json!(false), &Json::Null), "{json}");
+        let faults = json["faults"].as_array().unwrap();
+        assert_eq!(faults.len(), 2, "{json}");
+        let place = |n: usize| [&faults[n]["place"], &faults[n]["file"], &faults[n]["line"]];
+        assert_eq!(place(0), [&json!("colour"), &json!(name), &json!(2)]);
+        assert_eq!(place(1), [&json!("source \"home\""), &json!(name), &Json::Null]);
+        assert!(faults[1]["message"].as_str().unwrap().contains("`password_file`"), "{json}");
+
+        let (json, code) = check(&SOURCE.replace("DIR/password", "mqtt-password"));
+        assert_eq!((code, &json["good"], &json["faults"]), (0, &json!(true), &json!([])), "{json}");
+        assert_eq!(json["warnings"][0]["place"], "source \"home\"");
+        let source = json!({"name": "home", "address": "mqtt://127.0.0.1:1883", "rules": 22});
+        assert_eq!(json["summary"]["sources"], json!([source]));
+        assert_eq!(json["summary"]["files"], json!([name]));
+
+        let (json, code) = check("gateway_id = \"g\"\n");
+        assert_eq!((code, &json["good"], &json["faults"][0]["place"]), (78, &json!(false), &json!("source")));
     }
 
     #[test]

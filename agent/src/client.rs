@@ -125,7 +125,7 @@ impl Client {
         let token = reach.token_file.as_ref().map(|file| {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
             let token = secret::read("--token-file", &file);
-            let token = token.map_err(|error| Failure::new(EX_NOPERM, error.to_string()))?;
+            let token = token.map_err(|error| Failure::new(EX_NOPERM, causes(&error)))?;
             let mut value = HeaderValue::try_from(format!("Bearer {token}"))
                 .map_err(|_| Failure::usage(format!("--token-file {} holds no token", file.display())))?;
             value.set_sensitive(true);
@@ -358,6 +358,20 @@ mod tests {
             assert_eq!(failure.code, EX_USAGE, "{url}");
             assert!(failure.words.contains(words), "{url}: {}", failure.words);
         }
+    }
+
+    #[test]
+    fn a_token_file_that_is_missing_is_said_to_be() {
+        let reach = Reach {
+            url: Some("http://gateway".into()),
+            token_file: Some("/nowhere/token".into()),
+            ..Reach::default()
+        };
+        let words = Client::open(&reach).unwrap_err().words;
+        assert_eq!(
+            words,
+            "cannot read `--token-file` /nowhere/token: No such file or directory (os error 2)"
+        );
     }
 
     #[test]

@@ -7,10 +7,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::clock::Clock;
+use crate::words::say_json;
 use crate::{check, cli, correct, daemon, telemetry, verify};
 
 #[cfg(feature = "completions")]
 pub mod completions;
+#[cfg(feature = "completions")]
+mod man;
 
 /// Exit code of arguments that cannot be used.
 const EX_USAGE: u8 = 64;
@@ -46,8 +49,11 @@ enum Verb {
         #[arg(long, default_value = "/etc/fieldlog/fieldlog.toml", value_name = "FILE")]
         config: PathBuf,
         /// Print the effective configuration, with presets expanded.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "json")]
         show: bool,
+        /// Print what was found as one JSON object: `faults` and `warnings`, each with its place, and the summary.
+        #[arg(long)]
+        json: bool,
     },
     /// Check everything that fieldlog needs: files, brokers, sinks, disk, clock and rights; says what is wrong and what to do.
     Doctor(crate::doctor::DoctorArgs),
@@ -100,6 +106,9 @@ enum Verb {
         /// given several times.
         #[arg(long, value_name = "SEQUENCE:HASH")]
         anchor: Vec<fieldlog_projections::Anchor>,
+        /// Print the report as one JSON object; `fault` is null if nothing is damaged.
+        #[arg(long)]
+        json: bool,
     },
     /// Save what is intact of the damaged log of a stopped agent, in a log of a new epoch.
     Repair(crate::repair::RepairArgs),
@@ -110,6 +119,9 @@ enum Verb {
         /// The data directory.
         #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
         data_dir: PathBuf,
+        /// Print what was done as one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Receive what gateways forward: a reference receiver that writes NDJSON and finds every gap and duplicate.
     Receive(crate::receive::ReceiveArgs),
@@ -124,6 +136,15 @@ enum Verb {
     Completions {
         /// The shell.
         shell: completions::Shell,
+    },
+    /// Print the man page of fieldlog, or of one of its commands.
+    #[cfg(feature = "completions")]
+    #[command(
+        after_help = "To read it: fieldlog man status | man -l -. The Debian package has installed all of them."
+    )]
+    Man {
+        /// The command, such as: status, or quarantine requeue [default: fieldlog itself].
+        command: Vec<String>,
     },
 }
 
@@ -142,26 +163,37 @@ pub fn main() -> ExitCode {
             telemetry::start(cli.log);
             daemon::main(&config, new_epoch)
         }
-        Verb::CheckConfig { config, show } => {
+        Verb::CheckConfig { config, json: true, .. } => {
+            let (json, code) = check::as_json(&config);
+            say_json(&json);
+            ExitCode::from(code)
+        }
+        Verb::CheckConfig { config, show, .. } => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             // If the reader closes our output early, it has read enough.
             let code = check::check_config(&config, show, &mut out, &mut err).unwrap_or(1);
             ExitCode::from(code)
         }
         Verb::Try(args) => ExitCode::from(crate::trial::main(&args)),
-        Verb::Probe(args) => {
-            telemetry::start(tracing::Level::ERROR);
-            ExitCode::from(crate::probe::main(&args))
-        }
-        Verb::Verify { data_dir, anchor } => match verify::verify_against(&data_dir, &anchor) {
+        // They say themselves why they fail, which a log would say again.
+        Verb::Probe(args) => ExitCode::from(crate::probe::main(&args)),
+        Verb::Verify { data_dir, anchor, json } => match verify::verify_against(&data_dir, &anchor) {
+            Ok(report) if json => {
+                say_json(&verify::as_json(&report));
+                ExitCode::from(verify::exit_code(&report))
+            }
             Ok(report) => ExitCode::from(verify::print(&report, &mut std::io::stdout().lock()).unwrap_or(1)),
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "{error}");
                 ExitCode::from(if error.is_lasting() { verify::EX_DATAERR } else { 74 })
             }
         },
-        Verb::CorrectClock { data_dir } => {
+        Verb::CorrectClock { data_dir, json } => {
             match correct::correct(&data_dir, Clock::system().wall(), &daemon::actor()) {
+                Ok(corrected) if json => {
+                    say_json(&corrected.as_json());
+                    ExitCode::SUCCESS
+                }
                 Ok(corrected) => {
                     let _ = writeln!(std::io::stdout(), "{corrected}");
                     ExitCode::SUCCESS
@@ -192,10 +224,7 @@ pub fn main() -> ExitCode {
         Verb::Sinks(args) => cli::sinks::main(&args),
         Verb::Snapshot(args) => cli::snapshot::main(&args),
         Verb::Doctor(args) => crate::doctor::main(&args),
-        Verb::Init(args) => {
-            telemetry::start(tracing::Level::ERROR);
-            crate::init::main(&args)
-        }
+        Verb::Init(args) => crate::init::main(&args),
         Verb::Presets(args) => cli::presets::main(&args),
         Verb::Receive(args) => {
             telemetry::start(cli.log);
@@ -206,6 +235,8 @@ pub fn main() -> ExitCode {
             completions::print(shell);
             ExitCode::SUCCESS
         }
+        #[cfg(feature = "completions")]
+        Verb::Man { command } => man::print(&command),
         #[cfg(feature = "demo")]
         Verb::Demo(args) => {
             telemetry::start(cli.log);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fieldlog_projections::{Epoch, Fact, Seq, Time};
+use serde_json::json;
 
 use crate::log::{FILE_NAME, Log, LogError};
 use crate::stopped;
@@ -31,6 +32,17 @@ pub enum Corrected {
         /// The `clock_corrected` record.
         at: Seq,
     },
+}
+
+impl Corrected {
+    /// For programs: whether log time was set back, from when to when, and the record that says so.
+    pub fn as_json(&self) -> serde_json::Value {
+        let (before, after, seq) = match *self {
+            Corrected::NotAhead { last, .. } => (last, last, None),
+            Corrected::Back { before, after, at } => (before, after, Some(at)),
+        };
+        json!({"corrected": seq.is_some(), "before": Rfc3339(before), "after": Rfc3339(after), "seq": seq})
+    }
 }
 
 impl fmt::Display for Corrected {

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::correct;
 use crate::lost::Begun;
 use crate::run::{self, Controls, Event, Handle, Reload, RunError};
+use crate::words::number;
 
 /// Name of the Unix socket in the runtime directory.
 const SOCKET_NAME: &str = "http.sock";
@@ -192,8 +193,9 @@ pub fn status_line(handle: &Handle) -> String {
             .count();
         (view.devices.iter().filter(|(_, d)| !d.retired).count(), offline, view.time)
     };
+    let devices = number(devices as u64, "device");
     let mut line = format!(
-        "{connected}/{} sources connected, {devices} devices ({offline} offline), sequence {}",
+        "{connected}/{} sources connected, {devices} ({offline} offline), sequence {}",
         views.len(),
         position.head
     );

@@ -19,7 +19,7 @@ use crate::daemon;
 use crate::log::{FILE_NAME, JOURNAL_FILE_NAME, Log, directory};
 use crate::receive::{self, ReceiveError, ReceiveOptions};
 use crate::run::{self, Controls, Event, Handle, RunError};
-use crate::words::{complain, say};
+use crate::words::{complain, number, say};
 
 mod commands;
 
@@ -91,9 +91,13 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let report = move |event| match event {
         Event::Recovered { snapshot, replayed, head, millis } => {
             say(&format!("log         {}\n", dir.join(FILE_NAME).display()));
-            say(&format!(
-                "continued   at sequence {head} (snapshot {snapshot}, {replayed} records replayed, {millis} ms)\n"
-            ));
+            match head {
+                Seq(0) => say("begun       as a new log\n"),
+                _ => say(&format!(
+                    "continued   at sequence {head} (snapshot {snapshot}, {} replayed, {millis} ms)\n",
+                    number(replayed, "record")
+                )),
+            }
         }
         Event::Ready(handle) => {
             if let Some(ready) = ready_tx.take() {

@@ -12,7 +12,7 @@ use crate::cli::text::{plain, wrap};
 use crate::cli::{NOT_DONE, end};
 use crate::client::Failure;
 use crate::config::{Config, EXIT_CONFIG};
-use crate::words::{complain, say};
+use crate::words::{complain, say, say_json};
 
 mod agent;
 mod broker;
@@ -89,7 +89,7 @@ fn examined(args: &DoctorArgs) -> Result<u8, Failure> {
     }
     let bad = all.iter().filter(|finding| finding.verdict == Verdict::Bad).count();
     match args.json {
-        true => say(&format!("{}\n", json!(all.iter().map(as_json).collect::<Vec<_>>()))),
+        true => say_json(&json!(all.iter().map(as_json).collect::<Vec<_>>())),
         false if bad == 0 => say("\nNothing is wrong.\n"),
         false if bad == 1 => say("\nOne thing is wrong.\n"),
         false => say(&format!("\n{bad} things are wrong.\n")),

@@ -4,6 +4,7 @@
 //! bent, with their line, and then nothing is made.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 
 use fieldlog_projections::chunk::Envelope;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time};
+use serde_json::json;
 
 use crate::cli::end;
 use crate::client::Failure;
@@ -18,7 +20,7 @@ use crate::clock::Clock;
 use crate::copy;
 use crate::daemon;
 use crate::successor::{self, Ending, Successor, of_file};
-use crate::words::say;
+use crate::words::{number, say, say_json};
 use event::{Imported, Said};
 
 mod event;
@@ -49,13 +51,57 @@ pub struct ImportArgs {
     /// The new data directory, which must be empty or missing.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
+    /// Print what was imported as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// Events of devices.
+    pub events: u64,
+    /// Devices that they are of.
+    pub devices: u64,
+    /// The gateway and the epoch that they come from.
+    pub origin: (String, Epoch),
+    /// Position of the record that begins the epoch.
+    pub begun: Seq,
+}
+
+impl Done {
+    /// For programs.
+    pub fn as_json(&self) -> serde_json::Value {
+        let Done { epoch, events, devices, origin: (gateway, previous), begun } = self;
+        let (epoch, previous) = (epoch.to_string(), previous.to_string());
+        json!({
+            "epoch": epoch, "events": events, "devices": devices, "gateway": gateway, "previous_epoch": previous, "begun": begun,
+        })
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Done { epoch, events, devices, origin: (gateway, previous), begun } = self;
+        let devices = number(*devices, "device");
+        writeln!(f, "epoch   {epoch}\nevents  {events} of {devices}, from {gateway}/{previous}")?;
+        writeln!(
+            f,
+            "result  imported: the records before {begun} with the call \"import\" say where each event comes from"
+        )
+    }
 }
 
 /// Runs `fieldlog import`.
 pub fn main(args: &ImportArgs) -> ExitCode {
     let imported = import(&args.file, &args.data_dir, Clock::system().wall(), &daemon::actor());
-    end(imported.map(|words| {
-        say(&words);
+    end(imported.map(|done| {
+        match args.json {
+            true => say_json(&done.as_json()),
+            false => say(&done.to_string()),
+        }
         0
     }))
 }
@@ -64,12 +110,12 @@ pub fn main(args: &ImportArgs) -> ExitCode {
 ///
 /// # Errors
 /// [`Failure`]; nothing is left in the data directory then.
-pub fn import(file: &Path, data_dir: &Path, wall: Time, actor: &str) -> Result<String, Failure> {
+pub fn import(file: &Path, data_dir: &Path, wall: Time, actor: &str) -> Result<Done, Failure> {
     let input = File::open(file).map_err(of_file(file))?;
     let unfinished = copy::prepare(data_dir, UNFINISHED)?;
-    let made = Importer::run(file, input, &unfinished, wall, actor).and_then(|words| {
+    let made = Importer::run(file, input, &unfinished, wall, actor).and_then(|done| {
         copy::settle(&unfinished, data_dir)?;
-        Ok(words)
+        Ok(done)
     });
     made.inspect_err(|_| {
         let _ = fs::remove_dir_all(&unfinished);
@@ -92,7 +138,7 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
-    fn run(file: &Path, input: impl Read, dir: &Path, wall: Time, actor: &str) -> Result<String, Failure> {
+    fn run(file: &Path, input: impl Read, dir: &Path, wall: Time, actor: &str) -> Result<Done, Failure> {
         let mut input = BufReader::new(input);
         let mut importer: Option<Importer<'_>> = None;
         let mut line = Vec::new();
@@ -239,10 +285,10 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn end(mut self, wall: Time) -> Result<String, Failure> {
+    fn end(mut self, wall: Time) -> Result<Done, Failure> {
         self.flush()?;
         let (gateway, previous) = (self.origin.0, self.origin.1);
-        let (epoch, events, devices) = (self.log.epoch(), self.events, self.devices.len());
+        let (epoch, events, devices) = (self.log.epoch(), self.events, self.devices.len() as u64);
         let begun = self.log.end(&Ending {
             previous: Some(previous),
             reason: format!("fieldlog import: events of {gateway}/{previous}"),
@@ -253,10 +299,7 @@ impl Importer<'_> {
             gaps: &[],
             lost_end: None,
         })?;
-        Ok(format!(
-            "epoch   {epoch}\nevents  {events} of {devices} devices, from {gateway}/{previous}\nresult  imported: the records \
-             before {begun} with the call \"import\" say where each event comes from\n"
-        ))
+        Ok(Done { epoch, events, devices, origin: (gateway, previous), begun })
     }
 }
 

@@ -5,14 +5,14 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-use crate::check::check_config;
+use crate::check::{self, check_config};
 use crate::cli::end;
 use crate::client::Failure;
 use crate::config::{Config, SourceConfig, presets};
 use crate::probe;
-use crate::words::{complain, say};
+use crate::words::{complain, say, say_json};
 
 /// What the first question is answered with if nothing is typed.
 const ADDRESS: &str = "mqtt://127.0.0.1:1883";
@@ -53,6 +53,9 @@ pub struct InitArgs {
     /// How long to listen. Allow more time for devices that report rarely and retain nothing at the broker.
     #[arg(long, default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
+    /// Print the file, what is written in it, and what `check-config --json` says of it as one JSON object.
+    #[arg(long, requires = "address")]
+    json: bool,
 }
 
 /// Runs `fieldlog init`.
@@ -73,7 +76,7 @@ fn written(args: &InitArgs) -> Result<u8, Failure> {
     };
     let source = broker.toml(&args.name)?;
     let rules = match args.preset.is_empty() {
-        true => heard(&checked_source(&source)?, args.seconds)?,
+        true => heard(&checked_source(&source)?, args)?,
         false => args.preset.iter().map(|name| preset(name)).collect::<Result<String, Failure>>()?,
     };
     let text = match place.is_new {
@@ -86,6 +89,11 @@ fn written(args: &InitArgs) -> Result<u8, Failure> {
     Config::from_toml(&text, &place.file.display().to_string())
         .map_err(|faults| Failure::usage(faults.to_string()))?;
     place.write(&text)?;
+    if args.json {
+        let (check, code) = check::as_json(&args.config);
+        say_json(&json!({"file": place.file, "text": text, "check": check}));
+        return Ok(code);
+    }
     say(&format!("Written to {}:\n\n{text}\n", place.file.display()));
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     let code = check_config(&args.config, false, &mut out, &mut err).unwrap_or(0);
@@ -220,7 +228,8 @@ fn checked_source(text: &str) -> Result<SourceConfig, Failure> {
 }
 
 /// The subscriptions that fit what is heard.
-fn heard(source: &SourceConfig, seconds: u32) -> Result<String, Failure> {
+fn heard(source: &SourceConfig, args: &InitArgs) -> Result<String, Failure> {
+    let seconds = args.seconds;
     complain(&format!("Listening at {} for {seconds} s; Ctrl-C stops it early.", source.address));
     let (report, additions) = probe::suggest(source, seconds).map_err(Failure::unavailable)?;
     if additions.is_empty() {
@@ -230,7 +239,10 @@ fn heard(source: &SourceConfig, seconds: u32) -> Result<String, Failure> {
         );
         return Err(Failure::unavailable(words));
     }
-    say(&report);
+    match args.json {
+        true => complain(&report),
+        false => say(&report),
+    }
     Ok(additions)
 }
 

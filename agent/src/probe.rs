@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Decoder, EXIT_CONFIG, Rule, SourceConfig};
 use crate::ingest::{self, SourceStatus};
 use crate::message::{Delivery, SourceId};
-use crate::words::{complain, say};
+use crate::words::{complain, say, say_json};
 use fieldlog_rules::decode::Zone;
 
 mod heard;
@@ -44,13 +44,19 @@ pub struct ProbeArgs {
     /// The topics to listen to.
     #[arg(long, default_value = "#", value_name = "FILTER")]
     filter: String,
+    /// Print what was heard as one JSON object; `additions` is what to add to the source, in TOML.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `fieldlog probe`; returns the exit code.
 pub fn main(args: &ProbeArgs) -> u8 {
     match probed(args) {
         Ok(report) => {
-            say(&report);
+            match args.json {
+                true => say_json(&report.json),
+                false => say(&report.text),
+            }
             0
         }
         Err((code, words)) => {
@@ -60,7 +66,7 @@ pub fn main(args: &ProbeArgs) -> u8 {
     }
 }
 
-fn probed(args: &ProbeArgs) -> Result<String, (u8, String)> {
+fn probed(args: &ProbeArgs) -> Result<Report, (u8, String)> {
     let (config, source) = match &args.address {
         Some(address) => (bare_config(address)?, None),
         None => {
@@ -78,7 +84,7 @@ fn probed(args: &ProbeArgs) -> Result<String, (u8, String)> {
     let heard = listen(listener(source.clone(), &topic), Duration::from_secs(u64::from(args.seconds)))
         .map_err(|words| (EXIT_UNAVAILABLE, words))?;
     let own = args.address.is_none().then(|| (config.clone(), source.name.clone()));
-    Ok(report::report(&heard, own, Zone::system(), Clock::system().wall()).text)
+    Ok(report::report(&heard, own, Zone::system(), Clock::system().wall()))
 }
 
 /// Listens at the broker of a source for this long. Returns the report, and what to add to the source in TOML; nothing if
@@ -86,7 +92,7 @@ fn probed(args: &ProbeArgs) -> Result<String, (u8, String)> {
 pub(crate) fn suggest(source: &SourceConfig, seconds: u32) -> Result<(String, String), String> {
     let time = Duration::from_secs(u64::from(seconds));
     let heard = listen(listener(source.clone(), "#rest"), time)?;
-    let Report { text, additions } = report::report(&heard, None, Zone::system(), Clock::system().wall());
+    let Report { text, additions, .. } = report::report(&heard, None, Zone::system(), Clock::system().wall());
     Ok((text, additions))
 }
 

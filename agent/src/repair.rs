@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use fieldlog_projections::chunk::{Envelope, RecordBuffer};
 use fieldlog_projections::fact::Identity;
 use fieldlog_projections::{AttrId, DeviceId, Epoch, Fact, Seq, Time, View};
+use serde_json::json;
 
 use crate::cli::end;
 use crate::client::Failure;
@@ -19,7 +20,7 @@ use crate::snapshots::{self, Candidate, SnapshotStore};
 use crate::stopped;
 use crate::successor::{self, Ending, Successor, of_file};
 use crate::verify;
-use crate::words::say;
+use crate::words::{say, say_json};
 pub use beside::Beside;
 use plan::{Gap, Known, Plan};
 pub use report::Repaired;
@@ -43,12 +44,19 @@ pub struct RepairArgs {
     /// The data directory; the agent must be stopped.
     #[arg(long, default_value = "/var/lib/fieldlog", value_name = "DIR")]
     data_dir: PathBuf,
+    /// Print what was saved and what is lost as one JSON object; `repaired` is false if there was nothing to repair.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `fieldlog repair`.
 pub fn main(args: &RepairArgs) -> ExitCode {
     let repaired = repair(&args.data_dir, Clock::system().wall(), &daemon::actor());
     end(repaired.map(|repaired| {
+        if args.json {
+            say_json(&repaired.map_or(json!({"repaired": false}), |repaired| repaired.as_json()));
+            return 0;
+        }
         let intact = "the log is intact: there is nothing to repair, and nothing was changed\n".to_owned();
         say(&repaired.map_or(intact, |repaired| repaired.to_string()));
         0

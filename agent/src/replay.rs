@@ -1,17 +1,17 @@
 //! `fieldlog replay`: folds the log of a stopped agent, or a copy of it, and prints the digest of the state.
 
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use fieldlog_projections::digest::StateDigest;
 use fieldlog_projections::{Seq, Time};
 use fieldlog_wire::json::{Rfc3339, parse_time};
+use serde_json::json;
 
 use crate::cli::end;
 use crate::client::Failure;
 use crate::stopped::Stopped;
-use crate::words::say;
+use crate::words::{number, say, say_json};
 
 /// Arguments of `fieldlog replay`.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +30,9 @@ pub struct ReplayArgs {
     /// Up to this sequence number, or to the last record at this time, such as 2026-11-23T10:00:00Z [default: the whole log].
     #[arg(long, value_name = "SEQ|TIME", value_parser = until)]
     until: Option<Until>,
+    /// Print position, digest and counts as one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,16 +52,13 @@ fn until(text: &str) -> Result<Until, &'static str> {
 
 /// Runs `fieldlog replay`.
 pub fn main(args: &ReplayArgs) -> ExitCode {
-    end(replay(&args.data_dir, args.until).map(|words| {
-        say(&words);
-        0
-    }))
+    end(replay(args))
 }
 
-fn replay(data_dir: &Path, until: Option<Until>) -> Result<String, Failure> {
-    let stopped = Stopped::open(data_dir)?;
+fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
+    let stopped = Stopped::open(&args.data_dir)?;
     let (epoch, head) = (stopped.epoch(), stopped.head());
-    let at = match until {
+    let at = match args.until {
         None => head,
         Some(Until::Seq(seq)) if seq > head => {
             return Err(Failure::usage(format!("--until {seq}: the log ends at sequence {head}")));
@@ -69,23 +69,32 @@ fn replay(data_dir: &Path, until: Option<Until>) -> Result<String, Failure> {
     let folded = stopped.folded(at)?;
     let view = &folded.view;
     let digest = StateDigest::of(view).map_err(|error| Failure::internal(error.to_string()))?;
-    let mut words = format!("epoch   {epoch}\n");
-    let _ = match folded.base {
-        Seq(0) => writeln!(words, "folded  {} records from the beginning", folded.replayed),
-        snapshot => writeln!(words, "folded  {} records after the snapshot at {snapshot}", folded.replayed),
-    };
-    let _ = writeln!(
-        words,
-        "state   at sequence {}, {}: {} devices",
-        view.seq,
-        Rfc3339(view.time),
-        view.devices.iter().count()
-    );
+    let (seq, time, devices) = (view.seq, Rfc3339(view.time), view.devices.iter().count());
     let digest = digest.ok_or_else(|| {
         Failure::data("the snapshot was written by an older fieldlog and lacks parts of the state, so there is no digest")
     })?;
-    let _ = writeln!(words, "digest  {digest}");
-    Ok(words)
+    if args.json {
+        say_json(&json!({
+            "epoch": epoch.to_string(),
+            "snapshot": folded.base,
+            "replayed": folded.replayed,
+            "seq": seq,
+            "time": time,
+            "devices": devices,
+            "digest": digest.to_string(),
+        }));
+        return Ok(0);
+    }
+    let replayed = number(folded.replayed, "record");
+    let folded = match folded.base {
+        Seq(0) => format!("{replayed} from the beginning"),
+        snapshot => format!("{replayed} after the snapshot at {snapshot}"),
+    };
+    let devices = number(devices as u64, "device");
+    say(&format!(
+        "epoch   {epoch}\nfolded  {folded}\nstate   at sequence {seq}, {time}: {devices}\ndigest  {digest}\n"
+    ));
+    Ok(0)
 }
 
 #[cfg(test)]

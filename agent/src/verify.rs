@@ -23,7 +23,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use print::print;
+pub use print::{as_json, exit_code, print};
 pub use rollups::RollupsReport;
 
 /// The findings of a check.

@@ -2,9 +2,19 @@
 
 use std::io::{self, IsTerminal, Write};
 
+/// A number of things by their name for one: `1 message`, `2 messages`.
+pub fn number(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Writes to stdout, ignoring a closed pipe.
 pub fn say(text: &str) {
     let _ = try_say(text);
+}
+
+/// Writes JSON to stdout, on a line of its own, ignoring a closed pipe.
+pub fn say_json(json: &serde_json::Value) {
+    say(&format!("{json}\n"));
 }
 
 /// Writes to stdout.

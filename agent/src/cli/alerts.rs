@@ -109,6 +109,7 @@ pub(crate) fn what(alert: &AlertJson<'_>) -> String {
         "silent" => format!("nothing heard for {found} s"),
         "offline" => "offline".to_owned(),
         "battery-low" => "battery low".to_owned(),
+        "backlog-events" if found == "1" => "1 event waits".to_owned(),
         "backlog-events" => format!("{found} events wait"),
         "backlog-seconds" => format!("{found} s behind"),
         other => format!("{}: {found}", plain(other)),

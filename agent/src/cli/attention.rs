@@ -2,7 +2,7 @@
 
 use fieldlog_wire::api::status::{Sink, Source, Status};
 
-use super::text::{bytes, count, plain, span};
+use super::text::{bytes, count, number, plain, span, waiting};
 
 /// Below this many years, the storage wears out soon.
 const ENDURANCE_YEARS_MIN: f64 = 3.0;
@@ -51,7 +51,7 @@ pub(crate) fn attention(status: &Status) -> Vec<Attention> {
         ));
     }
     if status.snapshot.errors > 0 {
-        let what = format!("{} snapshots could not be written", count(status.snapshot.errors));
+        let what = format!("{} could not be written", number(status.snapshot.errors, "snapshot"));
         found.push(Attention::new(what, "look into the agent's log; `fieldlog doctor` checks the disk"));
     }
     if let Some(years) = status.log.endurance_years.filter(|years| *years < ENDURANCE_YEARS_MIN)
@@ -90,7 +90,7 @@ fn of_sink(sink: &Sink, found: &mut Vec<Attention>) {
     let name = format!("sink {:?} ({})", sink.name, plain(&sink.address));
     let waits = match sink.backlog_events {
         0 => String::new(),
-        events => format!("; {} events wait", count(events)),
+        events => format!("; {}", waiting(events)),
     };
     match &*sink.state {
         "connected" => {}
@@ -110,7 +110,8 @@ fn of_sink(sink: &Sink, found: &mut Vec<Attention>) {
         found.push(Attention::new(format!("{name}: {}", plain(warning)), ""));
     }
     if sink.refused_events > 0 {
-        let what = format!("{name} has refused {} events, which are kept", count(sink.refused_events));
+        let are = if sink.refused_events == 1 { "is" } else { "are" };
+        let what = format!("{name} has refused {}, which {are} kept", number(sink.refused_events, "event"));
         let todo = "`fieldlog events --type dead_lettered` says why; correct the receiver, or set refused = \"release\"";
         found.push(Attention::new(what, todo));
     }
@@ -126,7 +127,9 @@ fn of_alerts(status: &Status, found: &mut Vec<Attention>) {
         found.push(Attention::new(what, "`fieldlog alerts` lists what is wrong"));
     }
     if status.alerts.beyond > 0 {
-        let what = format!("{} alerts were not raised, as too many are open", count(status.alerts.beyond));
+        let were = if status.alerts.beyond == 1 { "was" } else { "were" };
+        let alerts = number(status.alerts.beyond, "alert");
+        let what = format!("{alerts} {were} not raised, as too many are open");
         found.push(Attention::new(what, "change the rules that raise so many, or raise limits.alerts_max"));
     }
     for notify in &status.notify {

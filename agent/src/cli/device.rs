@@ -6,7 +6,7 @@ use fieldlog_wire::api::administer::{DeviceDone, ReasonBody, RenameBody};
 use fieldlog_wire::json::percent;
 
 use super::moment::{self, Moment};
-use super::text::plain;
+use super::text::{number, plain};
 use super::{end, say_raw};
 use crate::client::{Client, Failure, Reach};
 use crate::words::say;
@@ -115,7 +115,9 @@ fn done(what: &What) -> Result<u8, Failure> {
         plain(&done.note)
     ));
     if done.commands_given_up > 0 {
-        text.push_str(&format!("{} open commands of it were given up.\n", done.commands_given_up));
+        let were = if done.commands_given_up == 1 { "was" } else { "were" };
+        let commands = number(done.commands_given_up, "open command");
+        text.push_str(&format!("{commands} of it {were} given up.\n"));
     }
     say(&text);
     Ok(0)

@@ -67,7 +67,7 @@ enum What {
 )]
 struct These {
     /// Their sequence numbers.
-    #[arg(value_name = "SEQ", required_unless_present_any = ["source", "topic"], conflicts_with_all = ["source", "topic"])]
+    #[arg(value_name = "SEQ", conflicts_with_all = ["source", "topic"])]
     seqs: Vec<u64>,
     /// All of this source; * matches any text.
     #[arg(long, value_name = "PATTERN")]
@@ -161,6 +161,12 @@ fn show(seq: u64, raw: bool, json: bool, reach: &Reach) -> Result<u8, Failure> {
 }
 
 fn deal(these: &These, requeue: bool) -> Result<u8, Failure> {
+    if these.seqs.is_empty() && these.source.is_none() && these.topic.is_none() {
+        return Err(Failure::usage(
+            "say which messages: by their sequence numbers, which `fieldlog quarantine list` shows, or all that --topic and \
+             --source name; --topic '*' means all",
+        ));
+    }
     let client = Client::open(&these.reach)?;
     let mut told = Told { requeue, json: these.json, resolved: 0, kept: 0 };
     if these.seqs.is_empty() {

@@ -6,7 +6,7 @@ use fieldlog_wire::api::quarantine::QuarantinePage;
 use fieldlog_wire::api::status::Status;
 
 use super::attention::{Attention, RATE_MIN_S, attention};
-use super::text::{bytes, count, plain, span, wrap};
+use super::text::{bytes, number, plain, span, waiting, wrap};
 use super::{NOT_DONE, end, say_raw};
 use crate::client::{Client, Failure, Reach};
 use crate::words::say;
@@ -72,7 +72,7 @@ fn sentences(status: &Status, found: &[Attention], (inputs, more): (usize, bool)
     let messages = status.sources.iter().map(|source| source.messages).sum();
     row(
         "sources",
-        format!("{connected} of {} connected, {} messages", status.sources.len(), count(messages)),
+        format!("{connected} of {} connected, {}", status.sources.len(), number(messages, "message")),
     );
     let devices = status.devices;
     let states = [(devices.online, "online"), (devices.offline, "offline"), (devices.unknown, "unknown")];
@@ -102,19 +102,17 @@ fn sentences(status: &Status, found: &[Attention], (inputs, more): (usize, bool)
     }
     if !status.sinks.is_empty() {
         let connected = status.sinks.iter().filter(|sink| sink.connected).count();
-        let waiting = status.sinks.iter().map(|sink| sink.backlog_events).sum();
-        row(
-            "sinks",
-            format!("{connected} of {} connected, {} events wait", status.sinks.len(), count(waiting)),
-        );
+        let events = status.sinks.iter().map(|sink| sink.backlog_events).sum();
+        row("sinks", format!("{connected} of {} connected, {}", status.sinks.len(), waiting(events)));
     }
     let open = status.commands.open.map_or_else(|| "being rebuilt".to_owned(), |open| format!("{open} open"));
     row("commands", open);
     if inputs > 0 {
-        let many = if more { format!("more than {inputs}") } else { inputs.to_string() };
+        let many = if more { "more than " } else { "" };
+        let (inputs, them) = (number(inputs as u64, "input"), if inputs == 1 { "it" } else { "them" });
         row(
             "quarantine",
-            format!("{many} inputs could not be decoded; `fieldlog quarantine list` shows them"),
+            format!("{many}{inputs} could not be decoded; `fieldlog quarantine list` shows {them}"),
         );
     }
     if status.rebuild.running {
@@ -218,7 +216,7 @@ pub(super) mod tests {
             "\ndisk        10.0 MB are free\n",
             "- log time is far ahead of the clock\n  What to do: run fieldlog correct-clock\n",
             "and 7 of them were not taken\n",
-            "- 1 snapshots could not be written\n",
+            "- 1 snapshot could not be written\n",
             "is worn out in 0.5 years\n",
             "quarantine  3 inputs could not be decoded; `fieldlog quarantine list` shows them\n",
         ] {

@@ -162,6 +162,16 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// A number of things by their name for one: `1 message`, `1,200 messages`.
+pub(crate) fn number(of: u64, one: &str) -> String {
+    format!("{} {one}{}", count(of), if of == 1 { "" } else { "s" })
+}
+
+/// How many events wait.
+pub(crate) fn waiting(events: u64) -> String {
+    format!("{} wait{}", number(events, "event"), if events == 1 { "s" } else { "" })
+}
+
 /// Bytes in the largest decimal unit.
 pub(crate) fn bytes(number: u64) -> String {
     match number {
@@ -236,6 +246,11 @@ mod tests {
         for (number, words) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(count(number), words);
         }
+        assert_eq!([number(1, "input"), number(1_200, "input")], ["1 input", "1,200 inputs"]);
+        assert_eq!(
+            [waiting(1), waiting(0), waiting(12)],
+            ["1 event waits", "0 events wait", "12 events wait"]
+        );
         assert_eq!([bytes(12), bytes(1_500), bytes(2_000_000)], ["12 bytes", "1.5 kB", "2.0 MB"]);
         assert_eq!(time(&Rfc3339(Time::from_secs(1_763_892_000))), "2025-11-23T10:00:00Z");
     }

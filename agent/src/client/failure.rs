@@ -99,7 +99,7 @@ pub(super) fn problem(status: u16, body: &[u8]) -> Failure {
         _ => EX_SOFTWARE,
     };
     let words = match serde_json::from_slice::<Problem<'_>>(body) {
-        Ok(problem) => format!("{}: {}", problem.title, problem.detail),
+        Ok(problem) => format!("{}: {}", problem.title, of_command_line(&problem.detail)),
         // What the agent says to HTTP where it speaks HTTPS.
         Err(_) if body.starts_with(b"This port speaks HTTPS") => {
             "this port speaks HTTPS: begin the address with https://".to_owned()
@@ -107,6 +107,14 @@ pub(super) fn problem(status: u16, body: &[u8]) -> Failure {
         Err(_) => format!("the answer is {status}, without words that fieldlog would use"),
     };
     Failure::new(code, words)
+}
+
+/// Words of a problem without what is about paths of the API.
+fn of_command_line(detail: &str) -> String {
+    match detail.split_once(" `fieldlog devices` and /api/") {
+        Some((said, _)) => format!("{said} `fieldlog devices` lists them"),
+        None => detail.to_owned(),
+    }
 }
 
 #[cfg(test)]

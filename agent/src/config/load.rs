@@ -41,13 +41,26 @@ impl Config {
         path: &Path,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, Faults> {
+        match Config::examine(path, environment) {
+            (Some(loaded), faults) if faults.faults.is_empty() => Ok(loaded),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// The same, with what could be read beside the faults, for whoever looks for more of them; nothing if a file could
+    /// not be read at all.
+    pub(crate) fn examine(
+        path: &Path,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> (Option<Loaded>, Faults) {
         let faults = Collector::default();
         let mut files = vec![path.to_path_buf()];
         files.extend(conf_d(path, &faults));
         let documents = files.iter().filter_map(|file| read(file, &faults)).collect();
         let config = merge(documents, environment, &faults);
         config.iter().for_each(|config| check_features(config, &faults));
-        finish(config, faults, &path.display().to_string()).map(|config| Loaded { config, files })
+        let faults = Faults { faults: faults.into_faults(), file: path.display().to_string() };
+        (config.map(|config| Loaded { config, files }), faults)
     }
 
     /// Reads one text, without environment; `name` is the file name in faults. Does not check whether this build has
@@ -56,14 +69,10 @@ impl Config {
         let faults = Collector::default();
         let documents = parse(text, name, &faults).into_iter().collect();
         let config = merge(documents, [], &faults);
-        finish(config, faults, name)
-    }
-}
-
-fn finish(config: Option<Config>, faults: Collector, file: &str) -> Result<Config, Faults> {
-    match (config, faults.into_faults()) {
-        (Some(config), faults) if faults.is_empty() => Ok(config),
-        (_, faults) => Err(Faults { faults, file: file.to_owned() }),
+        match (config, faults.into_faults()) {
+            (Some(config), faults) if faults.is_empty() => Ok(config),
+            (_, faults) => Err(Faults { faults, file: name.to_owned() }),
+        }
     }
 }
 

@@ -40,6 +40,7 @@ impl Tls {
         let connecting = self.connector.connect(self.server_name, stream);
         connecting.await.map_err(|source| match is_of_plain_port(&source) {
             true => TlsError::PlainPort { address: address.to_string(), source },
+            false if is_of_unknown_authority(&source) => TlsError::UnknownAuthority { server_name },
             false => TlsError::Handshake { server_name, source },
         })
     }
@@ -75,6 +76,15 @@ impl ServerTls {
     ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<I>> {
         self.0.accept(stream).await
     }
+}
+
+/// Whether the server's certificate is of an authority that is not trusted here; perhaps one with the name of one that is.
+fn is_of_unknown_authority(error: &io::Error) -> bool {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    matches!(
+        error.get_ref().and_then(|inner| inner.downcast_ref()),
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))
+    )
 }
 
 /// Whether a handshake failed as it does at a server without TLS: it answers in its own protocol, or hangs up at once.
@@ -169,6 +179,13 @@ pub(crate) enum TlsError {
     Config(String),
     #[error("TLS with `{server_name}` failed; see `ca_file` and `server_name`")]
     Handshake { server_name: String, source: io::Error },
+    /// Never constructed without the feature.
+    #[allow(dead_code)]
+    #[error(
+        "the certificate of `{server_name}` is from an authority that is not known here; `ca_file` must name the certificate \
+         of that authority"
+    )]
+    UnknownAuthority { server_name: String },
     #[error(
         "{address} does not answer in TLS: it is a port without TLS, as it seems. In `address`, give the port with TLS (MQTT: \
          8883), or begin it with `mqtt://`, `http://` or the like, without TLS"

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use fieldlog_projections::Time;
+use serde_json::{Value as Json, json};
 
 use super::heard::{Heard, Kept};
 use super::suggest;
 use crate::config::{Config, presets};
 use crate::trial::Trial;
+use crate::words::number;
 use fieldlog_rules::decode::Zone;
 
 /// Maximum topics listed as examples.
@@ -39,27 +41,35 @@ pub(super) struct Report {
     pub(super) text: String,
     /// What to add to a source, in TOML; may be empty.
     pub(super) additions: String,
+    /// For programs.
+    pub(super) json: Json,
 }
 
 /// Reports what was heard, what the source `own` (a configuration and a name in it) takes of it, which presets take the
 /// rest, and what to add.
 pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, now: Time) -> Report {
-    let mut text = format!("{} messages on {} topics\n", heard.messages, heard.topics());
-    if heard.beyond > 0 {
-        let _ = writeln!(
-            text,
-            "{} messages were not examined: too many topics, too large, or not text",
-            heard.beyond
-        );
+    let mut text =
+        format!("{} on {}\n", number(heard.messages, "message"), number(heard.topics() as u64, "topic"));
+    let mut json = json!({
+        "messages": heard.messages, "topics": heard.topics(), "not_examined": heard.beyond, "source": null, "presets": [],
+        "untaken": [], "additions": "",
+    });
+    match heard.beyond {
+        0 => {}
+        1 => text += "1 message was not examined: too many topics, too large, or not text\n",
+        more => {
+            let _ =
+                writeln!(text, "{more} messages were not examined: too many topics, too large, or not text");
+        }
     }
     if heard.kept.is_empty() {
         text +=
             "nothing was heard; listen longer with --seconds, or check with the broker who may read what\n";
-        return Report { text, additions: String::new() };
+        return Report { text, additions: String::new(), json };
     }
     let taken = own.map_or_else(Fates::new, |(config, name)| {
         let fates = fates(&heard.kept, config, Some(&name), zone, now);
-        describe_source(&mut text, &name, &fates);
+        json["source"] = describe_source(&mut text, &name, &fates);
         fates
     });
     // What gateways say of themselves is not to be recorded again.
@@ -68,6 +78,7 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
     };
     let mut left: Vec<&Kept> = heard.kept.iter().filter(|kept| is_left(&kept.topic)).collect();
     let mut additions = String::new();
+    let mut presets = Vec::new();
     for fit in fits(&heard.kept, zone, now) {
         let takes = |topic: &str| fit.fates.get(topic).is_some_and(|fate| *fate != Fate::Untaken);
         let topics: BTreeSet<&str> =
@@ -75,16 +86,18 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
         if topics.is_empty() {
             continue;
         }
-        let _ = writeln!(text, "\n{} fits {} topics: {}", fit.name(), topics.len(), examples(&topics));
-        describe_faults(&mut text, &fit.fates);
+        let _ = writeln!(text, "\n{} fits {}: {}", fit.name(), count_of(&topics), examples(&topics));
+        let quarantined = describe_faults(&mut text, &fit.fates);
+        presets.push(
+            json!({"name": fit.preset, "base": fit.base, "topics": topics, "quarantined": quarantined}),
+        );
         additions += &fit.toml();
         left.retain(|kept| !takes(&kept.topic));
     }
     let proposals = suggest::propose(&left);
     let topics: BTreeSet<&str> = left.iter().map(|kept| kept.topic.as_str()).collect();
     if !topics.is_empty() {
-        let _ =
-            writeln!(text, "\nno rule and no preset takes {} topics: {}", topics.len(), examples(&topics));
+        let _ = writeln!(text, "\nno rule and no preset takes {}: {}", count_of(&topics), examples(&topics));
     }
     for proposal in &proposals {
         let names = proposal.topics.iter().map(String::as_str).collect();
@@ -96,28 +109,29 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
         text += "\nTo record them, add to the source what you want of this; try single messages with `fieldlog try`:\n";
         text += &additions;
     }
-    Report { text, additions }
+    json["presets"] = presets.into();
+    json["untaken"] = json!(topics);
+    json["additions"] = additions.as_str().into();
+    Report { text, additions, json }
 }
 
-fn describe_source(text: &mut String, name: &str, fates: &Fates<'_>) {
+fn describe_source(text: &mut String, name: &str, fates: &Fates<'_>) -> Json {
     let count = |is: fn(&Fate) -> bool| fates.values().filter(|fate| is(fate)).count();
-    let _ = writeln!(
-        text,
-        "\nsource {name:?} records {} of the topics and ignores {}",
-        count(|fate| *fate == Fate::Recorded),
-        count(|fate| *fate == Fate::Ignored),
-    );
-    describe_faults(text, fates);
+    let (recorded, ignored) = (count(|fate| *fate == Fate::Recorded), count(|fate| *fate == Fate::Ignored));
+    let _ = writeln!(text, "\nsource {name:?} records {recorded} of the topics and ignores {ignored}");
+    let quarantined = describe_faults(text, fates);
+    json!({"name": name, "recorded": recorded, "ignored": ignored, "quarantined": quarantined})
 }
 
-fn describe_faults(text: &mut String, fates: &Fates<'_>) {
+/// Returns all of them, for programs.
+fn describe_faults(text: &mut String, fates: &Fates<'_>) -> Vec<Json> {
     let faults = fates.iter().filter_map(|(topic, fate)| match fate {
         Fate::Quarantined(reason) => Some((topic, reason)),
         _ => None,
     });
     let faults: Vec<_> = faults.collect();
     if faults.is_empty() {
-        return;
+        return Vec::new();
     }
     let _ = writeln!(text, "  {} would go into quarantine:", faults.len());
     for (topic, reason) in faults.iter().take(FAULTS_MAX) {
@@ -126,6 +140,11 @@ fn describe_faults(text: &mut String, fates: &Fates<'_>) {
     if faults.len() > FAULTS_MAX {
         let _ = writeln!(text, "    and {} more", faults.len() - FAULTS_MAX);
     }
+    faults.iter().map(|(topic, reason)| json!({"topic": topic, "reason": reason})).collect()
+}
+
+fn count_of(topics: &BTreeSet<&str>) -> String {
+    number(topics.len() as u64, "topic")
 }
 
 fn examples(topics: &BTreeSet<&str>) -> String {
@@ -317,6 +336,29 @@ mod tests {
             None,
         );
         assert_eq!(text, "2 messages on 2 topics\n\nnothing to add\n");
+    }
+
+    #[test]
+    fn a_report_for_programs_has_all_topics() {
+        let own = Config::from_toml(
+            "[[source]]\nname = \"home\"\naddress = \"mqtt://localhost\"\n[[source.subscription]]\n\
+             topic = \"plant/+device\"\ndecoder = \"json\"\n",
+            "test",
+        );
+        let messages = [&TASMOTA[..], &[("plant/a", "[1]"), ("other/x", "1")]].concat();
+        let own = Some((own.unwrap(), "home".to_owned()));
+        let Report { json, additions, .. } =
+            report(&heard(&messages), own, Zone::default(), Time(1_700_000_000_000_000));
+        assert_eq!([&json["messages"], &json["topics"], &json["not_examined"]], [5, 5, 0], "{json}");
+        assert_eq!([&json["source"]["recorded"], &json["source"]["ignored"]], [0, 0], "{json}");
+        assert_eq!(json["source"]["quarantined"][0]["topic"], "plant/a", "{json}");
+        assert_eq!(json["presets"][0]["name"], "tasmota", "{json}");
+        assert_eq!(
+            json["presets"][0]["topics"],
+            json!(["stat/plug/RESULT", "tele/plug/LWT", "tele/plug/STATE"])
+        );
+        assert_eq!(json["untaken"], json!(["other/x"]));
+        assert!(!additions.is_empty() && json["additions"] == additions.as_str(), "{json}");
     }
 
     #[test]

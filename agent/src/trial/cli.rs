@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use fieldlog_wire::api::commands::CommandBody;
 use fieldlog_wire::json::base16;
+use serde_json::json;
 
 use super::Trial;
 use crate::clock::Clock;
 use crate::config::{Config, EXIT_CONFIG};
-use crate::words::{complain, say};
+use crate::words::{complain, number, say, say_json};
 use fieldlog_rules::decode::Zone;
 use fieldlog_rules::topic;
 
@@ -57,13 +58,22 @@ pub struct TryArgs {
     /// The command comes after this many messages; those after it are what the device answers [default: all].
     #[arg(long, value_name = "COUNT", requires = "command")]
     command_after: Option<usize>,
+    /// Print `lines` as one JSON object: each with its `text`, and the `topic` of the message that it is about; null
+    /// for a command.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `fieldlog try`; returns the exit code.
 pub fn main(args: &TryArgs) -> u8 {
     match tried(args) {
+        Ok(lines) if args.json => {
+            let line = |(topic, text): &Line<'_>| json!({"topic": topic, "text": text});
+            say_json(&json!({"lines": lines.iter().map(line).collect::<Vec<_>>()}));
+            0
+        }
         Ok(lines) => {
-            say(&lines);
+            lines.iter().for_each(|(_, line)| say(&format!("{line}\n")));
             0
         }
         Err((code, words)) => {
@@ -73,14 +83,18 @@ pub fn main(args: &TryArgs) -> u8 {
     }
 }
 
-fn tried(args: &TryArgs) -> Result<String, (u8, String)> {
+/// A line, with the topic of the message that it is about, unless it is about a command.
+type Line<'a> = (Option<&'a str>, String);
+
+fn tried(args: &TryArgs) -> Result<Vec<Line<'_>>, (u8, String)> {
     let usage = |words: String| (EXIT_USAGE, words);
     let payloads = payloads(args).map_err(usage)?;
     let topics = args.topic.len();
     if topics != 1 && topics != payloads.len() {
         let words = format!(
-            "there are {topics} topics and {} payloads; give each a topic, or one to all",
-            payloads.len()
+            "there are {} and {}; give each payload a topic, or one to all",
+            number(topics as u64, "topic"),
+            number(payloads.len() as u64, "payload"),
         );
         return Err(usage(words));
     }
@@ -96,23 +110,25 @@ fn tried(args: &TryArgs) -> Result<String, (u8, String)> {
     let now = Clock::system().wall();
     let mut trial = Trial::new(config, args.source.as_deref(), now, Zone::system())
         .map_err(|error| usage(error.to_string()))?;
-    let mut text = String::new();
+    let mut all = Vec::new();
     let command = args.command.as_deref().map(body).transpose().map_err(usage)?;
     let command = command.as_ref().zip(args.device.as_deref());
     let after = args.command_after.unwrap_or(payloads.len()).min(payloads.len());
     for (index, (topic, payload)) in args.topic.iter().cycle().zip(&payloads).enumerate() {
         if let Some((body, device)) = command.filter(|_| index == after) {
-            text += &asked(&mut trial, device, body);
+            all.push((None, asked(&mut trial, device, body)));
         }
         let lines = trial.observe(topic, payload, args.retain).map_err(|error| (1, error.to_string()))?;
-        lines.iter().for_each(|line| text += &format!("{line}\n"));
+        all.extend(lines.into_iter().map(|line| (Some(topic.as_str()), line)));
     }
     match (command, &args.device) {
-        (Some((body, device)), _) if after == payloads.len() => text += &asked(&mut trial, device, body),
-        (None, Some(device)) => text += &declared(&trial, device),
+        (Some((body, device)), _) if after == payloads.len() => {
+            all.push((None, asked(&mut trial, device, body)));
+        }
+        (None, Some(device)) => all.extend(declared(&trial, device).into_iter().map(|line| (None, line))),
         _ => {}
     }
-    Ok(text)
+    Ok(all)
 }
 
 /// A command from its JSON; a key and a time to live need not be given.
@@ -124,11 +140,11 @@ fn body(text: &str) -> Result<CommandBody, String> {
     serde_json::from_value(given.into()).map_err(unread)
 }
 
-fn declared(trial: &Trial, device: &str) -> String {
+fn declared(trial: &Trial, device: &str) -> Vec<String> {
     match trial.declared(device) {
-        Ok(all) if all.is_empty() => format!("{device}  can be told nothing\n"),
-        Ok(all) => all.iter().map(|declared| format!("{device}  can be told {}\n", declared.name)).collect(),
-        Err(rejected) => format!("{}\n", rejected.reason),
+        Ok(all) if all.is_empty() => vec![format!("{device}  can be told nothing")],
+        Ok(all) => all.iter().map(|declared| format!("{device}  can be told {}", declared.name)).collect(),
+        Err(rejected) => vec![rejected.reason],
     }
 }
 
@@ -137,9 +153,9 @@ fn asked(trial: &mut Trial, device: &str, body: &CommandBody) -> String {
         Ok(publish) => {
             let payload = String::from_utf8(publish.payload)
                 .unwrap_or_else(|error| format!("0x{}", base16(error.as_bytes())));
-            format!("{device}  command publishes {} {payload}\n", publish.topic)
+            format!("{device}  command publishes {} {payload}", publish.topic)
         }
-        Err(rejected) => format!("{device}  command refused: {}\n", rejected.reason),
+        Err(rejected) => format!("{device}  command refused: {}", rejected.reason),
     }
 }
 

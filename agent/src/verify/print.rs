@@ -3,11 +3,56 @@
 use std::io::{self, Write};
 
 use fieldlog_projections::{Anchor, Seq};
+use serde_json::{Value as Json, json};
 
 use super::{Agreement, EX_DATAERR, Report, RollupsReport};
+use crate::words::number;
 
-/// Prints a report. The exit code is 0 if everything is intact and every anchor agrees, [`EX_DATAERR`] if something is
-/// damaged, else 1: an anchor disagrees or cannot be compared.
+/// The exit code of a report: 0 if everything is intact and every anchor agrees, [`EX_DATAERR`] if something is damaged,
+/// else 1: an anchor disagrees or cannot be compared.
+pub fn exit_code(report: &Report) -> u8 {
+    match report.fault {
+        Some(_) => EX_DATAERR,
+        None => u8::from(!report.is_good()),
+    }
+}
+
+/// A report for programs.
+pub fn as_json(report: &Report) -> Json {
+    let (first, last) = report.range.unzip();
+    let archive = report.rollups.range.map(|(first, last)| {
+        json!({"first": first, "last": last, "gaps": report.rollups.gaps, "rows": report.rollups.rows})
+    });
+    let sink = |(name, acknowledged, link): &(String, Seq, Option<_>)| {
+        let anchor = link.map(|link| Anchor { seq: *acknowledged, link });
+        json!({"name": name, "acknowledged": acknowledged, "anchor": anchor})
+    };
+    let anchor = |(anchor, agreement): &(Anchor, Agreement)| {
+        let agreement = match agreement {
+            Agreement::Agrees => "agrees",
+            Agreement::Differs(_) => "differs",
+            Agreement::Ends => "missing",
+            Agreement::Trimmed => "trimmed",
+        };
+        json!({"anchor": anchor, "agreement": agreement})
+    };
+    json!({
+        "good": report.is_good(),
+        "fault": report.fault,
+        "epoch": report.epoch.to_string(),
+        "first": first,
+        "last": last,
+        "intact": report.intact,
+        "chain": report.link,
+        "chunks": report.chunks,
+        "journal_commits": report.in_journal,
+        "archive": archive,
+        "sinks": report.sinks.iter().map(sink).collect::<Vec<_>>(),
+        "anchors": report.anchors.iter().map(anchor).collect::<Vec<_>>(),
+    })
+}
+
+/// Prints a report; returns its [`exit_code`].
 ///
 /// # Errors
 /// Of the output.
@@ -16,17 +61,18 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
     match report.range {
         None => writeln!(out, "records none")?,
         Some((first, last)) => {
-            writeln!(out, "records {first} to {last} in {} chunks", report.chunks)?;
+            writeln!(out, "records {first} to {last} in {}", number(report.chunks, "chunk"))?;
             writeln!(out, "intact  up to {}", report.intact)?;
             writeln!(out, "chain   {} after sequence {}", report.link, report.intact)?;
         }
     }
     if report.in_journal > 0 {
-        writeln!(out, "journal {} commits that log.redb does not have yet", report.in_journal)?;
+        writeln!(out, "journal {} that log.redb does not have yet", number(report.in_journal, "commit"))?;
     }
     if let RollupsReport { rows, range: Some((first, last)), gaps } = report.rollups {
-        let without = if gaps == 0 { String::new() } else { format!(", without {gaps} stretches between") };
-        writeln!(out, "archive aggregates of {first} to {last}{without} in {rows} rows")?;
+        let without =
+            if gaps == 0 { String::new() } else { format!(", without {} between", stretches(gaps)) };
+        writeln!(out, "archive aggregates of {first} to {last}{without} in {}", number(rows, "row"))?;
     }
     for (name, seq, link) in &report.sinks {
         if *seq == Seq(0) {
@@ -43,10 +89,11 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<u8> {
         writeln!(out, "proof   {}", reach(report))?;
     }
     verdict(report, out)?;
-    Ok(match report.fault {
-        Some(_) => EX_DATAERR,
-        None => u8::from(!report.is_good()),
-    })
+    Ok(exit_code(report))
+}
+
+fn stretches(gaps: u64) -> String {
+    if gaps == 1 { "1 stretch".to_owned() } else { format!("{gaps} stretches") }
 }
 
 fn in_words(report: &Report, anchor: &Anchor, agreement: Agreement) -> String {

@@ -101,7 +101,16 @@ impl Writer {
         self.alerting.drain(|fact, cause| {
             if let Fact::AlertRaised(alert) = fact {
                 stats.raised[alert.severity as usize].fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(rule = %alert.rule, severity = alert.severity.word(), "an alert is raised");
+                let view = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
+                let device = alert.subject.device().and_then(|id| view.devices.get(id));
+                tracing::warn!(
+                    rule = %alert.rule,
+                    severity = alert.severity.word(),
+                    device = device.map(|device| &*device.name),
+                    attribute = alert.subject.attribute().and_then(|id| view.devices.attribute_name(id)),
+                    sink = alert.subject.sink(),
+                    "an alert is raised"
+                );
             }
             records.push_fact(Envelope { wall, cause, ..Envelope::default() }, fact);
             let recorded = at;

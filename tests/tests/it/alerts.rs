@@ -263,3 +263,30 @@ async fn what_the_webhook_refuses_is_not_tried_again_and_holds_nothing_up() {
     assert_eq!((&status["notify"][1]["refused"], &status["notify"][1]["told"]), (&1.into(), &1.into()));
     scene.agent.stop().await;
 }
+
+#[tokio::test]
+async fn the_journal_says_what_an_alert_is_about() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let dir = scratch();
+    let file = dir.path().join("fieldlog.toml");
+    let text = format!(
+        "data_dir = {:?}\n[http]\nlisten = \"\"\n[[source]]\nname = \"home\"\naddress = \"mqtt://127.0.0.1:{}\"\n\
+         [[source.subscription]]\ntopic = \"home/+device\"\ndecoder = \"json\"\n{}",
+        dir.path().join("data"),
+        mosquitto.port,
+        HOT.replace("for_s = 60\n", "")
+    );
+    std::fs::write(&file, text).unwrap();
+    let publisher = Publisher::start(mosquitto.port);
+    publisher.post([Post::retained("home/kitchen", r#"{"temperature":31}"#)]);
+    publisher.idle().await;
+    let process = fieldlog_tests::process::Process::run(&file, &[]);
+    until("the alert", || process.words().contains("an alert is raised")).await;
+    let words = process.words();
+    let line = words.lines().find(|line| line.contains("an alert is raised")).unwrap();
+    for part in ["rule=hot", "device=\"kitchen\"", "attribute=\"temperature\""] {
+        assert!(line.contains(part), "{part:?} is not in: {line}");
+    }
+    assert!(!line.contains("sink="), "{line}");
+    process.kill();
+}

@@ -298,13 +298,14 @@ async fn a_reader_that_has_enough_ends_it_quietly() {
 async fn what_cannot_be_asked_is_said_with_what_to_do() {
     let Some(scene) = Scene::start().await else { return };
     scene.say("pump", r#"{"flow":1.5}"#).await;
-    scene
-        .refused(
-            &["device", "pumpe"],
-            65,
-            &["there is no device `pumpe`. Did you mean pump? `fieldlog devices`"],
-        )
-        .await;
+    // In the words of the command line, not of paths.
+    let missing =
+        "No such device: there is no device `pumpe`. Did you mean pump? `fieldlog devices` lists them\n";
+    let (code, _, err) = scene.call_in(&[], &["device", "pumpe"]).await;
+    assert_eq!((code, err.as_str()), (65, missing));
+    for verb in ["requeue", "purge"] {
+        scene.refused(&["quarantine", verb], 64, &["say which messages", "--topic", "--source"]).await;
+    }
     scene.refused(&["history", "pump", "flaw"], 65, &["has no attribute `flaw`", "flow"]).await;
     scene.refused(&["at", "999"], 65, &["sequence 999 has not happened yet"]).await;
     scene.refused(&["events", "--type", "x"], 65, &["no event type is called `x`", "state_changed"]).await;

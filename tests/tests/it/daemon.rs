@@ -96,7 +96,7 @@ async fn systemd_is_told_everything() {
     site.told("the watchdog", |state| state == "WATCHDOG=1").await;
     site.told("a connection", |state| state.starts_with("STATUS=1/1 sources connected, 0 devices")).await;
     site.publish("t/a/state", r#"{"n":1}"#).await;
-    site.told("a device", |state| state.starts_with("STATUS=1/1 sources connected, 1 devices (0 offline)"))
+    site.told("a device", |state| state.starts_with("STATUS=1/1 sources connected, 1 device (0 offline)"))
         .await;
     site.told("the watchdog again", |state| state == "WATCHDOG=1").await;
 

@@ -89,7 +89,7 @@ async fn a_demo_that_cannot_start_ends() {
     // A log that is not in use can be replaced.
     let ended = Process::demo(&["--dir", path, "--port", "0", "--fresh", "--seconds", "1"]).ended().await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.printed.contains("continued   at sequence 0 "), "{ended:?}");
+    assert!(ended.printed.contains("\nbegun       as a new log\n"), "{ended:?}");
 }
 
 #[test]

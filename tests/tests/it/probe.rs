@@ -28,13 +28,19 @@ async fn a_broker_is_listened_to_and_the_presets_that_fit_are_named() {
     publisher.idle().await;
 
     let address = format!("mqtt://127.0.0.1:{}", mosquitto.port);
+    let (code, out, err) = probe(&["--address", &address, "--seconds", "1", "--json"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(err.starts_with("listening to # at "), "{err}");
+    let heard: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&heard["messages"], &heard["untaken"][0]), (&5.into(), &"plant/pump/data".into()), "{heard}");
+    assert_eq!(heard["presets"].as_array().unwrap().len(), 2, "{heard}");
     let (code, out, err) = probe(&["--address", &address, "--seconds", "1"]).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.starts_with("5 messages on 5 topics\n"), "{out}");
     assert!(out.contains("preset \"zigbee2mqtt\" fits 2 topics: zigbee2mqtt/bridge/state"), "{out}");
     assert!(out.contains("preset \"tasmota\" fits 2 topics: tele/plug/LWT"), "{out}");
     assert!(out.contains("\n[[source.subscription]]\npreset = \"tasmota\"\n"), "{out}");
-    assert!(out.contains("no rule and no preset takes 1 topics: plant/pump/data\n"), "{out}");
+    assert!(out.contains("no rule and no preset takes 1 topic: plant/pump/data\n"), "{out}");
 }
 
 #[tokio::test]

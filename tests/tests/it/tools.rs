@@ -14,6 +14,7 @@ mod backup;
 mod export;
 mod history;
 mod import;
+mod json;
 mod repair;
 mod replay;
 

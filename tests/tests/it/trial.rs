@@ -25,6 +25,33 @@ fn a_preset_says_what_would_be_recorded() {
 }
 
 #[test]
+fn programs_are_told_which_message_a_line_is_about() {
+    let (code, out, err) = tried(&[
+        "--preset",
+        "tasmota",
+        "--topic",
+        "stat/plug/RESULT",
+        "--payload",
+        r#"{"POWER":"OFF"}"#,
+        "--device",
+        "plug",
+        "--command",
+        r#"{"attribute":"POWER","value":"ON"}"#,
+        "--json",
+    ]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let line = |topic: Option<&str>, text: &str| serde_json::json!({"topic": topic, "text": text});
+    let topic = Some("stat/plug/RESULT");
+    let lines = [
+        line(topic, "plug  discovered"),
+        line(topic, "plug  POWER = \"OFF\""),
+        line(None, "plug  command publishes cmnd/plug/POWER ON"),
+    ];
+    assert_eq!(told, serde_json::json!({"lines": lines}));
+}
+
+#[test]
 fn a_command_is_tried_with_what_the_device_answers() {
     let with = |more: &[&str]| {
         let plug = ["--preset", "tasmota", "--topic", "stat/plug/RESULT", "--payload", r#"{"POWER":"OFF"}"#];
@@ -127,7 +154,7 @@ fn a_configuration_is_tried_and_its_data_is_not_touched() {
     assert_eq!((code, err.as_str()), (64, "the configuration has no source \"c\"; it has a, b\n"));
     let (code, _, err) = with(&["--source", "a", "--topic", "d/y", "--payload", "1"]);
     assert_eq!(code, 64);
-    assert_eq!(err, "there are 2 topics and 1 payloads; give each a topic, or one to all\n");
+    assert_eq!(err, "there are 2 topics and 1 payload; give each payload a topic, or one to all\n");
 }
 
 #[test]

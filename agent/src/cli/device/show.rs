@@ -5,7 +5,7 @@ use fieldlog_wire::json::percent;
 
 use super::super::devices::{derived, moment_words, state};
 use super::super::moment::Moment;
-use super::super::text::{count, plain, span, table, time, value, wrap};
+use super::super::text::{number, plain, span, table, time, value, wrap};
 use super::super::{query, say_raw};
 use crate::client::{Client, Failure, Reach};
 use crate::words::say;
@@ -45,8 +45,8 @@ fn described(answer: &DeviceAnswer<'_>) -> String {
     };
     text.push_str(&wrap(&format!("{}{since}{heard}", state(device)), "  "));
     let records = format!(
-        "{} records, the newest at sequence {}; source {}",
-        count(device.events),
+        "{}, the newest at sequence {}; source {}",
+        number(device.events, "record"),
         device.changed_seq,
         plain(&device.source)
     );

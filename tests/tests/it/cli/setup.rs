@@ -52,6 +52,19 @@ async fn a_configuration_is_made_of_what_the_broker_has() {
     assert_eq!(code, 0);
     assert_says(&out, &["source \"home\"", "source \"attic\"", "conf.d/attic.toml: good"]);
 
+    let told = call(&[], &[&init[..], &["--name", "shed", "--json"]].concat()).await;
+    assert_eq!(told.0, 0, "{told:?}");
+    assert_says(&told.2, &["Listening at ", "preset \"tasmota\" fits 2 topics"]);
+    let written: serde_json::Value = serde_json::from_str(&told.1).unwrap();
+    let shed = dir.path().join("etc/conf.d/shed.toml");
+    assert_eq!(written["file"], shed.to_str().unwrap());
+    assert_eq!(written["text"], std::fs::read_to_string(&shed).unwrap());
+    assert_eq!(written["check"]["good"], true, "{written}");
+    let (code, out, err) = call(&[], &["check-config", "--config", name, "--json"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), written["check"]);
+    assert_eq!(written["check"]["summary"]["sources"].as_array().unwrap().len(), 3, "{written}");
+
     let (code, out, err) = call(&[], &["doctor", "--config", name]).await;
     assert_eq!(code, 0, "{out}{err}");
     let good =
@@ -169,4 +182,60 @@ async fn a_configuration_with_faults_ends_the_doctor_with_78() {
     let (code, out, err) = call(&[], &["doctor", "--config", file.to_str().unwrap()]).await;
     assert_eq!((code, out.as_str()), (78, ""));
     assert_says(&err, &["log.commit_delay_ms: 0 is out of range", " (line 3)\n"]);
+}
+
+#[tokio::test]
+async fn faults_and_presets_are_told_to_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fieldlog.toml");
+    let name = file.to_str().unwrap();
+    std::fs::write(&file, "gateway_id = \"g\"\n[log]\ncommit_delay_ms = 0\n").unwrap();
+    let (code, out, err) = call(&[], &["check-config", "--config", name, "--json"]).await;
+    assert_eq!((code, err.as_str()), (78, ""));
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let fault = &told["faults"][0];
+    assert_eq!((&told["good"], &fault["file"], &fault["line"]), (&false.into(), &name.into(), &3.into()));
+    assert_eq!(fault["place"], "log.commit_delay_ms");
+
+    let (code, out, _) = call(&[], &["presets", "tasmota", "--json"]).await;
+    assert_eq!(code, 0);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let (_, rules, _) = call(&[], &["presets", "tasmota"]).await;
+    assert_eq!((&told["name"], &told["rules"]), (&"tasmota".into(), &rules.into()), "{told}");
+}
+
+#[tokio::test]
+async fn a_man_page_is_printed_for_each_command() {
+    let (code, out, err) = call(&[], &["man", "quarantine", "requeue"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_says(&out, &[".TH fieldlog-quarantine-requeue 1", ".SH SYNOPSIS", "\\-\\-topic"]);
+    let (code, out, err) = call(&[], &["man", "stats"]).await;
+    assert_eq!((code, out.as_str()), (64, ""));
+    assert_says(&err, &["fieldlog has no command \"stats\"; it has run, init, "]);
+}
+
+/// A certificate of another authority is said in plain words, and once.
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_said_once() {
+    let (Some(certificates), Some(others)) = (Certificates::make(), Certificates::make()) else { return };
+    let Some(mosquitto) = Mosquitto::start(&certificates.mosquitto()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fieldlog.toml");
+    let (name, address) = (file.to_str().unwrap(), format!("mqtts://127.0.0.1:{}", mosquitto.port));
+    let why = "the certificate of `127.0.0.1` is from an authority that is not known here; `ca_file` must name the \
+               certificate of that authority\n";
+    let ca = others.ca_file();
+    let init = ["init", "--config", name, "--address", &address, "--ca-file", ca.to_str().unwrap()];
+    let text = format!(
+        "[[source]]\nname = \"home\"\naddress = \"{address}\"\n[source.tls]\nca_file = {ca:?}\n[[source.subscription]]\n\
+         preset = \"tasmota\"\n"
+    );
+    let init = call(&[], &[&init[..], &["--seconds", "2"]].concat()).await;
+    std::fs::write(&file, text).unwrap();
+    let probe = call(&[], &["probe", "--config", name, "--seconds", "2"]).await;
+    for (code, out, err) in [init, probe] {
+        assert_eq!((code, out.as_str()), (69, ""), "{err}");
+        assert_eq!(err.lines().count(), 2, "{err}");
+        assert_says(&err, &["istening ", why]);
+    }
 }

@@ -232,12 +232,29 @@ async fn the_command_says_what_it_did_and_what_it_cannot_do() {
     assert!(err.contains("in use"), "{err}");
     agent.stop().await;
 
+    let told = || {
+        let (code, out, err) = call(&["correct-clock", "--data-dir", path, "--json"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()
+    };
     let (code, out, err) = call(&["correct-clock", "--data-dir", path]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(out.contains("log time was 2099-01-01T00:00:00.000000Z and now continues from 20"), "{out}");
     let (code, out, _) = call(&["correct-clock", "--data-dir", path]);
     assert_eq!(code, 0);
     assert!(out.contains("nothing to correct"), "{out}");
+    let nothing = told();
+    assert_eq!((&nothing["corrected"], &nothing["seq"]), (&false.into(), &serde_json::Value::Null));
+    let mut log = open(dir.path());
+    report(&mut log, FAR_S, 2.0);
+    log.close().unwrap();
+    let corrected = told();
+    assert_eq!(
+        (&corrected["corrected"], &corrected["before"]),
+        (&true.into(), &"2099-01-01T00:00:00.000000Z".into())
+    );
+    assert!(corrected["after"].as_str().unwrap().starts_with("20"), "{corrected}");
+    assert!(corrected["seq"].as_u64().unwrap() > 0, "{corrected}");
     let (code, out, _) = call(&["verify", "--data-dir", path]);
     assert_eq!(code, 0, "{out}");
 

@@ -36,7 +36,7 @@ fn an_import_has_the_events_of_the_export_and_where_they_come_from() {
     std::fs::write(&file, &exported).unwrap();
     let (code, out, err) = call(&["import", text(&file), "--data-dir", text(&new)]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    assert_says(&out, &["events  7500 of", &format!("/{EPOCH}"), "imported"]);
+    assert_says(&out, &["events  7500 of 38 devices, from ", &format!("/{EPOCH}"), "imported"]);
     assert_eq!(verify(&new).unwrap().fault, None);
 
     let imported = export(&new, TYPES);

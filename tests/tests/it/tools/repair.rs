@@ -152,7 +152,7 @@ fn chunks(bytes: &[u8]) -> Vec<usize> {
 }
 
 /// Where the chunk that has a record begins in the file, and its length until the next one.
-fn chunk_of(bytes: &[u8], seq: u64) -> (usize, Seq, Seq) {
+pub(super) fn chunk_of(bytes: &[u8], seq: u64) -> (usize, Seq, Seq) {
     let starts = chunks(bytes).into_iter();
     let header = |at: usize| {
         let number = |from: usize| u64::from_le_bytes(bytes[at + from..at + from + 8].try_into().unwrap());
