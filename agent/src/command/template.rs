@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Value as Json, json};
 
 use crate::config::command::PLACEHOLDERS;
 
@@ -90,8 +90,7 @@ fn put(out: &mut String, name: &str, fill: &Fill<'_>, quoted: bool) {
 
 /// A document in which a value is at the path of an attribute, levels joined by dots.
 fn document(path: &str, value: &Json) -> Json {
-    path.rsplit('.')
-        .fold(value.clone(), |inner, level| Json::Object(Map::from_iter([(level.to_owned(), inner)])))
+    path.rsplit('.').fold(value.clone(), |inner, level| json!({ level: inner }))
 }
 
 /// A text as it stands between the quotes of a JSON string.

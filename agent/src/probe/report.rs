@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::heard::{Heard, Kept};
 use super::suggest;
 use crate::config::{Config, presets};
+use crate::sorted;
 use crate::trial::Trial;
 use crate::words::number;
 use fieldlog_rules::decode::Zone;
@@ -81,8 +82,7 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
     let mut presets = Vec::new();
     for fit in fits(&heard.kept, zone, now) {
         let takes = |topic: &str| fit.fates.get(topic).is_some_and(|fate| *fate != Fate::Untaken);
-        let topics: BTreeSet<&str> =
-            left.iter().map(|kept| kept.topic.as_str()).filter(|topic| takes(topic)).collect();
+        let topics = sorted::set(left.iter().map(|kept| kept.topic.as_str()).filter(|topic| takes(topic)));
         if topics.is_empty() {
             continue;
         }
@@ -95,7 +95,7 @@ pub(super) fn report(heard: &Heard, own: Option<(Config, String)>, zone: Zone, n
         left.retain(|kept| !takes(&kept.topic));
     }
     let proposals = suggest::propose(&left);
-    let topics: BTreeSet<&str> = left.iter().map(|kept| kept.topic.as_str()).collect();
+    let topics = sorted::set(left.iter().map(|kept| kept.topic.as_str()));
     if !topics.is_empty() {
         let _ = writeln!(text, "\nno rule and no preset takes {}: {}", count_of(&topics), examples(&topics));
     }
@@ -180,7 +180,7 @@ impl Fit<'_> {
 
 /// The presets whose devices are present, by the topics that only these devices have.
 fn fits(kept: &[Kept], zone: Zone, now: Time) -> Vec<Fit<'_>> {
-    let topics: BTreeSet<&str> = kept.iter().map(|kept| kept.topic.as_str()).collect();
+    let topics = sorted::set(kept.iter().map(|kept| kept.topic.as_str()));
     let mut fits = Vec::new();
     for preset in presets::names() {
         for base in presets::bases(preset, &topics) {

@@ -1,8 +1,9 @@
 //! Suggests rules for topics that nothing takes: topics that differ in one level share a rule.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::heard::Kept;
+use crate::sorted;
 
 /// Maximum suggested rules: nobody reads a long list.
 const RULES_MAX: usize = 12;
@@ -33,7 +34,7 @@ pub(super) fn propose(messages: &[&Kept]) -> Vec<Proposal> {
             topics.entry(&message.topic).or_insert(looks);
         }
     }
-    let mut left: BTreeSet<(&str, Looks)> = topics.into_iter().collect();
+    let mut left = sorted::set(topics);
     let mut proposals = Vec::new();
     while proposals.len() < RULES_MAX {
         // The template that takes most of the remaining topics; among equals, the one whose variable level is last.

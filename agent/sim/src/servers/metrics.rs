@@ -1,6 +1,6 @@
 //! Metrics as a process shows them, in the OpenMetrics format: for pages about them, and for promtool.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -84,20 +84,26 @@ pub fn check(text: &str) -> Option<String> {
     Some(if output.status.success() { String::new() } else { format!("{}: {said}", output.status) })
 }
 
-/// The same in Prometheus' older format, the only one that promtool checks: there a counter's `_total` is part of its name.
+/// The same in Prometheus' older format, the only one that promtool checks: there the `_total` of a counter and the `_info` of
+/// constant labels are part of the name, and the latter are gauges.
 fn older(text: &str) -> String {
-    let counters: BTreeSet<String> =
-        read(text).into_iter().filter(|metric| metric.kind == "counter").map(|metric| metric.name).collect();
+    let kinds: BTreeMap<String, String> =
+        read(text).into_iter().map(|metric| (metric.name, metric.kind)).collect();
     let line = |line: &str| {
         let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(word @ ("HELP" | "TYPE")), Some(name), Some(rest))
-                if counters.contains(name) =>
-            {
-                format!("# {word} {name}_total {rest}\n")
-            }
-            _ => format!("{line}\n"),
-        }
+        let (Some("#"), Some(word @ ("HELP" | "TYPE")), Some(name), Some(rest)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return format!("{line}\n");
+        };
+        let kind = kinds.get(name).map_or("", String::as_str);
+        let ending = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let rest = if word == "TYPE" && kind == "info" { "gauge" } else { rest };
+        format!("# {word} {name}{ending} {rest}\n")
     };
     text.lines().map(line).collect()
 }

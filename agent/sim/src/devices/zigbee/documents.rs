@@ -1,11 +1,11 @@
 //! `bridge/info` and `bridge/devices`: the bridge's retained documents of tens of kilobytes, which every client with a
 //! subscription to everything gets.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::member::Member;
 use super::products::{Property, product};
-use super::settings::schema;
+use super::settings::{object, schema};
 
 /// `bridge/devices`: the coordinator and every member with its definition.
 pub fn devices(members: &[Member]) -> Value {
@@ -20,7 +20,7 @@ pub fn devices(members: &[Member]) -> Value {
 
 /// `bridge/info`: version, network, the configuration and its schema.
 pub fn info(members: &[Member]) -> Value {
-    let devices: Map<String, Value> = members.iter().map(|m| (m.ieee_address(), options(m))).collect();
+    let devices = object(members.iter().map(|m| (m.ieee_address(), options(m))));
     json!({
         "commit": "e7b1b8f6",
         "config": {

@@ -7,20 +7,26 @@ type Setting = (&'static str, &'static str, &'static str);
 
 /// The JSON schema of the configuration.
 pub fn schema() -> Value {
-    let sections: Map<String, Value> =
-        SECTIONS.iter().map(|(name, title, settings)| ((*name).into(), section(title, settings))).collect();
+    let sections = SECTIONS.iter().map(|(name, title, settings)| ((*name).into(), section(title, settings)));
     json!({
         "additionalProperties": false,
         "definitions": {
             "device": section("Options of one device", DEVICE),
             "group": section("Options of one group", GROUP),
         },
-        "properties": sections, "required": ["mqtt"], "type": "object",
+        "properties": object(sections), "required": ["mqtt"], "type": "object",
     })
 }
 
+/// An object. `collect` would sort first, with 3 KB of code each time.
+pub(super) fn object(members: impl Iterator<Item = (String, Value)>) -> Value {
+    let mut object = Map::new();
+    object.extend(members);
+    Value::Object(object)
+}
+
 fn section(title: &str, settings: &[Setting]) -> Value {
-    let properties: Map<String, Value> = settings.iter().map(|s| (s.0.into(), property(s))).collect();
+    let properties = object(settings.iter().map(|s| (s.0.into(), property(s))));
     json!({"properties": properties, "title": title, "type": "object"})
 }
 
