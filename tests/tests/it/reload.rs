@@ -16,7 +16,7 @@ async fn a_new_rule_is_in_effect_without_a_restart() {
     site.ready().await;
     site.publish("t/a/state", r#"{"n":1}"#).await;
     site.broker.publish("u/b/state", r#"{"n":1}"#, true, Qos::AtLeastOnce).unwrap();
-    site.told("one device", |state| state.starts_with("STATUS=1/1 sources connected, 1 devices")).await;
+    site.told("one device", |state| state.starts_with("STATUS=1/1 sources connected, 1 device (")).await;
 
     site.configure(&format!("data_dir = {:?}", site.data_dir()), MORE);
     process.signal("HUP");
