@@ -36,6 +36,13 @@ pub struct Candidate {
     pub header: Result<Header, SnapshotFault>,
 }
 
+impl Candidate {
+    /// Its position; 0 if it is not known.
+    fn seq(&self) -> Seq {
+        self.header.as_ref().map(|header| header.seq).unwrap_or_default()
+    }
+}
+
 /// The snapshots that prove that a log existed, including those that were set aside, newest position first; none if the
 /// directory is missing. Changes nothing.
 ///
@@ -71,10 +78,12 @@ fn list(dir: &Path, extensions: &[&str]) -> io::Result<Vec<Candidate>> {
         let path = entry?.path();
         if path.extension().is_some_and(|e| extensions.iter().any(|wanted| e == *wanted)) {
             let header = read_header(&path);
-            found.push(Candidate { path, header });
+            let candidate = Candidate { path, header };
+            // There are few, and the newest is to be first.
+            let place = found.partition_point(|other: &Candidate| other.seq() >= candidate.seq());
+            found.insert(place, candidate);
         }
     }
-    found.sort_by_key(|c| std::cmp::Reverse(c.header.as_ref().map(|h| h.seq).unwrap_or_default()));
     Ok(found)
 }
 

@@ -9,6 +9,7 @@ use ::config::{Map, Value, ValueKind};
 use super::faults::Collector;
 use super::hints::{did_you_mean, one_of, range_words, unknown_hint};
 use super::lines::place;
+use crate::sorted;
 use fieldlog_rules::choice::Choice;
 
 /// The `config` crate's name for the origin of environment variables.
@@ -401,9 +402,7 @@ impl<'s> Table<'s> {
 
     /// To be called when all known keys were taken; the remaining ones are unknown.
     pub fn finish(self) {
-        let mut rest: Vec<(&String, &Value)> = self.values.iter().collect();
-        rest.sort_by_key(|(key, _)| *key);
-        for (key, value) in rest {
+        for (key, value) in sorted::map(&self.values) {
             let hint = unknown_hint(key, &self.known, &self.label);
             self.fault_at(key, value.origin(), "unknown key", hint);
         }

@@ -262,10 +262,10 @@ impl Rounds {
 /// Takes back the topics at the broker of a source that are `unwanted`, some at a time; announcements first, so that nobody
 /// reads an empty state.
 pub(super) fn taken_back(kept: &Kept, source: &str, unwanted: impl Fn(&str) -> bool) -> Vec<Outgoing> {
-    let mut topics: Vec<&String> = kept.at(source).filter(|topic| unwanted(topic)).collect();
-    topics.sort_by_key(|topic| !topic.ends_with("/config"));
+    let topics = kept.at(source).filter(|topic| unwanted(topic));
+    let (first, rest): (Vec<&String>, Vec<&String>) = topics.partition(|topic| topic.ends_with("/config"));
     let empty = |topic: &String| Outgoing { topic: topic.clone(), payload: Vec::new() };
-    topics.into_iter().take(BATCH).map(empty).collect()
+    first.into_iter().chain(rest).take(BATCH).map(empty).collect()
 }
 
 /// Notes the hash of what is published; whether it is another than before.
