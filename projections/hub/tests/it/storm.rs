@@ -179,6 +179,12 @@ async fn check(servers: &Servers, gateways: &[Gateway]) {
         assert_arrivals(postgres, gateway);
     }
     let events: u64 = gateways.iter().map(Gateway::head).sum();
+    // That it was emptied is seen when its cursors are read again: until then it passes for complete.
+    block_until("all events in OpenSearch", || {
+        opensearch.call("POST", "/fieldlog-*/_refresh", "");
+        let (_, found) = opensearch.call("POST", "/fieldlog-events-*/_count", "");
+        (found["count"] == events).then_some(())
+    });
     for store in ["redis", "opensearch"] {
         let lacks = || {
             let of_hubs = hubs.iter().map(|hub| standing(hub, store).unwrap());
