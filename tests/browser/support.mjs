@@ -106,6 +106,16 @@ export async function readable(page) {
   assert(found === null, `"${text.slice(Math.max(0, (found?.index ?? 0) - 60), (found?.index ?? 0) + 30)}"`);
 }
 
+/** What devices have said is text: it has become no element and no script, and turns nothing around. */
+export async function harmless(page, where) {
+  const odd = await page.evaluate(() => ({
+    foreign: document.querySelectorAll('#view :is(img, script, iframe, object)').length,
+    tricky: /[\u202a-\u202e\u2066-\u2069\u200b]/.test([document.title, document.body.innerText, ...[...document.querySelectorAll('[title], [aria-label]')].flatMap((it) => [it.title, it.ariaLabel])].join('\n')),
+    xss: window.xss,
+  }));
+  assert(odd.foreign === 0 && !odd.tricky && odd.xss === undefined, `${where}: ${JSON.stringify(odd)}`);
+}
+
 export async function fits(page) {
   const { inner, wide } = await page.evaluate(() => ({ inner: innerWidth, wide: document.documentElement.scrollWidth }));
   assert(wide <= inner, `the page is ${wide} px wide on ${inner}`);
