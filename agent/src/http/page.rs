@@ -50,11 +50,13 @@ static INDEX: Asset = asset!("index.html", HTML);
 static DESCRIPTION: Asset = asset!("openapi.json", "application/json");
 
 /// What `/assets/` serves.
-static ASSETS: [Asset; 30] = [
+static ASSETS: [Asset; 32] = [
     asset!("admin.js", SCRIPT),
+    asset!("answer.js", SCRIPT),
     asset!("api.js", SCRIPT),
     asset!("app.js", SCRIPT),
     asset!("attention.js", SCRIPT),
+    asset!("card.js", SCRIPT),
     asset!("chart.js", SCRIPT),
     asset!("classes.js", SCRIPT),
     asset!("command.js", SCRIPT),

@@ -2,7 +2,10 @@
 //
 // The stream is read with fetch, because EventSource does not tell a refusal from a lost connection.
 
+import { noteClock, parse, problemOf } from './answer.js';
 import { $ } from './words.js';
+
+export { clockAhead, serverNow as gatewayNow } from './answer.js';
 
 const SESSION = '/api/v1/session';
 const TIMEOUT_MS = 15_000;
@@ -92,34 +95,7 @@ async function request(path, options) {
   }
 }
 
-async function refusal(response) {
-  let problem = null;
-  try {
-    problem = await response.json();
-  } catch {
-    // not a problem document; the status has to do
-  }
-  return new Refusal(response.status, problem);
-}
-
-/** Parses without rounding integers beyond 2^53, where the browser tells the source text. */
-export function parse(text) {
-  return JSON.parse(text, (_, v, context) => {
-    const rounded = typeof v === 'number' && Number.isInteger(v) && !Number.isSafeInteger(v);
-    return rounded && /^-?\d+$/.test(context?.source ?? '') ? BigInt(context.source) : v;
-  });
-}
-
-/** How far the gateway's clock is ahead of this device's, in ms, as its answers tell. */
-let ahead = 0;
-export const clockAhead = () => ahead;
-export const gatewayNow = () => Date.now() + ahead;
-
-function noteClock(response) {
-  const said = Date.parse(response.headers.get('date') ?? '');
-  // The header has no fraction of a second.
-  if (Number.isFinite(said) && Math.abs(said + 500 - gatewayNow()) > 1_000) ahead = said + 500 - Date.now();
-}
+const refusal = async (response) => new Refusal(response.status, await problemOf(response));
 
 const within = (signal) => () => AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...(signal ? [signal] : [])]);
 

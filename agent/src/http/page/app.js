@@ -1,6 +1,7 @@
 // The status page: shows the view that the address names, follows the events, and says so when it cannot.
 
-import { follow, get, isAsking, logout, parse, resume } from './api.js';
+import { parse } from './answer.js';
+import { follow, get, isAsking, logout, resume } from './api.js';
 import { openCommands } from './commands.js';
 import { openConnections } from './connections.js';
 import { openDevice } from './device.js';

@@ -81,10 +81,3 @@ export async function readNamed(id, { name, aggregate }, { from, to, at, whole }
   const complete = answer.aggregate.complete_from;
   return { held: null, points, buckets: null, windowS: aggregate.window_s, aggregate, completeFrom: complete ? Date.parse(complete) : null, tooMany: false, from: begin, to };
 }
-
-/** The series as rows of a table, oldest first. */
-export function rowsOf({ points, buckets, held, from }) {
-  if (buckets) return { names: ['time', 'min', 'mean', 'max', 'last', 'values'], rows: buckets.map((b) => [iso(b.t), b.min, b.mean, b.max, b.last, b.count]) };
-  const before = held && held.t < from ? [{ t: held.t, v: held.v }] : [];
-  return { names: ['time', 'value'], rows: [...before, ...points].map(({ t, v }) => [iso(t), v]) };
-}

@@ -53,9 +53,11 @@ macro_rules! shared {
 static INDEX: Asset = own!("index.html", HTML);
 
 /// What `/assets/` serves.
-static ASSETS: [Asset; 30] = [
+static ASSETS: [Asset; 32] = [
+    shared!("answer.js", SCRIPT),
     own!("api.js", SCRIPT),
     own!("app.js", SCRIPT),
+    shared!("card.js", SCRIPT),
     shared!("chart.js", SCRIPT),
     shared!("classes.js", SCRIPT),
     own!("command.js", SCRIPT),

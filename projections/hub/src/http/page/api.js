@@ -1,6 +1,9 @@
 // Requests to the hub, with the token of this tab.
 
+import { noteClock, parse, problemOf } from './answer.js';
 import { $, setText } from './words.js';
+
+export { serverNow as hubNow } from './answer.js';
 
 const TIMEOUT_MS = 20_000;
 const KEPT = 'token';
@@ -28,34 +31,7 @@ export const CANCELLED = new Error('cancelled');
 const bearer = (text) => (text === '' ? {} : { Authorization: `Bearer ${text}` });
 const within = (signal) => AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...(signal ? [signal] : [])]);
 
-async function refusal(response) {
-  let problem = null;
-  try {
-    problem = await response.json();
-  } catch {
-    // not a problem document; the status has to do
-  }
-  return new Refusal(response.status, problem);
-}
-
-/** Parses without rounding integers beyond 2^53, where the browser tells the source text. */
-function parse(text) {
-  return JSON.parse(text, (_, v, context) => {
-    const rounded = typeof v === 'number' && Number.isInteger(v) && !Number.isSafeInteger(v);
-    return rounded && /^-?\d+$/.test(context?.source ?? '') ? BigInt(context.source) : v;
-  });
-}
-
-/** How far the hub's clock is ahead of this device's, in ms. */
-let ahead = 0;
-/** The time by the hub's clock, in ms. */
-export const hubNow = () => Date.now() + ahead;
-
-function noteClock(response) {
-  const said = Date.parse(response.headers.get('date') ?? '');
-  // The header has no fraction of a second.
-  if (Number.isFinite(said) && Math.abs(said + 500 - hubNow()) > 1_000) ahead = said + 500 - Date.now();
-}
+const refusal = async (response) => new Refusal(response.status, await problemOf(response));
 
 /** Shows the form for the token, and resolves when the hub takes one; everybody who is refused waits for the same one. */
 function askToken(words) {

@@ -66,10 +66,3 @@ export async function readSeries(of, now, isNumeric, seconds, to, signal) {
   const isOlder = found.buckets.length > 0 && found.buckets[0].t + found.windowS * 1000 < begin;
   return isWhole && !isOlder ? series : { ...series, ...found, points: [], from: seconds === 0 ? (found.buckets[0]?.t ?? begin) : from };
 }
-
-/** The series as rows of a table, oldest first. */
-export function rowsOf({ points, buckets, held, from }) {
-  if (buckets) return { names: ['time', 'min', 'mean', 'max', 'last', 'values'], rows: buckets.map((b) => [iso(b.t), b.min, b.mean, b.max, b.last, b.count]) };
-  const before = held && held.t < from ? [{ t: held.t, v: held.v }] : [];
-  return { names: ['time', 'value'], rows: [...before, ...points].map(({ t, v }) => [iso(t), v]) };
-}
